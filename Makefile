@@ -1,0 +1,72 @@
+# Two commands, nothing before them: `make train` and `make test`. `make help` lists the rest.
+
+# The interpreter that makes .venv: python3 where it is new enough, otherwise the newest that is. Or name one: make PYTHON=...
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+
+# Passed on to the command: make train ARGS="--data book.txt --steps 500", make test ARGS="tests/test_packaging.py"
+ARGS ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+# The folders too: their time changes when a file is removed.
+SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu' -print)
+
+.PHONY: help train test install install-test clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@echo '  ARGS="..." is passed on to the command, PYTHON=... names the interpreter that makes $(VENV)'
+
+train: $(VENV)/.installed  ## train the character model on real text (the main job)
+	$(VENV)/bin/tinygrad-lstm train $(ARGS)
+
+# One BLAS thread a worker: two workers with two threads each would fight over two cores.
+test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker and every test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	cd $(VENV)/wheel && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p tinygrad_lstm
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal $(ARGS)
+
+install: $(VENV)/.installed  ## make .venv and install the project there, editable
+
+install-test: $(VENV)/.installed-test  ## the same, with the extra "test"
+
+clean:  ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamp files: a second make installs again only when pyproject.toml has changed.
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no Python at $(PYTHON)" >&2; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "error: Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing $$package"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$$package" >/dev/null; \
+		else \
+			echo "error: $(PYTHON) cannot make virtual environments; install its venv module, on Debian and Ubuntu: sudo apt-get install $$package" >&2; exit 1; \
+		fi; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
+	$(PIP) install -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+# mypy cannot follow an editable install of mapped folders: it reads the wheel, unpacked in a folder of its own.
+# The wheel is built from the sdist, so a file that either misses is seen here.
+$(VENV)/.wheel: pyproject.toml README.md LICENSE $(SOURCES) | $(VENV)/.installed-test
+	rm -rf $(VENV)/wheel $(VENV)/dist
+	$(VENV)/bin/python -m build --no-isolation --outdir $(VENV)/dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	$(PIP) install --no-deps --no-index --no-compile --target $(VENV)/wheel $(VENV)/dist/*.whl
+	@touch $@

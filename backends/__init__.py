@@ -1,0 +1,1 @@
+"""What a device can do: the `Backend` protocol, and its NumPy and CuPy implementations."""

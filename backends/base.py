@@ -1,0 +1,56 @@
+"""The protocol that a device's backend fulfils."""
+
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy.typing as npt
+
+Array: TypeAlias = Annotated[Any, "an array of some backend"]
+"""`numpy.ndarray`, `cupy.ndarray`, or a third party's own; as an annotation of an op's parameter, an input."""
+
+HostArray: TypeAlias = npt.NDArray[Any]
+
+
+class DeviceUnavailableError(RuntimeError):
+    """A device was asked for that this machine, or this installation, does not have."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A device: the array module `xp`, and the few things in which array libraries differ.
+
+    `xp` offers NumPy's functions under NumPy's names over arrays of `array_type`, which behave like NumPy's
+    (operators, `shape`, `dtype`, `reshape`, `swapaxes`, `astype`, `base`, ...) and follow NumPy 2's promotion of
+    Python scalars. Ops are written against `xp` alone; nothing here is called per element.
+    """
+
+    @property
+    def xp(self) -> Any:
+        """The array module."""
+
+    @property
+    def array_type(self) -> type:
+        """The class of this backend's arrays."""
+
+    def owns(self, array: Array) -> bool:
+        """Whether `array` lies on this very device."""
+
+    def from_host(self, array: HostArray) -> Array:
+        """A new array on this device with the values of `array`; the two never share memory."""
+
+    def to_host(self, array: Array) -> HostArray:
+        """The values of `array` as a NumPy array; shares memory where the device is the host."""
+
+    def from_device(self, array: Array, source: "Backend") -> Array:
+        """A new array on this device with the values of `array`, which lies on `source`."""
+
+    def as_array(self, value: Any) -> Array:
+        """`value`, a result of `xp`, as an array of `array_type`: some functions of NumPy's return scalars."""
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        """`target[index] += values` in place, where places that `index` names twice receive both."""
+
+    def erf(self, x: Array) -> Array:
+        """The error function."""
+
+    def synchronize(self) -> None:
+        """Returns when all work queued on the device is done."""

@@ -1,0 +1,1 @@
+"""Cells, sequence models, and whole programs' models."""

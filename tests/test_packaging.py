@@ -1,0 +1,181 @@
+"""What is built and installed: the wheel, the sdist, the metadata, and what importing the package costs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import safetensors
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# Where each top-level folder of the checkout is installed.
+FOLDERS = {
+    "tinygrad_lstm": "tinygrad_lstm",
+    "backends": "tinygrad_lstm/backends",
+    "models": "tinygrad_lstm/models",
+}
+# Folders holding the runtime dependencies that `import tinygrad_lstm` may use.
+SITE_PACKAGES = sorted({str(Path(module.__file__ or "").parent.parent) for module in (np, safetensors)})
+
+# Prints the file of the package and of one module of each outer floor.
+PRINT_FILES = """
+import tinygrad_lstm, tinygrad_lstm.backends, tinygrad_lstm.models
+for module in (tinygrad_lstm, tinygrad_lstm.backends, tinygrad_lstm.models):
+    print(module.__file__)
+"""
+
+
+def source_files(pattern: str) -> set[str]:
+    """Paths in the checkout, relative to it, of the files of the three folders that match `pattern`."""
+    return {path.relative_to(CHECKOUT).as_posix() for folder in FOLDERS for path in (CHECKOUT / folder).rglob(pattern)}
+
+
+def installed_name(source: str) -> str:
+    folder, _, rest = source.partition("/")
+    return f"{FOLDERS[folder]}/{rest}"
+
+
+def run_python(code: str, *, cwd: Path, path: Iterable[str | Path] = (), no_site: bool = False) -> list[str]:
+    """Lines that `code` prints in a fresh interpreter in `cwd`, with `path` as its PYTHONPATH.
+
+    Without site, what is installed beside this interpreter (an editable install of this very project) is not seen.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [sys.executable, *(["-S"] if no_site else []), "-c", code]
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+class Built(NamedTuple):
+    """The sdist, and the wheel that was built from it."""
+
+    sdist: Path
+    wheel: Path
+
+    def metadata(self) -> Message:
+        with zipfile.ZipFile(self.wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            return Parser().parsestr(archive.read(name).decode())
+
+    def unpack(self, folder: Path) -> Path:
+        with zipfile.ZipFile(self.wheel) as archive:
+            archive.extractall(folder)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build from a copy of the sources: a build in the checkout would leave files, and could pick up stale ones."""
+    copy = tmp_path_factory.mktemp("checkout")
+    out = tmp_path_factory.mktemp("dist")
+    for folder in FOLDERS:
+        shutil.copytree(CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / file, copy / file)
+    result = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    return Built(sdist, wheel)
+
+
+def test_wheel_holds_one_top_level_package(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as archive:
+        top = {name.partition("/")[0] for name in archive.namelist()}
+    assert top == {"tinygrad_lstm", "tinygrad_lstm-0.1.0.dist-info"}
+
+
+@pytest.mark.parametrize("pattern", ["*.py", "*.cu", "py.typed"])
+def test_wheel_holds_every_file_of_the_three_folders(built: Built, pattern: str) -> None:
+    with zipfile.ZipFile(built.wheel) as archive:
+        packed = {name for name in archive.namelist() if Path(name).match(pattern)}
+    assert packed == {installed_name(source) for source in source_files(pattern)}
+
+
+def test_wheel_says_that_it_is_typed(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as archive:
+        assert "tinygrad_lstm/py.typed" in archive.namelist()
+
+
+def test_sdist_holds_what_a_build_needs(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    sources = source_files("*.py") | source_files("*.cu") | source_files("py.typed")
+    assert {"pyproject.toml", "README.md", "LICENSE"} | sources <= packed
+
+
+def test_metadata(built: Built) -> None:
+    metadata = built.metadata()
+    assert metadata["Name"] == "tinygrad-lstm"
+    assert metadata["Version"] == "0.1.0"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.11"
+    requirements = metadata.get_all("Requires-Dist", [])
+    assert {line for line in requirements if ";" not in line} == {"numpy>=2.0", "safetensors", "typer"}
+    extras = {line for line in requirements if ";" in line}
+    assert {
+        'matplotlib; extra == "plot"',
+        'cupy-cuda12x[ctk]; extra == "cuda12"',
+        'cupy-cuda13x[ctk]; extra == "cuda13"',
+    } <= extras
+    assert set(metadata.get_all("Provides-Extra", [])) == {"plot", "cuda12", "cuda13", "test"}
+
+
+def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> None:
+    site = built.unpack(tmp_path / "site")
+    elsewhere = tmp_path / "elsewhere"
+    # Folders of the same names, as a user's own project has them, shadow nothing.
+    for folder in ("backends", "models"):
+        (elsewhere / folder).mkdir(parents=True)
+        (elsewhere / folder / "__init__.py").write_text("raise ImportError('the wrong one')\n")
+    files = run_python(PRINT_FILES, cwd=elsewhere, path=[site, *SITE_PACKAGES], no_site=True)
+    assert [Path(file) for file in files] == [site / place / "__init__.py" for place in FOLDERS.values()]
+
+
+def test_checkout_is_imported_whole_where_a_wheel_is_installed(built: Built, tmp_path: Path) -> None:
+    site = built.unpack(tmp_path / "site")
+    files = run_python(PRINT_FILES, cwd=CHECKOUT, path=[site, *SITE_PACKAGES], no_site=True)
+    assert [Path(file) for file in files] == [CHECKOUT / folder / "__init__.py" for folder in FOLDERS]
+
+
+def test_checkout_runs_with_nothing_installed(tmp_path: Path) -> None:
+    files = run_python(PRINT_FILES, cwd=tmp_path, path=[CHECKOUT, *SITE_PACKAGES], no_site=True)
+    assert [Path(file) for file in files] == [CHECKOUT / folder / "__init__.py" for folder in FOLDERS]
+
+
+def test_installed_package_puts_nothing_else_on_the_import_path(tmp_path: Path) -> None:
+    code = """
+import importlib.util
+import tinygrad_lstm.models
+print([name for name in ("backends", "models", "tests") if importlib.util.find_spec(name)])
+"""
+    assert run_python(code, cwd=tmp_path) == ["[]"]
+
+
+def test_import_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = """
+import sys
+import tinygrad_lstm
+print([name for name in ("cupy", "matplotlib", "typer", "rich", "tinygrad_lstm.models") if name in sys.modules])
+"""
+    assert run_python(code, cwd=tmp_path, path=[CHECKOUT]) == ["[]"]

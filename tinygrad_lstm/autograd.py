@@ -1,0 +1,657 @@
+"""The graph that operations record, and the walk back over it.
+
+A `Node` is one recorded application of an op; its parents are the nodes that made the op's inputs. Nodes are numbered
+in the order in which they are made, so decreasing numbers are a reverse topological order: the walk needs no recursion.
+"""
+
+import functools
+import itertools
+import os
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from .backends import base
+from .backends.base import Array
+from .random import random_state, restored_random_state
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+__all__ = ["checkpoint", "detect_anomaly", "enable_grad", "grad", "no_grad"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
+_OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
+
+
+class _Mode(threading.local):
+    """How this thread records: each thread begins with these values."""
+
+    recording = True
+    anomaly = False
+    region: "_Region | _Replay | None" = None
+    watched = False  # whether anomalies are looked for, or a region takes part: ops then leave their short cuts
+
+
+MODE = _Mode()
+
+
+class _Switch:
+    """Sets one field of the thread's mode; as a context manager or a decorator, nested at will."""
+
+    _field: str
+    _value: Any
+
+    def __init__(self) -> None:
+        self._before: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._before.append(getattr(MODE, self._field))
+        setattr(MODE, self._field, self._value)
+        MODE.watched = MODE.anomaly or MODE.region is not None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        setattr(MODE, self._field, self._before.pop())
+        MODE.watched = MODE.anomaly or MODE.region is not None
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def switched(*args: P.args, **kwargs: P.kwargs) -> R:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return switched
+
+
+class no_grad(_Switch):  # noqa: N801
+    """Within it, operations record nothing, in this thread.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     print((x * 2).requires_grad)
+    False
+    """
+
+    _field, _value = "recording", False
+
+
+class enable_grad(_Switch):  # noqa: N801
+    """Within it, operations record again, inside a `no_grad`."""
+
+    _field, _value = "recording", True
+
+
+class recording(_Switch):  # noqa: N801
+    """Within it, operations record or not."""
+
+    _field = "recording"
+
+    def __init__(self, value: bool) -> None:
+        super().__init__()
+        self._value = value
+
+
+class detect_anomaly(_Switch):  # noqa: N801
+    """Within it, the first NaN that an op makes, forward or backward, raises.
+
+    The error names the forward op and the line of the user's code that called it. Slower: every result is read.
+
+    Raises:
+        FloatingPointError: an op without a NaN in its inputs, or a derivative without one in its incoming gradient,
+            made one.
+    """
+
+    _field, _value = "anomaly", True
+
+
+class Version:
+    """When an array that a tensor shares with its views was last written to, in node numbers.
+
+    Attributes:
+        written: the last time at all.
+        recorded: the last time with the graph noting it, after which older views are out of date.
+        maker: the node whose output the array is, if any: it is told, since it may have kept it.
+    """
+
+    __slots__ = ("maker", "recorded", "written")
+
+    def __init__(self, maker: "Node | None") -> None:
+        self.maker = maker
+        self.written = -1
+        self.recorded = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """A gradient that is zero but for a part: `add` adds it into a buffer such as `make_zeros` makes."""
+
+    make_zeros: Callable[[], Array]
+    add: Callable[[Array], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A gradient `rule(*arguments)` that is a sum over the rows of the first `joined` arguments.
+
+    Of several, the sum is the rule applied once to all their rows: a weight that is used at every step of a sequence
+    gets its gradient as one large product.
+    """
+
+    rule: Callable[..., Array]
+    arguments: tuple[Any, ...]
+    joined: int
+
+
+def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array]) -> Iterable[Array]:
+    """The gradients that the parts stand for, those of one rule taken together."""
+    by_rule: dict[Any, list[Rows]] = {}
+    for part in parts:
+        by_rule.setdefault(part.rule, []).append(part)
+    for rule, group in by_rule.items():
+        first = group[0]
+        if len(group) == 1:
+            yield rule(*first.arguments)
+            continue
+        columns = list(zip(*(part.arguments for part in group), strict=True))
+        yield rule(*map(concatenate, columns[: first.joined]), *first.arguments[first.joined :])
+
+
+class Operation(Protocol):
+    """What made a node: gives the gradients of a node's inputs from that of its output."""
+
+    name: str
+
+    def pull(
+        self, node: "Node", g: Any, needed: "set[Node] | None", create_graph: bool
+    ) -> Iterable[tuple["Node", Any]]: ...
+
+
+_FREED = ("freed",)
+_numbers = itertools.count()
+
+
+def next_number() -> int:
+    """The number of the next node, or the time of a write in place."""
+    return next(_numbers)
+
+
+class Node:
+    """One recorded application of an op.
+
+    `saved` holds the op's arguments, without the tensors that no derivative rule asks for; `out` the output, if a rule
+    asks for it, with its `version`; `shapes` those of the inputs, if they are needed; `parts` the shape and dtype of
+    each output of an op that has several.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "device",
+        "hooks",
+        "number",
+        "op",
+        "origin",
+        "out",
+        "overwritten",
+        "parents",
+        "parts",
+        "plan",
+        "saved",
+        "shapes",
+    )
+
+    def __init__(
+        self,
+        op: Operation,
+        parents: "tuple[Node | None, ...]",
+        device: Any,
+        plan: Any = None,
+        saved: Any = (),
+        out: Any = None,
+        shapes: Any = None,
+    ) -> None:
+        self.op = op
+        self.parents = parents
+        self.device = device
+        self.plan = plan
+        self.saved = saved
+        self.out = out
+        self.shapes = shapes
+        self.parts: list[tuple[tuple[int, ...], Any]] | None = None
+        self.hooks: dict[int, Callable[[Any], Any]] | None = None
+        self.overwritten = False
+        self.origin: str | None = None
+        self.number = next(_numbers)
+        if MODE.watched:
+            if MODE.anomaly:
+                self.origin = user_line()
+            if MODE.region is not None:
+                MODE.region.admit(self)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it holds arrays, which are freed once walked."""
+        return self.plan is not None and bool(self.plan.keeps)
+
+    def retained(self) -> tuple[Any, Any]:
+        """What the node kept: its arguments and its output."""
+        return self.saved.redeem() if isinstance(self.saved, _Ticket) else (self.saved, self.out)
+
+    def describe(self) -> str:
+        """The op's name, and where it was called if that is known."""
+        return f"{self.op.name!r}" + (f" (called at {self.origin})" if self.origin else "")
+
+
+class Leaf(Node):
+    """The end of a path: a tensor that no op made, into which gradients flow."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: "Tensor") -> None:
+        super().__init__(_LEAF, (), tensor.device)
+        self.tensor = weakref.ref(tensor)
+
+
+class Pick(Node):
+    """One of the outputs of an op that has several."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, made_by: Node, index: int) -> None:
+        super().__init__(_PICK, (made_by,), made_by.device)
+        self.index = index
+
+
+class _WithoutRule:
+    """Stands for the op of nodes that the walk itself serves."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def pull(self, node: Node, g: Any, needed: set[Node] | None, create_graph: bool) -> Iterable[tuple[Node, Any]]:
+        return ()
+
+
+_LEAF, _PICK = _WithoutRule("leaf"), _WithoutRule("pick")
+
+
+def user_line() -> str:
+    """The innermost line outside this package that led here, as `file:line: code`."""
+    stack = traceback.extract_stack()
+    for frame in reversed(stack):
+        if not frame.filename.startswith(_OWN_CODE):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    frame = stack[0]
+    return f"{frame.filename}:{frame.lineno}: {frame.line}"
+
+
+def _latest_first(roots: Iterable[Node]) -> list[Node]:
+    """All nodes from which the roots were made, each before its parents."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_by_number, reverse=True)
+
+
+def _by_number(node: Node) -> int:
+    return node.number
+
+
+def _leading_to(targets: set[Node], order: Sequence[Node]) -> set[Node]:
+    """The nodes of `order` from which a target can be reached."""
+    leading = set(targets)
+    for node in reversed(order):
+        if any(parent in leading for parent in node.parents):
+            leading.add(node)
+    return leading
+
+
+def walk(
+    roots: Sequence[tuple[Node, Any]],
+    targets: set[Node] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[Node, Any]:
+    """The gradients that reach the targets, or every leaf where `targets` is None, given those of the roots.
+
+    Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
+    """
+    order = _latest_first(node for node, _ in roots)
+    needed = None if targets is None else _leading_to(targets, order)
+    if needed is not None:
+        order = [node for node in order if node in needed]
+    for node in order:
+        if node.saved is _FREED and _goes_on(node, needed):
+            raise RuntimeError(
+                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
+                "pass retain_graph=True to that one to walk the same graph again"
+            )
+
+    gradients: dict[Node, Any] = {}
+    rows: dict[Node, list[Rows]] = {}
+    owned: set[Node] = set()  # whose gradient is an array made here, that may be added to in place
+    result: dict[Node, Any] = {}
+
+    def receive(node: Node, g: Any) -> None:
+        before = gradients.get(node)
+        if isinstance(g, Increment):
+            if node not in owned:
+                gradients[node] = g.make_zeros() if before is None else before.copy()
+                owned.add(node)
+            g.add(gradients[node])
+        elif before is None:
+            gradients[node] = g
+        elif node in owned:
+            before += g
+        else:
+            gradients[node] = before + g
+            # NumPy gives scalars, not arrays, for 0-d sums; Tensors are part of a graph.
+            if g.ndim and not create_graph:
+                owned.add(node)
+
+    for node, g in roots:
+        if needed is None or node in needed:
+            receive(node, g)
+
+    with recording(create_graph):
+        for node in order:
+            if rows and node in rows:
+                fresh = node not in gradients
+                for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
+                    receive(node, g)
+                if fresh and gradients[node].ndim:
+                    owned.add(node)
+            g = gradients.pop(node, None)
+            if g is None:
+                continue
+            if node.hooks:
+                for hook in tuple(node.hooks.values()):
+                    g = hook(g)
+            if node.op is _LEAF if targets is None else node in targets:
+                # What is given out must be no array that someone else holds.
+                result[node] = g if create_graph or node in owned else g.copy()
+                if not _goes_on(node, needed):
+                    continue
+            if node.op is _PICK:
+                gradients.setdefault(node.parents[0], {})[node.index] = g  # type: ignore[arg-type, attr-defined]
+                continue
+            for parent, gradient in node.op.pull(node, g, needed, create_graph):
+                if MODE.anomaly:
+                    _check_gradient(node, gradient)
+                if gradient.__class__ is Rows:
+                    rows.setdefault(parent, []).append(gradient)
+                else:
+                    receive(parent, gradient)
+            if not retain_graph and node.keeps:
+                node.saved, node.out = _FREED, None
+    return result
+
+
+def _goes_on(node: Node, needed: set[Node] | None) -> bool:
+    """Whether gradients go on from the node to its parents."""
+    return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
+
+
+def _check_gradient(node: Node, gradient: Any) -> None:
+    if not isinstance(gradient, Increment | Rows) and has_nan(gradient):
+        raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
+
+
+def has_nan(values: Any) -> bool:
+    """Whether an array or Tensor holds a NaN; reads a device's value on the host."""
+    return bool((values != values).any())
+
+
+class _Region:
+    """A checkpointed call: its nodes keep nothing, and get it back from a second run of the call when walked."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._run = run
+        self._nodes: list[weakref.ref[Node]] = []
+        self._restored: dict[int, tuple[Any, Any]] = {}
+
+    def admit(self, node: Node) -> None:
+        self._nodes.append(weakref.ref(node))
+
+    def seal(self) -> None:
+        """Takes from the nodes of the finished call what they kept."""
+        for index, reference in enumerate(self._nodes):
+            node = reference()
+            if node is not None and node.keeps:
+                node.saved, node.out = _Ticket(self, index), None
+
+    def restore(self, index: int) -> tuple[Any, Any]:
+        if index not in self._restored:
+            replay = _Replay()
+            with recording(True), _within(replay):
+                self._run()
+            self._adopt(replay.nodes)
+        return self._restored.pop(index)
+
+    def _adopt(self, replayed: list[Node]) -> None:
+        originals = [reference() for reference in self._nodes]
+        if len(originals) != len(replayed):
+            raise RuntimeError(
+                f"checkpoint: the function recorded {len(originals)} ops at first, but {len(replayed)} when run again; "
+                "it must do the same each time it is called"
+            )
+        stands_for = {id(node): original for node, original in zip(replayed, originals, strict=True)}
+        for index, (node, original) in enumerate(zip(replayed, originals, strict=True)):
+            if original is None:
+                continue
+            if original.op is not node.op:
+                raise RuntimeError(
+                    f"checkpoint: the function recorded op {original.op.name!r} at first, but {node.op.name!r} when "
+                    "run again; it must do the same each time it is called"
+                )
+            if node.keeps:
+                _reroot(node.saved, stands_for)
+                self._restored[index] = (node.saved, node.out)
+
+
+def _reroot(saved: Any, stands_for: dict[int, Node | None]) -> None:
+    """Lets the tensors of a second run continue the graph of the first."""
+    for value in saved:
+        if isinstance(value, list | tuple):
+            _reroot(value, stands_for)
+        elif (node := getattr(value, "_node", None)) is not None and stands_for.get(id(node)) is not None:
+            value._node = stands_for[id(node)]
+
+
+class _Replay:
+    """Collects the nodes of the second run of a checkpointed call."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def admit(self, node: Node) -> None:
+        self.nodes.append(node)
+
+
+class _within(_Switch):  # noqa: N801
+    """Within it, nodes are admitted to a region."""
+
+    _field = "region"
+
+    def __init__(self, region: _Region | _Replay) -> None:
+        super().__init__()
+        self._value = region
+
+
+class _Ticket:
+    """Stands where a checkpointed node kept its values."""
+
+    __slots__ = ("_index", "_region")
+
+    def __init__(self, region: _Region, index: int) -> None:
+        self._region = region
+        self._index = index
+
+    def redeem(self) -> tuple[Any, Any]:
+        return self._region.restore(self._index)
+
+
+def record_region(run: Callable[[], Any], rerun: Callable[[], Any]) -> Any:
+    """The result of `run`, whose nodes keep nothing; `rerun` must repeat it, and is called when they are walked."""
+    region = _Region(rerun)
+    with _within(region):
+        result = run()
+    region.seal()
+    return result
+
+
+def backward(
+    outputs: "Sequence[Tensor]",
+    grads: Sequence[Any] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: "Tensor | Sequence[Tensor] | None" = None,
+) -> None:
+    """Adds to `.grad` of every leaf, or of `inputs` alone, the gradient of the outputs; see `Tensor.backward`."""
+    wanted = None if inputs is None else _as_list(inputs)
+    targets = None if wanted is None else _target_nodes(wanted, "backward")
+    roots = _roots(outputs, grads, create_graph, "backward")
+    found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    receivers = [(node, node.tensor()) for node in found if isinstance(node, Leaf)]
+    if wanted is not None:
+        receivers = [(tensor._graph_node(), tensor) for tensor in wanted if tensor._graph_node() in found]
+    for node, tensor in receivers:
+        if tensor is None:
+            continue
+        g = found[node] if create_graph else _wrapped(found[node], tensor)
+        tensor.grad = g if tensor.grad is None else tensor.grad + g
+
+
+def grad(
+    outputs: "Tensor | Sequence[Tensor]",
+    inputs: "Tensor | Sequence[Tensor]",
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> "tuple[Tensor, ...]":
+    """The gradients of (the sum of) the outputs with respect to the inputs; no `.grad` is touched.
+
+    Args:
+        outputs: one tensor or several, from which the walk starts.
+        inputs: one tensor or several, leaves or not.
+        grad_outputs: for each output the gradient of some scalar, of its shape; 1 for one-element outputs.
+        retain_graph: keep what the graph kept, so that it can be walked again; by default as `create_graph`.
+        create_graph: record the walk itself, so that the gradients can be differentiated in turn.
+        allow_unused: give None for an input from which no output was made, instead of raising.
+
+    Returns:
+        A tuple with a gradient for each input.
+
+    Raises:
+        RuntimeError: an output or input requires no gradient; an output is no scalar and has no `grad_outputs`; an
+            input was not used; the graph was freed; a value that a derivative needs was changed in place.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> (first,) = tg.grad(x**3, x, create_graph=True)
+    >>> (second,) = tg.grad(first, x)
+    >>> first.item(), second.item()
+    (27.0, 18.0)
+    """
+    wanted, given = _as_list(inputs), _as_list(outputs)
+    grads = None if grad_outputs is None else _as_list(grad_outputs)
+    targets = _target_nodes(wanted, "grad")
+    roots = _roots(given, grads, create_graph, "grad")
+    found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    results = []
+    for k, tensor in enumerate(wanted):
+        g = found.get(tensor._graph_node())
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: input {k} (shape {tensor.shape}) was not used to make the outputs; "
+                "pass allow_unused=True to get None for it"
+            )
+        results.append(g if g is None or create_graph else _wrapped(g, tensor))
+    return tuple(results)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _wrapped(g: Array, like: "Tensor") -> "Tensor":
+    return like._wrap(like.device.backend.as_array(g), like.device)
+
+
+def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[Node]:
+    for k, tensor in enumerate(tensors):
+        if not tensor.requires_grad:
+            raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")
+    return {tensor._graph_node() for tensor in tensors}
+
+
+def _roots(
+    outputs: "Sequence[Tensor]", grads: Sequence[Any] | None, create_graph: bool, asked: str
+) -> list[tuple[Node, Any]]:
+    if grads is not None and len(grads) != len(outputs):
+        raise ValueError(f"{asked}: {len(outputs)} outputs, but {len(grads)} gradients for them; give one for each")
+    roots = []
+    for k, output in enumerate(outputs):
+        if not output.requires_grad:
+            raise RuntimeError(
+                f"{asked}: output {k} (shape {output.shape}) requires no gradient: it was made from nothing that does, "
+                "or under no_grad"
+            )
+        given = None if grads is None else grads[k]
+        if given is None:
+            if output.size != 1:
+                raise RuntimeError(
+                    f"{asked}: output {k} has shape {output.shape}; only a one-element output needs no gradient given"
+                )
+            given = output._wrap(output.device.xp.ones(output.shape, output.dtype), output.device)
+        else:
+            given = output._matching(given)
+            if given.shape != output.shape:
+                raise ValueError(f"{asked}: output {k} has shape {output.shape}, its gradient {given.shape}")
+        roots.append((output._graph_node(), given if create_graph else given._array))
+    return roots
+
+
+def checkpoint(function: Callable[..., R], *args: Any) -> R:
+    """`function(*args)`, keeping nothing for the way back: the function runs again when its gradient is needed.
+
+    Trades time for memory: a chain of n steps, checkpointed in runs of sqrt(n), needs O(sqrt(n)) of it. Random numbers
+    repeat in the second run. Gradients of any order, and to tensors that the function reaches otherwise, are right.
+
+    Raises:
+        RuntimeError: when walked, if the second run does not record the same ops, or if an argument was changed in
+            place in between.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor(0.5, requires_grad=True)
+    >>> tg.checkpoint(lambda x: x.exp().sin(), x).backward()
+    >>> round(x.grad.item(), 4)
+    -0.1279
+    """
+    state = random_state()
+    begun = next_number()
+
+    def rerun() -> None:
+        for value in args:
+            version = getattr(value, "_version", None)
+            if version is not None and version.written > begun:
+                raise RuntimeError(
+                    f"checkpoint: an argument of shape {value.shape} was changed in place since the call"
+                )
+        with restored_random_state(state):
+            function(*args)
+
+    return record_region(lambda: function(*args), rerun)  # type: ignore[no-any-return]

@@ -1,0 +1,142 @@
+"""Tensors made of nothing: constants, ranges and random numbers; and of other libraries' arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from .backends.base import HostArray
+from .device import Device, device_of, get_device
+from .random import generator
+from .tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
+
+__all__ = [
+    "arange",
+    "eye",
+    "from_dlpack",
+    "full",
+    "linspace",
+    "ones",
+    "ones_like",
+    "rand",
+    "randn",
+    "zeros",
+    "zeros_like",
+]
+
+Place = str | Device | None
+
+
+def _shape(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    lengths = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    if not all(isinstance(length, int | np.integer) and length >= 0 for length in lengths):
+        raise ValueError(f"{name}: expected lengths of zero or more, got {lengths}")
+    return tuple(int(length) for length in lengths)
+
+
+def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
+    made = Tensor._wrap(array, device)
+    return made.requires_grad_() if requires_grad else made
+
+
+def full(
+    shape: int | tuple[int, ...] | list[int],
+    value: float,
+    dtype: DType = None,
+    device: Place = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of one value; the dtype is by default that which `tg.tensor(value)` has."""
+    place = get_device(device)
+    if dtype is None:
+        dtype = DEFAULT_FLOAT if isinstance(value, float) else np.asarray(value).dtype
+    return _made(place.xp.full(_shape("full", (shape,)), value, checked_dtype(dtype)), place, requires_grad)
+
+
+def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Zeros, as `zeros(2, 3)` or `zeros((2, 3))`; float32 by default.
+
+    Raises:
+        ValueError: a length is negative or no integer.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.zeros(2, 3).shape
+    (2, 3)
+    """
+    return full(_shape("zeros", shape), 0.0, dtype, device, requires_grad)
+
+
+def ones(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Ones, as `ones(2, 3)` or `ones((2, 3))`; float32 by default."""
+    return full(_shape("ones", shape), 1.0, dtype, device, requires_grad)
+
+
+def zeros_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of x's shape, and of its dtype and device unless others are named."""
+    return full(x.shape, 0.0, dtype or x.dtype, device or x.device, requires_grad)
+
+
+def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Ones of x's shape, and of its dtype and device unless others are named."""
+    return full(x.shape, 1.0, dtype or x.dtype, device or x.device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """An (n, m) matrix with ones on its diagonal; square by default."""
+    place = get_device(device)
+    return _made(place.xp.eye(n, m, dtype=checked_dtype(dtype or DEFAULT_FLOAT)), place, requires_grad)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: DType = None,
+    device: Place = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The numbers from `start` (0 if one number is given) up to, and without, `stop`: int64, or float32 of floats."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    if dtype is None:
+        dtype = DEFAULT_FLOAT if any(isinstance(number, float) for number in (start, stop, step)) else np.int64
+    place = get_device(device)
+    return _made(place.xp.arange(start, stop, step, dtype=checked_dtype(dtype)), place, requires_grad)
+
+
+def linspace(
+    start: float, stop: float, number: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
+) -> Tensor:
+    """`number` evenly spaced values from `start` to `stop`, both included; float32 by default."""
+    place = get_device(device)
+    values = place.xp.linspace(start, stop, number, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
+    return _made(values, place, requires_grad)
+
+
+def _drawn(values: HostArray, dtype: DType, device: Place, requires_grad: bool) -> Tensor:
+    place = get_device(device)
+    return _made(place.backend.from_host(values.astype(checked_dtype(dtype or DEFAULT_FLOAT))), place, requires_grad)
+
+
+def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default."""
+    return _drawn(generator().random(_shape("rand", shape), np.float32), dtype, device, requires_grad)
+
+
+def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Random numbers, normal with mean 0 and variance 1; otherwise as `rand`."""
+    return _drawn(generator().standard_normal(_shape("randn", shape)), dtype, device, requires_grad)
+
+
+def from_dlpack(array: Any) -> Tensor:
+    """A tensor that shares memory with an array of another library: NumPy's, CuPy's, PyTorch's, JAX's.
+
+    Raises:
+        TypeError: it does not speak DLPack, or its dtype is none that tensors have.
+    """
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(f"from_dlpack: {type(array).__name__} does not speak DLPack; use tg.tensor to copy it")
+    cpu_kinds = (1, 3)  # kDLCPU, kDLCUDAHost
+    kind, index = array.__dlpack_device__()
+    place = get_device("cpu" if kind in cpu_kinds else f"cuda:{index}")
+    shared = place.xp.from_dlpack(array)
+    checked_dtype(shared.dtype)
+    return Tensor._wrap(shared, device_of(shared) or place)

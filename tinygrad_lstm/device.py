@@ -1,0 +1,153 @@
+"""Device names, the default device, and the one door down to the backends."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from .backends.base import Array, Backend, DeviceUnavailableError
+from .backends.numpy_backend import NumpyBackend
+
+__all__ = ["Device", "DeviceUnavailableError", "default_device", "register_backend", "set_default_device"]
+
+
+class Device:
+    """A place where arrays lie: `"cpu"`, `"cuda:0"`, or a registered backend's name.
+
+    One object a device, so that `is` compares; `==` also compares with a name.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.zeros(2).device == "cpu"
+    True
+    """
+
+    __slots__ = ("array_type", "backend", "name", "xp")
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.backend = backend
+        self.xp = backend.xp
+        self.array_type = backend.array_type
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return self.name == _canonical(other)
+        return self is other
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"device({self.name!r})"
+
+
+def _cuda_backend(index: int) -> Backend:
+    from .backends.cupy_backend import CupyBackend
+
+    return CupyBackend(index)
+
+
+def cuda_device_count() -> int:
+    """The number of CUDA devices that can be used; 0 without CuPy or without a driver."""
+    try:
+        from .backends import cupy_backend
+    except DeviceUnavailableError:
+        return 0
+    return cupy_backend.device_count()
+
+
+_factories: dict[str, Callable[[], Backend]] = {"cpu": NumpyBackend}
+_devices: dict[str, Device] = {}
+_override: ContextVar[Device | None] = ContextVar("default_device", default=None)
+_default: Device | None = None
+
+
+def _canonical(name: str) -> str:
+    return "cuda:0" if name == "cuda" else name
+
+
+def get_device(device: "str | Device | None" = None) -> Device:
+    """The device of that name, made on first use; the default device for None.
+
+    Raises:
+        ValueError: no backend has that name.
+        DeviceUnavailableError: the name is right, but the device, its driver or its Python package is not there.
+    """
+    if isinstance(device, Device):
+        return device
+    if device is None:
+        return _override.get() or _default or get_device(os.environ.get("TINYGRAD_LSTM_DEVICE") or "cpu")
+    name = _canonical(device)
+    found = _devices.get(name)
+    if found is None:
+        kind, _, index = name.partition(":")
+        if kind == "cuda" and index.isdecimal():
+            backend = _cuda_backend(int(index))
+        elif name in _factories:
+            backend = _factories[name]()
+        else:
+            known = ", ".join(map(repr, [*_factories, "cuda", "cuda:1"]))
+            raise ValueError(f"unknown device {device!r}: expected one of {known}, or a name given to register_backend")
+        found = _devices.setdefault(name, Device(name, backend))
+    return found
+
+
+def device_of(array: Array) -> Device | None:
+    """The device on which an array of some backend lies; None for anything that is no such array."""
+    cpu = get_device("cpu")
+    if cpu.backend.owns(array):
+        return cpu
+    for device in _devices.values():
+        if device.backend.owns(array):
+            return device
+    # An array of a CUDA device that was not asked for by name yet.
+    if type(array).__module__.partition(".")[0] == "cupy":
+        return get_device(f"cuda:{array.device.id}")
+    return None
+
+
+def register_backend(name: str, backend: Backend) -> Device:
+    """Makes a backend's device known under a name, and returns that device.
+
+    Args:
+        name: the device's name from now on, in `.to(name)` and `device=name`.
+        backend: an object that fulfils `tinygrad_lstm.backends.base.Backend`.
+
+    Raises:
+        TypeError: `backend` lacks some of the protocol.
+        ValueError: the name is taken, or is one of the built-in ones.
+    """
+    missing = [part for part in dir(Backend) if not part.startswith("_") and not hasattr(backend, part)]
+    if missing:
+        raise TypeError(
+            f"register_backend: {type(backend).__name__} lacks {', '.join(missing)} of the Backend protocol"
+        )
+    if name in _factories or name in _devices or name.partition(":")[0] == "cuda":
+        raise ValueError(f"register_backend: the device name {name!r} is taken; choose another")
+    _factories[name] = lambda: backend
+    return get_device(name)
+
+
+def set_default_device(device: str | Device) -> None:
+    """Sets the device on which tensors are made where none is named; the environment's TINYGRAD_LSTM_DEVICE before."""
+    global _default
+    _default = get_device(device)
+
+
+@contextmanager
+def default_device(device: str | Device) -> Iterator[Device]:
+    """Sets the default device within a `with` block, for the thread that runs it.
+
+    >>> import tinygrad_lstm as tg
+    >>> with tg.default_device("cpu"):
+    ...     print(tg.zeros(2).device)
+    cpu
+    """
+    token = _override.set(get_device(device))
+    try:
+        yield get_device(device)
+    finally:
+        _override.reset(token)

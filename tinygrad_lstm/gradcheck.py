@@ -1,0 +1,3 @@
+"""Gradients held against finite differences."""
+
+__all__: list[str] = []

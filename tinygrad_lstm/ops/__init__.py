@@ -1,0 +1,9 @@
+"""Every op on tensors, a file a family; `define` says what an op is."""
+
+from . import transfer as transfer
+from .define import op as op
+from .elementwise import *
+from .indexing import *
+from .linalg import *
+from .reduction import *
+from .shape import *

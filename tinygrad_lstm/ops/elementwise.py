@@ -1,0 +1,449 @@
+"""Elementwise ops: each output element depends on the same element of the (broadcast) inputs."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import DType, Tensor, checked_dtype
+from .define import composite, op
+
+__all__ = [
+    "abs",
+    "add",
+    "astype",
+    "clamp",
+    "clone",
+    "cos",
+    "div",
+    "elu",
+    "eq",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "ge",
+    "gelu",
+    "gt",
+    "isfinite",
+    "isnan",
+    "le",
+    "leaky_relu",
+    "lerp",
+    "log",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "reciprocal",
+    "relu",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "sqrt",
+    "square",
+    "sub",
+    "tanh",
+    "where",
+]
+
+# -- one input, any dtype ----------------------------------------------------------------------------------------------
+
+
+@op(x=lambda g, F: F.neg(g), method=True)
+def neg(xp: Any, x: Array) -> Array:
+    """-x."""
+    return xp.negative(x)
+
+
+@op(x=lambda g, x, F: g * F.sign(x), method=True)
+def abs(xp: Any, x: Array) -> Array:
+    """|x|. The derivative at 0 is 0."""
+    return xp.abs(x)
+
+
+@op(x=lambda g, F: F.zeros_like(g), method=True)
+def sign(xp: Any, x: Array) -> Array:
+    """-1, 0 or 1, as x is negative, zero or positive. The derivative is 0."""
+    return xp.sign(x)
+
+
+@op(x=lambda g, F: F.zeros_like(g), method=True)
+def floor(xp: Any, x: Array) -> Array:
+    """The largest integer not above x, in x's dtype. The derivative is 0."""
+    return xp.floor(x)
+
+
+@op(x=lambda g, F: F.zeros_like(g), method=True)
+def round(xp: Any, x: Array, decimals: int = 0) -> Array:
+    """x to the nearest number of `decimals` decimals, halves to even. The derivative is 0."""
+    return xp.round(x, decimals)
+
+
+@op(x=lambda g, x, F: g * (2 * x), method=True)
+def square(xp: Any, x: Array) -> Array:
+    """x²."""
+    return xp.square(x)
+
+
+@op(x=lambda g, x, min, max, F: F.where(F.between(x, min, max), g, 0), method=True)
+def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
+    """x limited to [min, max]; None leaves a side open. The derivative is 1 within and at the bounds, 0 outside."""
+    return xp.clip(x, min, max)
+
+
+@op(x=lambda g, F: F.zeros_like(g))
+def zeros_like(xp: Any, x: Array) -> Array:
+    """Zeros of x's shape and dtype."""
+    return xp.zeros_like(x)
+
+
+@op()
+def ones_like(xp: Any, x: Array) -> Array:
+    """Ones of x's shape and dtype."""
+    return xp.ones_like(x)
+
+
+@op()
+def between(xp: Any, x: Array, min: float | None, max: float | None) -> Array:
+    """Whether min <= x <= max; None leaves a side open."""
+    above = True if min is None else x >= min
+    below = True if max is None else x <= max
+    return xp.logical_and(above, below) if min is not None or max is not None else xp.ones_like(x, dtype=bool)
+
+
+@op(x=lambda g: g, method=True)
+def clone(xp: Any, x: Array) -> Array:
+    """A copy of x, through which gradients flow."""
+    return x.copy()
+
+
+@op(x=lambda g, original, F: F.cast(g, original, g.dtype))
+def cast(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
+    """x in another dtype, given its own."""
+    return x.astype(dtype)
+
+
+@composite
+def astype(x: Tensor, dtype: DType) -> Tensor:
+    """x in another dtype; the gradient comes back in x's own. Integers and bool carry no gradient."""
+    dtype = checked_dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    return cast(x if dtype.kind == "f" else x.detach(), dtype, x.dtype)
+
+
+# -- one input, to float -----------------------------------------------------------------------------------------------
+
+
+@op(promotion="float", x=lambda g, out: g * out, method=True)
+def exp(xp: Any, x: Array) -> Array:
+    """e to the x."""
+    return xp.exp(x)
+
+
+@op(promotion="float", x=lambda g, out: g * (out + 1), method=True)
+def expm1(xp: Any, x: Array) -> Array:
+    """e to the x, less 1; exact near 0."""
+    return xp.expm1(x)
+
+
+@op(promotion="float", x=lambda g, x: g / x, method=True)
+def log(xp: Any, x: Array) -> Array:
+    """The natural logarithm."""
+    return xp.log(x)
+
+
+@op(promotion="float", x=lambda g, x: g / (x + 1), method=True)
+def log1p(xp: Any, x: Array) -> Array:
+    """The natural logarithm of 1 + x; exact near 0."""
+    return xp.log1p(x)
+
+
+@op(promotion="float", x=lambda g, out: g / (out * 2), method=True)
+def sqrt(xp: Any, x: Array) -> Array:
+    """The square root."""
+    return xp.sqrt(x)
+
+
+@op(promotion="float", x=lambda g, x, out: g * (-0.5) * out / x, method=True)
+def rsqrt(xp: Any, x: Array) -> Array:
+    """1 / √x."""
+    return xp.reciprocal(xp.sqrt(x))
+
+
+@op(promotion="float", x=lambda g, out, F: F.neg(g * out * out), method=True)
+def reciprocal(xp: Any, x: Array) -> Array:
+    """1 / x."""
+    return xp.reciprocal(x)
+
+
+@op(promotion="float", x=lambda g, x, F: g * F.cos(x), method=True)
+def sin(xp: Any, x: Array) -> Array:
+    """The sine of x in radians."""
+    return xp.sin(x)
+
+
+@op(promotion="float", x=lambda g, x, F: g * F.neg(F.sin(x)), method=True)
+def cos(xp: Any, x: Array) -> Array:
+    """The cosine of x in radians."""
+    return xp.cos(x)
+
+
+@op(promotion="float", x=lambda g, out: g * (1 - out * out), method=True)
+def tanh(xp: Any, x: Array) -> Array:
+    """The hyperbolic tangent."""
+    return xp.tanh(x)
+
+
+@op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
+def sigmoid(xp: Any, x: Array) -> Array:
+    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails."""
+    # Where e⁻ˣ would overflow, σ(x) is below the least number of the dtype that the bound gives.
+    e = xp.negative(x)
+    e = xp.minimum(e, _LARGEST_EXPONENT[x.dtype.char])
+    e = xp.exp(e)
+    e += 1
+    return xp.reciprocal(e)
+
+
+_LARGEST_EXPONENT = {kind: math.floor(math.log(np.finfo(kind).max)) for kind in "efd"}
+
+
+@op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x))
+def log1pexp(xp: Any, x: Array) -> Array:
+    """log(1 + eˣ), without overflow."""
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@composite
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + e^(beta·x)) / beta; x itself where beta·x is above `threshold`."""
+    scaled = x * beta
+    return where(scaled > threshold, x, log1pexp(scaled) / beta)
+
+
+@op(x=lambda g, x, F: F.where(x > 0, g, 0), method=True)
+def relu(xp: Any, x: Array) -> Array:
+    """max(x, 0). The derivative at 0 is 0."""
+    return xp.maximum(x, 0)
+
+
+@composite
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where positive, else negative_slope·x. The derivative at 0 is the slope."""
+    return where(x > 0, x, x * negative_slope)
+
+
+@composite
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
+    return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
+
+
+@composite
+def silu(x: Tensor) -> Tensor:
+    """x·σ(x), also known as swish."""
+    return x * sigmoid(x)
+
+
+@op(promotion="float", x=lambda g, x, F: g * (F.exp(-x * x) * (2 / math.sqrt(math.pi))))
+def erf(backend: Any, x: Array) -> Array:
+    """The error function."""
+    return backend.erf(x)
+
+
+@composite
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x·Φ(x) with Φ the normal distribution (Hendrycks & Gimpel 2016); `approximate="tanh"` for their fast form.
+
+    Raises:
+        ValueError: `approximate` is neither "none" nor "tanh".
+    """
+    if approximate == "tanh":
+        inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
+        return x * 0.5 * (tanh(inner) + 1)
+    if approximate != "none":
+        raise ValueError(f"gelu: approximate is {approximate!r}; expected 'none' or 'tanh'")
+    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1)
+
+
+# -- two inputs --------------------------------------------------------------------------------------------------------
+
+
+@op(promotion="common", broadcasts=True, x=lambda g: g, y=lambda g: g, method=True)
+def add(xp: Any, x: Array, y: Array) -> Array:
+    """x + y."""
+    return xp.add(x, y)
+
+
+@op(promotion="common", broadcasts=True, x=lambda g: g, y=lambda g, F: F.neg(g), method=True)
+def sub(xp: Any, x: Array, y: Array) -> Array:
+    """x - y."""
+    return xp.subtract(x, y)
+
+
+@op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x, method=True)
+def mul(xp: Any, x: Array, y: Array) -> Array:
+    """x · y."""
+    return xp.multiply(x, y)
+
+
+@op(promotion="float", broadcasts=True, x=lambda g, y: g / y, y=lambda g, y, out, F: F.neg(g * out / y), method=True)
+def div(xp: Any, x: Array, y: Array) -> Array:
+    """x / y; integers give floats."""
+    return xp.true_divide(x, y)
+
+
+def _pow_in_base(g: Any, x: Any, y: Any, F: Any) -> Any:
+    if isinstance(y, int | float):
+        return g * (F.pow(x, y - 1) * y) if y != 0 else F.zeros_like(g)
+    # x⁰ is 1 at 0 too, with the derivative 0.
+    constant = F.logical_and(F.eq(x, 0), F.eq(y, 0))
+    return g * (F.pow(F.where(constant, 1, x), y - 1) * y)
+
+
+def _pow_in_exponent(g: Any, x: Any, out: Any, F: Any) -> Any:
+    if isinstance(x, int | float):
+        return g * (out * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan))
+    # 0 to the y is 0 for all y > 0.
+    return g * (out * F.log(F.where(F.eq(x, 0), 1, x)))
+
+
+@op(promotion="common", broadcasts=True, x=_pow_in_base, y=_pow_in_exponent, method=True)
+def pow(xp: Any, x: Array, y: Array) -> Array:
+    """x to the y. At x = 0 the derivative in y is 0."""
+    return xp.power(x, y)
+
+
+def _winner(g: Any, wins: Any, ties: Any, F: Any) -> Any:
+    return F.where(wins, g, F.where(ties, g * 0.5, 0))
+
+
+@op(
+    promotion="common",
+    broadcasts=True,
+    x=lambda g, x, y, F: _winner(g, F.gt(x, y), F.eq(x, y), F),
+    y=lambda g, x, y, F: _winner(g, F.gt(y, x), F.eq(x, y), F),
+    method=True,
+)
+def maximum(xp: Any, x: Array, y: Array) -> Array:
+    """The larger of x and y. Where they are equal, each gets half the gradient."""
+    return xp.maximum(x, y)
+
+
+@op(
+    promotion="common",
+    broadcasts=True,
+    x=lambda g, x, y, F: _winner(g, F.lt(x, y), F.eq(x, y), F),
+    y=lambda g, x, y, F: _winner(g, F.lt(y, x), F.eq(x, y), F),
+    method=True,
+)
+def minimum(xp: Any, x: Array, y: Array) -> Array:
+    """The smaller of x and y. Where they are equal, each gets half the gradient."""
+    return xp.minimum(x, y)
+
+
+@op(
+    promotion="common",
+    broadcasts=True,
+    x=lambda g, condition, F: F.where(condition, g, 0),
+    y=lambda g, condition, F: F.where(condition, 0, g),
+)
+def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
+    """x where the condition is true, else y."""
+    return xp.where(condition, x, y)
+
+
+@composite
+def lerp(x: Tensor, end: Any, weight: Any) -> Tensor:
+    """x + weight·(end - x)."""
+    return x + (end - x) * weight
+
+
+# -- comparisons and logic ---------------------------------------------------------------------------------------------
+
+
+@op(promotion="common", method=True)
+def eq(xp: Any, x: Array, y: Array) -> Array:
+    """x == y."""
+    return xp.equal(x, y)
+
+
+@op(promotion="common", method=True)
+def ne(xp: Any, x: Array, y: Array) -> Array:
+    """x != y."""
+    return xp.not_equal(x, y)
+
+
+@op(promotion="common", method=True)
+def lt(xp: Any, x: Array, y: Array) -> Array:
+    """x < y."""
+    return xp.less(x, y)
+
+
+@op(promotion="common", method=True)
+def le(xp: Any, x: Array, y: Array) -> Array:
+    """x <= y."""
+    return xp.less_equal(x, y)
+
+
+@op(promotion="common", method=True)
+def gt(xp: Any, x: Array, y: Array) -> Array:
+    """x > y."""
+    return xp.greater(x, y)
+
+
+@op(promotion="common", method=True)
+def ge(xp: Any, x: Array, y: Array) -> Array:
+    """x >= y."""
+    return xp.greater_equal(x, y)
+
+
+@op(method=True)
+def logical_and(xp: Any, x: Array, y: Array) -> Array:
+    """Whether both are non-zero."""
+    return xp.logical_and(x, y)
+
+
+@op(method=True)
+def logical_or(xp: Any, x: Array, y: Array) -> Array:
+    """Whether either is non-zero."""
+    return xp.logical_or(x, y)
+
+
+@op(method=True)
+def logical_xor(xp: Any, x: Array, y: Array) -> Array:
+    """Whether just one is non-zero."""
+    return xp.logical_xor(x, y)
+
+
+@op(method=True)
+def logical_not(xp: Any, x: Array) -> Array:
+    """Whether x is zero."""
+    return xp.logical_not(x)
+
+
+@op(method=True)
+def isnan(xp: Any, x: Array) -> Array:
+    """Whether x is not a number."""
+    return xp.isnan(x)
+
+
+@op(method=True)
+def isfinite(xp: Any, x: Array) -> Array:
+    """Whether x is neither infinite nor NaN."""
+    return xp.isfinite(x)

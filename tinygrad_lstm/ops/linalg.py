@@ -1,0 +1,178 @@
+"""Products of vectors, matrices and higher tensors."""
+
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import Tensor, as_tensor
+from .define import composite, op
+from .indexing import getitem
+from .shape import reshape, unsqueeze
+
+__all__ = ["einsum", "linear", "matmul", "outer"]
+
+
+@op(
+    promotion="common",
+    broadcasts=True,
+    x=lambda g, y: g @ y.swapaxes(-1, -2),
+    y=lambda g, x: x.swapaxes(-1, -2) @ g,
+)
+def matrix_product(xp: Any, x: Array, y: Array) -> Array:
+    """(..., n, k) times (..., k, m): (..., n, m)."""
+    return xp.matmul(x, y)
+
+
+@composite
+def matmul(x: Tensor, y: Any) -> Tensor:
+    """The matrix product, NumPy's `@`: leading dimensions broadcast; a 1-D x is a row, a 1-D y a column.
+
+    Raises:
+        ValueError: the inner lengths differ, leading dimensions do not broadcast, or an input is 0-d.
+    """
+    y = y if isinstance(y, Tensor) else as_tensor(y, x.device)
+    if not x.ndim or not y.ndim:
+        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
+    if x.ndim > 2 and y.ndim == 2:  # one large product instead of many small ones
+        return (
+            reshape(matrix_product(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
+            if x.size
+            else (matrix_product(x, y))
+        )
+    if x.ndim > 1 and y.ndim > 1:
+        return matrix_product(x, y)
+    rows = unsqueeze(x, 0) if x.ndim == 1 else x
+    columns = unsqueeze(y, 1) if y.ndim == 1 else y
+    product = matrix_product(rows, columns)
+    shape = product.shape[:-2]
+    shape += product.shape[-2:-1] if x.ndim > 1 else ()
+    shape += product.shape[-1:] if y.ndim > 1 else ()
+    return reshape(product, shape)
+
+
+@op(
+    promotion="common",
+    by_rows=("weight", "bias"),
+    x=lambda g, weight: g @ weight,
+    weight=lambda g, x: g.swapaxes(-1, -2) @ x,
+    bias=lambda g, bias_shape, F: F.sum_to(g, bias_shape),
+)
+def affine(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
+    """x (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
+    out = xp.matmul(x, weight.swapaxes(0, 1))
+    if bias is not None:
+        out += bias
+    return out
+
+
+@composite
+def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    """x (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O)."""
+    if x.ndim == 2:
+        return affine(x, weight, bias)
+    return reshape(
+        affine(reshape(x, (x.size // x.shape[-1], x.shape[-1])), weight, bias), (*x.shape[:-1], weight.shape[0])
+    )
+
+
+@composite
+def outer(x: Tensor, y: Any) -> Tensor:
+    """Every product of an element of x and one of y: (x.size, y.size)."""
+    return reshape(x, (-1, 1)) * reshape(y, (1, -1))
+
+
+def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_term: str, F: Any) -> list[Any]:
+    """Each operand's gradient is an einsum of the output's with the other operands."""
+    gradients = []
+    for k, (operand, term) in enumerate(zip(operands, terms, strict=True)):
+        others = [other for j, other in enumerate(operands) if j != k]
+        other_terms = [other for j, other in enumerate(terms) if j != k]
+        alone = "".join(letter for letter in term if letter not in out_term and letter not in "".join(other_terms))
+        if alone:  # summed over by itself: its gradient is the same all along
+            shape = tuple(1 if letter not in alone else operand.shape[d] for d, letter in enumerate(term))
+            ones = F.ones_like(F.sum_to(operand, shape))
+            others.append(ones.reshape(tuple(length for length, letter in zip(shape, term) if letter in alone)))
+            other_terms.append("".join(letter for letter in term if letter in alone))
+        gradients.append(F.contraction([g, *others], (out_term, *other_terms), term))
+    return gradients
+
+
+@op(promotion="common", operands=_einsum_rule)
+def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
+    """An einsum whose terms name each letter once."""
+    return xp.einsum(f"{','.join(terms)}->{out_term}", *operands, optimize=True)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Einstein's summation convention, as `numpy.einsum` has it: repeated letters, `...`, and with or without `->`.
+
+    Raises:
+        ValueError: the equation does not fit the operands.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.einsum("ij,j->i", tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2))
+    tensor([3., 7.])
+    """
+    tensors = [as_tensor(operand) for operand in operands]
+    terms, out_term = _explicit(equation, tensors)
+    diagonals: list[Tensor] = []
+    for k, tensor in enumerate(tensors):
+        diagonal, terms[k] = _diagonal(tensor, terms[k])
+        diagonals.append(diagonal)
+    lengths: dict[str, int] = {}
+    for tensor, term in zip(diagonals, terms, strict=True):
+        for letter, length in zip(term, tensor.shape, strict=True):
+            if lengths.setdefault(letter, length) == 1:
+                lengths[letter] = length
+            elif length not in (1, lengths[letter]):
+                raise ValueError(f"einsum: {letter!r} in {equation!r} is {lengths[letter]} and {length} long")
+    # A length of 1 that broadcasts carries no index of its own.
+    for k, (tensor, term) in enumerate(zip(diagonals, terms, strict=True)):
+        kept = [d for d, letter in enumerate(term) if tensor.shape[d] == lengths[letter]]
+        if len(kept) != len(term):
+            diagonals[k] = reshape(tensor, [tensor.shape[d] for d in kept])
+            terms[k] = "".join(term[d] for d in kept)
+    return contraction(diagonals, tuple(terms), out_term)
+
+
+def _explicit(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
+    """The terms of an equation, with `...` written out in letters of its own and the output's term."""
+    equation = equation.replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(tensors):
+        raise ValueError(f"einsum: {equation!r} has {len(terms)} terms, but {len(tensors)} operands were given")
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    widths = [tensor.ndim - len(term.replace("...", "")) for tensor, term in zip(tensors, terms, strict=True)]
+    for tensor, term, width in zip(tensors, terms, widths, strict=True):
+        if width < 0 or (width and "..." not in term):
+            raise ValueError(f"einsum: term {term!r} of {equation!r} does not fit shape {tensor.shape}")
+    widest = max((width for width, term in zip(widths, terms, strict=True) if "..." in term), default=0)
+    dots = "".join(free[:widest])
+    written = [term.replace("...", dots[len(dots) - width :]) for width, term in zip(widths, terms, strict=True)]
+    if not arrow:
+        once = [letter for letter, number in Counter(left.replace("...", "").replace(",", "")).items() if number == 1]
+        right = "..." + "".join(sorted(once))
+    out_term = right.replace("...", dots)
+    unknown = set(out_term) - set("".join(written))
+    if unknown or len(set(out_term)) != len(out_term):
+        raise ValueError(f"einsum: the output {right!r} of {equation!r} must name letters of the terms, each once")
+    return written, out_term
+
+
+def _diagonal(tensor: Tensor, term: str) -> tuple[Tensor, str]:
+    """The diagonal of dimensions that share a letter, as one dimension; and the term that then names each once."""
+    for letter, number in Counter(term).items():
+        if number > 1:
+            at = [d for d, other in enumerate(term) if other == letter]
+            lengths = {tensor.shape[d] for d in at}
+            if len(lengths) > 1:
+                raise ValueError(f"einsum: {letter!r} in {term!r} has different lengths in shape {tensor.shape}")
+            rest = [d for d in range(tensor.ndim) if d not in at]
+            tensor = getitem(tensor.permute([*at, *rest]), (np.arange(lengths.pop()),) * number)
+            term = letter + "".join(term[d] for d in rest)
+    return tensor, term

@@ -1,0 +1,280 @@
+"""Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` leaves reduced dimensions with length 1."""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import Tensor
+from .define import composite, op
+from .elementwise import abs, sqrt, where
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "cumsum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]
+
+Dim: TypeAlias = int | tuple[int, ...] | None
+
+
+def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`dim` as a tuple of non-negative dimensions.
+
+    Raises:
+        numpy.exceptions.AxisError: a dimension is not there (an IndexError and a ValueError).
+        ValueError: one is named twice.
+    """
+    ndim = len(shape)
+    if dim.__class__ is int and -ndim <= dim < ndim:
+        return (dim % ndim,)
+    given = tuple(range(ndim)) if dim is None else (dim,) if isinstance(dim, int | np.integer) else tuple(dim)
+    for d in given:
+        if not -ndim <= d < ndim:
+            raise np.exceptions.AxisError(f"{name}: dim {d} is not there in shape {shape}; it has {ndim} dimensions")
+    found = tuple(int(d) % ndim for d in given)
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name}: dim {dim} names a dimension of shape {shape} twice")
+    return found
+
+
+def count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
+    """How many elements a reduction over `dims` takes together."""
+    return math.prod(shape[d] for d in dims)
+
+
+def _kept(shape: tuple[int, ...], dim: Dim) -> tuple[int, ...]:
+    """The shape of a reduction over `dim`, with the reduced dimensions kept."""
+    dims = dims_of("reduction", dim, shape)
+    return tuple(1 if d in dims else length for d, length in enumerate(shape))
+
+
+def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
+    """The gradient of a sum: each element's is that of the sum it went into."""
+    return F.broadcasted(g.reshape(_kept(shape, dim)), shape)
+
+
+@op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
+def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """The sum over `dim`; 0 of nothing. Integers and bool are summed as int64."""
+    return xp.sum(x, axis=dim if dim is None else dims_of("sum", dim, x.shape), keepdims=keepdim)
+
+
+@op(x=lambda g, x_shape, F: F.broadcasted(g, x_shape))
+def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    """The sum over the dimensions in which `shape` was broadcast to x's."""
+    extra = len(x.shape) - len(shape)
+    stretched = [d for d, length in enumerate(x.shape) if d < extra or (shape[d - extra] == 1 and length != 1)]
+    return xp.sum(x, axis=tuple(stretched), keepdims=True).reshape(shape)
+
+
+@composite
+def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The mean over `dim`. Integers give float32.
+
+    Raises:
+        ValueError: there is nothing to take the mean of.
+    """
+    number = _checked_count("mean", x, dim)
+    return _as_float(x).sum(dim, keepdim) * (1.0 / number)
+
+
+@composite
+def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """The variance over `dim`, divided by the number of elements less `correction` (1: unbiased, 0: biased).
+
+    Raises:
+        ValueError: there are no more elements than `correction`.
+    """
+    number = _checked_count("var", x, dim)
+    if number <= correction:
+        raise ValueError(
+            f"var: {number} elements (shape {x.shape}, dim {dim}) need a correction below that: {correction}"
+        )
+    x = _as_float(x)
+    difference = x - mean(x, dim, keepdim=True)
+    return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
+
+
+@composite
+def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """The standard deviation over `dim`; see `var`."""
+    return sqrt(var(x, dim, correction, keepdim))
+
+
+def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
+    number = count(x.shape, dims_of(name, dim, x.shape))
+    if number == 0:
+        raise ValueError(f"{name}: nothing to reduce in shape {x.shape} over dim {dim}; give at least one element")
+    return number
+
+
+def _as_float(x: Tensor) -> Tensor:
+    return x if x.dtype.kind == "f" else x.to(dtype="float32")
+
+
+def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
+    """The gradient of a product: the product of all other elements, right where elements are zero."""
+    dims = dims_of("prod", dim, x.shape)
+    kept = [d for d in range(len(x.shape)) if d not in dims]
+    order = (*kept, *dims)
+    lead = tuple(x.shape[d] for d in kept)
+    flat = F.permuted(x, order).reshape((*lead, count(x.shape, dims)))
+    before = F.cumprod_before(flat)
+    after = F.flip(F.cumprod_before(F.flip(flat, -1)), -1)
+    others = (before * after).reshape(tuple(x.shape[d] for d in order))
+    back = tuple(order.index(d) for d in range(len(order)))
+    return g.reshape(_kept(x.shape, dim)) * F.permuted(others, back)
+
+
+@op(x=_prod_of_others, method=True)
+def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """The product over `dim`; 1 of nothing. The derivative is right at zeros too."""
+    return xp.prod(x, axis=dim if dim is None else dims_of("prod", dim, x.shape), keepdims=keepdim)
+
+
+def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
+    """d out[k] / d x[j] = the product of x[:k] without x[j], for j < k: a lower triangle, by rows k and columns j."""
+    n = x.shape[-1]
+    lead = tuple(x.shape[:-1])
+    rows = F.broadcasted(x.reshape((*lead, 1, n)), (*lead, n, n))
+    earlier = F.tril(F.ones_like(rows), -1) != 0
+    rows = F.where(earlier, rows, 1)
+    others = F.cumprod_before(rows) * F.flip(F.cumprod_before(F.flip(rows, -1)), -1)
+    return F.sum(F.where(earlier, others, 0) * g.reshape((*lead, n, 1)), -2)
+
+
+@op(x=_cumprod_before_rule)
+def cumprod_before(xp: Any, x: Array) -> Array:
+    """At each place of the last dimension the product of all elements before it."""
+    shifted = xp.concatenate([xp.ones_like(x[..., :1]), x[..., :-1]], axis=-1)
+    return xp.cumprod(shifted, axis=-1)
+
+
+def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
+    kept = _kept(x.shape, dim)
+    ties = F.eq(x, out.reshape(kept))
+    number = F.sum(F.cast(ties, g.dtype, ties.dtype), dim, True)
+    return F.where(ties, g.reshape(kept) / number, 0)
+
+
+def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:
+    dims = dims_of(name, dim, x.shape)
+    if count(x.shape, dims) == 0:
+        raise ValueError(f"nothing to reduce in shape {x.shape} over dim {dim}; give at least one element")
+    return getattr(xp, name)(x, axis=dims, keepdims=keepdim)
+
+
+@op(x=_share_of_extreme, method=True)
+def max(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """The largest element over `dim`. Ties share the gradient equally.
+
+    Raises:
+        ValueError: there is nothing to reduce.
+    """
+    return _extreme(xp, "max", x, dim, keepdim)
+
+
+@op(x=_share_of_extreme, method=True)
+def min(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """The smallest element over `dim`. Ties share the gradient equally.
+
+    Raises:
+        ValueError: there is nothing to reduce.
+    """
+    return _extreme(xp, "min", x, dim, keepdim)
+
+
+def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+    if dim is not None:
+        (dim,) = dims_of(name, dim, x.shape)
+    if (x.size if dim is None else x.shape[dim]) == 0:
+        raise ValueError(f"nothing to search in shape {x.shape} over dim {dim}; give at least one element")
+    found = find(x, axis=dim)
+    if not keepdim:
+        return found
+    return found.reshape(tuple(1 if dim is None or d == dim else length for d, length in enumerate(x.shape)))
+
+
+@op(method=True)
+def argmax(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+    """The index of the largest element over one dimension, or in the flattened tensor; the first of equals."""
+    return _arg("argmax", xp.argmax, x, dim, keepdim)
+
+
+@op(method=True)
+def argmin(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+    """The index of the smallest element over one dimension, or in the flattened tensor; the first of equals."""
+    return _arg("argmin", xp.argmin, x, dim, keepdim)
+
+
+@op(method=True)
+def any(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Whether any element over `dim` is non-zero."""
+    return xp.any(x, axis=dims_of("any", dim, x.shape), keepdims=keepdim)
+
+
+@op(method=True)
+def all(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """Whether all elements over `dim` are non-zero."""
+    return xp.all(x, axis=dims_of("all", dim, x.shape), keepdims=keepdim)
+
+
+@op(
+    promotion="float",
+    x=lambda g, x, out, dim, F: g.reshape(_kept(x.shape, dim)) * F.exp(x - F.finite(out.reshape(_kept(x.shape, dim)))),
+    method=True,
+)
+def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
+    """log Σ eˣ over `dim`, without overflow; -inf of nothing."""
+    dims = dims_of("logsumexp", dim, x.shape)
+    if count(x.shape, dims) == 0:
+        return xp.full_like(xp.sum(x, axis=dims, keepdims=keepdim), -math.inf)
+    largest = xp.max(x, axis=dims, keepdims=True)
+    largest = xp.where(xp.isfinite(largest), largest, 0)
+    total = xp.sum(xp.exp(x - largest), axis=dims, keepdims=True)
+    return (xp.log(total) + largest).reshape(xp.sum(x, axis=dims, keepdims=keepdim).shape)
+
+
+@op(x=lambda g, x, F: F.where(F.isfinite(x), g, 0))
+def finite(xp: Any, x: Array) -> Array:
+    """x, with 0 for infinities and NaN."""
+    return xp.where(xp.isfinite(x), x, 0)
+
+
+@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True)
+def cumsum(xp: Any, x: Array, dim: int) -> Array:
+    """The sum of all elements up to and with each, along one dimension."""
+    (dim,) = dims_of("cumsum", dim, x.shape)
+    return xp.cumsum(x, axis=dim)
+
+
+@composite
+def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. The 2-norm's derivative at 0 is 0.
+
+    Raises:
+        ValueError: p is not positive.
+    """
+    if p == math.inf:
+        return max(abs(x), dim, keepdim)
+    if p <= 0:
+        raise ValueError(f"norm: p is {p}; expected a positive number or inf")
+    if p == 1:
+        return abs(x).sum(dim, keepdim)
+    total = (x * x if p == 2 else abs(x) ** p).sum(dim, keepdim)
+    # The root's derivative at 0 is infinite; the norm's subgradient there is 0.
+    zero = total == 0
+    return where(zero, 0, where(zero, 1, total) ** (1 / p))

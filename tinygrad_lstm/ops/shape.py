@@ -1,0 +1,332 @@
+"""Ops that move elements about: shapes, orders, joins and splits."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import Tensor, as_tensor
+from .define import composite, op
+from .reduction import dims_of
+
+__all__ = [
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "concat",
+    "concatenate",
+    "expand",
+    "flatten",
+    "flip",
+    "pad",
+    "permute",
+    "repeat",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "transpose",
+    "tril",
+    "triu",
+    "unbind",
+    "unsqueeze",
+]
+
+Shape = int | Sequence[int]
+
+
+def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The lengths given as `f(2, 3)` or `f((2, 3))`."""
+    if len(shape) == 1 and isinstance(shape[0], Sequence):
+        shape = tuple(shape[0])
+    return tuple(int(length) for length in shape)
+
+
+# -- the same elements in another shape --------------------------------------------------------------------------------
+
+
+@op(x=lambda g, x_shape: g.reshape(x_shape), view=True)
+def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    return x.reshape(shape)
+
+
+@composite
+def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """The elements, in order, in another shape; one length may be -1, and is worked out.
+
+    Raises:
+        ValueError: the number of elements does not fit.
+    """
+    return reshaped(x, _lengths(shape))
+
+
+@composite
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim` made one."""
+    if not x.ndim:
+        return reshape(x, 1)
+    first, last = dims_of("flatten", start_dim, x.shape)[0], dims_of("flatten", end_dim, x.shape)[0]
+    if first > last:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
+    return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+
+
+@composite
+def squeeze(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Without the dimensions of length 1: all of them, or those of `dim` that have it."""
+    dims = dims_of("squeeze", dim, x.shape)
+    return reshape(x, [length for d, length in enumerate(x.shape) if length != 1 or d not in dims])
+
+
+@composite
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """With a dimension of length 1 put in at `dim`."""
+    (dim,) = dims_of("unsqueeze", dim, (*x.shape, 1))
+    return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
+
+
+# -- the same elements in another order --------------------------------------------------------------------------------
+
+
+@op(x=lambda g, order, F: F.permuted(g, tuple(int(k) for k in np.argsort(order))), view=True)
+def permuted(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
+    return x.transpose(order)
+
+
+@composite
+def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
+    """The dimensions in the order given.
+
+    Raises:
+        ValueError: `order` does not name each dimension once.
+    """
+    dims = dims_of("permute", _lengths(order), x.shape)
+    if len(dims) != x.ndim:
+        raise ValueError(f"permute: {_lengths(order)} does not name each dimension of shape {x.shape} once")
+    return permuted(x, dims)
+
+
+@composite
+def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    order = list(range(x.ndim))
+    a, b = dims_of("swapaxes", dim0, x.shape)[0], dims_of("swapaxes", dim1, x.shape)[0]
+    order[a], order[b] = b, a
+    return permuted(x, tuple(order))
+
+
+@composite
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged; torch's name for `swapaxes`."""
+    return swapaxes(x, dim0, dim1)
+
+
+@op(x=lambda g, dim, F: F.flip(g, dim), method=True)
+def flip(xp: Any, x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
+    """The elements in reverse order along `dim`; along all dimensions for None."""
+    return xp.flip(x, dims_of("flip", dim, x.shape))
+
+
+@op(x=lambda g, shifts, dim, F: F.roll(g, _negated(shifts), dim), method=True)
+def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int, ...] | None = None) -> Array:
+    """The elements moved on by `shifts` along `dim`, around its end to its start; None rolls them flattened."""
+    return xp.roll(x, shifts, dim)
+
+
+def _negated(shifts: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    return -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)
+
+
+# -- elements repeated, added or left out ------------------------------------------------------------------------------
+
+
+@op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True)
+def broadcasted(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    return xp.broadcast_to(x, shape)
+
+
+@composite
+def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """Repeated, without a copy, to a shape that x's broadcasts to.
+
+    Raises:
+        ValueError: it does not.
+    """
+    return broadcasted(x, _lengths(shape))
+
+
+@composite
+def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """`broadcast_to`, where -1 keeps a dimension's length."""
+    lengths = _lengths(shape)
+    extra = len(lengths) - x.ndim
+    if extra < 0:
+        raise ValueError(f"expand: shape {x.shape} has more dimensions than {lengths}")
+    kept = [x.shape[d - extra] if length == -1 and d >= extra else length for d, length in enumerate(lengths)]
+    return broadcasted(x, tuple(kept))
+
+
+@composite
+def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
+    """A copy with x laid out `times[d]` times along each dimension d; leading dimensions are added where needed.
+
+    Raises:
+        ValueError: there are fewer numbers than dimensions.
+    """
+    numbers = _lengths(times)
+    if len(numbers) < x.ndim:
+        raise ValueError(f"repeat: {numbers} has fewer numbers than shape {x.shape} has dimensions")
+    lengths = (*(1,) * (len(numbers) - x.ndim), *x.shape)
+    # Each dimension becomes two, (times, length), the first of them broadcast.
+    between = tuple(itertools.chain.from_iterable((1, length) for length in lengths))
+    tiled = tuple(itertools.chain.from_iterable(zip(numbers, lengths, strict=True)))
+    laid = broadcasted(reshaped(x, between), tiled)
+    return reshaped(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True))).clone()
+
+
+@op(x=lambda g, widths, x_shape, F: F.get(g, _inside(widths, x_shape)))
+def padded(xp: Any, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
+    return xp.pad(x, widths, constant_values=value)
+
+
+def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(before, before + length) for (before, _), length in zip(widths, shape, strict=True))
+
+
+@composite
+def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
+    """With `value` put around it: `pad` holds (before, after) of the last dimension, then of the one before it, ...
+
+    Raises:
+        ValueError: an odd number of widths, more than the dimensions take, or a negative one.
+    """
+    widths = list(zip(pad[::2], pad[1::2], strict=False))
+    if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
+        raise ValueError(f"pad: {tuple(pad)} must hold two widths, zero or more, for some last dimensions of {x.shape}")
+    return padded(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
+
+
+@op(x=lambda g, k, F: F.tril(g, k), method=True)
+def tril(xp: Any, x: Array, k: int = 0) -> Array:
+    """The last two dimensions' lower triangle, up to the k-th diagonal; zero above."""
+    return xp.tril(x, k)
+
+
+@op(x=lambda g, k, F: F.triu(g, k), method=True)
+def triu(xp: Any, x: Array, k: int = 0) -> Array:
+    """The last two dimensions' upper triangle, from the k-th diagonal; zero below."""
+    return xp.triu(x, k)
+
+
+# -- joins and splits --------------------------------------------------------------------------------------------------
+
+
+@op(promotion="common", tensors=lambda g, tensors_shape, dim, F: F.pieces(g, [s[dim] for s in tensors_shape], dim))
+def joined(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
+    return xp.concatenate(tensors, axis=dim)
+
+
+def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """The tensors joined along a dimension that they have; also called `concat` and `concatenate`.
+
+    Raises:
+        ValueError: there are none, or their other dimensions differ.
+    """
+    dim = dim if axis is None else axis
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError("cat: no tensors given; give at least one")
+    if dim < 0:
+        dim += as_tensor(tensors[0]).ndim
+    return joined(tensors, dim)
+
+
+concat = concatenate = cat
+
+
+def stack(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """The tensors, of one shape, joined along a new dimension.
+
+    Raises:
+        ValueError: there are none, or their shapes differ.
+    """
+    dim = dim if axis is None else axis
+    tensors = [as_tensor(tensor) for tensor in tensors]
+    shapes = {tensor.shape for tensor in tensors}
+    if len(shapes) != 1:
+        raise ValueError(f"stack: expected tensors of one shape, got {sorted(shapes) or 'none'}")
+    return layered(tensors, dims_of("stack", dim, (*shapes.pop(), 1))[0])
+
+
+@op(x=lambda g, dim, F: F.joined(list(g), dim), view=True)
+def pieces(xp: Any, x: Array, sizes: Sequence[int], dim: int) -> tuple[Array, ...]:
+    lead = (slice(None),) * dim
+    ends = list(itertools.accumulate(sizes))
+    return tuple([x[(*lead, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
+
+
+@composite
+def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Pieces along a dimension: of one size, but for a smaller last one, or of the sizes given.
+
+    Raises:
+        ValueError: the sizes do not add up to the dimension's length.
+    """
+    (dim,) = dims_of("split", dim, x.shape)
+    length = x.shape[dim]
+    if isinstance(size_or_sizes, int):
+        if size_or_sizes <= 0:
+            raise ValueError(f"split: size {size_or_sizes} must be positive")
+        starts = range(0, max(length, 1), size_or_sizes)
+        sizes = [min(size_or_sizes, length - start) for start in starts]
+    else:
+        sizes = list(size_or_sizes)
+    if math.fsum(sizes) != length or any(size < 0 for size in sizes):
+        raise ValueError(f"split: sizes {sizes} do not add up to the {length} of dim {dim} in shape {x.shape}")
+    return pieces(x, sizes, dim)  # type: ignore[return-value]
+
+
+@composite
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """That many pieces of one size along a dimension; fewer, and a smaller last one, where the length does not divide.
+
+    Raises:
+        ValueError: `chunks` is not positive.
+    """
+    if chunks <= 0:
+        raise ValueError(f"chunk: chunks is {chunks}; expected a positive number")
+    (dim,) = dims_of("chunk", dim, x.shape)
+    length = x.shape[dim]
+    size = max(-(-length // chunks), 1)
+    full, rest = divmod(length, size)
+    return pieces(x, [size] * full + [rest] * (rest > 0 or not length), dim)  # type: ignore[return-value]
+
+
+@op(x=lambda g, dim, F: F.layered(list(g), dim), view=True)
+def slices(xp: Any, x: Array, dim: int) -> tuple[Array, ...]:
+    lead = (slice(None),) * dim
+    return tuple([x[(*lead, k)] for k in range(x.shape[dim])])
+
+
+@op(promotion="common", tensors=lambda g, dim, F: F.slices(g, dim))
+def layered(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
+    return xp.stack(tensors, axis=dim)
+
+
+@composite
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along a dimension, without it.
+
+    Raises:
+        TypeError: the tensor is 0-d.
+    """
+    if not x.ndim:
+        raise TypeError("unbind: a 0-d tensor has no dimension to take apart")
+    if not x.shape[dim]:
+        return ()
+    return slices(x, dims_of("unbind", dim, x.shape)[0])  # type: ignore[return-value]

@@ -1,0 +1,34 @@
+"""Moving between devices: the one op whose output lies elsewhere than its input."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..autograd import MODE, Node
+from ..device import Device
+from ..tensor import Tensor
+
+
+class _Move:
+    """Copies a tensor to another device; the gradient comes back by the same way."""
+
+    name = "to"
+
+    def pull(self, node: Node, g: Any, needed: set[Node] | None, create_graph: bool) -> Iterator[tuple[Node, Any]]:
+        source: Device = node.saved[0]
+        (parent,) = node.parents
+        assert parent is not None
+        yield parent, g.to(source) if create_graph else source.backend.from_device(g, node.device.backend)
+
+
+_MOVE = _Move()
+
+
+def move(x: Tensor, device: Device) -> Tensor:
+    """x on another device; differentiable."""
+    node = None
+    if x.requires_grad and MODE.recording:
+        node = Node(_MOVE, (x._graph_node(),), device, saved=(x.device,))
+    return Tensor._wrap(device.backend.from_device(x._array, x.device.backend), device, node)
+
+
+Tensor._move = move

@@ -1,0 +1,1 @@
+"""Optimizers, clipping and schedules."""

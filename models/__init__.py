@@ -1,1 +1,7 @@
 """Cells, sequence models, and whole programs' models."""
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .language_model import CharLM
+from .recurrent import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "RNNCell"]

@@ -6,6 +6,7 @@ in the order in which they are made, so decreasing numbers are a reverse topolog
 
 import functools
 import itertools
+import operator
 import os
 import threading
 import traceback
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from .backends import base
 from .backends.base import Array
+from .device import Device
 from .random import random_state, restored_random_state
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ class Version:
 
     __slots__ = ("maker", "recorded", "written")
 
-    def __init__(self, maker: "Node | None") -> None:
+    def __init__(self, maker: "GraphNode | None") -> None:
         self.maker = maker
         self.written = -1
         self.recorded = -1
@@ -171,11 +173,11 @@ class Operation(Protocol):
     name: str
 
     def pull(
-        self, node: "Node", g: Any, needed: "set[Node] | None", create_graph: bool
-    ) -> Iterable[tuple["Node", Any]]: ...
+        self, node: Any, g: Any, needed: "set[GraphNode] | None", create_graph: bool
+    ) -> "Iterable[tuple[GraphNode, Any]]":
+        """The node of each input that gradients go on to, with its gradient."""
 
 
-_FREED = ("freed",)
 _numbers = itertools.count()
 
 
@@ -184,73 +186,69 @@ def next_number() -> int:
     return next(_numbers)
 
 
-class Node:
-    """One recorded application of an op.
+class GraphNode:
+    """A place in the graph: a `Node`, or one of the two kinds that the walk serves itself, a `Leaf` or a `Pick`."""
 
-    `saved` holds the op's arguments, without the tensors that no derivative rule asks for; `out` the output, if a rule
-    asks for it, with its `version`; `shapes` those of the inputs, if they are needed; `parts` the shape and dtype of
-    each output of an op that has several.
-    """
+    __slots__ = ("__weakref__", "device", "hooks", "number", "op", "origin", "parents")
 
-    __slots__ = (
-        "__weakref__",
-        "device",
-        "hooks",
-        "number",
-        "op",
-        "origin",
-        "out",
-        "overwritten",
-        "parents",
-        "parts",
-        "plan",
-        "saved",
-        "shapes",
-    )
+    hooks: dict[int, Callable[[Any], Any]] | None
+    keeps = False  # whether it holds arrays, which are freed once walked
+    freed = False
 
-    def __init__(
-        self,
-        op: Operation,
-        parents: "tuple[Node | None, ...]",
-        device: Any,
-        plan: Any = None,
-        saved: Any = (),
-        out: Any = None,
-        shapes: Any = None,
-    ) -> None:
+    def __init__(self, op: Operation, parents: "tuple[GraphNode | None, ...]", device: Device) -> None:
         self.op = op
         self.parents = parents
         self.device = device
-        self.plan = plan
-        self.saved = saved
-        self.out = out
-        self.shapes = shapes
-        self.parts: list[tuple[tuple[int, ...], Any]] | None = None
-        self.hooks: dict[int, Callable[[Any], Any]] | None = None
-        self.overwritten = False
+        self.hooks = None
         self.origin: str | None = None
         self.number = next(_numbers)
         if MODE.watched:
             if MODE.anomaly:
                 self.origin = user_line()
-            if MODE.region is not None:
+            if MODE.region is not None and parents:
                 MODE.region.admit(self)
-
-    @property
-    def keeps(self) -> bool:
-        """Whether it holds arrays, which are freed once walked."""
-        return self.plan is not None and bool(self.plan.keeps)
-
-    def retained(self) -> tuple[Any, Any]:
-        """What the node kept: its arguments and its output."""
-        return self.saved.redeem() if isinstance(self.saved, _Ticket) else (self.saved, self.out)
 
     def describe(self) -> str:
         """The op's name, and where it was called if that is known."""
         return f"{self.op.name!r}" + (f" (called at {self.origin})" if self.origin else "")
 
 
-class Leaf(Node):
+class Node(GraphNode):
+    """One recorded application of an op.
+
+    Attributes:
+        plan: what the op notes for all applications of this kind.
+        saved: the arguments, without the tensors that no derivative rule asks for.
+        out: the output, if a rule asks for it; `overwritten` once someone wrote to it.
+        shapes: those of the inputs, if they are needed.
+        parts: the shape and dtype of each output, of an op that has several.
+    """
+
+    __slots__ = ("freed", "keeps", "out", "overwritten", "parts", "plan", "saved", "shapes")
+
+    def __init__(
+        self,
+        op: Operation,
+        parents: tuple[GraphNode | None, ...],
+        device: Device,
+        plan: Any = None,
+        saved: Any = (),
+        out: Any = None,
+        shapes: Any = None,
+        keeps: bool = False,
+    ) -> None:
+        super().__init__(op, parents, device)
+        self.plan = plan
+        self.saved = saved
+        self.out = out
+        self.shapes = shapes
+        self.keeps = keeps
+        self.freed = False
+        self.overwritten = False
+        self.parts: list[tuple[tuple[int, ...], Any]] | None = None
+
+
+class Leaf(GraphNode):
     """The end of a path: a tensor that no op made, into which gradients flow."""
 
     __slots__ = ("tensor",)
@@ -260,7 +258,7 @@ class Leaf(Node):
         self.tensor = weakref.ref(tensor)
 
 
-class Pick(Node):
+class Pick(GraphNode):
     """One of the outputs of an op that has several."""
 
     __slots__ = ("index",)
@@ -276,7 +274,10 @@ class _WithoutRule:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def pull(self, node: Node, g: Any, needed: set[Node] | None, create_graph: bool) -> Iterable[tuple[Node, Any]]:
+    def pull(
+        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
+    ) -> Iterable[tuple[GraphNode, Any]]:
+        """Nothing: the walk hands the gradient on."""
         return ()
 
 
@@ -293,7 +294,7 @@ def user_line() -> str:
     return f"{frame.filename}:{frame.lineno}: {frame.line}"
 
 
-def _latest_first(roots: Iterable[Node]) -> list[Node]:
+def _latest_first(roots: Iterable[GraphNode]) -> list[GraphNode]:
     """All nodes from which the roots were made, each before its parents."""
     seen = set(roots)
     stack = list(seen)
@@ -302,14 +303,10 @@ def _latest_first(roots: Iterable[Node]) -> list[Node]:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    return sorted(seen, key=_by_number, reverse=True)
+    return sorted(seen, key=operator.attrgetter("number"), reverse=True)
 
 
-def _by_number(node: Node) -> int:
-    return node.number
-
-
-def _leading_to(targets: set[Node], order: Sequence[Node]) -> set[Node]:
+def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
     """The nodes of `order` from which a target can be reached."""
     leading = set(targets)
     for node in reversed(order):
@@ -319,11 +316,11 @@ def _leading_to(targets: set[Node], order: Sequence[Node]) -> set[Node]:
 
 
 def walk(
-    roots: Sequence[tuple[Node, Any]],
-    targets: set[Node] | None,
+    roots: Sequence[tuple[GraphNode, Any]],
+    targets: set[GraphNode] | None,
     retain_graph: bool,
     create_graph: bool,
-) -> dict[Node, Any]:
+) -> dict[GraphNode, Any]:
     """The gradients that reach the targets, or every leaf where `targets` is None, given those of the roots.
 
     Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
@@ -333,18 +330,19 @@ def walk(
     if needed is not None:
         order = [node for node in order if node in needed]
     for node in order:
-        if node.saved is _FREED and _goes_on(node, needed):
+        if node.freed and _goes_on(node, needed):
             raise RuntimeError(
                 f"backward: what op {node.describe()} kept was freed by an earlier backward; "
                 "pass retain_graph=True to that one to walk the same graph again"
             )
 
-    gradients: dict[Node, Any] = {}
-    rows: dict[Node, list[Rows]] = {}
-    owned: set[Node] = set()  # whose gradient is an array made here, that may be added to in place
-    result: dict[Node, Any] = {}
+    gradients: dict[GraphNode, Any] = {}
+    rows: dict[GraphNode, list[Rows]] = {}
+    owned: set[GraphNode] = set()  # whose gradient is an array made here, that may be added to in place
+    result: dict[GraphNode, Any] = {}
+    anomaly = MODE.anomaly
 
-    def receive(node: Node, g: Any) -> None:
+    def receive(node: GraphNode, g: Any) -> None:
         before = gradients.get(node)
         if isinstance(g, Increment):
             if node not in owned:
@@ -388,23 +386,27 @@ def walk(
                 gradients.setdefault(node.parents[0], {})[node.index] = g  # type: ignore[arg-type, attr-defined]
                 continue
             for parent, gradient in node.op.pull(node, g, needed, create_graph):
-                if MODE.anomaly:
+                if anomaly:
                     _check_gradient(node, gradient)
                 if gradient.__class__ is Rows:
                     rows.setdefault(parent, []).append(gradient)
                 else:
                     receive(parent, gradient)
-            if not retain_graph and node.keeps:
-                node.saved, node.out = _FREED, None
+            if node.keeps and not retain_graph:
+                _free(node)
     return result
 
 
-def _goes_on(node: Node, needed: set[Node] | None) -> bool:
+def _free(node: Any) -> None:
+    node.saved, node.out, node.freed = None, None, True
+
+
+def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
     """Whether gradients go on from the node to its parents."""
     return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
 
 
-def _check_gradient(node: Node, gradient: Any) -> None:
+def _check_gradient(node: GraphNode, gradient: Any) -> None:
     if not isinstance(gradient, Increment | Rows) and has_nan(gradient):
         raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
 
@@ -419,20 +421,22 @@ class _Region:
 
     def __init__(self, run: Callable[[], Any]) -> None:
         self._run = run
-        self._nodes: list[weakref.ref[Node]] = []
+        self._nodes: list[weakref.ref[GraphNode]] = []
         self._restored: dict[int, tuple[Any, Any]] = {}
 
-    def admit(self, node: Node) -> None:
+    def admit(self, node: GraphNode) -> None:
+        """Notes a node of the first run."""
         self._nodes.append(weakref.ref(node))
 
     def seal(self) -> None:
         """Takes from the nodes of the finished call what they kept."""
         for index, reference in enumerate(self._nodes):
             node = reference()
-            if node is not None and node.keeps:
-                node.saved, node.out = _Ticket(self, index), None
+            if isinstance(node, Node) and node.keeps:
+                node.op, node.saved, node.out = _Replayed(node.op, self, index), None, None
 
     def restore(self, index: int) -> tuple[Any, Any]:
+        """What the node of that index keeps: its arguments and its output."""
         if index not in self._restored:
             replay = _Replay()
             with recording(True), _within(replay):
@@ -440,7 +444,7 @@ class _Region:
             self._adopt(replay.nodes)
         return self._restored.pop(index)
 
-    def _adopt(self, replayed: list[Node]) -> None:
+    def _adopt(self, replayed: list[GraphNode]) -> None:
         originals = [reference() for reference in self._nodes]
         if len(originals) != len(replayed):
             raise RuntimeError(
@@ -451,17 +455,36 @@ class _Region:
         for index, (node, original) in enumerate(zip(replayed, originals, strict=True)):
             if original is None:
                 continue
-            if original.op is not node.op:
+            if original.op.name != node.op.name:
                 raise RuntimeError(
                     f"checkpoint: the function recorded op {original.op.name!r} at first, but {node.op.name!r} when "
                     "run again; it must do the same each time it is called"
                 )
-            if node.keeps:
+            if isinstance(node, Node) and node.keeps:
                 _reroot(node.saved, stands_for)
                 self._restored[index] = (node.saved, node.out)
 
 
-def _reroot(saved: Any, stands_for: dict[int, Node | None]) -> None:
+class _Replayed:
+    """The op of a checkpointed node: gives back what the node kept, for as long as its derivative is taken."""
+
+    def __init__(self, op: Operation, region: _Region, index: int) -> None:
+        self.name = op.name
+        self._op = op
+        self._region = region
+        self._index = index
+
+    def pull(
+        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
+    ) -> Iterable[tuple[GraphNode, Any]]:
+        node.saved, node.out = self._region.restore(self._index)
+        try:
+            return self._op.pull(node, g, needed, create_graph)
+        finally:
+            node.saved, node.out = None, None
+
+
+def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
     """Lets the tensors of a second run continue the graph of the first."""
     for value in saved:
         if isinstance(value, list | tuple):
@@ -474,9 +497,10 @@ class _Replay:
     """Collects the nodes of the second run of a checkpointed call."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[GraphNode] = []
 
-    def admit(self, node: Node) -> None:
+    def admit(self, node: GraphNode) -> None:
+        """Notes a node of the second run."""
         self.nodes.append(node)
 
 
@@ -488,19 +512,6 @@ class _within(_Switch):  # noqa: N801
     def __init__(self, region: _Region | _Replay) -> None:
         super().__init__()
         self._value = region
-
-
-class _Ticket:
-    """Stands where a checkpointed node kept its values."""
-
-    __slots__ = ("_index", "_region")
-
-    def __init__(self, region: _Region, index: int) -> None:
-        self._region = region
-        self._index = index
-
-    def redeem(self) -> tuple[Any, Any]:
-        return self._region.restore(self._index)
 
 
 def record_region(run: Callable[[], Any], rerun: Callable[[], Any]) -> Any:
@@ -591,7 +602,7 @@ def _wrapped(g: Array, like: "Tensor") -> "Tensor":
     return like._wrap(like.device.backend.as_array(g), like.device)
 
 
-def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[Node]:
+def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[GraphNode]:
     for k, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")
@@ -600,7 +611,7 @@ def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[Node]:
 
 def _roots(
     outputs: "Sequence[Tensor]", grads: Sequence[Any] | None, create_graph: bool, asked: str
-) -> list[tuple[Node, Any]]:
+) -> list[tuple[GraphNode, Any]]:
     if grads is not None and len(grads) != len(outputs):
         raise ValueError(f"{asked}: {len(outputs)} outputs, but {len(grads)} gradients for them; give one for each")
     roots = []

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from . import autograd
-from .autograd import MODE, Leaf, Node, Version, next_number
+from .autograd import MODE, GraphNode, Leaf, Node, Version, next_number
 from .backends.base import Array, HostArray
 from .device import Device, device_of, get_device
 
@@ -38,7 +38,7 @@ class Tensor:
     __array_ufunc__ = None
 
     _array: Array
-    _node: Node | None
+    _node: GraphNode | None
     _requires_grad: bool
     _version: Version | None
     _viewed_at: int | None
@@ -70,12 +70,14 @@ class Tensor:
     argmax: ClassVar[Callable[..., "Tensor"]]
     argmin: ClassVar[Callable[..., "Tensor"]]
     astype: ClassVar[Callable[..., "Tensor"]]
+    binary_cross_entropy_with_logits: ClassVar[Callable[..., "Tensor"]]
     broadcast_to: ClassVar[Callable[..., "Tensor"]]
     chunk: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
     clamp: ClassVar[Callable[..., "Tensor"]]
     clone: ClassVar[Callable[..., "Tensor"]]
     conv1d: ClassVar[Callable[..., "Tensor"]]
     cos: ClassVar[Callable[..., "Tensor"]]
+    cross_entropy: ClassVar[Callable[..., "Tensor"]]
     cumsum: ClassVar[Callable[..., "Tensor"]]
     div: ClassVar[Callable[..., "Tensor"]]
     dropout: ClassVar[Callable[..., "Tensor"]]
@@ -114,9 +116,11 @@ class Tensor:
     mean: ClassVar[Callable[..., "Tensor"]]
     min: ClassVar[Callable[..., "Tensor"]]
     minimum: ClassVar[Callable[..., "Tensor"]]
+    mse_loss: ClassVar[Callable[..., "Tensor"]]
     mul: ClassVar[Callable[..., "Tensor"]]
     ne: ClassVar[Callable[..., "Tensor"]]
     neg: ClassVar[Callable[..., "Tensor"]]
+    nll_loss: ClassVar[Callable[..., "Tensor"]]
     norm: ClassVar[Callable[..., "Tensor"]]
     outer: ClassVar[Callable[..., "Tensor"]]
     pad: ClassVar[Callable[..., "Tensor"]]
@@ -134,6 +138,7 @@ class Tensor:
     sign: ClassVar[Callable[..., "Tensor"]]
     silu: ClassVar[Callable[..., "Tensor"]]
     sin: ClassVar[Callable[..., "Tensor"]]
+    smooth_l1_loss: ClassVar[Callable[..., "Tensor"]]
     softmax: ClassVar[Callable[..., "Tensor"]]
     softplus: ClassVar[Callable[..., "Tensor"]]
     split: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
@@ -155,7 +160,7 @@ class Tensor:
     where: ClassVar[Callable[..., "Tensor"]]
 
     @staticmethod
-    def _wrap(array: Array, device: Device, node: Node | None = None) -> "Tensor":
+    def _wrap(array: Array, device: Device, node: GraphNode | None = None) -> "Tensor":
         """A tensor around an array as it is, made by `node`."""
         self = _new(Tensor)
         self._array = array
@@ -433,7 +438,7 @@ class Tensor:
         value = value if isinstance(value, Tensor) else as_tensor(value, self.device)
         return value.to(self.device, self.dtype)
 
-    def _graph_node(self) -> Node:
+    def _graph_node(self) -> GraphNode:
         """The node that made this tensor; for a leaf, the one into which its gradient flows."""
         if self._node is None:
             self._node = Leaf(self)
@@ -441,10 +446,12 @@ class Tensor:
 
     # -- in place -----------------------------------------------------------------------------------------------------
 
-    def _share_version(self, source: "Tensor") -> None:
-        """Notes that this tensor shares memory with `source`."""
-        self._version = source._shared_version()
-        self._viewed_at = next_number()
+    def _share_version(self, *views: "Tensor") -> None:
+        """Notes that the views share this tensor's memory."""
+        version, now = self._shared_version(), next_number()
+        for view in views:
+            view._version = version
+            view._viewed_at = now
 
     def _shared_version(self) -> Version:
         if self._version is None:
@@ -462,7 +469,7 @@ class Tensor:
     def _mark_written(self) -> None:
         version = self._shared_version()
         version.written = next_number()
-        if version.maker is not None:
+        if isinstance(version.maker, Node):
             version.maker.overwritten = True
 
     def _write(self, name: str, result: "Tensor") -> "Tensor":
@@ -490,7 +497,7 @@ class Tensor:
             )
         _check_differentiable(self.dtype)
 
-    def _note_in_place(self, node: Node | None) -> None:
+    def _note_in_place(self, node: GraphNode | None) -> None:
         self._mark_written()
         if node is not None:
             version = self._shared_version()
@@ -635,7 +642,7 @@ class HookHandle:
 
     __slots__ = ("_node", "_number")
 
-    def __init__(self, node: Node, number: int) -> None:
+    def __init__(self, node: GraphNode, number: int) -> None:
         self._node = node
         self._number = number
 

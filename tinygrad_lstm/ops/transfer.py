@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import MODE, Node
+from ..autograd import MODE, GraphNode, Node
 from ..device import Device
 from ..tensor import Tensor
 
@@ -13,7 +13,9 @@ class _Move:
 
     name = "to"
 
-    def pull(self, node: Node, g: Any, needed: set[Node] | None, create_graph: bool) -> Iterator[tuple[Node, Any]]:
+    def pull(
+        self, node: Node, g: Any, needed: set[GraphNode] | None, create_graph: bool
+    ) -> Iterator[tuple[GraphNode, Any]]:
         source: Device = node.saved[0]
         (parent,) = node.parents
         assert parent is not None

@@ -1,0 +1,211 @@
+"""Recurrent cells: one step in time, written as their equations are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .. import ops
+from ..creation import zeros
+from ..nn import Module, Parameter, init
+from ..tensor import Tensor
+
+
+class LSTMGates(NamedTuple):
+    """What the gates of an LSTM cell were at a step, each (B, H), and the states that came of them."""
+
+    i: Tensor
+    f: Tensor
+    g: Tensor
+    o: Tensor
+    c: Tensor
+    h: Tensor
+
+
+class LSTMCell(Module):
+    """One step of a long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
+
+    With [h, x] the concatenation of the previous hidden state and the input, ⊙ the elementwise product:
+
+        f  = σ(W_f·[h, x] + b_f)            forget gate
+        i  = σ(W_i·[h, x] + b_i)            input gate
+        c̃  = tanh(W_C·[h, x] + b_C)         candidate
+        c' = f ⊙ c + i ⊙ c̃                  cell state
+        o  = σ(W_o·[h, x] + b_o)            output gate
+        h' = o ⊙ tanh(c')                   hidden state
+
+    Args:
+        input_size: I, the length of an input x.
+        hidden_size: H, the length of the states h and c.
+
+    Parameters, rows in gate order i, f, g (the candidate), o, columns in the order [h, x]:
+        weight (4H, H + I); bias (4H,), which starts at 1 for the forget gate (Jozefowicz et al. 2015), else at 0.
+
+    >>> import tinygrad_lstm as tg
+    >>> cell = LSTMCell(3, 5)
+    >>> h, c = cell(tg.ones(2, 3))
+    >>> h.shape, c.shape
+    ((2, 5), (2, 5))
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight = Parameter(zeros(4 * hidden_size, hidden_size + input_size))
+        self.bias = Parameter(zeros(4 * hidden_size))
+        init_recurrent(self, hidden_size)
+        open_forget_gate(self.bias, hidden_size)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The states after input x (B, I), given those before, (h, c), each (B, H); zeros by default.
+
+        Raises:
+            ValueError: x or a state has another shape.
+        """
+        gates = self.gates(x, state)
+        return gates.h, gates.c
+
+    def gates(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> LSTMGates:
+        """The same step, with all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
+        h, c = checked_state(self, x, state, 2)
+        hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
+        return lstm_step(ops.linear(hx, self.weight, self.bias), c)
+
+
+def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
+    """The step of an LSTM cell, given `net` (B, 4H), the W·[h, x] + b of the gates i, f, g, o side by side."""
+    net_i, net_f, net_g, net_o = ops.chunk(net, 4, dim=-1)  # each (B, H)
+    f = ops.sigmoid(net_f)
+    i = ops.sigmoid(net_i)
+    g = ops.tanh(net_g)
+    c = f * c + i * g
+    o = ops.sigmoid(net_o)
+    h = o * ops.tanh(c)
+    return LSTMGates(i, f, g, o, c, h)
+
+
+class GRUGates(NamedTuple):
+    """What the gates of a GRU cell were at a step, each (B, H), and the state that came of them."""
+
+    r: Tensor
+    z: Tensor
+    n: Tensor
+    h: Tensor
+
+
+class GRUCell(Module):
+    """One step of a gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as torch has it.
+
+        r  = σ(W_r·x + U_r·h + b_r)                     reset gate
+        z  = σ(W_z·x + U_z·h + b_z)                     update gate
+        n  = tanh(W_n·x + b_n + r ⊙ (U_n·h + b_hn))     candidate
+        h' = (1 - z) ⊙ n + z ⊙ h                        hidden state
+
+    Args:
+        input_size: I, the length of an input x.
+        hidden_size: H, the length of the state h.
+
+    Parameters, rows in gate order r, z, n:
+        weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight_ih = Parameter(zeros(3 * hidden_size, input_size))
+        self.weight_hh = Parameter(zeros(3 * hidden_size, hidden_size))
+        self.bias = Parameter(zeros(3 * hidden_size))
+        self.bias_hn = Parameter(zeros(hidden_size))
+        init_recurrent(self, hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
+        """The state (B, H) after input x (B, I), given that before; zeros by default.
+
+        Raises:
+            ValueError: x or the state has another shape.
+        """
+        return self.gates(x, state).h
+
+    def gates(self, x: Tensor, state: Tensor | None = None) -> GRUGates:
+        """The same step, with all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
+        (h,) = checked_state(self, x, state, 1)
+        return gru_step(ops.linear(x, self.weight_ih, self.bias), ops.linear(h, self.weight_hh), self.bias_hn, h)
+
+
+def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGates:
+    """The step of a GRU cell, given W·x + b and U·h (B, 3H) of the gates r, z, n side by side."""
+    x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
+    h_r, h_z, h_n = ops.chunk(net_h, 3, dim=-1)
+    r = ops.sigmoid(x_r + h_r)
+    z = ops.sigmoid(x_z + h_z)
+    n = ops.tanh(x_n + r * (h_n + bias_hn))
+    h = n + z * (h - n)
+    return GRUGates(r, z, n, h)
+
+
+class RNNCell(Module):
+    """One step of a simple recurrent network (Elman 1990): h' = tanh(W·[h, x] + b).
+
+    Args:
+        input_size: I, the length of an input x.
+        hidden_size: H, the length of the state h.
+
+    Parameters, columns in the order [h, x]:
+        weight (H, H + I); bias (H,).
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight = Parameter(zeros(hidden_size, hidden_size + input_size))
+        self.bias = Parameter(zeros(hidden_size))
+        init_recurrent(self, hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
+        """The state (B, H) after input x (B, I), given that before; zeros by default.
+
+        Raises:
+            ValueError: x or the state has another shape.
+        """
+        (h,) = checked_state(self, x, state, 1)
+        hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
+        return ops.tanh(ops.linear(hx, self.weight, self.bias))
+
+
+def init_recurrent(module: Module, hidden_size: int) -> None:
+    """Draws the weights uniformly from ±1/√H and sets the biases to 0."""
+    bound = 1 / math.sqrt(hidden_size)
+    for name, parameter in module.named_parameters():
+        if "bias" in name:
+            init.zeros_(parameter)
+        else:
+            init.uniform_(parameter, -bound, bound)
+
+
+def open_forget_gate(bias: Parameter, hidden_size: int) -> None:
+    """Lets the forget gate start near 1, so that the cell at first remembers."""
+    bias.data[hidden_size : 2 * hidden_size] = 1
+
+
+def checked_state(
+    cell: LSTMCell | GRUCell | RNNCell, x: Tensor, state: Tensor | tuple[Tensor, ...] | None, number: int
+) -> tuple[Tensor, ...]:
+    """The states of a cell, zeros where none are given.
+
+    Raises:
+        ValueError: the shapes of x and the states do not fit the cell.
+    """
+    name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
+    if x.ndim != 2 or x.shape[1] != I:
+        raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
+    batch = x.shape[0]
+    if state is None:
+        return (zeros(batch, H, dtype=x.dtype, device=x.device),) * number
+    states = (state,) if isinstance(state, Tensor) else tuple(state)
+    shapes = [part.shape for part in states]
+    if shapes != [(batch, H)] * number:
+        raise ValueError(f"{name}: expected {number} state(s) of shape {(batch, H)}, got {shapes}")
+    return states

@@ -1,0 +1,118 @@
+"""A language model over characters, or any ids: embedding, LSTM, linear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .. import ops
+from ..autograd import no_grad
+from ..nn import Dropout, Embedding, Linear, Module
+from ..random import generator
+from ..tensor import Tensor, tensor
+from .recurrent import LSTM
+
+State = tuple[Tensor, Tensor]
+
+
+class CharLM(Module):
+    """Predicts each next character from all before it.
+
+    Args:
+        vocab_size: V, the number of characters.
+        embedding_size: the length of a character's vector.
+        hidden_size: H, of the LSTM.
+        num_layers: L, of the LSTM.
+        dropout: the share dropped, in training, of the LSTM's inputs, outputs and what goes between its layers.
+    """
+
+    def __init__(
+        self, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.embedding = Embedding(vocab_size, embedding_size)
+        self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout)
+        self.dropout = Dropout(dropout)
+        self.output = Linear(hidden_size, vocab_size)
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Scores of each character to come next.
+
+        Args:
+            ids: integers (T, B).
+            state: what the model remembers of the text before, (h, c), each (L, B, H). Feeding a text in chunks, each
+                with the state that the one before gave, equals feeding it whole.
+
+        Returns:
+            logits (T, B, V), and the state after the last step.
+        """
+        x = self.dropout(self.embedding(ids))  # (T, B, E)
+        out, state = self.lstm(x, state)  # (T, B, H)
+        return self.output(self.dropout(out)), state  # (T, B, V)
+
+    def loss(self, ids: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step."""
+        logits, state = self(ids, state)
+        return ops.cross_entropy(ops.flatten(logits, 0, 1), ops.flatten(targets)), state
+
+    def stream(
+        self,
+        prompt: Sequence[int],
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Iterator[int]:
+        """The ids that the model draws after a prompt, without end; it carries its state from one to the next.
+
+        Args:
+            prompt: ids, at least one.
+            temperature: below 1 favours the likely, above 1 the unlikely; 0 takes the likeliest each time.
+            top_k: draw from the k likeliest alone.
+            rng: draws the ids; the library's generator by default.
+
+        Raises:
+            ValueError: an empty prompt, a negative temperature, or a `top_k` below 1.
+        """
+        if not len(prompt):
+            raise ValueError("stream: the prompt is empty; give one id at least")
+        if temperature < 0:
+            raise ValueError(f"stream: temperature is {temperature}; expected 0 or more")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"stream: top_k is {top_k}; expected 1 or more")
+        return self._stream(list(prompt), temperature, top_k, rng or generator())
+
+    def _stream(self, fed: list[int], temperature: float, top_k: int | None, rng: np.random.Generator) -> Iterator[int]:
+        device = self.output.weight.device
+        state: State | None = None
+        was_training = self.training
+        while True:
+            self.eval()
+            with no_grad():
+                logits, state = self(tensor(fed, dtype="int64", device=device).unsqueeze(1), state)
+            self.train(was_training)
+            drawn = _draw(np.asarray(logits[-1, 0].tolist()), temperature, top_k, rng)
+            yield drawn
+            fed = [drawn]
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        length: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> list[int]:
+        """The first `length` ids of `stream`."""
+        ids = self.stream(prompt, temperature, top_k, rng)
+        return [next(ids) for _ in range(length)]
+
+
+def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:  # type: ignore[type-arg]
+    """An index, drawn with the probabilities softmax(logits / temperature)."""
+    if temperature == 0:
+        return int(logits.argmax())
+    if top_k is not None and top_k < len(logits):
+        logits = np.where(logits >= np.partition(logits, -top_k)[-top_k], logits, -np.inf)
+    weights = np.exp((logits - logits.max()) / temperature)
+    return int(rng.choice(len(weights), p=weights / weights.sum()))

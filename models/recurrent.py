@@ -1,0 +1,255 @@
+"""Recurrent networks over whole sequences: layers of cells, in one direction or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import ops
+from ..creation import zeros
+from ..nn import Module, Parameter
+from ..tensor import Tensor, as_tensor
+from .cells import gru_step, init_recurrent, lstm_step, open_forget_gate
+
+Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
+States = tuple[Tensor, ...]
+Step = Callable[[Tensor, States], States]
+
+
+class _Recurrent(Module):
+    """What LSTM, GRU and RNN share: layers, directions, batches of sequences of different lengths."""
+
+    GATES: ClassVar[int]
+    STATES: ClassVar[tuple[str, ...]]  # the hidden state, which is the output, first
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1 or hidden_size < 1 or not 0 <= dropout <= 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected at least 1 layer, at least 1 hidden unit and a dropout in [0, 1], "
+                f"got {num_layers}, {hidden_size} and {dropout}"
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self._directions = ("", "_reverse") if bidirectional else ("",)
+        rows = self.GATES * hidden_size
+        for layer in range(num_layers):
+            columns = hidden_size * len(self._directions) if layer else input_size
+            for direction in self._directions:
+                self._add(f"weight_ih_l{layer}{direction}", rows, columns)
+                self._add(f"weight_hh_l{layer}{direction}", rows, hidden_size)
+                self._add(f"bias_l{layer}{direction}", rows)
+                self._add_extra(f"l{layer}{direction}")
+        init_recurrent(self, hidden_size)
+
+    def _add(self, name: str, *shape: int) -> None:
+        setattr(self, name, Parameter(zeros(*shape)))
+
+    def _add_extra(self, place: str) -> None:
+        """Adds what a kind of cell has beside weights and a bias."""
+
+    def _step(self, place: str) -> Step:
+        """The step of the cell at a place, say `l0_reverse`: from W·x + b and the states to the next states."""
+        raise NotImplementedError
+
+    def _run(self, x: Tensor, states: States, lengths: Lengths | None) -> tuple[Tensor, States]:
+        """The outputs and final states for x and initial states as `forward` of the kinds documents them."""
+        name, H, T_dim = type(self).__name__, self.hidden_size, 1 if self.batch_first else 0
+        if x.ndim != 3 or x.shape[2] != self.input_size:
+            order = "(batch, time" if self.batch_first else "(time, batch"
+            raise ValueError(f"{name}: expected an input of shape {order}, {self.input_size}), got {x.shape}")
+        x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
+        T, B = x.shape[:2]
+        places = self.num_layers * len(self._directions)
+        states = states or tuple(zeros(places, B, H, dtype=x.dtype, device=x.device) for _ in self.STATES)
+        shapes = [state.shape for state in states]
+        if shapes != [(places, B, H)] * len(self.STATES):
+            raise ValueError(
+                f"{name}: expected initial states {', '.join(self.STATES)} of shape {(places, B, H)}, got {shapes}"
+            )
+        mask = None if lengths is None else self._mask(lengths, T, B, x)
+
+        rows = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # one tuple of states a place
+        for layer in range(self.num_layers):
+            outputs = []
+            for k, direction in enumerate(self._directions):
+                place = layer * len(self._directions) + k
+                output, rows[place] = self._scan(x, rows[place], mask, f"l{layer}{direction}", reverse=k == 1)
+                outputs.append(output)
+            x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, D·H)
+            if layer < self.num_layers - 1:
+                x = ops.dropout(x, self.dropout, self.training)
+        final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
+        return ops.transpose(x, 0, T_dim), final
+
+    def _scan(
+        self, x: Tensor, states: States, mask: tuple[Tensor, ...] | None, place: str, reverse: bool
+    ) -> tuple[Tensor, States]:
+        """One layer in one direction: its outputs (T, B, H), and its states after the last step of each sequence."""
+        T, B = x.shape[:2]
+        if T == 0:
+            return zeros(0, B, self.hidden_size, dtype=x.dtype, device=x.device), states
+        step = self._step(place)
+        # One product for the inputs of all steps.
+        net = ops.unbind(ops.linear(x, getattr(self, f"weight_ih_{place}"), getattr(self, f"bias_{place}")), 0)
+        outputs: list[Tensor] = [x] * T
+        for t in reversed(range(T)) if reverse else range(T):
+            stepped = step(net[t], states)
+            outputs[t] = stepped[0]
+            if mask is not None:
+                # A sequence that has ended, or in reverse not begun, keeps its states.
+                outputs[t] = ops.where(mask[t], stepped[0], 0.0)
+                stepped = tuple(ops.where(mask[t], new, old) for new, old in zip(stepped, states, strict=True))
+            states = stepped
+        return ops.stack(outputs), states
+
+    def _mask(self, lengths: Lengths, T: int, B: int, like: Tensor) -> tuple[Tensor, ...]:
+        """For each step, (B, 1): whether each sequence is still going."""
+        numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
+        if (
+            numbers.shape != (B,)
+            or numbers.dtype.kind not in "iu"
+            or (B and not 0 <= numbers.min() <= numbers.max() <= T)
+        ):
+            raise ValueError(
+                f"{type(self).__name__}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}"
+            )
+        going = np.arange(T)[:, None, None] < numbers[None, :, None]
+        return ops.unbind(as_tensor(going, "cpu").to(like.device), 0)
+
+    def extra_repr(self) -> str:
+        """The sizes, and what differs from the defaults."""
+        parts = [str(self.input_size), str(self.hidden_size)]
+        parts += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        parts += ["batch_first=True"] * self.batch_first
+        parts += [f"dropout={self.dropout}"] * (self.dropout > 0)
+        parts += ["bidirectional=True"] * self.bidirectional
+        return ", ".join(parts)
+
+
+class LSTM(_Recurrent):
+    """Layers of `LSTMCell`s over a batch of sequences.
+
+    Args:
+        input_size: I, the length of an input.
+        hidden_size: H, the length of the states.
+        num_layers: L, each layer taking the outputs of the one below.
+        batch_first: inputs and outputs are (B, T, ...) instead of (T, B, ...).
+        dropout: the share of a layer's outputs that is dropped before the next layer, in training.
+        bidirectional: every layer also runs from the end to the start; its outputs are put side by side (D = 2).
+
+    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o:
+        weight_ih_l{k} (4H, I or D·H); weight_hh_l{k} (4H, H); bias_l{k} (4H,), which starts at 1 for the forget gate.
+
+    >>> import tinygrad_lstm as tg
+    >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
+    >>> out, (h, c) = lstm(tg.ones(7, 2, 3), lengths=[7, 4])
+    >>> out.shape, h.shape, c.shape
+    ((7, 2, 10), (4, 2, 5), (4, 2, 5))
+    """
+
+    GATES, STATES = 4, ("h", "c")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
+        for name, parameter in self.named_parameters():
+            if name.startswith("bias"):
+                open_forget_gate(parameter, hidden_size)
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Lengths | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """All hidden states of the last layer, and the final states of all layers.
+
+        Args:
+            x: inputs (T, B, I).
+            state: initial states (h, c), each (L·D, B, H); zeros by default.
+            lengths: the number of steps of each of the B sequences, where they differ, in any order: outputs past a
+                length are zero, and the final states are those of each sequence's own last step.
+
+        Returns:
+            out (T, B, D·H), and (h, c), each (L·D, B, H).
+
+        Raises:
+            ValueError: a shape or a length does not fit.
+        """
+        out, (h, c) = self._run(x, state or (), lengths)
+        return out, (h, c)
+
+    def _step(self, place: str) -> Step:
+        weight_hh = getattr(self, f"weight_hh_{place}")
+
+        def step(net_x: Tensor, states: States) -> States:
+            h, c = states
+            gates = lstm_step(net_x + ops.linear(h, weight_hh), c)
+            return gates.h, gates.c
+
+        return step
+
+
+class GRU(_Recurrent):
+    """Layers of `GRUCell`s over a batch of sequences; arguments as for `LSTM`.
+
+    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order r, z, n:
+        weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,).
+    """
+
+    GATES, STATES = 3, ("h",)
+
+    def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
+        """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
+        out, (h,) = self._run(x, () if state is None else (state,), lengths)
+        return out, h
+
+    def _add_extra(self, place: str) -> None:
+        self._add(f"bias_hn_{place}", self.hidden_size)
+
+    def _step(self, place: str) -> Step:
+        weight_hh, bias_hn = getattr(self, f"weight_hh_{place}"), getattr(self, f"bias_hn_{place}")
+
+        def step(net_x: Tensor, states: States) -> States:
+            (h,) = states
+            return (gru_step(net_x, ops.linear(h, weight_hh), bias_hn, h).h,)
+
+        return step
+
+
+class RNN(_Recurrent):
+    """Layers of `RNNCell`s, with tanh, over a batch of sequences; arguments as for `LSTM`.
+
+    Parameters of layer k, with `_reverse` appended for the backward direction:
+        weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
+    """
+
+    GATES, STATES = 1, ("h",)
+
+    def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
+        """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
+        out, (h,) = self._run(x, () if state is None else (state,), lengths)
+        return out, h
+
+    def _step(self, place: str) -> Step:
+        weight_hh = getattr(self, f"weight_hh_{place}")
+        return lambda net_x, states: (ops.tanh(net_x + ops.linear(states[0], weight_hh)),)

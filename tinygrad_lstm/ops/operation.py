@@ -1,0 +1,420 @@
+"""The mechanism behind `define.op`: how an op is called and recorded, and its derivative rules are run."""
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Literal, ParamSpec
+
+import numpy as np
+
+from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, has_nan, user_line
+from ..backends.base import Array
+from ..device import Device, device_of, get_device
+from ..tensor import DEFAULT_FLOAT, Tensor, as_tensor
+
+__all__ = ["Op"]
+
+P = ParamSpec("P")
+
+Rule = Callable[..., Any]
+Promotion = Literal["common", "float"]
+
+registry: dict[str, "Op[Any]"] = {}
+ALIASES = {"axis": "dim", "keepdims": "keepdim"}
+_NUMBERS = frozenset({float, int, bool})
+
+
+class Functions:
+    """Every op by name: the forward rules bound to a device, or for None the ops on Tensors."""
+
+    def __init__(self, device: Device | None) -> None:
+        self._device = device
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        found = registry.get(name)
+        if found is None:
+            raise AttributeError(f"there is no op named {name!r}")
+        function = self(found)
+        setattr(self, name, function)
+        return function
+
+    def __call__(self, op: "Op[Any]") -> Callable[..., Any]:
+        """The function for an op that has no name here: one of the user's own."""
+        return op if self._device is None else functools.partial(op.forward, op.context(self._device))
+
+
+_on_tensors = Functions(None)
+_on_arrays = functools.cache(Functions)
+
+
+def _parameters(rule: Rule) -> list[str]:
+    return list(inspect.signature(rule).parameters)
+
+
+class Plan:
+    """What the rules of the inputs in `wanted` ask for, and how it is handed to them.
+
+    Their arguments are picked from the pool `(g, out, F, *arguments of the op, *shapes of its inputs)`.
+    """
+
+    def __init__(self, owner: "Op[Any]", wanted: Sequence[int]) -> None:
+        self._places = {"g": 0, "out": 1, "F": 2}
+        self._places |= {name: 3 + k for k, name in enumerate(owner.names)}
+        self._places |= {f"{owner.names[slot]}_shape": 3 + owner.arity + k for k, slot in enumerate(owner.slots)}
+        self.wanted = [(k, owner.rules[k], self._picker(owner.rules[k])) for k in wanted]
+        self.picks = {k: pick for k, _, pick in self.wanted}
+        self.special: dict[int, Callable[[Sequence[Any], Node], Any]] = {}
+        into = [owner.into[k] for k in wanted if k in owner.into]
+        for k in wanted:
+            if k in owner.into:
+                self.special[k] = functools.partial(_increment, k, owner.into[k], self._picker(owner.into[k]))
+            elif k in owner.by_rows:
+                rule = owner.rules[k]
+                self.special[k] = functools.partial(_rows, rule, self._picker(rule), _count_rows(rule))
+        rules = [owner.rules[k] for k in wanted]
+        asked = {name for rule in (*rules, *into) for name in _parameters(rule)}
+        self.kept = [slot for slot in owner.slots if owner.names[slot] in asked]
+        self.dropped = [slot for slot in owner.slots if slot not in self.kept]
+        self.keeps_out = "out" in asked
+        self.asks_functions = "F" in asked
+        self.keeps_shapes = bool(into) or any(name.endswith("_shape") for name in asked)
+        self.keeps = bool(self.kept) or self.keeps_out
+
+    def _picker(self, rule: Rule) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+        places = [self._places[name] for name in _parameters(rule) if name != "buffer"]
+        if len(places) == 1:
+            return lambda pool: (pool[places[0]],)
+        pick: Callable[[Sequence[Any]], tuple[Any, ...]] = operator.itemgetter(*places)
+        return pick
+
+
+def _increment(k: int, rule: Rule, pick: Callable[..., Any], pool: Sequence[Any], node: Node) -> Increment:
+    arguments = pick(pool)
+    make_zeros = functools.partial(node.device.xp.zeros, node.shapes[k], pool[0].dtype)
+    return Increment(make_zeros, lambda buffer: rule(buffer, *arguments))
+
+
+def _rows(rule: Rule, pick: Callable[..., Any], joined: int, pool: Sequence[Any], node: Node) -> Rows:
+    return Rows(rule, pick(pool), joined)
+
+
+def _count_rows(rule: Rule) -> int:
+    """How many of a rule's first arguments have rows: all but the settings behind them."""
+    names = _parameters(rule)
+    return sum(name != "F" and not name.endswith("_shape") for name in names)
+
+
+class Op(Generic[P]):
+    """An operation on tensors, made by the decorator `op`; called like the function that it decorates, less `xp`."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        rules: dict[str, Rule],
+        into: dict[str, Rule],
+        by_rows: Sequence[str],
+        promotion: Promotion | None,
+        broadcasts: bool,
+        view: bool | Callable[..., bool],
+    ) -> None:
+        functools.update_wrapper(self, forward)
+        self.name = forward.__name__
+        self.forward = forward
+        first, *parameters = inspect.signature(forward, eval_str=True).parameters.values()
+        self.names = [parameter.name for parameter in parameters]
+        self.defaults = tuple(parameter.default for parameter in parameters)
+        self.arity = len(parameters)
+        self.wants_backend = first.name == "backend"
+        self.sequence = any(parameter.annotation == Sequence[Array] for parameter in parameters)
+        self.slots = [k for k, parameter in enumerate(parameters) if _takes_tensors(parameter.annotation)]
+        self.promotion = promotion
+        self.broadcasts = broadcasts
+        self.view = view
+        self.__signature__ = inspect.Signature(parameters)
+        self._check(first.name, {**rules, **into})
+        inputs = [self.names[slot] for slot in self.slots]
+        self.rules = {inputs.index(name): rule for name, rule in rules.items()}
+        self.into = {inputs.index(name): rule for name, rule in into.items()}
+        self.by_rows = {inputs.index(name) for name in by_rows}
+        self.only_inputs = len(self.slots) == self.arity and not self.sequence
+        self._inputs: Callable[[Sequence[Any]], Sequence[Any]] = operator.itemgetter(*self.slots)
+        if len(self.slots) == 1 and not self.sequence:
+            self._inputs = tuple if self.arity == 1 else operator.itemgetter(slice(self.slots[0], self.slots[0] + 1))
+        self._plans: dict[int, Plan] = {}
+
+    def _check(self, first: str, rules: dict[str, Rule]) -> None:
+        inputs = [self.names[slot] for slot in self.slots]
+        if first not in ("xp", "backend"):
+            raise TypeError(f"op {self.name!r}: the forward rule's first parameter is {first!r}; call it xp or backend")
+        if not inputs or (self.sequence and len(inputs) > 1):
+            raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
+        known = {"g", "out", "F", "buffer", *self.names, *(f"{name}_shape" for name in inputs)}
+        for name, rule in rules.items():
+            if name not in inputs:
+                raise TypeError(f"op {self.name!r}: a rule for {name!r}, but its inputs are {', '.join(inputs)}")
+            if unknown := set(_parameters(rule)) - known:
+                raise TypeError(f"op {self.name!r}: the rule for {name!r} asks for {', '.join(sorted(unknown))}")
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.__signature__}>"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def context(self, device: Device) -> Any:
+        """The first argument of the forward rule on that device."""
+        return device.backend if self.wants_backend else device.xp
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        arguments: Sequence[Any] = args
+        if kwargs or len(args) != self.arity:
+            arguments = self._bind(args, kwargs)
+        inputs = self._inputs(arguments)
+
+        # One pass over the inputs: their arrays, their nodes, and whether they can be computed with as they are.
+        device: Device | None = None
+        dtype: Any = None
+        fit = True
+        wanting = 0  # a bit for each input that requires a gradient
+        arrays: list[Any] = []
+        parents: list[GraphNode | None] = []
+        for value in inputs:
+            wanting <<= 1
+            parent = None
+            if isinstance(value, Tensor):
+                array = value._array
+                arrays.append(array)
+                if device is None:
+                    device, dtype = value.device, array.dtype
+                    if dtype.kind != "f" and self.promotion is not None:
+                        fit = False
+                elif value.device is not device:
+                    raise self._mixed(inputs)
+                elif array.dtype is not dtype:
+                    fit = False
+                if value._requires_grad:
+                    wanting += 1
+                    parent = value._node or value._graph_node()
+                if value._viewed_at is not None:
+                    value._check_current(self.name)
+            else:
+                arrays.append(value)
+                if type(value) not in _NUMBERS and value is not None:
+                    fit = False
+            parents.append(parent)
+        if device is None or not fit:
+            settled, device = self._settle(inputs, device)
+            if any(new is not old for new, old in zip(settled, inputs, strict=True)):
+                return self(*self._with(arguments, settled))  # type: ignore[call-arg]
+
+        values = arrays if self.only_inputs else self._with(arguments, arrays)
+        try:
+            out = self.forward(device.backend if self.wants_backend else device.xp, *values)
+        except (TypeError, ValueError, IndexError) as error:
+            raise self._explained(error, inputs) from error
+        if MODE.anomaly:
+            self._check_forward(arrays, out)
+
+        node = None
+        if wanting and self.rules and MODE.recording:
+            plan = self._plans.get(wanting) or self._plan(wanting, len(parents))
+            saved = arguments
+            if plan.dropped:
+                saved = list(arguments)
+                for slot in plan.dropped:
+                    saved[slot] = None
+            shapes = None
+            if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
+                shapes = [getattr(array, "shape", ()) for array in arrays]
+            node = Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes, plan.keeps)
+        if out.__class__ is device.array_type:
+            result = Tensor._wrap(out, device, node)
+            if self.view is not False and (self.view is True or self.view(*values)):
+                inputs[0]._share_version(result)
+            return result
+        return self._irregular(out, device, node, inputs)
+
+    def _irregular(self, out: Any, device: Device, node: Node | None, inputs: Sequence[Any]) -> Any:
+        """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""
+        if not isinstance(out, tuple):
+            return Tensor._wrap(device.backend.as_array(out), device, node)
+        if node is not None:
+            node.parts = [(part.shape, part.dtype) for part in out]
+        results = [Tensor._wrap(part, device, node and Pick(node, k)) for k, part in enumerate(out)]
+        if self.view:
+            inputs[0]._share_version(*results)
+        return tuple(results)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+        arguments = [*args, *self.defaults[len(args) :]]
+        for name, value in kwargs.items():
+            name = ALIASES.get(name, name)
+            if name not in self.names or self.names.index(name) < len(args):
+                raise TypeError(f"{self.name}: unexpected or repeated argument {name!r}; it is {self!r}")
+            arguments[self.names.index(name)] = value
+        if len(arguments) != self.arity or inspect.Parameter.empty in arguments[len(args) :]:
+            raise TypeError(f"{self.name}: {len(args) + len(kwargs)} arguments do not fit; it is {self!r}")
+        return arguments
+
+    def _with(self, arguments: Sequence[Any], inputs: list[Any]) -> Sequence[Any]:
+        """The arguments with these inputs in their places."""
+        if self.only_inputs:
+            return inputs
+        placed = list(arguments)
+        if self.sequence:
+            placed[self.slots[0]] = inputs
+        else:
+            for slot, value in zip(self.slots, inputs):
+                placed[slot] = value
+        return placed
+
+    def _settle(self, inputs: Sequence[Any], device: Device | None) -> tuple[list[Any], Device]:
+        """The inputs as tensors of one device and, where the op promotes, one dtype; numbers beside them stay."""
+        if device is None:
+            owners = (device_of(value) for value in inputs)
+            device = next((owner for owner in owners if owner is not None), None) or get_device()
+            if all(type(value) in _NUMBERS or value is None or isinstance(value, np.generic) for value in inputs):
+                inputs = [None if value is None else as_tensor(value, device) for value in inputs]
+        settled: list[Any] = []
+        for value in inputs:
+            value = value.item() if isinstance(value, np.generic) else value
+            if not isinstance(value, Tensor) and type(value) not in _NUMBERS and value is not None:
+                if device_of(value) not in (None, device):
+                    raise self._mixed(inputs)
+                value = as_tensor(value, device)
+            settled.append(value)
+        if self.promotion is not None:
+            # Inputs without a rule, such as a condition, are not computed with.
+            promoted = [self.sequence or not self.rules or k in self.rules for k in range(len(settled))]
+            dtype = self._common_dtype(
+                [value for value, takes_part in zip(settled, promoted, strict=True) if takes_part]
+            )
+            for k, value in enumerate(settled):
+                if promoted[k] and isinstance(value, Tensor):
+                    settled[k] = value.to(dtype=dtype)
+        return settled, device
+
+    def _common_dtype(self, inputs: Sequence[Any]) -> np.dtype[Any]:
+        """NumPy's promotion, but integers never widen a float, and become float32 where a float is needed."""
+        dtypes = [value.dtype for value in inputs if isinstance(value, Tensor)]
+        floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+        if floats:
+            return np.result_type(*floats)
+        if self.promotion == "float" or any(isinstance(value, float) for value in inputs):
+            return DEFAULT_FLOAT
+        return np.result_type(*dtypes)
+
+    def _plan(self, wanting: int, number: int) -> Plan:
+        """The plan for inputs that require a gradient where `wanting`, the first input first, has a bit."""
+        wanted = [k for k in range(number) if wanting >> (number - 1 - k) & 1 and k in self.rules]
+        plan = self._plans[wanting] = Plan(self, [0] if self.sequence else wanted)
+        return plan
+
+    def pull(
+        self, node: Node, g: Any, needed: set[GraphNode] | None, create_graph: bool
+    ) -> Iterable[tuple[GraphNode, Any]]:
+        """Each input's node with its gradient, given that of the output: arrays, or Tensors with `create_graph`."""
+        plan, device, values, out = node.plan, node.device, node.saved, node.out
+        F = None if not plan.asks_functions else _on_tensors if create_graph else _on_arrays(device)
+        if node.parts is not None:
+            g = self._complete(node, g, create_graph)
+        if plan.kept:
+            values = self._unwrapped(node, values, create_graph)
+        if plan.keeps_out:
+            if node.overwritten:
+                raise self._changed(node, "its output")
+            if create_graph:
+                out = Tensor._wrap(out, device, node)
+        parents, shapes = node.parents, node.shapes
+        if self.sequence:
+            gradients = self.rules[0](*plan.picks[0]((g, out, F, *values, shapes)))
+            return [
+                (parent, gradient)
+                for parent, gradient in zip(parents, gradients, strict=True)
+                if parent is not None and (needed is None or parent in needed)
+            ]
+        pool = (g, out, F, *values) if shapes is None else (g, out, F, *values, *shapes)
+        pulled: list[tuple[GraphNode, Any]] = []
+        for k, rule, pick in plan.wanted:
+            parent = parents[k]
+            if needed is not None and parent not in needed:
+                continue
+            if k in plan.special and not create_graph:
+                gradient = plan.special[k](pool, node)
+            else:
+                gradient = rule(*pick(pool))
+                if shapes is not None and gradient.shape != shapes[k]:
+                    gradient = (_on_tensors if create_graph else _on_arrays(device)).sum_to(gradient, shapes[k])
+            pulled.append((parent, gradient))
+        return pulled
+
+    def _unwrapped(self, node: Node, saved: Sequence[Any], create_graph: bool) -> Sequence[Any]:
+        """What was saved, on arrays if no graph is made; raises if a tensor among it was changed since."""
+        values = list(saved)
+        for slot in node.plan.kept:
+            value = values[slot]
+            if isinstance(value, Tensor):
+                if value._version is not None and value._version.written > node.number:
+                    raise self._changed(node, f"an input of shape {value.shape}")
+                if not create_graph:
+                    values[slot] = value._array
+            elif isinstance(value, list):
+                for part in value:
+                    if isinstance(part, Tensor) and part._version is not None and part._version.written > node.number:
+                        raise self._changed(node, f"an input of shape {part.shape}")
+                if not create_graph:
+                    values[slot] = [part._array if isinstance(part, Tensor) else part for part in value]
+        return values
+
+    def _complete(self, node: Node, parts: dict[int, Any], create_graph: bool) -> tuple[Any, ...]:
+        """The gradients of all outputs, zero for those that nothing came back for."""
+        complete = []
+        for k, (shape, dtype) in enumerate(node.parts or ()):
+            g = parts.get(k)
+            if g is None:
+                g = node.device.xp.zeros(shape, dtype)
+                g = Tensor._wrap(g, node.device) if create_graph else g
+            complete.append(g)
+        return tuple(complete)
+
+    def _changed(self, node: Node, what: str) -> RuntimeError:
+        return RuntimeError(
+            f"backward: {what} that op {node.describe()} needs for its derivative was changed in place since; "
+            "change a .clone() instead"
+        )
+
+    def _check_forward(self, arrays: list[Any], out: Any) -> None:
+        parts = out if isinstance(out, tuple) else (out,)
+        if any(map(has_nan, parts)) and not any(has_nan(array) for array in arrays if hasattr(array, "dtype")):
+            raise FloatingPointError(f"detect_anomaly: op {self.name!r} made a NaN at {user_line()}")
+
+    def _describe(self, inputs: Sequence[Any]) -> str:
+        return ", ".join(
+            f"{value.dtype} {value.shape} on {value.device}" if isinstance(value, Tensor) else type(value).__name__
+            for value in inputs
+        )
+
+    def _explained(self, error: Exception, inputs: Sequence[Any]) -> Exception:
+        kind = next(
+            kind for kind in (np.exceptions.AxisError, IndexError, TypeError, ValueError) if isinstance(error, kind)
+        )
+        return kind(f"{self.name}: {error} (inputs: {self._describe(inputs)})")
+
+    def _mixed(self, inputs: Sequence[Any]) -> RuntimeError:
+        devices = [value.device if isinstance(value, Tensor) else device_of(value) for value in inputs]
+        names = " and ".join(dict.fromkeys(repr(str(device)) for device in devices if device is not None))
+        return RuntimeError(
+            f"{self.name}: inputs on {names}; move them to one device with .to(device) "
+            f"(inputs: {self._describe(inputs)})"
+        )
+
+
+def _takes_tensors(annotation: Any) -> bool:
+    return annotation in (Array, Array | None, Sequence[Array])
+
+
+def _differ(arrays: Sequence[Any], out: Array) -> bool:
+    """Whether an input was broadcast."""
+    shape = out.shape
+    return any([getattr(array, "shape", ()) != shape for array in arrays])

@@ -1,0 +1,102 @@
+"""The character language model: loss, streaming, generation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import CharLM
+
+
+def model(seed: int = 0, **settings: float) -> CharLM:
+    tg.manual_seed(seed)
+    return CharLM(7, 4, 6, **settings)  # type: ignore[arg-type]
+
+
+def ids(T: int, B: int, seed: int = 0) -> tg.Tensor:
+    return tg.tensor(np.random.default_rng(seed).integers(0, 7, (T, B)))
+
+
+def test_untrained_loss_is_near_that_of_chance(device: str) -> None:
+    lm = model().to(device)
+    loss, (h, c) = lm.loss(ids(20, 8).to(device), ids(20, 8, 1).to(device))
+    assert loss.item() == pytest.approx(np.log(7), abs=0.3)
+    assert h.shape == c.shape == (1, 8, 6)
+
+
+@given(T=st.integers(2, 8), cut=st.integers(1, 7), layers=st.integers(1, 2))
+def test_text_in_chunks_equals_the_whole(T: int, cut: int, layers: int) -> None:
+    cut = min(cut, T - 1)
+    lm, text = model(num_layers=layers).to(dtype="float64"), ids(T, 3)
+    whole, _ = lm(text)
+    first, state = lm(text[:cut])
+    second, _ = lm(text[cut:], state)
+    np.testing.assert_allclose(tg.cat([first, second]).detach().numpy(), whole.detach().numpy(), atol=1e-12)
+
+
+def test_it_learns_a_repeating_text(device: str) -> None:
+    lm = model().to(device)
+    text = tg.tensor([k % 5 for k in range(41)], device=device).unsqueeze(1)
+    optimizer = tg.optim.Adam(lm.parameters(), lr=0.03)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss, _ = lm.loss(text[:-1], text[1:])
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+    assert lm.generate([0, 1], 8, temperature=0) == [2, 3, 4, 0, 1, 2, 3, 4]
+
+
+def test_generation_repeats_with_its_generator_and_leaves_training_mode_alone() -> None:
+    lm = model(dropout=0.5)
+    lm.train()
+    first = lm.generate([1, 2], 20, rng=np.random.default_rng(3))
+    assert first == lm.generate([1, 2], 20, rng=np.random.default_rng(3))
+    assert first != lm.generate([1, 2], 20, rng=np.random.default_rng(4))
+    assert lm.training
+    assert all(0 <= drawn < 7 for drawn in first)
+
+
+def test_stream_is_what_generate_gives() -> None:
+    lm = model()
+    streamed = list(itertools.islice(lm.stream([1], rng=np.random.default_rng(0)), 10))
+    assert streamed == lm.generate([1], 10, rng=np.random.default_rng(0))
+
+
+def test_top_k_draws_from_the_likeliest_alone() -> None:
+    lm = model()
+    logits, _ = lm(tg.tensor([[1]]))
+    likeliest = set(np.argsort(logits.detach().numpy()[0, 0])[-2:].tolist())
+    rng = np.random.default_rng(0)
+    drawn = {lm.generate([1], 1, temperature=5.0, top_k=2, rng=rng)[0] for _ in range(50)}
+    assert drawn == likeliest
+
+
+def test_generation_follows_the_distribution() -> None:
+    lm = model()
+    logits = lm(tg.tensor([[1]]))[0].detach().numpy()[0, 0].astype(np.float64)
+    expected = np.exp(logits / 0.5) / np.exp(logits / 0.5).sum()
+    rng = np.random.default_rng(0)
+    drawn = [lm.generate([1], 1, temperature=0.5, rng=rng)[0] for _ in range(2000)]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=7) / 2000, expected, atol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "message"),
+    [
+        ([], {}, "prompt is empty"),
+        ([1], {"temperature": -1.0}, "temperature is -1.0"),
+        ([1], {"top_k": 0}, "top_k is 0"),
+    ],
+)
+def test_bad_generation_settings(prompt: list[int], settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model().generate(prompt, 1, **settings)  # type: ignore[arg-type]
+
+
+def test_unknown_id_is_an_index_error() -> None:
+    with pytest.raises(IndexError, match="index 7 is out of range"):
+        model()(tg.tensor([[7]]))

@@ -1,1 +1,7 @@
-"""Modules: layers with parameters."""
+"""Modules: layers with parameters, and what is done with all of them at once."""
+
+from . import init as init
+from .containers import *
+from .layers import *
+from .module import *
+from .parameter import *

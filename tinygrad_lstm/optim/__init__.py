@@ -1,1 +1,9 @@
-"""Optimizers, clipping and schedules."""
+"""Optimizers, clipping of gradients, and schedules of learning rates."""
+
+from . import lr_scheduler as lr_scheduler
+from .adagrad import *
+from .adam import *
+from .clip import *
+from .optimizer import *
+from .rmsprop import *
+from .sgd import *

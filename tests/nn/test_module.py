@@ -1,0 +1,364 @@
+"""`Module` and `Parameter`: names, saving and loading, moving, and what they look like."""
+
+import copy
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import nn
+
+
+class Block(nn.Module):
+    """A parameter, a buffer, children and a plain attribute."""
+
+    def __init__(self, width: int = 3) -> None:
+        self.scale = nn.Parameter(tg.ones(width))
+        self.register_buffer("offset", tg.arange(width, dtype="float32"))
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.dropout = nn.Dropout(0.5)
+        self.width = width
+
+    def forward(self, x: tg.Tensor) -> tg.Tensor:
+        x = x * self.scale + self.offset
+        for layer in self.layers:
+            x = layer(x)
+        return self.dropout(x)
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is the output layer's too."""
+
+    def __init__(self) -> None:
+        self.embedding = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids: tg.Tensor) -> tg.Tensor:
+        return self.head(self.embedding(ids))
+
+
+NAMES = ["scale", "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+
+
+def values(module: nn.Module) -> list[np.ndarray]:
+    return list(module.state_dict().values())
+
+
+# -- Parameter ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_copies_and_requires_a_gradient():
+    source = np.ones(3)
+    parameter = nn.Parameter(source)
+    source[0] = 7
+    assert isinstance(parameter, tg.Tensor)
+    assert parameter.requires_grad and parameter.is_leaf
+    assert parameter.dtype == np.float64
+    assert parameter.tolist() == [1, 1, 1]
+    assert not nn.Parameter(tg.ones(2), requires_grad=False).requires_grad
+
+
+def test_what_ops_make_of_a_parameter_is_a_plain_tensor():
+    parameter = nn.Parameter([1.0, 2.0])
+    for made in (parameter * 2, parameter[:1], parameter.detach(), parameter.to(dtype="float64")):
+        assert type(made) is tg.Tensor
+
+
+def test_integers_cannot_be_parameters():
+    with pytest.raises(TypeError, match="only float tensors have gradients"):
+        nn.Parameter([1, 2])
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_names_follow_the_attributes():
+    block = Block()
+    assert [name for name, _ in block.named_parameters()] == NAMES
+    assert [name for name, _ in block.named_buffers()] == ["offset"]
+    assert [name for name, _ in block.named_modules()] == ["", "layers", "layers.0", "layers.1", "dropout"]
+    assert [name for name, _ in block.named_children()] == ["layers", "dropout"]
+    assert list(block.children()) == [block.layers, block.dropout]
+    assert [name for name, _ in block.named_parameters("model")] == [f"model.{name}" for name in NAMES]
+    assert all(mine is other for mine, (_, other) in zip(block.parameters(), block.named_parameters(), strict=True))
+
+
+def test_what_is_removed_or_replaced_is_no_longer_found():
+    layer = nn.Linear(2, 2)
+    layer.bias = None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    del layer.weight
+    assert list(layer.parameters()) == []
+
+
+def test_shared_parameters_come_once():
+    tied = Tied()
+    assert [name for name, _ in tied.named_parameters()] == ["embedding.weight"]
+    assert list(tied.state_dict()) == ["embedding.weight", "head.weight"]
+    tied(tg.tensor([0, 1])).sum().backward()
+    shared = nn.ModuleList([layer := nn.Linear(2, 2), layer])
+    assert len(list(shared.parameters())) == 2
+    assert len(list(shared.modules())) == 2
+    assert repr(tied).splitlines()[0].endswith(" 15 parameters")
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, lambda parts: {"a": parts[0]}])
+def test_modules_in_a_plain_container_are_refused(wrap):
+    block = Block()
+    with pytest.raises(TypeError, match=r"Block\.extra: .* use nn\.ModuleList"):
+        block.extra = wrap([nn.Linear(1, 1)])
+    block.extra = wrap([1, 2])
+
+
+def test_a_tensor_in_a_parameters_place_is_refused():
+    layer = nn.Linear(2, 2)
+    before = layer.weight
+    with pytest.raises(TypeError, match=r"Linear\.weight is a parameter"):
+        layer.weight = layer.weight * 2
+    assert layer.weight is before
+
+
+def test_a_buffer_is_a_tensor():
+    with pytest.raises(TypeError, match="'mean' must be a Tensor"):
+        nn.Module().register_buffer("mean", np.ones(2))
+    with pytest.raises(TypeError, match="no Parameter"):
+        nn.Module().register_buffer("mean", nn.Parameter([1.0]))
+
+
+def test_a_module_without_forward_says_so():
+    with pytest.raises(NotImplementedError, match=r"ModuleList defines no forward\(\)"):
+        nn.ModuleList()(tg.ones(1))
+
+
+# -- saving and loading ------------------------------------------------------------------------------------------------
+
+
+def test_a_state_dict_is_a_snapshot_on_the_host(device):
+    with tg.default_device(device):
+        block = Block()
+    state = block.state_dict()
+    assert sorted(state) == sorted([*NAMES, "offset"])
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+    before = state["scale"].copy()
+    with tg.no_grad():
+        block.scale.fill_(9)
+    np.testing.assert_array_equal(state["scale"], before)
+
+
+def test_loading_brings_the_same_outputs_in_the_same_parameters(device):
+    with tg.default_device(device):
+        block, other = Block().eval(), Block().eval()
+        before = list(other.parameters())
+        x = tg.randn(4, 3)
+    report = other.load_state_dict(block.state_dict())
+    assert report == ([], [])
+    assert all(mine is old for mine, old in zip(other.parameters(), before, strict=True))
+    np.testing.assert_array_equal(other(x).detach().cpu(), block(x).detach().cpu())
+
+
+def test_values_are_taken_from_any_place_and_dtype(device):
+    layer = nn.Linear(2, 1)
+    layer.load_state_dict({"weight": tg.tensor([[1, 2]], device=device), "bias": [0.5]})
+    assert layer.weight.tolist() == [[1, 2]]
+    assert layer.bias.tolist() == [0.5]
+    assert layer.weight.dtype == np.float32
+    assert layer.weight.device == "cpu"
+    layer.load_state_dict({"weight": np.array([[3.0, 4.0]]), "bias": layer.bias})
+    assert layer.weight.tolist() == [[3, 4]]
+    assert layer.weight.dtype == np.float32
+
+
+def test_one_error_lists_all_that_does_not_fit_and_nothing_changes():
+    block = Block()
+    before = values(block)
+    state = block.state_dict()
+    state["scale"] += 1
+    del state["layers.0.bias"], state["offset"]
+    state["layers.1.weight"] = np.ones((4, 3), np.float32)
+    state["layers.1.bias"] = np.ones((2,), np.float64)
+    state |= {"head.weight": np.ones(2), "step": np.ones(())}
+    with pytest.raises(ValueError) as caught:
+        block.load_state_dict(state)
+    message = str(caught.value)
+    assert "missing: layers.0.bias, offset" in message
+    assert "unexpected: head.weight, step" in message
+    assert "layers.1.weight (given float32 (4, 3), expected float32 (3, 3))" in message
+    assert "layers.1.bias (given float64 (2,), expected float32 (3,))" in message
+    assert "\n" not in message
+    for mine, old in zip(values(block), before, strict=True):
+        np.testing.assert_array_equal(mine, old)
+
+
+def test_loading_what_there_is():
+    block = Block()
+    report = block.load_state_dict({"scale": [1, 2, 3], "head.weight": [0]}, strict=False)
+    assert block.scale.tolist() == [1, 2, 3]
+    assert report.missing == [*NAMES[1:], "offset"]
+    assert report.unexpected == ["head.weight"]
+    with pytest.raises(ValueError, match="misshapen: scale"):
+        block.load_state_dict({"scale": [1, 2]}, strict=False)
+
+
+def test_floats_do_not_become_integers_unseen():
+    module = nn.Module()
+    module.register_buffer("count", tg.tensor([1, 2]))
+    with pytest.raises(ValueError, match=r"count \(given float64"):
+        module.load_state_dict({"count": np.array([1.5, 2.5])})
+    assert module.count.tolist() == [1, 2]
+
+
+def test_loading_between_forward_and_backward_is_noticed():
+    layer = nn.Linear(2, 2)
+    loss = layer(layer(tg.ones(1, 2))).sum()
+    layer.load_state_dict(layer.state_dict())
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+# -- changing all of it ------------------------------------------------------------------------------------------------
+
+
+def test_moving_keeps_the_parameter_objects(device):
+    block = Block().eval()
+    block(tg.ones(2, 3)).sum().backward()
+    before = list(block.parameters())
+    expected = values(block)
+    gradients = [p.grad.tolist() for p in before]
+    assert block.to(device, "float64") is block
+    assert all(mine is old for mine, old in zip(block.parameters(), before, strict=True))
+    for p, gradient in zip(before, gradients, strict=True):
+        assert p.device == device and p.grad.device == device
+        assert p.dtype == np.float64 and p.grad.dtype == np.float64
+        assert p.requires_grad and p.is_leaf
+        assert p.grad.tolist() == gradient
+    assert block.offset.device == device
+    for mine, old in zip(values(block), expected, strict=True):
+        np.testing.assert_array_equal(mine, old)
+    block.zero_grad()
+    x = tg.ones(2, 3, dtype="float64", device=device)
+    (block(x) + block(x)).sum().backward()  # each weight twice: their gradients are taken together
+    assert all(p.grad.device == device and p.grad.dtype == np.float64 for p in before)
+
+
+def test_a_dtype_is_for_floats_alone():
+    module = nn.Module()
+    module.register_buffer("count", tg.tensor([1, 2]))
+    module.register_buffer("mean", tg.tensor([1.0]))
+    module.to(dtype="float64")
+    assert module.count.dtype == np.int64
+    assert module.mean.dtype == np.float64
+    with pytest.raises(TypeError, match="must be float16, float32 or float64, got int64"):
+        module.to(dtype="int64")
+    with pytest.raises(ValueError, match="unknown device"):
+        module.to("nowhere")
+
+
+def test_moving_between_forward_and_backward_is_noticed():
+    layer = nn.Linear(2, 2)
+    loss = layer(layer(tg.ones(1, 2))).sum()
+    layer.to(dtype="float64")
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+def test_train_and_eval_reach_all_modules():
+    block = Block()
+    assert all(module.training for module in block.modules())
+    assert block.eval() is block
+    assert not any(module.training for module in block.modules())
+    x = tg.ones(4, 3)
+    np.testing.assert_array_equal(block(x).detach(), block(x).detach())
+    assert block.train().dropout.training
+
+
+def test_zero_grad_and_freezing():
+    block = Block()
+    block(tg.ones(1, 3)).sum().backward()
+    assert all(p.grad is not None for p in block.parameters())
+    block.zero_grad()
+    assert all(p.grad is None for p in block.parameters())
+    block.layers[0].requires_grad_(False)
+    block(tg.ones(1, 3)).sum().backward()
+    assert block.layers[0].weight.grad is None
+    assert block.layers[1].weight.grad is not None
+    block.requires_grad_()
+    assert block.layers[0].weight.requires_grad
+
+
+def test_apply_calls_children_first():
+    block = Block()
+    seen = []
+    assert block.apply(seen.append) is block
+    assert seen[-1] is block
+    assert set(seen) == set(block.modules())
+    assert seen.index(block.layers[1]) < seen.index(block.layers)
+
+
+def test_a_deep_copy_stands_on_its_own(device):
+    with tg.default_device(device):
+        tied = Tied()
+        tied(tg.tensor([1])).sum().backward()
+        copied = copy.deepcopy(tied)
+        assert copied.head.weight is copied.embedding.weight
+        assert type(copied.head.weight) is nn.Parameter
+        assert copied.head.weight.device is tied.head.weight.device
+        assert copied.head.weight.grad.tolist() == tied.head.weight.grad.tolist()
+        before = tied.head.weight.grad.tolist()
+        copied(tg.tensor([1])).sum().backward()
+    assert tied.head.weight.grad.tolist() == before
+    assert copied.head.weight.grad.tolist() != before
+    with pytest.raises(RuntimeError, match="deepcopy: only leaves"):
+        copy.deepcopy(tied.head.weight * 2)
+
+
+def test_repr_is_a_tree_with_counts():
+    assert repr(Block()).splitlines() == [
+        "Block                          27 parameters",
+        "  layers: ModuleList           24",
+        "    0: Linear(3, 3)            12",
+        "    1: Linear(3, 3)            12",
+        "  dropout: Dropout(p=0.5)      0",
+    ]
+    assert repr(nn.Linear(1000, 1, bias=False)) == "Linear(1000, 1, bias=False)      1,000 parameters"
+    assert repr(nn.LayerNorm(1, bias=False)).endswith(" 1 parameter")
+
+
+# -- laws --------------------------------------------------------------------------------------------------------------
+
+trees = st.recursive(
+    st.integers(0, 3),
+    lambda below: st.lists(st.tuples(st.sampled_from("abcd"), below), max_size=3, unique_by=lambda pair: pair[0]),
+    max_leaves=8,
+)
+
+
+def grown(tree) -> nn.Module:
+    """A module with as many parameters as a leaf of the tree says, and a child for each branch."""
+    module = nn.Module()
+    if isinstance(tree, int):
+        for k in range(tree):
+            setattr(module, f"p{k}", nn.Parameter(tg.randn(k + 1)))
+    else:
+        for name, below in tree:
+            setattr(module, name, grown(below))
+    return module
+
+
+def counted(tree) -> int:
+    return tree * (tree + 1) // 2 if isinstance(tree, int) else sum(counted(below) for _, below in tree)
+
+
+@given(trees)
+def test_any_tree_of_modules_round_trips(tree):
+    module, other = grown(tree), grown(tree)
+    state = module.state_dict()
+    names = [name for name, _ in module.named_parameters()]
+    assert list(state) == names
+    assert len(set(names)) == len(names) == len(list(module.parameters()))
+    assert sum(p.size for p in module.parameters()) == counted(tree)
+    other.load_state_dict(state)
+    for name, array in other.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])

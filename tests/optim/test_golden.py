@@ -1,0 +1,74 @@
+"""Optimizers, schedules and clipping against PyTorch's values."""
+
+import inspect
+
+import numpy as np
+import pytest
+from golden.load import load, options
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.optim import lr_scheduler
+
+TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def made(case: str, parameters: list[tg.Tensor]) -> tg.optim.Optimizer:
+    settings = options("optimizers")[case]
+    return getattr(tg.optim, settings["class"])(parameters, **settings["given"])
+
+
+@pytest.mark.parametrize("case", options("optimizers"))
+def test_every_step_is_torchs(case, device):
+    arrays = load("optimizers", case)
+    names = ("weight", "bias")
+    parameters = {name: tg.tensor(arrays[name], device=device, requires_grad=True) for name in names}
+    optimizer = made(case, list(parameters.values()))
+    steps = len(arrays["weight_grads"])
+    assert steps == 20
+    for k in range(steps):
+        for name, p in parameters.items():
+            p.grad = tg.tensor(arrays[f"{name}_grads"][k], device=device)
+        optimizer.step()
+        for name, p in parameters.items():
+            np.testing.assert_allclose(p.detach().cpu(), arrays[f"{name}_steps"][k], **TOLERANCE, err_msg=f"step {k}")
+            np.testing.assert_array_equal(p.grad.cpu(), arrays[f"{name}_grads"][k])
+
+
+@pytest.mark.parametrize("case", options("optimizers"))
+def test_defaults_are_torchs(case):
+    settings = options("optimizers")[case]
+    defaults = inspect.signature(getattr(tg.optim, settings["class"])).parameters
+    for name, value in settings["hyperparameters"].items():
+        if name not in settings["given"]:
+            default = defaults[name].default
+            assert (list(default) if isinstance(default, tuple) else default) == value, name
+
+
+@pytest.mark.parametrize("case", options("schedules"))
+def test_every_rate_is_torchs(case):
+    arrays, settings = load("schedules", case), options("schedules")[case]
+    optimizer = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=settings["lr"])
+    schedule = getattr(lr_scheduler, settings["class"])(optimizer, **settings["kwargs"])
+    rates = [optimizer.param_groups[0]["lr"]]
+    for k in range(30):
+        schedule.step(*[arrays["metric"][k]] if "metric" in arrays else [])
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert schedule.get_last_lr() == rates[-1:]
+    np.testing.assert_allclose(rates, arrays["lr"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("case", options("clipping"))
+def test_clipping_is_torchs(case, device):
+    arrays, settings = load("clipping", case), options("clipping")[case]
+    names = ("weight", "bias")
+    parameters = {name: tg.tensor(arrays[f"before_{name}"], device=device, requires_grad=True) for name in names}
+    for name, p in parameters.items():
+        p.grad = tg.tensor(arrays[f"before_{name}"], device=device)
+    total = getattr(tg.optim, settings["function"])(parameters.values(), **settings["kwargs"])
+    for name, p in parameters.items():
+        np.testing.assert_allclose(p.grad.cpu(), arrays[f"after_{name}"], **TOLERANCE)
+    if "total_norm" in arrays:
+        assert total.shape == () and total.device == device
+        np.testing.assert_allclose(total.cpu(), arrays["total_norm"], **TOLERANCE)
+    else:
+        assert total is None

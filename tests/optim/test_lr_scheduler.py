@@ -1,0 +1,160 @@
+"""Schedules: composition, several groups, saving and loading, errors."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.optim import SGD
+from tinygrad_lstm.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
+
+
+def sgd(*rates: float) -> SGD:
+    return SGD([{"params": [tg.zeros(1, requires_grad=True)], "lr": rate} for rate in rates or (0.8,)])
+
+
+def rates(optimizer: SGD) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def warm_up_then_cosine(optimizer: SGD) -> SequentialLR:
+    warm_up = LinearLR(optimizer, start_factor=0.25, total_iters=3)
+    return SequentialLR(optimizer, [warm_up, CosineAnnealingLR(optimizer, T_max=10, eta_min=0.01)], milestones=[3])
+
+
+SCHEDULES = {
+    "StepLR": lambda optimizer: StepLR(optimizer, step_size=3, gamma=0.5),
+    "ExponentialLR": lambda optimizer: ExponentialLR(optimizer, gamma=0.9),
+    "CosineAnnealingLR": lambda optimizer: CosineAnnealingLR(optimizer, T_max=10, eta_min=0.01),
+    "LinearLR": lambda optimizer: LinearLR(optimizer, start_factor=0.2, total_iters=8),
+    "SequentialLR": warm_up_then_cosine,
+}
+
+
+def test_schedules_are_reached_from_the_package():
+    assert tg.optim.lr_scheduler.StepLR is StepLR
+
+
+def test_warm_up_then_cosine():
+    optimizer = sgd(0.8)
+    schedule = warm_up_then_cosine(optimizer)
+    seen = []
+    for _ in range(14):
+        seen += rates(optimizer)
+        schedule.step()
+    cosine = [0.01 + 0.79 * (1 + math.cos(math.pi * k / 10)) / 2 for k in range(11)]
+    np.testing.assert_allclose(seen, [0.2, 0.4, 0.6, *cosine], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_groups_keep_their_proportions(name):
+    optimizer = sgd(0.8, 0.4)
+    schedule = SCHEDULES[name](optimizer)
+    alone = [sgd(0.8), sgd(0.4)]
+    schedules = [SCHEDULES[name](one) for one in alone]
+    for _ in range(12):
+        assert rates(optimizer) == [rates(one)[0] for one in alone]
+        assert schedule.get_last_lr() == rates(optimizer)
+        for one in (schedule, *schedules):
+            one.step()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_resumed_schedule_goes_on(name):
+    optimizer = sgd(0.8, 0.1)
+    schedule = SCHEDULES[name](optimizer)
+    for _ in range(5):
+        schedule.step()
+    saved = json.loads(json.dumps([optimizer.state_dict()["param_groups"], schedule.state_dict()]))
+
+    other = sgd(0.3, 0.3)
+    resumed = SCHEDULES[name](other)
+    other.load_state_dict({"state": {}, "param_groups": saved[0]})
+    resumed.load_state_dict(saved[1])
+    for _ in range(10):
+        assert rates(other) == rates(optimizer)
+        schedule.step()
+        resumed.step()
+
+
+METRICS = [1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.5, 0.6, 0.6, math.nan, 0.6, 0.6, 0.6]
+
+
+def test_a_resumed_plateau_goes_on():
+    unbroken = ReduceLROnPlateau(sgd(0.8), factor=0.5, patience=1, cooldown=1)
+    for turn in range(1, len(METRICS)):
+        before, after = METRICS[:turn], METRICS[turn:]
+        first = ReduceLROnPlateau(sgd(0.8), factor=0.5, patience=1, cooldown=1)
+        for metric in before:
+            first.step(metric)
+        second = ReduceLROnPlateau(sgd(*first.get_last_lr()), factor=0.5, patience=1, cooldown=1)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        for metric in after:
+            first.step(metric)
+            second.step(metric)
+        assert second.get_last_lr() == first.get_last_lr()
+        assert second.state_dict() == first.state_dict()
+    for metric in METRICS:
+        unbroken.step(metric)
+    assert unbroken.get_last_lr() < [0.4]
+
+
+def test_a_plateau_respects_the_lowest_rate_and_takes_tensors():
+    optimizer = sgd(0.8, 0.1)
+    schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, min_lr=0.09)
+    seen = []
+    for _ in range(5):
+        schedule.step(tg.tensor(1.0))
+        seen.append(rates(optimizer))
+    assert seen == [[0.8, 0.1], [0.4, 0.09], [0.2, 0.09], [0.1, 0.09], [0.09, 0.09]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda: StepLR(None, 1), TypeError, "StepLR: expected an Optimizer, got NoneType"),
+        (lambda: ReduceLROnPlateau(None), TypeError, "ReduceLROnPlateau: expected an Optimizer"),
+        (lambda: StepLR(sgd(), 0), ValueError, "StepLR: step_size must be 1 or more, got 0"),
+        (lambda: ExponentialLR(sgd(), -0.5), ValueError, "gamma must be above 0, got -0.5"),
+        (lambda: CosineAnnealingLR(sgd(), 0), ValueError, "T_max must be 1 or more"),
+        (lambda: CosineAnnealingLR(sgd(), 5, -1.0), ValueError, "eta_min must be 0 or more"),
+        (lambda: LinearLR(sgd(), 0.0), ValueError, r"start_factor must be within \(0, 1\], got 0"),
+        (lambda: LinearLR(sgd(), 1.0, 2.0), ValueError, "end_factor must be within"),
+        (lambda: LinearLR(sgd(), total_iters=0), ValueError, "total_iters must be 1 or more"),
+        (lambda: ReduceLROnPlateau(sgd(), mode="low"), ValueError, "mode must be 'min' or 'max', got 'low'"),
+        (lambda: ReduceLROnPlateau(sgd(), threshold_mode="x"), ValueError, "threshold_mode must be"),
+        (lambda: ReduceLROnPlateau(sgd(), factor=1.0), ValueError, r"factor must be within \(0, 1\)"),
+        (lambda: ReduceLROnPlateau(sgd(), patience=-1), ValueError, "patience must be"),
+        (lambda: ReduceLROnPlateau(sgd(), cooldown=-1), ValueError, "cooldown must be"),
+        (lambda: SequentialLR(sgd(), [], []), ValueError, "SequentialLR: 0 schedules need"),
+        (
+            lambda: SequentialLR(one := sgd(), [StepLR(one, 1), StepLR(one, 1)], [0]),
+            ValueError,
+            r"milestones must rise from above 0, got \[0\]",
+        ),
+        (lambda: SequentialLR(sgd(), [StepLR(sgd(), 1)], []), ValueError, "of the same optimizer"),
+        (
+            lambda: StepLR(sgd(), 1).load_state_dict({}),
+            ValueError,
+            "this is not its state, it lacks last_epoch",
+        ),
+        (
+            lambda: StepLR(sgd(), 1).load_state_dict({"last_epoch": 1, "base_lrs": [1.0, 1.0]}),
+            ValueError,
+            "the state is of 2 groups, the optimizer has 1",
+        ),
+        (lambda: ReduceLROnPlateau(sgd()).load_state_dict({"best": 1.0}), ValueError, "it lacks num_bad_epochs"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong()

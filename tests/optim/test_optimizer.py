@@ -1,0 +1,292 @@
+"""What all optimizers share: groups, saving and loading, moving, errors."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import nn, optim
+
+OPTIMIZERS = {
+    "SGD": lambda params: optim.SGD(params, lr=0.1),
+    "SGD momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9, dampening=0.3),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.05),
+    "RMSprop all": lambda params: optim.RMSprop(params, lr=0.05, centered=True, momentum=0.9, weight_decay=0.1),
+    "Adagrad": lambda params: optim.Adagrad(params, lr=0.3, lr_decay=0.01, initial_accumulator_value=0.1),
+    "Adam": lambda params: optim.Adam(params, lr=0.1),
+    "Adam amsgrad": lambda params: optim.Adam(params, lr=0.1, amsgrad=True, weight_decay=0.1),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.1),
+}
+
+
+@pytest.fixture(params=OPTIMIZERS)
+def make(request):
+    return OPTIMIZERS[request.param]
+
+
+def model_on(device: str) -> nn.Module:
+    tg.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), tg.tanh, nn.Linear(4, 1)).to(device)
+
+
+def train(model: nn.Module, optimizer: optim.Optimizer, steps: int) -> float:
+    """Some steps towards a fixed function; the last loss."""
+    first = next(model.parameters())
+    x = tg.tensor(np.linspace(-1, 1, 24).reshape(8, 3), dtype=first.dtype, device=first.device)
+    y = x.sum(1, keepdim=True) - 0.5
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = tg.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def values(model: nn.Module) -> list[np.ndarray]:
+    return list(model.state_dict().values())
+
+
+def test_the_loss_falls_and_no_value_is_read(make, device):
+    model = model_on(device)
+    optimizer = make(model.parameters())
+    first = train(model, optimizer, 1)
+    arrays = [p.data for p in model.parameters()]
+    counts = arrays and next(model.parameters()).device.backend.counts if device == "strict" else None
+    if counts:
+        for p in model.parameters():
+            p.grad = tg.ones_like(p)
+        counts.reset()
+        optimizer.step()
+        assert counts.host_to_device == counts.device_to_host == counts.synchronisations == 0
+    assert train(model, optimizer, 60) < 0.3 * first
+    assert all(p.data is array for p, array in zip(model.parameters(), arrays, strict=True))
+
+
+def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(make, device):
+    unbroken = model_on(device)
+    optimizer = make(unbroken.parameters())
+    train(unbroken, optimizer, 5)
+
+    # Through a file, as a checkpoint goes: arrays in safetensors, the rest in JSON.
+    saved = optimizer.state_dict()
+    state = {"state": load(save(saved["state"])), "param_groups": json.loads(json.dumps(saved["param_groups"]))}
+    weights = unbroken.state_dict()
+    train(unbroken, optimizer, 5)
+
+    resumed = model_on(device)
+    resumed.load_state_dict(weights)
+    again = make(resumed.parameters())
+    again.load_state_dict(state)
+    train(resumed, again, 5)
+    for mine, expected in zip(values(resumed), values(unbroken), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    for name, array in again.state_dict()["state"].items():
+        np.testing.assert_array_equal(array, optimizer.state_dict()["state"][name])
+
+
+def test_a_state_dict_is_a_snapshot(make):
+    model = model_on("cpu")
+    optimizer = make(model.parameters())
+    train(model, optimizer, 2)
+    saved = optimizer.state_dict()
+    before = {name: array.copy() for name, array in saved["state"].items()}
+    train(model, optimizer, 1)
+    for name, array in saved["state"].items():
+        np.testing.assert_array_equal(array, before[name])
+    assert saved["param_groups"][0]["params"] == [0, 1, 2, 3]
+
+
+def test_a_moved_module_goes_on_being_trained(make, device):
+    stays, moves = model_on("cpu").to(dtype="float64"), model_on("cpu").to(dtype="float64")
+    of_stays, of_moves = make(stays.parameters()), make(moves.parameters())
+    train(stays, of_stays, 4)
+    train(moves, of_moves, 4)
+    moves.to(device)
+    train(stays, of_stays, 4)
+    train(moves, of_moves, 4)
+    for mine, expected in zip(values(moves), values(stays), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-12, atol=1e-14)
+    moves.to(dtype="float32")
+    train(moves, of_moves, 1)
+    assert all(array.dtype == np.float32 for array in values(moves))
+    assert {array.dtype.name for array in of_moves.state_dict()["state"].values()} <= {"float32", "int64"}
+
+
+def test_groups_have_settings_of_their_own(device):
+    parameters = [tg.tensor([1.0, 1.0], device=device, requires_grad=True) for _ in range(3)]
+    optimizer = optim.SGD([{"params": parameters[:1], "lr": 0.5}, {"params": parameters[1]}], lr=0.1)
+    optimizer.add_param_group({"params": parameters[2:], "lr": 0.0})
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.1, 0.0]
+    for p in parameters:
+        p.grad = tg.ones_like(p)
+    optimizer.step()
+    np.testing.assert_allclose([p.tolist() for p in parameters], [[0.5] * 2, [0.9] * 2, [1.0] * 2], rtol=1e-6)
+    saved = optimizer.state_dict()["param_groups"]
+    assert [group["params"] for group in saved] == [[0], [1], [2]]
+    other = optim.SGD([{"params": [p]} for p in parameters], lr=0.7)
+    other.load_state_dict(optimizer.state_dict())
+    assert [group["lr"] for group in other.param_groups] == [0.5, 0.1, 0.0]
+
+
+def test_parameters_without_a_gradient_stay(make):
+    used, unused = tg.ones(2, requires_grad=True), tg.ones(2, requires_grad=True)
+    optimizer = make([unused, used])
+    used.grad = tg.ones(2)
+    optimizer.step()
+    assert unused.tolist() == [1, 1]
+    assert used.tolist() != [1, 1]
+    assert not any(name.startswith("0.") for name in optimizer.state_dict()["state"])
+    other = make([unused, used])
+    other.load_state_dict(optimizer.state_dict())
+    assert other.state_dict()["state"].keys() == optimizer.state_dict()["state"].keys()
+    optimizer.zero_grad()
+    assert used.grad is None
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (2, 3, 1)])
+def test_any_shape_can_be_trained(make, shape, device):
+    p = tg.ones(shape, device=device, requires_grad=True)
+    optimizer = make([p])
+    for _ in range(2):
+        p.grad = tg.ones_like(p)
+        optimizer.step()
+    assert p.shape == shape
+    assert p.data is not None and bool((p.detach() < 1).all())
+
+
+def test_an_array_that_is_not_contiguous_is_trained_in_place(make):
+    base = np.ones((4, 6), np.float32)
+    plain, view = tg.ones(3, 4, requires_grad=True), tg.from_dlpack(base).T[::2].requires_grad_()
+    assert not view.data.flags.c_contiguous
+    for p in (plain, view):
+        optimizer = make([p])
+        for k in range(3):
+            p.grad = tg.full(p.shape, float(k))
+            optimizer.step()
+    np.testing.assert_array_equal(view.detach(), plain.detach())
+    assert (base.T[::2] != 1).all() and (base.T[1::2] == 1).all()
+
+
+def test_a_step_between_forward_and_backward_is_noticed(make):
+    w = tg.ones(2, requires_grad=True)
+    optimizer = make([w])
+    w.grad = tg.ones(2)
+    loss = (w * w).sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+def test_a_variance_that_rounds_below_zero_makes_no_nan():
+    p = tg.zeros(100, requires_grad=True)
+    optimizer = optim.RMSprop([p], alpha=0.5, centered=True)
+    for _ in range(50):
+        p.grad = tg.tensor(np.linspace(1, 7, 100), dtype="float32")
+        optimizer.step()
+    assert np.isfinite(p.detach().numpy()).all()
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def leaf(*shape: int) -> tg.Tensor:
+    return tg.ones(*(shape or (2,)), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda: optim.SGD([]), ValueError, "SGD: the list of parameters is empty"),
+        (lambda: optim.SGD([{"params": []}]), ValueError, "SGD: a group's list of parameters is empty"),
+        (lambda: optim.SGD(leaf()), TypeError, "SGD: expected a list of parameters or groups, got a Tensor"),
+        (lambda: optim.SGD({"params": [leaf()]}), TypeError, "got a dict"),
+        (lambda: optim.SGD([np.ones(2)]), TypeError, "a parameter must be a Tensor, got ndarray"),
+        (lambda: optim.SGD([{"lr": 0.1}]), ValueError, "a group needs 'params', this one has lr"),
+        (lambda: optim.Adam([leaf() * 2]), ValueError, r"Adam: a tensor of shape \(2,\) was made by an op"),
+        (lambda: optim.Adam([tg.tensor([1])]), ValueError, r"a int64 tensor of shape \(1,\) has no gradient"),
+        (lambda: optim.Adam([leaf(3)] * 2), ValueError, r"a parameter of shape \(3,\) was given twice"),
+        (lambda: optim.SGD([leaf()], lr=-0.1), ValueError, r"SGD: lr must be within \[0, inf\), got -0\.1"),
+        (lambda: optim.SGD([leaf()], lr=float("nan")), ValueError, "lr must be .* got nan"),
+        (lambda: optim.SGD([{"params": [leaf()], "lr": -1.0}]), ValueError, "lr must be .* got -1"),
+        (lambda: optim.SGD([{"params": [leaf()], "beta": 1}]), ValueError, "unknown setting beta; there are lr"),
+        (lambda: optim.SGD([leaf()], momentum=-1), ValueError, "momentum must be"),
+        (lambda: optim.SGD([leaf()], weight_decay=-1), ValueError, "weight_decay must be"),
+        (lambda: optim.SGD([leaf()], nesterov=True), ValueError, "nesterov needs a momentum"),
+        (lambda: optim.SGD([leaf()], momentum=0.9, dampening=0.1, nesterov=True), ValueError, "no dampening"),
+        (lambda: optim.RMSprop([leaf()], alpha=1.0), ValueError, r"alpha must be within \[0, 1\), got 1"),
+        (lambda: optim.RMSprop([leaf()], eps=-1e-8), ValueError, "eps must be"),
+        (lambda: optim.Adagrad([leaf()], lr_decay=-1), ValueError, "lr_decay must be"),
+        (lambda: optim.Adagrad([leaf()], initial_accumulator_value=-1), ValueError, "initial_accumulator_value"),
+        (lambda: optim.Adam([leaf()], betas=(0.9, 1.0)), ValueError, r"betas must be within \[0, 1\), got \(0\.9, 1"),
+        (lambda: optim.AdamW([leaf()], eps=-1), ValueError, "AdamW: eps must be"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong()
+
+
+def test_a_group_that_does_not_fit_is_not_added():
+    shared = leaf()
+    optimizer = optim.SGD([shared])
+    with pytest.raises(ValueError, match="given twice"):
+        optimizer.add_param_group({"params": [leaf(), shared]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_gradient_that_does_not_fit_stops_the_step_before_it_begins():
+    first, second = leaf(2), leaf(3)
+    optimizer = optim.SGD([first, second], lr=0.1)
+    first.grad, second.grad = tg.ones(2), tg.ones(2)
+    with pytest.raises(RuntimeError, match=r"a parameter of shape \(3,\) on 'cpu' has a gradient of shape \(2,\)"):
+        optimizer.step()
+    assert first.tolist() == [1, 1]
+
+
+def test_a_gradient_on_another_device_is_refused():
+    p = leaf(2)
+    optimizer = optim.SGD([p], lr=0.1)
+    p.grad = tg.ones(2, device="strict")
+    with pytest.raises(RuntimeError, match="on 'strict'; use zero_grad"):
+        optimizer.step()
+
+
+def trained(make_one, sizes=(2, 3)):
+    optimizer = make_one([leaf(size) for size in sizes])
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad = tg.ones_like(p)
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda: {}, "this is no optimizer's state, it lacks state, param_groups"),
+        (lambda: trained(optim.Adam, (2,)).state_dict(), r"of groups of \[1\] parameters, this one has \[2\]"),
+        (lambda: trained(optim.Adam, (3, 3)).state_dict(), r"0\.exp_avg has shape \(3,\), but its parameter \(2,\)"),
+        (lambda: trained(optim.RMSprop).state_dict(), "the state's groups lack betas, amsgrad; is it another"),
+        (
+            lambda: {**trained(optim.Adam).state_dict(), "state": trained(optim.RMSprop).state_dict()["state"]},
+            r"unexpected 0\.square_avg, 1\.square_avg",
+        ),
+        (
+            lambda: {
+                **trained(optim.Adam).state_dict(),
+                "state": {k: v for k, v in trained(optim.Adam).state_dict()["state"].items() if k != "1.exp_avg"},
+            },
+            r"the state lacks 1\.exp_avg",
+        ),
+    ],
+)
+def test_a_state_of_something_else_is_refused_and_changes_nothing(state, message):
+    optimizer = trained(optim.Adam)
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(state())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for name, array in before["state"].items():
+        np.testing.assert_array_equal(after["state"][name], array)

@@ -1,0 +1,153 @@
+"""Initial values of parameters: each function writes into a tensor in place and gives it back.
+
+All numbers are drawn on the host, from the generator that `tg.manual_seed` starts: the same on every device.
+In a weight of shape (out, in, *kernel), `fan_in` is in times the kernel's size, `fan_out` out times it.
+"""
+
+import math
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..backends.base import HostArray
+from ..random import generator
+from ..tensor import Tensor
+
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "orthogonal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+T = TypeVar("T", bound=Tensor)
+Fan = Literal["fan_in", "fan_out"]
+
+
+def _write(tensor: T, values: HostArray | float) -> T:
+    with no_grad():
+        tensor.copy_(values.astype(tensor.dtype) if isinstance(values, np.ndarray) else values)
+    return tensor
+
+
+def uniform_(tensor: T, low: float = 0.0, high: float = 1.0) -> T:
+    """Numbers uniform in [low, high)."""
+    return _write(tensor, generator().uniform(low, high, tensor.shape))
+
+
+def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
+    """Numbers of a normal distribution."""
+    return _write(tensor, generator().normal(mean, std, tensor.shape))
+
+
+def constant_(tensor: T, value: float) -> T:
+    """One number everywhere."""
+    return _write(tensor, value)
+
+
+def zeros_(tensor: T) -> T:
+    """Zeros."""
+    return _write(tensor, 0)
+
+
+def calculate_gain(nonlinearity: str, negative_slope: float = 0.01) -> float:
+    """By how much to widen weights before a nonlinearity, so that variances stay as they are from layer to layer.
+
+    Raises:
+        ValueError: it is none of linear, conv1d, sigmoid, tanh, relu, leaky_relu.
+    """
+    gains = {
+        "linear": 1.0,
+        "conv1d": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5 / 3,
+        "relu": math.sqrt(2),
+        "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
+    }
+    if nonlinearity not in gains:
+        raise ValueError(f"calculate_gain: expected one of {', '.join(gains)}; got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def _fans(name: str, tensor: Tensor) -> dict[Fan, int]:
+    if tensor.ndim < 2:
+        raise ValueError(f"{name}: a weight of two dimensions at least is expected (out, in, ...), got {tensor.shape}")
+    out, into, *kernel = tensor.shape
+    return {"fan_in": into * math.prod(kernel), "fan_out": out * math.prod(kernel)}
+
+
+def _xavier_std(name: str, tensor: Tensor, gain: float) -> float:
+    return gain * math.sqrt(2 / max(1, sum(_fans(name, tensor).values())))
+
+
+def xavier_uniform_(tensor: T, gain: float = 1.0) -> T:
+    """Uniform numbers of variance gain² · 2 / (fan_in + fan_out).
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010).
+
+    Raises:
+        ValueError: the tensor has fewer than two dimensions.
+    """
+    bound = math.sqrt(3) * _xavier_std("xavier_uniform_", tensor, gain)
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: T, gain: float = 1.0) -> T:
+    """Normal numbers of variance gain² · 2 / (fan_in + fan_out); otherwise as `xavier_uniform_`."""
+    return normal_(tensor, 0.0, _xavier_std("xavier_normal_", tensor, gain))
+
+
+def _kaiming_std(name: str, tensor: Tensor, a: float, mode: Fan, nonlinearity: str) -> float:
+    fans = _fans(name, tensor)
+    if mode not in fans:
+        raise ValueError(f"{name}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(1, fans[mode]))
+
+
+def kaiming_uniform_(tensor: T, a: float = 0.0, mode: Fan = "fan_in", nonlinearity: str = "leaky_relu") -> T:
+    """Uniform numbers of variance gain² / fan, He's initialisation.
+
+    He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
+
+    Args:
+        a: the negative slope of a leaky_relu; 0 is relu.
+        mode: "fan_in" keeps the variance of activations, "fan_out" that of gradients.
+        nonlinearity: what comes behind, a name that `calculate_gain` knows.
+
+    Raises:
+        ValueError: the tensor has fewer than two dimensions, or a name is unknown.
+    """
+    bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: T, a: float = 0.0, mode: Fan = "fan_in", nonlinearity: str = "leaky_relu") -> T:
+    """Normal numbers of variance gain² / fan; otherwise as `kaiming_uniform_`."""
+    return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity))
+
+
+def orthogonal_(tensor: T, gain: float = 1.0) -> T:
+    """`gain` times a random orthogonal matrix; its rows, or columns if they are fewer, are orthonormal.
+
+    Dimensions behind the second count to the columns. Every orthogonal matrix is as likely as any other.
+
+    Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks" (2014); Mezzadri, "How to generate random matrices from the classical compact groups" (2007).
+
+    Raises:
+        ValueError: the tensor has fewer than two dimensions.
+    """
+    _fans("orthogonal_", tensor)
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    drawn = generator().standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(drawn)
+    # Of the factorisations, the one whose r has a positive diagonal makes q uniform.
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return _write(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))

@@ -1,0 +1,190 @@
+"""The layers: modules around the ops of the same names, with their parameters."""
+
+import math
+from typing import Any
+
+from .. import ops
+from ..creation import ones, zeros
+from ..tensor import Tensor
+from . import init
+from .module import Module
+from .parameter import Parameter
+
+__all__ = ["Conv1d", "Dropout", "Embedding", "LayerNorm", "Linear"]
+
+
+def _check_positive(layer: str, **settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{layer}: {name} must be 1 or more, got {value}")
+
+
+def _uniform_by_fan_in(*shape: int, fan_in: int) -> Parameter:
+    """Weights uniform within ±1/√fan_in (LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998)."""
+    bound = 1 / math.sqrt(fan_in)
+    return init.uniform_(Parameter(zeros(shape)), -bound, bound)
+
+
+class Linear(Module):
+    """y = x Wᵀ + b: (..., in_features) to (..., out_features).
+
+    Parameters: `weight` (out_features, in_features) and `bias` (out_features,), uniform within ±1/√in_features.
+
+    Raises:
+        ValueError: a length is below 1.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        _check_positive("Linear", in_features=in_features, out_features=out_features)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = _uniform_by_fan_in(out_features, in_features, fan_in=in_features)
+        self.bias = _uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+class Embedding(Module):
+    """A row of numbers for each id: integers (...) below num_embeddings to (..., embedding_dim).
+
+    Parameters: `weight` (num_embeddings, embedding_dim), normal with mean 0 and variance 1.
+
+    Args:
+        padding_idx: the id of padding, whose row starts as zeros and gets no gradient; negative from the end.
+
+    Raises:
+        ValueError: a length is below 1.
+        IndexError: `padding_idx` is no id.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        _check_positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise IndexError(f"Embedding: padding_idx {padding_idx} is no id of {num_embeddings} embeddings")
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = init.normal_(Parameter(zeros(num_embeddings, embedding_dim)))
+        if self.padding_idx is not None:
+            init.zeros_(self.weight.detach()[self.padding_idx])
+
+    def forward(self, ids: Any) -> Tensor:
+        return ops.embedding(ids, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class Conv1d(Module):
+    """A convolution over the last dimension: (B, in_channels, L) to (B, out_channels, L').
+
+    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
+    Parameters: `weight` (out_channels, in_channels / groups, kernel_size) and `bias` (out_channels,), uniform within
+    ±1/√(in_channels / groups · kernel_size).
+
+    Raises:
+        ValueError: a length is below 1 (padding: 0), or `groups` does not divide both numbers of channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        _check_positive("Conv1d", in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        _check_positive("Conv1d", stride=stride, dilation=dilation, groups=groups)
+        if padding < 0:
+            raise ValueError(f"Conv1d: padding must be 0 or more, got {padding}")
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"Conv1d: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+        fan_in = in_channels // groups * kernel_size
+        self.weight = _uniform_by_fan_in(out_channels, in_channels // groups, kernel_size, fan_in=fan_in)
+        self.bias = _uniform_by_fan_in(out_channels, fan_in=fan_in) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        changed = [f"{name}={getattr(self, name)}" for name, usual in settings.items() if getattr(self, name) != usual]
+        changed += [] if self.bias is not None else ["bias=False"]
+        return ", ".join([f"{self.in_channels}, {self.out_channels}, {self.kernel_size}", *changed])
+
+
+class LayerNorm(Module):
+    """Each row brought to mean 0 and variance 1, then times a weight, plus a bias; shapes stay as they are.
+
+    Ba, Kiros and Hinton, "Layer normalization" (2016).
+    Parameters: `weight`, ones, and `bias`, zeros, both of `normalized_shape`.
+
+    Args:
+        normalized_shape: the lengths of the last dimensions, which make a row.
+        eps: added to the variance.
+        elementwise_affine: whether there are a weight and a bias.
+        bias: whether there is a bias beside the weight.
+
+    Raises:
+        ValueError: a length is below 1.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if not shape or min(shape) < 1:
+            raise ValueError(f"LayerNorm: normalized_shape must be lengths of 1 or more, got {normalized_shape}")
+        self.normalized_shape = shape
+        self.eps = eps
+        self.weight = Parameter(ones(shape)) if elementwise_affine else None
+        self.bias = Parameter(zeros(shape)) if elementwise_affine and bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class Dropout(Module):
+    """In training, each element becomes zero with probability p, and the others are divided by 1 - p; else nothing.
+
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout" (2014).
+
+    Raises:
+        ValueError: p is not within [0, 1].
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p must be within [0, 1], got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,297 @@
+"""`Module`: parameters and other modules under names, and what is done with all of them at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..backends.base import HostArray
+from ..device import Device, get_device
+from ..tensor import DType, Tensor, as_tensor, checked_dtype
+from .parameter import Parameter
+
+__all__ = ["Module"]
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that `load_state_dict` did not find in the mapping, and those of the mapping that it did not need."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class Module:
+    """Something with parameters that computes: a layer, or a model made of layers.
+
+    A subclass sets its parameters and the modules it is made of as attributes, and defines `forward`, which calling
+    the module runs. What is set under a name is found under that name, dotted from module to module.
+
+    >>> import tinygrad_lstm as tg
+    >>> class Regression(tg.nn.Module):
+    ...     def __init__(self, features):
+    ...         self.scale = tg.nn.Parameter(tg.ones(features))
+    ...         self.head = tg.nn.Linear(features, 1)
+    ...
+    ...     def forward(self, x):
+    ...         return self.head(x * self.scale)
+    >>> model = Regression(3)
+    >>> [name for name, _ in model.named_parameters()]
+    ['scale', 'head.weight', 'head.bias']
+    >>> model(tg.ones(5, 3)).shape
+    (5, 1)
+    >>> model
+    Regression                7 parameters
+      head: Linear(3, 1)      4
+    """
+
+    # Set on instances only when they differ, so that a subclass need not call super().__init__().
+    training: bool = True
+    _buffer_names: frozenset[str] = frozenset()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; a subclass defines it."""
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no forward(); define it, or call a method that it has"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Guards against the ways in which a parameter would silently no longer be, or never become, one.
+
+        Raises:
+            TypeError: modules or parameters in a plain list, tuple or dict, where they are not found; or something
+                other than a Parameter or None in a parameter's place.
+        """
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if any(isinstance(part, Module | Parameter) for part in parts):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: modules and parameters in a {type(value).__name__} would not be found; "
+                "use nn.ModuleList, or an attribute for each"
+            )
+        if isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter | None):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a parameter, and {type(value).__name__} would take its place; "
+                "wrap the value in nn.Parameter, or write into the parameter with .copy_() under tg.no_grad()"
+            )
+        super().__setattr__(name, value)
+
+    # -- what it is made of -------------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """The modules that are its attributes, with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def children(self) -> Iterator["Module"]:
+        """The modules that are its attributes."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, "Module"]]:
+        """Itself, under the name `prefix`, and all modules below it, parents first, with their dotted names.
+
+        Args:
+            remove_duplicate: give a module that has several names once, under the first.
+        """
+        seen: set[Module] = set()
+        below: list[tuple[str, Module]] = [(prefix, self)]
+        while below:
+            path, module = below.pop()
+            if module in seen and remove_duplicate:
+                continue
+            seen.add(module)
+            yield path, module
+            below += reversed([(_joined(path, name), child) for name, child in module.named_children()])
+
+    def modules(self) -> Iterator["Module"]:
+        """Itself and all modules below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their dotted names: its own, then those of the modules below it.
+
+        Args:
+            remove_duplicate: give a parameter that has several names, as tied weights do, once, under the first.
+        """
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix, remove_duplicate):
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and not (id(value) in seen and remove_duplicate):
+                    seen.add(id(value))
+                    yield _joined(path, name), value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def register_buffer(self, name: str, tensor: Any) -> None:
+        """Sets an attribute that is no parameter, but moves and is saved with them.
+
+        Raises:
+            TypeError: it is no tensor, or a parameter.
+        """
+        if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
+            raise TypeError(
+                f"register_buffer: {name!r} must be a Tensor, and no Parameter; got {type(tensor).__name__}"
+            )
+        setattr(self, name, tensor)
+        self._buffer_names = self._buffer_names | {name}
+
+    def named_buffers(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with their dotted names."""
+        for path, module in self.named_modules(prefix, remove_duplicate):
+            for name, value in vars(module).items():
+                if name in module._buffer_names and isinstance(value, Tensor):
+                    yield _joined(path, name), value
+
+    def buffers(self) -> Iterator[Tensor]:
+        """All buffers."""
+        for _, buffer in self.named_buffers():
+            yield buffer
+
+    # -- saving and loading -------------------------------------------------------------------------------------------
+
+    def _named_tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers under all their names."""
+        return {**dict(self.named_parameters("", False)), **dict(self.named_buffers("", False))}
+
+    def state_dict(self) -> dict[str, HostArray]:
+        """A snapshot of all parameters and buffers: NumPy copies under dotted names, wherever the module lies.
+
+        It does not change as training goes on, and can be handed to safetensors as it is. A tensor that has several
+        names is there under each, as in PyTorch's files.
+        """
+        return {
+            name: tensor.device.backend.to_host(tensor._array).copy() for name, tensor in self._named_tensors().items()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copies values into the parameters and buffers in place, so that optimizers keep theirs.
+
+        Args:
+            state_dict: for each dotted name the values, brought to the tensor's device and dtype: NumPy's or CuPy's
+                arrays, Tensors, nested lists.
+            strict: whether every name must be there, and no other.
+
+        Returns:
+            The names `missing` from the mapping and those `unexpected` in it; both empty if strict.
+
+        Raises:
+            ValueError: names are missing or unexpected, or values do not fit in shape or kind. One error names all of
+                them, before anything is changed. (It is the mapping's value that is wrong; a KeyError's message would
+                be shown in quotes.)
+        """
+        wanted = self._named_tensors()
+        given = {name: as_tensor(value) for name, value in state_dict.items() if name in wanted}
+        missing = [name for name in wanted if name not in given]
+        unexpected = [name for name in state_dict if name not in wanted]
+        misfits = [
+            f"{name} (given {value.dtype} {value.shape}, expected {wanted[name].dtype} {wanted[name].shape})"
+            for name, value in given.items()
+            if value.shape != wanted[name].shape or not np.can_cast(value.dtype, wanted[name].dtype, "same_kind")
+        ]
+        faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
+        faults.append(("misshapen", misfits))
+        if any(names for _, names in faults):
+            listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults if names)
+            raise ValueError(f"load_state_dict: the values do not fit this {type(self).__name__}: {listed}")
+        with no_grad():
+            moved = {name: value.to(wanted[name].device, wanted[name].dtype) for name, value in given.items()}
+            for name, value in moved.items():
+                wanted[name].copy_(value)
+        return IncompatibleKeys(missing, unexpected)
+
+    # -- changing all of it -------------------------------------------------------------------------------------------
+
+    def to(self, device: str | Device | None = None, dtype: DType = None) -> Self:
+        """Moves parameters, their gradients and buffers to a device, and those that are floats to a dtype; in place.
+
+        The Parameter objects stay the same, so an optimizer made before goes on working.
+
+        Raises:
+            TypeError: `dtype` is no float type.
+            ValueError: the device is unknown.
+            DeviceUnavailableError: the device is not there.
+        """
+        place = None if device is None else get_device(device)
+        if dtype is not None and checked_dtype(dtype).kind != "f":
+            raise TypeError(f"to: a module's dtype must be float16, float32 or float64, got {checked_dtype(dtype)}")
+        tensors = {id(tensor): tensor for tensor in self._named_tensors().values()}
+        tensors |= {id(p.grad): p.grad for p in self.parameters() if p.grad is not None}
+        with no_grad():  # all are moved before any is changed: where memory runs out, nothing is
+            moved = {
+                key: tensor.to(place, dtype if tensor.dtype.kind == "f" else None) for key, tensor in tensors.items()
+            }
+        for key, tensor in tensors.items():
+            if moved[key] is not tensor:
+                _become(tensor, moved[key])
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Lets the module, and all below it, behave as in training, or not: dropout drops only then."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Lets the module, and all below it, behave as in use: `train(False)`."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def requires_grad_(self, value: bool = True) -> Self:
+        """Sets whether the parameters require gradients; those of a frozen module keep their values in training."""
+        for parameter in self.parameters():
+            parameter.requires_grad = value
+            if not value:
+                parameter.grad = None
+        return self
+
+    def apply(self, function: Callable[["Module"], Any]) -> Self:
+        """Calls a function with every module below this one, children first, and with this one last."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    # -- what it looks like -------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """The settings that `repr` shows in parentheses; a subclass defines it."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = list(_tree_lines("", self, 0))
+        width = max(len(text) for text, _ in lines) + 6
+        total = lines[0][1]
+        counts = [f"{total:,} parameter{'' if total == 1 else 's'}", *(f"{count:,}" for _, count in lines[1:])]
+        return "\n".join(f"{text:<{width}}{count}" for (text, _), count in zip(lines, counts, strict=True))
+
+
+def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
+    settings = module.extra_repr()
+    text = type(module).__name__ + (f"({settings})" if settings else "")
+    yield "  " * depth + (f"{name}: " if name else "") + text, sum(p.size for p in module.parameters())
+    for child_name, child in module.named_children():
+        yield from _tree_lines(child_name, child, depth + 1)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _become(tensor: Tensor, moved: Tensor) -> None:
+    """Gives a leaf another one's array and device. Graphs that kept the old values raise when they are walked."""
+    tensor._mark_written()
+    tensor._array = moved._array
+    tensor.device = moved.device
+    if tensor._node is not None:
+        tensor._node.device = moved.device

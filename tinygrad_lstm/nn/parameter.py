@@ -1,0 +1,29 @@
+"""`Parameter`: a tensor that a module trains."""
+
+from typing import Any
+
+from ..device import Device
+from ..tensor import DType, Tensor
+
+__all__ = ["Parameter"]
+
+
+class Parameter(Tensor):
+    """A leaf that requires a gradient; as an attribute of a `Module`, one of its parameters.
+
+    Holds a copy of `data`, a tensor, array or list of numbers, as `tg.tensor` makes it.
+
+    Raises:
+        TypeError: the elements are integers, which have no gradient, and `requires_grad` is true.
+
+    >>> from tinygrad_lstm import nn
+    >>> nn.Parameter([1.0, 2.0])
+    tensor([1., 2.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, data: Any, dtype: DType = None, device: str | Device | None = None, requires_grad: bool = True
+    ) -> None:
+        super().__init__(data, dtype, device, requires_grad)

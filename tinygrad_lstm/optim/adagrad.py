@@ -1,0 +1,70 @@
+"""Adagrad."""
+
+import math
+from typing import Any, ClassVar
+
+from ..backends.base import Array
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+
+__all__ = ["Adagrad"]
+
+
+class Adagrad(Optimizer):
+    """Steps along the gradient, divided by the root of the sum of all its squares so far.
+
+    s = s + g²;  p = p - lr / (1 + (t - 1) lr_decay) · g / (√s + eps), at step t.
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization" (2011).
+
+    Args:
+        params: tensors, or groups of them; see `Optimizer`.
+        lr: the learning rate.
+        lr_decay: how fast the learning rate falls from step to step.
+        weight_decay: times the parameter is added to the gradient.
+        initial_accumulator_value: what s starts with.
+        eps: added to the root.
+
+    Raises:
+        TypeError, ValueError: as `Optimizer`.
+    """
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {
+        **Optimizer.bounds,
+        "lr_decay": (0.0, math.inf),
+        "initial_accumulator_value": (0.0, math.inf),
+        "eps": (0.0, math.inf),
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "eps": eps,
+        }
+        super().__init__(params, defaults)
+
+    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+        return {"step": 0, "sum": xp.full_like(p, float(group["initial_accumulator_value"]))}
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
+        state["step"] += 1
+        g = decayed(xp, p, g, group, scratch)
+        total, part = state["sum"], scratch[0]
+
+        total += xp.multiply(g, g, out=part)
+        xp.sqrt(total, out=part)
+        part += float(group["eps"])
+        xp.divide(g, part, out=part)
+        part *= lr
+        p -= part

@@ -1,0 +1,118 @@
+"""Adam and AdamW."""
+
+import math
+from typing import Any, ClassVar
+
+from ..backends.base import Array
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Steps along the running mean of gradients, divided by the root of the running mean of their squares.
+
+    m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  p = p - lr · m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and
+    v̂ = v / (1 - β₂ᵗ) at step t.
+
+    Kingma and Ba, "Adam: a method for stochastic optimization" (2015); AMSGrad: Reddi, Kale and Kumar, "On the
+    convergence of Adam and beyond" (2018).
+
+    Args:
+        params: tensors, or groups of them; see `Optimizer`.
+        lr: the learning rate.
+        betas: β₁ and β₂, how much of the running means stays.
+        eps: added to the root.
+        weight_decay: times the parameter is added to the gradient.
+        amsgrad: divide by the largest v so far.
+
+    Raises:
+        TypeError, ValueError: as `Optimizer`.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> adam = tg.optim.Adam([x], lr=0.1)
+    >>> for _ in range(200):
+    ...     adam.zero_grad()
+    ...     (x * x).backward()
+    ...     adam.step()
+    >>> abs(x.item()) < 0.01
+    True
+    """
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {
+        **Optimizer.bounds,
+        "betas": (0.0, 1.0),
+        "eps": (0.0, math.inf),
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        )
+
+    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+        state = {"step": 0, "exp_avg": xp.zeros_like(p), "exp_avg_sq": xp.zeros_like(p)}
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = xp.zeros_like(p)
+        return state
+
+    def decay(self, xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
+        """The gradient with the weight decay in it."""
+        return decayed(xp, p, g, group, scratch)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        state["step"] += 1
+        g = self.decay(xp, p, g, group, scratch)
+        m, v, part = state["exp_avg"], state["exp_avg_sq"], scratch[0]
+
+        xp.subtract(g, m, out=part)
+        part *= 1 - beta1
+        m += part
+
+        xp.multiply(g, g, out=part)
+        part *= 1 - beta2
+        v *= beta2
+        v += part
+        if group["amsgrad"]:
+            v = xp.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
+
+        # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
+        root = math.sqrt(1 - beta2 ** state["step"])
+        xp.sqrt(v, out=part)
+        part += float(group["eps"]) * root
+        xp.divide(m, part, out=part)
+        part *= float(group["lr"]) * root / (1 - beta1 ** state["step"])
+        p -= part
+
+
+class AdamW(Adam):
+    """Adam, but weights decay by themselves, p = p · (1 - lr · weight_decay), and not through the running means.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019). Arguments and errors are Adam's.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+
+    def decay(self, xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
+        """Shrinks the parameter; the gradient stays as it is."""
+        p *= 1 - float(group["lr"]) * float(group["weight_decay"])
+        return g

@@ -1,0 +1,75 @@
+"""Keeping gradients small: clipping by their norm and by value, in place."""
+
+from collections.abc import Iterable
+
+from ..autograd import no_grad
+from ..creation import zeros
+from ..ops import norm, stack
+from ..tensor import Tensor
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+
+def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """The gradients that there are, each once."""
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for parameter in given:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{name}: expected tensors, got {type(parameter).__name__}")
+    return list({id(p.grad): p.grad for p in given if p.grad is not None}.values())
+
+
+@no_grad()
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
+    """Scales all gradients by one factor, so that the norm of all of them together is at most `max_norm`.
+
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
+
+    Args:
+        parameters: tensors whose `.grad` is scaled in place; those without one are passed over.
+        max_norm: the largest norm.
+        norm_type: which norm, 2 or any other above 0; `math.inf` is the largest absolute value.
+
+    Returns:
+        The norm before, 0-d, on the first gradient's device: no value is read on the host.
+
+    Raises:
+        TypeError: something else than a tensor is among them.
+        ValueError: `max_norm` is negative, or `norm_type` is not above 0.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (x * x / 2).sum().backward()
+    >>> tg.optim.clip_grad_norm_([x], max_norm=1.0)
+    tensor(5.)
+    >>> round(x.grad.norm().item(), 5)
+    1.0
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be 0 or more, got {max_norm}")
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, got {norm_type}")
+    gradients = _gradients("clip_grad_norm_", parameters)
+    if not gradients:
+        return zeros(())
+    device = gradients[0].device
+    total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
+    factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    for g in gradients:
+        g._mark_written()
+        g.device.xp.multiply(g._array, factor.to(g.device, g.dtype)._array, out=g._array)
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limits each element of the gradients to [-clip_value, clip_value], in place.
+
+    Raises:
+        TypeError: something else than a tensor is among the parameters.
+        ValueError: `clip_value` is negative.
+    """
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be 0 or more, got {clip_value}")
+    for g in _gradients("clip_grad_value_", parameters):
+        g._mark_written()
+        g.device.xp.clip(g._array, -clip_value, clip_value, out=g._array)

@@ -1,0 +1,318 @@
+"""Schedules: learning rates that change as training goes on.
+
+A schedule is made after its optimizer, whose groups' rates it takes as the ones to start from, and its `step()` is
+called once an epoch, or once a step, after the optimizer's.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from .optimizer import Optimizer
+
+__all__ = [
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LinearLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
+
+
+def _require(schedule: object, holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(f"{type(schedule).__name__}: {message}")
+
+
+class LRScheduler(ABC):
+    """A schedule given by a formula: `rate` says the learning rate after so many steps.
+
+    Attributes:
+        last_epoch: how often `step()` was called.
+        base_lrs: for each group of the optimizer, the rate it started from.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+        # Kept in the groups, so that several schedules of one optimizer start from the same rates.
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
+        self.last_epoch = 0
+        self._apply()
+
+    @abstractmethod
+    def rate(self, epoch: int, base_lr: float) -> float:
+        """The learning rate after `epoch` steps, of a group that started with `base_lr`."""
+
+    def step(self) -> None:
+        """Goes on by one, and sets the optimizer's rates."""
+        self.last_epoch += 1
+        self._apply()
+
+    def _apply(self) -> None:
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.rate(self.last_epoch, base_lr)
+
+    def get_last_lr(self) -> list[float]:
+        """The present rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands: plain values. Its settings are the constructor's."""
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` gave, and sets the optimizer's rates.
+
+        Raises:
+            ValueError: it is of an optimizer with another number of groups, or no schedule's.
+        """
+        _check_keys(self, state_dict, ("last_epoch", "base_lrs"))
+        base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
+        if len(base_lrs) != len(self.base_lrs):
+            raise ValueError(
+                f"{type(self).__name__}: the state is of {len(base_lrs)} groups, the optimizer has {len(self.base_lrs)}"
+            )
+        self.last_epoch, self.base_lrs = int(state_dict["last_epoch"]), base_lrs
+        self._apply()
+
+
+def _check_keys(schedule: object, state_dict: Mapping[str, Any], keys: Sequence[str]) -> None:
+    if missing := [key for key in keys if key not in state_dict]:
+        raise ValueError(f"{type(schedule).__name__}: this is not its state, it lacks {', '.join(missing)}")
+
+
+class StepLR(LRScheduler):
+    """Times `gamma` every `step_size` steps.
+
+    Raises:
+        ValueError: `step_size` is below 1, or `gamma` not above 0.
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        _require(self, step_size >= 1, f"step_size must be 1 or more, got {step_size}")
+        _require(self, gamma > 0, f"gamma must be above 0, got {gamma}")
+        self.step_size = step_size
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        return base_lr * self.gamma ** (epoch // self.step_size)
+
+
+class ExponentialLR(LRScheduler):
+    """Times `gamma` every step.
+
+    Raises:
+        ValueError: `gamma` is not above 0.
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        _require(self, gamma > 0, f"gamma must be above 0, got {gamma}")
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        return base_lr * float(self.gamma**epoch)
+
+
+class CosineAnnealingLR(LRScheduler):
+    """From the first rate down to `eta_min` along half a cosine of `T_max` steps; and up again after that.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017).
+
+    Raises:
+        ValueError: `T_max` is below 1, or `eta_min` negative.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        _require(self, T_max >= 1, f"T_max must be 1 or more, got {T_max}")
+        _require(self, eta_min >= 0, f"eta_min must be 0 or more, got {eta_min}")
+        self.T_max = T_max
+        self.eta_min = eta_min
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+
+
+class LinearLR(LRScheduler):
+    """Linear warm-up: from `start_factor` to `end_factor` times the rate in `total_iters` steps, then constant.
+
+    Raises:
+        ValueError: `start_factor` is not within (0, 1], `end_factor` not within [0, 1], or `total_iters` below 1.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+    ) -> None:
+        _require(self, 0 < start_factor <= 1, f"start_factor must be within (0, 1], got {start_factor}")
+        _require(self, 0 <= end_factor <= 1, f"end_factor must be within [0, 1], got {end_factor}")
+        _require(self, total_iters >= 1, f"total_iters must be 1 or more, got {total_iters}")
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        done = min(epoch, self.total_iters) / self.total_iters
+        return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after the other; each counts from where it begins.
+
+    Args:
+        optimizer: the optimizer of all of them.
+        schedulers: the schedules; their own `step()` is not to be called.
+        milestones: the steps at which the second, the third, ... begin.
+
+    Raises:
+        ValueError: not one milestone fewer than schedules, or milestones that do not rise; a schedule of another
+            optimizer.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+    >>> sgd = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> warm_up = LinearLR(sgd, start_factor=0.5, total_iters=2)
+    >>> schedule = SequentialLR(sgd, [warm_up, CosineAnnealingLR(sgd, T_max=2)], milestones=[2])
+    >>> for _ in range(5):
+    ...     print(round(sgd.param_groups[0]["lr"], 6))
+    ...     schedule.step()
+    0.5
+    0.75
+    1.0
+    0.5
+    0.0
+    """
+
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
+        _require(
+            self,
+            len(schedulers) == len(milestones) + 1,
+            f"{len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {len(milestones)}",
+        )
+        rises = all(before < after for before, after in zip([0, *milestones], milestones))
+        _require(self, rises, f"milestones must rise from above 0, got {list(milestones)}")
+        own = all(scheduler.optimizer is optimizer for scheduler in schedulers)
+        _require(self, own, "every schedule must be of the same optimizer")
+        self.schedulers = list(schedulers)
+        self.milestones = list(milestones)
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        turn = bisect_right(self.milestones, epoch)
+        begun = self.milestones[turn - 1] if turn else 0
+        return self.schedulers[turn].rate(epoch - begun, base_lr)
+
+
+class ReduceLROnPlateau:
+    """Times `factor` whenever a metric has not become better for more than `patience` steps.
+
+    Args:
+        optimizer: the optimizer.
+        mode: "min" if less is better, "max" if more is.
+        factor: by which rates are multiplied.
+        patience: how many steps without a better metric are waited.
+        threshold: by how much a better metric must be better.
+        threshold_mode: "rel" for a share of the best so far, "abs" for a difference.
+        cooldown: how many steps after a reduction are not counted.
+        min_lr: no rate becomes less.
+        eps: changes smaller than this are left out.
+
+    Raises:
+        ValueError: `mode` or `threshold_mode` is none of the two; `factor` is not within (0, 1); `patience` or
+            `cooldown` is negative.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: Literal["min", "max"] = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: Literal["rel", "abs"] = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"ReduceLROnPlateau: expected an Optimizer, got {type(optimizer).__name__}")
+        _require(self, mode in ("min", "max"), f"mode must be 'min' or 'max', got {mode!r}")
+        _require(
+            self, threshold_mode in ("rel", "abs"), f"threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}"
+        )
+        _require(self, 0 < factor < 1, f"factor must be within (0, 1), got {factor}")
+        _require(self, patience >= 0, f"patience must be 0 or more, got {patience}")
+        _require(self, cooldown >= 0, f"cooldown must be 0 or more, got {cooldown}")
+        self.optimizer = optimizer
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.eps = eps
+        self.best: float | None = None
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        self.last_epoch = 0
+
+    def step(self, metric: float) -> None:
+        """Takes in the metric's new value, and reduces the rates if it is time."""
+        metric = float(metric)
+        self.last_epoch += 1
+        if self._is_better(metric):
+            self.best = metric
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce()
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+
+    def _is_better(self, metric: float) -> bool:
+        if self.best is None:
+            return not math.isnan(metric)
+        by = self.threshold if self.threshold_mode == "abs" else self.threshold * abs(self.best)
+        return metric < self.best - by if self.mode == "min" else metric > self.best + by
+
+    def _reduce(self) -> None:
+        for group in self.optimizer.param_groups:
+            reduced = max(group["lr"] * self.factor, self.min_lr)
+            if group["lr"] - reduced > self.eps:
+                group["lr"] = reduced
+
+    def get_last_lr(self) -> list[float]:
+        """The present rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands: plain values. The rates themselves are the optimizer's state."""
+        return {name: getattr(self, name) for name in _PLATEAU_STATE}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` gave; the optimizer's own state holds the rates.
+
+        Raises:
+            ValueError: it is not of such a schedule.
+        """
+        _check_keys(self, state_dict, _PLATEAU_STATE)
+        for name in _PLATEAU_STATE:
+            setattr(self, name, state_dict[name])
+
+
+_PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")

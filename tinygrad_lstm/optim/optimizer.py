@@ -1,0 +1,268 @@
+"""What optimizers share: parameters in groups, their settings and state, steps, saving and loading."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from ..backends.base import Array
+from ..device import Device, device_of
+from ..tensor import Tensor, as_tensor
+
+__all__ = ["Optimizer"]
+
+Group: TypeAlias = dict[str, Any]
+Parameters: TypeAlias = Iterable[Tensor] | Iterable[Mapping[str, Any]]
+State: TypeAlias = dict[str, Any]
+
+
+class Scratch:
+    """Arrays to compute in, shared by all parameters of a device and dtype: `scratch[0]`, `scratch[1]`, ...
+
+    What they hold is lost from one parameter to the next.
+    """
+
+    def __init__(self) -> None:
+        self._room: dict[tuple[Device, np.dtype[Any], int], Array] = {}
+        self._like: Tensor | None = None
+
+    def fit(self, parameter: Tensor) -> "Scratch":
+        """Gives, from now on, arrays of this parameter's shape, dtype and device."""
+        self._like = parameter
+        return self
+
+    def __getitem__(self, index: int) -> Array:
+        like = self._like
+        assert like is not None
+        key = (like.device, like.dtype, index)
+        room = self._room.get(key)
+        if room is None or room.shape[0] < like.size:
+            room = self._room[key] = like.device.xp.empty(like.size, like.dtype)
+        return room[: like.size].reshape(like.shape)
+
+
+class Optimizer(ABC):
+    """Changes parameters in place, by their gradients.
+
+    A subclass says what an algorithm keeps for each parameter (`initial_state`) and how it makes a step (`update`), on
+    plain arrays. Settings such as the learning rate stand in `param_groups`, where schedules change them.
+
+    Args:
+        params: tensors, or groups of them: dicts with their `params` and the settings in which the group differs.
+        defaults: the settings of groups that have none of their own.
+
+    Raises:
+        TypeError: `params` is a single tensor, or holds something else than tensors.
+        ValueError: no parameters; one that is given twice, no leaf or no float; a setting that is unknown or out of
+            its bounds.
+    """
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
+    """For each numeric setting the range [low, high) in which its number, or numbers, must lie."""
+
+    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor | Mapping):
+            raise TypeError(f"{self._name}: expected a list of parameters or groups, got a {type(params).__name__}")
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, State] = {}
+        self._scratch = Scratch()
+        given: list[Any] = list(params)
+        if not given:
+            raise ValueError(f"{self._name}: the list of parameters is empty; pass model.parameters()")
+        groups = given if all(isinstance(entry, Mapping) for entry in given) else [{"params": given}]
+        for group in groups:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Takes in more parameters, with settings of their own.
+
+        Args:
+            group: `params`, and the settings in which they differ from the defaults.
+
+        Raises:
+            TypeError, ValueError: as the constructor.
+        """
+        if "params" not in group:
+            raise ValueError(f"{self._name}: a group needs 'params', this one has {', '.join(group) or 'nothing'}")
+        params = group["params"]
+        complete = {**self.defaults, **group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        self.check_settings(complete)
+        known = {id(p) for other in self.param_groups for p in other["params"]}
+        if not complete["params"]:
+            raise ValueError(f"{self._name}: a group's list of parameters is empty")
+        for p in complete["params"]:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{self._name}: a parameter must be a Tensor, got {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(
+                    f"{self._name}: a tensor of shape {p.shape} was made by an op; only leaves can be optimized, "
+                    "use .detach().requires_grad_()"
+                )
+            if p.dtype.kind != "f":
+                raise ValueError(f"{self._name}: a {p.dtype} tensor of shape {p.shape} has no gradient to follow")
+            if id(p) in known:
+                raise ValueError(f"{self._name}: a parameter of shape {p.shape} was given twice")
+            known.add(id(p))
+        self.param_groups.append(complete)
+
+    def check_settings(self, settings: Group) -> None:
+        """Raises a ValueError for a setting that is unknown or out of its bounds; a subclass may look for more."""
+        known = [*self.defaults, "params", "initial_lr"]
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(
+                f"{self._name}: unknown setting {', '.join(unknown)}; there are {', '.join(self.defaults)}"
+            )
+        for name, (low, high) in self.bounds.items():
+            value = settings[name]
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if not low <= number < high:
+                    raise ValueError(f"{self._name}: {name} must be within [{low:g}, {high:g}), got {value}")
+
+    # -- what an algorithm is -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+        """What is kept for a parameter between steps: arrays of its shape, dtype and device, and integers."""
+
+    @abstractmethod
+    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        """Changes the parameter `p` and its state in place; the gradient `g` stays as it is."""
+
+    # -- what is done with it -----------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Changes each parameter that has a gradient.
+
+        Raises:
+            RuntimeError: a gradient lies on another device than its parameter, or has another shape; before anything
+                is changed.
+        """
+        todo = [(p, p.grad, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for p, grad, _ in todo:
+            if grad.device is not p.device or grad.shape != p.shape:
+                raise RuntimeError(
+                    f"{self._name}: a parameter of shape {p.shape} on {str(p.device)!r} has a gradient of shape "
+                    f"{grad.shape} on {str(grad.device)!r}; use zero_grad() after moving a model"
+                )
+        for p, grad, group in todo:
+            xp = p.device.xp
+            state = self.state.get(p)
+            if not state:
+                state = self.state[p] = self.initial_state(xp, p._array, group)
+            else:
+                _follow(p, state)
+            p._mark_written()
+            self.update(xp, p._array, grad._array, state, group, self._scratch.fit(p))
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients of all parameters."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    # -- saving and loading -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot of what the optimizer knows, in a form that fits a checkpoint.
+
+        Returns:
+            `state`: NumPy arrays by name, for safetensors: "3.exp_avg" is the state `exp_avg` of the fourth parameter,
+            counted through all groups; counters are 0-d int64 arrays. Parameters that never had a gradient have none.
+            `param_groups`: for each group its settings, plain values for JSON, with the numbers of its parameters
+            under `params`.
+        """
+        arrays: dict[str, Any] = {}
+        groups: list[Group] = []
+        numbers = {id(p): k for k, p in enumerate(self._parameters())}
+        for group in self.param_groups:
+            settings = {name: list(v) if isinstance(v, tuple) else v for name, v in group.items()}
+            groups.append({**settings, "params": [numbers[id(p)] for p in group["params"]]})
+        for p in self._parameters():
+            for name, value in self.state.get(p, {}).items():
+                owner = device_of(value)
+                host = np.asarray(value) if owner is None else owner.backend.to_host(value).copy()
+                arrays[f"{numbers[id(p)]}.{name}"] = host
+        return {"state": arrays, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` gave, on the devices and in the dtypes of this optimizer's parameters.
+
+        Raises:
+            ValueError: it is of another algorithm, or of other parameters; before anything is changed.
+        """
+        if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
+            raise ValueError(f"{self._name}: this is no optimizer's state, it lacks {', '.join(missing)}")
+        groups = [self._loaded_group(mine, given) for mine, given in self._paired_groups(state_dict["param_groups"])]
+        state = self._loaded_state(state_dict["state"], groups)
+        self.param_groups, self.state = groups, state
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _paired_groups(self, given: list[Group]) -> list[tuple[Group, Group]]:
+        mine = [len(group["params"]) for group in self.param_groups]
+        sizes = [len(group["params"]) for group in given]
+        if mine != sizes:
+            raise ValueError(f"{self._name}: the state is of groups of {sizes} parameters, this one has {mine}")
+        return list(zip(self.param_groups, given, strict=True))
+
+    def _loaded_group(self, mine: Group, given: Group) -> Group:
+        if missing := [name for name in self.defaults if name not in given]:
+            raise ValueError(f"{self._name}: the state's groups lack {', '.join(missing)}; is it another optimizer's?")
+        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        loaded = {**settings, "params": mine["params"]}
+        self.check_settings(loaded)
+        return loaded
+
+    def _loaded_state(self, given: Mapping[str, Any], groups: list[Group]) -> dict[Tensor, State]:
+        loaded: dict[Tensor, State] = {}
+        left = dict(given)
+        numbered = enumerate((p, group) for group in groups for p in group["params"])
+        for number, (p, group) in numbered:
+            names = self.initial_state(p.device.xp, p._array, group)
+            found = {name: left.pop(f"{number}.{name}") for name in names if f"{number}.{name}" in left}
+            if not found:
+                continue
+            if len(found) < len(names):
+                lacking = ", ".join(f"{number}.{name}" for name in names if name not in found)
+                raise ValueError(f"{self._name}: the state lacks {lacking}; is it another optimizer's?")
+            loaded[p] = {name: self._loaded_value(f"{number}.{name}", p, names[name], found[name]) for name in names}
+        if left:
+            raise ValueError(f"{self._name}: the state has unexpected {', '.join(left)}; is it another optimizer's?")
+        return loaded
+
+    def _loaded_value(self, name: str, p: Tensor, like: Any, given: Any) -> Any:
+        if isinstance(like, int):
+            return int(given)
+        value = as_tensor(given)
+        if value.shape != p.shape:
+            raise ValueError(f"{self._name}: {name} has shape {value.shape}, but its parameter {p.shape}")
+        moved = value.to(p.device, p.dtype)
+        return moved._array.copy() if moved is value else moved._array
+
+
+def decayed(xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
+    """The gradient with `weight_decay` times the parameter added, in `scratch[1]`; itself where nothing decays."""
+    if not group["weight_decay"]:
+        return g
+    total = xp.multiply(p, float(group["weight_decay"]), out=scratch[1])
+    total += g
+    return total
+
+
+def _follow(p: Tensor, state: State) -> None:
+    """Brings the state to where its parameter went, if a module was moved after the last step."""
+    backend = p.device.backend
+    for name, value in state.items():
+        if isinstance(value, int) or (backend.owns(value) and value.dtype == p.dtype):
+            continue
+        source = device_of(value)
+        assert source is not None
+        state[name] = backend.from_device(value, source.backend).astype(p.dtype)

@@ -1,0 +1,93 @@
+"""RMSprop."""
+
+import math
+from typing import Any, ClassVar
+
+from ..backends.base import Array
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Optimizer):
+    """Steps along the gradient, divided by the root of a running mean of its square.
+
+    v = alpha · v + (1 - alpha) g²;  p = p - lr · g / (√v + eps).
+
+    Tieleman and Hinton, "Lecture 6.5: rmsprop" (Neural networks for machine learning, 2012); centered: Graves,
+    "Generating sequences with recurrent neural networks" (2013).
+
+    Args:
+        params: tensors, or groups of them; see `Optimizer`.
+        lr: the learning rate.
+        alpha: how much of the running means stays.
+        eps: added to the root.
+        weight_decay: times the parameter is added to the gradient.
+        momentum: how much of a running sum of the steps, along which it then goes, stays.
+        centered: divide by the root of the running variance: v less the square of the gradients' running mean.
+
+    Raises:
+        TypeError, ValueError: as `Optimizer`.
+    """
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {
+        **Optimizer.bounds,
+        "alpha": (0.0, 1.0),
+        "eps": (0.0, math.inf),
+        "momentum": (0.0, math.inf),
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+        }
+        super().__init__(params, defaults)
+
+    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+        names = ["square_avg"]
+        names += ["momentum_buffer"] if group["momentum"] else []
+        names += ["grad_avg"] if group["centered"] else []
+        return {name: xp.zeros_like(p) for name in names}
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        alpha, momentum = float(group["alpha"]), float(group["momentum"])
+        g = decayed(xp, p, g, group, scratch)
+        v, part = state["square_avg"], scratch[0]
+
+        xp.multiply(g, g, out=part)
+        part *= 1 - alpha
+        v *= alpha
+        v += part
+        if group["centered"]:
+            mean = state["grad_avg"]
+            xp.subtract(g, mean, out=part)
+            part *= 1 - alpha
+            mean += part
+            xp.multiply(mean, mean, out=part)
+            xp.subtract(v, part, out=part)
+            # Rounding can make a variance near zero negative, and its root a NaN.
+            v = xp.maximum(part, 0.0, out=part)
+
+        xp.sqrt(v, out=part)
+        part += float(group["eps"])
+        direction = xp.divide(g, part, out=part)
+        if momentum:
+            steps = state["momentum_buffer"]
+            steps *= momentum
+            steps += direction
+            direction = steps
+        p -= xp.multiply(direction, float(group["lr"]), out=part)

@@ -1,0 +1,76 @@
+"""Stochastic gradient descent."""
+
+import math
+from typing import Any, ClassVar
+
+from ..backends.base import Array
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Steps along the gradient, or along a running sum of gradients: p = p - lr · b, with b = momentum · b + g.
+
+    Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning" (2013), in
+    the form in which the learning rate is no part of b.
+
+    Args:
+        params: tensors, or groups of them; see `Optimizer`.
+        lr: the learning rate.
+        momentum: how much of b stays; without any, b is g.
+        dampening: gradients after the first count in b (1 - dampening) times.
+        weight_decay: times the parameter is added to the gradient.
+        nesterov: step along g + momentum · b.
+
+    Raises:
+        TypeError: as `Optimizer`.
+        ValueError: as `Optimizer`; or `nesterov` without momentum, or with dampening.
+    """
+
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {
+        **Optimizer.bounds,
+        "momentum": (0.0, math.inf),
+        "dampening": (-math.inf, math.inf),
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__(params, defaults)
+
+    def check_settings(self, settings: Group) -> None:
+        super().check_settings(settings)
+        if settings["nesterov"] and (not settings["momentum"] or settings["dampening"]):
+            raise ValueError("SGD: nesterov needs a momentum above 0, and no dampening")
+
+    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+        return {"step": 0, "momentum_buffer": xp.zeros_like(p)} if group["momentum"] else {}
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        momentum = float(group["momentum"])
+        g = decayed(xp, p, g, group, scratch)
+        part = scratch[0]
+        direction = g
+        if momentum:
+            state["step"] += 1
+            direction = state["momentum_buffer"]
+            direction *= momentum
+            direction += xp.multiply(g, 1 - float(group["dampening"]) if state["step"] > 1 else 1.0, out=part)
+            if group["nesterov"]:
+                direction = xp.multiply(direction, momentum, out=part)
+                direction += g
+        p -= xp.multiply(direction, float(group["lr"]), out=part)

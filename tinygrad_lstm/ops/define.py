@@ -36,6 +36,7 @@ def op(
     method: bool | str = False,
     into: dict[str, Rule] | None = None,
     by_rows: Sequence[str] = (),
+    name: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Op[P]]:
     """Makes an op of a forward rule, given a derivative rule for each input that has one; see this module's text.
@@ -51,6 +52,7 @@ def op(
             place of the plain rule on arrays, where the gradient would be mostly zeros.
         by_rows: inputs whose gradient is a sum over the rows of what its rule takes, so that of an input used many
             times all rows can be taken at once. Such a rule takes arrays with rows first, shapes and `F` last.
+        name: the op's name in messages, where it is another than the forward rule's.
         rules: for each input that has a derivative, its rule.
 
     Raises:
@@ -72,6 +74,7 @@ def op(
             registry[made.name] = made
         if method:
             setattr(Tensor, method if isinstance(method, str) else made.name, made)
+        made.name = name or made.name
         return made
 
     return define
@@ -84,6 +87,8 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
     def call(x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
             for alias in ALIASES.keys() & kwargs.keys():
+                if ALIASES[alias] in kwargs:
+                    raise TypeError(f"{function.__name__}: {alias}= is another name for {ALIASES[alias]}=; give one")
                 kwargs[ALIASES[alias]] = kwargs.pop(alias)
         return function(x if isinstance(x, Tensor) else as_tensor(x), *args, **kwargs)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
-from ..tensor import DType, Tensor, checked_dtype
+from ..tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .define import composite, op
 
 __all__ = [
@@ -101,8 +101,13 @@ def square(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, x, min, max, F: F.where(F.between(x, min, max), g, 0), method=True)
 def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """x limited to [min, max]; None leaves a side open. The derivative is 1 within and at the bounds, 0 outside."""
-    return xp.clip(x, min, max)
+    """x limited to [min, max]; None leaves a side open. The derivative is 1 within and at the bounds, 0 outside.
+
+    The bounds are numbers; with a float among them, integers give float32.
+    """
+    if x.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
+        x = x.astype(DEFAULT_FLOAT)
+    return xp.clip(x, min, max) if min is not None or max is not None else x.copy()
 
 
 @op(x=lambda g, F: F.zeros_like(g))
@@ -131,7 +136,7 @@ def clone(xp: Any, x: Array) -> Array:
     return x.copy()
 
 
-@op(x=lambda g, original, F: F.cast(g, original, g.dtype))
+@op(x=lambda g, original, F: F.cast(g, original, g.dtype), name="astype")
 def cast(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
     """x in another dtype, given its own."""
     return x.astype(dtype)
@@ -260,7 +265,7 @@ def silu(x: Tensor) -> Tensor:
     return x * sigmoid(x)
 
 
-@op(promotion="float", x=lambda g, x, F: g * (F.exp(-x * x) * (2 / math.sqrt(math.pi))))
+@op(promotion="float", x=lambda g, x, F: g * (F.exp(-x * x) * (2 / math.sqrt(math.pi))), method=True)
 def erf(backend: Any, x: Array) -> Array:
     """The error function."""
     return backend.erf(x)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
-from ..device import Device, device_of
+from ..device import Device, device_of, get_device
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .elementwise import where
@@ -18,7 +18,7 @@ __all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "tak
 def _is_basic(index: Any) -> bool:
     """Whether an index takes a view: it has no arrays in it."""
     parts = index if isinstance(index, tuple) else (index,)
-    return not any(hasattr(part, "dtype") or isinstance(part, list | bool) for part in parts)
+    return not any(hasattr(part, "dtype") or isinstance(part, bool) for part in parts)
 
 
 def _may_repeat(index: Any) -> bool:
@@ -30,11 +30,19 @@ def _may_repeat(index: Any) -> bool:
 def _prepared(index: Any, x: Tensor) -> Any:
     """The index with tensors and lists in it as arrays of x's device; those that come from the host are checked."""
     if not isinstance(index, tuple):
-        return _prepared_part(index, x, 0 if x.ndim else None)
-    if _is_basic(index) and not any(isinstance(part, Tensor) for part in index):
+        return _prepared_part(_as_array(index), x, 0 if x.ndim else None)
+    index = tuple([_as_array(part) for part in index])
+    if _is_basic(index):
         return index
     dims = _dims_indexed(index, x)
-    return tuple(_prepared_part(part, x, dim) for part, dim in zip(index, dims, strict=True))
+    return tuple([_prepared_part(part, x, dim) for part, dim in zip(index, dims, strict=True)])
+
+
+def _as_array(part: Any) -> Any:
+    """A part of an index, with sequences made arrays as NumPy does."""
+    if not isinstance(part, list | tuple | range):
+        return part
+    return np.asarray(part, dtype=None if len(part) else np.int64)
 
 
 def _dims_indexed(index: tuple[Any, ...], x: Tensor) -> list[int | None]:
@@ -51,15 +59,12 @@ def _dims_indexed(index: tuple[Any, ...], x: Tensor) -> list[int | None]:
 def _dims_taken(part: Any) -> int:
     if part is None or part is Ellipsis or isinstance(part, bool):
         return 0
-    is_mask = getattr(part, "dtype", None) == np.bool_ or (isinstance(part, list) and np.asarray(part).dtype == bool)
-    return np.ndim(part) if isinstance(part, list) else len(part.shape) if is_mask else 1
+    return len(part.shape) if getattr(part, "dtype", None) == np.bool_ else 1
 
 
 def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
     if isinstance(part, np.generic):
         return part.item()
-    if isinstance(part, list):
-        part = np.asarray(part, dtype=None if part else np.int64)
     if isinstance(part, Tensor):
         if part.device is not x.device:
             raise RuntimeError(f"getitem: a tensor on {str(x.device)!r} indexed by one on {str(part.device)!r}")
@@ -71,8 +76,8 @@ def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
     if isinstance(part, np.ndarray):
         if dim is not None and part.dtype.kind in "iu" and dim < x.ndim:
             check_range("getitem", part, x.shape[dim], dim)
-        return _on_device(part, x.device)
-    return part
+        return _own_copy(part, x.device)
+    return part.copy()
 
 
 def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, lowest: int | None = None) -> None:
@@ -83,38 +88,40 @@ def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, l
         raise IndexError(f"{name}: index {wrong} is out of range for dim {dim} of length {length}")
 
 
-def _on_device(array: Array, device: Device) -> Array:
-    return array if device_of(array) is device else device.backend.from_host(array)
+def _own_copy(array: Array, device: Device) -> Array:
+    """The index array, on the device, that the graph keeps: whoever changes their own later changes no gradient."""
+    return array.copy() if device_of(array) is device else device.backend.from_host(array)
 
 
 @op()
-def add_at(backend: Any, buffer: Array, index: Any, values: Array) -> Array:
-    """Adds the values to the places of `index` in the buffer itself; places named twice receive both."""
+def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
+    """Adds the values to the places of `index` in `into` itself; places named twice receive both."""
     if _may_repeat(index):
-        backend.scatter_add(buffer, index, values)
+        backend.scatter_add(into, index, values)
     else:
-        buffer[index] += values
-    return buffer
+        into[index] += values
+    return into
 
 
 @op(
     x=lambda g, index, x_shape, F: F.spread_at(g, index, x_shape),
     into={"x": lambda buffer, g, index, F: F.add_at(buffer, index, g)},
     view=lambda x, index: _is_basic(index),
+    name="getitem",
 )
 def get(xp: Any, x: Array, index: Any) -> Array:
     """The elements at `index`."""
     return x[index]
 
 
-@op(g=lambda g, index, F: F.get(g, index))
-def spread_at(backend: Any, g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+@op(values=lambda g, index, F: F.get(g, index))
+def spread_at(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of that shape, with the values added at the places of `index`."""
-    buffer = backend.xp.zeros(shape, g.dtype)
+    buffer = backend.xp.zeros(shape, values.dtype)
     if _may_repeat(index):
-        backend.scatter_add(buffer, index, g)
+        backend.scatter_add(buffer, index, values)
     else:
-        buffer[index] += g
+        buffer[index] += values
     return buffer
 
 
@@ -130,10 +137,13 @@ def cleared_at(xp: Any, x: Array, index: Any) -> Array:
 def last_written(xp: Any, x: Array, index: Any) -> Array:
     """1 for each element of `index` that is the last to name its place, else 0: that one stays when all are written."""
     places = xp.arange(math.prod(x.shape)).reshape(x.shape)[index]
-    order = xp.arange(math.prod(places.shape)).reshape(places.shape)
-    written = xp.zeros(math.prod(x.shape), order.dtype)
-    written[places] = order
-    return (written[places] == order).astype(x.dtype)
+    order = xp.argsort(places.reshape(-1), kind="stable")
+    ranked = places.reshape(-1)[order]
+    last = xp.ones(ranked.shape, x.dtype)
+    last[:-1] = ranked[1:] != ranked[:-1]
+    written = xp.empty_like(last)
+    written[order] = last
+    return written.reshape(places.shape)
 
 
 def _value_gradient(g: Any, index: Any, value_shape: tuple[int, ...], F: Any) -> Any:
@@ -148,7 +158,7 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
     return (*(1,) * (len(to) - len(shape)), *shape)
 
 
-@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient)
+@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, name="setitem")
 def assign(xp: Any, x: Array, value: Array, index: Any) -> Array:
     """Writes the value to the places of `index` in x itself."""
     x[index] = value
@@ -162,43 +172,85 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     Ints and slices give a view. The gradient of a place named twice is the sum.
 
     Raises:
-        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), no integer, or there
+            are more of them than dimensions.
+        RuntimeError: an index tensor lies on another device.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> x[[0, 0, 2]].sum().backward()
+    >>> x.grad
+    tensor([2., 0., 1.])
     """
     return get(x, _prepared(index, x))
 
 
 @composite
 def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
-    """Writes `value`, which broadcasts, to x[index] in place. Of several values for one place the last stays."""
+    """Writes `value`, which broadcasts, to x[index] in place. Of several values for one place the last stays.
+
+    Raises:
+        IndexError: as `getitem`.
+        ValueError: the value does not broadcast to the shape of x[index].
+    """
     return assign(x, value, _prepared(index, x))
+
+
+Tensor._put = setitem
+
+
+def _index_tensor(name: str, index: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
+    """An index for dimension `dim` as a tensor on x's device; values on the host are checked before they travel."""
+    travels = not isinstance(index, Tensor) and device_of(index) in (None, get_device("cpu"))
+    index = as_tensor(index, "cpu") if travels else as_tensor(index)
+    if not travels and index.device is not x.device:
+        raise RuntimeError(f"{name}: a tensor on {str(x.device)!r}, an index on {str(index.device)!r}; use .to(device)")
+    if not index.size:
+        index = index.astype(np.int64)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"{name}: an index must be of integers, got {index.dtype} of shape {index.shape}")
+    if index.device == "cpu":
+        check_range(name, index._array, x.shape[dim], dim, lowest)
+    return index.to(x.device)
 
 
 @composite
 def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     """out[i, j, ...] = x[i, ..., index[i, j, ...], ...], with `index` at `dim`; index has x's number of dimensions.
 
+    The result has the shape of `index`, whose other lengths are at most x's.
+
     Raises:
-        ValueError: it has another number.
-        IndexError: an index is out of range.
+        ValueError: it has another number, or is longer.
+        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
     """
     (dim,) = dims_of("gather", dim, x.shape)
-    index = as_tensor(index, x.device)
-    if index.ndim != x.ndim:
-        raise ValueError(f"gather: index of shape {index.shape} must have {x.ndim} dimensions, as x of shape {x.shape}")
-    if x.device == "cpu":
-        check_range("gather", index._array, x.shape[dim], dim)
-    others = [
-        index if d == dim else np.arange(length).reshape([-1 if k == d else 1 for k in range(x.ndim)])
+    index = _index_tensor("gather", index, x, dim)
+    if index.ndim != x.ndim or any(n > length for d, (n, length) in enumerate(zip(index.shape, x.shape)) if d != dim):
+        raise ValueError(
+            f"gather: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
+            f"and be no longer but in dim {dim}"
+        )
+    arange = x.device.xp.arange
+    places = [
+        index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
         for d, length in enumerate(index.shape)
     ]
-    return getitem(x, tuple(others))
+    return get(x, tuple(places))
 
 
 @composite
 def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
-    """NumPy's name and argument order for `gather`; other dimensions broadcast."""
+    """NumPy's name and argument order for `gather`; other dimensions broadcast.
+
+    Raises:
+        ValueError: `indices` has another number of dimensions, or does not broadcast.
+        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+    """
     (dim,) = dims_of("take_along_axis", dim, x.shape)
-    indices = as_tensor(indices, x.device)
+    indices = _index_tensor("take_along_axis", indices, x, dim)
+    if indices.ndim != x.ndim:
+        raise ValueError(f"take_along_axis: indices of shape {indices.shape} do not have the dimensions of {x.shape}")
     shape = [indices.shape[d] if d == dim else max(indices.shape[d], length) for d, length in enumerate(x.shape)]
     wide = [length if d != dim else x.shape[dim] for d, length in enumerate(shape)]
     return gather(x.broadcast_to(wide), dim, indices.broadcast_to(shape))
@@ -206,9 +258,17 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
 
 @composite
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of x along `dim` that a 1-D index names."""
+    """The slices of x along `dim` that a 1-D index names.
+
+    Raises:
+        ValueError: the index is not 1-D.
+        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+    """
     (dim,) = dims_of("index_select", dim, x.shape)
-    return getitem(x, (*(slice(None),) * dim, as_tensor(index, x.device)))
+    index = _index_tensor("index_select", index, x, dim)
+    if index.ndim != 1:
+        raise ValueError(f"index_select: index of shape {index.shape} must have one dimension")
+    return get(x, (*(slice(None),) * dim, index._array))
 
 
 @composite
@@ -222,22 +282,24 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
 
     On a device whose values are not read on the host, a row out of range is NaN.
 
-    Raises:
-        IndexError: an id is negative, or not below N.
-        TypeError: the ids are not integers.
-
     Args:
         padding_idx: a row that gets no gradient.
+
+    Raises:
+        IndexError: an id is negative, or not below N; `padding_idx` is no row.
+        TypeError: the ids are not integers.
+        ValueError: the weight is not 2-D.
     """
-    ids = as_tensor(ids, weight.device)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"embedding: ids must be integers, got {ids.dtype} of shape {ids.shape}")
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: weight of shape {weight.shape} must have two dimensions, (N, E)")
+    ids = _index_tensor("embedding", ids, weight, 0, lowest=0)
     if weight.device == "cpu":
-        check_range("embedding", ids._array, weight.shape[0], 0, lowest=0)
         rows = getitem(weight, ids)
     else:
         known = (ids >= 0) & (ids < weight.shape[0])
         rows = where(known.unsqueeze(-1), getitem(weight, ids.clamp(0, weight.shape[0] - 1)), math.nan)
     if padding_idx is None:
         return rows
+    if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise IndexError(f"embedding: padding_idx {padding_idx} is no row of a weight of shape {weight.shape}")
     return where((ids == padding_idx % weight.shape[0]).unsqueeze(-1), rows.detach(), rows)

@@ -1,5 +1,6 @@
 """Products of vectors, matrices and higher tensors."""
 
+import math
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ __all__ = ["einsum", "linear", "matmul", "outer"]
     broadcasts=True,
     x=lambda g, y: g @ y.swapaxes(-1, -2),
     y=lambda g, x: x.swapaxes(-1, -2) @ g,
+    name="matmul",
 )
 def matrix_product(xp: Any, x: Array, y: Array) -> Array:
     """(..., n, k) times (..., k, m): (..., n, m)."""
@@ -29,7 +31,9 @@ def matrix_product(xp: Any, x: Array, y: Array) -> Array:
 
 @composite
 def matmul(x: Tensor, y: Any) -> Tensor:
-    """The matrix product, NumPy's `@`: leading dimensions broadcast; a 1-D x is a row, a 1-D y a column.
+    """The matrix product, NumPy's `@`: (..., n, k) times (..., k, m) is (..., n, m).
+
+    Leading dimensions broadcast; a 1-D x (k,) is a row, a 1-D y (k,) a column, and neither leaves a dimension.
 
     Raises:
         ValueError: the inner lengths differ, leading dimensions do not broadcast, or an input is 0-d.
@@ -37,12 +41,9 @@ def matmul(x: Tensor, y: Any) -> Tensor:
     y = y if isinstance(y, Tensor) else as_tensor(y, x.device)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
-    if x.ndim > 2 and y.ndim == 2:  # one large product instead of many small ones
-        return (
-            reshape(matrix_product(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
-            if x.size
-            else (matrix_product(x, y))
-        )
+    if x.ndim > 2 and y.ndim == 2 and x.size and x.shape[-1] == y.shape[0]:
+        # One large product instead of many small ones.
+        return reshape(matrix_product(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
     if x.ndim > 1 and y.ndim > 1:
         return matrix_product(x, y)
     rows = unsqueeze(x, 0) if x.ndim == 1 else x
@@ -60,6 +61,7 @@ def matmul(x: Tensor, y: Any) -> Tensor:
     x=lambda g, weight: g @ weight,
     weight=lambda g, x: g.swapaxes(-1, -2) @ x,
     bias=lambda g, bias_shape, F: F.sum_to(g, bias_shape),
+    name="linear",
 )
 def affine(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
     """x (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
@@ -71,18 +73,25 @@ def affine(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
 
 @composite
 def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
-    """x (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O)."""
+    """x (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O).
+
+    Raises:
+        ValueError: x has not I columns, the weight is not 2-D, or the bias has not O elements.
+    """
+    shapes = np.shape(weight), None if bias is None else np.shape(bias)
+    if not x.ndim or len(shapes[0]) != 2 or x.shape[-1] != shapes[0][1] or shapes[1] not in (None, shapes[0][:1]):
+        raise ValueError(f"linear: shapes {x.shape}, {shapes[0]}, {shapes[1]} are not (..., I), (O, I) and (O,)")
     if x.ndim == 2:
         return affine(x, weight, bias)
-    return reshape(
-        affine(reshape(x, (x.size // x.shape[-1], x.shape[-1])), weight, bias), (*x.shape[:-1], weight.shape[0])
-    )
+    rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return reshape(affine(rows, weight, bias), (*x.shape[:-1], shapes[0][0]))
 
 
 @composite
 def outer(x: Tensor, y: Any) -> Tensor:
-    """Every product of an element of x and one of y: (x.size, y.size)."""
-    return reshape(x, (-1, 1)) * reshape(y, (1, -1))
+    """Every product of an element of x and one of y, both flattened: (x.size, y.size)."""
+    y = y if isinstance(y, Tensor) else as_tensor(y, x.device)
+    return reshape(x, (x.size, 1)) * reshape(y, (1, y.size))
 
 
 def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_term: str, F: Any) -> list[Any]:
@@ -101,7 +110,7 @@ def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_te
     return gradients
 
 
-@op(promotion="common", operands=_einsum_rule)
+@op(promotion="common", operands=_einsum_rule, name="einsum")
 def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
     """An einsum whose terms name each letter once."""
     return xp.einsum(f"{','.join(terms)}->{out_term}", *operands, optimize=True)
@@ -173,6 +182,6 @@ def _diagonal(tensor: Tensor, term: str) -> tuple[Tensor, str]:
             if len(lengths) > 1:
                 raise ValueError(f"einsum: {letter!r} in {term!r} has different lengths in shape {tensor.shape}")
             rest = [d for d in range(tensor.ndim) if d not in at]
-            tensor = getitem(tensor.permute([*at, *rest]), (np.arange(lengths.pop()),) * number)
+            tensor = getitem(tensor.permute([*at, *rest]), (tensor.device.xp.arange(lengths.pop()),) * number)
             term = letter + "".join(term[d] for d in rest)
     return tensor, term

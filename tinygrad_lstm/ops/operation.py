@@ -149,7 +149,12 @@ class Op(Generic[P]):
             raise TypeError(f"op {self.name!r}: the forward rule's first parameter is {first!r}; call it xp or backend")
         if not inputs or (self.sequence and len(inputs) > 1):
             raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
-        known = {"g", "out", "F", "buffer", *self.names, *(f"{name}_shape" for name in inputs)}
+        own = {"g", "out", "F", *(f"{name}_shape" for name in inputs)}
+        if taken := own.intersection(self.names):
+            raise TypeError(
+                f"op {self.name!r}: rename its parameter {min(taken)!r}, which rules know as something else"
+            )
+        known = {*own, "buffer", *self.names}
         for name, rule in rules.items():
             if name not in inputs:
                 raise TypeError(f"op {self.name!r}: a rule for {name!r}, but its inputs are {', '.join(inputs)}")
@@ -171,6 +176,9 @@ class Op(Generic[P]):
         if kwargs or len(args) != self.arity:
             arguments = self._bind(args, kwargs)
         inputs = self._inputs(arguments)
+        if self.sequence:  # a list of its own, which no one changes
+            inputs = list(inputs)
+            arguments = self._with(arguments, inputs)
 
         # One pass over the inputs: their arrays, their nodes, and whether they can be computed with as they are.
         device: Device | None = None
@@ -213,8 +221,8 @@ class Op(Generic[P]):
             out = self.forward(device.backend if self.wants_backend else device.xp, *values)
         except (TypeError, ValueError, IndexError) as error:
             raise self._explained(error, inputs) from error
-        if MODE.anomaly:
-            self._check_forward(arrays, out)
+        if MODE.watched:
+            self._watch(inputs, arrays, out)
 
         node = None
         if wanting and self.rules and MODE.recording:
@@ -248,10 +256,11 @@ class Op(Generic[P]):
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         arguments = [*args, *self.defaults[len(args) :]]
-        for name, value in kwargs.items():
-            name = ALIASES.get(name, name)
-            if name not in self.names or self.names.index(name) < len(args):
-                raise TypeError(f"{self.name}: unexpected or repeated argument {name!r}; it is {self!r}")
+        for given, value in kwargs.items():
+            name = ALIASES.get(given, given)
+            repeated = name != given and name in kwargs
+            if name not in self.names or self.names.index(name) < len(args) or repeated:
+                raise TypeError(f"{self.name}: unexpected or repeated argument {given!r}; it is {self!r}")
             arguments[self.names.index(name)] = value
         if len(arguments) != self.arity or inspect.Parameter.empty in arguments[len(args) :]:
             raise TypeError(f"{self.name}: {len(args) + len(kwargs)} arguments do not fit; it is {self!r}")
@@ -287,6 +296,11 @@ class Op(Generic[P]):
         if self.promotion is not None:
             # Inputs without a rule, such as a condition, are not computed with.
             promoted = [self.sequence or not self.rules or k in self.rules for k in range(len(settled))]
+            if not any(isinstance(value, Tensor) for value, takes_part in zip(settled, promoted) if takes_part):
+                settled = [
+                    as_tensor(value, device) if takes_part and value is not None else value
+                    for value, takes_part in zip(settled, promoted)
+                ]
             dtype = self._common_dtype(
                 [value for value, takes_part in zip(settled, promoted, strict=True) if takes_part]
             )
@@ -322,10 +336,10 @@ class Op(Generic[P]):
         if plan.kept:
             values = self._unwrapped(node, values, create_graph)
         if plan.keeps_out:
-            if node.overwritten:
+            if node.version is not None and node.version.written >= 0:
                 raise self._changed(node, "its output")
             if create_graph:
-                out = Tensor._wrap(out, device, node)
+                out = self._output(node, out)
         parents, shapes = node.parents, node.shapes
         if self.sequence:
             gradients = self.rules[0](*plan.picks[0]((g, out, F, *values, shapes)))
@@ -348,6 +362,17 @@ class Op(Generic[P]):
                     gradient = (_on_tensors if create_graph else _on_arrays(device)).sum_to(gradient, shapes[k])
             pulled.append((parent, gradient))
         return pulled
+
+    def _output(self, node: Node, out: Any) -> Any:
+        """The output that was kept, as a tensor of the graph, or as several."""
+        several = isinstance(out, tuple)
+        parts = [
+            Tensor._wrap(node.device.backend.as_array(part), node.device, Pick(node, k) if several else node)
+            for k, part in enumerate(out if several else (out,))
+        ]
+        for part in parts:
+            part._version = node.output_version()
+        return tuple(parts) if several else parts[0]
 
     def _unwrapped(self, node: Node, saved: Sequence[Any], create_graph: bool) -> Sequence[Any]:
         """What was saved, on arrays if no graph is made; raises if a tensor among it was changed since."""
@@ -384,7 +409,13 @@ class Op(Generic[P]):
             "change a .clone() instead"
         )
 
-    def _check_forward(self, arrays: list[Any], out: Any) -> None:
+    def _watch(self, inputs: Sequence[Any], arrays: Sequence[Any], out: Any) -> None:
+        if MODE.region is not None:
+            MODE.region.check(self.name, inputs)
+        if MODE.anomaly:
+            self._check_forward(arrays, out)
+
+    def _check_forward(self, arrays: Sequence[Any], out: Any) -> None:
         parts = out if isinstance(out, tuple) else (out,)
         if any(map(has_nan, parts)) and not any(has_nan(array) for array in arrays if hasattr(array, "dtype")):
             raise FloatingPointError(f"detect_anomaly: op {self.name!r} made a NaN at {user_line()}")
@@ -399,7 +430,7 @@ class Op(Generic[P]):
         kind = next(
             kind for kind in (np.exceptions.AxisError, IndexError, TypeError, ValueError) if isinstance(error, kind)
         )
-        return kind(f"{self.name}: {error} (inputs: {self._describe(inputs)})")
+        return kind(f"{self.name}: {str(error).removeprefix(f'{self.name}: ')} (inputs: {self._describe(inputs)})")
 
     def _mixed(self, inputs: Sequence[Any]) -> RuntimeError:
         devices = [value.device if isinstance(value, Tensor) else device_of(value) for value in inputs]

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends.base import Array
-from ..tensor import Tensor
+from ..tensor import DEFAULT_FLOAT, Tensor
 from .define import composite, op
 from .elementwise import abs, sqrt, where
 
@@ -68,7 +68,7 @@ def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
 
 @op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
 def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The sum over `dim`; 0 of nothing. Integers and bool are summed as int64."""
+    """The sum over `dim`; 0 of nothing. Integers and bool are summed in 64 bits."""
     return xp.sum(x, axis=dim if dim is None else dims_of("sum", dim, x.shape), keepdims=keepdim)
 
 
@@ -88,7 +88,7 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         ValueError: there is nothing to take the mean of.
     """
     number = _checked_count("mean", x, dim)
-    return _as_float(x).sum(dim, keepdim) * (1.0 / number)
+    return _narrowed(_wide(x).sum(dim, keepdim) * (1.0 / number), x)
 
 
 @composite
@@ -98,20 +98,28 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
     Raises:
         ValueError: there are no more elements than `correction`.
     """
-    number = _checked_count("var", x, dim)
-    if number <= correction:
-        raise ValueError(
-            f"var: {number} elements (shape {x.shape}, dim {dim}) need a correction below that: {correction}"
-        )
-    x = _as_float(x)
-    difference = x - mean(x, dim, keepdim=True)
-    return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
+    return _narrowed(_variance("var", x, dim, correction, keepdim), x)
 
 
 @composite
 def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The standard deviation over `dim`; see `var`."""
-    return sqrt(var(x, dim, correction, keepdim))
+    """The standard deviation over `dim`: the root of `var`, with no derivative where that is 0.
+
+    Raises:
+        ValueError: there are no more elements than `correction`.
+    """
+    return _narrowed(sqrt(_variance("std", x, dim, correction, keepdim)), x)
+
+
+def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) -> Tensor:
+    number = _checked_count(name, x, dim)
+    if number <= correction:
+        raise ValueError(
+            f"{name}: {number} elements (shape {x.shape}, dim {dim}) need a correction below that: {correction}"
+        )
+    wide = _wide(x)
+    difference = wide - mean(wide, dim, keepdim=True)
+    return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
 
 
 def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
@@ -121,8 +129,14 @@ def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
     return number
 
 
-def _as_float(x: Tensor) -> Tensor:
-    return x if x.dtype.kind == "f" else x.to(dtype="float32")
+def _wide(x: Tensor) -> Tensor:
+    """x in a float dtype in which sums of many elements, or of their squares, do not overflow at once."""
+    return x if x.dtype.kind == "f" and x.dtype.itemsize > 2 else x.to(dtype=DEFAULT_FLOAT)
+
+
+def _narrowed(result: Tensor, x: Tensor) -> Tensor:
+    """The result in x's own dtype again, if that is a float."""
+    return result.to(dtype=x.dtype) if x.dtype.kind == "f" else result
 
 
 def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
@@ -165,7 +179,8 @@ def cumprod_before(xp: Any, x: Array) -> Array:
 
 def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
     kept = _kept(x.shape, dim)
-    ties = F.eq(x, out.reshape(kept))
+    # Where the extreme is NaN, it is the NaNs that tie.
+    ties = F.logical_or(F.eq(x, out.reshape(kept)), F.isnan(x))
     number = F.sum(F.cast(ties, g.dtype, ties.dtype), dim, True)
     return F.where(ties, g.reshape(kept) / number, 0)
 
@@ -232,11 +247,14 @@ def all(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     return xp.all(x, axis=dims_of("all", dim, x.shape), keepdims=keepdim)
 
 
-@op(
-    promotion="float",
-    x=lambda g, x, out, dim, F: g.reshape(_kept(x.shape, dim)) * F.exp(x - F.finite(out.reshape(_kept(x.shape, dim)))),
-    method=True,
-)
+def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
+    """The softmax: not e^(x - out), since out may be rounded. A sum of nothing but e^-inf has no share in anything."""
+    kept = _kept(x.shape, dim)
+    known = F.isfinite(out.reshape(kept))
+    return F.where(known, g.reshape(kept), 0) * F.softmax(F.where(known, x, 0), dim)
+
+
+@op(promotion="float", x=_logsumexp_rule, method=True)
 def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """log Σ eˣ over `dim`, without overflow; -inf of nothing."""
     dims = dims_of("logsumexp", dim, x.shape)
@@ -245,13 +263,9 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
     largest = xp.max(x, axis=dims, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
     total = xp.sum(xp.exp(x - largest), axis=dims, keepdims=True)
-    return (xp.log(total) + largest).reshape(xp.sum(x, axis=dims, keepdims=keepdim).shape)
-
-
-@op(x=lambda g, x, F: F.where(F.isfinite(x), g, 0))
-def finite(xp: Any, x: Array) -> Array:
-    """x, with 0 for infinities and NaN."""
-    return xp.where(xp.isfinite(x), x, 0)
+    nothing = total == 0  # all are -inf; the logarithm of 0 would warn
+    out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + largest)
+    return out if keepdim else out.reshape(tuple([length for d, length in enumerate(x.shape) if d not in dims]))
 
 
 @op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True)
@@ -268,13 +282,15 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
     Raises:
         ValueError: p is not positive.
     """
+    dim = dims_of("norm", dim, x.shape)
     if p == math.inf:
         return max(abs(x), dim, keepdim)
     if p <= 0:
         raise ValueError(f"norm: p is {p}; expected a positive number or inf")
     if p == 1:
         return abs(x).sum(dim, keepdim)
-    total = (x * x if p == 2 else abs(x) ** p).sum(dim, keepdim)
+    wide = _wide(x)
+    total = (wide * wide if p == 2 else abs(wide) ** p).sum(dim, keepdim)
     # The root's derivative at 0 is infinite; the norm's subgradient there is 0.
     zero = total == 0
-    return where(zero, 0, where(zero, 1, total) ** (1 / p))
+    return _narrowed(where(zero, 0, where(zero, 1, total) ** (1 / p)), x)

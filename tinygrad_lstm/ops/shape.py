@@ -50,7 +50,7 @@ def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
 # -- the same elements in another shape --------------------------------------------------------------------------------
 
 
-@op(x=lambda g, x_shape: g.reshape(x_shape), view=True)
+@op(x=lambda g, x_shape: g.reshape(x_shape), view=True, name="reshape")
 def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
@@ -93,7 +93,7 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
 # -- the same elements in another order --------------------------------------------------------------------------------
 
 
-@op(x=lambda g, order, F: F.permuted(g, tuple(int(k) for k in np.argsort(order))), view=True)
+@op(x=lambda g, order, F: F.permuted(g, tuple(int(k) for k in np.argsort(order))), view=True, name="permute")
 def permuted(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
     return x.transpose(order)
 
@@ -145,7 +145,7 @@ def _negated(shifts: int | tuple[int, ...]) -> int | tuple[int, ...]:
 # -- elements repeated, added or left out ------------------------------------------------------------------------------
 
 
-@op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True)
+@op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True, name="broadcast_to")
 def broadcasted(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return xp.broadcast_to(x, shape)
 
@@ -189,9 +189,9 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     return reshaped(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True))).clone()
 
 
-@op(x=lambda g, widths, x_shape, F: F.get(g, _inside(widths, x_shape)))
+@op(x=lambda g, widths, x_shape, F: F.get(g, _inside(widths, x_shape)), name="pad")
 def padded(xp: Any, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
-    return xp.pad(x, widths, constant_values=value)
+    return xp.pad(x, widths, constant_values=value) if widths else x.copy()
 
 
 def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -213,20 +213,38 @@ def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
 
 @op(x=lambda g, k, F: F.tril(g, k), method=True)
 def tril(xp: Any, x: Array, k: int = 0) -> Array:
-    """The last two dimensions' lower triangle, up to the k-th diagonal; zero above."""
-    return xp.tril(x, k)
+    """The last two dimensions' lower triangle, up to the k-th diagonal; zero above.
+
+    Raises:
+        ValueError: x has fewer than two dimensions.
+    """
+    return xp.tril(_with_two_dims(x), k)
 
 
 @op(x=lambda g, k, F: F.triu(g, k), method=True)
 def triu(xp: Any, x: Array, k: int = 0) -> Array:
-    """The last two dimensions' upper triangle, from the k-th diagonal; zero below."""
-    return xp.triu(x, k)
+    """The last two dimensions' upper triangle, from the k-th diagonal; zero below.
+
+    Raises:
+        ValueError: x has fewer than two dimensions.
+    """
+    return xp.triu(_with_two_dims(x), k)
+
+
+def _with_two_dims(x: Array) -> Array:
+    if len(x.shape) < 2:
+        raise ValueError(f"shape {x.shape} must have two dimensions at least")
+    return x
 
 
 # -- joins and splits --------------------------------------------------------------------------------------------------
 
 
-@op(promotion="common", tensors=lambda g, tensors_shape, dim, F: F.pieces(g, [s[dim] for s in tensors_shape], dim))
+@op(
+    promotion="common",
+    tensors=lambda g, tensors_shape, dim, F: F.pieces(g, [s[dim] for s in tensors_shape], dim),
+    name="cat",
+)
 def joined(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
     return xp.concatenate(tensors, axis=dim)
 
@@ -241,9 +259,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Ten
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: no tensors given; give at least one")
-    if dim < 0:
-        dim += as_tensor(tensors[0]).ndim
-    return joined(tensors, dim)
+    return joined(tensors, dims_of("cat", dim, as_tensor(tensors[0]).shape)[0])
 
 
 concat = concatenate = cat
@@ -263,7 +279,7 @@ def stack(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> T
     return layered(tensors, dims_of("stack", dim, (*shapes.pop(), 1))[0])
 
 
-@op(x=lambda g, dim, F: F.joined(list(g), dim), view=True)
+@op(x=lambda g, dim, F: F.joined(list(g), dim), view=True, name="split")
 def pieces(xp: Any, x: Array, sizes: Sequence[int], dim: int) -> tuple[Array, ...]:
     lead = (slice(None),) * dim
     ends = list(itertools.accumulate(sizes))
@@ -307,13 +323,13 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return pieces(x, [size] * full + [rest] * (rest > 0 or not length), dim)  # type: ignore[return-value]
 
 
-@op(x=lambda g, dim, F: F.layered(list(g), dim), view=True)
+@op(x=lambda g, dim, F: F.layered(list(g), dim), view=True, name="unbind")
 def slices(xp: Any, x: Array, dim: int) -> tuple[Array, ...]:
     lead = (slice(None),) * dim
     return tuple([x[(*lead, k)] for k in range(x.shape[dim])])
 
 
-@op(promotion="common", tensors=lambda g, dim, F: F.slices(g, dim))
+@op(promotion="common", tensors=lambda g, dim, F: F.slices(g, dim), name="stack")
 def layered(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
     return xp.stack(tensors, axis=dim)
 
@@ -327,6 +343,7 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if not x.ndim:
         raise TypeError("unbind: a 0-d tensor has no dimension to take apart")
+    (dim,) = dims_of("unbind", dim, x.shape)
     if not x.shape[dim]:
         return ()
-    return slices(x, dims_of("unbind", dim, x.shape)[0])  # type: ignore[return-value]
+    return slices(x, dim)  # type: ignore[return-value]

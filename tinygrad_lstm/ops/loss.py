@@ -1,0 +1,307 @@
+"""Softmax, and the losses: how far an output is from its target.
+
+Every loss ends with a `reduction`: "mean", "sum", or "none" for the loss of each element or sample.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import Tensor, as_tensor
+from .define import composite, op
+from .elementwise import abs, clamp, log1pexp, where
+from .indexing import check_range, getitem, masked_fill
+from .reduction import Dim, count, dims_of, mean
+
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "l1_loss",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+    "softmax",
+]
+
+# -- softmax -----------------------------------------------------------------------------------------------------------
+
+
+def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
+    """x less its largest element over `dims`, so that no exponential overflows."""
+    return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
+
+
+@op(promotion="float", x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)), method=True)
+def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
+    """eˣ / Σ eˣ over `dim`, without overflow: not negative, and 1 in sum."""
+    dims = dims_of("softmax", dim, x.shape)
+    out = xp.exp(_below_largest(xp, x, dims))
+    out /= xp.sum(out, axis=dims, keepdims=True)
+    return out
+
+
+@op(promotion="float", x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True), method=True)
+def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
+    """x - log Σ eˣ over `dim`, without overflow; exact where the softmax itself is 0."""
+    dims = dims_of("log_softmax", dim, x.shape)
+    out = _below_largest(xp, x, dims)
+    if count(x.shape, dims):
+        out -= xp.log(xp.sum(xp.exp(out), axis=dims, keepdims=True))
+    return out
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def _at_dim(ids: Array, dim: int) -> Array:
+    return ids.reshape((*ids.shape[:dim], 1, *ids.shape[dim:]))
+
+
+@op(x=lambda g, ids, x_shape, dim, F: F.placed(g, ids, x_shape[dim], dim))
+def picked(xp: Any, x: Array, ids: Array, dim: int) -> Array:
+    """Of each slice of x along `dim` the element that its id names: x's shape without `dim`, which is ids' shape."""
+    return xp.take_along_axis(x, _at_dim(ids, dim), axis=dim).reshape(ids.shape)
+
+
+@op(values=lambda g, ids, dim, F: F.picked(g, ids, dim))
+def placed(xp: Any, values: Array, ids: Array, length: int, dim: int) -> Array:
+    """Slices of `length` along `dim`, zero but for a value each, at the place that its id names."""
+    places = xp.arange(length).reshape([-1 if d == dim else 1 for d in range(len(ids.shape) + 1)])
+    return xp.where(_at_dim(ids, dim) == places, _at_dim(values, dim), 0)
+
+
+@composite
+def cross_entropy(
+    input: Tensor,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(input) of the target class; or, for target probabilities p, -Σ p·log softmax(input).
+
+    Where ids lie on a device whose values are not read on the host, the loss of one out of range is NaN.
+
+    Args:
+        input: logits (C,), (N, C) or (N, C, d1, ...).
+        target: class ids, integers of input's shape without C; or probabilities, floats of input's shape.
+        weight: (C,), one for each class. With ids, "mean" divides by the weights of the targets: NaN of none at all.
+        ignore_index: targets with this id count for nothing.
+        label_smoothing: ε: the target becomes 1 - ε times itself plus ε / C for each class (Szegedy et al. 2016).
+
+    Raises:
+        ValueError: the shapes do not fit; an unknown `reduction`; `label_smoothing` is not within [0, 1].
+        IndexError: an id is negative, or not below C.
+        TypeError: a target of input's shape that is no float, or ids that are no integers.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.cross_entropy(tg.zeros(3, 4), tg.tensor([0, 3, 1]))
+    tensor(1.3862944)
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected a number from 0 to 1")
+    target = _beside("cross_entropy", "target", target, input)
+    dim = _class_dim("cross_entropy", input)
+    if target.shape != input.shape:
+        logs = log_softmax(input, dim)
+        return _of_classes("cross_entropy", logs, target, weight, ignore_index, reduction, label_smoothing)
+    if target.dtype.kind != "f":
+        raise TypeError(
+            f"cross_entropy: a target of input's shape {input.shape} holds probabilities, which must be floats, "
+            f"got {target.dtype}; class ids have that shape without dim {dim}"
+        )
+    logs = log_softmax(input, dim)
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
+    losses = -_weighted("cross_entropy", logs * target, weight, dim).sum(dim)
+    return _reduced("cross_entropy", losses, reduction)
+
+
+@composite
+def nll_loss(
+    input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input of the target class: the cross entropy, given log probabilities. Arguments as `cross_entropy`'s."""
+    target = _beside("nll_loss", "target", target, input)
+    return _of_classes("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
+
+
+def _of_classes(
+    name: str,
+    logs: Tensor,
+    target: Tensor,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """The loss of class ids under log probabilities."""
+    dim = _class_dim(name, logs)
+    classes = logs.shape[dim]
+    expected = (*logs.shape[:dim], *logs.shape[dim + 1 :])
+    if target.shape != expected:
+        raise ValueError(
+            f"{name}: target of shape {target.shape} does not fit input of shape {logs.shape}; "
+            f"expected class ids of shape {expected}"
+            + (f" or probabilities of {logs.shape}" if "cross" in name else "")
+        )
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{name}: class ids must be integers, got {target.dtype} of shape {target.shape}")
+
+    counts = target != ignore_index
+    known = counts
+    if logs.device == "cpu":
+        check_range(name, target.data[counts.data], classes, dim, lowest=0)
+    else:
+        known = counts & (target >= 0) & (target < classes)
+    ids = where(known, target, 0)
+
+    losses = -picked(logs, ids, dim)
+    shares = counts
+    if weight is not None:
+        shares = getitem(_class_weight(name, weight, logs, dim), ids)
+        losses = losses * shares
+    if label_smoothing:
+        to_all = -_weighted(name, logs, weight, dim).sum(dim)
+        losses = losses * (1 - label_smoothing) + to_all * (label_smoothing / classes)
+    losses = where(counts, losses, 0)
+    if known is not counts:
+        losses = masked_fill(losses, counts & ~known, math.nan)
+    if reduction != "mean":
+        return _reduced(name, losses, reduction)
+    total = where(counts, shares, 0).sum().to(dtype=losses.dtype)
+    return losses.sum() / where(total == 0, math.nan, total)
+
+
+def _class_dim(name: str, input: Tensor) -> int:
+    if not input.ndim:
+        raise ValueError(f"{name}: input of shape () has no classes; expected (C,), (N, C) or (N, C, d1, ...)")
+    return 0 if input.ndim == 1 else 1
+
+
+def _class_weight(name: str, weight: Any, logs: Tensor, dim: int) -> Tensor:
+    weights = _beside(name, "weight", weight, logs)
+    if weights.shape != (logs.shape[dim],):
+        raise ValueError(
+            f"{name}: weight of shape {weights.shape} does not fit input of shape {logs.shape}; "
+            f"expected {(logs.shape[dim],)}, one for each class"
+        )
+    return weights
+
+
+def _weighted(name: str, values: Tensor, weight: Any, dim: int) -> Tensor:
+    """The values of each class times its weight, if any."""
+    if weight is None:
+        return values
+    weights = _class_weight(name, weight, values, dim)
+    return values * weights.reshape([-1 if d == dim else 1 for d in range(values.ndim)])
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+@composite
+def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)².
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduction`.
+    """
+    difference = input - _of_same_shape("mse_loss", target, input)
+    return _reduced("mse_loss", difference * difference, reduction)
+
+
+@composite
+def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """|input - target|. The derivative where they are equal is 0.
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduction`.
+    """
+    return _reduced("l1_loss", abs(input - _of_same_shape("l1_loss", target, input)), reduction)
+
+
+@composite
+def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """With d = |input - target|: d² / (2·beta) where d < beta, else d - beta / 2 (Girshick 2015).
+
+    Raises:
+        ValueError: the shapes differ; an unknown `reduction`; a negative `beta`.
+    """
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta is {beta}; expected zero or more")
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    difference = input - _of_same_shape("smooth_l1_loss", target, input)
+    # Both pieces in one, which squares nothing that is large.
+    near = clamp(difference, -beta, beta)
+    return _reduced("smooth_l1_loss", near * (difference - near * 0.5) * (1 / beta), reduction)
+
+
+@composite
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """-(target·log σ(input) + (1 - target)·log(1 - σ(input))), without overflow or cancellation.
+
+    Args:
+        input: logits, of any shape.
+        target: probabilities, of the same shape.
+        weight: for each element; broadcasts to that shape.
+        pos_weight: for the first term, that of the positive class; broadcasts to that shape.
+
+    Raises:
+        ValueError: the shapes do not fit; an unknown `reduction`.
+    """
+    name = "binary_cross_entropy_with_logits"
+    target = _of_same_shape(name, target, input)
+    positive = target * log1pexp(-input)
+    if pos_weight is not None:
+        positive = positive * _broadcastable(name, "pos_weight", pos_weight, input)
+    losses = positive + (1 - target) * log1pexp(input)
+    if weight is not None:
+        losses = losses * _broadcastable(name, "weight", weight, input)
+    return _reduced(name, losses, reduction)
+
+
+def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "mean":
+        return mean(losses)
+    raise ValueError(f"{name}: reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
+
+
+def _beside(name: str, what: str, value: Any, input: Tensor) -> Tensor:
+    """`value` as a tensor on input's device."""
+    tensor = as_tensor(value, input.device)
+    if tensor.device is not input.device:
+        raise RuntimeError(
+            f"{name}: input on {str(input.device)!r} but {what} on {str(tensor.device)!r}; "
+            "move them to one device with .to(device)"
+        )
+    return tensor
+
+
+def _of_same_shape(name: str, target: Any, input: Tensor) -> Tensor:
+    tensor = _beside(name, "target", target, input)
+    if tensor.shape != input.shape:
+        raise ValueError(f"{name}: target of shape {tensor.shape} must have input's shape {input.shape}; reshape one")
+    return tensor
+
+
+def _broadcastable(name: str, what: str, value: Any, input: Tensor) -> Tensor:
+    tensor = _beside(name, what, value, input)
+    try:
+        fits = np.broadcast_shapes(tensor.shape, input.shape) == input.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: {what} of shape {tensor.shape} does not broadcast to input's shape {input.shape}")
+    return tensor

@@ -49,6 +49,9 @@ class Backend(Protocol):
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """`target[index] += values` in place, where places that `index` names twice receive both."""
 
+    def write(self, target: Array, index: Any, values: Array) -> None:
+        """`target[index] = values` in place, where of several values for one place the last stays."""
+
     def erf(self, x: Array) -> Array:
         """The error function."""
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, Backend, DeviceUnavailableError, HostArray
+from .scatter import write_last
 
 _INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
 
@@ -64,6 +65,9 @@ class CupyBackend:
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         cupy.add.at(target, index, values)
+
+    def write(self, target: Array, index: Any, values: Array) -> None:
+        write_last(cupy, target, index, values)
 
     def erf(self, x: Array) -> Array:
         from cupyx.scipy.special import erf  # type: ignore[import-not-found, import-untyped, unused-ignore]

@@ -3,9 +3,9 @@
     pip install -e '.[bench]'
     python benchmarks/engine.py                 # all peers that are installed; two threads
 
-Every side computes the same loss of the same data in float32, which is checked first. The sides take turns within one
-run; the figures are medians of the ratios turn by turn, so that a machine's drift falls on all sides alike. Memory is
-the growth of a process's peak resident size over one step, each side in a process of its own.
+Every side computes the same loss of the same data in float32, which is checked first. The sides, each in a process of
+its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls on
+all alike. Memory is the growth of a fresh process's peak resident size over one step.
 """
 
 from __future__ import annotations
@@ -179,50 +179,83 @@ def small_op(peer: str) -> Callable[[], Any]:
     return lambda: differentiated(x)
 
 
-def check_agreement(steps: dict[str, Step]) -> None:
-    """Raises if the sides do not compute the same."""
+class Worker:
+    """A side, in a process of its own: no side's idle threads or garbage are in another's way."""
+
+    def __init__(self, peer: str, threads: int) -> None:
+        command = [sys.executable, __file__, "--serve", peer, "--threads", str(threads)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, *request: Any) -> Any:
+        """The worker's answer to a request that `serve` knows."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the worker ended with {self._process.wait()} on {request}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
+def serve(peer: str) -> None:
+    """Answers requests, one JSON line each, until there are no more."""
+    call: Callable[[], Any] = small_op(peer)
+    for line in sys.stdin:
+        request, *arguments = json.loads(line)
+        answer: Any = None
+        if request == "step":
+            call = STEPS[peer](**data_for(*arguments))
+            loss, gradient = call()
+            answer = [loss, gradient.ravel()[:1000].tolist()]
+            gc.collect()
+        elif request == "small op":
+            call = small_op(peer)
+            call()
+        elif request == "seconds":
+            started = time.perf_counter()
+            for _ in range(arguments[0]):
+                call()
+            answer = (time.perf_counter() - started) / arguments[0]
+        elif request == "memory":
+            answer = peak_growth(STEPS[peer](**data_for(*arguments)))
+        print(json.dumps(answer), flush=True)
+
+
+def check_agreement(answers: dict[str, tuple[float, list[float]]]) -> None:
+    """Raises if the sides do not compute the same loss and gradient."""
     import numpy as np
 
-    loss, gradient = steps["tinygrad_lstm"]()
-    for peer, step in steps.items():
-        other_loss, other_gradient = step()
+    loss, gradient = answers["tinygrad_lstm"]
+    for peer, (other_loss, other_gradient) in answers.items():
         np.testing.assert_allclose(other_loss, loss, rtol=1e-4, err_msg=f"the loss of {peer}")
         np.testing.assert_allclose(other_gradient, gradient, atol=1e-5, err_msg=f"the gradient of {peer}")
 
 
-def take_turns(calls: dict[str, Callable[[], Any]], turns: int, repeat: int = 1) -> dict[str, list[float]]:
+def take_turns(workers: dict[str, Worker], turns: int, repeat: int = 1) -> dict[str, list[float]]:
     """Seconds a call, of each side, turn by turn."""
-    seconds: dict[str, list[float]] = {peer: [] for peer in calls}
-    for call in calls.values():
-        call()
-    # What imports left behind is nobody's garbage: without this, each collection would walk it all.
-    gc.collect()
-    gc.freeze()
+    seconds: dict[str, list[float]] = {peer: [] for peer in workers}
     for _ in range(turns):
-        for peer, call in calls.items():
-            started = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            seconds[peer].append((time.perf_counter() - started) / repeat)
+        for peer, worker in workers.items():
+            seconds[peer].append(worker.ask("seconds", repeat))
     return seconds
 
 
-def row(seconds: dict[str, list[float]], unit: float) -> str:
-    """The median of our time, and for each peer the median of its time and of our time by its, turn by turn."""
-    ours = seconds["tinygrad_lstm"]
+def row(figures: dict[str, list[float]], unit: float) -> str:
+    """The median of ours, and for each peer the median of its own and of ours by its, turn by turn."""
+    ours = figures["tinygrad_lstm"]
     cells = [f"{statistics.median(ours) * unit:.1f}"]
-    for peer, theirs in seconds.items():
+    for peer, theirs in figures.items():
         if peer != "tinygrad_lstm":
             ratio = statistics.median(a / b for a, b in zip(ours, theirs))
             cells.append(f"{statistics.median(theirs) * unit:.1f} ({ratio:.2f})")
     return " | ".join(cells)
 
 
-def peak_growth(peer: str, shape: tuple[int, int, int, int]) -> float:
-    """MB by which this process's peak resident size grows in a step."""
-    step = STEPS[peer](**data_for(*shape))
-    warm_up = STEPS[peer](**data_for(2, 2, 2, 2))
-    warm_up()
+def peak_growth(step: Step) -> float:
+    """MB by which this process's peak resident size grows in the first step it takes."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
@@ -238,44 +271,41 @@ def resident(field: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
-def memory_of(peer: str, shape: tuple[int, int, int, int], threads: int) -> float:
-    """`peak_growth` in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", peer, json.dumps(shape), "--threads", str(threads)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--peers", nargs="*", default=[peer for peer in PEERS if find_spec(peer)])
-    parser.add_argument("--memory-of", nargs=2, metavar=("PEER", "SHAPE"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", metavar="PEER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     # Before NumPy is imported, which reads it.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
-    if options.memory_of:
-        peer, shape = options.memory_of
-        print(peak_growth(peer, tuple(json.loads(shape))))
+    if options.serve:
+        serve(options.serve)
         return
     peers = ["tinygrad_lstm", *(peer for peer in options.peers if peer != "tinygrad_lstm")]
+    workers = {peer: Worker(peer, options.threads) for peer in peers}
 
     print(f"| training step of the composed cell, ms | {' | '.join(peers)} |")
     print("|" + " --- |" * (len(peers) + 1))
     for shape in SHAPES:
-        steps = {peer: STEPS[peer](**data_for(*shape)) for peer in peers}
-        check_agreement(steps)
-        print(f"| (T, B, I, H) = {shape} | {row(take_turns(dict(steps), options.turns), 1e3)} |", flush=True)
-    small = take_turns({peer: small_op(peer) for peer in peers}, options.turns, repeat=500)
-    print(f"| tanh(x·y).sum() of 10 numbers and its gradient, µs | {row(small, 1e6)} |")
+        check_agreement({peer: worker.ask("step", *shape) for peer, worker in workers.items()})
+        print(f"| (T, B, I, H) = {shape} | {row(take_turns(workers, options.turns), 1e3)} |", flush=True)
+    for worker in workers.values():
+        worker.ask("small op")
+    small = take_turns(workers, options.turns, repeat=500)
+    print(f"| tanh(x·y).sum() of 10 numbers and its gradient, µs | {row(small, 1e6)} |", flush=True)
+    for worker in workers.values():
+        worker.close()
     for shape in SHAPES if Path("/proc/self/clear_refs").exists() else []:
-        grown = {peer: memory_of(peer, shape, options.threads) for peer in peers}
-        ours = grown["tinygrad_lstm"]
-        cells = [
-            f"{ours:.1f}",
-            *(f"{mb:.1f} ({ours / mb:.2f})" for peer, mb in grown.items() if peer != "tinygrad_lstm"),
-        ]
-        print(f"| peak memory of the step {shape}, MB | {' | '.join(cells)} |", flush=True)
+        grown = {}
+        for peer in peers:
+            fresh = Worker(peer, options.threads)
+            fresh.ask("step", 2, 2, 2, 2)
+            grown[peer] = [fresh.ask("memory", *shape)]
+            fresh.close()
+        print(f"| peak memory of the step {shape}, MB | {row(grown, 1)} |", flush=True)
     print("\nIn parentheses: ours divided by theirs, the median over the turns; below 1 we are ahead.")
 
 

@@ -108,7 +108,7 @@ class CharLM(Module):
         return [next(ids) for _ in range(length)]
 
 
-def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:  # type: ignore[type-arg]
+def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:
     """An index, drawn with the probabilities softmax(logits / temperature)."""
     if temperature == 0:
         return int(logits.argmax())

@@ -39,13 +39,13 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
 
 
 def full(
-    shape: int | tuple[int, ...] | list[int],
-    value: float,
+    shape: Any,
+    value: Any,
     dtype: DType = None,
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of one value; the dtype is by default that which `tg.tensor(value)` has."""
+    """A tensor of one value and the shape given; the dtype is by default that which `tg.tensor(value)` has."""
     place = get_device(device)
     if dtype is None:
         dtype = DEFAULT_FLOAT if isinstance(value, float) else np.asarray(value).dtype

@@ -1,14 +1,16 @@
 """`Tensor`: an array, its device, its gradient, and the node that made it."""
 
+import builtins
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from . import autograd
-from .autograd import MODE, GraphNode, Leaf, Node, Version, next_number
+from .autograd import MODE, GraphNode, Leaf, Node, Pick, Version, next_number
 from .backends.base import Array, HostArray
 from .device import Device, device_of, get_device
 
@@ -81,9 +83,9 @@ class Tensor:
     cumsum: ClassVar[Callable[..., "Tensor"]]
     div: ClassVar[Callable[..., "Tensor"]]
     dropout: ClassVar[Callable[..., "Tensor"]]
-    einsum: ClassVar[Callable[..., "Tensor"]]
     elu: ClassVar[Callable[..., "Tensor"]]
     eq: ClassVar[Callable[..., "Tensor"]]
+    erf: ClassVar[Callable[..., "Tensor"]]
     exp: ClassVar[Callable[..., "Tensor"]]
     expand: ClassVar[Callable[..., "Tensor"]]
     expm1: ClassVar[Callable[..., "Tensor"]]
@@ -95,11 +97,14 @@ class Tensor:
     gelu: ClassVar[Callable[..., "Tensor"]]
     gt: ClassVar[Callable[..., "Tensor"]]
     index_select: ClassVar[Callable[..., "Tensor"]]
+    isfinite: ClassVar[Callable[..., "Tensor"]]
+    isnan: ClassVar[Callable[..., "Tensor"]]
     l1_loss: ClassVar[Callable[..., "Tensor"]]
     layer_norm: ClassVar[Callable[..., "Tensor"]]
     le: ClassVar[Callable[..., "Tensor"]]
     leaky_relu: ClassVar[Callable[..., "Tensor"]]
     lerp: ClassVar[Callable[..., "Tensor"]]
+    linear: ClassVar[Callable[..., "Tensor"]]
     log: ClassVar[Callable[..., "Tensor"]]
     log1p: ClassVar[Callable[..., "Tensor"]]
     log_softmax: ClassVar[Callable[..., "Tensor"]]
@@ -157,7 +162,6 @@ class Tensor:
     unbind: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
     unsqueeze: ClassVar[Callable[..., "Tensor"]]
     var: ClassVar[Callable[..., "Tensor"]]
-    where: ClassVar[Callable[..., "Tensor"]]
 
     @staticmethod
     def _wrap(array: Array, device: Device, node: GraphNode | None = None) -> "Tensor":
@@ -247,15 +251,22 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaves can be copied, this tensor was made by an op; use .detach()")
+        copied = _new(type(self))
+        Tensor.__init__(copied, self, requires_grad=self._requires_grad)
+        copied.grad = None if self.grad is None else Tensor(self.grad)
+        return copied
+
     def __repr__(self) -> str:
         prefix = "tensor("
         text = np.array2string(self.detach().cpu()._array, separator=", ", prefix=prefix)
-        notes = [] if self.dtype in (DEFAULT_FLOAT, np.int64, np.bool_) else [f"dtype={self.dtype}"]
+        notes = [] if self.size or self.shape == (0,) else [f"shape={self.shape}"]
+        notes += [] if self.dtype in (DEFAULT_FLOAT, np.int64, np.bool_) else [f"dtype={self.dtype}"]
         notes += [] if self.device == "cpu" else [f"device={str(self.device)!r}"]
-        if isinstance(self._node, Leaf) or (self._requires_grad and self._node is None):
-            notes.append("requires_grad=True")
-        elif self._node is not None:
-            notes.append(f"op={self._node.op.name}")
+        if self._requires_grad:
+            notes.append("requires_grad=True" if self.is_leaf else f"op={self._graph_node().op.name}")
         return ", ".join([prefix + text, *notes]) + ")"
 
     # -- out of the library -------------------------------------------------------------------------------------------
@@ -357,8 +368,6 @@ class Tensor:
             raise RuntimeError("requires_grad can be set on leaves only; this tensor was made by an op: use .detach()")
         if value:
             _check_differentiable(self.dtype)
-        else:
-            self._node = None
         self._requires_grad = bool(value)
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
@@ -396,46 +405,62 @@ class Tensor:
         return detached
 
     def retain_grad(self) -> "Tensor":
-        """Lets `backward` keep this tensor's gradient in `.grad` though it is no leaf; gives the tensor back."""
+        """Lets `backward` keep this tensor's gradient in `.grad` though it is no leaf; gives the tensor back.
+
+        Raises:
+            RuntimeError: the tensor does not require a gradient.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient, so there will be none to keep")
         if not self.is_leaf:
-            self.register_hook(self._keep_grad)
+            reference = weakref.ref(self)
+
+            def keep(g: Tensor) -> None:
+                if (tensor := reference()) is not None:
+                    tensor.grad = g if tensor.grad is None else tensor.grad + g
+
+            self._add_hook(keep, math.inf)
         return self
 
-    def _keep_grad(self, g: "Tensor") -> None:
-        g = g if g._requires_grad else Tensor._wrap(g._array.copy(), g.device)
-        self.grad = g if self.grad is None else self.grad + g
-
     def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> "HookHandle":
-        """Calls `hook` with the gradient of this tensor whenever it is known; what it returns takes its place.
+        """Calls `hook` with a copy of this tensor's gradient whenever it is known; what it returns takes its place.
+
+        Hooks are called in the order in which they were registered.
 
         Returns:
             A handle whose `remove()` undoes this.
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
+            ValueError, TypeError: (in `backward`) the hook returns a tensor of another shape, or no tensor.
         """
         if not self._requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient, so none will come by")
-        node = self._graph_node()
-        device = self.device
+        return self._add_hook(hook, next(_hook_numbers))
+
+    def _add_hook(self, hook: "Callable[[Tensor], Tensor | None]", number: builtins.float) -> "HookHandle":
+        node, device = self._graph_node(), self.device
 
         def on_gradient(g: Any) -> Any:
-            given = g if isinstance(g, Tensor) else Tensor._wrap(device.backend.as_array(g), device)
+            given = g.clone() if isinstance(g, Tensor) else Tensor._wrap(device.backend.as_array(g.copy()), device)
             replaced = hook(given)
             if replaced is None:
                 return g
+            if not isinstance(replaced, Tensor):
+                raise TypeError(f"hook: expected a Tensor or None back, got {type(replaced).__name__}")
             if replaced.shape != given.shape:
                 raise ValueError(f"hook: the gradient has shape {given.shape}, but the hook returned {replaced.shape}")
+            replaced = given._matching(replaced)
             return replaced if isinstance(g, Tensor) else replaced._array
 
         node.hooks = {} if node.hooks is None else node.hooks
-        number = next(_hook_numbers)
         node.hooks[number] = on_gradient
         return HookHandle(node, number)
 
     def _matching(self, value: Any) -> "Tensor":
         """`value` as a tensor of this one's device and dtype."""
-        value = value if isinstance(value, Tensor) else as_tensor(value, self.device)
+        if not isinstance(value, Tensor):  # numbers take the dtype at once: in float32 they would lose digits
+            return Tensor(value, self.dtype, self.device)
         return value.to(self.device, self.dtype)
 
     def _graph_node(self) -> GraphNode:
@@ -469,8 +494,9 @@ class Tensor:
     def _mark_written(self) -> None:
         version = self._shared_version()
         version.written = next_number()
-        if isinstance(version.maker, Node):
-            version.maker.overwritten = True
+        maker = version.maker.parents[0] if isinstance(version.maker, Pick) else version.maker
+        if isinstance(maker, Node):
+            maker.output_version().written = version.written
 
     def _write(self, name: str, result: "Tensor") -> "Tensor":
         """Puts the result of an op on this tensor in its place, in memory and in the graph."""
@@ -546,9 +572,9 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Writes in place; differentiable in the tensor and in `value`."""
-        value = value if isinstance(value, Tensor) else as_tensor(value, self.device)
-        self._check_in_place("setitem", value._requires_grad)
-        self._note_in_place(self._put(value.to(dtype=self.dtype), index)._node)
+        given = value.to(dtype=self.dtype) if isinstance(value, Tensor) else self._matching(value)
+        self._check_in_place("setitem", given._requires_grad)
+        self._note_in_place(self._put(given, index)._node)
 
     # -- operators ----------------------------------------------------------------------------------------------------
 
@@ -642,7 +668,7 @@ class HookHandle:
 
     __slots__ = ("_node", "_number")
 
-    def __init__(self, node: GraphNode, number: int) -> None:
+    def __init__(self, node: GraphNode, number: float) -> None:
         self._node = node
         self._number = number
 

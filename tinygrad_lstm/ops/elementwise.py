@@ -1,4 +1,8 @@
-"""Elementwise ops: each output element depends on the same element of the (broadcast) inputs."""
+"""Elementwise ops: each output element depends on the same element of the (broadcast) inputs.
+
+Ops of one input take any shape and keep it. Those of several broadcast their shapes as NumPy does, and raise ValueError
+where these do not fit.
+"""
 
 import math
 from typing import Any
@@ -65,7 +69,11 @@ __all__ = [
 
 @op(x=lambda g, F: F.neg(g), method=True)
 def neg(xp: Any, x: Array) -> Array:
-    """-x."""
+    """-x.
+
+    Raises:
+        TypeError: x is bool.
+    """
     return xp.negative(x)
 
 
@@ -77,7 +85,11 @@ def abs(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def sign(xp: Any, x: Array) -> Array:
-    """-1, 0 or 1, as x is negative, zero or positive. The derivative is 0."""
+    """-1, 0 or 1, as x is negative, zero or positive. The derivative is 0.
+
+    Raises:
+        TypeError: x is bool.
+    """
     return xp.sign(x)
 
 
@@ -144,7 +156,11 @@ def cast(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
 
 @composite
 def astype(x: Tensor, dtype: DType) -> Tensor:
-    """x in another dtype; the gradient comes back in x's own. Integers and bool carry no gradient."""
+    """x in another dtype; the gradient comes back in x's own. Integers and bool carry no gradient.
+
+    Raises:
+        TypeError: tensors cannot have that dtype.
+    """
     dtype = checked_dtype(dtype)
     if dtype == x.dtype:
         return x
@@ -291,25 +307,41 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 @op(promotion="common", broadcasts=True, x=lambda g: g, y=lambda g: g, method=True)
 def add(xp: Any, x: Array, y: Array) -> Array:
-    """x + y."""
+    """x + y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.add(x, y)
 
 
 @op(promotion="common", broadcasts=True, x=lambda g: g, y=lambda g, F: F.neg(g), method=True)
 def sub(xp: Any, x: Array, y: Array) -> Array:
-    """x - y."""
+    """x - y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.subtract(x, y)
 
 
 @op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x, method=True)
 def mul(xp: Any, x: Array, y: Array) -> Array:
-    """x · y."""
+    """x · y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.multiply(x, y)
 
 
 @op(promotion="float", broadcasts=True, x=lambda g, y: g / y, y=lambda g, y, out, F: F.neg(g * out / y), method=True)
 def div(xp: Any, x: Array, y: Array) -> Array:
-    """x / y; integers give floats."""
+    """x / y; integers give floats.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.true_divide(x, y)
 
 
@@ -330,7 +362,11 @@ def _pow_in_exponent(g: Any, x: Any, out: Any, F: Any) -> Any:
 
 @op(promotion="common", broadcasts=True, x=_pow_in_base, y=_pow_in_exponent, method=True)
 def pow(xp: Any, x: Array, y: Array) -> Array:
-    """x to the y. At x = 0 the derivative in y is 0."""
+    """x to the y. At x = 0 the derivative in y is 0.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.power(x, y)
 
 
@@ -346,7 +382,11 @@ def _winner(g: Any, wins: Any, ties: Any, F: Any) -> Any:
     method=True,
 )
 def maximum(xp: Any, x: Array, y: Array) -> Array:
-    """The larger of x and y. Where they are equal, each gets half the gradient."""
+    """The larger of x and y. Where they are equal, each gets half the gradient.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.maximum(x, y)
 
 
@@ -358,7 +398,11 @@ def maximum(xp: Any, x: Array, y: Array) -> Array:
     method=True,
 )
 def minimum(xp: Any, x: Array, y: Array) -> Array:
-    """The smaller of x and y. Where they are equal, each gets half the gradient."""
+    """The smaller of x and y. Where they are equal, each gets half the gradient.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.minimum(x, y)
 
 
@@ -369,14 +413,22 @@ def minimum(xp: Any, x: Array, y: Array) -> Array:
     y=lambda g, condition, F: F.where(condition, 0, g),
 )
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
-    """x where the condition is true, else y."""
+    """x where the condition is true, else y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.where(condition, x, y)
 
 
 @composite
 def lerp(x: Tensor, end: Any, weight: Any) -> Tensor:
-    """x + weight·(end - x)."""
-    return x + (end - x) * weight
+    """x + weight·(end - x).
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
+    return x + mul(sub(end, x), weight)
 
 
 # -- comparisons and logic ---------------------------------------------------------------------------------------------
@@ -384,55 +436,91 @@ def lerp(x: Tensor, end: Any, weight: Any) -> Tensor:
 
 @op(promotion="common", method=True)
 def eq(xp: Any, x: Array, y: Array) -> Array:
-    """x == y."""
+    """x == y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.equal(x, y)
 
 
 @op(promotion="common", method=True)
 def ne(xp: Any, x: Array, y: Array) -> Array:
-    """x != y."""
+    """x != y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.not_equal(x, y)
 
 
 @op(promotion="common", method=True)
 def lt(xp: Any, x: Array, y: Array) -> Array:
-    """x < y."""
+    """x < y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.less(x, y)
 
 
 @op(promotion="common", method=True)
 def le(xp: Any, x: Array, y: Array) -> Array:
-    """x <= y."""
+    """x <= y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.less_equal(x, y)
 
 
 @op(promotion="common", method=True)
 def gt(xp: Any, x: Array, y: Array) -> Array:
-    """x > y."""
+    """x > y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.greater(x, y)
 
 
 @op(promotion="common", method=True)
 def ge(xp: Any, x: Array, y: Array) -> Array:
-    """x >= y."""
+    """x >= y.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.greater_equal(x, y)
 
 
 @op(method=True)
 def logical_and(xp: Any, x: Array, y: Array) -> Array:
-    """Whether both are non-zero."""
+    """Whether both are non-zero.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.logical_and(x, y)
 
 
 @op(method=True)
 def logical_or(xp: Any, x: Array, y: Array) -> Array:
-    """Whether either is non-zero."""
+    """Whether either is non-zero.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.logical_or(x, y)
 
 
 @op(method=True)
 def logical_xor(xp: Any, x: Array, y: Array) -> Array:
-    """Whether just one is non-zero."""
+    """Whether just one is non-zero.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
     return xp.logical_xor(x, y)
 
 

@@ -159,9 +159,12 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, name="setitem")
-def assign(xp: Any, x: Array, value: Array, index: Any) -> Array:
+def assign(backend: Any, x: Array, value: Array, index: Any) -> Array:
     """Writes the value to the places of `index` in x itself."""
-    x[index] = value
+    if _may_repeat(index):
+        backend.write(x, index, value)
+    else:
+        x[index] = value
     return x
 
 
@@ -199,10 +202,10 @@ def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
 Tensor._put = setitem
 
 
-def _index_tensor(name: str, index: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
+def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
     """An index for dimension `dim` as a tensor on x's device; values on the host are checked before they travel."""
-    travels = not isinstance(index, Tensor) and device_of(index) in (None, get_device("cpu"))
-    index = as_tensor(index, "cpu") if travels else as_tensor(index)
+    travels = not isinstance(given, Tensor) and device_of(given) in (None, get_device("cpu"))
+    index = as_tensor(given, "cpu") if travels else as_tensor(given)
     if not travels and index.device is not x.device:
         raise RuntimeError(f"{name}: a tensor on {str(x.device)!r}, an index on {str(index.device)!r}; use .to(device)")
     if not index.size:

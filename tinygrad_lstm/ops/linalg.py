@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..backends.base import Array
+from ..device import device_of
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .indexing import getitem
@@ -38,7 +37,7 @@ def matmul(x: Tensor, y: Any) -> Tensor:
     Raises:
         ValueError: the inner lengths differ, leading dimensions do not broadcast, or an input is 0-d.
     """
-    y = y if isinstance(y, Tensor) else as_tensor(y, x.device)
+    y = y if isinstance(y, Tensor) else as_tensor(y, device_of(y) or x.device)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
     if x.ndim > 2 and y.ndim == 2 and x.size and x.shape[-1] == y.shape[0]:
@@ -76,21 +75,20 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
     """x (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O).
 
     Raises:
-        ValueError: x has not I columns, the weight is not 2-D, or the bias has not O elements.
+        ValueError: x has not I columns, the weight is not 2-D, or the bias does not fit.
     """
-    shapes = np.shape(weight), None if bias is None else np.shape(bias)
-    if not x.ndim or len(shapes[0]) != 2 or x.shape[-1] != shapes[0][1] or shapes[1] not in (None, shapes[0][:1]):
-        raise ValueError(f"linear: shapes {x.shape}, {shapes[0]}, {shapes[1]} are not (..., I), (O, I) and (O,)")
     if x.ndim == 2:
         return affine(x, weight, bias)
-    rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    return reshape(affine(rows, weight, bias), (*x.shape[:-1], shapes[0][0]))
+    if not x.ndim:
+        raise ValueError("linear: x is 0-d; expected shape (..., I)")
+    product = affine(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), weight, bias)
+    return reshape(product, (*x.shape[:-1], product.shape[1]))
 
 
 @composite
 def outer(x: Tensor, y: Any) -> Tensor:
     """Every product of an element of x and one of y, both flattened: (x.size, y.size)."""
-    y = y if isinstance(y, Tensor) else as_tensor(y, x.device)
+    y = y if isinstance(y, Tensor) else as_tensor(y, device_of(y) or x.device)
     return reshape(x, (x.size, 1)) * reshape(y, (1, y.size))
 
 

@@ -241,7 +241,7 @@ class Op(Generic[P]):
             if self.view is not False and (self.view is True or self.view(*values)):
                 inputs[0]._share_version(result)
             return result
-        return self._irregular(out, device, node, inputs)
+        return self._irregular(out, device, node, inputs)  # type: ignore[no-any-return]
 
     def _irregular(self, out: Any, device: Device, node: Node | None, inputs: Sequence[Any]) -> Any:
         """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""

@@ -1,4 +1,8 @@
-"""Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` leaves reduced dimensions with length 1."""
+"""Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` leaves reduced dimensions with length 1.
+
+A dimension that is not there raises numpy.exceptions.AxisError, an IndexError and a ValueError; one that is named twice
+raises ValueError.
+"""
 
 import math
 from typing import Any, TypeAlias
@@ -68,7 +72,11 @@ def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
 
 @op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
 def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The sum over `dim`; 0 of nothing. Integers and bool are summed in 64 bits."""
+    """The sum over `dim`; 0 of nothing. Integers and bool are summed in 64 bits.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     return xp.sum(x, axis=dim if dim is None else dims_of("sum", dim, x.shape), keepdims=keepdim)
 
 
@@ -85,6 +93,7 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. Integers give float32.
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: there is nothing to take the mean of.
     """
     number = _checked_count("mean", x, dim)
@@ -96,6 +105,7 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
     """The variance over `dim`, divided by the number of elements less `correction` (1: unbiased, 0: biased).
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: there are no more elements than `correction`.
     """
     return _narrowed(_variance("var", x, dim, correction, keepdim), x)
@@ -106,6 +116,7 @@ def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
     """The standard deviation over `dim`: the root of `var`, with no derivative where that is 0.
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: there are no more elements than `correction`.
     """
     return _narrowed(sqrt(_variance("std", x, dim, correction, keepdim)), x)
@@ -155,7 +166,11 @@ def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
 
 @op(x=_prod_of_others, method=True)
 def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The product over `dim`; 1 of nothing. The derivative is right at zeros too."""
+    """The product over `dim`; 1 of nothing. The derivative is right at zeros too.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     return xp.prod(x, axis=dim if dim is None else dims_of("prod", dim, x.shape), keepdims=keepdim)
 
 
@@ -197,6 +212,7 @@ def max(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """The largest element over `dim`. Ties share the gradient equally.
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: there is nothing to reduce.
     """
     return _extreme(xp, "max", x, dim, keepdim)
@@ -207,6 +223,7 @@ def min(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """The smallest element over `dim`. Ties share the gradient equally.
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: there is nothing to reduce.
     """
     return _extreme(xp, "min", x, dim, keepdim)
@@ -225,25 +242,43 @@ def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Arra
 
 @op(method=True)
 def argmax(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the largest element over one dimension, or in the flattened tensor; the first of equals."""
+    """The index of the largest element over one dimension, or in the flattened tensor; the first of equals.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+        ValueError: there is nothing to search.
+    """
     return _arg("argmax", xp.argmax, x, dim, keepdim)
 
 
 @op(method=True)
 def argmin(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the smallest element over one dimension, or in the flattened tensor; the first of equals."""
+    """The index of the smallest element over one dimension, or in the flattened tensor; the first of equals.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+        ValueError: there is nothing to search.
+    """
     return _arg("argmin", xp.argmin, x, dim, keepdim)
 
 
 @op(method=True)
 def any(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether any element over `dim` is non-zero."""
+    """Whether any element over `dim` is non-zero.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     return xp.any(x, axis=dims_of("any", dim, x.shape), keepdims=keepdim)
 
 
 @op(method=True)
 def all(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """Whether all elements over `dim` are non-zero."""
+    """Whether all elements over `dim` are non-zero.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     return xp.all(x, axis=dims_of("all", dim, x.shape), keepdims=keepdim)
 
 
@@ -256,7 +291,11 @@ def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
 
 @op(promotion="float", x=_logsumexp_rule, method=True)
 def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """log Σ eˣ over `dim`, without overflow; -inf of nothing."""
+    """log Σ eˣ over `dim`, without overflow; -inf of nothing.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     dims = dims_of("logsumexp", dim, x.shape)
     if count(x.shape, dims) == 0:
         return xp.full_like(xp.sum(x, axis=dims, keepdims=keepdim), -math.inf)
@@ -270,7 +309,11 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
 
 @op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True)
 def cumsum(xp: Any, x: Array, dim: int) -> Array:
-    """The sum of all elements up to and with each, along one dimension."""
+    """The sum of all elements up to and with each, along one dimension.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+    """
     (dim,) = dims_of("cumsum", dim, x.shape)
     return xp.cumsum(x, axis=dim)
 
@@ -280,6 +323,7 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
     """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. The 2-norm's derivative at 0 is 0.
 
     Raises:
+        IndexError: a dimension of `dim` is not there.
         ValueError: p is not positive.
     """
     dim = dims_of("norm", dim, x.shape)

@@ -67,7 +67,12 @@ def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
 
 @composite
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from `start_dim` to `end_dim` made one."""
+    """The dimensions from `start_dim` to `end_dim` made one.
+
+    Raises:
+        IndexError: a dimension named is not there.
+        ValueError: `start_dim` comes after `end_dim`.
+    """
     if not x.ndim:
         return reshape(x, 1)
     first, last = dims_of("flatten", start_dim, x.shape)[0], dims_of("flatten", end_dim, x.shape)[0]
@@ -78,14 +83,22 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @composite
 def squeeze(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Without the dimensions of length 1: all of them, or those of `dim` that have it."""
+    """Without the dimensions of length 1: all of them, or those of `dim` that have it.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     dims = dims_of("squeeze", dim, x.shape)
     return reshape(x, [length for d, length in enumerate(x.shape) if length != 1 or d not in dims])
 
 
 @composite
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
-    """With a dimension of length 1 put in at `dim`."""
+    """With a dimension of length 1 put in at `dim`.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     (dim,) = dims_of("unsqueeze", dim, (*x.shape, 1))
     return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
 
@@ -103,6 +116,7 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
     """The dimensions in the order given.
 
     Raises:
+        IndexError: a dimension named is not there.
         ValueError: `order` does not name each dimension once.
     """
     dims = dims_of("permute", _lengths(order), x.shape)
@@ -113,7 +127,11 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
 
 @composite
 def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged."""
+    """Two dimensions exchanged.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     order = list(range(x.ndim))
     a, b = dims_of("swapaxes", dim0, x.shape)[0], dims_of("swapaxes", dim1, x.shape)[0]
     order[a], order[b] = b, a
@@ -122,19 +140,31 @@ def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 @composite
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged; torch's name for `swapaxes`."""
+    """Two dimensions exchanged; torch's name for `swapaxes`.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     return swapaxes(x, dim0, dim1)
 
 
 @op(x=lambda g, dim, F: F.flip(g, dim), method=True)
 def flip(xp: Any, x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
-    """The elements in reverse order along `dim`; along all dimensions for None."""
+    """The elements in reverse order along `dim`; along all dimensions for None.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     return xp.flip(x, dims_of("flip", dim, x.shape))
 
 
 @op(x=lambda g, shifts, dim, F: F.roll(g, _negated(shifts), dim), method=True)
 def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int, ...] | None = None) -> Array:
-    """The elements moved on by `shifts` along `dim`, around its end to its start; None rolls them flattened."""
+    """The elements moved on by `shifts` along `dim`, around its end to its start; None rolls them flattened.
+
+    Raises:
+        IndexError: a dimension named is not there.
+    """
     return xp.roll(x, shifts, dim)
 
 
@@ -162,7 +192,11 @@ def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
 
 @composite
 def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """`broadcast_to`, where -1 keeps a dimension's length."""
+    """`broadcast_to`, where -1 keeps a dimension's length.
+
+    Raises:
+        ValueError: x's shape does not broadcast to it.
+    """
     lengths = _lengths(shape)
     extra = len(lengths) - x.ndim
     if extra < 0:
@@ -253,6 +287,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Ten
     """The tensors joined along a dimension that they have; also called `concat` and `concatenate`.
 
     Raises:
+        IndexError: a dimension named is not there.
         ValueError: there are none, or their other dimensions differ.
     """
     dim = dim if axis is None else axis
@@ -269,6 +304,7 @@ def stack(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> T
     """The tensors, of one shape, joined along a new dimension.
 
     Raises:
+        IndexError: a dimension named is not there.
         ValueError: there are none, or their shapes differ.
     """
     dim = dim if axis is None else axis
@@ -291,6 +327,7 @@ def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[
     """Pieces along a dimension: of one size, but for a smaller last one, or of the sizes given.
 
     Raises:
+        IndexError: a dimension named is not there.
         ValueError: the sizes do not add up to the dimension's length.
     """
     (dim,) = dims_of("split", dim, x.shape)
@@ -312,6 +349,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """That many pieces of one size along a dimension; fewer, and a smaller last one, where the length does not divide.
 
     Raises:
+        IndexError: a dimension named is not there.
         ValueError: `chunks` is not positive.
     """
     if chunks <= 0:
@@ -339,6 +377,7 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along a dimension, without it.
 
     Raises:
+        IndexError: a dimension named is not there.
         TypeError: the tensor is 0-d.
     """
     if not x.ndim:

@@ -1,0 +1,474 @@
+"""What is true of every op: its values, its first and second derivatives, its dtypes, on every device."""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ops.cases import CASES, SEEDS, Case, Drawn
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.ops import elementwise, indexing, linalg, reduction, shape
+
+HostArray = np.ndarray[Any, Any]
+
+FAMILIES = [elementwise, reduction, shape, indexing, linalg]
+TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
+STEP = 1e-5
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+differentiable = pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
+
+
+def as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def as_integers(array: HostArray, dtype: str) -> HostArray:
+    """Integers away from zero where the array is: domains keep their meaning."""
+    return (np.sign(array) * np.ceil(np.abs(array))).astype(dtype)
+
+
+def assert_near(actual: HostArray, expected: Any, tolerance: float) -> None:
+    expected = np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    scale = max(1.0, float(np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected))))
+    np.testing.assert_allclose(actual.astype(np.float64), expected, tolerance, tolerance * scale)
+
+
+def expected_dtype(case: Case, dtype: str) -> str:
+    if case.out == "same":
+        return dtype
+    if case.out == "sum":  # of integers and bool, in int64
+        return dtype if dtype.startswith("float") else "int64"
+    if case.out == "float":
+        return dtype if dtype.startswith("float") else "float32"
+    return case.out
+
+
+def test_every_public_op_has_a_case() -> None:
+    public = {name for family in FAMILIES for name in family.__all__}
+    assert {case.name for case in CASES} == public
+
+
+def test_every_public_op_says_what_it_does() -> None:
+    for name in sorted({name for family in FAMILIES for name in family.__all__}):
+        assert inspect.getdoc(getattr(tg, name)), name
+
+
+@every_case
+@given(st.data())
+def test_value_and_dtype(case: Case, device: str, data: st.DataObject) -> None:
+    drawn = data.draw(case.drawn)
+    dtypes = ["float64", "float32", "float16"] + ["int64", "int32"] * case.ints + ["bool"] * (case.ints and case.bools)
+    dtype = data.draw(st.sampled_from(dtypes))
+    if dtype.startswith("float"):
+        arrays = [array.astype(dtype) for array in drawn.arrays]
+        exact = [array.astype(np.float64) for array in arrays]
+    else:
+        arrays = [as_integers(array, dtype) for array in drawn.arrays]
+        exact = [array.astype(np.float64) for array in arrays] if case.out == "float" else arrays
+    results = as_list(case.call(*[tg.tensor(array, device=device) for array in arrays], **drawn.settings))
+    references = as_list(case.reference(*exact, **drawn.settings))
+    assert len(results) == len(references)
+    for result, reference in zip(results, references, strict=True):
+        assert result.device == device
+        assert result.dtype == expected_dtype(case, dtype)
+        assert not result.requires_grad
+        assert_near(result.cpu().numpy(), reference, TOLERANCE.get(dtype, TOLERANCE["float32"]))
+
+
+def gradients(
+    case: Case, drawn: Drawn, device: str, arrays: Sequence[HostArray], cotangents: Sequence[HostArray], weights: Any
+) -> tuple[list[Any], list[Any]]:
+    """The gradients of the results' products with the cotangents; and those of their products with the weights."""
+    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in arrays]
+    along = [tg.tensor(cotangent, device=device, requires_grad=True) for cotangent in cotangents]
+    results = as_list(case.call(*tensors, **drawn.settings))
+    for result in results:
+        assert result.requires_grad
+    # No gradient reaches a condition.
+    found = tg.grad(results, tensors, along, create_graph=True, allow_unused=True)
+    first = [tg.zeros_like(x, requires_grad=True) if g is None else g for g, x in zip(found, tensors, strict=True)]
+    if weights is None:
+        return first, []
+    weighted = [tg.tensor(weight, device=device) for weight in weights]
+    return first, list(tg.grad(first, tensors + along, weighted, allow_unused=True))
+
+
+def product(arrays: Sequence[Any], others: Sequence[Any]) -> float:
+    return math.fsum(float(np.sum(np.asarray(a) * b)) for a, b in zip(arrays, others, strict=True))
+
+
+def central_difference(function: Callable[[float], float]) -> float:
+    return (function(STEP) - function(-STEP)) / (2 * STEP)
+
+
+@differentiable
+@given(st.data())
+def test_first_and_second_derivative(case: Case, device: str, data: st.DataObject) -> None:
+    """Along a random direction, each is that of a central difference of what it is the derivative of."""
+    drawn = data.draw(case.drawn)
+    rng = np.random.default_rng(data.draw(SEEDS))
+
+    def like(arrays: Sequence[Any]) -> list[HostArray]:
+        return [np.asarray(rng.uniform(-1, 1, np.shape(array))) for array in arrays]
+
+    arrays = drawn.arrays
+    references = as_list(case.reference(*arrays, **drawn.settings))
+    if not references:
+        return
+    cotangents, directions, weights = like(references), like(arrays), like(arrays)
+    turns = like(cotangents)
+
+    def moved(by: float) -> list[HostArray]:
+        return [np.asarray(array + by * direction) for array, direction in zip(arrays, directions, strict=True)]
+
+    def value(by: float) -> float:
+        return product(as_list(case.reference(*moved(by), **drawn.settings)), cotangents)
+
+    def slope(by: float) -> float:
+        turned = [np.asarray(v + by * turn) for v, turn in zip(cotangents, turns, strict=True)]
+        first, _ = gradients(case, drawn, "cpu", moved(by), turned, None)
+        return product([g.detach().numpy() for g in first], weights)
+
+    first, second = gradients(case, drawn, device, arrays, cotangents, weights)
+    for g, array in zip(first, arrays, strict=True):
+        assert (g.shape, g.dtype, g.device) == (array.shape, np.float64, device)
+    on_host = [g.detach().cpu().numpy() for g in first]
+    expected = central_difference(value)
+    assert product(on_host, directions) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+    on_host = [np.zeros(()) if g is None else g.cpu().numpy() for g in second]
+    expected = central_difference(slope)
+    assert product(on_host, directions + turns) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+# -- the other ways to call an op --------------------------------------------------------------------------------------
+
+ALIASES = {"dim": "axis", "keepdim": "keepdims"}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.called_plainly], ids=str)
+@given(st.data())
+def test_numpys_names_and_the_method_give_the_same(case: Case, data: st.DataObject) -> None:
+    drawn = data.draw(case.drawn)
+    tensors = [tg.tensor(array) for array in drawn.arrays]
+    settings = {ALIASES.get(name, name): value for name, value in drawn.settings.items()}
+    expected = as_list(getattr(tg, case.name)(*tensors, **drawn.settings))
+    for found in (
+        getattr(tg, case.name)(*tensors, **settings),
+        getattr(tensors[0], case.name)(*tensors[1:], **settings),
+    ):
+        for one, other in zip(as_list(found), expected, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "argmax", "flip", "chunk"])
+def test_two_names_for_one_argument_raise(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        getattr(tg, name)(tg.ones(2, 3), dim=0, axis=1)
+
+
+# -- dtypes ------------------------------------------------------------------------------------------------------------
+
+BINARY = [case for case in CASES if case.name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where")]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("number", [True, 2, 0.5, -1.5])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt"])
+def test_numbers_keep_a_floats_dtype(name: str, number: float, dtype: str, device: str) -> None:
+    x = tg.tensor([1.0, 2.0], dtype=dtype, device=device, requires_grad=True)
+    for result in (getattr(tg, name)(x, number), getattr(tg, name)(number, x)):
+        if name in ("eq", "lt"):
+            assert result.dtype == np.bool_
+            continue
+        assert result.dtype == dtype
+        (g,) = tg.grad(result.sum(), x)
+        assert g.dtype == dtype
+
+
+@pytest.mark.parametrize("other", ["bool", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("case", BINARY[:5], ids=str)
+def test_integers_never_widen_a_float(case: Case, dtype: str, other: str, device: str) -> None:
+    x = tg.tensor([1.0, 2.0], dtype=dtype, device=device, requires_grad=True)
+    y = tg.tensor([[1], [1]], dtype=other, device=device)
+    if case.variant:
+        y = 2
+    result = getattr(tg, case.name)(x, y)
+    assert result.dtype == dtype
+    (g,) = tg.grad(result.sum(), x)
+    assert g.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64"])
+def test_integers_with_floats_and_divided_are_float32(dtype: str, device: str) -> None:
+    x = tg.tensor([1, 1], dtype=dtype, device=device)
+    for result in (x / 2, 2 / x, x / x, x + 0.5, 0.5 * x, x.mean(), x.exp(), x.maximum(0.5), x.masked_fill(x > 0, 0.5)):
+        assert result.dtype == np.float32
+    assert (x.to(dtype="int64").clamp(0.5, 0.7)).tolist() == pytest.approx([0.7, 0.7])
+
+
+def test_of_two_floats_the_wider_stays(device: str) -> None:
+    x = tg.tensor([1.0], dtype="float32", device=device, requires_grad=True)
+    y = tg.tensor([2.0], dtype="float64", device=device, requires_grad=True)
+    result = x * y
+    assert result.dtype == np.float64
+    result.sum().backward()
+    assert (x.grad.dtype, y.grad.dtype) == (np.float32, np.float64)
+    assert tg.cat([x, y]).dtype == np.float64
+    assert tg.where(x > 0, x, y).dtype == np.float64
+
+
+def test_where_of_two_numbers(device: str) -> None:
+    condition = tg.tensor([True, False], device=device)
+    assert tg.where(condition, 1.0, 0.0).dtype == np.float32
+    assert tg.where(condition, 1, 0).dtype == np.int64
+    assert tg.where(condition, 1.0, 0).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("reduce", [tg.mean, tg.var, tg.std, tg.norm])
+def test_float16_is_reduced_in_a_wider_dtype(reduce: Any, device: str) -> None:
+    x = tg.tensor(np.linspace(300, 500, 2000), dtype="float16", device=device, requires_grad=True)
+    result = reduce(x)
+    expected = reduce(tg.tensor(x.detach().cpu().numpy().astype(np.float64)))
+    assert result.dtype == np.float16
+    assert result.item() == pytest.approx(expected.item(), rel=2e-3)
+    (g,) = tg.grad(result, x)
+    assert g.dtype == np.float16
+
+
+# -- extremes ----------------------------------------------------------------------------------------------------------
+
+EXTREME = {
+    tg.sigmoid: ([0, 0, 0.5, 1, 1], [0, 0, 0.25, 0, 0]),
+    tg.tanh: ([-1, -1, 0, 1, 1], [0, 0, 1, 0, 0]),
+    tg.softplus: ([0, 0, math.log(2), 88, 1e4], [0, 0, 0.5, 1, 1]),
+    tg.silu: ([0, 0, 0, 88, 1e4], [0, 0, 0.5, 1, 1]),
+    tg.gelu: ([0, 0, 0, 88, 1e4], [0, 0, 0.5, 1, 1]),
+    tg.elu: ([-1, -1, 0, 88, 1e4], [0, 0, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("function", EXTREME, ids=lambda function: function.__name__)
+def test_extreme_inputs_give_finite_values_and_gradients(function: Any, device: str) -> None:
+    x = tg.tensor([-1e4, -88.0, 0.0, 88.0, 1e4], device=device, requires_grad=True)
+    values, slopes = EXTREME[function]
+    result = function(x)
+    (g,) = tg.grad(result.sum(), x, create_graph=True)
+    np.testing.assert_allclose(result.detach().cpu().numpy(), values, 1e-6, 1e-30)
+    np.testing.assert_allclose(g.detach().cpu().numpy(), slopes, 1e-6, 1e-30)
+    (second,) = tg.grad(g.sum(), x)
+    assert np.isfinite(second.cpu().numpy()).all()
+
+
+def test_logsumexp_of_extremes(device: str) -> None:
+    x = tg.tensor([[-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4]], device=device, requires_grad=True)
+    result = tg.logsumexp(x, 1)
+    (g,) = tg.grad(result.sum(), x)
+    np.testing.assert_allclose(result.detach().cpu().numpy(), [1e4, 1e4 + math.log(2), -1e4 + math.log(2)])
+    np.testing.assert_allclose(g.cpu().numpy(), [[0, 1], [0.5, 0.5], [0.5, 0.5]])
+
+
+def test_logsumexp_of_nothing_and_of_minus_infinities(device: str) -> None:
+    x = tg.tensor([[-math.inf, -math.inf], [0.0, -math.inf]], device=device, requires_grad=True)
+    result = tg.logsumexp(x, 1)
+    (g,) = tg.grad(result.sum(), x)
+    assert result.tolist() == [-math.inf, 0.0]
+    assert g.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+    empty = tg.zeros(2, 0, device=device, requires_grad=True)
+    assert tg.logsumexp(empty, 1).tolist() == [-math.inf] * 2
+    (g,) = tg.grad(tg.logsumexp(empty, 1), empty, tg.ones(2, device=device))
+    assert g.shape == (2, 0)
+
+
+# -- derivatives at places where there is a choice ---------------------------------------------------------------------
+
+AT_ZERO = {
+    tg.abs: 0.0,
+    tg.relu: 0.0,
+    tg.leaky_relu: 0.01,
+    tg.elu: 1.0,
+    tg.sign: 0.0,
+    tg.norm: 0.0,
+    tg.square: 0.0,
+    tg.prod: 1.0,
+}
+
+
+@pytest.mark.parametrize("function", AT_ZERO, ids=lambda function: function.__name__)
+def test_derivative_at_zero(function: Any, device: str) -> None:
+    x = tg.tensor(0.0, device=device, requires_grad=True)
+    (g,) = tg.grad(function(x), x)
+    assert g.item() == pytest.approx(AT_ZERO[function])
+
+
+@pytest.mark.parametrize("function", [tg.max, tg.min])
+def test_ties_share_the_gradient_of_an_extreme(function: Any, device: str) -> None:
+    x = tg.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], device=device, requires_grad=True)
+    (g,) = tg.grad(function(x, 1).sum(), x)
+    assert g.tolist() == [pytest.approx([1 / 3] * 3)] * 2
+    (g,) = tg.grad(function(x), x)
+    assert math.fsum(map(math.fsum, g.tolist())) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("function", [tg.max, tg.min])
+def test_nan_is_the_extreme_and_takes_the_gradient(function: Any, device: str) -> None:
+    x = tg.tensor([1.0, math.nan, 3.0], device=device, requires_grad=True)
+    result = function(x)
+    (g,) = tg.grad(result, x)
+    assert math.isnan(result.item())
+    assert g.tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("function", [tg.maximum, tg.minimum])
+def test_equal_inputs_share_the_gradient(function: Any, device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    for g in tg.grad(function(x, y).sum(), [x, y]):
+        assert g.tolist() == [0.5, 0.5]
+
+
+@given(st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0]), min_size=1, max_size=5))
+def test_prod_is_differentiated_twice_where_elements_are_zero(values: list[float]) -> None:
+    x = tg.tensor(values, dtype="float64", requires_grad=True)
+    (first,) = tg.grad(x.prod(), x, create_graph=True)
+    expected = [math.prod(values[:k] + values[k + 1 :]) for k in range(len(values))]
+    np.testing.assert_allclose(first.detach().numpy(), expected)
+    for k in range(len(values)):
+        (second,) = tg.grad(first[k], x, retain_graph=True)
+        rows = [
+            0.0 if j == k else math.prod(value for m, value in enumerate(values) if m not in (j, k))
+            for j in range(len(values))
+        ]
+        np.testing.assert_allclose(second.numpy(), rows)
+
+
+def test_powers_at_zero(device: str) -> None:
+    x = tg.tensor(0.0, device=device, requires_grad=True)
+    for exponent, slope in {0: 0.0, 1: 1.0, 2: 0.0, 1.5: 0.0}.items():
+        (g,) = tg.grad(x**exponent, x)
+        assert g.item() == slope
+    y = tg.tensor(2.0, device=device, requires_grad=True)
+    assert [g.item() for g in tg.grad(x**y, [x, y])] == [0.0, 0.0]
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+BROADCASTING = [
+    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("logical_and", "logical_or", "logical_xor"),
+]
+
+
+@pytest.mark.parametrize("name", [*BROADCASTING, "matmul"])
+def test_shapes_that_do_not_fit_are_named(name: str, device: str) -> None:
+    x, y = tg.ones(2, 3, device=device), tg.ones(4, dtype="float64", device=device)
+    y = y.to(dtype="float32") if name.startswith("logical") else y
+    with pytest.raises(ValueError, match=rf"^{name}: ") as raised:
+        getattr(tg, name)(x, y)
+    for part in ("(2, 3)", "(4,", "float", device):
+        assert part in str(raised.value)
+
+
+DIMMED = [
+    *(
+        "sum",
+        "prod",
+        "mean",
+        "var",
+        "std",
+        "max",
+        "min",
+        "logsumexp",
+        "norm",
+        "cumsum",
+        "any",
+        "all",
+        "argmax",
+        "argmin",
+    ),
+    *("squeeze", "unsqueeze", "flip", "roll", "unbind", "split", "chunk", "cat", "stack", "swapaxes", "permute"),
+    *("flatten", "gather", "take_along_axis", "index_select"),
+]
+
+
+@pytest.mark.parametrize("dim", [3, -4])
+@pytest.mark.parametrize("name", DIMMED)
+def test_a_dim_that_is_not_there_is_named(name: str, dim: int, device: str) -> None:
+    x = tg.ones(2, 3, device=device)
+    index = tg.tensor([[0]], device=device)
+    arguments = {
+        "roll": (x, 1, dim),
+        "split": (x, 1, dim),
+        "chunk": (x, 1, dim),
+        "cat": ([x], dim),
+        "stack": ([x], dim),
+        "swapaxes": (x, 0, dim),
+        "permute": (x, 0, dim),
+        "gather": (x, dim, index),
+        "take_along_axis": (x, index, dim),
+        "index_select": (x, dim, index),
+    }
+    given = arguments.get(name) or ((x, 2, dim) if name == "norm" else (x, dim))
+    with pytest.raises(IndexError, match=rf"^{name}: .*{dim}"):
+        getattr(tg, name)(*given)
+
+
+WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
+    "reshape": (lambda x: x.reshape(4), ValueError, ["(2, 3)", "(4,)"]),
+    "flatten": (lambda x: x.flatten(1, 0), ValueError, ["(2, 3)"]),
+    "permute": (lambda x: x.permute(0), ValueError, ["(2, 3)"]),
+    "broadcast_to": (lambda x: x.broadcast_to(2, 4), ValueError, ["(2, 3)", "(2, 4)"]),
+    "expand": (lambda x: x.expand(3), ValueError, ["(2, 3)", "(3,)"]),
+    "repeat": (lambda x: x.repeat(2), ValueError, ["(2, 3)", "(2,)"]),
+    "pad": (lambda x: x.pad((1,)), ValueError, ["(2, 3)", "(1,)"]),
+    "tril": (lambda x: x[0].tril(), ValueError, ["(3,)"]),
+    "triu": (lambda x: x[0].triu(), ValueError, ["(3,)"]),
+    "cat": (lambda x: tg.cat([x, x.T]), ValueError, ["(2, 3)", "(3, 2)"]),
+    "stack": (lambda x: tg.stack([x, x.T]), ValueError, ["(2, 3)", "(3, 2)"]),
+    "split": (lambda x: x.split([1, 2]), ValueError, ["(2, 3)", "[1, 2]"]),
+    "chunk": (lambda x: x.chunk(0), ValueError, ["0"]),
+    "unbind": (lambda x: x[0, 0].unbind(), TypeError, ["0-d"]),
+    "mean": (lambda x: x[:0].mean(), ValueError, ["(0, 3)"]),
+    "var": (lambda x: x[0, 0].var(), ValueError, ["()"]),
+    "max": (lambda x: x[:0].max(), ValueError, ["(0, 3)", "float32"]),
+    "min": (lambda x: x[:0].min(0), ValueError, ["(0, 3)", "float32"]),
+    "argmax": (lambda x: x[:0].argmax(0), ValueError, ["(0, 3)", "float32"]),
+    "argmin": (lambda x: x[:, :0].argmin(), ValueError, ["(2, 0)", "float32"]),
+    "norm": (lambda x: x.norm(-1), ValueError, ["-1"]),
+    "gelu": (lambda x: x.gelu("exact"), ValueError, ["exact"]),
+    "sum": (lambda x: x.sum((0, -2)), ValueError, ["(2, 3)", "(0, -2)"]),
+    "matmul": (lambda x: x.reshape(1, 2, 3) @ x, ValueError, ["(1, 2, 3)", "(2, 3)"]),
+    "linear": (lambda x: tg.linear(x, x.T), ValueError, ["(2, 3)", "(3, 2)"]),
+    "linear of 3-D": (lambda x: tg.linear(x.unsqueeze(0), x.T), ValueError, ["linear", "(3, 2)"]),
+    "linear of 0-d": (lambda x: tg.linear(x[0, 0], x), ValueError, ["linear", "0-d"]),
+    "einsum": (lambda x: tg.einsum("ij,jk", x, x), ValueError, ["ij,jk", "3", "2"]),
+    "gather": (lambda x: x.gather(0, tg.tensor([0], device=x.device)), ValueError, ["(2, 3)", "(1,)"]),
+    "take_along_axis": (lambda x: x.take_along_axis([0], 0), ValueError, ["(2, 3)", "(1,)"]),
+    "index_select": (lambda x: x.index_select(0, [[0]]), ValueError, ["(1, 1)"]),
+    "embedding": (lambda x: tg.embedding([0.5], x), TypeError, ["float32", "(1,)"]),
+    "getitem": (lambda x: x[0, 0, 0], IndexError, ["(2, 3)", "float32"]),
+    "setitem": (lambda x: x.__setitem__(0, tg.ones(2, device=x.device)), ValueError, ["(2, 3)", "(2,)"]),
+    "neg": (lambda x: -(x > 0), TypeError, ["bool", "(2, 3)"]),
+    "sub": (lambda x: (x > 0) - (x > 0), TypeError, ["bool", "(2, 3)"]),
+    "exp": (lambda x: tg.exp(x, 2), TypeError, ["argument"]),
+    "clamp": (lambda x: tg.clamp(x, low=2), TypeError, ["low"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_named(name: str, device: str) -> None:
+    call, kind, parts = WRONG[name]
+    with pytest.raises(kind) as raised:
+        call(tg.ones(2, 3, device=device))
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in [name.partition(" ")[0], *parts]:
+        assert part.replace(" ", "") in message.replace(" ", "")

@@ -1,0 +1,445 @@
+"""Tensors: how they are made, what they tell, how they leave, and how they change in place."""
+
+import copy
+import operator
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_lstm as tg
+
+DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", "bool"]
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, "float32"),
+        (2, "int64"),
+        (True, "bool"),
+        ([1.0, 2.0], "float32"),
+        ([1, 2.5], "float32"),
+        ([1, 2], "int64"),
+        ([[True], [False]], "bool"),
+        ((1.0, 2.0), "float32"),
+        (range(3), "int64"),
+        ([], "float32"),
+        (np.float64(1.5), "float64"),
+        (np.float32(1.5), "float32"),
+        (np.int8(1), "int8"),
+        ([np.float64(1.5)], "float64"),
+        ([np.zeros(2), np.ones(2)], "float64"),
+    ],
+)
+def test_dtypes_of_what_a_tensor_is_made_of(data: Any, dtype: str, device: str) -> None:
+    x = tg.tensor(data, device=device)
+    assert x.dtype == dtype
+    assert x.shape == np.shape(data)
+    assert x.tolist() == np.asarray(data).tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_keep_their_dtype(dtype: str, device: str) -> None:
+    assert tg.tensor(np.ones(2, dtype), device=device).dtype == dtype
+    assert tg.tensor([0, 1], dtype=dtype, device=device).dtype == dtype
+    assert tg.tensor(tg.ones(2, dtype=dtype, device=device)).dtype == dtype
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.dtype(dtype) for dtype in DTYPES]),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3),
+        elements={"allow_nan": False},
+    )
+)
+def test_an_array_goes_there_and_back(device: str, array: np.ndarray[Any, Any]) -> None:
+    x = tg.tensor(array, device=device)
+    np.testing.assert_array_equal(x.cpu().numpy(), array, strict=True)
+    assert (x.shape, x.ndim, x.size, x.dtype) == (array.shape, array.ndim, array.size, array.dtype)
+    assert x.tolist() == array.tolist()
+    assert np.array_equal(x.T.cpu().numpy(), array.T)
+
+
+def test_tensor_copies(device: str) -> None:
+    array = np.zeros(2)
+    x = tg.tensor(array)
+    array[0] = 1.0
+    assert x.tolist() == [0.0, 0.0]
+    y = tg.tensor(x, device=device)
+    x.fill_(3.0)
+    assert y.tolist() == [0.0, 0.0]
+    z = tg.tensor(y, dtype="float64")
+    y.fill_(4.0)
+    assert (z.tolist(), z.device) == ([0.0, 0.0], device)
+
+
+@pytest.mark.parametrize("data", ["text", [None], {"a": 1}, object(), 1j, [1 + 2j], np.zeros(2, "complex64"), b"x"])
+def test_what_is_no_number_raises(data: Any, device: str) -> None:
+    with pytest.raises(TypeError, match="not supported"):
+        tg.tensor(data, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]", "object", "longdouble"])
+def test_dtypes_that_tensors_do_not_have(dtype: str) -> None:
+    for make in (
+        lambda: tg.tensor([1], dtype=dtype),
+        lambda: tg.zeros(2, dtype=dtype),
+        lambda: tg.ones(2).to(dtype=dtype),
+    ):
+        with pytest.raises(TypeError, match="not supported"):
+            make()
+
+
+def test_ragged_lists_raise() -> None:
+    with pytest.raises(ValueError, match="equal lengths"):
+        tg.tensor([[1.0], [1.0, 2.0]])
+
+
+def test_integers_have_no_gradient() -> None:
+    for make in (
+        lambda: tg.tensor([1], requires_grad=True),
+        lambda: tg.arange(3, requires_grad=True),
+        lambda: tg.tensor([True]).requires_grad_(),
+    ):
+        with pytest.raises(TypeError, match=r"requires_grad.*float"):
+            make()
+    assert not tg.tensor([1.0], requires_grad=True).to(dtype="int64").requires_grad
+
+
+CREATED = {
+    "zeros": (lambda **to: tg.zeros(2, 3, **to), np.zeros((2, 3))),
+    "zeros of a tuple": (lambda **to: tg.zeros((2, 0), **to), np.zeros((2, 0))),
+    "zeros of nothing": (lambda **to: tg.zeros(**to), np.zeros(())),
+    "ones": (lambda **to: tg.ones([2], **to), np.ones(2)),
+    "full": (lambda **to: tg.full((2, 2), 1.5, **to), np.full((2, 2), 1.5)),
+    "full of a length": (lambda **to: tg.full(3, 0.5, **to), np.full(3, 0.5)),
+    "eye": (lambda **to: tg.eye(2, **to), np.eye(2)),
+    "eye of two lengths": (lambda **to: tg.eye(2, 3, **to), np.eye(2, 3)),
+    "arange": (lambda **to: tg.arange(1.0, 3.0, 0.5, **to), np.arange(1.0, 3.0, 0.5)),
+    "linspace": (lambda **to: tg.linspace(-1, 1, 5, **to), np.linspace(-1, 1, 5)),
+    "zeros_like": (lambda **to: tg.zeros_like(tg.ones(2, 3), **to), np.zeros((2, 3))),
+    "ones_like": (lambda **to: tg.ones_like(tg.zeros(2), **to), np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("name", CREATED)
+def test_creation(name: str, device: str) -> None:
+    make, expected = CREATED[name]
+    x = make(device=device)
+    assert (x.dtype, x.device, x.requires_grad) == (np.float32, device, False)
+    np.testing.assert_allclose(x.cpu().numpy(), expected)
+    x = make(device=device, dtype="float64", requires_grad=True)
+    assert (x.dtype, x.requires_grad, x.is_leaf) == (np.float64, True, True)
+
+
+def test_creation_of_integers(device: str) -> None:
+    assert tg.arange(3, device=device).tolist() == [0, 1, 2]
+    assert tg.arange(3, device=device).dtype == np.int64
+    assert tg.full(2, 1, device=device).dtype == np.int64
+    assert tg.full(2, True, device=device).dtype == np.bool_
+    like = tg.zeros_like(tg.ones(2, dtype="int32", device=device))
+    assert (like.dtype, like.device) == (np.int32, device)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, -3), (1.5,), ("a",)])
+def test_lengths_must_be_lengths(shape: Any) -> None:
+    for make in (tg.zeros, tg.ones, tg.rand, tg.randn):
+        with pytest.raises(ValueError, match=make.__name__):
+            make(*shape)
+
+
+def test_random_numbers() -> None:
+    tg.manual_seed(0)
+    x, y = tg.rand(1000), tg.randn(1000, dtype="float64")
+    assert (x.dtype, y.dtype) == (np.float32, np.float64)
+    assert 0 <= x.min().item() < x.max().item() < 1
+    assert abs(y.mean().item()) < 0.2
+    assert abs(y.std().item() - 1) < 0.2
+    tg.manual_seed(0)
+    assert tg.rand(1000).tolist() == x.tolist()
+    tg.manual_seed(1)
+    assert tg.rand(1000).tolist() != x.tolist()
+
+
+# -- with NumPy and others ---------------------------------------------------------------------------------------------
+
+OPERATORS = [
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.matmul),
+    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
+]
+
+
+@pytest.mark.parametrize("apply", OPERATORS, ids=lambda apply: apply.__name__)
+def test_an_array_on_the_left_gives_a_tensor(apply: Any) -> None:
+    array, values = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 2.0], [1.0, 0.5]])
+    x = tg.tensor(values, requires_grad=True)
+    for result, expected in ((apply(array, x), apply(array, values)), (apply(x, array), apply(values, array))):
+        assert isinstance(result, tg.Tensor)
+        np.testing.assert_allclose(result.detach().numpy(), expected)
+        assert result.requires_grad == (result.dtype.kind == "f")
+
+
+@pytest.mark.parametrize("apply", OPERATORS[:5] + OPERATORS[6:], ids=lambda apply: apply.__name__)
+def test_a_scalar_of_numpys_counts_as_a_number(apply: Any, device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device)
+    for result in (apply(np.float64(2.0), x), apply(x, np.float64(2.0)), apply(x, np.int64(2))):
+        assert isinstance(result, tg.Tensor)
+        assert result.dtype in (np.float32, np.bool_)
+        assert result.device == device
+
+
+def test_logical_operators(device: str) -> None:
+    x, y = tg.tensor([True, True, False], device=device), tg.tensor([True, False, False], device=device)
+    assert (x & y).tolist() == [True, False, False]
+    assert (x | y).tolist() == [True, True, False]
+    assert (x ^ y).tolist() == [False, True, False]
+    assert (~x).tolist() == [False, False, True]
+
+
+def test_asarray_shares_memory_and_converts() -> None:
+    x = tg.tensor([1.0, 2.0])
+    assert np.shares_memory(np.asarray(x), x.data)
+    assert np.shares_memory(x.numpy(), x.data)
+    assert np.asarray(x, dtype="float64").dtype == np.float64
+    assert not np.shares_memory(np.array(x), x.data)
+    assert np.stack([x, x]).tolist() == [[1.0, 2.0]] * 2
+
+
+def test_a_tensor_of_a_graph_does_not_leave_silently() -> None:
+    x = tg.tensor([1.0], requires_grad=True)
+    for leave in (x.numpy, lambda: np.asarray(x), lambda: np.asarray(x * 2)):
+        with pytest.raises(RuntimeError, match="detach"):
+            leave()
+    with pytest.raises(BufferError, match="detach"):
+        np.from_dlpack(x)
+    assert np.asarray(x.detach()).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"])
+def test_dlpack_shares_memory_with_numpy(dtype: str) -> None:
+    x = tg.ones(2, 3, dtype=dtype)
+    array = np.from_dlpack(x)
+    assert array.dtype == dtype
+    assert np.shares_memory(array, x.data)
+    source = np.zeros((3, 2), dtype)
+    y = tg.from_dlpack(source)
+    assert (y.dtype, y.shape, y.device) == (dtype, (3, 2), "cpu")
+    source[1, 1] = 1
+    assert y[1, 1].item() == 1
+
+
+def test_dlpack_shares_memory_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    x = tg.zeros(2, 3)
+    there = torch.from_dlpack(x)
+    there[0, 0] = 5.0
+    assert x[0, 0].item() == 5.0
+    back = tg.from_dlpack(torch.ones(2))
+    assert back.tolist() == [1.0, 1.0]
+
+
+def test_dlpack_refuses_what_it_cannot_take() -> None:
+    with pytest.raises(TypeError, match="DLPack"):
+        tg.from_dlpack([1.0])
+    with pytest.raises(TypeError, match="not supported"):
+        tg.from_dlpack(np.zeros(2, "complex64"))
+
+
+# -- what it tells -----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_from_one_element(device: str) -> None:
+    x = tg.tensor([[2.5]], device=device)
+    assert (x.item(), float(x), int(x), bool(x)) == (2.5, 2.5, 2, True)
+    assert isinstance(x.item(), float)
+    assert not tg.tensor(0.0, device=device)
+    one = tg.tensor(1, device=device)
+    assert isinstance(one.item(), int)
+    assert ["a", "b"][one] == "b"
+    assert list(range(3))[one:] == [1, 2]
+    assert tg.tensor(True, device=device).item() is True
+
+
+@pytest.mark.parametrize("shape", [(0,), (2,), (1, 2)])
+@pytest.mark.parametrize("ask", [tg.Tensor.item, float, int, bool])
+def test_several_elements_are_no_number(ask: Any, shape: tuple[int, ...], device: str) -> None:
+    with pytest.raises(ValueError, match=r"item: .*one"):
+        ask(tg.zeros(shape, device=device))
+
+
+def test_a_float_is_no_index() -> None:
+    with pytest.raises(TypeError, match="float32"):
+        [1, 2][tg.tensor(1.0)]
+
+
+def test_iteration_and_length(device: str) -> None:
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], device=device, requires_grad=True)
+    rows = list(x)
+    assert (len(x), len(rows)) == (2, 2)
+    assert rows[1].tolist() == [3.0, 4.0]
+    (g,) = tg.grad(rows[1].sum(), x)
+    assert g.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+    first, second = x
+    assert (first + second).tolist() == [4.0, 6.0]
+    assert list(tg.zeros(0, 2, device=device)) == []
+    with pytest.raises(TypeError, match="0-d"):
+        len(tg.tensor(1.0, device=device))
+    with pytest.raises(TypeError, match="0-d"):
+        iter(tg.tensor(1.0, device=device))
+
+
+def test_hash_is_of_identity() -> None:
+    x, y = tg.zeros(2), tg.zeros(2)
+    assert len({x, y, x}) == 2
+    assert {x: 1}[x] == 1
+
+
+def test_every_annotated_method_is_there() -> None:
+    methods = [name for name, kind in tg.Tensor.__annotations__.items() if "ClassVar" in str(kind)]
+    assert [name for name in methods if not callable(getattr(tg.Tensor, name, None))] == []
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (tg.tensor([1.0, 2.0]), "tensor([1., 2.])"),
+        (tg.tensor(3), "tensor(3)"),
+        (tg.tensor([True]), "tensor([ True])"),
+        (tg.tensor([1.0], dtype="float64"), "tensor([1.], dtype=float64)"),
+        (tg.tensor([1.0], device="strict"), "tensor([1.], device='strict')"),
+        (tg.tensor([1.0], requires_grad=True), "tensor([1.], requires_grad=True)"),
+        (tg.tensor([1.0], requires_grad=True) * 2, "tensor([2.], op=mul)"),
+        (tg.tensor([[1.0, 2.0], [3.0, 4.0]]), "tensor([[1., 2.],\n        [3., 4.]])"),
+        (tg.zeros(2, 0), "tensor([], shape=(2, 0))"),
+    ],
+    ids=repr,
+)
+def test_repr(x: tg.Tensor, text: str) -> None:
+    assert repr(x) == text
+
+
+# -- in place ----------------------------------------------------------------------------------------------------------
+
+IN_PLACE = {
+    "add_": (lambda x: x.add_(2), [3.0, 0.0, 5.0]),
+    "sub_": (lambda x: x.sub_(x), [0.0, 0.0, 0.0]),
+    "mul_": (lambda x: x.mul_([2, 2, 2]), [2.0, -4.0, 6.0]),
+    "div_": (lambda x: x.div_(2.0), [0.5, -1.0, 1.5]),
+    "clamp_": (lambda x: x.clamp_(-1, 2), [1.0, -1.0, 2.0]),
+    "masked_fill_": (lambda x: x.masked_fill_(x < 0, 7), [1.0, 7.0, 3.0]),
+    "copy_": (lambda x: x.copy_(tg.tensor([4.0, 5.0, 6.0], dtype="float64")), [4.0, 5.0, 6.0]),
+    "fill_": (lambda x: x.fill_(9), [9.0, 9.0, 9.0]),
+    "zero_": (lambda x: x.zero_(), [0.0, 0.0, 0.0]),
+    "iadd": (lambda x: operator.iadd(x, 2), [3.0, 0.0, 5.0]),
+    "isub": (lambda x: operator.isub(x, 1), [0.0, -3.0, 2.0]),
+    "imul": (lambda x: operator.imul(x, 2), [2.0, -4.0, 6.0]),
+    "itruediv": (lambda x: operator.itruediv(x, 2), [0.5, -1.0, 1.5]),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_methods_write_into_the_memory(name: str, device: str) -> None:
+    change, expected = IN_PLACE[name]
+    x = tg.tensor([1.0, -2.0, 3.0], device=device)
+    view, same = x[1:], x.detach()
+    assert change(x) is x
+    assert x.tolist() == expected
+    assert view.tolist() == expected[1:]
+    assert same.tolist() == expected
+    assert (x.dtype, x.device) == (np.float32, device)
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_a_leaf_is_not_changed_in_place(name: str, device: str) -> None:
+    change, expected = IN_PLACE[name]
+    x = tg.tensor([1.0, -2.0, 3.0], device=device, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no_grad"):
+        change(x)
+    assert x.tolist() == [1.0, -2.0, 3.0]
+    with tg.no_grad():
+        change(x)
+    assert x.tolist() == expected
+    assert x.requires_grad
+    assert x.is_leaf
+
+
+def test_in_place_methods_are_differentiable(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = x * 3
+    y += x
+    y *= 2
+    y -= x * x
+    (y * x).sum().backward()
+    assert x.grad.tolist() == [13.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.add_(tg.ones(3, 2)), lambda x: x.copy_(tg.ones(3)), lambda x: x.mul_("a")]
+)
+def test_what_does_not_fit_in_place_changes_nothing(change: Any) -> None:
+    x = tg.tensor([1.0, 2.0])
+    with pytest.raises((ValueError, TypeError)):
+        change(x)
+    assert x.tolist() == [1.0, 2.0]
+
+
+def test_a_float_does_not_fit_into_integers() -> None:
+    x = tg.tensor([1, 2])
+    with pytest.raises(TypeError, match=r"div_.*float32.*int64"):
+        x /= 2
+    with pytest.raises(TypeError, match="add_"):
+        x += 0.5
+    x += 1
+    assert x.tolist() == [2, 3]
+
+
+def test_data_is_the_array_and_can_be_replaced() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    x.data[0] = 5.0
+    assert x.tolist() == [5.0, 2.0]
+    x.data = np.array([7.0, 8.0], np.float32)
+    assert x.tolist() == [7.0, 8.0]
+    assert x.is_leaf
+    for wrong in (np.zeros(3, np.float32), np.zeros(2)):
+        with pytest.raises(ValueError, match=r"data: expected float32 of shape \(2,\)"):
+            x.data = wrong
+    assert x.tolist() == [7.0, 8.0]
+
+
+def test_replaced_data_is_seen_by_backward() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * x).sum()
+    x.data = np.zeros(2, np.float32)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_detach_and_clone(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    detached, cloned = x.detach(), x.clone()
+    assert not detached.requires_grad
+    assert cloned.requires_grad
+    with tg.no_grad():
+        x.fill_(0.0)
+    assert detached.tolist() == [0.0, 0.0]
+    assert cloned.tolist() == [1.0, 2.0]
+
+
+def test_a_deep_copy_is_a_leaf_of_its_own(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = copy.deepcopy(x)
+    with tg.no_grad():
+        x.fill_(0.0)
+    assert y.tolist() == [1.0, 2.0]
+    assert y.requires_grad
+    assert y.is_leaf
+    (y * 2 + x.detach()).sum().backward()
+    assert y.grad.tolist() == [2.0, 2.0]
+    assert x.grad is None

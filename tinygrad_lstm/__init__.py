@@ -8,6 +8,7 @@ if not (_Path(__file__).parent / "backends").exists():
 
 from . import cuda as cuda
 from . import func as func
+from . import io as io
 from . import nn as nn
 from . import optim as optim
 from .autograd import *

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 
 erf = NumpyBackend().erf

@@ -1,1 +1,3 @@
 """Sequences and batches."""
+
+from .text import *

@@ -1,1 +1,3 @@
 """Files: weights and checkpoints."""
+
+from .weights import *

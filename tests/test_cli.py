@@ -1,0 +1,347 @@
+"""The commands, run as processes: what they print, what they leave, and what they say about bad input."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tinygrad_lstm.io import checkpoint as checkpoint_file
+from tinygrad_lstm.models import CharLM
+from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
+TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
+COMMAND = [sys.executable, "-m", "tinygrad_lstm"]
+
+
+def environment() -> dict[str, str]:
+    unwanted = ("TINYGRAD_LSTM_DEVICE", "FORCE_COLOR", "PYTHONIOENCODING")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
+def run(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**environment(), **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def succeed(*arguments: object, cwd: Path | None = None, **more: str) -> str:
+    result = run(*arguments, cwd=cwd, **more)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def fail(*arguments: object, **more: str) -> str:
+    """The one line that the command prints to say what is wrong."""
+    result = run(*arguments, **more)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    return result.stderr[len("error: ") : -1]
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, book: Path) -> tuple[Path, str]:
+    """The folder of a short run, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "er"
+    return out, succeed("train", "--data", book, "--out", out, "--steps", 30, *TINY)
+
+
+# -- what they do -----------------------------------------------------------------------------------------------------
+
+
+def test_train_leaves_its_files_and_says_where(runs: tuple[Path, str]) -> None:
+    out, printed = runs
+    expected = {"best.safetensors", "last.safetensors", "metrics.jsonl"}
+    assert expected <= {path.name for path in out.iterdir()} <= expected | {"loss.png"}
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 30]
+    best = lines[-1]["validation_loss"]
+    assert f"step 30/30  loss {lines[-1]['loss']:.3f}" in printed
+    assert f"validation loss: {best:.3f} nats a character ({best / np.log(2):.3f} bits)" in printed
+    assert str(out / "best.safetensors") in printed and str(out / "last.safetensors") in printed
+    assert len(printed.partition("a sample:\n\n")[2].partition("\n\nfiles:")[0]) > 100
+    assert f"sample {out / 'best.safetensors'} --prompt" in printed
+
+
+def test_train_goes_on_as_it_says(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
+    out, _ = runs
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("last.safetensors", "metrics.jsonl"):
+        (copy / name).write_bytes((out / name).read_bytes())
+    # The text is found again though it is not named, and from another folder.
+    printed = succeed("train", "--resume", "--out", copy, "--steps", 45, cwd=tmp_path)
+    assert "resuming" in printed and "step 45/45" in printed
+    assert_unbroken(copy, book, steps=45)
+
+
+def assert_unbroken(out: Path, book: Path, steps: int) -> None:
+    """Checks that the run has the weights of one in this process that nothing interrupted."""
+    resumed = Checkpoint.load(out / "last.safetensors")
+    assert resumed.step == steps
+
+    def make_model(characters: int, options: TrainingOptions) -> CharLM:
+        return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
+
+    trainer = Trainer.start(make_model, book.read_text(), resumed.options, out / "unbroken")
+    trainer.run()
+    for name, array in trainer.model.state_dict().items():
+        assert resumed.weights[name].tobytes() == array.tobytes(), name
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a run"
+    arguments = ["train", "--data", str(book), "--out", str(out), "--steps", "1000000", "--dropout", "0.2", *TINY]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("training")
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, errors) == (130, "")
+    found = re.search(r"interrupted at step (\d+) of 1000000; saved in (.*)\n", printed)
+    assert found is not None and found[2] == str(out / "last.safetensors")
+    step = int(found[1])
+    assert Checkpoint.load(out / "last.safetensors").step == step
+    shown = re.search(r"resume with: (.*)\n", printed)
+    assert shown is not None
+    resume = shlex.split(shown[1])
+    resume = resume[resume.index("train") :]
+    assert resume == ["train", "--resume", "--out", str(out)]
+    succeed(*resume, "--steps", step + 5)
+    assert_unbroken(out, book, steps=step + 5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
+def test_a_terminal_shows_a_live_bar(book: Path, tmp_path: Path) -> None:
+    import pty
+
+    own, theirs = pty.openpty()
+    arguments = ["train", "--data", str(book), "--out", str(tmp_path), "--steps", "25", *TINY]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**environment(), "TERM": "xterm", "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(own, 4096):
+            shown += part
+    except OSError:
+        pass  # how Linux says that the other end was closed
+    finally:
+        os.close(own)
+        process.kill()
+    assert process.stderr is not None and process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0
+    assert re.search(rb"step 25/25  loss \d[^\r]* chars/s", shown)
+    assert b"\r" in shown and "━".encode() in shown
+    assert b"step 25: validation " in shown
+
+
+def test_without_data_the_manual_is_the_text(tmp_path: Path) -> None:
+    printed = succeed("train", "--steps", 1, "--hidden", 4, cwd=tmp_path)
+    assert (tmp_path / "runs" / "char-lm" / "last.safetensors").exists()
+    characters = re.search(r"parameters on ([\d,]+) characters", printed)
+    assert characters is not None and int(characters[1].replace(",", "")) > 100_000
+
+
+def test_sample_goes_on_from_the_prompt(runs: tuple[Path, str]) -> None:
+    path = runs[0] / "best.safetensors"
+    command = ["sample", path, "--prompt", "the dog", "--length", 40]
+    first = succeed(*command, "--seed", 3)
+    assert first.startswith("the dog") and len(first) == len("the dog") + 40 + 1
+    assert succeed(*command, "--seed", 3) == first
+    assert succeed(*command, "--seed", 4) != first
+    likeliest = succeed(*command, "--temperature", 0)
+    assert succeed(*command, "--top-k", 1, "--temperature", 2) == likeliest
+
+
+def test_characters_that_the_terminal_lacks_are_replaced(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    book.write_text("äöü" * 100, encoding="utf-8")
+    succeed("train", "--data", book, "--out", tmp_path, "--steps", 1, *TINY, PYTHONIOENCODING="ascii")
+    printed = succeed("sample", tmp_path / "last.safetensors", "--prompt", "ä", "--length", 5, PYTHONIOENCODING="ascii")
+    assert printed == "??????\n"
+
+
+def test_eval_measures_a_text(runs: tuple[Path, str], tmp_path: Path) -> None:
+    held_back = tmp_path / "held_back.txt"
+    held_back.write_text(TEXT[len(TEXT) - len(TEXT) // 10 :])
+    best = json.loads((runs[0] / "metrics.jsonl").read_text().splitlines()[-1])
+    assert succeed("eval", runs[0] / "best.safetensors", "--data", held_back) == (
+        f"{best['validation_loss']:.4f} nats a character, {best['validation_bits']:.4f} bits a character, "
+        f"over {len(TEXT) // 10 - 1} characters\n"
+    )
+
+
+def test_info_names_versions_devices_and_threads() -> None:
+    printed = succeed("info")
+    assert np.__version__ in printed and "devices" in printed and "cpu" in printed
+    assert "BLAS threads   1 " in succeed("info", OPENBLAS_NUM_THREADS="1")
+
+
+def test_help_names_the_commands_and_options() -> None:
+    printed = succeed("--help")
+    assert all(command in printed for command in ("train", "sample", "eval", "info"))
+    printed = succeed("train", "--help")
+    options = "data out steps hidden layers seq-len batch lr dropout device seed resume"
+    assert all(f"--{option} " in printed for option in options.split())
+
+
+def test_a_reader_that_leaves_is_no_error(runs: tuple[Path, str]) -> None:
+    command = [*COMMAND, "sample", str(runs[0] / "best.safetensors"), "--prompt", "the", "--length", "100000"]
+    process = subprocess.Popen(
+        command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_text(tmp_path: Path) -> None:
+    assert fail("train", "--data", tmp_path / "none.txt") == f"{tmp_path / 'none.txt'}: No such file or directory"
+
+
+def test_an_empty_text(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    assert fail("train", "--data", tmp_path / "empty.txt") == f"{tmp_path / 'empty.txt'}: the file is empty"
+
+
+def test_a_folder_without_text(tmp_path: Path) -> None:
+    assert f"{tmp_path}: the folder holds no text" in fail("train", "--data", tmp_path)
+
+
+def test_too_short_a_text(book: Path) -> None:
+    message = fail("train", "--data", book, "--seq-len", 50, "--batch", 20)
+    assert "the text has 612 characters; seq-len 50 and batch 20 need at least 1112" in message
+
+
+def test_an_undecodable_text(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    assert fail("train", "--data", tmp_path / "latin.txt").endswith("latin.txt: not UTF-8 text: byte 0xef at offset 2")
+
+
+@pytest.mark.parametrize("prompt", ["the Q", "the \N{SNOWMAN}"])
+def test_an_unknown_character_in_a_prompt(runs: tuple[Path, str], prompt: str) -> None:
+    message = fail("sample", runs[0] / "best.safetensors", "--prompt", prompt, PYTHONIOENCODING="utf-8")
+    assert message.startswith(f"the character {prompt[-1]!r} at position 4 is not among the 30 of the vocabulary")
+
+
+def test_an_empty_prompt(runs: tuple[Path, str]) -> None:
+    assert "prompt is empty" in fail("sample", runs[0] / "best.safetensors", "--prompt", "")
+
+
+@pytest.mark.parametrize("length", [0, 5, 500, -1])
+def test_a_truncated_checkpoint(runs: tuple[Path, str], tmp_path: Path, length: int) -> None:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes((runs[0] / "last.safetensors").read_bytes()[:length])
+    assert fail("sample", path, "--prompt", "t").startswith(f"{path}: not a whole safetensors file")
+    if length == -1:
+        assert fail("train", "--resume", "--out", tmp_path).startswith(f"{path}: not a whole safetensors file")
+        assert fail("eval", path, "--data", path).startswith(f"{path}: not a whole safetensors file")
+
+
+def test_a_foreign_checkpoint(book: Path, tmp_path: Path) -> None:
+    assert "not a whole safetensors file" in fail("sample", book, "--prompt", "t")
+    save_file({"x": np.ones(2)}, tmp_path / "theirs")
+    assert "not a checkpoint of tinygrad_lstm" in fail("sample", tmp_path / "theirs", "--prompt", "t")
+    checkpoint_file.save(tmp_path / "ours", {"x": np.ones(2)})
+    assert "not one of a training run" in fail("eval", tmp_path / "ours", "--data", book)
+    assert fail("sample", tmp_path / "none", "--prompt", "t") == f"{tmp_path / 'none'}: No such file or directory"
+
+
+def test_a_vocabulary_that_does_not_fit(runs: tuple[Path, str], tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT + "Ω", encoding="utf-8")
+    message = fail("eval", runs[0] / "best.safetensors", "--data", other, PYTHONIOENCODING="utf-8")
+    assert message.startswith("the character 'Ω' at position 612 is not among the 30 of the vocabulary")
+    message = fail("train", "--resume", "--out", runs[0], "--data", other)
+    assert "the text is not the one that this run was started with" in message
+
+
+def test_a_folder_that_cannot_be_written(book: Path, tmp_path: Path) -> None:
+    message = fail("train", "--data", book, "--out", book / "runs", *TINY)
+    assert message == f"{book / 'runs'}: Not a directory"
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if not os.access(tmp_path / "closed", os.W_OK):  # the superuser may write anywhere
+        message = fail("train", "--data", book, "--out", tmp_path / "closed", *TINY)
+        assert message.endswith("closed/metrics.jsonl: Permission denied")
+
+
+def test_a_device_that_is_not_there(runs: tuple[Path, str], book: Path) -> None:
+    out = runs[0] / "elsewhere"
+    assert "unknown device 'tpu'" in fail("train", "--data", book, "--device", "tpu", "--out", out)
+    assert "CuPy" in fail("train", "--data", book, "--device", "cuda:77", "--out", out)
+    assert "CuPy" in fail("sample", runs[0] / "best.safetensors", "--prompt", "t", TINYGRAD_LSTM_DEVICE="cuda:77")
+    assert not out.exists()
+
+
+def test_resuming_with_other_options(runs: tuple[Path, str], tmp_path: Path) -> None:
+    message = fail("train", "--resume", "--out", runs[0], "--hidden", 7)
+    assert message == "hidden: the run to resume has 6, but 7 was given"
+    message = fail("train", "--resume", "--out", tmp_path)
+    assert message.startswith(f"{tmp_path / 'last.safetensors'}: there is no run to resume")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("hidden", 0), ("steps", -1), ("lr", 0.0), ("dropout", 1.0), ("seq-len", 0), ("batch", 0)]
+)
+def test_an_option_out_of_its_range(book: Path, tmp_path: Path, option: str, value: float) -> None:
+    message = fail("train", "--data", book, "--out", tmp_path / "out", f"--{option}", value)
+    assert message.startswith(f"{option.replace('-', '_')}: expected ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_number_that_is_none() -> None:
+    result = run("train", "--steps", "many")
+    assert result.returncode == 2 and "--steps" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_training_that_goes_astray(book: Path, tmp_path: Path) -> None:
+    result = run("train", "--data", book, "--out", tmp_path, "--lr", 1e30, "--steps", 60, *TINY)
+    assert result.returncode == 2
+    assert result.stderr == ("error: the loss is nan at step 20: training went astray; try a smaller lr than 1e+30\n")

@@ -1,0 +1,226 @@
+"""Text as a model reads it: characters with numbers, in batches of parallel streams."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "manual_text", "read_text", "split_text"]
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+
+SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
+"""The endings of the files that `read_text` takes from a folder."""
+
+MOST_VALIDATION = 131_072
+"""`split_text` holds back no more characters than this, so that validating a long text stays cheap."""
+
+
+class Vocabulary:
+    """The characters of a text, numbered from 0 in the order of their code points.
+
+    Args:
+        text: any text; each different character in it becomes one of the vocabulary.
+
+    Raises:
+        ValueError: `text` is empty.
+
+    >>> vocabulary = Vocabulary("hello")
+    >>> vocabulary.characters, vocabulary.encode("hole").tolist(), vocabulary.decode([1, 0])
+    ('ehlo', [1, 3, 2, 0], 'he')
+    """
+
+    def __init__(self, text: str) -> None:
+        if not text:
+            raise ValueError("Vocabulary: the text is empty; expected at least one character")
+        self.characters = "".join(sorted(set(text)))
+        self._codes = _code_points(self.characters)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.characters!r})"
+
+    def encode(self, text: str) -> Ids:
+        """The numbers of the characters of `text`, int64 of shape (len(text),).
+
+        Raises:
+            ValueError: a character is not in the vocabulary; the message names the first one and its position.
+        """
+        codes = _code_points(text)
+        ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1)
+        unknown = np.flatnonzero(self._codes[ids] != codes)
+        if unknown.size:
+            at = int(unknown[0])
+            raise ValueError(
+                f"the character {text[at]!r} at position {at} is not among the {len(self)} of the vocabulary"
+            )
+        return ids.astype(np.int64, copy=False)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The characters with these numbers.
+
+        Raises:
+            IndexError: a number is not in [0, len(self)).
+        """
+        ids = list(ids)
+        for id in ids:
+            if not 0 <= id < len(self):
+                raise IndexError(f"decode: expected numbers from 0 to {len(self) - 1}, got {id}")
+        return "".join(self.characters[id] for id in ids)
+
+
+def _code_points(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def read_text(paths: str | Path | Iterable[str | Path]) -> str:
+    """The text of UTF-8 files, joined by line ends.
+
+    Args:
+        paths: a file, a folder, or several of either. Of a folder, all files below it whose names end as those of text
+            files do, in the order of their names; hidden ones and empty ones are passed over.
+
+    Returns:
+        The text, with line ends "\\n" and without byte order marks.
+
+    Raises:
+        OSError: a path is not there, or cannot be read.
+        ValueError: a file is empty or is not UTF-8 (the message names the byte and its offset); a folder holds no text.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise ValueError("read_text: no paths were given; expected a file, a folder, or several of either")
+    return "\n".join(text for path in map(Path, given) for text in (_folder(path) if path.is_dir() else [_file(path)]))
+
+
+def _file(path: Path, may_be_empty: bool = False) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"{path}: not UTF-8 text: byte 0x{byte:02x} at offset {error.start}") from error
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not text and not may_be_empty:
+        raise ValueError(f"{path}: the file is empty")
+    return text
+
+
+def _folder(folder: Path) -> Iterator[str]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    texts = [text for text in (_file(path, may_be_empty=True) for path in visible) if text]
+    if not texts:
+        raise ValueError(f"{folder}: the folder holds no text; expected files ending in {' '.join(SUFFIXES)}")
+    return iter(texts)
+
+
+def manual_text() -> str:
+    """The language manual that the interpreter brings along, about 465,000 characters.
+
+    Raises:
+        RuntimeError: this installation of Python comes without it.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise RuntimeError(
+            "this Python comes without its language manual (pydoc_data); give a text of your own with --data FILE"
+        ) from error
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def characters_needed(batch: int, seq_len: int) -> int:
+    """The length of the shortest text of which `split_text` leaves enough for `TextBatches` of this size."""
+    training = batch * seq_len + 1
+    return max(training + min((training - 1) // 9, MOST_VALIDATION), 20)
+
+
+def split_text(text: str) -> tuple[str, str]:
+    """The text for training, and the text for validation: the last tenth, at most `MOST_VALIDATION` characters."""
+    held_back = min(len(text) // 10, MOST_VALIDATION)
+    return text[: len(text) - held_back], text[len(text) - held_back :]
+
+
+class TextBatch(NamedTuple):
+    """What one training step reads: T characters of each of B streams."""
+
+    inputs: Ids
+    """The characters, int64 of shape (T, B)."""
+    targets: Ids
+    """After each of them, the next one: the same shape, one step later."""
+    first: bool
+    """Whether the streams start here, so that no state is carried into this batch."""
+
+
+class TextBatches:
+    """A text cut into parallel streams, read a window at a time: for truncated backpropagation through time.
+
+    Stream b of a text of n characters is its part [b·L, (b+1)·L] with L = (n - 1) // B. Each batch goes on where the
+    one before it ended, stream by stream, so a model's state can be carried over; after the last window the streams
+    start again. In an epoch each character but the first (and fewer than B at the very end) is a target exactly once.
+    The windows of an epoch are as long as each other, or one shorter.
+
+    Args:
+        ids: the text's characters as numbers, of shape (n,).
+        batch: B, the number of streams.
+        seq_len: T, the length of the longest window.
+
+    Raises:
+        ValueError: the text is too short for one whole window of each stream.
+
+    >>> import numpy as np
+    >>> batches = TextBatches(np.arange(9), batch=2, seq_len=3)
+    >>> inputs, targets, first = next(batches)
+    >>> inputs.tolist(), targets.tolist(), first
+    ([[0, 4], [1, 5]], [[1, 5], [2, 6]], True)
+    """
+
+    position: int
+    """The number of batches read so far; set it to go on from elsewhere."""
+
+    def __init__(self, ids: Ids, batch: int, seq_len: int) -> None:
+        for name, value in (("batch", batch), ("seq_len", seq_len)):
+            if value < 1:
+                raise ValueError(f"TextBatches: expected {name} to be at least 1, got {value}")
+        if len(ids) < batch * seq_len + 1:
+            raise ValueError(
+                f"TextBatches: {len(ids)} characters are too few for {batch} streams with windows of {seq_len}: "
+                f"expected at least {batch * seq_len + 1}"
+            )
+        length = (len(ids) - 1) // batch
+        self._inputs = ids[: batch * length].reshape(batch, length).T
+        self._targets = ids[1 : batch * length + 1].reshape(batch, length).T
+        windows = -(-length // seq_len)
+        self._bounds = [k * length // windows for k in range(windows + 1)]
+        self.position = 0
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self._bounds) - 1
+
+    @property
+    def epoch(self) -> float:
+        """How often the text was read so far, with fractions."""
+        return self.position / len(self)
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        return self
+
+    def __next__(self) -> TextBatch:
+        """The next batch; there is always one, since the streams start again at the end."""
+        window = self.position % len(self)
+        part = slice(self._bounds[window], self._bounds[window + 1])
+        self.position += 1
+        return TextBatch(
+            np.ascontiguousarray(self._inputs[part]), np.ascontiguousarray(self._targets[part]), window == 0
+        )

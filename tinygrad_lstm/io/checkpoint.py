@@ -1,0 +1,87 @@
+"""A checkpoint: all that a training run needs to go on, in one safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import HostArray
+from .weights import read_safetensors, write_safetensors
+
+__all__ = ["load", "save"]
+
+FORMAT = "tinygrad_lstm.checkpoint"
+VERSION = 1
+ARRAY = "$array"
+
+
+def save(path: str | Path, contents: dict[str, Any]) -> None:
+    """Writes a checkpoint, atomically.
+
+    The arrays become tensors of a safetensors file, named by where they stand ("weights/output.bias"); all else is
+    JSON in its metadata. There is no pickle in it, so that reading one runs no code.
+
+    Args:
+        path: the file; one that is there already is replaced, or stays whole if writing fails.
+        contents: dicts, with texts as keys, and lists, of NumPy arrays, numbers, texts, booleans and None.
+
+    Raises:
+        OSError: the file cannot be written.
+        TypeError: `contents` holds something else.
+    """
+    tensors: dict[str, HostArray] = {}
+    rest = json.dumps(_without_arrays(contents, "", tensors))
+    write_safetensors(path, tensors, {"format": FORMAT, "version": str(VERSION), "contents": rest})
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The contents of a checkpoint, as they were saved.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
+    """
+    tensors, header = read_safetensors(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path}: a safetensors file, but not a checkpoint of tinygrad_lstm")
+    if header.get("version") != str(VERSION):
+        raise ValueError(
+            f"{path}: a checkpoint of version {header.get('version')}; this release reads version {VERSION}"
+        )
+    try:
+        contents: dict[str, Any] = _with_arrays(json.loads(header["contents"]), tensors)
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: a checkpoint whose contents cannot be read ({error!r})") from error
+    return contents
+
+
+def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> Any:
+    """`value` with a reference in place of each array, which goes to `tensors`."""
+    if isinstance(value, np.ndarray):
+        tensors[place] = value
+        return {ARRAY: place}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(part, _below(place, k), tensors) for k, part in enumerate(value)]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"checkpoint: expected texts as keys, got {key!r} in {place or 'the contents'}")
+        return {key: _without_arrays(part, _below(place, key), tensors) for key, part in value.items()}
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise TypeError(f"checkpoint: cannot store {place}, a {type(value).__name__}")
+    return value
+
+
+def _with_arrays(value: Any, tensors: dict[str, HostArray]) -> Any:
+    if isinstance(value, list):
+        return [_with_arrays(part, tensors) for part in value]
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            return tensors[value[ARRAY]]
+        return {key: _with_arrays(part, tensors) for key, part in value.items()}
+    return value
+
+
+def _below(place: str, key: str | int) -> str:
+    return f"{place}/{key}" if place else str(key)

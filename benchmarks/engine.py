@@ -4,8 +4,8 @@
     python benchmarks/engine.py                 # all peers that are installed; two threads
 
 Every side computes the same loss of the same data in float32, which is checked first. The sides, each in a process of
-its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls on
-all alike. Memory is the growth of a fresh process's peak resident size over one step.
+its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls
+on all alike. Memory is the growth of a fresh process's peak resident size over one step.
 """
 
 from __future__ import annotations

@@ -35,12 +35,20 @@ _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOOR
 
 
 class _Mode(threading.local):
-    """How this thread records: each thread begins with these values."""
+    """How this thread records; each thread begins anew.
 
-    recording = True
-    anomaly = False
-    region: "_Region | _Replay | None" = None
-    watched = False  # whether anomalies are looked for, or a region takes part: ops then leave their short cuts
+    Attributes:
+        recording: whether ops record.
+        anomaly: whether NaNs are looked for.
+        region: the checkpointed call that takes part.
+        watched: whether one of the two is so, and ops must leave their short cuts.
+    """
+
+    def __init__(self) -> None:
+        self.recording = True
+        self.anomaly = False
+        self.region: _Region | _Replay | None = None
+        self.watched = False
 
 
 MODE = _Mode()
@@ -163,7 +171,7 @@ def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array])
         if len(group) == 1:
             yield rule(*first.arguments)
             continue
-        columns = list(zip(*(part.arguments for part in group), strict=True))
+        columns = [list(column) for column in zip(*(part.arguments for part in group), strict=True)]
         yield rule(*map(concatenate, columns[: first.joined]), *first.arguments[first.joined :])
 
 
@@ -191,26 +199,29 @@ class GraphNode:
 
     __slots__ = ("__weakref__", "device", "hooks", "number", "op", "origin", "parents")
 
-    hooks: dict[int, Callable[[Any], Any]] | None
+    hooks: dict[float, Callable[[Any], Any]] | None
     keeps = False  # whether it holds arrays, which are freed once walked
     freed = False
 
-    def __init__(self, op: Operation, parents: "tuple[GraphNode | None, ...]", device: Device) -> None:
+    def __init__(self, op: Operation, parents: "Sequence[GraphNode | None]", device: Device) -> None:
         self.op = op
         self.parents = parents
         self.device = device
         self.hooks = None
         self.origin: str | None = None
         self.number = next(_numbers)
-        if MODE.watched:
-            if MODE.anomaly:
-                self.origin = user_line()
-            if MODE.region is not None and parents:
-                MODE.region.admit(self)
 
     def describe(self) -> str:
         """The op's name, and where it was called if that is known."""
         return f"{self.op.name!r}" + (f" (called at {self.origin})" if self.origin else "")
+
+
+def watch(node: GraphNode) -> None:
+    """Does with a new node what the thread's mode asks for."""
+    if MODE.anomaly:
+        node.origin = user_line()
+    if MODE.region is not None:
+        MODE.region.admit(node)
 
 
 class Node(GraphNode):
@@ -219,33 +230,38 @@ class Node(GraphNode):
     Attributes:
         plan: what the op notes for all applications of this kind.
         saved: the arguments, without the tensors that no derivative rule asks for.
-        out: the output, if a rule asks for it; `overwritten` once someone wrote to it.
+        out: the output, if a rule asks for it; with its `version`, once someone writes to it or a walk records it.
         shapes: those of the inputs, if they are needed.
         parts: the shape and dtype of each output, of an op that has several.
     """
 
-    __slots__ = ("freed", "keeps", "out", "overwritten", "parts", "plan", "saved", "shapes")
+    __slots__ = ("freed", "keeps", "out", "parts", "plan", "saved", "shapes", "version")
 
     def __init__(
         self,
         op: Operation,
-        parents: tuple[GraphNode | None, ...],
+        parents: Sequence[GraphNode | None],
         device: Device,
         plan: Any = None,
         saved: Any = (),
         out: Any = None,
         shapes: Any = None,
-        keeps: bool = False,
     ) -> None:
         super().__init__(op, parents, device)
         self.plan = plan
         self.saved = saved
         self.out = out
         self.shapes = shapes
-        self.keeps = keeps
+        self.keeps = plan is not None and plan.keeps
         self.freed = False
-        self.overwritten = False
+        self.version: Version | None = None
         self.parts: list[tuple[tuple[int, ...], Any]] | None = None
+
+    def output_version(self) -> Version:
+        """When the output was last written to."""
+        if self.version is None:
+            self.version = Version(None)
+        return self.version
 
 
 class Leaf(GraphNode):
@@ -294,7 +310,7 @@ def user_line() -> str:
     return f"{frame.filename}:{frame.lineno}: {frame.line}"
 
 
-def _latest_first(roots: Iterable[GraphNode]) -> list[GraphNode]:
+def ancestors(roots: Iterable[GraphNode]) -> list[GraphNode]:
     """All nodes from which the roots were made, each before its parents."""
     seen = set(roots)
     stack = list(seen)
@@ -325,7 +341,7 @@ def walk(
 
     Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
     """
-    order = _latest_first(node for node, _ in roots)
+    order = ancestors(node for node, _ in roots)
     needed = None if targets is None else _leading_to(targets, order)
     if needed is not None:
         order = [node for node in order if node in needed]
@@ -375,11 +391,12 @@ def walk(
             if g is None:
                 continue
             if node.hooks:
-                for hook in tuple(node.hooks.values()):
+                for _, hook in sorted(node.hooks.items()):
                     g = hook(g)
+                owned.discard(node)  # it may be the hook's own by now
             if node.op is _LEAF if targets is None else node in targets:
                 # What is given out must be no array that someone else holds.
-                result[node] = g if create_graph or node in owned else g.copy()
+                result[node] = g.clone() if create_graph else g if node in owned else g.copy()
                 if not _goes_on(node, needed):
                     continue
             if node.op is _PICK:
@@ -387,7 +404,7 @@ def walk(
                 continue
             for parent, gradient in node.op.pull(node, g, needed, create_graph):
                 if anomaly:
-                    _check_gradient(node, gradient)
+                    _check_gradient(node, g, gradient)
                 if gradient.__class__ is Rows:
                     rows.setdefault(parent, []).append(gradient)
                 else:
@@ -406,8 +423,9 @@ def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
     return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
 
 
-def _check_gradient(node: GraphNode, gradient: Any) -> None:
-    if not isinstance(gradient, Increment | Rows) and has_nan(gradient):
+def _check_gradient(node: GraphNode, g: Any, gradient: Any) -> None:
+    incoming = g.values() if isinstance(g, dict) else (g,)
+    if not isinstance(gradient, Increment | Rows) and has_nan(gradient) and not any(map(has_nan, incoming)):
         raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
 
 
@@ -421,6 +439,8 @@ class _Region:
 
     def __init__(self, run: Callable[[], Any]) -> None:
         self._run = run
+        self._begun = next_number()
+        self._around = MODE.region
         self._nodes: list[weakref.ref[GraphNode]] = []
         self._restored: dict[int, tuple[Any, Any]] = {}
 
@@ -428,8 +448,14 @@ class _Region:
         """Notes a node of the first run."""
         self._nodes.append(weakref.ref(node))
 
+    def check(self, name: str, inputs: Iterable[Any]) -> None:
+        """Leaves it to the call around this one: the first run may read what it will, unless it is part of a second."""
+        if self._around is not None:
+            self._around.check(name, inputs)
+
     def seal(self) -> None:
         """Takes from the nodes of the finished call what they kept."""
+        self._around = None
         for index, reference in enumerate(self._nodes):
             node = reference()
             if isinstance(node, Node) and node.keeps:
@@ -438,7 +464,7 @@ class _Region:
     def restore(self, index: int) -> tuple[Any, Any]:
         """What the node of that index keeps: its arguments and its output."""
         if index not in self._restored:
-            replay = _Replay()
+            replay = _Replay(self._begun)
             with recording(True), _within(replay):
                 self._run()
             self._adopt(replay.nodes)
@@ -494,14 +520,26 @@ def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
 
 
 class _Replay:
-    """Collects the nodes of the second run of a checkpointed call."""
+    """Collects the nodes of the second run of a checkpointed call, whose first began at the time given."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_begun: int) -> None:
+        self._first_begun = first_begun
+        self._begun = next_number()
         self.nodes: list[GraphNode] = []
 
     def admit(self, node: GraphNode) -> None:
         """Notes a node of the second run."""
         self.nodes.append(node)
+
+    def check(self, name: str, inputs: Iterable[Any]) -> None:
+        """Raises if an op is given what was written to between the beginnings of the two runs."""
+        for value in inputs:
+            version = getattr(value, "_version", None)
+            if version is not None and self._first_begun < version.written < self._begun:
+                raise RuntimeError(
+                    f"checkpoint: an input of shape {value.shape} of op {name!r} was changed in place since the call, "
+                    "so that the function cannot be run again; change a .clone() instead"
+                )
 
 
 class _within(_Switch):  # noqa: N801
@@ -538,10 +576,12 @@ def backward(
     receivers = [(node, node.tensor()) for node in found if isinstance(node, Leaf)]
     if wanted is not None:
         receivers = [(tensor._graph_node(), tensor) for tensor in wanted if tensor._graph_node() in found]
-    for node, tensor in receivers:
-        if tensor is None:
-            continue
-        g = found[node] if create_graph else _wrapped(found[node], tensor)
+    gradients = [
+        (tensor, _checked(found[node], tensor, create_graph, "backward"))
+        for node, tensor in receivers
+        if tensor is not None and tensor.requires_grad
+    ]
+    for tensor, g in gradients:
         tensor.grad = g if tensor.grad is None else tensor.grad + g
 
 
@@ -582,7 +622,7 @@ def grad(
     targets = _target_nodes(wanted, "grad")
     roots = _roots(given, grads, create_graph, "grad")
     found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
-    results = []
+    results: list[Any] = []
     for k, tensor in enumerate(wanted):
         g = found.get(tensor._graph_node())
         if g is None and not allow_unused:
@@ -590,7 +630,7 @@ def grad(
                 f"grad: input {k} (shape {tensor.shape}) was not used to make the outputs; "
                 "pass allow_unused=True to get None for it"
             )
-        results.append(g if g is None or create_graph else _wrapped(g, tensor))
+        results.append(None if g is None else _checked(g, tensor, create_graph, "grad"))
     return tuple(results)
 
 
@@ -598,8 +638,14 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _wrapped(g: Array, like: "Tensor") -> "Tensor":
-    return like._wrap(like.device.backend.as_array(g), like.device)
+def _checked(g: Any, tensor: "Tensor", is_tensor: bool, asked: str) -> "Tensor":
+    """The gradient as a tensor, if it can be that of `tensor`: rules of ops defined elsewhere may be wrong."""
+    if g.shape != tensor.shape or g.dtype != tensor.dtype:
+        raise RuntimeError(
+            f"{asked}: a {tensor.dtype} tensor of shape {tensor.shape} would get a {g.dtype} gradient of shape "
+            f"{g.shape}; correct the derivative rule of an op on the way"
+        )
+    return g if is_tensor else tensor._wrap(tensor.device.backend.as_array(g), tensor.device)
 
 
 def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[GraphNode]:
@@ -621,6 +667,7 @@ def _roots(
                 f"{asked}: output {k} (shape {output.shape}) requires no gradient: it was made from nothing that does, "
                 "or under no_grad"
             )
+        output._check_current(asked)
         given = None if grads is None else grads[k]
         if given is None:
             if output.size != 1:
@@ -643,25 +690,18 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     repeat in the second run. Gradients of any order, and to tensors that the function reaches otherwise, are right.
 
     Raises:
-        RuntimeError: when walked, if the second run does not record the same ops, or if an argument was changed in
-            place in between.
+        RuntimeError: when walked, if the second run does not record the same ops, or if a tensor that the function
+            uses was changed in place since, by the function itself or after it.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.tensor(0.5, requires_grad=True)
     >>> tg.checkpoint(lambda x: x.exp().sin(), x).backward()
     >>> round(x.grad.item(), 4)
-    -0.1279
+    -0.1283
     """
     state = random_state()
-    begun = next_number()
 
     def rerun() -> None:
-        for value in args:
-            version = getattr(value, "_version", None)
-            if version is not None and version.written > begun:
-                raise RuntimeError(
-                    f"checkpoint: an argument of shape {value.shape} was changed in place since the call"
-                )
         with restored_random_state(state):
             function(*args)
 

@@ -1,3 +1,261 @@
 """Gradients held against finite differences."""
 
-__all__: list[str] = []
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .autograd import enable_grad, grad
+from .backends.base import HostArray
+from .tensor import Tensor, as_tensor, tensor
+
+__all__ = ["gradcheck", "gradgradcheck"]
+
+
+def gradcheck(
+    function: Callable[..., Any],
+    inputs: Any,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """Whether the derivatives of a function are right: the whole Jacobian, against central differences in float64.
+
+    Also checked: that the function gives the same each time, that walking back twice does, and that neither changes
+    the inputs or the gradients given. The function may reach the inputs as arguments or otherwise, as the same objects.
+
+    Args:
+        function: gives a Tensor, or a tuple or list of them; those that are no floats are passed over.
+        inputs: the arguments, one or a sequence; Tensors that require a gradient are checked, anything else is passed.
+        eps: how far an element is moved to each side.
+        atol, rtol: how far analytical and numerical values may differ: by atol + rtol * abs(numerical).
+        raise_exception: raise where something is wrong; else give False.
+
+    Raises:
+        RuntimeError: something is wrong; the message says in which output and input, and how much.
+        TypeError: a checked input is not float64: in less, differences say too little.
+        ValueError: no input requires a gradient, or there is no float output.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor([0.5, 1.5], dtype="float64", requires_grad=True)
+    >>> tg.gradcheck(lambda x: x.tanh() * x, x)
+    True
+    """
+    return _checked("gradcheck", function, _listed(inputs), eps, atol, rtol, raise_exception)
+
+
+def gradgradcheck(
+    function: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """Whether the second derivatives of a function are right: `gradcheck` of its gradient.
+
+    Args:
+        function, inputs: as for `gradcheck`.
+        grad_outputs: for each float output the gradient to walk back with, in which the walk is differentiated as
+            well; by default random numbers, the same each time.
+        eps, atol, rtol, raise_exception: as for `gradcheck`.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: as for `gradcheck`.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor([0.5, 1.5], dtype="float64", requires_grad=True)
+    >>> tg.gradgradcheck(lambda x: x.exp() * x, x)
+    True
+    """
+    given = _listed(inputs)
+    checked = _checked_inputs("gradgradcheck", given)
+    outputs = _float_outputs("gradgradcheck", function, given)
+    rng = np.random.default_rng(0)
+    if grad_outputs is None:
+        grad_outputs = [tensor(rng.standard_normal(out.shape), out.dtype, out.device) for out in outputs]
+    weights = [as_tensor(weight).detach().clone().requires_grad_() for weight in _listed(grad_outputs)]
+    if len(weights) != len(outputs):
+        raise ValueError(f"gradgradcheck: {len(outputs)} float outputs, but {len(weights)} grad_outputs")
+
+    def gradients(*arguments: Any) -> list[Tensor]:
+        walked = [
+            (output, weight)
+            for output, weight in zip(
+                _float_outputs("gradgradcheck", function, list(arguments[: len(given)])), arguments[len(given) :]
+            )
+            if output.requires_grad
+        ]
+        if not walked:
+            raise ValueError("gradgradcheck: no output of the function requires a gradient")
+        starts, starting = zip(*walked, strict=True)
+        found: Sequence[Tensor | None] = grad(
+            list(starts), checked, list(starting), create_graph=True, allow_unused=True
+        )
+        return [g for g in found if g is not None]
+
+    return _checked("gradgradcheck", gradients, [*given, *weights], eps, atol, rtol, raise_exception)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else [value]
+
+
+def _checked_inputs(name: str, inputs: Sequence[Any]) -> list[Tensor]:
+    checked = [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
+    if not checked:
+        raise ValueError(f"{name}: none of the {len(inputs)} inputs is a Tensor that requires a gradient")
+    for value in checked:
+        if value.dtype != np.float64:
+            raise TypeError(
+                f"{name}: an input of shape {value.shape} is {value.dtype}; differences need float64: use .double()"
+            )
+    return checked
+
+
+def _float_outputs(name: str, function: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
+    with enable_grad():
+        given = _listed(function(*inputs))
+    for value in given:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: the function gave a {type(value).__name__}; it must give Tensors")
+    outputs = [value for value in given if value.dtype.kind == "f"]
+    if not outputs:
+        raise ValueError(f"{name}: the function gave no Tensor of floats")
+    return outputs
+
+
+def _values(tensors: Sequence[Any]) -> list[HostArray]:
+    """Copies, on the host, of all the tensors among the arguments."""
+    return [np.array(t.device.backend.to_host(t.data)) for t in tensors if isinstance(t, Tensor)]
+
+
+def _same(a: Sequence[HostArray], b: Sequence[HostArray], rtol: float = 0.0) -> bool:
+    return len(a) == len(b) and all(
+        x.shape == y.shape and np.allclose(x, y, rtol=rtol, atol=rtol, equal_nan=True) for x, y in zip(a, b)
+    )
+
+
+_ROUNDING = 1e-9
+"""By how much sums that a device adds up in any order may differ."""
+
+
+def _checked(
+    name: str,
+    function: Callable[..., Any],
+    inputs: list[Any],
+    eps: float,
+    atol: float,
+    rtol: float,
+    raise_exception: bool,
+) -> bool:
+    checked = _checked_inputs(name, inputs)
+    outputs = _float_outputs(name, function, inputs)
+    try:
+        _verify(name, function, inputs, checked, outputs, eps, atol, rtol)
+    except _Wrong as wrong:
+        if raise_exception:
+            raise RuntimeError(f"{name}: {wrong}") from None
+        return False
+    return True
+
+
+class _Wrong(Exception):  # noqa: N818
+    """What is wrong with a derivative."""
+
+
+def _verify(
+    name: str,
+    function: Callable[..., Any],
+    inputs: list[Any],
+    checked: list[Tensor],
+    outputs: list[Tensor],
+    eps: float,
+    atol: float,
+    rtol: float,
+) -> None:
+    """Raises _Wrong if anything is."""
+    before, results = _values(inputs), _values(outputs)
+    if not _same(results, _values(_float_outputs(name, function, inputs)), _ROUNDING):
+        raise _Wrong("the function gives other values when it is called again; it must not be random")
+    if not _same(before, _values(inputs)):
+        raise _Wrong("the function changes its inputs")
+    analytical, again = ([_analytical(output, checked) for output in outputs] for _ in range(2))
+    if not _same([j for row in analytical for j in row], [j for row in again for j in row], _ROUNDING):
+        raise _Wrong("walking back twice gives two different gradients")
+    if not (_same(before, _values(inputs)) and _same(results, _values(outputs))):
+        raise _Wrong("walking back changes the inputs or outputs")
+    for i, moved in enumerate(checked):
+        numerical = _numerical(name, function, inputs, moved, results, eps)
+        for o in range(len(outputs)):
+            if wrong := _difference(analytical[o][i], numerical[o], outputs[o].shape, moved.shape, atol, rtol):
+                where = next(k for k, value in enumerate(inputs) if value is moved)
+                raise _Wrong(
+                    f"the derivative of output {o} in input {where} is wrong in {wrong} (atol {atol}, rtol {rtol})"
+                )
+
+
+def _analytical(output: Tensor, inputs: list[Tensor]) -> list[HostArray]:
+    """For each input the Jacobian of the output: (output.size, input.size)."""
+    jacobians = [np.zeros((output.size, value.size)) for value in inputs]
+    if not output.requires_grad:
+        return jacobians
+    for row in range(output.size):
+        one = np.zeros(output.size, output.dtype)
+        one[row] = 1
+        weight = tensor(one.reshape(output.shape), device=output.device)
+        found = grad(output, inputs, weight, retain_graph=True, allow_unused=True)
+        if not _same(_values([weight]), [one.reshape(output.shape)]):
+            raise _Wrong("walking back changes the gradient that it was given")
+        for jacobian, g in zip(jacobians, found, strict=True):
+            if g is not None:
+                jacobian[row] = _values([g])[0].reshape(-1)
+    return jacobians
+
+
+def _numerical(
+    name: str, function: Callable[..., Any], inputs: list[Any], moved: Tensor, results: list[HostArray], eps: float
+) -> list[HostArray]:
+    """For each output its Jacobian in the input `moved`, by central differences."""
+    jacobians = [np.zeros((result.size, moved.size)) for result in results]
+    array = moved._array
+    values = np.array(moved.device.backend.to_host(array))
+    try:
+        for column in range(moved.size):
+            sides, places = [], []
+            for step in (eps, -eps):
+                shifted = values.copy()
+                shifted.reshape(-1)[column] += step
+                places.append(shifted.reshape(-1)[column])
+                # The tensor itself gets other values, so that the function sees them however it reaches it.
+                moved._array = moved.device.backend.from_host(shifted)
+                sides.append(_values(_float_outputs(name, function, inputs)))
+            for jacobian, above, below in zip(jacobians, *sides, strict=True):
+                jacobian[:, column] = (above - below).reshape(-1) / (places[0] - places[1])
+    finally:
+        moved._array = array
+    return jacobians
+
+
+def _difference(
+    analytical: HostArray,
+    numerical: HostArray,
+    output_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    atol: float,
+    rtol: float,
+) -> str | None:
+    """How many elements are wrong, and the worst of them; None if none is."""
+    wrong = ~np.isclose(analytical, numerical, rtol=rtol, atol=atol)
+    if not wrong.any():
+        return None
+    errors = np.where(wrong, np.nan_to_num(np.abs(analytical - numerical), nan=np.inf), -1.0)
+    row, column = np.unravel_index(int(errors.argmax()), errors.shape)
+    output_index = [int(k) for k in np.unravel_index(int(row), output_shape)] if output_shape else []
+    input_index = [int(k) for k in np.unravel_index(int(column), input_shape)] if input_shape else []
+    return (
+        f"{int(wrong.sum())} of {wrong.size} elements; worst: d output{output_index} / d input{input_index} is "
+        f"{analytical[row, column]:.9g} analytically, {numerical[row, column]:.9g} numerically"
+    )

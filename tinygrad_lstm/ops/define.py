@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..tensor import Tensor, as_tensor
-from .operation import ALIASES, Op, Promotion, Rule, registry
+from .operation import ALIASES, Op, Promotion, Rule, caller, registry
 
-__all__ = ["Op", "composite", "op"]
+__all__ = ["composite", "op"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +38,7 @@ def op(
     by_rows: Sequence[str] = (),
     name: str | None = None,
     **rules: Rule,
-) -> Callable[[Callable[Concatenate[Any, P], Any]], Op[P]]:
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
     """Makes an op of a forward rule, given a derivative rule for each input that has one; see this module's text.
 
     Args:
@@ -68,14 +68,16 @@ def op(
     tensor([ 3., 12.])
     """
 
-    def define(forward: Callable[Concatenate[Any, P], Any]) -> Op[P]:
-        made: Op[P] = Op(forward, rules, into or {}, by_rows, promotion, broadcasts, view)
+    def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
+        made = Op(forward, name or forward.__name__, rules, into or {}, by_rows, promotion, broadcasts, view)
+        call = functools.update_wrapper(caller(made), forward)
+        call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
+        del call.__wrapped__  # type: ignore[attr-defined]
         if forward.__module__.startswith(__package__):
-            registry[made.name] = made
+            registry[forward.__name__] = call
         if method:
-            setattr(Tensor, method if isinstance(method, str) else made.name, made)
-        made.name = name or made.name
-        return made
+            setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)
+        return call
 
     return define
 
@@ -86,10 +88,11 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
     @functools.wraps(function)
     def call(x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
-            for alias in ALIASES.keys() & kwargs.keys():
-                if ALIASES[alias] in kwargs:
-                    raise TypeError(f"{function.__name__}: {alias}= is another name for {ALIASES[alias]}=; give one")
-                kwargs[ALIASES[alias]] = kwargs.pop(alias)
+            for alias, name in ALIASES.items():
+                if alias in kwargs:
+                    if name in kwargs:
+                        raise TypeError(f"{function.__name__}: {alias}= is another name for {name}=; give one")
+                    kwargs[name] = kwargs.pop(alias)
         return function(x if isinstance(x, Tensor) else as_tensor(x), *args, **kwargs)
 
     setattr(Tensor, function.__name__, call)

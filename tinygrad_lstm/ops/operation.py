@@ -4,23 +4,21 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Literal, ParamSpec
+from typing import Any, Literal
 
 import numpy as np
 
-from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, has_nan, user_line
+from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, has_nan, user_line, watch
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
 from ..tensor import DEFAULT_FLOAT, Tensor, as_tensor
 
-__all__ = ["Op"]
-
-P = ParamSpec("P")
+__all__ = ["Op", "caller"]
 
 Rule = Callable[..., Any]
 Promotion = Literal["common", "float"]
 
-registry: dict[str, "Op[Any]"] = {}
+registry: dict[str, Callable[..., Any]] = {}
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
 _NUMBERS = frozenset({float, int, bool})
 
@@ -39,9 +37,12 @@ class Functions:
         setattr(self, name, function)
         return function
 
-    def __call__(self, op: "Op[Any]") -> Callable[..., Any]:
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function for an op that has no name here: one of the user's own."""
-        return op if self._device is None else functools.partial(op.forward, op.context(self._device))
+        if self._device is None:
+            return function
+        op: Op = function.op  # type: ignore[attr-defined]
+        return functools.partial(op.forward, op.context(self._device))
 
 
 _on_tensors = Functions(None)
@@ -58,7 +59,7 @@ class Plan:
     Their arguments are picked from the pool `(g, out, F, *arguments of the op, *shapes of its inputs)`.
     """
 
-    def __init__(self, owner: "Op[Any]", wanted: Sequence[int]) -> None:
+    def __init__(self, owner: "Op", wanted: Sequence[int]) -> None:
         self._places = {"g": 0, "out": 1, "F": 2}
         self._places |= {name: 3 + k for k, name in enumerate(owner.names)}
         self._places |= {f"{owner.names[slot]}_shape": 3 + owner.arity + k for k, slot in enumerate(owner.slots)}
@@ -105,12 +106,13 @@ def _count_rows(rule: Rule) -> int:
     return sum(name != "F" and not name.endswith("_shape") for name in names)
 
 
-class Op(Generic[P]):
-    """An operation on tensors, made by the decorator `op`; called like the function that it decorates, less `xp`."""
+class Op:
+    """An operation on tensors: its rules, and what is known of them beforehand. `caller` makes it a function."""
 
     def __init__(
         self,
         forward: Callable[..., Any],
+        name: str,
         rules: dict[str, Rule],
         into: dict[str, Rule],
         by_rows: Sequence[str],
@@ -118,8 +120,7 @@ class Op(Generic[P]):
         broadcasts: bool,
         view: bool | Callable[..., bool],
     ) -> None:
-        functools.update_wrapper(self, forward)
-        self.name = forward.__name__
+        self.name = name
         self.forward = forward
         first, *parameters = inspect.signature(forward, eval_str=True).parameters.values()
         self.names = [parameter.name for parameter in parameters]
@@ -131,7 +132,7 @@ class Op(Generic[P]):
         self.promotion = promotion
         self.broadcasts = broadcasts
         self.view = view
-        self.__signature__ = inspect.Signature(parameters)
+        self.signature = inspect.Signature(parameters)
         self._check(first.name, {**rules, **into})
         inputs = [self.names[slot] for slot in self.slots]
         self.rules = {inputs.index(name): rule for name, rule in rules.items()}
@@ -162,17 +163,15 @@ class Op(Generic[P]):
                 raise TypeError(f"op {self.name!r}: the rule for {name!r} asks for {', '.join(sorted(unknown))}")
 
     def __repr__(self) -> str:
-        return f"<op {self.name}{self.__signature__}>"
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return f"<op {self.name}{self.signature}>"
 
     def context(self, device: Device) -> Any:
         """The first argument of the forward rule on that device."""
         return device.backend if self.wants_backend else device.xp
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        arguments: Sequence[Any] = args
+    def run(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The op's result on whatever it may be given."""
+        arguments = args
         if kwargs or len(args) != self.arity:
             arguments = self._bind(args, kwargs)
         inputs = self._inputs(arguments)
@@ -214,19 +213,20 @@ class Op(Generic[P]):
         if device is None or not fit:
             settled, device = self._settle(inputs, device)
             if any(new is not old for new, old in zip(settled, inputs, strict=True)):
-                return self(*self._with(arguments, settled))  # type: ignore[call-arg]
+                return self.run(self._with(arguments, settled), {})
 
         values = arrays if self.only_inputs else self._with(arguments, arrays)
         try:
             out = self.forward(device.backend if self.wants_backend else device.xp, *values)
         except (TypeError, ValueError, IndexError) as error:
-            raise self._explained(error, inputs) from error
-        if MODE.watched:
+            raise self.explained(error, inputs) from error
+        watched = MODE.watched
+        if watched:
             self._watch(inputs, arrays, out)
 
         node = None
         if wanting and self.rules and MODE.recording:
-            plan = self._plans.get(wanting) or self._plan(wanting, len(parents))
+            plan = self.plan(wanting, len(parents))
             saved = arguments
             if plan.dropped:
                 saved = list(arguments)
@@ -235,13 +235,15 @@ class Op(Generic[P]):
             shapes = None
             if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
                 shapes = [getattr(array, "shape", ()) for array in arrays]
-            node = Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes, plan.keeps)
+            node = Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
+            if watched:
+                watch(node)
         if out.__class__ is device.array_type:
             result = Tensor._wrap(out, device, node)
             if self.view is not False and (self.view is True or self.view(*values)):
                 inputs[0]._share_version(result)
             return result
-        return self._irregular(out, device, node, inputs)  # type: ignore[no-any-return]
+        return self._irregular(out, device, node, inputs)
 
     def _irregular(self, out: Any, device: Device, node: Node | None, inputs: Sequence[Any]) -> Any:
         """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""
@@ -250,6 +252,9 @@ class Op(Generic[P]):
         if node is not None:
             node.parts = [(part.shape, part.dtype) for part in out]
         results = [Tensor._wrap(part, device, node and Pick(node, k)) for k, part in enumerate(out)]
+        if node is not None and MODE.watched:
+            for result in results:
+                watch(result._graph_node())
         if self.view:
             inputs[0]._share_version(*results)
         return tuple(results)
@@ -319,10 +324,14 @@ class Op(Generic[P]):
             return DEFAULT_FLOAT
         return np.result_type(*dtypes)
 
-    def _plan(self, wanting: int, number: int) -> Plan:
-        """The plan for inputs that require a gradient where `wanting`, the first input first, has a bit."""
-        wanted = [k for k in range(number) if wanting >> (number - 1 - k) & 1 and k in self.rules]
-        plan = self._plans[wanting] = Plan(self, [0] if self.sequence else wanted)
+    def plan(self, wanting: int, number: int) -> Plan:
+        """The plan for `number` inputs, which require a gradient where `wanting`, first input first, has a bit."""
+        if self.sequence:
+            wanting, number = 1, 1
+        plan = self._plans.get(wanting)
+        if plan is None:
+            wanted = [k for k in range(number) if wanting >> (number - 1 - k) & 1 and k in self.rules]
+            plan = self._plans[wanting] = Plan(self, wanted)
         return plan
 
     def pull(
@@ -426,7 +435,8 @@ class Op(Generic[P]):
             for value in inputs
         )
 
-    def _explained(self, error: Exception, inputs: Sequence[Any]) -> Exception:
+    def explained(self, error: Exception, inputs: Sequence[Any]) -> Exception:
+        """The error that the forward rule raised, with the op and its inputs."""
         kind = next(
             kind for kind in (np.exceptions.AxisError, IndexError, TypeError, ValueError) if isinstance(error, kind)
         )
@@ -449,3 +459,113 @@ def _differ(arrays: Sequence[Any], out: Array) -> bool:
     """Whether an input was broadcast."""
     shape = out.shape
     return any([getattr(array, "shape", ()) != shape for array in arrays])
+
+
+def caller(op: Op) -> Callable[..., Any]:
+    """The function that applies an op.
+
+    Float tensors, or a float tensor and a number, are most of what ops of one or two inputs get: for these the function
+    takes a short cut past what `Op.run` must look at besides.
+    """
+    if op.only_inputs and op.view is False and op.arity == 1:
+        return _unary(op)
+    if op.only_inputs and op.view is False and op.arity == 2:
+        return _binary(op)
+    return lambda *args, **kwargs: op.run(args, kwargs)
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    forward, wants_backend, has_rules = op.forward, op.wants_backend, bool(op.rules)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or not isinstance(x := args[0], Tensor) or MODE.watched:
+            return op.run(args, kwargs)
+        array, device = x._array, x.device
+        dtype = array.dtype
+        if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+            return op.run(args, kwargs)
+        if x._viewed_at is not None:
+            x._check_current(op.name)
+        out = forward(device.backend if wants_backend else device.xp, array)
+        if out.__class__ is not device.array_type:
+            out = device.backend.as_array(out)
+        if not (has_rules and x._requires_grad and MODE.recording):
+            return Tensor._wrap(out, device)
+        plan = op.plan(1, 1)
+        node = Node(
+            op,
+            (x._node or x._graph_node(),),
+            device,
+            plan,
+            args if plan.kept else _NOTHING,
+            out if plan.keeps_out else None,
+            (array.shape,) if plan.keeps_shapes else None,
+        )
+        return Tensor._wrap(out, device, node)
+
+    return call
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    forward, wants_backend, has_rules, broadcasts = op.forward, op.wants_backend, bool(op.rules), op.broadcasts
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 2 or MODE.watched:
+            return op.run(args, kwargs)
+        x, y = args
+        wanting = 0
+        device = None
+        if isinstance(x, Tensor):
+            device, a = x.device, x._array
+            dtype = a.dtype
+            if x._requires_grad:
+                wanting = 2
+            if x._viewed_at is not None:
+                x._check_current(op.name)
+        elif type(x) in _NUMBERS:
+            a = x
+        else:
+            return op.run(args, kwargs)
+        if isinstance(y, Tensor):
+            b = y._array
+            if device is None:
+                device, dtype = y.device, b.dtype
+            elif y.device is not device or b.dtype is not dtype:
+                return op.run(args, kwargs)
+            if y._requires_grad:
+                wanting += 1
+            if y._viewed_at is not None:
+                y._check_current(op.name)
+        elif type(y) in _NUMBERS:
+            b = y
+        else:
+            return op.run(args, kwargs)
+        if device is None or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
+            return op.run(args, kwargs)
+        try:
+            out = forward(device.backend if wants_backend else device.xp, a, b)
+        except (TypeError, ValueError) as error:
+            raise op.explained(error, args) from error
+        if out.__class__ is not device.array_type:
+            out = device.backend.as_array(out)
+        if not (wanting and has_rules and MODE.recording):
+            return Tensor._wrap(out, device)
+        plan = op.plan(wanting, 2)
+        shapes = None
+        if broadcasts or plan.keeps_shapes:
+            shape, first, second = out.shape, getattr(a, "shape", ()), getattr(b, "shape", ())
+            if plan.keeps_shapes or first != shape or second != shape:
+                shapes = (first, second)
+        saved = args if not plan.dropped else (x if 0 in plan.kept else None, y if 1 in plan.kept else None)
+        parents = (
+            (x._node or x._graph_node()) if wanting & 2 else None,
+            (y._node or y._graph_node()) if wanting & 1 else None,
+        )
+        node = Node(op, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
+        return Tensor._wrap(out, device, node)
+
+    return call
+
+
+_NOTHING = (None,)
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

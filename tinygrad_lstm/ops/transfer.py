@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import MODE, GraphNode, Node
+from ..autograd import MODE, GraphNode, Node, watch
 from ..device import Device
 from ..tensor import Tensor
 
@@ -30,6 +30,8 @@ def move(x: Tensor, device: Device) -> Tensor:
     node = None
     if x.requires_grad and MODE.recording:
         node = Node(_MOVE, (x._graph_node(),), device, saved=(x.device,))
+        if MODE.watched:
+            watch(node)
     return Tensor._wrap(device.backend.from_device(x._array, x.device.backend), device, node)
 
 

@@ -1,0 +1,103 @@
+"""Every example that the documentation shows is run: those of all docstrings, and the README's Python blocks."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tinygrad_lstm as tg
+import tinygrad_lstm.backends
+import tinygrad_lstm.models
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+# In a checkout the package's path ends with the folder above, where other things stand too.
+FLOORS = {
+    "tinygrad_lstm.": tg.__path__[:1],
+    "tinygrad_lstm.backends.": tinygrad_lstm.backends.__path__,
+    "tinygrad_lstm.models.": tinygrad_lstm.models.__path__,
+}
+MODULES = sorted(
+    {"tinygrad_lstm", *(found.name for prefix, path in FLOORS.items() for found in pkgutil.walk_packages(path, prefix))}
+    - {"tinygrad_lstm.__main__"}  # runs the command when imported
+    - ({"tinygrad_lstm.backends.cupy_backend"} if not tg.cuda.is_available() else set())
+)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def documented(owner: Any, module: ModuleType, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Everything with a docstring that a module defines: functions, ops, classes and what these hold."""
+    for name, value in list(vars(owner).items()):
+        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if getattr(value, "__module__", None) != module.__name__ or not getattr(value, "__doc__", None):
+            continue
+        if isinstance(value, type):
+            yield f"{prefix}.{name}", value
+            yield from documented(value, module, f"{prefix}.{name}")
+        elif callable(value):
+            yield f"{prefix}.{name}", value
+
+
+def examples_of(module: ModuleType) -> list[doctest.DocTest]:
+    parser, found = doctest.DocTestParser(), []
+    source = Path(module.__file__ or "").read_text(encoding="utf-8")
+    for name, value in [(module.__name__, module), *documented(module, module, module.__name__)]:
+        text = value.__doc__ or ""
+        line = max(source.find(text), 0)
+        test = parser.get_doctest(text, dict(vars(module)), name, module.__file__, source[:line].count("\n"))
+        if test.examples:
+            found.append(test)
+    return found
+
+
+def shown(module: ModuleType) -> int:
+    """How many prompts the file's docstrings show."""
+    return len(re.findall(r"^\s+>>> ", Path(module.__file__ or "").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(name)
+    tests = examples_of(module)
+    assert sum(len(test.examples) for test in tests) == shown(module), "examples that no test has found"
+    monkeypatch.chdir(tmp_path)
+    tg.manual_seed(0)
+    report: list[str] = []
+    for test in tests:
+        doctest.DocTestRunner().run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_the_examples_of_ops_are_found() -> None:
+    module = importlib.import_module("tinygrad_lstm.ops.define")
+    assert any(test.name.endswith(".op") for test in examples_of(module))
+
+    class Home:
+        @tg.op()
+        def shown_op(xp: Any, x: tg.Array) -> Any:  # noqa: N805
+            """An op with an example.
+
+            >>> 1 + 1
+            2
+            """
+            return x
+
+    assert [name for name, _ in documented(Home, ModuleType(__name__), "home")] == ["home.shown_op"]
+
+
+def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, in one namespace, in an empty folder."""
+    text = README.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    tg.manual_seed(0)
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    for block in BLOCK.finditer(text):
+        # Line numbers as in the page, so that a traceback says where.
+        padding = "\n" * (text[: block.start()].count("\n") + 1)
+        exec(compile(padding + block[1], str(README), "exec"), namespace)
+    assert text.count("```python") == len(BLOCK.findall(text)), "a Python block that is not closed, or indented"

@@ -161,6 +161,10 @@ class Rows:
     joined: int
 
 
+# Rows that are taken together: enough for a product at full speed, few enough not to hold a long sequence's memory.
+_ENOUGH_ROWS = 1024
+
+
 def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array]) -> Iterable[Array]:
     """The gradients that the parts stand for, those of one rule taken together."""
     by_rule: dict[Any, list[Rows]] = {}
@@ -358,6 +362,10 @@ def walk(
     result: dict[GraphNode, Any] = {}
     anomaly = MODE.anomaly
 
+    def receive_rows(node: GraphNode) -> None:
+        for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
+            receive(node, g)
+
     def receive(node: GraphNode, g: Any) -> None:
         before = gradients.get(node)
         if isinstance(g, Increment):
@@ -382,11 +390,7 @@ def walk(
     with recording(create_graph):
         for node in order:
             if rows and node in rows:
-                fresh = node not in gradients
-                for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
-                    receive(node, g)
-                if fresh and gradients[node].ndim:
-                    owned.add(node)
+                receive_rows(node)
             g = gradients.pop(node, None)
             if g is None:
                 continue
@@ -406,7 +410,10 @@ def walk(
                 if anomaly:
                     _check_gradient(node, g, gradient)
                 if gradient.__class__ is Rows:
-                    rows.setdefault(parent, []).append(gradient)
+                    waiting = rows.setdefault(parent, [])
+                    waiting.append(gradient)
+                    if len(waiting) * len(gradient.arguments[0]) >= _ENOUGH_ROWS:
+                        receive_rows(parent)
                 else:
                     receive(parent, gradient)
             if node.keeps and not retain_graph:

@@ -46,7 +46,14 @@ class Functions:
 
 
 _on_tensors = Functions(None)
-_on_arrays = functools.cache(Functions)
+_by_device: dict[str, Functions] = {}
+
+
+def _on_arrays(device: Device) -> Functions:
+    found = _by_device.get(device.name)
+    if found is None:
+        found = _by_device[device.name] = Functions(device)
+    return found
 
 
 def _parameters(rule: Rule) -> list[str]:

@@ -275,7 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--peers", nargs="*", default=[peer for peer in PEERS if find_spec(peer)])
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[peer for peer in PEERS if find_spec(peer)])
     parser.add_argument("--serve", metavar="PEER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     # Before NumPy is imported, which reads it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import ops
@@ -50,6 +51,7 @@ class LSTMCell(Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
+        check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.weight = Parameter(zeros(4 * hidden_size, hidden_size + input_size))
@@ -112,6 +114,7 @@ class GRUCell(Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
+        check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.weight_ih = Parameter(zeros(3 * hidden_size, input_size))
@@ -141,7 +144,7 @@ def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGat
     r = ops.sigmoid(x_r + h_r)
     z = ops.sigmoid(x_z + h_z)
     n = ops.tanh(x_n + r * (h_n + bias_hn))
-    h = n + z * (h - n)
+    h = n + z * (h - n)  # (1 - z) ⊙ n + z ⊙ h, with one product less
     return GRUGates(r, z, n, h)
 
 
@@ -158,6 +161,7 @@ class RNNCell(Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
+        check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.weight = Parameter(zeros(hidden_size, hidden_size + input_size))
@@ -190,8 +194,17 @@ def open_forget_gate(bias: Parameter, hidden_size: int) -> None:
     bias.data[hidden_size : 2 * hidden_size] = 1
 
 
+def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
+    """Raises ValueError unless both are at least 1."""
+    if input_size < 1 or hidden_size < 1:
+        raise ValueError(
+            f"{type(module).__name__}: expected an input size and a hidden size of at least 1, "
+            f"got {input_size} and {hidden_size}"
+        )
+
+
 def checked_state(
-    cell: LSTMCell | GRUCell | RNNCell, x: Tensor, state: Tensor | tuple[Tensor, ...] | None, number: int
+    cell: LSTMCell | GRUCell | RNNCell, x: Tensor, state: Tensor | Sequence[Tensor] | None, number: int
 ) -> tuple[Tensor, ...]:
     """The states of a cell, zeros where none are given.
 
@@ -201,11 +214,22 @@ def checked_state(
     name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    batch = x.shape[0]
+    return states_of(name, state, number, (x.shape[0], H), x)
+
+
+def states_of(
+    name: str, state: Tensor | Sequence[Tensor] | None, number: int, shape: tuple[int, ...], like: Tensor
+) -> tuple[Tensor, ...]:
+    """The given state or states, checked; or, for None, zeros of that shape, `like` an input.
+
+    Raises:
+        ValueError: another number of states, or another shape.
+    """
     if state is None:
-        return (zeros(batch, H, dtype=x.dtype, device=x.device),) * number
+        return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for _ in range(number))
     states = (state,) if isinstance(state, Tensor) else tuple(state)
     shapes = [part.shape for part in states]
-    if shapes != [(batch, H)] * number:
-        raise ValueError(f"{name}: expected {number} state(s) of shape {(batch, H)}, got {shapes}")
+    if shapes != [shape] * number:
+        expected = "a state" if number == 1 else f"{number} states, (h, c), each"
+        raise ValueError(f"{name}: expected {expected} of shape {shape}, got {', '.join(map(str, shapes))}")
     return states

@@ -52,7 +52,13 @@ class CharLM(Module):
         return self.output(self.dropout(out)), state  # (T, B, V)
 
     def loss(self, ids: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step."""
+        """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step.
+
+        Raises:
+            ValueError: the targets have not the shape of the ids.
+        """
+        if targets.shape != ids.shape:
+            raise ValueError(f"CharLM.loss: expected targets of the ids' shape {ids.shape}, got {targets.shape}")
         logits, state = self(ids, state)
         return ops.cross_entropy(ops.flatten(logits, 0, 1), ops.flatten(targets)), state
 

@@ -11,7 +11,7 @@ from .. import ops
 from ..creation import zeros
 from ..nn import Module, Parameter
 from ..tensor import Tensor, as_tensor
-from .cells import gru_step, init_recurrent, lstm_step, open_forget_gate
+from .cells import check_sizes, gru_step, init_recurrent, lstm_step, open_forget_gate, states_of
 
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
 States = tuple[Tensor, ...]
@@ -34,10 +34,11 @@ class _Recurrent(Module):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        if num_layers < 1 or hidden_size < 1 or not 0 <= dropout <= 1:
+        check_sizes(self, input_size, hidden_size)
+        if num_layers < 1 or not 0 <= dropout <= 1:
             raise ValueError(
-                f"{type(self).__name__}: expected at least 1 layer, at least 1 hidden unit and a dropout in [0, 1], "
-                f"got {num_layers}, {hidden_size} and {dropout}"
+                f"{type(self).__name__}: expected at least 1 layer and a dropout in [0, 1], "
+                f"got {num_layers} and {dropout}"
             )
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -54,7 +55,10 @@ class _Recurrent(Module):
                 self._add(f"weight_hh_l{layer}{direction}", rows, hidden_size)
                 self._add(f"bias_l{layer}{direction}", rows)
                 self._add_extra(f"l{layer}{direction}")
-        init_recurrent(self, hidden_size)
+        self._init_parameters()
+
+    def _init_parameters(self) -> None:
+        init_recurrent(self, self.hidden_size)
 
     def _add(self, name: str, *shape: int) -> None:
         setattr(self, name, Parameter(zeros(*shape)))
@@ -66,8 +70,11 @@ class _Recurrent(Module):
         """The step of the cell at a place, say `l0_reverse`: from W·x + b and the states to the next states."""
         raise NotImplementedError
 
-    def _run(self, x: Tensor, states: States, lengths: Lengths | None) -> tuple[Tensor, States]:
-        """The outputs and final states for x and initial states as `forward` of the kinds documents them."""
+    def _run(
+        self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
+    ) -> tuple[Tensor, States]:
+        """The outputs and final states for x and an initial state, as `forward` of the kinds documents them."""
+        x = as_tensor(x)
         name, H, T_dim = type(self).__name__, self.hidden_size, 1 if self.batch_first else 0
         if x.ndim != 3 or x.shape[2] != self.input_size:
             order = "(batch, time" if self.batch_first else "(time, batch"
@@ -75,12 +82,7 @@ class _Recurrent(Module):
         x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
-        states = states or tuple(zeros(places, B, H, dtype=x.dtype, device=x.device) for _ in self.STATES)
-        shapes = [state.shape for state in states]
-        if shapes != [(places, B, H)] * len(self.STATES):
-            raise ValueError(
-                f"{name}: expected initial states {', '.join(self.STATES)} of shape {(places, B, H)}, got {shapes}"
-            )
+        states = states_of(name, state, len(self.STATES), (places, B, H), x)
         mask = None if lengths is None else self._mask(lengths, T, B, x)
 
         rows = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # one tuple of states a place
@@ -120,6 +122,7 @@ class _Recurrent(Module):
     def _mask(self, lengths: Lengths, T: int, B: int, like: Tensor) -> tuple[Tensor, ...]:
         """For each step, (B, 1): whether each sequence is still going."""
         numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
+        numbers = numbers.astype(np.int64) if not numbers.size else numbers
         if (
             numbers.shape != (B,)
             or numbers.dtype.kind not in "iu"
@@ -164,19 +167,11 @@ class LSTM(_Recurrent):
 
     GATES, STATES = 4, ("h", "c")
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
+    def _init_parameters(self) -> None:
+        super()._init_parameters()
         for name, parameter in self.named_parameters():
             if name.startswith("bias"):
-                open_forget_gate(parameter, hidden_size)
+                open_forget_gate(parameter, self.hidden_size)
 
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Lengths | None = None
@@ -195,7 +190,7 @@ class LSTM(_Recurrent):
         Raises:
             ValueError: a shape or a length does not fit.
         """
-        out, (h, c) = self._run(x, state or (), lengths)
+        out, (h, c) = self._run(x, state, lengths)
         return out, (h, c)
 
     def _step(self, place: str) -> Step:
@@ -220,7 +215,7 @@ class GRU(_Recurrent):
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, () if state is None else (state,), lengths)
+        out, (h,) = self._run(x, state, lengths)
         return out, h
 
     def _add_extra(self, place: str) -> None:
@@ -247,7 +242,7 @@ class RNN(_Recurrent):
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, () if state is None else (state,), lengths)
+        out, (h,) = self._run(x, state, lengths)
         return out, h
 
     def _step(self, place: str) -> Step:

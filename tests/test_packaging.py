@@ -138,7 +138,7 @@ def test_metadata(built: Built) -> None:
         'cupy-cuda12x[ctk]; extra == "cuda12"',
         'cupy-cuda13x[ctk]; extra == "cuda13"',
     } <= extras
-    assert set(metadata.get_all("Provides-Extra", [])) == {"plot", "cuda12", "cuda13", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"plot", "cuda12", "cuda13", "bench", "test"}
 
 
 def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> None:

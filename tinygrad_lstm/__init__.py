@@ -7,6 +7,7 @@ if not (_Path(__file__).parent / "backends").exists():
     __path__.append(str(_Path(__file__).parents[1]))
 
 from . import cuda as cuda
+from . import data as data
 from . import func as func
 from . import io as io
 from . import nn as nn

@@ -97,6 +97,11 @@ def test_bad_generation_settings(prompt: list[int], settings: dict[str, float], 
         model().generate(prompt, 1, **settings)  # type: ignore[arg-type]
 
 
+def test_targets_must_have_the_shape_of_the_ids() -> None:
+    with pytest.raises(ValueError, match=r"ids' shape \(3, 2\), got \(2, 3\)"):
+        model().loss(ids(3, 2), ids(2, 3))
+
+
 def test_unknown_id_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="index 7 is out of range"):
         model()(tg.tensor([[7]]))

@@ -27,21 +27,30 @@ def hidden_of(state: Any) -> tg.Tensor:
     return state[0] if isinstance(state, tuple) else state
 
 
+def joined(arrays: dict[str, np.ndarray], kind: Any) -> dict[str, np.ndarray]:
+    """What belongs to the parameters of a network's only layer, under the names of the cell's."""
+    named = {name.removesuffix("_l0"): value for name, value in arrays.items()}
+    if kind is not GRU:
+        named["weight"] = np.concatenate([named.pop("weight_hh"), named.pop("weight_ih")], axis=1)
+    return named
+
+
+def gradient_of(parameter: tg.Tensor) -> np.ndarray:
+    assert parameter.grad is not None
+    return parameter.grad.numpy()
+
+
 def cell_of(network: Any) -> Any:
     """The composed cell with the weights of a network's only layer."""
     cell = KINDS[type(network)](network.input_size, network.hidden_size).to(dtype="float64")
-    weights = {name.removesuffix("_l0"): value for name, value in network.state_dict().items()}
-    if not isinstance(network, GRU):
-        weight = np.concatenate([weights.pop("weight_hh"), weights.pop("weight_ih")], axis=1)
-        weights["weight"] = weight
-    cell.load_state_dict(weights)
+    cell.load_state_dict(joined(network.state_dict(), type(network)))
     return cell
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(T=sizes, B=st.integers(0, 3), I=sizes, H=sizes, seed=st.integers(0, 99))
 def test_network_equals_its_cell_step_by_step(kind: Any, T: int, B: int, I: int, H: int, seed: int) -> None:
-    """Values, and gradients with respect to the inputs."""
+    """Values, and gradients with respect to the inputs and all parameters."""
     network = built(kind, seed, I, H)
     cell = cell_of(network)
     x = tg.tensor(draw(seed, T, B, I), requires_grad=True)
@@ -54,9 +63,14 @@ def test_network_equals_its_cell_step_by_step(kind: Any, T: int, B: int, I: int,
     np.testing.assert_allclose(out.detach().numpy(), composed.detach().numpy(), atol=1e-12)
     np.testing.assert_allclose(hidden_of(final).detach().numpy()[0], steps[-1].detach().numpy(), atol=1e-12)
     weights = tg.tensor(draw(seed + 1, T, B, H))
-    (expected,) = tg.grad((composed * weights).sum(), x)
-    (actual,) = tg.grad((out * weights).sum(), x)
+    (expected,) = tg.grad((composed * weights).sum(), x, retain_graph=True)
+    (actual,) = tg.grad((out * weights).sum(), x, retain_graph=True)
     np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=1e-12)
+    (composed * weights).sum().backward()
+    (out * weights).sum().backward()
+    gradients = joined({name: gradient_of(parameter) for name, parameter in network.named_parameters()}, kind)
+    for name, parameter in cell.named_parameters():
+        np.testing.assert_allclose(gradients[name], gradient_of(parameter), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,16 +161,25 @@ def test_parameter_names_and_shapes() -> None:
     assert len(shapes) == 12
 
 
-def test_gates_add_up() -> None:
-    """The gates that a cell gives out are those of its equations."""
+def test_gates_are_those_of_the_equations() -> None:
     tg.manual_seed(0)
-    cell = LSTMCell(3, 4)
-    h, c = tg.randn(2, 4), tg.randn(2, 4)
-    gates = cell.gates(tg.randn(2, 3), (h, c))
-    i, f, g, o = (gate.detach().numpy() for gate in (gates.i, gates.f, gates.g, gates.o))
-    assert all(((gate > 0) & (gate < 1)).all() for gate in (i, f, o))
-    np.testing.assert_allclose(gates.c.detach().numpy(), f * c.numpy() + i * g, rtol=1e-6)
-    np.testing.assert_allclose(gates.h.detach().numpy(), o * np.tanh(f * c.numpy() + i * g), rtol=1e-6)
+    cell = LSTMCell(3, 4).to(dtype="float64")
+    x, h, c = draw(0, 2, 3), draw(1, 2, 4), draw(2, 2, 4)
+    gates = cell.gates(tg.tensor(x), (tg.tensor(h), tg.tensor(c)))
+    weight, bias = cell.weight.detach().numpy(), cell.bias.detach().numpy()
+    net_i, net_f, net_g, net_o = np.split(np.concatenate([h, x], axis=1) @ weight.T + bias, 4, axis=1)
+    f, i, o = (1 / (1 + np.exp(-net)) for net in (net_f, net_i, net_o))
+    expected = {"f": f, "i": i, "g": np.tanh(net_g), "o": o, "c": f * c + i * np.tanh(net_g)}
+    expected["h"] = o * np.tanh(expected["c"])
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(gates, name).detach().numpy(), value, rtol=1e-12)
+    np.testing.assert_array_equal(cell(tg.tensor(x), (tg.tensor(h), tg.tensor(c)))[0].tolist(), gates.h.tolist())
+
+
+def test_no_sequences_at_all() -> None:
+    out, (h, _) = LSTM(2, 3)(tg.zeros(4, 0, 2), lengths=[])
+    assert out.shape == (4, 0, 3)
+    assert h.shape == (1, 0, 3)
 
 
 @pytest.mark.parametrize("saturation", [-1e4, 1e4])
@@ -184,16 +207,29 @@ def test_empty_sequence_returns_the_initial_state(kind: Any) -> None:
     [
         (lambda: LSTM(2, 3)(tg.zeros(4, 2)), r"LSTM: expected an input of shape \(time, batch, 2\), got \(4, 2\)"),
         (lambda: LSTM(2, 3)(tg.zeros(4, 1, 5)), r"got \(4, 1, 5\)"),
-        (lambda: LSTM(2, 3)(tg.zeros(4, 1, 2), (tg.zeros(1, 1, 3), tg.zeros(1, 2, 3))), "initial states h, c"),
+        (
+            lambda: LSTM(2, 3)(tg.zeros(4, 1, 2), (tg.zeros(1, 1, 3), tg.zeros(1, 2, 3))),
+            r"got \(1, 1, 3\), \(1, 2, 3\)",
+        ),
         (lambda: GRU(2, 3)(tg.zeros(4, 2, 2), lengths=[4]), "GRU: expected 2 lengths"),
         (lambda: RNN(2, 3)(tg.zeros(4, 2, 2), lengths=[5, 1]), "integers from 0 to 4"),
         (lambda: RNN(2, 3)(tg.zeros(4, 2, 2), lengths=[1.5, 1.0]), "float64"),
-        (lambda: LSTM(2, 0), "at least 1 hidden unit"),
+        (lambda: LSTM(2, 3)(tg.zeros(4, 1, 2), tg.zeros(1, 1, 3)), r"2 states, \(h, c\), each"),
+        (lambda: LSTM(2, 1)(tg.zeros(4, 1, 2), tg.zeros(1, 1, 1)), r"2 states, \(h, c\), each"),
+        (lambda: GRU(2, 3)(tg.zeros(4, 1, 2), tg.zeros(1, 3)), r"a state of shape \(1, 1, 3\), got \(1, 3\)"),
+        (lambda: LSTM(2, 0), "LSTM: expected an input size and a hidden size of at least 1, got 2 and 0"),
+        (lambda: GRU(-1, 3), "got -1 and 3"),
+        (lambda: LSTMCell(3, 0), "LSTMCell: expected an input size"),
+        (lambda: GRUCell(0, 3), "GRUCell: expected an input size"),
+        (lambda: RNNCell(-1, 3), "RNNCell: expected an input size"),
         (lambda: LSTM(2, 3, num_layers=0), "at least 1 layer"),
         (lambda: LSTM(2, 3, dropout=1.5), "dropout"),
         (lambda: LSTMCell(2, 3)(tg.zeros(1, 4)), r"LSTMCell: expected an input of shape \(batch, 2\)"),
-        (lambda: LSTMCell(2, 3)(tg.zeros(1, 2), (tg.zeros(1, 3), tg.zeros(1, 2))), r"2 state\(s\) of shape \(1, 3\)"),
-        (lambda: GRUCell(2, 3)(tg.zeros(1, 2), tg.zeros(2, 3)), r"1 state\(s\)"),
+        (
+            lambda: LSTMCell(2, 3)(tg.zeros(1, 2), (tg.zeros(1, 3), tg.zeros(1, 2))),
+            r"2 states, \(h, c\)",
+        ),
+        (lambda: GRUCell(2, 3)(tg.zeros(1, 2), tg.zeros(2, 3)), r"a state of shape \(1, 3\), got \(2, 3\)"),
     ],
 )
 def test_bad_input_is_named(call: Any, message: str) -> None:

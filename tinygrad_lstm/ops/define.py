@@ -72,8 +72,8 @@ def op(
         made = Op(forward, name or forward.__name__, rules, into or {}, by_rows, promotion, broadcasts, view)
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
-        del call.__wrapped__  # type: ignore[attr-defined]
-        if forward.__module__.startswith(__package__):
+        del call.__wrapped__
+        if (forward.__module__ or "").startswith(__package__):
             registry[forward.__name__] = call
         if method:
             setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)

@@ -266,7 +266,7 @@ class Op:
             inputs[0]._share_version(*results)
         return tuple(results)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+    def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequence[Any]:
         arguments = [*args, *self.defaults[len(args) :]]
         for given, value in kwargs.items():
             name = ALIASES.get(given, given)

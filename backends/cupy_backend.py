@@ -38,6 +38,11 @@ class CupyBackend:
         count = device_count()
         if index >= count:
             raise DeviceUnavailableError(f"device 'cuda:{index}' was asked for, but CuPy finds {count} CUDA devices")
+        if index > 0:
+            raise DeviceUnavailableError(
+                f"device 'cuda:{index}': this version computes on one CUDA device; "
+                f"choose it by CUDA_VISIBLE_DEVICES={index} and ask for 'cuda'"
+            )
         self.index = index
         self.xp = cupy
         self.array_type = cupy.ndarray

@@ -37,6 +37,7 @@ def _erf(x: HostArray) -> HostArray:
 
 def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` with duplicates, by sorting: many times faster than `np.add.at` on whole rows."""
+    rows = rows.astype(np.intp, copy=False)  # a narrow dtype may not hold their number
     rows = np.where(rows < 0, rows + len(target), rows)  # one number for each row
     order = np.argsort(rows, kind="stable")
     rows = rows[order]

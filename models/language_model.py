@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -74,16 +75,16 @@ class CharLM(Module):
         Args:
             prompt: ids, at least one.
             temperature: below 1 favours the likely, above 1 the unlikely; 0 takes the likeliest each time.
-            top_k: draw from the k likeliest alone.
+            top_k: draw from the k likeliest alone; of equally likely ones, from those with the lowest ids.
             rng: draws the ids; the library's generator by default.
 
         Raises:
-            ValueError: an empty prompt, a negative temperature, or a `top_k` below 1.
+            ValueError: an empty prompt, a temperature that is negative or not finite, or a `top_k` below 1.
         """
         if not len(prompt):
             raise ValueError("stream: the prompt is empty; give one id at least")
-        if temperature < 0:
-            raise ValueError(f"stream: temperature is {temperature}; expected 0 or more")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"stream: temperature is {temperature}; expected 0 or more, and finite")
         if top_k is not None and top_k < 1:
             raise ValueError(f"stream: top_k is {top_k}; expected 1 or more")
         return self._stream(list(prompt), temperature, top_k, rng or generator())
@@ -91,12 +92,9 @@ class CharLM(Module):
     def _stream(self, fed: list[int], temperature: float, top_k: int | None, rng: np.random.Generator) -> Iterator[int]:
         device = self.output.weight.device
         state: State | None = None
-        was_training = self.training
         while True:
-            self.eval()
-            with no_grad():
+            with self.evaluating(), no_grad():
                 logits, state = self(tensor(fed, dtype="int64", device=device).unsqueeze(1), state)
-            self.train(was_training)
             drawn = _draw(np.asarray(logits[-1, 0].tolist()), temperature, top_k, rng)
             yield drawn
             fed = [drawn]
@@ -118,7 +116,7 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.ran
     """An index, drawn with the probabilities softmax(logits / temperature)."""
     if temperature == 0:
         return int(logits.argmax())
-    if top_k is not None and top_k < len(logits):
-        logits = np.where(logits >= np.partition(logits, -top_k)[-top_k], logits, -np.inf)
-    weights = np.exp((logits - logits.max()) / temperature)
-    return int(rng.choice(len(weights), p=weights / weights.sum()))
+    likeliest = np.argsort(-logits, kind="stable")[:top_k]
+    with np.errstate(over="ignore"):  # at a low temperature all but the first may become -inf: never drawn
+        weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
+    return int(rng.choice(likeliest, p=weights / weights.sum()))

@@ -83,7 +83,11 @@ class _Recurrent(Module):
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
         states = states_of(name, state, len(self.STATES), (places, B, H), x)
-        mask = None if lengths is None else self._mask(lengths, T, B, x)
+        mask = None
+        if lengths is not None:
+            going = self._going(lengths, T, B, x)
+            # Whatever stands past a length must not count, not even a NaN times zero.
+            x, mask = ops.where(going, x, 0.0), ops.unbind(going, 0)
 
         rows = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # one tuple of states a place
         for layer in range(self.num_layers):
@@ -119,8 +123,8 @@ class _Recurrent(Module):
             states = stepped
         return ops.stack(outputs), states
 
-    def _mask(self, lengths: Lengths, T: int, B: int, like: Tensor) -> tuple[Tensor, ...]:
-        """For each step, (B, 1): whether each sequence is still going."""
+    def _going(self, lengths: Lengths, T: int, B: int, like: Tensor) -> Tensor:
+        """Whether each sequence is still going at each step, (T, B, 1)."""
         numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
         numbers = numbers.astype(np.int64) if not numbers.size else numbers
         if (
@@ -132,7 +136,7 @@ class _Recurrent(Module):
                 f"{type(self).__name__}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}"
             )
         going = np.arange(T)[:, None, None] < numbers[None, :, None]
-        return ops.unbind(as_tensor(going, "cpu").to(like.device), 0)
+        return as_tensor(going, "cpu").to(like.device)
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults."""

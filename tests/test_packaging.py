@@ -152,6 +152,54 @@ def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> 
     assert [Path(file) for file in files] == [site / place / "__init__.py" for place in FOLDERS.values()]
 
 
+USERS_SCRIPT = """
+from typing import assert_type
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import LSTM
+
+x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+assert_type(x, tg.Tensor)
+assert_type(tg.sum(x, dim=0), tg.Tensor)
+assert_type(tg.softmax(x, dim=-1), tg.Tensor)
+assert_type(tg.concat([x, x], dim=1), tg.Tensor)
+assert_type(tg.dropout(x, 0.5), tg.Tensor)
+assert_type(x.sum(dim=0), tg.Tensor)
+assert_type(x @ x + 1.0, tg.Tensor)
+tg.random.manual_seed(0)
+
+
+@tg.op(x=lambda g: g * 2)
+def twice(xp: object, x: tg.Array) -> tg.Array:
+    return x * 2
+
+
+assert_type(twice(x), tg.Tensor)
+lstm = LSTM(2, 3)
+out, (h, c) = lstm(x.unsqueeze(1))
+tg.mse_loss(out, tg.zeros_like(out)).backward()
+"""
+
+
+def test_a_users_script_is_well_typed(built: Built, tmp_path: Path) -> None:
+    site = built.unpack(tmp_path / "site")
+    script = tmp_path / "script.py"
+    script.write_text(USERS_SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", tmp_path / "cache"]
+    result = subprocess.run(
+        [*command, "--config-file=", script],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(site)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    # What the type checker takes for right is what runs.
+    run_python(USERS_SCRIPT, cwd=tmp_path, path=[site])
+
+
 def test_checkout_is_imported_whole_where_a_wheel_is_installed(built: Built, tmp_path: Path) -> None:
     site = built.unpack(tmp_path / "site")
     files = run_python(PRINT_FILES, cwd=CHECKOUT, path=[site, *SITE_PACKAGES], no_site=True)

@@ -2,6 +2,7 @@
 
 import copy
 import operator
+import pickle
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
@@ -155,6 +156,45 @@ def test_lengths_must_be_lengths(shape: Any) -> None:
             make(*shape)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_creation_from_scalars_of_numpys(kind: Any, device: str) -> None:
+    # A scalar has a dtype as an array has; a range of floats is float32.
+    assert tg.full((1,), kind(1), device=device).dtype == kind
+    steps = tg.arange(kind(0), kind(1), kind(0.25), device=device)
+    assert (steps.dtype, steps.tolist()) == (np.float32, [0.0, 0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_uniform_numbers_fill_their_dtype_below_one(dtype: str) -> None:
+    tg.manual_seed(0)
+    x = tg.rand(20_000, dtype=dtype).numpy()
+    assert x.dtype == dtype
+    assert (x >= 0).all() and (x < 1).all()
+    bits = {"float16": 11, "float32": 24, "float64": 53}[dtype]
+    scaled = x.astype(np.float64) * 2.0**bits
+    assert (scaled == np.floor(scaled)).all()
+    assert (scaled % 2 == 1).any()  # none of the digits is always 0
+
+
+@pytest.mark.parametrize("make", [tg.rand, tg.randn])
+def test_random_integers_are_refused(make: Any) -> None:
+    with pytest.raises(TypeError, match=rf"{make.__name__}: dtype is int64; expected float16"):
+        make(2, dtype="int64")
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">i4", ">u2"])
+def test_arrays_of_the_other_byte_order_are_turned(dtype: str, device: str) -> None:
+    array = np.array([1, 2], dtype)
+    native = np.dtype(dtype).newbyteorder("=")
+    made = [tg.tensor(array, device=device), tg.zeros(2, dtype=dtype, device=device) + tg.tensor(array, device=device)]
+    if device == "cpu":
+        made.append(tg.ones(2, dtype=native) * array)
+    for x in made:
+        assert x.dtype == native
+        assert x.data.dtype.isnative
+        assert x.tolist() == [1, 2]
+
+
 def test_random_numbers() -> None:
     tg.manual_seed(0)
     x, y = tg.rand(1000), tg.randn(1000, dtype="float64")
@@ -201,6 +241,37 @@ def test_logical_operators(device: str) -> None:
     assert (x | y).tolist() == [True, True, False]
     assert (x ^ y).tolist() == [False, True, False]
     assert (~x).tolist() == [False, False, True]
+
+
+def test_logical_operators_beside_arrays_and_bools() -> None:
+    x, array = tg.tensor([True, False]), np.array([True, True])
+    for result, expected in (
+        (array & x, [True, False]),
+        (array | x, [True, True]),
+        (array ^ x, [False, True]),
+        (True & x, [True, False]),
+        (x | [False, True], [True, True]),
+        (x ^ np.True_, [False, True]),
+    ):
+        assert isinstance(result, tg.Tensor)
+        assert result.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda x: ~x,
+        lambda x: x & x,
+        lambda x: x | (x > 0),
+        lambda x: (x > 0) ^ x,
+        lambda x: (x > 0) & 1,
+        lambda x: 1 | (x > 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_logical_operators_are_of_bools_alone(apply: Any, dtype: str, device: str) -> None:
+    with pytest.raises(TypeError, match=r"expected bool tensors, got (int64|float32)"):
+        apply(tg.ones(2, dtype=dtype, device=device))
 
 
 def test_asarray_shares_memory_and_converts() -> None:
@@ -265,6 +336,15 @@ def test_numbers_from_one_element(device: str) -> None:
     assert ["a", "b"][one] == "b"
     assert list(range(3))[one:] == [1, 2]
     assert tg.tensor(True, device=device).item() is True
+
+
+def test_one_element_is_formatted_as_a_number(device: str) -> None:
+    loss = tg.tensor([2.0 / 3], device=device, requires_grad=True) * 1
+    assert f"{loss:.3f}" == "0.667"
+    assert f"{tg.tensor(7, device=device):04d}" == "0007"
+    assert f"{loss}" == repr(loss)
+    with pytest.raises(ValueError, match="item"):
+        f"{tg.ones(2, device=device):.3f}"
 
 
 @pytest.mark.parametrize("shape", [(0,), (2,), (1, 2)])
@@ -390,6 +470,32 @@ def test_what_does_not_fit_in_place_changes_nothing(change: Any) -> None:
     assert x.tolist() == [1.0, 2.0]
 
 
+WRITES = {
+    "add_": lambda x: x.add_(1.0),
+    "masked_fill_": lambda x: x.masked_fill_(x > 0, 0.0),
+    "setitem": lambda x: x.__setitem__(0, 5.0),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_elements_that_share_memory_are_not_written_to(name: str, device: str) -> None:
+    x = tg.ones(2, 1, device=device)
+    for view in (x.expand(2, 3), x.broadcast_to(3, 2, 1), x.expand(2, 3).T[1:]):
+        with pytest.raises(RuntimeError, match=rf"^{name}: .*read-only view.*clone"):
+            WRITES[name](view)
+    assert x.tolist() == [[1.0], [1.0]]
+    WRITES[name](x.expand(2, 3).clone())
+    WRITES[name](tg.zeros(0, 3, device=device)[:, :1].T)
+
+
+def test_elements_that_share_memory_are_known_where_the_array_is_writable() -> None:
+    memory = np.ones(2, np.float32)
+    x = tg.as_tensor(np.lib.stride_tricks.as_strided(memory, (3, 2), (0, 4), writeable=True))
+    with pytest.raises(RuntimeError, match=r"add_: .*read-only view"):
+        x.add_(1.0)
+    assert memory.tolist() == [1.0, 1.0]
+
+
 def test_a_float_does_not_fit_into_integers() -> None:
     x = tg.tensor([1, 2])
     with pytest.raises(TypeError, match=r"div_.*float32.*int64"):
@@ -443,3 +549,29 @@ def test_a_deep_copy_is_a_leaf_of_its_own(device: str) -> None:
     (y * 2 + x.detach()).sum().backward()
     assert y.grad.tolist() == [2.0, 2.0]
     assert x.grad is None
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "bool"])
+def test_leaves_are_pickled(dtype: str, protocol: int, device: str) -> None:
+    x = tg.tensor(np.arange(6).reshape(2, 3).T, dtype=dtype, device=device)
+    x.requires_grad = x.dtype.kind == "f"
+    y, again = pickle.loads(pickle.dumps([x, x], protocol))
+    assert y is again
+    assert y.device is x.device and y.dtype == dtype and y.requires_grad == x.requires_grad and y.is_leaf
+    assert y.tolist() == x.tolist()
+    y.detach().fill_(1)
+    assert y.tolist() != x.tolist()
+
+
+def test_what_an_op_made_is_not_pickled() -> None:
+    x = tg.ones(2, requires_grad=True) * 2
+    with pytest.raises(RuntimeError, match=r"pickle: only leaves .* use \.detach\(\)"):
+        pickle.dumps(x)
+    assert pickle.loads(pickle.dumps(x.detach())).tolist() == [2.0, 2.0]
+
+
+def test_a_device_is_copied_and_pickled_as_itself(device: str) -> None:
+    place = tg.ones(1, device=device).device
+    assert pickle.loads(pickle.dumps(place)) is place
+    assert copy.deepcopy(place) is place

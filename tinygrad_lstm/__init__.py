@@ -14,10 +14,20 @@ from . import nn as nn
 from . import optim as optim
 from .autograd import *
 from .backends.base import Array as Array
+from .checkpointing import *
 from .creation import *
 from .device import *
 from .gradcheck import *
-from .ops import *
+from .ops.convolution import *
+from .ops.define import op as op
+from .ops.elementwise import *
+from .ops.indexing import *
+from .ops.linalg import *
+from .ops.loss import *
+from .ops.normalization import *
+from .ops.random import *
+from .ops.reduction import *
+from .ops.shape import *
 from .random import *
 from .tensor import *
 

@@ -5,13 +5,15 @@ in the order in which they are made, so decreasing numbers are a reverse topolog
 """
 
 import functools
+import inspect
 import itertools
 import operator
 import os
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,18 +22,27 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from .backends import base
 from .backends.base import Array
 from .device import Device
-from .random import random_state, restored_random_state
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-__all__ = ["checkpoint", "detect_anomaly", "enable_grad", "grad", "no_grad"]
+__all__ = ["detect_anomaly", "enable_grad", "grad", "no_grad"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
 _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
+
+
+class Region(Protocol):
+    """A stretch of the program that takes part in what is recorded within it."""
+
+    def admit(self, node: "GraphNode") -> None:
+        """Takes note of a new node."""
+
+    def check(self, name: str, inputs: Iterable[Any]) -> None:
+        """Raises if an op of that name must not be given these inputs."""
 
 
 class _Mode(threading.local):
@@ -42,46 +53,56 @@ class _Mode(threading.local):
         anomaly: whether NaNs are looked for.
         region: the checkpointed call that takes part.
         watched: whether one of the two is so, and ops must leave their short cuts.
+        before: what the switches that are entered have to put back.
+        restored: the checkpointed calls that were run again for the walk that is under way.
     """
 
     def __init__(self) -> None:
         self.recording = True
         self.anomaly = False
-        self.region: _Region | _Replay | None = None
+        self.region: Region | None = None
         self.watched = False
+        self.before: list[Any] = []
+        self.restored: list[Any] = []
 
 
 MODE = _Mode()
 
 
-class _Switch:
+class Switch:
     """Sets one field of the thread's mode; as a context manager or a decorator, nested at will."""
 
-    _field: str
-    _value: Any
-
-    def __init__(self) -> None:
-        self._before: list[Any] = []
+    def __init__(self, field: str, value: Any) -> None:
+        self._field = field
+        self._value = value
 
     def __enter__(self) -> None:
-        self._before.append(getattr(MODE, self._field))
-        setattr(MODE, self._field, self._value)
-        MODE.watched = MODE.anomaly or MODE.region is not None
+        MODE.before.append(getattr(MODE, self._field))
+        self._set(self._value)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        setattr(MODE, self._field, self._before.pop())
+        self._set(MODE.before.pop())
+
+    def _set(self, value: Any) -> None:
+        setattr(MODE, self._field, value)
         MODE.watched = MODE.anomaly or MODE.region is not None
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{type(self).__name__}: {function.__name__} is a generator, which runs after its call; "
+                "use a with block inside it"
+            )
+
         @functools.wraps(function)
         def switched(*args: P.args, **kwargs: P.kwargs) -> R:
-            with type(self)():
+            with self:
                 return function(*args, **kwargs)
 
         return switched
 
 
-class no_grad(_Switch):  # noqa: N801
+class no_grad(Switch):  # noqa: N801
     """Within it, operations record nothing, in this thread.
 
     >>> import tinygrad_lstm as tg
@@ -91,26 +112,18 @@ class no_grad(_Switch):  # noqa: N801
     False
     """
 
-    _field, _value = "recording", False
+    def __init__(self) -> None:
+        super().__init__("recording", False)
 
 
-class enable_grad(_Switch):  # noqa: N801
+class enable_grad(Switch):  # noqa: N801
     """Within it, operations record again, inside a `no_grad`."""
 
-    _field, _value = "recording", True
+    def __init__(self) -> None:
+        super().__init__("recording", True)
 
 
-class recording(_Switch):  # noqa: N801
-    """Within it, operations record or not."""
-
-    _field = "recording"
-
-    def __init__(self, value: bool) -> None:
-        super().__init__()
-        self._value = value
-
-
-class detect_anomaly(_Switch):  # noqa: N801
+class detect_anomaly(Switch):  # noqa: N801
     """Within it, the first NaN that an op makes, forward or backward, raises.
 
     The error names the forward op and the line of the user's code that called it. Slower: every result is read.
@@ -120,7 +133,8 @@ class detect_anomaly(_Switch):  # noqa: N801
             made one.
     """
 
-    _field, _value = "anomaly", True
+    def __init__(self) -> None:
+        super().__init__("anomaly", True)
 
 
 class Version:
@@ -387,7 +401,7 @@ def walk(
         if needed is None or node in needed:
             receive(node, g)
 
-    with recording(create_graph):
+    with Switch("recording", create_graph), _forgetting():
         for node in order:
             if rows and node in rows:
                 receive_rows(node)
@@ -421,6 +435,15 @@ def walk(
     return result
 
 
+@contextmanager
+def _forgetting() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        while MODE.restored:
+            MODE.restored.pop().forget()
+
+
 def _free(node: Any) -> None:
     node.saved, node.out, node.freed = None, None, True
 
@@ -441,139 +464,12 @@ def has_nan(values: Any) -> bool:
     return bool((values != values).any())
 
 
-class _Region:
-    """A checkpointed call: its nodes keep nothing, and get it back from a second run of the call when walked."""
-
-    def __init__(self, run: Callable[[], Any]) -> None:
-        self._run = run
-        self._begun = next_number()
-        self._around = MODE.region
-        self._nodes: list[weakref.ref[GraphNode]] = []
-        self._restored: dict[int, tuple[Any, Any]] = {}
-
-    def admit(self, node: GraphNode) -> None:
-        """Notes a node of the first run."""
-        self._nodes.append(weakref.ref(node))
-
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
-        """Leaves it to the call around this one: the first run may read what it will, unless it is part of a second."""
-        if self._around is not None:
-            self._around.check(name, inputs)
-
-    def seal(self) -> None:
-        """Takes from the nodes of the finished call what they kept."""
-        self._around = None
-        for index, reference in enumerate(self._nodes):
-            node = reference()
-            if isinstance(node, Node) and node.keeps:
-                node.op, node.saved, node.out = _Replayed(node.op, self, index), None, None
-
-    def restore(self, index: int) -> tuple[Any, Any]:
-        """What the node of that index keeps: its arguments and its output."""
-        if index not in self._restored:
-            replay = _Replay(self._begun)
-            with recording(True), _within(replay):
-                self._run()
-            self._adopt(replay.nodes)
-        return self._restored.pop(index)
-
-    def _adopt(self, replayed: list[GraphNode]) -> None:
-        originals = [reference() for reference in self._nodes]
-        if len(originals) != len(replayed):
-            raise RuntimeError(
-                f"checkpoint: the function recorded {len(originals)} ops at first, but {len(replayed)} when run again; "
-                "it must do the same each time it is called"
-            )
-        stands_for = {id(node): original for node, original in zip(replayed, originals, strict=True)}
-        for index, (node, original) in enumerate(zip(replayed, originals, strict=True)):
-            if original is None:
-                continue
-            if original.op.name != node.op.name:
-                raise RuntimeError(
-                    f"checkpoint: the function recorded op {original.op.name!r} at first, but {node.op.name!r} when "
-                    "run again; it must do the same each time it is called"
-                )
-            if isinstance(node, Node) and node.keeps:
-                _reroot(node.saved, stands_for)
-                self._restored[index] = (node.saved, node.out)
-
-
-class _Replayed:
-    """The op of a checkpointed node: gives back what the node kept, for as long as its derivative is taken."""
-
-    def __init__(self, op: Operation, region: _Region, index: int) -> None:
-        self.name = op.name
-        self._op = op
-        self._region = region
-        self._index = index
-
-    def pull(
-        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterable[tuple[GraphNode, Any]]:
-        node.saved, node.out = self._region.restore(self._index)
-        try:
-            return self._op.pull(node, g, needed, create_graph)
-        finally:
-            node.saved, node.out = None, None
-
-
-def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
-    """Lets the tensors of a second run continue the graph of the first."""
-    for value in saved:
-        if isinstance(value, list | tuple):
-            _reroot(value, stands_for)
-        elif (node := getattr(value, "_node", None)) is not None and stands_for.get(id(node)) is not None:
-            value._node = stands_for[id(node)]
-
-
-class _Replay:
-    """Collects the nodes of the second run of a checkpointed call, whose first began at the time given."""
-
-    def __init__(self, first_begun: int) -> None:
-        self._first_begun = first_begun
-        self._begun = next_number()
-        self.nodes: list[GraphNode] = []
-
-    def admit(self, node: GraphNode) -> None:
-        """Notes a node of the second run."""
-        self.nodes.append(node)
-
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
-        """Raises if an op is given what was written to between the beginnings of the two runs."""
-        for value in inputs:
-            version = getattr(value, "_version", None)
-            if version is not None and self._first_begun < version.written < self._begun:
-                raise RuntimeError(
-                    f"checkpoint: an input of shape {value.shape} of op {name!r} was changed in place since the call, "
-                    "so that the function cannot be run again; change a .clone() instead"
-                )
-
-
-class _within(_Switch):  # noqa: N801
-    """Within it, nodes are admitted to a region."""
-
-    _field = "region"
-
-    def __init__(self, region: _Region | _Replay) -> None:
-        super().__init__()
-        self._value = region
-
-
-def record_region(run: Callable[[], Any], rerun: Callable[[], Any]) -> Any:
-    """The result of `run`, whose nodes keep nothing; `rerun` must repeat it, and is called when they are walked."""
-    region = _Region(rerun)
-    with _within(region):
-        result = run()
-    region.seal()
-    return result
-
-
 def backward(
     outputs: "Sequence[Tensor]",
     grads: Sequence[Any] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: "Tensor | Sequence[Tensor] | None" = None,
+    inputs: "Tensor | Iterable[Tensor] | None" = None,
 ) -> None:
     """Adds to `.grad` of every leaf, or of `inputs` alone, the gradient of the outputs; see `Tensor.backward`."""
     wanted = None if inputs is None else _as_list(inputs)
@@ -593,8 +489,8 @@ def backward(
 
 
 def grad(
-    outputs: "Tensor | Sequence[Tensor]",
-    inputs: "Tensor | Sequence[Tensor]",
+    outputs: "Tensor | Iterable[Tensor]",
+    inputs: "Tensor | Iterable[Tensor]",
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -625,7 +521,9 @@ def grad(
     (27.0, 18.0)
     """
     wanted, given = _as_list(inputs), _as_list(outputs)
-    grads = None if grad_outputs is None else _as_list(grad_outputs)
+    grads = grad_outputs
+    if grads is not None and not isinstance(grads, list | tuple):
+        grads = [grads]
     targets = _target_nodes(wanted, "grad")
     roots = _roots(given, grads, create_graph, "grad")
     found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
@@ -641,8 +539,8 @@ def grad(
     return tuple(results)
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+def _as_list(tensors: "Tensor | Iterable[Tensor]") -> list[Any]:
+    return [tensors] if hasattr(tensors, "_graph_node") else list(tensors)
 
 
 def _checked(g: Any, tensor: "Tensor", is_tensor: bool, asked: str) -> "Tensor":
@@ -688,28 +586,3 @@ def _roots(
                 raise ValueError(f"{asked}: output {k} has shape {output.shape}, its gradient {given.shape}")
         roots.append((output._graph_node(), given if create_graph else given._array))
     return roots
-
-
-def checkpoint(function: Callable[..., R], *args: Any) -> R:
-    """`function(*args)`, keeping nothing for the way back: the function runs again when its gradient is needed.
-
-    Trades time for memory: a chain of n steps, checkpointed in runs of sqrt(n), needs O(sqrt(n)) of it. Random numbers
-    repeat in the second run. Gradients of any order, and to tensors that the function reaches otherwise, are right.
-
-    Raises:
-        RuntimeError: when walked, if the second run does not record the same ops, or if a tensor that the function
-            uses was changed in place since, by the function itself or after it.
-
-    >>> import tinygrad_lstm as tg
-    >>> x = tg.tensor(0.5, requires_grad=True)
-    >>> tg.checkpoint(lambda x: x.exp().sin(), x).backward()
-    >>> round(x.grad.item(), 4)
-    -0.1283
-    """
-    state = random_state()
-
-    def rerun() -> None:
-        with restored_random_state(state):
-            function(*args)
-
-    return record_region(lambda: function(*args), rerun)  # type: ignore[no-any-return]

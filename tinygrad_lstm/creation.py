@@ -38,6 +38,11 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
     return made.requires_grad_() if requires_grad else made
 
 
+def _number(value: Any) -> Any:
+    """A scalar of NumPy's as Python's number, which every device takes."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def full(
     shape: Any,
     value: Any,
@@ -48,8 +53,8 @@ def full(
     """A tensor of one value and the shape given; the dtype is by default that which `tg.tensor(value)` has."""
     place = get_device(device)
     if dtype is None:
-        dtype = DEFAULT_FLOAT if isinstance(value, float) else np.asarray(value).dtype
-    return _made(place.xp.full(_shape("full", (shape,)), value, checked_dtype(dtype)), place, requires_grad)
+        dtype = DEFAULT_FLOAT if type(value) is float else np.asarray(value).dtype
+    return _made(place.xp.full(_shape("full", (shape,)), _number(value), checked_dtype(dtype)), place, requires_grad)
 
 
 def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -95,7 +100,7 @@ def arange(
     requires_grad: bool = False,
 ) -> Tensor:
     """The numbers from `start` (0 if one number is given) up to, and without, `stop`: int64, or float32 of floats."""
-    start, stop = (0, start) if stop is None else (start, stop)
+    start, stop, step = map(_number, (0, start, step) if stop is None else (start, stop, step))
     if dtype is None:
         dtype = DEFAULT_FLOAT if any(isinstance(number, float) for number in (start, stop, step)) else np.int64
     place = get_device(device)
@@ -111,19 +116,37 @@ def linspace(
     return _made(values, place, requires_grad)
 
 
-def _drawn(values: HostArray, dtype: DType, device: Place, requires_grad: bool) -> Tensor:
+def _float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
+    drawn = checked_dtype(dtype or DEFAULT_FLOAT)
+    if drawn.kind != "f":
+        raise TypeError(f"{name}: dtype is {drawn}; expected float16, float32 or float64")
+    return drawn
+
+
+def _drawn(values: HostArray, device: Place, requires_grad: bool) -> Tensor:
     place = get_device(device)
-    return _made(place.backend.from_host(values.astype(checked_dtype(dtype or DEFAULT_FLOAT))), place, requires_grad)
+    return _made(place.backend.from_host(np.asarray(values)), place, requires_grad)
 
 
 def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default."""
-    return _drawn(generator().random(_shape("rand", shape), np.float32), dtype, device, requires_grad)
+    """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default.
+
+    Raises:
+        TypeError: the dtype is no float.
+        ValueError: a length is negative or no integer.
+    """
+    lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)
+    if kind.itemsize == 2:  # float16's own multiples of 2⁻¹¹: float32's would round up to 1
+        values = (generator().integers(2**11, size=lengths) / 2**11).astype(kind)
+    else:
+        values = generator().random(lengths, kind)
+    return _drawn(values, device, requires_grad)
 
 
 def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, normal with mean 0 and variance 1; otherwise as `rand`."""
-    return _drawn(generator().standard_normal(_shape("randn", shape)), dtype, device, requires_grad)
+    lengths, kind = _shape("randn", shape), _float_dtype("randn", dtype)
+    return _drawn(generator().standard_normal(lengths).astype(kind), device, requires_grad)
 
 
 def from_dlpack(array: Any) -> Tensor:

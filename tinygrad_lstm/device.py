@@ -37,6 +37,10 @@ class Device:
     def __hash__(self) -> int:
         return hash(self.name)
 
+    def __reduce__(self) -> tuple[Callable[..., "Device"], tuple[str]]:
+        """For copy and pickle: the device of that name."""
+        return get_device, (self.name,)
+
     def __str__(self) -> str:
         return self.name
 

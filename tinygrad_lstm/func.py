@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import MODE, GraphNode, Leaf, ancestors, enable_grad, recording
+from .autograd import MODE, GraphNode, Leaf, ancestors, enable_grad, no_grad
 from .autograd import grad as gradients_of
 from .device import Device, device_of, get_device
 from .ops.shape import stack
@@ -277,7 +277,7 @@ class _Call:
             weight = xp.zeros(output.size, output.dtype)
             weight[k] = 1
             rows.append(self._walk([output], [as_tensor(weight.reshape(output.shape))]))
-        with recording(MODE.recording and self._in_graph):
+        with enable_grad() if MODE.recording and self._in_graph else no_grad():
             stacked = iter(
                 [self._stacked(output, like, [row[k] for row in rows]) for k, like in enumerate(self.inputs)]
             )

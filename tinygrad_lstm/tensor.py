@@ -162,6 +162,7 @@ class Tensor:
     unbind: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
     unsqueeze: ClassVar[Callable[..., "Tensor"]]
     var: ClassVar[Callable[..., "Tensor"]]
+    where: ClassVar[Callable[..., "Tensor"]]
 
     @staticmethod
     def _wrap(array: Array, device: Device, node: GraphNode | None = None) -> "Tensor":
@@ -259,6 +260,12 @@ class Tensor:
         copied.grad = None if self.grad is None else Tensor(self.grad)
         return copied
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: the values, the device's name and `requires_grad`; a gradient is not part of it."""
+        if not self.is_leaf:
+            raise RuntimeError("pickle: only leaves can be pickled, this tensor was made by an op; use .detach()")
+        return _unpickled, (type(self), self.device.backend.to_host(self._array), self.device, self._requires_grad)
+
     def __repr__(self) -> str:
         prefix = "tensor("
         text = np.array2string(self.detach().cpu()._array, separator=", ", prefix=prefix)
@@ -268,6 +275,10 @@ class Tensor:
         if self._requires_grad:
             notes.append("requires_grad=True" if self.is_leaf else f"op={self._graph_node().op.name}")
         return ", ".join([prefix + text, *notes]) + ")"
+
+    def __format__(self, spec: str) -> str:
+        """With a specification that of its one element, as in f"{loss:.3f}"; without one the text of `repr`."""
+        return format(self.item(), spec) if spec else repr(self)
 
     # -- out of the library -------------------------------------------------------------------------------------------
 
@@ -512,6 +523,11 @@ class Tensor:
         return self
 
     def _check_in_place(self, name: str, recorded: bool) -> None:
+        if self._shares_elements():
+            raise RuntimeError(
+                f"{name}: this tensor of shape {self.shape} is a read-only view, such as expand gives, in which "
+                "elements may share memory; change a .clone() of it"
+            )
         if not (MODE.recording and (recorded or self._requires_grad)):
             return
         if self._requires_grad and self.is_leaf:
@@ -522,6 +538,15 @@ class Tensor:
                 "change the other by x[index] = value, or a .clone() of this one"
             )
         _check_differentiable(self.dtype)
+
+    def _shares_elements(self) -> bool:
+        """Whether this is a broadcast view, which not every device makes read-only by itself, or read-only."""
+        array = self._array
+        if not getattr(array.flags, "writeable", True):
+            return True
+        if 0 not in array.strides or 0 in array.shape:
+            return False
+        return builtins.any([not stride and n > 1 for stride, n in zip(array.strides, array.shape)])
 
     def _note_in_place(self, node: GraphNode | None) -> None:
         self._mark_written()
@@ -588,6 +613,7 @@ class Tensor:
         return self.abs()
 
     def __invert__(self) -> "Tensor":
+        self._check_bool("~", self)
         return self.logical_not()
 
     def __getitem__(self, index: Any) -> "Tensor":
@@ -651,16 +677,35 @@ class Tensor:
         return Tensor.ne(self, other)
 
     def __and__(self, other: Any) -> "Tensor":
-        return Tensor.logical_and(self, other)
+        return Tensor.logical_and(self, self._check_bool("&", other))
 
     def __or__(self, other: Any) -> "Tensor":
-        return Tensor.logical_or(self, other)
+        return Tensor.logical_or(self, self._check_bool("|", other))
 
     def __xor__(self, other: Any) -> "Tensor":
-        return Tensor.logical_xor(self, other)
+        return Tensor.logical_xor(self, self._check_bool("^", other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def _check_bool(self, sign: str, other: Any) -> Any:
+        """`other`, if it and this tensor are bool: of integers, NumPy's signs mean their bits, which is no op here."""
+        other = other if isinstance(other, Tensor | bool) else as_tensor(other, device_of(other) or self.device)
+        for value in (self, other):
+            if isinstance(value, Tensor) and value.dtype != np.bool_:
+                raise TypeError(
+                    f"{sign}: expected bool tensors, got {value.dtype} of shape {value.shape}; compare first, "
+                    "as in (x != 0), or use tg.logical_and, logical_or, logical_xor, logical_not"
+                )
+        return other
 
 
 _new = object.__new__
+
+
+def _unpickled(kind: type[Tensor], values: HostArray, device: Device, requires_grad: bool) -> Tensor:
+    made = _new(kind)
+    Tensor.__init__(made, values, device=device, requires_grad=requires_grad)
+    return made
 
 
 class HookHandle:
@@ -704,14 +749,48 @@ def as_tensor(data: Any, device: str | Device | None = None) -> Tensor:
     if isinstance(data, Tensor):
         return data
     owner = device_of(data)
-    if owner is not None and (device is None or get_device(device) is owner):
-        checked_dtype(data.dtype)
+    here = owner is not None and (device is None or get_device(device) is owner)
+    if owner is not None and here and checked_dtype(data.dtype) == data.dtype:
         return Tensor._wrap(data, owner)
     return Tensor(data, device=device)
 
 
+def operand(data: Any, device: str | Device | None = None) -> Tensor:
+    """`data` as an input of an op, like `as_tensor`; but while ops record, a copy of an array.
+
+    A derivative may need what the array holds now, and its owner may fill it anew before the walk.
+    """
+    made = as_tensor(data, device)
+    return Tensor._wrap(data.copy(), made.device) if made._array is data and MODE.recording else made
+
+
+@autograd.no_grad()
+def fitting(given: Any, like: Tensor) -> Tensor:
+    """Values for a tensor's place, in its dtype and on its device.
+
+    Raises:
+        ValueError: they are no numbers, have another shape or kind, or are beyond the range of the dtype.
+    """
+    expected = f"expected {like.dtype} {like.shape}"
+    try:
+        # Through NumPy's float64, so that a number too large for a float32 is seen.
+        value = as_tensor(given if isinstance(given, Tensor) or device_of(given) else np.array(given))
+    except (TypeError, ValueError) as error:
+        described = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
+        raise ValueError(f"given {described}, {expected}") from error
+    if value.shape != like.shape or not np.can_cast(value.dtype, like.dtype, "same_kind"):
+        raise ValueError(f"given {value.dtype} {value.shape}, {expected}")
+    with np.errstate(over="ignore"):
+        cast = value.to(dtype=like.dtype)
+    if not np.can_cast(value.dtype, like.dtype):
+        kept = cast.isfinite() == value.isfinite() if like.dtype.kind == "f" else cast == value
+        if not kept.all():
+            raise ValueError(f"given {value.dtype} numbers beyond the range of {like.dtype}")
+    return cast.to(like.device)
+
+
 def checked_dtype(dtype: DType) -> np.dtype[Any]:
-    """The NumPy dtype, if tensors can have it.
+    """The NumPy dtype, in the machine's order of bytes, if tensors can have it.
 
     Raises:
         TypeError: it is none of float16, float32, float64, the integers and bool.
@@ -719,7 +798,7 @@ def checked_dtype(dtype: DType) -> np.dtype[Any]:
     checked: np.dtype[Any] = np.dtype(dtype)
     if checked.kind not in "fiub" or checked.itemsize > 8:
         raise TypeError(f"dtype {checked} is not supported; use float16, float32, float64, an integer type or bool")
-    return checked
+    return np.dtype(checked.type)
 
 
 def _names_dtype(value: Any) -> bool:

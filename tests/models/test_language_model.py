@@ -60,6 +60,28 @@ def test_generation_repeats_with_its_generator_and_leaves_training_mode_alone() 
     assert all(0 <= drawn < 7 for drawn in first)
 
 
+def test_generation_leaves_each_module_in_the_mode_that_it_is_in() -> None:
+    lm = model()
+    lm.lstm.eval()
+    before = {name: module.training for name, module in lm.named_modules()}
+    lm.generate([1], 2)
+    assert {name: module.training for name, module in lm.named_modules()} == before
+    ids = lm.stream([1])
+    next(ids)
+    lm.eval()
+    next(ids)
+    assert not any(module.training for module in lm.modules())
+
+
+def test_evaluating_ends_with_its_block() -> None:
+    lm = model()
+    lm.lstm.eval()
+    with pytest.raises(KeyError), lm.evaluating() as same:
+        assert same is lm and not any(module.training for module in lm.modules())
+        raise KeyError
+    assert lm.training and lm.output.training and not lm.lstm.training
+
+
 def test_stream_is_what_generate_gives() -> None:
     lm = model()
     streamed = list(itertools.islice(lm.stream([1], rng=np.random.default_rng(0)), 10))
@@ -73,6 +95,24 @@ def test_top_k_draws_from_the_likeliest_alone() -> None:
     rng = np.random.default_rng(0)
     drawn = {lm.generate([1], 1, temperature=5.0, top_k=2, rng=rng)[0] for _ in range(50)}
     assert drawn == likeliest
+
+
+def test_top_k_draws_no_more_than_k_of_equally_likely_ones() -> None:
+    lm = model()
+    with tg.no_grad():
+        lm.output.weight.zero_()
+        lm.output.bias.zero_()
+    rng = np.random.default_rng(0)
+    for k in (1, 2, 3):
+        assert len({lm.generate([1], 1, top_k=k, rng=rng)[0] for _ in range(40)}) == k
+    assert lm.generate([1], 3, top_k=1, rng=rng) == lm.generate([1], 3, temperature=0)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45])
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_the_lowest_temperatures_take_the_likeliest(temperature: float, top_k: int | None) -> None:
+    lm = model()
+    assert lm.generate([1], 5, temperature, top_k) == lm.generate([1], 5, temperature=0)
 
 
 def test_generation_follows_the_distribution() -> None:
@@ -89,6 +129,8 @@ def test_generation_follows_the_distribution() -> None:
     [
         ([], {}, "prompt is empty"),
         ([1], {"temperature": -1.0}, "temperature is -1.0"),
+        ([1], {"temperature": np.nan}, "temperature is nan; expected 0 or more, and finite"),
+        ([1], {"temperature": np.inf}, "temperature is inf"),
         ([1], {"top_k": 0}, "top_k is 0"),
     ],
 )

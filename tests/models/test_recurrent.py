@@ -176,6 +176,18 @@ def test_gates_are_those_of_the_equations() -> None:
     np.testing.assert_array_equal(cell(tg.tensor(x), (tg.tensor(h), tg.tensor(c)))[0].tolist(), gates.h.tolist())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("padding", [np.nan, np.inf])
+def test_padding_may_hold_anything(kind: Any, padding: float) -> None:
+    network = built(kind, 0, 2, 3, bidirectional=True)
+    data = draw(0, 4, 2, 2)
+    data[2:, 1] = padding
+    out, _ = network(tg.tensor(data), lengths=[4, 2])
+    out.sum().backward()
+    assert np.isfinite(out.detach().numpy()).all()
+    assert all(np.isfinite(gradient_of(parameter)).all() for parameter in network.parameters())
+
+
 def test_no_sequences_at_all() -> None:
     out, (h, _) = LSTM(2, 3)(tg.zeros(4, 0, 2), lengths=[])
     assert out.shape == (4, 0, 3)

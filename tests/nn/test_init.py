@@ -127,6 +127,22 @@ def test_a_vector_has_no_fans(function):
     assert parameter.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "function",
+    [init.uniform_, init.normal_, init.xavier_uniform_, init.kaiming_normal_, init.orthogonal_],
+)
+def test_numbers_are_not_drawn_into_integers(function):
+    tensor = tg.ones(2, 2, dtype="int64")
+    tg.manual_seed(3)
+    with pytest.raises(TypeError, match=r"_: expected a float tensor, got one of int64"):
+        function(tensor)
+    assert tensor.tolist() == [[1, 1], [1, 1]]
+    assert init.zeros_(tensor).tolist() == [[0, 0], [0, 0]]
+    after = tg.randn(2).tolist()
+    tg.manual_seed(3)
+    assert tg.randn(2).tolist() == after
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="mode must be 'fan_in' or 'fan_out', got 'both'"):
         init.kaiming_normal_(nn.Parameter(tg.ones(2, 2)), mode="both")

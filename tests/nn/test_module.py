@@ -1,6 +1,7 @@
 """`Module` and `Parameter`: names, saving and loading, moving, and what they look like."""
 
 import copy
+import pickle
 
 import hypothesis.strategies as st
 import numpy as np
@@ -105,12 +106,45 @@ def test_shared_parameters_come_once():
     assert repr(tied).splitlines()[0].endswith(" 15 parameters")
 
 
-@pytest.mark.parametrize("wrap", [list, tuple, lambda parts: {"a": parts[0]}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        list,
+        tuple,
+        set,
+        frozenset,
+        lambda parts: {"a": parts[0]},
+        lambda parts: {parts[0]: "a"},
+        lambda parts: [parts],
+        lambda parts: {"a": [(1, set(parts))]},
+    ],
+)
 def test_modules_in_a_plain_container_are_refused(wrap):
     block = Block()
     with pytest.raises(TypeError, match=r"Block\.extra: .* use nn\.ModuleList"):
         block.extra = wrap([nn.Linear(1, 1)])
     block.extra = wrap([1, 2])
+
+
+def test_a_list_that_holds_itself_can_be_set():
+    module = nn.Module()
+    endless = [1]
+    endless.append(endless)
+    module.extra = endless
+    assert module.extra is endless
+
+
+def test_a_module_cannot_hold_itself():
+    module = nn.Module()
+    module.child = nn.Module()
+    module.child.grandchild = nn.Linear(2, 2)
+    for part in (module, module.child, module.child.grandchild):
+        with pytest.raises(ValueError, match=r"\.parent: this Module is or holds the module"):
+            part.parent = module
+    assert list(module.state_dict()) == ["child.grandchild.weight", "child.grandchild.bias"]
+    assert "parent" not in repr(module)
+    module.other = module.child.grandchild  # twice, but not within itself
+    assert len(module.state_dict()) == 4
 
 
 def test_a_tensor_in_a_parameters_place_is_refused():
@@ -198,8 +232,44 @@ def test_loading_what_there_is():
     assert block.scale.tolist() == [1, 2, 3]
     assert report.missing == [*NAMES[1:], "offset"]
     assert report.unexpected == ["head.weight"]
-    with pytest.raises(ValueError, match="misshapen: scale"):
+    with pytest.raises(ValueError, match="not fitting: scale"):
         block.load_state_dict({"scale": [1, 2]}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([1.0, 1e300, 0.0], "given float64 numbers beyond the range of float32"),
+        ("abc", "given a str, expected float32 (3,)"),
+        (None, "given a NoneType, expected"),
+        ([[1], [1, 2]], "given a list, expected"),
+        (np.ones(3, complex), "given complex128 (3,), expected float32 (3,)"),
+        (np.array([1.0, -1e300, np.inf]), "given float64 numbers beyond the range of float32"),
+    ],
+)
+def test_a_value_that_is_none_is_named_among_the_others(value, said):
+    block = Block()
+    before = values(block)
+    state = block.state_dict() | {"scale": value, "layers.0.bias": [1, 2]}
+    with pytest.raises(ValueError) as caught:
+        block.load_state_dict(state)
+    assert f"scale ({said}" in str(caught.value)
+    assert "layers.0.bias (given int64 (2,)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for mine, old in zip(values(block), before, strict=True):
+        np.testing.assert_array_equal(mine, old)
+
+
+def test_numbers_that_a_dtype_cannot_hold_are_refused(device):
+    module = nn.Module()
+    module.register_buffer("count", tg.tensor([1, 2], dtype="int32", device=device))
+    module.register_buffer("half", tg.ones(2, dtype="float16", device=device))
+    for name, value in {"count": [1, 2**40], "half": [1, 70000]}.items():
+        with pytest.raises(ValueError, match=f"{name} .given int64 numbers beyond the range of"):
+            module.load_state_dict({name: value}, strict=False)
+    module.load_state_dict({"count": [1, 2**31 - 1], "half": np.array([np.inf, np.nan])})
+    assert module.count.tolist() == [1, 2**31 - 1]
+    assert str(module.half.tolist()) == "[inf, nan]"
 
 
 def test_floats_do_not_become_integers_unseen():
@@ -312,6 +382,20 @@ def test_a_deep_copy_stands_on_its_own(device):
     assert copied.head.weight.grad.tolist() != before
     with pytest.raises(RuntimeError, match="deepcopy: only leaves"):
         copy.deepcopy(tied.head.weight * 2)
+
+
+def test_a_module_is_pickled_with_its_ties(device):
+    tied = Tied().to(device)
+    again = pickle.loads(pickle.dumps(tied))
+    assert type(again.head.weight) is nn.Parameter
+    assert again.head.weight is again.embedding.weight
+    assert again.head.weight.requires_grad and again.head.weight.device is tied.head.weight.device
+    for mine, expected in zip(values(again), values(tied), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    optimizer = tg.optim.Adam(again.parameters())
+    again(tg.tensor([0, 1], device=device)).sum().backward()
+    optimizer.step()
+    assert (values(again)[0] != values(tied)[0]).any()
 
 
 def test_repr_is_a_tree_with_counts():

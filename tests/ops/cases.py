@@ -325,8 +325,8 @@ case("std", moments(np.std), some_spread(), ints=False)
 case("max", reduction(np.max), unary(distinct, reduced, smallest=1), out="same")
 case("min", reduction(np.min), unary(distinct, reduced, smallest=1), out="same")
 case("logsumexp", logsumexp, unary(settings=reduced, smallest=1))
-case("norm", norm, unary(settings=normed([1, 1.5, 2, 3]), smallest=1), ints=False)
-case("norm", norm, unary(distinct, settings=normed([math.inf]), smallest=1), variant="inf", out="same", bools=False)
+case("norm", norm, unary(settings=normed([0.5, 1, 1.5, 2, 3]), smallest=1), ints=False)
+case("norm", norm, unary(distinct, settings=normed([math.inf]), smallest=1), variant="inf")
 case("cumsum", lambda x, dim: np.cumsum(x, axis=dim), unary(settings=along, least=1), out="sum")
 case("any", reduction(np.any), unary(some_equal, reduced), out="bool", differentiable=False)
 case("all", reduction(np.all), unary(some_equal, reduced), out="bool", differentiable=False)
@@ -513,14 +513,14 @@ case(
 case("pad", pad, unary(settings=padded), out="same", ints=False)
 case(
     "tril",
-    lambda x, k=0: np.tril(x, k),
-    unary(settings=settings(k=st.integers(-3, 3)), least=2),
+    lambda x, diagonal=0: np.tril(x, diagonal),
+    unary(settings=settings(diagonal=st.integers(-3, 3)), least=2),
     out="same",
 )
 case(
     "triu",
-    lambda x, k=0: np.triu(x, k),
-    unary(settings=settings(k=st.integers(-3, 3)), least=2),
+    lambda x, diagonal=0: np.triu(x, diagonal),
+    unary(settings=settings(diagonal=st.integers(-3, 3)), least=2),
     out="same",
 )
 for _name in ("cat", "concat", "concatenate"):

@@ -252,6 +252,43 @@ def test_an_index_on_another_device_raises() -> None:
             read()
 
 
+@pytest.mark.parametrize("kind", ["list", "array", "tensor"])
+def test_an_index_changed_before_backward_changes_no_gradient(kind: str, device: str) -> None:
+    x = tg.ones(3, 1, device=device, requires_grad=True)
+    for read in (
+        lambda index: x[index],
+        lambda index: x.index_select(0, index),
+        lambda index: tg.embedding(index, x),
+    ):
+        index: Any = {"list": [0, 0], "array": np.array([0, 0]), "tensor": tg.tensor([0, 0], device=device)}[kind]
+        out = read(index)
+        index[1] = 2
+        assert tg.grad(out.sum(), x)[0].tolist() == [[2.0], [0.0], [0.0]]
+    for read in (lambda index: x.gather(0, index), lambda index: x.take_along_axis(index, 0)):
+        index = {"list": [[0]], "array": np.array([[0]]), "tensor": tg.tensor([[0]], device=device)}[kind]
+        out = read(index)
+        index[0] = [1] if kind == "list" else 1
+        assert tg.grad(out.sum(), x)[0].tolist() == [[1.0], [0.0], [0.0]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64"])
+def test_indices_of_narrow_and_unsigned_integers(dtype: str, device: str) -> None:
+    x = tg.ones(300, 1, device=device, requires_grad=True)
+    index = tg.tensor([100, 3, 100], dtype=dtype, device=device)
+    expected = np.zeros((300, 1))
+    expected[100], expected[3] = 2, 1
+    for out in (
+        x[index],
+        x.index_select(0, index),
+        x.gather(0, index.unsqueeze(1)),
+        x.take_along_axis(index.unsqueeze(1), 0),
+        tg.embedding(index, x),
+    ):
+        out.sum().backward()
+        np.testing.assert_array_equal(x.grad.cpu().numpy(), expected)
+        x.grad = None
+
+
 def test_embedding_of_an_id_that_was_not_read_on_the_host_is_nan() -> None:
     weight = tg.ones(3, 2, device="strict", requires_grad=True)
     rows = tg.embedding(tg.tensor([0, 3, -1], device="strict"), weight)

@@ -200,7 +200,7 @@ def test_joins_and_splits_go_there_and_back(x: tg.Tensor, data: st.DataObject) -
 def test_triangles_and_padding(x: tg.Tensor, k: int) -> None:
     assert_same(x.tril(k) + x.triu(k + 1), x)
     assert_same(x.tril(k).mT, x.mT.triu(-k))
-    padded = x.pad((1, 2, 3, 0), 7.0)
+    padded = x.pad((1, 2, 3, 0), value=7.0)
     assert_same(padded[..., 3:, 1:-2], x)
     assert_close(x.pad((1, 2)).sum(), x.sum())
 

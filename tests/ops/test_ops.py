@@ -174,6 +174,55 @@ def test_two_names_for_one_argument_raise(name: str) -> None:
         getattr(tg, name)(tg.ones(2, 3), dim=0, axis=1)
 
 
+@pytest.mark.parametrize("join", [tg.cat, tg.concat, tg.stack])
+def test_two_names_for_one_dim_raise(join: Any) -> None:
+    x = tg.ones(2, 3)
+    for dim in (0, 1):
+        with pytest.raises(TypeError, match=r"axis= is another name for dim="):
+            join([x, x], dim=dim, axis=1)
+    np.testing.assert_array_equal(join([x, x], axis=1).numpy(), join([x, x], 1).numpy())
+    np.testing.assert_array_equal(join([x, x], axis=0).numpy(), join([x, x]).numpy())
+
+
+def test_where_as_a_method(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    result = x.where(x > 1, -1.0)
+    assert result.tolist() == [-1.0, 2.0]
+    assert tg.grad(result.sum(), x)[0].tolist() == [0.0, 1.0]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@every_case
+@given(st.data())
+def test_a_result_that_shares_memory_is_known_as_a_view(case: Case, data: st.DataObject) -> None:
+    """What is written into it in place is then seen by the graphs that kept its source."""
+    drawn = data.draw(case.drawn)
+    dtypes = ["float64"] + ["int64"] * case.ints + ["bool"] * (case.ints and case.bools)
+    dtype = data.draw(st.sampled_from(dtypes))
+    arrays = drawn.arrays if dtype == "float64" else [as_integers(array, dtype) for array in drawn.arrays]
+    tensors = [tg.tensor(array, dtype) for array in arrays]
+    for result in as_list(case.call(*tensors, **drawn.settings)):
+        for x in tensors:
+            if result is not x and np.shares_memory(result.data, x.data):
+                assert result._viewed_at is not None
+
+
+@pytest.mark.parametrize("turned", [lambda x: x.flip(0), lambda x: tg.einsum("ij->ji", x)])
+def test_writing_into_a_result_does_not_change_gradients_silently(turned: Callable[[Any], Any]) -> None:
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    y = x * 1
+    squared = (y * y).sum()
+    with tg.no_grad():
+        turned(y).fill_(0.0)
+    if y.tolist() == x.tolist():
+        assert tg.grad(squared, x)[0].tolist() == [[2.0, 4.0], [6.0, 8.0]]
+    else:
+        with pytest.raises(RuntimeError, match="changed in place"):
+            tg.grad(squared, x)
+
+
 # -- dtypes ------------------------------------------------------------------------------------------------------------
 
 BINARY = [case for case in CASES if case.name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where")]
@@ -233,6 +282,24 @@ def test_where_of_two_numbers(device: str) -> None:
     assert tg.where(condition, 1.0, 0).tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(tg.softmax, 1 / 70_000), (tg.log_softmax, -math.log(70_000)), (tg.logsumexp, math.log(70_000))],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_float16_exponentials_are_summed_in_a_wider_dtype(function: Any, expected: float, device: str) -> None:
+    result = function(tg.zeros(70_000, dtype="float16", device=device), -1)
+    assert result.dtype == np.float16
+    np.testing.assert_allclose(result.cpu().numpy().astype(np.float64), expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, math.inf])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64"])
+def test_a_norm_of_integers_is_float32(p: float, dtype: str, device: str) -> None:
+    x = tg.tensor([[1, 0], [0, 0]], dtype=dtype, device=device)
+    assert (x.norm(p).dtype, x.norm(p).item()) == (np.float32, 1.0)
+
+
 @pytest.mark.parametrize("reduce", [tg.mean, tg.var, tg.std, tg.norm])
 def test_float16_is_reduced_in_a_wider_dtype(reduce: Any, device: str) -> None:
     x = tg.tensor(np.linspace(300, 500, 2000), dtype="float16", device=device, requires_grad=True)
@@ -266,6 +333,20 @@ def test_extreme_inputs_give_finite_values_and_gradients(function: Any, device: 
     np.testing.assert_allclose(g.detach().cpu().numpy(), slopes, 1e-6, 1e-30)
     (second,) = tg.grad(g.sum(), x)
     assert np.isfinite(second.cpu().numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_sigmoid_is_exact_in_both_tails(dtype: str, device: str) -> None:
+    limits = np.finfo(dtype)
+    values = [*np.linspace(-20, 20, 401), -12.0, -90.0, -100.0, -800.0, 100.0, 800.0, limits.min, limits.max]
+    x = np.array([*values, -math.inf, math.inf], dtype)
+    found = tg.tensor(x, device=device).sigmoid().cpu().numpy()
+    assert found.dtype == dtype
+    negative = np.exp(-np.abs(x.astype(np.float64)))
+    exact = np.where(x < 0, negative, 1) / (1 + negative)
+    least = limits.smallest_subnormal if dtype == "float16" else limits.smallest_normal
+    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=4 * float(limits.eps), atol=float(least))
+    assert tg.tensor([limits.min], device=device).silu().tolist() == [0.0]
 
 
 def test_logsumexp_of_extremes(device: str) -> None:
@@ -307,6 +388,14 @@ def test_derivative_at_zero(function: Any, device: str) -> None:
     x = tg.tensor(0.0, device=device, requires_grad=True)
     (g,) = tg.grad(function(x), x)
     assert g.item() == pytest.approx(AT_ZERO[function])
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 3])
+def test_norms_derivative_is_zero_at_a_zero_element(p: float, device: str) -> None:
+    x = tg.tensor([0.0, 2.0], device=device, requires_grad=True)
+    assert tg.grad(x.norm(p), x)[0].tolist() == [0.0, pytest.approx(1)]
+    x = tg.zeros(2, device=device, requires_grad=True)
+    assert tg.grad(x.norm(p), x)[0].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("function", [tg.max, tg.min])
@@ -429,6 +518,8 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
     "expand": (lambda x: x.expand(3), ValueError, ["(2, 3)", "(3,)"]),
     "repeat": (lambda x: x.repeat(2), ValueError, ["(2, 3)", "(2,)"]),
     "pad": (lambda x: x.pad((1,)), ValueError, ["(2, 3)", "(1,)"]),
+    "pad of a mode": (lambda x: x.pad((1, 1), "reflect"), ValueError, ["reflect", "constant"]),
+    "pad of a value": (lambda x: x.pad((1, 1), 7.0), ValueError, ["7.0", "constant"]),
     "tril": (lambda x: x[0].tril(), ValueError, ["(3,)"]),
     "triu": (lambda x: x[0].triu(), ValueError, ["(3,)"]),
     "cat": (lambda x: tg.cat([x, x.T]), ValueError, ["(2, 3)", "(3, 2)"]),
@@ -443,12 +534,22 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
     "argmax": (lambda x: x[:0].argmax(0), ValueError, ["(0, 3)", "float32"]),
     "argmin": (lambda x: x[:, :0].argmin(), ValueError, ["(2, 0)", "float32"]),
     "norm": (lambda x: x.norm(-1), ValueError, ["-1"]),
+    "norm of a name": (lambda x: x.norm("fro"), TypeError, ["'fro'", "number"]),
+    "norm of nan": (lambda x: x.norm(math.nan), ValueError, ["nan"]),
+    "sum over a float": (lambda x: x.sum(0.5), TypeError, ["0.5", "integer"]),
+    "sum over floats": (lambda x: x.sum((0.5,)), TypeError, ["0.5", "integer"]),
+    "gather along none": (lambda x: x.gather(None, [[0]]), TypeError, ["None", "one integer"]),
+    "cumsum along none": (lambda x: x.cumsum(None), TypeError, ["None", "one integer"]),
+    "argmax along two": (lambda x: x.argmax((0, 1)), TypeError, ["(0, 1)", "one integer"]),
+    "split along two": (lambda x: x.split(1, (0, 1)), TypeError, ["(0, 1)", "one integer"]),
     "gelu": (lambda x: x.gelu("exact"), ValueError, ["exact"]),
     "sum": (lambda x: x.sum((0, -2)), ValueError, ["(2, 3)", "(0, -2)"]),
     "matmul": (lambda x: x.reshape(1, 2, 3) @ x, ValueError, ["(1, 2, 3)", "(2, 3)"]),
     "linear": (lambda x: tg.linear(x, x.T), ValueError, ["(2, 3)", "(3, 2)"]),
     "linear of 3-D": (lambda x: tg.linear(x.unsqueeze(0), x.T), ValueError, ["linear", "(3, 2)"]),
     "linear of 0-d": (lambda x: tg.linear(x[0, 0], x), ValueError, ["linear", "0-d"]),
+    "linear of a bias": (lambda x: tg.linear(x, x, x[0]), ValueError, ["bias", "(2,)", "(2, 3)", "(3,)"]),
+    "linear of a number": (lambda x: tg.linear(x, x, 1.0), ValueError, ["bias", "(2,)"]),
     "einsum": (lambda x: tg.einsum("ij,jk", x, x), ValueError, ["ij,jk", "3", "2"]),
     "gather": (lambda x: x.gather(0, tg.tensor([0], device=x.device)), ValueError, ["(2, 3)", "(1,)"]),
     "take_along_axis": (lambda x: x.take_along_axis([0], 0), ValueError, ["(2, 3)", "(1,)"]),
@@ -461,6 +562,34 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
     "exp": (lambda x: tg.exp(x, 2), TypeError, ["argument"]),
     "clamp": (lambda x: tg.clamp(x, low=2), TypeError, ["low"]),
 }
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.reshape(2.7, 2),
+        lambda x: x.split(1.5),
+        lambda x: x.split([0.5, 1.5]),
+        lambda x: x.chunk(1.5),
+        lambda x: x.roll(0.5),
+        lambda x: x.pad((0.5, 1)),
+    ],
+)
+def test_a_float_is_no_number_of_elements(call: Callable[[Any], Any], device: str) -> None:
+    with pytest.raises(TypeError, match="integer"):
+        call(tg.ones(2, 3, device=device))
+
+
+def test_integers_of_numpys_count_as_numbers_of_elements(device: str) -> None:
+    x = tg.tensor([1.0, 2.0, 3.0, 4.0], device=device, requires_grad=True)
+    weights = tg.tensor([1.0, 2.0, 3.0, 4.0], device=device)
+    for shifts, dim in ((np.int64(1), None), (np.int64(1), np.int64(0)), ((np.int64(1),), (0,))):
+        rolled = x.roll(shifts, dim)
+        assert rolled.tolist() == [4.0, 1.0, 2.0, 3.0]
+        assert tg.grad((rolled * weights).sum(), x)[0].tolist() == [2.0, 3.0, 4.0, 1.0]
+    for pieces in (x.split(np.int64(2)), x.split(np.array([2, 2])), x.chunk(np.int64(2))):
+        assert [piece.tolist() for piece in pieces] == [[1.0, 2.0], [3.0, 4.0]]
+    assert x.reshape(np.int64(2), np.int8(-1)).shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", WRONG)

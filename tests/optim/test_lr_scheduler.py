@@ -86,6 +86,21 @@ def test_a_resumed_schedule_goes_on(name):
         resumed.step()
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_group_that_joins_later_takes_part(name):
+    optimizer = sgd(0.8)
+    schedule = SCHEDULES[name](optimizer)
+    for _ in range(4):
+        schedule.step()
+    optimizer.add_param_group({"params": [tg.zeros(1, requires_grad=True)], "lr": 0.8})
+    assert schedule.base_lrs == [0.8, 0.8]
+    for _ in range(4):
+        schedule.step()
+        first, second = rates(optimizer)
+        assert first == second
+    assert schedule.state_dict()["base_lrs"] == [0.8, 0.8]
+
+
 METRICS = [1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.5, 0.6, 0.6, math.nan, 0.6, 0.6, 0.6]
 
 
@@ -142,6 +157,11 @@ def test_a_plateau_respects_the_lowest_rate_and_takes_tensors():
             r"milestones must rise from above 0, got \[0\]",
         ),
         (lambda: SequentialLR(sgd(), [StepLR(sgd(), 1)], []), ValueError, "of the same optimizer"),
+        (
+            lambda: SequentialLR(one := sgd(), [StepLR(one, 1), ReduceLROnPlateau(one)], [2]),
+            TypeError,
+            "expected schedules that need no metric, got ReduceLROnPlateau",
+        ),
         (
             lambda: StepLR(sgd(), 1).load_state_dict({}),
             ValueError,

@@ -1,6 +1,8 @@
 """What all optimizers share: groups, saving and loading, moving, errors."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -188,6 +190,67 @@ def test_a_variance_that_rounds_below_zero_makes_no_nan():
     assert np.isfinite(p.detach().numpy()).all()
 
 
+@pytest.mark.parametrize(
+    ("before", "change", "kept"),
+    [
+        (lambda params: optim.Adam(params, lr=0.1), {"amsgrad": True}, "max_exp_avg_sq"),
+        (lambda params: optim.RMSprop(params, lr=0.1), {"centered": True}, "grad_avg"),
+        (lambda params: optim.RMSprop(params, lr=0.1), {"momentum": 0.5}, "momentum_buffer"),
+        (lambda params: optim.SGD(params, lr=0.1), {"momentum": 0.5}, "momentum_buffer"),
+    ],
+)
+def test_a_setting_that_needs_more_state_can_be_turned_on_and_off(before, change, kept, device):
+    p = tg.ones(3, device=device, requires_grad=True)
+    optimizer = before([p])
+
+    def stepped() -> list[str]:
+        old = p.tolist()
+        p.grad = tg.ones_like(p)
+        optimizer.step()
+        assert all(0 < was - now < 2 for was, now in zip(old, p.tolist(), strict=True))
+        # What is kept fits the settings, so it can be loaded.
+        saved = optimizer.state_dict()
+        other = before([p])
+        other.load_state_dict(saved)
+        assert other.state_dict()["state"].keys() == saved["state"].keys()
+        return [name.removeprefix("0.") for name in saved["state"]]
+
+    usual = dict(optimizer.param_groups[0])
+    first = stepped()
+    assert kept not in first
+    optimizer.param_groups[0].update(change)
+    assert kept in stepped()
+    optimizer.param_groups[0].update({name: usual[name] for name in change})
+    assert stepped() == first
+
+
+def test_a_changed_setting_is_saved_before_the_next_step():
+    optimizer = trained(optim.Adam)
+    optimizer.param_groups[0]["amsgrad"] = True
+    other = trained(optim.Adam)
+    other.load_state_dict(optimizer.state_dict())
+    assert "0.max_exp_avg_sq" in other.state_dict()["state"]
+
+
+def test_settings_are_saved_as_plain_values():
+    optimizer = optim.Adam([leaf()], lr=np.float32(0.5), betas=(np.float64(0.5), 0.9))
+    groups = json.loads(json.dumps(optimizer.state_dict()["param_groups"]))
+    assert groups[0]["lr"] == 0.5
+    assert groups[0]["betas"] == [0.5, 0.9]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_model_and_its_optimizer_are_copied_together(make, again):
+    model = model_on("cpu")
+    optimizer = make(model.parameters())
+    train(model, optimizer, 3)
+    copied, of_copied = again((model, optimizer))
+    train(model, optimizer, 3)
+    train(copied, of_copied, 3)
+    for mine, expected in zip(values(copied), values(model), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +282,20 @@ def leaf(*shape: int) -> tg.Tensor:
         (lambda: optim.RMSprop([leaf()], eps=-1e-8), ValueError, "eps must be"),
         (lambda: optim.Adagrad([leaf()], lr_decay=-1), ValueError, "lr_decay must be"),
         (lambda: optim.Adagrad([leaf()], initial_accumulator_value=-1), ValueError, "initial_accumulator_value"),
-        (lambda: optim.Adam([leaf()], betas=(0.9, 1.0)), ValueError, r"betas must be within \[0, 1\), got \(0\.9, 1"),
+        (lambda: optim.Adam([leaf()], betas=(0.9, 1.0)), ValueError, r"betas must be within \[0, 1\), got 1\.0"),
+        (lambda: optim.Adam([leaf()], betas=0.9), TypeError, r"Adam: betas must be two numbers, got 0\.9"),
+        (lambda: optim.Adam([leaf()], betas=(0.9, 0.9, 0.9)), TypeError, "betas must be two numbers"),
+        (lambda: optim.Adam([leaf()], betas=(0.9, "b")), TypeError, "betas must be a number, got 'b'"),
+        (lambda: optim.Adam([leaf()], amsgrad="no"), TypeError, "amsgrad must be True or False, got 'no'"),
+        (lambda: optim.SGD([leaf()], nesterov=None), TypeError, "nesterov must be True or False, got None"),
+        (lambda: optim.RMSprop([leaf()], centered=1), TypeError, "centered must be True or False, got 1"),
+        (lambda: optim.SGD([leaf()], lr="a"), TypeError, "SGD: lr must be a number, got 'a'"),
+        (lambda: optim.SGD([leaf()], lr=None), TypeError, "SGD: lr must be a number, got None"),
+        (lambda: optim.SGD([leaf()], lr=True), TypeError, "SGD: lr must be a number, got True"),
+        (lambda: optim.SGD([leaf()], lr=(0.1, 0.1)), TypeError, "SGD: lr must be a number"),
+        (lambda: optim.SGD([leaf()], lr=10**400), ValueError, "SGD: lr must be within"),
+        (lambda: optim.SGD([leaf()], dampening=-float("inf")), ValueError, "dampening must be within"),
+        (lambda: optim.SGD([{"params": [leaf()], "initial_lr": "a"}]), TypeError, "initial_lr must be a number"),
         (lambda: optim.AdamW([leaf()], eps=-1), ValueError, "AdamW: eps must be"),
     ],
 )
@@ -234,6 +310,21 @@ def test_a_group_that_does_not_fit_is_not_added():
     with pytest.raises(ValueError, match="given twice"):
         optimizer.add_param_group({"params": [leaf(), shared]})
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("lr", "a", TypeError), ("lr", float("nan"), ValueError), ("betas", 0.9, TypeError), ("amsgrad", 2, TypeError)],
+)
+def test_a_setting_changed_to_what_does_not_fit_stops_the_step_before_it_begins(name, value, error):
+    first, second = leaf(2), leaf(3)
+    optimizer = optim.Adam([{"params": [first]}, {"params": [second]}])
+    first.grad, second.grad = tg.ones(2), tg.ones(3)
+    optimizer.param_groups[1][name] = value
+    with pytest.raises(error, match=f"Adam: {name} must be"):
+        optimizer.step()
+    assert first.tolist() == [1, 1]
+    assert not optimizer.state
 
 
 def test_a_gradient_that_does_not_fit_stops_the_step_before_it_begins():
@@ -261,17 +352,30 @@ def trained(make_one, sizes=(2, 3)):
     return optimizer
 
 
+def with_state(name, value):
+    saved = trained(optim.Adam).state_dict()
+    return {**saved, "state": {**saved["state"], name: value}}
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [
         (lambda: {}, "this is no optimizer's state, it lacks state, param_groups"),
         (lambda: trained(optim.Adam, (2,)).state_dict(), r"of groups of \[1\] parameters, this one has \[2\]"),
-        (lambda: trained(optim.Adam, (3, 3)).state_dict(), r"0\.exp_avg has shape \(3,\), but its parameter \(2,\)"),
+        (
+            lambda: trained(optim.Adam, (3, 3)).state_dict(),
+            r"0\.exp_avg does not fit: given float32 \(3,\), expected float32 \(2,\)",
+        ),
         (lambda: trained(optim.RMSprop).state_dict(), "the state's groups lack betas, amsgrad; is it another"),
         (
             lambda: {**trained(optim.Adam).state_dict(), "state": trained(optim.RMSprop).state_dict()["state"]},
             r"unexpected 0\.square_avg, 1\.square_avg",
         ),
+        (lambda: with_state("0.exp_avg", None), r"Adam: 0\.exp_avg does not fit: given a NoneType, expected float32"),
+        (lambda: with_state("0.exp_avg", [1e300, 1.0]), r"0\.exp_avg does not fit: .* beyond the range of float32"),
+        (lambda: with_state("1.step", "x"), r"1\.step does not fit: given a str, expected int64 \(\)"),
+        (lambda: with_state("1.step", 1.5), r"1\.step does not fit: given float64"),
+        (lambda: with_state("1.step", -1), r"1\.step is a counter, got -1"),
         (
             lambda: {
                 **trained(optim.Adam).state_dict(),

@@ -1,6 +1,7 @@
 """Initial values of parameters: each function writes into a tensor in place and gives it back.
 
 All numbers are drawn on the host, from the generator that `tg.manual_seed` starts: the same on every device.
+Functions that draw raise a TypeError if the tensor is not of floats.
 In a weight of shape (out, in, *kernel), `fan_in` is in times the kernel's size, `fan_out` out times it.
 """
 
@@ -37,13 +38,20 @@ def _write(tensor: T, values: HostArray | float) -> T:
     return tensor
 
 
+def _check_float(name: str, tensor: Tensor) -> None:
+    if tensor.dtype.kind != "f":
+        raise TypeError(f"{name}: expected a float tensor, got one of {tensor.dtype}")
+
+
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0) -> T:
     """Numbers uniform in [low, high)."""
+    _check_float("uniform_", tensor)
     return _write(tensor, generator().uniform(low, high, tensor.shape))
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
     """Numbers of a normal distribution."""
+    _check_float("normal_", tensor)
     return _write(tensor, generator().normal(mean, std, tensor.shape))
 
 
@@ -144,6 +152,7 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
     Raises:
         ValueError: the tensor has fewer than two dimensions.
     """
+    _check_float("orthogonal_", tensor)
     _fans("orthogonal_", tensor)
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     drawn = generator().standard_normal((max(rows, columns), min(rows, columns)))

@@ -1,14 +1,13 @@
 """`Module`: parameters and other modules under names, and what is done with all of them at once."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
-
-import numpy as np
 
 from ..autograd import no_grad
 from ..backends.base import HostArray
 from ..device import Device, get_device
-from ..tensor import DType, Tensor, as_tensor, checked_dtype
+from ..tensor import DType, Tensor, checked_dtype, fitting
 from .parameter import Parameter
 
 __all__ = ["Module"]
@@ -25,7 +24,9 @@ class Module:
     """Something with parameters that computes: a layer, or a model made of layers.
 
     A subclass sets its parameters and the modules it is made of as attributes, and defines `forward`, which calling
-    the module runs. What is set under a name is found under that name, dotted from module to module.
+    the module runs. What is set under a name is found under that name, dotted from module to module. Modules and
+    parameters in plain lists and the like are not found: setting such a list raises, but what is appended to a list
+    that was set before cannot be seen; use `ModuleList`.
 
     >>> import tinygrad_lstm as tg
     >>> class Regression(tg.nn.Module):
@@ -62,11 +63,17 @@ class Module:
         """Guards against the ways in which a parameter would silently no longer be, or never become, one.
 
         Raises:
-            TypeError: modules or parameters in a plain list, tuple or dict, where they are not found; or something
-                other than a Parameter or None in a parameter's place.
+            TypeError: modules or parameters in a plain list, tuple, dict or set, at any depth, where they are not
+                found; or something other than a Parameter or None in a parameter's place.
+            ValueError: a module that holds this one, whose names would have no end.
         """
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-        if any(isinstance(part, Module | Parameter) for part in parts):
+        if isinstance(value, Module):
+            if any(module is self for module in value.modules()):
+                raise ValueError(
+                    f"{type(self).__name__}.{name}: this {type(value).__name__} is or holds the module that it would "
+                    "be set on; hand it to forward(), or keep a weakref.ref to it"
+                )
+        elif not isinstance(value, Parameter) and _holds_modules(value):
             raise TypeError(
                 f"{type(self).__name__}.{name}: modules and parameters in a {type(value).__name__} would not be found; "
                 "use nn.ModuleList, or an attribute for each"
@@ -183,27 +190,28 @@ class Module:
             The names `missing` from the mapping and those `unexpected` in it; both empty if strict.
 
         Raises:
-            ValueError: names are missing or unexpected, or values do not fit in shape or kind. One error names all of
-                them, before anything is changed. (It is the mapping's value that is wrong; a KeyError's message would
-                be shown in quotes.)
+            ValueError: names are missing or unexpected, or values are no numbers, do not fit in shape or kind, or are
+                too large for the tensor's dtype. One error names all of them, before anything is changed. (It is the
+                mapping's value that is wrong; a KeyError's message would be shown in quotes.)
         """
         wanted = self._named_tensors()
-        given = {name: as_tensor(value) for name, value in state_dict.items() if name in wanted}
-        missing = [name for name in wanted if name not in given]
+        missing = [name for name in wanted if name not in state_dict]
         unexpected = [name for name in state_dict if name not in wanted]
-        misfits = [
-            f"{name} (given {value.dtype} {value.shape}, expected {wanted[name].dtype} {wanted[name].shape})"
-            for name, value in given.items()
-            if value.shape != wanted[name].shape or not np.can_cast(value.dtype, wanted[name].dtype, "same_kind")
-        ]
+        fitted: dict[str, Tensor] = {}
+        misfits: list[str] = []
+        for name, tensor in wanted.items():
+            try:
+                if name in state_dict:
+                    fitted[name] = fitting(state_dict[name], tensor)
+            except ValueError as error:
+                misfits.append(f"{name} ({error})")
         faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
-        faults.append(("misshapen", misfits))
+        faults.append(("not fitting", misfits))
         if any(names for _, names in faults):
             listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults if names)
             raise ValueError(f"load_state_dict: the values do not fit this {type(self).__name__}: {listed}")
         with no_grad():
-            moved = {name: value.to(wanted[name].device, wanted[name].dtype) for name, value in given.items()}
-            for name, value in moved.items():
+            for name, value in fitted.items():
                 wanted[name].copy_(value)
         return IncompatibleKeys(missing, unexpected)
 
@@ -242,6 +250,17 @@ class Module:
     def eval(self) -> Self:
         """Lets the module, and all below it, behave as in use: `train(False)`."""
         return self.train(False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Self]:
+        """Within a `with` block, `eval()`; after it, each module below is again in the mode in which it was before."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            yield self
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def zero_grad(self) -> None:
         """Forgets the gradients of all parameters."""
@@ -286,6 +305,19 @@ def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, in
 
 def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _holds_modules(container: Any) -> bool:
+    """Whether modules or parameters lie in a plain container, or in those that it holds."""
+    left, seen = [container], set()
+    while left:
+        part = left.pop()
+        if isinstance(part, Module | Parameter):
+            return True
+        if isinstance(part, dict | list | tuple | set | frozenset) and id(part) not in seen:
+            seen.add(id(part))
+            left += [*part.keys(), *part.values()] if isinstance(part, dict) else part
+    return False
 
 
 def _become(tensor: Tensor, moved: Tensor) -> None:

@@ -19,8 +19,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ..tensor import Tensor, as_tensor
-from .operation import ALIASES, Op, Promotion, Rule, caller, registry
+from ..tensor import Tensor, operand
+from .calling import caller
+from .operation import ALIASES, Op, Promotion, Rule, registry
 
 __all__ = ["composite", "op"]
 
@@ -69,11 +70,12 @@ def op(
     """
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
-        made = Op(forward, name or forward.__name__, rules, into or {}, by_rows, promotion, broadcasts, view)
+        own = (forward.__module__ or "").startswith(__package__)
+        made = Op(forward, name or forward.__name__, rules, into or {}, by_rows, promotion, broadcasts, view, own)
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
         del call.__wrapped__
-        if (forward.__module__ or "").startswith(__package__):
+        if own:
             registry[forward.__name__] = call
         if method:
             setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)
@@ -93,7 +95,7 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
                     if name in kwargs:
                         raise TypeError(f"{function.__name__}: {alias}= is another name for {name}=; give one")
                     kwargs[name] = kwargs.pop(alias)
-        return function(x if isinstance(x, Tensor) else as_tensor(x), *args, **kwargs)
+        return function(x if isinstance(x, Tensor) else operand(x), *args, **kwargs)
 
     setattr(Tensor, function.__name__, call)
     return call

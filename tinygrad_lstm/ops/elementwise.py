@@ -232,16 +232,12 @@ def tanh(xp: Any, x: Array) -> Array:
 
 @op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
 def sigmoid(xp: Any, x: Array) -> Array:
-    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails."""
-    # Where e⁻ˣ would overflow, σ(x) is below the least number of the dtype that the bound gives.
-    e = xp.negative(x)
-    e = xp.minimum(e, _LARGEST_EXPONENT[x.dtype.char])
-    e = xp.exp(e)
-    e += 1
-    return xp.reciprocal(e)
-
-
-_LARGEST_EXPONENT = {kind: math.floor(math.log(np.finfo(kind).max)) for kind in "efd"}
+    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails, down to the least normal number."""
+    # Where e⁻ˣ overflows, σ(x) is below that number: 0 is right. Not so in float16, whose e⁻ˣ overflows at once.
+    with np.errstate(over="ignore"):
+        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype.itemsize == 2 else x))
+        e += 1
+    return xp.reciprocal(e).astype(x.dtype, copy=False)
 
 
 @op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x))
@@ -419,6 +415,14 @@ def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
         ValueError: the shapes do not broadcast.
     """
     return xp.where(condition, x, y)
+
+
+def _chosen(x: Tensor, condition: Any, other: Any) -> Tensor:
+    """x where the condition is true, else `other`: the method `x.where(condition, other)`."""
+    return where(condition, x, other)
+
+
+Tensor.where = _chosen
 
 
 @composite

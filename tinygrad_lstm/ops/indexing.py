@@ -10,7 +10,7 @@ from ..device import Device, device_of, get_device
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .elementwise import where
-from .reduction import dims_of
+from .reduction import dim_of
 
 __all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "take_along_axis"]
 
@@ -73,11 +73,9 @@ def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
         return part
     if part.dtype.kind not in "iub":
         raise IndexError(f"getitem: index arrays must be integers or bool, got {part.dtype}")
-    if isinstance(part, np.ndarray):
-        if dim is not None and part.dtype.kind in "iu" and dim < x.ndim:
-            check_range("getitem", part, x.shape[dim], dim)
-        return _own_copy(part, x.device)
-    return part.copy()
+    if isinstance(part, np.ndarray) and dim is not None and part.dtype.kind in "iu" and dim < x.ndim:
+        check_range("getitem", part, x.shape[dim], dim)
+    return _own_copy(part, x.device)
 
 
 def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, lowest: int | None = None) -> None:
@@ -89,8 +87,14 @@ def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, l
 
 
 def _own_copy(array: Array, device: Device) -> Array:
-    """The index array, on the device, that the graph keeps: whoever changes their own later changes no gradient."""
-    return array.copy() if device_of(array) is device else device.backend.from_host(array)
+    """The index array, on the device, that the graph keeps: whoever changes their own later changes no gradient.
+
+    Integers become int64, so that counting with them overflows nowhere.
+    """
+    kept = np.bool_ if array.dtype == np.bool_ else np.int64
+    return (
+        array.astype(kept) if device_of(array) is device else device.backend.from_host(array.astype(kept, copy=False))
+    )
 
 
 @op()
@@ -203,7 +207,10 @@ Tensor._put = setitem
 
 
 def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
-    """An index for dimension `dim` as a tensor on x's device; values on the host are checked before they travel."""
+    """A copy of an index for dimension `dim`, on x's device; values on the host are checked before they travel.
+
+    It is of int64, so that counting with it overflows nowhere, and no one else's: the graph may keep it.
+    """
     travels = not isinstance(given, Tensor) and device_of(given) in (None, get_device("cpu"))
     index = as_tensor(given, "cpu") if travels else as_tensor(given)
     if not travels and index.device is not x.device:
@@ -214,7 +221,7 @@ def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None
         raise TypeError(f"{name}: an index must be of integers, got {index.dtype} of shape {index.shape}")
     if index.device == "cpu":
         check_range(name, index._array, x.shape[dim], dim, lowest)
-    return index.to(x.device)
+    return Tensor(index, np.int64, x.device)
 
 
 @composite
@@ -227,13 +234,17 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
         ValueError: it has another number, or is longer.
         IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
     """
-    (dim,) = dims_of("gather", dim, x.shape)
+    dim = dim_of("gather", dim, x.shape)
     index = _index_tensor("gather", index, x, dim)
     if index.ndim != x.ndim or any(n > length for d, (n, length) in enumerate(zip(index.shape, x.shape)) if d != dim):
         raise ValueError(
             f"gather: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
             f"and be no longer but in dim {dim}"
         )
+    return _gathered(x, dim, index)
+
+
+def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
     arange = x.device.xp.arange
     places = [
         index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
@@ -250,13 +261,13 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
         ValueError: `indices` has another number of dimensions, or does not broadcast.
         IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
     """
-    (dim,) = dims_of("take_along_axis", dim, x.shape)
+    dim = dim_of("take_along_axis", dim, x.shape)
     indices = _index_tensor("take_along_axis", indices, x, dim)
     if indices.ndim != x.ndim:
         raise ValueError(f"take_along_axis: indices of shape {indices.shape} do not have the dimensions of {x.shape}")
     shape = [indices.shape[d] if d == dim else max(indices.shape[d], length) for d, length in enumerate(x.shape)]
     wide = [length if d != dim else x.shape[dim] for d, length in enumerate(shape)]
-    return gather(x.broadcast_to(wide), dim, indices.broadcast_to(shape))
+    return _gathered(x.broadcast_to(wide), dim, indices.broadcast_to(shape))
 
 
 @composite
@@ -267,7 +278,7 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
         ValueError: the index is not 1-D.
         IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
     """
-    (dim,) = dims_of("index_select", dim, x.shape)
+    dim = dim_of("index_select", dim, x.shape)
     index = _index_tensor("index_select", index, x, dim)
     if index.ndim != 1:
         raise ValueError(f"index_select: index of shape {index.shape} must have one dimension")
@@ -297,10 +308,10 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
         raise ValueError(f"embedding: weight of shape {weight.shape} must have two dimensions, (N, E)")
     ids = _index_tensor("embedding", ids, weight, 0, lowest=0)
     if weight.device == "cpu":
-        rows = getitem(weight, ids)
+        rows = get(weight, ids._array)
     else:
         known = (ids >= 0) & (ids < weight.shape[0])
-        rows = where(known.unsqueeze(-1), getitem(weight, ids.clamp(0, weight.shape[0] - 1)), math.nan)
+        rows = where(known.unsqueeze(-1), get(weight, ids.clamp(0, weight.shape[0] - 1)._array), math.nan)
     if padding_idx is None:
         return rows
     if not -weight.shape[0] <= padding_idx < weight.shape[0]:

@@ -66,6 +66,8 @@ def affine(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
     """x (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
     out = xp.matmul(x, weight.swapaxes(0, 1))
     if bias is not None:
+        if getattr(bias, "shape", ()) != weight.shape[:1]:
+            raise ValueError(f"bias must have shape {weight.shape[:1]}, one number for each row of the weight")
         out += bias
     return out
 
@@ -111,7 +113,8 @@ def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_te
 @op(promotion="common", operands=_einsum_rule, name="einsum")
 def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
     """An einsum whose terms name each letter once."""
-    return xp.einsum(f"{','.join(terms)}->{out_term}", *operands, optimize=True)
+    out = xp.einsum(f"{','.join(terms)}->{out_term}", *operands, optimize=True)
+    return out.copy() if len(operands) == 1 else out  # NumPy's may be a view
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Softmax, and the losses: how far an output is from its target.
 
-Every loss ends with a `reduction`: "mean", "sum", or "none" for the loss of each element or sample.
+Every loss ends with a `reduction`: "mean", "sum", or "none" for the loss of each element or sample. The mean of no
+losses is NaN.
 """
 
 import math
@@ -13,7 +14,7 @@ from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .elementwise import abs, clamp, log1pexp, where
 from .indexing import check_range, getitem, masked_fill
-from .reduction import Dim, count, dims_of, mean
+from .reduction import Dim, count, dims_of, mean, narrowed, widened
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -30,7 +31,8 @@ __all__ = [
 
 
 def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
-    """x less its largest element over `dims`, so that no exponential overflows."""
+    """x less its largest element over `dims`, so that no exponential overflows; in float32 at least, for their sum."""
+    x = x.astype(np.result_type(x.dtype, np.float32), copy=False)
     return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
@@ -40,7 +42,7 @@ def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     dims = dims_of("softmax", dim, x.shape)
     out = xp.exp(_below_largest(xp, x, dims))
     out /= xp.sum(out, axis=dims, keepdims=True)
-    return out
+    return out.astype(x.dtype, copy=False)
 
 
 @op(promotion="float", x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True), method=True)
@@ -50,7 +52,7 @@ def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     out = _below_largest(xp, x, dims)
     if count(x.shape, dims):
         out -= xp.log(xp.sum(xp.exp(out), axis=dims, keepdims=True))
-    return out
+    return out.astype(x.dtype, copy=False)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------
@@ -163,18 +165,20 @@ def _of_classes(
     losses = -picked(logs, ids, dim)
     shares = counts
     if weight is not None:
-        shares = getitem(_class_weight(name, weight, logs, dim), ids)
-        losses = losses * shares
+        weights = getitem(_class_weight(name, weight, logs, dim), ids)
+        losses = losses * weights
+        shares = widened(weights)
     if label_smoothing:
-        to_all = -_weighted(name, logs, weight, dim).sum(dim)
-        losses = losses * (1 - label_smoothing) + to_all * (label_smoothing / classes)
+        to_all = -widened(_weighted(name, logs, weight, dim)).sum(dim)
+        losses = losses * (1 - label_smoothing) + narrowed(to_all * (label_smoothing / classes), losses)
     losses = where(counts, losses, 0)
     if known is not counts:
         losses = masked_fill(losses, counts & ~known, math.nan)
     if reduction != "mean":
         return _reduced(name, losses, reduction)
-    total = where(counts, shares, 0).sum().to(dtype=losses.dtype)
-    return losses.sum() / where(total == 0, math.nan, total)
+    wide = widened(losses)
+    total = where(counts, shares, 0).sum().to(dtype=wide.dtype)
+    return narrowed(wide.sum() / where(total == 0, math.nan, total), losses)
 
 
 def _class_dim(name: str, input: Tensor) -> int:
@@ -212,7 +216,8 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
         ValueError: the shapes differ; an unknown `reduction`.
     """
     difference = input - _of_same_shape("mse_loss", target, input)
-    return _reduced("mse_loss", difference * difference, reduction)
+    wide = widened(difference)
+    return narrowed(_reduced("mse_loss", wide * wide, reduction), difference)
 
 
 @composite
@@ -274,7 +279,7 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
     if reduction == "sum":
         return losses.sum()
     if reduction == "mean":
-        return mean(losses)
+        return mean(losses) if losses.size else losses.sum() * math.nan
     raise ValueError(f"{name}: reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
 
 

@@ -11,16 +11,16 @@ import numpy as np
 from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, has_nan, user_line, watch
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
-from ..tensor import DEFAULT_FLOAT, Tensor, as_tensor
+from ..tensor import DEFAULT_FLOAT, Tensor, operand
 
-__all__ = ["Op", "caller"]
+__all__ = ["Op"]
 
 Rule = Callable[..., Any]
 Promotion = Literal["common", "float"]
 
 registry: dict[str, Callable[..., Any]] = {}
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
-_NUMBERS = frozenset({float, int, bool})
+NUMBERS = frozenset({float, int, bool})
 
 
 class Functions:
@@ -86,7 +86,7 @@ class Plan:
         self.dropped = [slot for slot in owner.slots if slot not in self.kept]
         self.keeps_out = "out" in asked
         self.asks_functions = "F" in asked
-        self.keeps_shapes = bool(into) or any(name.endswith("_shape") for name in asked)
+        self.keeps_shapes = bool(into) or not owner.trusted or any(name.endswith("_shape") for name in asked)
         self.keeps = bool(self.kept) or self.keeps_out
 
     def _picker(self, rule: Rule) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -126,6 +126,7 @@ class Op:
         promotion: Promotion | None,
         broadcasts: bool,
         view: bool | Callable[..., bool],
+        trusted: bool,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -139,7 +140,10 @@ class Op:
         self.promotion = promotion
         self.broadcasts = broadcasts
         self.view = view
-        self.signature = inspect.Signature(parameters)
+        self.trusted = trusted
+        self.signature = inspect.Signature(
+            [p.replace(annotation=p.empty) if _takes_tensors(p.annotation) else p for p in parameters]
+        )
         self._check(first.name, {**rules, **into})
         inputs = [self.names[slot] for slot in self.slots]
         self.rules = {inputs.index(name): rule for name, rule in rules.items()}
@@ -214,19 +218,21 @@ class Op:
                     value._check_current(self.name)
             else:
                 arrays.append(value)
-                if type(value) not in _NUMBERS and value is not None:
+                if type(value) not in NUMBERS and value is not None:
                     fit = False
             parents.append(parent)
         if device is None or not fit:
             settled, device = self._settle(inputs, device)
-            if any(new is not old for new, old in zip(settled, inputs, strict=True)):
+            if any(new is not old for new, old in zip(settled, inputs)):
                 return self.run(self._with(arguments, settled), {})
 
         values = arrays if self.only_inputs else self._with(arguments, arrays)
         try:
             out = self.forward(device.backend if self.wants_backend else device.xp, *values)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise self.explained(error, inputs) from error
+        if not self.trusted:
+            out = self._checked_output(out, arrays)
         watched = MODE.watched
         if watched:
             self._watch(inputs, arrays, out)
@@ -251,6 +257,12 @@ class Op:
                 inputs[0]._share_version(result)
             return result
         return self._irregular(out, device, node, inputs)
+
+    def _checked_output(self, out: Any, arrays: Sequence[Any]) -> Any:
+        """What a forward rule of the user's gave, if it is fit to be an output."""
+        if isinstance(out, list):
+            raise TypeError(f"{self.name}: the forward rule gave a list; give a tuple for several outputs")
+        return out.copy() if any(out is array for array in arrays) else out
 
     def _irregular(self, out: Any, device: Device, node: Node | None, inputs: Sequence[Any]) -> Any:
         """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""
@@ -295,22 +307,25 @@ class Op:
         if device is None:
             owners = (device_of(value) for value in inputs)
             device = next((owner for owner in owners if owner is not None), None) or get_device()
-            if all(type(value) in _NUMBERS or value is None or isinstance(value, np.generic) for value in inputs):
-                inputs = [None if value is None else as_tensor(value, device) for value in inputs]
+            if all(type(value) in NUMBERS or value is None or isinstance(value, np.generic) for value in inputs):
+                inputs = [None if value is None else operand(value, device) for value in inputs]
         settled: list[Any] = []
         for value in inputs:
             value = value.item() if isinstance(value, np.generic) else value
-            if not isinstance(value, Tensor) and type(value) not in _NUMBERS and value is not None:
+            if not isinstance(value, Tensor) and type(value) not in NUMBERS and value is not None:
                 if device_of(value) not in (None, device):
                     raise self._mixed(inputs)
-                value = as_tensor(value, device)
+                try:
+                    value = operand(value, device)
+                except (TypeError, ValueError) as error:
+                    raise self.explained(error, inputs) from error
             settled.append(value)
         if self.promotion is not None:
             # Inputs without a rule, such as a condition, are not computed with.
             promoted = [self.sequence or not self.rules or k in self.rules for k in range(len(settled))]
             if not any(isinstance(value, Tensor) for value, takes_part in zip(settled, promoted) if takes_part):
                 settled = [
-                    as_tensor(value, device) if takes_part and value is not None else value
+                    operand(value, device) if takes_part and value is not None else value
                     for value, takes_part in zip(settled, promoted)
                 ]
             dtype = self._common_dtype(
@@ -358,10 +373,14 @@ class Op:
                 out = self._output(node, out)
         parents, shapes = node.parents, node.shapes
         if self.sequence:
-            gradients = self.rules[0](*plan.picks[0]((g, out, F, *values, shapes)))
+            gradients = list(self.rules[0](*plan.picks[0]((g, out, F, *values, shapes))))
+            if len(gradients) != len(parents):
+                raise RuntimeError(
+                    f"backward: the rule of op {self.name!r} gave {len(gradients)} gradients; expected {len(parents)}"
+                )
             return [
-                (parent, gradient)
-                for parent, gradient in zip(parents, gradients, strict=True)
+                (parent, gradient if shapes is None else self._fitted(gradient, shapes[k], 0, device, create_graph))
+                for k, (parent, gradient) in enumerate(zip(parents, gradients))
                 if parent is not None and (needed is None or parent in needed)
             ]
         pool = (g, out, F, *values) if shapes is None else (g, out, F, *values, *shapes)
@@ -370,14 +389,27 @@ class Op:
             parent = parents[k]
             if needed is not None and parent not in needed:
                 continue
-            if k in plan.special and not create_graph:
+            if k in plan.special and not create_graph and not MODE.anomaly:
                 gradient = plan.special[k](pool, node)
             else:
                 gradient = rule(*pick(pool))
-                if shapes is not None and gradient.shape != shapes[k]:
-                    gradient = (_on_tensors if create_graph else _on_arrays(device)).sum_to(gradient, shapes[k])
+                if shapes is not None:
+                    gradient = self._fitted(gradient, shapes[k], k, device, create_graph)
             pulled.append((parent, gradient))
         return pulled
+
+    def _fitted(self, gradient: Any, shape: tuple[int, ...], k: int, device: Device, create_graph: bool) -> Any:
+        """The gradient that a rule gave, summed to the shape of its input where that was broadcast."""
+        given = getattr(gradient, "shape", None)
+        if given == shape:
+            return gradient
+        if given is None or not self.broadcasts or len(given) < len(shape):
+            raise RuntimeError(
+                f"backward: the rule for {self.names[self.slots[k]]!r} of op {self.name!r} gave "
+                f"{type(gradient).__name__ if given is None else f'a gradient of shape {given}'}; "
+                f"expected a gradient of shape {shape}"
+            )
+        return (_on_tensors if create_graph else _on_arrays(device)).sum_to(gradient, shape)
 
     def _output(self, node: Node, out: Any) -> Any:
         """The output that was kept, as a tensor of the graph, or as several."""
@@ -444,9 +476,8 @@ class Op:
 
     def explained(self, error: Exception, inputs: Sequence[Any]) -> Exception:
         """The error that the forward rule raised, with the op and its inputs."""
-        kind = next(
-            kind for kind in (np.exceptions.AxisError, IndexError, TypeError, ValueError) if isinstance(error, kind)
-        )
+        kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, OverflowError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
         return kind(f"{self.name}: {str(error).removeprefix(f'{self.name}: ')} (inputs: {self._describe(inputs)})")
 
     def _mixed(self, inputs: Sequence[Any]) -> RuntimeError:
@@ -466,113 +497,3 @@ def _differ(arrays: Sequence[Any], out: Array) -> bool:
     """Whether an input was broadcast."""
     shape = out.shape
     return any([getattr(array, "shape", ()) != shape for array in arrays])
-
-
-def caller(op: Op) -> Callable[..., Any]:
-    """The function that applies an op.
-
-    Float tensors, or a float tensor and a number, are most of what ops of one or two inputs get: for these the function
-    takes a short cut past what `Op.run` must look at besides.
-    """
-    if op.only_inputs and op.view is False and op.arity == 1:
-        return _unary(op)
-    if op.only_inputs and op.view is False and op.arity == 2:
-        return _binary(op)
-    return lambda *args, **kwargs: op.run(args, kwargs)
-
-
-def _unary(op: Op) -> Callable[..., Any]:
-    forward, wants_backend, has_rules = op.forward, op.wants_backend, bool(op.rules)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not isinstance(x := args[0], Tensor) or MODE.watched:
-            return op.run(args, kwargs)
-        array, device = x._array, x.device
-        dtype = array.dtype
-        if dtype is not _FLOAT32 and dtype is not _FLOAT64:
-            return op.run(args, kwargs)
-        if x._viewed_at is not None:
-            x._check_current(op.name)
-        out = forward(device.backend if wants_backend else device.xp, array)
-        if out.__class__ is not device.array_type:
-            out = device.backend.as_array(out)
-        if not (has_rules and x._requires_grad and MODE.recording):
-            return Tensor._wrap(out, device)
-        plan = op.plan(1, 1)
-        node = Node(
-            op,
-            (x._node or x._graph_node(),),
-            device,
-            plan,
-            args if plan.kept else _NOTHING,
-            out if plan.keeps_out else None,
-            (array.shape,) if plan.keeps_shapes else None,
-        )
-        return Tensor._wrap(out, device, node)
-
-    return call
-
-
-def _binary(op: Op) -> Callable[..., Any]:
-    forward, wants_backend, has_rules, broadcasts = op.forward, op.wants_backend, bool(op.rules), op.broadcasts
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 2 or MODE.watched:
-            return op.run(args, kwargs)
-        x, y = args
-        wanting = 0
-        device = None
-        if isinstance(x, Tensor):
-            device, a = x.device, x._array
-            dtype = a.dtype
-            if x._requires_grad:
-                wanting = 2
-            if x._viewed_at is not None:
-                x._check_current(op.name)
-        elif type(x) in _NUMBERS:
-            a = x
-        else:
-            return op.run(args, kwargs)
-        if isinstance(y, Tensor):
-            b = y._array
-            if device is None:
-                device, dtype = y.device, b.dtype
-            elif y.device is not device or b.dtype is not dtype:
-                return op.run(args, kwargs)
-            if y._requires_grad:
-                wanting += 1
-            if y._viewed_at is not None:
-                y._check_current(op.name)
-        elif type(y) in _NUMBERS:
-            b = y
-        else:
-            return op.run(args, kwargs)
-        if device is None or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
-            return op.run(args, kwargs)
-        try:
-            out = forward(device.backend if wants_backend else device.xp, a, b)
-        except (TypeError, ValueError) as error:
-            raise op.explained(error, args) from error
-        if out.__class__ is not device.array_type:
-            out = device.backend.as_array(out)
-        if not (wanting and has_rules and MODE.recording):
-            return Tensor._wrap(out, device)
-        plan = op.plan(wanting, 2)
-        shapes = None
-        if broadcasts or plan.keeps_shapes:
-            shape, first, second = out.shape, getattr(a, "shape", ()), getattr(b, "shape", ())
-            if plan.keeps_shapes or first != shape or second != shape:
-                shapes = (first, second)
-        saved = args if not plan.dropped else (x if 0 in plan.kept else None, y if 1 in plan.kept else None)
-        parents = (
-            (x._node or x._graph_node()) if wanting & 2 else None,
-            (y._node or y._graph_node()) if wanting & 1 else None,
-        )
-        node = Node(op, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
-        return Tensor._wrap(out, device, node)
-
-    return call
-
-
-_NOTHING = (None,)
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -5,6 +5,7 @@ raises ValueError.
 """
 
 import math
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,19 +40,36 @@ def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
 
     Raises:
         numpy.exceptions.AxisError: a dimension is not there (an IndexError and a ValueError).
+        TypeError: it is none.
         ValueError: one is named twice.
     """
     ndim = len(shape)
     if dim.__class__ is int and -ndim <= dim < ndim:
         return (dim % ndim,)
-    given = tuple(range(ndim)) if dim is None else (dim,) if isinstance(dim, int | np.integer) else tuple(dim)
+    try:
+        listed = range(ndim) if dim is None else (dim,) if isinstance(dim, int | np.integer) else dim
+        given = tuple([operator.index(d) for d in listed])
+    except TypeError:
+        raise TypeError(f"{name}: dim is {dim!r}; expected an integer, a tuple of integers or None") from None
     for d in given:
         if not -ndim <= d < ndim:
             raise np.exceptions.AxisError(f"{name}: dim {d} is not there in shape {shape}; it has {ndim} dimensions")
-    found = tuple(int(d) % ndim for d in given)
+    found = tuple(d % ndim for d in given)
     if len(set(found)) != len(found):
         raise ValueError(f"{name}: dim {dim} names a dimension of shape {shape} twice")
     return found
+
+
+def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
+    """`dim`, of an op along one dimension, as a non-negative one.
+
+    Raises:
+        numpy.exceptions.AxisError: it is not there (an IndexError and a ValueError).
+        TypeError: it is no integer.
+    """
+    if not isinstance(dim, int | np.integer):
+        raise TypeError(f"{name}: dim is {dim!r}; expected one integer")
+    return dims_of(name, int(dim), shape)[0]
 
 
 def count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
@@ -97,7 +115,7 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         ValueError: there is nothing to take the mean of.
     """
     number = _checked_count("mean", x, dim)
-    return _narrowed(_wide(x).sum(dim, keepdim) * (1.0 / number), x)
+    return narrowed(widened(x).sum(dim, keepdim) * (1.0 / number), x)
 
 
 @composite
@@ -108,7 +126,7 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
         IndexError: a dimension of `dim` is not there.
         ValueError: there are no more elements than `correction`.
     """
-    return _narrowed(_variance("var", x, dim, correction, keepdim), x)
+    return narrowed(_variance("var", x, dim, correction, keepdim), x)
 
 
 @composite
@@ -119,7 +137,7 @@ def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
         IndexError: a dimension of `dim` is not there.
         ValueError: there are no more elements than `correction`.
     """
-    return _narrowed(sqrt(_variance("std", x, dim, correction, keepdim)), x)
+    return narrowed(sqrt(_variance("std", x, dim, correction, keepdim)), x)
 
 
 def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) -> Tensor:
@@ -128,7 +146,7 @@ def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) 
         raise ValueError(
             f"{name}: {number} elements (shape {x.shape}, dim {dim}) need a correction below that: {correction}"
         )
-    wide = _wide(x)
+    wide = widened(x)
     difference = wide - mean(wide, dim, keepdim=True)
     return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
 
@@ -140,12 +158,12 @@ def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
     return number
 
 
-def _wide(x: Tensor) -> Tensor:
+def widened(x: Tensor) -> Tensor:
     """x in a float dtype in which sums of many elements, or of their squares, do not overflow at once."""
     return x if x.dtype.kind == "f" and x.dtype.itemsize > 2 else x.to(dtype=DEFAULT_FLOAT)
 
 
-def _narrowed(result: Tensor, x: Tensor) -> Tensor:
+def narrowed(result: Tensor, x: Tensor) -> Tensor:
     """The result in x's own dtype again, if that is a float."""
     return result.to(dtype=x.dtype) if x.dtype.kind == "f" else result
 
@@ -231,7 +249,7 @@ def min(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
 
 def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
     if dim is not None:
-        (dim,) = dims_of(name, dim, x.shape)
+        dim = dim_of(name, dim, x.shape)
     if (x.size if dim is None else x.shape[dim]) == 0:
         raise ValueError(f"nothing to search in shape {x.shape} over dim {dim}; give at least one element")
     found = find(x, axis=dim)
@@ -301,9 +319,10 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
         return xp.full_like(xp.sum(x, axis=dims, keepdims=keepdim), -math.inf)
     largest = xp.max(x, axis=dims, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
-    total = xp.sum(xp.exp(x - largest), axis=dims, keepdims=True)
+    below = (x - largest).astype(np.result_type(x.dtype, np.float32), copy=False)  # float16 cannot hold long sums
+    total = xp.sum(xp.exp(below), axis=dims, keepdims=True)
     nothing = total == 0  # all are -inf; the logarithm of 0 would warn
-    out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + largest)
+    out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + largest).astype(x.dtype, copy=False)
     return out if keepdim else out.reshape(tuple([length for d, length in enumerate(x.shape) if d not in dims]))
 
 
@@ -314,27 +333,34 @@ def cumsum(xp: Any, x: Array, dim: int) -> Array:
     Raises:
         IndexError: a dimension of `dim` is not there.
     """
-    (dim,) = dims_of("cumsum", dim, x.shape)
-    return xp.cumsum(x, axis=dim)
+    return xp.cumsum(x, axis=dim_of("cumsum", dim, x.shape))
 
 
 @composite
 def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. The 2-norm's derivative at 0 is 0.
+    """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. Integers give float32.
+
+    The derivative at elements of 0 is 0.
 
     Raises:
         IndexError: a dimension of `dim` is not there.
-        ValueError: p is not positive.
+        TypeError: p is no number.
+        ValueError: p is not positive; with p = inf, there is nothing to reduce.
     """
-    dim = dims_of("norm", dim, x.shape)
-    if p == math.inf:
-        return max(abs(x), dim, keepdim)
-    if p <= 0:
+    if not isinstance(p, int | float | np.number):
+        raise TypeError(f"norm: p is {p!r}; expected a positive number or inf")
+    if not p > 0:
         raise ValueError(f"norm: p is {p}; expected a positive number or inf")
+    p, dim, wide = float(p), dims_of("norm", dim, x.shape), widened(x)
+    if p == math.inf:
+        return narrowed(max(abs(wide), dim, keepdim), x)
     if p == 1:
-        return abs(x).sum(dim, keepdim)
-    wide = _wide(x)
-    total = (wide * wide if p == 2 else abs(wide) ** p).sum(dim, keepdim)
-    # The root's derivative at 0 is infinite; the norm's subgradient there is 0.
-    zero = total == 0
-    return _narrowed(where(zero, 0, where(zero, 1, total) ** (1 / p)), x)
+        return narrowed(abs(wide).sum(dim, keepdim), x)
+    total = (wide * wide if p == 2 else _power(abs(wide), p)).sum(dim, keepdim)
+    return narrowed(_power(total, 1 / p), x)
+
+
+def _power(x: Tensor, p: float) -> Tensor:
+    """x to the p, for x of zero or more; at 0, where the derivative may be infinite, it is 0."""
+    zero = x == 0
+    return where(zero, 0, where(zero, 1, x) ** p)

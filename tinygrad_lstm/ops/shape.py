@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from ..backends.base import Array
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
-from .reduction import dims_of
+from .elementwise import clone
+from .reduction import dim_of, dims_of
 
 __all__ = [
     "broadcast_to",
@@ -44,7 +46,7 @@ def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The lengths given as `f(2, 3)` or `f((2, 3))`."""
     if len(shape) == 1 and isinstance(shape[0], Sequence):
         shape = tuple(shape[0])
-    return tuple(int(length) for length in shape)
+    return tuple([operator.index(length) for length in shape])
 
 
 # -- the same elements in another shape --------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """
     if not x.ndim:
         return reshape(x, 1)
-    first, last = dims_of("flatten", start_dim, x.shape)[0], dims_of("flatten", end_dim, x.shape)[0]
+    first, last = dim_of("flatten", start_dim, x.shape), dim_of("flatten", end_dim, x.shape)
     if first > last:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
     return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
@@ -99,7 +101,7 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
     Raises:
         IndexError: a dimension named is not there.
     """
-    (dim,) = dims_of("unsqueeze", dim, (*x.shape, 1))
+    dim = dim_of("unsqueeze", dim, (*x.shape, 1))
     return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
 
 
@@ -133,7 +135,7 @@ def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
         IndexError: a dimension named is not there.
     """
     order = list(range(x.ndim))
-    a, b = dims_of("swapaxes", dim0, x.shape)[0], dims_of("swapaxes", dim1, x.shape)[0]
+    a, b = dim_of("swapaxes", dim0, x.shape), dim_of("swapaxes", dim1, x.shape)
     order[a], order[b] = b, a
     return permuted(x, tuple(order))
 
@@ -148,9 +150,9 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     return swapaxes(x, dim0, dim1)
 
 
-@op(x=lambda g, dim, F: F.flip(g, dim), method=True)
+@op(x=lambda g, dim, F: F.flip(g, dim), view=True, method=True)
 def flip(xp: Any, x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
-    """The elements in reverse order along `dim`; along all dimensions for None.
+    """The elements in reverse order along `dim`, without a copy where the device can; along all dimensions for None.
 
     Raises:
         IndexError: a dimension named is not there.
@@ -165,11 +167,15 @@ def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int,
     Raises:
         IndexError: a dimension named is not there.
     """
-    return xp.roll(x, shifts, dim)
+    return xp.roll(x, _integers(shifts), dim if dim is None else _integers(dim))
 
 
-def _negated(shifts: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    return -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)
+def _integers(given: int | Sequence[int]) -> int | tuple[int, ...]:
+    return tuple([operator.index(n) for n in given]) if isinstance(given, Sequence) else operator.index(given)
+
+
+def _negated(shifts: int | Sequence[int]) -> int | tuple[int, ...]:
+    return tuple([-shift for shift in shifts]) if isinstance(shifts, Sequence) else -shifts
 
 
 # -- elements repeated, added or left out ------------------------------------------------------------------------------
@@ -219,8 +225,8 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     # Each dimension becomes two, (times, length), the first of them broadcast.
     between = tuple(itertools.chain.from_iterable((1, length) for length in lengths))
     tiled = tuple(itertools.chain.from_iterable(zip(numbers, lengths, strict=True)))
-    laid = broadcasted(reshaped(x, between), tiled)
-    return reshaped(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True))).clone()
+    laid = clone(broadcasted(reshaped(x, between), tiled))
+    return reshaped(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True)))
 
 
 @op(x=lambda g, widths, x_shape, F: F.get(g, _inside(widths, x_shape)), name="pad")
@@ -233,36 +239,39 @@ def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tupl
 
 
 @composite
-def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """With `value` put around it: `pad` holds (before, after) of the last dimension, then of the one before it, ...
 
     Raises:
-        ValueError: an odd number of widths, more than the dimensions take, or a negative one.
+        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant".
     """
+    if mode != "constant":
+        raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")
+    pad = [operator.index(width) for width in pad]
     widths = list(zip(pad[::2], pad[1::2], strict=False))
     if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
         raise ValueError(f"pad: {tuple(pad)} must hold two widths, zero or more, for some last dimensions of {x.shape}")
     return padded(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
 
 
-@op(x=lambda g, k, F: F.tril(g, k), method=True)
-def tril(xp: Any, x: Array, k: int = 0) -> Array:
-    """The last two dimensions' lower triangle, up to the k-th diagonal; zero above.
+@op(x=lambda g, diagonal, F: F.tril(g, diagonal), method=True)
+def tril(xp: Any, x: Array, diagonal: int = 0) -> Array:
+    """The last two dimensions' lower triangle, up to that diagonal (0: the main one; 1: the one above); zero above.
 
     Raises:
         ValueError: x has fewer than two dimensions.
     """
-    return xp.tril(_with_two_dims(x), k)
+    return xp.tril(_with_two_dims(x), diagonal)
 
 
-@op(x=lambda g, k, F: F.triu(g, k), method=True)
-def triu(xp: Any, x: Array, k: int = 0) -> Array:
-    """The last two dimensions' upper triangle, from the k-th diagonal; zero below.
+@op(x=lambda g, diagonal, F: F.triu(g, diagonal), method=True)
+def triu(xp: Any, x: Array, diagonal: int = 0) -> Array:
+    """The last two dimensions' upper triangle, from that diagonal (0: the main one; 1: the one above); zero below.
 
     Raises:
         ValueError: x has fewer than two dimensions.
     """
-    return xp.triu(_with_two_dims(x), k)
+    return xp.triu(_with_two_dims(x), diagonal)
 
 
 def _with_two_dims(x: Array) -> Array:
@@ -283,36 +292,47 @@ def joined(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
     return xp.concatenate(tensors, axis=dim)
 
 
-def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Tensor:
-    """The tensors joined along a dimension that they have; also called `concat` and `concatenate`.
+def _dim_or_axis(name: str, dim: int | None, axis: int | None) -> int:
+    """The one of both that was given, or the first dimension."""
+    if dim is not None and axis is not None:
+        raise TypeError(f"{name}: axis= is another name for dim=; give one")
+    if axis is not None:
+        return axis
+    return 0 if dim is None else dim
+
+
+def cat(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = None) -> Tensor:
+    """The tensors joined along a dimension that they have, by default the first; also `concat` and `concatenate`.
 
     Raises:
         IndexError: a dimension named is not there.
+        TypeError: both `dim` and `axis`, which mean the same.
         ValueError: there are none, or their other dimensions differ.
     """
-    dim = dim if axis is None else axis
+    dim = _dim_or_axis("cat", dim, axis)
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: no tensors given; give at least one")
-    return joined(tensors, dims_of("cat", dim, as_tensor(tensors[0]).shape)[0])
+    return joined(tensors, dim_of("cat", dim, as_tensor(tensors[0]).shape))
 
 
 concat = concatenate = cat
 
 
-def stack(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Tensor:
-    """The tensors, of one shape, joined along a new dimension.
+def stack(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = None) -> Tensor:
+    """The tensors, of one shape, joined along a new dimension, by default the first.
 
     Raises:
         IndexError: a dimension named is not there.
+        TypeError: both `dim` and `axis`, which mean the same.
         ValueError: there are none, or their shapes differ.
     """
-    dim = dim if axis is None else axis
+    dim = _dim_or_axis("stack", dim, axis)
     tensors = [as_tensor(tensor) for tensor in tensors]
     shapes = {tensor.shape for tensor in tensors}
     if len(shapes) != 1:
         raise ValueError(f"stack: expected tensors of one shape, got {sorted(shapes) or 'none'}")
-    return layered(tensors, dims_of("stack", dim, (*shapes.pop(), 1))[0])
+    return layered(tensors, dim_of("stack", dim, (*shapes.pop(), 1)))
 
 
 @op(x=lambda g, dim, F: F.joined(list(g), dim), view=True, name="split")
@@ -330,16 +350,16 @@ def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[
         IndexError: a dimension named is not there.
         ValueError: the sizes do not add up to the dimension's length.
     """
-    (dim,) = dims_of("split", dim, x.shape)
+    dim = dim_of("split", dim, x.shape)
     length = x.shape[dim]
-    if isinstance(size_or_sizes, int):
-        if size_or_sizes <= 0:
-            raise ValueError(f"split: size {size_or_sizes} must be positive")
-        starts = range(0, max(length, 1), size_or_sizes)
-        sizes = [min(size_or_sizes, length - start) for start in starts]
+    if isinstance(size_or_sizes, Sequence | np.ndarray):
+        sizes = [operator.index(size) for size in size_or_sizes]
     else:
-        sizes = list(size_or_sizes)
-    if math.fsum(sizes) != length or any(size < 0 for size in sizes):
+        size = operator.index(size_or_sizes)
+        if size <= 0:
+            raise ValueError(f"split: size {size} must be positive")
+        sizes = [min(size, length - start) for start in range(0, max(length, 1), size)]
+    if sum(sizes) != length or any(size < 0 for size in sizes):
         raise ValueError(f"split: sizes {sizes} do not add up to the {length} of dim {dim} in shape {x.shape}")
     return pieces(x, sizes, dim)  # type: ignore[return-value]
 
@@ -352,9 +372,10 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         IndexError: a dimension named is not there.
         ValueError: `chunks` is not positive.
     """
+    chunks = operator.index(chunks)
     if chunks <= 0:
         raise ValueError(f"chunk: chunks is {chunks}; expected a positive number")
-    (dim,) = dims_of("chunk", dim, x.shape)
+    dim = dim_of("chunk", dim, x.shape)
     length = x.shape[dim]
     size = max(-(-length // chunks), 1)
     full, rest = divmod(length, size)
@@ -382,7 +403,7 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if not x.ndim:
         raise TypeError("unbind: a 0-d tensor has no dimension to take apart")
-    (dim,) = dims_of("unbind", dim, x.shape)
+    dim = dim_of("unbind", dim, x.shape)
     if not x.shape[dim]:
         return ()
     return slices(x, dim)  # type: ignore[return-value]

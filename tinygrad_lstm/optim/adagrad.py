@@ -53,8 +53,8 @@ class Adagrad(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
-        return {"step": 0, "sum": xp.full_like(p, float(group["initial_accumulator_value"]))}
+    def initial_state(self, group: Group) -> dict[str, int | float]:
+        return {"step": 0, "sum": float(group["initial_accumulator_value"])}
 
     def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))

@@ -42,9 +42,9 @@ class Adam(Optimizer):
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {
         **Optimizer.bounds,
-        "betas": (0.0, 1.0),
         "eps": (0.0, math.inf),
     }
+    flags: ClassVar[tuple[str, ...]] = ("amsgrad",)
 
     def __init__(
         self,
@@ -59,11 +59,17 @@ class Adam(Optimizer):
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         )
 
-    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
-        state = {"step": 0, "exp_avg": xp.zeros_like(p), "exp_avg_sq": xp.zeros_like(p)}
-        if group["amsgrad"]:
-            state["max_exp_avg_sq"] = xp.zeros_like(p)
-        return state
+    def check_settings(self, settings: Group) -> None:
+        super().check_settings(settings)
+        betas = settings["betas"]
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"{self._name}: betas must be two numbers, got {betas!r}")
+        for beta in betas:
+            self._check_number("betas", beta, (0.0, 1.0))
+
+    def initial_state(self, group: Group) -> dict[str, int | float]:
+        largest = {"max_exp_avg_sq": 0.0} if group["amsgrad"] else {}
+        return {"step": 0, "exp_avg": 0.0, "exp_avg_sq": 0.0, **largest}
 
     def decay(self, xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
         """The gradient with the weight decay in it."""

@@ -31,21 +31,24 @@ def _require(schedule: object, holds: bool, message: str) -> None:
 class LRScheduler(ABC):
     """A schedule given by a formula: `rate` says the learning rate after so many steps.
 
+    A group that joins the optimizer later takes part from the next step on; its rate then is the one it starts from.
+
     Attributes:
         last_epoch: how often `step()` was called.
-        base_lrs: for each group of the optimizer, the rate it started from.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
-        # Kept in the groups, so that several schedules of one optimizer start from the same rates.
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = 0
         self._apply()
+
+    @property
+    def base_lrs(self) -> list[float]:
+        """For each group of the optimizer, the rate it started from."""
+        groups = self.optimizer.param_groups
+        return [float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups]
 
     @abstractmethod
     def rate(self, epoch: int, base_lr: float) -> float:
@@ -58,6 +61,8 @@ class LRScheduler(ABC):
 
     def _apply(self) -> None:
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            # Kept in the group, so that several schedules of one optimizer start from the same rate.
+            group["initial_lr"] = base_lr
             group["lr"] = self.rate(self.last_epoch, base_lr)
 
     def get_last_lr(self) -> list[float]:
@@ -66,7 +71,7 @@ class LRScheduler(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands: plain values. Its settings are the constructor's."""
-        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
+        return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` gave, and sets the optimizer's rates.
@@ -75,12 +80,15 @@ class LRScheduler(ABC):
             ValueError: it is of an optimizer with another number of groups, or no schedule's.
         """
         _check_keys(self, state_dict, ("last_epoch", "base_lrs"))
-        base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
-        if len(base_lrs) != len(self.base_lrs):
+        last_epoch, base_lrs = int(state_dict["last_epoch"]), [float(lr) for lr in state_dict["base_lrs"]]
+        groups = self.optimizer.param_groups
+        if len(base_lrs) != len(groups):
             raise ValueError(
-                f"{type(self).__name__}: the state is of {len(base_lrs)} groups, the optimizer has {len(self.base_lrs)}"
+                f"{type(self).__name__}: the state is of {len(base_lrs)} groups, the optimizer has {len(groups)}"
             )
-        self.last_epoch, self.base_lrs = int(state_dict["last_epoch"]), base_lrs
+        for group, base_lr in zip(groups, base_lrs, strict=True):
+            group["initial_lr"] = base_lr
+        self.last_epoch = last_epoch
         self._apply()
 
 
@@ -175,6 +183,7 @@ class SequentialLR(LRScheduler):
         milestones: the steps at which the second, the third, ... begin.
 
     Raises:
+        TypeError: something else than an `LRScheduler` is among the schedules.
         ValueError: not one milestone fewer than schedules, or milestones that do not rise; a schedule of another
             optimizer.
 
@@ -194,6 +203,12 @@ class SequentialLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
+        for scheduler in schedulers:
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(
+                    f"SequentialLR: expected schedules that need no metric, got {type(scheduler).__name__}; "
+                    "step a ReduceLROnPlateau on its own"
+                )
         _require(
             self,
             len(schedulers) == len(milestones) + 1,

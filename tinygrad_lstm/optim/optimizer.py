@@ -1,6 +1,8 @@
 """What optimizers share: parameters in groups, their settings and state, steps, saving and loading."""
 
+import itertools
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
@@ -9,7 +11,7 @@ import numpy as np
 
 from ..backends.base import Array
 from ..device import Device, device_of
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, fitting
 
 __all__ = ["Optimizer"]
 
@@ -47,20 +49,23 @@ class Optimizer(ABC):
     """Changes parameters in place, by their gradients.
 
     A subclass says what an algorithm keeps for each parameter (`initial_state`) and how it makes a step (`update`), on
-    plain arrays. Settings such as the learning rate stand in `param_groups`, where schedules change them.
+    plain arrays. Settings such as the learning rate stand in `param_groups`, where schedules, and users, change them.
 
     Args:
         params: tensors, or groups of them: dicts with their `params` and the settings in which the group differs.
         defaults: the settings of groups that have none of their own.
 
     Raises:
-        TypeError: `params` is a single tensor, or holds something else than tensors.
+        TypeError: `params` is a single tensor, or holds something else than tensors; a setting is of the wrong type.
         ValueError: no parameters; one that is given twice, no leaf or no float; a setting that is unknown or out of
             its bounds.
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
-    """For each numeric setting the range [low, high) in which its number, or numbers, must lie."""
+    """For each setting that is a number the range [low, high) in which it must lie."""
+
+    flags: ClassVar[tuple[str, ...]] = ()
+    """The settings that are True or False."""
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor | Mapping):
@@ -113,23 +118,39 @@ class Optimizer(ABC):
         self.param_groups.append(complete)
 
     def check_settings(self, settings: Group) -> None:
-        """Raises a ValueError for a setting that is unknown or out of its bounds; a subclass may look for more."""
+        """Raises a ValueError for a setting that is unknown or out of its bounds, a TypeError for one of a wrong type.
+
+        A subclass may look for more.
+        """
         known = [*self.defaults, "params", "initial_lr"]
         if unknown := [name for name in settings if name not in known]:
             raise ValueError(
                 f"{self._name}: unknown setting {', '.join(unknown)}; there are {', '.join(self.defaults)}"
             )
-        for name, (low, high) in self.bounds.items():
-            value = settings[name]
-            for number in value if isinstance(value, tuple | list) else (value,):
-                if not low <= number < high:
-                    raise ValueError(f"{self._name}: {name} must be within [{low:g}, {high:g}), got {value}")
+        for name, bounds in self.bounds.items():
+            self._check_number(name, settings[name], bounds)
+        if "initial_lr" in settings:
+            self._check_number("initial_lr", settings["initial_lr"], self.bounds["lr"])
+        for name in self.flags:
+            if not isinstance(settings[name], bool):
+                raise TypeError(f"{self._name}: {name} must be True or False, got {settings[name]!r}")
+
+    def _check_number(self, name: str, value: Any, bounds: tuple[float, float]) -> None:
+        number = _plain(value)
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise TypeError(f"{self._name}: {name} must be a number, got {value!r}")
+        low, high = bounds
+        if not (low <= number < high and abs(number) <= sys.float_info.max):
+            raise ValueError(f"{self._name}: {name} must be within [{low:g}, {high:g}), got {value}")
 
     # -- what an algorithm is -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
-        """What is kept for a parameter between steps: arrays of its shape, dtype and device, and integers."""
+    def initial_state(self, group: Group) -> dict[str, int | float]:
+        """What is kept for a parameter between steps, and how it begins.
+
+        An int is a counter; a float fills an array of the parameter's shape, dtype and device.
+        """
 
     @abstractmethod
     def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
@@ -141,9 +162,12 @@ class Optimizer(ABC):
         """Changes each parameter that has a gradient.
 
         Raises:
-            RuntimeError: a gradient lies on another device than its parameter, or has another shape; before anything
-                is changed.
+            TypeError, ValueError: a setting in `param_groups` was changed to one that does not fit.
+            RuntimeError: a gradient lies on another device than its parameter, or has another shape.
+                All of them before anything is changed.
         """
+        for group in self.param_groups:
+            self.check_settings(group)
         todo = [(p, p.grad, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for p, grad, _ in todo:
             if grad.device is not p.device or grad.shape != p.shape:
@@ -152,14 +176,18 @@ class Optimizer(ABC):
                     f"{grad.shape} on {str(grad.device)!r}; use zero_grad() after moving a model"
                 )
         for p, grad, group in todo:
-            xp = p.device.xp
-            state = self.state.get(p)
-            if not state:
-                state = self.state[p] = self.initial_state(xp, p._array, group)
-            else:
-                _follow(p, state)
+            state = self._present_state(p, group)
             p._mark_written()
-            self.update(xp, p._array, grad._array, state, group, self._scratch.fit(p))
+            self.update(p.device.xp, p._array, grad._array, state, group, self._scratch.fit(p))
+
+    def _present_state(self, p: Tensor, group: Group) -> State:
+        """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
+        state, start = self.state.get(p, {}), self.initial_state(group)
+        if state.keys() != start.keys():
+            state = {name: state[name] if name in state else _started(p, value) for name, value in start.items()}
+            self.state[p] = state
+        _follow(p, state)
+        return state
 
     def zero_grad(self) -> None:
         """Forgets the gradients of all parameters."""
@@ -180,31 +208,29 @@ class Optimizer(ABC):
         """
         arrays: dict[str, Any] = {}
         groups: list[Group] = []
-        numbers = {id(p): k for k, p in enumerate(self._parameters())}
+        counter = itertools.count()
         for group in self.param_groups:
-            settings = {name: list(v) if isinstance(v, tuple) else v for name, v in group.items()}
-            groups.append({**settings, "params": [numbers[id(p)] for p in group["params"]]})
-        for p in self._parameters():
-            for name, value in self.state.get(p, {}).items():
-                owner = device_of(value)
-                host = np.asarray(value) if owner is None else owner.backend.to_host(value).copy()
-                arrays[f"{numbers[id(p)]}.{name}"] = host
+            settings = {name: _plain(value) for name, value in group.items() if name != "params"}
+            numbers = [next(counter) for _ in group["params"]]
+            groups.append({**settings, "params": numbers})
+            for number, p in zip(numbers, group["params"], strict=True):
+                for name, value in self._present_state(p, group).items() if p in self.state else ():
+                    host = np.asarray(value) if isinstance(value, int) else p.device.backend.to_host(value).copy()
+                    arrays[f"{number}.{name}"] = host
         return {"state": arrays, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` gave, on the devices and in the dtypes of this optimizer's parameters.
 
         Raises:
-            ValueError: it is of another algorithm, or of other parameters; before anything is changed.
+            TypeError: a setting is of the wrong type.
+            ValueError: it is of another algorithm, or of other parameters. Both before anything is changed.
         """
         if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
             raise ValueError(f"{self._name}: this is no optimizer's state, it lacks {', '.join(missing)}")
         groups = [self._loaded_group(mine, given) for mine, given in self._paired_groups(state_dict["param_groups"])]
         state = self._loaded_state(state_dict["state"], groups)
         self.param_groups, self.state = groups, state
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
 
     def _paired_groups(self, given: list[Group]) -> list[tuple[Group, Group]]:
         mine = [len(group["params"]) for group in self.param_groups]
@@ -226,26 +252,29 @@ class Optimizer(ABC):
         left = dict(given)
         numbered = enumerate((p, group) for group in groups for p in group["params"])
         for number, (p, group) in numbered:
-            names = self.initial_state(p.device.xp, p._array, group)
-            found = {name: left.pop(f"{number}.{name}") for name in names if f"{number}.{name}" in left}
+            start = self.initial_state(group)
+            found = {name: left.pop(f"{number}.{name}") for name in start if f"{number}.{name}" in left}
             if not found:
                 continue
-            if len(found) < len(names):
-                lacking = ", ".join(f"{number}.{name}" for name in names if name not in found)
+            if len(found) < len(start):
+                lacking = ", ".join(f"{number}.{name}" for name in start if name not in found)
                 raise ValueError(f"{self._name}: the state lacks {lacking}; is it another optimizer's?")
-            loaded[p] = {name: self._loaded_value(f"{number}.{name}", p, names[name], found[name]) for name in names}
+            loaded[p] = {name: self._loaded_value(f"{number}.{name}", p, start[name], found[name]) for name in start}
         if left:
             raise ValueError(f"{self._name}: the state has unexpected {', '.join(left)}; is it another optimizer's?")
         return loaded
 
-    def _loaded_value(self, name: str, p: Tensor, like: Any, given: Any) -> Any:
-        if isinstance(like, int):
-            return int(given)
-        value = as_tensor(given)
-        if value.shape != p.shape:
-            raise ValueError(f"{self._name}: {name} has shape {value.shape}, but its parameter {p.shape}")
-        moved = value.to(p.device, p.dtype)
-        return moved._array.copy() if moved is value else moved._array
+    def _loaded_value(self, name: str, p: Tensor, start: int | float, given: Any) -> Any:
+        counts = isinstance(start, int)
+        try:
+            value = fitting(given, Tensor(start, device="cpu") if counts else p)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {name} does not fit: {error}") from error
+        if not counts:
+            return value._array.copy()
+        if value.item() < 0:
+            raise ValueError(f"{self._name}: {name} is a counter, got {value.item()}")
+        return value.item()
 
 
 def decayed(xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
@@ -255,6 +284,17 @@ def decayed(xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Arra
     total = xp.multiply(p, float(group["weight_decay"]), out=scratch[1])
     total += g
     return total
+
+
+def _started(p: Tensor, value: int | float) -> Any:
+    return value if isinstance(value, int) else p.device.xp.full_like(p._array, value)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON can hold it: no tuples, no numbers of NumPy's."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _follow(p: Tensor, state: State) -> None:

@@ -36,6 +36,7 @@ class RMSprop(Optimizer):
         "eps": (0.0, math.inf),
         "momentum": (0.0, math.inf),
     }
+    flags: ClassVar[tuple[str, ...]] = ("centered",)
 
     def __init__(
         self,
@@ -57,11 +58,11 @@ class RMSprop(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
+    def initial_state(self, group: Group) -> dict[str, int | float]:
         names = ["square_avg"]
         names += ["momentum_buffer"] if group["momentum"] else []
         names += ["grad_avg"] if group["centered"] else []
-        return {name: xp.zeros_like(p) for name in names}
+        return dict.fromkeys(names, 0.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         alpha, momentum = float(group["alpha"]), float(group["momentum"])

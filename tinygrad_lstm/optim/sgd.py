@@ -33,6 +33,7 @@ class SGD(Optimizer):
         "momentum": (0.0, math.inf),
         "dampening": (-math.inf, math.inf),
     }
+    flags: ClassVar[tuple[str, ...]] = ("nesterov",)
 
     def __init__(
         self,
@@ -57,8 +58,8 @@ class SGD(Optimizer):
         if settings["nesterov"] and (not settings["momentum"] or settings["dampening"]):
             raise ValueError("SGD: nesterov needs a momentum above 0, and no dampening")
 
-    def initial_state(self, xp: Any, p: Array, group: Group) -> State:
-        return {"step": 0, "momentum_buffer": xp.zeros_like(p)} if group["momentum"] else {}
+    def initial_state(self, group: Group) -> dict[str, int | float]:
+        return {"step": 0, "momentum_buffer": 0.0} if group["momentum"] else {}
 
     def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         momentum = float(group["momentum"])

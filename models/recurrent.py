@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..creation import zeros
 from ..nn import Module, Parameter
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, operand
 from .cells import check_sizes, gru_step, init_recurrent, lstm_step, open_forget_gate, states_of
 
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
@@ -74,7 +74,7 @@ class _Recurrent(Module):
         self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
     ) -> tuple[Tensor, States]:
         """The outputs and final states for x and an initial state, as `forward` of the kinds documents them."""
-        x = as_tensor(x)
+        x = operand(x)
         name, H, T_dim = type(self).__name__, self.hidden_size, 1 if self.batch_first else 0
         if x.ndim != 3 or x.shape[2] != self.input_size:
             order = "(batch, time" if self.batch_first else "(time, batch"

@@ -428,6 +428,29 @@ def test_first_and_second_derivatives(name: str, device: str) -> None:
     assert tg.gradgradcheck(function, inputs, atol=1e-7, rtol=1e-6)
 
 
+BUFFERED: dict[str, Function] = {
+    "matmul": tg.matmul,
+    "outer": tg.outer,
+    "linear": tg.linear,
+    "einsum": lambda x, y: tg.einsum("ij,ij", x, y),
+    "cross_entropy": tg.cross_entropy,
+    "mse_loss": tg.mse_loss,
+    "binary_cross_entropy_with_logits": tg.binary_cross_entropy_with_logits,
+    "layer_norm": lambda x, y: tg.layer_norm(x, (3, 3), y),
+    "conv1d": lambda x, y: tg.conv1d(x, y.reshape(3, 3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BUFFERED)
+def test_an_array_that_is_filled_anew_before_backward_changes_no_gradient(name: str) -> None:
+    values = drawn(3, 3)
+    x, buffer = tg.tensor(values, requires_grad=True), np.eye(3)
+    expected = gradient(BUFFERED[name](x, np.eye(3)), x)
+    out = BUFFERED[name](x, buffer)
+    buffer[:] = 5
+    np.testing.assert_array_equal(gradient(out, x), expected)
+
+
 # -- dropout -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..backends.base import Array
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, operand
 from .define import composite, op
 from .linalg import matrix_product
 from .shape import pad, reshape, squeeze, swapaxes, unsqueeze
@@ -63,8 +63,8 @@ def conv1d(
     >>> tg.conv1d(tg.tensor([[1.0, 2.0, 4.0, 8.0]]), tg.tensor([[[-1.0, 1.0]]]))
     tensor([[1., 2., 4.]])
     """
-    weight = as_tensor(weight, x.device)
-    bias = None if bias is None else as_tensor(bias, x.device)
+    weight = operand(weight, x.device)
+    bias = None if bias is None else operand(bias, x.device)
     _check(x, weight, bias, stride, dilation, groups)
     filters, depth, size = weight.shape
     ends = _padding(padding, stride, dilation * (size - 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backends.base import Array
 from ..device import device_of
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, operand
 from .define import composite, op
 from .indexing import getitem
 from .shape import reshape, unsqueeze
@@ -37,7 +37,7 @@ def matmul(x: Tensor, y: Any) -> Tensor:
     Raises:
         ValueError: the inner lengths differ, leading dimensions do not broadcast, or an input is 0-d.
     """
-    y = y if isinstance(y, Tensor) else as_tensor(y, device_of(y) or x.device)
+    y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
     if x.ndim > 2 and y.ndim == 2 and x.size and x.shape[-1] == y.shape[0]:
@@ -90,20 +90,20 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
 @composite
 def outer(x: Tensor, y: Any) -> Tensor:
     """Every product of an element of x and one of y, both flattened: (x.size, y.size)."""
-    y = y if isinstance(y, Tensor) else as_tensor(y, device_of(y) or x.device)
+    y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
     return reshape(x, (x.size, 1)) * reshape(y, (1, y.size))
 
 
 def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_term: str, F: Any) -> list[Any]:
     """Each operand's gradient is an einsum of the output's with the other operands."""
     gradients = []
-    for k, (operand, term) in enumerate(zip(operands, terms, strict=True)):
+    for k, (array, term) in enumerate(zip(operands, terms, strict=True)):
         others = [other for j, other in enumerate(operands) if j != k]
         other_terms = [other for j, other in enumerate(terms) if j != k]
         alone = "".join(letter for letter in term if letter not in out_term and letter not in "".join(other_terms))
         if alone:  # summed over by itself: its gradient is the same all along
-            shape = tuple(1 if letter not in alone else operand.shape[d] for d, letter in enumerate(term))
-            ones = F.ones_like(F.sum_to(operand, shape))
+            shape = tuple(1 if letter not in alone else array.shape[d] for d, letter in enumerate(term))
+            ones = F.ones_like(F.sum_to(array, shape))
             others.append(ones.reshape(tuple(length for length, letter in zip(shape, term) if letter in alone)))
             other_terms.append("".join(letter for letter in term if letter in alone))
         gradients.append(F.contraction([g, *others], (out_term, *other_terms), term))
@@ -127,7 +127,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     >>> tg.einsum("ij,j->i", tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2))
     tensor([3., 7.])
     """
-    tensors = [as_tensor(operand) for operand in operands]
+    tensors = [operand(given) for given in operands]
     terms, out_term = _explicit(equation, tensors)
     diagonals: list[Tensor] = []
     for k, tensor in enumerate(tensors):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, operand
 from .define import composite, op
 from .elementwise import abs, clamp, log1pexp, where
 from .indexing import check_range, getitem, masked_fill
@@ -285,7 +285,7 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
 
 def _beside(name: str, what: str, value: Any, input: Tensor) -> Tensor:
     """`value` as a tensor on input's device."""
-    tensor = as_tensor(value, input.device)
+    tensor = operand(value, input.device)
     if tensor.device is not input.device:
         raise RuntimeError(
             f"{name}: input on {str(input.device)!r} but {what} on {str(tensor.device)!r}; "

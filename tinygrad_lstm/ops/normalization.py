@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, operand
 from .define import composite, op
 from .reduction import count
 
@@ -77,7 +77,7 @@ def layer_norm(
 
 
 def _of_shape(what: str, value: Any, shape: tuple[int, ...], x: Tensor) -> Tensor:
-    tensor = as_tensor(value, x.device)
+    tensor = operand(value, x.device)
     if tensor.shape != shape:
         raise ValueError(f"layer_norm: {what} of shape {tensor.shape} must have normalized_shape {shape}")
     return tensor

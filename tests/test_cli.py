@@ -1,5 +1,6 @@
 """The commands, run as processes: what they print, what they leave, and what they say about bad input."""
 
+import ctypes
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import tinygrad_lstm as tg
 from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
@@ -20,6 +23,7 @@ from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
 TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
 COMMAND = [sys.executable, "-m", "tinygrad_lstm"]
+STOPPING = "\nstopping after this step; Ctrl-C again quits without saving\n"
 
 
 def environment() -> dict[str, str]:
@@ -27,10 +31,13 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def run(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, cwd: Path | None = None, before: Callable[[], object] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
+        preexec_fn=before,
         env={**environment(), **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -46,13 +53,32 @@ def succeed(*arguments: object, cwd: Path | None = None, **more: str) -> str:
     return result.stdout
 
 
-def fail(*arguments: object, **more: str) -> str:
+def fail(*arguments: object, before: Callable[[], object] | None = None, **more: str) -> str:
     """The one line that the command prints to say what is wrong."""
-    result = run(*arguments, **more)
+    result = run(*arguments, before=before, **more)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     return result.stderr[len("error: ") : -1]
+
+
+def as_anyone() -> None:
+    """Called in the child: lets file permissions hold for the superuser too."""
+    drop_from_bounding_set, override, read_and_search = 24, 1, 2  # PR_CAPBSET_DROP, CAP_DAC_...
+    prctl = ctypes.CDLL(None).prctl
+    for capability in (override, read_and_search):
+        prctl(drop_from_bounding_set, capability, 0, 0, 0)  # fails, as it may, for whoever has none
+
+
+def popen(*arguments: object, command: list[str] = COMMAND) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +140,7 @@ def assert_unbroken(out: Path, book: Path, steps: int) -> None:
 
 def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
-    arguments = ["train", "--data", str(book), "--out", str(out), "--steps", "1000000", "--dropout", "0.2", *TINY]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = popen("train", "--data", book, "--out", out, "--steps", 1000000, "--dropout", 0.2, *TINY)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("training")
@@ -131,7 +149,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert (process.returncode, errors) == (130, "")
+    assert process.returncode == 130
+    assert errors == STOPPING
     found = re.search(r"interrupted at step (\d+) of 1000000; saved in (.*)\n", printed)
     assert found is not None and found[2] == str(out / "last.safetensors")
     step = int(found[1])
@@ -139,10 +158,72 @@ def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     shown = re.search(r"resume with: (.*)\n", printed)
     assert shown is not None
     resume = shlex.split(shown[1])
-    resume = resume[resume.index("train") :]
-    assert resume == ["train", "--resume", "--out", str(out)]
-    succeed(*resume, "--steps", step + 5)
+    assert resume == [sys.executable, "-m", "tinygrad_lstm", "train", "--resume", "--out", str(out)]
+    succeed(*resume[3:], "--steps", step + 5)
     assert_unbroken(out, book, steps=step + 5)
+
+
+# The command with a model whose steps last; those of the training, where it trains.
+WAITING = """
+import sys, time
+from tinygrad_lstm import cli
+from tinygrad_lstm.models import CharLM
+
+loss = CharLM.loss
+
+def wait(model, *args):
+    if sys.argv[1] == "train" and not model.training:
+        return loss(model, *args)
+    print("in a step", flush=True)
+    time.sleep(60)
+
+CharLM.loss = wait
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_quits_and_says_what_is_saved(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        (["--data", book, "--out", tmp_path, *TINY], "quit at step 1; nothing is saved\n"),
+        (
+            ["--resume", "--steps", 50, "--out", runs[0]],
+            f"quit at step 31; step 30 is saved in {runs[0] / 'last.safetensors'}\n",
+        ),
+    ):
+        process = popen("train", *arguments, command=[sys.executable, "-c", WAITING])
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            while process.stdout.readline() != "in a step\n":
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline() + process.stderr.readline() == STOPPING
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert (process.returncode, errors) == (130, "")
+        assert said in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["sample", "eval"])
+def test_ctrl_c_ends_other_commands_without_a_traceback(runs: tuple[Path, str], book: Path, name: str) -> None:
+    if name == "sample":
+        process = popen("sample", runs[0] / "best.safetensors", "--prompt", "the", "--length", 10**7)
+    else:
+        waiting = [sys.executable, "-c", WAITING]
+        process = popen("eval", runs[0] / "best.safetensors", "--data", book, command=waiting)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == {"sample": "the", "eval": "in "}[name]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode > 0
+    assert "Traceback" not in errors
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
@@ -218,10 +299,15 @@ def test_info_names_versions_devices_and_threads() -> None:
     assert "BLAS threads   1 " in succeed("info", OPENBLAS_NUM_THREADS="1")
 
 
+def test_the_version_is_shown() -> None:
+    assert succeed("--version") == f"tinygrad-lstm {tg.__version__}\n"
+
+
 def test_help_names_the_commands_and_options() -> None:
     printed = succeed("--help")
     assert all(command in printed for command in ("train", "sample", "eval", "info"))
     printed = succeed("train", "--help")
+    assert "[default: 1000]" in printed and "(1000)" not in printed
     options = "data out steps hidden layers seq-len batch lr dropout device seed resume"
     assert all(f"--{option} " in printed for option in options.split())
 
@@ -272,7 +358,7 @@ def test_an_unknown_character_in_a_prompt(runs: tuple[Path, str], prompt: str) -
 
 
 def test_an_empty_prompt(runs: tuple[Path, str]) -> None:
-    assert "prompt is empty" in fail("sample", runs[0] / "best.safetensors", "--prompt", "")
+    assert "--prompt: expected at least one character" in fail("sample", runs[0] / "best.safetensors", "--prompt", "")
 
 
 @pytest.mark.parametrize("length", [0, 5, 500, -1])
@@ -285,12 +371,17 @@ def test_a_truncated_checkpoint(runs: tuple[Path, str], tmp_path: Path, length: 
         assert fail("eval", path, "--data", path).startswith(f"{path}: not a whole safetensors file")
 
 
-def test_a_foreign_checkpoint(book: Path, tmp_path: Path) -> None:
+def test_a_foreign_checkpoint(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     assert "not a whole safetensors file" in fail("sample", book, "--prompt", "t")
     save_file({"x": np.ones(2)}, tmp_path / "theirs")
     assert "not a checkpoint of tinygrad_lstm" in fail("sample", tmp_path / "theirs", "--prompt", "t")
     checkpoint_file.save(tmp_path / "ours", {"x": np.ones(2)})
     assert "not one of a training run" in fail("eval", tmp_path / "ours", "--data", book)
+    assert fail("sample", tmp_path, "--prompt", "t") == f"{tmp_path}: Is a directory"
+    assert fail("sample", "/dev/null", "--prompt", "t").startswith("/dev/null: ")
+    contents = checkpoint_file.load(runs[0] / "best.safetensors")
+    checkpoint_file.save(tmp_path / "odd", {**contents, "weights": {}})
+    assert fail("eval", tmp_path / "odd", "--data", book).startswith(f"{tmp_path / 'odd'}: its contents do not fit")
     assert fail("sample", tmp_path / "none", "--prompt", "t") == f"{tmp_path / 'none'}: No such file or directory"
 
 
@@ -299,17 +390,49 @@ def test_a_vocabulary_that_does_not_fit(runs: tuple[Path, str], tmp_path: Path) 
     other.write_text(TEXT + "Ω", encoding="utf-8")
     message = fail("eval", runs[0] / "best.safetensors", "--data", other, PYTHONIOENCODING="utf-8")
     assert message.startswith("the character 'Ω' at position 612 is not among the 30 of the vocabulary")
-    message = fail("train", "--resume", "--out", runs[0], "--data", other)
+    message = fail("train", "--resume", "--out", runs[0], "--data", other, "--steps", 40)
     assert "the text is not the one that this run was started with" in message
 
 
 def test_a_folder_that_cannot_be_written(book: Path, tmp_path: Path) -> None:
     message = fail("train", "--data", book, "--out", book / "runs", *TINY)
     assert message == f"{book / 'runs'}: Not a directory"
-    (tmp_path / "closed").mkdir(mode=0o500)
-    if not os.access(tmp_path / "closed", os.W_OK):  # the superuser may write anywhere
-        message = fail("train", "--data", book, "--out", tmp_path / "closed", *TINY)
-        assert message.endswith("closed/metrics.jsonl: Permission denied")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the superuser cannot be kept from reading and writing")
+def test_what_may_not_be_read_or_written(book: Path, tmp_path: Path) -> None:
+    closed, unlisted, unread = tmp_path / "closed", tmp_path / "texts" / "below", tmp_path / "unread.txt"
+    closed.mkdir(mode=0o500)
+    unlisted.mkdir(parents=True)
+    (tmp_path / "texts" / "a.txt").write_text(TEXT)
+    unlisted.chmod(0)
+    unread.write_text(TEXT)
+    unread.chmod(0)
+    try:
+        message = fail("train", "--data", book, "--out", closed, *TINY, before=as_anyone)
+        assert message == f"{closed}: Permission denied"
+        assert fail("train", "--data", unread, before=as_anyone) == f"{unread}: Permission denied"
+        assert fail("train", "--data", unlisted.parent, before=as_anyone) == f"{unlisted}: Permission denied"
+        assert fail("sample", unread, "--prompt", "t", before=as_anyone) == f"{unread}: Permission denied"
+    finally:
+        unlisted.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk(book: Path, tmp_path: Path) -> None:
+    (tmp_path / ".best.safetensors.tmp").symlink_to("/dev/full")
+    result = run("train", "--data", book, "--out", tmp_path, "--steps", 1, *TINY)
+    assert result.returncode == 2
+    assert result.stderr == f"error: {tmp_path / 'best.safetensors'}: No space left on device\n"
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_an_earlier_run_is_spared(runs: tuple[Path, str], book: Path) -> None:
+    before = {path: path.read_bytes() for path in runs[0].iterdir()}
+    message = fail("train", "--data", book, "--out", runs[0], *TINY)
+    assert message == f"{runs[0]}: holds a run of 30 steps; --resume goes on with it, or give another --out"
+    assert {path: path.read_bytes() for path in runs[0].iterdir()} == before
+    assert fail("train", "--data", book, "--out", "") == "--out: expected a path, got an empty text"
 
 
 def test_a_device_that_is_not_there(runs: tuple[Path, str], book: Path) -> None:
@@ -318,11 +441,24 @@ def test_a_device_that_is_not_there(runs: tuple[Path, str], book: Path) -> None:
     assert "CuPy" in fail("train", "--data", book, "--device", "cuda:77", "--out", out)
     assert "CuPy" in fail("sample", runs[0] / "best.safetensors", "--prompt", "t", TINYGRAD_LSTM_DEVICE="cuda:77")
     assert not out.exists()
+    # What is named goes before the environment.
+    command = ["sample", runs[0] / "best.safetensors", "--prompt", "t", "--length", 1, "--device", "cpu"]
+    succeed(*command, TINYGRAD_LSTM_DEVICE="cuda:77")
+    command = ["train", "--data", book, "--out", out, "--steps", 2, "--device", "cpu", *TINY]
+    succeed(*command, TINYGRAD_LSTM_DEVICE="cuda:77")
+    succeed("train", "--resume", "--out", out, "--steps", 3, "--device", "cpu", TINYGRAD_LSTM_DEVICE="cuda:77")
 
 
 def test_resuming_with_other_options(runs: tuple[Path, str], tmp_path: Path) -> None:
     message = fail("train", "--resume", "--out", runs[0], "--hidden", 7)
-    assert message == "hidden: the run to resume has 6, but 7 was given"
+    assert message == "--hidden: the run to resume has 6, but 7 was given"
+    message = fail("train", "--resume", "--out", runs[0])
+    assert message == "the run has done 30 steps already; give it more than that in all"
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "last.safetensors").write_bytes((runs[0] / "last.safetensors").read_bytes())
+    (tmp_path / "odd" / "metrics.jsonl").write_text("{}\n")
+    message = fail("train", "--resume", "--steps", 40, "--out", tmp_path / "odd")
+    assert message.startswith(f"{tmp_path / 'odd' / 'metrics.jsonl'}: line 1 is no line of metrics")
     message = fail("train", "--resume", "--out", tmp_path)
     assert message.startswith(f"{tmp_path / 'last.safetensors'}: there is no run to resume")
 
@@ -332,8 +468,17 @@ def test_resuming_with_other_options(runs: tuple[Path, str], tmp_path: Path) -> 
 )
 def test_an_option_out_of_its_range(book: Path, tmp_path: Path, option: str, value: float) -> None:
     message = fail("train", "--data", book, "--out", tmp_path / "out", f"--{option}", value)
-    assert message.startswith(f"{option.replace('-', '_')}: expected ")
+    assert message.startswith(f"--{option}: expected ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("temperature", -1), ("temperature", "nan"), ("temperature", "inf"), ("top-k", 0), ("length", 0), ("seed", -1)],
+)
+def test_a_sample_option_out_of_its_range(runs: tuple[Path, str], option: str, value: object) -> None:
+    message = fail("sample", runs[0] / "best.safetensors", "--prompt", "t", f"--{option}", value)
+    assert message.startswith(f"--{option}: expected at least ")
 
 
 def test_a_number_that_is_none() -> None:

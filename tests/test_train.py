@@ -1,10 +1,12 @@
 """The training loop: it learns, and a run that was interrupted ends as one that was not."""
 
+import contextlib
 import json
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from strict_backend import STRICT
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
+from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.random import random_state, set_random_state
 from tinygrad_lstm.train import (
@@ -135,23 +138,24 @@ def test_given_more_steps_equals_having_had_them(unbroken: Path, tmp_path: Path)
         assert mine[name].tobytes() == theirs[name].tobytes(), name
 
 
-def test_a_finished_run_stays_as_it_is(unbroken: Path) -> None:
-    before = (unbroken / "last.safetensors").read_bytes()
-    summary = resume(unbroken).run()
-    assert summary.finished and summary.step == STEPS
-    assert (unbroken / "last.safetensors").read_bytes() == before
+@pytest.mark.parametrize("steps", [None, 10, STEPS])
+def test_a_finished_run_is_not_resumed_without_more_steps(unbroken: Path, steps: int | None) -> None:
+    before = {path: path.read_bytes() for path in unbroken.iterdir()}
+    with pytest.raises(ValueError, match=f"the run has done {STEPS} steps already"):
+        resume(unbroken, steps)
+    assert {path: path.read_bytes() for path in unbroken.iterdir()} == before
 
 
 def test_a_run_is_resumed_on_its_own_text_alone(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match="the text is not the one"):
-        Trainer.resume(make_model, TEXT + "x", checkpoint, unbroken)
+        Trainer.resume(make_model, TEXT + "x", checkpoint, unbroken, STEPS + 1)
 
 
 def test_weights_that_do_not_fit_are_refused(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
-    with pytest.raises(ValueError, match=r"lstm\.weight_hh_l0"):
-        Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken)
+    with pytest.raises(ValueError, match=r"last\.safetensors: its contents do not fit .*lstm\.weight_hh_l0"):
+        Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1)
 
 
 def test_options_of_a_run_stay() -> None:
@@ -167,7 +171,7 @@ def test_options_of_a_run_stay() -> None:
 def test_it_learns_and_the_best_checkpoint_is_the_best(tmp_path: Path) -> None:
     trainer = start(tmp_path, dropout=0.0, hidden=24, layers=1, lr=0.03, steps=120, half_life=100, validate_every=20)
     summary = trainer.run()
-    lines = read_metrics(trainer.metrics)
+    lines = read_metrics(trainer.metrics_path)
     validations = [line["validation_loss"] for line in lines if line["validation_loss"] is not None]
     assert len(validations) == 6
     assert summary.best == min(validations) < 1.0 < lines[0]["loss"]
@@ -202,11 +206,61 @@ def test_the_same_seed_gives_the_same_run_and_another_another(unbroken: Path, tm
     assert not np.array_equal(a["lstm.weight_hh_l0"], b["lstm.weight_hh_l0"])
 
 
-def test_a_new_run_replaces_what_was_in_the_folder(tmp_path: Path) -> None:
+def test_a_new_run_replaces_an_earlier_one_at_its_first_checkpoint(tmp_path: Path) -> None:
     start(tmp_path).run()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    trainer = start(tmp_path, seed=1)
+    seen: list[int] = []
+
+    def look(progress: Progress) -> None:
+        seen.append(progress.step)
+        if progress.step < 7:
+            assert trainer.saved is None
+            assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        else:
+            assert trainer.saved == Checkpoint.load(trainer.last_path).step == Checkpoint.load(trainer.best_path).step
+            assert not trainer.plot_path.exists()
+            trainer.stop()
+
+    trainer.run(look)
+    assert seen == [3, 6, 7]
+    assert [line["step"] for line in read_metrics(trainer.metrics_path)] == seen
+    # Stopped before it is validated, a run leaves no best checkpoint; that of the earlier one is not its own.
+    trainer = start(tmp_path, seed=2)
+    trainer.run(lambda progress: trainer.stop())
+    assert Checkpoint.load(trainer.last_path).step == 3 and not trainer.best_path.exists()
+
+
+def test_a_stop_amid_a_validation_gives_it_up_and_saves(tmp_path: Path) -> None:
     trainer = start(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
-    assert trainer.metrics.read_text() == ""
+    windows = 0
+
+    def loss(ids: tg.Tensor, *args: Any) -> Any:
+        nonlocal windows
+        if not trainer.model.training:
+            windows += 1
+            trainer.stop()
+        return CharLM.loss(trainer.model, ids, *args)
+
+    trainer.model.loss = loss  # type: ignore[method-assign]
+    trainer._validation = np.tile(trainer._validation, 100)
+    summary = trainer.run()
+    assert windows == 1
+    assert (summary.step, summary.finished, summary.best) == (7, False, None)
+    assert Checkpoint.load(trainer.last_path).step == 7 and trainer.model.training
+    assert read_metrics(trainer.metrics_path)[-1]["validation_loss"] is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    trainer = start(tmp_path)
+
+    def fill(progress: Progress) -> None:
+        trainer.metrics_path.unlink()
+        trainer.metrics_path.symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
+        trainer.run(fill)
 
 
 def test_losses_are_read_only_when_reported(tmp_path: Path) -> None:
@@ -253,10 +307,25 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("hidden", 0), ("batch", -1), ("lr", 0.0), ("lr", math.nan), ("dropout", 1.0), ("seed", -1)],
+    [
+        ("steps", 0),
+        ("hidden", 0),
+        ("batch", -1),
+        ("lr", 0.0),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("dropout", 1.0),
+        ("seed", -1),
+    ],
 )
 def test_options_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected .*, got {value}"):
+        TrainingOptions(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 1.5), ("hidden", True), ("batch", None), ("lr", "1")])
+def test_options_of_odd_types_are_named(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a .*number, got {value!r}"):
         TrainingOptions(**{name: value})  # type: ignore[arg-type]
 
 
@@ -284,7 +353,23 @@ def test_evaluate_predicts_each_character_but_the_first(length: int, batch: int,
     logits[2] = 1.5
     expected = -np.mean((logits - np.log(np.exp(logits).sum()))[ids[1:]])
     assert evaluate(model, ids, batch, seq_len) == pytest.approx(expected, rel=1e-5)
-    assert model.training
+
+
+def test_evaluate_leaves_each_module_in_its_mode() -> None:
+    model, ids = CharLM(7, 2, 3), np.arange(50) % 7
+    model.lstm.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert set(modes.values()) == {True, False}
+    evaluate(model, ids)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+    def interrupt() -> None:
+        assert not any(module.training for module in model.modules())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, ids, before_window=interrupt)
+    assert {name: module.training for name, module in model.named_modules()} == modes
 
 
 @given(st.integers(2, 60), st.integers(1, 20))
@@ -317,17 +402,95 @@ def test_checkpoints_say_what_they_hold(unbroken: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    from tinygrad_lstm.io import checkpoint
-
-    checkpoint.save(tmp_path / "a", {"weights": {}})
+    checkpoint_file.save(tmp_path / "a", {"weights": {}})
     with pytest.raises(ValueError, match="a: a checkpoint, but not one of a training run"):
         Checkpoint.load(tmp_path / "a")
 
 
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the values stand, those that hold others included; of many arrays side by side, the first three."""
+    if place:
+        yield place
+    parts = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, part in parts[:3] if all(isinstance(part, np.ndarray) for _, part in parts) else parts:
+        yield from places(part, (*place, key))
+
+
+def with_part(value: Any, place: tuple[Any, ...], part: Any) -> Any:
+    if not place:
+        return part
+    copy = value.copy()
+    copy[place[0]] = with_part(value[place[0]], place[1:], part)
+    return copy
+
+
+ODD = [None, [None], {}, "x", -1, 3, 1.5, math.nan, 10**30, np.ones((2, 3)), np.zeros(0, bool)]
+
+
+@pytest.fixture(scope="module")
+def saved(unbroken: Path) -> dict[str, Any]:
+    return checkpoint_file.load(unbroken / "last.safetensors")
+
+
+def test_odd_contents_are_refused_or_do_no_harm(saved: dict[str, Any], tmp_path: Path) -> None:
+    path, refused, taken = tmp_path / "last.safetensors", set(), set()
+    # Sizes with which there is not the memory for the model.
+    huge = [("options", name) for name in ("hidden", "embedding", "layers", "steps")]
+    for place in places(saved):
+        for value in ODD:
+            if place in huge and isinstance(value, int) and value > 3:
+                continue
+            checkpoint_file.save(path, with_part(saved, place, value))
+            try:
+                trainer = resume(tmp_path, STEPS + 1)
+            except ValueError as error:
+                assert str(error).startswith((f"{path}: ", "the run has done", "the text is not")), (place, value)
+                refused.add(place)
+            else:
+                taken.add(place)
+                with contextlib.suppress(FloatingPointError):
+                    trainer.run()
+    assert {("options",), ("step",), ("state", 0), ("weights", "embedding.weight"), ("optimizer", "state")} <= refused
+    never = {place[0] for place in taken} & {"vocabulary", "text_digest", "state", "schedule", "weights"}
+    assert not never
+
+
+def test_any_of_the_contents_missing_is_named(saved: dict[str, Any], tmp_path: Path) -> None:
+    for name in saved:
+        path = tmp_path / name
+        checkpoint_file.save(path, {key: value for key, value in saved.items() if key != name})
+        with pytest.raises(ValueError, match=f"{name}: a checkpoint, but .*missing or unexpected: {name}"):
+            Checkpoint.load(path)
+    checkpoint_file.save(tmp_path / "more", {**saved, "more": 1})
+    with pytest.raises(ValueError, match=r"more: a checkpoint, but .*missing or unexpected: more"):
+        Checkpoint.load(tmp_path / "more")
+
+
 def test_metrics_cut_off_by_a_kill_are_read_up_to_there(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    lines = '{"step": 1, "loss": 2, "validation_loss": null}\n{"step": 2, "loss": 1.5, "validation_loss": 1}\n{"st'
+    (tmp_path / "metrics.jsonl").write_text(lines)
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"",
+        b"{}",
+        b"3",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"step": "1", "loss": 2, "validation_loss": null}',
+        b'{"step": 1, "loss": 2}',
+        b'{"step": 1, "loss": 2, "validation_loss": []}',
+    ],
+)
+def test_odd_metrics_are_named_with_their_line(tmp_path: Path, odd: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 2, "validation_loss": null}\n' + odd + b"\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no line of metrics"):
+        read_metrics(path)
 
 
 def test_the_loss_is_plotted_where_matplotlib_is_installed(

@@ -3,6 +3,7 @@
 It is the one module that stands above models/: it is where a model and the training loop meet.
 """
 
+import math
 import os
 import platform
 import shlex
@@ -25,7 +26,7 @@ from rich.progress import Progress as ProgressBar
 
 from . import __version__, blas, cuda
 from .data.text import manual_text, read_text
-from .device import DeviceUnavailableError, get_device
+from .device import DeviceUnavailableError, default_device, get_device
 from .models import CharLM
 from .train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, evaluate, nats_to_bits
 
@@ -43,7 +44,9 @@ DEFAULTS = TrainingOptions()
 Device: TypeAlias = Annotated[
     str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; by default TINYGRAD_LSTM_DEVICE, or cpu.")
 ]
-SavedModel: TypeAlias = Annotated[Path, typer.Argument(help="A checkpoint that train wrote.", show_default=False)]
+# Paths are left to the library to find fault with: it says in one line what is wrong.
+SavedModel: TypeAlias = Annotated[str, typer.Argument(help="A checkpoint that train wrote.", metavar="CHECKPOINT")]
+DEFAULT_OUT = Path("runs/char-lm")
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
     try:
         app()
-    except (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         print(f"error: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -63,25 +66,40 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tinygrad-lstm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _prepare() -> None:
+def _prepare(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     # The products of a small LSTM gain little from a second thread, but wait long for one that another program's work
-    # holds up; and sums come out the same on every machine.
+    # holds up; and sums come out the same whatever the number of cores.
     if not blas.threads_from_environment():
         blas.set_threads(1)
 
 
 def _option(name: str, text: str) -> Any:
-    return typer.Option(help=text, show_default=str(getattr(DEFAULTS, name)))
+    return typer.Option(help=f"{text}  [default: {getattr(DEFAULTS, name)}]")
 
 
 @app.command()
 def train(
     data: Annotated[
-        list[Path] | None,
-        typer.Option(help="A text file, or a folder of them; may be repeated.", show_default="Python's own manual"),
+        list[str] | None,
+        typer.Option(
+            help="A text file, or a folder of them; may be repeated.  [default: Python's own manual]", metavar="PATH"
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for checkpoints and metrics.")] = Path("runs/char-lm"),
+    out: Annotated[
+        str | None,
+        typer.Option(help=f"The folder for checkpoints and metrics.  [default: {DEFAULT_OUT}]", metavar="DIR"),
+    ] = None,
     steps: Annotated[int | None, _option("steps", "Training steps in all.")] = None,
     hidden: Annotated[int | None, _option("hidden", "Size of the hidden state.")] = None,
     layers: Annotated[int | None, _option("layers", "LSTM layers.")] = None,
@@ -106,25 +124,28 @@ def train(
     given = {name: value for name, value in options.items() if value is not None}
     place = str(get_device(device))
     make_model = _model_maker(place)
-    paths = [path.absolute() for path in data or []]
+    folder = DEFAULT_OUT if out is None else _path("--out", out)
+    paths = [_path("--data", path).absolute() for path in data or []]
     if resume:
-        checkpoint = Checkpoint.load(_to_resume(out))
-        checkpoint.options.continued(given)
+        checkpoint = Checkpoint.load(_to_resume(folder))
+        with _option_named():
+            checkpoint.options.continued(given)
         text = _text(paths or [Path(source) for source in checkpoint.sources])
-        trainer = Trainer.resume(make_model, text, checkpoint, out, steps=given.get("steps"))
+        trainer = Trainer.resume(make_model, text, checkpoint, folder, steps=given.get("steps"))
     else:
+        if out is not None:
+            _spare_earlier_run(folder)
+        with _option_named():
+            chosen = TrainingOptions(**given)
         text = _text(paths)
-        trainer = Trainer.start(make_model, text, TrainingOptions(**given), out, map(str, paths))
+        trainer = Trainer.start(make_model, text, chosen, folder, map(str, paths))
 
-    with _stopping_at_interrupt(trainer):
-        size = sum(parameter.size for parameter in trainer.model.parameters())
-        print(
-            f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-            f"characters, {len(trainer.vocabulary)} different ones, on {place}",
-            flush=True,
-        )
-        with _reporting(trainer) as report:
-            summary = trainer.run(report)
+    size = sum(parameter.size for parameter in trainer.model.parameters())
+    summary = _run(
+        trainer,
+        f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
+        f"characters, {len(trainer.vocabulary)} different ones, on {place}",
+    )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if not summary.finished:
         sys.exit(128 + signal.SIGINT)
@@ -134,15 +155,20 @@ def train(
 def sample(
     checkpoint: SavedModel,
     prompt: Annotated[str, typer.Option(help="The text to go on from.")],
-    length: Annotated[int, typer.Option(help="Characters to generate.", min=1)] = 500,
+    length: Annotated[int, typer.Option(help="Characters to generate.")] = 500,
     temperature: Annotated[
-        float, typer.Option(help="Below 1 bolder in the likely, above 1 in the unlikely; 0 takes the likeliest.")
+        float, typer.Option(help="0 always takes the likeliest character; the higher, the more varied the text.")
     ] = 0.7,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many likeliest characters alone.")] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
 ) -> None:
     """Let a trained model go on with a text."""
+    _require("--prompt", bool(prompt), "at least one character to go on from", "none")
+    _require("--length", length >= 1, "at least 1", length)
+    _require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
+    _require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
+    _require("--seed", seed is None or seed >= 0, "at least 0", seed)
     saved, model = _load(checkpoint, device)
     ids = saved.vocabulary.encode(prompt).tolist()
     stream = model.stream(ids, temperature, top_k, np.random.default_rng(seed))
@@ -155,12 +181,12 @@ def sample(
 @app.command("eval")
 def evaluate_(
     checkpoint: SavedModel,
-    data: Annotated[list[Path], typer.Option(help="A text file, or a folder of them; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="A text file, or a folder of them; may be repeated.", metavar="PATH")],
     device: Device = None,
 ) -> None:
     """Measure how well a trained model predicts a text."""
     saved, model = _load(checkpoint, device)
-    ids = saved.vocabulary.encode(read_text(data))
+    ids = saved.vocabulary.encode(read_text([_path("--data", path) for path in data]))
     nats = evaluate(model, ids)
     print(f"{nats:.4f} nats a character, {nats_to_bits(nats):.4f} bits a character, over {len(ids) - 1:,} characters")
 
@@ -198,21 +224,49 @@ def _text(paths: list[Path]) -> str:
     return read_text(paths) if paths else manual_text()
 
 
+def _path(option: str, text: str) -> Path:
+    _require(option, bool(text), "a path", "an empty text")  # which pathlib takes for the folder that one is in
+    return Path(text)
+
+
+def _require(option: str, good: bool, expected: str, given: object) -> None:
+    if not good:
+        raise ValueError(f"{option}: expected {expected}, got {given}")
+
+
+@contextmanager
+def _option_named() -> Iterator[None]:
+    """Within it, errors that begin with the name of one of TrainingOptions begin with that of the command's option."""
+    try:
+        yield
+    except ValueError as error:
+        name, colon, rest = str(error).partition(":")
+        raise ValueError(f"--{name.replace('_', '-')}{colon}{rest}") from error
+
+
 def _model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
     def make(characters: int, options: TrainingOptions) -> CharLM:
-        model = CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
-        return model.to(get_device(device))
+        with default_device(get_device(device)):
+            return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
 
     return make
 
 
-def _load(path: Path, device: str | None) -> tuple[Checkpoint, CharLM]:
+def _load(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
     """A checkpoint and its model, ready for use."""
     saved = Checkpoint.load(path)
-    model = _model_maker(device)(len(saved.vocabulary), saved.options)
-    model.load_state_dict(saved.weights)
+    with saved.blamed():
+        model = _model_maker(device)(len(saved.vocabulary), saved.options)
+        model.load_state_dict(saved.weights)
     model.eval()
     return saved, model
+
+
+def _spare_earlier_run(out: Path) -> None:
+    path = out / "last.safetensors"
+    if path.exists():
+        steps = Checkpoint.load(path).step
+        raise ValueError(f"{out}: holds a run of {steps} steps; --resume goes on with it, or give another --out")
 
 
 def _to_resume(out: Path) -> Path:
@@ -224,6 +278,19 @@ def _to_resume(out: Path) -> Path:
     return path
 
 
+def _run(trainer: Trainer[CharLM], beginning: str) -> Summary:
+    """Trains, and shows how; a second Ctrl-C ends the program."""
+    try:
+        with _stopping_at_interrupt(trainer):
+            print(beginning, flush=True)
+            with _reporting(trainer) as report:
+                return trainer.run(report)
+    except KeyboardInterrupt:
+        saved = "nothing is saved" if trainer.saved is None else f"step {trainer.saved} is saved in {trainer.last_path}"
+        print(f"quit at step {trainer.step}; {saved}")
+        sys.exit(128 + signal.SIGINT)
+
+
 @contextmanager
 def _stopping_at_interrupt(trainer: Trainer[CharLM]) -> Iterator[None]:
     """Within it, the first Ctrl-C lets the trainer finish its step and save; a second one acts as usual."""
@@ -232,6 +299,8 @@ def _stopping_at_interrupt(trainer: Trainer[CharLM]) -> Iterator[None]:
     def stop(*_: Any) -> None:
         trainer.stop()
         signal.signal(signal.SIGINT, before)
+        # Past Python's buffers, which the signal may have found half written.
+        os.write(2, b"\nstopping after this step; Ctrl-C again quits without saving\n")
 
     signal.signal(signal.SIGINT, stop)
     try:
@@ -294,15 +363,16 @@ def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: lis
     prompt = (text[:200].split() or [text[0]])[0][:20]
     ids = trainer.model.generate(vocabulary.encode(prompt).tolist(), 400, temperature=0.7, rng=rng)
     print(f"a sample:\n\n{prompt}{vocabulary.decode(ids)}\n")
-    files = [trainer.best_path, trainer.last_path, trainer.metrics, *([summary.plot] if summary.plot else [])]
+    checkpoints = [*([trainer.best_path] if summary.best is not None else []), trainer.last_path]
+    files = [*checkpoints, trainer.metrics_path, *([summary.plot] if summary.plot else [])]
     print(f"files:       {'  '.join(map(str, files))}")
-    print(f"sample with: {shlex.join([*_program(), 'sample', str(trainer.best_path), '--prompt', prompt])}")
+    print(f"sample with: {shlex.join([*_program(), 'sample', str(checkpoints[0]), '--prompt', prompt])}")
     print(f"go on with:  {shlex.join([*resume, '--steps', str(2 * trainer.options.steps)])}")
 
 
 def _program() -> list[str]:
     """How this program was called."""
     if Path(sys.argv[0]).name == "__main__.py":
-        return ["python", "-m", "tinygrad_lstm"]
+        return [sys.executable, "-m", "tinygrad_lstm"]
     name = Path(sys.argv[0]).name
     return [name if shutil.which(name) else sys.argv[0]]

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import math
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -17,7 +19,7 @@ from .backends.base import HostArray
 from .data.text import Ids, TextBatch, TextBatches, Vocabulary, characters_needed, split_text
 from .device import Device
 from .io import checkpoint as checkpoint_file
-from .io.atomic import write_atomically
+from .io.atomic import naming_errors, write_atomically
 from .optim import Adam, Optimizer, clip_grad_norm_
 from .optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, SequentialLR
 from .random import manual_seed, random_state, set_random_state
@@ -46,8 +48,7 @@ class LanguageModel(Protocol):
     def parameters(self) -> Iterable[Tensor]: ...
     def state_dict(self) -> Mapping[str, HostArray]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
-    def train(self, mode: bool = True) -> Any: ...
-    def eval(self) -> Any: ...
+    def evaluating(self) -> AbstractContextManager[Any]: ...
 
 
 M = TypeVar("M", bound=LanguageModel)
@@ -58,6 +59,7 @@ class TrainingOptions:
     """How a model is made and trained; all but `steps` belong to a run for good.
 
     Raises:
+        TypeError: a value is no number, or no whole one where it must be.
         ValueError: a value is out of its range.
     """
 
@@ -91,13 +93,18 @@ class TrainingOptions:
     """Steps between the readings of the training loss."""
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, bool) or not isinstance(value, int if option.type is int else int | float):
+                expected = "a whole number" if option.type is int else "a number"
+                raise TypeError(f"{option.name}: expected {expected}, got {value!r}")
         for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup", "half_life"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("validate_every", "log_every"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         self._check("seed", self.seed >= 0, "at least 0")
         for name in ("lr", "clip"):
-            self._check(name, 0 < getattr(self, name) < math.inf, "above 0")
+            self._check(name, 0 < getattr(self, name) < math.inf, "above 0 and finite")
         self._check("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
@@ -141,14 +148,21 @@ def _on_device_of(model: LanguageModel, batch: TextBatch) -> tuple[Tensor, Tenso
     return tensor(batch.inputs, device=device), tensor(batch.targets, device=device)
 
 
-def evaluate(model: LanguageModel, ids: Ids, batch: int = 32, seq_len: int = 64) -> float:
+def evaluate(
+    model: LanguageModel,
+    ids: Ids,
+    batch: int = 32,
+    seq_len: int = 64,
+    before_window: Callable[[], None] = lambda: None,
+) -> float:
     """The mean cross-entropy, in nats a character, of a text of which the model sees all that came before.
 
     A long text is read as `batch` streams side by side, each of which starts without a past.
 
     Args:
-        model: put into evaluation mode for it, and into training mode afterwards.
+        model: put into evaluation mode for it, and back into the mode that it was in afterwards.
         ids: the text's characters as numbers, of shape (n,), n at least 2; each but the first is predicted.
+        before_window: called before each `seq_len` characters; what it raises ends the evaluation.
 
     Raises:
         ValueError: the text is shorter than two characters.
@@ -162,9 +176,9 @@ def evaluate(model: LanguageModel, ids: Ids, batch: int = 32, seq_len: int = 64)
     rest = ids[predicted // streams * streams :]
     losses: list[tuple[Tensor, int]] = []
     state: State | None = None
-    model.eval()
-    with no_grad():
+    with model.evaluating(), no_grad():
         for window in windows:
+            before_window()
             loss, state = model.loss(*_on_device_of(model, window), state)
             losses.append((loss, window.targets.size))
         if len(rest) > 1 and state is not None:
@@ -172,7 +186,6 @@ def evaluate(model: LanguageModel, ids: Ids, batch: int = 32, seq_len: int = 64)
             window = TextBatch(rest[:-1, None], rest[1:, None], False)
             loss, _ = model.loss(*_on_device_of(model, window), tuple(part[:, -1:] for part in state))
             losses.append((loss, len(rest) - 1))
-    model.train()
     return float(sum(loss.item() * size for loss, size in losses) / predicted)
 
 
@@ -182,8 +195,8 @@ class Checkpoint:
 
     options: TrainingOptions
     vocabulary: Vocabulary
-    text: str
-    """A digest of the text."""
+    text_digest: str
+    """Tells whether a text is the one that the run was started with."""
     sources: list[str]
     """The paths from which the text was read, for whoever resumes; none for the interpreter's manual."""
     step: int
@@ -195,7 +208,9 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     state: list[HostArray]
-    """What the model remembers at the position, carried into the next step."""
+    """What the model remembers at the position, carried into the next step; empty before the first one."""
+    path: Path | None = field(default=None, compare=False)
+    """The file from which it was read; not stored."""
 
     def save(self, path: str | Path) -> None:
         """Writes the checkpoint, atomically.
@@ -203,7 +218,7 @@ class Checkpoint:
         Raises:
             OSError: the file cannot be written; one that was there before stays whole.
         """
-        contents = {field.name: getattr(self, field.name) for field in fields(self)}
+        contents = {name: getattr(self, name) for name in CONTENTS}
         contents |= {"options": asdict(self.options), "vocabulary": self.vocabulary.characters}
         checkpoint_file.save(path, contents)
 
@@ -217,10 +232,53 @@ class Checkpoint:
         """
         contents = checkpoint_file.load(path)
         try:
-            options = TrainingOptions(**contents.pop("options"))
-            return cls(options=options, vocabulary=Vocabulary(contents.pop("vocabulary")), **contents)
-        except (KeyError, TypeError) as error:
+            _check_contents(contents)
+            options, vocabulary = TrainingOptions(**contents.pop("options")), Vocabulary(contents.pop("vocabulary"))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
+        return cls(options=options, vocabulary=vocabulary, path=Path(path), **contents)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within it, what goes wrong is due to what stands in the file, and becomes a ValueError that names it."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path or 'the checkpoint'}: its contents do not fit ({error})") from error
+
+
+CONTENTS: dict[str, Callable[[Any], bool]] = {
+    "options": lambda value: (
+        isinstance(value, dict) and value.keys() == {option.name for option in fields(TrainingOptions)}
+    ),
+    "vocabulary": lambda value: isinstance(value, str),
+    "text_digest": lambda value: isinstance(value, str),
+    "sources": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
+    "step": lambda value: type(value) is int and value >= 0,
+    "best": lambda value: value is None or (isinstance(value, float) and math.isfinite(value)),
+    "random_state": lambda value: isinstance(value, dict),
+    "weights": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
+    "optimizer": lambda value: (
+        isinstance(value, dict)
+        and value.keys() == {"state", "param_groups"}
+        and isinstance(value["state"], dict)
+        and _are_arrays(value["state"].values())
+    ),
+    "schedule": lambda value: isinstance(value, dict),
+    "state": lambda value: isinstance(value, list) and _are_arrays(value),
+}
+"""What a checkpoint's file holds, and how its values look; whether they fit each other is seen when they are used."""
+
+
+def _are_arrays(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, np.ndarray) for value in values)
+
+
+def _check_contents(contents: Mapping[str, Any]) -> None:
+    if faults := sorted(contents.keys() ^ CONTENTS.keys()):
+        raise ValueError(f"missing or unexpected: {', '.join(faults)}")
+    if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
+        raise ValueError(f"not as expected: {', '.join(faults)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +348,8 @@ class Trainer(Generic[M]):
         self._schedule = _schedule(self._optimizer, options)
         self._state: State | None = None
         self._stop = threading.Event()
+        self._saved: int | None = None
+        self._unwritten: list[str] | None = None
 
     @classmethod
     def start(
@@ -300,7 +360,7 @@ class Trainer(Generic[M]):
         out: str | Path,
         sources: Iterable[str] = (),
     ) -> "Trainer[M]":
-        """A new run. What an earlier run left in the folder is replaced.
+        """A new run. What an earlier one left in the folder is replaced once this one has a checkpoint to leave.
 
         Args:
             make_model: called with the size of the vocabulary and the options; draws its weights from the library's
@@ -318,9 +378,11 @@ class Trainer(Generic[M]):
         manual_seed(options.seed)
         trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
         trainer.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(trainer.metrics, b"")
-        for leftover in (trainer.last_path, trainer.best_path, trainer.plot_path):
-            leftover.unlink(missing_ok=True)
+        with naming_errors(trainer.out), tempfile.TemporaryFile(dir=trainer.out):
+            pass  # better now than at the first checkpoint
+        earlier = (trainer.last_path, trainer.best_path, trainer.metrics_path, trainer.plot_path)
+        if any(path.exists() for path in earlier):
+            trainer._unwritten = []
         return trainer
 
     @classmethod
@@ -342,30 +404,66 @@ class Trainer(Generic[M]):
             steps: a new number of steps in all; by default that of the run.
 
         Raises:
-            ValueError: the text is another one, or the weights do not fit the model.
+            ValueError: the text is another one, the run has done all its steps already, or what stands in the
+                checkpoint, or in metrics.jsonl, does not fit.
             OSError: the folder cannot be made or written.
         """
         options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
-        if _digest(text) != checkpoint.text:
+        if checkpoint.step >= options.steps:
+            raise ValueError(f"the run has done {checkpoint.step} steps already; give it more than that in all")
+        if _digest(text) != checkpoint.text_digest:
             raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
-        model = make_model(len(checkpoint.vocabulary), options)
-        model.load_state_dict(checkpoint.weights)
-        trainer = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
-        trainer._optimizer.load_state_dict(checkpoint.optimizer)
-        trainer._schedule.load_state_dict(checkpoint.schedule)
-        trainer._batches.position = checkpoint.step
-        trainer._state = tuple(tensor(part, device=_device(model)) for part in checkpoint.state) or None
-        trainer.best = checkpoint.best
-        set_random_state(checkpoint.random_state)
+        with checkpoint.blamed():
+            model = make_model(len(checkpoint.vocabulary), options)
+            model.load_state_dict(checkpoint.weights)
+            trainer = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
+            trainer._restore(checkpoint)
         trainer.out.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_metrics(trainer.metrics) if line["step"] <= checkpoint.step]
-        write_atomically(trainer.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        kept = [line for line in read_metrics(trainer.metrics_path) if line["step"] <= checkpoint.step]
+        write_atomically(trainer.metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return trainer
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Stands where the checkpoint's run stood.
+
+        Raises:
+            ValueError: no run with these options can have stood there. (Other errors too, for values of odd types.)
+        """
+        step, optimizer = checkpoint.step, checkpoint.optimizer
+        own_groups = self._optimizer.state_dict()["param_groups"]
+        if _without_rates(optimizer["param_groups"]) != _without_rates(own_groups):
+            raise ValueError("the optimizer's settings are not those of the options")
+        counters = [int(value) for name, value in optimizer["state"].items() if name.endswith(".step")]
+        if counters != [step] * (len(list(self.model.parameters())) if step else 0):
+            raise ValueError(f"the optimizer does not stand at step {step}")
+        if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step}:
+            raise ValueError(f"the schedule does not stand at step {step}")
+        self._optimizer.load_state_dict(optimizer)
+        self._schedule.load_state_dict(checkpoint.schedule)
+        self._batches.position = step
+        self._state = tuple(tensor(part, device=_device(self.model)) for part in checkpoint.state) or None
+        if _looks(self._state) != (_looks(self._any_state()) if step else []):
+            raise ValueError("the state is not one of this model")
+        self.best = checkpoint.best
+        self._saved = step
+        set_random_state(checkpoint.random_state)
+
+    def _any_state(self) -> State:
+        """A state of the right shapes: that after one character of each stream."""
+        ids = np.zeros((1, self.options.batch), np.int64)
+        with self.model.evaluating(), no_grad():
+            _, state = self.model.loss(*_on_device_of(self.model, TextBatch(ids, ids, True)))
+        return tuple(state)
 
     @property
     def step(self) -> int:
         """Steps done."""
         return self._batches.position
+
+    @property
+    def saved(self) -> int | None:
+        """The step of the checkpoint in `last_path`; None while this run has left none."""
+        return self._saved
 
     @property
     def last_path(self) -> Path:
@@ -378,7 +476,7 @@ class Trainer(Generic[M]):
         return self.out / "best.safetensors"
 
     @property
-    def metrics(self) -> Path:
+    def metrics_path(self) -> Path:
         """Where each report is written as a line of JSON."""
         return self.out / "metrics.jsonl"
 
@@ -388,7 +486,10 @@ class Trainer(Generic[M]):
         return self.out / "loss.png"
 
     def stop(self) -> None:
-        """Lets `run` save and return after the step that it is in; may be called from a signal handler."""
+        """Lets `run` save and return after the step that it is in, or amid a validation, which is given up.
+
+        May be called from a signal handler.
+        """
         self._stop.set()
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
@@ -422,7 +523,7 @@ class Trainer(Generic[M]):
             tick = time.perf_counter()
             mean_loss = self._finite(sum(loss.item() for loss in losses) / len(losses))
             seconds += time.perf_counter() - tick  # a device may only now have finished the steps
-            validation_loss = self._finite(evaluate(self.model, self._validation)) if validating else None
+            validation_loss = self._validate() if validating else None
             step_seconds = (time.perf_counter() - began) / (self.step - first_step)
             progress = Progress(
                 step=self.step,
@@ -436,19 +537,18 @@ class Trainer(Generic[M]):
                 seconds_left=step_seconds * (options.steps - self.step),
             )
             losses, characters, seconds = [], 0, 0.0
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(progress)) + "\n")
+            self._write(json.dumps(asdict(progress)) + "\n")
             if validation_loss is not None:
                 self._save(validation_loss)
             report(progress)
         if self._stop.is_set():
-            self.checkpoint().save(self.last_path)
+            self._save()
         return Summary(
             step=self.step,
             finished=self.step >= options.steps,
             seconds=time.perf_counter() - began,
             best=self.best,
-            plot=plot_metrics(self.metrics, self.plot_path),
+            plot=plot_metrics(self.metrics_path, self.plot_path),
         )
 
     def _train_on(self, batch: TextBatch) -> tuple[Tensor, int]:
@@ -469,21 +569,47 @@ class Trainer(Generic[M]):
             )
         return loss
 
-    def _save(self, validation_loss: float) -> None:
-        better = self.best is None or validation_loss < self.best
+    def _validate(self) -> float | None:
+        """The validation loss; None if the run was stopped before it was known."""
+
+        def give_up_if_stopped() -> None:
+            if self._stop.is_set():
+                raise _StoppedError
+
+        try:
+            return self._finite(evaluate(self.model, self._validation, before_window=give_up_if_stopped))
+        except _StoppedError:
+            return None
+
+    def _write(self, line: str) -> None:
+        """Adds a line to metrics.jsonl, or keeps it while that is still an earlier run's."""
+        if self._unwritten is not None:
+            self._unwritten.append(line)
+            return
+        with naming_errors(self.metrics_path), open(self.metrics_path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def _save(self, validation_loss: float | None = None) -> None:
+        better = validation_loss is not None and (self.best is None or validation_loss < self.best)
         if better:
             self.best = validation_loss
         checkpoint = self.checkpoint()
+        if self._unwritten is not None:
+            write_atomically(self.metrics_path, "".join(self._unwritten).encode())
+            for leftover in (self.best_path, self.plot_path):
+                leftover.unlink(missing_ok=True)
+            self._unwritten = None
         if better:
             checkpoint.save(self.best_path)
         checkpoint.save(self.last_path)
+        self._saved = checkpoint.step
 
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
         return Checkpoint(
             options=self.options,
             vocabulary=self.vocabulary,
-            text=self._digest,
+            text_digest=self._digest,
             sources=self._sources,
             step=self.step,
             best=self.best,
@@ -495,15 +621,51 @@ class Trainer(Generic[M]):
         )
 
 
+def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in group.items() if name != "lr"} for group in groups]
+
+
+def _looks(state: State | None) -> list[tuple[Any, ...]]:
+    return [(part.shape, part.dtype) for part in state or ()]
+
+
+class _StoppedError(Exception):
+    """Ends a validation when the run is stopped."""
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without one that was cut off by a kill; none if the file is not there."""
+    """The lines of a metrics.jsonl, without one that was cut off by a kill; none if the file is not there.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is something else than `Trainer` writes; the message names the file and the line.
+    """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return [_metrics_line(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _metrics_line(text: bytes, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    numbers, optional = ("step", "loss"), "validation_loss"
+    if (
+        not isinstance(line, dict)
+        or not all(_is_number(line.get(name)) for name in numbers)
+        or not (optional in line and (line[optional] is None or _is_number(line[optional])))
+    ):
+        raise ValueError(f"{place} is no line of metrics; remove it, or the file")
+    return line
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:

@@ -1,5 +1,7 @@
 """Text: vocabularies, reading files, the split, and batches of parallel streams."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -76,6 +78,27 @@ def test_reads_the_text_files_of_a_folder_sorted(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     assert read_text(tmp_path / "texts") == "A\nB\nC"
+
+
+def test_a_folder_below_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("A")
+    for name in ("sub", ".hidden"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+
+    def closed(refused: str) -> None:
+        def scan(path: str) -> object:
+            if Path(path).name == refused:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", scan)
+
+    closed("sub")
+    with pytest.raises(PermissionError, match="sub"):
+        read_text(tmp_path)
+    closed(".hidden")
+    assert read_text(tmp_path) == "A"
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1), st.binary())

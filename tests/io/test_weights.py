@@ -1,6 +1,8 @@
 """Plain arrays in safetensors files."""
 
+import json
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,13 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"book\.txt: not a whole safetensors file") as raised:
         load_weights(tmp_path / "book.txt")
     assert "\n" not in str(raised.value)
+
+
+def test_dtypes_that_numpy_lacks_are_named(tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(ValueError, match=r"a: a tensor cannot be read as a NumPy array .*bfloat16"):
+        load_weights(tmp_path / "a")
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Text as a model reads it: characters with numbers, in batches of parallel streams."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +95,7 @@ def read_text(paths: str | Path | Iterable[str | Path]) -> str:
         The text, with line ends "\\n" and without byte order marks.
 
     Raises:
-        OSError: a path is not there, or cannot be read.
+        OSError: a path, or a folder below one, is not there or cannot be read.
         ValueError: a file is empty or is not UTF-8 (the message names the byte and its offset); a folder holds no text.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -116,12 +117,20 @@ def _file(path: Path, may_be_empty: bool = False) -> str:
 
 
 def _folder(folder: Path) -> Iterator[str]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    texts = [text for text in (_file(path, may_be_empty=True) for path in visible) if text]
+    texts = [text for text in (_file(path, may_be_empty=True) for path in sorted(_text_files(folder))) if text]
     if not texts:
         raise ValueError(f"{folder}: the folder holds no text; expected files ending in {' '.join(SUFFIXES)}")
     return iter(texts)
+
+
+def _text_files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise error  # by default, what cannot be listed would be passed over
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(place, name) for name in names if not name.startswith(".")]
+        yield from (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def manual_text() -> str:

@@ -50,9 +50,11 @@ def load(path: str | Path) -> dict[str, Any]:
             f"{path}: a checkpoint of version {header.get('version')}; this release reads version {VERSION}"
         )
     try:
-        contents: dict[str, Any] = _with_arrays(json.loads(header["contents"]), tensors)
-    except (KeyError, json.JSONDecodeError) as error:
+        contents = _with_arrays(json.loads(header["contents"]), tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: a checkpoint whose contents cannot be read ({error!r})") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path}: a checkpoint whose contents are a {type(contents).__name__}; expected a dict")
     return contents
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backends.base import HostArray
-from .atomic import write_atomically
+from .atomic import naming_errors, write_atomically
 
 __all__ = ["load_weights", "save_weights"]
 
@@ -33,17 +33,19 @@ def read_safetensors(path: str | Path) -> Contents:
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: the file is no safetensors file, or only a part of one.
+        ValueError: the file is no safetensors file, only a part of one, or has tensors of a dtype that NumPy lacks.
     """
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):  # its errors name the file, and a folder is told from a file
         pass
     try:
-        with safe_open(path, framework="numpy") as file:
+        with naming_errors(path), safe_open(path, framework="numpy") as file:
             return Contents({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+    except (AttributeError, TypeError) as error:  # how a dtype such as bfloat16 fails
+        raise ValueError(f"{path}: a tensor cannot be read as a NumPy array ({error})") from error
 
 
 def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:

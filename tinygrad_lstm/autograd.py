@@ -265,7 +265,7 @@ class Node(GraphNode):
         out: Any = None,
         shapes: Any = None,
     ) -> None:
-        super().__init__(op, parents, device)
+        GraphNode.__init__(self, op, parents, device)
         self.plan = plan
         self.saved = saved
         self.out = out
@@ -298,7 +298,7 @@ class Pick(GraphNode):
     __slots__ = ("index",)
 
     def __init__(self, made_by: Node, index: int) -> None:
-        super().__init__(_PICK, (made_by,), made_by.device)
+        GraphNode.__init__(self, _PICK, (made_by,), made_by.device)
         self.index = index
 
 

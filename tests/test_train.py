@@ -17,6 +17,7 @@ from strict_backend import STRICT
 import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
 from tinygrad_lstm.io import checkpoint as checkpoint_file
+from tinygrad_lstm.metrics import plot_metrics, read_metrics
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.random import random_state, set_random_state
 from tinygrad_lstm.train import (
@@ -26,8 +27,6 @@ from tinygrad_lstm.train import (
     TrainingOptions,
     evaluate,
     nats_to_bits,
-    plot_metrics,
-    read_metrics,
 )
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9

@@ -1,0 +1,65 @@
+"""What a training run wrote down of itself: a metrics.jsonl, read and drawn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["plot_metrics", "read_metrics"]
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without one that was cut off by a kill; none if the file is not there.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is something else than `Trainer` writes; the message names the file and the line.
+    """
+    path = Path(path)
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return [_metrics_line(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _metrics_line(text: bytes, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    numbers, optional = ("step", "loss"), "validation_loss"
+    if (
+        not isinstance(line, dict)
+        or not all(_is_number(line.get(name)) for name in numbers)
+        or not (optional in line and (line[optional] is None or _is_number(line[optional])))
+    ):
+        raise ValueError(f"{place} is no line of metrics; remove it, or the file")
+    return line
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
+    """Draws the training and validation loss of a metrics.jsonl to a PNG.
+
+    Returns:
+        The path, or None where matplotlib is not installed or there is nothing to draw.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    lines = read_metrics(metrics)
+    if not lines:
+        return None
+    validated = [line for line in lines if line["validation_loss"] is not None]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], label="training")
+    axes.plot(
+        [line["step"] for line in validated], [line["validation_loss"] for line in validated], "o-", label="validation"
+    )
+    axes.set(xlabel="step", ylabel="loss (nats a character)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    return Path(path)

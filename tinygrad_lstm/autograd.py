@@ -363,12 +363,7 @@ def walk(
     needed = None if targets is None else _leading_to(targets, order)
     if needed is not None:
         order = [node for node in order if node in needed]
-    for node in order:
-        if node.freed and _goes_on(node, needed):
-            raise RuntimeError(
-                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
-                "pass retain_graph=True to that one to walk the same graph again"
-            )
+    _check_alive(order, needed)
 
     gradients: dict[GraphNode, Any] = {}
     rows: dict[GraphNode, list[Rows]] = {}
@@ -433,6 +428,16 @@ def walk(
             if node.keeps and not retain_graph:
                 _free(node)
     return result
+
+
+def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> None:
+    """Raises if a node that gradients go on from was freed."""
+    for node in order:
+        if node.freed and _goes_on(node, needed):
+            raise RuntimeError(
+                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
+                "pass retain_graph=True to that one to walk the same graph again"
+            )
 
 
 @contextmanager

@@ -71,7 +71,6 @@ class Plan:
         self._places |= {name: 3 + k for k, name in enumerate(owner.names)}
         self._places |= {f"{owner.names[slot]}_shape": 3 + owner.arity + k for k, slot in enumerate(owner.slots)}
         self.wanted = [(k, owner.rules[k], self._picker(owner.rules[k])) for k in wanted]
-        self.picks = {k: pick for k, _, pick in self.wanted}
         self.special: dict[int, Callable[[Sequence[Any], Node], Any]] = {}
         into = [owner.into[k] for k in wanted if k in owner.into]
         for k in wanted:
@@ -239,16 +238,7 @@ class Op:
 
         node = None
         if wanting and self.rules and MODE.recording:
-            plan = self.plan(wanting, len(parents))
-            saved = arguments
-            if plan.dropped:
-                saved = list(arguments)
-                for slot in plan.dropped:
-                    saved[slot] = None
-            shapes = None
-            if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
-                shapes = [getattr(array, "shape", ()) for array in arrays]
-            node = Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
+            node = self._node(self.plan(wanting, len(parents)), parents, device, arguments, arrays, out)
             if watched:
                 watch(node)
         if out.__class__ is device.array_type:
@@ -257,6 +247,26 @@ class Op:
                 inputs[0]._share_version(result)
             return result
         return self._irregular(out, device, node, inputs)
+
+    def _node(
+        self,
+        plan: Plan,
+        parents: Sequence[GraphNode | None],
+        device: Device,
+        arguments: Sequence[Any],
+        arrays: Sequence[Any],
+        out: Any,
+    ) -> Node:
+        """The node of an application, with what the plan says to keep of it."""
+        saved = arguments
+        if plan.dropped:
+            saved = list(arguments)
+            for slot in plan.dropped:
+                saved[slot] = None
+        shapes = None
+        if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
+            shapes = [getattr(array, "shape", ()) for array in arrays]
+        return Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
 
     def _checked_output(self, out: Any, arrays: Sequence[Any]) -> Any:
         """What a forward rule of the user's gave, if it is fit to be an output."""
@@ -373,7 +383,8 @@ class Op:
                 out = self._output(node, out)
         parents, shapes = node.parents, node.shapes
         if self.sequence:
-            gradients = list(self.rules[0](*plan.picks[0]((g, out, F, *values, shapes))))
+            ((_, rule, pick),) = plan.wanted
+            gradients = list(rule(*pick((g, out, F, *values, shapes))))
             if len(gradients) != len(parents):
                 raise RuntimeError(
                     f"backward: the rule of op {self.name!r} gave {len(gradients)} gradients; expected {len(parents)}"

@@ -39,8 +39,6 @@ __all__ = [
     "unsqueeze",
 ]
 
-Shape = int | Sequence[int]
-
 
 def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The lengths given as `f(2, 3)` or `f((2, 3))`."""

@@ -1,5 +1,6 @@
 """The protocol that a device's backend fulfils."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy.typing as npt
@@ -54,6 +55,59 @@ class Backend(Protocol):
 
     def erf(self, x: Array) -> Array:
         """The error function."""
+
+    # Whole recurrent layers, as `tinygrad_lstm.ops.recurrent` describes their operands and outputs. A forward function
+    # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
+    # gradients `g` of the outputs, and gives those of the operands, or None where `wanted` says that nobody asks.
+    # `recurrent.RecurrentKernels` has them all in terms of `xp`, to inherit.
+
+    def lstm_forward(
+        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], Any]:
+        """A layer of an LSTM in one direction."""
+
+    def lstm_backward(
+        self,
+        g: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Any,
+        lengths: HostArray | None,
+        reverse: bool,
+        wanted: Sequence[bool],
+    ) -> Sequence[Array | None]:
+        """The gradients of a layer of an LSTM."""
+
+    def gru_forward(
+        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], Any]:
+        """A layer of a GRU in one direction."""
+
+    def gru_backward(
+        self,
+        g: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Any,
+        lengths: HostArray | None,
+        reverse: bool,
+        wanted: Sequence[bool],
+    ) -> Sequence[Array | None]:
+        """The gradients of a layer of a GRU."""
+
+    def rnn_forward(
+        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], Any]:
+        """A layer of a simple recurrent network in one direction."""
+
+    def rnn_backward(
+        self,
+        g: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Any,
+        lengths: HostArray | None,
+        reverse: bool,
+        wanted: Sequence[bool],
+    ) -> Sequence[Array | None]:
+        """The gradients of a layer of a simple recurrent network."""
 
     def synchronize(self) -> None:
         """Returns when all work queued on the device is done."""

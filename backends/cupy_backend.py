@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, Backend, DeviceUnavailableError, HostArray
+from .recurrent import RecurrentKernels
 from .scatter import write_last
 
 _INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
@@ -27,7 +28,7 @@ def device_count() -> int:
         return 0
 
 
-class CupyBackend:
+class CupyBackend(RecurrentKernels):
     """Arrays in the memory of CUDA device `index`.
 
     Raises:

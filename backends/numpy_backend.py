@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
 from .base import Array, Backend, HostArray
+from .recurrent import RecurrentKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
@@ -45,7 +47,7 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
 
-class NumpyBackend:
+class NumpyBackend(RecurrentKernels):
     """Arrays in the host's memory."""
 
     xp = np
@@ -66,6 +68,9 @@ class NumpyBackend:
 
     def as_array(self, value: Any) -> Array:
         return np.asarray(value)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return memory.empty(shape, dtype)
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

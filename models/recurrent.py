@@ -10,12 +10,12 @@ import numpy as np
 from .. import ops
 from ..creation import zeros
 from ..nn import Module, Parameter
-from ..tensor import Tensor, as_tensor, operand
+from ..ops.recurrent import going, gru, lstm, rnn
+from ..tensor import Tensor, operand
 from .cells import check_sizes, gru_step, init_recurrent, lstm_step, open_forget_gate, states_of
 
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
 States = tuple[Tensor, ...]
-Step = Callable[[Tensor, States], States]
 
 
 class _Recurrent(Module):
@@ -23,6 +23,9 @@ class _Recurrent(Module):
 
     GATES: ClassVar[int]
     STATES: ClassVar[tuple[str, ...]]  # the hidden state, which is the output, first
+    PARAMETERS: ClassVar[tuple[str, ...]]  # of a layer in one direction, in the order in which the op takes them
+    OP: ClassVar[Callable[..., Any]]  # the layer as one op
+    STEP: ClassVar[Callable[..., Any]]  # the cell that it unrolls
 
     def __init__(
         self,
@@ -66,10 +69,6 @@ class _Recurrent(Module):
     def _add_extra(self, place: str) -> None:
         """Adds what a kind of cell has beside weights and a bias."""
 
-    def _step(self, place: str) -> Step:
-        """The step of the cell at a place, say `l0_reverse`: from W·x + b and the states to the next states."""
-        raise NotImplementedError
-
     def _run(
         self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
     ) -> tuple[Tensor, States]:
@@ -83,18 +82,18 @@ class _Recurrent(Module):
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
         states = states_of(name, state, len(self.STATES), (places, B, H), x)
-        mask = None
+        numbers = None
         if lengths is not None:
-            going = self._going(lengths, T, B, x)
+            numbers = self._checked_lengths(lengths, T, B)
             # Whatever stands past a length must not count, not even a NaN times zero.
-            x, mask = ops.where(going, x, 0.0), ops.unbind(going, 0)
+            x = ops.where(going(numbers, T, x.device), x, 0.0)
 
-        rows = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # one tuple of states a place
+        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # of a place
         for layer in range(self.num_layers):
             outputs = []
             for k, direction in enumerate(self._directions):
                 place = layer * len(self._directions) + k
-                output, rows[place] = self._scan(x, rows[place], mask, f"l{layer}{direction}", reverse=k == 1)
+                output, *rows[place] = self._layer(x, rows[place], numbers, f"l{layer}{direction}", reverse=k == 1)
                 outputs.append(output)
             x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, D·H)
             if layer < self.num_layers - 1:
@@ -102,29 +101,18 @@ class _Recurrent(Module):
         final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
         return ops.transpose(x, 0, T_dim), final
 
-    def _scan(
-        self, x: Tensor, states: States, mask: tuple[Tensor, ...] | None, place: str, reverse: bool
-    ) -> tuple[Tensor, States]:
+    def _layer(
+        self, x: Tensor, states: Sequence[Tensor], lengths: np.ndarray[Any, Any] | None, place: str, reverse: bool
+    ) -> tuple[Tensor, ...]:
         """One layer in one direction: its outputs (T, B, H), and its states after the last step of each sequence."""
-        T, B = x.shape[:2]
-        if T == 0:
-            return zeros(0, B, self.hidden_size, dtype=x.dtype, device=x.device), states
-        step = self._step(place)
-        # One product for the inputs of all steps.
-        net = ops.unbind(ops.linear(x, getattr(self, f"weight_ih_{place}"), getattr(self, f"bias_{place}")), 0)
-        outputs: list[Tensor] = [x] * T
-        for t in reversed(range(T)) if reverse else range(T):
-            stepped = step(net[t], states)
-            outputs[t] = stepped[0]
-            if mask is not None:
-                # A sequence that has ended, or in reverse not begun, keeps its states.
-                outputs[t] = ops.where(mask[t], stepped[0], 0.0)
-                stepped = tuple(ops.where(mask[t], new, old) for new, old in zip(stepped, states, strict=True))
-            states = stepped
-        return ops.stack(outputs), states
+        if not len(x):
+            return zeros(0, x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device), *states
+        parameters = [getattr(self, f"{name}_{place}") for name in self.PARAMETERS]
+        out: tuple[Tensor, ...] = self.OP([x, *states, *parameters], self.STEP, lengths, reverse)
+        return out
 
-    def _going(self, lengths: Lengths, T: int, B: int, like: Tensor) -> Tensor:
-        """Whether each sequence is still going at each step, (T, B, 1)."""
+    def _checked_lengths(self, lengths: Lengths, T: int, B: int) -> np.ndarray[Any, Any]:
+        """The lengths as integers in host memory."""
         numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
         numbers = numbers.astype(np.int64) if not numbers.size else numbers
         if (
@@ -135,8 +123,7 @@ class _Recurrent(Module):
             raise ValueError(
                 f"{type(self).__name__}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}"
             )
-        going = np.arange(T)[:, None, None] < numbers[None, :, None]
-        return as_tensor(going, "cpu").to(like.device)
+        return numbers.astype(np.int64)
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults."""
@@ -169,7 +156,8 @@ class LSTM(_Recurrent):
     ((7, 2, 10), (4, 2, 5), (4, 2, 5))
     """
 
-    GATES, STATES = 4, ("h", "c")
+    GATES, STATES, PARAMETERS = 4, ("h", "c"), ("weight_ih", "weight_hh", "bias")
+    OP, STEP = staticmethod(lstm), staticmethod(lstm_step)
 
     def _init_parameters(self) -> None:
         super()._init_parameters()
@@ -197,16 +185,6 @@ class LSTM(_Recurrent):
         out, (h, c) = self._run(x, state, lengths)
         return out, (h, c)
 
-    def _step(self, place: str) -> Step:
-        weight_hh = getattr(self, f"weight_hh_{place}")
-
-        def step(net_x: Tensor, states: States) -> States:
-            h, c = states
-            gates = lstm_step(net_x + ops.linear(h, weight_hh), c)
-            return gates.h, gates.c
-
-        return step
-
 
 class GRU(_Recurrent):
     """Layers of `GRUCell`s over a batch of sequences; arguments as for `LSTM`.
@@ -215,7 +193,8 @@ class GRU(_Recurrent):
         weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,).
     """
 
-    GATES, STATES = 3, ("h",)
+    GATES, STATES, PARAMETERS = 3, ("h",), ("weight_ih", "weight_hh", "bias", "bias_hn")
+    OP, STEP = staticmethod(gru), staticmethod(gru_step)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
@@ -225,15 +204,6 @@ class GRU(_Recurrent):
     def _add_extra(self, place: str) -> None:
         self._add(f"bias_hn_{place}", self.hidden_size)
 
-    def _step(self, place: str) -> Step:
-        weight_hh, bias_hn = getattr(self, f"weight_hh_{place}"), getattr(self, f"bias_hn_{place}")
-
-        def step(net_x: Tensor, states: States) -> States:
-            (h,) = states
-            return (gru_step(net_x, ops.linear(h, weight_hh), bias_hn, h).h,)
-
-        return step
-
 
 class RNN(_Recurrent):
     """Layers of `RNNCell`s, with tanh, over a batch of sequences; arguments as for `LSTM`.
@@ -242,13 +212,10 @@ class RNN(_Recurrent):
         weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
     """
 
-    GATES, STATES = 1, ("h",)
+    GATES, STATES, PARAMETERS = 1, ("h",), ("weight_ih", "weight_hh", "bias")
+    OP, STEP = staticmethod(rnn), staticmethod(ops.tanh)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
         out, (h,) = self._run(x, state, lengths)
         return out, h
-
-    def _step(self, place: str) -> Step:
-        weight_hh = getattr(self, f"weight_hh_{place}")
-        return lambda net_x, states: (ops.tanh(net_x + ops.linear(states[0], weight_hh)),)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, Backend, HostArray
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
+from tinygrad_lstm.backends.recurrent import RecurrentKernels
 from tinygrad_lstm.backends.scatter import write_last
 
 
@@ -262,7 +263,7 @@ class StrictModule:
         return call
 
 
-class StrictBackend:
+class StrictBackend(RecurrentKernels):
     """The strict device, as `tinygrad_lstm.backends.base.Backend` asks."""
 
     xp = StrictModule(np)

@@ -134,11 +134,12 @@ def test_metadata(built: Built) -> None:
     assert {line for line in requirements if ";" not in line} == {"numpy>=2.0", "safetensors", "typer"}
     extras = {line for line in requirements if ";" in line}
     assert {
+        'numba>=0.60; extra == "fast"',
         'matplotlib; extra == "plot"',
         'cupy-cuda12x[ctk]; extra == "cuda12"',
         'cupy-cuda13x[ctk]; extra == "cuda13"',
     } <= extras
-    assert set(metadata.get_all("Provides-Extra", [])) == {"plot", "cuda12", "cuda13", "bench", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"fast", "plot", "cuda12", "cuda13", "bench", "test"}
 
 
 def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> None:

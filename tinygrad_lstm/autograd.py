@@ -442,10 +442,11 @@ def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> N
 
 @contextmanager
 def _forgetting() -> Iterator[None]:
+    before = len(MODE.restored)  # a walk may run within another
     try:
         yield
     finally:
-        while MODE.restored:
+        while len(MODE.restored) > before:
             MODE.restored.pop().forget()
 
 

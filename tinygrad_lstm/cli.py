@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
-from . import __version__, blas, cuda
+from . import __version__, cuda
+from .backends import threads
 from .data.text import manual_text, read_text
-from .device import DeviceUnavailableError, default_device, get_device
+from .device import DeviceUnavailableError, default_device, get_device, get_num_threads, set_num_threads
 from .models import CharLM
 from .train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, evaluate, nats_to_bits
 
@@ -80,8 +81,8 @@ def _prepare(
 ) -> None:
     # The products of a small LSTM gain little from a second thread, but wait long for one that another program's work
     # holds up; and sums come out the same whatever the number of cores.
-    if not blas.threads_from_environment():
-        blas.set_threads(1)
+    if not threads.set_by_environment():
+        set_num_threads(1)
 
 
 def _option(name: str, text: str) -> Any:
@@ -194,13 +195,12 @@ def evaluate_(
 @app.command()
 def info() -> None:
     """Show versions, devices and the matrix library."""
-    threads = blas.threads()
     rows = {
         "tinygrad_lstm": __version__,
         "Python": f"{platform.python_version()} ({sys.executable})",
         "NumPy": np.__version__,
-        "BLAS": blas.library(),
-        "BLAS threads": f"{'unknown' if threads is None else threads} (OPENBLAS_NUM_THREADS sets it)",
+        "BLAS": threads.blas_library(),
+        "threads": f"{get_num_threads()} (OPENBLAS_NUM_THREADS sets it)",
         "cores": str(os.cpu_count()),
         "system": platform.platform(),
         "devices": _devices(),

@@ -5,10 +5,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from .backends import threads
 from .backends.base import Array, Backend, DeviceUnavailableError
+from .backends.compiled import compiled_kernels
 from .backends.numpy_backend import NumpyBackend
 
-__all__ = ["Device", "DeviceUnavailableError", "default_device", "register_backend", "set_default_device"]
+__all__ = [
+    "Device",
+    "DeviceUnavailableError",
+    "compiled_kernels",
+    "default_device",
+    "get_num_threads",
+    "register_backend",
+    "set_default_device",
+    "set_num_threads",
+]
 
 
 class Device:
@@ -155,3 +166,17 @@ def default_device(device: str | Device) -> Iterator[Device]:
         yield get_device(device)
     finally:
         _override.reset(token)
+
+
+def get_num_threads() -> int:
+    """How many threads compute on the CPU; at first as many as the BLAS below NumPy uses."""
+    return threads.number_of_threads()
+
+
+def set_num_threads(number: int) -> None:
+    """Sets how many threads compute on the CPU, in products and in recurrent kernels.
+
+    Raises:
+        ValueError: the number is below 1.
+    """
+    threads.set_number_of_threads(number)

@@ -13,6 +13,15 @@ parameters, and only that is kept for the way back: `g` (the gradient of the out
 `out` (its output), `x_shape` (the shape of input `x`, without keeping `x`), and `F`, which holds every op by name, and
 as `F(my_op)` any other. It is written once for two uses: `backward` runs it on plain arrays, with `F` the forward rules
 of the array's backend; with `create_graph` it runs on Tensors, with `F` the ops themselves, and so is recorded in turn.
+
+A fused op computes at once, in a backend's kernels, what a function of other ops says one by one: its `composed` twin.
+
+    @op(composed=in_other_ops, inputs=lambda backend, g, inputs, saved, wanted: backend.fused_backward(...))
+    def fused(backend, inputs: Sequence[Array], saving: bool):
+        return backend.fused_forward(...)  # the output, or a tuple of outputs; and what the rule will find as `saved`
+
+Its one rule runs on plain arrays alone, and gives the gradients of all inputs, or None where `wanted` is false; with
+`create_graph` the twin is differentiated instead. `saving` says whether there will be a way back.
 """
 
 import functools
@@ -37,6 +46,7 @@ def op(
     method: bool | str = False,
     into: dict[str, Rule] | None = None,
     by_rows: Sequence[str] = (),
+    composed: Callable[..., Any] | None = None,
     name: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
@@ -53,6 +63,7 @@ def op(
             place of the plain rule on arrays, where the gradient would be mostly zeros.
         by_rows: inputs whose gradient is a sum over the rows of what its rule takes, so that of an input used many
             times all rows can be taken at once. Such a rule takes arrays with rows first, shapes and `F` last.
+        composed: of a fused op, the function of other ops that computes the same; see this module's text.
         name: the op's name in messages, where it is another than the forward rule's.
         rules: for each input that has a derivative, its rule.
 
@@ -71,7 +82,8 @@ def op(
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
         own = (forward.__module__ or "").startswith(__package__)
-        made = Op(forward, name or forward.__name__, rules, into or {}, by_rows, promotion, broadcasts, view, own)
+        known_as = name or forward.__name__
+        made = Op(forward, known_as, rules, into or {}, by_rows, promotion, broadcasts, view, composed, own)
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
         del call.__wrapped__

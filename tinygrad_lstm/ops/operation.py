@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, has_nan, user_line, watch
+from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, enable_grad, grad, has_nan, user_line, watch
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
 from ..tensor import DEFAULT_FLOAT, Tensor, operand
@@ -63,11 +63,12 @@ def _parameters(rule: Rule) -> list[str]:
 class Plan:
     """What the rules of the inputs in `wanted` ask for, and how it is handed to them.
 
-    Their arguments are picked from the pool `(g, out, F, *arguments of the op, *shapes of its inputs)`.
+    Their arguments are picked from the pool `(g, out, F, *arguments of the op, *shapes of its inputs)`; of a composed
+    op, from `(g, saved, backend, *arguments of the op, wanted)`.
     """
 
     def __init__(self, owner: "Op", wanted: Sequence[int]) -> None:
-        self._places = {"g": 0, "out": 1, "F": 2}
+        self._places = {"g": 0, "out": 1, "F": 2, "saved": 1, "backend": 2, "wanted": 3 + owner.arity}
         self._places |= {name: 3 + k for k, name in enumerate(owner.names)}
         self._places |= {f"{owner.names[slot]}_shape": 3 + owner.arity + k for k, slot in enumerate(owner.slots)}
         self.wanted = [(k, owner.rules[k], self._picker(owner.rules[k])) for k in wanted]
@@ -83,7 +84,7 @@ class Plan:
         asked = {name for rule in (*rules, *into) for name in _parameters(rule)}
         self.kept = [slot for slot in owner.slots if owner.names[slot] in asked]
         self.dropped = [slot for slot in owner.slots if slot not in self.kept]
-        self.keeps_out = "out" in asked
+        self.keeps_out = "out" in asked or "saved" in asked
         self.asks_functions = "F" in asked
         self.keeps_shapes = bool(into) or not owner.trusted or any(name.endswith("_shape") for name in asked)
         self.keeps = bool(self.kept) or self.keeps_out
@@ -125,11 +126,15 @@ class Op:
         promotion: Promotion | None,
         broadcasts: bool,
         view: bool | Callable[..., bool],
+        composed: Callable[..., Any] | None,
         trusted: bool,
     ) -> None:
         self.name = name
         self.forward = forward
         first, *parameters = inspect.signature(forward, eval_str=True).parameters.values()
+        self.composed = composed
+        if composed is not None:
+            parameters.pop()  # `saving`, which the mechanism says
         self.names = [parameter.name for parameter in parameters]
         self.defaults = tuple(parameter.default for parameter in parameters)
         self.arity = len(parameters)
@@ -161,6 +166,8 @@ class Op:
         if not inputs or (self.sequence and len(inputs) > 1):
             raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
         own = {"g", "out", "F", *(f"{name}_shape" for name in inputs)}
+        if self.composed is not None:
+            own |= {"saved", "backend", "wanted"}
         if taken := own.intersection(self.names):
             raise TypeError(
                 f"op {self.name!r}: rename its parameter {min(taken)!r}, which rules know as something else"
@@ -226,19 +233,24 @@ class Op:
                 return self.run(self._with(arguments, settled), {})
 
         values = arrays if self.only_inputs else self._with(arguments, arrays)
+        recorded = bool(wanting and self.rules and MODE.recording)
+        kept: Any = None
         try:
-            out = self.forward(device.backend if self.wants_backend else device.xp, *values)
+            if self.composed is not None:
+                out, kept = self.forward(device.backend, *values, recorded)
+            else:
+                out = kept = self.forward(device.backend if self.wants_backend else device.xp, *values)
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise self.explained(error, inputs) from error
         if not self.trusted:
-            out = self._checked_output(out, arrays)
+            out = kept = self._checked_output(out, arrays)
         watched = MODE.watched
         if watched:
             self._watch(inputs, arrays, out)
 
         node = None
-        if wanting and self.rules and MODE.recording:
-            node = self._node(self.plan(wanting, len(parents)), parents, device, arguments, arrays, out)
+        if recorded:
+            node = self._node(self.plan(wanting, len(parents)), parents, device, arguments, arrays, out, kept)
             if watched:
                 watch(node)
         if out.__class__ is device.array_type:
@@ -256,8 +268,10 @@ class Op:
         arguments: Sequence[Any],
         arrays: Sequence[Any],
         out: Any,
+        kept: Any,
     ) -> Node:
-        """The node of an application, with what the plan says to keep of it."""
+        """The node of an application, with what the plan says to keep of it; `kept` is the output, or what a composed
+        op saves instead."""
         saved = arguments
         if plan.dropped:
             saved = list(arguments)
@@ -266,7 +280,7 @@ class Op:
         shapes = None
         if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
             shapes = [getattr(array, "shape", ()) for array in arrays]
-        return Node(self, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
+        return Node(self, parents, device, plan, saved, kept if plan.keeps_out else None, shapes)
 
     def _checked_output(self, out: Any, arrays: Sequence[Any]) -> Any:
         """What a forward rule of the user's gave, if it is fit to be an output."""
@@ -379,9 +393,11 @@ class Op:
         if plan.keeps_out:
             if node.version is not None and node.version.written >= 0:
                 raise self._changed(node, "its output")
-            if create_graph:
+            if create_graph and self.composed is None:
                 out = self._output(node, out)
         parents, shapes = node.parents, node.shapes
+        if self.composed is not None:
+            return self._pull_composed(node, g, values, needed, create_graph)
         if self.sequence:
             ((_, rule, pick),) = plan.wanted
             gradients = list(rule(*pick((g, out, F, *values, shapes))))
@@ -408,6 +424,42 @@ class Op:
                     gradient = self._fitted(gradient, shapes[k], k, device, create_graph)
             pulled.append((parent, gradient))
         return pulled
+
+    def _pull_composed(
+        self, node: Node, g: Any, values: Sequence[Any], needed: set[GraphNode] | None, create_graph: bool
+    ) -> Iterable[tuple[GraphNode, Any]]:
+        """As `pull`, of an op that has a composed twin: by its rule, or with `create_graph` by the twin's derivatives."""
+        wanted = [parent is not None and (needed is None or parent in needed) for parent in node.parents]
+        if create_graph:
+            gradients = self._through_twin(values, g, wanted)
+        else:
+            ((_, rule, pick),) = node.plan.wanted
+            gradients = rule(*pick((g, node.out, node.device.backend, *values, wanted)))
+        return [(parent, gradient) for parent, gradient, asked in zip(node.parents, gradients, wanted) if asked]  # type: ignore[misc]
+
+    def _through_twin(self, values: Sequence[Any], g: Any, wanted: Sequence[bool]) -> list[Any]:
+        """The gradients of the inputs, as part of a graph: those of the composed function at the same inputs."""
+        slot = self.slots[0]
+        # Under a name of its own each input gets the gradient of its own place alone, wherever else it is used.
+        inputs = [x.reshape(x.shape) if asked else x for x, asked in zip(values[slot], wanted)]
+        arguments = list(values)
+        arguments[slot] = inputs
+        with enable_grad():
+            outputs = self.composed(*arguments)  # type: ignore[misc]
+        if not isinstance(outputs, tuple):
+            outputs, g = (outputs,), (g,)
+        pairs = [(out, part) for out, part in zip(outputs, g, strict=True) if out.requires_grad]
+        asked_for = [x for x, asked in zip(inputs, wanted) if asked]
+        found = iter(
+            grad(
+                [out for out, _ in pairs], asked_for, [part for _, part in pairs], create_graph=True, allow_unused=True
+            )
+        )
+        gradients = [next(found) if asked else None for asked in wanted]
+        return [
+            _on_tensors.zeros_like(x) if asked and gradient is None else gradient
+            for x, asked, gradient in zip(inputs, wanted, gradients)
+        ]
 
     def _fitted(self, gradient: Any, shape: tuple[int, ...], k: int, device: Device, create_graph: bool) -> Any:
         """The gradient that a rule gave, summed to the shape of its input where that was broadcast."""

@@ -1,0 +1,50 @@
+"""Kernels for the CPU that numba compiles, where it is installed (the extra `fast`): faster, and never needed.
+
+Importing this package does not import numba: its modules do, when a kernel is first used.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+__all__ = ["available", "compiled_kernels", "serves"]
+
+_wanted: ContextVar[bool | None] = ContextVar("compiled_kernels", default=None)
+
+
+def available() -> bool:
+    """Whether numba is installed."""
+    return find_spec("numba") is not None
+
+
+def serves(dtype: Any) -> bool:
+    """Whether compiled kernels compute with this dtype: where numba is, and nobody said otherwise."""
+    wanted = _wanted.get()
+    if wanted is None:
+        wanted = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
+    return wanted and dtype in (np.float32, np.float64) and available()
+
+
+@contextmanager
+def compiled_kernels(enabled: bool) -> Iterator[None]:
+    """Within it, the CPU does or does not use compiled kernels; the environment's TINYGRAD_LSTM_COMPILED=0 before.
+
+    Raises:
+        RuntimeError: they are asked for, but numba is not installed.
+
+    >>> import tinygrad_lstm as tg
+    >>> with tg.compiled_kernels(False):
+    ...     y = tg.ones(2, 3).sum()
+    """
+    if enabled and not available():
+        raise RuntimeError("compiled_kernels: numba is not installed; pip install 'tinygrad-lstm[fast]'")
+    token = _wanted.set(enabled)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)

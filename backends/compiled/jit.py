@@ -1,0 +1,20 @@
+"""How this package's functions are compiled."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+__all__ = ["jit"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def jit(function: F) -> F:
+    """Compiles a function on its first call, and keeps the machine code on disk.
+
+    Divisions are not checked, without which nothing becomes vector instructions; a product and a sum may be one
+    instruction, but sums keep their order; other Python threads go on meanwhile.
+    """
+    compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)(function)
+    return compiled  # type: ignore[no-any-return]

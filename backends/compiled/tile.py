@@ -1,0 +1,222 @@
+"""The inner kernel of every matrix product: a tile of the result, held in vector registers throughout.
+
+Compilers do not keep a block of sums in registers on their own accord, and a product that stores and loads its sums at
+each step runs at a fraction of the machine's speed. So this one function is written in LLVM's vector instructions, by
+way of numba's `intrinsic`. The scheme is that of Goto and van de Geijn, "Anatomy of high-performance matrix
+multiplication" (2008): one operand packed in panels as wide as the tile, the other read element by element.
+"""
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["PANEL_BYTES", "TILE_ROWS", "WIDE_PANELS", "WIDE_ROWS", "tile_product"]
+
+
+def _vector_registers() -> tuple[int, int]:
+    """The size in bytes of this processor's vector registers, and their number."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64, 32
+    if features.get("avx2") and features.get("fma"):
+        return 32, 16
+    return 16, 32 if features.get("neon") else 16
+
+
+VECTOR_BYTES, _REGISTERS = _vector_registers()
+
+PANEL_BYTES = 2 * VECTOR_BYTES
+"""A row of a panel: two vectors."""
+
+TILE_ROWS = _REGISTERS // 2 - 2
+"""The tallest tile: two vectors of sums a row leave registers for a row of the panel, and one to spare."""
+
+WIDE_PANELS, WIDE_ROWS = 4, 3
+"""Up to so many rows are multiplied with so many panels at once: fewer sums could not hide the adders' latency."""
+
+_ROWS_AHEAD = 32  # of a panel, that are fetched into the cache
+
+_SHAPES = [(rows, 2, 1) for rows in range(1, TILE_ROWS + 1)]
+_SHAPES += [(rows, 1, 1) for rows in range(1, TILE_ROWS + 1)]
+_SHAPES += [(rows, 2, WIDE_PANELS) for rows in range(1, WIDE_ROWS + 1)]
+
+_INDEX = ir.IntType(64)
+
+
+def _index(value: int) -> ir.Constant:
+    return ir.Constant(_INDEX, value)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def tile_product(
+    typingctx: Any,
+    c: Any,
+    c_start: Any,
+    c_row: Any,
+    a: Any,
+    a_start: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    b_start: Any,
+    b_panel: Any,
+    depth: Any,
+    rows: Any,
+    vectors: Any,
+    panels: Any,
+    accumulate: Any,
+) -> Any:
+    """Sets, or with `accumulate` adds to, a tile of c the product of `rows` rows of a and some panels of b.
+
+    All places and strides count elements. The tile begins at `c_start`, and its rows lie `c_row` apart. Row r of the
+    first operand has its element k at `a_start + r * a_row + k * a_column`. A panel has `depth` rows of two vectors
+    one after the other, of which the first `vectors` are used; panels lie `b_panel` apart. Shapes that are not
+    in `_SHAPES` are left alone: the caller sees to it that there are none. Nothing is checked against any bounds.
+    """
+    index, size = types.intp, c.dtype.bitwidth // 8
+    signature = types.void(
+        c, index, index, a, index, index, index, b, index, index, index, index, index, index, types.boolean
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
+        data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 7)]
+        tile = _Tile(builder, context.get_data_type(c.dtype), size, *data, args)
+        end = builder.append_basic_block("end")
+        code = builder.add(
+            builder.mul(args[13], _index(1024)), builder.add(builder.mul(args[12], _index(64)), args[11])
+        )
+        switch = builder.switch(code, end)
+        for rows, vectors, panels in _SHAPES:
+            block = builder.append_basic_block(f"tile_{rows}x{vectors * panels}")
+            switch.add_case(_index(panels * 1024 + vectors * 64 + rows), block)
+            builder.position_at_end(block)
+            tile.generate(rows, vectors, panels)
+            builder.branch(end)
+        builder.position_at_end(end)
+
+    return signature, generate
+
+
+class _Tile:
+    """Writes the instructions for tiles of any shape."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int, c: Any, a: Any, b: Any, args: Any) -> None:
+        self.builder = builder
+        self.scalar = scalar
+        self.size = size
+        self.lanes = VECTOR_BYTES // size
+        self.vector = ir.VectorType(scalar, self.lanes)
+        (
+            _,
+            c_start,
+            self.c_row,
+            _,
+            a_start,
+            self.a_row,
+            self.a_column,
+            _,
+            b_start,
+            self.b_panel,
+            self.depth,
+            *_,
+            self.accumulate,
+        ) = args
+        self.c, self.a, self.b = self.at(c, c_start), self.at(a, a_start), self.at(b, b_start)
+        name = f"llvm.fma.v{self.lanes}f{8 * size}"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        self.fma = cgutils.get_or_insert_function(builder.module, kind, name)
+
+    def at(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.gep(pointer, [elements], source_etype=self.scalar)
+
+    def as_vector(self, pointer: Any) -> Any:
+        return self.builder.bitcast(pointer, self.vector.as_pointer())
+
+    def load(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.load(self.at(pointer, elements), align=self.size)
+
+    def load_vector(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.load(self.as_vector(self.at(pointer, elements)), align=self.size)
+
+    def prefetch(self, pointer: Any) -> None:
+        """Asks for the cache line, to be read soon; past the end of an array this does nothing."""
+        number = ir.IntType(32)
+        address = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [address, number, number, number])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        read, near, data = number(0), number(3), number(1)
+        self.builder.call(function, [self.builder.bitcast(pointer, address), read, near, data])
+
+    def spread(self, number: Any) -> Any:
+        """A vector whose elements all are the number."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        )
+
+    def generate(self, rows: int, vectors: int, panels: int) -> None:
+        """The whole of one tile: the sums over `depth`, then their way into c."""
+        builder = self.builder
+        places = [(r, p, v) for p in range(panels) for v in range(vectors) for r in range(rows)]
+        a_rows = [self.at(self.a, builder.mul(self.a_row, _index(r))) for r in range(rows)]
+        b_panels = [self.at(self.b, builder.mul(self.b_panel, _index(p))) for p in range(panels)]
+
+        before = builder.block
+        loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+        builder.cbranch(builder.icmp_signed(">", self.depth, _index(0)), loop, after)
+
+        builder.position_at_end(loop)
+        k = builder.phi(_INDEX)
+        sums = {place: builder.phi(self.vector) for place in places}
+        a_at = builder.mul(k, self.a_column)
+        b_at = builder.mul(k, _index(2 * self.lanes))
+        for panel in b_panels:
+            for v in range(vectors):
+                self.prefetch(self.at(panel, builder.add(b_at, _index((v + 2 * _ROWS_AHEAD) * self.lanes))))
+        added = {}
+        if panels == 1:  # keep the panel's row in registers, and meet the rows of a one by one
+            row = [self.load_vector(b_panels[0], builder.add(b_at, _index(v * self.lanes))) for v in range(vectors)]
+            for r in range(rows):
+                factor = self.spread(self.load(a_rows[r], a_at))
+                for v in range(vectors):
+                    added[r, 0, v] = builder.call(self.fma, [factor, row[v], sums[r, 0, v]])
+        else:  # keep the few factors
+            factors = [self.spread(self.load(a_row, a_at)) for a_row in a_rows]
+            for p in range(panels):
+                for v in range(vectors):
+                    b = self.load_vector(b_panels[p], builder.add(b_at, _index(v * self.lanes)))
+                    for r in range(rows):
+                        added[r, p, v] = builder.call(self.fma, [factors[r], b, sums[r, p, v]])
+        following = builder.add(k, _index(1))
+        builder.cbranch(builder.icmp_signed("<", following, self.depth), loop, after)
+        zero = ir.Constant(self.vector, None)
+        k.add_incoming(_index(0), before)
+        k.add_incoming(following, loop)
+        for place in places:
+            sums[place].add_incoming(zero, before)
+            sums[place].add_incoming(added[place], loop)
+
+        builder.position_at_end(after)
+        totals = {}
+        for place in places:
+            totals[place] = builder.phi(self.vector)
+            totals[place].add_incoming(zero, before)
+            totals[place].add_incoming(added[place], loop)
+        with builder.if_else(self.accumulate) as (adding, setting):
+            with adding:
+                self.store(totals, vectors, add=True)
+            with setting:
+                self.store(totals, vectors, add=False)
+
+    def store(self, totals: dict[tuple[int, int, int], Any], vectors: int, add: bool) -> None:
+        for (r, p, v), total in totals.items():
+            column = _index((p * vectors + v) * self.lanes)
+            at = self.as_vector(self.at(self.c, self.builder.add(self.builder.mul(self.c_row, _index(r)), column)))
+            if add:
+                total = self.builder.fadd(self.builder.load(at, align=self.size), total)
+            self.builder.store(total, at, align=self.size)

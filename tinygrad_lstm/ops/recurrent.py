@@ -1,0 +1,149 @@
+"""Recurrent networks over a whole sequence, as one op each: what a backend computes at once, forward and backward.
+
+Each equals its cell, unrolled step by step, which the caller gives as `step`: it stands in one place, where it can be
+read, and is what is differentiated for gradients of higher order.
+
+Sizes: T steps, batch B, input size I, hidden size H.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array, HostArray
+from ..device import Device
+from ..tensor import Tensor, as_tensor
+from .define import op
+from .elementwise import where
+from .linalg import linear
+from .shape import stack, unbind
+
+__all__ = ["going", "gru", "lstm", "rnn"]
+
+States = tuple[Tensor, ...]
+Step = Callable[..., Any]
+Lengths = HostArray | None
+
+
+def going(lengths: HostArray, T: int, device: Device) -> Tensor:
+    """Whether each of the B sequences is still going at each step, (T, B, 1)."""
+    return as_tensor(np.arange(T)[:, None, None] < lengths[None, :, None], "cpu").to(device)
+
+
+def _scan(
+    step: Callable[[Tensor, States], States], net: Tensor, states: States, lengths: Lengths, reverse: bool
+) -> tuple[Tensor, ...]:
+    """The hidden states (T, B, H) of a cell unrolled over the steps of `net`, and its states after the last one."""
+    T = net.shape[0]
+    mask = None if lengths is None else unbind(going(lengths, T, net.device), 0)
+    nets = unbind(net, 0)
+    outputs = list(nets)
+    for t in reversed(range(T)) if reverse else range(T):
+        stepped = step(nets[t], states)
+        outputs[t] = stepped[0]
+        if mask is not None:
+            # A sequence that has ended, or in reverse not begun, keeps its states.
+            outputs[t] = where(mask[t], stepped[0], 0.0)
+            stepped = tuple(where(mask[t], new, old) for new, old in zip(stepped, states, strict=True))
+        states = stepped
+    return stack(outputs), *states
+
+
+def _composed_lstm(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
+    x, h, c, weight_ih, weight_hh, bias = operands
+
+    def lstm_step(net: Tensor, states: States) -> States:
+        h, c = states
+        gates = step(net + linear(h, weight_hh), c)
+        return gates.h, gates.c
+
+    return _scan(lstm_step, linear(x, weight_ih, bias), (h, c), lengths, reverse)
+
+
+@op(
+    promotion="common",
+    composed=_composed_lstm,
+    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.lstm_backward(
+        g, operands, saved, lengths, reverse, wanted
+    ),
+)
+def lstm(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    """A layer of an LSTM in one direction.
+
+    Args:
+        operands: x (T, B, I); h and c before the first step (B, H); weight_ih (4H, I), weight_hh (4H, H), bias (4H,),
+            rows in gate order i, f, g, o.
+        step: `step(net, c)` gives what has the next `.h` and `.c`, net (B, 4H) being W·x + U·h + b.
+        lengths: how many steps each sequence has, in host memory; None for T each.
+        reverse: time runs from the end.
+
+    Returns:
+        h after each step (T, B, H), zero past a sequence's length; h and c (B, H) after each sequence's last step.
+    """
+    return backend.lstm_forward(operands, lengths, reverse, saving)
+
+
+def _composed_gru(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
+    x, h, weight_ih, weight_hh, bias, bias_hn = operands
+    return _scan(
+        lambda net, states: (step(net, linear(states[0], weight_hh), bias_hn, states[0]).h,),
+        linear(x, weight_ih, bias),
+        (h,),
+        lengths,
+        reverse,
+    )
+
+
+@op(
+    promotion="common",
+    composed=_composed_gru,
+    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.gru_backward(
+        g, operands, saved, lengths, reverse, wanted
+    ),
+)
+def gru(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    """A layer of a GRU in one direction.
+
+    Args:
+        operands: x (T, B, I); h before the first step (B, H); weight_ih (3H, I), weight_hh (3H, H), bias (3H,), rows in
+            gate order r, z, n; bias_hn (H,).
+        step: `step(net_x, net_h, bias_hn, h)` gives what has the next `.h`, of W·x + b and U·h, each (B, 3H).
+        lengths, reverse: as for `lstm`.
+
+    Returns:
+        h after each step (T, B, H), zero past a sequence's length; h (B, H) after each sequence's last step.
+    """
+    return backend.gru_forward(operands, lengths, reverse, saving)
+
+
+def _composed_rnn(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
+    x, h, weight_ih, weight_hh, bias = operands
+    return _scan(
+        lambda net, states: (step(net + linear(states[0], weight_hh)),),
+        linear(x, weight_ih, bias),
+        (h,),
+        lengths,
+        reverse,
+    )
+
+
+@op(
+    promotion="common",
+    composed=_composed_rnn,
+    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.rnn_backward(
+        g, operands, saved, lengths, reverse, wanted
+    ),
+)
+def rnn(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    """A layer of a simple recurrent network in one direction.
+
+    Args:
+        operands: x (T, B, I); h before the first step (B, H); weight_ih (H, I), weight_hh (H, H), bias (H,).
+        step: `step(net)` is the next h, of W·x + U·h + b.
+        lengths, reverse: as for `lstm`.
+
+    Returns:
+        As `gru`.
+    """
+    return backend.rnn_forward(operands, lengths, reverse, saving)

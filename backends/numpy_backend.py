@@ -2,11 +2,12 @@
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
 
@@ -47,6 +48,21 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
 
+def _compiled_or_plain(name: str) -> Callable[..., Any]:
+    """A recurrent kernel: compiled, where that serves the dtype of the first of its arrays."""
+    plain: Callable[..., Any] = getattr(RecurrentKernels, name)
+
+    @functools.wraps(plain)
+    def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
+        if not compiled.serves(arrays[0].dtype):
+            return plain(self, arrays, *rest)
+        from .compiled import recurrent
+
+        return getattr(recurrent, name)(arrays, *rest)
+
+    return kernel
+
+
 class NumpyBackend(RecurrentKernels):
     """Arrays in the host's memory."""
 
@@ -71,6 +87,10 @@ class NumpyBackend(RecurrentKernels):
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return memory.empty(shape, dtype)
+
+    lstm_forward, lstm_backward = _compiled_or_plain("lstm_forward"), _compiled_or_plain("lstm_backward")
+    gru_forward, gru_backward = _compiled_or_plain("gru_forward"), _compiled_or_plain("gru_backward")
+    rnn_forward, rnn_backward = _compiled_or_plain("rnn_forward"), _compiled_or_plain("rnn_backward")
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

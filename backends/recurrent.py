@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import Array, HostArray
 
-__all__ = ["RecurrentKernels", "first_and_last", "states"]
+__all__ = ["RecurrentKernels", "first_and_last", "going", "states", "visible"]
 
 Lengths = HostArray | None
 Gradients = list[Array | None]
@@ -37,6 +37,17 @@ def states(hs: Array, reverse: bool, after: bool) -> Array:
 def first_and_last(T: int, reverse: bool) -> tuple[int, int]:
     """Where the states (T + 1, B, H) have those before the first step computed, and those after the last."""
     return (T, 0) if reverse else (0, T)
+
+
+def going(lengths: HostArray, T: int) -> HostArray:
+    """Whether each sequence is still going at each step, (T, B, 1)."""
+    return np.arange(T)[:, None, None] < lengths[None, :, None]
+
+
+def visible(xp: Any, hs: Array, going: Array | None, reverse: bool) -> Array:
+    """The outputs: the states after each step, zero where a sequence is not going."""
+    out = states(hs, reverse, after=True)
+    return out if going is None else xp.where(going, out, xp.zeros((), hs.dtype))
 
 
 class RecurrentKernels:
@@ -61,14 +72,7 @@ class RecurrentKernels:
 
     def _going(self, lengths: Lengths, T: int) -> Array | None:
         """Whether each sequence is still going at each step, (T, B, 1); None if all are."""
-        if lengths is None:
-            return None
-        return self.from_host(np.arange(T)[:, None, None] < lengths[None, :, None])
-
-    def _visible(self, hs: Array, going: Array | None, reverse: bool) -> Array:
-        """The outputs: the states after each step, zero where a sequence is not going."""
-        out = states(hs, reverse, after=True)
-        return out if going is None else self.xp.where(going, out, self.xp.zeros((), hs.dtype))
+        return None if lengths is None else self.from_host(going(lengths, T))
 
     def _inputs_product(self, x: Array, weight: Array, bias: Array) -> Array:
         """One product for the inputs of all steps: W·x + b (T, B, rows of W)."""
@@ -119,8 +123,8 @@ class RecurrentKernels:
                 new_h[...] = xp.where(going[t], new_h, h)
                 new_c[...] = xp.where(going[t], new_c, c)
         _, last = first_and_last(T, reverse)
-        visible = (self._visible(hs, going, reverse), hs[last].copy(), cs[last % len(cs)].copy())
-        return visible, (hs, cs, gates) if saving else None
+        outputs = (visible(xp, hs, going, reverse), hs[last].copy(), cs[last % len(cs)].copy())
+        return outputs, (hs, cs, gates) if saving else None
 
     def lstm_backward(
         self,
@@ -222,7 +226,7 @@ class RecurrentKernels:
             if going is not None:
                 new_h[...] = xp.where(going[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (self._visible(hs, going, reverse), last), (hs, gates, qs) if saving else None
+        return (visible(xp, hs, going, reverse), last), (hs, gates, qs) if saving else None
 
     def gru_backward(
         self,
@@ -301,7 +305,7 @@ class RecurrentKernels:
             if going is not None:
                 new_h[...] = xp.where(going[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (self._visible(hs, going, reverse), last), (hs,) if saving else None
+        return (visible(xp, hs, going, reverse), last), (hs,) if saving else None
 
     def rnn_backward(
         self,

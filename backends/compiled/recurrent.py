@@ -1,0 +1,264 @@
+"""Recurrent layers by compiled kernels: memory, packed weights, and the parts in which threads share the work.
+
+Functions are those of `backends/recurrent.py`, with the same operands, outputs and saved arrays. What a thread computes
+does not depend on how many there are: results are the same to the bit.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import memory
+from ..base import HostArray
+from ..recurrent import Gradients, Lengths, first_and_last, going, visible
+from ..threads import in_parts, number_of_threads
+from . import gru, lstm, rnn
+from .product import pack_columns, panels_shape
+from .weights import weight_rows
+
+__all__ = ["gru_backward", "gru_forward", "lstm_backward", "lstm_forward", "rnn_backward", "rnn_forward"]
+
+_WORTH_A_THREAD = 3e7  # floating-point operations: a tenth of a millisecond or so
+_WORTH_PACKING_IN_PARTS = 200_000  # elements
+_AT_ONCE_BYTES = 512 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
+_BACKWARD_ROWS, _BACKWARD_BYTES = 1024, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
+
+
+def _parts(operations: float) -> int:
+    return max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
+
+
+def _packed(matrix: HostArray) -> HostArray:
+    panels = memory.empty(panels_shape(*matrix.shape, matrix.itemsize), matrix.dtype)
+    parts = number_of_threads() if matrix.size > _WORTH_PACKING_IN_PARTS else 1
+    in_parts(len(panels), parts, pack_columns, matrix, panels)
+    return panels
+
+
+def _empty_panels(rows: int, columns: int, dtype: Any) -> HostArray:
+    return memory.empty(panels_shape(rows, columns, dtype.itemsize), dtype)
+
+
+def _states(T: int, initial: HostArray, reverse: bool, kept: int | None = None) -> HostArray:
+    hs = memory.empty((kept or T + 1, *initial.shape), initial.dtype)
+    hs[first_and_last(T, reverse)[0] % len(hs)] = initial
+    return hs
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The sizes of a layer, `net` numbers a row and step before its gates; and how the work is divided."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    net: int
+    dtype: np.dtype[Any]
+    reverse: bool
+    lengths: HostArray
+
+    @property
+    def parts(self) -> int:
+        """How many threads share the rows of the batch."""
+        return _parts(2.0 * self.T * self.B * self.net * (self.I + self.H))
+
+    @property
+    def steps_forward(self) -> int:
+        """How many steps' inputs are multiplied at once."""
+        row_bytes = -(-self.B // self.parts) * self.net * self.dtype.itemsize
+        return max(4, _AT_ONCE_BYTES // max(row_bytes, 1))
+
+    @property
+    def steps_backward(self) -> int:
+        """After how many steps their gates' gradients are turned into the weights'."""
+        rows = max(self.B, 1)
+        return max(1, _BACKWARD_ROWS // rows, _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize))
+
+    def empty(self, *shape: int) -> HostArray:
+        """An array with arbitrary contents."""
+        return memory.empty(shape, self.dtype)
+
+    def states(self, initial: HostArray, kept: int | None = None) -> HostArray:
+        """Room for the states (T + 1, B, H), or `kept` of them in turn, with the initial ones in place."""
+        hs = self.empty(kept or self.T + 1, self.B, self.H)
+        hs[first_and_last(self.T, self.reverse)[0] % len(hs)] = initial
+        return hs
+
+    def last(self, hs: HostArray) -> HostArray:
+        """A copy of the states after the last step."""
+        last: HostArray = hs[first_and_last(self.T, self.reverse)[1] % len(hs)].copy()
+        return last
+
+    def outputs(self, hs: HostArray, lengths: Lengths) -> HostArray:
+        """The states after each step, zero where a sequence is not going."""
+        out: HostArray = visible(np, hs, None if lengths is None else going(lengths, self.T), self.reverse)
+        return out
+
+
+def _layer(x: HostArray, h: HostArray, net: int, lengths: Lengths, reverse: bool) -> _Layer:
+    T, B, I = x.shape
+    all_lengths = np.full(B, T, np.int64) if lengths is None else lengths
+    return _Layer(T, B, I, h.shape[1], net, x.dtype, reverse, all_lengths)
+
+
+def _contiguous(arrays: Sequence[HostArray]) -> list[HostArray]:
+    return [np.ascontiguousarray(array) for array in arrays]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Gradients to be made of the columns of the gates' gradients from `column` on; empty arrays are left out."""
+
+    column: int
+    g_ih: HostArray
+    g_hh: HostArray
+    g_bias: HostArray
+
+
+def _backward(
+    layer: _Layer, gates: int, kernel: Callable[..., None], arguments: Sequence[Any], g_x: HostArray, targets: list[_Target]
+) -> None:
+    """Runs a kernel over the steps from the last computed to the first, and after each so many turns the gradients of
+    the gates (steps, B, gates, H) into those of the weights."""
+    at_once = min(layer.steps_backward, layer.T)
+    g_net = layer.empty(at_once, layer.B, gates, layer.H)
+    flat = g_net.reshape(at_once * layer.B, gates * layer.H)
+    for done in range(0, layer.T, at_once):
+        begin, end = (done, min(done + at_once, layer.T))
+        if not layer.reverse:
+            begin, end = layer.T - end, layer.T - begin
+        rows = (end - begin) * layer.B
+        x_panels = _empty_panels(rows, layer.I, layer.dtype)
+        h_panels = _empty_panels(rows, layer.H, layer.dtype)
+        in_parts(layer.B, layer.parts, kernel, begin, end, *arguments, g_net, g_x, x_panels, h_panels)
+        for target in targets:
+            in_parts(
+                len(target.g_bias), layer.parts, weight_rows, flat, rows, target.column,
+                x_panels if target.g_ih.size else x_panels[:0], h_panels if target.g_hh.size else h_panels[:0],
+                target.g_ih, target.g_hh, target.g_bias, done > 0,
+            )  # fmt: skip
+
+
+# -- LSTM --------------------------------------------------------------------------------------------------------------
+
+
+def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    x, h, c, weight_ih, weight_hh, bias = _contiguous(operands)
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    hs, cs = layer.states(h), layer.states(c, None if saving else 2)
+    at_once = layer.steps_forward
+    gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 4, layer.H)
+    in_parts(
+        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        layer.lengths, int(reverse), at_once,
+    )  # fmt: skip
+    return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
+
+
+def lstm_backward(
+    g: Sequence[HostArray],
+    operands: Sequence[HostArray],
+    saved: Sequence[HostArray],
+    lengths: Lengths,
+    reverse: bool,
+    wanted: Sequence[bool],
+) -> Gradients:
+    x, h, _, weight_ih, weight_hh, bias = _contiguous(operands)
+    hs, cs, gates = saved
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    g_h, g_c = g[1][None].copy(), g[2][None].copy()
+    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
+    g_ih, g_hh, g_bias = np.empty_like(weight_ih), np.empty_like(weight_hh), np.empty_like(bias)
+    _backward(
+        layer, 4, lstm.backward_rows,
+        [np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates, _packed(weight_ih), _packed(weight_hh),
+         layer.lengths, int(reverse)],
+        g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[3:]) else [],
+    )  # fmt: skip
+    return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
+
+
+# -- GRU ---------------------------------------------------------------------------------------------------------------
+
+
+def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    x, h, weight_ih, weight_hh, bias, bias_hn = _contiguous(operands)
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    hs = layer.states(h)
+    at_once = layer.steps_forward
+    gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 3, layer.H)
+    qs = layer.empty(len(gates), layer.B, layer.H)
+    in_parts(
+        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        bias_hn, layer.lengths, int(reverse), at_once,
+    )  # fmt: skip
+    return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
+
+
+def gru_backward(
+    g: Sequence[HostArray],
+    operands: Sequence[HostArray],
+    saved: Sequence[HostArray],
+    lengths: Lengths,
+    reverse: bool,
+    wanted: Sequence[bool],
+) -> Gradients:
+    x, h, weight_ih, weight_hh, bias, _ = _contiguous(operands)
+    hs, gates, qs = saved
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    H = layer.H
+    g_h = g[1][None].copy()
+    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
+    g_ih, g_hh = np.empty_like(weight_ih), np.empty_like(weight_hh)
+    g_bias, g_bias_h = np.empty_like(bias), np.empty_like(bias)
+    # The gates' gradients lie in the order n, r, z, q: the first three are those of W·x, the last three of U·h.
+    targets = [_Target(0, g_ih, g_hh[:, :0], g_bias), _Target(H, g_ih[:, :0], g_hh, g_bias_h)]
+    _backward(
+        layer, 4, gru.backward_rows,
+        [np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs, _packed(np.roll(weight_ih, H, axis=0)), _packed(weight_hh),
+         layer.lengths, int(reverse)],
+        g_x, targets if any(wanted[2:]) else [],
+    )  # fmt: skip
+    g_ih, g_bias = np.roll(g_ih, -H, axis=0), np.roll(g_bias, -H)
+    return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
+
+
+# -- RNN ---------------------------------------------------------------------------------------------------------------
+
+
+def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
+    x, h, weight_ih, weight_hh, bias = _contiguous(operands)
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    hs = layer.states(h)
+    at_once = layer.steps_forward
+    nets = layer.empty(min(at_once, layer.T), layer.B, layer.H)
+    in_parts(
+        layer.B, layer.parts, rnn.forward_rows, x, hs, nets, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        layer.lengths, int(reverse), at_once,
+    )  # fmt: skip
+    return (layer.outputs(hs, lengths), layer.last(hs)), (hs,) if saving else None
+
+
+def rnn_backward(
+    g: Sequence[HostArray],
+    operands: Sequence[HostArray],
+    saved: Sequence[HostArray],
+    lengths: Lengths,
+    reverse: bool,
+    wanted: Sequence[bool],
+) -> Gradients:
+    x, h, weight_ih, weight_hh, bias = _contiguous(operands)
+    (hs,) = saved
+    layer = _layer(x, h, len(bias), lengths, reverse)
+    g_h = g[1][None].copy()
+    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
+    g_ih, g_hh, g_bias = np.empty_like(weight_ih), np.empty_like(weight_hh), np.empty_like(bias)
+    _backward(
+        layer, 1, rnn.backward_rows,
+        [np.ascontiguousarray(g[0]), g_h, x, hs, _packed(weight_ih), _packed(weight_hh), layer.lengths, int(reverse)],
+        g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[2:]) else [],
+    )  # fmt: skip
+    return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]

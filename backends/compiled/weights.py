@@ -1,0 +1,82 @@
+"""The gradients of weights and biases: products over all steps and rows of the batch at once."""
+
+from typing import Any
+
+import numpy as np
+
+from .jit import jit
+from .product import empty_edge, product
+from .tile import TILE_ROWS
+
+__all__ = ["weight_rows"]
+
+_DEEP = 512  # rows of g_net that are taken at a time, and
+_TILES = 8  # tiles of its columns: together they stay in a core's second-level cache
+
+
+@jit
+def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, number: int, tiles: Any) -> None:
+    """Puts so many tiles of `height` columns side by side, so that a tile's columns are close together."""
+    for k in range(begin, end):
+        for tile in range(number):
+            for q in range(height):
+                tiles[tile, k - begin, q] = g_net[k, column + tile * height + q]
+
+
+@jit
+def _add_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: Any) -> None:
+    """Adds the sum of the rows, for its elements `first` to before `last`, to a bias's gradient."""
+    out = total[first:last]
+    for k in range(0, rows - rows % 4, 4):
+        a, b = g_net[k, column + first : column + last], g_net[k + 1, column + first : column + last]
+        c, d = g_net[k + 2, column + first : column + last], g_net[k + 3, column + first : column + last]
+        for j in range(last - first):
+            out[j] += (a[j] + b[j]) + (c[j] + d[j])
+    for k in range(rows - rows % 4, rows):
+        a = g_net[k, column + first : column + last]
+        for j in range(last - first):
+            out[j] += a[j]
+
+
+@jit
+def weight_rows(
+    first: int,
+    last: int,
+    g_net: Any,
+    rows: int,
+    column: int,
+    x_panels: Any,
+    h_panels: Any,
+    g_ih: Any,
+    g_hh: Any,
+    g_bias: Any,
+    accumulate: bool,
+) -> None:
+    """Sets, or with `accumulate` adds to, rows `first` to before `last` of the gradients of two weights and a bias.
+
+    They are those of columns of g_net that begin at `column`, over its first `rows` rows, times the packed rows of x
+    and of h. A weight without columns is left out.
+    """
+    edge = empty_edge(g_net)
+    tiles = np.empty((_TILES, _DEEP, TILE_ROWS), g_net.dtype)
+    if not accumulate:
+        g_bias[first:last] = 0
+        if not rows:  # an empty batch
+            g_ih[first:last], g_hh[first:last] = 0, 0
+    _add_rows(g_net, rows, first, last, column, g_bias)
+    for begin in range(0, rows, _DEEP):
+        end = min(begin + _DEEP, rows)
+        adding = accumulate or begin > 0
+        row = first
+        while row < last:
+            height = min(TILE_ROWS, last - row)
+            number = min(_TILES, (last - row) // height)
+            if height == TILE_ROWS:
+                _pack_tiles(g_net, begin, end, column + row, TILE_ROWS, number, tiles)  # a constant height: vectors
+            else:
+                _pack_tiles(g_net, begin, end, column + row, height, number, tiles)
+            a = tiles[0:number, 0 : end - begin].transpose(0, 2, 1)[0:number, 0:height]
+            for weight, panels in ((g_ih, x_panels), (g_hh, h_panels)):
+                c = weight[row : row + number * height].reshape(number, height, weight.shape[1])
+                product(c[0:number, 0:height], a, panels[0 : panels.shape[0], begin:end], edge, adding)
+            row += number * height

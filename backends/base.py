@@ -1,6 +1,6 @@
 """The protocol that a device's backend fulfils."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy.typing as npt
@@ -59,6 +59,8 @@ class Backend(Protocol):
     # Whole recurrent layers, as `tinygrad_lstm.ops.recurrent` describes their operands and outputs. A forward function
     # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
     # gradients `g` of the outputs, and gives those of the operands, or None where `wanted` says that nobody asks.
+    # A stepper prepares the weights (all operands but x and the states) once, for inference: it gives a function
+    # `step(x, states, out)` that from an input (B, I) and the states (B, H) writes the next states into `out`.
     # `recurrent.RecurrentKernels` has them all in terms of `xp`, to inherit.
 
     def lstm_forward(
@@ -77,6 +79,9 @@ class Backend(Protocol):
     ) -> Sequence[Array | None]:
         """The gradients of a layer of an LSTM."""
 
+    def lstm_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
+        """One step at a time of a layer of an LSTM."""
+
     def gru_forward(
         self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
     ) -> tuple[tuple[Array, ...], Any]:
@@ -93,6 +98,9 @@ class Backend(Protocol):
     ) -> Sequence[Array | None]:
         """The gradients of a layer of a GRU."""
 
+    def gru_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
+        """One step at a time of a layer of a GRU."""
+
     def rnn_forward(
         self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
     ) -> tuple[tuple[Array, ...], Any]:
@@ -108,6 +116,9 @@ class Backend(Protocol):
         wanted: Sequence[bool],
     ) -> Sequence[Array | None]:
         """The gradients of a layer of a simple recurrent network."""
+
+    def rnn_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
+        """One step at a time of a layer of a simple recurrent network."""
 
     def synchronize(self) -> None:
         """Returns when all work queued on the device is done."""

@@ -1,4 +1,4 @@
-"""Large arrays in memory that is used again: new memory costs a page fault for every 4 KB, more than filling it does."""
+"""Large arrays in memory that is used again: new memory costs a page fault every 4 KB, more than filling it does."""
 
 import math
 import mmap

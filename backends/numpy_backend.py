@@ -91,6 +91,8 @@ class NumpyBackend(RecurrentKernels):
     lstm_forward, lstm_backward = _compiled_or_plain("lstm_forward"), _compiled_or_plain("lstm_backward")
     gru_forward, gru_backward = _compiled_or_plain("gru_forward"), _compiled_or_plain("gru_backward")
     rnn_forward, rnn_backward = _compiled_or_plain("rnn_forward"), _compiled_or_plain("rnn_backward")
+    lstm_stepper, gru_stepper = _compiled_or_plain("lstm_stepper"), _compiled_or_plain("gru_stepper")
+    rnn_stepper = _compiled_or_plain("rnn_stepper")
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

@@ -7,10 +7,11 @@ Throughout: T steps, batch B, input size I, hidden size H. `operands` are the in
 docstring; `lengths` says, on the host, how many steps each sequence has, or None for T each; with `reverse` time runs
 from the end. A forward function gives its outputs, and what its backward function wants to be given as `saved`: the
 states hs (T + 1, B, H), each before and after its step, and the gates. A backward function takes the gradients `g` of
-the outputs, and gives those of the operands, or None where `wanted` says that nobody asks.
+the outputs, and gives those of the operands, or None where `wanted` says that nobody asks. A stepper prepares the
+weights once, for inference: it gives a function that from an input (B, I) and states (B, H) writes the next states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,23 @@ from .base import Array, HostArray
 
 __all__ = ["RecurrentKernels", "first_and_last", "going", "states", "visible"]
 
+_CACHED_BYTES = 512 * 1024
+
 Lengths = HostArray | None
 Gradients = list[Array | None]
+Step = Callable[[Array, Sequence[Array], Sequence[Array]], None]
 
 
 def steps(T: int, reverse: bool) -> Sequence[int]:
     """The steps in the order of computation."""
     return range(T - 1, -1, -1) if reverse else range(T)
+
+
+def chunks(T: int, at_once: int, reverse: bool) -> Iterator[slice]:
+    """The steps, so many at once, in the order of computation."""
+    for done in range(0, T, at_once):
+        end = min(done + at_once, T)
+        yield slice(T - end, T - done) if reverse else slice(done, end)
 
 
 def states(hs: Array, reverse: bool, after: bool) -> Array:
@@ -73,6 +84,16 @@ class RecurrentKernels:
     def _going(self, lengths: Lengths, T: int) -> Array | None:
         """Whether each sequence is still going at each step, (T, B, 1); None if all are."""
         return None if lengths is None else self.from_host(going(lengths, T))
+
+    def _steps_at_once(self, T: int, B: int, H: int, dtype: Any) -> int:
+        """For how many steps the arrays of a backward computation stay in a cache together."""
+        return max(1, min(T, _CACHED_BYTES // max(12 * B * H * int(dtype.itemsize), 1)))
+
+    def _slope(self, gate: Array, factor: Array, out: Array) -> None:
+        """out = gate · (1 - gate) · factor, the derivative of σ being σ·(1 - σ)."""
+        self.xp.subtract(1, gate, out=out)
+        out *= gate
+        out *= factor
 
     def _inputs_product(self, x: Array, weight: Array, bias: Array) -> Array:
         """One product for the inputs of all steps: W·x + b (T, B, rows of W)."""
@@ -142,47 +163,46 @@ class RecurrentKernels:
         T, B, H = g_out.shape
         going = self._going(lengths, T)
 
-        # What does not depend on the step after is computed for all steps at once: the factors by which ∂L/∂h and
-        # ∂L/∂c become the gates' gradients, in the very place of these.
-        i, f, g_, o = (gates[:, :, k * H : (k + 1) * H] for k in range(4))
-        g_net = self.empty((T, B, 4 * H), x.dtype)
-        for_i, for_f, for_g, for_o = (g_net[:, :, k * H : (k + 1) * H] for k in range(4))
-        tanh_c = xp.tanh(states(cs, reverse, after=True))
-        part = self.empty((T, B, H), x.dtype)
-
-        def slope(gate: Array, factor: Array, out: Array) -> None:
-            """out = factor · gate · (1 - gate)"""
-            xp.multiply(gate, gate, out=part)
-            xp.subtract(gate, part, out=part)
-            xp.multiply(part, factor, out=out)
-
-        slope(i, g_, for_i)
-        slope(f, states(cs, reverse, after=False), for_f)
-        slope(o, tanh_c, for_o)
-        xp.multiply(g_, g_, out=part)
-        part *= i
-        xp.subtract(i, part, out=for_g)
-        xp.multiply(tanh_c, tanh_c, out=part)
-        part *= o
-        to_c = xp.subtract(o, part, out=part)  # ∂h/∂c
         if going is not None:
-            g_net *= going
-            to_c *= going
             g_out = xp.where(going, g_out, xp.zeros((), g_out.dtype))
-            f = xp.where(going, f, xp.ones((), f.dtype))
-
+        g_net = self.empty((T, B, 4 * H), x.dtype)
+        at_once = self._steps_at_once(T, B, H, x.dtype)
+        tanh_c, part = self.empty((at_once, B, H), x.dtype), self.empty((at_once, B, H), x.dtype)
         carried = self.empty((B, H), x.dtype)
-        for t in steps(T, not reverse):
-            g_h += g_out[t]
-            g_c += xp.multiply(g_h, to_c[t], out=carried)
-            net = g_net[t].reshape(B, 4, H)
-            net[:, :3] *= g_c[:, None]
-            net[:, 3] *= g_h
-            g_c *= f[t]
-            xp.matmul(g_net[t], weight_hh, out=carried)
+        c_before, c_after = states(cs, reverse, after=False), states(cs, reverse, after=True)
+        for now in chunks(T, at_once, not reverse):
+            # What does not depend on the step after is computed for several steps at once: the factors by which ∂L/∂h
+            # and ∂L/∂c become the gates' gradients, in the very place of these.
+            gate, net = gates[now], g_net[now]
+            i, f, candidate, o = (gate[:, :, k * H : (k + 1) * H] for k in range(4))
+            for_i, for_f, for_g, for_o = (net[:, :, k * H : (k + 1) * H] for k in range(4))
+            tanhs, to_c = tanh_c[: len(gate)], part[: len(gate)]
+            xp.tanh(c_after[now], out=tanhs)
+            self._slope(i, candidate, for_i)
+            self._slope(f, c_before[now], for_f)
+            self._slope(o, tanhs, for_o)
+            xp.multiply(candidate, candidate, out=for_g)
+            for_g *= i
+            xp.subtract(i, for_g, out=for_g)
+            xp.multiply(tanhs, tanhs, out=to_c)
+            to_c *= o
+            xp.subtract(o, to_c, out=to_c)  # ∂h/∂c
             if going is not None:
-                carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
-            g_h, carried = carried, g_h
+                net *= going[now]
+                to_c *= going[now]
+                f = xp.where(going[now], f, xp.ones((), f.dtype))
+            for s in steps(len(gate), not reverse):
+                t = now.start + s
+                g_h += g_out[t]
+                g_c += xp.multiply(g_h, to_c[s], out=carried)
+                by_gate = net[s].reshape(B, 4, H)
+                by_gate[:, :3] *= g_c[:, None]
+                by_gate[:, 3] *= g_h
+                g_c *= f[s]
+                xp.matmul(net[s], weight_hh, out=carried)
+                if going is not None:
+                    carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
+                g_h, carried = carried, g_h
         flat = g_net.reshape(T * B, 4 * H)
         return [
             self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
@@ -192,6 +212,36 @@ class RecurrentKernels:
             flat.T @ states(hs, reverse, after=False).reshape(T * B, H),
             flat.sum(0),
         ]
+
+    def lstm_stepper(self, weights: Sequence[Array]) -> Step:
+        xp = self.xp
+        weight_ih, weight_hh, bias = weights
+        I, H, dtype = weight_ih.shape[1], weight_hh.shape[1], bias.dtype
+        half = xp.full(4 * H, 0.5, dtype)  # as in `lstm_forward`
+        half[2 * H : 3 * H] = 1
+        rest = 1 - half
+        weight = xp.ascontiguousarray((xp.concatenate([weight_ih, weight_hh], axis=1) * half[:, None]).T)
+        bias = bias * half
+        xh, net, part = (self.empty((0, n), dtype) for n in (I + H, 4 * H, H))
+
+        def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
+            nonlocal xh, net, part
+            (h, c), (new_h, new_c) = states, out
+            if len(x) != len(net):
+                xh, net, part = (self.empty((len(x), n), dtype) for n in (I + H, 4 * H, H))
+            xh[:, :I], xh[:, I:] = x, h
+            xp.matmul(xh, weight, out=net)
+            xp.add(net, bias, out=net)
+            xp.tanh(net, out=net)
+            xp.multiply(net, half, out=net)
+            xp.add(net, rest, out=net)
+            xp.multiply(net[:, H : 2 * H], c, out=new_c)
+            xp.multiply(net[:, :H], net[:, 2 * H : 3 * H], out=part)
+            xp.add(new_c, part, out=new_c)
+            xp.tanh(new_c, out=part)
+            xp.multiply(net[:, 3 * H :], part, out=new_h)
+
+        return step
 
     # -- GRU -----------------------------------------------------------------------------------------------------------
 
@@ -243,38 +293,37 @@ class RecurrentKernels:
         g_out, g_h = g[0], g[1].copy()
         T, B, H = g_out.shape
         going = self._going(lengths, T)
-        r, z, n = (gates[:, :, k * H : (k + 1) * H] for k in range(3))
-
-        # The factors by which ∂L/∂h becomes the gates' gradients. In the order n, r, z, q the first three belong to
-        # W·x, the last three to U·h.
-        g_net = self.empty((T, B, 4 * H), x.dtype)
-        for_n, for_r, for_z, for_q = (g_net[:, :, k * H : (k + 1) * H] for k in range(4))
-        part = self.empty((T, B, H), x.dtype)
-        xp.multiply(n, n, out=part)
-        xp.subtract(1, part, out=part)
-        xp.subtract(1, z, out=for_n)
-        for_n *= part  # (1 - z)·(1 - n²)
-        xp.multiply(for_n, r, out=for_q)
-        xp.subtract(1, r, out=part)
-        part *= qs
-        xp.multiply(for_q, part, out=for_r)
-        xp.subtract(states(hs, reverse, after=False), n, out=for_z)
-        xp.subtract(1, z, out=part)
-        part *= z
-        for_z *= part
         if going is not None:
-            g_net *= going
             g_out = xp.where(going, g_out, xp.zeros((), g_out.dtype))
-            z = xp.where(going, z, xp.ones((), z.dtype))
-
-        carried = self.empty((B, H), x.dtype)
-        for t in steps(T, not reverse):
-            g_h += g_out[t]
-            net = g_net[t].reshape(B, 4, H)
-            net *= g_h[:, None]
-            xp.matmul(g_net[t, :, H:], weight_hh, out=carried)
-            g_h *= z[t]
-            g_h += carried
+        g_net = self.empty((T, B, 4 * H), x.dtype)
+        at_once = self._steps_at_once(T, B, H, x.dtype)
+        part, carried = self.empty((at_once, B, H), x.dtype), self.empty((B, H), x.dtype)
+        before = states(hs, reverse, after=False)
+        for now in chunks(T, at_once, not reverse):
+            # As for the LSTM. In the order n, r, z, q the first three belong to W·x, the last three to U·h.
+            gate, net = gates[now], g_net[now]
+            r, z, n = (gate[:, :, k * H : (k + 1) * H] for k in range(3))
+            for_n, for_r, for_z, for_q = (net[:, :, k * H : (k + 1) * H] for k in range(4))
+            square = part[: len(gate)]
+            xp.multiply(n, n, out=square)
+            xp.subtract(1, square, out=square)
+            xp.subtract(1, z, out=for_n)
+            for_n *= square  # (1 - z)·(1 - n²)
+            xp.multiply(for_n, r, out=for_q)
+            self._slope(r, qs[now], for_r)
+            for_r *= for_n
+            xp.subtract(before[now], n, out=square)
+            self._slope(z, square, for_z)
+            if going is not None:
+                net *= going[now]
+                z = xp.where(going[now], z, xp.ones((), z.dtype))
+            for s in steps(len(gate), not reverse):
+                g_h += g_out[now.start + s]
+                by_gate = net[s].reshape(B, 4, H)
+                by_gate *= g_h[:, None]
+                xp.matmul(net[s, :, H:], weight_hh, out=carried)
+                g_h *= z[s]
+                g_h += carried
         flat = g_net.reshape(T * B, 4 * H)
         of_x, of_h = flat[:, : 3 * H], flat[:, H:]
         return [
@@ -285,6 +334,38 @@ class RecurrentKernels:
             xp.roll(of_x.sum(0), -H),
             of_h[:, 2 * H :].sum(0),
         ]
+
+    def gru_stepper(self, weights: Sequence[Array]) -> Step:
+        xp = self.xp
+        weight_ih, weight_hh, bias, bias_hn = weights
+        H, dtype = weight_hh.shape[1], bias.dtype
+        of_x, of_h = xp.ascontiguousarray(weight_ih.T), xp.ascontiguousarray(weight_hh.T)
+        net, net_h = self.empty((0, 3 * H), dtype), self.empty((0, 3 * H), dtype)
+
+        def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
+            nonlocal net, net_h
+            (h,), (new_h,) = states, out
+            if len(x) != len(net):
+                net, net_h = self.empty((len(x), 3 * H), dtype), self.empty((len(x), 3 * H), dtype)
+            rz, r, z, n = net[:, : 2 * H], net[:, :H], net[:, H : 2 * H], net[:, 2 * H :]
+            q = net_h[:, 2 * H :]
+            xp.matmul(x, of_x, out=net)
+            xp.add(net, bias, out=net)
+            xp.matmul(h, of_h, out=net_h)
+            xp.add(q, bias_hn, out=q)
+            xp.add(rz, net_h[:, : 2 * H], out=rz)
+            xp.multiply(rz, 0.5, out=rz)
+            xp.tanh(rz, out=rz)
+            xp.multiply(rz, 0.5, out=rz)
+            xp.add(rz, 0.5, out=rz)
+            xp.multiply(r, q, out=q)
+            xp.add(n, q, out=n)
+            xp.tanh(n, out=n)
+            xp.subtract(h, n, out=q)
+            xp.multiply(q, z, out=q)
+            xp.add(n, q, out=new_h)
+
+        return step
 
     # -- RNN -----------------------------------------------------------------------------------------------------------
 
@@ -346,3 +427,22 @@ class RecurrentKernels:
             flat.T @ states(hs, reverse, after=False).reshape(T * B, H),
             flat.sum(0),
         ]
+
+    def rnn_stepper(self, weights: Sequence[Array]) -> Step:
+        xp = self.xp
+        weight_ih, weight_hh, bias = weights
+        I, H = weight_ih.shape[1], weight_hh.shape[1]
+        weight = xp.ascontiguousarray(xp.concatenate([weight_ih, weight_hh], axis=1).T)
+        xh = self.empty((0, I + H), bias.dtype)
+
+        def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
+            nonlocal xh
+            (h,), (new_h,) = states, out
+            if len(x) != len(xh):
+                xh = self.empty((len(x), I + H), bias.dtype)
+            xh[:, :I], xh[:, I:] = x, h
+            xp.matmul(xh, weight, out=new_h)
+            xp.add(new_h, bias, out=new_h)
+            xp.tanh(new_h, out=new_h)
+
+        return step

@@ -11,17 +11,11 @@ on all alike. Memory is the growth of a fresh process's peak resident size over 
 from __future__ import annotations
 
 import argparse
-import gc
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from harness import Case, Worker, check_agreement, row, shape_of, take_turns, tells_memory
 
 SHAPES = [(50, 50, 65, 128), (64, 32, 128, 256), (128, 16, 64, 64), (256, 1, 32, 64)]
 PEERS = ["tinygrad_lstm", "torch", "mygrad", "autograd"]
@@ -179,101 +173,13 @@ def small_op(peer: str) -> Callable[[], Any]:
     return lambda: differentiated(x)
 
 
-class Worker:
-    """A side, in a process of its own: no side's idle threads or garbage are in another's way."""
-
-    def __init__(self, peer: str, threads: int) -> None:
-        command = [sys.executable, __file__, "--serve", peer, "--threads", str(threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, *request: Any) -> Any:
-        """The worker's answer to a request that `serve` knows."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the worker ended with {self._process.wait()} on {request}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-
-def serve(peer: str) -> None:
-    """Answers requests, one JSON line each, until there are no more."""
-    call: Callable[[], Any] = small_op(peer)
-    for line in sys.stdin:
-        request, *arguments = json.loads(line)
-        answer: Any = None
-        if request == "step":
-            call = STEPS[peer](**data_for(*arguments))
-            loss, gradient = call()
-            answer = [loss, gradient.ravel()[:1000].tolist()]
-            # What imports left behind is no side's garbage, to be looked through at every collection.
-            gc.collect()
-            gc.freeze()
-        elif request == "small op":
-            call = small_op(peer)
-            call()
-        elif request == "seconds":
-            call()
-            started = time.perf_counter()
-            for _ in range(arguments[0]):
-                call()
-            answer = (time.perf_counter() - started) / arguments[0]
-        elif request == "memory":
-            answer = peak_growth(STEPS[peer](**data_for(*arguments)))
-        print(json.dumps(answer), flush=True)
-
-
-def check_agreement(answers: dict[str, tuple[float, list[float]]]) -> None:
-    """Raises if the sides do not compute the same loss and gradient."""
-    import numpy as np
-
-    loss, gradient = answers["tinygrad_lstm"]
-    for peer, (other_loss, other_gradient) in answers.items():
-        np.testing.assert_allclose(other_loss, loss, rtol=1e-4, err_msg=f"the loss of {peer}")
-        np.testing.assert_allclose(other_gradient, gradient, atol=1e-5, err_msg=f"the gradient of {peer}")
-
-
-def take_turns(workers: dict[str, Worker], turns: int, repeat: int = 2) -> dict[str, list[float]]:
-    """Seconds a call, of each side, turn by turn."""
-    seconds: dict[str, list[float]] = {peer: [] for peer in workers}
-    for _ in range(turns):
-        for peer, worker in workers.items():
-            # The threads of the side before spin a while after their work, on a core that this one needs.
-            time.sleep(0.2)
-            seconds[peer].append(worker.ask("seconds", repeat))
-    return seconds
-
-
-def row(figures: dict[str, list[float]], unit: float) -> str:
-    """The median of ours, and for each peer the median of its own and of ours by its, turn by turn."""
-    ours = figures["tinygrad_lstm"]
-    cells = [f"{statistics.median(ours) * unit:.1f}"]
-    for peer, theirs in figures.items():
-        if peer != "tinygrad_lstm":
-            ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-            cells.append(f"{statistics.median(theirs) * unit:.1f} ({ratio:.2f})")
-    return " | ".join(cells)
-
-
-def peak_growth(step: Step) -> float:
-    """MB by which this process's peak resident size grows in the first step it takes."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = resident("VmRSS")
-    step()
-    return (resident("VmHWM") - before) / 1e3
-
-
-def resident(field: str) -> float:
-    """kB, as Linux tells them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return float(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no {field}")
+def prepare(peer: str, *shape: int) -> Case:
+    """The training step of a shape or, without one, the small op."""
+    if not shape:
+        return Case(small_op(peer))
+    return Case(
+        STEPS[peer](**data_for(*shape)), lambda result: dict(zip(("the loss", "the gradient"), result, strict=True))
+    )
 
 
 def main() -> None:
@@ -281,36 +187,31 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[peer for peer in PEERS if find_spec(peer)])
-    parser.add_argument("--serve", metavar="PEER", help=argparse.SUPPRESS)
+    parser.add_argument("--shapes", nargs="*", type=shape_of, default=SHAPES, metavar="T,B,I,H")
     options = parser.parse_args()
-    # Before NumPy is imported, which reads it.
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(options.threads)
-    if options.serve:
-        serve(options.serve)
-        return
-    peers = ["tinygrad_lstm", *(peer for peer in options.peers if peer != "tinygrad_lstm")]
-    workers = {peer: Worker(peer, options.threads) for peer in peers}
+    ours = ["tinygrad_lstm"]
+    peers = [*ours, *(peer for peer in options.peers if peer not in ours)]
+    workers = {peer: Worker(prepare, peer, options.threads) for peer in peers}
 
     print(f"| training step of the composed cell, ms | {' | '.join(peers)} |")
     print("|" + " --- |" * (len(peers) + 1))
-    for shape in SHAPES:
-        check_agreement({peer: worker.ask("step", *shape) for peer, worker in workers.items()})
-        print(f"| (T, B, I, H) = {shape} | {row(take_turns(workers, options.turns), 1e3)} |", flush=True)
+    for shape in options.shapes:
+        check_agreement({peer: worker.prepare(*shape) for peer, worker in workers.items()})
+        print(row(f"(T, B, I, H) = {shape}", take_turns(workers, options.turns), ours, 1e3), flush=True)
     for worker in workers.values():
-        worker.ask("small op")
-    small = take_turns(workers, options.turns, repeat=500)
-    print(f"| tanh(x·y).sum() of 10 numbers and its gradient, µs | {row(small, 1e6)} |", flush=True)
+        worker.prepare()
+    small = take_turns(workers, options.turns)
+    print(row("tanh(x·y).sum() of 10 numbers and its gradient, µs", small, ours, 1e6), flush=True)
     for worker in workers.values():
         worker.close()
-    for shape in SHAPES if Path("/proc/self/clear_refs").exists() else []:
+    for shape in options.shapes if tells_memory() else []:
         grown = {}
         for peer in peers:
-            fresh = Worker(peer, options.threads)
-            fresh.ask("step", 2, 2, 2, 2)
-            grown[peer] = [fresh.ask("memory", *shape)]
+            fresh = Worker(prepare, peer, options.threads)
+            fresh.prepare(2, 2, 2, 2)
+            grown[peer] = [fresh.peak_growth(*shape)]
             fresh.close()
-        print(f"| peak memory of the step {shape}, MB | {row(grown, 1)} |", flush=True)
+        print(row(f"peak memory of the step {shape}, MB", grown, ours, 1), flush=True)
     print("\nIn parentheses: ours divided by theirs, the median over the turns; below 1 we are ahead.")
 
 

@@ -13,6 +13,7 @@ from ..nn import Module, Parameter
 from ..ops.recurrent import going, gru, lstm, rnn
 from ..tensor import Tensor, operand
 from .cells import check_sizes, gru_step, init_recurrent, lstm_step, open_forget_gate, states_of
+from .stepping import Stepper
 
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
 States = tuple[Tensor, ...]
@@ -24,7 +25,7 @@ class _Recurrent(Module):
     GATES: ClassVar[int]
     STATES: ClassVar[tuple[str, ...]]  # the hidden state, which is the output, first
     PARAMETERS: ClassVar[tuple[str, ...]]  # of a layer in one direction, in the order in which the op takes them
-    OP: ClassVar[Callable[..., Any]]  # the layer as one op
+    OP: ClassVar[Any]  # the layer as one op
     STEP: ClassVar[Callable[..., Any]]  # the cell that it unrolls
 
     def __init__(
@@ -110,6 +111,16 @@ class _Recurrent(Module):
         parameters = [getattr(self, f"{name}_{place}") for name in self.PARAMETERS]
         out: tuple[Tensor, ...] = self.OP([x, *states, *parameters], self.STEP, lengths, reverse)
         return out
+
+    def stepper(self) -> Stepper:
+        """The network for inference one step at a time, of the weights as they are now; see `Stepper`.
+
+        Raises:
+            ValueError: the network is bidirectional: its outputs depend on all steps to come.
+        """
+        if self.bidirectional:
+            raise ValueError(f"{type(self).__name__}.stepper: a bidirectional network cannot go step by step")
+        return Stepper(self)
 
     def _checked_lengths(self, lengths: Lengths, T: int, B: int) -> np.ndarray[Any, Any]:
         """The lengths as integers in host memory."""

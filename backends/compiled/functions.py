@@ -5,7 +5,6 @@ left (Cody and Waite, "Software manual for the elementary functions", 1980). No 
 """
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +25,7 @@ def tanh(x: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(sigmoid)  # type: ignore[untyped-decorator]
+@overload(sigmoid)
 def _sigmoid(x: Any) -> Any:
     power = _POWERS[x]
     one, limit = _numbers(x, 1, 87)  # past the limit the result is under 1e-37 or 1, and no power overflows
@@ -39,7 +38,7 @@ def _sigmoid(x: Any) -> Any:
     return compiled
 
 
-@overload(tanh)  # type: ignore[untyped-decorator]
+@overload(tanh)
 def _tanh(x: Any) -> Any:
     power = _POWERS[x]
     one, two, limit = _numbers(x, 1, 2, 20)  # past the limit the result is 1 in both dtypes
@@ -59,17 +58,17 @@ def _numbers(kind: Any, *values: float) -> list[Any]:
     return [scalar(value) for value in values]
 
 
-def _series(number: type[np.floating[Any]], k: int, last: int) -> Callable[[Any], Any]:
+def _series(number: type[np.floating[Any]], k: int, last: int) -> Any:
     """1/k! + r/(k + 1)! + r²/(k + 2)! + ... up to the term of 1/last!."""
     coefficient = number(1 / math.factorial(k))
     if k == last:
-        return register_jitable(lambda r: coefficient)  # type: ignore[no-any-return]
+        return register_jitable(lambda r: coefficient)
     further = _series(number, k + 1, last)
-    return register_jitable(lambda r: coefficient + r * further(r))  # type: ignore[no-any-return]
+    return register_jitable(lambda r: coefficient + r * further(r))
 
 
-def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]], last: int) -> Callable[[Any], Any]:
-    """The function (2^n, e^r - 1) of a y within ±88, the product of the first with one more than the second being e^y."""
+def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]], last: int) -> Any:
+    """The function of a y within ±88 that gives (2^n, e^r - 1): e^y is the first times one more than the second."""
     info = np.finfo(number)
     digits = info.nmant
     ln2 = Fraction("0.693147180559945309417232121458176568")
@@ -82,7 +81,7 @@ def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]],
     shift, exponent_of_one = bits(digits), number(1).view(bits)
     series = _series(number, 2, last)
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def power(y: Any) -> Any:
         rounded = y * inverse + rounder
         n = rounded - rounder
@@ -90,7 +89,7 @@ def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]],
         scale = bits((number(rounded).view(bits) << shift) + exponent_of_one).view(number)
         return scale, r + r * r * series(r)
 
-    return power  # type: ignore[no-any-return]
+    return power
 
 
 _POWERS = {

@@ -30,7 +30,7 @@ def forward_rows(
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs, of the gates and of q = U_n·h + b_hn; the weights are panels of W^T.
+    """Rows `first` to before `last` of the states hs, the gates and q = U_n·h + b_hn; the weights are panels of W^T.
 
     The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
     """

@@ -16,5 +16,5 @@ def jit(function: F) -> F:
     Divisions are not checked, without which nothing becomes vector instructions; a product and a sum may be one
     instruction, but sums keep their order; other Python threads go on meanwhile.
     """
-    compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)(function)
-    return compiled  # type: ignore[no-any-return]
+    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)(function)
+    return compiled

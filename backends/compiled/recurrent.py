@@ -12,13 +12,23 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from ..recurrent import Gradients, Lengths, first_and_last, going, visible
+from ..recurrent import Gradients, Lengths, Step, first_and_last, going, visible
 from ..threads import in_parts, number_of_threads
 from . import gru, lstm, rnn
 from .product import pack_columns, panels_shape
 from .weights import weight_rows
 
-__all__ = ["gru_backward", "gru_forward", "lstm_backward", "lstm_forward", "rnn_backward", "rnn_forward"]
+__all__ = [
+    "gru_backward",
+    "gru_forward",
+    "gru_stepper",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_stepper",
+    "rnn_backward",
+    "rnn_forward",
+    "rnn_stepper",
+]
 
 _WORTH_A_THREAD = 3e7  # floating-point operations: a tenth of a millisecond or so
 _WORTH_PACKING_IN_PARTS = 200_000  # elements
@@ -31,7 +41,7 @@ def _parts(operations: float) -> int:
 
 
 def _packed(matrix: HostArray) -> HostArray:
-    panels = memory.empty(panels_shape(*matrix.shape, matrix.itemsize), matrix.dtype)
+    panels = memory.empty(panels_shape(matrix.shape[0], matrix.shape[1], matrix.itemsize), matrix.dtype)
     parts = number_of_threads() if matrix.size > _WORTH_PACKING_IN_PARTS else 1
     in_parts(len(panels), parts, pack_columns, matrix, panels)
     return panels
@@ -119,10 +129,17 @@ class _Target:
 
 
 def _backward(
-    layer: _Layer, gates: int, kernel: Callable[..., None], arguments: Sequence[Any], g_x: HostArray, targets: list[_Target]
+    layer: _Layer,
+    gates: int,
+    kernel: Callable[..., None],
+    arguments: Sequence[Any],
+    g_x: HostArray,
+    targets: list[_Target],
 ) -> None:
-    """Runs a kernel over the steps from the last computed to the first, and after each so many turns the gradients of
-    the gates (steps, B, gates, H) into those of the weights."""
+    """Runs a kernel over the steps, the last computed first.
+
+    After each so many steps the gradients of the gates (steps, B, gates, H) are turned into those of the weights.
+    """
     at_once = min(layer.steps_backward, layer.T)
     g_net = layer.empty(at_once, layer.B, gates, layer.H)
     flat = g_net.reshape(at_once * layer.B, gates * layer.H)
@@ -140,6 +157,32 @@ def _backward(
                 x_panels if target.g_ih.size else x_panels[:0], h_panels if target.g_hh.size else h_panels[:0],
                 target.g_ih, target.g_hh, target.g_bias, done > 0,
             )  # fmt: skip
+
+
+def _stepper(
+    weights: Sequence[HostArray], states: int, kernel: Callable[..., None], buffers: Sequence[tuple[int, ...]]
+) -> Step:
+    """A step of a layer by a kernel for sequences, given the sizes after (1, B) of what that writes beside states."""
+    weight_ih, weight_hh, *biases = (np.ascontiguousarray(weight) for weight in weights)
+    H, dtype = weight_hh.shape[1], weight_ih.dtype
+    packed = _packed(weight_ih.T), _packed(weight_hh.T), *biases
+    scratch: list[HostArray] = []
+    lengths = np.empty(0, np.int64)
+
+    def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
+        nonlocal scratch, lengths
+        B = len(x)
+        if len(lengths) != B or not scratch:
+            scratch = [np.empty((2, B, H), dtype) for _ in range(states)]
+            scratch += [np.empty((1, B, *sizes), dtype) for sizes in buffers]
+            lengths = np.ones(B, np.int64)
+        for hs, h in zip(scratch, before):
+            hs[0] = h
+        kernel(0, B, x[None], *scratch, *packed, lengths, 0, 1)
+        for hs, h in zip(scratch, after):
+            h[...] = hs[1]
+
+    return step
 
 
 # -- LSTM --------------------------------------------------------------------------------------------------------------
@@ -179,6 +222,10 @@ def lstm_backward(
         g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[3:]) else [],
     )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
+
+
+def lstm_stepper(weights: Sequence[HostArray]) -> Step:
+    return _stepper(weights, 2, lstm.forward_rows, [(4, weights[1].shape[1])])
 
 
 # -- GRU ---------------------------------------------------------------------------------------------------------------
@@ -226,6 +273,11 @@ def gru_backward(
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
 
 
+def gru_stepper(weights: Sequence[HostArray]) -> Step:
+    H = weights[1].shape[1]
+    return _stepper(weights, 1, gru.forward_rows, [(3, H), (H,)])
+
+
 # -- RNN ---------------------------------------------------------------------------------------------------------------
 
 
@@ -262,3 +314,7 @@ def rnn_backward(
         g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[2:]) else [],
     )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]
+
+
+def rnn_stepper(weights: Sequence[HostArray]) -> Step:
+    return _stepper(weights, 1, rnn.forward_rows, [(weights[1].shape[1],)])

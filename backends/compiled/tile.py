@@ -45,14 +45,11 @@ _SHAPES += [(rows, 1, 1) for rows in range(1, TILE_ROWS + 1)]
 _SHAPES += [(rows, 2, WIDE_PANELS) for rows in range(1, WIDE_ROWS + 1)]
 
 _INDEX = ir.IntType(64)
+_INT32 = ir.IntType(32)
+_BYTES = ir.IntType(8).as_pointer()
 
 
-def _index(value: int) -> ir.Constant:
-    return ir.Constant(_INDEX, value)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def tile_product(
+def _tile_product(
     typingctx: Any,
     c: Any,
     c_start: Any,
@@ -77,87 +74,109 @@ def tile_product(
     one after the other, of which the first `vectors` are used; panels lie `b_panel` apart. Shapes that are not
     in `_SHAPES` are left alone: the caller sees to it that there are none. Nothing is checked against any bounds.
     """
-    index, size = types.intp, c.dtype.bitwidth // 8
+    index = types.intp
     signature = types.void(
         c, index, index, a, index, index, index, b, index, index, index, index, index, index, types.boolean
     )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
-        data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 7)]
-        tile = _Tile(builder, context.get_data_type(c.dtype), size, *data, args)
-        end = builder.append_basic_block("end")
-        code = builder.add(
-            builder.mul(args[13], _index(1024)), builder.add(builder.mul(args[12], _index(64)), args[11])
-        )
-        switch = builder.switch(code, end)
-        for rows, vectors, panels in _SHAPES:
-            block = builder.append_basic_block(f"tile_{rows}x{vectors * panels}")
-            switch.add_case(_index(panels * 1024 + vectors * 64 + rows), block)
-            builder.position_at_end(block)
-            tile.generate(rows, vectors, panels)
-            builder.branch(end)
-        builder.position_at_end(end)
+        scalar = context.get_data_type(c.dtype)
+        tile = _tile_function(builder.module, scalar, c.dtype.bitwidth // 8)
+
+        def place(array: int, start: int) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            return builder.gep(data, [args[start]], source_etype=scalar)
+
+        c_at, a_at, b_at = place(0, 1), place(3, 4), place(7, 8)
+        _, _, c_row, _, _, a_row, a_column, _, _, *rest = args
+        builder.call(tile, [c_at, c_row, a_at, a_row, a_column, b_at, *rest])
 
     return signature, generate
 
 
-class _Tile:
-    """Writes the instructions for tiles of any shape."""
+tile_product: Any = intrinsic(_tile_product)
 
-    def __init__(self, builder: Any, scalar: Any, size: int, c: Any, a: Any, b: Any, args: Any) -> None:
+
+def _tile_function(module: Any, scalar: Any, size: int) -> Any:
+    """The function of a module, made on first use, that computes a tile of any of the shapes."""
+    name = f"tinygrad_lstm_tile_f{8 * size}"
+    if name in module.globals:
+        return module.globals[name]
+    pointer = scalar.as_pointer()
+    kind = ir.FunctionType(
+        ir.VoidType(), [pointer, _INDEX, pointer, _INDEX, _INDEX, pointer, *[_INDEX] * 5, ir.IntType(1)]
+    )
+    function = ir.Function(module, kind, name)
+    function.linkage = "linkonce_odr"  # every module that needs it has it, and they are the same
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    end = function.append_basic_block("end")
+    *_, rows, vectors, panels, _ = function.args
+    switch = builder.switch(_code(builder, rows, vectors, panels), end)
+    for shape in _SHAPES:
+        block = function.append_basic_block("tile")
+        switch.add_case(_code(None, *shape), block)
+        builder.position_at_end(block)
+        _Tile(builder, function, scalar, size).generate(*shape)
+        builder.branch(end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+def _code(builder: Any, rows: Any, vectors: Any, panels: Any) -> Any:
+    """One number for each shape; of values known when the code runs, if there is a builder."""
+    if builder is None:
+        return _index((panels * 4 + vectors) * 64 + rows)
+    high = builder.add(builder.mul(panels, _index(4)), vectors)
+    return builder.add(builder.mul(high, _index(64)), rows)
+
+
+def _index(value: int) -> Any:
+    return ir.Constant(_INDEX, value)
+
+
+class _Tile:
+    """Writes the instructions of a tile."""
+
+    def __init__(self, builder: Any, function: Any, scalar: Any, size: int) -> None:
         self.builder = builder
         self.scalar = scalar
         self.size = size
         self.lanes = VECTOR_BYTES // size
         self.vector = ir.VectorType(scalar, self.lanes)
-        (
-            _,
-            c_start,
-            self.c_row,
-            _,
-            a_start,
-            self.a_row,
-            self.a_column,
-            _,
-            b_start,
-            self.b_panel,
-            self.depth,
-            *_,
-            self.accumulate,
-        ) = args
-        self.c, self.a, self.b = self.at(c, c_start), self.at(a, a_start), self.at(b, b_start)
-        name = f"llvm.fma.v{self.lanes}f{8 * size}"
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma = cgutils.get_or_insert_function(builder.module, kind, name)
+        self.c, self.c_row, self.a, self.a_row, self.a_column, self.b, self.b_panel, self.depth, *_ = function.args
+        self.accumulate = function.args[-1]
 
     def at(self, pointer: Any, elements: Any) -> Any:
         return self.builder.gep(pointer, [elements], source_etype=self.scalar)
 
-    def as_vector(self, pointer: Any) -> Any:
-        return self.builder.bitcast(pointer, self.vector.as_pointer())
-
     def load(self, pointer: Any, elements: Any) -> Any:
         return self.builder.load(self.at(pointer, elements), align=self.size)
 
-    def load_vector(self, pointer: Any, elements: Any) -> Any:
-        return self.builder.load(self.as_vector(self.at(pointer, elements)), align=self.size)
+    def vector_at(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.bitcast(self.at(pointer, elements), self.vector.as_pointer())
 
-    def prefetch(self, pointer: Any) -> None:
-        """Asks for the cache line, to be read soon; past the end of an array this does nothing."""
-        number = ir.IntType(32)
-        address = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [address, number, number, number])
+    def load_vector(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.load(self.vector_at(pointer, elements), align=self.size)
+
+    def multiply_add(self, factor: Any, row: Any, total: Any) -> Any:
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [factor, row, total])
+
+    def prefetch(self, pointer: Any, elements: Any) -> None:
+        """Asks for a cache line that is read soon; past the end of an array this does nothing."""
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _INT32, _INT32, _INT32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        read, near, data = number(0), number(3), number(1)
-        self.builder.call(function, [self.builder.bitcast(pointer, address), read, near, data])
+        read, near, data = _INT32(0), _INT32(3), _INT32(1)
+        self.builder.call(function, [self.builder.bitcast(self.at(pointer, elements), _BYTES), read, near, data])
 
     def spread(self, number: Any) -> Any:
         """A vector whose elements all are the number."""
         undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
-        )
+        first = self.builder.insert_element(undefined, number, _INT32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, self.lanes), None))
 
     def generate(self, rows: int, vectors: int, panels: int) -> None:
         """The whole of one tile: the sums over `depth`, then their way into c."""
@@ -177,21 +196,21 @@ class _Tile:
         b_at = builder.mul(k, _index(2 * self.lanes))
         for panel in b_panels:
             for v in range(vectors):
-                self.prefetch(self.at(panel, builder.add(b_at, _index((v + 2 * _ROWS_AHEAD) * self.lanes))))
+                self.prefetch(panel, builder.add(b_at, _index((v + 2 * _ROWS_AHEAD) * self.lanes)))
         added = {}
         if panels == 1:  # keep the panel's row in registers, and meet the rows of a one by one
             row = [self.load_vector(b_panels[0], builder.add(b_at, _index(v * self.lanes))) for v in range(vectors)]
             for r in range(rows):
                 factor = self.spread(self.load(a_rows[r], a_at))
                 for v in range(vectors):
-                    added[r, 0, v] = builder.call(self.fma, [factor, row[v], sums[r, 0, v]])
+                    added[r, 0, v] = self.multiply_add(factor, row[v], sums[r, 0, v])
         else:  # keep the few factors
             factors = [self.spread(self.load(a_row, a_at)) for a_row in a_rows]
             for p in range(panels):
                 for v in range(vectors):
                     b = self.load_vector(b_panels[p], builder.add(b_at, _index(v * self.lanes)))
                     for r in range(rows):
-                        added[r, p, v] = builder.call(self.fma, [factors[r], b, sums[r, p, v]])
+                        added[r, p, v] = self.multiply_add(factors[r], b, sums[r, p, v])
         following = builder.add(k, _index(1))
         builder.cbranch(builder.icmp_signed("<", following, self.depth), loop, after)
         zero = ir.Constant(self.vector, None)
@@ -216,7 +235,7 @@ class _Tile:
     def store(self, totals: dict[tuple[int, int, int], Any], vectors: int, add: bool) -> None:
         for (r, p, v), total in totals.items():
             column = _index((p * vectors + v) * self.lanes)
-            at = self.as_vector(self.at(self.c, self.builder.add(self.builder.mul(self.c_row, _index(r)), column)))
+            at = self.vector_at(self.c, self.builder.add(self.builder.mul(self.c_row, _index(r)), column))
             if add:
                 total = self.builder.fadd(self.builder.load(at, align=self.size), total)
             self.builder.store(total, at, align=self.size)

@@ -428,7 +428,7 @@ class Op:
     def _pull_composed(
         self, node: Node, g: Any, values: Sequence[Any], needed: set[GraphNode] | None, create_graph: bool
     ) -> Iterable[tuple[GraphNode, Any]]:
-        """As `pull`, of an op that has a composed twin: by its rule, or with `create_graph` by the twin's derivatives."""
+        """As `pull`, of an op with a composed twin: by its rule, or with `create_graph` by the twin's derivatives."""
         wanted = [parent is not None and (needed is None or parent in needed) for parent in node.parents]
         if create_graph:
             gradients = self._through_twin(values, g, wanted)

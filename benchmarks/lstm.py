@@ -1,0 +1,229 @@
+"""The LSTM beside PyTorch's, onnxruntime's, and beside what its matrix products alone take.
+
+    pip install -e '.[bench]'
+    python benchmarks/lstm.py                                        # everything; takes a while
+    python benchmarks/lstm.py --only backward --threads 2 --turns 5
+    python benchmarks/lstm.py --only backward growth --plot lstm.png
+    python benchmarks/lstm.py --only forward --shapes 50,50,65,128 64,32,128,256
+
+What it measures, one table each (`--only` names them):
+    forward     LSTM, recording for a backward to follow
+    inference   LSTM, recording nothing
+    backward    LSTM, forward and backward: gradients of the input and of all weights
+    charlm      a training step of a character model: embedding, LSTM, linear, cross-entropy, backward, clipping, Adam
+    streaming   one step at batch 1, each continuing from the state that the one before left
+    memory      by how much a training step makes a fresh process's peak resident size grow
+    checkpoint  memory and time of forward and backward with checkpoints through time, in √T segments
+    growth      forward and backward, with one of T, B and H doubled at a time
+
+What is fair about it: all sides compute the same from the same weights and inputs in float32, which is checked first,
+values and gradients. The sides, each in a process of its own with the same number of threads, take turns within one
+run, and a ratio is the median of those turn by turn, so that a machine's drift falls on all alike. A side's first
+call in a turn is not counted. Where a peer has a faster way that is not its default, both are columns. `products` are
+the matrix products of the task through NumPy, into arrays made before, and nothing else: a floor, not a peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from harness import Worker, check_agreement, row, shape_of, take_turns, tells_memory
+from lstm_plot import plot
+from lstm_sides import SIDES, Sizes, prepare
+
+from tinygrad_lstm.backends.threads import blas_library
+
+SHAPES = [
+    Sizes(50, 50, 65, 128),
+    Sizes(64, 32, 128, 256),
+    Sizes(100, 64, 256, 512),
+    Sizes(128, 16, 64, 64),
+    Sizes(35, 20, 650, 650),
+    Sizes(256, 1, 32, 64),
+]
+CHARLM = [Sizes(50, 50, H, H) for H in (128, 512)]
+STREAMING = [Sizes(1, 1, H, H) for H in (128, 256, 512)]
+BASE = Sizes(50, 50, 128, 128)
+GROWTH = [BASE, *(BASE._replace(**{name: getattr(BASE, name) * 2**k}) for name in "TBH" for k in (1, 2, 3))]
+LONG = [BASE._replace(T=T) for T in (50, 200, 800)]
+TINY = Sizes(4, 4, 8, 8)  # so small that it leaves no memory behind; what is compiled or loaded at first use, it is
+
+OURS = ("compiled", "NumPy")
+CHECKPOINTED = ("compiled", "compiled, checkpointed", "NumPy", "NumPy, checkpointed")
+
+
+SCALES = {"ms": 1e3, "µs": 1e6, "MB": 1.0}  # how many of a unit a second is, or a MB
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be measured.
+
+    Args:
+        title: stands above it.
+        task: what the sides do.
+        sizes: one row each.
+        ours, theirs: the sides, one column each; in theirs, ours are divided by them.
+        unit: of the figures: ms or µs that the task takes, or MB that it needs.
+    """
+
+    title: str
+    task: str
+    sizes: Sequence[Sizes]
+    ours: Sequence[str]
+    theirs: Sequence[str]
+    unit: str = "ms"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured: for each side the figures turn by turn, in seconds or MB; None if it is not installed."""
+
+    section: str
+    threads: int
+    sizes: Sizes
+    figures: dict[str, list[float] | None]
+
+
+def tables(shapes: Sequence[Sizes]) -> dict[str, list[Table]]:
+    """All tables, by the section that they belong to."""
+    torch, floor = ("torch",), ("torch", "products")
+    step_peers = ("onnxruntime", "onnxruntime, bound", "torch LSTMCell", "torch LSTM", "products")
+    return {
+        "forward": [Table("Forward, recording", "forward", shapes, OURS, floor)],
+        "inference": [Table("Inference", "inference", shapes, OURS, floor)],
+        "backward": [Table("Forward and backward", "backward", shapes, OURS, floor)],
+        "charlm": [Table("Training step of CharLM", "charlm", CHARLM, OURS, ("torch", "torch, fused Adam"))],
+        "streaming": [Table("One streamed step", "streaming", STREAMING, OURS, step_peers, "µs")],
+        "memory": [
+            Table("Peak memory of forward and backward", "backward", shapes, OURS, torch, "MB"),
+            Table("Peak memory of a training step of CharLM", "charlm", CHARLM, OURS, torch, "MB"),
+        ],
+        "checkpoint": [
+            Table("Peak memory with checkpoints through time", "backward", LONG, CHECKPOINTED, torch, "MB"),
+            Table("Time with checkpoints through time", "backward", LONG, CHECKPOINTED, torch),
+        ],
+        "growth": [Table("Forward and backward, one size doubled at a time", "backward", GROWTH, OURS, torch)],
+    }
+
+
+@contextmanager
+def working(sides: Sequence[str], threads: int) -> Iterator[dict[str, Worker]]:
+    """A worker for each of the sides that is installed."""
+    workers = {
+        side: Worker(prepare, side, threads, SIDES[side].environment) for side in sides if SIDES[side].installed()
+    }
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def times(table: Table, threads: int, turns: int) -> Iterator[tuple[Sizes, dict[str, list[float]]]]:
+    """Seconds of each side, for one of the table's sizes after the other."""
+    with working([*table.ours, *table.theirs], threads) as workers:
+        for sizes in table.sizes:
+            check_agreement({side: worker.prepare(table.task, sizes) for side, worker in workers.items()})
+            yield sizes, take_turns(workers, turns)
+
+
+def memory(table: Table, threads: int) -> Iterator[tuple[Sizes, dict[str, list[float]]]]:
+    """MB of each side, for one of the table's sizes after the other."""
+    for sizes in table.sizes:
+        with working([*table.ours, *table.theirs], threads) as workers:
+            for worker in workers.values():
+                worker.prepare(table.task, TINY)
+            yield sizes, {side: [worker.peak_growth(table.task, sizes)] for side, worker in workers.items()}
+
+
+def measure(section: str, table: Table, threads: int, turns: int) -> Iterator[Row]:
+    """Prints the table, row by row as they are measured."""
+    if table.unit == "MB" and not tells_memory():
+        print(f"\n{table.title}: this system does not tell it.")
+        return
+    sides = [*table.ours, *table.theirs]
+    print(f"\n### {table.title}, {threads} thread{'s' * (threads > 1)}, {table.unit}\n")
+    print(f"| (T, B, I, H) | {' | '.join(sides)} |")
+    print("|" + " --- |" * (len(sides) + 1), flush=True)
+    for sizes, found in memory(table, threads) if table.unit == "MB" else times(table, threads, turns):
+        figures = {side: found.get(side) for side in sides}
+        print(row(str(sizes), figures, table.ours, SCALES[table.unit]), flush=True)
+        yield Row(section, threads, sizes, figures)
+
+
+def machine() -> str:
+    """The processor and the versions of all that computes."""
+    packages = ["numpy", "numba", "torch", "onnxruntime"]
+    versions = ", ".join(f"{package} {installed_version(package)}" for package in packages)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    python = f"Python {platform.python_version()}"
+    return f"{processor()}, {cores} cores; {python}, {versions}; {blas_library()}, {blas_core()}"
+
+
+def installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def processor() -> str:
+    """Its name, which Linux keeps in a file."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def blas_core() -> str:
+    """The kind of processor whose kernels OpenBLAS, in the library in NumPy's wheel, chose."""
+    for path in (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*"):
+        library = ctypes.CDLL(str(path))
+        for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_", "openblas_get_corename"):
+            if hasattr(library, name):
+                corename = getattr(library, name)
+                corename.restype = ctypes.c_char_p
+                return f"{corename().decode()} kernels"
+    return "kernels unknown"
+
+
+def main() -> None:
+    sections = list(tables(SHAPES))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", choices=sections, default=sections, help="the tables to measure")
+    parser.add_argument(
+        "--shapes", type=lambda text: Sizes(*shape_of(text)), nargs="+", default=SHAPES, metavar="T,B,I,H",
+        help="for forward, inference, backward and memory",
+    )  # fmt: skip
+    parser.add_argument("--turns", type=int, default=11, help="how often the sides take turns")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the tables backward and growth")
+    options = parser.parse_args()
+    if options.plot and not {"backward", "growth"} & set(options.only):
+        parser.error("--plot draws the tables backward and growth; measure one of them at least")
+
+    print(machine())
+    print("\nIn parentheses: ours divided by theirs, in the order of our columns; below 1 we are ahead.")
+    rows = [
+        measured
+        for threads in options.threads
+        for section in options.only
+        for table in tables(options.shapes)[section]
+        for measured in measure(section, table, threads, options.turns)
+    ]
+    if options.plot:
+        plot(rows, BASE, options.plot)
+
+
+if __name__ == "__main__":
+    main()

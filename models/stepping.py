@@ -1,0 +1,76 @@
+"""Inference one step at a time, with the weights prepared once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..backends.base import Array
+
+if TYPE_CHECKING:
+    from .recurrent import _Recurrent
+
+__all__ = ["Stepper"]
+
+
+class Stepper:
+    """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
+
+    Made by a network's `stepper()`, of the weights that it has then. Works on plain arrays of the network's device and
+    dtype, records nothing, and allocates nothing but its outputs. A stepper has buffers of its own: each thread needs
+    its own stepper.
+
+    >>> import numpy as np
+    >>> from tinygrad_lstm.models import LSTM
+    >>> step = LSTM(3, 5, num_layers=2).stepper()
+    >>> out, state = step(np.ones((1, 3), np.float32))
+    >>> out, (h, c) = step(np.ones((1, 3), np.float32), state)
+    >>> out.shape, h.shape, c.shape
+    ((1, 5), (2, 1, 5), (2, 1, 5))
+    """
+
+    def __init__(self, network: _Recurrent) -> None:
+        parameter = next(network.parameters())
+        self._name = type(network).__name__
+        self._xp, self._dtype = parameter.device.xp, parameter.dtype
+        self._input_size, self._hidden_size = network.input_size, network.hidden_size
+        self._several = len(network.STATES) > 1
+        self._number = len(network.STATES)
+        make = getattr(parameter.device.backend, f"{network.OP.op.name}_stepper")
+        self._layers = [
+            make([getattr(network, f"{name}_l{layer}").data for name in network.PARAMETERS])
+            for layer in range(network.num_layers)
+        ]
+
+    def __call__(self, x: Array, state: Array | Sequence[Array] | None = None) -> tuple[Array, Any]:
+        """The output (B, H), and the next state.
+
+        Args:
+            x: an input (B, I).
+            state: as the network takes and gives it: (h, c) for an LSTM, h for a GRU or an RNN, each (L, B, H); zeros
+                by default.
+
+        Raises:
+            ValueError: a shape or dtype does not fit.
+        """
+        xp, shape = self._xp, (len(self._layers), x.shape[0], self._hidden_size)
+        if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != self._dtype:
+            raise ValueError(
+                f"{self._name}.stepper: expected a {self._dtype} input of shape (batch, {self._input_size}), "
+                f"got {x.dtype} {x.shape}"
+            )
+        if state is None:
+            before: Sequence[Array] = [xp.zeros(shape, self._dtype)] * self._number
+        else:
+            before = state if self._several else (state,)
+            for part in before:
+                if part.shape != shape or part.dtype != self._dtype:
+                    raise ValueError(
+                        f"{self._name}.stepper: expected {self._dtype} states of shape {shape}, "
+                        f"got {part.dtype} {part.shape}"
+                    )
+        after = tuple(xp.empty(shape, self._dtype) for _ in before)
+        for k, layer in enumerate(self._layers):
+            layer(x, [part[k] for part in before], [part[k] for part in after])
+            x = after[0][k]
+        return x, after if self._several else after[0]

@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu' -print)
 
-.PHONY: help train test install install-test clean
+.PHONY: help train test install install-test clean-kernels clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -34,6 +34,9 @@ test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker
 install: $(VENV)/.installed  ## make .venv and install the project there, editable
 
 install-test: $(VENV)/.installed-test  ## the same, with the extra "test"
+
+clean-kernels:  ## remove the machine code that numba has cached
+	find . -name '*.nb[ic]' -not -path './$(VENV)/*' -delete
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -120,5 +120,26 @@ class Backend(Protocol):
     def rnn_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
         """One step at a time of a layer of a simple recurrent network."""
 
+    # What a training step spends time in beside its networks. `training.TrainingKernels` has it in terms of `xp`.
+
+    def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
+        """Of logits (N, C) and class ids (N,), each row's -log softmax at its id: 0 if to be ignored, NaN if not there.
+
+        Losses, and what the backward function is to be given, are float32 of float16 logits. What is saved is the
+        largest logit of each row, and the sum of the powers of e to the others less it.
+        """
+
+    def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
+        """The gradient of the logits: of logits, ids, the losses' gradients, and the two arrays that were saved."""
+
+    def adam_update(
+        self, arrays: Sequence[Array], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
+    ) -> None:
+        """A step of Adam, in place, of p, g, m, v, and with AMSGrad the largest v so far; of these g stays as it is.
+
+        p = shrink · p;  d = g + decay · p;  m = β₁ m + (1 - β₁) d;  v = β₂ v + (1 - β₂) d²;
+        p = p - rate · m / (√v + eps).
+        """
+
     def synchronize(self) -> None:
         """Returns when all work queued on the device is done."""

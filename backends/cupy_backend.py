@@ -7,6 +7,7 @@ import numpy as np
 from .base import Array, Backend, DeviceUnavailableError, HostArray
 from .recurrent import RecurrentKernels
 from .scatter import write_last
+from .training import TrainingKernels
 
 _INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
 
@@ -28,7 +29,7 @@ def device_count() -> int:
         return 0
 
 
-class CupyBackend(RecurrentKernels):
+class CupyBackend(RecurrentKernels, TrainingKernels):
     """Arrays in the memory of CUDA device `index`.
 
     Raises:

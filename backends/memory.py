@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = ["empty"]
 
 _SMALL = 64 * 1024  # bytes; less than that malloc itself hands out again
+_HUGE = 4 * 1024 * 1024  # bytes; from here on the system is asked for pages of 2 MB, of which a processor finds more
 _KEPT = 16  # blocks that wait for their next use; of more, the longest unused goes back to the system
 
 _waiting: deque[mmap.mmap] = deque(maxlen=_KEPT)
@@ -43,7 +44,10 @@ def _block(size: int) -> mmap.mmap:
     with _lock:
         fitting = [k for k, block in enumerate(_waiting) if size <= len(block) <= 2 * size]
         if not fitting:
-            return mmap.mmap(-1, size)
+            block = mmap.mmap(-1, size)
+            if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+                block.madvise(mmap.MADV_HUGEPAGE)
+            return block
         best = min(fitting, key=lambda k: len(_waiting[k]))
         block = _waiting[best]
         del _waiting[best]

@@ -1,6 +1,7 @@
 """The CPU, through NumPy."""
 
 import functools
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
+from .training import TrainingKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
@@ -38,32 +40,46 @@ def _erf(x: HostArray) -> HostArray:
     return result
 
 
+def _row_numbers(index: HostArray, length: int) -> HostArray:
+    """The rows that an index names, of so many, one number for each."""
+    rows = index.reshape(-1).astype(np.int64, copy=False)  # a narrow dtype may not hold their number
+    lowest, highest = rows.min(), rows.max()
+    if lowest < -length or highest >= length:
+        wrong = lowest if lowest < -length else highest
+        raise IndexError(f"scatter_add: index {wrong} is out of range for dim 0 of length {length}")
+    return np.where(rows < 0, rows + length, rows) if lowest < 0 else rows
+
+
 def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` with duplicates, by sorting: many times faster than `np.add.at` on whole rows."""
-    rows = rows.astype(np.intp, copy=False)  # a narrow dtype may not hold their number
-    rows = np.where(rows < 0, rows + len(target), rows)  # one number for each row
     order = np.argsort(rows, kind="stable")
-    rows = rows[order]
-    starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
-    target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
+    rows, values = rows[order], values[order]
+    starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1], [True])))
+    begin, end = starts[:-1], starts[1:]
+    once = end - begin == 1
+    target[rows[begin[once]]] += values[begin[once]]
+    for first, last in zip(begin[~once].tolist(), end[~once].tolist()):
+        target[rows[first]] += np.add.reduce(values[first:last], axis=0)
 
 
-def _compiled_or_plain(name: str) -> Callable[..., Any]:
-    """A recurrent kernel: compiled, where that serves the dtype of the first of its arrays."""
-    plain: Callable[..., Any] = getattr(RecurrentKernels, name)
+def _compiled_or_plain(name: str, kernels: type = RecurrentKernels) -> Callable[..., Any]:
+    """A kernel of those: compiled, where that serves the dtype of the first of its arrays."""
+    plain: Callable[..., Any] = getattr(kernels, name)
+
+    @functools.cache
+    def fast() -> Callable[..., Any]:
+        module = f"{compiled.__name__}.{kernels.__module__.rpartition('.')[2]}"
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return found
 
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
-        if not compiled.serves(arrays[0].dtype):
-            return plain(self, arrays, *rest)
-        from .compiled import recurrent
-
-        return getattr(recurrent, name)(arrays, *rest)
+        return fast()(arrays, *rest) if compiled.serves(arrays[0].dtype) else plain(self, arrays, *rest)
 
     return kernel
 
 
-class NumpyBackend(RecurrentKernels):
+class NumpyBackend(RecurrentKernels, TrainingKernels):
     """Arrays in the host's memory."""
 
     xp = np
@@ -94,9 +110,19 @@ class NumpyBackend(RecurrentKernels):
     lstm_stepper, gru_stepper = _compiled_or_plain("lstm_stepper"), _compiled_or_plain("gru_stepper")
     rnn_stepper = _compiled_or_plain("rnn_stepper")
 
+    cross_entropy_forward = _compiled_or_plain("cross_entropy_forward", TrainingKernels)
+    cross_entropy_backward = _compiled_or_plain("cross_entropy_backward", TrainingKernels)
+    adam_update = _compiled_or_plain("adam_update", TrainingKernels)
+
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:
-            _add_rows(target, index.reshape(-1), values.reshape(index.size, *target.shape[1:]))
+            rows, values = _row_numbers(index, len(target)), values.reshape(index.size, *target.shape[1:])
+            if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
+                from .compiled.training import add_rows
+
+                add_rows(target, rows, values)
+            else:
+                _add_rows(target, rows, values)
         else:
             np.add.at(target, index, values)
 

@@ -78,7 +78,9 @@ os.register_at_fork(after_in_child=_helpers.cache_clear)
 def in_parts(total: int, parts: int, function: Callable[..., None], *args: Any) -> None:
     """`function(first, last, *args)` for so many nearly equal parts of range(total), each in a thread."""
     parts = min(parts, total)
-    if not parts:
+    if parts == 1:
+        function(0, total, *args)
+    if parts <= 1:
         return
     ends = [total * k // parts for k in range(parts + 1)]
     others = [_helpers().submit(function, first, last, *args) for first, last in pairwise(ends[1:])]

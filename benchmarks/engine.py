@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from harness import Case, Worker, check_agreement, row, shape_of, take_turns, tells_memory
+from harness import Case, Worker, check_agreement, row, take_turns, tells_memory
 
 SHAPES = [(50, 50, 65, 128), (64, 32, 128, 256), (128, 16, 64, 64), (256, 1, 32, 64)]
 PEERS = ["tinygrad_lstm", "torch", "mygrad", "autograd"]
@@ -187,7 +187,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[peer for peer in PEERS if find_spec(peer)])
-    parser.add_argument("--shapes", nargs="*", type=shape_of, default=SHAPES, metavar="T,B,I,H")
     options = parser.parse_args()
     ours = ["tinygrad_lstm"]
     peers = [*ours, *(peer for peer in options.peers if peer not in ours)]
@@ -195,7 +194,7 @@ def main() -> None:
 
     print(f"| training step of the composed cell, ms | {' | '.join(peers)} |")
     print("|" + " --- |" * (len(peers) + 1))
-    for shape in options.shapes:
+    for shape in SHAPES:
         check_agreement({peer: worker.prepare(*shape) for peer, worker in workers.items()})
         print(row(f"(T, B, I, H) = {shape}", take_turns(workers, options.turns), ours, 1e3), flush=True)
     for worker in workers.values():
@@ -204,7 +203,7 @@ def main() -> None:
     print(row("tanh(x·y).sum() of 10 numbers and its gradient, µs", small, ours, 1e6), flush=True)
     for worker in workers.values():
         worker.close()
-    for shape in options.shapes if tells_memory() else []:
+    for shape in SHAPES if tells_memory() else []:
         grown = {}
         for peer in peers:
             fresh = Worker(prepare, peer, options.threads)

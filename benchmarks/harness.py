@@ -156,12 +156,6 @@ def tells_memory() -> bool:
     return _CLEAR_REFS.exists()
 
 
-def shape_of(text: str) -> tuple[int, int, int, int]:
-    """(T, B, I, H) as the command line names them: "50,50,65,128"."""
-    T, B, I, H = (int(size) for size in text.split(","))
-    return T, B, I, H
-
-
 def check_agreement(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises RuntimeError unless the sides that give results give the same, to rounding."""
     (reference, expected), *others = ((side, arrays) for side, arrays in results.items() if arrays)

@@ -36,7 +36,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from harness import Worker, check_agreement, row, shape_of, take_turns, tells_memory
+from harness import Worker, check_agreement, row, take_turns, tells_memory
 from lstm_plot import plot
 from lstm_sides import SIDES, Sizes, prepare
 
@@ -193,8 +193,14 @@ def blas_core() -> str:
             if hasattr(library, name):
                 corename = getattr(library, name)
                 corename.restype = ctypes.c_char_p
-                return f"{corename().decode()} kernels"
+                asked = " as OPENBLAS_CORETYPE asks" if "OPENBLAS_CORETYPE" in os.environ else ""
+                return f"{corename().decode()} kernels{asked}"
     return "kernels unknown"
+
+
+def shape(text: str) -> Sizes:
+    """The sizes that the command line names."""
+    return Sizes(*map(int, text.split(",")))
 
 
 def main() -> None:
@@ -203,14 +209,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", choices=sections, default=sections, help="the tables to measure")
     parser.add_argument(
-        "--shapes", type=lambda text: Sizes(*shape_of(text)), nargs="+", default=SHAPES, metavar="T,B,I,H",
+        "--shapes", type=shape, nargs="+", default=SHAPES, metavar="T,B,I,H",
         help="for forward, inference, backward and memory",
     )  # fmt: skip
     parser.add_argument("--turns", type=int, default=11, help="how often the sides take turns")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the tables backward and growth")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw growth and backward")
     options = parser.parse_args()
-    if options.plot and not {"backward", "growth"} & set(options.only):
-        parser.error("--plot draws the tables backward and growth; measure one of them at least")
+    drawn = {"growth", "backward"} if SIDES["torch"].installed() else {"growth"}
+    if options.plot and not drawn & set(options.only):
+        parser.error("--plot draws growth and, where torch is installed, backward; measure one of them at least")
 
     print(machine())
     print("\nIn parentheses: ours divided by theirs, in the order of our columns; below 1 we are ahead.")

@@ -11,6 +11,7 @@ from harness import ratio
 from lstm_sides import Sizes
 
 COLOURS = {"compiled": "tab:blue", "NumPy": "tab:orange", "torch": "tab:red"}
+BEHIND_LABELS = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 SIZE_NAMES = {"T": "T, steps", "B": "B, batch", "H": "H, hidden size"}
 
 
@@ -32,7 +33,7 @@ def plot(rows: Sequence[Row], base: Sizes, path: Path) -> None:
     from matplotlib.figure import Figure
 
     growth = [row for row in rows if row.section == "growth"]
-    shapes = [row for row in rows if row.section == "backward"]
+    shapes = [row for row in rows if row.section == "backward" and row.figures["torch"]]
     threads = sorted({row.threads for row in [*growth, *shapes]})
     widths = [1.0] * 3 * bool(growth) + [1.8] * bool(shapes)
     figure = Figure(figsize=(4 * sum(widths), 3.8 * len(threads)), layout="constrained")
@@ -74,7 +75,7 @@ def _draw_ratios(panel: Any, rows: Sequence[Row]) -> None:
     for k, side in enumerate(["compiled", "NumPy"]):
         ratios = [ratio(row.figures[side], row.figures["torch"]) for row in rows]
         bars = panel.bar([i + (k - 0.5) * width for i in range(len(rows))], ratios, width, color=COLOURS[side])
-        panel.bar_label(bars, fmt="%.2f", fontsize=8)
+        panel.bar_label(bars, fmt="%.2f", fontsize=8, padding=1, bbox=BEHIND_LABELS)
         bars.set_label(side)
     floors = [ratio(row.figures["products"], row.figures["torch"]) for row in rows]
     panel.hlines(floors, [i - width for i in range(len(rows))], [i + width for i in range(len(rows))],

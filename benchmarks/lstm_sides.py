@@ -372,9 +372,12 @@ def onnx_bound_streaming(sizes: Sizes) -> Case:
 
     arrays = Arrays(sizes)
     session = onnx_session(sizes, arrays)
-    x, out = OrtValue.ortvalue_from_numpy(arrays.x), OrtValue.ortvalue_from_numpy(arrays.g_out[None])
-    zeros = np.zeros((1, 1, sizes.H), np.float32)
-    before, after = ([OrtValue.ortvalue_from_numpy(zeros) for _ in "hc"] for _ in range(2))
+
+    def zeros(*shape: int) -> Any:
+        return OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))  # it may work on the array's memory
+
+    x, out = zeros(1, 1, sizes.I), zeros(1, 1, 1, sizes.H)
+    before, after = ([zeros(1, 1, sizes.H) for _ in "hc"] for _ in range(2))
 
     def binding(states: list[Any], next_states: list[Any]) -> Any:
         bound = session.io_binding()

@@ -1,4 +1,4 @@
-"""What all tests share: the strict device, the devices to run on, and how hypothesis searches."""
+"""What all tests share: the strict device, the devices and kernels to run on, and how hypothesis searches."""
 
 import os
 
@@ -7,6 +7,7 @@ import pytest
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends import compiled
 
 hypothesis.settings.register_profile(
     "tests",
@@ -28,3 +29,11 @@ def device(request: pytest.FixtureRequest) -> str:
     """The name of a device; a test that takes it runs on every device that there is."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["plain", "compiled"])
+def kernels(request: pytest.FixtureRequest) -> bool:
+    """Whether to compute with compiled kernels, for `tg.compiled_kernels`."""
+    if request.param and not compiled.available():
+        pytest.skip("numba is not installed (the extra 'fast')")
+    return bool(request.param)

@@ -18,6 +18,7 @@ from tinygrad_lstm.backends.base import Array, Backend, HostArray
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 from tinygrad_lstm.backends.recurrent import RecurrentKernels
 from tinygrad_lstm.backends.scatter import write_last
+from tinygrad_lstm.backends.training import TrainingKernels
 
 
 @dataclass
@@ -263,7 +264,7 @@ class StrictModule:
         return call
 
 
-class StrictBackend(RecurrentKernels):
+class StrictBackend(RecurrentKernels, TrainingKernels):
     """The strict device, as `tinygrad_lstm.backends.base.Backend` asks."""
 
     xp = StrictModule(np)

@@ -194,9 +194,15 @@ def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array])
 
 
 class Operation(Protocol):
-    """What made a node: gives the gradients of a node's inputs from that of its output."""
+    """What made a node: gives the gradients of a node's inputs from that of its output.
+
+    Attributes:
+        name: the op's name in messages.
+        gives_own: whether the gradients are arrays that nobody else holds.
+    """
 
     name: str
+    gives_own: bool
 
     def pull(
         self, node: Any, g: Any, needed: "set[GraphNode] | None", create_graph: bool
@@ -304,6 +310,8 @@ class Pick(GraphNode):
 
 class _WithoutRule:
     """Stands for the op of nodes that the walk itself serves."""
+
+    gives_own = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -424,7 +432,11 @@ def walk(
                     if len(waiting) * len(gradient.arguments[0]) >= _ENOUGH_ROWS:
                         receive_rows(parent)
                 else:
-                    receive(parent, gradient)
+                    if node.op.gives_own and not create_graph and parent not in gradients:
+                        owned.add(parent)
+                        gradients[parent] = gradient
+                    else:
+                        receive(parent, gradient)
             if node.keeps and not retain_graph:
                 _free(node)
     return result

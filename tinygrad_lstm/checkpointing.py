@@ -99,6 +99,7 @@ class _Replayed:
 
     def __init__(self, op: Operation, region: _Region, index: int) -> None:
         self.name = op.name
+        self.gives_own = op.gives_own
         self._op = op
         self._region = region
         self._index = index

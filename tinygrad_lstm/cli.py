@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from . import __version__, cuda
-from .backends import threads
+from .backends import compiled, threads
 from .data.text import manual_text, read_text
 from .device import DeviceUnavailableError, default_device, get_device, get_num_threads, set_num_threads
 from .models import CharLM
@@ -201,12 +202,22 @@ def info() -> None:
         "NumPy": np.__version__,
         "BLAS": threads.blas_library(),
         "threads": f"{get_num_threads()} (OPENBLAS_NUM_THREADS sets it)",
+        "CPU kernels": _cpu_kernels(),
         "cores": str(os.cpu_count()),
         "system": platform.platform(),
         "devices": _devices(),
     }
     for name, value in rows.items():
         print(f"{name:<14} {value}")
+
+
+def _cpu_kernels() -> str:
+    """Whether the kernels that numba compiles are in use, or why not."""
+    if not compiled.available():
+        return "NumPy (faster ones: pip install 'tinygrad-lstm[fast]')"
+    if not compiled.serves(np.float32):
+        return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
+    return f"compiled by numba {version('numba')}"
 
 
 def _devices() -> str:

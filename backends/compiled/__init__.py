@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = ["available", "compiled_kernels", "serves"]
 _wanted: ContextVar[bool | None] = ContextVar("compiled_kernels", default=None)
 
 
+@cache
 def available() -> bool:
     """Whether numba is installed."""
     return find_spec("numba") is not None

@@ -12,7 +12,12 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-__all__ = ["sigmoid", "tanh"]
+__all__ = ["exp", "sigmoid", "tanh"]
+
+
+def exp(x: Any) -> Any:
+    """e^x of an x of at most 0, in compiled code; 0 where it is less than any normal number."""
+    raise NotImplementedError
 
 
 def sigmoid(x: Any) -> Any:
@@ -25,15 +30,26 @@ def tanh(x: Any) -> Any:
     raise NotImplementedError
 
 
+@overload(exp)
+def _exp(x: Any) -> Any:
+    power = _POWERS[x]
+    zero, limit = _numbers(x, 0, _limit(x))
+
+    def compiled(x: Any) -> Any:
+        scale, rest = power(-limit if x < -limit else x)
+        return zero if x < -limit else scale + scale * rest
+
+    return compiled
+
+
 @overload(sigmoid)
 def _sigmoid(x: Any) -> Any:
     power = _POWERS[x]
-    one, limit = _numbers(x, 1, 87)  # past the limit the result is under 1e-37 or 1, and no power overflows
+    zero, one, limit = _numbers(x, 0, 1, _limit(x))
 
     def compiled(x: Any) -> Any:
-        x = -limit if x < -limit else limit if x > limit else x
-        scale, rest = power(-x)
-        return one / (one + scale + scale * rest)
+        scale, rest = power(limit if x < -limit else -limit if x > limit else -x)
+        return zero if x < -limit else one / (one + scale + scale * rest)
 
     return compiled
 
@@ -52,6 +68,11 @@ def _tanh(x: Any) -> Any:
     return compiled
 
 
+def _limit(kind: Any) -> int:
+    """Up to here, ± this, the powers of e are normal numbers."""
+    return 87 if kind is types.float32 else 708
+
+
 def _numbers(kind: Any, *values: float) -> list[Any]:
     """Numbers in a dtype of numba's: Python's own would turn float32 into float64 in compiled code."""
     scalar = np.float32 if kind is types.float32 else np.float64
@@ -68,7 +89,7 @@ def _series(number: type[np.floating[Any]], k: int, last: int) -> Any:
 
 
 def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]], last: int) -> Any:
-    """The function of a y within ±88 that gives (2^n, e^r - 1): e^y is the first times one more than the second."""
+    """The function of y that gives (2^n, e^r - 1): e^y is the first times one more than the second."""
     info = np.finfo(number)
     digits = info.nmant
     ln2 = Fraction("0.693147180559945309417232121458176568")

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["jit"]
+__all__ = ["jit", "jit_in_any_order"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,3 +18,9 @@ def jit(function: F) -> F:
     """
     compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)(function)
     return compiled
+
+
+def jit_in_any_order(function: F) -> F:
+    """As `jit`, but sums may go in any order, always the same: without that, they take one element after the other."""
+    compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=True)(function)
+    return compiled  # type: ignore[no-any-return]

@@ -214,7 +214,8 @@ def lstm_backward(
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h, g_c = g[1][None].copy(), g[2][None].copy()
     g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh, g_bias = np.empty_like(weight_ih), np.empty_like(weight_hh), np.empty_like(bias)
+    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
+    g_bias = np.empty_like(bias)
     _backward(
         layer, 4, lstm.backward_rows,
         [np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates, _packed(weight_ih), _packed(weight_hh),
@@ -259,7 +260,7 @@ def gru_backward(
     H = layer.H
     g_h = g[1][None].copy()
     g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh = np.empty_like(weight_ih), np.empty_like(weight_hh)
+    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
     g_bias, g_bias_h = np.empty_like(bias), np.empty_like(bias)
     # The gates' gradients lie in the order n, r, z, q: the first three are those of W·x, the last three of U·h.
     targets = [_Target(0, g_ih, g_hh[:, :0], g_bias), _Target(H, g_ih[:, :0], g_hh, g_bias_h)]
@@ -307,7 +308,8 @@ def rnn_backward(
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h = g[1][None].copy()
     g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh, g_bias = np.empty_like(weight_ih), np.empty_like(weight_hh), np.empty_like(bias)
+    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
+    g_bias = np.empty_like(bias)
     _backward(
         layer, 1, rnn.backward_rows,
         [np.ascontiguousarray(g[0]), g_h, x, hs, _packed(weight_ih), _packed(weight_hh), layer.lengths, int(reverse)],

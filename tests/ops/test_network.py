@@ -153,6 +153,74 @@ def test_probabilities_of_one_class_are_its_id(
     )
 
 
+@given(
+    seed=SEEDS,
+    shape=st.tuples(st.integers(0, 5), st.integers(1, 70)) | st.tuples(*[st.integers(1, 4)] * 4),
+    dtype=st.sampled_from(["float32", "float64"]),
+    scale=st.sampled_from([1.0, 50.0, 1e4]),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    ignore_index=st.sampled_from([-100, 0]),
+)
+def test_the_fused_cross_entropy_is_that_of_log_softmax(
+    kernels: bool,
+    seed: int,
+    shape: tuple[int, ...],
+    dtype: str,
+    scale: float,
+    reduction: str,
+    ignore_index: int,
+    device: str,
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(size=shape) * scale).astype(dtype)
+    values[rng.random(shape) < 0.1] = -1e4
+    ids = np.where(
+        rng.random((shape[0], *shape[2:])) < 0.8, rng.integers(shape[1], size=(shape[0], *shape[2:])), ignore_index
+    )
+    precision = 16 * float(np.finfo(dtype).eps)
+    tolerance = {"rtol": precision, "atol": precision * 8}
+
+    x, exact = tg.tensor(values, device=device, requires_grad=True), tg.tensor(values, "float64", requires_grad=True)
+    with tg.compiled_kernels(kernels):
+        losses = tg.cross_entropy(x, ids, None, ignore_index, reduction)
+        g = tg.tensor(np.round(rng.normal(size=losses.shape) * 4) / 4, dtype, device)
+        (first,) = tg.grad(losses, x, g, retain_graph=True)
+        (by_graph,) = tg.grad(losses, x, g, create_graph=True)
+        (second,) = tg.grad((by_graph * by_graph).sum(), x)
+    composed = tg.nll_loss(tg.log_softmax(exact, 1), ids, None, ignore_index, reduction)
+    (expected,) = tg.grad(composed, exact, g.detach().cpu().to(dtype="float64"), create_graph=True)
+    (expected_second,) = tg.grad((expected * expected).sum(), exact)
+
+    assert (losses.dtype, first.dtype) == (np.dtype(dtype),) * 2
+    np.testing.assert_allclose(host(losses).astype("float64"), host(composed), **tolerance)
+    np.testing.assert_allclose(host(first).astype("float64"), host(expected), **tolerance)
+    np.testing.assert_allclose(host(by_graph).astype("float64"), host(expected), **tolerance)
+    if dtype == "float64":
+        np.testing.assert_allclose(host(second), host(expected_second), **tolerance)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.nan])
+def test_a_logit_that_is_no_number_makes_its_rows_loss_nan(kernels: bool, bad: float, device: str) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    values[1, 17] = bad
+    x = tg.tensor(values, device=device, requires_grad=True)
+    with tg.compiled_kernels(kernels), np.errstate(invalid="ignore"):  # NumPy warns of inf - inf
+        losses = tg.cross_entropy(x, [0, 1, 2], reduction="none")
+        grad = gradient(losses, x)
+    assert np.isnan(host(losses)).tolist() == [False, True, False]
+    assert np.isnan(grad).any(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_class_ids_that_are_changed_before_backward_change_no_gradient(kernels: bool, reduction: str) -> None:
+    x, ids = tg.tensor(drawn(4, 3), requires_grad=True), tg.tensor([0, 1, 2, 0])
+    with tg.compiled_kernels(kernels):
+        expected = gradient(tg.cross_entropy(x, ids, reduction=reduction), x)
+        losses = tg.cross_entropy(x, ids, reduction=reduction)
+        ids.data[:] = 2
+        np.testing.assert_array_equal(gradient(losses, x), expected)
+
+
 @given(case=classified(), smoothing=st.floats(0, 1))
 def test_label_smoothing_is_linear(
     case: tuple[HostArray, HostArray, HostArray, int], smoothing: float, device: str
@@ -396,6 +464,7 @@ DERIVATIVES: dict[str, tuple[Function, list[HostArray]]] = {
         lambda x: tg.cross_entropy(x, np.stack([IDS, IDS[::-1]], 1), reduction="none"),
         [drawn(4, 3, 2)],
     ),
+    "cross_entropy_fused": (lambda x: tg.cross_entropy(x, IDS), [drawn(4, 3)]),
     "cross_entropy_probabilities": (tg.cross_entropy, [drawn(4, 3), np.full((4, 3), 1 / 3)]),
     "nll_loss": (lambda x: tg.nll_loss(x * x, IDS), [drawn(4, 3)]),
     "mse_loss": (tg.mse_loss, [drawn(3, 2), drawn(3, 2, seed=1)]),

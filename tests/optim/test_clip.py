@@ -76,6 +76,25 @@ def test_gradients_on_two_devices_count_together():
     np.testing.assert_allclose([p.grad.item() for p in parameters], [0.6, 0.8], rtol=1e-6)
 
 
+def test_norms_of_float16_do_not_overflow(device):
+    parameters = with_gradients([np.full(4, 300, np.float16), np.full((2, 3), 100, np.float16)], device)
+    total = clip_grad_norm_(parameters, 65.0)
+    assert total.dtype == np.float16
+    assert total.item() == pytest.approx(math.sqrt(4 * 300**2 + 6 * 100**2), rel=1e-3)
+    np.testing.assert_allclose(parameters[0].grad.cpu().numpy(), 300 * 65 / total.item(), rtol=2e-3)
+
+
+def test_gradients_of_several_dtypes_and_layouts_count_together():
+    values = [np.array([[3.0, 9.0], [0.0, 9.0]], np.float32)[:, 0], np.array([4.0])]
+    parameters = with_gradients([np.zeros(2), np.zeros(1)])
+    for p, value in zip(parameters, values, strict=True):
+        p.grad = tg.as_tensor(value)
+    total = clip_grad_norm_(parameters, 1.0)
+    assert (total.item(), total.dtype) == (5.0, np.float64)
+    np.testing.assert_allclose(values[0], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(values[1], [0.8], rtol=1e-6)
+
+
 def test_a_tensor_alone_and_parameters_without_gradients():
     (p,) = with_gradients([np.array([3.0, 4.0])])
     assert clip_grad_norm_(p, 10.0).item() == 5

@@ -18,7 +18,7 @@ def made(case: str, parameters: list[tg.Tensor]) -> tg.optim.Optimizer:
 
 
 @pytest.mark.parametrize("case", options("optimizers"))
-def test_every_step_is_torchs(case, device):
+def test_every_step_is_torchs(case, kernels, device):
     arrays = load("optimizers", case)
     names = ("weight", "bias")
     parameters = {name: tg.tensor(arrays[name], device=device, requires_grad=True) for name in names}
@@ -28,7 +28,8 @@ def test_every_step_is_torchs(case, device):
     for k in range(steps):
         for name, p in parameters.items():
             p.grad = tg.tensor(arrays[f"{name}_grads"][k], device=device)
-        optimizer.step()
+        with tg.compiled_kernels(kernels):
+            optimizer.step()
         for name, p in parameters.items():
             np.testing.assert_allclose(p.detach().cpu(), arrays[f"{name}_steps"][k], **TOLERANCE, err_msg=f"step {k}")
             np.testing.assert_array_equal(p.grad.cpu(), arrays[f"{name}_grads"][k])

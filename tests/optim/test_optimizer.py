@@ -4,8 +4,10 @@ import copy
 import json
 import pickle
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 from safetensors.numpy import load, save
 
 import tinygrad_lstm as tg
@@ -86,6 +88,43 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(make, device):
         np.testing.assert_array_equal(mine, expected)
     for name, array in again.state_dict()["state"].items():
         np.testing.assert_array_equal(array, optimizer.state_dict()["state"][name])
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.sampled_from([(), (0,), (1,), (37,), (5, 7), (2, 3, 4)]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    amsgrad=st.booleans(),
+    decoupled=st.booleans(),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    betas=st.sampled_from([(0.9, 0.999), (0.5, 0.3), (0.0, 0.0)]),
+    strided=st.booleans(),
+)
+def test_adam_is_its_equations(kernels, seed, shape, dtype, amsgrad, decoupled, weight_decay, betas, strided, device):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(*shape, 2)).astype(dtype) for _ in range(5)]
+    start, *gradients = [array[..., 0] if strided else array[..., 0].copy() for array in arrays]
+    p = tg.as_tensor(start.copy() if device == "strict" else start, device).requires_grad_()
+    kind = optim.AdamW if decoupled else optim.Adam
+    optimizer = kind([p], lr=0.1, betas=betas, eps=1e-3, weight_decay=weight_decay, amsgrad=amsgrad)
+    expected = start.astype(np.float64)
+    m, v, largest = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for t, g in enumerate(gradients, start=1):
+        p.grad = tg.tensor(g, device=device)
+        with tg.compiled_kernels(kernels):
+            optimizer.step()
+        np.testing.assert_array_equal(p.grad.cpu(), g)
+        g = g.astype(np.float64)
+        if decoupled:
+            expected = expected * (1 - 0.1 * weight_decay)
+        else:
+            g = g + weight_decay * expected
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+        largest = np.maximum(largest, v)
+        root = np.sqrt((largest if amsgrad else v) / (1 - betas[1] ** t))
+        expected = expected - 0.1 * m / (1 - betas[0] ** t) / (root + 1e-3)
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(p.detach().cpu().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_state_dict_is_a_snapshot(make):

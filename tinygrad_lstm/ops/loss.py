@@ -5,12 +5,13 @@ losses is NaN.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..backends.base import Array
-from ..tensor import Tensor, operand
+from ..tensor import Tensor, as_tensor, operand
 from .define import composite, op
 from .elementwise import abs, clamp, log1pexp, where
 from .indexing import check_range, getitem, masked_fill
@@ -109,6 +110,8 @@ def cross_entropy(
     target = _beside("cross_entropy", "target", target, input)
     dim = _class_dim("cross_entropy", input)
     if target.shape != input.shape:
+        if weight is None and not label_smoothing and input.shape[dim]:
+            return _fused(input, target, ignore_index, reduction)
         logs = log_softmax(input, dim)
         return _of_classes("cross_entropy", logs, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind != "f":
@@ -144,21 +147,10 @@ def _of_classes(
     """The loss of class ids under log probabilities."""
     dim = _class_dim(name, logs)
     classes = logs.shape[dim]
-    expected = (*logs.shape[:dim], *logs.shape[dim + 1 :])
-    if target.shape != expected:
-        raise ValueError(
-            f"{name}: target of shape {target.shape} does not fit input of shape {logs.shape}; "
-            f"expected class ids of shape {expected}"
-            + (f" or probabilities of {logs.shape}" if "cross" in name else "")
-        )
-    if target.dtype.kind not in "iu":
-        raise TypeError(f"{name}: class ids must be integers, got {target.dtype} of shape {target.shape}")
-
+    _check_classes(name, logs, target, ignore_index)
     counts = target != ignore_index
     known = counts
-    if logs.device == "cpu":
-        check_range(name, target.data[counts.data], classes, dim, lowest=0)
-    else:
+    if logs.device != "cpu":
         known = counts & (target >= 0) & (target < classes)
     ids = where(known, target, 0)
 
@@ -179,6 +171,71 @@ def _of_classes(
     wide = widened(losses)
     total = where(counts, shares, 0).sum().to(dtype=wide.dtype)
     return narrowed(wide.sum() / where(total == 0, math.nan, total), losses)
+
+
+def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> Tensor:
+    """The cross entropy of class ids, without weights and smoothing."""
+    _check_classes("cross_entropy", input, target, ignore_index)
+    if reduction not in ("mean", "sum", "none"):
+        raise _unknown("cross_entropy", reduction)
+    logits = input
+    if input.ndim != 2:
+        dim = _class_dim("cross_entropy", input)
+        logits = input.permute([*(d for d in range(input.ndim) if d != dim), dim]).reshape(-1, input.shape[dim])
+    # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
+    losses: Tensor = of_rows([logits], target.data.reshape(-1).astype(np.int64), ignore_index, reduction)
+    return losses if reduction != "none" else losses.reshape(target.shape)
+
+
+def _composed_of_rows(inputs: Sequence[Tensor], ids: Array, ignore_index: int, reduction: str) -> Tensor:
+    (logits,) = inputs
+    target = as_tensor(ids, logits.device)
+    return _of_classes("cross_entropy", log_softmax(logits, 1), target, None, ignore_index, reduction, 0.0)
+
+
+def _of_rows_rule(
+    backend: Any, g: Array, inputs: Sequence[Array], ids: Array, saved: Any, ignore_index: int, reduction: str
+) -> list[Array]:
+    (logits,) = inputs
+    kept, number = saved
+    g_rows = backend.xp.empty(ids.shape, kept[0].dtype)
+    g_rows[...] = g if number is None else g / number
+    return [backend.cross_entropy_backward((logits, ids, g_rows, *kept), ignore_index)]
+
+
+@op(promotion="float", composed=_composed_of_rows, inputs=_of_rows_rule, name="cross_entropy")
+def of_rows(
+    backend: Any, inputs: Sequence[Array], ids: Any, ignore_index: int, reduction: str, saving: bool = False
+) -> tuple[Array, Any]:
+    """The cross entropy of the ids (N,) under a single input, logits (N, C): a loss of each row, or one of all."""
+    xp, (logits,) = backend.xp, inputs
+    out, kept = backend.cross_entropy_forward((logits, ids), ignore_index)
+    number = None
+    if reduction != "none":
+        out = xp.sum(out)
+    if reduction == "mean":
+        number = xp.sum(ids != ignore_index, dtype=out.dtype)
+        number = xp.where(number == 0, math.nan, number).astype(out.dtype, copy=False)
+        out = out / number
+    return out.astype(logits.dtype, copy=False), (kept, number)
+
+
+def _check_classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> None:
+    """Raises if the target cannot hold the class of each sample."""
+    dim = _class_dim(name, input)
+    expected = (*input.shape[:dim], *input.shape[dim + 1 :])
+    if target.shape != expected:
+        raise ValueError(
+            f"{name}: target of shape {target.shape} does not fit input of shape {input.shape}; "
+            f"expected class ids of shape {expected}"
+            + (f" or probabilities of {input.shape}" if "cross" in name else "")
+        )
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{name}: class ids must be integers, got {target.dtype} of shape {target.shape}")
+    if input.device == "cpu" and target.size:
+        ids, classes = target.data, input.shape[dim]
+        if ids.min() < 0 or ids.max() >= classes:
+            check_range(name, ids[ids != ignore_index], classes, dim, lowest=0)
 
 
 def _class_dim(name: str, input: Tensor) -> int:
@@ -280,7 +337,11 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
         return losses.sum()
     if reduction == "mean":
         return mean(losses) if losses.size else losses.sum() * math.nan
-    raise ValueError(f"{name}: reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
+    raise _unknown(name, reduction)
+
+
+def _unknown(name: str, reduction: str) -> ValueError:
+    return ValueError(f"{name}: reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
 
 
 def _beside(name: str, what: str, value: Any, input: Tensor) -> Tensor:

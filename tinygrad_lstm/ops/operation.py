@@ -145,6 +145,7 @@ class Op:
         self.broadcasts = broadcasts
         self.view = view
         self.trusted = trusted
+        self.gives_own = trusted and composed is not None  # the kernels of backends do
         self.signature = inspect.Signature(
             [p.replace(annotation=p.empty) if _takes_tensors(p.annotation) else p for p in parameters]
         )

@@ -1,9 +1,9 @@
 """Adagrad."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..backends.base import Array
+from ..backends.base import Array, Backend
 from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
 
 __all__ = ["Adagrad"]
@@ -56,7 +56,8 @@ class Adagrad(Optimizer):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         return {"step": 0, "sum": float(group["initial_accumulator_value"])}
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        xp = backend.xp
         lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
         state["step"] += 1
         g = decayed(xp, p, g, group, scratch)

@@ -1,10 +1,10 @@
 """Adam and AdamW."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..backends.base import Array
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+from ..backends.base import Array, Backend
+from .optimizer import Group, Optimizer, Parameters, Scratch, State
 
 __all__ = ["Adam", "AdamW"]
 
@@ -71,34 +71,20 @@ class Adam(Optimizer):
         largest = {"max_exp_avg_sq": 0.0} if group["amsgrad"] else {}
         return {"step": 0, "exp_avg": 0.0, "exp_avg_sq": 0.0, **largest}
 
-    def decay(self, xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
-        """The gradient with the weight decay in it."""
-        return decayed(xp, p, g, group, scratch)
+    def decays(self, group: Group) -> tuple[float, float]:
+        """By what the parameter shrinks, and times what it is then added to the gradient."""
+        return 1.0, float(group["weight_decay"])
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         beta1, beta2 = (float(beta) for beta in group["betas"])
         state["step"] += 1
-        g = self.decay(xp, p, g, group, scratch)
-        m, v, part = state["exp_avg"], state["exp_avg_sq"], scratch[0]
-
-        xp.subtract(g, m, out=part)
-        part *= 1 - beta1
-        m += part
-
-        xp.multiply(g, g, out=part)
-        part *= 1 - beta2
-        v *= beta2
-        v += part
+        arrays = [p, g, state["exp_avg"], state["exp_avg_sq"]]
         if group["amsgrad"]:
-            v = xp.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
-
+            arrays.append(state["max_exp_avg_sq"])
         # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
         root = math.sqrt(1 - beta2 ** state["step"])
-        xp.sqrt(v, out=part)
-        part += float(group["eps"]) * root
-        xp.divide(m, part, out=part)
-        part *= float(group["lr"]) * root / (1 - beta1 ** state["step"])
-        p -= part
+        rate = float(group["lr"]) * root / (1 - beta1 ** state["step"])
+        backend.adam_update(arrays, *self.decays(group), beta1, beta2, float(group["eps"]) * root, rate)
 
 
 class AdamW(Adam):
@@ -118,7 +104,5 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
-    def decay(self, xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
-        """Shrinks the parameter; the gradient stays as it is."""
-        p *= 1 - float(group["lr"]) * float(group["weight_decay"])
-        return g
+    def decays(self, group: Group) -> tuple[float, float]:
+        return 1 - float(group["lr"]) * float(group["weight_decay"]), 0.0

@@ -1,9 +1,13 @@
 """Keeping gradients small: clipping by their norm and by value, in place."""
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from ..autograd import no_grad
 from ..creation import zeros
+from ..device import Device
 from ..ops import norm, stack
 from ..tensor import Tensor
 
@@ -53,12 +57,28 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     if not gradients:
         return zeros(())
     device = gradients[0].device
-    total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
+    if norm_type == 2:
+        total = _euclidean_norm(gradients, device)
+    else:
+        total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for g in gradients:
         g._mark_written()
         g.device.xp.multiply(g._array, factor.to(g.device, g.dtype)._array, out=g._array)
     return total
+
+
+def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
+    """The norm of all gradients together, by one pass over each and without temporaries."""
+    squares: dict[tuple[Device, np.dtype[Any]], Any] = {}
+    for g in gradients:
+        wide = g._array.astype(np.result_type(g.dtype, np.float32), copy=False)
+        key = (g.device, wide.dtype)
+        square = g.device.xp.vdot(wide, wide)
+        squares[key] = squares[key] + square if key in squares else square
+    parts = [Tensor._wrap(owner.backend.as_array(part), owner) for (owner, _), part in squares.items()]
+    total = stack([part.to(device) for part in parts]).sum().sqrt()
+    return total.to(dtype=np.result_type(*{g.dtype for g in gradients}))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

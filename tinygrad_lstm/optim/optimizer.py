@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ..backends.base import Array
+from ..backends.base import Array, Backend
 from ..device import Device, device_of
 from ..tensor import Tensor, fitting
 
@@ -153,7 +153,7 @@ class Optimizer(ABC):
         """
 
     @abstractmethod
-    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         """Changes the parameter `p` and its state in place; the gradient `g` stays as it is."""
 
     # -- what is done with it -----------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Optimizer(ABC):
         for p, grad, group in todo:
             state = self._present_state(p, group)
             p._mark_written()
-            self.update(p.device.xp, p._array, grad._array, state, group, self._scratch.fit(p))
+            self.update(p.device.backend, p._array, grad._array, state, group, self._scratch.fit(p))
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""

@@ -1,9 +1,9 @@
 """RMSprop."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..backends.base import Array
+from ..backends.base import Array, Backend
 from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
 
 __all__ = ["RMSprop"]
@@ -64,8 +64,8 @@ class RMSprop(Optimizer):
         names += ["grad_avg"] if group["centered"] else []
         return dict.fromkeys(names, 0.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
-        alpha, momentum = float(group["alpha"]), float(group["momentum"])
+    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        xp, alpha, momentum = backend.xp, float(group["alpha"]), float(group["momentum"])
         g = decayed(xp, p, g, group, scratch)
         v, part = state["square_avg"], scratch[0]
 

@@ -1,9 +1,9 @@
 """Stochastic gradient descent."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..backends.base import Array
+from ..backends.base import Array, Backend
 from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
 
 __all__ = ["SGD"]
@@ -61,8 +61,8 @@ class SGD(Optimizer):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         return {"step": 0, "momentum_buffer": 0.0} if group["momentum"] else {}
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
-        momentum = float(group["momentum"])
+    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+        xp, momentum = backend.xp, float(group["momentum"])
         g = decayed(xp, p, g, group, scratch)
         part = scratch[0]
         direction = g

@@ -1,0 +1,203 @@
+"""What a training step spends time in beside its networks, by compiled kernels.
+
+Functions are those of `backends/training.py`, with the same arguments and results, and one for rows that are added to
+places. What a thread computes does not depend on how many there are: results are the same to the bit.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba.extending import overload
+
+from .. import memory
+from ..base import HostArray
+from ..threads import in_parts, number_of_threads
+from .functions import exp
+from .jit import jit, jit_in_any_order
+
+__all__ = ["adam_update", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
+
+_WORTH_A_THREAD = 2**18  # elements: a tenth of a millisecond or so
+
+
+def _parts(elements: int) -> int:
+    if elements < 2 * _WORTH_A_THREAD:
+        return 1
+    return min(number_of_threads(), elements // _WORTH_A_THREAD)
+
+
+# -- cross entropy -----------------------------------------------------------------------------------------------------
+
+
+@jit
+def _power(logit: Any, largest: Any) -> Any:
+    return exp(logit - largest)
+
+
+@jit_in_any_order
+def _sum_of_powers(logits: Any, b: int, largest: Any) -> Any:
+    total = logits.dtype.type(0)
+    for j in range(logits.shape[1]):
+        total += _power(logits[b, j], largest)
+    return total
+
+
+def _largest(keys: Any, b: int) -> Any:
+    """The largest of a row of floats, given by their bits, in compiled code; a positive NaN is larger than all.
+
+    Of integers a vector at a time is compared, of floats one after the other.
+    """
+    raise NotImplementedError
+
+
+@overload(_largest)
+def _largest_of(keys: Any, b: Any) -> Any:
+    bits, number = (np.int32, np.float32) if keys.dtype.bitwidth == 32 else (np.int64, np.float64)
+    # Bits have the order of their floats, but those of the negative floats are the wrong way round.
+    all_but_sign = bits(np.iinfo(bits).max)
+
+    def compiled(keys: Any, b: Any) -> Any:
+        found = bits(np.iinfo(bits).min)
+        for j in range(keys.shape[1]):
+            key = keys[b, j]
+            key = bits(key ^ all_but_sign) if key < 0 else key
+            found = key if key > found else found
+        return bits(found ^ all_but_sign if found < 0 else found).view(number)
+
+    return compiled
+
+
+@jit
+def _sum_rows(first: int, last: int, logits: Any, keys: Any, largest: Any, sums: Any) -> None:
+    for b in range(first, last):
+        m = _largest(keys, b)
+        largest[b], sums[b] = m, _sum_of_powers(logits, b, m)
+
+
+@jit
+def _losses(logits: Any, ids: Any, ignore_index: int, largest: Any, logs: Any, losses: Any) -> None:
+    for b in range(len(ids)):
+        i = ids[b]
+        if i == ignore_index:
+            losses[b] = 0
+        elif 0 <= i < logits.shape[1]:
+            losses[b] = logs[b] - (logits[b, i] - largest[b])
+        else:
+            losses[b] = np.nan
+
+
+@jit
+def _backward_rows(
+    first: int,
+    last: int,
+    logits: Any,
+    ids: Any,
+    ignore_index: int,
+    g: Any,
+    largest: Any,
+    sums: Any,
+    g_logits: Any,
+) -> None:
+    for b in range(first, last):
+        i, m = ids[b], largest[b]
+        known = i != ignore_index and 0 <= i < logits.shape[1]
+        g_row = g[b] if known else g.dtype.type(0)
+        factor = g_row / sums[b]
+        for j in range(logits.shape[1]):
+            g_logits[b, j] = _power(logits[b, j], m) * factor
+        if known:
+            g_logits[b, i] -= g_row
+
+
+def cross_entropy_forward(
+    arrays: Sequence[HostArray], ignore_index: int
+) -> tuple[HostArray, tuple[HostArray, HostArray]]:
+    logits, ids = arrays
+    logits = np.ascontiguousarray(logits)
+    losses, largest, sums = np.empty((3, len(ids)), logits.dtype)
+    keys = logits.view(f"i{logits.itemsize}")
+    in_parts(len(ids), _parts(logits.size), _sum_rows, logits, keys, largest, sums)
+    _losses(logits, ids, ignore_index, largest, np.log(sums), losses)
+    return losses, (largest, sums)
+
+
+def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> HostArray:
+    logits, ids, g, largest, sums = arrays
+    logits = np.ascontiguousarray(logits)
+    g_logits = memory.empty(logits.shape, logits.dtype)
+    in_parts(
+        len(ids), _parts(logits.size), _backward_rows, logits, ids, ignore_index, g, largest, sums, g_logits
+    )  # fmt: skip
+    return g_logits
+
+
+# -- rows added to places ----------------------------------------------------------------------------------------------
+
+
+@jit
+def _add_columns(first: int, last: int, target: Any, rows: Any, values: Any) -> None:
+    for k in range(len(rows)):
+        row, value = target[rows[k], first:last], values[k, first:last]
+        for j in range(last - first):
+            row[j] += value[j]
+
+
+def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
+    """`target[rows] += values` in place, one row after the other; of a contiguous target, and values of its dtype."""
+    columns = math.prod(target.shape[1:])
+    flat, values = target.reshape(len(target), columns), np.ascontiguousarray(values).reshape(len(rows), columns)
+    in_parts(columns, _parts(values.size), _add_columns, flat, rows, values)
+
+
+# -- Adam --------------------------------------------------------------------------------------------------------------
+
+
+@jit
+def _adam_elements(
+    first: int,
+    last: int,
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    largest: Any,
+    amsgrad: bool,
+    shrink: float,
+    decay: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    rate: float,
+) -> None:
+    number = p.dtype.type
+    rest1, keep2, rest2 = number(1 - beta1), number(beta2), number(1 - beta2)
+    keep, to_g, to_root, step = number(shrink), number(decay), number(eps), number(rate)
+    p, g, m, v, largest = p[first:last], g[first:last], m[first:last], v[first:last], largest[first:last]
+    for k in range(last - first):
+        p_k = p[k] * keep
+        g_k = g[k] + p_k * to_g
+        m_k = m[k] + (g_k - m[k]) * rest1
+        v_k = v[k] * keep2 + g_k * g_k * rest2
+        m[k], v[k] = m_k, v_k
+        if amsgrad:
+            v_k = largest[k] if v_k < largest[k] else v_k
+            largest[k] = v_k
+        p[k] = p_k - m_k / (np.sqrt(v_k) + to_root) * step
+
+
+def adam_update(
+    arrays: Sequence[HostArray], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
+) -> None:
+    p, g, *state = arrays
+    changed = [p, *state]
+    flat = [array.reshape(-1) for array in changed]  # copies of those that are not contiguous
+    flat_g = g.reshape(-1) if g.dtype == p.dtype else g.astype(p.dtype).reshape(-1)
+    in_parts(
+        p.size, _parts(p.size), _adam_elements, flat[0], flat_g, flat[1], flat[2], flat[-1], len(state) > 2,
+        shrink, decay, beta1, beta2, eps, rate,
+    )  # fmt: skip
+    for array, values in zip(changed, flat):
+        if not array.flags.c_contiguous:
+            array[...] = values.reshape(array.shape)

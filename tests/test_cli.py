@@ -489,4 +489,7 @@ def test_a_number_that_is_none() -> None:
 def test_training_that_goes_astray(book: Path, tmp_path: Path) -> None:
     result = run("train", "--data", book, "--out", tmp_path, "--lr", 1e38, "--steps", 60, *TINY)
     assert result.returncode == 2
-    assert result.stderr == ("error: the loss is nan at step 20: training went astray; try a smaller lr than 1e+38\n")
+    # Whether the sum of the infinite terms is inf or nan is the kernels' own affair.
+    assert re.fullmatch(
+        r"error: the loss is (nan|inf) at step 20: training went astray; try a smaller lr than 1e\+38\n", result.stderr
+    )

@@ -7,10 +7,10 @@ import numpy as np
 from .jit import jit
 from .tile import PANEL_BYTES, TILE_ROWS, VECTOR_BYTES, WIDE_PANELS, WIDE_ROWS, tile_product
 
-__all__ = ["empty_aligned", "empty_edge", "pack_columns", "pack_row", "panels_shape", "product", "sheets"]
+__all__ = ["empty_aligned", "empty_edge", "pack", "pack_row", "pack_transposed", "panels_shape", "product", "sheets"]
 
 _CACHED_BYTES = 256 * 1024  # of the first operand, that stay in a core's second-level cache while all panels pass by
-_PACKED_ROWS = 64  # of a matrix, that are packed at a time
+_LINE = 16  # elements of a row, that are transposed at a time: what comes with a cache line
 
 
 def panels_shape(depth: int, columns: int, itemsize: int) -> tuple[int, int, int]:
@@ -51,22 +51,31 @@ def pack_row(row: Any, panels: Any, k: int) -> None:
 
 
 @jit
-def pack_columns(first: int, last: int, matrix: Any, panels: Any) -> None:
-    """Puts what panels `first` to before `last` hold of a matrix (depth, columns), of any strides, into their place."""
-    depth, columns = matrix.shape
+def pack(first: int, last: int, matrix: Any, panels: Any) -> None:
+    """Puts rows `first` to before `last` of a matrix (depth, columns) into its panels."""
+    for k in range(first, last):
+        pack_row(matrix[k], panels, k)
+
+
+@jit
+def pack_transposed(first: int, last: int, matrix: Any, panels: Any) -> None:
+    """Puts the transpose of a matrix (columns, depth) into panels `first` to before `last`."""
+    columns, depth = matrix.shape
     width = PANEL_BYTES // matrix.itemsize
     for p in range(first, last):
         used = min(width, columns - p * width)
-        # By blocks that stay in the cache: along the matrix's rows or columns, it is read in the one, written in the
-        # other direction.
-        for begin in range(0, depth, _PACKED_ROWS):
-            end = min(begin + _PACKED_ROWS, depth)
+        for begin in range(0, depth, _LINE):
             for j in range(used):
-                for k in range(begin, end):
-                    panels[p, k, j] = matrix[k, p * width + j]
+                row = matrix[p * width + j]
+                if begin + _LINE <= depth:
+                    for k in range(_LINE):
+                        panels[p, begin + k, j] = row[begin + k]
+                else:
+                    for k in range(begin, depth):
+                        panels[p, k, j] = row[k]
+        for k in range(depth):
             for j in range(used, width):
-                for k in range(begin, end):
-                    panels[p, k, j] = 0
+                panels[p, k, j] = 0
 
 
 @jit

@@ -15,7 +15,7 @@ from ..base import HostArray
 from ..recurrent import Gradients, Lengths, Step, first_and_last, going, visible
 from ..threads import in_parts, number_of_threads
 from . import gru, lstm, rnn
-from .product import pack_columns, panels_shape
+from .product import pack, pack_transposed, panels_shape
 from .weights import weight_rows
 
 __all__ = [
@@ -40,11 +40,22 @@ def _parts(operations: float) -> int:
     return max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
 
 
-def _packed(matrix: HostArray) -> HostArray:
-    panels = memory.empty(panels_shape(matrix.shape[0], matrix.shape[1], matrix.itemsize), matrix.dtype)
-    parts = number_of_threads() if matrix.size > _WORTH_PACKING_IN_PARTS else 1
-    in_parts(len(panels), parts, pack_columns, matrix, panels)
+def _packed(weight: HostArray) -> HostArray:
+    """The panels of a weight."""
+    panels = _empty_panels(weight.shape[0], weight.shape[1], weight.dtype)
+    in_parts(len(weight), _packing_parts(weight), pack, weight, panels)
     return panels
+
+
+def _packed_transpose(weight: HostArray) -> HostArray:
+    """The panels of a weight's transpose."""
+    panels = _empty_panels(weight.shape[1], weight.shape[0], weight.dtype)
+    in_parts(len(panels), _packing_parts(weight), pack_transposed, weight, panels)
+    return panels
+
+
+def _packing_parts(weight: HostArray) -> int:
+    return number_of_threads() if weight.size > _WORTH_PACKING_IN_PARTS else 1
 
 
 def _empty_panels(rows: int, columns: int, dtype: Any) -> HostArray:
@@ -165,7 +176,7 @@ def _stepper(
     """A step of a layer by a kernel for sequences, given the sizes after (1, B) of what that writes beside states."""
     weight_ih, weight_hh, *biases = (np.ascontiguousarray(weight) for weight in weights)
     H, dtype = weight_hh.shape[1], weight_ih.dtype
-    packed = _packed(weight_ih.T), _packed(weight_hh.T), *biases
+    packed = _packed_transpose(weight_ih), _packed_transpose(weight_hh), *biases
     scratch: list[HostArray] = []
     lengths = np.empty(0, np.int64)
 
@@ -195,7 +206,7 @@ def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool,
     at_once = layer.steps_forward
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 4, layer.H)
     in_parts(
-        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
@@ -240,7 +251,7 @@ def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 3, layer.H)
     qs = layer.empty(len(gates), layer.B, layer.H)
     in_parts(
-        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         bias_hn, layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
@@ -289,7 +300,7 @@ def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     at_once = layer.steps_forward
     nets = layer.empty(min(at_once, layer.T), layer.B, layer.H)
     in_parts(
-        layer.B, layer.parts, rnn.forward_rows, x, hs, nets, _packed(weight_ih.T), _packed(weight_hh.T), bias,
+        layer.B, layer.parts, rnn.forward_rows, x, hs, nets, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs,) if saving else None

@@ -12,15 +12,25 @@ __all__ = ["weight_rows"]
 
 _DEEP = 512  # rows of g_net that are taken at a time, and
 _TILES = 8  # tiles of its columns: together they stay in a core's second-level cache
+_PLACE = -(-TILE_ROWS // 8) * 8
 
 
 @jit
 def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, number: int, tiles: Any) -> None:
-    """Puts so many tiles of `height` columns side by side, so that a tile's columns are close together."""
+    """Puts so many tiles of `height` columns side by side, so that a tile's columns are close together.
+
+    A tile's place is wider than the tallest tile: whole vectors are copied, where the row goes on that far.
+    """
     for k in range(begin, end):
         for tile in range(number):
-            for q in range(height):
-                tiles[tile, k - begin, q] = g_net[k, column + tile * height + q]
+            first = column + tile * height
+            part, place = g_net[k, first : first + _PLACE], tiles[tile, k - begin]
+            if len(part) == _PLACE:
+                for q in range(_PLACE):
+                    place[q] = part[q]
+            else:
+                for q in range(height):
+                    place[q] = part[q]
 
 
 @jit
@@ -58,7 +68,7 @@ def weight_rows(
     and of h. A weight without columns is left out.
     """
     edge = empty_edge(g_net)
-    tiles = np.empty((_TILES, _DEEP, TILE_ROWS), g_net.dtype)
+    tiles = np.empty((_TILES, _DEEP, _PLACE), g_net.dtype)
     if not accumulate:
         g_bias[first:last] = 0
         if not rows:  # an empty batch
@@ -71,10 +81,7 @@ def weight_rows(
         while row < last:
             height = min(TILE_ROWS, last - row)
             number = min(_TILES, (last - row) // height)
-            if height == TILE_ROWS:
-                _pack_tiles(g_net, begin, end, column + row, TILE_ROWS, number, tiles)  # a constant height: vectors
-            else:
-                _pack_tiles(g_net, begin, end, column + row, height, number, tiles)
+            _pack_tiles(g_net, begin, end, column + row, height, number, tiles)
             a = tiles[0:number, 0 : end - begin].transpose(0, 2, 1)[0:number, 0:height]
             for weight, panels in ((g_ih, x_panels), (g_hh, h_panels)):
                 c = weight[row : row + number * height].reshape(number, height, weight.shape[1])

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +68,7 @@ def _openblas(name: str) -> Any:
 
 @cache
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="tinygrad_lstm")
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="tinygrad_lstm")
 
 
 # A forked process has none of its parent's threads.
@@ -84,6 +84,9 @@ def in_parts(total: int, parts: int, function: Callable[..., None], *args: Any) 
         return
     ends = [total * k // parts for k in range(parts + 1)]
     others = [_helpers().submit(function, first, last, *args) for first, last in pairwise(ends[1:])]
-    function(0, ends[1], *args)
+    try:
+        function(0, ends[1], *args)
+    finally:
+        wait(others)
     for other in others:
         other.result()

@@ -206,7 +206,8 @@ def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool,
     at_once = layer.steps_forward
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 4, layer.H)
     in_parts(
-        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
+        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates,
+        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
@@ -251,7 +252,8 @@ def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 3, layer.H)
     qs = layer.empty(len(gates), layer.B, layer.H)
     in_parts(
-        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
+        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs,
+        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         bias_hn, layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
@@ -300,7 +302,8 @@ def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     at_once = layer.steps_forward
     nets = layer.empty(min(at_once, layer.T), layer.B, layer.H)
     in_parts(
-        layer.B, layer.parts, rnn.forward_rows, x, hs, nets, _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
+        layer.B, layer.parts, rnn.forward_rows, x, hs, nets,
+        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
         layer.lengths, int(reverse), at_once,
     )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs,) if saving else None

@@ -201,6 +201,12 @@ def assert_close(actual: Any, expected: Any, loose: float = 1.0, what: str = "")
     np.testing.assert_allclose(a, b, rtol=0, atol=200 * loose * largest * np.finfo(b.dtype).eps, err_msg=what)
 
 
+def assert_same(actual: Sequence[tg.Tensor], expected: Sequence[tg.Tensor]) -> None:
+    """Equal to the bit."""
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(host(a), host(b))
+
+
 def weighted(outputs: Parts, into: str = "both", seed: int = 5) -> tg.Tensor:
     """A loss that depends on the outputs, on the final states, or on both, on each number in its own way."""
     rng = np.random.default_rng(seed)
@@ -299,6 +305,24 @@ def test_second_derivatives(
 
 
 @every_kind
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_sequences(kind: Any, compiled: bool, dtype: str) -> None:
+    """So long that kernels, which keep to what a cache holds, take them in several goes, each way."""
+    T, B = 260, 64
+    problem = problem_of(
+        kind, T, B, 20, 66, dtype=dtype, lengths=[T - 11 * b % T for b in range(B)], bidirectional=True
+    )
+    outputs = problem.fused()
+    with tg.no_grad():
+        assert_same(problem.fused(), outputs)
+    composed = problem.composed()
+    leaves = problem.leaves
+    found, expected = (gradients(parts, leaves.values()) for parts in (outputs, composed))
+    for actual, other in zip([*outputs, *found], [*composed, *expected], strict=True):
+        assert_close(actual, other, 10.0)
+
+
+@every_kind
 def test_third_derivatives(kind: Any, compiled: bool) -> None:
     problem = problem_of(kind, 3, 2, 2, 3, lengths=[3, 2], bidirectional=True)
     leaves = list(problem.leaves.values())
@@ -382,12 +406,6 @@ def large(kind: Any, seed: int = 0, **options: Any) -> Problem:
     return problem_of(kind, 9, 17, 33, 40, seed=seed, **options)
 
 
-def assert_same(actual: Sequence[tg.Tensor], expected: Sequence[tg.Tensor]) -> None:
-    """Equal to the bit."""
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(host(a), host(b))
-
-
 @every_kind
 def test_walking_back_twice_gives_the_same_to_the_bit(kind: Any, compiled: bool) -> None:
     problem = large(kind)
@@ -422,6 +440,22 @@ def test_nothing_that_can_be_seen_is_overwritten(
         for value, array in zip(values, arrays, strict=True):
             np.testing.assert_array_equal(host(array), value)
     arrays = [host(tensor) for tensor in (*leaves, *outputs, *incoming, *found)]
+    for k, array in enumerate(arrays):
+        assert not any(np.shares_memory(array, other) for other in arrays[:k])
+
+
+@every_kind
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_ops_outputs_share_no_memory(kind: Any, compiled: bool, reverse: bool, recorded: bool) -> None:
+    """Nor with what was given: a state handed on does not hold on to all outputs."""
+    problem = problem_of(kind, 4, 3, 5, 6)
+    assert problem.state is not None
+    parameters = [getattr(problem.network, f"{name}_l0") for name in problem.network.PARAMETERS]
+    operands = [problem.x.detach(), *(part[0].detach() for part in problem.state), *parameters]
+    with tg.enable_grad() if recorded else tg.no_grad():
+        outputs = kind.OP(operands, kind.STEP, None, reverse)
+    arrays = [tensor.data for tensor in (*operands, *outputs)]
     for k, array in enumerate(arrays):
         assert not any(np.shares_memory(array, other) for other in arrays[:k])
 
@@ -524,23 +558,6 @@ def test_compiled_and_plain_kernels_agree(kind: Any, drawn: dict[str, Any], into
             found.append([*outputs, *gradients(outputs, leaves.values(), into)])
     for what, actual, expected in zip([*("out", "h", "c")[: len(outputs)], *leaves], *found, strict=True):
         assert_close(actual, expected, problem.loose, what)
-
-
-@needs_numba
-@every_kind
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_compiled_and_plain_kernels_agree_on_long_sequences(kind: Any, dtype: str) -> None:
-    """So long that inputs are multiplied, and weights' gradients added up, in several goes."""
-    lengths = [700, 0, 333, 700, 512, 1]
-    problem = problem_of(kind, 700, 6, 20, 66, dtype=dtype, lengths=lengths, bidirectional=True)
-    leaves = problem.leaves
-    found = []
-    for enabled in (True, False):
-        with tg.compiled_kernels(enabled):
-            outputs = problem.fused()
-            found.append([*outputs, *gradients(outputs, leaves.values())])
-    for actual, expected in zip(*found, strict=True):
-        assert_close(actual, expected, 10.0)
 
 
 # Work enough for several threads: for many rows, and for few through many steps.

@@ -33,7 +33,7 @@ __all__ = [
 _WORTH_A_THREAD = 3e7  # floating-point operations: a tenth of a millisecond or so
 _WORTH_PACKING_IN_PARTS = 200_000  # elements
 _AT_ONCE_BYTES = 512 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
-_BACKWARD_ROWS, _BACKWARD_BYTES = 1024, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
+_BACKWARD_ROWS, _BACKWARD_BYTES = 512, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
 
 
 def _parts(operations: float) -> int:
@@ -96,7 +96,8 @@ class _Layer:
     def steps_backward(self) -> int:
         """After how many steps their gates' gradients are turned into the weights'."""
         rows = max(self.B, 1)
-        return max(1, _BACKWARD_ROWS // rows, _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize))
+        fitting = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
+        return max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), fitting))
 
     def empty(self, *shape: int) -> HostArray:
         """An array with arbitrary contents."""

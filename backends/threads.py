@@ -27,7 +27,7 @@ def number_of_threads() -> int:
     if _chosen is not None:
         return _chosen
     function = _openblas("get_num_threads")
-    return len(os.sched_getaffinity(0)) if function is None else int(function())
+    return (os.cpu_count() or 1) if function is None else int(function())
 
 
 def set_number_of_threads(number: int) -> None:
@@ -72,7 +72,8 @@ def _helpers() -> ThreadPoolExecutor:
 
 
 # A forked process has none of its parent's threads.
-os.register_at_fork(after_in_child=_helpers.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def in_parts(total: int, parts: int, function: Callable[..., None], *args: Any) -> None:

@@ -1,6 +1,7 @@
 """The threads of the CPU, and work divided among them."""
 
 import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -134,3 +135,27 @@ def test_the_number_of_threads() -> None:
         assert tg.get_num_threads() == 3
     finally:
         tg.set_num_threads(before)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this system does not tell on which cores a thread may run"
+)
+def test_where_a_thread_may_run_is_as_before() -> None:
+    """Also after an error, and from one job to the next; and the parts may not run where the first of them does."""
+    before = os.sched_getaffinity(0)
+    seen: dict[int, set[int]] = {}
+
+    def note(first: int, last: int) -> None:
+        seen[first] = os.sched_getaffinity(0)
+
+    def fail(first: int, last: int) -> None:
+        raise ValueError("astray")
+
+    for _ in range(3):
+        in_parts(2, 2, note)
+        assert os.sched_getaffinity(0) == before
+        if len(before) > 1:
+            assert seen[0].isdisjoint(seen[1]) and seen[0] | seen[1] <= before
+        with pytest.raises(ValueError, match="astray"):
+            in_parts(2, 2, fail)
+        assert os.sched_getaffinity(0) == before

@@ -11,6 +11,7 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
+from .threads import give_blas_its_threads
 from .training import TrainingKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
@@ -74,7 +75,10 @@ def _compiled_or_plain(name: str, kernels: type = RecurrentKernels) -> Callable[
 
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
-        return fast()(arrays, *rest) if compiled.serves(arrays[0].dtype) else plain(self, arrays, *rest)
+        if compiled.serves(arrays[0].dtype):
+            return fast()(arrays, *rest)
+        give_blas_its_threads()
+        return plain(self, arrays, *rest)
 
     return kernel
 

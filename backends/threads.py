@@ -23,7 +23,7 @@ def blas_library() -> str:
 
 
 def number_of_threads() -> int:
-    """How many threads compute: those that OpenBLAS uses; where it cannot be asked, one for each core."""
+    """How many threads compute: at first those that OpenBLAS uses; where it cannot be asked, one for each core."""
     if _chosen is not None:
         return _chosen
     function = _openblas("get_num_threads")
@@ -40,6 +40,30 @@ def set_number_of_threads(number: int) -> None:
     if number < 1:
         raise ValueError(f"set_num_threads: expected at least 1 thread, got {number}")
     _chosen = number
+    _set_blas_threads(number)
+
+
+def keep_blas_to_one_thread() -> None:
+    """Lets OpenBLAS use one thread from now on: for kernels with threads of our own.
+
+    After a product OpenBLAS's other threads wait for the next by spinning, for a hundredth of a second and more, and
+    ours would have to share the cores with them.
+    """
+    global _chosen
+    if not _blas_kept_to_one:
+        _chosen = number_of_threads()
+        _set_blas_threads(1)
+
+
+def give_blas_its_threads() -> None:
+    """Takes the above back: for kernels that consist of NumPy's calls."""
+    if _blas_kept_to_one:
+        _set_blas_threads(number_of_threads())
+
+
+def _set_blas_threads(number: int) -> None:
+    global _blas_kept_to_one
+    _blas_kept_to_one = number == 1
     function = _openblas("set_num_threads")
     if function is not None:
         function(ctypes.c_int(number))
@@ -51,6 +75,7 @@ def set_by_environment() -> bool:
 
 
 _chosen: int | None = None
+_blas_kept_to_one = False
 
 
 @cache

@@ -176,6 +176,9 @@ def get_num_threads() -> int:
 def set_num_threads(number: int) -> None:
     """Sets how many threads compute on the CPU, in products and in recurrent kernels.
 
+    Compiled recurrent kernels have threads of their own. Once they use more than one, NumPy's products keep to one, as
+    OpenBLAS's threads spin on the same cores while they wait; plain kernels give them back.
+
     Raises:
         ValueError: the number is below 1.
     """

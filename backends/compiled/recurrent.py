@@ -13,7 +13,7 @@ import numpy as np
 from .. import memory
 from ..base import HostArray
 from ..recurrent import Gradients, Lengths, Step, first_and_last, going, visible
-from ..threads import in_parts, number_of_threads
+from ..threads import in_parts, keep_blas_to_one_thread, number_of_threads
 from . import gru, lstm, rnn
 from .product import pack, pack_transposed, panels_shape
 from .weights import weight_rows
@@ -37,7 +37,10 @@ _BACKWARD_ROWS, _BACKWARD_BYTES = 512, 8 * 1024 * 1024  # of gates' gradients, t
 
 
 def _parts(operations: float) -> int:
-    return max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
+    parts = max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
+    if parts > 1:
+        keep_blas_to_one_thread()
+    return parts
 
 
 def _packed(weight: HostArray) -> HostArray:

@@ -12,6 +12,7 @@ class _Move:
     """Copies a tensor to another device; the gradient comes back by the same way."""
 
     name = "to"
+    gives_own = False
 
     def pull(
         self, node: Node, g: Any, needed: set[GraphNode] | None, create_graph: bool

@@ -18,7 +18,7 @@ import numpy as np
 
 from .base import Array, HostArray
 
-__all__ = ["RecurrentKernels", "first_and_last", "going", "states", "visible"]
+__all__ = ["RecurrentKernels", "chunks", "first_and_last", "going", "room_for_states", "states", "where_going"]
 
 _CACHED_BYTES = 512 * 1024
 
@@ -55,10 +55,18 @@ def going(lengths: HostArray, T: int) -> HostArray:
     return np.arange(T)[:, None, None] < lengths[None, :, None]
 
 
-def visible(xp: Any, hs: Array, going: Array | None, reverse: bool) -> Array:
-    """The outputs: the states after each step, zero where a sequence is not going."""
-    out = states(hs, reverse, after=True)
-    return out if going is None else xp.where(going, out, xp.zeros((), hs.dtype))
+def where_going(xp: Any, array: Array, going: Array | None) -> Array:
+    """The array (T, B, H), zero where a sequence is not going."""
+    return array if going is None else xp.where(going, array, xp.zeros((), array.dtype))
+
+
+def room_for_states(
+    empty: Callable[[tuple[int, ...], Any], Array], T: int, initial: Array, reverse: bool, kept: int | None = None
+) -> Array:
+    """Room for the states (T + 1, B, H), or `kept` of them in turn, with the initial ones in place."""
+    hs = empty((kept or T + 1, *initial.shape), initial.dtype)
+    hs[first_and_last(T, reverse)[0] % len(hs)] = initial
+    return hs
 
 
 class RecurrentKernels:
@@ -75,15 +83,18 @@ class RecurrentKernels:
 
     # -- what the three kinds share ------------------------------------------------------------------------------------
 
-    def _states(self, T: int, initial: Array, reverse: bool, kept: int | None = None) -> Array:
-        """Room for the states (T + 1, B, H), or `kept` of them in turn, with the initial ones in place."""
-        hs = self.empty((kept or T + 1, *initial.shape), initial.dtype)
-        hs[first_and_last(T, reverse)[0] % len(hs)] = initial
-        return hs
-
     def _going(self, lengths: Lengths, T: int) -> Array | None:
         """Whether each sequence is still going at each step, (T, B, 1); None if all are."""
         return None if lengths is None else self.from_host(going(lengths, T))
+
+    def _halves(self, gates: int, H: int, dtype: Any) -> Array:
+        """By what the rows of so many gates' weights are multiplied: ½, but 1 for the third gate's, the candidate's.
+
+        σ(v) = (1 + tanh(v / 2)) / 2: with the rows of the other gates halved, tanh alone is left to be computed.
+        """
+        half = self.xp.full(gates * H, 0.5, dtype)
+        half[2 * H : 3 * H] = 1
+        return half
 
     def _steps_at_once(self, T: int, B: int, H: int, dtype: Any) -> int:
         """For how many steps the arrays of a backward computation stay in a cache together."""
@@ -118,15 +129,13 @@ class RecurrentKernels:
         xp = self.xp
         x, h, c, weight_ih, weight_hh, bias = operands
         T, (B, H) = len(x), h.shape
-        # σ(v) = (1 + tanh(v / 2)) / 2: with the rows of i, f and o halved, one tanh serves all four gates.
-        half = xp.full(4 * H, 0.5, x.dtype)
-        half[2 * H : 3 * H] = 1
+        half = self._halves(4, H, x.dtype)
         rest = 1 - half
         gates = self._inputs_product(x, weight_ih * half[:, None], bias * half)
         weight = (weight_hh * half[:, None]).T
         going = self._going(lengths, T)
-        hs = self._states(T, h, reverse)
-        cs = self._states(T, c, reverse, kept=None if saving else 2)
+        hs = room_for_states(self.empty, T, h, reverse)
+        cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
         net, part = self.empty((B, 4 * H), x.dtype), self.empty((B, H), x.dtype)
         for t in steps(T, reverse):
             before, after = t + reverse, t + 1 - reverse
@@ -144,8 +153,8 @@ class RecurrentKernels:
                 new_h[...] = xp.where(going[t], new_h, h)
                 new_c[...] = xp.where(going[t], new_c, c)
         _, last = first_and_last(T, reverse)
-        outputs = (visible(xp, hs, going, reverse), hs[last].copy(), cs[last % len(cs)].copy())
-        return outputs, (hs, cs, gates) if saving else None
+        out = where_going(xp, states(hs, reverse, after=True), going)
+        return (out, hs[last].copy(), cs[last % len(cs)].copy()), (hs, cs, gates) if saving else None
 
     def lstm_backward(
         self,
@@ -162,9 +171,7 @@ class RecurrentKernels:
         g_out, g_h, g_c = g[0], g[1].copy(), g[2].copy()
         T, B, H = g_out.shape
         going = self._going(lengths, T)
-
-        if going is not None:
-            g_out = xp.where(going, g_out, xp.zeros((), g_out.dtype))
+        g_out = where_going(xp, g_out, going)
         g_net = self.empty((T, B, 4 * H), x.dtype)
         at_once = self._steps_at_once(T, B, H, x.dtype)
         tanh_c, part = self.empty((at_once, B, H), x.dtype), self.empty((at_once, B, H), x.dtype)
@@ -217,8 +224,7 @@ class RecurrentKernels:
         xp = self.xp
         weight_ih, weight_hh, bias = weights
         I, H, dtype = weight_ih.shape[1], weight_hh.shape[1], bias.dtype
-        half = xp.full(4 * H, 0.5, dtype)  # as in `lstm_forward`
-        half[2 * H : 3 * H] = 1
+        half = self._halves(4, H, dtype)
         rest = 1 - half
         weight = xp.ascontiguousarray((xp.concatenate([weight_ih, weight_hh], axis=1) * half[:, None]).T)
         bias = bias * half
@@ -251,12 +257,11 @@ class RecurrentKernels:
         xp = self.xp
         x, h, weight_ih, weight_hh, bias, bias_hn = operands
         T, (B, H) = len(x), h.shape
-        half = xp.full(3 * H, 0.5, x.dtype)  # as for the LSTM
-        half[2 * H :] = 1
+        half = self._halves(3, H, x.dtype)
         gates = self._inputs_product(x, weight_ih * half[:, None], bias * half)
         weight = (weight_hh * half[:, None]).T
         going = self._going(lengths, T)
-        hs = self._states(T, h, reverse)
+        hs = room_for_states(self.empty, T, h, reverse)
         qs = self.empty((T if saving else 1, B, H), x.dtype)  # U_n·h + b_hn
         net, part = self.empty((B, 3 * H), x.dtype), self.empty((B, H), x.dtype)
         for t in steps(T, reverse):
@@ -276,7 +281,7 @@ class RecurrentKernels:
             if going is not None:
                 new_h[...] = xp.where(going[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (visible(xp, hs, going, reverse), last), (hs, gates, qs) if saving else None
+        return (where_going(xp, states(hs, reverse, after=True), going), last), (hs, gates, qs) if saving else None
 
     def gru_backward(
         self,
@@ -293,8 +298,7 @@ class RecurrentKernels:
         g_out, g_h = g[0], g[1].copy()
         T, B, H = g_out.shape
         going = self._going(lengths, T)
-        if going is not None:
-            g_out = xp.where(going, g_out, xp.zeros((), g_out.dtype))
+        g_out = where_going(xp, g_out, going)
         g_net = self.empty((T, B, 4 * H), x.dtype)
         at_once = self._steps_at_once(T, B, H, x.dtype)
         part, carried = self.empty((at_once, B, H), x.dtype), self.empty((B, H), x.dtype)
@@ -377,7 +381,7 @@ class RecurrentKernels:
         T = len(x)
         net = self._inputs_product(x, weight_ih, bias)
         going = self._going(lengths, T)
-        hs = self._states(T, h, reverse)
+        hs = room_for_states(self.empty, T, h, reverse)
         for t in steps(T, reverse):
             h, new_h = hs[t + reverse], hs[t + 1 - reverse]
             xp.matmul(h, weight_hh.T, out=new_h)
@@ -386,7 +390,7 @@ class RecurrentKernels:
             if going is not None:
                 new_h[...] = xp.where(going[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (visible(xp, hs, going, reverse), last), (hs,) if saving else None
+        return (where_going(xp, states(hs, reverse, after=True), going), last), (hs,) if saving else None
 
     def rnn_backward(
         self,
@@ -403,13 +407,13 @@ class RecurrentKernels:
         g_out, g_h = g[0], g[1].copy()
         T, B, H = g_out.shape
         going = self._going(lengths, T)
+        g_out = where_going(xp, g_out, going)
         after = states(hs, reverse, after=True)
         g_net = self.empty((T, B, H), x.dtype)
         xp.multiply(after, after, out=g_net)
         xp.subtract(1, g_net, out=g_net)
         if going is not None:
             g_net *= going
-            g_out = xp.where(going, g_out, xp.zeros((), g_out.dtype))
         carried = self.empty((B, H), x.dtype)
         for t in steps(T, not reverse):
             g_h += g_out[t]

@@ -22,5 +22,5 @@ def jit(function: F) -> F:
 
 def jit_in_any_order(function: F) -> F:
     """As `jit`, but sums may go in any order, always the same: without that, they take one element after the other."""
-    compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=True)(function)
-    return compiled  # type: ignore[no-any-return]
+    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=True)(function)
+    return compiled

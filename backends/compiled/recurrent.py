@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from ..recurrent import Gradients, Lengths, Step, first_and_last, going, visible
+from ..recurrent import Gradients, Lengths, Step, chunks, first_and_last, going, room_for_states, states, where_going
 from ..threads import in_parts, keep_blas_to_one_thread, number_of_threads
 from . import gru, lstm, rnn
 from .product import pack, pack_transposed, panels_shape
@@ -37,6 +37,7 @@ _BACKWARD_ROWS, _BACKWARD_BYTES = 512, 8 * 1024 * 1024  # of gates' gradients, t
 
 
 def _parts(operations: float) -> int:
+    """How many threads share so much work; the BLAS's do not get in their way."""
     parts = max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
     if parts > 1:
         keep_blas_to_one_thread()
@@ -73,7 +74,7 @@ def _states(T: int, initial: HostArray, reverse: bool, kept: int | None = None) 
 
 @dataclass(frozen=True)
 class _Layer:
-    """The sizes of a layer, `net` numbers a row and step before its gates; and how the work is divided."""
+    """The sizes of a layer, `net` numbers a row and step before its gates; and how many threads share the work."""
 
     T: int
     B: int
@@ -83,11 +84,7 @@ class _Layer:
     dtype: np.dtype[Any]
     reverse: bool
     lengths: HostArray
-
-    @property
-    def parts(self) -> int:
-        """How many threads share the rows of the batch."""
-        return _parts(2.0 * self.T * self.B * self.net * (self.I + self.H))
+    parts: int
 
     @property
     def steps_forward(self) -> int:
@@ -107,9 +104,8 @@ class _Layer:
         return memory.empty(shape, self.dtype)
 
     def states(self, initial: HostArray, kept: int | None = None) -> HostArray:
-        """Room for the states (T + 1, B, H), or `kept` of them in turn, with the initial ones in place."""
-        hs = self.empty(kept or self.T + 1, self.B, self.H)
-        hs[first_and_last(self.T, self.reverse)[0] % len(hs)] = initial
+        """Room for the states, as `room_for_states` makes it."""
+        hs: HostArray = room_for_states(memory.empty, self.T, initial, self.reverse, kept)
         return hs
 
     def last(self, hs: HostArray) -> HostArray:
@@ -119,14 +115,16 @@ class _Layer:
 
     def outputs(self, hs: HostArray, lengths: Lengths) -> HostArray:
         """The states after each step, zero where a sequence is not going."""
-        out: HostArray = visible(np, hs, None if lengths is None else going(lengths, self.T), self.reverse)
+        after = states(hs, self.reverse, after=True)
+        out: HostArray = where_going(np, after, None if lengths is None else going(lengths, self.T))
         return out
 
 
 def _layer(x: HostArray, h: HostArray, net: int, lengths: Lengths, reverse: bool) -> _Layer:
     T, B, I = x.shape
+    H = h.shape[1]
     all_lengths = np.full(B, T, np.int64) if lengths is None else lengths
-    return _Layer(T, B, I, h.shape[1], net, x.dtype, reverse, all_lengths)
+    return _Layer(T, B, I, H, net, x.dtype, reverse, all_lengths, _parts(2.0 * T * B * net * (I + H)))
 
 
 def _contiguous(arrays: Sequence[HostArray]) -> list[HostArray]:
@@ -158,26 +156,23 @@ def _backward(
     at_once = min(layer.steps_backward, layer.T)
     g_net = layer.empty(at_once, layer.B, gates, layer.H)
     flat = g_net.reshape(at_once * layer.B, gates * layer.H)
-    for done in range(0, layer.T, at_once):
-        begin, end = (done, min(done + at_once, layer.T))
-        if not layer.reverse:
-            begin, end = layer.T - end, layer.T - begin
-        rows = (end - begin) * layer.B
+    for k, now in enumerate(chunks(layer.T, at_once, not layer.reverse)):
+        rows = (now.stop - now.start) * layer.B
         x_panels = _empty_panels(rows, layer.I, layer.dtype)
         h_panels = _empty_panels(rows, layer.H, layer.dtype)
-        in_parts(layer.B, layer.parts, kernel, begin, end, *arguments, g_net, g_x, x_panels, h_panels)
+        in_parts(layer.B, layer.parts, kernel, now.start, now.stop, *arguments, g_net, g_x, x_panels, h_panels)
         for target in targets:
             in_parts(
                 len(target.g_bias), layer.parts, weight_rows, flat, rows, target.column,
                 x_panels if target.g_ih.size else x_panels[:0], h_panels if target.g_hh.size else h_panels[:0],
-                target.g_ih, target.g_hh, target.g_bias, done > 0,
+                target.g_ih, target.g_hh, target.g_bias, k > 0,
             )  # fmt: skip
 
 
 def _stepper(
-    weights: Sequence[HostArray], states: int, kernel: Callable[..., None], buffers: Sequence[tuple[int, ...]]
+    weights: Sequence[HostArray], count: int, kernel: Callable[..., None], buffers: Sequence[tuple[int, ...]]
 ) -> Step:
-    """A step of a layer by a kernel for sequences, given the sizes after (1, B) of what that writes beside states."""
+    """A step by a kernel for sequences, given how many states there are, and the sizes of what else it writes."""
     weight_ih, weight_hh, *biases = (np.ascontiguousarray(weight) for weight in weights)
     H, dtype = weight_hh.shape[1], weight_ih.dtype
     packed = _packed_transpose(weight_ih), _packed_transpose(weight_hh), *biases
@@ -188,7 +183,7 @@ def _stepper(
         nonlocal scratch, lengths
         B = len(x)
         if len(lengths) != B or not scratch:
-            scratch = [np.empty((2, B, H), dtype) for _ in range(states)]
+            scratch = [np.empty((2, B, H), dtype) for _ in range(count)]
             scratch += [np.empty((1, B, *sizes), dtype) for sizes in buffers]
             lengths = np.ones(B, np.int64)
         for hs, h in zip(scratch, before):

@@ -1,11 +1,8 @@
-"""The threads of the CPU: those of the matrix library below NumPy, and as many of our own for the compiled kernels."""
+"""How many threads compute on the CPU: those of the matrix library below NumPy, or our own of the compiled kernels."""
 
 import ctypes
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,69 +86,3 @@ def _openblas(name: str) -> Any:
                 if hasattr(loaded, symbol):
                     return getattr(loaded, symbol)
     return None
-
-
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="tinygrad_lstm")
-
-
-# A forked process has none of its parent's threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
-
-
-_core: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", None) if os.name == "posix" else None
-
-
-class _Cores:
-    """Keeps the threads of a job on cores apart, where the system lets us say so.
-
-    Linux may wake a thread on the very core of the one that woke it, and leave both there for tens of milliseconds
-    though another core is idle. And each of ours wakes another: first for the job, then by handing on the interpreter.
-    """
-
-    def __init__(self, helpers: int) -> None:
-        self._allowed: set[int] = set()
-        self._shares: list[list[int]] = []
-        if _core is not None and hasattr(os, "sched_setaffinity"):
-            own = _core()
-            others = sorted(os.sched_getaffinity(0) - {own})
-            if len(others) >= helpers:
-                self._allowed = {own, *others}
-                self._shares = [others[k::helpers] for k in range(helpers)]
-                os.sched_setaffinity(0, {own})
-
-    def take(self, helper: int) -> None:
-        """Puts this thread, the helper of that number, on its share of the other cores."""
-        if self._shares:
-            os.sched_setaffinity(0, self._shares[helper])
-
-    def leave(self) -> None:
-        """Lets the thread that began the job go where it could before."""
-        if self._allowed:
-            os.sched_setaffinity(0, self._allowed)
-
-
-def in_parts(total: int, parts: int, function: Callable[..., None], *args: Any) -> None:
-    """`function(first, last, *args)` for so many nearly equal parts of range(total), each in a thread."""
-    parts = min(parts, total)
-    if parts == 1:
-        function(0, total, *args)
-    if parts <= 1:
-        return
-    ends = [total * k // parts for k in range(parts + 1)]
-    cores = _Cores(parts - 1)
-
-    def run(helper: int, first: int, last: int) -> None:
-        cores.take(helper)
-        function(first, last, *args)
-
-    others = [_helpers().submit(run, k, first, last) for k, (first, last) in enumerate(pairwise(ends[1:]))]
-    try:
-        function(0, ends[1], *args)
-    finally:
-        cores.leave()
-        wait(others)
-    for other in others:
-        other.result()

@@ -7,33 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from .atomics import outlined
 from .functions import sigmoid, tanh
 from .jit import jit
-from .product import empty_edge, pack_row, product, sheets
+from .product import add_blocks, empty_edge, pack, pack_row, pack_transposed, product, sheets
+from .team import share
+from .weights import weight_gradients
 
-__all__ = ["backward_rows", "forward_rows"]
+__all__ = ["backward", "forward", "step"]
 
 
 @jit
-def forward_rows(
+def _forward_rows(
     first: int,
     last: int,
     x: Any,
     hs: Any,
     gates: Any,
     qs: Any,
-    weight_ih: Any,
-    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
     bias: Any,
     bias_hn: Any,
     lengths: Any,
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs, the gates and q = U_n·h + b_hn; the weights are panels of W^T.
-
-    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
-    """
+    """Rows `first` to before `last` of what `forward` computes."""
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 3 * H)
     edge, net = empty_edge(x), np.empty((1, last - first, 3 * H), x.dtype)
@@ -42,17 +42,13 @@ def forward_rows(
         begin = T - done - steps if reverse else done
         place = begin if gates.shape[0] == T else 0
         product(
-            sheets(nets, place, place + steps, first, last), sheets(x, begin, begin + steps, first, last),
-            weight_ih[0 : weight_ih.shape[0], 0 : weight_ih.shape[1]], edge, False,
+            sheets(nets, place, place + steps, first, last), sheets(x, begin, begin + steps, first, last), ih_panels, edge, False,
         )  # fmt: skip
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
             s = t - begin + place
             before, after = t + reverse, t + 1 - reverse
-            product(
-                net[0:1, 0 : last - first], hs[before : before + 1, first:last],
-                weight_hh[0 : weight_hh.shape[0], 0 : weight_hh.shape[1]], edge, False,
-            )  # fmt: skip
+            product(net, hs[before : before + 1, first:last], hh_panels, edge, False)
             for b in range(first, last):
                 if t >= lengths[b]:  # a sequence that has ended, or in reverse not begun, keeps its state
                     for j in range(H):
@@ -71,8 +67,38 @@ def forward_rows(
                     hs[after, b, j] = n + gates[s, b, 1, j] * (hs[before, b, j] - n)
 
 
+_forward_part = outlined(_forward_rows)
+
+
 @jit
-def backward_rows(
+def forward(
+    team: Any,
+    x: Any,
+    hs: Any,
+    gates: Any,
+    qs: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+    bias_hn: Any,
+    lengths: Any,
+    reverse: int,
+    at_once: int,
+) -> None:
+    """The states hs, the gates and q = U_n·h + b_hn, of hs before the first step; the panels are room for W^T.
+
+    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
+    """
+    pack_transposed(team, weight_ih, ih_panels)
+    pack_transposed(team, weight_hh, hh_panels)
+    job = _forward_part((x, hs, gates, qs, ih_panels, hh_panels, bias, bias_hn, lengths, reverse, at_once))
+    share(team, hs.shape[1], job)
+
+
+@jit
+def _backward_rows(
     first: int,
     last: int,
     begin: int,
@@ -83,8 +109,8 @@ def backward_rows(
     hs: Any,
     gates: Any,
     qs: Any,
-    weight_ih: Any,
-    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
     lengths: Any,
     reverse: int,
     g_net: Any,
@@ -126,12 +152,104 @@ def backward_rows(
                 g_net[s, b, 0, j] = d_n[j]
                 g_net[s, b, 1, j] = d_n[j] * qs[t, b, j] * (r - r * r)
                 g_net[s, b, 3, j] = d_n[j] * r
-        product(
-            g_h[0:1, first:last], nets[s : s + 1, first:last, H:],
-            weight_hh[0 : weight_hh.shape[0], 0 : weight_hh.shape[1]], edge, True,
-        )  # fmt: skip
+        product(g_h[0:1, first:last], nets[s : s + 1, first:last, H:], hh_panels, edge, True)
     if g_x.shape[0]:
         product(
-            sheets(g_x, begin, end, first, last), sheets(nets, 0, end - begin, first, last)[0:, 0:, : 3 * H],
-            weight_ih[0 : weight_ih.shape[0], 0 : weight_ih.shape[1]], edge, False,
+            sheets(g_x, begin, end, first, last), sheets(nets, 0, end - begin, first, last)[:, :, : 3 * H], ih_panels, edge, False,
         )  # fmt: skip
+
+
+_backward_part = outlined(_backward_rows)
+
+
+@jit
+def backward(
+    team: Any,
+    g_out: Any,
+    g_h: Any,
+    x: Any,
+    hs: Any,
+    gates: Any,
+    qs: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    lengths: Any,
+    reverse: int,
+    g_net: Any,
+    x_panels: Any,
+    h_panels: Any,
+    g_x: Any,
+    g_ih: Any,
+    g_hh: Any,
+    g_bias: Any,
+    g_bias_h: Any,
+) -> None:
+    """As that of the LSTM. Rows of weight_ih, g_ih and g_bias are in the order n, r, z; of g_hh and g_bias_h r, z, q."""
+    pack(team, weight_ih, ih_panels)
+    pack(team, weight_hh, hh_panels)
+    T, B, H = g_out.shape
+    steps = len(g_net)
+    nets, nothing = g_net.reshape(steps * B, 4 * H), g_ih[:, :0].copy()
+    for done in range(0, T, steps):
+        number = min(steps, T - done)
+        begin = done if reverse else T - done - number
+        job = _backward_part(
+            (begin, begin + number, g_out, g_h, x, hs, gates, qs, ih_panels, hh_panels, lengths, reverse,
+             g_net, g_x, x_panels, h_panels)
+        )  # fmt: skip
+        share(team, B, job)
+        if len(g_bias):
+            net = nets[: number * B]
+            weight_gradients(team, net, 0, x_panels, h_panels[:0], g_ih, nothing, g_bias, done > 0)
+            weight_gradients(team, net, H, x_panels[:0], h_panels, nothing, g_hh, g_bias_h, done > 0)
+
+
+@jit
+def _step_blocks(
+    first: int,
+    last: int,
+    x: Any,
+    h: Any,
+    new_h: Any,
+    net: Any,
+    net_h: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+    bias_hn: Any,
+) -> None:
+    """Blocks `first` to before `last` of what `step` computes."""
+    B, H = h.shape
+    width = net.shape[3]
+    add_blocks(first, last, x, ih_panels, net, False)
+    add_blocks(first, last, h, hh_panels, net_h, False)
+    for b in range(B):
+        for block in range(first, last):
+            start, gate, gate_h, add = block * width, net[b, block], net_h[b, block], bias[block]
+            for j in range(min(width, H - start)):
+                r = sigmoid(gate[0, j] + gate_h[0, j] + add[0, j])
+                z = sigmoid(gate[1, j] + gate_h[1, j] + add[1, j])
+                n = tanh(gate[2, j] + add[2, j] + r * (gate_h[2, j] + bias_hn[start + j]))
+                new_h[b, start + j] = n + z * (h[b, start + j] - n)
+
+
+_step_part = outlined(_step_blocks)
+
+
+@jit
+def step(
+    team: Any,
+    x: Any,
+    h: Any,
+    new_h: Any,
+    net: Any,
+    net_h: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+    bias_hn: Any,
+) -> None:
+    """One step: the state new_h. The weights are panels by blocks of units, as is the bias."""
+    share(team, len(bias), _step_part((x, h, new_h, net, net_h, ih_panels, hh_panels, bias, bias_hn)))

@@ -7,52 +7,47 @@ from typing import Any
 
 import numpy as np
 
+from .atomics import outlined
 from .functions import sigmoid, tanh
 from .jit import jit
-from .product import empty_edge, pack_row, product, sheets
+from .product import add_blocks, empty_edge, pack, pack_row, pack_transposed, product, sheets
+from .team import share
+from .weights import weight_gradients
 
-__all__ = ["backward_rows", "forward_rows"]
+__all__ = ["backward", "forward", "step"]
 
 
 @jit
-def forward_rows(
+def _forward_rows(
     first: int,
     last: int,
     x: Any,
     hs: Any,
     cs: Any,
     gates: Any,
-    weight_ih: Any,
-    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
     bias: Any,
     lengths: Any,
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs and cs and of the gates; the weights are panels of W^T.
-
-    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
-    """
+    """Rows `first` to before `last` of what `forward` computes."""
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 4 * H)
-    edge, net = empty_edge(x), np.empty((1, last - first, 4 * H), x.dtype)
+    edge, bias_g, bias_o = empty_edge(x), bias[2 * H : 3 * H], bias[3 * H :]
     for done in range(0, T, at_once):
         steps = min(at_once, T - done)
         begin = T - done - steps if reverse else done
         place = begin if gates.shape[0] == T else 0
-        product(
-            sheets(nets, place, place + steps, first, last), sheets(x, begin, begin + steps, first, last),
-            weight_ih[0 : weight_ih.shape[0], 0 : weight_ih.shape[1]], edge, False,
-        )  # fmt: skip
+        inputs = sheets(x, begin, begin + steps, first, last)
+        product(sheets(nets, place, place + steps, first, last), inputs, ih_panels, edge, False)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
             s = t - begin + place
             before, after = t + reverse, t + 1 - reverse
             c_before, c_after = before % cs.shape[0], after % cs.shape[0]
-            product(
-                net[0:1, 0 : last - first], hs[before : before + 1, first:last],
-                weight_hh[0 : weight_hh.shape[0], 0 : weight_hh.shape[1]], edge, False,
-            )  # fmt: skip
+            product(nets[s : s + 1, first:last], hs[before : before + 1, first:last], hh_panels, edge, True)
             for b in range(first, last):
                 if t >= lengths[b]:  # a sequence that has ended, or in reverse not begun, keeps its states
                     for j in range(H):
@@ -60,15 +55,13 @@ def forward_rows(
                     for j in range(H):
                         cs[c_after, b, j] = cs[c_before, b, j]
                     continue
-                gate, net_h = nets[s, b], net[0, b - first]
-                for j in range(4 * H):
-                    gate[j] += net_h[j] + bias[j]
+                i_and_f = nets[s, b, : 2 * H]
                 for j in range(2 * H):
-                    gate[j] = sigmoid(gate[j])  # i and f
+                    i_and_f[j] = sigmoid(i_and_f[j] + bias[j])
                 for j in range(H):
-                    gates[s, b, 2, j] = tanh(gates[s, b, 2, j])
+                    gates[s, b, 2, j] = tanh(gates[s, b, 2, j] + bias_g[j])
                 for j in range(H):
-                    gates[s, b, 3, j] = sigmoid(gates[s, b, 3, j])
+                    gates[s, b, 3, j] = sigmoid(gates[s, b, 3, j] + bias_o[j])
                 for j in range(H):
                     i, f, g = gates[s, b, 0, j], gates[s, b, 1, j], gates[s, b, 2, j]
                     cs[c_after, b, j] = f * cs[c_before, b, j] + i * g
@@ -76,8 +69,37 @@ def forward_rows(
                     hs[after, b, j] = gates[s, b, 3, j] * tanh(cs[c_after, b, j])
 
 
+_forward_part = outlined(_forward_rows)
+
+
 @jit
-def backward_rows(
+def forward(
+    team: Any,
+    x: Any,
+    hs: Any,
+    cs: Any,
+    gates: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+    lengths: Any,
+    reverse: int,
+    at_once: int,
+) -> None:
+    """The states hs and cs and the gates, of hs and cs before the first step; the panels are room for W^T.
+
+    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
+    """
+    pack_transposed(team, weight_ih, ih_panels)
+    pack_transposed(team, weight_hh, hh_panels)
+    job = _forward_part((x, hs, cs, gates, ih_panels, hh_panels, bias, lengths, reverse, at_once))
+    share(team, hs.shape[1], job)
+
+
+@jit
+def _backward_rows(
     first: int,
     last: int,
     begin: int,
@@ -89,8 +111,8 @@ def backward_rows(
     hs: Any,
     cs: Any,
     gates: Any,
-    weight_ih: Any,
-    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
     lengths: Any,
     reverse: int,
     g_net: Any,
@@ -135,12 +157,105 @@ def backward_rows(
                 f = gates[t, b, 1, j]
                 g_net[s, b, 1, j] = d_c[j] * cs[before, b, j] * (f - f * f)
                 g_c[0, b, j] = d_c[j] * f
-        product(
-            g_h[0:1, first:last], nets[s : s + 1, first:last],
-            weight_hh[0 : weight_hh.shape[0], 0 : weight_hh.shape[1]], edge, True,
-        )  # fmt: skip
+        product(g_h[0:1, first:last], nets[s : s + 1, first:last], hh_panels, edge, True)
     if g_x.shape[0]:
-        product(
-            sheets(g_x, begin, end, first, last), sheets(nets, 0, end - begin, first, last),
-            weight_ih[0 : weight_ih.shape[0], 0 : weight_ih.shape[1]], edge, False,
+        product(sheets(g_x, begin, end, first, last), sheets(nets, 0, end - begin, first, last), ih_panels, edge, False)
+
+
+_backward_part = outlined(_backward_rows)
+
+
+@jit
+def backward(
+    team: Any,
+    g_out: Any,
+    g_h: Any,
+    g_c: Any,
+    x: Any,
+    hs: Any,
+    cs: Any,
+    gates: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    lengths: Any,
+    reverse: int,
+    g_net: Any,
+    x_panels: Any,
+    h_panels: Any,
+    g_x: Any,
+    g_ih: Any,
+    g_hh: Any,
+    g_bias: Any,
+) -> None:
+    """The gradients g_x, g_ih, g_hh and g_bias; g_h and g_c (1, B, H) become those of the states before the first step.
+
+    Panels are room for the weights, and for the inputs of as many steps as g_net (steps, B, 4, H) has room for. After
+    these steps their gates' gradients are turned into those of the weights. Gradients without room are left out.
+    """
+    pack(team, weight_ih, ih_panels)
+    pack(team, weight_hh, hh_panels)
+    T, B, H = g_out.shape
+    steps = len(g_net)
+    nets = g_net.reshape(steps * B, 4 * H)
+    for done in range(0, T, steps):
+        number = min(steps, T - done)
+        begin = done if reverse else T - done - number
+        job = _backward_part(
+            (begin, begin + number, g_out, g_h, g_c, x, hs, cs, gates, ih_panels, hh_panels, lengths, reverse,
+             g_net, g_x, x_panels, h_panels)
         )  # fmt: skip
+        share(team, B, job)
+        if len(g_bias):
+            weight_gradients(team, nets[: number * B], 0, x_panels, h_panels, g_ih, g_hh, g_bias, done > 0)
+
+
+@jit
+def _step_blocks(
+    first: int,
+    last: int,
+    x: Any,
+    h: Any,
+    c: Any,
+    new_h: Any,
+    new_c: Any,
+    net: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+) -> None:
+    """Blocks `first` to before `last` of what `step` computes."""
+    B, H = h.shape
+    width = net.shape[3]
+    add_blocks(first, last, x, ih_panels, net, False)
+    add_blocks(first, last, h, hh_panels, net, True)
+    for b in range(B):
+        for block in range(first, last):
+            start, gate, add = block * width, net[b, block], bias[block]
+            for j in range(min(width, H - start)):
+                i, f = sigmoid(gate[0, j] + add[0, j]), sigmoid(gate[1, j] + add[1, j])
+                g, o = tanh(gate[2, j] + add[2, j]), sigmoid(gate[3, j] + add[3, j])
+                next_c = f * c[b, start + j] + i * g
+                new_c[b, start + j] = next_c
+                new_h[b, start + j] = o * tanh(next_c)
+
+
+_step_part = outlined(_step_blocks)
+
+
+@jit
+def step(
+    team: Any,
+    x: Any,
+    h: Any,
+    c: Any,
+    new_h: Any,
+    new_c: Any,
+    net: Any,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
+) -> None:
+    """One step: the states new_h and new_c. The weights are panels by blocks of units, as is the bias."""
+    share(team, len(bias), _step_part((x, h, c, new_h, new_c, net, ih_panels, hh_panels, bias)))

@@ -3,11 +3,24 @@
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 
+from .atomics import outlined
 from .jit import jit
+from .team import share
 from .tile import PANEL_BYTES, TILE_ROWS, VECTOR_BYTES, WIDE_PANELS, WIDE_ROWS, tile_product
 
-__all__ = ["empty_aligned", "empty_edge", "pack", "pack_row", "pack_transposed", "panels_shape", "product", "sheets"]
+__all__ = [
+    "add_blocks",
+    "empty_aligned",
+    "empty_edge",
+    "pack",
+    "pack_row",
+    "pack_transposed",
+    "panels_shape",
+    "product",
+    "sheets",
+]
 
 _CACHED_BYTES = 256 * 1024  # of the first operand, that stay in a core's second-level cache while all panels pass by
 _LINE = 16  # elements of a row, that are transposed at a time: what comes with a cache line
@@ -51,14 +64,14 @@ def pack_row(row: Any, panels: Any, k: int) -> None:
 
 
 @jit
-def pack(first: int, last: int, matrix: Any, panels: Any) -> None:
+def _pack_rows(first: int, last: int, matrix: Any, panels: Any) -> None:
     """Puts rows `first` to before `last` of a matrix (depth, columns) into its panels."""
     for k in range(first, last):
         pack_row(matrix[k], panels, k)
 
 
 @jit
-def pack_transposed(first: int, last: int, matrix: Any, panels: Any) -> None:
+def _pack_columns(first: int, last: int, matrix: Any, panels: Any) -> None:
     """Puts the transpose of a matrix (columns, depth) into panels `first` to before `last`."""
     columns, depth = matrix.shape
     width = PANEL_BYTES // matrix.itemsize
@@ -78,23 +91,43 @@ def pack_transposed(first: int, last: int, matrix: Any, panels: Any) -> None:
                 panels[p, k, j] = 0
 
 
+_rows_part, _columns_part = outlined(_pack_rows), outlined(_pack_columns)
+
+
+@jit
+def pack(team: Any, matrix: Any, panels: Any) -> None:
+    """Puts a matrix (depth, columns) into its panels."""
+    share(team, matrix.shape[0], _rows_part((matrix, panels)))
+
+
+@jit
+def pack_transposed(team: Any, matrix: Any, panels: Any) -> None:
+    """Puts the transpose of a matrix (columns, depth) into its panels."""
+    share(team, panels.shape[0], _columns_part((matrix, panels)))
+
+
 @jit
 def sheets(array: Any, begin: int, end: int, first: int, last: int) -> Any:
     """Steps `begin` to before `end`, rows `first` to before `last` of (T, B, N); as a single sheet if these are all."""
     _, B, N = array.shape
     if last - first == B:
-        rows = (end - begin) * B
-        return array[begin:end].reshape(1, rows, N)[0:1, 0:rows]
+        return array[begin:end].reshape(1, (end - begin) * B, N)[0:, 0:]
     return array[begin:end, first:last]
 
 
-@jit
+@register_jitable
 def product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
     """Sets, or with `accumulate` adds to, c (S, M, N) the product of a (S, M, K) and the panels of a matrix (K, N).
 
     Each element is a sum in the order of k, whatever the other sizes: a row's result is the same in any company.
     Neighbouring columns of c are neighbours in memory; a may have any strides.
     """
+    # Slices, so that numba knows of no contiguity: one machine code serves all.
+    _product(c[0:, 0:, 0:], a[0:, 0:, 0:], panels[0:, 0:, 0:], edge, accumulate)
+
+
+@jit
+def _product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
     count, height, columns = c.shape
     depth, number, width = a.shape[2], panels.shape[0], panels.shape[2]
     size = c.itemsize
@@ -141,3 +174,14 @@ def product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
                                 else:
                                     c[sheet, row + r, p * width + j] = edge[r, j]
                 p += together
+
+
+@jit
+def add_blocks(first: int, last: int, x: Any, panels: Any, net: Any, accumulate: bool) -> None:
+    """Sets, or with `accumulate` adds to, blocks `first` to before `last` of net (B, blocks, gates, width).
+
+    The product of x (B, K) and of panels, as wide as a block, that come in the order of the blocks and their gates.
+    """
+    B, _, gates, width = net.shape
+    columns = net.reshape(1, B, net.shape[1] * gates * width)[:, :, first * gates * width : last * gates * width]
+    product(columns, x.reshape(1, B, x.shape[1]), panels[first * gates : last * gates], empty_edge(x), accumulate)

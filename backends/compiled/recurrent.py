@@ -5,6 +5,7 @@ does not depend on how many there are: results are the same to the bit.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,11 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from ..recurrent import Gradients, Lengths, Step, chunks, first_and_last, going, room_for_states, states, where_going
-from ..threads import in_parts, keep_blas_to_one_thread, number_of_threads
+from ..recurrent import Gradients, Lengths, Step, first_and_last, going, room_for_states, states, where_going
+from ..threads import number_of_threads
 from . import gru, lstm, rnn
-from .product import pack, pack_transposed, panels_shape
-from .weights import weight_rows
+from .product import pack_transposed, panels_shape
+from .team import team
 
 __all__ = [
     "gru_backward",
@@ -30,51 +31,15 @@ __all__ = [
     "rnn_stepper",
 ]
 
-_WORTH_A_THREAD = 3e7  # floating-point operations: a tenth of a millisecond or so
-_WORTH_PACKING_IN_PARTS = 200_000  # elements
+_WORTH_A_THREAD = 2e6  # floating-point operations: twenty microseconds or so
+_WEIGHTS_WORTH_A_THREAD = 300_000  # of a step, which takes as long as it takes to read them: ten microseconds or so
 _AT_ONCE_BYTES = 512 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
-_BACKWARD_ROWS, _BACKWARD_BYTES = 512, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
-
-
-def _parts(operations: float) -> int:
-    """How many threads share so much work; the BLAS's do not get in their way."""
-    parts = max(1, min(number_of_threads(), int(operations / _WORTH_A_THREAD)))
-    if parts > 1:
-        keep_blas_to_one_thread()
-    return parts
-
-
-def _packed(weight: HostArray) -> HostArray:
-    """The panels of a weight."""
-    panels = _empty_panels(weight.shape[0], weight.shape[1], weight.dtype)
-    in_parts(len(weight), _packing_parts(weight), pack, weight, panels)
-    return panels
-
-
-def _packed_transpose(weight: HostArray) -> HostArray:
-    """The panels of a weight's transpose."""
-    panels = _empty_panels(weight.shape[1], weight.shape[0], weight.dtype)
-    in_parts(len(panels), _packing_parts(weight), pack_transposed, weight, panels)
-    return panels
-
-
-def _packing_parts(weight: HostArray) -> int:
-    return number_of_threads() if weight.size > _WORTH_PACKING_IN_PARTS else 1
-
-
-def _empty_panels(rows: int, columns: int, dtype: Any) -> HostArray:
-    return memory.empty(panels_shape(rows, columns, dtype.itemsize), dtype)
-
-
-def _states(T: int, initial: HostArray, reverse: bool, kept: int | None = None) -> HostArray:
-    hs = memory.empty((kept or T + 1, *initial.shape), initial.dtype)
-    hs[first_and_last(T, reverse)[0] % len(hs)] = initial
-    return hs
+_BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """The sizes of a layer, `net` numbers a row and step before its gates; and how many threads share the work."""
+    """The sizes of a layer, with `net` numbers a row and step before its gates, and the memory that it takes."""
 
     T: int
     B: int
@@ -84,24 +49,54 @@ class _Layer:
     dtype: np.dtype[Any]
     reverse: bool
     lengths: HostArray
-    parts: int
+
+    @property
+    def threads(self) -> int:
+        """How many threads are worth their while."""
+        return 1 + int(2.0 * self.T * self.B * self.net * (self.I + self.H) / _WORTH_A_THREAD)
 
     @property
     def steps_forward(self) -> int:
         """How many steps' inputs are multiplied at once."""
-        row_bytes = -(-self.B // self.parts) * self.net * self.dtype.itemsize
+        row_bytes = -(-self.B // min(self.threads, number_of_threads())) * self.net * self.dtype.itemsize
         return max(4, _AT_ONCE_BYTES // max(row_bytes, 1))
 
-    @property
-    def steps_backward(self) -> int:
-        """After how many steps their gates' gradients are turned into the weights'."""
-        rows = max(self.B, 1)
-        fitting = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
-        return max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), fitting))
+    def team(self) -> AbstractContextManager[Any]:
+        """The threads that share the work."""
+        return team(self.threads)
 
     def empty(self, *shape: int) -> HostArray:
         """An array with arbitrary contents."""
         return memory.empty(shape, self.dtype)
+
+    def panels(self, rows: int, columns: int) -> HostArray:
+        """Room for the panels of a matrix."""
+        return self.empty(*panels_shape(rows, columns, self.dtype.itemsize))
+
+    def weight_panels(self, transposed: bool) -> tuple[HostArray, HostArray]:
+        """Room for the panels of both weights (net, I) and (net, H), or of their transposes."""
+        if transposed:
+            return self.panels(self.I, self.net), self.panels(self.H, self.net)
+        return self.panels(self.net, self.I), self.panels(self.net, self.H)
+
+    def room_backward(self, gates: int) -> tuple[HostArray, HostArray, HostArray]:
+        """Room for the gradients of so many gates, and for the panels of x and h, of the steps that are taken at once.
+
+        These are as many as suit the product that turns them into the weights' gradients.
+        """
+        rows = max(self.B, 1)
+        fitting = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
+        steps = min(self.T, max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), fitting)))
+        g_net = self.empty(steps, self.B, gates, self.H)
+        return g_net, self.panels(steps * self.B, self.I), self.panels(steps * self.B, self.H)
+
+    def gradients(self, of_x: bool, of_weights: bool) -> tuple[HostArray, tuple[HostArray, HostArray, HostArray]]:
+        """Room for the gradients of the inputs, and of both weights and the bias; or none."""
+        net = self.net if of_weights else 0
+        return (
+            self.empty(self.T if of_x else 0, self.B, self.I),
+            (self.empty(net, self.I), self.empty(net, self.H), self.empty(net)),
+        )
 
     def states(self, initial: HostArray, kept: int | None = None) -> HostArray:
         """Room for the states, as `room_for_states` makes it."""
@@ -124,75 +119,11 @@ def _layer(x: HostArray, h: HostArray, net: int, lengths: Lengths, reverse: bool
     T, B, I = x.shape
     H = h.shape[1]
     all_lengths = np.full(B, T, np.int64) if lengths is None else lengths
-    return _Layer(T, B, I, H, net, x.dtype, reverse, all_lengths, _parts(2.0 * T * B * net * (I + H)))
+    return _Layer(T, B, I, H, net, x.dtype, reverse, all_lengths)
 
 
 def _contiguous(arrays: Sequence[HostArray]) -> list[HostArray]:
     return [np.ascontiguousarray(array) for array in arrays]
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Gradients to be made of the columns of the gates' gradients from `column` on; empty arrays are left out."""
-
-    column: int
-    g_ih: HostArray
-    g_hh: HostArray
-    g_bias: HostArray
-
-
-def _backward(
-    layer: _Layer,
-    gates: int,
-    kernel: Callable[..., None],
-    arguments: Sequence[Any],
-    g_x: HostArray,
-    targets: list[_Target],
-) -> None:
-    """Runs a kernel over the steps, the last computed first.
-
-    After each so many steps the gradients of the gates (steps, B, gates, H) are turned into those of the weights.
-    """
-    at_once = min(layer.steps_backward, layer.T)
-    g_net = layer.empty(at_once, layer.B, gates, layer.H)
-    flat = g_net.reshape(at_once * layer.B, gates * layer.H)
-    for k, now in enumerate(chunks(layer.T, at_once, not layer.reverse)):
-        rows = (now.stop - now.start) * layer.B
-        x_panels = _empty_panels(rows, layer.I, layer.dtype)
-        h_panels = _empty_panels(rows, layer.H, layer.dtype)
-        in_parts(layer.B, layer.parts, kernel, now.start, now.stop, *arguments, g_net, g_x, x_panels, h_panels)
-        for target in targets:
-            in_parts(
-                len(target.g_bias), layer.parts, weight_rows, flat, rows, target.column,
-                x_panels if target.g_ih.size else x_panels[:0], h_panels if target.g_hh.size else h_panels[:0],
-                target.g_ih, target.g_hh, target.g_bias, k > 0,
-            )  # fmt: skip
-
-
-def _stepper(
-    weights: Sequence[HostArray], count: int, kernel: Callable[..., None], buffers: Sequence[tuple[int, ...]]
-) -> Step:
-    """A step by a kernel for sequences, given how many states there are, and the sizes of what else it writes."""
-    weight_ih, weight_hh, *biases = (np.ascontiguousarray(weight) for weight in weights)
-    H, dtype = weight_hh.shape[1], weight_ih.dtype
-    packed = _packed_transpose(weight_ih), _packed_transpose(weight_hh), *biases
-    scratch: list[HostArray] = []
-    lengths = np.empty(0, np.int64)
-
-    def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
-        nonlocal scratch, lengths
-        B = len(x)
-        if len(lengths) != B or not scratch:
-            scratch = [np.empty((2, B, H), dtype) for _ in range(count)]
-            scratch += [np.empty((1, B, *sizes), dtype) for sizes in buffers]
-            lengths = np.ones(B, np.int64)
-        for hs, h in zip(scratch, before):
-            hs[0] = h
-        kernel(0, B, x[None], *scratch, *packed, lengths, 0, 1)
-        for hs, h in zip(scratch, after):
-            h[...] = hs[1]
-
-    return step
 
 
 # -- LSTM --------------------------------------------------------------------------------------------------------------
@@ -204,11 +135,11 @@ def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool,
     hs, cs = layer.states(h), layer.states(c, None if saving else 2)
     at_once = layer.steps_forward
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 4, layer.H)
-    in_parts(
-        layer.B, layer.parts, lstm.forward_rows, x, hs, cs, gates,
-        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
-        layer.lengths, int(reverse), at_once,
-    )  # fmt: skip
+    with layer.team() as members:
+        lstm.forward(
+            members, x, hs, cs, gates, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias,
+            layer.lengths, int(reverse), at_once,
+        )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
 
 
@@ -224,20 +155,18 @@ def lstm_backward(
     hs, cs, gates = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h, g_c = g[1][None].copy(), g[2][None].copy()
-    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
-    g_bias = np.empty_like(bias)
-    _backward(
-        layer, 4, lstm.backward_rows,
-        [np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates, _packed(weight_ih), _packed(weight_hh),
-         layer.lengths, int(reverse)],
-        g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[3:]) else [],
-    )  # fmt: skip
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[3:]))
+    with layer.team() as members:
+        lstm.backward(
+            members, np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates,
+            weight_ih, weight_hh, *layer.weight_panels(transposed=False), layer.lengths, int(reverse),
+            *layer.room_backward(4), g_x, g_ih, g_hh, g_bias,
+        )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
 
 
 def lstm_stepper(weights: Sequence[HostArray]) -> Step:
-    return _stepper(weights, 2, lstm.forward_rows, [(4, weights[1].shape[1])])
+    return _stepper(weights, 4, lstm.step, 1)
 
 
 # -- GRU ---------------------------------------------------------------------------------------------------------------
@@ -250,11 +179,11 @@ def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     at_once = layer.steps_forward
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 3, layer.H)
     qs = layer.empty(len(gates), layer.B, layer.H)
-    in_parts(
-        layer.B, layer.parts, gru.forward_rows, x, hs, gates, qs,
-        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
-        bias_hn, layer.lengths, int(reverse), at_once,
-    )  # fmt: skip
+    with layer.team() as members:
+        gru.forward(
+            members, x, hs, gates, qs, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias, bias_hn,
+            layer.lengths, int(reverse), at_once,
+        )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
 
 
@@ -271,24 +200,20 @@ def gru_backward(
     layer = _layer(x, h, len(bias), lengths, reverse)
     H = layer.H
     g_h = g[1][None].copy()
-    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
-    g_bias, g_bias_h = np.empty_like(bias), np.empty_like(bias)
-    # The gates' gradients lie in the order n, r, z, q: the first three are those of W·x, the last three of U·h.
-    targets = [_Target(0, g_ih, g_hh[:, :0], g_bias), _Target(H, g_ih[:, :0], g_hh, g_bias_h)]
-    _backward(
-        layer, 4, gru.backward_rows,
-        [np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs, _packed(np.roll(weight_ih, H, axis=0)), _packed(weight_hh),
-         layer.lengths, int(reverse)],
-        g_x, targets if any(wanted[2:]) else [],
-    )  # fmt: skip
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[2:]))
+    g_bias_h = np.empty_like(g_bias)
+    with layer.team() as members:
+        gru.backward(
+            members, np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs,
+            np.roll(weight_ih, H, axis=0), weight_hh, *layer.weight_panels(transposed=False), layer.lengths,
+            int(reverse), *layer.room_backward(4), g_x, g_ih, g_hh, g_bias, g_bias_h,
+        )  # fmt: skip
     g_ih, g_bias = np.roll(g_ih, -H, axis=0), np.roll(g_bias, -H)
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
 
 
 def gru_stepper(weights: Sequence[HostArray]) -> Step:
-    H = weights[1].shape[1]
-    return _stepper(weights, 1, gru.forward_rows, [(3, H), (H,)])
+    return _stepper(weights, 3, gru.step, 2)
 
 
 # -- RNN ---------------------------------------------------------------------------------------------------------------
@@ -300,11 +225,11 @@ def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     hs = layer.states(h)
     at_once = layer.steps_forward
     nets = layer.empty(min(at_once, layer.T), layer.B, layer.H)
-    in_parts(
-        layer.B, layer.parts, rnn.forward_rows, x, hs, nets,
-        _packed_transpose(weight_ih), _packed_transpose(weight_hh), bias,
-        layer.lengths, int(reverse), at_once,
-    )  # fmt: skip
+    with layer.team() as members:
+        rnn.forward(
+            members, x, hs, nets, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias,
+            layer.lengths, int(reverse), at_once,
+        )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs,) if saving else None
 
 
@@ -320,16 +245,55 @@ def rnn_backward(
     (hs,) = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h = g[1][None].copy()
-    g_x = layer.empty(layer.T if wanted[0] else 0, layer.B, layer.I)
-    g_ih, g_hh = layer.empty(*weight_ih.shape), layer.empty(*weight_hh.shape)
-    g_bias = np.empty_like(bias)
-    _backward(
-        layer, 1, rnn.backward_rows,
-        [np.ascontiguousarray(g[0]), g_h, x, hs, _packed(weight_ih), _packed(weight_hh), layer.lengths, int(reverse)],
-        g_x, [_Target(0, g_ih, g_hh, g_bias)] if any(wanted[2:]) else [],
-    )  # fmt: skip
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[2:]))
+    with layer.team() as members:
+        rnn.backward(
+            members, np.ascontiguousarray(g[0]), g_h, x, hs,
+            weight_ih, weight_hh, *layer.weight_panels(transposed=False), layer.lengths, int(reverse),
+            *layer.room_backward(1), g_x, g_ih, g_hh, g_bias,
+        )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]
 
 
 def rnn_stepper(weights: Sequence[HostArray]) -> Step:
-    return _stepper(weights, 1, rnn.forward_rows, [(weights[1].shape[1],)])
+    return _stepper(weights, 1, rnn.step, 1)
+
+
+# -- one step at a time ------------------------------------------------------------------------------------------------
+
+
+def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., None], nets: int) -> Step:
+    """A step by a kernel, given the number of gates, and of arrays that it needs for what comes before these.
+
+    Units are taken in blocks as wide as a panel. For each, the gates' weights lie one after the other: of all that
+    leads to its states, no other block knows anything, and threads can share the blocks.
+    """
+    weight_ih, weight_hh, bias, *rest = weights
+    H, dtype = weight_hh.shape[1], weight_ih.dtype
+    blocks, _, width = panels_shape(0, H, dtype.itemsize)
+
+    def by_blocks(rows: HostArray) -> HostArray:
+        padded = np.zeros((gates, blocks * width, *rows.shape[1:]), dtype)
+        padded[:, :H] = rows.reshape(gates, H, *rows.shape[1:])
+        return np.ascontiguousarray(padded.reshape(gates, blocks, width, *rows.shape[1:]).swapaxes(0, 1))
+
+    def packed(weight: HostArray) -> HostArray:
+        rows = by_blocks(weight).reshape(blocks * gates * width, weight.shape[1])
+        panels = memory.empty(panels_shape(rows.shape[1], len(rows), dtype.itemsize), dtype)
+        with team(1) as members:
+            pack_transposed(members, rows, panels)
+        return panels
+
+    prepared = packed(weight_ih), packed(weight_hh), by_blocks(bias), *map(np.ascontiguousarray, rest)
+    threads = 1 + (weight_ih.size + weight_hh.size) // _WEIGHTS_WORTH_A_THREAD
+    room: list[HostArray] = []
+
+    def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
+        nonlocal room
+        if not room or len(room[0]) != len(x):
+            room = [np.empty((len(x), blocks, gates, width), dtype) for _ in range(nets)]
+        operands = [np.ascontiguousarray(array) for array in (x, *before)]
+        with team(threads, brief=True) as members:
+            kernel(members, *operands, *after, *room, *prepared)
+
+    return step

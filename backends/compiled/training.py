@@ -6,6 +6,7 @@ places. What a thread computes does not depend on how many there are: results ar
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,19 @@ from numba.extending import overload
 
 from .. import memory
 from ..base import HostArray
-from ..threads import in_parts, number_of_threads
+from .atomics import outlined
 from .functions import exp
 from .jit import jit, jit_in_any_order
+from .team import share, team
 
 __all__ = ["adam_update", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
 
-_WORTH_A_THREAD = 2**18  # elements: a tenth of a millisecond or so
+_WORTH_A_THREAD = 2**15  # elements: twenty microseconds or so
 
 
-def _parts(elements: int) -> int:
-    if elements < 2 * _WORTH_A_THREAD:
-        return 1
-    return min(number_of_threads(), elements // _WORTH_A_THREAD)
+def _team(elements: int) -> AbstractContextManager[Any]:
+    """As many threads as are worth their while."""
+    return team(1 + elements // _WORTH_A_THREAD)
 
 
 # -- cross entropy -----------------------------------------------------------------------------------------------------
@@ -76,6 +77,14 @@ def _sum_rows(first: int, last: int, logits: Any, keys: Any, largest: Any, sums:
         largest[b], sums[b] = m, _sum_of_powers(logits, b, m)
 
 
+_sum_part = outlined(_sum_rows)
+
+
+@jit
+def _sums(team: Any, logits: Any, keys: Any, largest: Any, sums: Any) -> None:
+    share(team, len(logits), _sum_part((logits, keys, largest, sums)))
+
+
 @jit
 def _losses(logits: Any, ids: Any, ignore_index: int, largest: Any, logs: Any, losses: Any) -> None:
     for b in range(len(ids)):
@@ -111,6 +120,16 @@ def _backward_rows(
             g_logits[b, i] -= g_row
 
 
+_backward_part = outlined(_backward_rows)
+
+
+@jit
+def _backward(
+    team: Any, logits: Any, ids: Any, ignore_index: int, g: Any, largest: Any, sums: Any, g_logits: Any
+) -> None:
+    share(team, len(ids), _backward_part((logits, ids, ignore_index, g, largest, sums, g_logits)))
+
+
 def cross_entropy_forward(
     arrays: Sequence[HostArray], ignore_index: int
 ) -> tuple[HostArray, tuple[HostArray, HostArray]]:
@@ -118,7 +137,8 @@ def cross_entropy_forward(
     logits = np.ascontiguousarray(logits)
     losses, largest, sums = np.empty((3, len(ids)), logits.dtype)
     keys = logits.view(f"i{logits.itemsize}")
-    in_parts(len(ids), _parts(logits.size), _sum_rows, logits, keys, largest, sums)
+    with _team(logits.size) as members:
+        _sums(members, logits, keys, largest, sums)
     _losses(logits, ids, ignore_index, largest, np.log(sums), losses)
     return losses, (largest, sums)
 
@@ -127,9 +147,8 @@ def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> Ho
     logits, ids, g, largest, sums = arrays
     logits = np.ascontiguousarray(logits)
     g_logits = memory.empty(logits.shape, logits.dtype)
-    in_parts(
-        len(ids), _parts(logits.size), _backward_rows, logits, ids, ignore_index, g, largest, sums, g_logits
-    )  # fmt: skip
+    with _team(logits.size) as members:
+        _backward(members, logits, ids, ignore_index, g, largest, sums, g_logits)
     return g_logits
 
 
@@ -144,11 +163,20 @@ def _add_columns(first: int, last: int, target: Any, rows: Any, values: Any) -> 
             row[j] += value[j]
 
 
+_columns_part = outlined(_add_columns)
+
+
+@jit
+def _add_all(team: Any, target: Any, rows: Any, values: Any) -> None:
+    share(team, target.shape[1], _columns_part((target, rows, values)))
+
+
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` in place, one row after the other; of a contiguous target, and values of its dtype."""
     columns = math.prod(target.shape[1:])
     flat, values = target.reshape(len(target), columns), np.ascontiguousarray(values).reshape(len(rows), columns)
-    in_parts(columns, _parts(values.size), _add_columns, flat, rows, values)
+    with _team(values.size) as members:
+        _add_all(members, flat, rows, values)
 
 
 # -- Adam --------------------------------------------------------------------------------------------------------------
@@ -187,6 +215,28 @@ def _adam_elements(
         p[k] = p_k - m_k / (np.sqrt(v_k) + to_root) * step
 
 
+_adam_part = outlined(_adam_elements)
+
+
+@jit
+def _adam(
+    team: Any,
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    largest: Any,
+    amsgrad: bool,
+    shrink: float,
+    decay: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    rate: float,
+) -> None:
+    share(team, len(p), _adam_part((p, g, m, v, largest, amsgrad, shrink, decay, beta1, beta2, eps, rate)))
+
+
 def adam_update(
     arrays: Sequence[HostArray], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
 ) -> None:
@@ -194,10 +244,11 @@ def adam_update(
     changed = [p, *state]
     flat = [array.reshape(-1) for array in changed]  # copies of those that are not contiguous
     flat_g = g.reshape(-1) if g.dtype == p.dtype else g.astype(p.dtype).reshape(-1)
-    in_parts(
-        p.size, _parts(p.size), _adam_elements, flat[0], flat_g, flat[1], flat[2], flat[-1], len(state) > 2,
-        shrink, decay, beta1, beta2, eps, rate,
-    )  # fmt: skip
+    with _team(p.size) as members:
+        _adam(
+            members, flat[0], flat_g, flat[1], flat[2], flat[-1], len(state) > 2,
+            shrink, decay, beta1, beta2, eps, rate,
+        )  # fmt: skip
     for array, values in zip(changed, flat):
         if not array.flags.c_contiguous:
             array[...] = values.reshape(array.shape)

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from .atomics import outlined
 from .jit import jit
 from .product import empty_edge, product
+from .team import share
 from .tile import TILE_ROWS
 
-__all__ = ["weight_rows"]
+__all__ = ["weight_gradients"]
 
 _DEEP = 512  # rows of g_net that are taken at a time, and
 _TILES = 8  # tiles of its columns: together they stay in a core's second-level cache
@@ -49,11 +51,10 @@ def _add_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: 
 
 
 @jit
-def weight_rows(
+def _weight_rows(
     first: int,
     last: int,
     g_net: Any,
-    rows: int,
     column: int,
     x_panels: Any,
     h_panels: Any,
@@ -62,11 +63,8 @@ def weight_rows(
     g_bias: Any,
     accumulate: bool,
 ) -> None:
-    """Sets, or with `accumulate` adds to, rows `first` to before `last` of the gradients of two weights and a bias.
-
-    They are those of columns of g_net that begin at `column`, over its first `rows` rows, times the packed rows of x
-    and of h. A weight without columns is left out.
-    """
+    """Rows `first` to before `last` of what `weight_gradients` computes."""
+    rows = len(g_net)
     edge = empty_edge(g_net)
     tiles = np.empty((_TILES, _DEEP, _PLACE), g_net.dtype)
     if not accumulate:
@@ -87,3 +85,27 @@ def weight_rows(
                 c = weight[row : row + number * height].reshape(number, height, weight.shape[1])
                 product(c[0:number, 0:height], a, panels[0 : panels.shape[0], begin:end], edge, adding)
             row += number * height
+
+
+_weight_part = outlined(_weight_rows)
+
+
+@jit
+def weight_gradients(
+    team: Any,
+    g_net: Any,
+    column: int,
+    x_panels: Any,
+    h_panels: Any,
+    g_ih: Any,
+    g_hh: Any,
+    g_bias: Any,
+    accumulate: bool,
+) -> None:
+    """Sets, or with `accumulate` adds to, the gradients of two weights and a bias.
+
+    They are those of the columns of g_net (rows, N) that begin at `column`, times the packed rows of x and of h. A
+    weight without columns is left out.
+    """
+    job = _weight_part((g_net, column, x_panels, h_panels, g_ih, g_hh, g_bias, accumulate))
+    share(team, len(g_bias), job)

@@ -1,0 +1,237 @@
+"""The threads that share a job within compiled code: to hand it out and to end it takes a microsecond.
+
+By way of the interpreter it would take fifty and more, for each of the parts of a training step. So helpers wait in
+compiled code, looking for a job again and again for about a millisecond, and only then go to sleep. A part that no
+helper has begun is done by the thread that handed out the job, which never waits for one that sleeps.
+"""
+
+import atexit
+import ctypes
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..threads import keep_blas_to_one_thread, number_of_threads
+from .atomics import add_to_word, call, exchange_word, pause, read_word, write_word, yield_core
+from .jit import jit
+
+__all__ = ["share", "team"]
+
+# Words of a team, each that is waited for in a cache line of its own.
+_OPEN = 0  # which parts of a job nobody has begun, a bit each; above them the number of the job
+_ENDED = 8  # how many have ended
+_FAILED = 16  # how many of these with an error
+_LEAVE = 17  # whether helpers are to leave for good
+_THREADS = 18  # how many threads share a job
+_FUNCTION, _ARGUMENTS, _TOTAL, _PARTS = 19, 20, 21, 22  # the job
+_WORDS = 32
+
+_MOST_PARTS = 40
+_ALL_PARTS = (1 << _MOST_PARTS) - 1
+_JOB_NUMBERS = 1 << (62 - _MOST_PARTS)  # enough that none comes again while a thread looks at one
+
+_PATIENCE = 30_000  # looks, 20 to 40 ns each, until a helper sleeps
+_LOOKS_A_YIELD = 2_000
+_MOMENT = 1e-3  # seconds
+
+
+@jit
+def _work(words: Any, preferred: int) -> None:
+    """Does parts of the job that nobody has begun, the preferred one first, until there are none."""
+    while True:
+        state = read_word(words, _OPEN)
+        waiting = state & _ALL_PARTS
+        if waiting == 0:
+            return
+        part = preferred
+        if (waiting >> part) & 1 == 0:
+            part = 0
+            while (waiting >> part) & 1 == 0:
+                part += 1
+        if exchange_word(words, _OPEN, state, state ^ (1 << part)):
+            total, parts = words[_TOTAL], words[_PARTS]
+            first, last = total * part // parts, total * (part + 1) // parts
+            if call(words[_FUNCTION], words[_ARGUMENTS], first, last):
+                add_to_word(words, _FAILED, 1)
+            add_to_word(words, _ENDED, 1)
+
+
+@jit
+def _serve(words: Any, preferred: int) -> None:
+    """Works on jobs until there has been none for a while."""
+    looks = 0
+    while looks < _PATIENCE and not read_word(words, _LEAVE):
+        if read_word(words, _OPEN) & _ALL_PARTS:
+            _work(words, preferred)
+            looks = 0
+        else:
+            pause()
+            looks += 1
+
+
+@jit
+def share(words: Any, total: int, job: Any) -> None:
+    """`part(first, last)` for nearly equal parts of range(total), as many as the team has threads.
+
+    In compiled code; `job` is what an `outlined` function makes of its arguments.
+
+    Raises:
+        MemoryError: a part failed, which is all that it can fail of.
+    """
+    parts = min(words[_THREADS], total)
+    if parts < 1:
+        return
+    address, arguments = job
+    if parts == 1:
+        failed = call(address, arguments, 0, total)
+    else:
+        words[_FUNCTION], words[_ARGUMENTS], words[_TOTAL], words[_PARTS] = address, arguments, total, parts
+        write_word(words, _ENDED, 0)
+        write_word(words, _FAILED, 0)
+        job = ((read_word(words, _OPEN) >> _MOST_PARTS) + 1) % _JOB_NUMBERS
+        write_word(words, _OPEN, (job << _MOST_PARTS) | ((1 << parts) - 1))
+        _work(words, 0)
+        looks = 0
+        while read_word(words, _ENDED) < parts:
+            pause()
+            looks += 1
+            if looks % _LOOKS_A_YIELD == 0:
+                yield_core()  # to a helper that has no core
+        failed = read_word(words, _FAILED) > 0
+    if failed:
+        raise MemoryError
+
+
+_core: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", None) if os.name == "posix" else None
+
+
+class _Team:
+    """Helpers, and the words by which they are told what to do."""
+
+    def __init__(self, helpers: int) -> None:
+        self.busy = threading.Lock()
+        self.words = np.zeros(_WORDS, np.int64)
+        self._wake = threading.Condition(threading.Lock())
+        self._wanted = False
+        self._asleep = 0
+        self._gathered = -math.inf
+        self._helpers = [
+            threading.Thread(target=self._help, args=(k + 1,), name=f"tinygrad_lstm {k + 1}", daemon=True)
+            for k in range(helpers)
+        ]
+        for helper in self._helpers:
+            helper.start()
+
+    @property
+    def size(self) -> int:
+        """How many threads, with the one that hands out the jobs."""
+        return len(self._helpers) + 1
+
+    def gather(self, brief: bool = False) -> None:
+        """Has the helpers look for jobs until `disperse`, and for a while after that.
+
+        For `brief` jobs they are woken only if the last was a moment ago, and more may be expected.
+        """
+        now = time.perf_counter()
+        with self._wake:
+            self._wanted = True
+            if self._asleep and (not brief or now - self._gathered < _MOMENT):
+                self._spread()
+                self._wake.notify_all()
+        self._gathered = now
+
+    def disperse(self) -> None:
+        """Lets the helpers sleep again."""
+        self._wanted = False
+
+    def leave(self) -> None:
+        """Ends the helpers."""
+        write = self.words
+        write[_LEAVE] = 1
+        self.gather()
+        for helper in self._helpers:
+            helper.join()
+
+    def _help(self, preferred: int) -> None:
+        while not self.words[_LEAVE]:
+            _serve(self.words, preferred)
+            with self._wake:
+                self._asleep += 1
+                while not self._wanted:
+                    self._wake.wait()
+                self._asleep -= 1
+
+    def _spread(self) -> None:
+        """Puts the helpers on other cores than this thread's, where the system lets us say so.
+
+        Linux may wake a thread on the very core of the one that woke it, and leave both there for tens of milliseconds
+        though another core is idle.
+        """
+        if _core is None or not hasattr(os, "sched_setaffinity"):
+            return
+        others = sorted(os.sched_getaffinity(0) - {_core()})
+        if len(others) >= len(self._helpers):
+            for k, helper in enumerate(self._helpers):
+                if helper.native_id is not None:
+                    os.sched_setaffinity(helper.native_id, others[k :: len(self._helpers)])
+
+
+_alone = np.zeros(_WORDS, np.int64)
+_alone[_THREADS] = 1
+
+_team: _Team | None = None
+_changing = threading.Lock()
+
+
+def _team_of(threads: int) -> _Team:
+    global _team
+    with _changing:
+        if _team is None or _team.size < threads:
+            if _team is not None:
+                with _team.busy:
+                    _team.leave()
+            _team = _Team(threads - 1)
+        return _team
+
+
+@contextmanager
+def team(wanted: int, brief: bool = False) -> Iterator[Any]:
+    """What `share` takes: up to `wanted` threads for the jobs within the context, where so many compute.
+
+    Jobs are `brief` if they take no longer than waking a helper does. While another thread has the helpers, the one that asks works alone: results do not depend on that.
+    """
+    threads = min(wanted, number_of_threads(), _MOST_PARTS)
+    found = _team_of(threads) if threads > 1 else None
+    if found is None or not found.busy.acquire(blocking=False):
+        yield _alone
+        return
+    try:
+        keep_blas_to_one_thread()
+        found.words[_THREADS] = threads
+        found.gather(brief)
+        yield found.words
+    finally:
+        found.disperse()
+        found.busy.release()
+
+
+@atexit.register
+def _leave() -> None:
+    if _team is not None:
+        _team.leave()
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's threads, and locks as they happened to be."""
+    global _team, _changing
+    _team, _changing = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -53,23 +53,23 @@ class Stepper:
         Raises:
             ValueError: a shape or dtype does not fit.
         """
-        xp, shape = self._xp, (len(self._layers), x.shape[0], self._hidden_size)
-        if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != self._dtype:
+        xp, dtype = self._xp, self._dtype
+        if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != dtype:
             raise ValueError(
-                f"{self._name}.stepper: expected a {self._dtype} input of shape (batch, {self._input_size}), "
+                f"{self._name}.stepper: expected a {dtype} input of shape (batch, {self._input_size}), "
                 f"got {x.dtype} {x.shape}"
             )
+        shape = (len(self._layers), x.shape[0], self._hidden_size)
         if state is None:
-            before: Sequence[Array] = [xp.zeros(shape, self._dtype)] * self._number
+            before: Sequence[Array] = [xp.zeros(shape, dtype)] * self._number
         else:
             before = state if self._several else (state,)
             for part in before:
-                if part.shape != shape or part.dtype != self._dtype:
+                if part.shape != shape or part.dtype != dtype:
                     raise ValueError(
-                        f"{self._name}.stepper: expected {self._dtype} states of shape {shape}, "
-                        f"got {part.dtype} {part.shape}"
+                        f"{self._name}.stepper: expected {dtype} states of shape {shape}, got {part.dtype} {part.shape}"
                     )
-        after = tuple(xp.empty(shape, self._dtype) for _ in before)
+        after = tuple([xp.empty(shape, dtype) for _ in before])
         for k, layer in enumerate(self._layers):
             layer(x, [part[k] for part in before], [part[k] for part in after])
             x = after[0][k]

@@ -227,12 +227,17 @@ def _step_blocks(
     add_blocks(first, last, h, hh_panels, net_h, False)
     for b in range(B):
         for block in range(first, last):
-            start, gate, gate_h, add = block * width, net[b, block], net_h[b, block], bias[block]
-            for j in range(min(width, H - start)):
-                r = sigmoid(gate[0, j] + gate_h[0, j] + add[0, j])
-                z = sigmoid(gate[1, j] + gate_h[1, j] + add[1, j])
-                n = tanh(gate[2, j] + add[2, j] + r * (gate_h[2, j] + bias_hn[start + j]))
-                new_h[b, start + j] = n + z * (h[b, start + j] - n)
+            gate, gate_h, add = net[b, block], net_h[b, block], bias[block]
+            start, end = block * width, min(block * width + width, H)
+            h_row, new_h_row, add_q = h[b, start:end], new_h[b, start:end], bias_hn[start:end]
+            for j in range(width):
+                gate[0, j] = sigmoid(gate[0, j] + gate_h[0, j] + add[0, j])
+            for j in range(width):
+                gate[1, j] = sigmoid(gate[1, j] + gate_h[1, j] + add[1, j])
+            for j in range(end - start):
+                gate[2, j] = tanh(gate[2, j] + add[2, j] + gate[0, j] * (gate_h[2, j] + add_q[j]))
+            for j in range(end - start):
+                new_h_row[j] = gate[2, j] + gate[1, j] * (h_row[j] - gate[2, j])
 
 
 _step_part = outlined(_step_blocks)

@@ -232,13 +232,20 @@ def _step_blocks(
     add_blocks(first, last, h, hh_panels, net, True)
     for b in range(B):
         for block in range(first, last):
-            start, gate, add = block * width, net[b, block], bias[block]
-            for j in range(min(width, H - start)):
-                i, f = sigmoid(gate[0, j] + add[0, j]), sigmoid(gate[1, j] + add[1, j])
-                g, o = tanh(gate[2, j] + add[2, j]), sigmoid(gate[3, j] + add[3, j])
-                next_c = f * c[b, start + j] + i * g
-                new_c[b, start + j] = next_c
-                new_h[b, start + j] = o * tanh(next_c)
+            gate, add, start, end = net[b, block], bias[block], block * width, min(block * width + width, H)
+            for j in range(width):
+                gate[0, j] = sigmoid(gate[0, j] + add[0, j])
+            for j in range(width):
+                gate[1, j] = sigmoid(gate[1, j] + add[1, j])
+            for j in range(width):
+                gate[2, j] = tanh(gate[2, j] + add[2, j])
+            for j in range(width):
+                gate[3, j] = sigmoid(gate[3, j] + add[3, j])
+            c_row, new_c_row, new_h_row = c[b, start:end], new_c[b, start:end], new_h[b, start:end]
+            for j in range(end - start):
+                new_c_row[j] = gate[1, j] * c_row[j] + gate[0, j] * gate[2, j]
+            for j in range(end - start):
+                new_h_row[j] = gate[3, j] * tanh(new_c_row[j])
 
 
 _step_part = outlined(_step_blocks)

@@ -187,9 +187,10 @@ def _step_blocks(
     add_blocks(first, last, h, hh_panels, net, True)
     for b in range(B):
         for block in range(first, last):
-            start = block * width
-            for j in range(min(width, H - start)):
-                new_h[b, start + j] = tanh(net[b, block, 0, j] + bias[block, 0, j])
+            start, end = block * width, min(block * width + width, H)
+            row, new_h_row, add = net[b, block, 0], new_h[b, start:end], bias[block, 0]
+            for j in range(end - start):
+                new_h_row[j] = tanh(row[j] + add[j])
 
 
 _step_part = outlined(_step_blocks)

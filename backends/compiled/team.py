@@ -11,8 +11,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,7 @@ class _Team:
 
 _alone = np.zeros(_WORDS, np.int64)
 _alone[_THREADS] = 1
+_ALONE = nullcontext(_alone)
 
 _team: _Team | None = None
 _changing = threading.Lock()
@@ -200,25 +201,38 @@ def _team_of(threads: int) -> _Team:
         return _team
 
 
-@contextmanager
-def team(wanted: int, brief: bool = False) -> Iterator[Any]:
+class _Session:
+    """A team's time for one thread's jobs."""
+
+    def __init__(self, team: _Team, threads: int, brief: bool) -> None:
+        self._team, self._threads, self._brief = team, threads, brief
+        self._has_team = False
+
+    def __enter__(self) -> Any:
+        self._has_team = self._team.busy.acquire(blocking=False)
+        if not self._has_team:
+            return _alone
+        self._team.words[_THREADS] = self._threads
+        self._team.gather(self._brief)
+        return self._team.words
+
+    def __exit__(self, *exception: object) -> None:
+        if self._has_team:
+            self._team.disperse()
+            self._team.busy.release()
+
+
+def team(wanted: int, brief: bool = False) -> AbstractContextManager[Any]:
     """What `share` takes: up to `wanted` threads for the jobs within the context, where so many compute.
 
-    Jobs are `brief` if they take no longer than waking a helper does. While another thread has the helpers, the one that asks works alone: results do not depend on that.
+    Jobs are `brief` if they take no longer than waking a helper does. While another thread has the helpers, the one
+    that asks works alone: results do not depend on that.
     """
-    threads = min(wanted, number_of_threads(), _MOST_PARTS)
-    found = _team_of(threads) if threads > 1 else None
-    if found is None or not found.busy.acquire(blocking=False):
-        yield _alone
-        return
-    try:
-        keep_blas_to_one_thread()
-        found.words[_THREADS] = threads
-        found.gather(brief)
-        yield found.words
-    finally:
-        found.disperse()
-        found.busy.release()
+    threads = min(wanted, number_of_threads(), _MOST_PARTS) if wanted > 1 else 1
+    if threads <= 1:
+        return _ALONE
+    keep_blas_to_one_thread()
+    return _Session(_team_of(threads), threads, brief)
 
 
 @atexit.register

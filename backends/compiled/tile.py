@@ -38,7 +38,7 @@ TILE_ROWS = _REGISTERS // 2 - 2
 WIDE_PANELS, WIDE_ROWS = 4, 3
 """Up to so many rows are multiplied with so many panels at once: fewer sums could not hide the adders' latency."""
 
-_ROWS_AHEAD = 32  # of a panel, that are fetched into the cache
+_ROWS_AHEAD = 16  # of a panel, that are fetched into the cache
 
 _SHAPES = [(rows, 2, 1) for rows in range(1, TILE_ROWS + 1)]
 _SHAPES += [(rows, 1, 1) for rows in range(1, TILE_ROWS + 1)]

@@ -56,6 +56,9 @@ class Backend(Protocol):
     def erf(self, x: Array) -> Array:
         """The error function."""
 
+    def matmul(self, x: Array, y: Array) -> Array:
+        """The matrix product of arrays of two or more dimensions, as `xp.matmul` gives it."""
+
     # Whole recurrent layers, as `tinygrad_lstm.ops.recurrent` describes their operands and outputs. A forward function
     # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
     # gradients `g` of the outputs, and gives those of the operands, or None where `wanted` says that nobody asks.

@@ -81,5 +81,8 @@ class CupyBackend(RecurrentKernels, TrainingKernels):
 
         return erf(x)
 
+    def matmul(self, x: Array, y: Array) -> Array:
+        return cupy.matmul(x, y)
+
     def synchronize(self) -> None:
         cupy.cuda.Device(self.index).synchronize()

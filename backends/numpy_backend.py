@@ -11,11 +11,13 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
-from .threads import give_blas_its_threads
+from .threads import give_blas_its_threads, number_of_threads
 from .training import TrainingKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
+
+_WORTH_SHARING = 2**21  # multiplications of a matrix product: twenty microseconds or so
 
 
 @functools.cache
@@ -135,6 +137,15 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
 
     def erf(self, x: Array) -> Array:
         return np.asarray(_erf(x), x.dtype)
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        # Several threads of our own, since OpenBLAS's would get in the way of the compiled layers'.
+        large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
+        if large and x.dtype == y.dtype and compiled.serves(x.dtype) and number_of_threads() > 1:
+            from .compiled.matrices import matmul
+
+            return matmul(x, y)
+        return np.matmul(x, y)
 
     def synchronize(self) -> None:
         """NumPy returns when it is done."""

@@ -298,6 +298,9 @@ class StrictBackend(RecurrentKernels, TrainingKernels):
     def write(self, target: Array, index: Any, values: Array) -> None:
         write_last(self.xp, target, index, values)
 
+    def matmul(self, x: Array, y: Array) -> Array:
+        return self.xp.matmul(x, y)
+
     def erf(self, x: Array) -> Array:
         return StrictArray(self._numpy.erf(x._host))
 

@@ -19,13 +19,13 @@ __all__ = ["einsum", "linear", "matmul", "outer"]
 @op(
     promotion="common",
     broadcasts=True,
-    x=lambda g, y: g @ y.swapaxes(-1, -2),
-    y=lambda g, x: x.swapaxes(-1, -2) @ g,
+    x=lambda g, y, F: F.matrix_product(g, y.swapaxes(-1, -2)),
+    y=lambda g, x, F: F.matrix_product(x.swapaxes(-1, -2), g),
     name="matmul",
 )
-def matrix_product(xp: Any, x: Array, y: Array) -> Array:
+def matrix_product(backend: Any, x: Array, y: Array) -> Array:
     """(..., n, k) times (..., k, m): (..., n, m)."""
-    return xp.matmul(x, y)
+    return backend.matmul(x, y)
 
 
 @composite
@@ -57,14 +57,14 @@ def matmul(x: Tensor, y: Any) -> Tensor:
 @op(
     promotion="common",
     by_rows=("weight", "bias"),
-    x=lambda g, weight: g @ weight,
-    weight=lambda g, x: g.swapaxes(-1, -2) @ x,
+    x=lambda g, weight, F: F.matrix_product(g, weight),
+    weight=lambda g, x, F: F.matrix_product(g.swapaxes(-1, -2), x),
     bias=lambda g, bias_shape, F: F.sum_to(g, bias_shape),
     name="linear",
 )
-def affine(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
+def affine(backend: Any, x: Array, weight: Array, bias: Array | None) -> Array:
     """x (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
-    out = xp.matmul(x, weight.swapaxes(0, 1))
+    out = backend.matmul(x, weight.swapaxes(0, 1))
     if bias is not None:
         if getattr(bias, "shape", ()) != weight.shape[:1]:
             raise ValueError(f"bias must have shape {weight.shape[:1]}, one number for each row of the weight")

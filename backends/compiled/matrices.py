@@ -1,0 +1,52 @@
+"""Products of two matrices, by the kernel and the threads of the recurrent layers."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import memory
+from ..base import HostArray
+from .atomics import outlined
+from .jit import jit
+from .product import empty_edge, pack, pack_transposed, panels_shape, product
+from .team import share, team
+
+__all__ = ["matmul"]
+
+_WORTH_A_THREAD = 2e6  # floating-point operations: twenty microseconds or so
+_DEEP = 1024  # terms that are summed at a time: so much of a panel stays in a core's second-level cache
+
+
+@jit
+def _product_rows(first: int, last: int, x: Any, panels: Any, out: Any) -> None:
+    """Rows `first` to before `last` of what `_matmul` computes."""
+    (rows, columns), depth = out.shape, x.shape[1]
+    sheet, result, edge = x.reshape(1, rows, depth), out.reshape(1, rows, columns), empty_edge(out)
+    for begin in range(0, depth, _DEEP):
+        end = min(begin + _DEEP, depth)
+        product(result[:, first:last], sheet[:, first:last, begin:end], panels[:, begin:end], edge, begin > 0)
+
+
+_product_part = outlined(_product_rows)
+
+
+@jit
+def _matmul(team: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
+    """out = x·y, or x·yᵀ if transposed; the panels are room for the second factor."""
+    if transposed:
+        pack_transposed(team, y, panels)
+    else:
+        pack(team, y, panels)
+    share(team, len(x), _product_part((x, panels, out)))
+
+
+def matmul(x: HostArray, y: HostArray) -> HostArray:
+    """The product of (M, K) and (K, N), neither of which is empty, of one dtype."""
+    (M, K), N = x.shape, y.shape[1]
+    transposed = not y.flags.c_contiguous and y.T.flags.c_contiguous
+    second = y.T if transposed else np.ascontiguousarray(y)
+    out = memory.empty((M, N), x.dtype)
+    panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
+    with team(1 + int(2.0 * M * K * N / _WORTH_A_THREAD)) as members:
+        _matmul(members, x, second, panels, transposed, out)
+    return out

@@ -1,0 +1,77 @@
+"""Products of matrices by compiled kernels."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_lstm as tg
+
+pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
+
+from tinygrad_lstm.backends.compiled.matrices import matmul
+
+ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rows": np.ascontiguousarray,
+    "columns": np.asfortranarray,
+    "every other": lambda array: np.repeat(array, 2, axis=1)[:, ::2],
+}
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = tg.get_num_threads()
+    yield tg.set_num_threads
+    tg.set_num_threads(before)
+
+
+def factors(M: int, K: int, N: int, dtype: str, orders: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((M, K)).astype(dtype), rng.standard_normal((K, N)).astype(dtype)
+    return ORDERS[orders[0]](x), ORDERS[orders[1]](y)
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 70)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    orders=st.tuples(st.sampled_from(list(ORDERS)), st.sampled_from(list(ORDERS))),
+)
+def test_they_are_numpys(sizes: tuple[int, int, int], dtype: str, orders: tuple[str, str]) -> None:
+    x, y = factors(*sizes, dtype, orders)
+    expected = x.astype(np.float64) @ y.astype(np.float64)
+    bound = 4 * sizes[1] * np.finfo(dtype).eps * (np.abs(x).astype(np.float64) @ np.abs(y).astype(np.float64))
+    result = matmul(x, y)
+    assert result.dtype == dtype and result.shape == expected.shape
+    assert (np.abs(result - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("sizes", [(300, 129, 65), (65, 2500, 128), (3, 2100, 700), (700, 3, 900)])
+@pytest.mark.parametrize("orders", [("rows", "rows"), ("columns", "rows"), ("rows", "columns")])
+def test_results_do_not_depend_on_the_number_of_threads(
+    sizes: tuple[int, int, int], orders: tuple[str, str], threads: Callable[[int], None]
+) -> None:
+    x, y = factors(*sizes, "float32", orders)
+    threads(1)
+    alone = matmul(x, y)
+    np.testing.assert_allclose(alone, x @ y, rtol=1e-4, atol=1e-3)
+    for number in (2, 3):
+        threads(number)
+        assert (matmul(x, y) == alone).all()
+
+
+def test_large_products_of_tensors(threads: Callable[[int], None]) -> None:
+    """Values and gradients of `linear` with several threads and with one, which is left to NumPy."""
+    found = []
+    for number in (1, 3):
+        threads(number)
+        rng = np.random.default_rng(1)
+        x, weight, bias = (
+            tg.tensor(rng.standard_normal(shape), requires_grad=True) for shape in [(300, 4, 128), (65, 128), (65,)]
+        )
+        out = tg.linear(x, weight, bias)
+        found.append([out, *tg.grad(out.square().sum(), [x, weight, bias])])
+    for ours, theirs in zip(*found):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-9)

@@ -20,11 +20,10 @@ _DEEP = 1024  # terms that are summed at a time: so much of a panel stays in a c
 @jit
 def _product_rows(first: int, last: int, x: Any, panels: Any, out: Any) -> None:
     """Rows `first` to before `last` of what `_matmul` computes."""
-    (rows, columns), depth = out.shape, x.shape[1]
-    sheet, result, edge = x.reshape(1, rows, depth), out.reshape(1, rows, columns), empty_edge(out)
+    depth, edge = x.shape[2], empty_edge(out)
     for begin in range(0, depth, _DEEP):
         end = min(begin + _DEEP, depth)
-        product(result[:, first:last], sheet[:, first:last, begin:end], panels[:, begin:end], edge, begin > 0)
+        product(out[:, first:last], x[:, first:last, begin:end], panels[:, begin:end], edge, begin > 0)
 
 
 _product_part = outlined(_product_rows)
@@ -32,12 +31,12 @@ _product_part = outlined(_product_rows)
 
 @jit
 def _matmul(team: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
-    """out = x·y, or x·yᵀ if transposed; the panels are room for the second factor."""
+    """out (1, M, N) = x·y, or x·yᵀ if transposed, of x (1, M, K); the panels are room for the second factor."""
     if transposed:
         pack_transposed(team, y, panels)
     else:
         pack(team, y, panels)
-    share(team, len(x), _product_part((x, panels, out)))
+    share(team, x.shape[1], _product_part((x, panels, out)))
 
 
 def matmul(x: HostArray, y: HostArray) -> HostArray:
@@ -48,5 +47,5 @@ def matmul(x: HostArray, y: HostArray) -> HostArray:
     out = memory.empty((M, N), x.dtype)
     panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
     with team(1 + int(2.0 * M * K * N / _WORTH_A_THREAD)) as members:
-        _matmul(members, x, second, panels, transposed, out)
+        _matmul(members, x[None], second, panels, transposed, out[None])
     return out

@@ -56,11 +56,11 @@ def pack_row(row: Any, panels: Any, k: int) -> None:
         for j in range(width):
             panels[p, k, j] = row[p * width + j]
     if whole < panels.shape[0]:
-        used = row.shape[0] - whole * width
-        for j in range(used):
-            panels[whole, k, j] = row[whole * width + j]
-        for j in range(used, width):
-            panels[whole, k, j] = 0
+        rest, place = row[whole * width :], panels[whole, k]
+        for j in range(width):
+            place[j] = 0
+        for j in range(len(rest)):
+            place[j] = rest[j]
 
 
 @jit

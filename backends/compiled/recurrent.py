@@ -33,7 +33,7 @@ __all__ = [
 
 _WORTH_A_THREAD = 2e6  # floating-point operations: twenty microseconds or so
 _WEIGHTS_WORTH_A_THREAD = 300_000  # of a step, which takes as long as it takes to read them: ten microseconds or so
-_AT_ONCE_BYTES = 512 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
+_AT_ONCE_BYTES = 128 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
 _BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
 
 
@@ -59,7 +59,7 @@ class _Layer:
     def steps_forward(self) -> int:
         """How many steps' inputs are multiplied at once."""
         row_bytes = -(-self.B // min(self.threads, number_of_threads())) * self.net * self.dtype.itemsize
-        return max(4, _AT_ONCE_BYTES // max(row_bytes, 1))
+        return max(1, _AT_ONCE_BYTES // max(row_bytes, 1))
 
     def team(self) -> AbstractContextManager[Any]:
         """The threads that share the work."""

@@ -65,14 +65,13 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
         target[rows[first]] += np.add.reduce(values[first:last], axis=0)
 
 
-def _compiled_or_plain(name: str, kernels: type = RecurrentKernels) -> Callable[..., Any]:
-    """A kernel of those: compiled, where that serves the dtype of the first of its arrays."""
+def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:
+    """A kernel of those: that of the compiled module, where it serves the dtype of the first of its arrays."""
     plain: Callable[..., Any] = getattr(kernels, name)
 
     @functools.cache
     def fast() -> Callable[..., Any]:
-        module = f"{compiled.__name__}.{kernels.__module__.rpartition('.')[2]}"
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        found: Callable[..., Any] = getattr(importlib.import_module(f"{compiled.__name__}.{module}"), name)
         return found
 
     @functools.wraps(plain)
@@ -83,6 +82,10 @@ def _compiled_or_plain(name: str, kernels: type = RecurrentKernels) -> Callable[
         return plain(self, arrays, *rest)
 
     return kernel
+
+
+_recurrent = functools.partial(_compiled_or_plain, kernels=RecurrentKernels, module="recurrent")
+_training = functools.partial(_compiled_or_plain, kernels=TrainingKernels, module="training")
 
 
 class NumpyBackend(RecurrentKernels, TrainingKernels):
@@ -110,15 +113,15 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return memory.empty(shape, dtype)
 
-    lstm_forward, lstm_backward = _compiled_or_plain("lstm_forward"), _compiled_or_plain("lstm_backward")
-    gru_forward, gru_backward = _compiled_or_plain("gru_forward"), _compiled_or_plain("gru_backward")
-    rnn_forward, rnn_backward = _compiled_or_plain("rnn_forward"), _compiled_or_plain("rnn_backward")
-    lstm_stepper, gru_stepper = _compiled_or_plain("lstm_stepper"), _compiled_or_plain("gru_stepper")
-    rnn_stepper = _compiled_or_plain("rnn_stepper")
+    lstm_forward, lstm_backward = _recurrent("lstm_forward"), _recurrent("lstm_backward")
+    gru_forward, gru_backward = _recurrent("gru_forward"), _recurrent("gru_backward")
+    rnn_forward, rnn_backward = _recurrent("rnn_forward"), _recurrent("rnn_backward")
+    lstm_stepper, gru_stepper = _recurrent("lstm_stepper"), _recurrent("gru_stepper")
+    rnn_stepper = _recurrent("rnn_stepper")
 
-    cross_entropy_forward = _compiled_or_plain("cross_entropy_forward", TrainingKernels)
-    cross_entropy_backward = _compiled_or_plain("cross_entropy_backward", TrainingKernels)
-    adam_update = _compiled_or_plain("adam_update", TrainingKernels)
+    cross_entropy_forward = _training("cross_entropy_forward")
+    cross_entropy_backward = _training("cross_entropy_backward")
+    adam_update = _training("adam_update")
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

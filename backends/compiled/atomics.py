@@ -1,7 +1,7 @@
 """Words of memory that several threads read and write at once, and functions by their address: for `team.py`.
 
-LLVM's atomic instructions, by way of numba's `intrinsic`. A word is an element of an array of int64. What a thread wrote
-before it put something into a word, another sees after it has read that from the word.
+LLVM's atomic instructions, by way of numba's `intrinsic`. A word is an element of an array of int64. What a thread
+wrote before it put something into a word, another sees after it has read that from the word.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """The compiled GRU, as `lstm.py` has the LSTM.
 
-Arrays are those of `backends/recurrent.py`, with the three gates r, z, n as a dimension: (T, B, 3, H).
+Arrays are those of `backends/recurrent/`, with the three gates r, z, n as a dimension: (T, B, 3, H).
 """
 
 from typing import Any
@@ -41,9 +41,8 @@ def _forward_rows(
         steps = min(at_once, T - done)
         begin = T - done - steps if reverse else done
         place = begin if gates.shape[0] == T else 0
-        product(
-            sheets(nets, place, place + steps, first, last), sheets(x, begin, begin + steps, first, last), ih_panels, edge, False,
-        )  # fmt: skip
+        inputs = sheets(x, begin, begin + steps, first, last)
+        product(sheets(nets, place, place + steps, first, last), inputs, ih_panels, edge, False)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
             s = t - begin + place
@@ -154,9 +153,8 @@ def _backward_rows(
                 g_net[s, b, 3, j] = d_n[j] * r
         product(g_h[0:1, first:last], nets[s : s + 1, first:last, H:], hh_panels, edge, True)
     if g_x.shape[0]:
-        product(
-            sheets(g_x, begin, end, first, last), sheets(nets, 0, end - begin, first, last)[:, :, : 3 * H], ih_panels, edge, False,
-        )  # fmt: skip
+        of_x = sheets(nets, 0, end - begin, first, last)[:, :, : 3 * H]
+        product(sheets(g_x, begin, end, first, last), of_x, ih_panels, edge, False)
 
 
 _backward_part = outlined(_backward_rows)
@@ -186,7 +184,7 @@ def backward(
     g_bias: Any,
     g_bias_h: Any,
 ) -> None:
-    """As that of the LSTM. Rows of weight_ih, g_ih and g_bias are in the order n, r, z; of g_hh and g_bias_h r, z, q."""
+    """As that of the LSTM. What belongs to x has its rows in the order n, r, z; what belongs to h, in r, z, q."""
     pack(team, weight_ih, ih_panels)
     pack(team, weight_hh, hh_panels)
     T, B, H = g_out.shape

@@ -1,6 +1,6 @@
 """The compiled LSTM. A thread takes its rows of the batch through all steps, and needs to wait for no other.
 
-Arrays are those of `backends/recurrent.py`, with the four gates of i, f, g, o as a dimension: (T, B, 4, H).
+Arrays are those of `backends/recurrent/`, with the four gates of i, f, g, o as a dimension: (T, B, 4, H).
 """
 
 from typing import Any

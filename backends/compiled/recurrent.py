@@ -1,6 +1,6 @@
 """Recurrent layers by compiled kernels: memory, packed weights, and the parts in which threads share the work.
 
-Functions are those of `backends/recurrent.py`, with the same operands, outputs and saved arrays. What a thread computes
+Functions are those of `backends/recurrent/`, with the same operands, outputs and saved arrays. What a thread computes
 does not depend on how many there are: results are the same to the bit.
 """
 
@@ -13,7 +13,16 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from ..recurrent import Gradients, Lengths, Step, first_and_last, going, room_for_states, states, where_going
+from ..recurrent.sequence import (
+    Gradients,
+    Lengths,
+    Step,
+    first_and_last,
+    going,
+    room_for_states,
+    states,
+    where_going,
+)
 from ..threads import number_of_threads
 from . import gru, lstm, rnn
 from .product import pack_transposed, panels_shape

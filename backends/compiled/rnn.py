@@ -32,9 +32,8 @@ def _forward_rows(
     for done in range(0, T, at_once):
         steps = min(at_once, T - done)
         begin = T - done - steps if reverse else done
-        product(
-            sheets(nets, 0, steps, first, last), sheets(x, begin, begin + steps, first, last), ih_panels, edge, False,
-        )  # fmt: skip
+        inputs = sheets(x, begin, begin + steps, first, last)
+        product(sheets(nets, 0, steps, first, last), inputs, ih_panels, edge, False)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
             s = t - begin

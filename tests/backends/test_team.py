@@ -102,8 +102,8 @@ def test_several_jobs_one_after_the_other() -> None:
 
 
 def test_helpers_are_there_after_they_slept() -> None:
-    for pause in (0.0, 0.05, 0.0, 0.1):
-        time.sleep(pause)
+    for seconds in (0.0, 0.05, 0.0, 0.1):
+        time.sleep(seconds)
         with team(2) as members:
             meet(members, 2)  # would not end if one thread did all
 

@@ -1,0 +1,130 @@
+"""What recurrent layers of every kind share: the order of the steps, masks, room for states, products of all steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..base import Array, HostArray
+
+__all__ = [
+    "Gradients",
+    "Lengths",
+    "SequenceKernels",
+    "Step",
+    "chunks",
+    "first_and_last",
+    "going",
+    "room_for_states",
+    "states",
+    "steps",
+    "where_going",
+]
+
+_CACHED_BYTES = 512 * 1024
+
+Lengths = HostArray | None
+Gradients = list[Array | None]
+Step = Callable[[Array, Sequence[Array], Sequence[Array]], None]
+
+
+def steps(T: int, reverse: bool) -> Sequence[int]:
+    """The steps in the order of computation."""
+    return range(T - 1, -1, -1) if reverse else range(T)
+
+
+def chunks(T: int, at_once: int, reverse: bool) -> Iterator[slice]:
+    """The steps, so many at once, in the order of computation."""
+    for done in range(0, T, at_once):
+        end = min(done + at_once, T)
+        yield slice(T - end, T - done) if reverse else slice(done, end)
+
+
+def states(hs: Array, reverse: bool, after: bool) -> Array:
+    """The states (T, B, H) before or after each step, of the states (T + 1, B, H)."""
+    first = int(reverse != after)
+    return hs[first : first + len(hs) - 1]
+
+
+def first_and_last(T: int, reverse: bool) -> tuple[int, int]:
+    """Where the states (T + 1, B, H) have those before the first step computed, and those after the last."""
+    return (T, 0) if reverse else (0, T)
+
+
+def going(lengths: HostArray, T: int) -> HostArray:
+    """Whether each sequence is still going at each step, (T, B, 1)."""
+    return np.arange(T)[:, None, None] < lengths[None, :, None]
+
+
+def where_going(xp: Any, array: Array, going: Array | None) -> Array:
+    """The array (T, B, H), zero where a sequence is not going."""
+    return array if going is None else xp.where(going, array, xp.zeros((), array.dtype))
+
+
+def room_for_states(
+    empty: Callable[[tuple[int, ...], Any], Array], T: int, initial: Array, reverse: bool, kept: int | None = None
+) -> Array:
+    """Room for the states (T + 1, B, H), or `kept` of them in turn, with the initial ones in place."""
+    hs = empty((kept or T + 1, *initial.shape), initial.dtype)
+    hs[first_and_last(T, reverse)[0] % len(hs)] = initial
+    return hs
+
+
+class SequenceKernels:
+    """What the kernels of every kind are made of."""
+
+    xp: Any
+
+    def from_host(self, array: HostArray) -> Array:
+        raise NotImplementedError
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with arbitrary contents."""
+        return self.xp.empty(shape, dtype)
+
+    def _going(self, lengths: Lengths, T: int) -> Array | None:
+        """Whether each sequence is still going at each step, (T, B, 1); None if all are."""
+        return None if lengths is None else self.from_host(going(lengths, T))
+
+    def _halved(self, rows: Array, gates: int) -> Array:
+        """The rows of so many gates' weights or biases, times ½; but those of the third, the candidate's, as they are.
+
+        σ(v) = (1 + tanh(v / 2)) / 2: with the rows of the other gates halved, tanh alone is left to be computed.
+        """
+        H = len(rows) // gates
+        halved = rows * 0.5
+        halved[2 * H : 3 * H] = rows[2 * H : 3 * H]
+        return halved
+
+    def _sigmoids(self, tanhs: Array) -> None:
+        """Turns tanh(v / 2) into σ(v), in place."""
+        self.xp.multiply(tanhs, 0.5, out=tanhs)
+        self.xp.add(tanhs, 0.5, out=tanhs)
+
+    def _steps_at_once(self, T: int, B: int, H: int, dtype: Any) -> int:
+        """For how many steps the arrays of a backward computation stay in a cache together."""
+        return max(1, min(T, _CACHED_BYTES // max(12 * B * H * int(dtype.itemsize), 1)))
+
+    def _slope(self, gate: Array, factor: Array, out: Array) -> None:
+        """out = gate · (1 - gate) · factor, the derivative of σ being σ·(1 - σ)."""
+        self.xp.subtract(1, gate, out=out)
+        out *= gate
+        out *= factor
+
+    def _inputs_product(self, x: Array, weight: Array, bias: Array) -> Array:
+        """One product for the inputs of all steps: W·x + b (T, B, rows of W)."""
+        xp, (T, B, I) = self.xp, x.shape
+        # The bias as one more column, of inputs that are 1: a pass less over all that comes out.
+        inputs = self.empty((T * B, I + 1), x.dtype)
+        inputs[:, :I], inputs[:, I] = x.reshape(T * B, I), 1
+        net = self.empty((T * B, len(weight)), x.dtype)
+        xp.matmul(inputs, xp.concatenate([weight, bias[:, None]], axis=1).T, out=net)
+        return net.reshape(T, B, len(weight))
+
+    def _gradient_of_inputs(self, g_net: Array, x: Array, weight: Array, wanted: bool) -> Array | None:
+        """The gradient of x (T, B, I), of W·x for all steps (T·B, rows of W)."""
+        return self.xp.matmul(g_net, weight).reshape(x.shape) if wanted else None
+
+    def _gradient_of_bias(self, g_net: Array) -> Array:
+        """The sum of the rows of g_net (T·B, N): a product with ones is faster than a reduction."""
+        return self.xp.matmul(self.xp.ones(len(g_net), g_net.dtype), g_net)

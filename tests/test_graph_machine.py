@@ -73,8 +73,8 @@ UNARY: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array], Callable[
     "tanh": (lambda t: t.tanh(), np.tanh, lambda x: 1 - np.tanh(x) ** 2, "output"),
     "sigmoid": (
         lambda t: t.sigmoid(),
-        lambda x: 1 / (1 + np.exp(-x)),
-        lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2,
+        lambda x: (1 + np.tanh(x / 2)) / 2,
+        lambda x: (1 - np.tanh(x / 2) ** 2) / 4,
         "output",
     ),
     "neg": (lambda t: -t, np.negative, lambda x: -np.ones_like(x), "nothing"),

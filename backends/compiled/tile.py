@@ -10,7 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -49,81 +49,6 @@ _INT32 = ir.IntType(32)
 _BYTES = ir.IntType(8).as_pointer()
 
 
-def _tile_product(
-    typingctx: Any,
-    c: Any,
-    c_start: Any,
-    c_row: Any,
-    a: Any,
-    a_start: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    b_start: Any,
-    b_panel: Any,
-    depth: Any,
-    rows: Any,
-    vectors: Any,
-    panels: Any,
-    accumulate: Any,
-) -> Any:
-    """Sets, or with `accumulate` adds to, a tile of c the product of `rows` rows of a and some panels of b.
-
-    All places and strides count elements. The tile begins at `c_start`, and its rows lie `c_row` apart. Row r of the
-    first operand has its element k at `a_start + r * a_row + k * a_column`. A panel has `depth` rows of two vectors
-    one after the other, of which the first `vectors` are used; panels lie `b_panel` apart. Shapes that are not
-    in `_SHAPES` are left alone: the caller sees to it that there are none. Nothing is checked against any bounds.
-    """
-    index = types.intp
-    signature = types.void(
-        c, index, index, a, index, index, index, b, index, index, index, index, index, index, types.boolean
-    )
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
-        scalar = context.get_data_type(c.dtype)
-        tile = _tile_function(builder.module, scalar, c.dtype.bitwidth // 8)
-
-        def place(array: int, start: int) -> Any:
-            data = context.make_array(signature.args[array])(context, builder, args[array]).data
-            return builder.gep(data, [args[start]], source_etype=scalar)
-
-        c_at, a_at, b_at = place(0, 1), place(3, 4), place(7, 8)
-        _, _, c_row, _, _, a_row, a_column, _, _, *rest = args
-        builder.call(tile, [c_at, c_row, a_at, a_row, a_column, b_at, *rest])
-
-    return signature, generate
-
-
-tile_product: Any = intrinsic(_tile_product)
-
-
-def _tile_function(module: Any, scalar: Any, size: int) -> Any:
-    """The function of a module, made on first use, that computes a tile of any of the shapes."""
-    name = f"tinygrad_lstm_tile_f{8 * size}"
-    if name in module.globals:
-        return module.globals[name]
-    pointer = scalar.as_pointer()
-    kind = ir.FunctionType(
-        ir.VoidType(), [pointer, _INDEX, pointer, _INDEX, _INDEX, pointer, *[_INDEX] * 5, ir.IntType(1)]
-    )
-    function = ir.Function(module, kind, name)
-    function.linkage = "linkonce_odr"  # every module that needs it has it, and they are the same
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    end = function.append_basic_block("end")
-    *_, rows, vectors, panels, _ = function.args
-    switch = builder.switch(_code(builder, rows, vectors, panels), end)
-    for shape in _SHAPES:
-        block = function.append_basic_block("tile")
-        switch.add_case(_code(None, *shape), block)
-        builder.position_at_end(block)
-        _Tile(builder, function, scalar, size).generate(*shape)
-        builder.branch(end)
-    builder.position_at_end(end)
-    builder.ret_void()
-    return function
-
-
 def _code(builder: Any, rows: Any, vectors: Any, panels: Any) -> Any:
     """One number for each shape; of values known when the code runs, if there is a builder."""
     if builder is None:
@@ -139,14 +64,14 @@ def _index(value: int) -> Any:
 class _Tile:
     """Writes the instructions of a tile."""
 
-    def __init__(self, builder: Any, function: Any, scalar: Any, size: int) -> None:
+    def __init__(self, builder: Any, args: Any, scalar: Any, size: int) -> None:
         self.builder = builder
         self.scalar = scalar
         self.size = size
         self.lanes = VECTOR_BYTES // size
         self.vector = ir.VectorType(scalar, self.lanes)
-        self.c, self.c_row, self.a, self.a_row, self.a_column, self.b, self.b_panel, self.depth, *_ = function.args
-        self.accumulate = function.args[-1]
+        self.c, self.c_row, self.a, self.a_row, self.a_column, self.b, self.b_panel, self.depth, *_ = args
+        self.accumulate = builder.icmp_signed("!=", args[-1], _index(0))
 
     def at(self, pointer: Any, elements: Any) -> Any:
         return self.builder.gep(pointer, [elements], source_etype=self.scalar)
@@ -239,3 +164,104 @@ class _Tile:
             if add:
                 total = self.builder.fadd(self.builder.load(at, align=self.size), total)
             self.builder.store(total, at, align=self.size)
+
+
+def _signature(number: Any) -> Any:
+    pointer, index = types.CPointer(number), types.intp
+    return types.void(pointer, index, pointer, index, index, pointer, *[index] * 6)
+
+
+def _tile_function(
+    typingctx: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_column: Any, b: Any, b_panel: Any,
+    depth: Any, rows: Any, vectors: Any, panels: Any, accumulate: Any,
+) -> Any:  # fmt: skip
+    """What `tile_product` says, of pointers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
+        *_, rows, vectors, panels, _ = args
+        end = builder.append_basic_block("end")
+        switch = builder.switch(_code(builder, rows, vectors, panels), end)
+        for shape in _SHAPES:
+            block = builder.append_basic_block("tile")
+            switch.add_case(_code(None, *shape), block)
+            builder.position_at_end(block)
+            _Tile(builder, args, context.get_data_type(c.dtype), c.dtype.bitwidth // 8).generate(*shape)
+            builder.branch(end)
+        builder.position_at_end(end)
+
+    return _signature(c.dtype), generate
+
+
+_tile: Any = intrinsic(_tile_function)
+
+
+@cfunc(_signature(types.float32), cache=True)
+def _tile_f32(
+    c: Any, c_row: int, a: Any, a_row: int, a_column: int, b: Any, b_panel: int,
+    depth: int, rows: int, vectors: int, panels: int, accumulate: int,
+) -> None:  # fmt: skip
+    _tile(c, c_row, a, a_row, a_column, b, b_panel, depth, rows, vectors, panels, accumulate)
+
+
+@cfunc(_signature(types.float64), cache=True)
+def _tile_f64(
+    c: Any, c_row: int, a: Any, a_row: int, a_column: int, b: Any, b_panel: int,
+    depth: int, rows: int, vectors: int, panels: int, accumulate: int,
+) -> None:  # fmt: skip
+    _tile(c, c_row, a, a_row, a_column, b, b_panel, depth, rows, vectors, panels, accumulate)
+
+
+# Known to all compiled code by name. As a part of each function that uses them, they would be compiled with each.
+_NAMES = {types.float32: "tinygrad_lstm_tile_f32", types.float64: "tinygrad_lstm_tile_f64"}
+llvm.add_symbol(_NAMES[types.float32], _tile_f32.address)
+llvm.add_symbol(_NAMES[types.float64], _tile_f64.address)
+
+
+def _tile_product(
+    typingctx: Any,
+    c: Any,
+    c_start: Any,
+    c_row: Any,
+    a: Any,
+    a_start: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    b_start: Any,
+    b_panel: Any,
+    depth: Any,
+    rows: Any,
+    vectors: Any,
+    panels: Any,
+    accumulate: Any,
+) -> Any:
+    """Sets, or with `accumulate` adds to, a tile of c the product of `rows` rows of a and some panels of b.
+
+    All places and strides count elements. The tile begins at `c_start`, and its rows lie `c_row` apart. Row r of the
+    first operand has its element k at `a_start + r * a_row + k * a_column`. A panel has `depth` rows of two vectors
+    one after the other, of which the first `vectors` are used; panels lie `b_panel` apart. Shapes that are not
+    in `_SHAPES` are left alone: the caller sees to it that there are none. Nothing is checked against any bounds.
+    """
+    index = types.intp
+    signature = types.void(
+        c, index, index, a, index, index, index, b, index, index, index, index, index, index, types.boolean
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
+        scalar = context.get_data_type(c.dtype)
+        pointer = scalar.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INDEX, pointer, _INDEX, _INDEX, pointer, *[_INDEX] * 6])
+        tile = cgutils.get_or_insert_function(builder.module, kind, _NAMES[c.dtype])
+
+        def place(array: int, start: int) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            return builder.gep(data, [args[start]], source_etype=scalar)
+
+        _, _, c_row, _, _, a_row, a_column, _, _, *rest, accumulate = args
+        numbers = [*rest, builder.zext(accumulate, _INDEX)]
+        builder.call(tile, [place(0, 1), c_row, place(3, 4), a_row, a_column, place(7, 8), *numbers])
+
+    return signature, generate
+
+
+tile_product: Any = intrinsic(_tile_product)

@@ -21,19 +21,23 @@ __all__ = ["backward", "forward", "step"]
 def _forward_rows(
     first: int,
     last: int,
-    x: Any,
-    hs: Any,
-    gates: Any,
-    qs: Any,
     ih_panels: Any,
     hh_panels: Any,
     bias: Any,
     bias_hn: Any,
+    x: Any,
+    hs: Any,
+    gates: Any,
+    qs: Any,
     lengths: Any,
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of what `forward` computes."""
+    """Rows `first` to before `last` of the states hs, the gates, and q = U_n·h + b_hn, of hs before the first step.
+
+    The weights are panels of W^T. The inputs' products are taken for so many steps `at_once`. If gates has no room for
+    all steps, it has for these.
+    """
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 3 * H)
     edge, net = empty_edge(x), np.empty((1, last - first, 3 * H), x.dtype)
@@ -70,30 +74,11 @@ _forward_part = outlined(_forward_rows)
 
 
 @jit
-def forward(
-    team: Any,
-    x: Any,
-    hs: Any,
-    gates: Any,
-    qs: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    ih_panels: Any,
-    hh_panels: Any,
-    bias: Any,
-    bias_hn: Any,
-    lengths: Any,
-    reverse: int,
-    at_once: int,
-) -> None:
-    """The states hs, the gates and q = U_n·h + b_hn, of hs before the first step; the panels are room for W^T.
-
-    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
-    """
+def forward(team: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any) -> None:
+    """What `_forward_rows` does, for all rows of the batch. The panels are room."""
     pack_transposed(team, weight_ih, ih_panels)
     pack_transposed(team, weight_hh, hh_panels)
-    job = _forward_part((x, hs, gates, qs, ih_panels, hh_panels, bias, bias_hn, lengths, reverse, at_once))
-    share(team, hs.shape[1], job)
+    share(team, B, _forward_part((ih_panels, hh_panels, *operands)))
 
 
 @jit
@@ -102,20 +87,20 @@ def _backward_rows(
     last: int,
     begin: int,
     end: int,
+    reverse: int,
+    ih_panels: Any,
+    hh_panels: Any,
+    g_net: Any,
+    x_panels: Any,
+    h_panels: Any,
     g_out: Any,
     g_h: Any,
     x: Any,
     hs: Any,
     gates: Any,
     qs: Any,
-    ih_panels: Any,
-    hh_panels: Any,
     lengths: Any,
-    reverse: int,
-    g_net: Any,
     g_x: Any,
-    x_panels: Any,
-    h_panels: Any,
 ) -> None:
     """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 4, H) and g_x.
 
@@ -163,45 +148,41 @@ _backward_part = outlined(_backward_rows)
 @jit
 def backward(
     team: Any,
-    g_out: Any,
-    g_h: Any,
-    x: Any,
-    hs: Any,
-    gates: Any,
-    qs: Any,
+    reverse: int,
     weight_ih: Any,
     weight_hh: Any,
     ih_panels: Any,
     hh_panels: Any,
-    lengths: Any,
-    reverse: int,
     g_net: Any,
     x_panels: Any,
     h_panels: Any,
-    g_x: Any,
     g_ih: Any,
     g_hh: Any,
     g_bias: Any,
     g_bias_h: Any,
+    g_out: Any,
+    *operands: Any,
 ) -> None:
-    """As that of the LSTM. What belongs to x has its rows in the order n, r, z; what belongs to h, in r, z, q."""
+    """What `_backward_rows` does, for all rows and steps; and the gradients of the weights and biases.
+
+    What belongs to x has its rows in the order n, r, z; what belongs to h, in r, z, q. Panels are room, for as many
+    steps as g_net has. After these steps their gates' gradients are turned into those of the weights, unless these have
+    no room.
+    """
     pack(team, weight_ih, ih_panels)
     pack(team, weight_hh, hh_panels)
     T, B, H = g_out.shape
-    steps = len(g_net)
-    nets, nothing = g_net.reshape(steps * B, 4 * H), g_ih[:, :0].copy()
+    steps, nothing = len(g_net), g_ih[:, :0].copy()
+    nets = g_net.reshape(steps * B, 4 * H)
     for done in range(0, T, steps):
         number = min(steps, T - done)
         begin = done if reverse else T - done - number
-        job = _backward_part(
-            (begin, begin + number, g_out, g_h, x, hs, gates, qs, ih_panels, hh_panels, lengths, reverse,
-             g_net, g_x, x_panels, h_panels)
-        )  # fmt: skip
-        share(team, B, job)
+        steps_and_room = (begin, begin + number, reverse, ih_panels, hh_panels, g_net, x_panels, h_panels)
+        share(team, B, _backward_part((*steps_and_room, g_out, *operands)))
         if len(g_bias):
             net = nets[: number * B]
-            weight_gradients(team, net, 0, x_panels, h_panels[:0], g_ih, nothing, g_bias, done > 0)
-            weight_gradients(team, net, H, x_panels[:0], h_panels, nothing, g_hh, g_bias_h, done > 0)
+            weight_gradients(team, len(g_bias), net, 0, x_panels, h_panels[:0], g_ih, nothing, g_bias, done > 0)
+            weight_gradients(team, len(g_bias), net, H, x_panels[:0], h_panels, nothing, g_hh, g_bias_h, done > 0)
 
 
 @jit
@@ -218,7 +199,10 @@ def _step_blocks(
     bias: Any,
     bias_hn: Any,
 ) -> None:
-    """Blocks `first` to before `last` of what `step` computes."""
+    """One step: blocks `first` to before `last` of the state new_h.
+
+    The weights are panels by blocks of units, as is the bias; net (B, blocks, gates, width) is room.
+    """
     B, H = h.shape
     width = net.shape[3]
     add_blocks(first, last, x, ih_panels, net, False)
@@ -242,17 +226,6 @@ _step_part = outlined(_step_blocks)
 
 
 @jit
-def step(
-    team: Any,
-    x: Any,
-    h: Any,
-    new_h: Any,
-    net: Any,
-    net_h: Any,
-    ih_panels: Any,
-    hh_panels: Any,
-    bias: Any,
-    bias_hn: Any,
-) -> None:
-    """One step: the state new_h. The weights are panels by blocks of units, as is the bias."""
-    share(team, len(bias), _step_part((x, h, new_h, net, net_h, ih_panels, hh_panels, bias, bias_hn)))
+def step(team: Any, blocks: int, *operands: Any) -> None:
+    """What `_step_blocks` does, for all blocks of units."""
+    share(team, blocks, _step_part(operands))

@@ -21,18 +21,22 @@ __all__ = ["backward", "forward", "step"]
 def _forward_rows(
     first: int,
     last: int,
+    ih_panels: Any,
+    hh_panels: Any,
+    bias: Any,
     x: Any,
     hs: Any,
     cs: Any,
     gates: Any,
-    ih_panels: Any,
-    hh_panels: Any,
-    bias: Any,
     lengths: Any,
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of what `forward` computes."""
+    """Rows `first` to before `last` of the states hs and cs, of those before the first step, and of the gates.
+
+    The weights are panels of W^T. The inputs' products are taken for so many steps `at_once`. If gates has no room for
+    all steps, it has for these.
+    """
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 4 * H)
     edge, bias_g, bias_o = empty_edge(x), bias[2 * H : 3 * H], bias[3 * H :]
@@ -73,29 +77,11 @@ _forward_part = outlined(_forward_rows)
 
 
 @jit
-def forward(
-    team: Any,
-    x: Any,
-    hs: Any,
-    cs: Any,
-    gates: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    ih_panels: Any,
-    hh_panels: Any,
-    bias: Any,
-    lengths: Any,
-    reverse: int,
-    at_once: int,
-) -> None:
-    """The states hs and cs and the gates, of hs and cs before the first step; the panels are room for W^T.
-
-    The inputs' products are taken for so many steps `at_once`. If gates has no room for all steps, it has for these.
-    """
+def forward(team: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any) -> None:
+    """What `_forward_rows` does, for all rows of the batch. The panels are room."""
     pack_transposed(team, weight_ih, ih_panels)
     pack_transposed(team, weight_hh, hh_panels)
-    job = _forward_part((x, hs, cs, gates, ih_panels, hh_panels, bias, lengths, reverse, at_once))
-    share(team, hs.shape[1], job)
+    share(team, B, _forward_part((ih_panels, hh_panels, *operands)))
 
 
 @jit
@@ -104,6 +90,12 @@ def _backward_rows(
     last: int,
     begin: int,
     end: int,
+    reverse: int,
+    ih_panels: Any,
+    hh_panels: Any,
+    g_net: Any,
+    x_panels: Any,
+    h_panels: Any,
     g_out: Any,
     g_h: Any,
     g_c: Any,
@@ -111,14 +103,8 @@ def _backward_rows(
     hs: Any,
     cs: Any,
     gates: Any,
-    ih_panels: Any,
-    hh_panels: Any,
     lengths: Any,
-    reverse: int,
-    g_net: Any,
     g_x: Any,
-    x_panels: Any,
-    h_panels: Any,
 ) -> None:
     """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 4, H) and g_x.
 
@@ -168,31 +154,24 @@ _backward_part = outlined(_backward_rows)
 @jit
 def backward(
     team: Any,
-    g_out: Any,
-    g_h: Any,
-    g_c: Any,
-    x: Any,
-    hs: Any,
-    cs: Any,
-    gates: Any,
+    reverse: int,
     weight_ih: Any,
     weight_hh: Any,
     ih_panels: Any,
     hh_panels: Any,
-    lengths: Any,
-    reverse: int,
     g_net: Any,
     x_panels: Any,
     h_panels: Any,
-    g_x: Any,
     g_ih: Any,
     g_hh: Any,
     g_bias: Any,
+    g_out: Any,
+    *operands: Any,
 ) -> None:
-    """The gradients g_x, g_ih, g_hh and g_bias; g_h and g_c (1, B, H) become those of the states before the first step.
+    """What `_backward_rows` does, for all rows and steps; and the gradients of the weights and the bias.
 
-    Panels are room for the weights, and for the inputs of as many steps as g_net (steps, B, 4, H) has room for. After
-    these steps their gates' gradients are turned into those of the weights. Gradients without room are left out.
+    Panels are room, for as many steps as g_net has. After these steps their gates' gradients are turned into those of
+    the weights, unless these have no room.
     """
     pack(team, weight_ih, ih_panels)
     pack(team, weight_hh, hh_panels)
@@ -202,13 +181,11 @@ def backward(
     for done in range(0, T, steps):
         number = min(steps, T - done)
         begin = done if reverse else T - done - number
-        job = _backward_part(
-            (begin, begin + number, g_out, g_h, g_c, x, hs, cs, gates, ih_panels, hh_panels, lengths, reverse,
-             g_net, g_x, x_panels, h_panels)
-        )  # fmt: skip
-        share(team, B, job)
+        steps_and_room = (begin, begin + number, reverse, ih_panels, hh_panels, g_net, x_panels, h_panels)
+        share(team, B, _backward_part((*steps_and_room, g_out, *operands)))
         if len(g_bias):
-            weight_gradients(team, nets[: number * B], 0, x_panels, h_panels, g_ih, g_hh, g_bias, done > 0)
+            net = nets[: number * B]
+            weight_gradients(team, len(g_bias), net, 0, x_panels, h_panels, g_ih, g_hh, g_bias, done > 0)
 
 
 @jit
@@ -225,7 +202,10 @@ def _step_blocks(
     hh_panels: Any,
     bias: Any,
 ) -> None:
-    """Blocks `first` to before `last` of what `step` computes."""
+    """One step: blocks `first` to before `last` of the states new_h and new_c.
+
+    The weights are panels by blocks of units, as is the bias; net (B, blocks, gates, width) is room.
+    """
     B, H = h.shape
     width = net.shape[3]
     add_blocks(first, last, x, ih_panels, net, False)
@@ -252,17 +232,6 @@ _step_part = outlined(_step_blocks)
 
 
 @jit
-def step(
-    team: Any,
-    x: Any,
-    h: Any,
-    c: Any,
-    new_h: Any,
-    new_c: Any,
-    net: Any,
-    ih_panels: Any,
-    hh_panels: Any,
-    bias: Any,
-) -> None:
-    """One step: the states new_h and new_c. The weights are panels by blocks of units, as is the bias."""
-    share(team, len(bias), _step_part((x, h, c, new_h, new_c, net, ih_panels, hh_panels, bias)))
+def step(team: Any, blocks: int, *operands: Any) -> None:
+    """What `_step_blocks` does, for all blocks of units."""
+    share(team, blocks, _step_part(operands))

@@ -146,8 +146,8 @@ def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool,
     gates = layer.empty(layer.T if saving else min(at_once, layer.T), layer.B, 4, layer.H)
     with layer.team() as members:
         lstm.forward(
-            members, x, hs, cs, gates, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias,
-            layer.lengths, int(reverse), at_once,
+            members, layer.B, weight_ih, weight_hh, *layer.weight_panels(transposed=True),
+            bias, x, hs, cs, gates, layer.lengths, int(reverse), at_once,
         )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
 
@@ -167,9 +167,9 @@ def lstm_backward(
     g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[3:]))
     with layer.team() as members:
         lstm.backward(
-            members, np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates,
-            weight_ih, weight_hh, *layer.weight_panels(transposed=False), layer.lengths, int(reverse),
-            *layer.room_backward(4), g_x, g_ih, g_hh, g_bias,
+            members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
+            *layer.room_backward(4), g_ih, g_hh, g_bias,
+            np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates, layer.lengths, g_x,
         )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
 
@@ -190,8 +190,8 @@ def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     qs = layer.empty(len(gates), layer.B, layer.H)
     with layer.team() as members:
         gru.forward(
-            members, x, hs, gates, qs, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias, bias_hn,
-            layer.lengths, int(reverse), at_once,
+            members, layer.B, weight_ih, weight_hh, *layer.weight_panels(transposed=True),
+            bias, bias_hn, x, hs, gates, qs, layer.lengths, int(reverse), at_once,
         )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
 
@@ -213,9 +213,9 @@ def gru_backward(
     g_bias_h = np.empty_like(g_bias)
     with layer.team() as members:
         gru.backward(
-            members, np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs,
-            np.roll(weight_ih, H, axis=0), weight_hh, *layer.weight_panels(transposed=False), layer.lengths,
-            int(reverse), *layer.room_backward(4), g_x, g_ih, g_hh, g_bias, g_bias_h,
+            members, int(reverse), np.roll(weight_ih, H, axis=0), weight_hh, *layer.weight_panels(transposed=False),
+            *layer.room_backward(4), g_ih, g_hh, g_bias, g_bias_h,
+            np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs, layer.lengths, g_x,
         )  # fmt: skip
     g_ih, g_bias = np.roll(g_ih, -H, axis=0), np.roll(g_bias, -H)
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
@@ -236,8 +236,8 @@ def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
     nets = layer.empty(min(at_once, layer.T), layer.B, layer.H)
     with layer.team() as members:
         rnn.forward(
-            members, x, hs, nets, weight_ih, weight_hh, *layer.weight_panels(transposed=True), bias,
-            layer.lengths, int(reverse), at_once,
+            members, layer.B, weight_ih, weight_hh, *layer.weight_panels(transposed=True),
+            bias, x, hs, nets, layer.lengths, int(reverse), at_once,
         )  # fmt: skip
     return (layer.outputs(hs, lengths), layer.last(hs)), (hs,) if saving else None
 
@@ -257,9 +257,9 @@ def rnn_backward(
     g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[2:]))
     with layer.team() as members:
         rnn.backward(
-            members, np.ascontiguousarray(g[0]), g_h, x, hs,
-            weight_ih, weight_hh, *layer.weight_panels(transposed=False), layer.lengths, int(reverse),
-            *layer.room_backward(1), g_x, g_ih, g_hh, g_bias,
+            members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
+            *layer.room_backward(1), g_ih, g_hh, g_bias,
+            np.ascontiguousarray(g[0]), g_h, x, hs, layer.lengths, g_x,
         )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]
 
@@ -303,6 +303,6 @@ def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., Non
             room = [np.empty((len(x), blocks, gates, width), dtype) for _ in range(nets)]
         operands = [np.ascontiguousarray(array) for array in (x, *before)]
         with team(threads, brief=True) as members:
-            kernel(members, *operands, *after, *room, *prepared)
+            kernel(members, blocks, *operands, *after, *room, *prepared)
 
     return step

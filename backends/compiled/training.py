@@ -81,8 +81,8 @@ _sum_part = outlined(_sum_rows)
 
 
 @jit
-def _sums(team: Any, logits: Any, keys: Any, largest: Any, sums: Any) -> None:
-    share(team, len(logits), _sum_part((logits, keys, largest, sums)))
+def _sums(team: Any, rows: int, *operands: Any) -> None:
+    share(team, rows, _sum_part(operands))
 
 
 @jit
@@ -124,10 +124,8 @@ _backward_part = outlined(_backward_rows)
 
 
 @jit
-def _backward(
-    team: Any, logits: Any, ids: Any, ignore_index: int, g: Any, largest: Any, sums: Any, g_logits: Any
-) -> None:
-    share(team, len(ids), _backward_part((logits, ids, ignore_index, g, largest, sums, g_logits)))
+def _backward(team: Any, rows: int, *operands: Any) -> None:
+    share(team, rows, _backward_part(operands))
 
 
 def cross_entropy_forward(
@@ -138,7 +136,7 @@ def cross_entropy_forward(
     losses, largest, sums = np.empty((3, len(ids)), logits.dtype)
     keys = logits.view(f"i{logits.itemsize}")
     with _team(logits.size) as members:
-        _sums(members, logits, keys, largest, sums)
+        _sums(members, len(ids), logits, keys, largest, sums)
     _losses(logits, ids, ignore_index, largest, np.log(sums), losses)
     return losses, (largest, sums)
 
@@ -148,7 +146,7 @@ def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> Ho
     logits = np.ascontiguousarray(logits)
     g_logits = memory.empty(logits.shape, logits.dtype)
     with _team(logits.size) as members:
-        _backward(members, logits, ids, ignore_index, g, largest, sums, g_logits)
+        _backward(members, len(ids), logits, ids, ignore_index, g, largest, sums, g_logits)
     return g_logits
 
 
@@ -167,8 +165,8 @@ _columns_part = outlined(_add_columns)
 
 
 @jit
-def _add_all(team: Any, target: Any, rows: Any, values: Any) -> None:
-    share(team, target.shape[1], _columns_part((target, rows, values)))
+def _add(team: Any, columns: int, *operands: Any) -> None:
+    share(team, columns, _columns_part(operands))
 
 
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
@@ -176,7 +174,7 @@ def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     columns = math.prod(target.shape[1:])
     flat, values = target.reshape(len(target), columns), np.ascontiguousarray(values).reshape(len(rows), columns)
     with _team(values.size) as members:
-        _add_all(members, flat, rows, values)
+        _add(members, columns, flat, rows, values)
 
 
 # -- Adam --------------------------------------------------------------------------------------------------------------
@@ -219,22 +217,8 @@ _adam_part = outlined(_adam_elements)
 
 
 @jit
-def _adam(
-    team: Any,
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    largest: Any,
-    amsgrad: bool,
-    shrink: float,
-    decay: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    rate: float,
-) -> None:
-    share(team, len(p), _adam_part((p, g, m, v, largest, amsgrad, shrink, decay, beta1, beta2, eps, rate)))
+def _adam(team: Any, elements: int, *operands: Any) -> None:
+    share(team, elements, _adam_part(operands))
 
 
 def adam_update(
@@ -246,7 +230,7 @@ def adam_update(
     flat_g = g.reshape(-1) if g.dtype == p.dtype else g.astype(p.dtype).reshape(-1)
     with _team(p.size) as members:
         _adam(
-            members, flat[0], flat_g, flat[1], flat[2], flat[-1], len(state) > 2,
+            members, p.size, flat[0], flat_g, flat[1], flat[2], flat[-1], len(state) > 2,
             shrink, decay, beta1, beta2, eps, rate,
         )  # fmt: skip
     for array, values in zip(changed, flat):

@@ -63,7 +63,11 @@ def _weight_rows(
     g_bias: Any,
     accumulate: bool,
 ) -> None:
-    """Rows `first` to before `last` of what `weight_gradients` computes."""
+    """Sets, or with `accumulate` adds to, rows `first` to before `last` of the gradients of two weights and a bias.
+
+    They are those of the columns of g_net (rows, N) that begin at `column`, times the packed rows of x and of h. A
+    weight without columns is left out.
+    """
     rows = len(g_net)
     edge = empty_edge(g_net)
     tiles = np.empty((_TILES, _DEEP, _PLACE), g_net.dtype)
@@ -91,21 +95,6 @@ _weight_part = outlined(_weight_rows)
 
 
 @jit
-def weight_gradients(
-    team: Any,
-    g_net: Any,
-    column: int,
-    x_panels: Any,
-    h_panels: Any,
-    g_ih: Any,
-    g_hh: Any,
-    g_bias: Any,
-    accumulate: bool,
-) -> None:
-    """Sets, or with `accumulate` adds to, the gradients of two weights and a bias.
-
-    They are those of the columns of g_net (rows, N) that begin at `column`, times the packed rows of x and of h. A
-    weight without columns is left out.
-    """
-    job = _weight_part((g_net, column, x_panels, h_panels, g_ih, g_hh, g_bias, accumulate))
-    share(team, len(g_bias), job)
+def weight_gradients(team: Any, rows: int, *operands: Any) -> None:
+    """What `_weight_rows` does, for so many rows of the weights: all of them."""
+    share(team, rows, _weight_part(operands))

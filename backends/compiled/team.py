@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -152,8 +152,7 @@ class _Team:
 
     def leave(self) -> None:
         """Ends the helpers."""
-        write = self.words
-        write[_LEAVE] = 1
+        self.words[_LEAVE] = 1
         self.gather()
         for helper in self._helpers:
             helper.join()
@@ -179,7 +178,8 @@ class _Team:
         if len(others) >= len(self._helpers):
             for k, helper in enumerate(self._helpers):
                 if helper.native_id is not None:
-                    os.sched_setaffinity(helper.native_id, others[k :: len(self._helpers)])
+                    with suppress(OSError):  # some sandboxes forbid it: then they run where they happen to
+                        os.sched_setaffinity(helper.native_id, others[k :: len(self._helpers)])
 
 
 _alone = np.zeros(_WORDS, np.int64)
@@ -191,12 +191,13 @@ _changing = threading.Lock()
 
 
 def _team_of(threads: int) -> _Team:
+    """The team, of so many threads at least; or of fewer, while another thread has it."""
     global _team
     with _changing:
-        if _team is None or _team.size < threads:
-            if _team is not None:
-                with _team.busy:
-                    _team.leave()
+        if _team is None:
+            _team = _Team(threads - 1)
+        elif _team.size < threads and _team.busy.acquire(blocking=False):  # for good: its helpers are gone
+            _team.leave()
             _team = _Team(threads - 1)
         return _team
 
@@ -212,7 +213,7 @@ class _Session:
         self._has_team = self._team.busy.acquire(blocking=False)
         if not self._has_team:
             return _alone
-        self._team.words[_THREADS] = self._threads
+        self._team.words[_THREADS] = min(self._threads, self._team.size)
         self._team.gather(self._brief)
         return self._team.words
 

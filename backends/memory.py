@@ -15,9 +15,19 @@ __all__ = ["empty"]
 
 _SMALL = 64 * 1024  # bytes; less than that malloc itself hands out again
 _HUGE = 4 * 1024 * 1024  # bytes; from here on the system is asked for pages of 2 MB, of which a processor finds more
-_KEPT = 16  # blocks that wait for their next use; of more, the longest unused goes back to the system
+_KEPT, _KEPT_BYTES = 16, 512 * 1024 * 1024  # what waits for its next use; past that, the longest unused goes back
 
-_returned: deque[mmap.mmap] = deque()  # of arrays that went, whenever that was: nobody iterates over it
+
+class _Loan(weakref.ref["_Lent"]):
+    """A block that an array uses, until the array is gone."""
+
+    __slots__ = ("block",)
+    block: mmap.mmap
+
+
+# No Python code runs when an array goes: an interrupt that came meanwhile would be raised in it, and be lost there.
+_ended: deque[_Loan] = deque()
+_loans: dict[int, _Loan] = {}  # by their id; so that they are there to be told of the end
 _waiting: list[mmap.mmap] = []  # for the next use, the longest unused first
 _lock = Lock()  # for _waiting
 
@@ -47,34 +57,32 @@ def empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         return np.empty(shape, dtype)
     block = _block(size)
     lent = _Lent(shape, dtype, buffer=block)
-    weakref.finalize(lent, _give_back, block).atexit = False
+    loan = _Loan(lent, _ended.append)
+    loan.block = block
+    _loans[id(loan)] = loan
     return lent.view(np.ndarray)
 
 
-def _give_back(block: mmap.mmap) -> None:
-    """Runs whenever an array goes, even in the midst of the functions below: so it never waits for the lock."""
-    _returned.append(block)
-    if _lock.acquire(blocking=False):
-        try:
-            _take_in()
-        finally:
-            _lock.release()
-
-
 def _take_in() -> None:
-    """Lets what was returned wait, and the longest unused go; the lock is held."""
-    while _returned:
-        _waiting.append(_returned.popleft())
-    del _waiting[:-_KEPT]
+    """Lets the blocks of ended loans wait, and the longest unused go; the lock is held."""
+    while _ended:
+        _waiting.append(_loans.pop(id(_ended.popleft())).block)
+    kept = sum(map(len, _waiting))
+    while len(_waiting) > _KEPT or kept > _KEPT_BYTES:
+        kept -= len(_waiting.pop(0))
 
 
 def _block(size: int) -> mmap.mmap:
     """The smallest block waiting that the size fits into without much waste, or a new one."""
-    with _lock:
-        _take_in()
-        fitting = [k for k, block in enumerate(_waiting) if size <= len(block) <= 2 * size]
-        if fitting:
-            return _waiting.pop(min(fitting, key=lambda k: len(_waiting[k])))
+    # Never wait: the lock may be held further down on this very stack, if this is some array's finalizer.
+    if _lock.acquire(blocking=False):
+        try:
+            _take_in()
+            fitting = [k for k, block in enumerate(_waiting) if size <= len(block) <= 2 * size]
+            if fitting:
+                return _waiting.pop(min(fitting, key=lambda k: len(_waiting[k])))
+        finally:
+            _lock.release()
     # Private: a forked process must not write into its parent's arrays.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     block = mmap.mmap(-1, size, **private)

@@ -11,13 +11,14 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
-from .threads import give_blas_its_threads, number_of_threads
+from .threads import give_blas_its_threads
 from .training import TrainingKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
 
 _WORTH_SHARING = 2**21  # multiplications of a matrix product: twenty microseconds or so
+_WIDE = 32  # a second factor that is narrower, either way, is left to NumPy
 
 
 @functools.cache
@@ -142,9 +143,10 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.asarray(_erf(x), x.dtype)
 
     def matmul(self, x: Array, y: Array) -> Array:
-        # Several threads of our own, since OpenBLAS's would get in the way of the compiled layers'.
+        # Threads of our own, since OpenBLAS's would get in the way of the compiled layers'. Whether, the sizes alone
+        # decide: so results do not depend on how many there are.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
-        if large and x.dtype == y.dtype and compiled.serves(x.dtype) and number_of_threads() > 1:
+        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.serves(x.dtype):
             from .compiled.matrices import matmul
 
             return matmul(x, y)

@@ -24,7 +24,12 @@ def number_of_threads() -> int:
     if _chosen is not None:
         return _chosen
     function = _openblas("get_num_threads")
-    return (os.cpu_count() or 1) if function is None else int(function())
+    return number_of_cores() if function is None else int(function())
+
+
+def number_of_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_number_of_threads(number: int) -> None:

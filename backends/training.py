@@ -6,22 +6,17 @@ times as the array module allows.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .base import Array
+from .kernels import ArrayKernels
 
 __all__ = ["TrainingKernels"]
 
 
-class TrainingKernels:
+class TrainingKernels(ArrayKernels):
     """The training part of a backend: what `Backend` says of it."""
-
-    xp: Any
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        raise NotImplementedError
 
     # -- cross entropy -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -168,12 +169,14 @@ def check_agreement(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def take_turns(workers: Mapping[str, Worker], turns: int) -> dict[str, list[float]]:
-    """Seconds a call, of each side, turn by turn."""
+    """Seconds a call, of each side, turn by turn; each turn begins with another side."""
     seconds: dict[str, list[float]] = {side: [] for side in workers}
+    order = deque(workers)
     for _ in range(turns):
-        for side, worker in workers.items():
+        for side in order:
             time.sleep(PAUSE)
-            seconds[side].append(worker.seconds())
+            seconds[side].append(workers[side].seconds())
+        order.rotate()
     return seconds
 
 

@@ -17,8 +17,8 @@ class Stepper:
     """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
 
     Made by a network's `stepper()`, of the weights that it has then. Works on plain arrays of the network's device and
-    dtype, records nothing, and allocates nothing but its outputs. A stepper has buffers of its own: each thread needs
-    its own stepper.
+    dtype, records nothing, and, given contiguous arrays, allocates nothing but its outputs. Each thread needs a stepper
+    of its own, as it has buffers.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import LSTM
@@ -64,6 +64,8 @@ class Stepper:
             before: Sequence[Array] = [xp.zeros(shape, dtype)] * self._number
         else:
             before = state if self._several else (state,)
+            if len(before) != self._number:
+                raise ValueError(f"{self._name}.stepper: expected {self._number} states, got {len(before)}")
             for part in before:
                 if part.shape != shape or part.dtype != dtype:
                     raise ValueError(

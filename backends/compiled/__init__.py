@@ -3,7 +3,9 @@
 Importing this package does not import numba: its modules do, when a kernel is first used.
 """
 
+import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,8 +22,15 @@ _wanted: ContextVar[bool | None] = ContextVar("compiled_kernels", default=None)
 
 @cache
 def available() -> bool:
-    """Whether numba is installed."""
-    return find_spec("numba") is not None
+    """Whether numba is installed, and works: it refuses versions of NumPy that are too new for it."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        warnings.warn(f"compiled kernels are not used, as numba does not work here: {error}", RuntimeWarning, 2)
+        return False
+    return True
 
 
 def serves(dtype: Any) -> bool:
@@ -37,14 +46,16 @@ def compiled_kernels(enabled: bool) -> Iterator[None]:
     """Within it, the CPU does or does not use compiled kernels; the environment's TINYGRAD_LSTM_COMPILED=0 before.
 
     Raises:
-        RuntimeError: they are asked for, but numba is not installed.
+        RuntimeError: they are asked for, but numba is not installed, or does not work.
 
     >>> import tinygrad_lstm as tg
     >>> with tg.compiled_kernels(False):
     ...     y = tg.ones(2, 3).sum()
     """
     if enabled and not available():
-        raise RuntimeError("compiled_kernels: numba is not installed; pip install 'tinygrad-lstm[fast]'")
+        raise RuntimeError(
+            "compiled_kernels: numba is not installed, or does not work here; pip install 'tinygrad-lstm[fast]'"
+        )
     token = _wanted.set(enabled)
     try:
         yield

@@ -74,11 +74,13 @@ _forward_part = outlined(_forward_rows)
 
 
 @jit
-def forward(team: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any) -> None:
+def forward(
+    members: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any
+) -> None:
     """What `_forward_rows` does, for all rows of the batch. The panels are room."""
-    pack_transposed(team, weight_ih, ih_panels)
-    pack_transposed(team, weight_hh, hh_panels)
-    share(team, B, _forward_part((ih_panels, hh_panels, *operands)))
+    pack_transposed(members, weight_ih, ih_panels)
+    pack_transposed(members, weight_hh, hh_panels)
+    share(members, B, _forward_part((ih_panels, hh_panels, *operands)))
 
 
 @jit
@@ -117,8 +119,9 @@ def _backward_rows(
         s = t - begin
         before = t + reverse
         for b in range(first, last):
-            pack_row(x[t, b], x_panels, s * B + b)
-            pack_row(hs[before, b], h_panels, s * B + b)
+            if h_panels.shape[1]:
+                pack_row(x[t, b], x_panels, s * B + b)
+                pack_row(hs[before, b], h_panels, s * B + b)
             if t >= lengths[b]:
                 net = nets[s, b]
                 for j in range(4 * H):
@@ -147,7 +150,7 @@ _backward_part = outlined(_backward_rows)
 
 @jit
 def backward(
-    team: Any,
+    members: Any,
     reverse: int,
     weight_ih: Any,
     weight_hh: Any,
@@ -169,8 +172,8 @@ def backward(
     steps as g_net has. After these steps their gates' gradients are turned into those of the weights, unless these have
     no room.
     """
-    pack(team, weight_ih, ih_panels)
-    pack(team, weight_hh, hh_panels)
+    pack(members, weight_ih, ih_panels)
+    pack(members, weight_hh, hh_panels)
     T, B, H = g_out.shape
     steps, nothing = len(g_net), g_ih[:, :0].copy()
     nets = g_net.reshape(steps * B, 4 * H)
@@ -178,11 +181,11 @@ def backward(
         number = min(steps, T - done)
         begin = done if reverse else T - done - number
         steps_and_room = (begin, begin + number, reverse, ih_panels, hh_panels, g_net, x_panels, h_panels)
-        share(team, B, _backward_part((*steps_and_room, g_out, *operands)))
+        share(members, B, _backward_part((*steps_and_room, g_out, *operands)))
         if len(g_bias):
             net = nets[: number * B]
-            weight_gradients(team, len(g_bias), net, 0, x_panels, h_panels[:0], g_ih, nothing, g_bias, done > 0)
-            weight_gradients(team, len(g_bias), net, H, x_panels[:0], h_panels, nothing, g_hh, g_bias_h, done > 0)
+            weight_gradients(members, len(g_bias), net, 0, x_panels, h_panels[:0], g_ih, nothing, g_bias, done > 0)
+            weight_gradients(members, len(g_bias), net, H, x_panels[:0], h_panels, nothing, g_hh, g_bias_h, done > 0)
 
 
 @jit
@@ -226,6 +229,6 @@ _step_part = outlined(_step_blocks)
 
 
 @jit
-def step(team: Any, blocks: int, *operands: Any) -> None:
+def step(members: Any, blocks: int, *operands: Any) -> None:
     """What `_step_blocks` does, for all blocks of units."""
-    share(team, blocks, _step_part(operands))
+    share(members, blocks, _step_part(operands))

@@ -5,9 +5,25 @@ from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["jit", "jit_in_any_order"]
+from ..base import HostArray
+
+__all__ = ["behaved", "compiled_with", "jit", "jit_in_any_order"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled_with(decorator: Callable[..., Callable[[F], Any]], *args: Any, **options: Any) -> Callable[[F], Any]:
+    """What numba's decorator makes with these arguments of a function, kept on disk where there is a place to write."""
+
+    def compiled(function: F) -> Any:
+        try:
+            return decorator(*args, cache=True, **options)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            return decorator(*args, **options)(function)
+
+    return compiled
 
 
 def jit(function: F) -> F:
@@ -16,11 +32,17 @@ def jit(function: F) -> F:
     Divisions are not checked, without which nothing becomes vector instructions; a product and a sum may be one
     instruction, but sums keep their order; other Python threads go on meanwhile.
     """
-    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)(function)
+    compiled: F = compiled_with(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})(function)
     return compiled
 
 
 def jit_in_any_order(function: F) -> F:
     """As `jit`, but sums may go in any order, always the same: without that, they take one element after the other."""
-    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=True)(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+    compiled: F = compiled_with(numba.njit, **options)(function)
     return compiled
+
+
+def behaved(array: HostArray) -> HostArray:
+    """The array, or a copy of one that is not contiguous, aligned and writeable: for each sort there is other code."""
+    return array if array.flags.carray else array.copy()

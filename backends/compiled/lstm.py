@@ -77,11 +77,13 @@ _forward_part = outlined(_forward_rows)
 
 
 @jit
-def forward(team: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any) -> None:
+def forward(
+    members: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any
+) -> None:
     """What `_forward_rows` does, for all rows of the batch. The panels are room."""
-    pack_transposed(team, weight_ih, ih_panels)
-    pack_transposed(team, weight_hh, hh_panels)
-    share(team, B, _forward_part((ih_panels, hh_panels, *operands)))
+    pack_transposed(members, weight_ih, ih_panels)
+    pack_transposed(members, weight_hh, hh_panels)
+    share(members, B, _forward_part((ih_panels, hh_panels, *operands)))
 
 
 @jit
@@ -109,7 +111,7 @@ def _backward_rows(
     """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 4, H) and g_x.
 
     g_h and g_c (1, B, H) are those of the states after these steps, and become those of the states before. The weights
-    are panels of W; without room for all steps, g_x is left out. The inputs x and h of each step go into panels.
+    are panels of W; without room, g_x and the panels, of the inputs x and h of each step, are left out.
     """
     B, H = hs.shape[1], hs.shape[2]
     nets = g_net.reshape(g_net.shape[0], B, 4 * H)
@@ -120,8 +122,9 @@ def _backward_rows(
         s = t - begin
         before, after = t + reverse, t + 1 - reverse
         for b in range(first, last):
-            pack_row(x[t, b], x_panels, s * B + b)
-            pack_row(hs[before, b], h_panels, s * B + b)
+            if h_panels.shape[1]:
+                pack_row(x[t, b], x_panels, s * B + b)
+                pack_row(hs[before, b], h_panels, s * B + b)
             if t >= lengths[b]:
                 net = nets[s, b]
                 for j in range(4 * H):
@@ -153,7 +156,7 @@ _backward_part = outlined(_backward_rows)
 
 @jit
 def backward(
-    team: Any,
+    members: Any,
     reverse: int,
     weight_ih: Any,
     weight_hh: Any,
@@ -173,8 +176,8 @@ def backward(
     Panels are room, for as many steps as g_net has. After these steps their gates' gradients are turned into those of
     the weights, unless these have no room.
     """
-    pack(team, weight_ih, ih_panels)
-    pack(team, weight_hh, hh_panels)
+    pack(members, weight_ih, ih_panels)
+    pack(members, weight_hh, hh_panels)
     T, B, H = g_out.shape
     steps = len(g_net)
     nets = g_net.reshape(steps * B, 4 * H)
@@ -182,10 +185,10 @@ def backward(
         number = min(steps, T - done)
         begin = done if reverse else T - done - number
         steps_and_room = (begin, begin + number, reverse, ih_panels, hh_panels, g_net, x_panels, h_panels)
-        share(team, B, _backward_part((*steps_and_room, g_out, *operands)))
+        share(members, B, _backward_part((*steps_and_room, g_out, *operands)))
         if len(g_bias):
             net = nets[: number * B]
-            weight_gradients(team, len(g_bias), net, 0, x_panels, h_panels, g_ih, g_hh, g_bias, done > 0)
+            weight_gradients(members, len(g_bias), net, 0, x_panels, h_panels, g_ih, g_hh, g_bias, done > 0)
 
 
 @jit
@@ -232,6 +235,6 @@ _step_part = outlined(_step_blocks)
 
 
 @jit
-def step(team: Any, blocks: int, *operands: Any) -> None:
+def step(members: Any, blocks: int, *operands: Any) -> None:
     """What `_step_blocks` does, for all blocks of units."""
-    share(team, blocks, _step_part(operands))
+    share(members, blocks, _step_part(operands))

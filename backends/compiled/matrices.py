@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import numpy as np
-
 from .. import memory
 from ..base import HostArray
 from .atomics import outlined
-from .jit import jit
+from .jit import behaved, jit
 from .product import empty_edge, pack, pack_transposed, panels_shape, product
 from .team import share, team
 
 __all__ = ["matmul"]
 
-_WORTH_A_THREAD = 2e6  # floating-point operations: twenty microseconds or so
+_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
 _DEEP = 1024  # terms that are summed at a time: so much of a panel stays in a core's second-level cache
 
 
@@ -30,22 +28,23 @@ _product_part = outlined(_product_rows)
 
 
 @jit
-def _matmul(team: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
+def _matmul(members: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
     """out (1, M, N) = x·y, or x·yᵀ if transposed, of x (1, M, K); the panels are room for the second factor."""
     if transposed:
-        pack_transposed(team, y, panels)
+        pack_transposed(members, y, panels)
     else:
-        pack(team, y, panels)
-    share(team, x.shape[1], _product_part((x, panels, out)))
+        pack(members, y, panels)
+    share(members, x.shape[1], _product_part((x, panels, out)))
 
 
 def matmul(x: HostArray, y: HostArray) -> HostArray:
     """The product of (M, K) and (K, N), neither of which is empty, of one dtype."""
     (M, K), N = x.shape, y.shape[1]
+    x = x if all(stride % x.itemsize == 0 for stride in x.strides) else x.copy()  # as a field of records may not be
     transposed = not y.flags.c_contiguous and y.T.flags.c_contiguous
-    second = y.T if transposed else np.ascontiguousarray(y)
+    second = behaved(y.T if transposed else y)
     out = memory.empty((M, N), x.dtype)
     panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
-    with team(1 + int(2.0 * M * K * N / _WORTH_A_THREAD)) as members:
+    with team(1 + int(2.0 * M * K * N / _OPERATIONS_A_THREAD)) as members:
         _matmul(members, x[None], second, panels, transposed, out[None])
     return out

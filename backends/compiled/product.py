@@ -95,15 +95,15 @@ _rows_part, _columns_part = outlined(_pack_rows), outlined(_pack_columns)
 
 
 @jit
-def pack(team: Any, matrix: Any, panels: Any) -> None:
+def pack(members: Any, matrix: Any, panels: Any) -> None:
     """Puts a matrix (depth, columns) into its panels."""
-    share(team, matrix.shape[0], _rows_part((matrix, panels)))
+    share(members, matrix.shape[0], _rows_part((matrix, panels)))
 
 
 @jit
-def pack_transposed(team: Any, matrix: Any, panels: Any) -> None:
+def pack_transposed(members: Any, matrix: Any, panels: Any) -> None:
     """Puts the transpose of a matrix (columns, depth) into its panels."""
-    share(team, panels.shape[0], _columns_part((matrix, panels)))
+    share(members, panels.shape[0], _columns_part((matrix, panels)))
 
 
 @jit

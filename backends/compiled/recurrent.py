@@ -25,6 +25,7 @@ from ..recurrent.sequence import (
 )
 from ..threads import number_of_threads
 from . import gru, lstm, rnn
+from .jit import behaved
 from .product import pack_transposed, panels_shape
 from .team import team
 
@@ -40,8 +41,10 @@ __all__ = [
     "rnn_stepper",
 ]
 
-_WORTH_A_THREAD = 2e6  # floating-point operations: twenty microseconds or so
-_WEIGHTS_WORTH_A_THREAD = 300_000  # of a step, which takes as long as it takes to read them: ten microseconds or so
+_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
+_WEIGHTS_A_THREAD = (
+    300_000  # that are worth one in a step, which takes as long as it takes to read them: ten microseconds or so
+)
 _AT_ONCE_BYTES = 128 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
 _BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
 
@@ -62,7 +65,7 @@ class _Layer:
     @property
     def threads(self) -> int:
         """How many threads are worth their while."""
-        return 1 + int(2.0 * self.T * self.B * self.net * (self.I + self.H) / _WORTH_A_THREAD)
+        return 1 + int(2.0 * self.T * self.B * self.net * (self.I + self.H) / _OPERATIONS_A_THREAD)
 
     @property
     def steps_forward(self) -> int:
@@ -88,16 +91,18 @@ class _Layer:
             return self.panels(self.I, self.net), self.panels(self.H, self.net)
         return self.panels(self.net, self.I), self.panels(self.net, self.H)
 
-    def room_backward(self, gates: int) -> tuple[HostArray, HostArray, HostArray]:
-        """Room for the gradients of so many gates, and for the panels of x and h, of the steps that are taken at once.
+    def room_backward(self, gates: int, of_weights: bool) -> tuple[HostArray, HostArray, HostArray]:
+        """Room for the gradients of so many gates, of the steps that are taken at once; and for the panels of x and h.
 
-        These are as many as suit the product that turns them into the weights' gradients.
+        The steps are as many as suit the product that turns all these into the weights' gradients. If those are not
+        wanted, there is no room for the panels.
         """
         rows = max(self.B, 1)
         fitting = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
         steps = min(self.T, max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), fitting)))
         g_net = self.empty(steps, self.B, gates, self.H)
-        return g_net, self.panels(steps * self.B, self.I), self.panels(steps * self.B, self.H)
+        rows = steps * self.B if of_weights else 0
+        return g_net, self.panels(rows, self.I), self.panels(rows, self.H)
 
     def gradients(self, of_x: bool, of_weights: bool) -> tuple[HostArray, tuple[HostArray, HostArray, HostArray]]:
         """Room for the gradients of the inputs, and of both weights and the bias; or none."""
@@ -111,6 +116,14 @@ class _Layer:
         """Room for the states, as `room_for_states` makes it."""
         hs: HostArray = room_for_states(memory.empty, self.T, initial, self.reverse, kept)
         return hs
+
+    def flat(self, gates: HostArray) -> HostArray:
+        """Gates (T, B, gates, H) as both sets of kernels save them: (T, B, gates·H)."""
+        return gates.reshape(self.T, self.B, gates.shape[2] * self.H)
+
+    def by_gate(self, gates: HostArray, number: int) -> HostArray:
+        """Gates (T, B, gates·H) as they are computed with: (T, B, gates, H)."""
+        return gates.reshape(self.T, self.B, number, self.H)
 
     def last(self, hs: HostArray) -> HostArray:
         """A copy of the states after the last step."""
@@ -131,15 +144,11 @@ def _layer(x: HostArray, h: HostArray, net: int, lengths: Lengths, reverse: bool
     return _Layer(T, B, I, H, net, x.dtype, reverse, all_lengths)
 
 
-def _contiguous(arrays: Sequence[HostArray]) -> list[HostArray]:
-    return [np.ascontiguousarray(array) for array in arrays]
-
-
 # -- LSTM --------------------------------------------------------------------------------------------------------------
 
 
 def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, c, weight_ih, weight_hh, bias = _contiguous(operands)
+    x, h, c, weight_ih, weight_hh, bias = map(behaved, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs, cs = layer.states(h), layer.states(c, None if saving else 2)
     at_once = layer.steps_forward
@@ -149,7 +158,8 @@ def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool,
             members, layer.B, weight_ih, weight_hh, *layer.weight_panels(transposed=True),
             bias, x, hs, cs, gates, layer.lengths, int(reverse), at_once,
         )  # fmt: skip
-    return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), (hs, cs, gates) if saving else None
+    saved = (hs, cs, layer.flat(gates)) if saving else None
+    return (layer.outputs(hs, lengths), layer.last(hs), layer.last(cs)), saved
 
 
 def lstm_backward(
@@ -160,16 +170,17 @@ def lstm_backward(
     reverse: bool,
     wanted: Sequence[bool],
 ) -> Gradients:
-    x, h, _, weight_ih, weight_hh, bias = _contiguous(operands)
+    x, h, _, weight_ih, weight_hh, bias = map(behaved, operands)
     hs, cs, gates = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h, g_c = g[1][None].copy(), g[2][None].copy()
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[3:]))
+    of_weights = any(wanted[3:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
     with layer.team() as members:
         lstm.backward(
             members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
-            *layer.room_backward(4), g_ih, g_hh, g_bias,
-            np.ascontiguousarray(g[0]), g_h, g_c, x, hs, cs, gates, layer.lengths, g_x,
+            *layer.room_backward(4, of_weights), g_ih, g_hh, g_bias,
+            behaved(g[0]), g_h, g_c, x, hs, cs, layer.by_gate(gates, 4), layer.lengths, g_x,
         )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
 
@@ -182,7 +193,7 @@ def lstm_stepper(weights: Sequence[HostArray]) -> Step:
 
 
 def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, weight_ih, weight_hh, bias, bias_hn = _contiguous(operands)
+    x, h, weight_ih, weight_hh, bias, bias_hn = map(behaved, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs = layer.states(h)
     at_once = layer.steps_forward
@@ -193,7 +204,7 @@ def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, 
             members, layer.B, weight_ih, weight_hh, *layer.weight_panels(transposed=True),
             bias, bias_hn, x, hs, gates, qs, layer.lengths, int(reverse), at_once,
         )  # fmt: skip
-    return (layer.outputs(hs, lengths), layer.last(hs)), (hs, gates, qs) if saving else None
+    return (layer.outputs(hs, lengths), layer.last(hs)), (hs, layer.flat(gates), qs) if saving else None
 
 
 def gru_backward(
@@ -204,18 +215,19 @@ def gru_backward(
     reverse: bool,
     wanted: Sequence[bool],
 ) -> Gradients:
-    x, h, weight_ih, weight_hh, bias, _ = _contiguous(operands)
+    x, h, weight_ih, weight_hh, bias, _ = map(behaved, operands)
     hs, gates, qs = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     H = layer.H
     g_h = g[1][None].copy()
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[2:]))
+    of_weights = any(wanted[2:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
     g_bias_h = np.empty_like(g_bias)
     with layer.team() as members:
         gru.backward(
             members, int(reverse), np.roll(weight_ih, H, axis=0), weight_hh, *layer.weight_panels(transposed=False),
-            *layer.room_backward(4), g_ih, g_hh, g_bias, g_bias_h,
-            np.ascontiguousarray(g[0]), g_h, x, hs, gates, qs, layer.lengths, g_x,
+            *layer.room_backward(4, of_weights), g_ih, g_hh, g_bias, g_bias_h,
+            behaved(g[0]), g_h, x, hs, layer.by_gate(gates, 3), qs, layer.lengths, g_x,
         )  # fmt: skip
     g_ih, g_bias = np.roll(g_ih, -H, axis=0), np.roll(g_bias, -H)
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
@@ -229,7 +241,7 @@ def gru_stepper(weights: Sequence[HostArray]) -> Step:
 
 
 def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, weight_ih, weight_hh, bias = _contiguous(operands)
+    x, h, weight_ih, weight_hh, bias = map(behaved, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs = layer.states(h)
     at_once = layer.steps_forward
@@ -250,16 +262,17 @@ def rnn_backward(
     reverse: bool,
     wanted: Sequence[bool],
 ) -> Gradients:
-    x, h, weight_ih, weight_hh, bias = _contiguous(operands)
+    x, h, weight_ih, weight_hh, bias = map(behaved, operands)
     (hs,) = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h = g[1][None].copy()
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], any(wanted[2:]))
+    of_weights = any(wanted[2:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
     with layer.team() as members:
         rnn.backward(
             members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
-            *layer.room_backward(1), g_ih, g_hh, g_bias,
-            np.ascontiguousarray(g[0]), g_h, x, hs, layer.lengths, g_x,
+            *layer.room_backward(1, of_weights), g_ih, g_hh, g_bias,
+            behaved(g[0]), g_h, x, hs, layer.lengths, g_x,
         )  # fmt: skip
     return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]
 
@@ -293,16 +306,15 @@ def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., Non
             pack_transposed(members, rows, panels)
         return panels
 
-    prepared = packed(weight_ih), packed(weight_hh), by_blocks(bias), *map(np.ascontiguousarray, rest)
-    threads = 1 + (weight_ih.size + weight_hh.size) // _WEIGHTS_WORTH_A_THREAD
+    prepared = packed(weight_ih), packed(weight_hh), by_blocks(bias), *(array.copy() for array in rest)
+    threads = 1 + (weight_ih.size + weight_hh.size) // _WEIGHTS_A_THREAD
     room: list[HostArray] = []
 
     def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
         nonlocal room
         if not room or len(room[0]) != len(x):
             room = [np.empty((len(x), blocks, gates, width), dtype) for _ in range(nets)]
-        operands = [np.ascontiguousarray(array) for array in (x, *before)]
         with team(threads, brief=True) as members:
-            kernel(members, blocks, *operands, *after, *room, *prepared)
+            kernel(members, blocks, *map(behaved, (x, *before)), *after, *room, *prepared)
 
     return step

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -64,10 +64,10 @@ def _work(words: Any, preferred: int) -> None:
 
 @jit
 def _serve(words: Any, preferred: int) -> None:
-    """Works on jobs until there has been none for a while."""
+    """Works on jobs, of those that are for so many threads, until there has been none for a while."""
     looks = 0
     while looks < _PATIENCE and not read_word(words, _LEAVE):
-        if read_word(words, _OPEN) & _ALL_PARTS:
+        if preferred < read_word(words, _THREADS) and read_word(words, _OPEN) & _ALL_PARTS:
             _work(words, preferred)
             looks = 0
         else:
@@ -94,8 +94,8 @@ def share(words: Any, total: int, job: Any) -> None:
         words[_FUNCTION], words[_ARGUMENTS], words[_TOTAL], words[_PARTS] = address, arguments, total, parts
         write_word(words, _ENDED, 0)
         write_word(words, _FAILED, 0)
-        job = ((read_word(words, _OPEN) >> _MOST_PARTS) + 1) % _JOB_NUMBERS
-        write_word(words, _OPEN, (job << _MOST_PARTS) | ((1 << parts) - 1))
+        number = ((read_word(words, _OPEN) >> _MOST_PARTS) + 1) % _JOB_NUMBERS
+        write_word(words, _OPEN, (number << _MOST_PARTS) | ((1 << parts) - 1))
         _work(words, 0)
         looks = 0
         while read_word(words, _ENDED) < parts:
@@ -117,12 +117,13 @@ class _Team:
     def __init__(self, helpers: int) -> None:
         self.busy = threading.Lock()
         self.words = np.zeros(_WORDS, np.int64)
-        self._wake = threading.Condition(threading.Lock())
-        self._wanted = False
-        self._asleep = 0
+        self._wanted = 0  # how many threads are to look for jobs
         self._gathered = -math.inf
+        lock = threading.Lock()
+        self._wakes = [threading.Condition(lock) for _ in range(helpers)]
+        self._asleep = [False] * helpers
         self._helpers = [
-            threading.Thread(target=self._help, args=(k + 1,), name=f"tinygrad_lstm {k + 1}", daemon=True)
+            threading.Thread(target=self._help, args=(k,), name=f"tinygrad_lstm {k + 1}", daemon=True)
             for k in range(helpers)
         ]
         for helper in self._helpers:
@@ -133,41 +134,49 @@ class _Team:
         """How many threads, with the one that hands out the jobs."""
         return len(self._helpers) + 1
 
-    def gather(self, brief: bool = False) -> None:
-        """Has the helpers look for jobs until `disperse`, and for a while after that.
+    def gather(self, threads: int, brief: bool) -> None:
+        """Has as many helpers as make up so many threads look for jobs until `disperse`, and for a while after that.
 
         For `brief` jobs they are woken only if the last was a moment ago, and more may be expected.
         """
+        self.words[_THREADS] = threads
+        self._wanted = threads
         now = time.perf_counter()
-        with self._wake:
-            self._wanted = True
-            if self._asleep and (not brief or now - self._gathered < _MOMENT):
-                self._spread()
-                self._wake.notify_all()
+        if not brief or now - self._gathered < _MOMENT:
+            asleep = [k for k in range(threads - 1) if self._asleep[k]]
+            if asleep:
+                self._spread(threads - 1)
+                self._wake(asleep)
         self._gathered = now
 
     def disperse(self) -> None:
         """Lets the helpers sleep again."""
-        self._wanted = False
+        self._wanted = 0
 
     def leave(self) -> None:
         """Ends the helpers."""
         self.words[_LEAVE] = 1
-        self.gather()
+        self._wanted = self.size
+        self._wake(range(len(self._helpers)))
         for helper in self._helpers:
             helper.join()
 
-    def _help(self, preferred: int) -> None:
+    def _help(self, k: int) -> None:
         while not self.words[_LEAVE]:
-            _serve(self.words, preferred)
-            with self._wake:
-                self._asleep += 1
-                while not self._wanted:
-                    self._wake.wait()
-                self._asleep -= 1
+            _serve(self.words, k + 1)
+            with self._wakes[k]:
+                self._asleep[k] = True
+                while self._wanted <= k + 1:
+                    self._wakes[k].wait()
+                self._asleep[k] = False
 
-    def _spread(self) -> None:
-        """Puts the helpers on other cores than this thread's, where the system lets us say so.
+    def _wake(self, helpers: Iterable[int]) -> None:
+        for k in helpers:
+            with self._wakes[k]:
+                self._wakes[k].notify()
+
+    def _spread(self, helpers: int) -> None:
+        """Puts the first helpers on other cores than this thread's, where the system lets us say so.
 
         Linux may wake a thread on the very core of the one that woke it, and leave both there for tens of milliseconds
         though another core is idle.
@@ -175,11 +184,11 @@ class _Team:
         if _core is None or not hasattr(os, "sched_setaffinity"):
             return
         others = sorted(os.sched_getaffinity(0) - {_core()})
-        if len(others) >= len(self._helpers):
-            for k, helper in enumerate(self._helpers):
+        if len(others) >= helpers:
+            for k, helper in enumerate(self._helpers[:helpers]):
                 if helper.native_id is not None:
                     with suppress(OSError):  # some sandboxes forbid it: then they run where they happen to
-                        os.sched_setaffinity(helper.native_id, others[k :: len(self._helpers)])
+                        os.sched_setaffinity(helper.native_id, others[k::helpers])
 
 
 _alone = np.zeros(_WORDS, np.int64)
@@ -210,15 +219,19 @@ class _Session:
         self._has_team = False
 
     def __enter__(self) -> Any:
-        self._has_team = self._team.busy.acquire(blocking=False)
-        if not self._has_team:
+        if not self._team.busy.acquire(blocking=False):
             return _alone
-        self._team.words[_THREADS] = min(self._threads, self._team.size)
-        self._team.gather(self._brief)
+        self._has_team = True
+        try:
+            self._team.gather(min(self._threads, self._team.size), self._brief)
+        except BaseException:
+            self.__exit__()
+            raise
         return self._team.words
 
     def __exit__(self, *exception: object) -> None:
         if self._has_team:
+            self._has_team = False
             self._team.disperse()
             self._team.busy.release()
 

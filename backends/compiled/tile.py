@@ -14,6 +14,8 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .jit import compiled_with
+
 __all__ = ["PANEL_BYTES", "TILE_ROWS", "WIDE_PANELS", "WIDE_ROWS", "tile_product"]
 
 
@@ -195,7 +197,7 @@ def _tile_function(
 _tile: Any = intrinsic(_tile_function)
 
 
-@cfunc(_signature(types.float32), cache=True)
+@compiled_with(cfunc, _signature(types.float32))
 def _tile_f32(
     c: Any, c_row: int, a: Any, a_row: int, a_column: int, b: Any, b_panel: int,
     depth: int, rows: int, vectors: int, panels: int, accumulate: int,
@@ -203,7 +205,7 @@ def _tile_f32(
     _tile(c, c_row, a, a_row, a_column, b, b_panel, depth, rows, vectors, panels, accumulate)
 
 
-@cfunc(_signature(types.float64), cache=True)
+@compiled_with(cfunc, _signature(types.float64))
 def _tile_f64(
     c: Any, c_row: int, a: Any, a_row: int, a_column: int, b: Any, b_panel: int,
     depth: int, rows: int, vectors: int, panels: int, accumulate: int,

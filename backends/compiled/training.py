@@ -16,22 +16,23 @@ from .. import memory
 from ..base import HostArray
 from .atomics import outlined
 from .functions import exp
-from .jit import jit, jit_in_any_order
+from .jit import behaved, jit, jit_in_any_order
 from .team import share, team
 
 __all__ = ["adam_update", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
 
-_WORTH_A_THREAD = 2**15  # elements: twenty microseconds or so
+_ELEMENTS_A_THREAD = 2**15  # that are worth one: twenty microseconds or so
 
 
 def _team(elements: int) -> AbstractContextManager[Any]:
     """As many threads as are worth their while."""
-    return team(1 + elements // _WORTH_A_THREAD)
+    return team(1 + elements // _ELEMENTS_A_THREAD)
 
 
 # -- cross entropy -----------------------------------------------------------------------------------------------------
 
 
+# Compiled by itself: in any order, as `_sum_of_powers` is, sums within `exp` would lose what they are there for.
 @jit
 def _power(logit: Any, largest: Any) -> Any:
     return exp(logit - largest)
@@ -81,8 +82,8 @@ _sum_part = outlined(_sum_rows)
 
 
 @jit
-def _sums(team: Any, rows: int, *operands: Any) -> None:
-    share(team, rows, _sum_part(operands))
+def _sums(members: Any, rows: int, *operands: Any) -> None:
+    share(members, rows, _sum_part(operands))
 
 
 @jit
@@ -124,15 +125,15 @@ _backward_part = outlined(_backward_rows)
 
 
 @jit
-def _backward(team: Any, rows: int, *operands: Any) -> None:
-    share(team, rows, _backward_part(operands))
+def _backward(members: Any, rows: int, *operands: Any) -> None:
+    share(members, rows, _backward_part(operands))
 
 
 def cross_entropy_forward(
     arrays: Sequence[HostArray], ignore_index: int
 ) -> tuple[HostArray, tuple[HostArray, HostArray]]:
     logits, ids = arrays
-    logits = np.ascontiguousarray(logits)
+    logits = behaved(logits)
     losses, largest, sums = np.empty((3, len(ids)), logits.dtype)
     keys = logits.view(f"i{logits.itemsize}")
     with _team(logits.size) as members:
@@ -143,7 +144,7 @@ def cross_entropy_forward(
 
 def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> HostArray:
     logits, ids, g, largest, sums = arrays
-    logits = np.ascontiguousarray(logits)
+    logits = behaved(logits)
     g_logits = memory.empty(logits.shape, logits.dtype)
     with _team(logits.size) as members:
         _backward(members, len(ids), logits, ids, ignore_index, g, largest, sums, g_logits)
@@ -165,14 +166,14 @@ _columns_part = outlined(_add_columns)
 
 
 @jit
-def _add(team: Any, columns: int, *operands: Any) -> None:
-    share(team, columns, _columns_part(operands))
+def _add(members: Any, columns: int, *operands: Any) -> None:
+    share(members, columns, _columns_part(operands))
 
 
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` in place, one row after the other; of a contiguous target, and values of its dtype."""
     columns = math.prod(target.shape[1:])
-    flat, values = target.reshape(len(target), columns), np.ascontiguousarray(values).reshape(len(rows), columns)
+    flat, values = target.reshape(len(target), columns), behaved(values).reshape(len(rows), columns)
     with _team(values.size) as members:
         _add(members, columns, flat, rows, values)
 
@@ -217,8 +218,8 @@ _adam_part = outlined(_adam_elements)
 
 
 @jit
-def _adam(team: Any, elements: int, *operands: Any) -> None:
-    share(team, elements, _adam_part(operands))
+def _adam(members: Any, elements: int, *operands: Any) -> None:
+    share(members, elements, _adam_part(operands))
 
 
 def adam_update(

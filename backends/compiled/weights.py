@@ -36,7 +36,7 @@ def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, numb
 
 
 @jit
-def _add_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: Any) -> None:
+def _add_bias_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: Any) -> None:
     """Adds the sum of the rows, for its elements `first` to before `last`, to a bias's gradient."""
     out = total[first:last]
     for k in range(0, rows - rows % 4, 4):
@@ -75,7 +75,7 @@ def _weight_rows(
         g_bias[first:last] = 0
         if not rows:  # an empty batch
             g_ih[first:last], g_hh[first:last] = 0, 0
-    _add_rows(g_net, rows, first, last, column, g_bias)
+    _add_bias_rows(g_net, rows, first, last, column, g_bias)
     for begin in range(0, rows, _DEEP):
         end = min(begin + _DEEP, rows)
         adding = accumulate or begin > 0
@@ -95,6 +95,6 @@ _weight_part = outlined(_weight_rows)
 
 
 @jit
-def weight_gradients(team: Any, rows: int, *operands: Any) -> None:
+def weight_gradients(members: Any, rows: int, *operands: Any) -> None:
     """What `_weight_rows` does, for so many rows of the weights: all of them."""
-    share(team, rows, _weight_part(operands))
+    share(members, rows, _weight_part(operands))

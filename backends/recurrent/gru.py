@@ -102,8 +102,8 @@ class GRUKernels(SequenceKernels):
         return [
             self._gradient_of_inputs(of_x, x, xp.roll(weight_ih, H, axis=0), wanted[0]),
             g_h,
-            xp.roll(of_x.T @ x.reshape(T * B, x.shape[2]), -H, axis=0),
-            of_h.T @ states(hs, reverse, after=False).reshape(T * B, H),
+            xp.roll(of_x.T @ x.reshape(T * B, x.shape[2]), -H, axis=0) if wanted[2] else None,
+            of_h.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[3] else None,
             xp.roll(sums[: 3 * H], -H),
             sums[3 * H :],
         ]
@@ -112,7 +112,8 @@ class GRUKernels(SequenceKernels):
         xp = self.xp
         weight_ih, weight_hh, bias, bias_hn = weights
         H, dtype = weight_hh.shape[1], bias.dtype
-        of_x, of_h = xp.ascontiguousarray(weight_ih.T), xp.ascontiguousarray(weight_hh.T)
+        of_x, of_h = (xp.ascontiguousarray(self._halved(weight, 3).T) for weight in (weight_ih, weight_hh))
+        bias, bias_hn = self._halved(bias, 3), bias_hn.copy()
         net, net_h = self.empty((0, 3 * H), dtype), self.empty((0, 3 * H), dtype)
 
         def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
@@ -127,7 +128,6 @@ class GRUKernels(SequenceKernels):
             xp.matmul(h, of_h, out=net_h)
             xp.add(q, bias_hn, out=q)
             xp.add(rz, net_h[:, : 2 * H], out=rz)
-            xp.multiply(rz, 0.5, out=rz)
             xp.tanh(rz, out=rz)
             self._sigmoids(rz)
             xp.multiply(r, q, out=q)

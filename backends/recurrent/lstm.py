@@ -114,9 +114,9 @@ class LSTMKernels(SequenceKernels):
             self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
             g_h,
             g_c,
-            flat.T @ x.reshape(T * B, x.shape[2]),
-            flat.T @ states(hs, reverse, after=False).reshape(T * B, H),
-            self._gradient_of_bias(flat),
+            flat.T @ x.reshape(T * B, x.shape[2]) if wanted[3] else None,
+            flat.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[4] else None,
+            self._gradient_of_bias(flat) if wanted[5] else None,
         ]
 
     def lstm_stepper(self, weights: Sequence[Array]) -> Step:

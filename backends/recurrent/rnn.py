@@ -76,16 +76,16 @@ class RNNKernels(SequenceKernels):
         return [
             self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
             g_h,
-            flat.T @ x.reshape(T * B, x.shape[2]),
-            flat.T @ states(hs, reverse, after=False).reshape(T * B, H),
-            self._gradient_of_bias(flat),
+            flat.T @ x.reshape(T * B, x.shape[2]) if wanted[2] else None,
+            flat.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[3] else None,
+            self._gradient_of_bias(flat) if wanted[4] else None,
         ]
 
     def rnn_stepper(self, weights: Sequence[Array]) -> Step:
         xp = self.xp
         weight_ih, weight_hh, bias = weights
         I, H = weight_ih.shape[1], weight_hh.shape[1]
-        weight = xp.ascontiguousarray(xp.concatenate([weight_ih, weight_hh], axis=1).T)
+        weight, bias = xp.ascontiguousarray(xp.concatenate([weight_ih, weight_hh], axis=1).T), bias.copy()
         xh = self.empty((0, I + H), bias.dtype)
 
         def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:

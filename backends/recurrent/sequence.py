@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Array, HostArray
+from ..kernels import ArrayKernels
 
 __all__ = [
     "Gradients",
@@ -70,17 +71,8 @@ def room_for_states(
     return hs
 
 
-class SequenceKernels:
+class SequenceKernels(ArrayKernels):
     """What the kernels of every kind are made of."""
-
-    xp: Any
-
-    def from_host(self, array: HostArray) -> Array:
-        raise NotImplementedError
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array with arbitrary contents."""
-        return self.xp.empty(shape, dtype)
 
     def _going(self, lengths: Lengths, T: int) -> Array | None:
         """Whether each sequence is still going at each step, (T, B, 1); None if all are."""

@@ -62,16 +62,27 @@ def test_results_do_not_depend_on_the_number_of_threads(
         assert (matmul(x, y) == alone).all()
 
 
+def test_a_field_of_records() -> None:
+    """Whose elements do not lie a whole number of elements apart."""
+    records = np.zeros((40, 50), [("value", np.float32), ("more", np.uint8)])
+    records["value"] = np.random.default_rng(2).standard_normal((40, 50))
+    y = np.random.default_rng(3).standard_normal((50, 60)).astype(np.float32)
+    np.testing.assert_allclose(matmul(records["value"], y), records["value"].copy() @ y, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(matmul(y.T, records["value"].T), (records["value"] @ y).T, rtol=1e-4, atol=1e-4)
+
+
 def test_large_products_of_tensors(threads: Callable[[int], None]) -> None:
-    """Values and gradients of `linear` with several threads and with one, which is left to NumPy."""
+    """Values and gradients of `linear`, to the bit whatever the number of threads; and as without compiled kernels."""
     found = []
-    for number in (1, 3):
+    for number, compiled in ((1, True), (3, True), (1, False)):
         threads(number)
         rng = np.random.default_rng(1)
         x, weight, bias = (
             tg.tensor(rng.standard_normal(shape), requires_grad=True) for shape in [(300, 4, 128), (65, 128), (65,)]
         )
-        out = tg.linear(x, weight, bias)
-        found.append([out, *tg.grad(out.square().sum(), [x, weight, bias])])
-    for ours, theirs in zip(*found):
-        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-9)
+        with tg.compiled_kernels(compiled):
+            out = tg.linear(x, weight, bias)
+            found.append([part.detach().numpy() for part in (out, *tg.grad(out.square().sum(), [x, weight, bias]))])
+    for alone, shared, plain in zip(*found):
+        assert (alone == shared).all()
+        np.testing.assert_allclose(alone, plain, rtol=1e-9, atol=1e-9)

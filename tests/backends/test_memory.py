@@ -120,12 +120,44 @@ def test_arrays_that_are_alive_never_overlap() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    """Of the memory of a network that is gone most goes back to the system."""
+    """Of the memory of a network that is gone most goes back to the system, when the next array is made."""
     arrays = [memory.empty((100_000,), np.uint8) for _ in range(100)]
     blocks = [weakref.ref(owner(array)) for array in arrays]
     assert all(block() is not None for block in blocks)
     arrays.clear()
+    arrays.append(memory.empty((100_000,), np.uint8))
     assert sum(block() is not None for block in blocks) <= 32
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    arrays = [memory.empty((200_000_000,), np.uint8) for _ in range(5)]  # never written to: it takes no memory
+    blocks = [weakref.ref(owner(array)) for array in arrays]
+    arrays.clear()
+    arrays.append(memory.empty((100_000,), np.uint8))
+    assert sum(block() is not None for block in blocks) == 2
+
+
+def test_a_finalizer_may_make_arrays() -> None:
+    """In the midst of the making of another, wherever the collector comes in between: here before every single step."""
+
+    def make_one(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_globals is vars(memory):
+            frame.f_trace_opcodes = True
+            sys.settrace(None)
+            made.append(memory.empty((100_000,), np.uint8))
+            sys.settrace(make_one)
+            return make_one
+        return None
+
+    made: list[np.ndarray] = []
+    before = sys.gettrace()
+    sys.settrace(make_one)
+    try:
+        made.extend(memory.empty((100_000,), np.uint8) for _ in range(3))
+    finally:
+        sys.settrace(before)
+    assert len(made) > 20
+    assert len({place(array) for array in made}) == len(made)
 
 
 def test_small_arrays_come_from_numpy() -> None:

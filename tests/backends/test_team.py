@@ -2,7 +2,8 @@
 
 import multiprocessing
 import os
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,9 +185,56 @@ def test_helpers_sleep_when_there_is_nothing_to_do() -> None:
     assert time.process_time() - before < 0.1
 
 
-def test_helpers_end_with_the_program() -> None:
-    """They are daemons that compiled code holds: a program that ends waits for none of them."""
+def test_only_as_many_work_as_are_asked_for() -> None:
+    """Though there have been more: the others sleep on."""
+    with team(4) as members:
+        meet(members, 4)
+    time.sleep(0.2)
+    values, firsts = np.zeros(100, np.int64), np.zeros(100, np.int64)
+    before, started = time.process_time(), time.monotonic()
+    while time.monotonic() - started < 0.5:
+        with team(2) as members:
+            note(members, values, firsts, 1)
+    assert time.process_time() - before < 2.5 * 0.5
+
+
+def test_an_error_on_the_way_in_leaves_the_team_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     with team(2) as members:
         meet(members, 2)
-    helpers = [thread for thread in threading.enumerate() if thread.name.startswith("tinygrad_lstm")]
-    assert helpers and all(thread.daemon for thread in helpers)
+    time.sleep(0.2)  # so that they have to be woken
+
+    def fail(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tinygrad_lstm.backends.compiled.team._Team._spread", fail)
+        with pytest.raises(KeyboardInterrupt), team(2):
+            pass
+    for threads in (2, 4):
+        with team(threads) as members:
+            meet(members, threads)
+
+
+PROGRAM = """
+import threading
+import numpy as np
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import LSTM
+
+tg.set_num_threads(2)
+lstm, x = LSTM(64, 64), tg.randn(50, 32, 64)
+
+def forever():
+    while True:
+        lstm(x)
+
+lstm(x)
+threading.Thread(target=forever, daemon=True).start()
+lstm(x)
+print("done")
+"""
+
+
+def test_a_program_ends_though_its_threads_compute() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

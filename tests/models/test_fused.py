@@ -5,6 +5,9 @@ can see is overwritten, though the memory below is used again and again.
 """
 
 import multiprocessing
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -561,6 +564,61 @@ def test_compiled_and_plain_kernels_agree(kind: Any, drawn: dict[str, Any], into
             found.append([*outputs, *gradients(outputs, leaves.values(), into)])
     for what, actual, expected in zip([*("out", "h", "c")[: len(outputs)], *leaves], *found, strict=True):
         assert_close(actual, expected, problem.loose, what)
+
+
+@needs_numba
+@every_kind
+@pytest.mark.parametrize("forward", [True, False], ids=["forward compiled", "forward plain"])
+@pytest.mark.parametrize("H", [1, 4, 5, 33])
+def test_either_kernels_walk_back_over_the_others_graph(kind: Any, forward: bool, H: int) -> None:
+    problem = problem_of(kind, 5, 3, 4, H, lengths=[5, 2, 0], bidirectional=True)
+    leaves = problem.leaves
+    with tg.compiled_kernels(forward):
+        outputs = problem.fused()
+        expected = gradients(outputs, leaves.values(), retain_graph=True)
+    with tg.compiled_kernels(not forward):
+        found = gradients(outputs, leaves.values())
+    for name, actual, other in zip(leaves, found, expected, strict=True):
+        assert_close(actual, other, what=name)
+
+
+@every_kind
+@given(drawn=arguments(most_steps=8, scaled=[""]))
+def test_float32_is_float64_to_its_own_rounding(kind: Any, compiled: bool, drawn: dict[str, Any]) -> None:
+    """Closer than the bounds elsewhere, which leave room for numbers of any size."""
+    narrow, wide = (problem_of(kind, **drawn | {"dtype": dtype}) for dtype in ("float32", "float64"))
+    for leaf, exact in zip(narrow.leaves.values(), wide.leaves.values(), strict=True):
+        exact.data[...] = host(leaf)
+    for actual, expected in zip(narrow.fused(), wide.fused(), strict=True):
+        np.testing.assert_allclose(host(actual), host(expected), rtol=0, atol=30 * np.finfo("float32").eps)
+
+
+class Interruption(BaseException):
+    """In place of KeyboardInterrupt, which would end the tests."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer that interrupts")
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
+def test_an_interrupt_is_not_lost(compiled: bool, threads: Callable[[int], None]) -> None:
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interruption
+
+    threads(2)
+    network, x = LSTM(64, 128), tg.randn(40, 32, 64, requires_grad=True)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for k in range(20):
+            with pytest.raises(Interruption):
+                signal.setitimer(signal.ITIMER_REAL, 0.01 + 0.0007 * k)
+                end = time.monotonic() + 10
+                while time.monotonic() < end:
+                    out, _ = network(x)
+                    out.sum().backward()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    problem = large(LSTM, 0)  # and all goes on
+    assert_same(problem.fused(), problem.fused())
 
 
 # Work enough for several threads: for many rows, and for few through many steps.

@@ -1,0 +1,20 @@
+"""What kernels that are written over an array module alone stand on."""
+
+from typing import Any
+
+from .base import Array, HostArray
+
+__all__ = ["ArrayKernels"]
+
+
+class ArrayKernels:
+    """The little that they need of a backend."""
+
+    xp: Any
+
+    def from_host(self, array: HostArray) -> Array:
+        raise NotImplementedError
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with arbitrary contents."""
+        return self.xp.empty(shape, dtype)

@@ -92,12 +92,12 @@ class _Tile:
         name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [factor, row, total])
 
-    def prefetch(self, pointer: Any, elements: Any) -> None:
-        """Asks for a cache line that is read soon; past the end of an array this does nothing."""
+    def prefetch(self, pointer: Any, elements: Any, write: bool = False) -> None:
+        """Asks for a cache line that is read, or written, soon; past the end of an array this does nothing."""
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _INT32, _INT32, _INT32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        read, near, data = _INT32(0), _INT32(3), _INT32(1)
-        self.builder.call(function, [self.builder.bitcast(self.at(pointer, elements), _BYTES), read, near, data])
+        intent, near, data = _INT32(int(write)), _INT32(3), _INT32(1)
+        self.builder.call(function, [self.builder.bitcast(self.at(pointer, elements), _BYTES), intent, near, data])
 
     def spread(self, number: Any) -> Any:
         """A vector whose elements all are the number."""
@@ -111,6 +111,11 @@ class _Tile:
         places = [(r, p, v) for p in range(panels) for v in range(vectors) for r in range(rows)]
         a_rows = [self.at(self.a, builder.mul(self.a_row, _index(r))) for r in range(rows)]
         b_panels = [self.at(self.b, builder.mul(self.b_panel, _index(p))) for p in range(panels)]
+
+        # Where the sums will go is in a far cache as a rule, and is on its way here while they are computed.
+        for r in range(rows):
+            for v in range(vectors * panels):
+                self.prefetch(self.c, builder.add(builder.mul(self.c_row, _index(r)), _index(v * self.lanes)), write=True)
 
         before = builder.block
         loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")

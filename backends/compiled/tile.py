@@ -115,7 +115,8 @@ class _Tile:
         # Where the sums will go is in a far cache as a rule, and is on its way here while they are computed.
         for r in range(rows):
             for v in range(vectors * panels):
-                self.prefetch(self.c, builder.add(builder.mul(self.c_row, _index(r)), _index(v * self.lanes)), write=True)
+                place = builder.add(builder.mul(self.c_row, _index(r)), _index(v * self.lanes))
+                self.prefetch(self.c, place, write=True)
 
         before = builder.block
         loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")

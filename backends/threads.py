@@ -19,6 +19,15 @@ def blas_library() -> str:
     return f"{blas['name']} {blas['version']}"
 
 
+def blas_kernels() -> str:
+    """The kind of processor whose kernels OpenBLAS chose, or "unknown"."""
+    function = _openblas("get_corename")
+    if function is None:
+        return "unknown"
+    function.restype = ctypes.c_char_p
+    return str(function().decode())
+
+
 def number_of_threads() -> int:
     """How many threads compute: at first those that OpenBLAS uses; where it cannot be asked, one for each core."""
     if _chosen is not None:

@@ -26,7 +26,6 @@ the matrix products of the task through NumPy, into arrays made before, and noth
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -35,12 +34,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 from harness import Worker, check_agreement, row, take_turns, tells_memory
 from lstm_plot import plot
 from lstm_sides import SIDES, Sizes, prepare
 
-from tinygrad_lstm.backends.threads import blas_library
+from tinygrad_lstm.backends.threads import blas_kernels, blas_library
 
 SHAPES = [
     Sizes(50, 50, 65, 128),
@@ -167,7 +165,8 @@ def machine() -> str:
     versions = ", ".join(f"{package} {installed_version(package)}" for package in packages)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = f"Python {platform.python_version()}"
-    return f"{processor()}, {cores} cores; {python}, {versions}; {blas_library()}, {blas_core()}"
+    kernels = f"{blas_kernels()} kernels{' as OPENBLAS_CORETYPE asks' * ('OPENBLAS_CORETYPE' in os.environ)}"
+    return f"{processor()}, {cores} cores; {python}, {versions}; {blas_library()}, {kernels}"
 
 
 def installed_version(package: str) -> str:
@@ -183,19 +182,6 @@ def processor() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def blas_core() -> str:
-    """The kind of processor whose kernels OpenBLAS, in the library in NumPy's wheel, chose."""
-    for path in (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*"):
-        library = ctypes.CDLL(str(path))
-        for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_", "openblas_get_corename"):
-            if hasattr(library, name):
-                corename = getattr(library, name)
-                corename.restype = ctypes.c_char_p
-                asked = " as OPENBLAS_CORETYPE asks" if "OPENBLAS_CORETYPE" in os.environ else ""
-                return f"{corename().decode()} kernels{asked}"
-    return "kernels unknown"
 
 
 def shape(text: str) -> Sizes:

@@ -61,7 +61,7 @@ class Backend(Protocol):
 
     # Whole recurrent layers, as `tinygrad_lstm.ops.recurrent` describes their operands and outputs. A forward function
     # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
-    # gradients `g` of the outputs, and gives those of the operands, or None where `wanted` says that nobody asks.
+    # gradients `g` of the outputs, and gives those of the operands; what `wanted` says nobody asks for may be None.
     # A stepper prepares the weights (all operands but x and the states) once, for inference: it gives a function
     # `step(x, states, out)` that from an input (B, I) and the states (B, H) writes the next states into `out`.
     # `recurrent.RecurrentKernels` has them all in terms of `xp`, to inherit.

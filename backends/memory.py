@@ -2,10 +2,9 @@
 
 import math
 import mmap
-import os
 import weakref
 from collections import deque
-from threading import Lock
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ __all__ = ["empty"]
 
 _SMALL = 64 * 1024  # bytes; less than that malloc itself hands out again
 _HUGE = 4 * 1024 * 1024  # bytes; from here on the system is asked for pages of 2 MB, of which a processor finds more
-_KEPT, _KEPT_BYTES = 16, 512 * 1024 * 1024  # what waits for its next use; past that, the longest unused goes back
+_KEPT, _KEPT_BYTES = 16, 512 * 1024 * 1024  # wait for their next use; of more, the longest unused go back
 
 
 class _Loan(weakref.ref["_Lent"]):
@@ -25,21 +24,11 @@ class _Loan(weakref.ref["_Lent"]):
     block: mmap.mmap
 
 
-# No Python code runs when an array goes: an interrupt that came meanwhile would be raised in it, and be lost there.
-_ended: deque[_Loan] = deque()
+# Any thread may come in between at any time, and so may a finalizer that makes arrays itself, or an interrupt. Hence no
+# lock, which the last two could find held for good: each step below is one that Python does not divide.
+_ended: deque[_Loan] = deque()  # put here by no code of Python's, in which an interrupt would be lost
 _loans: dict[int, _Loan] = {}  # by their id; so that they are there to be told of the end
 _waiting: list[mmap.mmap] = []  # for the next use, the longest unused first
-_lock = Lock()  # for _waiting
-
-
-def _after_fork() -> None:
-    """Another thread may have held the lock when the process was forked."""
-    global _lock
-    _lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Lent(np.ndarray[Any, Any]):
@@ -53,6 +42,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """An array with arbitrary contents, as `numpy.empty` gives."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
+    if _ended:
+        _take_in()
     if size < _SMALL:
         return np.empty(shape, dtype)
     block = _block(size)
@@ -64,28 +55,30 @@ def empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
 
 
 def _take_in() -> None:
-    """Lets the blocks of ended loans wait, and the longest unused go; the lock is held."""
-    while _ended:
-        _waiting.append(_loans.pop(id(_ended.popleft())).block)
-    kept = sum(map(len, _waiting))
-    while len(_waiting) > _KEPT or kept > _KEPT_BYTES:
-        kept -= len(_waiting.pop(0))
+    """Lets the blocks of ended loans wait, and the longest unused go back."""
+    with suppress(IndexError):  # another thread may have been faster
+        while _ended:
+            loan = _ended.popleft()
+            _loans.pop(id(loan), None)
+            if hasattr(loan, "block"):  # else the array went while it was made
+                _waiting.append(loan.block)
+        while len(_waiting) > _KEPT or sum(map(len, _waiting)) > _KEPT_BYTES:
+            _waiting.pop(0)
 
 
 def _block(size: int) -> mmap.mmap:
     """The smallest block waiting that the size fits into without much waste, or a new one."""
-    # Never wait: the lock may be held further down on this very stack, if this is some array's finalizer.
-    if _lock.acquire(blocking=False):
-        try:
-            _take_in()
-            fitting = [k for k, block in enumerate(_waiting) if size <= len(block) <= 2 * size]
-            if fitting:
-                return _waiting.pop(min(fitting, key=lambda k: len(_waiting[k])))
-        finally:
-            _lock.release()
+    for block in sorted((block for block in _waiting.copy() if size <= len(block) <= 2 * size), key=len):
+        with suppress(ValueError):  # another thread may have been faster
+            _waiting.remove(block)
+            return block
     # Private: a forked process must not write into its parent's arrays.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    block = mmap.mmap(-1, size, **private)
+    try:
+        block = mmap.mmap(-1, size, **private)
+    except OSError as error:
+        raise MemoryError(f"there is no memory for an array of {size} bytes: {error}") from error
     if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        block.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # some systems have none
+            block.madvise(mmap.MADV_HUGEPAGE)
     return block

@@ -17,8 +17,8 @@ class Stepper:
     """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
 
     Made by a network's `stepper()`, of the weights that it has then. Works on plain arrays of the network's device and
-    dtype, records nothing, and, given contiguous arrays, allocates nothing but its outputs. Each thread needs a stepper
-    of its own, as it has buffers.
+    dtype, records nothing, and, given contiguous arrays that may be written to, allocates nothing but its outputs. Each
+    thread needs a stepper of its own, as it has buffers.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import LSTM

@@ -108,7 +108,7 @@ def _backward_rows(
 
     In g_net the gates' order is n, r, z, q: the first three belong to W·x, the last three to U·h, as do the rows of the
     weights, which are panels of W and U. g_h (1, B, H) is that of the states after these steps, and becomes that of the
-    states before. Without room for all steps, g_x is left out. The inputs x and h of each step go into panels.
+    states before. Without room, g_x and the panels, of the inputs x and h of each step, are left out.
     """
     B, H = hs.shape[1], hs.shape[2]
     nets = g_net.reshape(g_net.shape[0], B, 4 * H)

@@ -24,7 +24,7 @@ from .jit import jit
 __all__ = ["share", "team"]
 
 # Words of a team, each that is waited for in a cache line of its own.
-_OPEN = 0  # which parts of a job nobody has begun, a bit each; above them the number of the job
+_OPEN = 0  # which parts of a job nobody has begun, a bit each
 _ENDED = 8  # how many have ended
 _FAILED = 16  # how many of these with an error
 _LEAVE = 17  # whether helpers are to leave for good
@@ -32,9 +32,7 @@ _THREADS = 18  # how many threads share a job
 _FUNCTION, _ARGUMENTS, _TOTAL, _PARTS = 19, 20, 21, 22  # the job
 _WORDS = 32
 
-_MOST_PARTS = 40
-_ALL_PARTS = (1 << _MOST_PARTS) - 1
-_JOB_NUMBERS = 1 << (62 - _MOST_PARTS)  # enough that none comes again while a thread looks at one
+_MOST_PARTS = 62
 
 _PATIENCE = 30_000  # looks, 20 to 40 ns each, until a helper sleeps
 _LOOKS_A_YIELD = 2_000
@@ -45,8 +43,7 @@ _MOMENT = 1e-3  # seconds
 def _work(words: Any, preferred: int) -> None:
     """Does parts of the job that nobody has begun, the preferred one first, until there are none."""
     while True:
-        state = read_word(words, _OPEN)
-        waiting = state & _ALL_PARTS
+        waiting = read_word(words, _OPEN)
         if waiting == 0:
             return
         part = preferred
@@ -54,7 +51,8 @@ def _work(words: Any, preferred: int) -> None:
             part = 0
             while (waiting >> part) & 1 == 0:
                 part += 1
-        if exchange_word(words, _OPEN, state, state ^ (1 << part)):
+        # The parts may be those of a later job by now: then this begins one of that.
+        if exchange_word(words, _OPEN, waiting, waiting ^ (1 << part)):
             total, parts = words[_TOTAL], words[_PARTS]
             first, last = total * part // parts, total * (part + 1) // parts
             if call(words[_FUNCTION], words[_ARGUMENTS], first, last):
@@ -67,7 +65,7 @@ def _serve(words: Any, preferred: int) -> None:
     """Works on jobs, of those that are for so many threads, until there has been none for a while."""
     looks = 0
     while looks < _PATIENCE and not read_word(words, _LEAVE):
-        if preferred < read_word(words, _THREADS) and read_word(words, _OPEN) & _ALL_PARTS:
+        if preferred < read_word(words, _THREADS) and read_word(words, _OPEN):
             _work(words, preferred)
             looks = 0
         else:
@@ -94,8 +92,7 @@ def share(words: Any, total: int, job: Any) -> None:
         words[_FUNCTION], words[_ARGUMENTS], words[_TOTAL], words[_PARTS] = address, arguments, total, parts
         write_word(words, _ENDED, 0)
         write_word(words, _FAILED, 0)
-        number = ((read_word(words, _OPEN) >> _MOST_PARTS) + 1) % _JOB_NUMBERS
-        write_word(words, _OPEN, (number << _MOST_PARTS) | ((1 << parts) - 1))
+        write_word(words, _OPEN, (1 << parts) - 1)
         _work(words, 0)
         looks = 0
         while read_word(words, _ENDED) < parts:
@@ -156,7 +153,6 @@ class _Team:
     def leave(self) -> None:
         """Ends the helpers."""
         self.words[_LEAVE] = 1
-        self._wanted = self.size
         self._wake(range(len(self._helpers)))
         for helper in self._helpers:
             helper.join()
@@ -166,7 +162,7 @@ class _Team:
             _serve(self.words, k + 1)
             with self._wakes[k]:
                 self._asleep[k] = True
-                while self._wanted <= k + 1:
+                while self._wanted <= k + 1 and not self.words[_LEAVE]:
                     self._wakes[k].wait()
                 self._asleep[k] = False
 
@@ -199,16 +195,19 @@ _team: _Team | None = None
 _changing = threading.Lock()
 
 
-def _team_of(threads: int) -> _Team:
-    """The team, of so many threads at least; or of fewer, while another thread has it."""
+def _team_of(threads: int) -> _Team | None:
+    """The team, of so many threads at least; of fewer, while another thread has it; none, while another makes it."""
     global _team
-    with _changing:
-        if _team is None:
-            _team = _Team(threads - 1)
-        elif _team.size < threads and _team.busy.acquire(blocking=False):  # for good: its helpers are gone
-            _team.leave()
-            _team = _Team(threads - 1)
-        return _team
+    if _changing.acquire(blocking=False):
+        try:
+            if _team is not None and _team.size < threads and _team.busy.acquire(blocking=False):
+                former, _team = _team, None
+                former.leave()
+            if _team is None:
+                _team = _Team(threads - 1)
+        finally:
+            _changing.release()
+    return _team
 
 
 class _Session:
@@ -245,8 +244,11 @@ def team(wanted: int, brief: bool = False) -> AbstractContextManager[Any]:
     threads = min(wanted, number_of_threads(), _MOST_PARTS) if wanted > 1 else 1
     if threads <= 1:
         return _ALONE
+    found = _team_of(threads)
+    if found is None:
+        return _ALONE
     keep_blas_to_one_thread()
-    return _Session(_team_of(threads), threads, brief)
+    return _Session(found, threads, brief)
 
 
 @atexit.register

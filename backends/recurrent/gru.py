@@ -104,7 +104,7 @@ class GRUKernels(SequenceKernels):
             g_h,
             xp.roll(of_x.T @ x.reshape(T * B, x.shape[2]), -H, axis=0) if wanted[2] else None,
             of_h.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[3] else None,
-            xp.roll(sums[: 3 * H], -H),
+            xp.roll(sums[: 3 * H], -H),  # of both biases together
             sums[3 * H :],
         ]
 

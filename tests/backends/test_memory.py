@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import signal
 import sys
 import threading
 import time
@@ -135,6 +136,52 @@ def test_what_waits_is_bounded_in_bytes() -> None:
     arrays.clear()
     arrays.append(memory.empty((100_000,), np.uint8))
     assert sum(block() is not None for block in blocks) == 2
+
+
+def test_what_is_too_large_is_refused_as_numpy_refuses_it() -> None:
+    with pytest.raises(MemoryError):
+        memory.empty((2**62,), np.uint8)
+
+
+def test_small_arrays_too_let_memory_go() -> None:
+    arrays = [memory.empty((100_000,), np.uint8) for _ in range(100)]
+    blocks = [weakref.ref(owner(array)) for array in arrays]
+    arrays.clear()
+    memory.empty((10,), np.uint8)
+    assert sum(block() is not None for block in blocks) <= 32
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer that interrupts")
+def test_interrupts_do_no_harm() -> None:
+    """Wherever they come in between: what is made after them is apart from all else, and comes back when it goes."""
+
+    class Interruption(BaseException):
+        pass
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interruption
+
+    held: list[np.ndarray] = []
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
+                while True:
+                    held.append(memory.empty((100_000,), np.uint8))
+                    if len(held) > 5:
+                        held.pop(0)
+            except Interruption:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted == 300
+    assert len({place(array) for array in held}) == len(held)
+    held.clear()
+    test_memory_is_used_again()
+    test_what_waits_is_bounded()
 
 
 def test_a_finalizer_may_make_arrays() -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ pytest.importorskip("numba", reason="numba is not installed: there are no compil
 
 from tinygrad_lstm.backends.compiled.atomics import add_to_word, outlined, pause, read_word
 from tinygrad_lstm.backends.compiled.jit import jit
-from tinygrad_lstm.backends.compiled.team import share, team
+from tinygrad_lstm.backends.compiled.team import _Team, share, team
 
 
 @jit
@@ -185,17 +186,47 @@ def test_helpers_sleep_when_there_is_nothing_to_do() -> None:
     assert time.process_time() - before < 0.1
 
 
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="this system does not tell a thread's time")
 def test_only_as_many_work_as_are_asked_for() -> None:
     """Though there have been more: the others sleep on."""
+
+    def spent() -> dict[str, float]:
+        """Seconds that each helper has computed."""
+        return {
+            thread.name: time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+            for thread in threading.enumerate()
+            if thread.name.startswith("tinygrad_lstm") and thread.ident is not None
+        }
+
     with team(4) as members:
         meet(members, 4)
     time.sleep(0.2)
-    values, firsts = np.zeros(100, np.int64), np.zeros(100, np.int64)
-    before, started = time.process_time(), time.monotonic()
+    before, started = spent(), time.monotonic()
     while time.monotonic() - started < 0.5:
         with team(2) as members:
-            note(members, values, firsts, 1)
-    assert time.process_time() - before < 2.5 * 0.5
+            meet(members, 2)
+    after = spent()
+    assert {name for name in after if after[name] - before[name] > 0.01} == {"tinygrad_lstm 1"}
+
+
+def test_helpers_leave_though_another_thread_disperses_them_meanwhile() -> None:
+    for _ in range(50):
+        own = _Team(2)
+        stop = threading.Event()
+
+        def disturb(own: _Team = own, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                own.gather(2, brief=True)
+                own.disperse()
+
+        other = threading.Thread(target=disturb)
+        other.start()
+        leaving = threading.Thread(target=own.leave, daemon=True)
+        leaving.start()
+        leaving.join(20)
+        stop.set()
+        other.join()
+        assert not leaving.is_alive()
 
 
 def test_an_error_on_the_way_in_leaves_the_team_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ from harness import Worker, check_agreement, row, take_turns, tells_memory
 from lstm_plot import plot
 from lstm_sides import SIDES, Sizes, prepare
 
-from tinygrad_lstm.backends.threads import blas_kernels, blas_library
+from tinygrad_lstm.backends.threads import blas_kernels, blas_library, number_of_cores
 
 SHAPES = [
     Sizes(50, 50, 65, 128),
@@ -163,10 +163,9 @@ def machine() -> str:
     """The processor and the versions of all that computes."""
     packages = ["numpy", "numba", "torch", "onnxruntime"]
     versions = ", ".join(f"{package} {installed_version(package)}" for package in packages)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = f"Python {platform.python_version()}"
     kernels = f"{blas_kernels()} kernels{' as OPENBLAS_CORETYPE asks' * ('OPENBLAS_CORETYPE' in os.environ)}"
-    return f"{processor()}, {cores} cores; {python}, {versions}; {blas_library()}, {kernels}"
+    return f"{processor()}, {number_of_cores()} cores; {python}, {versions}; {blas_library()}, {kernels}"
 
 
 def installed_version(package: str) -> str:

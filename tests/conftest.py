@@ -1,13 +1,14 @@
 """What all tests share: the strict device, the devices and kernels to run on, and how hypothesis searches."""
 
 import os
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends import compiled
+from tinygrad_lstm.backends.compiled import available
 
 hypothesis.settings.register_profile(
     "tests",
@@ -34,6 +35,22 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "compiled"])
 def kernels(request: pytest.FixtureRequest) -> bool:
     """Whether to compute with compiled kernels, for `tg.compiled_kernels`."""
-    if request.param and not compiled.available():
+    if request.param and not available():
         pytest.skip("numba is not installed (the extra 'fast')")
     return bool(request.param)
+
+
+# Of the module's scope, for hypothesis again.
+@pytest.fixture(scope="module")
+def compiled(kernels: bool) -> Iterator[bool]:
+    """Whether the CPU uses compiled kernels; a test that takes it runs on those and on plain NumPy."""
+    with tg.compiled_kernels(kernels):
+        yield kernels
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads compute, until the test ends."""
+    before = tg.get_num_threads()
+    yield tg.set_num_threads
+    tg.set_num_threads(before)

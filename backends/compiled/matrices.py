@@ -7,11 +7,10 @@ from ..base import HostArray
 from .atomics import outlined
 from .jit import behaved, jit
 from .product import empty_edge, pack, pack_transposed, panels_shape, product
-from .team import share, team
+from .team import share, team, worthwhile_threads
 
 __all__ = ["matmul"]
 
-_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
 _DEEP = 1024  # terms that are summed at a time: so much of a panel stays in a core's second-level cache
 
 
@@ -45,6 +44,6 @@ def matmul(x: HostArray, y: HostArray) -> HostArray:
     second = behaved(y.T if transposed else y)
     out = memory.empty((M, N), x.dtype)
     panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
-    with team(1 + int(2.0 * M * K * N / _OPERATIONS_A_THREAD)) as members:
+    with team(worthwhile_threads(2.0 * M * K * N)) as members:
         _matmul(members, x[None], second, panels, transposed, out[None])
     return out

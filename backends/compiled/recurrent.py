@@ -27,7 +27,7 @@ from ..threads import number_of_threads
 from . import gru, lstm, rnn
 from .jit import behaved
 from .product import pack_transposed, panels_shape
-from .team import team
+from .team import team, worthwhile_threads
 
 __all__ = [
     "gru_backward",
@@ -41,10 +41,8 @@ __all__ = [
     "rnn_stepper",
 ]
 
-_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
-_WEIGHTS_A_THREAD = (
-    300_000  # that are worth one in a step, which takes as long as it takes to read them: ten microseconds or so
-)
+# A stream's step takes as long as the reading of its weights: of so many, ten microseconds or so.
+_WEIGHTS_A_THREAD = 300_000
 _AT_ONCE_BYTES = 128 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
 _BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
 
@@ -65,7 +63,7 @@ class _Layer:
     @property
     def threads(self) -> int:
         """How many threads are worth their while."""
-        return 1 + int(2.0 * self.T * self.B * self.net * (self.I + self.H) / _OPERATIONS_A_THREAD)
+        return worthwhile_threads(2.0 * self.T * self.B * self.net * (self.I + self.H))
 
     @property
     def steps_forward(self) -> int:

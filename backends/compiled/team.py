@@ -21,7 +21,7 @@ from ..threads import keep_blas_to_one_thread, number_of_threads
 from .atomics import add_to_word, call, exchange_word, pause, read_word, write_word, yield_core
 from .jit import jit
 
-__all__ = ["share", "team"]
+__all__ = ["share", "team", "worthwhile_threads"]
 
 # Words of a team, each that is waited for in a cache line of its own.
 _OPEN = 0  # which parts of a job nobody has begun, a bit each
@@ -37,6 +37,7 @@ _MOST_PARTS = 62
 _PATIENCE = 30_000  # looks, 20 to 40 ns each, until a helper sleeps
 _LOOKS_A_YIELD = 2_000
 _MOMENT = 1e-3  # seconds
+_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
 
 
 @jit
@@ -233,6 +234,11 @@ class _Session:
             self._has_team = False
             self._team.disperse()
             self._team.busy.release()
+
+
+def worthwhile_threads(operations: float) -> int:
+    """How many threads are worth their while, for so many floating-point operations of matrix products."""
+    return 1 + int(operations / _OPERATIONS_A_THREAD)
 
 
 def team(wanted: int, brief: bool = False) -> AbstractContextManager[Any]:

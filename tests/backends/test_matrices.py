@@ -1,6 +1,6 @@
 """Products of matrices by compiled kernels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,13 +18,6 @@ ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "columns": np.asfortranarray,
     "every other": lambda array: np.repeat(array, 2, axis=1)[:, ::2],
 }
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = tg.get_num_threads()
-    yield tg.set_num_threads
-    tg.set_num_threads(before)
 
 
 def factors(M: int, K: int, N: int, dtype: str, orders: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:

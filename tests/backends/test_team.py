@@ -43,8 +43,12 @@ def note(members: Any, values: Any, firsts: Any, amount: int) -> None:
 @jit
 def _meet_part(first: int, last: int, arrived: Any, number: int) -> None:
     add_to_word(arrived, 0, last - first)
-    while read_word(arrived, 0) < number:
+    looks = 0
+    while read_word(arrived, 0) < number and looks < 200_000_000:  # several seconds
         pause()
+        looks += 1
+    if read_word(arrived, 0) >= number and looks < 200_000_000:
+        add_to_word(arrived, 1, 1)
 
 
 _meet = outlined(_meet_part)
@@ -56,8 +60,10 @@ def _meet_all(members: Any, arrived: Any, number: int) -> None:
 
 
 def meet(members: Any, number: int) -> None:
-    """Ends when so many parts have begun, each in a thread of its own."""
-    _meet_all(members, np.zeros(1, np.int64), number)
+    """Sees to it that so many parts have all begun before any of them ends: each has a thread of its own."""
+    arrived = np.zeros(2, np.int64)
+    _meet_all(members, arrived, number)
+    assert arrived.tolist() == [number, number]
 
 
 @jit
@@ -107,7 +113,7 @@ def test_helpers_are_there_after_they_slept() -> None:
     for seconds in (0.0, 0.05, 0.0, 0.1):
         time.sleep(seconds)
         with team(2) as members:
-            meet(members, 2)  # would not end if one thread did all
+            meet(members, 2)
 
 
 def test_each_part_has_a_thread_of_its_own() -> None:

@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,22 +34,6 @@ forks = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork: nothing is inherited"
 )
 needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed (the extra 'fast')")
-
-
-# Of the module's scope: hypothesis runs a test many times within one of a function's.
-@pytest.fixture(scope="module")
-def compiled(kernels: bool) -> Iterator[bool]:
-    """Whether the CPU uses compiled kernels; a test that takes it runs on those and on plain NumPy."""
-    with tg.compiled_kernels(kernels):
-        yield kernels
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets how many threads compute, until the test ends."""
-    before = tg.get_num_threads()
-    yield tg.set_num_threads
-    tg.set_num_threads(before)
 
 
 # -- problems: a network, what it is given, and the same computed by its cells -----------------------------------------

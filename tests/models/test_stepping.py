@@ -1,6 +1,6 @@
 """Networks that go one step at a time, held against the same networks over whole sequences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,6 @@ from tinygrad_lstm.models import GRU, LSTM, RNN
 every_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN], ids=lambda kind: kind.__name__)
 
 SIZES = st.one_of(st.integers(1, 5), st.sampled_from([15, 16, 17, 32, 33, 70]))  # about the width of vectors and blocks
-
-
-@pytest.fixture(scope="module")
-def compiled(kernels: bool) -> Iterator[bool]:
-    """Whether the CPU uses compiled kernels; a test that takes it runs on those and on plain NumPy."""
-    with tg.compiled_kernels(kernels):
-        yield kernels
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = tg.get_num_threads()
-    yield tg.set_num_threads
-    tg.set_num_threads(before)
 
 
 def network_of(kind: Any, dtype: str, *sizes: int, **options: Any) -> Any:

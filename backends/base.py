@@ -1,6 +1,7 @@
 """The protocol that a device's backend fulfils."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy.typing as npt
@@ -31,6 +32,14 @@ class Backend(Protocol):
     @property
     def array_type(self) -> type:
         """The class of this backend's arrays."""
+
+    @property
+    def current(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Gives a context within which `xp` makes arrays, and computes with arrays, on this device; None if it always
+        does.
+
+        The methods below that take arrays are called within it, but for `owns` and those that move or wrap arrays.
+        """
 
     def owns(self, array: Array) -> bool:
         """Whether `array` lies on this very device."""

@@ -1,16 +1,42 @@
 """CUDA devices, through CuPy. Importing this module imports CuPy."""
 
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from .base import Array, Backend, DeviceUnavailableError, HostArray
-from .recurrent import RecurrentKernels
-from .scatter import write_last
-from .training import TrainingKernels
+from .cuda import CudaKernels
+from .cuda.launching import Kernel, Matrices, Multiply, definitions, source
+from .cuda.precision import precision
 
+_SHARED_BYTES = 48 * 1024  # what a block may have of shared memory without asking
 _INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
 
+
+def _check_installation() -> None:
+    """Raises if several packages bring a CuPy each, of which Python finds parts of one and parts of another."""
+    found = {name for dist in importlib.metadata.distributions() if (name := dist.metadata["Name"] or "") and _is(name)}
+    if len(found) > 1:
+        names = " ".join(sorted(found))
+        raise DeviceUnavailableError(
+            f"several CuPy packages are installed ({names}), which overwrite each other: "
+            f"pip uninstall {names}, then {_INSTALL}"
+        )
+
+
+def _is(name: str) -> bool:
+    return name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+_check_installation()
 try:
     import cupy  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
@@ -18,7 +44,7 @@ try:
     if not hasattr(cupy, "ndarray"):
         raise ImportError("the module named cupy that Python found is not CuPy")
 except ImportError as error:
-    raise DeviceUnavailableError(f"a CUDA device needs CuPy ({error}): {_INSTALL}") from error
+    raise DeviceUnavailableError(f"a CUDA device needs CuPy ({_first_line(error)}): {_INSTALL}") from error
 
 
 def device_count() -> int:
@@ -29,60 +55,157 @@ def device_count() -> int:
         return 0
 
 
-class CupyBackend(RecurrentKernels, TrainingKernels):
+def _why_none() -> str:
+    """What keeps CuPy from using a CUDA device, and what to do."""
+    driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
+    if not driver:
+        return "there is no NVIDIA driver; install one, or use 'cpu'"
+    if driver // 1000 < runtime // 1000:
+        return (
+            f"the NVIDIA driver is too old: it serves CUDA {_version(driver)}, but CuPy is built for "
+            f"{_version(runtime)}; update the driver, or install a CuPy for an older CUDA: {_INSTALL}"
+        )
+    return "the NVIDIA driver finds no device; see nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@functools.cache
+def _module(file: str, options: tuple[str, ...]) -> Any:
+    """A source's kernels, compiled when one is first asked for; CuPy keeps the machine code on disk."""
+    return cupy.RawModule(code=source(file), options=options)
+
+
+# Of arrays of a dtype: what CuPy calls it, in what cuBLAS adds up, and the dtype of its factors.
+_BLAS = {
+    "float16": ("CUDA_R_16F", "CUBLAS_COMPUTE_32F", np.float32),
+    "float32": ("CUDA_R_32F", "CUBLAS_COMPUTE_32F", np.float32),
+    "float64": ("CUDA_R_64F", "CUBLAS_COMPUTE_64F", np.float64),
+}
+_FASTER = {"tf32": "CUBLAS_COMPUTE_32F_FAST_TF32", "float16": "CUBLAS_COMPUTE_32F_FAST_16F"}
+
+
+class CupyBackend(CudaKernels):
     """Arrays in the memory of CUDA device `index`.
 
     Raises:
         DeviceUnavailableError: there is no such device.
     """
 
+    xp = cupy
+    array_type = cupy.ndarray
+
     def __init__(self, index: int) -> None:
         count = device_count()
         if index >= count:
-            raise DeviceUnavailableError(f"device 'cuda:{index}' was asked for, but CuPy finds {count} CUDA devices")
-        if index > 0:
+            why = _why_none() if not count else f"there are {count} CUDA devices, 'cuda:0' to 'cuda:{count - 1}'"
+            raise DeviceUnavailableError(f"device 'cuda:{index}' was asked for, but {why}")
+        try:
+            from cupy.cuda import cublas  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as error:
             raise DeviceUnavailableError(
-                f"device 'cuda:{index}': this version computes on one CUDA device; "
-                f"choose it by CUDA_VISIBLE_DEVICES={index} and ask for 'cuda'"
-            )
+                f"device 'cuda:{index}' needs CUDA's libraries beside CuPy ({_first_line(error)}): {_INSTALL}"
+            ) from error
         self.index = index
-        self.xp = cupy
-        self.array_type = cupy.ndarray
+        self._cublas = cublas
+        self._kernels: dict[Any, Kernel] = {}
+        self.current: Callable[[], AbstractContextManager[object]] | None = None
+        if count > 1:
+            self.current = self._device
+
+    def _device(self) -> Any:
+        return cupy.cuda.Device(self.index)
+
+    # -- arrays --------------------------------------------------------------------------------------------------------
 
     def owns(self, array: Array) -> bool:
         return isinstance(array, cupy.ndarray) and array.device.id == self.index
 
     def from_host(self, array: HostArray) -> Array:
-        with cupy.cuda.Device(self.index):
-            return cupy.asarray(array)
+        with self._device():
+            return cupy.asarray(array)  # by way of pinned memory, so that nobody waits for the copy
 
     def to_host(self, array: Array) -> HostArray:
-        result: HostArray = cupy.asnumpy(array)
+        with self._device():
+            result: HostArray = cupy.asnumpy(array)
         return result
 
     def from_device(self, array: Array, source: Backend) -> Array:
-        with cupy.cuda.Device(self.index):
-            if isinstance(source, CupyBackend):
-                return cupy.array(array)
-            return cupy.asarray(np.ascontiguousarray(source.to_host(array)))
+        if not isinstance(source, CupyBackend):
+            return self.from_host(np.ascontiguousarray(source.to_host(array)))
+        with source._device():
+            made = cupy.cuda.get_current_stream().record()
+        with self._device():
+            stream = cupy.cuda.get_current_stream()
+            stream.wait_event(made)
+            copied = cupy.array(array)
+            done = stream.record()
+        with source._device():  # whose memory may be used again, but not before
+            cupy.cuda.get_current_stream().wait_event(done)
+        return copied
 
     def as_array(self, value: Any) -> Array:
-        with cupy.cuda.Device(self.index):
+        with self._device():
             return cupy.asarray(value)
-
-    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
-        cupy.add.at(target, index, values)
-
-    def write(self, target: Array, index: Any, values: Array) -> None:
-        write_last(cupy, target, index, values)
 
     def erf(self, x: Array) -> Array:
         from cupyx.scipy.special import erf  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         return erf(x)
 
-    def matmul(self, x: Array, y: Array) -> Array:
-        return cupy.matmul(x, y)
-
     def synchronize(self) -> None:
-        cupy.cuda.Device(self.index).synchronize()
+        self._device().synchronize()
+
+    # -- kernels and products ------------------------------------------------------------------------------------------
+
+    def kernel(
+        self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
+    ) -> Kernel:
+        key = (file, name, np.dtype(dtype).name, width, cooperative, *constants.items())
+        found = self._kernels.get(key)
+        if found is None:
+            found = self._kernels[key] = self._compiled(file, name, definitions(dtype, width, **constants), cooperative)
+        return found
+
+    def _compiled(self, file: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
+        compiled = _module(file, options).get_function(name)
+        function, allowed = compiled.kernel, _SHARED_BYTES
+
+        def launch(blocks: Any, threads: Any, arguments: tuple[Any, ...], shared: int = 0) -> None:
+            nonlocal allowed
+            if shared > allowed:
+                compiled.max_dynamic_shared_size_bytes = allowed = shared
+            function(_numbers(blocks), _numbers(threads), arguments, shared, enable_cooperative_groups=cooperative)
+
+        return launch
+
+    def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
+        m, n, k, transposed, leading, dtype = matrices
+        kind, adding, wide = _BLAS[dtype.name]
+        if dtype == np.float32:
+            adding = _FASTER.get(precision(), adding)
+        code, compute = getattr(cupy.cuda.runtime, kind), getattr(self._cublas, adding)
+        gemm, algorithm = self._cublas.gemmEx, self._cublas.CUBLAS_GEMM_DEFAULT
+        # Columns first, as cuBLAS has it, the product's transpose is to be computed: that of y times that of x.
+        handle = cupy.cuda.get_cublas_handle()
+        factor, addend = np.array(1, wide), np.array(accumulate, wide)
+        at_factor, at_addend = factor.ctypes.data, addend.ctypes.data
+        (x_op, y_op), (x_ld, y_ld) = map(int, transposed), leading
+
+        def multiply(x: int, y: int, out: int, _: tuple[HostArray, HostArray] = (factor, addend)) -> None:
+            gemm(
+                *(handle, y_op, x_op, n, m, k, at_factor, y, code, y_ld, x, code, x_ld),
+                *(at_addend, out, code, n, compute, algorithm),
+            )
+
+        return multiply
+
+    def address(self, array: Array) -> int:
+        place: int = array.data.ptr
+        return place
+
+
+def _numbers(given: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (given,) if isinstance(given, int) else given

@@ -15,6 +15,10 @@ class ArrayKernels:
     def from_host(self, array: HostArray) -> Array:
         raise NotImplementedError
 
+    def matmul(self, x: Array, y: Array) -> Array:
+        """The matrix product of arrays of two or more dimensions."""
+        return self.xp.matmul(x, y)
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents."""
         return self.xp.empty(shape, dtype)

@@ -94,6 +94,7 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
 
     xp = np
     array_type = np.ndarray
+    current = None
 
     def owns(self, array: Array) -> bool:
         return isinstance(array, np.ndarray)

@@ -191,7 +191,8 @@ def init_recurrent(module: Module, hidden_size: int) -> None:
 
 def open_forget_gate(bias: Parameter, hidden_size: int) -> None:
     """Lets the forget gate start near 1, so that the cell at first remembers."""
-    bias.data[hidden_size : 2 * hidden_size] = 1
+    with bias.device.current():
+        bias.data[hidden_size : 2 * hidden_size] = 1
 
 
 def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:

@@ -32,15 +32,16 @@ class Stepper:
     def __init__(self, network: _Recurrent) -> None:
         parameter = next(network.parameters())
         self._name = type(network).__name__
-        self._xp, self._dtype = parameter.device.xp, parameter.dtype
+        self._device, self._dtype = parameter.device, parameter.dtype
         self._input_size, self._hidden_size = network.input_size, network.hidden_size
         self._several = len(network.STATES) > 1
         self._number = len(network.STATES)
         make = getattr(parameter.device.backend, f"{network.OP.op.name}_stepper")
-        self._layers = [
-            make([getattr(network, f"{name}_l{layer}").data for name in network.PARAMETERS])
-            for layer in range(network.num_layers)
-        ]
+        with self._device.current():
+            self._layers = [
+                make([getattr(network, f"{name}_l{layer}").data for name in network.PARAMETERS])
+                for layer in range(network.num_layers)
+            ]
 
     def __call__(self, x: Array, state: Array | Sequence[Array] | None = None) -> tuple[Array, Any]:
         """The output (B, H), and the next state.
@@ -53,12 +54,19 @@ class Stepper:
         Raises:
             ValueError: a shape or dtype does not fit.
         """
-        xp, dtype = self._xp, self._dtype
+        dtype = self._dtype
         if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != dtype:
             raise ValueError(
                 f"{self._name}.stepper: expected a {dtype} input of shape (batch, {self._input_size}), "
                 f"got {x.dtype} {x.shape}"
             )
+        if self._device.switch is None:
+            return self._step(x, state)
+        with self._device.switch():
+            return self._step(x, state)
+
+    def _step(self, x: Array, state: Array | Sequence[Array] | None) -> tuple[Array, Any]:
+        xp, dtype = self._device.xp, self._dtype
         shape = (len(self._layers), x.shape[0], self._hidden_size)
         if state is None:
             before: Sequence[Array] = [xp.zeros(shape, dtype)] * self._number

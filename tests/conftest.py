@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+from emulated_backend import COMPILER, EMULATED
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
@@ -20,8 +21,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 tg.register_backend("strict", STRICT)
+tg.register_backend("emulated", EMULATED)
 
-DEVICES = ["cpu", "strict", *(["cuda"] if tg.cuda.is_available() else [])]
+DEVICES = ["cpu", "strict", "emulated", *(["cuda"] if tg.cuda.is_available() else [])]
 
 
 # Of the session's scope: hypothesis runs a test many times within one of a function's.
@@ -29,6 +31,8 @@ DEVICES = ["cpu", "strict", *(["cuda"] if tg.cuda.is_available() else [])]
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device; a test that takes it runs on every device that there is."""
     name: str = request.param
+    if name == "emulated" and COMPILER is None:
+        pytest.skip("no C++ compiler to build the CUDA kernels for the host with (g++)")
     return name
 
 

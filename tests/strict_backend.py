@@ -2,12 +2,15 @@
 
 Its arrays wrap NumPy's and behave like them, but as arrays in the memory of another device: they never turn into NumPy
 arrays or Python numbers, refuse to meet them, and have 0-d arrays where NumPy has scalars. As CuPy's, they wrap integer
-indices that are out of range, and write to a place that is named twice in no order to rely on. `STRICT.counts` says how
-often values travelled to or from the host.
+indices that are out of range, and write to a place that is named twice in no order to rely on. As one of several CUDA
+devices, it has to be the current one wherever its arrays are computed with. `STRICT.counts` says how often values
+travelled to or from the host.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -33,7 +36,7 @@ class Counts:
         self.host_to_device = self.device_to_host = self.synchronisations = 0
 
 
-COUNTS = Counts()
+_CURRENT: ContextVar["StrictBackend | None"] = ContextVar("current", default=None)
 
 
 def _refused(what: str) -> Callable[..., Any]:
@@ -43,9 +46,17 @@ def _refused(what: str) -> Callable[..., Any]:
     return refuse
 
 
+def _current() -> "StrictBackend":
+    current = _CURRENT.get()
+    assert current is not None
+    return current
+
+
 def _unwrapped(value: Any) -> Any:
     """The value with the NumPy arrays inside it bare, for NumPy to compute with."""
     if isinstance(value, StrictArray):
+        if value._device is not _CURRENT.get():
+            raise RuntimeError("an array was computed with while its device was not the current one")
         return value._host
     if isinstance(value, np.ndarray | np.generic):
         raise TypeError(f"an array on the strict device meets {type(value).__name__} of NumPy's")
@@ -109,14 +120,17 @@ def _has_integers(index: Any) -> bool:
 
 
 class StrictArray:
-    """An array on the strict device."""
+    """An array on a strict device: on the current one, if it is not said."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_device", "_host")
     __array_ufunc__ = None  # NumPy's operators leave mixed operands to those below, which refuse them
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, host: HostArray) -> None:
-        self._host = host
+    def __init__(self, host: HostArray, device: "StrictBackend | None" = None) -> None:
+        current = device or _CURRENT.get()
+        if current is None:
+            raise RuntimeError("an array was made while none of the strict devices was current")
+        self._host, self._device = host, current
 
     def __repr__(self) -> str:
         return f"StrictArray(shape={self.shape}, dtype={self.dtype})"
@@ -141,20 +155,21 @@ class StrictArray:
     nbytes = property(lambda self: self._host.nbytes)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
-    T = property(lambda self: StrictArray(self._host.T))
-    base = property(lambda self: _wrapped(self._host.base))
+    T = property(lambda self: StrictArray(self._host.T, self._device))
+    base = property(lambda self: None if self._host.base is None else StrictArray(self._host.base, self._device))
 
     def __len__(self) -> int:
         return len(self._host)
 
     def __getitem__(self, index: Any) -> "StrictArray":
         if _has_mask(index):  # how many elements there are is known on the device alone
-            COUNTS.synchronisations += 1
-        return StrictArray(np.asarray(self._host[_index(index, self.shape)]))
+            self._device.counts.synchronisations += 1
+        return StrictArray(np.asarray(self._host[_index(index, self.shape)]), self._device)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if _has_mask(index) and isinstance(value, StrictArray) and value.ndim:
-            COUNTS.synchronisations += 1
+            self._device.counts.synchronisations += 1
+        _unwrapped(self)
         ready, written = _index(index, self.shape), _unwrapped(value)
         if not _has_integers(index):
             self._host[ready] = written
@@ -167,17 +182,17 @@ class StrictArray:
 
 def _operator(function: Callable[[Any, Any], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def forward(self: StrictArray, other: Any) -> Any:
-        return _wrapped(function(self._host, _unwrapped(other)))
+        return _wrapped(function(_unwrapped(self), _unwrapped(other)))
 
     def reflected(self: StrictArray, other: Any) -> Any:
-        return _wrapped(function(_unwrapped(other), self._host))
+        return _wrapped(function(_unwrapped(other), _unwrapped(self)))
 
     return forward, reflected
 
 
 def _in_place(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def call(self: StrictArray, other: Any) -> StrictArray:
-        self._host = function(self._host, _unwrapped(other))
+        self._host = function(_unwrapped(self), _unwrapped(other))
         return self
 
     return call
@@ -250,9 +265,9 @@ class StrictModule:
     def _function(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if name in self._MAKERS and not isinstance(args[0], StrictArray):
-                COUNTS.host_to_device += 1
+                _current().counts.host_to_device += 1
             if name in self._WAITING:
-                COUNTS.synchronisations += 1
+                _current().counts.synchronisations += 1
             if name == "take":
                 kwargs.setdefault("mode", "wrap")
             out = kwargs.get("out")
@@ -269,28 +284,38 @@ class StrictBackend(RecurrentKernels, TrainingKernels):
 
     xp = StrictModule(np)
     array_type = StrictArray
-    counts = COUNTS
     _numpy = NumpyBackend()
 
+    def __init__(self) -> None:
+        self.counts = Counts()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
     def owns(self, array: Array) -> bool:
-        return isinstance(array, StrictArray)
+        return isinstance(array, StrictArray) and array._device is self
 
     def from_host(self, array: HostArray) -> Array:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"from_host: expected an array of NumPy's, got {type(array).__name__}")
-        COUNTS.host_to_device += 1
-        return StrictArray(array.copy())
+        self.counts.host_to_device += 1
+        return StrictArray(array.copy(), self)
 
     def to_host(self, array: Array) -> HostArray:
-        COUNTS.device_to_host += 1
+        self.counts.device_to_host += 1
         host: HostArray = array._host.copy()
         return host
 
     def from_device(self, array: Array, source: Backend) -> Array:
-        return array.copy() if source is self else self.from_host(source.to_host(array))
+        return StrictArray(array._host.copy(), self) if source is self else self.from_host(source.to_host(array))
 
     def as_array(self, value: Any) -> Array:
-        return value if isinstance(value, StrictArray) else StrictArray(np.asarray(_unwrapped(value)))
+        return value if isinstance(value, StrictArray) else StrictArray(np.asarray(_unwrapped(value)), self)
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         self._numpy.scatter_add(target._host, _index(index, target.shape), _unwrapped(values))
@@ -305,7 +330,7 @@ class StrictBackend(RecurrentKernels, TrainingKernels):
         return StrictArray(self._numpy.erf(x._host))
 
     def synchronize(self) -> None:
-        COUNTS.synchronisations += 1
+        self.counts.synchronisations += 1
 
 
 STRICT = StrictBackend()

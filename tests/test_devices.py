@@ -39,7 +39,7 @@ def test_the_strict_device_is_a_backend() -> None:
     [np.asarray, float, int, bool, iter, list, lambda x: x.item(), lambda x: x.tolist(), lambda x: [1, 2][x]],
 )
 def test_its_arrays_do_not_leave_it(leave: Any) -> None:
-    with pytest.raises(TypeError):
+    with STRICT.current(), pytest.raises(TypeError):
         leave(StrictArray(np.asarray(1)))
 
 
@@ -66,15 +66,27 @@ def test_its_arrays_do_not_leave_it(leave: Any) -> None:
     ],
 )
 def test_its_arrays_do_not_meet_numpys(mix: Any) -> None:
-    with pytest.raises(TypeError):
+    with STRICT.current(), pytest.raises(TypeError):
         mix(StrictArray(np.zeros(2)), np.zeros(2))
 
 
 def test_its_results_are_arrays_that_wrap_indices() -> None:
-    x = StrictArray(np.arange(3.0))
-    for result in (x.sum(), STRICT.xp.max(x), x[0], x + 1, STRICT.xp.zeros(2)):
-        assert isinstance(result, StrictArray)
-    assert STRICT.to_host(x[StrictArray(np.array([3, -4]))]).tolist() == [0.0, 2.0]
+    with STRICT.current():
+        x = StrictArray(np.arange(3.0))
+        for result in (x.sum(), STRICT.xp.max(x), x[0], x + 1, STRICT.xp.zeros(2)):
+            assert isinstance(result, StrictArray)
+        assert STRICT.to_host(x[StrictArray(np.array([3, -4]))]).tolist() == [0.0, 2.0]
+
+
+def test_it_has_to_be_the_current_one() -> None:
+    x = STRICT.from_host(np.zeros(2))
+    for compute in (lambda: x + 1, lambda: -x, lambda: x.sum(), lambda: STRICT.xp.exp(x), lambda: STRICT.xp.zeros(2)):
+        with pytest.raises(RuntimeError, match="current"):
+            compute()
+        with STRICT.current():
+            compute()
+        with STRICT.current(), StrictBackend().current(), pytest.raises(RuntimeError, match="current"):
+            compute() + x
 
 
 def test_it_counts_copies() -> None:

@@ -13,7 +13,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -380,11 +380,13 @@ def walk(
     anomaly = MODE.anomaly
 
     def receive_rows(node: GraphNode) -> None:
+        on(node.device)
         for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
             receive(node, g)
 
     def receive(node: GraphNode, g: Any) -> None:
         before = gradients.get(node)
+        on(node.device)
         if isinstance(g, Increment):
             if node not in owned:
                 gradients[node] = g.make_zeros() if before is None else before.copy()
@@ -400,17 +402,17 @@ def walk(
             if g.ndim and not create_graph:
                 owned.add(node)
 
-    for node, g in roots:
-        if needed is None or node in needed:
-            receive(node, g)
-
-    with Switch("recording", create_graph), _forgetting():
+    with Switch("recording", create_graph), _forgetting(), _devices() as on:
+        for node, g in roots:
+            if needed is None or node in needed:
+                receive(node, g)
         for node in order:
             if rows and node in rows:
                 receive_rows(node)
             g = gradients.pop(node, None)
             if g is None:
                 continue
+            on(node.device)
             if node.hooks:
                 for _, hook in sorted(node.hooks.items()):
                     g = hook(g)
@@ -460,6 +462,23 @@ def _forgetting() -> Iterator[None]:
     finally:
         while len(MODE.restored) > before:
             MODE.restored.pop().forget()
+
+
+@contextmanager
+def _devices() -> Iterator[Callable[[Device], None]]:
+    """Gives a function that makes one device after the other the current one."""
+    device: Device | None = None
+    with ExitStack() as stack:
+
+        def on(wanted: Device) -> None:
+            nonlocal device
+            if wanted is not device:
+                stack.close()
+                if wanted.switch is not None:
+                    stack.enter_context(wanted.switch())
+                device = wanted
+
+        yield on
 
 
 def _free(node: Any) -> None:
@@ -597,7 +616,8 @@ def _roots(
                 raise RuntimeError(
                     f"{asked}: output {k} has shape {output.shape}; only a one-element output needs no gradient given"
                 )
-            given = output._wrap(output.device.xp.ones(output.shape, output.dtype), output.device)
+            with output.device.current():
+                given = output._wrap(output.device.xp.ones(output.shape, output.dtype), output.device)
         else:
             given = output._matching(given)
             if given.shape != output.shape:

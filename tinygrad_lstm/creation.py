@@ -38,6 +38,12 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
     return made.requires_grad_() if requires_grad else made
 
 
+def _filled(device: Device, requires_grad: bool, maker: str, *arguments: Any, **settings: Any) -> Tensor:
+    """What a function of the device's array module makes."""
+    with device.current():
+        return _made(getattr(device.xp, maker)(*arguments, **settings), device, requires_grad)
+
+
 def _number(value: Any) -> Any:
     """A scalar of NumPy's as Python's number, which every device takes."""
     return value.item() if isinstance(value, np.generic) else value
@@ -54,7 +60,7 @@ def full(
     place = get_device(device)
     if dtype is None:
         dtype = DEFAULT_FLOAT if type(value) is float else np.asarray(value).dtype
-    return _made(place.xp.full(_shape("full", (shape,)), _number(value), checked_dtype(dtype)), place, requires_grad)
+    return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), checked_dtype(dtype))
 
 
 def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -87,8 +93,7 @@ def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_gra
 
 def eye(n: int, m: int | None = None, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on its diagonal; square by default."""
-    place = get_device(device)
-    return _made(place.xp.eye(n, m, dtype=checked_dtype(dtype or DEFAULT_FLOAT)), place, requires_grad)
+    return _filled(get_device(device), requires_grad, "eye", n, m, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
 
 
 def arange(
@@ -103,17 +108,15 @@ def arange(
     start, stop, step = map(_number, (0, start, step) if stop is None else (start, stop, step))
     if dtype is None:
         dtype = DEFAULT_FLOAT if any(isinstance(number, float) for number in (start, stop, step)) else np.int64
-    place = get_device(device)
-    return _made(place.xp.arange(start, stop, step, dtype=checked_dtype(dtype)), place, requires_grad)
+    return _filled(get_device(device), requires_grad, "arange", start, stop, step, dtype=checked_dtype(dtype))
 
 
 def linspace(
     start: float, stop: float, number: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
 ) -> Tensor:
     """`number` evenly spaced values from `start` to `stop`, both included; float32 by default."""
-    place = get_device(device)
-    values = place.xp.linspace(start, stop, number, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
-    return _made(values, place, requires_grad)
+    kind = checked_dtype(dtype or DEFAULT_FLOAT)
+    return _filled(get_device(device), requires_grad, "linspace", start, stop, number, dtype=kind)
 
 
 def _float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
@@ -160,6 +163,7 @@ def from_dlpack(array: Any) -> Tensor:
     cpu_kinds = (1, 3)  # kDLCPU, kDLCUDAHost
     kind, index = array.__dlpack_device__()
     place = get_device("cpu" if kind in cpu_kinds else f"cuda:{index}")
-    shared = place.xp.from_dlpack(array)
+    with place.current():
+        shared = place.xp.from_dlpack(array)
     checked_dtype(shared.dtype)
     return Tensor._wrap(shared, device_of(shared) or place)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 from .backends import threads
@@ -32,13 +32,18 @@ class Device:
     True
     """
 
-    __slots__ = ("array_type", "backend", "name", "xp")
+    __slots__ = ("array_type", "backend", "name", "switch", "xp")
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
         self.backend = backend
         self.xp = backend.xp
         self.array_type = backend.array_type
+        self.switch = backend.current
+
+    def current(self) -> AbstractContextManager[object]:
+        """A context within which arrays are made, and computed with, on this device; ops see to it themselves."""
+        return nullcontext() if self.switch is None else self.switch()
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):

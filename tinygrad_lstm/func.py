@@ -23,6 +23,7 @@ import numpy as np
 
 from .autograd import MODE, GraphNode, Leaf, ancestors, enable_grad, no_grad
 from .autograd import grad as gradients_of
+from .creation import ones_like, zeros, zeros_like
 from .device import Device, device_of, get_device
 from .ops.shape import stack
 from .tensor import Tensor, as_tensor, tensor
@@ -221,7 +222,7 @@ class _Call:
             shapes = " and ".join(str(output.shape) for output in self._outputs) or "nothing"
             raise ValueError(f"{self._name}: the function gave {shapes}; it must give a scalar, or use func.jacobian")
         (output,) = self._outputs
-        return as_tensor(output.device.xp.ones(output.shape, output.dtype))
+        return ones_like(output)
 
     def value(self) -> Any:
         """What the function gave, in the kind of the arguments."""
@@ -251,10 +252,7 @@ class _Call:
                 create_graph=records,
                 allow_unused=True,
             )
-        return [
-            as_tensor(like.device.xp.zeros(like.shape, like.dtype)) if g is None else g
-            for g, like in zip(found, self.inputs, strict=True)
-        ]
+        return [zeros_like(like) if g is None else g for g, like in zip(found, self.inputs, strict=True)]
 
     def pull(self, cotangent: Any) -> Any:
         """The gradient of (cotangent · outputs) in the argument."""
@@ -272,11 +270,11 @@ class _Call:
         return _mapped(lambda _: self._jacobian_of(next(outputs)), self._result)
 
     def _jacobian_of(self, output: Tensor) -> Any:
-        xp, rows = output.device.xp, []
+        rows = []
         for k in range(output.size):
-            weight = xp.zeros(output.size, output.dtype)
+            weight = zeros(output.size, dtype=output.dtype, device=output.device)
             weight[k] = 1
-            rows.append(self._walk([output], [as_tensor(weight.reshape(output.shape))]))
+            rows.append(self._walk([output], [weight.reshape(output.shape)]))
         with enable_grad() if MODE.recording and self._in_graph else no_grad():
             stacked = iter(
                 [self._stacked(output, like, [row[k] for row in rows]) for k, like in enumerate(self.inputs)]
@@ -285,7 +283,7 @@ class _Call:
 
     def _stacked(self, output: Tensor, like: Tensor, rows: list[Tensor]) -> Tensor:
         shape = (*output.shape, *like.shape)
-        return stack(rows).reshape(shape) if rows else as_tensor(like.device.xp.zeros(shape, like.dtype))
+        return stack(rows).reshape(shape) if rows else zeros(shape, dtype=like.dtype, device=like.device)
 
 
 def _position(name: str, argnum: Any, number: int) -> int:

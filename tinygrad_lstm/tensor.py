@@ -518,7 +518,8 @@ class Tensor:
         self._check_in_place(name, result._requires_grad)
         if result.dtype != self.dtype:
             result = result.to(dtype=self.dtype)
-        self._array[...] = result._array
+        with self.device.current():
+            self._array[...] = result._array
         self._note_in_place(result._node)
         return self
 
@@ -761,7 +762,9 @@ def operand(data: Any, device: str | Device | None = None) -> Tensor:
     A derivative may need what the array holds now, and its owner may fill it anew before the walk.
     """
     made = as_tensor(data, device)
-    return Tensor._wrap(data.copy(), made.device) if made._array is data and MODE.recording else made
+    if made._array is data and MODE.recording:
+        return Tensor._wrap(made.device.backend.from_device(data, made.device.backend), made.device)
+    return made
 
 
 @autograd.no_grad()
@@ -821,7 +824,8 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
     if owner is not None:
         array = data._array if isinstance(data, Tensor) else data
         wanted = wanted or checked_dtype(array.dtype)
-        return device.backend.from_device(array, owner.backend).astype(wanted, copy=False)
+        with device.current():
+            return device.backend.from_device(array, owner.backend).astype(wanted, copy=False)
     try:
         array = np.array(data)
     except ValueError as error:

@@ -73,7 +73,7 @@ class GRUKernels(SequenceKernels):
         part, carried = self.empty((at_once, B, H), x.dtype), self.empty((B, H), x.dtype)
         before = states(hs, reverse, after=False)
         for now in chunks(T, at_once, not reverse):
-            # As for the LSTM. In the order n, r, z, q the first three belong to W·x, the last three to U·h.
+            # As for the LSTM.
             gate, net = gates[now], g_net[now]
             r, z, n = (gate[:, :, k * H : (k + 1) * H] for k in range(3))
             for_n, for_r, for_z, for_q = (net[:, :, k * H : (k + 1) * H] for k in range(4))
@@ -97,13 +97,25 @@ class GRUKernels(SequenceKernels):
                 xp.matmul(net[s, :, H:], weight_hh, out=carried)
                 g_h *= z[s]
                 g_h += carried
+        g_x, *of_weights = self._gradients_of_parts(g_net, x, hs, weight_ih, reverse, wanted)
+        return [g_x, g_h, *of_weights]
+
+    def _gradients_of_parts(
+        self, g_net: Array, x: Array, hs: Array, weight_ih: Array, reverse: bool, wanted: Sequence[bool]
+    ) -> Gradients:
+        """The gradients of x and the weights, given those of the net's parts n, r, z and q for all steps, (T, B, 4H).
+
+        The first three parts belong to W·x, the last three to U·h.
+        """
+        xp, (T, B, _) = self.xp, g_net.shape
+        H = hs.shape[2]
         flat = g_net.reshape(T * B, 4 * H)
         of_x, of_h, sums = flat[:, : 3 * H], flat[:, H:], self._gradient_of_bias(flat)
+        before = states(hs, reverse, after=False).reshape(T * B, H)
         return [
             self._gradient_of_inputs(of_x, x, xp.roll(weight_ih, H, axis=0), wanted[0]),
-            g_h,
-            xp.roll(of_x.T @ x.reshape(T * B, x.shape[2]), -H, axis=0) if wanted[2] else None,
-            of_h.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[3] else None,
+            xp.roll(self.matmul(of_x.T, x.reshape(T * B, x.shape[2])), -H, axis=0) if wanted[2] else None,
+            self.matmul(of_h.T, before) if wanted[3] else None,
             xp.roll(sums[: 3 * H], -H),  # of both biases together
             sums[3 * H :],
         ]

@@ -109,15 +109,8 @@ class LSTMKernels(SequenceKernels):
                 if going is not None:
                     carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
                 g_h, carried = carried, g_h
-        flat = g_net.reshape(T * B, 4 * H)
-        return [
-            self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
-            g_h,
-            g_c,
-            flat.T @ x.reshape(T * B, x.shape[2]) if wanted[3] else None,
-            flat.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[4] else None,
-            self._gradient_of_bias(flat) if wanted[5] else None,
-        ]
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        return [g_x, g_h, g_c, *of_weights]
 
     def lstm_stepper(self, weights: Sequence[Array]) -> Step:
         xp = self.xp

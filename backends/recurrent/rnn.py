@@ -72,14 +72,8 @@ class RNNKernels(SequenceKernels):
             if going is not None:
                 carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
             g_h, carried = carried, g_h
-        flat = g_net.reshape(T * B, H)
-        return [
-            self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
-            g_h,
-            flat.T @ x.reshape(T * B, x.shape[2]) if wanted[2] else None,
-            flat.T @ states(hs, reverse, after=False).reshape(T * B, H) if wanted[3] else None,
-            self._gradient_of_bias(flat) if wanted[4] else None,
-        ]
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        return [g_x, g_h, *of_weights]
 
     def rnn_stepper(self, weights: Sequence[Array]) -> Step:
         xp = self.xp

@@ -113,9 +113,22 @@ class SequenceKernels(ArrayKernels):
         xp.matmul(inputs, xp.concatenate([weight, bias[:, None]], axis=1).T, out=net)
         return net.reshape(T, B, len(weight))
 
+    def _gradients_of_net(
+        self, g_net: Array, x: Array, hs: Array, weight_ih: Array, reverse: bool, wanted: Sequence[bool]
+    ) -> tuple[Array | None, ...]:
+        """The gradients of x, W, U and b, given those of W·x + U·h + b for all steps, (T, B, rows of W)."""
+        T, B, N = g_net.shape
+        flat = g_net.reshape(T * B, N)
+        return (
+            self._gradient_of_inputs(flat, x, weight_ih, wanted[0]),
+            self.matmul(flat.T, x.reshape(T * B, x.shape[2])) if wanted[-3] else None,
+            self.matmul(flat.T, states(hs, reverse, after=False).reshape(T * B, hs.shape[2])) if wanted[-2] else None,
+            self._gradient_of_bias(flat) if wanted[-1] else None,
+        )
+
     def _gradient_of_inputs(self, g_net: Array, x: Array, weight: Array, wanted: bool) -> Array | None:
         """The gradient of x (T, B, I), of W·x for all steps (T·B, rows of W)."""
-        return self.xp.matmul(g_net, weight).reshape(x.shape) if wanted else None
+        return self.matmul(g_net, weight).reshape(x.shape) if wanted else None
 
     def _gradient_of_bias(self, g_net: Array) -> Array:
         """The sum of the rows of g_net (T·B, N): a product with ones is faster than a reduction."""

@@ -761,6 +761,7 @@ class OwnKernels(StrictBackend):
     """A third party's device, with kernels of its own."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.called: list[str] = []
 
     def __getattribute__(self, name: str) -> Any:

@@ -35,7 +35,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             return op.run(args, kwargs)
         array, device = x._array, x.device
         dtype = array.dtype
-        if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+        if (dtype is not _FLOAT32 and dtype is not _FLOAT64) or device.switch is not None:
             return op.run(args, kwargs)
         if x._viewed_at is not None:
             x._check_current(op.name)
@@ -93,7 +93,7 @@ def _binary(op: Op) -> Callable[..., Any]:
             b = y
         else:
             return op.run(args, kwargs)
-        if device is None or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
+        if device is None or (dtype is not _FLOAT32 and dtype is not _FLOAT64) or device.switch is not None:
             return op.run(args, kwargs)
         try:
             out = forward(device.backend if wants_backend else device.xp, a, b)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
+from ..creation import arange
 from ..device import Device, device_of, get_device
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
@@ -92,9 +93,10 @@ def _own_copy(array: Array, device: Device) -> Array:
     Integers become int64, so that counting with them overflows nowhere.
     """
     kept = np.bool_ if array.dtype == np.bool_ else np.int64
-    return (
-        array.astype(kept) if device_of(array) is device else device.backend.from_host(array.astype(kept, copy=False))
-    )
+    if device_of(array) is not device:
+        return device.backend.from_host(array.astype(kept, copy=False))
+    with device.current():
+        return array.astype(kept)
 
 
 @op()
@@ -245,12 +247,13 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
 
 
 def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    arange = x.device.xp.arange
-    places = [
-        index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
-        for d, length in enumerate(index.shape)
-    ]
+    places = [(index if d == dim else _along(length, d, x))._array for d, length in enumerate(index.shape)]
     return get(x, tuple(places))
+
+
+def _along(length: int, dim: int, x: Tensor) -> Tensor:
+    """The numbers below `length` along a dimension of x, on x's device."""
+    return arange(length, device=x.device).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
 
 
 @composite

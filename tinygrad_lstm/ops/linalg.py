@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends.base import Array
+from ..creation import arange
 from ..device import device_of
 from ..tensor import Tensor, operand
 from .define import composite, op
@@ -183,6 +184,6 @@ def _diagonal(tensor: Tensor, term: str) -> tuple[Tensor, str]:
             if len(lengths) > 1:
                 raise ValueError(f"einsum: {letter!r} in {term!r} has different lengths in shape {tensor.shape}")
             rest = [d for d in range(tensor.ndim) if d not in at]
-            tensor = getitem(tensor.permute([*at, *rest]), (tensor.device.xp.arange(lengths.pop()),) * number)
+            tensor = getitem(tensor.permute([*at, *rest]), (arange(lengths.pop(), device=tensor.device),) * number)
             term = letter + "".join(term[d] for d in rest)
     return tensor, term

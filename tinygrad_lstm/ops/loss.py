@@ -183,7 +183,9 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
         dim = _class_dim("cross_entropy", input)
         logits = input.permute([*(d for d in range(input.ndim) if d != dim), dim]).reshape(-1, input.shape[dim])
     # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
-    losses: Tensor = of_rows([logits], target.data.reshape(-1).astype(np.int64), ignore_index, reduction)
+    with target.device.current():
+        ids = target.data.reshape(-1).astype(np.int64)
+    losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 
 

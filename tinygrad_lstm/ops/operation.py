@@ -233,6 +233,21 @@ class Op:
             if any(new is not old for new, old in zip(settled, inputs)):
                 return self.run(self._with(arguments, settled), {})
 
+        if device.switch is None:
+            return self._applied(device, arguments, inputs, arrays, wanting, parents)
+        with device.switch():
+            return self._applied(device, arguments, inputs, arrays, wanting, parents)
+
+    def _applied(
+        self,
+        device: Device,
+        arguments: Sequence[Any],
+        inputs: Sequence[Any],
+        arrays: list[Any],
+        wanting: int,
+        parents: list[GraphNode | None],
+    ) -> Any:
+        """The op's result on inputs of one device, with their arrays; recorded, if one of them wants a gradient."""
         values = arrays if self.only_inputs else self._with(arguments, arrays)
         recorded = bool(wanting and self.rules and MODE.recording)
         kept: Any = None

@@ -64,7 +64,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for g in gradients:
         g._mark_written()
-        g.device.xp.multiply(g._array, factor.to(g.device, g.dtype)._array, out=g._array)
+        with g.device.current():
+            g.device.xp.multiply(g._array, factor.to(g.device, g.dtype)._array, out=g._array)
     return total
 
 
@@ -72,10 +73,11 @@ def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
     """The norm of all gradients together, by one pass over each and without temporaries."""
     squares: dict[tuple[Device, np.dtype[Any]], Any] = {}
     for g in gradients:
-        wide = g._array.astype(np.result_type(g.dtype, np.float32), copy=False)
-        key = (g.device, wide.dtype)
-        square = g.device.xp.vdot(wide, wide)
-        squares[key] = squares[key] + square if key in squares else square
+        with g.device.current():
+            wide = g._array.astype(np.result_type(g.dtype, np.float32), copy=False)
+            key = (g.device, wide.dtype)
+            square = g.device.xp.vdot(wide, wide)
+            squares[key] = squares[key] + square if key in squares else square
     parts = [Tensor._wrap(owner.backend.as_array(part), owner) for (owner, _), part in squares.items()]
     total = stack([part.to(device) for part in parts]).sum().sqrt()
     return total.to(dtype=np.result_type(*{g.dtype for g in gradients}))
@@ -92,4 +94,5 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         raise ValueError(f"clip_grad_value_: clip_value must be 0 or more, got {clip_value}")
     for g in _gradients("clip_grad_value_", parameters):
         g._mark_written()
-        g.device.xp.clip(g._array, -clip_value, clip_value, out=g._array)
+        with g.device.current():
+            g.device.xp.clip(g._array, -clip_value, clip_value, out=g._array)

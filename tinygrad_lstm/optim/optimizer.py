@@ -178,15 +178,17 @@ class Optimizer(ABC):
         for p, grad, group in todo:
             state = self._present_state(p, group)
             p._mark_written()
-            self.update(p.device.backend, p._array, grad._array, state, group, self._scratch.fit(p))
+            with p.device.current():
+                self.update(p.device.backend, p._array, grad._array, state, group, self._scratch.fit(p))
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
         state, start = self.state.get(p, {}), self.initial_state(group)
-        if state.keys() != start.keys():
-            state = {name: state[name] if name in state else _started(p, value) for name, value in start.items()}
-            self.state[p] = state
-        _follow(p, state)
+        with p.device.current():
+            if state.keys() != start.keys():
+                state = {name: state[name] if name in state else _started(p, value) for name, value in start.items()}
+                self.state[p] = state
+            _follow(p, state)
         return state
 
     def zero_grad(self) -> None:
@@ -271,7 +273,7 @@ class Optimizer(ABC):
         except ValueError as error:
             raise ValueError(f"{self._name}: {name} does not fit: {error}") from error
         if not counts:
-            return value._array.copy()
+            return value.clone()._array
         if value.item() < 0:
             raise ValueError(f"{self._name}: {name} is a counter, got {value.item()}")
         return value.item()

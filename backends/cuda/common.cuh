@@ -1,0 +1,50 @@
+// What the kernels share. They are compiled for one dtype of arrays at a time, REAL, and compute in float at least.
+
+typedef long long Index;  // of every integer that a kernel is given
+
+#ifndef ON_HOST  // where the kernels are built for the host, these come with what stands in for CUDA's language
+__device__ inline float from_half(unsigned short bits) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
+    return wide;
+}
+__device__ inline unsigned short to_half(float wide) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(wide));
+    return bits;
+}
+namespace host {
+__device__ inline void* shared_memory() {
+    extern __shared__ __align__(128) unsigned char bytes[];
+    return bytes;
+}
+}  // namespace host
+#endif
+
+struct Half {
+    unsigned short bits;
+    Half() = default;
+    __device__ Half(float wide) : bits(to_half(wide)) {}
+    __device__ operator float() const { return from_half(bits); }
+};
+
+typedef REAL Real;
+
+template <class T> struct Widened { typedef T type; };
+template <> struct Widened<Half> { typedef float type; };
+typedef Widened<Real>::type Wide;
+
+// The block's dynamic shared memory.
+template <class T> __device__ inline T* shared() { return static_cast<T*>(host::shared_memory()); }
+
+// So many neighbours as a thread loads and stores at once: 16 bytes where lengths and addresses allow.
+struct alignas(sizeof(Real) * WIDTH) Pack {
+    Real at[WIDTH];
+};
+__device__ inline Pack load(const Real* from) { return *reinterpret_cast<const Pack*>(from); }
+__device__ inline void store(Real* to, const Pack& pack) { *reinterpret_cast<Pack*>(to) = pack; }
+
+__device__ inline Wide sigmoid(Wide x) { return 1 / (1 + exp(-x)); }
+
+// The number of a thread among all, in one dimension.
+__device__ inline Index thread_number() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }

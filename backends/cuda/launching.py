@@ -1,0 +1,145 @@
+"""What launches kernels, and multiplies matrices, on a CUDA device."""
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..base import Array
+from ..kernels import ArrayKernels
+
+__all__ = ["THREADS", "Kernel", "LaunchedKernels", "Matrices", "Multiply", "blocks", "definitions", "source"]
+
+Kernel = Callable[..., None]
+"""`kernel(blocks, threads, arguments, shared=0)`: launches so many blocks of so many threads, each an int or a tuple of
+up to three, with so many bytes of shared memory. Arguments are arrays (contiguous, of the dtype that the kernel has
+there), None for an array that is not given, ints and floats."""
+
+Multiply = Callable[[int, int, int], None]
+"""`multiply(x, y, out)`, of the addresses of three matrices."""
+
+THREADS = 128
+"""In a block, where nothing speaks for another number."""
+
+_NAMES = {"float16": "Half", "float32": "float", "float64": "double"}
+_PACK_BYTES = 16
+
+
+@functools.cache
+def source(name: str) -> str:
+    """The text of `name`.cu, with what it includes in place: so that a cache of machine code sees every change."""
+    return _with_includes(f"{name}.cu")
+
+
+def _with_includes(file: str) -> str:
+    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    return re.sub(r'#include "(.+)"', lambda include: _with_includes(include[1]), text)
+
+
+def definitions(dtype: Any, width: int = 1, **constants: int) -> tuple[str, ...]:
+    """The compiler's options for what a source leaves open: the dtype, a pack's width, and constants of its own."""
+    given = {"REAL": _NAMES[np.dtype(dtype).name], "WIDTH": width, **constants}
+    return ("-std=c++17", *(f"-D{name}={value}" for name, value in given.items()))
+
+
+def blocks(elements: int, width: int = 1) -> int:
+    """How many blocks of THREADS have a thread for each pack of the elements."""
+    return -(-elements // (width * THREADS))
+
+
+class Matrices(NamedTuple):
+    """Two matrices x (m, k) and y (k, n) whose product goes into a contiguous one.
+
+    Where a matrix is `transposed`, its columns are contiguous, else its rows; from one to the next it is `leading`
+    elements.
+    """
+
+    m: int
+    n: int
+    k: int
+    transposed: tuple[bool, bool]
+    leading: tuple[int, int]
+    dtype: np.dtype[Any]
+
+
+class LaunchedKernels(ArrayKernels):
+    """Kernels and products by what the device gives: `kernel`, `multiplier` and `address`."""
+
+    def kernel(self, file: str, name: str, dtype: Any, width: int = 1, **constants: int) -> Kernel:
+        """The kernel of that name in `file`.cu, compiled for arrays of a dtype."""
+        raise NotImplementedError
+
+    def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
+        """What multiplies matrices of a kind, and writes the product, or adds it to what is there."""
+        raise NotImplementedError
+
+    def address(self, array: Array) -> int:
+        """Where the array begins in the device's memory."""
+        raise NotImplementedError
+
+    # -- products ------------------------------------------------------------------------------------------------------
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        if y.ndim != 2 or x.ndim < 2 or x.dtype != y.dtype or x.dtype.kind != "f" or x.shape[-1] != len(y):
+            return self.xp.matmul(x, y)
+        rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), len(y))
+        return self.gemm(rows, y).reshape(*x.shape[:-1], y.shape[1])
+
+    def gemm(self, x: Array, y: Array) -> Array:
+        """x·y, of two float matrices of any strides."""
+        out = self.empty((len(x), y.shape[1]), x.dtype)
+        self.gemm_at(x[None], y, out[None], accumulate=False)(0, 0)
+        return out
+
+    def gemm_at(self, x: Array, y: Array, out: Array, accumulate: bool) -> Callable[[int, int], None]:
+        """`multiply(i, j)`: out[j] = x[i]·y, or that added to it: a loop's products, prepared once.
+
+        x is (i, m, k), y (k, n) and out (j, m, n), contiguous.
+        """
+        (m, k), n = x.shape[1:], y.shape[1]
+        x, *of_x = _laid_out(self.xp, x)
+        y, *of_y = _laid_out(self.xp, y)
+        if not (m and n and k):
+            return lambda i, j: None if accumulate else out[j].fill(0)
+        transposed, leading = zip(of_x, of_y, strict=True)
+        multiply = self.multiplier(Matrices(m, n, k, transposed, leading, x.dtype), accumulate)
+        at_x, at_y, at_out = self.address(x), self.address(y), self.address(out)
+        x_bytes, out_bytes = x.strides[0], out.strides[0]
+
+        # The arrays live as long as their addresses are known.
+        def multiply_at(i: int, j: int, _: tuple[Array, ...] = (x, y, out)) -> None:
+            multiply(at_x + i * x_bytes, at_y, at_out + j * out_bytes)
+
+        return multiply_at
+
+    # -- arrays as kernels take them -----------------------------------------------------------------------------------
+
+    def _contiguous(self, *arrays: Array) -> list[Array]:
+        """The arrays as kernels read them, row after row."""
+        return [self.xp.ascontiguousarray(array) for array in arrays]
+
+    def _width(self, length: int, *arrays: Array) -> int:
+        """How many neighbours of rows of that length may be loaded at once, from all of these arrays."""
+        width = _PACK_BYTES // int(arrays[0].dtype.itemsize)
+        aligned = all(self.address(array) % _PACK_BYTES == 0 for array in arrays)
+        return width if aligned and length % width == 0 else 1
+
+
+def _laid_out(xp: Any, matrices: Array) -> tuple[Array, bool, int]:
+    """The matrices (..., rows, columns) as products take them, copied if need be: themselves, and what `Matrices` says
+    of their places."""
+    size = matrices.dtype.itemsize
+    for _ in range(2):
+        rows, columns = matrices.shape[-2:]
+        down, across = matrices.strides[-2:]
+        # The stride of a dimension of length 1 says nothing.
+        if (across == size or columns <= 1) and (down >= columns * size or rows <= 1) and down % size == 0:
+            return matrices, False, max(down // size if rows > 1 else columns, 1)
+        if (down == size or rows <= 1) and (across >= rows * size or columns <= 1) and across % size == 0:
+            return matrices, True, max(across // size if columns > 1 else rows, 1)
+        matrices = xp.ascontiguousarray(matrices)
+    raise AssertionError("a contiguous array has contiguous rows")

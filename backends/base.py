@@ -144,13 +144,54 @@ class Backend(Protocol):
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
         """The gradient of the logits: of logits, ids, the losses' gradients, and the two arrays that were saved."""
 
+    def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
+        """(x - mean) / √(variance + eps) · weight + bias, over the rows of x (N, C); weight and bias (C,), or None.
+
+        What is saved is each row's mean, and 1 / √(variance + eps); both float32 of a float16 x.
+        """
+
+    def layer_norm_backward(
+        self, arrays: Sequence[Array | None], wanted: Sequence[bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of x, weight and bias: of g, x, weight, and the two arrays that were saved."""
+
+    def dropout(self, x: Array, p: float, key: int) -> Array:
+        """x with some elements 0, each with probability p < 1, and the others divided by 1 - p.
+
+        Which, a `key` of zero or more says, by 32 random bits for each from Philox4x64-10 as NumPy has it: an element
+        stays where these are p · 2³² or more.
+        """
+
+    # A step of an optimizer, in place, of many parameters of one dtype; of their arrays g stays as it is.
+
     def adam_update(
-        self, arrays: Sequence[Array], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
+        self,
+        parameters: Sequence[Sequence[Array]],
+        shrink: float,
+        decay: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        rate: float,
     ) -> None:
-        """A step of Adam, in place, of p, g, m, v, and with AMSGrad the largest v so far; of these g stays as it is.
+        """Of p, g, m, v, and with AMSGrad the largest v so far:
 
         p = shrink · p;  d = g + decay · p;  m = β₁ m + (1 - β₁) d;  v = β₂ v + (1 - β₂) d²;
         p = p - rate · m / (√v + eps).
+        """
+
+    def sgd_update(
+        self,
+        parameters: Sequence[Sequence[Array]],
+        decay: float,
+        momentum: float,
+        share: float,
+        rate: float,
+        nesterov: bool,
+    ) -> None:
+        """Of p, g, and with momentum the running sum b, without which it is d:
+
+        d = g + decay · p;  b = momentum · b + share · d;  p = p - rate · (d + momentum · b if nesterov else b).
         """
 
     def synchronize(self) -> None:

@@ -123,7 +123,7 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
 
     cross_entropy_forward = _training("cross_entropy_forward")
     cross_entropy_backward = _training("cross_entropy_backward")
-    adam_update = _training("adam_update")
+    adam_update_one = _training("adam_update_one")
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

@@ -12,7 +12,7 @@ import numpy as np
 from .base import Array
 from .kernels import ArrayKernels
 
-__all__ = ["TrainingKernels"]
+__all__ = ["TrainingKernels", "threshold"]
 
 
 class TrainingKernels(ArrayKernels):
@@ -57,9 +57,57 @@ class TrainingKernels(ArrayKernels):
         known = (ids != ignore_index) & (ids >= 0) & (ids < logits.shape[1])
         return known, (self.xp.arange(len(ids)), self.xp.where(known, ids, 0))
 
-    # -- Adam ----------------------------------------------------------------------------------------------------------
+    # -- layer normalization -------------------------------------------------------------------------------------------
 
-    def adam_update(
+    def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
+        xp = self.xp
+        x, weight, bias = arrays
+        assert x is not None
+        wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)  # float16 cannot hold the squares
+        means = xp.mean(wide, axis=1)
+        out = wide - means[:, None]
+        scales = 1 / xp.sqrt(xp.mean(out * out, axis=1) + eps)
+        out *= scales[:, None]
+        if weight is not None:
+            out *= weight
+        if bias is not None:
+            out += bias
+        return out.astype(x.dtype, copy=False), (means, scales)
+
+    def layer_norm_backward(
+        self, arrays: Sequence[Array | None], wanted: Sequence[bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        xp = self.xp
+        g, x, weight, means, scales = arrays
+        assert g is not None and x is not None and means is not None and scales is not None
+        normalized = x - means[:, None]
+        normalized *= scales[:, None]
+        of_weight = xp.sum(g * normalized, axis=0).astype(x.dtype, copy=False) if wanted[1] else None
+        of_bias = xp.sum(g, axis=0, dtype=means.dtype).astype(x.dtype, copy=False) if wanted[2] else None
+        if not wanted[0]:
+            return None, of_weight, of_bias
+        weighted = g.astype(means.dtype) if weight is None else g * weight.astype(means.dtype, copy=False)
+        # What would change the mean or the scale of a row has no effect.
+        along_scale = xp.mean(weighted * normalized, axis=1, keepdims=True)
+        weighted -= xp.mean(weighted, axis=1, keepdims=True)
+        weighted -= normalized * along_scale
+        weighted *= scales[:, None]
+        return weighted.astype(x.dtype, copy=False), of_weight, of_bias
+
+    # -- dropout -------------------------------------------------------------------------------------------------------
+
+    def dropout(self, x: Array, p: float, key: int) -> Array:
+        bits = np.random.Philox(key=key).random_raw(-(-x.size // 2)).astype("<u8", copy=False).view("<u4")
+        kept = self.from_host((bits[: x.size] >= threshold(p)).reshape(x.shape))
+        return self.xp.where(kept, x * (1 / (1 - p)), self.xp.zeros((), x.dtype))
+
+    # -- optimizers ----------------------------------------------------------------------------------------------------
+
+    def adam_update(self, parameters: Sequence[Sequence[Array]], *settings: float) -> None:
+        for arrays in parameters:
+            self.adam_update_one(arrays, *settings)
+
+    def adam_update_one(
         self, arrays: Sequence[Array], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
     ) -> None:
         xp = self.xp
@@ -88,3 +136,34 @@ class TrainingKernels(ArrayKernels):
         xp.divide(m, part, out=part)
         part *= rate
         p -= part
+
+    def sgd_update(
+        self,
+        parameters: Sequence[Sequence[Array]],
+        decay: float,
+        momentum: float,
+        share: float,
+        rate: float,
+        nesterov: bool,
+    ) -> None:
+        xp = self.xp
+        for p, g, *sums in parameters:
+            part = self.empty(p.shape, p.dtype)
+            if decay:
+                decayed = xp.multiply(p, decay, out=self.empty(p.shape, p.dtype))
+                decayed += g
+                g = decayed
+            direction = g
+            if sums:
+                (direction,) = sums
+                direction *= momentum
+                direction += xp.multiply(g, share, out=part)
+                if nesterov:
+                    direction = xp.multiply(direction, momentum, out=part)
+                    direction += g
+            p -= xp.multiply(direction, rate, out=part)
+
+
+def threshold(p: float) -> int:
+    """Below which of 32 random bits an element is dropped, with probability p."""
+    return min(round(p * 2**32), 2**32 - 1)

@@ -19,7 +19,7 @@ from .functions import exp
 from .jit import behaved, jit, jit_in_any_order
 from .team import share, team
 
-__all__ = ["adam_update", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
+__all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
 
 _ELEMENTS_A_THREAD = 2**15  # that are worth one: twenty microseconds or so
 
@@ -222,7 +222,7 @@ def _adam(members: Any, elements: int, *operands: Any) -> None:
     share(members, elements, _adam_part(operands))
 
 
-def adam_update(
+def adam_update_one(
     arrays: Sequence[HostArray], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
 ) -> None:
     p, g, *state = arrays

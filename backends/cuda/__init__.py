@@ -1,14 +1,15 @@
 """Kernels in CUDA C++, a `.cu` file a family, and what launches them; none of it imports CuPy.
 
-`CudaKernels` is written against two things that a device does for it: `kernel`, which compiles a kernel and gives a
-function that launches it, and `gemm`, a matrix product. CuPy's device has both; so has the tests', whose kernels are
-built for the host.
+`CudaKernels` is written against what a device does for it (`launching.LaunchedKernels`): it compiles and launches a
+kernel, multiplies matrices, and says where an array lies. CuPy's device does; so does one of the tests' own, which
+builds the kernels for the host.
 """
 
 from .recurrent import CudaRecurrentKernels
+from .training import CudaTrainingKernels
 
 __all__ = ["CudaKernels"]
 
 
-class CudaKernels(CudaRecurrentKernels):
+class CudaKernels(CudaRecurrentKernels, CudaTrainingKernels):
     """The kernels of a CUDA device: what `Backend` says of them."""

@@ -44,7 +44,37 @@ struct alignas(sizeof(Real) * WIDTH) Pack {
 __device__ inline Pack load(const Real* from) { return *reinterpret_cast<const Pack*>(from); }
 __device__ inline void store(Real* to, const Pack& pack) { *reinterpret_cast<Pack*>(to) = pack; }
 
+
+// The same for the end of an array, of which only `left` elements are there.
+__device__ inline Pack load(const Real* from, Index left) {
+    if (left >= WIDTH) return load(from);
+    Pack pack;
+#pragma unroll
+    for (int k = 0; k < WIDTH; ++k) pack.at[k] = k < left ? (Wide)from[k] : (Wide)0;
+    return pack;
+}
+__device__ inline void store(Real* to, const Pack& pack, Index left) {
+    if (left >= WIDTH) return store(to, pack);
+#pragma unroll
+    for (int k = 0; k < WIDTH; ++k)
+        if (k < left) to[k] = pack.at[k];
+}
+
 __device__ inline Wide sigmoid(Wide x) { return 1 / (1 + exp(-x)); }
 
 // The number of a thread among all, in one dimension.
 __device__ inline Index thread_number() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
+
+// Adds up over the threads of a row of the block, those with the same threadIdx.y, in an order that is always the same;
+// all of them get the sum. A row is 32 threads, or a multiple of 32 where it is the whole block; `room` is shared memory
+// for a value of each 32.
+__device__ inline Wide sum_over_row(Wide value, Wide* room) {
+    for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
+    if (blockDim.x == 32) return value;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = 0;
+    for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) value += room[warp];
+    return value;
+}

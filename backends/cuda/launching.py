@@ -69,8 +69,13 @@ class Matrices(NamedTuple):
 class LaunchedKernels(ArrayKernels):
     """Kernels and products by what the device gives: `kernel`, `multiplier` and `address`."""
 
-    def kernel(self, file: str, name: str, dtype: Any, width: int = 1, **constants: int) -> Kernel:
-        """The kernel of that name in `file`.cu, compiled for arrays of a dtype."""
+    def kernel(
+        self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
+    ) -> Kernel:
+        """The kernel of that name in `file`.cu, compiled for arrays of a dtype.
+
+        Blocks of a `cooperative` one all run at the same time, so that they can wait for each other.
+        """
         raise NotImplementedError
 
     def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
@@ -101,12 +106,12 @@ class LaunchedKernels(ArrayKernels):
         x is (i, m, k), y (k, n) and out (j, m, n), contiguous.
         """
         (m, k), n = x.shape[1:], y.shape[1]
-        x, *of_x = _laid_out(self.xp, x)
-        y, *of_y = _laid_out(self.xp, y)
+        x, x_transposed, x_leading = _laid_out(self.xp, x)
+        y, y_transposed, y_leading = _laid_out(self.xp, y)
         if not (m and n and k):
             return lambda i, j: None if accumulate else out[j].fill(0)
-        transposed, leading = zip(of_x, of_y, strict=True)
-        multiply = self.multiplier(Matrices(m, n, k, transposed, leading, x.dtype), accumulate)
+        matrices = Matrices(m, n, k, (x_transposed, y_transposed), (x_leading, y_leading), x.dtype)
+        multiply = self.multiplier(matrices, accumulate)
         at_x, at_y, at_out = self.address(x), self.address(y), self.address(out)
         x_bytes, out_bytes = x.strides[0], out.strides[0]
 

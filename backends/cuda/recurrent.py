@@ -171,4 +171,3 @@ class CudaRecurrentKernels(LaunchedKernels, RecurrentKernels):
         """The lengths; and where the outputs (T, B, H) will be, if all sequences are whole in the states themselves."""
         shown = states(hs, reverse, after=True)
         return self._ends(lengths), shown if lengths is None else self.empty(shown.shape, hs.dtype)
-

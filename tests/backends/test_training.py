@@ -32,7 +32,7 @@ def scatter_add() -> list[HostArray]:
 
 def adam_update() -> list[HostArray]:
     p, g, m, v = (drawn(1001, 900, seed=k) for k in range(4))
-    BACKEND.adam_update((p, g, m, abs(v)), 0.9, 0.1, 0.9, 0.999, 1e-8, 1e-3)
+    BACKEND.adam_update([(p, g, m, abs(v))], 0.9, 0.1, 0.9, 0.999, 1e-8, 1e-3)
     return [p, m, v]
 
 

@@ -49,6 +49,48 @@ def inverse_deviation(xp: Any, x: Array, dims: tuple[int, ...], eps: float) -> A
     return _centred(xp, x, dims, eps)[1].astype(x.dtype, copy=False)
 
 
+def _composed_affine(inputs: Sequence[Tensor | None], shape: tuple[int, ...], eps: float) -> Tensor:
+    x, weight, bias = inputs
+    assert x is not None
+    out: Tensor = normalized(x, tuple(range(x.ndim - len(shape), x.ndim)), eps)
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias
+
+
+def _affine_rule(
+    backend: Any,
+    g: Array,
+    inputs: Sequence[Array | None],
+    saved: tuple[Array, Array],
+    shape: tuple[int, ...],
+    wanted: Sequence[bool],
+) -> list[Array | None]:
+    x, weight, _ = inputs
+    rows = (_rows(array, shape) for array in (g, x))
+    gradients = backend.layer_norm_backward((*rows, _rows(weight, ()), *saved), wanted)
+    return [
+        None if gradient is None or like is None else gradient.reshape(like.shape)
+        for gradient, like in zip(gradients, inputs, strict=True)
+    ]
+
+
+def _rows(array: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """The array with its last dimensions, of that shape, as one; or all as one."""
+    if array is None:
+        return None
+    return array.reshape(-1, math.prod(shape)) if shape else array.reshape(-1)
+
+
+@op(promotion="float", composed=_composed_affine, inputs=_affine_rule, name="layer_norm")
+def normalized_affine(
+    backend: Any, inputs: Sequence[Array], shape: tuple[int, ...], eps: float, saving: bool = False
+) -> tuple[Array, Any]:
+    """Of x (..., *shape), weight and bias (of `shape`, or None): x normalized over the last dimensions, and so on."""
+    x, weight, bias = inputs
+    out, kept = backend.layer_norm_forward((_rows(x, shape), _rows(weight, ()), _rows(bias, ())), eps)
+    return out.reshape(x.shape), kept
+
+
 @composite
 def layer_norm(
     x: Tensor, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
@@ -68,11 +110,11 @@ def layer_norm(
     shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     if not shape or not math.prod(shape) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x of shape {x.shape} must end in normalized_shape {shape}, which holds elements")
-    out = normalized(x, tuple(range(x.ndim - len(shape), x.ndim)), eps)
-    if weight is not None:
-        out = out * _of_shape("weight", weight, shape, x)
-    if bias is not None:
-        out = out + _of_shape("bias", bias, shape, x)
+    given = [
+        None if value is None else _of_shape(what, value, shape, x)
+        for what, value in (("weight", weight), ("bias", bias))
+    ]
+    out: Tensor = normalized_affine([x, *given], shape, eps)
     return out
 
 

@@ -1,13 +1,20 @@
-"""Ops that draw random numbers, on the host: the same ones on every device."""
+"""Ops that draw random numbers: the same ones on every device."""
 
-import numpy as np
+from typing import Any
 
+from ..backends.base import Array
 from ..random import generator
-from ..tensor import Tensor, as_tensor
-from .define import composite
+from ..tensor import Tensor
+from .define import composite, op
 from .elementwise import where
 
 __all__ = ["dropout"]
+
+
+@op(promotion="float", x=lambda g, p, key, F: F.dropped(g, p, key), name="dropout")
+def dropped(backend: Any, x: Array, p: float, key: int) -> Array:
+    """x with what `key` says dropped, and the rest divided by 1 - p."""
+    return backend.dropout(x, p, key)
 
 
 @composite
@@ -23,5 +30,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         raise ValueError(f"dropout: p is {p}; expected a probability from 0 to 1")
     if not training or p == 0:
         return x
-    kept = as_tensor(generator().random(x.shape, dtype=np.float32) >= p, x.device)
-    return where(kept, x, 0) * (1 / (1 - p) if p < 1 else 0.0)
+    if p == 1:
+        return where(False, x, 0)
+    return dropped(x, p, int(generator().integers(2**63)))

@@ -1,10 +1,11 @@
 """Adagrad."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, Update, decayed
 
 __all__ = ["Adagrad"]
 
@@ -56,12 +57,16 @@ class Adagrad(Optimizer):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         return {"step": 0, "sum": float(group["initial_accumulator_value"])}
 
-    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
+        for p, g, state in updates:
+            self._update_one(backend, p, g, state, group, scratch)
+
+    def _update_one(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         xp = backend.xp
         lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
         state["step"] += 1
-        g = decayed(xp, p, g, group, scratch)
-        total, part = state["sum"], scratch[0]
+        g = decayed(backend, p, g, group, scratch)
+        total, part = state["sum"], scratch.like(backend, p, 0)
 
         total += xp.multiply(g, g, out=part)
         xp.sqrt(total, out=part)

@@ -1,10 +1,11 @@
 """Adam and AdamW."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State
+from .optimizer import Group, Optimizer, Parameters, Scratch, Update
 
 __all__ = ["Adam", "AdamW"]
 
@@ -75,16 +76,18 @@ class Adam(Optimizer):
         """By what the parameter shrinks, and times what it is then added to the gradient."""
         return 1.0, float(group["weight_decay"])
 
-    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        state["step"] += 1
-        arrays = [p, g, state["exp_avg"], state["exp_avg_sq"]]
-        if group["amsgrad"]:
-            arrays.append(state["max_exp_avg_sq"])
-        # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
-        root = math.sqrt(1 - beta2 ** state["step"])
-        rate = float(group["lr"]) * root / (1 - beta1 ** state["step"])
-        backend.adam_update(arrays, *self.decays(group), beta1, beta2, float(group["eps"]) * root, rate)
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
+        by_step: dict[int, list[list[Array]]] = {}  # a parameter may have been without gradient at times
+        for p, g, state in updates:
+            state["step"] += 1
+            by_step.setdefault(state["step"], []).append([p, g, *(state[name] for name in names)])
+        for step, parameters in by_step.items():
+            # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
+            root = math.sqrt(1 - beta2**step)
+            rate = float(group["lr"]) * root / (1 - beta1**step)
+            backend.adam_update(parameters, *self.decays(group), beta1, beta2, float(group["eps"]) * root, rate)
 
 
 class AdamW(Adam):

@@ -4,8 +4,8 @@ import itertools
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,28 +21,29 @@ State: TypeAlias = dict[str, Any]
 
 
 class Scratch:
-    """Arrays to compute in, shared by all parameters of a device and dtype: `scratch[0]`, `scratch[1]`, ...
+    """Arrays to compute in, shared by all parameters of a device and dtype.
 
     What they hold is lost from one parameter to the next.
     """
 
     def __init__(self) -> None:
-        self._room: dict[tuple[Device, np.dtype[Any], int], Array] = {}
-        self._like: Tensor | None = None
+        self._room: dict[tuple[int, np.dtype[Any], int], Array] = {}
 
-    def fit(self, parameter: Tensor) -> "Scratch":
-        """Gives, from now on, arrays of this parameter's shape, dtype and device."""
-        self._like = parameter
-        return self
-
-    def __getitem__(self, index: int) -> Array:
-        like = self._like
-        assert like is not None
-        key = (like.device, like.dtype, index)
+    def like(self, backend: Backend, p: Array, index: int) -> Array:
+        """An array of the parameter's shape and dtype; another for each index."""
+        key = (id(backend), p.dtype, index)
         room = self._room.get(key)
-        if room is None or room.shape[0] < like.size:
-            room = self._room[key] = like.device.xp.empty(like.size, like.dtype)
-        return room[: like.size].reshape(like.shape)
+        if room is None or room.shape[0] < p.size:
+            room = self._room[key] = backend.xp.empty(p.size, p.dtype)
+        return room[: p.size].reshape(p.shape)
+
+
+class Update(NamedTuple):
+    """A parameter to change, its gradient, and its state."""
+
+    p: Array
+    g: Array
+    state: State
 
 
 class Optimizer(ABC):
@@ -153,8 +154,8 @@ class Optimizer(ABC):
         """
 
     @abstractmethod
-    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
-        """Changes the parameter `p` and its state in place; the gradient `g` stays as it is."""
+    def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
+        """Changes parameters, all of one dtype, and their states in place; their gradients stay as they are."""
 
     # -- what is done with it -----------------------------------------------------------------------------------------
 
@@ -175,11 +176,15 @@ class Optimizer(ABC):
                     f"{self._name}: a parameter of shape {p.shape} on {str(p.device)!r} has a gradient of shape "
                     f"{grad.shape} on {str(grad.device)!r}; use zero_grad() after moving a model"
                 )
+        together: dict[Any, tuple[Device, Group, list[Update]]] = {}
         for p, grad, group in todo:
             state = self._present_state(p, group)
             p._mark_written()
-            with p.device.current():
-                self.update(p.device.backend, p._array, grad._array, state, group, self._scratch.fit(p))
+            *_, updates = together.setdefault((p.device, p.dtype, id(group)), (p.device, group, []))
+            updates.append(Update(p._array, grad._array, state))
+        for device, group, updates in together.values():
+            with device.current():
+                self.update(device.backend, updates, group, self._scratch)
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
@@ -279,11 +284,11 @@ class Optimizer(ABC):
         return value.item()
 
 
-def decayed(xp: Any, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
-    """The gradient with `weight_decay` times the parameter added, in `scratch[1]`; itself where nothing decays."""
+def decayed(backend: Backend, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
+    """The gradient with `weight_decay` times the parameter added, in scratch 1; itself where nothing decays."""
     if not group["weight_decay"]:
         return g
-    total = xp.multiply(p, float(group["weight_decay"]), out=scratch[1])
+    total = backend.xp.multiply(p, float(group["weight_decay"]), out=scratch.like(backend, p, 1))
     total += g
     return total
 

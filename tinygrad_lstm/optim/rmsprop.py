@@ -1,10 +1,11 @@
 """RMSprop."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+from .optimizer import Group, Optimizer, Parameters, Scratch, State, Update, decayed
 
 __all__ = ["RMSprop"]
 
@@ -64,10 +65,14 @@ class RMSprop(Optimizer):
         names += ["grad_avg"] if group["centered"] else []
         return dict.fromkeys(names, 0.0)
 
-    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
+    def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
+        for p, g, state in updates:
+            self._update_one(backend, p, g, state, group, scratch)
+
+    def _update_one(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         xp, alpha, momentum = backend.xp, float(group["alpha"]), float(group["momentum"])
-        g = decayed(xp, p, g, group, scratch)
-        v, part = state["square_avg"], scratch[0]
+        g = decayed(backend, p, g, group, scratch)
+        v, part = state["square_avg"], scratch.like(backend, p, 0)
 
         xp.multiply(g, g, out=part)
         part *= 1 - alpha

@@ -1,10 +1,11 @@
 """Stochastic gradient descent."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, decayed
+from .optimizer import Group, Optimizer, Parameters, Scratch, Update
 
 __all__ = ["SGD"]
 
@@ -61,17 +62,15 @@ class SGD(Optimizer):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         return {"step": 0, "momentum_buffer": 0.0} if group["momentum"] else {}
 
-    def update(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
-        xp, momentum = backend.xp, float(group["momentum"])
-        g = decayed(xp, p, g, group, scratch)
-        part = scratch[0]
-        direction = g
-        if momentum:
+    def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
+        momentum, decay, rate = (float(group[name]) for name in ("momentum", "weight_decay", "lr"))
+        if not momentum:
+            backend.sgd_update([(p, g) for p, g, _ in updates], decay, 0.0, 1.0, rate, False)
+            return
+        by_share: dict[float, list[tuple[Array, ...]]] = {}  # by that which a gradient has in its running sum
+        for p, g, state in updates:
             state["step"] += 1
-            direction = state["momentum_buffer"]
-            direction *= momentum
-            direction += xp.multiply(g, 1 - float(group["dampening"]) if state["step"] > 1 else 1.0, out=part)
-            if group["nesterov"]:
-                direction = xp.multiply(direction, momentum, out=part)
-                direction += g
-        p -= xp.multiply(direction, float(group["lr"]), out=part)
+            share = 1 - float(group["dampening"]) if state["step"] > 1 else 1.0
+            by_share.setdefault(share, []).append((p, g, state["momentum_buffer"]))
+        for share, parameters in by_share.items():
+            backend.sgd_update(parameters, decay, momentum, share, rate, group["nesterov"])

@@ -1,0 +1,42 @@
+// Adding to rows that may be named several times: the embedding's gradient. No atomics, whose order nobody knows: the
+// rows were sorted, and each is one block's, or several blocks' for 32 columns each.
+#include "common.cuh"
+
+// The first of the N sorted numbers that is not below `number`.
+__device__ inline Index first_from(const Index* sorted, Index N, Index number) {
+    Index low = 0, high = N;
+    while (low < high) {
+        const Index middle = (low + high) / 2;
+        if (sorted[middle] < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// target (rows, C) gets the values (N, C); sorted (N,) are the rows they are for in ascending order, order (N,) where in
+// `values` each of these is. Blocks in x stand for the rows of the target or, not `by_row`, for places in `sorted`, of
+// which the first of each row has the work.
+extern "C" __global__ void add_rows(Real* target, const Index* sorted, const Index* order, const Real* values,
+                                    Index by_row, Index N, Index C) {
+    Index row = blockIdx.x, begin = blockIdx.x;
+    if (by_row) {
+        begin = first_from(sorted, N, row);
+    } else {
+        row = sorted[begin];
+        if (begin && sorted[begin - 1] == row) return;
+    }
+    const Index end = first_from(sorted, N, row + 1), c = (Index)blockIdx.y * blockDim.x + threadIdx.x;
+    if (begin == end) return;
+    Wide sum = 0;
+#pragma unroll 4
+    for (Index n = begin + threadIdx.y; n < end; n += blockDim.y)
+        if (c < C) sum += (Wide)values[order[n] * C + c];
+    Wide* sums = shared<Wide>();
+    sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || c >= C) return;
+    for (unsigned y = 1; y < blockDim.y; ++y) sum += sums[y * blockDim.x + threadIdx.x];
+    target[row * C + c] = (Wide)target[row * C + c] + sum;
+}

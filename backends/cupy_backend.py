@@ -110,6 +110,9 @@ class CupyBackend(CudaKernels):
             ) from error
         self.index = index
         self._cublas = cublas
+        attributes = self._device().attributes
+        self.multiprocessors = attributes["MultiProcessorCount"] if attributes["CooperativeLaunch"] else 0
+        self.shared_bytes = attributes["MaxSharedMemoryPerBlockOptin"]
         self._kernels: dict[Any, Kernel] = {}
         self.current: Callable[[], AbstractContextManager[object]] | None = None
         if count > 1:

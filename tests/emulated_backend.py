@@ -2,6 +2,7 @@
 
 `cuda_on_host/` supplies what the kernels use of CUDA's language. What CuPy leaves to the caller is checked here: that
 arrays are contiguous and of the dtypes that a kernel's parameters have, and that numbers are where numbers belong.
+With `EMULATED.multiprocessors` blocks can wait for each other, and so stay for a whole sequence.
 `EMULATED.order` is the order in which a block's threads run between barriers: 0 forward, 1 backward, others at random;
 results may not depend on it.
 """
@@ -64,6 +65,11 @@ def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
+def kernel_names(text: str) -> list[str]:
+    """The kernels that a source defines."""
+    return re.findall(r'extern "C" __global__ void(?: __launch_bounds__\(.+\))?\s+(\w+)\(', text)
+
+
 @functools.cache
 def _library(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     text = source(file)
@@ -71,7 +77,7 @@ def _library(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
         f'extern "C" const char* kinds_{name}() {{ return host::kinds({name}); }}\n'
         f'extern "C" const char* launch_{name}(const host::Launch* how, void** arguments)'
         f" {{ return host::launch(*how, {name}, arguments); }}\n"
-        for name in re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(', text)
+        for name in kernel_names(text)
     )
     return _build(f'#include "cuda_on_host.h"\n{text}\n{launchers}', options)
 
@@ -126,6 +132,8 @@ class EmulatedBackend(CudaKernels, StrictBackend):
     """The device."""
 
     order = 0
+    multiprocessors = 0
+    shared_bytes = 64 * 1024
     launches: list[str]
 
     def __init__(self) -> None:

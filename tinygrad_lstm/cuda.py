@@ -1,9 +1,9 @@
-"""What CUDA devices there are."""
+"""What CUDA devices there are, and in what precision they multiply."""
 
 from .device import cuda_device_count as device_count
-from .device import get_device
+from .device import get_device, get_precision, set_precision
 
-__all__ = ["device_count", "is_available", "synchronize"]
+__all__ = ["device_count", "get_precision", "is_available", "set_precision", "synchronize"]
 
 
 def is_available() -> bool:

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from .backends import threads
 from .backends.base import Array, Backend, DeviceUnavailableError
 from .backends.compiled import compiled_kernels
+from .backends.cuda.precision import Precision, precision
+from .backends.cuda.precision import set_precision as _set_precision
 from .backends.numpy_backend import NumpyBackend
 
 __all__ = [
@@ -188,3 +190,23 @@ def set_num_threads(number: int) -> None:
         ValueError: the number is below 1.
     """
     threads.set_number_of_threads(number)
+
+
+def get_precision() -> Precision:
+    """In what precision CUDA devices multiply float32 matrices; "float32" at first."""
+    return precision()
+
+
+def set_precision(precision: Precision) -> None:
+    """Sets in what precision CUDA devices multiply float32 matrices.
+
+    Everything else stays float32, and so do the sums of products.
+
+    Args:
+        precision: "float32"; or, faster on tensor cores, with factors rounded to 11 significant bits: "tf32" with
+            float32's range, or "float16", in which a factor beyond 65504 is infinite, and one below 6e-8 is 0.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    _set_precision(precision)

@@ -5,11 +5,13 @@ kernel, multiplies matrices, and says where an array lies. CuPy's device does; s
 builds the kernels for the host.
 """
 
-from .recurrent import CudaRecurrentKernels
+from .gru import CudaGRUKernels
+from .lstm import CudaLSTMKernels
+from .rnn import CudaRNNKernels
 from .training import CudaTrainingKernels
 
 __all__ = ["CudaKernels"]
 
 
-class CudaKernels(CudaRecurrentKernels, CudaTrainingKernels):
+class CudaKernels(CudaLSTMKernels, CudaGRUKernels, CudaRNNKernels, CudaTrainingKernels):
     """The kernels of a CUDA device: what `Backend` says of them."""

@@ -67,7 +67,15 @@ class Matrices(NamedTuple):
 
 
 class LaunchedKernels(ArrayKernels):
-    """Kernels and products by what the device gives: `kernel`, `multiplier` and `address`."""
+    """Kernels and products by what the device gives: `kernel`, `multiplier` and `address`.
+
+    Attributes:
+        multiprocessors: how many blocks can have one for themselves; 0 where blocks cannot wait for each other.
+        shared_bytes: the most shared memory that a block can have.
+    """
+
+    multiprocessors: int
+    shared_bytes: int
 
     def kernel(
         self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int

@@ -1,19 +1,24 @@
 """Every CUDA kernel compiles to machine code, as CuPy would have it compiled, on a machine without a GPU."""
 
-import itertools
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cuda.bindings import nvrtc
+from emulated_backend import kernel_names
 
 from tinygrad_lstm.backends import cuda
+from tinygrad_lstm.backends.cuda import persistent
 from tinygrad_lstm.backends.cuda.launching import definitions, source
+
+nvrtc = pytest.importorskip(
+    "cuda.bindings.nvrtc", reason="CUDA's run-time compiler is not installed (cuda-bindings, nvidia-cuda-nvrtc)"
+)
 
 FILES = sorted(path.stem for path in Path(cuda.__file__).parent.glob("*.cu"))
 DTYPES = {"float16": 8, "float32": 4, "float64": 2}  # with the width of a pack
+PERSISTENT = [name for name in FILES if name.startswith("persistent")]
 ARCHITECTURES = ("sm_80", "sm_90")
+OPTIONS = ("-ftz=true", "--ptxas-options=--warn-on-spills", "--ptxas-options=--warn-on-local-memory-usage")
 
 
 def checked(result: tuple[Any, ...]) -> Any:
@@ -36,27 +41,39 @@ def compiled(text: str, options: tuple[str, ...]) -> tuple[bytes, str]:
     return bytes(code), said
 
 
-def variants() -> list[tuple[str, str, int]]:
-    return [
-        (file, dtype, width)
-        for file, (dtype, widest) in itertools.product(FILES, DTYPES.items())
-        for width in (1, widest)
-    ]
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("file, dtype, width", variants())
-def test_compiles(file: str, dtype: str, width: int, architecture: str) -> None:
+def check_compiles(file: str, architecture: str, *options: str) -> None:
+    """Without a warning: what a kernel computes with is in registers."""
     text = source(file)
-    code, said = compiled(text, (*definitions(dtype, width), f"--gpu-architecture={architecture}", "-ftz=true"))
+    code, said = compiled(text, (*options, f"--gpu-architecture={architecture}", *OPTIONS))
     assert code.startswith(b"\x7fELF")
-    kernels = re.findall(r"__global__ void (\w+)\(", text)
+    kernels = kernel_names(text)
     assert kernels
     for kernel in kernels:
         assert f".text.{kernel}".encode() in code
     assert not said
 
 
-def test_a_mistake_is_seen() -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("widest", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("file", [name for name in FILES if name not in PERSISTENT])
+def test_compiles(file: str, dtype: str, widest: bool, architecture: str) -> None:
+    check_compiles(file, architecture, *definitions(dtype, DTYPES[dtype] if widest else 1))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("hidden_size", [1, 512, 650, 1024])
+@pytest.mark.parametrize("file", PERSISTENT)
+def test_compiles_for_a_hidden_size(file: str, hidden_size: int, dtype: str, architecture: str) -> None:
+    """For the largest sizes too, the weights of a block fit into its registers."""
+    plan = persistent.plan(hidden_size, 16, dtype, multiprocessors=132, shared_bytes=227 * 1024)
+    assert plan is not None
+    check_compiles(file, architecture, *definitions(dtype, **plan.constants))
+
+
+def test_mistakes_are_seen() -> None:
     with pytest.raises(AssertionError, match="undefined"):
         compiled(source("lstm") + "__global__ void wrong() { missing(); }", definitions("float32"))
+    too_many = (*definitions("float32", HIDDEN=1024, UNITS=16), "--gpu-architecture=sm_90", *OPTIONS)
+    assert "spilled" in compiled(source("persistent_lstm"), too_many)[1]

@@ -2,6 +2,7 @@
 #include "cuda_on_host.h"
 
 #include <sched.h>
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
@@ -22,7 +23,9 @@ enum class State { not_started, ready, at_block_barrier, at_warp_barrier, done }
 
 // A coroutine. It begins threads one after the other, until one has to wait; from then on it is that thread's.
 struct Fiber {
-    ucontext_t context;
+    ucontext_t start;
+    jmp_buf place;  // where it waits: unlike swapcontext, longjmp asks the system for nothing
+    bool started = false;
     void* stack = nullptr;
 };
 
@@ -64,7 +67,7 @@ struct Block {
     unsigned begun = 0;  // how many of them, in that order
     unsigned current = 0;
     Fiber* running = nullptr;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
 
     Block(const Launch& launch, void (*body)(void*), void* argument, dim3 index)
         : launch(launch), body(body), argument(argument), index(index) {
@@ -100,21 +103,24 @@ struct Block {
             own->body(own->argument);
             own->state[own->current] = State::done;
         }
+        _longjmp(own->scheduler, 1);
     }
 
     void resume(Fiber* next) {
         running = next;
-        swapcontext(&scheduler, &next->context);
+        if (_setjmp(scheduler)) return;
+        if (next->started) _longjmp(next->place, 1);
+        next->started = true;
+        setcontext(&next->start);
     }
 
     void begin() {
         auto next = std::make_unique<Fiber>();
         next->stack = stacks.take();
-        getcontext(&next->context);
-        next->context.uc_stack.ss_sp = next->stack;
-        next->context.uc_stack.ss_size = STACK_BYTES;
-        next->context.uc_link = &scheduler;
-        makecontext(&next->context, begin_threads, 0);
+        getcontext(&next->start);
+        next->start.uc_stack.ss_sp = next->stack;
+        next->start.uc_stack.ss_size = STACK_BYTES;
+        makecontext(&next->start, begin_threads, 0);
         Fiber* raw = next.get();
         resume(raw);
         keep_or_free(std::move(next));
@@ -130,7 +136,7 @@ struct Block {
 
     void wait(State why) {
         state[current] = why;
-        swapcontext(&running->context, &scheduler);
+        if (!_setjmp(running->place)) _longjmp(scheduler, 1);
     }
 
     bool release() {

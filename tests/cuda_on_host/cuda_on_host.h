@@ -96,20 +96,28 @@ inline void __syncwarp(unsigned = ~0u) { host::wait_for_warp(); }
 inline void __nanosleep(unsigned) { host::let_others_go_on(); }
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
-inline unsigned atomicAdd(unsigned* to, unsigned value) { return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST); }
+inline void arrive(unsigned* counter) { __atomic_fetch_add(counter, 1u, __ATOMIC_RELEASE); }
+inline unsigned arrivals(const unsigned* counter) { return __atomic_load_n(counter, __ATOMIC_ACQUIRE); }
 
-template <class T> T __shfl_xor_sync(unsigned, T value, unsigned mask) {
+template <class T> T __shfl_sync(unsigned, T value, unsigned from) {
     static_assert(sizeof(T) <= 8);
-    unsigned lane = threadIdx.x % 32;
-    std::memcpy(host::exchanged(lane), &value, sizeof(T));
+    std::memcpy(host::exchanged(threadIdx.x % 32), &value, sizeof(T));
     host::wait_for_warp();
-    std::memcpy(&value, host::exchanged(lane ^ mask), sizeof(T));
+    std::memcpy(&value, host::exchanged(from), sizeof(T));
     host::wait_for_warp();
     return value;
 }
+template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned other) {
+    return __shfl_sync(mask, value, threadIdx.x % 32 ^ other);
+}
 
-template <class T> T __ldcg(const T* from) { return *const_cast<const volatile T*>(from); }
-template <class T> void __stcg(T* to, T value) { *const_cast<volatile T*>(to) = value; }
+struct uint2 {
+    unsigned x, y;
+};
+struct uint4 {
+    unsigned x, y, z, w;
+};
+template <class T> T __ldcg(const T* from) { return *from; }
 
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)((unsigned __int128)a * b >> 64);

@@ -1,0 +1,152 @@
+"""The LSTM in CUDA.
+
+Two ways: one launch for the whole sequence, where the sizes have a plan; or of each step the matrix product, and one
+kernel for all the rest.
+"""
+
+from collections.abc import Sequence
+
+from ..base import Array
+from ..recurrent.sequence import Gradients, Lengths, first_and_last, room_for_states, steps
+from . import persistent
+from .launching import THREADS, Kernel, blocks
+from .persistent import Plan
+from .sequence import CudaSequenceKernels
+
+__all__ = ["CudaLSTMKernels"]
+
+_COUNTER_STEP = 32  # one to a line of the cache, as the kernels have it
+
+
+class CudaLSTMKernels(CudaSequenceKernels):
+    """A layer of an LSTM."""
+
+    def lstm_forward(
+        self, operands: Sequence[Array], lengths: Lengths, reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...] | None]:
+        x, h, c, weight_ih, weight_hh, bias = operands
+        T = len(x)
+        gates = self._of_all_inputs(x, weight_ih)
+        hs = room_for_states(self.empty, T, h, reverse)
+        cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
+        ends, out = self._ends_and_outputs(lengths, hs, reverse)
+        weight_hh, bias = self._contiguous(weight_hh, bias)
+        plan = self._plan(gates)
+        if plan is None:
+            self._forward_by_steps(gates, weight_hh, bias, hs, cs, out, ends, reverse)
+        else:
+            self._forward_at_once(plan, gates, weight_hh, bias, hs, cs, out, ends, reverse)
+        _, last = first_and_last(T, reverse)
+        return (out, hs[last].copy(), cs[last % len(cs)].copy()), (hs, cs, gates) if saving else None
+
+    def lstm_backward(
+        self,
+        g: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Sequence[Array],
+        lengths: Lengths,
+        reverse: bool,
+        wanted: Sequence[bool],
+    ) -> Gradients:
+        x, _, _, weight_ih, weight_hh, _ = operands
+        hs, cs, gates = saved
+        g_h, g_c = g[1].copy(), g[2].copy()
+        g_out, weight_hh = self._contiguous(g[0], weight_hh)
+        ends, g_net = self._ends(lengths), self.empty(gates.shape, gates.dtype)
+        plan = self._plan(gates)
+        if plan is None:
+            self._backward_by_steps(gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse)
+        else:
+            self._backward_at_once(plan, gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse)
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        return [g_x, g_h, g_c, *of_weights]
+
+    # -- by steps ------------------------------------------------------------------------------------------------------
+
+    def _forward_by_steps(
+        self,
+        gates: Array,
+        weight_hh: Array,
+        bias: Array,
+        hs: Array,
+        cs: Array,
+        out: Array,
+        ends: Array | None,
+        reverse: bool,
+    ) -> None:
+        T, B, H = out.shape
+        width = self._width(H, gates, hs, cs, bias, out)
+        step = self.kernel("lstm", "lstm_forward_step", gates.dtype, width)
+        multiply = self.gemm_at(hs, weight_hh.T, gates, accumulate=True)
+        for t in steps(T, reverse):
+            before, after = t + reverse, t + 1 - reverse
+            multiply(before, t)
+            step(blocks(B * H, width), THREADS, (gates, bias, hs, cs, len(cs), out, ends, t, before, after, B, H))
+
+    def _backward_by_steps(
+        self,
+        gates: Array,
+        weight_hh: Array,
+        cs: Array,
+        g_out: Array,
+        g_h: Array,
+        g_c: Array,
+        g_net: Array,
+        ends: Array | None,
+        reverse: bool,
+    ) -> None:
+        T, B, H = g_out.shape
+        width = self._width(H, gates, cs, g_out, g_h, g_c, g_net)
+        step = self.kernel("lstm", "lstm_backward_step", gates.dtype, width)
+        multiply = self.gemm_at(g_net, weight_hh, g_h[None], accumulate=ends is not None)
+        for t in steps(T, not reverse):
+            before, after = t + reverse, t + 1 - reverse
+            step(blocks(B * H, width), THREADS, (gates, cs, g_out, g_h, g_c, g_net, ends, t, before, after, B, H))
+            multiply(t, 0)
+
+    # -- at once -------------------------------------------------------------------------------------------------------
+
+    def _plan(self, gates: Array) -> Plan | None:
+        """How to compute these gates (T, B, 4H) in one launch, if that is possible and worth while."""
+        _, B, gates_of_all = gates.shape
+        return persistent.plan(gates_of_all // 4, B, gates.dtype, self.multiprocessors, self.shared_bytes)
+
+    def _kernel_and_counters(self, name: str, plan: Plan, gates: Array) -> tuple[Kernel, Array]:
+        kernel = self.kernel("persistent_lstm", name, gates.dtype, cooperative=True, **plan.constants)
+        return kernel, self.xp.zeros(plan.groups * _COUNTER_STEP, "uint32")
+
+    def _forward_at_once(
+        self,
+        plan: Plan,
+        gates: Array,
+        weight_hh: Array,
+        bias: Array,
+        hs: Array,
+        cs: Array,
+        out: Array,
+        ends: Array | None,
+        reverse: bool,
+    ) -> None:
+        T, B, _ = out.shape
+        kernel, counters = self._kernel_and_counters("persistent_lstm_forward", plan, gates)
+        arrays = (gates, weight_hh, bias, hs, cs, len(cs), out, ends, counters)
+        sizes = (T, B, plan.rows, plan.staged, int(reverse))
+        kernel(plan.blocks, persistent.THREADS, (*arrays, *sizes), plan.forward_bytes)
+
+    def _backward_at_once(
+        self,
+        plan: Plan,
+        gates: Array,
+        weight_hh: Array,
+        cs: Array,
+        g_out: Array,
+        g_h: Array,
+        g_c: Array,
+        g_net: Array,
+        ends: Array | None,
+        reverse: bool,
+    ) -> None:
+        T, B, _ = g_out.shape
+        kernel, counters = self._kernel_and_counters("persistent_lstm_backward", plan, gates)
+        arrays = (gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, counters)
+        kernel(plan.blocks, persistent.THREADS, (*arrays, T, B, plan.rows, int(reverse)), plan.backward_bytes)

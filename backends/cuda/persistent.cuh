@@ -1,0 +1,66 @@
+// What kernels share that stay on the device for a whole sequence. Their blocks are launched together: those with the
+// same blockIdx.y have the same sequences of the batch, each with units of its own, and wait for each other at each step.
+#include "common.cuh"
+
+constexpr int WARPS = 8;
+
+#ifndef ON_HOST
+__device__ inline void arrive(unsigned* counter) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" : : "l"(counter) : "memory");
+}
+__device__ inline unsigned arrivals(const unsigned* counter) {
+    unsigned number;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(number) : "l"(counter) : "memory");
+    return number;
+}
+#endif
+
+// Waits until all of the blocks that share a counter, gridDim.x of them, came here for the n-th time, from 1: what one
+// wrote before, all can read then, though not by way of the first-level cache.
+__device__ inline void wait_for_others(unsigned* counter, unsigned n) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        arrive(counter);
+        while (arrivals(counter) < n * gridDim.x) __nanosleep(20);
+    }
+    __syncthreads();
+}
+
+// Four neighbours in shared memory, loaded at once.
+struct alignas(4 * sizeof(Wide)) Four {
+    Wide at[4];
+};
+__device__ inline Four load_four(const Wide* from) { return *reinterpret_cast<const Four*>(from); }
+
+// Of 32 numbers that each lane of a warp has, lane l gets the sum over all lanes of the l-th.
+__device__ inline Wide sum_of_lanes(Wide (&numbers)[32], int lane) {
+#pragma unroll
+    for (int power = 4; power >= 0; --power) {
+        constexpr int most = 16;
+        const int distance = 1 << power;
+        const bool upper = lane & distance;
+#pragma unroll
+        for (int k = 0; k < most; ++k) {
+            if (k >= distance) continue;
+            const Wide sent = upper ? numbers[k] : numbers[k + distance];
+            const Wide kept = upper ? numbers[k + distance] : numbers[k];
+            numbers[k] = kept + __shfl_xor_sync(~0u, sent, distance);
+        }
+    }
+    return numbers[0];
+}
+
+// N neighbours in memory that another block may just have written: read past the first-level cache, which may have what
+// was there before.
+template <int BYTES> struct Bits;
+template <> struct Bits<16> { typedef uint4 type; };
+template <> struct Bits<8> { typedef uint2 type; };
+template <> struct Bits<4> { typedef unsigned type; };
+template <> struct Bits<2> { typedef unsigned short type; };
+template <int N> __device__ inline void load_fresh(const Real* from, Wide (&to)[N]) {
+    typedef typename Bits<N * sizeof(Real)>::type Whole;
+    const Whole bits = __ldcg(reinterpret_cast<const Whole*>(from));
+#pragma unroll
+    for (int k = 0; k < N; ++k) to[k] = (Wide)reinterpret_cast<const Real*>(&bits)[k];
+}

@@ -1,0 +1,216 @@
+// A layer of an LSTM in one launch: each block has the recurrent weights of its units in registers, from the first step
+// to the last. Compiled for one hidden size, HIDDEN, and UNITS to a block.
+//
+// Arrays as in lstm.cu, which has the equations of a step. A block has `rows` sequences of the batch; `counters` are
+// zeros, COUNTER_STEP of them for each row of blocks.
+#include "persistent.cuh"
+
+constexpr int H = HIDDEN, COUNTER_STEP = 32;
+
+__device__ inline bool is_going(const Index* lengths, Index b, Index t) { return !lengths || t < lengths[b]; }
+
+// -- forward ----------------------------------------------------------------------------------------------------------
+// Each warp has the rows of U for a few units, all four gates; its lanes share the elements of h, four neighbours in each
+// 128. Of sums for 32 pairs of a sequence and a gate each lane then gets one, and computes that gate.
+
+constexpr int COLUMNS = 4 * UNITS / WARPS;     // gates of a warp
+constexpr int ROWS = 32 / COLUMNS;             // sequences at once
+constexpr int PARTS = (H + 127) / 128;         // of h
+constexpr int PADDED = PARTS * 128;
+constexpr int AT_ONCE = H % 4 == 0 ? 4 : H % 2 == 0 ? 2 : 1;  // elements of h that are loaded together
+
+// The states of `number` sequences from the first one on, those that there are, as rows of PADDED with zeros behind.
+__device__ inline void stage(Wide* staged, const Real* h, Index first, Index last, int number) {
+    constexpr int LOADS = PADDED / AT_ONCE;
+#pragma unroll 4
+    for (int k = threadIdx.x; k < number * LOADS; k += 32 * WARPS) {
+        const int row = k / LOADS, begin = k % LOADS * AT_ONCE;
+        Wide values[AT_ONCE] = {};
+        if (first + row < last && begin < H) load_fresh(h + (first + row) * H + begin, values);
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; ++j) staged[row * PADDED + begin + j] = values[j];
+    }
+}
+
+// `staged_rows` of the block's sequences, a multiple of ROWS, have their states in shared memory at a time.
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
+persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Real* h, Real* c, Index places_of_c,
+                        Real* out, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
+                        Index staged_rows, Index reverse) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Index first = blockIdx.y * rows, last = first + rows < B ? first + rows : B;
+    const int first_unit = blockIdx.x * UNITS + warp * (COLUMNS / 4);
+    Wide* staged = shared<Wide>();                  // (staged_rows, PADDED)
+    Wide* cells = staged + staged_rows * PADDED;    // (rows, UNITS)
+
+    Wide weights[PARTS][4][COLUMNS];
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part)
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+#pragma unroll
+            for (int column = 0; column < COLUMNS; ++column) {
+                const int unit = first_unit + column / 4, from = part * 128 + lane * 4 + k;
+                const bool there = unit < H && from < H;
+                weights[part][k][column] = there ? (Wide)weight_hh[(Index)(column % 4 * H + unit) * H + from] : (Wide)0;
+            }
+
+    // What of the sums will be this lane's.
+    const int my_row = lane / COLUMNS, my_gate = lane % 4, my_unit = first_unit + lane % COLUMNS / 4;
+    const int my_first_gate = lane - my_gate, my_cell = my_unit - blockIdx.x * UNITS;
+    const Wide my_bias = my_unit < H ? (Wide)bias[my_gate * H + my_unit] : (Wide)0;
+    const Index start = reverse ? T : 0;
+    for (Index row = my_row; row < rows; row += ROWS) {
+        const bool there = first + row < last && my_unit < H;
+        if (my_gate == 1)
+            cells[row * UNITS + my_cell] =
+                there ? (Wide)c[(start % places_of_c * B + first + row) * H + my_unit] : (Wide)0;
+    }
+
+    for (Index step = 0; step < T; ++step) {
+        const Index t = reverse ? T - 1 - step : step, before = t + reverse, after = t + 1 - reverse;
+        for (Index chunk = 0; chunk < rows; chunk += staged_rows) {
+            __syncthreads();
+            stage(staged, h + before * B * H, first + chunk, last, (int)staged_rows);
+            __syncthreads();
+            for (Index row = 0; row < staged_rows && chunk + row < rows; row += ROWS) {
+                const Index my_place = chunk + row + my_row, b = first + my_place;
+                const bool there = b < last && my_unit < H, going = there && is_going(lengths, b, t);
+                Real* gate = gates + ((t * B + b) * 4 + my_gate) * H + my_unit;
+                const Wide net = going ? (Wide)*gate + my_bias : (Wide)0;
+
+                Wide sums[32] = {};
+#pragma unroll
+                for (int part = 0; part < PARTS; ++part)
+#pragma unroll
+                    for (int m = 0; m < ROWS; ++m) {
+                        const Four of_h = load_four(staged + (row + m) * PADDED + part * 128 + lane * 4);
+#pragma unroll
+                        for (int k = 0; k < 4; ++k)
+#pragma unroll
+                            for (int column = 0; column < COLUMNS; ++column)
+                                sums[m * COLUMNS + column] += of_h.at[k] * weights[part][k][column];
+                    }
+                const Wide total = net + sum_of_lanes(sums, lane);
+
+                Wide* cell = cells + my_place * UNITS + my_cell;
+                const Wide mine = my_gate == 2 ? tanh(total) : sigmoid(total), c_before = my_place < rows ? *cell : 0;
+                const Wide i = __shfl_sync(~0u, mine, my_first_gate), f = __shfl_sync(~0u, mine, my_first_gate + 1);
+                const Wide g = __shfl_sync(~0u, mine, my_first_gate + 2), o = __shfl_sync(~0u, mine, my_first_gate + 3);
+                const Wide new_c = going ? f * c_before + i * g : c_before;
+                __syncwarp();  // all have read the cell
+                if (!there) continue;
+                if (going) *gate = mine;
+                if (my_gate == 0) {
+                    const Wide h_before = staged[(row + my_row) * PADDED + my_unit];
+                    const Wide new_h = going ? o * tanh(new_c) : h_before;
+                    h[(after * B + b) * H + my_unit] = new_h;
+                    if (lengths) out[(t * B + b) * H + my_unit] = going ? new_h : (Wide)0;
+                }
+                if (my_gate == 1) {
+                    *cell = new_c;
+                    c[(after % places_of_c * B + b) * H + my_unit] = new_c;
+                }
+            }
+        }
+        if (step + 1 < T) wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+    }
+}
+
+// -- backward ---------------------------------------------------------------------------------------------------------
+// The gradients of a block's units need those of all gates of the step after. All threads of the block share these, four
+// neighbours in each 1024; what the eight warps find is added up by the threads, which have a unit of a sequence each.
+
+constexpr int ROWS_BACK = 32 / UNITS;
+constexpr int PARTS_BACK = (4 * H + 1023) / 1024;
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
+persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c, const Real* g_out, Real* g_h,
+                         Real* g_c, Real* g_net, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
+                         Index reverse) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Index first = blockIdx.y * rows, last = first + rows < B ? first + rows : B;
+    const int first_unit = blockIdx.x * UNITS, size = (int)rows * UNITS;
+    Wide* cells = shared<Wide>();      // (rows, UNITS), ∂L/∂c
+    Wide* kept = cells + size;         // (rows, UNITS), of ∂L/∂h what does not come by way of the gates
+    Wide* found = kept + size;         // (WARPS, rows, UNITS), what each warp found that does
+
+    Wide weights[PARTS_BACK][4][UNITS];
+#pragma unroll
+    for (int part = 0; part < PARTS_BACK; ++part)
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const int from = part * 1024 + threadIdx.x * 4 + k;
+                const bool there = from < 4 * H && first_unit + u < H;
+                weights[part][k][u] = there ? (Wide)weight_hh[(Index)from * H + first_unit + u] : (Wide)0;
+            }
+
+    for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+        const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
+        const bool there = b < last && unit < H;
+        cells[place] = there ? (Wide)g_c[b * H + unit] : (Wide)0;
+        kept[place] = there ? (Wide)g_h[b * H + unit] : (Wide)0;
+        for (int w = 0; w < WARPS; ++w) found[w * size + place] = 0;
+    }
+
+    for (Index step = 0; step < T; ++step) {
+        const Index t = reverse ? step : T - 1 - step, before = t + reverse, after = t + 1 - reverse;
+        for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+            const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
+            if (b >= last || unit >= H) continue;
+            Wide dh = kept[place];
+            for (int w = 0; w < WARPS; ++w) dh += found[w * size + place];
+            Real* net = g_net + (t * B + b) * 4 * H + unit;
+            if (!is_going(lengths, b, t)) {
+                kept[place] = dh;
+                net[0] = net[H] = net[2 * H] = net[3 * H] = (Wide)0;
+                continue;
+            }
+            const Real* gate = gates + (t * B + b) * 4 * H + unit;
+            const Wide i = gate[0], f = gate[H], g = gate[2 * H], o = gate[3 * H];
+            const Wide tanh_c = tanh((Wide)c[(after * B + b) * H + unit]);
+            dh += (Wide)g_out[(t * B + b) * H + unit];
+            const Wide dc = cells[place] + dh * o * (1 - tanh_c * tanh_c);
+            net[0] = dc * g * i * (1 - i);
+            net[H] = dc * (Wide)c[(before * B + b) * H + unit] * f * (1 - f);
+            net[2 * H] = dc * i * (1 - g * g);
+            net[3 * H] = dh * tanh_c * o * (1 - o);
+            cells[place] = dc * f;
+            kept[place] = 0;
+        }
+        wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+        for (int row = 0; row < rows; row += ROWS_BACK) {
+            Wide of_net[ROWS_BACK][PARTS_BACK][4] = {};
+#pragma unroll
+            for (int m = 0; m < ROWS_BACK; ++m)
+#pragma unroll
+                for (int part = 0; part < PARTS_BACK; ++part) {
+                    const Index b = first + row + m;
+                    const int from = part * 1024 + threadIdx.x * 4;
+                    if (b < last && from < 4 * H) load_fresh(g_net + (t * B + b) * 4 * H + from, of_net[m][part]);
+                }
+            Wide sums[32] = {};
+#pragma unroll
+            for (int m = 0; m < ROWS_BACK; ++m)
+#pragma unroll
+                for (int part = 0; part < PARTS_BACK; ++part)
+#pragma unroll
+                    for (int k = 0; k < 4; ++k)
+#pragma unroll
+                        for (int u = 0; u < UNITS; ++u) sums[m * UNITS + u] += of_net[m][part][k] * weights[part][k][u];
+            const Wide total = sum_of_lanes(sums, lane);
+            found[warp * size + row * UNITS + lane] = total;
+        }
+        __syncthreads();
+    }
+    for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+        const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
+        if (b >= last || unit >= H) continue;
+        Wide dh = kept[place];
+        for (int w = 0; w < WARPS; ++w) dh += found[w * size + place];
+        g_h[b * H + unit] = dh;
+        g_c[b * H + unit] = cells[place];
+    }
+}

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
-from emulated_backend import COMPILER, EMULATED
+from emulated_backend import EMULATED
+from kernels_on_host import COMPILER
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,8 @@ def _refused(what: str) -> Callable[..., Any]:
     return refuse
 
 
-def _current() -> "StrictBackend":
+def current_device() -> "StrictBackend":
+    """The one of these devices that is current."""
     current = _CURRENT.get()
     assert current is not None
     return current
@@ -147,6 +148,8 @@ class StrictArray:
     item = _refused("item()")
     tolist = _refused("tolist()")
 
+    device = property(lambda self: self._device)
+    data = property(lambda self: SimpleNamespace(ptr=self._host.ctypes.data))
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
@@ -265,9 +268,9 @@ class StrictModule:
     def _function(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if name in self._MAKERS and not isinstance(args[0], StrictArray):
-                _current().counts.host_to_device += 1
+                current_device().counts.host_to_device += 1
             if name in self._WAITING:
-                _current().counts.synchronisations += 1
+                current_device().counts.synchronisations += 1
             if name == "take":
                 kwargs.setdefault("mode", "wrap")
             out = kwargs.get("out")

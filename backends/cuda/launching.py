@@ -12,7 +12,17 @@ import numpy as np
 from ..base import Array
 from ..kernels import ArrayKernels
 
-__all__ = ["THREADS", "Kernel", "LaunchedKernels", "Matrices", "Multiply", "blocks", "definitions", "source"]
+__all__ = [
+    "THREADS",
+    "Kernel",
+    "LaunchedKernels",
+    "Matrices",
+    "Multiply",
+    "blocks",
+    "definitions",
+    "source",
+    "with_includes",
+]
 
 Kernel = Callable[..., None]
 """`kernel(blocks, threads, arguments, shared=0)`: launches so many blocks of so many threads, each an int or a tuple of
@@ -32,12 +42,16 @@ _PACK_BYTES = 16
 @functools.cache
 def source(name: str) -> str:
     """The text of `name`.cu, with what it includes in place: so that a cache of machine code sees every change."""
-    return _with_includes(f"{name}.cu")
+    return with_includes(_read(f"{name}.cu"))
 
 
-def _with_includes(file: str) -> str:
-    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
-    return re.sub(r'#include "(.+)"', lambda include: _with_includes(include[1]), text)
+def with_includes(text: str) -> str:
+    """A source with the files that it includes in place."""
+    return re.sub(r'#include "(.+)"', lambda include: with_includes(_read(include[1])), text)
+
+
+def _read(file: str) -> str:
+    return (Path(__file__).parent / file).read_text(encoding="utf-8")
 
 
 def definitions(dtype: Any, width: int = 1, **constants: int) -> tuple[str, ...]:

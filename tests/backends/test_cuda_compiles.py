@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulated_backend import kernel_names
+from kernels_on_host import kernel_names
 
 from tinygrad_lstm.backends import cuda
 from tinygrad_lstm.backends.cuda import persistent

@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import emulated_backend
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from emulated_backend import COMPILER, EMULATED
+from emulated_backend import EMULATED
 from hypothesis import given, settings
+from kernels_on_host import COMPILER, HostKernels
+from strict_backend import StrictArray
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.cuda import persistent
+from tinygrad_lstm.backends.cuda.launching import definitions, with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler to build the CUDA kernels for the host with")
@@ -247,7 +249,7 @@ def lay_x_of(array: Any, lay: Any) -> Any:
     """The array, of whichever device, with its elements laid out otherwise."""
     if isinstance(array, np.ndarray):
         return lay(array)
-    laid = emulated_backend.StrictArray(lay(array._host))
+    laid = StrictArray(lay(array._host))
     assert laid._host.base is not None or laid._host is array._host
     return laid
 
@@ -326,32 +328,27 @@ extern "C" __global__ void numbers(Real* x, const Index* ids, double factor, Ind
 """
 
 
-@pytest.fixture
-def wrong(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def wrong(name: str, *arguments: Any, order: int = 0) -> None:
     """Launches a kernel that has a mistake in it."""
-    real = emulated_backend.source
-    common = real("dropout").partition("typedef unsigned long long Word")[0]
-    monkeypatch.setattr(emulated_backend, "source", lambda name: WRONG.replace('#include "common.cuh"', common))
-    emulated_backend._library.cache_clear()
-    yield lambda name, *arguments: EMULATED.kernel("wrong", name, "float32")(1, 32, arguments, 4 * 32)
-    emulated_backend._library.cache_clear()
+    kernels = HostKernels(with_includes(WRONG), definitions("float32"))
+    kernels.launch(name, 1, 32, arguments, shared=4 * 32, cooperative=False, order=order)
 
 
-def test_a_race_is_seen(wrong: Callable[..., Any]) -> None:
+def test_a_race_is_seen() -> None:
     results = []
-    for EMULATED.order in (0, 1):
+    for order in (0, 1):
         x = EMULATED.from_host(np.arange(32, dtype=np.float32))
-        wrong("race", x)
+        wrong("race", x, order=order)
         results.append(EMULATED.to_host(x))
     assert not np.array_equal(*results, equal_nan=True)
 
 
-def test_a_barrier_that_some_miss_is_seen(wrong: Callable[..., Any]) -> None:
+def test_a_barrier_that_some_miss_is_seen() -> None:
     with pytest.raises(RuntimeError, match="lost: some threads wait at a barrier"):
         wrong("lost", EMULATED.from_host(np.zeros(32, np.float32)))
 
 
-def test_shared_memory_that_nobody_wrote_is_seen(wrong: Callable[..., Any]) -> None:
+def test_shared_memory_that_nobody_wrote_is_seen() -> None:
     x = EMULATED.from_host(np.zeros(32, np.float32))
     wrong("unwritten", x)
     assert np.isnan(EMULATED.to_host(x)).all()
@@ -369,7 +366,7 @@ def test_shared_memory_that_nobody_wrote_is_seen(wrong: Callable[..., Any]) -> N
         lambda a: SimpleNamespace(**{**vars(a), "more": 1}),
     ],
 )
-def test_arguments_that_are_none_of_the_parameters_are_seen(wrong: Callable[..., Any], change: Any) -> None:
+def test_arguments_that_are_none_of_the_parameters_are_seen(change: Any) -> None:
     right = SimpleNamespace(
         x=EMULATED.from_host(np.zeros(3, np.float32)),
         ids=EMULATED.from_host(np.zeros(3, np.int64)),

@@ -1,0 +1,204 @@
+"""What is written against CuPy, on a module that stands in for it: devices, moving, kernels, products, errors.
+
+On a machine with a GPU the rest of the suite runs on CuPy itself.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cupy import COMPUTE_32F, COMPUTE_64F, COMPUTE_FAST_16F, COMPUTE_FAST_TF32, FakeCupy
+from kernels_on_host import COMPILER
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import backends, device
+from tinygrad_lstm.models import LSTM, CharLM
+
+BACKEND = "tinygrad_lstm.backends.cupy_backend"
+
+needs_compiler = pytest.mark.skipif(
+    COMPILER is None, reason="no C++ compiler to build the CUDA kernels for the host with"
+)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Puts a module in the place of CuPy, for this test."""
+    monkeypatch.setattr(device, "_devices", {"cpu": tg.zeros(0).device})
+    entered: list[Any] = []
+
+    def put(module: Any) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", module)
+        monkeypatch.setitem(sys.modules, "cupy.cuda", getattr(module, "cuda", None))
+        monkeypatch.delitem(sys.modules, BACKEND, raising=False)
+        monkeypatch.delattr(backends, "cupy_backend", raising=False)
+        if isinstance(module, FakeCupy):
+            entered.append(module.default_device())
+            entered[-1].__enter__()
+
+    yield put
+    for context in reversed(entered):
+        context.__exit__(None, None, None)
+    sys.modules.pop(BACKEND, None)
+    if hasattr(backends, "cupy_backend"):
+        del backends.cupy_backend
+
+
+@pytest.fixture
+def two(install: Callable[[Any], None]) -> FakeCupy:
+    """Two CUDA devices."""
+    module = FakeCupy(devices=2)
+    install(module)
+    return module
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_known_by_their_index(two: FakeCupy) -> None:
+    assert tg.cuda.is_available()
+    assert tg.cuda.device_count() == 2
+    x = tg.ones(3, device="cuda:1")
+    assert str(x.device) == "cuda:1"
+    assert str(tg.ones(3).cuda().device) == str(tg.zeros(1, device="cuda").device) == "cuda:0"
+    assert tg.exp(two.cuda.Device(1).from_host(np.zeros(2))).device == "cuda:1"
+
+
+def test_the_environment_names_the_default_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_LSTM_DEVICE", "cuda:1")
+    assert tg.zeros(2).device == "cuda:1"
+
+
+def test_what_lies_on_two_devices_does_not_meet(two: FakeCupy) -> None:
+    x, y = tg.ones(2, device="cuda:0"), tg.ones(2, device="cuda:1")
+    with pytest.raises(RuntimeError, match="inputs on 'cuda:0' and 'cuda:1'; move them to one device"):
+        x + y
+
+
+def test_values_and_gradients_move_between_devices(two: FakeCupy) -> None:
+    x = tg.tensor([1.0, 2.0], device="cuda:1", requires_grad=True)
+    y = (x * 3).to("cuda:0")
+    (y * y).sum().cpu().backward()
+    assert y.device == "cuda:0"
+    assert x.grad.device == "cuda:1"
+    assert x.grad.tolist() == [18.0, 36.0]
+    counts = [two.cuda.Device(k).counts for k in range(2)]
+    assert [count.synchronisations for count in counts] == [0, 0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devices: int) -> None:
+    """As on the CPU, though another device is the current one; and reads nothing on the host."""
+    module = FakeCupy(devices)
+    install(module)
+    name = f"cuda:{devices - 1}"
+    results = []
+    for place in ("cpu", name):
+        tg.manual_seed(1)
+        model = CharLM(7, 5, 6, num_layers=2, dropout=0.2).to(place)
+        optimizer = tg.optim.AdamW(model.parameters(), lr=0.1)
+        ids = tg.tensor(np.arange(24).reshape(8, 3) % 7, device=place)
+        for _ in range(3):
+            counts = module.cuda.Device(devices - 1).counts
+            counts.reset()
+            loss, _ = model.loss(ids[:-1], ids[1:])
+            optimizer.zero_grad()
+            loss.backward()
+            tg.optim.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            assert counts.device_to_host == counts.synchronisations == 0
+        results.append([loss.item(), *(parameter.tolist() for parameter in model.parameters())])
+    for ours, cpus in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, cpus, rtol=1e-4, atol=1e-5)
+
+
+# -- kernels and products ----------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_a_kernel_may_have_much_shared_memory(two: FakeCupy) -> None:
+    """More than the 48 KB that every kernel may have."""
+    for k in range(2):
+        two.cuda.Device(k).attributes.update(MultiProcessorCount=20, MaxSharedMemoryPerBlockOptin=227 * 1024)
+    network = LSTM(2, 300)
+    x = tg.randn(2, 30, 2)
+    expected = network(x)[0]
+    out = network.to("cuda:1")(x.to("cuda:1"))[0]
+    np.testing.assert_allclose(out.tolist(), expected.tolist(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "compute"),
+    [
+        ("float32", "float32", COMPUTE_32F),
+        ("float32", "tf32", COMPUTE_FAST_TF32),
+        ("float32", "float16", COMPUTE_FAST_16F),
+        ("float16", "float32", COMPUTE_32F),
+        ("float16", "float16", COMPUTE_32F),
+        ("float64", "tf32", COMPUTE_64F),
+    ],
+)
+def test_products_are_added_up_as_wide_as_was_said(
+    two: FakeCupy, dtype: str, precision: Any, compute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["tinygrad_lstm.backends.cuda.precision"], "_precision", precision)
+    x, y = (tg.randn(*shape, dtype=dtype, device="cuda:1") for shape in ((3, 4), (5, 4)))
+    found = (x @ y.T).tolist()
+    assert two.cuda.Device(1).products == [compute]
+    expected = np.array(x.tolist()) @ np.array(y.tolist()).T
+    np.testing.assert_allclose(found, expected, rtol=1e-2 if dtype == "float16" else 1e-5, atol=1e-3)
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (None, r"needs CuPy \(.*cupy.*\): pip install 'tinygrad-lstm\[cuda12\]'"),
+        (ModuleType("cupy"), r"the module named cupy that Python found is not CuPy\): pip install"),
+        (
+            FakeCupy(0, driver=0, trouble="no driver"),
+            "'cuda:0' was asked for, but there is no NVIDIA driver; install one",
+        ),
+        (
+            FakeCupy(0, driver=12020, trouble="insufficient driver"),
+            r"driver is too old: it serves CUDA 12.2, but CuPy is built for 13.0; update the driver, or install",
+        ),
+        (FakeCupy(0), "finds no device; see nvidia-smi and CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_no_cuda_device_says_why(install: Callable[[Any], None], module: Any, message: str) -> None:
+    install(module)
+    assert not tg.cuda.is_available()
+    assert tg.cuda.device_count() == 0
+    with pytest.raises(tg.DeviceUnavailableError, match=message) as raised:
+        tg.zeros(2, device="cuda")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_index_that_is_not_there(two: FakeCupy) -> None:
+    with pytest.raises(
+        tg.DeviceUnavailableError, match=r"'cuda:2' was asked for, but there are 2.*'cuda:0' to 'cuda:1'"
+    ):
+        tg.zeros(2, device="cuda:2")
+
+
+def test_two_packages_of_cupy_at_once(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = [SimpleNamespace(metadata={"Name": name}) for name in ("numpy", "cupy-cuda13x", "cupy-cuda12x")]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: installed)
+    with pytest.raises(
+        tg.DeviceUnavailableError, match=r"cupy-cuda12x cupy-cuda13x.*pip uninstall cupy-cuda12x cupy-cuda13x, then pip"
+    ):
+        tg.zeros(2, device="cuda")
+
+
+def test_libraries_of_cuda_that_are_not_there(two: FakeCupy) -> None:
+    del two.cuda.cublas
+    with pytest.raises(tg.DeviceUnavailableError, match=r"'cuda:1' needs CUDA's libraries beside CuPy.*pip install"):
+        tg.zeros(2, device="cuda:1")

@@ -1,0 +1,144 @@
+"""CUDA kernels built for the host and launched there, over memory of the strict device's arrays.
+
+`cuda_on_host/` supplies what kernels use of CUDA's language. What CUDA leaves to the caller is checked here: that
+arrays are contiguous and of the dtypes that a kernel's parameters have, and that numbers are where numbers belong.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from strict_backend import StrictArray
+
+HERE = Path(__file__).parent / "cuda_on_host"
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+OPTIONS = ("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+
+
+class _Dim3(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_uint), ("y", ctypes.c_uint), ("z", ctypes.c_uint)]
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = [
+        ("grid", _Dim3),
+        ("block", _Dim3),
+        ("shared_bytes", ctypes.c_size_t),
+        ("cooperative", ctypes.c_bool),
+        ("order", ctypes.c_uint),
+    ]
+
+
+def kernel_names(text: str) -> list[str]:
+    """The kernels that a source defines."""
+    return re.findall(r'extern "C" __global__ void(?: __launch_bounds__\(.+\))?\s+(\w+)\(', text)
+
+
+def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The library of a C++ text, built once for all runs and processes."""
+    assert COMPILER is not None
+    read = [text, *options, *((HERE / name).read_text() for name in ("cuda_on_host.h", "cuda_on_host.cpp"))]
+    name = hashlib.sha256("\0".join(read).encode()).hexdigest()[:32]
+    folder = Path(tempfile.gettempdir()) / f"tinygrad_lstm-cuda-on-host-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{name}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            made = Path(place, "made.cpp")
+            made.write_text(text)
+            command = [COMPILER, *OPTIONS, *options, f"-I{HERE}", str(made), str(HERE / "cuda_on_host.cpp")]
+            result = subprocess.run([*command, "-o", f"{place}/made.so"], capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise RuntimeError(f"the kernels do not compile for the host:\n{result.stderr}")
+            os.replace(f"{place}/made.so", library)
+    return ctypes.CDLL(str(library))
+
+
+@functools.cache
+def _library(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    launchers = "".join(
+        f'extern "C" const char* kinds_{name}() {{ return host::kinds({name}); }}\n'
+        f'extern "C" const char* launch_{name}(const host::Launch* how, void** arguments)'
+        f" {{ return host::launch(*how, {name}, arguments); }}\n"
+        for name in kernel_names(text)
+    )
+    return _build(f'#include "cuda_on_host.h"\n{text}\n{launchers}', options)
+
+
+def _dim3(numbers: int | tuple[int, ...]) -> _Dim3:
+    given = (numbers,) if isinstance(numbers, int) else numbers
+    return _Dim3(*(max(1, number) for number in (*given, 1, 1)[:3]))
+
+
+_CTYPES = {"q": ctypes.c_longlong, "d": ctypes.c_double}
+
+
+def _argument(name: str, kind: str, value: Any) -> Any:
+    """What a parameter of that kind gets."""
+    if kind[0] == "P":
+        if value is None:
+            return ctypes.c_void_p(None)
+        if not isinstance(value, StrictArray) or not value.flags.c_contiguous:
+            raise TypeError(f"{name}: an array of the device that is contiguous was expected, got {value!r}")
+        if kind[1] not in (value.dtype.char.replace("l", "q"), "!"):
+            raise TypeError(f"{name}: a {value.dtype} array for a pointer of kind {kind[1]!r}")
+        return ctypes.c_void_p(value._host.ctypes.data)
+    if type(value) is not {"q": int, "d": float}.get(kind[0]):
+        raise TypeError(f"{name}: {value!r} for a parameter of kind {kind[0]!r}")
+    return _CTYPES[kind[0]](value)
+
+
+class HostKernels:
+    """The kernels of a source, compiled with options such as `-DREAL=float`."""
+
+    def __init__(self, text: str, options: tuple[str, ...]) -> None:
+        self._library = _library(text, options)
+
+    def launch(
+        self,
+        name: str,
+        blocks: int | tuple[int, ...],
+        threads: int | tuple[int, ...],
+        arguments: tuple[Any, ...],
+        shared: int,
+        cooperative: bool,
+        order: int = 0,
+    ) -> None:
+        """Runs a kernel; a block's threads between barriers forward, backward or, from 2 on, in a random order.
+
+        Raises:
+            TypeError: the arguments are none that the kernel has parameters for.
+            RuntimeError: some threads wait at a barrier to which others do not come.
+        """
+        run, kinds = self._library[f"launch_{name}"], self._library[f"kinds_{name}"]
+        run.restype = kinds.restype = ctypes.c_char_p
+        letters = kinds().decode()
+        pairs = [letters[k : k + 2] for k in range(0, len(letters), 2)]
+        if len(arguments) != len(pairs):
+            raise TypeError(f"{name}: {len(arguments)} arguments for {len(pairs)} parameters")
+        values = [_argument(name, kind, value) for kind, value in zip(pairs, arguments, strict=True)]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        how = _Launch(_dim3(blocks), _dim3(threads), shared, cooperative, order)
+        wrong = run(ctypes.byref(how), pointers)
+        if wrong:
+            raise RuntimeError(f"{name}: {wrong.decode()}")
+
+
+def matrix_at(
+    address: int, shape: tuple[int, int], transposed: bool, leading: int, dtype: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """The matrix at an address, as cuBLAS finds it."""
+    rows, columns = shape[::-1] if transposed else shape
+    assert leading >= columns
+    memory = (ctypes.c_byte * (((rows - 1) * leading + columns) * dtype.itemsize)).from_address(address)
+    flat = np.frombuffer(memory, dtype)
+    matrix = np.lib.stride_tricks.as_strided(flat, (rows, columns), (leading * dtype.itemsize, dtype.itemsize))
+    return matrix.T if transposed else matrix

@@ -42,6 +42,16 @@ clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What installs a Debian package, or says how to.
+define ensure_package
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $(1)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(1) >/dev/null; \
+	else \
+		echo "$(2), on Debian and Ubuntu: sudo apt-get install $(1)" >&2; $(3); \
+	fi
+endef
+
 # Stamp files: a second make installs again only when pyproject.toml has changed.
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -49,12 +59,7 @@ $(VENV)/.made:
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "error: Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing $$package"; \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$$package" >/dev/null; \
-		else \
-			echo "error: $(PYTHON) cannot make virtual environments; install its venv module, on Debian and Ubuntu: sudo apt-get install $$package" >&2; exit 1; \
-		fi; }
+		$(call ensure_package,"$$package",error: $(PYTHON) cannot make virtual environments; install its venv module,exit 1); }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -62,7 +67,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 	$(PIP) install -e .
 	@touch $@
 
+# The tests build the CUDA kernels for the host too, with a C++ compiler.
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
+	@command -v g++ >/dev/null || { $(call ensure_package,g++,note: without g++ the CUDA kernels are not tested; install it,true); }
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 from emulated_backend import EMULATED
-from kernels_on_host import COMPILER
+from kernels_on_host import COMPILER, WITHOUT
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
@@ -33,7 +33,7 @@ def device(request: pytest.FixtureRequest) -> str:
     """The name of a device; a test that takes it runs on every device that there is."""
     name: str = request.param
     if name == "emulated" and COMPILER is None:
-        pytest.skip("no C++ compiler to build the CUDA kernels for the host with (g++)")
+        pytest.skip(WITHOUT)
     return name
 
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from strict_backend import StrictArray
 
 HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
 OPTIONS = ("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
 
 

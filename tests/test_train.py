@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulated_backend import EMULATED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strict_backend import STRICT
+from kernels_on_host import needs_compiler
+from strict_backend import STRICT, StrictBackend
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
@@ -262,23 +264,63 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         trainer.run(fill)
 
 
-def test_losses_are_read_only_when_reported(tmp_path: Path) -> None:
-    def on_strict(characters: int, options: TrainingOptions) -> CharLM:
-        return make_model(characters, options).to("strict")
+@pytest.mark.parametrize("backend", [STRICT, pytest.param(EMULATED, marks=needs_compiler)], ids=["strict", "emulated"])
+def test_losses_are_read_only_when_reported(tmp_path: Path, backend: StrictBackend) -> None:
+    """No other value travels to the host, and nobody waits for the device."""
 
-    options = TrainingOptions(**{**vars(SMALL_OPTIONS), "steps": 7, "log_every": 100, "dropout": 0.0})
-    trainer = Trainer.start(on_strict, TEXT, options, tmp_path)
-    STRICT.counts.reset()
+    def on_device(characters: int, options: TrainingOptions) -> CharLM:
+        return make_model(characters, options).to("emulated" if backend is EMULATED else "strict")
+
+    options = TrainingOptions(**{**vars(SMALL_OPTIONS), "steps": 7, "log_every": 100, "dropout": 0.2})
+    trainer = Trainer.start(on_device, TEXT, options, tmp_path)
+    backend.counts.reset()
     reads: list[int] = []
 
     def loss(*args: object) -> object:
-        reads.append(STRICT.counts.device_to_host)
+        reads.append(backend.counts.device_to_host + backend.counts.synchronisations)
         return CharLM.loss(trainer.model, *args)  # type: ignore[arg-type]
 
     trainer.model.loss = loss  # type: ignore[assignment, method-assign]
     trainer.run()
     assert reads[:7] == [0] * 7
-    assert STRICT.counts.device_to_host > 0
+    assert backend.counts.device_to_host > 0
+
+
+def test_two_runs_on_one_device_agree_bit_for_bit(device: str, tmp_path: Path) -> None:
+    weights = []
+    for k in range(2):
+        Trainer.start(lambda *args: make_model(*args).to(device), TEXT, SMALL_OPTIONS, tmp_path / str(k)).run()
+        weights.append(Checkpoint.load(tmp_path / str(k) / "last.safetensors").weights)
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][name])
+
+
+@pytest.mark.parametrize("place", ["forward", "backward", "step"])
+def test_a_device_without_memory_spares_model_and_checkpoint(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TrainingOptions(**{**vars(SMALL_OPTIONS), "steps": 12})
+    trainer = Trainer.start(lambda *args: make_model(*args).to("strict"), TEXT, options, tmp_path)
+
+    def fail(*arguments: object) -> object:
+        raise MemoryError("Out of memory allocating 5,368,709,120 bytes")
+
+    def fill_up(progress: Progress) -> None:
+        if progress.validation_loss is None:  # nothing was saved yet
+            return
+        name = {"forward": "lstm_forward", "backward": "lstm_backward", "step": "adam_update"}[place]
+        monkeypatch.setattr(STRICT, name, fail)
+        saved.update(trainer.model.state_dict())
+
+    saved: dict[str, object] = {}
+    doing = {"forward": "lstm", "backward": "backward", "step": "Adam.step"}[place]
+    with pytest.raises(MemoryError, match=rf"{doing}: 'strict' has no memory left \(Out of.*\); make the batch"):
+        trainer.run(fill_up)
+    assert saved
+    kept = Checkpoint.load(tmp_path / "last.safetensors")
+    for name, value in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(value, saved[name])
+        np.testing.assert_array_equal(value, kept.weights[name])
 
 
 def test_the_device_makes_no_difference(device: str, unbroken: Path, tmp_path: Path) -> None:

@@ -466,7 +466,7 @@ def _forgetting() -> Iterator[None]:
 
 @contextmanager
 def _devices() -> Iterator[Callable[[Device], None]]:
-    """Gives a function that makes one device after the other the current one."""
+    """Gives a function that makes one device after the other the current one; explains that it has no memory left."""
     device: Device | None = None
     with ExitStack() as stack:
 
@@ -478,7 +478,12 @@ def _devices() -> Iterator[Callable[[Device], None]]:
                     stack.enter_context(wanted.switch())
                 device = wanted
 
-        yield on
+        try:
+            yield on
+        except MemoryError as error:
+            if device is None or error.__cause__ is not None:  # an op has explained it already
+                raise
+            raise device.out_of_memory("backward", error) from error
 
 
 def _free(node: Any) -> None:

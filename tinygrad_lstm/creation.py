@@ -40,8 +40,12 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
 
 def _filled(device: Device, requires_grad: bool, maker: str, *arguments: Any, **settings: Any) -> Tensor:
     """What a function of the device's array module makes."""
-    with device.current():
-        return _made(getattr(device.xp, maker)(*arguments, **settings), device, requires_grad)
+    try:
+        with device.current():
+            made = getattr(device.xp, maker)(*arguments, **settings)
+    except MemoryError as error:
+        raise device.out_of_memory(maker, error) from error
+    return _made(made, device, requires_grad)
 
 
 def _number(value: Any) -> Any:

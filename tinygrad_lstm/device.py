@@ -47,6 +47,13 @@ class Device:
         """A context within which arrays are made, and computed with, on this device; ops see to it themselves."""
         return nullcontext() if self.switch is None else self.switch()
 
+    def out_of_memory(self, doing: str, error: MemoryError) -> MemoryError:
+        """The error to raise where there was no room for something on this device, saying what to do."""
+        return MemoryError(
+            f"{doing}: {self.name!r} has no memory left ({error}); make the batch, the sequences or the model smaller, "
+            "let go of tensors that are not needed, or keep less for the way back with tg.checkpoint"
+        )
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
             return self.name == _canonical(other)

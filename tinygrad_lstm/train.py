@@ -315,8 +315,8 @@ class Summary:
 class Trainer(Generic[M]):
     """A run: a model, a text, and a folder that holds last.safetensors, best.safetensors and metrics.jsonl.
 
-    Made by `start` or `resume`. On the CPU a resumed run gives bit for bit the weights of one that was never
-    interrupted; on CUDA, floating-point sums may differ in their order.
+    Made by `start` or `resume`. A resumed run gives, on the same device, bit for bit the weights of one that was never
+    interrupted.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from emulated_backend import EMULATED
 from hypothesis import given, settings
-from kernels_on_host import COMPILER, HostKernels
+from kernels_on_host import HostKernels, needs_compiler
 from strict_backend import StrictArray
 
 import tinygrad_lstm as tg
@@ -17,7 +17,7 @@ from tinygrad_lstm.backends.cuda import persistent
 from tinygrad_lstm.backends.cuda.launching import definitions, with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler to build the CUDA kernels for the host with")
+pytestmark = needs_compiler
 
 HostArray = np.ndarray[Any, Any]
 CPU = tg.zeros(0).device.backend

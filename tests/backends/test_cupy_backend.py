@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_cupy import COMPUTE_32F, COMPUTE_64F, COMPUTE_FAST_16F, COMPUTE_FAST_TF32, FakeCupy
-from kernels_on_host import COMPILER
+from kernels_on_host import needs_compiler
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import backends, device
 from tinygrad_lstm.models import LSTM, CharLM
 
 BACKEND = "tinygrad_lstm.backends.cupy_backend"
-
-needs_compiler = pytest.mark.skipif(
-    COMPILER is None, reason="no C++ compiler to build the CUDA kernels for the host with"
-)
 
 
 @pytest.fixture

@@ -39,7 +39,10 @@ def _unary(op: Op) -> Callable[..., Any]:
             return op.run(args, kwargs)
         if x._viewed_at is not None:
             x._check_current(op.name)
-        out = forward(device.backend if wants_backend else device.xp, array)
+        try:
+            out = forward(device.backend if wants_backend else device.xp, array)
+        except MemoryError as error:
+            raise device.out_of_memory(op.name, error) from error
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (has_rules and x._requires_grad and MODE.recording):
@@ -99,6 +102,8 @@ def _binary(op: Op) -> Callable[..., Any]:
             out = forward(device.backend if wants_backend else device.xp, a, b)
         except (TypeError, ValueError, OverflowError) as error:
             raise op.explained(error, args) from error
+        except MemoryError as error:
+            raise device.out_of_memory(op.name, error) from error
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (wanting and has_rules and MODE.recording):

@@ -258,6 +258,8 @@ class Op:
                 out = kept = self.forward(device.backend if self.wants_backend else device.xp, *values)
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise self.explained(error, inputs) from error
+        except MemoryError as error:
+            raise device.out_of_memory(self.name, error) from error
         if not self.trusted:
             out = kept = self._checked_output(out, arrays)
         watched = MODE.watched

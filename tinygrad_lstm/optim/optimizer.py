@@ -183,8 +183,11 @@ class Optimizer(ABC):
             *_, updates = together.setdefault((p.device, p.dtype, id(group)), (p.device, group, []))
             updates.append(Update(p._array, grad._array, state))
         for device, group, updates in together.values():
-            with device.current():
-                self.update(device.backend, updates, group, self._scratch)
+            try:
+                with device.current():
+                    self.update(device.backend, updates, group, self._scratch)
+            except MemoryError as error:
+                raise device.out_of_memory(f"{self._name}.step", error) from error
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import numpy as np
@@ -33,6 +33,34 @@ MEASURED = 0.05
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
+class Gauge(Protocol):
+    """What measures calls, on the device on which they compute."""
+
+    def seconds(self, call: Callable[[], Any], calls: int) -> float:
+        """Seconds that so many calls take, once the device is done with all before."""
+
+    def peak(self, call: Callable[[], Any]) -> float:
+        """MB by which the memory in use grows at most in a call."""
+
+
+class HostGauge:
+    """Measures what is computed on the CPU."""
+
+    def seconds(self, call: Callable[[], Any], calls: int) -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return time.perf_counter() - started
+
+    def peak(self, call: Callable[[], Any]) -> float:
+        """Of the process's resident memory, as Linux tells it."""
+        gc.collect()
+        _CLEAR_REFS.write_text("5")  # the peak starts anew
+        before = _resident("VmRSS")
+        call()
+        return (_resident("VmHWM") - before) / 1e3
+
+
 @dataclass(frozen=True)
 class Case:
     """What a side is to compute.
@@ -41,11 +69,13 @@ class Case:
         call: does it once; this alone is timed.
         arrays: by name, what of the call's result must agree among the sides.
         within: the context in which calls are made, entered once for many, as around a user's loop.
+        gauge: what measures it.
     """
 
     call: Callable[[], Any]
     arrays: Callable[[Any], Mapping[str, Any]] = lambda result: {}
     within: Callable[[], AbstractContextManager[Any]] = nullcontext
+    gauge: Gauge = HostGauge()  # noqa: RUF009 (it has no state)
 
 
 class Worker:
@@ -78,7 +108,7 @@ class Worker:
         return float(self._ask("seconds"))
 
     def peak_growth(self, *arguments: Any) -> float:
-        """MB by which the process's peak resident size grows in the first call of the Case of these arguments."""
+        """MB by which the memory in use grows at most in the first call of the Case of these arguments."""
         return float(self._ask("peak growth", *arguments))
 
     def close(self) -> None:
@@ -126,22 +156,15 @@ def _third_result(case: Case) -> Mapping[str, Any]:
 def _seconds_a_call(case: Case) -> float:
     with case.within():
         case.call()
-        calls, elapsed = 0, 0.0
-        started = time.perf_counter()
-        while elapsed < MEASURED or calls < 2:
-            case.call()
-            calls += 1
-            elapsed = time.perf_counter() - started
+        calls = 2
+        while (elapsed := case.gauge.seconds(case.call, calls)) < MEASURED:
+            calls = math.ceil(calls * min(1.2 * MEASURED / elapsed, 10))
     return elapsed / calls
 
 
 def _peak_growth(case: Case) -> float:
-    gc.collect()
-    _CLEAR_REFS.write_text("5")  # the peak starts anew
-    before = _resident("VmRSS")
     with case.within():
-        case.call()
-    return (_resident("VmHWM") - before) / 1e3
+        return case.gauge.peak(case.call)
 
 
 def _resident(field: str) -> float:

@@ -5,6 +5,8 @@
     python benchmarks/lstm.py --only backward --threads 2 --turns 5
     python benchmarks/lstm.py --only backward growth --plot lstm.png
     python benchmarks/lstm.py --only forward --shapes 50,50,65,128 64,32,128,256
+    python benchmarks/lstm.py --device cuda                          # beside PyTorch with cuDNN, on a GPU
+    python benchmarks/lstm.py --device cuda --precision tf32 --only backward
 
 What it measures, one table each (`--only` names them):
     forward     LSTM, recording for a backward to follow
@@ -15,12 +17,15 @@ What it measures, one table each (`--only` names them):
     memory      by how much a training step makes a fresh process's peak resident size grow
     checkpoint  memory and time of forward and backward with checkpoints through time, in √T segments
     growth      forward and backward, with one of T, B and H doubled at a time
+    gates       (on CUDA) bytes that the kernels of a step move a second, and that as a share of what a copy moves
+    start       (on CUDA) seconds from the interpreter's start to the end of a first training step
 
 What is fair about it: all sides compute the same from the same weights and inputs in float32, which is checked first,
 values and gradients. The sides, each in a process of its own with the same number of threads, take turns within one
 run, and a ratio is the median of those turn by turn, so that a machine's drift falls on all alike. A side's first
 call in a turn is not counted. Where a peer has a faster way that is not its default, both are columns. `products` are
-the matrix products of the task through NumPy, into arrays made before, and nothing else: a floor, not a peer.
+the matrix products of the task through NumPy, into arrays made before, and nothing else: a floor, not a peer. On CUDA
+the device's events tell the time, and its allocator the memory; products are in the same precision on both sides.
 """
 
 from __future__ import annotations
@@ -35,9 +40,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness import Worker, check_agreement, row, take_turns, tells_memory
+from lstm_cuda import device_name, gate_kernels, start_up
 from lstm_plot import plot
-from lstm_sides import SIDES, Sizes, prepare
+from lstm_sides import PRECISION, SIDES, Sizes, prepare
 
+from tinygrad_lstm.backends.base import DeviceUnavailableError
 from tinygrad_lstm.backends.threads import blas_kernels, blas_library, number_of_cores
 
 SHAPES = [
@@ -49,11 +56,22 @@ SHAPES = [
     Sizes(256, 1, 32, 64),
 ]
 CHARLM = [Sizes(50, 50, H, H) for H in (128, 512)]
+CUDA_SHAPES = [
+    Sizes(50, 50, 128, 128),
+    Sizes(100, 64, 512, 512),
+    Sizes(256, 128, 512, 512),
+    Sizes(100, 128, 1024, 1024),
+    Sizes(35, 20, 650, 650),
+    Sizes(1000, 16, 256, 256),
+]
 STREAMING = [Sizes(1, 1, H, H) for H in (128, 256, 512)]
 BASE = Sizes(50, 50, 128, 128)
 GROWTH = [BASE, *(BASE._replace(**{name: getattr(BASE, name) * 2**k}) for name in "TBH" for k in (1, 2, 3))]
 LONG = [BASE._replace(T=T) for T in (50, 200, 800)]
 TINY = Sizes(4, 4, 8, 8)  # so small that it leaves no memory behind; what is compiled or loaded at first use, it is
+
+CUPY = ("cupy-cuda12x", "cupy-cuda13x")
+ON_CUDA_ALONE = ("gates", "start")
 
 OURS = ("compiled", "NumPy")
 CHECKPOINTED = ("compiled", "compiled, checkpointed", "NumPy", "NumPy, checkpointed")
@@ -114,6 +132,21 @@ def tables(shapes: Sequence[Sizes]) -> dict[str, list[Table]]:
     }
 
 
+def cuda_tables(shapes: Sequence[Sizes]) -> dict[str, list[Table]]:
+    """Those for a CUDA device."""
+    ours, theirs, steps = ("ours, CUDA",), ("torch, CUDA",), ("torch, CUDA", "torch, CUDA, fused Adam")
+    return {
+        "forward": [Table("Forward, recording", "forward", shapes, ours, theirs)],
+        "inference": [Table("Inference", "inference", shapes, ours, theirs)],
+        "backward": [Table("Forward and backward", "backward", shapes, ours, theirs)],
+        "charlm": [Table("Training step of CharLM", "charlm", shapes, ours, steps)],
+        "memory": [
+            Table("Peak memory of forward and backward", "backward", shapes, ours, theirs, "MB"),
+            Table("Peak memory of a training step of CharLM", "charlm", shapes, ours, theirs, "MB"),
+        ],
+    }
+
+
 @contextmanager
 def working(sides: Sequence[str], threads: int) -> Iterator[dict[str, Worker]]:
     """A worker for each of the sides that is installed."""
@@ -146,11 +179,12 @@ def memory(table: Table, threads: int) -> Iterator[tuple[Sizes, dict[str, list[f
 
 def measure(section: str, table: Table, threads: int, turns: int) -> Iterator[Row]:
     """Prints the table, row by row as they are measured."""
-    if table.unit == "MB" and not tells_memory():
+    if table.unit == "MB" and not tells_memory() and "ours, CUDA" not in table.ours:
         print(f"\n{table.title}: this system does not tell it.")
         return
     sides = [*table.ours, *table.theirs]
-    print(f"\n### {table.title}, {threads} thread{'s' * (threads > 1)}, {table.unit}\n")
+    where = "CUDA" if "ours, CUDA" in sides else f"{threads} thread{'s' * (threads > 1)}"
+    print(f"\n### {table.title}, {where}, {table.unit}\n")
     print(f"| (T, B, I, H) | {' | '.join(sides)} |")
     print("|" + " --- |" * (len(sides) + 1), flush=True)
     for sizes, found in memory(table, threads) if table.unit == "MB" else times(table, threads, turns):
@@ -161,7 +195,7 @@ def measure(section: str, table: Table, threads: int, turns: int) -> Iterator[Ro
 
 def machine() -> str:
     """The processor and the versions of all that computes."""
-    packages = ["numpy", "numba", "torch", "onnxruntime"]
+    packages = ["numpy", "numba", "torch", "onnxruntime", *CUPY]
     versions = ", ".join(f"{package} {installed_version(package)}" for package in packages)
     python = f"Python {platform.python_version()}"
     kernels = f"{blas_kernels()} kernels{' as OPENBLAS_CORETYPE asks' * ('OPENBLAS_CORETYPE' in os.environ)}"
@@ -183,36 +217,66 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def measure_device(section: str) -> None:
+    """Prints what is measured of a CUDA device alone."""
+    if section == "gates":
+        print(
+            "\n### Kernels of a step beside a copy\n\n| kernel | GB/s | of a copy's |\n| --- | --- | --- |", flush=True
+        )
+        for name, rate, share in gate_kernels():
+            print(f"| {name} | {rate / 1e9:.0f} | {share:.2f} |", flush=True)
+    else:
+        print("\n### To the end of the first training step\n\n| | s |\n| --- | --- |", flush=True)
+        for name, seconds in start_up():
+            print(f"| {name} | {seconds:.2f} |", flush=True)
+
+
 def shape(text: str) -> Sizes:
     """The sizes that the command line names."""
     return Sizes(*map(int, text.split(",")))
 
 
 def main() -> None:
-    sections = list(tables(SHAPES))
+    sections = [*tables(SHAPES), *ON_CUDA_ALONE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", nargs="+", choices=sections, default=sections, help="the tables to measure")
+    parser.add_argument("--only", nargs="+", choices=sections, help="the tables to measure; all by default")
     parser.add_argument(
-        "--shapes", type=shape, nargs="+", default=SHAPES, metavar="T,B,I,H",
-        help="for forward, inference, backward and memory",
+        "--shapes", type=shape, nargs="+", metavar="T,B,I,H",
+        help="for forward, inference, backward and memory; on CUDA for charlm too",
     )  # fmt: skip
+    parser.add_argument("--precision", choices=["float32", "tf32"], default="float32", help="of products on CUDA")
     parser.add_argument("--turns", type=int, default=11, help="how often the sides take turns")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw growth and backward")
     options = parser.parse_args()
+    on_cuda = options.device == "cuda"
+    found = cuda_tables(options.shapes or CUDA_SHAPES) if on_cuda else tables(options.shapes or SHAPES)
+    available = [*found, *(ON_CUDA_ALONE if on_cuda else ())]
+    chosen = options.only or available
+    if missing := [section for section in chosen if section not in available]:
+        parser.error(f"--device {options.device} has no {', '.join(missing)}; there are {', '.join(available)}")
+    if options.precision != "float32" and not on_cuda:
+        parser.error("--precision is for --device cuda")
     drawn = {"growth", "backward"} if SIDES["torch"].installed() else {"growth"}
-    if options.plot and not drawn & set(options.only):
-        parser.error("--plot draws growth and, where torch is installed, backward; measure one of them at least")
+    if options.plot and (on_cuda or not drawn & set(chosen)):
+        parser.error("--plot draws growth and, where torch is installed, backward, on the CPU; measure one at least")
 
     print(machine())
+    if on_cuda:
+        try:
+            print(f"\n{device_name()}, products in {options.precision}")
+        except DeviceUnavailableError as error:
+            parser.error(str(error))
+        os.environ[PRECISION] = options.precision
     print("\nIn parentheses: ours divided by theirs, in the order of our columns; below 1 we are ahead.")
-    rows = [
-        measured
-        for threads in options.threads
-        for section in options.only
-        for table in tables(options.shapes)[section]
-        for measured in measure(section, table, threads, options.turns)
-    ]
+    rows = []
+    for threads in options.threads[:1] if on_cuda else options.threads:
+        for section in chosen:
+            if section in ON_CUDA_ALONE:
+                measure_device(section)
+            for table in found.get(section, ()):
+                rows += measure(section, table, threads, options.turns)
     if options.plot:
         plot(rows, BASE, options.plot)
 

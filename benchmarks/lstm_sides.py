@@ -13,16 +13,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from harness import Case
+from cuda_gauges import CupyGauge, TorchGauge
+from harness import Case, Gauge, HostGauge
 
 VOCABULARY = 65  # characters, as in the collected Shakespeare
 MAX_NORM = 1.0
+DEVICE, PRECISION = "LSTM_BENCHMARK_DEVICE", "LSTM_BENCHMARK_PRECISION"  # of the environment
 LEARNING_RATE = 1e-3
 
 GRADIENTS = ("out", "gradient of x", "gradient of weight_ih", "gradient of weight_hh", "gradient of the bias")
@@ -73,11 +75,11 @@ def named(names: Sequence[str], to_numpy: Callable[[Any], np.ndarray]) -> Callab
     return lambda results: {name: to_numpy(result) for name, result in zip(names, results, strict=True)}
 
 
-# This library. Whether with compiled kernels, its environment says: see SIDES.
+# This library. Where, and whether with compiled kernels, its environment says: see SIDES.
 
 
 def our_numpy(tensor: Any) -> np.ndarray:
-    array: np.ndarray = tensor.detach().numpy()
+    array: np.ndarray = tensor.detach().cpu().numpy()
     return array
 
 
@@ -198,14 +200,19 @@ def our_streaming(sizes: Sizes) -> Case:
 
 
 def torch_numpy(tensor: Any) -> np.ndarray:
-    array: np.ndarray = tensor.detach().numpy()
+    array: np.ndarray = tensor.detach().cpu().numpy()
     return array
 
 
 def import_torch() -> Any:
+    """PyTorch, computing where DEVICE says, in float32 proper unless PRECISION says otherwise."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if DEVICE in os.environ:
+        torch.set_default_device(os.environ[DEVICE])
+        # cuDNN's own default is TF32.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = os.environ.get(PRECISION) == "tf32"
     return torch
 
 
@@ -472,17 +479,20 @@ class Side:
         needs: the packages without which it cannot.
         tasks: how it does those that it does.
         environment: variables that it finds set.
+        gauge: makes what measures it.
     """
 
     needs: tuple[str, ...]
     tasks: Mapping[str, Task]
     environment: Mapping[str, str] = field(default_factory=dict)
+    gauge: Callable[[], Gauge] = HostGauge
 
     def installed(self) -> bool:
         return all(find_spec(package) for package in self.needs)
 
 
 WITH_COMPILED, WITHOUT = {"TINYGRAD_LSTM_COMPILED": "1"}, {"TINYGRAD_LSTM_COMPILED": "0"}
+OUR_CUDA, TORCH_CUDA = {"TINYGRAD_LSTM_DEVICE": "cuda"}, {DEVICE: "cuda"}
 
 SIDES = {
     "compiled": Side(("numba",), OURS, WITH_COMPILED),
@@ -496,10 +506,17 @@ SIDES = {
     "onnxruntime": Side(("onnx", "onnxruntime"), {"streaming": onnx_streaming}),
     "onnxruntime, bound": Side(("onnx", "onnxruntime"), {"streaming": onnx_bound_streaming}),
     "products": Side((), PRODUCTS),
+    "ours, CUDA": Side(("cupy",), OURS, OUR_CUDA, CupyGauge),
+    "torch, CUDA": Side(("torch",), TORCH, TORCH_CUDA, TorchGauge),
+    "torch, CUDA, fused Adam": Side(("torch",), {"charlm": partial(torch_charlm, fused=True)}, TORCH_CUDA, TorchGauge),
 }
-"""Ours first; `products` is the floor."""
+"""Ours first, for each device; `products` is the floor."""
 
 
 def prepare(side: str, task: str, sizes: Sizes) -> Case:
     """The task as the side does it."""
-    return SIDES[side].tasks[task](sizes)
+    if side == "ours, CUDA":
+        import tinygrad_lstm as tg
+
+        tg.cuda.set_precision(os.environ.get(PRECISION, "float32"))
+    return replace(SIDES[side].tasks[task](sizes), gauge=SIDES[side].gauge())

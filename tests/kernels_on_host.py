@@ -23,7 +23,10 @@ HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
-OPTIONS = ("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+OPTIONS = (
+    *("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"),
+    *os.environ.get("KERNELS_ON_HOST_OPTIONS", "").split(),
+)
 
 
 class _Dim3(ctypes.Structure):
@@ -48,7 +51,7 @@ def kernel_names(text: str) -> list[str]:
 def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """The library of a C++ text, built once for all runs and processes."""
     assert COMPILER is not None
-    read = [text, *options, *((HERE / name).read_text() for name in ("cuda_on_host.h", "cuda_on_host.cpp"))]
+    read = [text, *OPTIONS, *options, *((HERE / name).read_text() for name in ("cuda_on_host.h", "cuda_on_host.cpp"))]
     name = hashlib.sha256("\0".join(read).encode()).hexdigest()[:32]
     folder = Path(tempfile.gettempdir()) / f"tinygrad_lstm-cuda-on-host-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,6 +1,10 @@
 """The CUDA kernels, built for the host: against NumPy's, in any order of threads; and what finds mistakes in them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +13,7 @@ import numpy as np
 import pytest
 from emulated_backend import EMULATED
 from hypothesis import given, settings
-from kernels_on_host import HostKernels, needs_compiler
+from kernels_on_host import COMPILER, HostKernels, needs_compiler
 from strict_backend import StrictArray
 
 import tinygrad_lstm as tg
@@ -277,30 +281,37 @@ def test_an_unknown_precision_is_named() -> None:
 
 
 def computed() -> list[HostArray]:
-    """Something by every kernel that has threads working together."""
+    """Something by every kernel, of sizes that fill no block."""
     found: list[HostArray] = []
-    EMULATED.multiprocessors = 6
     (x,) = drawn(0, (3, 9, 3), dtype="float32")
-    tg.manual_seed(0)
-    found += run(LSTM(3, 40), x, [3, 2, 0, 1, 3, 3, 2, 1, 0], "emulated")
-    logits, g, rows = drawn(1, (5, 1030), (5,), (5, 40), dtype="float32")
-    ids = np.array([3, 0, 7, 1029, -100])
-    for values in (logits, logits[:, :60].copy()):
-        places = np.minimum(ids, 50)
-        found += on(EMULATED, lambda *arrays: cross_entropy(EMULATED, *arrays), [values, places, g])
+    lengths = [3, 2, 0, 1, 3, 3, 2, 1, 0]
+    for kind, H, multiprocessors in ((LSTM, 7, 0), (LSTM, 8, 0), (GRU, 7, 0), (GRU, 8, 0), (RNN, 7, 0), (LSTM, 40, 6)):
+        EMULATED.multiprocessors = multiprocessors
+        tg.manual_seed(0)
+        found += run(kind(3, H), x, lengths, "emulated")
 
-        def layer_norm(x: Any) -> Any:
-            out, saved = EMULATED.layer_norm_forward((x, None, None), 0.1)
-            return out, EMULATED.layer_norm_backward((x, out, None, *saved), (True, True, True))
-
-        found += on(EMULATED, layer_norm, [values])
+    def layer_norm(x: Any, weight: Any) -> Any:
+        out, saved = EMULATED.layer_norm_forward((x, weight, weight), 0.1)
+        return out, EMULATED.layer_norm_backward((x, out, weight, *saved), (True, True, True))
 
     def scatter(target: Any, index: Any, values: Any) -> Any:
         EMULATED.scatter_add(target, index, values)
         return target
 
+    def optimize(*arrays: Any) -> Any:
+        EMULATED.adam_update([arrays], 0.9, 0.1, 0.9, 0.99, 1e-3, 1e-2)
+        EMULATED.sgd_update([arrays[:3]], 0.1, 0.9, 0.7, 1e-2, True)
+        return arrays
+
+    logits, g, rows = drawn(1, (5, 1031), (5,), (5, 41), dtype="float32")
+    ids = np.array([3, 0, 7, 1030, -100])
+    for values in (logits, logits[:, :60].copy()):
+        found += on(EMULATED, lambda *a: cross_entropy(EMULATED, *a), [values, np.minimum(ids, 50), g])
+        found += on(EMULATED, layer_norm, [values, values[0]])
+        found += on(EMULATED, lambda x: EMULATED.dropout(x, 0.4, 5), [values])
+        found += on(EMULATED, optimize, [abs(values[k]) for k in range(5)])
     for number in (2, 200):
-        found += on(EMULATED, scatter, [np.zeros((number, 40), np.float32), ids % 2, rows])
+        found += on(EMULATED, scatter, [np.zeros((number, 41), np.float32), ids % 2, rows])
     return found
 
 
@@ -314,6 +325,44 @@ def test_the_order_of_threads_changes_no_bit() -> None:
             np.testing.assert_array_equal(first, other)
 
 
+def watched(call: str) -> str:
+    """What is said of a call in a process in which the compiler watches what kernels do with memory."""
+    libraries = [f"lib{name}.so" for name in ("asan", "ubsan")]
+    paths = [subprocess.check_output([COMPILER, f"-print-file-name={name}"], text=True).strip() for name in libraries]
+    if not all(map(os.path.isabs, paths)):
+        pytest.skip(f"{COMPILER} comes without the libraries that watch memory ({', '.join(libraries)})")
+    settings = {
+        "LD_PRELOAD": " ".join(paths),
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "PYTHONMALLOC": "malloc",
+        "KERNELS_ON_HOST_OPTIONS": "-g -fsanitize=address,undefined -fno-sanitize-recover=all",
+    }
+    here = Path(__file__)
+    program = f"import conftest; from {here.stem} import *; {call}; print('done')"
+    path = os.pathsep.join(map(str, (here.parent, here.parent.parent)))
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **settings, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout + result.stderr
+
+
+def test_kernels_touch_nothing_but_their_arrays() -> None:
+    said = watched("computed()")
+    assert said.startswith("done")
+    assert "rror:" not in said
+
+
+def test_memory_beyond_an_array_is_seen() -> None:
+    said = watched("wrong('beyond', EMULATED.from_host(np.zeros(32, np.float32)))")
+    assert "ERROR: AddressSanitizer: heap-buffer-overflow" in said
+    assert " in beyond " in said
+    assert "done" not in said
+
+
 WRONG = """
 #include "common.cuh"
 extern "C" __global__ void race(Real* x) {
@@ -324,6 +373,9 @@ extern "C" __global__ void lost(Real* x) {
     if (threadIdx.x < 16) __syncthreads();
 }
 extern "C" __global__ void unwritten(Real* x) { x[threadIdx.x] = shared<Real>()[threadIdx.x]; }
+extern "C" __global__ void beyond(Real* x) {
+    if (threadIdx.x == 0) x[32] = 1;
+}
 extern "C" __global__ void numbers(Real* x, const Index* ids, double factor, Index count) {}
 """
 

@@ -162,6 +162,12 @@ class Backend(Protocol):
         stays where these are p · 2³² or more.
         """
 
+    def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
+        """Σ x² over all elements of arrays of one dtype, 0-d; float32 of float16."""
+
+    def scale(self, arrays: Sequence[Array], factor: Array) -> None:
+        """Multiplies arrays of one dtype in place by a factor, 0-d and of that dtype, which stays on the device."""
+
     # A step of an optimizer, in place, of many parameters of one dtype; of their arrays g stays as it is.
 
     def adam_update(

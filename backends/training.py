@@ -4,7 +4,9 @@ What runs on every device, and what the kernels for one in particular must equal
 times as the array module allows.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,6 +102,17 @@ class TrainingKernels(ArrayKernels):
         bits = np.random.Philox(key=key).random_raw(-(-x.size // 2)).astype("<u8", copy=False).view("<u4")
         kept = self.from_host((bits[: x.size] >= threshold(p)).reshape(x.shape))
         return self.xp.where(kept, x * (1 / (1 - p)), self.xp.zeros((), x.dtype))
+
+    # -- many arrays at once ------------------------------------------------------------------------------------------
+
+    def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
+        xp = self.xp
+        wide = [array.astype(np.result_type(array.dtype, np.float32), copy=False) for array in arrays]
+        return functools.reduce(operator.add, [xp.vdot(array, array) for array in wide])
+
+    def scale(self, arrays: Sequence[Array], factor: Array) -> None:
+        for array in arrays:
+            self.xp.multiply(array, factor, out=array)
 
     # -- optimizers ----------------------------------------------------------------------------------------------------
 

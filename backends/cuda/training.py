@@ -15,7 +15,7 @@ __all__ = ["CudaTrainingKernels"]
 
 _WARP = 32
 _LONG_ROW = 1024  # from which on a row is a block's, not a warp's
-_PIECE = 4096  # elements of a parameter that a block changes
+_PIECE = 4096  # elements of an array that are a block's
 _ROW_THREADS = 256  # that add up what is for one row, or for some columns of it
 _ROOM = 2 * 8 * 8  # bytes of shared memory for two numbers of each warp of such a block
 _COLUMN_THREADS = 8  # that share the rows of a column
@@ -123,10 +123,23 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def write(self, target: Array, index: Any, values: Array) -> None:
         write_last(self.xp, target, index, values)
 
-    # -- optimizers ----------------------------------------------------------------------------------------------------
+    # -- many arrays at once -------------------------------------------------------------------------------------------
+
+    def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
+        ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are known
+        pieces, width = self._pieces(ready)
+        dtype = arrays[0].dtype
+        sums = self.empty((len(pieces),), _wide(dtype))
+        if len(pieces):
+            kernel = self.kernel("many", "sum_of_squares", dtype, width)
+            kernel(len(pieces), 2 * THREADS, (self.from_host(pieces), sums), _ROOM)
+        return self.xp.sum(sums)
+
+    def scale(self, arrays: Sequence[Array], factor: Array) -> None:
+        self._change("scale", [(array,) for array in arrays], (factor,))
 
     def adam_update(self, parameters: Sequence[Sequence[Array]], *settings: float) -> None:
-        self._update("adam_update", parameters, (int(len(parameters[0]) > 4),), settings)
+        self._change("adam_update", parameters, (int(len(parameters[0]) > 4), *settings))
 
     def sgd_update(
         self,
@@ -138,36 +151,34 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         nesterov: bool,
     ) -> None:
         flags = (int(len(parameters[0]) > 2), int(nesterov))
-        self._update("sgd_update", parameters, flags, (decay, momentum, share, rate))
+        self._change("sgd_update", parameters, (*flags, decay, momentum, share, rate))
 
-    def _update(
-        self, name: str, parameters: Sequence[Sequence[Array]], flags: tuple[int, ...], settings: tuple[float, ...]
-    ) -> None:
-        """One launch for all of them; those that are not contiguous are changed as copies."""
-        changed = [(array, *self._contiguous(array)) for p, _, *state in parameters for array in (p, *state)]
-        ready = iter(contiguous for _, contiguous in changed)
-        rows = []
-        for p, g, *state in parameters:
-            first = next(ready)
-            (g,) = self._contiguous(g.astype(p.dtype, copy=False))
-            rows.append([first, g, *(next(ready) for _ in state)])
-        dtype = rows[0][0].dtype
-        pieces = np.concatenate([self._pieces(arrays) for arrays in rows])
+    def _change(self, name: str, groups: Sequence[Sequence[Array]], settings: tuple[Any, ...]) -> None:
+        """One launch for all groups of arrays, of one dtype; those that are not contiguous are changed as copies."""
+        groups = [list(group) for group in groups]
+        dtype = groups[0][0].dtype
+        ready = [self._contiguous(*(array.astype(dtype, copy=False) for array in group)) for group in groups]
+        pieces, width = self._pieces(ready)
         if len(pieces):
-            width = self._width(_PIECE, *(array for arrays in rows for array in arrays))
-            kernel = self.kernel("optimizers", name, dtype, width)
-            kernel(len(pieces), 2 * THREADS, (self.from_host(pieces), *flags, *map(float, settings)))
-        for array, contiguous in changed:
-            if contiguous is not array:
-                array[...] = contiguous
+            kernel = self.kernel("many", name, dtype, width)
+            kernel(len(pieces), 2 * THREADS, (self.from_host(pieces), *settings))
+        for group, copies in zip(groups, ready, strict=True):
+            del group[1:2], copies[1:2]  # the gradient, which stays as it is
+            for array, copy in zip(group, copies, strict=True):
+                if copy is not array:
+                    array[...] = copy
 
-    def _pieces(self, arrays: Sequence[Array]) -> HostArray:
-        """For each piece of a parameter: how many elements it has, and the addresses where they begin."""
-        size = int(arrays[0].size)
-        begins = np.arange(0, size, _PIECE, dtype=np.int64)
-        addresses = np.array([self.address(array) for array in arrays], np.int64)
-        lengths = np.minimum(size - begins, _PIECE)
-        return np.concatenate([lengths[:, None], addresses + begins[:, None] * arrays[0].dtype.itemsize], axis=1)
+    def _pieces(self, groups: Sequence[Sequence[Array]]) -> tuple[HostArray, int]:
+        """For each piece of a group of arrays how many elements it has, and the addresses where they begin; and how
+        many neighbours can be loaded at once."""
+        rows = []
+        for arrays in groups:
+            size, itemsize = int(arrays[0].size), int(arrays[0].dtype.itemsize)
+            begins = np.arange(0, size, _PIECE, dtype=np.int64)
+            addresses = np.array([self.address(array) for array in arrays], np.int64)
+            lengths = np.minimum(size - begins, _PIECE)
+            rows.append(np.concatenate([lengths[:, None], addresses + begins[:, None] * itemsize], axis=1))
+        return np.concatenate(rows), self._width(_PIECE, *(array for arrays in groups for array in arrays))
 
 
 def _wide(dtype: Any) -> np.dtype[Any]:

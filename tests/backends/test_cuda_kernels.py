@@ -128,6 +128,19 @@ def test_optimizers(seed: int, dtype: str, sizes: list[int], more: bool, nestero
     check(compute, arrays, dtype)
 
 
+@given(seeds, dtypes, st.lists(st.sampled_from([0, 1, 5, 5000]), min_size=1, max_size=4), st.booleans())
+def test_norms_and_scaling_of_many_arrays(seed: int, dtype: str, sizes: list[int], transposed: bool) -> None:
+    arrays = drawn(seed, *[(size, 2) for size in sizes], dtype=dtype)
+
+    def compute(backend: Any, factor: Any, *arrays: Any) -> Any:
+        arrays = [array.T for array in arrays] if transposed else arrays
+        total = backend.sum_of_squares(arrays)
+        backend.scale(arrays, factor)
+        return backend.as_array(total / max(2 * sum(sizes), 1)), *arrays
+
+    check(compute, [np.array(0.3, dtype), *arrays], dtype)
+
+
 def test_parameters_that_are_not_contiguous_are_changed_in_place() -> None:
     with EMULATED.current():
         p, g, m, v = (EMULATED.from_host(array).T for array in drawn(0, *[(2, 3)] * 4, dtype="float32"))
@@ -301,6 +314,8 @@ def computed() -> list[HostArray]:
     def optimize(*arrays: Any) -> Any:
         EMULATED.adam_update([arrays], 0.9, 0.1, 0.9, 0.99, 1e-3, 1e-2)
         EMULATED.sgd_update([arrays[:3]], 0.1, 0.9, 0.7, 1e-2, True)
+        factor = EMULATED.sum_of_squares(arrays)
+        EMULATED.scale(arrays, factor)
         return arrays
 
     logits, g, rows = drawn(1, (5, 1031), (5,), (5, 41), dtype="float32")

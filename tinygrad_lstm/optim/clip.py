@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import no_grad
+from ..backends.base import Array
 from ..creation import zeros
 from ..device import Device
 from ..ops import norm, stack
@@ -62,24 +63,29 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     else:
         total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    for (place, dtype), arrays in _together(gradients).items():
+        with place.current():
+            place.backend.scale(arrays, factor.to(place, dtype)._array)
     for g in gradients:
         g._mark_written()
-        with g.device.current():
-            g.device.xp.multiply(g._array, factor.to(g.device, g.dtype)._array, out=g._array)
     return total
+
+
+def _together(gradients: list[Tensor]) -> dict[tuple[Device, np.dtype[Any]], list[Array]]:
+    """The gradients' arrays, by device and dtype."""
+    groups: dict[tuple[Device, np.dtype[Any]], list[Array]] = {}
+    for g in gradients:
+        groups.setdefault((g.device, g.dtype), []).append(g._array)
+    return groups
 
 
 def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
     """The norm of all gradients together, by one pass over each and without temporaries."""
-    squares: dict[tuple[Device, np.dtype[Any]], Any] = {}
-    for g in gradients:
-        with g.device.current():
-            wide = g._array.astype(np.result_type(g.dtype, np.float32), copy=False)
-            key = (g.device, wide.dtype)
-            square = g.device.xp.vdot(wide, wide)
-            squares[key] = squares[key] + square if key in squares else square
-    parts = [Tensor._wrap(owner.backend.as_array(part), owner) for (owner, _), part in squares.items()]
-    total = stack([part.to(device) for part in parts]).sum().sqrt()
+    squares = []
+    for (place, _), arrays in _together(gradients).items():
+        with place.current():
+            squares.append(Tensor._wrap(place.backend.as_array(place.backend.sum_of_squares(arrays)), place))
+    total = stack([square.to(device) for square in squares]).sum().sqrt()
     return total.to(dtype=np.result_type(*{g.dtype for g in gradients}))
 
 

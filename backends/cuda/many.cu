@@ -1,4 +1,4 @@
-// Steps of optimizers, over all parameters at once. A block has a piece of a parameter: `pieces` (blocks, 1 + arrays)
+// What is done to all parameters, or all gradients, at once. A block has a piece of one: `pieces` (blocks, 1 + arrays)
 // says how many elements it has, and where they begin in each of the arrays that belong to the parameter.
 #include "common.cuh"
 
@@ -8,6 +8,30 @@ struct Piece {
     __device__ Index size() const { return row[0]; }
     __device__ Real* array(int k) const { return reinterpret_cast<Real*>(row[1 + k]); }
 };
+
+// sums (blocks,): of each piece the sum of the squares.
+extern "C" __global__ void sum_of_squares(const Index* pieces, Wide* sums) {
+    const Piece piece(pieces, 1);
+    Wide sum = 0;
+    for (Index begin = threadIdx.x * WIDTH; begin < piece.size(); begin += blockDim.x * WIDTH) {
+        const Pack x = load(piece.array(0) + begin, piece.size() - begin);  // zeros behind the end
+#pragma unroll
+        for (int k = 0; k < WIDTH; ++k) sum += (Wide)x.at[k] * (Wide)x.at[k];
+    }
+    sum = sum_over_row(sum, shared<Wide>());
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void scale(const Index* pieces, const Real* factor) {
+    const Piece piece(pieces, 1);
+    for (Index begin = threadIdx.x * WIDTH; begin < piece.size(); begin += blockDim.x * WIDTH) {
+        const Index left = piece.size() - begin;
+        Pack x = load(piece.array(0) + begin, left);
+#pragma unroll
+        for (int k = 0; k < WIDTH; ++k) x.at[k] = (Wide)x.at[k] * (Wide)*factor;
+        store(piece.array(0) + begin, x, left);
+    }
+}
 
 // p, g, m, v, and with `amsgrad` the largest v so far:
 // p = shrink · p;  d = g + decay · p;  m = β₁ m + (1 - β₁) d;  v = β₂ v + (1 - β₂) d²;  p = p - rate · m / (√v + eps).

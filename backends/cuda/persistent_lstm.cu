@@ -67,6 +67,19 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 there ? (Wide)c[(start % places_of_c * B + first + row) * H + my_unit] : (Wide)0;
     }
 
+    const auto is_mine = [=](Index place, Index t) {
+        const Index b = first + place;
+        return b < last && my_unit < H && is_going(lengths, b, t);
+    };
+    const auto my_gate_at = [=](Index place, Index t) {
+        return gates + ((t * B + first + place) * 4 + my_gate) * H + my_unit;
+    };
+    const auto my_net = [=](Index place, Index t) {
+        return is_mine(place, t) ? (Wide)*my_gate_at(place, t) + my_bias : (Wide)0;
+    };
+
+    // What does not depend on other blocks is fetched before they are waited for.
+    Wide fetched = T ? my_net(my_row, reverse ? T - 1 : 0) : (Wide)0;
     for (Index step = 0; step < T; ++step) {
         const Index t = reverse ? T - 1 - step : step, before = t + reverse, after = t + 1 - reverse;
         for (Index chunk = 0; chunk < rows; chunk += staged_rows) {
@@ -75,9 +88,8 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
             __syncthreads();
             for (Index row = 0; row < staged_rows && chunk + row < rows; row += ROWS) {
                 const Index my_place = chunk + row + my_row, b = first + my_place;
-                const bool there = b < last && my_unit < H, going = there && is_going(lengths, b, t);
-                Real* gate = gates + ((t * B + b) * 4 + my_gate) * H + my_unit;
-                const Wide net = going ? (Wide)*gate + my_bias : (Wide)0;
+                const bool there = b < last && my_unit < H, going = is_mine(my_place, t);
+                const Wide net = chunk + row ? my_net(my_place, t) : fetched;
 
                 Wide sums[32] = {};
 #pragma unroll
@@ -94,13 +106,13 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 const Wide total = net + sum_of_lanes(sums, lane);
 
                 Wide* cell = cells + my_place * UNITS + my_cell;
-                const Wide mine = my_gate == 2 ? tanh(total) : sigmoid(total), c_before = my_place < rows ? *cell : 0;
+                const Wide mine = my_gate == 2 ? tanh(total) : sigmoid(total), c_before = *cell;
                 const Wide i = __shfl_sync(~0u, mine, my_first_gate), f = __shfl_sync(~0u, mine, my_first_gate + 1);
                 const Wide g = __shfl_sync(~0u, mine, my_first_gate + 2), o = __shfl_sync(~0u, mine, my_first_gate + 3);
                 const Wide new_c = going ? f * c_before + i * g : c_before;
                 __syncwarp();  // all have read the cell
                 if (!there) continue;
-                if (going) *gate = mine;
+                if (going) *my_gate_at(my_place, t) = mine;
                 if (my_gate == 0) {
                     const Wide h_before = staged[(row + my_row) * PADDED + my_unit];
                     const Wide new_h = going ? o * tanh(new_c) : h_before;
@@ -113,7 +125,10 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 }
             }
         }
-        if (step + 1 < T) wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+        if (step + 1 < T) {
+            fetched = my_net(my_row, reverse ? t - 1 : t + 1);
+            wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+        }
     }
 }
 
@@ -124,11 +139,16 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
 constexpr int ROWS_BACK = 32 / UNITS;
 constexpr int PARTS_BACK = (4 * H + 1023) / 1024;
 
+// Of a unit of a sequence at a step, what the forward pass left, and the gradient of its output.
+struct Saved {
+    Wide i, f, g, o, c_before, c_after, g_out;
+};
+
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c, const Real* g_out, Real* g_h,
                          Real* g_c, Real* g_net, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
                          Index reverse) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int self = threadIdx.x, lane = self % 32, warp = self / 32;
     const Index first = blockIdx.y * rows, last = first + rows < B ? first + rows : B;
     const int first_unit = blockIdx.x * UNITS, size = (int)rows * UNITS;
     Wide* cells = shared<Wide>();      // (rows, UNITS), ∂L/∂c
@@ -142,12 +162,12 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
         for (int k = 0; k < 4; ++k)
 #pragma unroll
             for (int u = 0; u < UNITS; ++u) {
-                const int from = part * 1024 + threadIdx.x * 4 + k;
+                const int from = part * 1024 + self * 4 + k;
                 const bool there = from < 4 * H && first_unit + u < H;
                 weights[part][k][u] = there ? (Wide)weight_hh[(Index)from * H + first_unit + u] : (Wide)0;
             }
 
-    for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+    for (int place = self; place < size; place += 32 * WARPS) {
         const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
         const bool there = b < last && unit < H;
         cells[place] = there ? (Wide)g_c[b * H + unit] : (Wide)0;
@@ -155,11 +175,26 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
         for (int w = 0; w < WARPS; ++w) found[w * size + place] = 0;
     }
 
+    const auto saved_at = [=](int place, Index t) {
+        const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
+        Saved saved = {};
+        if (b >= last || unit >= H || !is_going(lengths, b, t)) return saved;
+        const Real* gate = gates + (t * B + b) * 4 * H + unit;
+        saved.i = gate[0], saved.f = gate[H], saved.g = gate[2 * H], saved.o = gate[3 * H];
+        saved.c_before = c[((t + reverse) * B + b) * H + unit], saved.c_after = c[((t + 1 - reverse) * B + b) * H + unit];
+        saved.g_out = g_out[(t * B + b) * H + unit];
+        return saved;
+    };
+
+    // As forward, fetched before others are waited for.
+    Saved fetched = {};
+    if (T && self < size) fetched = saved_at(self, reverse ? 0 : T - 1);
     for (Index step = 0; step < T; ++step) {
-        const Index t = reverse ? step : T - 1 - step, before = t + reverse, after = t + 1 - reverse;
-        for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+        const Index t = reverse ? step : T - 1 - step;
+        for (int place = self; place < size; place += 32 * WARPS) {
             const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
             if (b >= last || unit >= H) continue;
+            const Saved at = place == self ? fetched : saved_at(place, t);
             Wide dh = kept[place];
             for (int w = 0; w < WARPS; ++w) dh += found[w * size + place];
             Real* net = g_net + (t * B + b) * 4 * H + unit;
@@ -168,18 +203,17 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
                 net[0] = net[H] = net[2 * H] = net[3 * H] = (Wide)0;
                 continue;
             }
-            const Real* gate = gates + (t * B + b) * 4 * H + unit;
-            const Wide i = gate[0], f = gate[H], g = gate[2 * H], o = gate[3 * H];
-            const Wide tanh_c = tanh((Wide)c[(after * B + b) * H + unit]);
-            dh += (Wide)g_out[(t * B + b) * H + unit];
-            const Wide dc = cells[place] + dh * o * (1 - tanh_c * tanh_c);
-            net[0] = dc * g * i * (1 - i);
-            net[H] = dc * (Wide)c[(before * B + b) * H + unit] * f * (1 - f);
-            net[2 * H] = dc * i * (1 - g * g);
-            net[3 * H] = dh * tanh_c * o * (1 - o);
-            cells[place] = dc * f;
+            const Wide tanh_c = tanh(at.c_after);
+            dh += at.g_out;
+            const Wide dc = cells[place] + dh * at.o * (1 - tanh_c * tanh_c);
+            net[0] = dc * at.g * at.i * (1 - at.i);
+            net[H] = dc * at.c_before * at.f * (1 - at.f);
+            net[2 * H] = dc * at.i * (1 - at.g * at.g);
+            net[3 * H] = dh * tanh_c * at.o * (1 - at.o);
+            cells[place] = dc * at.f;
             kept[place] = 0;
         }
+        if (step + 1 < T && self < size) fetched = saved_at(self, reverse ? t + 1 : t - 1);
         wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
         for (int row = 0; row < rows; row += ROWS_BACK) {
             Wide of_net[ROWS_BACK][PARTS_BACK][4] = {};
@@ -188,7 +222,7 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
 #pragma unroll
                 for (int part = 0; part < PARTS_BACK; ++part) {
                     const Index b = first + row + m;
-                    const int from = part * 1024 + threadIdx.x * 4;
+                    const int from = part * 1024 + self * 4;
                     if (b < last && from < 4 * H) load_fresh(g_net + (t * B + b) * 4 * H + from, of_net[m][part]);
                 }
             Wide sums[32] = {};
@@ -205,7 +239,7 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
         }
         __syncthreads();
     }
-    for (int place = threadIdx.x; place < size; place += 32 * WARPS) {
+    for (int place = self; place < size; place += 32 * WARPS) {
         const Index b = first + place / UNITS, unit = first_unit + place % UNITS;
         if (b >= last || unit >= H) continue;
         Wide dh = kept[place];

@@ -93,8 +93,6 @@ const char* launch(const Launch& how, void (*kernel)(Parameters...), void** argu
 
 inline void __syncthreads() { host::wait_for_block(); }
 inline void __syncwarp(unsigned = ~0u) { host::wait_for_warp(); }
-inline void __nanosleep(unsigned) { host::let_others_go_on(); }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
 inline void arrive(unsigned* counter) { __atomic_fetch_add(counter, 1u, __ATOMIC_RELEASE); }
 inline unsigned arrivals(const unsigned* counter) { return __atomic_load_n(counter, __ATOMIC_ACQUIRE); }

@@ -5,6 +5,9 @@ kernel for all the rest.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from ..base import Array
 from ..recurrent.sequence import Gradients, Lengths, first_and_last, room_for_states, steps
@@ -16,6 +19,41 @@ from .sequence import CudaSequenceKernels
 __all__ = ["CudaLSTMKernels"]
 
 _COUNTER_STEP = 32  # one to a line of the cache, as the kernels have it
+
+
+class _Forward(NamedTuple):
+    """What a forward pass computes with.
+
+    W·x stands in the place of the gates (T, B, 4H); there is room for states and outputs; `ends` says how many steps
+    each sequence has, if not all.
+    """
+
+    gates: Array
+    weight_hh: Array
+    bias: Array
+    hs: Array
+    cs: Array
+    out: Array
+    ends: Array | None
+    reverse: bool
+
+
+class _Backward(NamedTuple):
+    """What a backward pass computes with.
+
+    What the forward pass left; the gradients of the outputs, and of the states, which it changes; and room for those of
+    what the gates are functions of.
+    """
+
+    gates: Array
+    weight_hh: Array
+    cs: Array
+    g_out: Array
+    g_h: Array
+    g_c: Array
+    g_net: Array
+    ends: Array | None
+    reverse: bool
 
 
 class CudaLSTMKernels(CudaSequenceKernels):
@@ -31,11 +69,12 @@ class CudaLSTMKernels(CudaSequenceKernels):
         cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
         ends, out = self._ends_and_outputs(lengths, hs, reverse)
         weight_hh, bias = self._contiguous(weight_hh, bias)
+        layer = _Forward(gates, weight_hh, bias, hs, cs, out, ends, reverse)
         plan = self._plan(gates)
         if plan is None:
-            self._forward_by_steps(gates, weight_hh, bias, hs, cs, out, ends, reverse)
+            self._forward_by_steps(layer)
         else:
-            self._forward_at_once(plan, gates, weight_hh, bias, hs, cs, out, ends, reverse)
+            self._forward_at_once(layer, plan)
         _, last = first_and_last(T, reverse)
         return (out, hs[last].copy(), cs[last % len(cs)].copy()), (hs, cs, gates) if saving else None
 
@@ -50,30 +89,21 @@ class CudaLSTMKernels(CudaSequenceKernels):
     ) -> Gradients:
         x, _, _, weight_ih, weight_hh, _ = operands
         hs, cs, gates = saved
-        g_h, g_c = g[1].copy(), g[2].copy()
         g_out, weight_hh = self._contiguous(g[0], weight_hh)
-        ends, g_net = self._ends(lengths), self.empty(gates.shape, gates.dtype)
+        g_h, g_c, g_net = g[1].copy(), g[2].copy(), self.empty(gates.shape, gates.dtype)
+        layer = _Backward(gates, weight_hh, cs, g_out, g_h, g_c, g_net, self._ends(lengths), reverse)
         plan = self._plan(gates)
         if plan is None:
-            self._backward_by_steps(gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse)
+            self._backward_by_steps(layer)
         else:
-            self._backward_at_once(plan, gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse)
+            self._backward_at_once(layer, plan)
         g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
         return [g_x, g_h, g_c, *of_weights]
 
     # -- by steps ------------------------------------------------------------------------------------------------------
 
-    def _forward_by_steps(
-        self,
-        gates: Array,
-        weight_hh: Array,
-        bias: Array,
-        hs: Array,
-        cs: Array,
-        out: Array,
-        ends: Array | None,
-        reverse: bool,
-    ) -> None:
+    def _forward_by_steps(self, layer: _Forward) -> None:
+        gates, weight_hh, bias, hs, cs, out, ends, reverse = layer
         T, B, H = out.shape
         width = self._width(H, gates, hs, cs, bias, out)
         step = self.kernel("lstm", "lstm_forward_step", gates.dtype, width)
@@ -83,18 +113,8 @@ class CudaLSTMKernels(CudaSequenceKernels):
             multiply(before, t)
             step(blocks(B * H, width), THREADS, (gates, bias, hs, cs, len(cs), out, ends, t, before, after, B, H))
 
-    def _backward_by_steps(
-        self,
-        gates: Array,
-        weight_hh: Array,
-        cs: Array,
-        g_out: Array,
-        g_h: Array,
-        g_c: Array,
-        g_net: Array,
-        ends: Array | None,
-        reverse: bool,
-    ) -> None:
+    def _backward_by_steps(self, layer: _Backward) -> None:
+        gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse = layer
         T, B, H = g_out.shape
         width = self._width(H, gates, cs, g_out, g_h, g_c, g_net)
         step = self.kernel("lstm", "lstm_backward_step", gates.dtype, width)
@@ -111,42 +131,24 @@ class CudaLSTMKernels(CudaSequenceKernels):
         _, B, gates_of_all = gates.shape
         return persistent.plan(gates_of_all // 4, B, gates.dtype, self.multiprocessors, self.shared_bytes)
 
-    def _kernel_and_counters(self, name: str, plan: Plan, gates: Array) -> tuple[Kernel, Array]:
-        kernel = self.kernel("persistent_lstm", name, gates.dtype, cooperative=True, **plan.constants)
-        return kernel, self.xp.zeros(plan.groups * _COUNTER_STEP, "uint32")
-
-    def _forward_at_once(
-        self,
-        plan: Plan,
-        gates: Array,
-        weight_hh: Array,
-        bias: Array,
-        hs: Array,
-        cs: Array,
-        out: Array,
-        ends: Array | None,
-        reverse: bool,
-    ) -> None:
+    def _forward_at_once(self, layer: _Forward, plan: Plan) -> None:
+        gates, weight_hh, bias, hs, cs, out, ends, reverse = layer
         T, B, _ = out.shape
-        kernel, counters = self._kernel_and_counters("persistent_lstm_forward", plan, gates)
-        arrays = (gates, weight_hh, bias, hs, cs, len(cs), out, ends, counters)
+        arrays = (gates, weight_hh, bias, hs, cs, len(cs), out, ends, self._counters(plan))
         sizes = (T, B, plan.rows, plan.staged, int(reverse))
+        kernel = self._persistent_kernel("persistent_lstm_forward", plan, gates)
         kernel(plan.blocks, persistent.THREADS, (*arrays, *sizes), plan.forward_bytes)
 
-    def _backward_at_once(
-        self,
-        plan: Plan,
-        gates: Array,
-        weight_hh: Array,
-        cs: Array,
-        g_out: Array,
-        g_h: Array,
-        g_c: Array,
-        g_net: Array,
-        ends: Array | None,
-        reverse: bool,
-    ) -> None:
+    def _backward_at_once(self, layer: _Backward, plan: Plan) -> None:
+        gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse = layer
         T, B, _ = g_out.shape
-        kernel, counters = self._kernel_and_counters("persistent_lstm_backward", plan, gates)
-        arrays = (gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, counters)
+        arrays = (gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, self._counters(plan))
+        kernel = self._persistent_kernel("persistent_lstm_backward", plan, gates)
         kernel(plan.blocks, persistent.THREADS, (*arrays, T, B, plan.rows, int(reverse)), plan.backward_bytes)
+
+    def _persistent_kernel(self, name: str, plan: Plan, gates: Array) -> Kernel:
+        return self.kernel("persistent_lstm", name, gates.dtype, cooperative=True, **plan.constants)
+
+    def _counters(self, plan: Plan) -> Array:
+        """By which the blocks of each group wait for each other."""
+        return self.xp.zeros(plan.groups * _COUNTER_STEP, np.uint32)

@@ -141,17 +141,9 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def adam_update(self, parameters: Sequence[Sequence[Array]], *settings: float) -> None:
         self._change("adam_update", parameters, (int(len(parameters[0]) > 4), *settings))
 
-    def sgd_update(
-        self,
-        parameters: Sequence[Sequence[Array]],
-        decay: float,
-        momentum: float,
-        share: float,
-        rate: float,
-        nesterov: bool,
-    ) -> None:
-        flags = (int(len(parameters[0]) > 2), int(nesterov))
-        self._change("sgd_update", parameters, (*flags, decay, momentum, share, rate))
+    def sgd_update(self, parameters: Sequence[Sequence[Array]], *settings: Any) -> None:
+        *numbers, nesterov = settings
+        self._change("sgd_update", parameters, (int(len(parameters[0]) > 2), int(nesterov), *numbers))
 
     def _change(self, name: str, groups: Sequence[Sequence[Array]], settings: tuple[Any, ...]) -> None:
         """One launch for all groups of arrays, of one dtype; those that are not contiguous are changed as copies."""

@@ -43,6 +43,9 @@ try:
     # A folder called `cupy` on the import path imports as an empty namespace package.
     if not hasattr(cupy, "ndarray"):
         raise ImportError("the module named cupy that Python found is not CuPy")
+    # Older ones give kernels garbage for None, and wait for a sort.
+    if int(cupy.__version__.partition(".")[0]) < 14:
+        raise ImportError(f"version 14 or newer; {cupy.__version__} is installed")
 except ImportError as error:
     raise DeviceUnavailableError(f"a CUDA device needs CuPy ({_first_line(error)}): {_INSTALL}") from error
 
@@ -111,7 +114,9 @@ class CupyBackend(CudaKernels):
         self.index = index
         self._cublas = cublas
         attributes = self._device().attributes
-        self.multiprocessors = attributes["MultiProcessorCount"] if attributes["CooperativeLaunch"] else 0
+        # On older devices the blocks of a launch cannot wait for each other as ours do.
+        together = attributes["CooperativeLaunch"] and attributes["ComputeCapabilityMajor"] >= 7
+        self.multiprocessors = attributes["MultiProcessorCount"] if together else 0
         self.shared_bytes = attributes["MaxSharedMemoryPerBlockOptin"]
         self._kernels: dict[Any, Kernel] = {}
         self.current: Callable[[], AbstractContextManager[object]] | None = None
@@ -139,6 +144,7 @@ class CupyBackend(CudaKernels):
         if not isinstance(source, CupyBackend):
             return self.from_host(np.ascontiguousarray(source.to_host(array)))
         with source._device():
+            array = cupy.ascontiguousarray(array)  # CuPy copies no others
             made = cupy.cuda.get_current_stream().record()
         with self._device():
             stream = cupy.cuda.get_current_stream()

@@ -36,6 +36,7 @@ class Device(StrictBackend):
         self.attributes = {
             "MultiProcessorCount": 6,
             "CooperativeLaunch": 1,
+            "ComputeCapabilityMajor": 9,
             "MaxSharedMemoryPerBlockOptin": 64 * 1024,
         }
         self.products: list[int] = []  # the compute types of cuBLAS's products
@@ -133,8 +134,9 @@ def _handle() -> int:
 class FakeCupy(StrictModule):
     """The module, with so many devices; `trouble` is raised where devices are counted."""
 
-    def __init__(self, devices: int = 1, driver: int = 13000, trouble: str = "") -> None:
+    def __init__(self, devices: int = 1, driver: int = 13000, trouble: str = "", version: str = "14.2.0") -> None:
         super().__init__(np)
+        self.__version__ = version
         self._devices = [Device(k) for k in range(devices)]
         self.ndarray = StrictArray
         self.RawModule = RawModule
@@ -179,6 +181,8 @@ class FakeCupy(StrictModule):
         return StrictArray(np.array(value), device)
 
     def array(self, value: StrictArray) -> StrictArray:
+        if value._device is not current_device() and not value.flags.c_contiguous:
+            raise NotImplementedError("CuPy cannot copy non-contiguous array between devices.")
         return StrictArray(value._host.copy(), current_device())
 
     def asnumpy(self, array: StrictArray) -> Any:

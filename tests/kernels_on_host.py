@@ -21,10 +21,12 @@ from strict_backend import StrictArray
 
 HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+MOST_SHARED = 227 * 1024  # bytes of shared memory, of a block on the largest GPUs
 WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
 OPTIONS = (
     *("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"),
+    "-U_FORTIFY_SOURCE",  # which takes a jump to another stack for an attack
     *os.environ.get("KERNELS_ON_HOST_OPTIONS", "").split(),
 )
 
@@ -122,8 +124,12 @@ class HostKernels:
 
         Raises:
             TypeError: the arguments are none that the kernel has parameters for.
+            ValueError: CUDA has no blocks of these sizes.
             RuntimeError: some threads wait at a barrier to which others do not come.
         """
+        grid, block = _dim3(blocks), _dim3(threads)
+        if max(grid.y, grid.z) > 65535 or block.x * block.y * block.z > 1024 or shared > MOST_SHARED:
+            raise ValueError(f"{name}: CUDA has no such blocks: {blocks} of {threads} threads and {shared} bytes")
         run, kinds = self._library[f"launch_{name}"], self._library[f"kinds_{name}"]
         run.restype = kinds.restype = ctypes.c_char_p
         letters = kinds().decode()
@@ -132,7 +138,7 @@ class HostKernels:
             raise TypeError(f"{name}: {len(arguments)} arguments for {len(pairs)} parameters")
         values = [_argument(name, kind, value) for kind, value in zip(pairs, arguments, strict=True)]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        how = _Launch(_dim3(blocks), _dim3(threads), shared, cooperative, order)
+        how = _Launch(grid, block, shared, cooperative, order)
         wrong = run(ctypes.byref(how), pointers)
         if wrong:
             raise RuntimeError(f"{name}: {wrong.decode()}")

@@ -307,7 +307,7 @@ class StrictBackend(RecurrentKernels, TrainingKernels):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"from_host: expected an array of NumPy's, got {type(array).__name__}")
         self.counts.host_to_device += 1
-        return StrictArray(array.copy(), self)
+        return StrictArray(array.copy(order="K"), self)
 
     def to_host(self, array: Array) -> HostArray:
         self.counts.device_to_host += 1

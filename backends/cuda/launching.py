@@ -41,8 +41,11 @@ _PACK_BYTES = 16
 
 @functools.cache
 def source(name: str) -> str:
-    """The text of `name`.cu, with what it includes in place: so that a cache of machine code sees every change."""
-    return with_includes(_read(f"{name}.cu"))
+    """The code of `name`.cu, with what it includes in place: so that a cache of machine code sees every change.
+
+    Without comments: CuPy writes it to disk in an encoding that may not have their characters.
+    """
+    return re.sub(r" *//.*", "", with_includes(_read(f"{name}.cu")))
 
 
 def with_includes(text: str) -> str:

@@ -18,14 +18,17 @@ __device__ inline void let_others_go_on() {}  // they do by themselves
 }  // namespace host
 #endif
 
-// Waits until all of the blocks that share a counter, gridDim.x of them, came here for the n-th time, from 1: what one
-// wrote before, all can read then, though not by way of the first-level cache.
-__device__ inline void wait_for_others(unsigned* counter, unsigned n) {
+// Tells the blocks that share a counter, gridDim.x of them, that this one has written what they wait for.
+__device__ inline void tell_others(unsigned* counter) {
     __syncthreads();
-    if (threadIdx.x == 0) {
-        arrive(counter);
+    if (threadIdx.x == 0) arrive(counter);
+}
+
+// Waits until all of them have told so n times: what they had written then, this one can read now, though not by way of
+// the first-level cache.
+__device__ inline void wait_for_others(const unsigned* counter, unsigned n) {
+    if (threadIdx.x == 0)
         while (arrivals(counter) < n * gridDim.x) host::let_others_go_on();
-    }
     __syncthreads();
 }
 

@@ -74,14 +74,17 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
     const auto my_gate_at = [=](Index place, Index t) {
         return gates + ((t * B + first + place) * 4 + my_gate) * H + my_unit;
     };
+    // W·x, as it lies in memory: nobody waits for it here.
     const auto my_net = [=](Index place, Index t) {
-        return is_mine(place, t) ? (Wide)*my_gate_at(place, t) + my_bias : (Wide)0;
+        return is_mine(place, t) ? *my_gate_at(place, t) : Real((Wide)0);
     };
 
-    // What does not depend on other blocks is fetched before they are waited for.
-    Wide fetched = T ? my_net(my_row, reverse ? T - 1 : 0) : (Wide)0;
+    unsigned* counter = counters + blockIdx.y * COUNTER_STEP;
+    Real fetched = Real((Wide)0);  // for the block's first sequences, while others are waited for
+    if (T) fetched = my_net(my_row, reverse ? T - 1 : 0);
     for (Index step = 0; step < T; ++step) {
         const Index t = reverse ? T - 1 - step : step, before = t + reverse, after = t + 1 - reverse;
+        Real* new_cells = c + after % places_of_c * B * H;
         for (Index chunk = 0; chunk < rows; chunk += staged_rows) {
             __syncthreads();
             stage(staged, h + before * B * H, first + chunk, last, (int)staged_rows);
@@ -89,7 +92,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
             for (Index row = 0; row < staged_rows && chunk + row < rows; row += ROWS) {
                 const Index my_place = chunk + row + my_row, b = first + my_place;
                 const bool there = b < last && my_unit < H, going = is_mine(my_place, t);
-                const Wide net = chunk + row ? my_net(my_place, t) : fetched;
+                const Real net = chunk + row ? my_net(my_place, t) : fetched;
 
                 Wide sums[32] = {};
 #pragma unroll
@@ -103,7 +106,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                             for (int column = 0; column < COLUMNS; ++column)
                                 sums[m * COLUMNS + column] += of_h.at[k] * weights[part][k][column];
                     }
-                const Wide total = net + sum_of_lanes(sums, lane);
+                const Wide total = sum_of_lanes(sums, lane) + ((Wide)net + my_bias);
 
                 Wide* cell = cells + my_place * UNITS + my_cell;
                 const Wide mine = my_gate == 2 ? tanh(total) : sigmoid(total), c_before = *cell;
@@ -121,13 +124,14 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 }
                 if (my_gate == 1) {
                     *cell = new_c;
-                    c[(after % places_of_c * B + b) * H + my_unit] = new_c;
+                    new_cells[b * H + my_unit] = new_c;
                 }
             }
         }
         if (step + 1 < T) {
+            tell_others(counter);
             fetched = my_net(my_row, reverse ? t - 1 : t + 1);
-            wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+            wait_for_others(counter, (unsigned)step + 1);
         }
     }
 }
@@ -139,9 +143,9 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
 constexpr int ROWS_BACK = 32 / UNITS;
 constexpr int PARTS_BACK = (4 * H + 1023) / 1024;
 
-// Of a unit of a sequence at a step, what the forward pass left, and the gradient of its output.
+// Of a unit of a sequence at a step, what the forward pass left, and the gradient of its output; as in memory.
 struct Saved {
-    Wide i, f, g, o, c_before, c_after, g_out;
+    Real i, f, g, o, c_before, c_after, g_out;
 };
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
@@ -186,8 +190,8 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
         return saved;
     };
 
-    // As forward, fetched before others are waited for.
-    Saved fetched = {};
+    unsigned* counter = counters + blockIdx.y * COUNTER_STEP;
+    Saved fetched = {};  // for the thread's first unit, while others are waited for
     if (T && self < size) fetched = saved_at(self, reverse ? 0 : T - 1);
     for (Index step = 0; step < T; ++step) {
         const Index t = reverse ? step : T - 1 - step;
@@ -203,18 +207,19 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
                 net[0] = net[H] = net[2 * H] = net[3 * H] = (Wide)0;
                 continue;
             }
-            const Wide tanh_c = tanh(at.c_after);
-            dh += at.g_out;
-            const Wide dc = cells[place] + dh * at.o * (1 - tanh_c * tanh_c);
-            net[0] = dc * at.g * at.i * (1 - at.i);
-            net[H] = dc * at.c_before * at.f * (1 - at.f);
-            net[2 * H] = dc * at.i * (1 - at.g * at.g);
-            net[3 * H] = dh * tanh_c * at.o * (1 - at.o);
-            cells[place] = dc * at.f;
+            const Wide i = at.i, f = at.f, g = at.g, o = at.o, tanh_c = tanh((Wide)at.c_after);
+            dh += (Wide)at.g_out;
+            const Wide dc = cells[place] + dh * o * (1 - tanh_c * tanh_c);
+            net[0] = dc * g * i * (1 - i);
+            net[H] = dc * (Wide)at.c_before * f * (1 - f);
+            net[2 * H] = dc * i * (1 - g * g);
+            net[3 * H] = dh * tanh_c * o * (1 - o);
+            cells[place] = dc * f;
             kept[place] = 0;
         }
+        tell_others(counter);
         if (step + 1 < T && self < size) fetched = saved_at(self, reverse ? t + 1 : t - 1);
-        wait_for_others(counters + blockIdx.y * COUNTER_STEP, (unsigned)step + 1);
+        wait_for_others(counter, (unsigned)step + 1);
         for (int row = 0; row < rows; row += ROWS_BACK) {
             Wide of_net[ROWS_BACK][PARTS_BACK][4] = {};
 #pragma unroll

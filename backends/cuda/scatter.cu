@@ -16,27 +16,33 @@ __device__ inline Index first_from(const Index* sorted, Index N, Index number) {
 }
 
 // target (rows, C) gets the values (N, C); sorted (N,) are the rows they are for in ascending order, order (N,) where in
-// `values` each of these is. Blocks in x stand for the rows of the target or, not `by_row`, for places in `sorted`, of
-// which the first of each row has the work.
+// `values` each of these is. Blocks in x stand for the rows of the target or, not `by_row`, where few values are for a
+// row, for places in `sorted`, of which the first of each row has the work. Rows of a block's threads share the values
+// for a row, and add up in their order.
 extern "C" __global__ void add_rows(Real* target, const Index* sorted, const Index* order, const Real* values,
                                     Index by_row, Index N, Index C) {
-    Index row = blockIdx.x, begin = blockIdx.x;
+    Index row = blockIdx.x, begin = blockIdx.x, end;
     if (by_row) {
         begin = first_from(sorted, N, row);
+        end = first_from(sorted, N, row + 1);
+        if (begin == end) return;
     } else {
         row = sorted[begin];
         if (begin && sorted[begin - 1] == row) return;
+        for (end = begin + 1; end < N && sorted[end] == row;) ++end;
     }
-    const Index end = first_from(sorted, N, row + 1), c = (Index)blockIdx.y * blockDim.x + threadIdx.x;
-    if (begin == end) return;
-    Wide sum = 0;
-#pragma unroll 4
-    for (Index n = begin + threadIdx.y; n < end; n += blockDim.y)
-        if (c < C) sum += (Wide)values[order[n] * C + c];
     Wide* sums = shared<Wide>();
-    sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y != 0 || c >= C) return;
-    for (unsigned y = 1; y < blockDim.y; ++y) sum += sums[y * blockDim.x + threadIdx.x];
-    target[row * C + c] = (Wide)target[row * C + c] + sum;
+    for (Index first = (Index)blockIdx.y * blockDim.x; first < C; first += (Index)gridDim.y * blockDim.x) {
+        const Index c = first + threadIdx.x;
+        Wide sum = 0;
+#pragma unroll 4
+        for (Index n = begin + threadIdx.y; n < end; n += blockDim.y)
+            if (c < C) sum += (Wide)values[order[n] * C + c];
+        __syncthreads();
+        sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
+        __syncthreads();
+        if (threadIdx.y != 0 || c >= C) continue;
+        for (unsigned y = 1; y < blockDim.y; ++y) sum += sums[y * blockDim.x + threadIdx.x];
+        target[row * C + c] = (Wide)target[row * C + c] + sum;
+    }
 }

@@ -1,12 +1,13 @@
 """What a training step spends time in beside its networks, in CUDA. As `backends.training`."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..base import Array, HostArray
+from ..base import Array
 from ..scatter import write_last
 from ..training import TrainingKernels, threshold
 from .launching import THREADS, LaunchedKernels, blocks
@@ -16,9 +17,12 @@ __all__ = ["CudaTrainingKernels"]
 _WARP = 32
 _LONG_ROW = 1024  # from which on a row is a block's, not a warp's
 _PIECE = 4096  # elements of an array that are a block's
+_MANY = 8  # values for a row, on average, from which on several threads share them
+_MOST_BLOCKS = 65535  # in any but the first dimension
 _ROW_THREADS = 256  # that add up what is for one row, or for some columns of it
 _ROOM = 2 * 8 * 8  # bytes of shared memory for two numbers of each warp of such a block
 _COLUMN_THREADS = 8  # that share the rows of a column
+_MOST_TABLES = 16  # of pieces, that are kept
 _PARTS = 64  # of the rows whose sums are added up by themselves, at most
 
 
@@ -108,11 +112,11 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         order = xp.argsort(places.reshape(-1), kind="stable")
         ranked = places.reshape(-1)[order]
         number = len(order)
-        by_row = rows <= number
-        across = min(_WARP, 1 << (columns - 1).bit_length())
+        by_row = rows * _MANY <= number
+        across = min(_WARP if by_row else _ROW_THREADS, 1 << (columns - 1).bit_length())
         kernel = self.kernel("scatter", "add_rows", target.dtype)
         kernel(
-            (rows if by_row else number, -(-columns // across)),
+            (rows if by_row else number, min(-(-columns // across), _MOST_BLOCKS)),
             (across, _ROW_THREADS // across),
             (summed, ranked, order, added, int(by_row), number, columns),
             _ROW_THREADS * _wide(target.dtype).itemsize,
@@ -128,11 +132,10 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are known
         pieces, width = self._pieces(ready)
-        dtype = arrays[0].dtype
-        sums = self.empty((len(pieces),), _wide(dtype))
+        sums = self.empty((len(pieces),), _wide(arrays[0].dtype))
         if len(pieces):
-            kernel = self.kernel("many", "sum_of_squares", dtype, width)
-            kernel(len(pieces), 2 * THREADS, (self.from_host(pieces), sums), _ROOM)
+            kernel = self.kernel("many", "sum_of_squares", arrays[0].dtype, width)
+            kernel(len(pieces), 2 * THREADS, (pieces, sums), _ROOM)
         return self.xp.sum(sums)
 
     def scale(self, arrays: Sequence[Array], factor: Array) -> None:
@@ -153,24 +156,37 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         pieces, width = self._pieces(ready)
         if len(pieces):
             kernel = self.kernel("many", name, dtype, width)
-            kernel(len(pieces), 2 * THREADS, (self.from_host(pieces), *settings))
+            kernel(len(pieces), 2 * THREADS, (pieces, *settings))
         for group, copies in zip(groups, ready, strict=True):
             del group[1:2], copies[1:2]  # the gradient, which stays as it is
             for array, copy in zip(group, copies, strict=True):
                 if copy is not array:
                     array[...] = copy
 
-    def _pieces(self, groups: Sequence[Sequence[Array]]) -> tuple[HostArray, int]:
+    def _pieces(self, groups: Sequence[Sequence[Array]]) -> tuple[Array, int]:
         """For each piece of a group of arrays how many elements it has, and the addresses where they begin; and how
-        many neighbours can be loaded at once."""
-        rows = []
-        for arrays in groups:
-            size, itemsize = int(arrays[0].size), int(arrays[0].dtype.itemsize)
-            begins = np.arange(0, size, _PIECE, dtype=np.int64)
-            addresses = np.array([self.address(array) for array in arrays], np.int64)
-            lengths = np.minimum(size - begins, _PIECE)
-            rows.append(np.concatenate([lengths[:, None], addresses + begins[:, None] * itemsize], axis=1))
-        return np.concatenate(rows), self._width(_PIECE, *(array for arrays in groups for array in arrays))
+        many neighbours can be loaded at once.
+
+        From step to step they are mostly the same, and then are not made again.
+        """
+        itemsize = int(groups[0][0].dtype.itemsize)
+        places = [(int(arrays[0].size), *map(self.address, arrays)) for arrays in groups]
+        key = (itemsize, *places)
+        if key not in self._known_pieces:
+            if len(self._known_pieces) >= _MOST_TABLES:
+                self._known_pieces.clear()
+            rows = []
+            for size, *addresses in places:
+                begins = np.arange(0, size, _PIECE, dtype=np.int64)
+                lengths = np.minimum(size - begins, _PIECE)
+                rows.append(np.stack([lengths, *(address + begins * itemsize for address in addresses)], axis=1))
+            width = self._width(_PIECE, *(array for arrays in groups for array in arrays))
+            self._known_pieces[key] = self.from_host(np.concatenate(rows)), width
+        return self._known_pieces[key]
+
+    @functools.cached_property
+    def _known_pieces(self) -> dict[tuple[Any, ...], tuple[Array, int]]:
+        return {}
 
 
 def _wide(dtype: Any) -> np.dtype[Any]:

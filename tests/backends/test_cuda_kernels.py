@@ -17,7 +17,7 @@ from kernels_on_host import COMPILER, HostKernels, needs_compiler
 from strict_backend import StrictArray
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.cuda import persistent
+from tinygrad_lstm.backends.cuda import persistent, training
 from tinygrad_lstm.backends.cuda.launching import definitions, with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
@@ -110,6 +110,18 @@ def test_rows_named_several_times_receive_all(
         return target
 
     check(compute, [target, index, values], dtype)
+
+
+@pytest.mark.parametrize("number", [3, 40])
+def test_rows_of_more_columns_than_blocks_can_stand_for(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_MOST_BLOCKS", 2)
+    target, values = drawn(0, (2, 1300), (number, 1300), dtype="float32")
+
+    def compute(backend: Any, target: Any, index: Any, values: Any) -> Any:
+        backend.scatter_add(target, index, values)
+        return target
+
+    check(compute, [target, np.arange(number) % 2, values], "float32")
 
 
 @given(seeds, dtypes, st.lists(st.sampled_from([0, 1, 5, 5000]), max_size=3), st.booleans(), st.booleans())
@@ -408,6 +420,14 @@ def test_a_race_is_seen() -> None:
         wrong("race", x, order=order)
         results.append(EMULATED.to_host(x))
     assert not np.array_equal(*results, equal_nan=True)
+
+
+@pytest.mark.parametrize("sizes", [((1, 65536), 32, 0), (1, (32, 64), 0), (1, 32, 10**6)])
+def test_blocks_that_cuda_does_not_have_are_seen(sizes: Any) -> None:
+    blocks, threads, shared = sizes
+    kernels = HostKernels(with_includes(WRONG), definitions("float32"))
+    with pytest.raises(ValueError, match="CUDA has no such blocks"):
+        kernels.launch("race", blocks, threads, (EMULATED.from_host(np.zeros(32, np.float32)),), shared, False)
 
 
 def test_a_barrier_that_some_miss_is_seen() -> None:

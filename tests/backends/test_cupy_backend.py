@@ -86,6 +86,14 @@ def test_values_and_gradients_move_between_devices(two: FakeCupy) -> None:
     assert [count.synchronisations for count in counts] == [0, 0]
 
 
+def test_what_is_not_contiguous_moves_too(two: FakeCupy) -> None:
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], device="cuda:1", requires_grad=True)
+    moved = x.T[:, :1].to("cuda:0")
+    assert moved.tolist() == [[1.0], [2.0]]
+    moved.sum().backward()  # whose gradient is one number, seen as many
+    assert x.grad.tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
 @needs_compiler
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devices: int) -> None:
@@ -114,6 +122,13 @@ def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devic
 
 
 # -- kernels and products ----------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_old_devices_take_the_steps_one_by_one(two: FakeCupy) -> None:
+    two.cuda.Device(1).attributes["ComputeCapabilityMajor"] = 6
+    assert tg.zeros(1, device="cuda:0").device.backend.multiprocessors > 0
+    assert tg.zeros(1, device="cuda:1").device.backend.multiprocessors == 0
 
 
 @needs_compiler

@@ -7,6 +7,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <numeric>
 #include <thread>
@@ -59,7 +60,7 @@ struct Block {
     void* argument;
     dim3 index;
     unsigned size;
-    std::vector<unsigned char> shared;
+    void* shared = nullptr;  // memory of its own, of the very size: what lies behind it is not the block's
     std::vector<State> state;
     std::vector<std::unique_ptr<Fiber>> fiber;  // of each thread that had to wait
     std::vector<uint64_t> exchange;
@@ -72,7 +73,8 @@ struct Block {
     Block(const Launch& launch, void (*body)(void*), void* argument, dim3 index)
         : launch(launch), body(body), argument(argument), index(index) {
         size = launch.block.x * launch.block.y * launch.block.z;
-        shared.assign(launch.shared_bytes + 128, 0xff);
+        if (posix_memalign(&shared, 128, launch.shared_bytes)) std::abort();
+        std::memset(shared, 0xff, launch.shared_bytes);
         state.assign(size, State::not_started);
         fiber.resize(size);
         exchange.assign(size, ~0ull);
@@ -87,6 +89,8 @@ struct Block {
             }
         }
     }
+
+    ~Block() { std::free(shared); }
 
     void become(unsigned thread) {
         current = thread;
@@ -192,10 +196,7 @@ void let_others_go_on() {
     sched_yield();
     block->wait(gone_wrong ? State::done : State::ready);
 }
-void* shared_memory() {
-    auto address = reinterpret_cast<uintptr_t>(block->shared.data());
-    return reinterpret_cast<void*>((address + 127) / 128 * 128);
-}
+void* shared_memory() { return block->shared; }
 void* exchanged(unsigned lane) { return &block->exchange[block->current / 32 * 32 + lane]; }
 
 const char* run(const Launch& launch, void (*body)(void*), void* context) {

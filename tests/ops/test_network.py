@@ -536,6 +536,18 @@ def test_dropout_keeps_its_share_and_passes_gradients_there(seed: int, p: float,
     np.testing.assert_array_equal(gradient(out, x), values)
 
 
+def test_settings_may_be_numbers_of_numpys(device: str) -> None:
+    x = tg.ones(4, 3, device=device)
+    tg.manual_seed(0)
+    expected = tg.dropout(x, 0.5)
+    tg.manual_seed(0)
+    assert tg.dropout(x, np.float32(0.5)).tolist() == expected.tolist()
+    ids = tg.tensor([0, 1, 1, 2], device=device)
+    ignoring = tg.cross_entropy(x, ids, ignore_index=np.int32(1))
+    assert ignoring.item() == tg.cross_entropy(x, ids, ignore_index=1).item()
+    assert tg.layer_norm(x * x, 3, eps=np.float32(0.5)).tolist() == [[0.0] * 3] * 4
+
+
 def test_dropout_repeats_with_the_seed_on_every_device(device: str) -> None:
     masks = []
     for where in (device, device, "cpu"):

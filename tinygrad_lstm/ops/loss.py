@@ -185,7 +185,7 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
     with target.device.current():
         ids = target.data.reshape(-1).astype(np.int64)
-    losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
+    losses: Tensor = of_rows([logits], ids, int(ignore_index), reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 
 

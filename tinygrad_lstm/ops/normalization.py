@@ -114,7 +114,7 @@ def layer_norm(
         None if value is None else _of_shape(what, value, shape, x)
         for what, value in (("weight", weight), ("bias", bias))
     ]
-    out: Tensor = normalized_affine([x, *given], shape, eps)
+    out: Tensor = normalized_affine([x, *given], shape, float(eps))
     return out
 
 

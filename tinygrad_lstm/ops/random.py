@@ -32,4 +32,4 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         return x
     if p == 1:
         return where(False, x, 0)
-    return dropped(x, p, int(generator().integers(2**63)))
+    return dropped(x, float(p), int(generator().integers(2**63)))

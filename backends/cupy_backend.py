@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from .base import Array, Backend, DeviceUnavailableError, HostArray
 from .cuda import CudaKernels
 from .cuda.launching import Kernel, Matrices, Multiply, definitions, source
-from .cuda.precision import precision
+from .cuda.precision import get_precision
 
 _SHARED_BYTES = 48 * 1024  # what a block may have of shared memory without asking
 _INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
@@ -32,11 +33,21 @@ def _is(name: str) -> bool:
     return name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm"))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _is_there() -> bool:
+    try:
+        return importlib.util.find_spec("cupy") is not None
+    except ValueError:  # a module that someone made
+        return True
 
 
-_check_installation()
+def _first_line(error: BaseException) -> str:
+    """The first of an error's lines that says something: CuPy frames its own."""
+    lines = str(error.__cause__ or error).splitlines()
+    return next((line.strip() for line in lines if any(map(str.isalpha, line))), type(error).__name__)
+
+
+if _is_there():
+    _check_installation()
 try:
     import cupy  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
@@ -45,20 +56,25 @@ try:
         raise ImportError("the module named cupy that Python found is not CuPy")
     # Older ones give kernels garbage for None, and wait for a sort.
     if int(cupy.__version__.partition(".")[0]) < 14:
-        raise ImportError(f"version 14 or newer; {cupy.__version__} is installed")
+        raise ImportError(f"{cupy.__version__} is installed, but it must be 14 or newer")
 except ImportError as error:
-    raise DeviceUnavailableError(f"a CUDA device needs CuPy ({_first_line(error)}): {_INSTALL}") from error
+    raise DeviceUnavailableError(f"CuPy, which CUDA devices need: {_first_line(error)}; {_INSTALL}") from error
 
 
 def device_count() -> int:
     """The number of CUDA devices that CuPy can use; 0 where there is no driver."""
+    return _count()[0]
+
+
+def _count() -> tuple[int, str]:
+    """The number of devices, and what CUDA says if it cannot even count them."""
     try:
-        return int(cupy.cuda.runtime.getDeviceCount())
-    except cupy.cuda.runtime.CUDARuntimeError:
-        return 0
+        return int(cupy.cuda.runtime.getDeviceCount()), ""
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return 0, f" ({_first_line(error)})"
 
 
-def _why_none() -> str:
+def _why_none(said: str) -> str:
     """What keeps CuPy from using a CUDA device, and what to do."""
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     if not driver:
@@ -68,7 +84,7 @@ def _why_none() -> str:
             f"the NVIDIA driver is too old: it serves CUDA {_version(driver)}, but CuPy is built for "
             f"{_version(runtime)}; update the driver, or install a CuPy for an older CUDA: {_INSTALL}"
         )
-    return "the NVIDIA driver finds no device; see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    return f"the NVIDIA driver finds no device{said}; see nvidia-smi and CUDA_VISIBLE_DEVICES"
 
 
 def _version(number: int) -> str:
@@ -101,9 +117,10 @@ class CupyBackend(CudaKernels):
     array_type = cupy.ndarray
 
     def __init__(self, index: int) -> None:
-        count = device_count()
+        count, said = _count()
         if index >= count:
-            why = _why_none() if not count else f"there are {count} CUDA devices, 'cuda:0' to 'cuda:{count - 1}'"
+            there = ", ".join(f"'cuda:{k}'" for k in range(count))
+            why = f"there is only {there}" if count else _why_none(said)
             raise DeviceUnavailableError(f"device 'cuda:{index}' was asked for, but {why}")
         try:
             from cupy.cuda import cublas  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -142,9 +159,9 @@ class CupyBackend(CudaKernels):
 
     def from_device(self, array: Array, source: Backend) -> Array:
         if not isinstance(source, CupyBackend):
-            return self.from_host(np.ascontiguousarray(source.to_host(array)))
+            return self.from_host(np.asarray(source.to_host(array), order="C"))
         with source._device():
-            array = cupy.ascontiguousarray(array)  # CuPy copies no others
+            (array,) = self._contiguous(array)  # CuPy copies no others
             made = cupy.cuda.get_current_stream().record()
         with self._device():
             stream = cupy.cuda.get_current_stream()
@@ -194,7 +211,7 @@ class CupyBackend(CudaKernels):
         m, n, k, transposed, leading, dtype = matrices
         kind, adding, wide = _BLAS[dtype.name]
         if dtype == np.float32:
-            adding = _FASTER.get(precision(), adding)
+            adding = _FASTER.get(get_precision(), adding)
         code, compute = getattr(cupy.cuda.runtime, kind), getattr(self._cublas, adding)
         gemm, algorithm = self._cublas.gemmEx, self._cublas.CUBLAS_GEMM_DEFAULT
         # Columns first, as cuBLAS has it, the product's transpose is to be computed: that of y times that of x.

@@ -60,6 +60,11 @@ class Stepper:
                 f"{self._name}.stepper: expected a {dtype} input of shape (batch, {self._input_size}), "
                 f"got {x.dtype} {x.shape}"
             )
+        if not self._device.backend.owns(x):
+            raise ValueError(
+                f"{self._name}.stepper: expected an array on {str(self._device)!r}, where the network is, got a "
+                f"{type(x).__module__}.{type(x).__name__}"
+            )
         if self._device.switch is None:
             return self._step(x, state)
         with self._device.switch():

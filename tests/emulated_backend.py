@@ -13,16 +13,16 @@ from strict_backend import StrictBackend
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.cuda import CudaKernels
 from tinygrad_lstm.backends.cuda.launching import Kernel, Matrices, Multiply, definitions, source
-from tinygrad_lstm.backends.cuda.precision import precision
+from tinygrad_lstm.backends.cuda.precision import get_precision
 
 
 def _rounded(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """A factor as a product takes it: float16 in float32, float32 in the precision that is set."""
     if matrix.dtype == np.float16:
         return matrix.astype(np.float32)
-    if matrix.dtype == np.float32 and precision() == "float16":
+    if matrix.dtype == np.float32 and get_precision() == "float16":
         return matrix.astype(np.float16).astype(np.float32)
-    if matrix.dtype == np.float32 and precision() == "tf32":  # to the nearest of those with 10 bits after the point
+    if matrix.dtype == np.float32 and get_precision() == "tf32":  # to the nearest of those with 10 bits after the point
         return ((matrix.view(np.uint32) + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
     return matrix
 

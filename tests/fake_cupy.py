@@ -53,17 +53,23 @@ class Device(StrictBackend):
 
 
 class Stream:
-    """The current stream of the current device: events must be recorded and awaited in an order that makes sense."""
+    """The current stream of the current device, which logs what it records and waits for."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, log: list[tuple[str, str]]) -> None:
+        self._log = log
+        self._device = current_device()
 
-    def record(self) -> SimpleNamespace:
-        assert current_device() is self.device
-        return SimpleNamespace(recorded_on=self.device)
+    def record(self) -> int:
+        event = sum(entry.startswith("record") for _, entry in self._log)
+        self._note(f"record {event}")
+        return event
 
-    def wait_event(self, event: SimpleNamespace) -> None:
-        assert event.recorded_on is not None
+    def wait_event(self, event: int) -> None:
+        self._note(f"wait {event}")
+
+    def _note(self, entry: str) -> None:
+        assert current_device() is self._device
+        self._log.append((f"cuda:{self._device.id}", entry))
 
 
 class RawModule:
@@ -132,11 +138,16 @@ def _handle() -> int:
 
 
 class FakeCupy(StrictModule):
-    """The module, with so many devices; `trouble` is raised where devices are counted."""
+    """The module, with so many devices; `trouble` is raised where devices are counted.
+
+    Attributes:
+        events: which events devices' streams recorded and waited for.
+    """
 
     def __init__(self, devices: int = 1, driver: int = 13000, trouble: str = "", version: str = "14.2.0") -> None:
         super().__init__(np)
         self.__version__ = version
+        self.events: list[tuple[str, str]] = []
         self._devices = [Device(k) for k in range(devices)]
         self.ndarray = StrictArray
         self.RawModule = RawModule
@@ -169,7 +180,7 @@ class FakeCupy(StrictModule):
             cublas=cublas,
             runtime=runtime,
             get_cublas_handle=_handle,
-            get_current_stream=lambda: Stream(current_device()),
+            get_current_stream=lambda: Stream(self.events),
         )
 
     def asarray(self, value: Any) -> StrictArray:

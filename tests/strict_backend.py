@@ -174,6 +174,8 @@ class StrictArray:
             self._device.counts.synchronisations += 1
         _unwrapped(self)
         ready, written = _index(index, self.shape), _unwrapped(value)
+        if np.ndim(written) > np.ndim(self._host[ready]):
+            raise ValueError(f"CuPy writes no array of shape {written.shape} to fewer dimensions")
         if not _has_integers(index):
             self._host[ready] = written
             return

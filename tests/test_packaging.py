@@ -136,8 +136,8 @@ def test_metadata(built: Built) -> None:
     assert {
         'numba>=0.60; extra == "fast"',
         'matplotlib; extra == "plot"',
-        'cupy-cuda12x[ctk]; extra == "cuda12"',
-        'cupy-cuda13x[ctk]; extra == "cuda13"',
+        'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
+        'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
     assert set(metadata.get_all("Provides-Extra", [])) == {"fast", "plot", "cuda12", "cuda13", "bench", "test"}
 

@@ -321,6 +321,11 @@ def test_a_device_without_memory_spares_model_and_checkpoint(
     for name, value in trainer.model.state_dict().items():
         np.testing.assert_array_equal(value, saved[name])
         np.testing.assert_array_equal(value, kept.weights[name])
+    monkeypatch.undo()  # there is room again
+    trainer.run()
+    assert trainer.step == options.steps
+    finished = Checkpoint.load(tmp_path / "last.safetensors")
+    Trainer.resume(make_model, TEXT, finished, tmp_path, options.steps + 1).run()  # every counter is the run's
 
 
 def test_the_device_makes_no_difference(device: str, unbroken: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -402,7 +402,7 @@ def walk(
             if g.ndim and not create_graph:
                 owned.add(node)
 
-    with Switch("recording", create_graph), _forgetting(), _devices() as on:
+    with Switch("recording", create_graph), _forgetting(), _Devices() as on:
         for node, g in roots:
             if needed is None or node in needed:
                 receive(node, g)
@@ -427,7 +427,7 @@ def walk(
                 continue
             for parent, gradient in node.op.pull(node, g, needed, create_graph):
                 if anomaly:
-                    _check_gradient(node, g, gradient)
+                    _check_gradient(node, g, gradient, parent.device)
                 if gradient.__class__ is Rows:
                     waiting = rows.setdefault(parent, [])
                     waiting.append(gradient)
@@ -464,26 +464,33 @@ def _forgetting() -> Iterator[None]:
             MODE.restored.pop().forget()
 
 
-@contextmanager
-def _devices() -> Iterator[Callable[[Device], None]]:
-    """Gives a function that makes one device after the other the current one; explains that it has no memory left."""
-    device: Device | None = None
-    with ExitStack() as stack:
+class _Devices:
+    """Makes one device after the other the current one, when called; explains that it has no memory left."""
 
-        def on(wanted: Device) -> None:
-            nonlocal device
-            if wanted is not device:
-                stack.close()
-                if wanted.switch is not None:
-                    stack.enter_context(wanted.switch())
-                device = wanted
+    def __init__(self) -> None:
+        self._device: Device | None = None
+        self._entered: AbstractContextManager[object] | None = None
 
-        try:
-            yield on
-        except MemoryError as error:
-            if device is None or error.__cause__ is not None:  # an op has explained it already
-                raise
-            raise device.out_of_memory("backward", error) from error
+    def __call__(self, device: Device) -> None:
+        if device is not self._device:
+            self._leave()
+            if device.switch is not None:
+                self._entered = device.switch()
+                self._entered.__enter__()
+            self._device = device
+
+    def _leave(self) -> None:
+        if self._entered is not None:
+            self._entered.__exit__(None, None, None)
+            self._entered = None
+
+    def __enter__(self) -> "_Devices":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._leave()
+        if isinstance(error, MemoryError) and self._device is not None:
+            raise self._device.out_of_memory("backward", error) from error
 
 
 def _free(node: Any) -> None:
@@ -495,15 +502,22 @@ def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
     return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
 
 
-def _check_gradient(node: GraphNode, g: Any, gradient: Any) -> None:
+def _check_gradient(node: GraphNode, g: Any, gradient: Any, device: Device) -> None:
     incoming = g.values() if isinstance(g, dict) else (g,)
-    if not isinstance(gradient, Increment | Rows) and has_nan(gradient) and not any(map(has_nan, incoming)):
+    if (
+        not isinstance(gradient, Increment | Rows)
+        and has_nan(gradient, device)
+        and not any(has_nan(part, node.device) for part in incoming)
+    ):
         raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
 
 
-def has_nan(values: Any) -> bool:
-    """Whether an array or Tensor holds a NaN; reads a device's value on the host."""
-    return bool((values != values).any())
+def has_nan(values: Any, device: Device) -> bool:
+    """Whether an array on the device, or a Tensor there, holds a NaN; reads a value on the host."""
+    with device.current():
+        array = getattr(values, "_array", values)
+        found = device.backend.as_array((array != array).any())
+    return bool(device.backend.to_host(found))
 
 
 def backward(

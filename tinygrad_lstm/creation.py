@@ -40,12 +40,8 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
 
 def _filled(device: Device, requires_grad: bool, maker: str, *arguments: Any, **settings: Any) -> Tensor:
     """What a function of the device's array module makes."""
-    try:
-        with device.current():
-            made = getattr(device.xp, maker)(*arguments, **settings)
-    except MemoryError as error:
-        raise device.out_of_memory(maker, error) from error
-    return _made(made, device, requires_grad)
+    with device.making(maker):
+        return _made(getattr(device.xp, maker)(*arguments, **settings), device, requires_grad)
 
 
 def _number(value: Any) -> Any:
@@ -132,7 +128,8 @@ def _float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
 
 def _drawn(values: HostArray, device: Place, requires_grad: bool) -> Tensor:
     place = get_device(device)
-    return _made(place.backend.from_host(np.asarray(values)), place, requires_grad)
+    with place.making("tensor"):
+        return _made(place.backend.from_host(np.asarray(values)), place, requires_grad)
 
 
 def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:

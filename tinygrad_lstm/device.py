@@ -8,8 +8,7 @@ from contextvars import ContextVar
 from .backends import threads
 from .backends.base import Array, Backend, DeviceUnavailableError
 from .backends.compiled import compiled_kernels
-from .backends.cuda.precision import Precision, precision
-from .backends.cuda.precision import set_precision as _set_precision
+from .backends.cuda.precision import get_precision, set_precision
 from .backends.numpy_backend import NumpyBackend
 
 __all__ = [
@@ -18,10 +17,16 @@ __all__ = [
     "compiled_kernels",
     "default_device",
     "get_num_threads",
+    "get_precision",
     "register_backend",
     "set_default_device",
     "set_num_threads",
+    "set_precision",
 ]
+
+
+class _ExplainedError(MemoryError):
+    """Says already what had no room where, and what to do."""
 
 
 class Device:
@@ -49,10 +54,21 @@ class Device:
 
     def out_of_memory(self, doing: str, error: MemoryError) -> MemoryError:
         """The error to raise where there was no room for something on this device, saying what to do."""
-        return MemoryError(
+        if isinstance(error, _ExplainedError):
+            return error
+        return _ExplainedError(
             f"{doing}: {self.name!r} has no memory left ({error}); make the batch, the sequences or the model smaller, "
             "let go of tensors that are not needed, or keep less for the way back with tg.checkpoint"
         )
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """As `current`; a MemoryError within it is explained, as one of the function of that name."""
+        try:
+            with self.current():
+                yield
+        except MemoryError as error:
+            raise self.out_of_memory(name, error) from error
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
@@ -95,7 +111,10 @@ _default: Device | None = None
 
 
 def _canonical(name: str) -> str:
-    return "cuda:0" if name == "cuda" else name
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and (not index or index.isdecimal()) and not name.endswith(":"):
+        return f"cuda:{int(index or 0)}"
+    return name
 
 
 def get_device(device: "str | Device | None" = None) -> Device:
@@ -197,23 +216,3 @@ def set_num_threads(number: int) -> None:
         ValueError: the number is below 1.
     """
     threads.set_number_of_threads(number)
-
-
-def get_precision() -> Precision:
-    """In what precision CUDA devices multiply float32 matrices; "float32" at first."""
-    return precision()
-
-
-def set_precision(precision: Precision) -> None:
-    """Sets in what precision CUDA devices multiply float32 matrices.
-
-    Everything else stays float32, and so do the sums of products.
-
-    Args:
-        precision: "float32"; or, faster on tensor cores, with factors rounded to 11 significant bits: "tf32" with
-            float32's range, or "float16", in which a factor beyond 65504 is infinite, and one below 6e-8 is 0.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    _set_precision(precision)

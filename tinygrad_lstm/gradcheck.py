@@ -139,7 +139,7 @@ def _same(a: Sequence[HostArray], b: Sequence[HostArray], rtol: float = 0.0) -> 
 
 
 _ROUNDING = 1e-9
-"""By how much sums that a device adds up in any order may differ."""
+"""By how much sums may differ that a device adds up in another order than the host, or once in another way."""
 
 
 def _checked(

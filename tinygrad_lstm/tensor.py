@@ -308,7 +308,8 @@ class Tensor:
     def __dlpack__(self, **options: Any) -> Any:
         if self._requires_grad:
             raise BufferError("__dlpack__: this tensor requires a gradient, which DLPack cannot carry; use .detach()")
-        return self._array.__dlpack__(**options)
+        with self.device.current():  # what takes it over waits for what is queued there
+            return self._array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         kind: tuple[int, int] = self._array.__dlpack_device__()
@@ -472,7 +473,11 @@ class Tensor:
         """`value` as a tensor of this one's device and dtype."""
         if not isinstance(value, Tensor):  # numbers take the dtype at once: in float32 they would lose digits
             return Tensor(value, self.dtype, self.device)
-        return value.to(self.device, self.dtype)
+        if value.device is not self.device:
+            raise RuntimeError(
+                f"a tensor on {str(value.device)!r} was given for one on {str(self.device)!r}; move it with .to(device)"
+            )
+        return value.to(dtype=self.dtype)
 
     def _graph_node(self) -> GraphNode:
         """The node that made this tensor; for a leaf, the one into which its gradient flows."""
@@ -824,7 +829,7 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
     if owner is not None:
         array = data._array if isinstance(data, Tensor) else data
         wanted = wanted or checked_dtype(array.dtype)
-        with device.current():
+        with device.making("tensor"):
             return device.backend.from_device(array, owner.backend).astype(wanted, copy=False)
     try:
         array = np.array(data)
@@ -833,7 +838,8 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
     if wanted is None:
         array_like = isinstance(data, np.generic) or _holds_arrays(data)
         wanted = DEFAULT_FLOAT if array.dtype == np.float64 and not array_like else checked_dtype(array.dtype)
-    return device.backend.from_host(array.astype(wanted, copy=False))
+    with device.making("tensor"):
+        return device.backend.from_host(array.astype(wanted, copy=False))
 
 
 def _holds_arrays(data: Any) -> bool:

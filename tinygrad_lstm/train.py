@@ -512,7 +512,11 @@ class Trainer(Generic[M]):
         while self.step < options.steps and not self._stop.is_set():
             tick = time.perf_counter()
             (lr,) = self._schedule.get_last_lr()
-            loss, size = self._train_on(next(self._batches))
+            try:
+                loss, size = self._train_on(next(self._batches))
+            except Exception:
+                self._batches.position -= 1  # so that what is saved from now on is of one step
+                raise
             losses.append(loss)
             characters += size
             seconds += time.perf_counter() - tick

@@ -150,7 +150,8 @@ class LaunchedKernels(ArrayKernels):
 
     def _contiguous(self, *arrays: Array) -> list[Array]:
         """The arrays as kernels read them, row after row."""
-        return [self.xp.ascontiguousarray(array) for array in arrays]
+        # ascontiguousarray would give 0-d arrays a dimension.
+        return [array if array.flags.c_contiguous else self.xp.ascontiguousarray(array) for array in arrays]
 
     def _width(self, length: int, *arrays: Array) -> int:
         """How many neighbours of rows of that length may be loaded at once, from all of these arrays."""

@@ -2,21 +2,33 @@
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["Precision", "precision", "set_precision"]
+__all__ = ["Precision", "get_precision", "set_precision"]
 
 Precision: TypeAlias = Literal["float32", "tf32", "float16"]
 
 _precision: Precision = "float32"
 
 
-def precision() -> Precision:
-    """The precision in force."""
+def get_precision() -> Precision:
+    """In what precision CUDA devices multiply float32 matrices; "float32" at first."""
     return _precision
 
 
-def set_precision(wanted: Precision) -> None:
-    """Sets the precision; a ValueError names those that there are."""
+def set_precision(precision: Precision) -> None:
+    """Sets in what precision CUDA devices multiply float32 matrices.
+
+    It holds for the products of two matrices: linear layers, the inputs' and weights' parts of recurrent layers, and
+    their steps where each is a product. Stacks of matrices (`matmul` of 3-d tensors), and recurrent layers that are one
+    launch, multiply in float32 whatever is set; and all sums are float32.
+
+    Args:
+        precision: "float32"; or, faster on tensor cores, with factors rounded to 11 significant bits: "tf32" with
+            float32's range, or "float16", in which a factor beyond 65504 is infinite, and one below 6e-8 is 0.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     global _precision
-    if wanted not in get_args(Precision):
-        raise ValueError(f"set_precision: expected one of {', '.join(get_args(Precision))}, got {wanted!r}")
-    _precision = wanted
+    if precision not in get_args(Precision):
+        raise ValueError(f"set_precision: expected one of {', '.join(get_args(Precision))}, got {precision!r}")
+    _precision = precision

@@ -78,7 +78,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         return g_x, of_weight, of_bias
 
     def _contiguous_if_given(self, *arrays: Array | None) -> list[Any]:
-        return [None if array is None else self.xp.ascontiguousarray(array) for array in arrays]
+        return [None if array is None else self._contiguous(array)[0] for array in arrays]
 
     # -- dropout -------------------------------------------------------------------------------------------------------
 

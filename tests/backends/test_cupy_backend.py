@@ -6,6 +6,7 @@ On a machine with a GPU the rest of the suite runs on CuPy itself.
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from fake_cupy import COMPUTE_32F, COMPUTE_64F, COMPUTE_FAST_16F, COMPUTE_FAST_TF32, FakeCupy
 from kernels_on_host import needs_compiler
+from strict_backend import StrictArray, current_device
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import backends, device
@@ -84,6 +86,59 @@ def test_values_and_gradients_move_between_devices(two: FakeCupy) -> None:
     assert x.grad.tolist() == [18.0, 36.0]
     counts = [two.cuda.Device(k).counts for k in range(2)]
     assert [count.synchronisations for count in counts] == [0, 0]
+
+
+def test_a_device_has_one_name(two: FakeCupy) -> None:
+    assert tg.zeros(1, device="cuda:01").device is tg.zeros(1, device="cuda:1").device
+    assert tg.zeros(1, device="cuda:1").device == "cuda:01"
+
+
+def test_a_number_moves_as_one(two: FakeCupy) -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    moved = x.to("cuda:0")
+    (moved.to("cuda:1") * 3).backward()
+    assert moved.shape == x.grad.shape == ()
+    assert x.grad.item() == 3.0
+
+
+@needs_compiler
+@pytest.mark.parametrize("algorithm", [tg.optim.SGD, tg.optim.Adam, tg.optim.RMSprop, tg.optim.Adagrad])
+def test_parameters_that_are_numbers(two: FakeCupy, algorithm: Any) -> None:
+    found = []
+    for place in ("cpu", "cuda:1"):
+        tg.manual_seed(0)
+        x = tg.tensor(3.0, device=place, requires_grad=True)
+        optimizer = algorithm([x], lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (tg.dropout(x * x, 0.1)).backward()
+            tg.optim.clip_grad_norm_([x], 1.0)
+            optimizer.step()
+        found.append(x.item())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_a_move_waits_for_the_source_and_the_source_for_the_move(two: FakeCupy) -> None:
+    x = tg.tensor([1.0, 2.0], device="cuda:0")
+    two.events.clear()
+    x.to("cuda:1")
+    assert two.events == [("cuda:0", "record 0"), ("cuda:1", "wait 0"), ("cuda:1", "record 1"), ("cuda:0", "wait 1")]
+
+
+def test_anomalies_are_found_across_devices(two: FakeCupy) -> None:
+    x = tg.tensor([0.0, 4.0], device="cuda:1", requires_grad=True)
+    with np.errstate(all="ignore"), tg.detect_anomaly():
+        (x.square().to("cuda:0") * 2).sum().backward()
+        with pytest.raises(FloatingPointError, match="op 'log' made a NaN"):
+            (x - 1).log()
+        with pytest.raises(FloatingPointError, match="the derivative of op 'sqrt'"):
+            (x.sqrt().to("cuda:0") * 0).sum().backward()
+
+
+def test_another_library_waits_for_the_tensors_own_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = tg.ones(2, device="cuda:1")
+    monkeypatch.setattr(StrictArray, "__dlpack__", lambda array, **options: current_device())
+    assert x.__dlpack__() is two.cuda.Device(1)
 
 
 def test_what_is_not_contiguous_moves_too(two: FakeCupy) -> None:
@@ -171,8 +226,9 @@ def test_products_are_added_up_as_wide_as_was_said(
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (None, r"needs CuPy \(.*cupy.*\): pip install 'tinygrad-lstm\[cuda12\]'"),
-        (ModuleType("cupy"), r"the module named cupy that Python found is not CuPy\): pip install"),
+        (None, r"CuPy, which CUDA devices need: .*cupy.*; pip install 'tinygrad-lstm\[cuda12\]'"),
+        (ModuleType("cupy"), "the module named cupy that Python found is not CuPy; pip install"),
+        (FakeCupy(1, version="13.6.0"), r"need: 13.6.0 is installed, but it must be 14 or newer; pip install"),
         (
             FakeCupy(0, driver=0, trouble="no driver"),
             "'cuda:0' was asked for, but there is no NVIDIA driver; install one",
@@ -182,6 +238,10 @@ def test_products_are_added_up_as_wide_as_was_said(
             r"driver is too old: it serves CUDA 12.2, but CuPy is built for 13.0; update the driver, or install",
         ),
         (FakeCupy(0), "finds no device; see nvidia-smi and CUDA_VISIBLE_DEVICES"),
+        (
+            FakeCupy(0, trouble="cudaErrorUnknown: x"),
+            r"finds no device \(cudaErrorUnknown: x\);",
+        ),
     ],
 )
 def test_no_cuda_device_says_why(install: Callable[[Any], None], module: Any, message: str) -> None:
@@ -194,10 +254,20 @@ def test_no_cuda_device_says_why(install: Callable[[Any], None], module: Any, me
 
 
 def test_an_index_that_is_not_there(two: FakeCupy) -> None:
-    with pytest.raises(
-        tg.DeviceUnavailableError, match=r"'cuda:2' was asked for, but there are 2.*'cuda:0' to 'cuda:1'"
-    ):
+    with pytest.raises(tg.DeviceUnavailableError, match=r"'cuda:2' was asked .* there is only 'cuda:0', 'cuda:1'"):
         tg.zeros(2, device="cuda:2")
+
+
+def test_a_cupy_that_fails_says_what_it_said(
+    install: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """CuPy frames its errors with rulers."""
+    (tmp_path / "cupy.py").write_text("raise ImportError('\\n=====\\nFailed to import CuPy.\\n\\n')")
+    install(None)
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(tg.DeviceUnavailableError, match=r"need: Failed to import CuPy\.; pip install"):
+        tg.zeros(2, device="cuda")
 
 
 def test_two_packages_of_cupy_at_once(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
-from ..creation import arange
 from ..device import Device, device_of, get_device
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
@@ -247,13 +246,13 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
 
 
 def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    places = [(index if d == dim else _along(length, d, x))._array for d, length in enumerate(index.shape)]
+    with x.device.current():
+        arange = x.device.xp.arange
+        places = [
+            index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
+            for d, length in enumerate(index.shape)
+        ]
     return get(x, tuple(places))
-
-
-def _along(length: int, dim: int, x: Tensor) -> Tensor:
-    """The numbers below `length` along a dimension of x, on x's device."""
-    return arange(length, device=x.device).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
 
 
 @composite

@@ -46,13 +46,13 @@ class Functions:
 
 
 _on_tensors = Functions(None)
-_by_device: dict[str, Functions] = {}
+_by_device: dict[Device, Functions] = {}
 
 
 def _on_arrays(device: Device) -> Functions:
-    found = _by_device.get(device.name)
+    found = _by_device.get(device)
     if found is None:
-        found = _by_device[device.name] = Functions(device)
+        found = _by_device[device] = Functions(device)
     return found
 
 
@@ -264,7 +264,7 @@ class Op:
             out = kept = self._checked_output(out, arrays)
         watched = MODE.watched
         if watched:
-            self._watch(inputs, arrays, out)
+            self._watch(inputs, arrays, out, device)
 
         node = None
         if recorded:
@@ -538,15 +538,16 @@ class Op:
             "change a .clone() instead"
         )
 
-    def _watch(self, inputs: Sequence[Any], arrays: Sequence[Any], out: Any) -> None:
+    def _watch(self, inputs: Sequence[Any], arrays: Sequence[Any], out: Any, device: Device) -> None:
         if MODE.region is not None:
             MODE.region.check(self.name, inputs)
         if MODE.anomaly:
-            self._check_forward(arrays, out)
+            self._check_forward(arrays, out, device)
 
-    def _check_forward(self, arrays: Sequence[Any], out: Any) -> None:
-        parts = out if isinstance(out, tuple) else (out,)
-        if any(map(has_nan, parts)) and not any(has_nan(array) for array in arrays if hasattr(array, "dtype")):
+    def _check_forward(self, arrays: Sequence[Any], out: Any, device: Device) -> None:
+        made = out if isinstance(out, tuple) else (out,)
+        given = [array for array in arrays if hasattr(array, "dtype")]
+        if any(has_nan(part, device) for part in made) and not any(has_nan(array, device) for array in given):
             raise FloatingPointError(f"detect_anomaly: op {self.name!r} made a NaN at {user_line()}")
 
     def _describe(self, inputs: Sequence[Any]) -> str:

@@ -33,11 +33,8 @@ def move(x: Tensor, device: Device) -> Tensor:
         node = Node(_MOVE, (x._graph_node(),), device, saved=(x.device,))
         if MODE.watched:
             watch(node)
-    try:
-        moved = device.backend.from_device(x._array, x.device.backend)
-    except MemoryError as error:
-        raise device.out_of_memory("to", error) from error
-    return Tensor._wrap(moved, device, node)
+    with device.making("to"):
+        return Tensor._wrap(device.backend.from_device(x._array, x.device.backend), device, node)
 
 
 Tensor._move = move

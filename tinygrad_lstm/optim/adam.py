@@ -81,13 +81,14 @@ class Adam(Optimizer):
         names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
         by_step: dict[int, list[list[Array]]] = {}  # a parameter may have been without gradient at times
         for p, g, state in updates:
-            state["step"] += 1
-            by_step.setdefault(state["step"], []).append([p, g, *(state[name] for name in names)])
+            by_step.setdefault(state["step"] + 1, []).append([p, g, *(state[name] for name in names)])
         for step, parameters in by_step.items():
             # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
             root = math.sqrt(1 - beta2**step)
             rate = float(group["lr"]) * root / (1 - beta1**step)
             backend.adam_update(parameters, *self.decays(group), beta1, beta2, float(group["eps"]) * root, rate)
+        for _, _, state in updates:
+            state["step"] += 1
 
 
 class AdamW(Adam):

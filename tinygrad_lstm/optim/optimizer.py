@@ -165,7 +165,8 @@ class Optimizer(ABC):
         Raises:
             TypeError, ValueError: a setting in `param_groups` was changed to one that does not fit.
             RuntimeError: a gradient lies on another device than its parameter, or has another shape.
-                All of them before anything is changed.
+            MemoryError: there is no room for what the algorithm keeps. All of these before anything is changed;
+                but where there is no room to compute in, some parameters may have made their step.
         """
         for group in self.param_groups:
             self.check_settings(group)
@@ -178,25 +179,22 @@ class Optimizer(ABC):
                 )
         together: dict[Any, tuple[Device, Group, list[Update]]] = {}
         for p, grad, group in todo:
-            state = self._present_state(p, group)
-            p._mark_written()
             *_, updates = together.setdefault((p.device, p.dtype, id(group)), (p.device, group, []))
-            updates.append(Update(p._array, grad._array, state))
+            updates.append(Update(p._array, grad._array, self._present_state(p, group)))
+        for p, _, _ in todo:
+            p._mark_written()
         for device, group, updates in together.values():
-            try:
-                with device.current():
-                    self.update(device.backend, updates, group, self._scratch)
-            except MemoryError as error:
-                raise device.out_of_memory(f"{self._name}.step", error) from error
+            with device.making(f"{self._name}.step"):
+                self.update(device.backend, updates, group, self._scratch)
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
         state, start = self.state.get(p, {}), self.initial_state(group)
-        with p.device.current():
-            if state.keys() != start.keys():
+        if state.keys() != start.keys():
+            with p.device.making(f"{self._name}.step"):
                 state = {name: state[name] if name in state else _started(p, value) for name, value in start.items()}
-                self.state[p] = state
-            _follow(p, state)
+            self.state[p] = state
+        _follow(p, state)
         return state
 
     def zero_grad(self) -> None:
@@ -315,4 +313,5 @@ def _follow(p: Tensor, state: State) -> None:
             continue
         source = device_of(value)
         assert source is not None
-        state[name] = backend.from_device(value, source.backend).astype(p.dtype)
+        with p.device.making("optimizer"):
+            state[name] = backend.from_device(value, source.backend).astype(p.dtype)

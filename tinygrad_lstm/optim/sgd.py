@@ -69,8 +69,9 @@ class SGD(Optimizer):
             return
         by_share: dict[float, list[tuple[Array, ...]]] = {}  # by that which a gradient has in its running sum
         for p, g, state in updates:
-            state["step"] += 1
-            share = 1 - float(group["dampening"]) if state["step"] > 1 else 1.0
+            share = 1 - float(group["dampening"]) if state["step"] else 1.0
             by_share.setdefault(share, []).append((p, g, state["momentum_buffer"]))
         for share, parameters in by_share.items():
             backend.sgd_update(parameters, decay, momentum, share, rate, group["nesterov"])
+        for _, _, state in updates:
+            state["step"] += 1

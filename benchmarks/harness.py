@@ -180,14 +180,14 @@ def tells_memory() -> bool:
     return _CLEAR_REFS.exists()
 
 
-def check_agreement(results: Mapping[str, Mapping[str, Any]]) -> None:
+def check_agreement(results: Mapping[str, Mapping[str, Any]], tolerance: float = TOLERANCE) -> None:
     """Raises RuntimeError unless the sides that give results give the same, to rounding."""
     (reference, expected), *others = ((side, arrays) for side, arrays in results.items() if arrays)
     for side, arrays in others:
         for name, array in arrays.items():
             theirs = np.reshape(expected[name], np.shape(array))
             apart = float(np.abs(array - theirs).max() / np.abs(theirs).max())
-            if not apart <= TOLERANCE:
+            if not apart <= tolerance:
                 raise RuntimeError(f"{name} of {side} is {apart:.1e} of its magnitude away from that of {reference}")
 
 

@@ -278,6 +278,26 @@ def test_a_backend_must_be_whole() -> None:
         tg.zeros(2, device="half")
 
 
+def test_a_gradient_from_another_device_is_not_moved_silently() -> None:
+    x = tg.tensor([1.0, 2.0], device="strict", requires_grad=True)
+    message = "a tensor on 'cpu' was given for one on 'strict'; move it with .to"
+    with pytest.raises(RuntimeError, match=message):
+        (x * 2).backward(tg.ones(2))
+    y = x * 2
+    y.register_hook(lambda g: tg.ones(2))
+    with pytest.raises(RuntimeError, match=message):
+        y.sum().backward()
+    assert x.grad is None
+
+
+def test_anomalies_are_found_on_every_device(device: str) -> None:
+    x = tg.tensor([-1.0, 4.0], device=device, requires_grad=True)
+    with np.errstate(all="ignore"), tg.detect_anomaly():
+        x.square().sum().backward()
+        with pytest.raises(FloatingPointError, match="op 'log' made a NaN"):
+            x.log()
+
+
 def test_a_devices_own_arrays_find_it() -> None:
     x = tg.tensor(STRICT.from_host(np.ones(2)), device="strict")
     assert x.device == "strict"

@@ -135,3 +135,10 @@ def test_what_does_not_fit_is_told(kind: Any, compiled: bool) -> None:
                 step(x, several)
     with pytest.raises(ValueError, match="bidirectional"):
         kind(3, 7, bidirectional=True).stepper()
+
+
+@pytest.mark.parametrize(("there", "given"), [("strict", "cpu"), ("cpu", "strict")])
+def test_an_input_on_another_device_is_refused(there: str, given: str) -> None:
+    step = LSTM(3, 5).to(there).stepper()
+    with pytest.raises(ValueError, match=f"LSTM.stepper: expected an array on '{there}', where the network is, got a"):
+        step(tg.ones(1, 3, device=given).data)

@@ -380,13 +380,14 @@ def walk(
     anomaly = MODE.anomaly
 
     def receive_rows(node: GraphNode) -> None:
-        on(node.device)
+        on.move(node.device)
         for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
             receive(node, g)
 
     def receive(node: GraphNode, g: Any) -> None:
         before = gradients.get(node)
-        on(node.device)
+        if node.device is not on.device:
+            on.move(node.device)
         if isinstance(g, Increment):
             if node not in owned:
                 gradients[node] = g.make_zeros() if before is None else before.copy()
@@ -412,7 +413,8 @@ def walk(
             g = gradients.pop(node, None)
             if g is None:
                 continue
-            on(node.device)
+            if node.device is not on.device:
+                on.move(node.device)
             if node.hooks:
                 for _, hook in sorted(node.hooks.items()):
                     g = hook(g)
@@ -465,19 +467,21 @@ def _forgetting() -> Iterator[None]:
 
 
 class _Devices:
-    """Makes one device after the other the current one, when called; explains that it has no memory left."""
+    """Makes one device after the other the current one; explains that it has no memory left."""
+
+    __slots__ = ("_entered", "device")
 
     def __init__(self) -> None:
-        self._device: Device | None = None
+        self.device: Device | None = None
         self._entered: AbstractContextManager[object] | None = None
 
-    def __call__(self, device: Device) -> None:
-        if device is not self._device:
-            self._leave()
-            if device.switch is not None:
-                self._entered = device.switch()
-                self._entered.__enter__()
-            self._device = device
+    def move(self, device: Device) -> None:
+        """Makes this the current device."""
+        self._leave()
+        self.device = device
+        if device.switch is not None:
+            self._entered = device.switch()
+            self._entered.__enter__()
 
     def _leave(self) -> None:
         if self._entered is not None:
@@ -489,8 +493,8 @@ class _Devices:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._leave()
-        if isinstance(error, MemoryError) and self._device is not None:
-            raise self._device.out_of_memory("backward", error) from error
+        if isinstance(error, MemoryError) and self.device is not None:
+            raise self.device.out_of_memory("backward", error) from error
 
 
 def _free(node: Any) -> None:

@@ -7,6 +7,7 @@ Functions take what CuPy's take, under the same names.
 
 import contextlib
 import ctypes
+import math
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -106,6 +107,12 @@ class RawKernel:
         assert isinstance(grid, tuple) and isinstance(block, tuple)
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: more shared memory than the kernel may have")
+        room = current_device().attributes["MultiProcessorCount"]  # as if a block filled one
+        if enable_cooperative_groups and math.prod(grid) > room:
+            if grid[1:] in ((), (1,), (1, 1)):
+                grid = (room,)  # which CuPy does, with no more than a warning
+            else:
+                raise ValueError(f"The specified grid size ({grid}) exceeds the limit ({room}).")
         for arg in args:
             if isinstance(arg, StrictArray) and arg._device is not current_device():
                 raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: memory of another device")

@@ -1,5 +1,5 @@
 // What kernels share that stay on the device for a whole sequence. Their blocks are launched together: those with the
-// same blockIdx.y have the same sequences of the batch, each with units of its own, and wait for each other at each step.
+// same blockIdx.z have the same sequences of the batch, each with units of its own, and wait for each other at each step.
 #include "common.cuh"
 
 constexpr int WARPS = 8;
@@ -18,7 +18,7 @@ __device__ inline void let_others_go_on() {}  // they do by themselves
 }  // namespace host
 #endif
 
-// Tells the blocks that share a counter, gridDim.x of them, that this one has written what they wait for.
+// Tells the blocks that share a counter, gridDim.y of them, that this one has written what they wait for.
 __device__ inline void tell_others(unsigned* counter) {
     __syncthreads();
     if (threadIdx.x == 0) arrive(counter);
@@ -28,7 +28,7 @@ __device__ inline void tell_others(unsigned* counter) {
 // the first-level cache.
 __device__ inline void wait_for_others(const unsigned* counter, unsigned n) {
     if (threadIdx.x == 0)
-        while (arrivals(counter) < n * gridDim.x) host::let_others_go_on();
+        while (arrivals(counter) < n * gridDim.y) host::let_others_go_on();
     __syncthreads();
 }
 

@@ -40,8 +40,9 @@ class Plan:
     staged: int
 
     @property
-    def blocks(self) -> tuple[int, int]:
-        return self.slices, self.groups
+    def blocks(self) -> tuple[int, int, int]:
+        # None in the first dimension: CuPy shortens it silently where a grid does not fit, of others it complains.
+        return 1, self.slices, self.groups
 
     @property
     def constants(self) -> dict[str, int]:

@@ -38,8 +38,8 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                         Real* out, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
                         Index staged_rows, Index reverse) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const Index first = blockIdx.y * rows, last = first + rows < B ? first + rows : B;
-    const int first_unit = blockIdx.x * UNITS + warp * (COLUMNS / 4);
+    const Index first = blockIdx.z * rows, last = first + rows < B ? first + rows : B;
+    const int first_unit = blockIdx.y * UNITS + warp * (COLUMNS / 4);
     Wide* staged = shared<Wide>();                  // (staged_rows, PADDED)
     Wide* cells = staged + staged_rows * PADDED;    // (rows, UNITS)
 
@@ -57,7 +57,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
 
     // What of the sums will be this lane's.
     const int my_row = lane / COLUMNS, my_gate = lane % 4, my_unit = first_unit + lane % COLUMNS / 4;
-    const int my_first_gate = lane - my_gate, my_cell = my_unit - blockIdx.x * UNITS;
+    const int my_first_gate = lane - my_gate, my_cell = my_unit - blockIdx.y * UNITS;
     const Wide my_bias = my_unit < H ? (Wide)bias[my_gate * H + my_unit] : (Wide)0;
     const Index start = reverse ? T : 0;
     for (Index row = my_row; row < rows; row += ROWS) {
@@ -79,7 +79,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
         return is_mine(place, t) ? *my_gate_at(place, t) : Real((Wide)0);
     };
 
-    unsigned* counter = counters + blockIdx.y * COUNTER_STEP;
+    unsigned* counter = counters + blockIdx.z * COUNTER_STEP;
     Real fetched = Real((Wide)0);  // for the block's first sequences, while others are waited for
     if (T) fetched = my_net(my_row, reverse ? T - 1 : 0);
     for (Index step = 0; step < T; ++step) {
@@ -153,8 +153,8 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
                          Real* g_c, Real* g_net, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
                          Index reverse) {
     const int self = threadIdx.x, lane = self % 32, warp = self / 32;
-    const Index first = blockIdx.y * rows, last = first + rows < B ? first + rows : B;
-    const int first_unit = blockIdx.x * UNITS, size = (int)rows * UNITS;
+    const Index first = blockIdx.z * rows, last = first + rows < B ? first + rows : B;
+    const int first_unit = blockIdx.y * UNITS, size = (int)rows * UNITS;
     Wide* cells = shared<Wide>();      // (rows, UNITS), ∂L/∂c
     Wide* kept = cells + size;         // (rows, UNITS), of ∂L/∂h what does not come by way of the gates
     Wide* found = kept + size;         // (WARPS, rows, UNITS), what each warp found that does
@@ -190,7 +190,7 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
         return saved;
     };
 
-    unsigned* counter = counters + blockIdx.y * COUNTER_STEP;
+    unsigned* counter = counters + blockIdx.z * COUNTER_STEP;
     Saved fetched = {};  // for the thread's first unit, while others are waited for
     if (T && self < size) fetched = saved_at(self, reverse ? 0 : T - 1);
     for (Index step = 0; step < T; ++step) {

@@ -180,6 +180,18 @@ def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devic
 
 
 @needs_compiler
+@pytest.mark.parametrize("H", [3, 40])
+def test_blocks_that_do_not_fit_at_once_are_refused(two: FakeCupy, H: int) -> None:
+    """CuPy would leave out some, for which the others would wait for ever."""
+    network = LSTM(2, H).to("cuda:1")
+    x = tg.randn(3, 90, 2, device="cuda:1")
+    network(x)
+    two.cuda.Device(1).attributes["MultiProcessorCount"] = 1  # fewer than were promised
+    with pytest.raises(ValueError, match="exceeds the limit"):
+        network(x)
+
+
+@needs_compiler
 def test_old_devices_take_the_steps_one_by_one(two: FakeCupy) -> None:
     two.cuda.Device(1).attributes["ComputeCapabilityMajor"] = 6
     assert tg.zeros(1, device="cuda:0").device.backend.multiprocessors > 0

@@ -148,10 +148,12 @@ class LaunchedKernels(ArrayKernels):
 
     # -- arrays as kernels take them -----------------------------------------------------------------------------------
 
-    def _contiguous(self, *arrays: Array) -> list[Array]:
-        """The arrays as kernels read them, row after row."""
+    def _contiguous(self, *arrays: Array | None) -> list[Any]:
+        """The arrays as kernels read them, row after row; None stays None."""
         # ascontiguousarray would give 0-d arrays a dimension.
-        return [array if array.flags.c_contiguous else self.xp.ascontiguousarray(array) for array in arrays]
+        return [
+            array if array is None or array.flags.c_contiguous else self.xp.ascontiguousarray(array) for array in arrays
+        ]
 
     def _width(self, length: int, *arrays: Array) -> int:
         """How many neighbours of rows of that length may be loaded at once, from all of these arrays."""

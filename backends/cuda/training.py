@@ -51,7 +51,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- layer normalization -------------------------------------------------------------------------------------------
 
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
-        x, weight, bias = self._contiguous_if_given(*arrays)
+        x, weight, bias = self._contiguous(*arrays)
         N, C = x.shape
         out, means, scales = self.empty((N, C), x.dtype), *(self.empty((N,), _wide(x.dtype)) for _ in range(2))
         kernel = self.kernel("layer_norm", "layer_norm_forward", x.dtype)
@@ -61,7 +61,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def layer_norm_backward(
         self, arrays: Sequence[Array | None], wanted: Sequence[bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        g, x, weight, means, scales = self._contiguous_if_given(*arrays)
+        g, x, weight, means, scales = self._contiguous(*arrays)
         N, C = x.shape
         g_x = of_weight = of_bias = None
         if wanted[0]:
@@ -76,9 +76,6 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
             kernel((-(-C // _WARP), parts), (_WARP, _COLUMN_THREADS), (g, x, means, scales, *sums, N, C), room)
             of_weight, of_bias = (self.xp.sum(part, axis=0).astype(x.dtype, copy=False) for part in sums)
         return g_x, of_weight, of_bias
-
-    def _contiguous_if_given(self, *arrays: Array | None) -> list[Any]:
-        return [None if array is None else self._contiguous(array)[0] for array in arrays]
 
     # -- dropout -------------------------------------------------------------------------------------------------------
 

@@ -228,6 +228,10 @@ class CupyBackend(CudaKernels):
 
         return multiply
 
+    def queue(self) -> int:
+        stream: int = cupy.cuda.get_current_stream().ptr
+        return stream
+
     def address(self, array: Array) -> int:
         place: int = array.data.ptr
         return place

@@ -56,6 +56,8 @@ class Device(StrictBackend):
 class Stream:
     """The current stream of the current device, which logs what it records and waits for."""
 
+    ptr = 0
+
     def __init__(self, log: list[tuple[str, str]]) -> None:
         self._log = log
         self._device = current_device()

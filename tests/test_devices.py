@@ -298,6 +298,21 @@ def test_anomalies_are_found_on_every_device(device: str) -> None:
             x.log()
 
 
+def test_no_memory_within_a_backward_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = MemoryError("nothing left")
+
+    def fail(*arguments: Any) -> None:
+        raise raw
+
+    monkeypatch.setattr(STRICT, "matmul", fail)
+    x = tg.ones(2, 2, device="strict", requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: g @ g)
+    with pytest.raises(MemoryError, match=r"matmul: 'strict' has no memory left \(nothing left\); make") as raised:
+        y.sum().backward()
+    assert raised.value.__cause__ is raw
+
+
 def test_a_devices_own_arrays_find_it() -> None:
     x = tg.tensor(STRICT.from_host(np.ones(2)), device="strict")
     assert x.device == "strict"

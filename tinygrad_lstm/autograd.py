@@ -494,7 +494,7 @@ class _Devices:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._leave()
         if isinstance(error, MemoryError) and self.device is not None:
-            raise self.device.out_of_memory("backward", error) from error
+            raise self.device.out_of_memory("backward", error)
 
 
 def _free(node: Any) -> None:

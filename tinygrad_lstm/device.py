@@ -53,13 +53,18 @@ class Device:
         return nullcontext() if self.switch is None else self.switch()
 
     def out_of_memory(self, doing: str, error: MemoryError) -> MemoryError:
-        """The error to raise where there was no room for something on this device, saying what to do."""
+        """The error to raise where there was no room for something on this device, saying what to do.
+
+        An error that says so already is given back; of others, the given one is the cause.
+        """
         if isinstance(error, _ExplainedError):
             return error
-        return _ExplainedError(
+        explained = _ExplainedError(
             f"{doing}: {self.name!r} has no memory left ({error}); make the batch, the sequences or the model smaller, "
             "let go of tensors that are not needed, or keep less for the way back with tg.checkpoint"
         )
+        explained.__cause__ = error
+        return explained
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
@@ -68,7 +73,7 @@ class Device:
             with self.current():
                 yield
         except MemoryError as error:
-            raise self.out_of_memory(name, error) from error
+            raise self.out_of_memory(name, error)  # noqa: B904 (it has its cause)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):

@@ -111,6 +111,10 @@ class LaunchedKernels(ArrayKernels):
         """Where the array begins in the device's memory."""
         raise NotImplementedError
 
+    def queue(self) -> int:
+        """A number for the queue of work that is in use, of which a device may have several."""
+        return 0
+
     # -- products ------------------------------------------------------------------------------------------------------
 
     def matmul(self, x: Array, y: Array) -> Array:

@@ -168,8 +168,9 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         """
         itemsize = int(groups[0][0].dtype.itemsize)
         places = [(int(arrays[0].size), *map(self.address, arrays)) for arrays in groups]
-        key = (itemsize, *places)
-        if key not in self._known_pieces:
+        key = (self.queue(), itemsize, *places)
+        found = self._known_pieces.get(key)
+        if found is None:
             if len(self._known_pieces) >= _MOST_TABLES:
                 self._known_pieces.clear()
             rows = []
@@ -178,8 +179,8 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
                 lengths = np.minimum(size - begins, _PIECE)
                 rows.append(np.stack([lengths, *(address + begins * itemsize for address in addresses)], axis=1))
             width = self._width(_PIECE, *(array for arrays in groups for array in arrays))
-            self._known_pieces[key] = self.from_host(np.concatenate(rows)), width
-        return self._known_pieces[key]
+            found = self._known_pieces[key] = self.from_host(np.concatenate(rows)), width
+        return found
 
     @functools.cached_property
     def _known_pieces(self) -> dict[tuple[Any, ...], tuple[Array, int]]:

@@ -67,6 +67,7 @@ def test_devices_are_known_by_their_index(two: FakeCupy) -> None:
 
 
 def test_the_environment_names_the_default_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_default", None)  # none was set in the program
     monkeypatch.setenv("TINYGRAD_LSTM_DEVICE", "cuda:1")
     assert tg.zeros(2).device == "cuda:1"
 

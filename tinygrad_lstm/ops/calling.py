@@ -42,7 +42,7 @@ def _unary(op: Op) -> Callable[..., Any]:
         try:
             out = forward(device.backend if wants_backend else device.xp, array)
         except MemoryError as error:
-            raise device.out_of_memory(op.name, error) from error
+            raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (has_rules and x._requires_grad and MODE.recording):
@@ -103,7 +103,7 @@ def _binary(op: Op) -> Callable[..., Any]:
         except (TypeError, ValueError, OverflowError) as error:
             raise op.explained(error, args) from error
         except MemoryError as error:
-            raise device.out_of_memory(op.name, error) from error
+            raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (wanting and has_rules and MODE.recording):

@@ -259,7 +259,7 @@ class Op:
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise self.explained(error, inputs) from error
         except MemoryError as error:
-            raise device.out_of_memory(self.name, error) from error
+            raise device.out_of_memory(self.name, error)  # noqa: B904 (it has its cause)
         if not self.trusted:
             out = kept = self._checked_output(out, arrays)
         watched = MODE.watched

@@ -64,7 +64,6 @@ class Adagrad(Optimizer):
     def _update_one(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         xp = backend.xp
         lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
-        state["step"] += 1
         g = decayed(backend, p, g, group, scratch)
         total, part = state["sum"], scratch.like(backend, p, 0)
 
@@ -74,3 +73,4 @@ class Adagrad(Optimizer):
         xp.divide(g, part, out=part)
         part *= lr
         p -= part
+        state["step"] += 1

@@ -20,7 +20,6 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, Backend, HostArray
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 from tinygrad_lstm.backends.recurrent import RecurrentKernels
-from tinygrad_lstm.backends.scatter import write_last
 from tinygrad_lstm.backends.training import TrainingKernels
 
 
@@ -324,12 +323,6 @@ class StrictBackend(RecurrentKernels, TrainingKernels):
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         self._numpy.scatter_add(target._host, _index(index, target.shape), _unwrapped(values))
-
-    def write(self, target: Array, index: Any, values: Array) -> None:
-        write_last(self.xp, target, index, values)
-
-    def matmul(self, x: Array, y: Array) -> Array:
-        return self.xp.matmul(x, y)
 
     def erf(self, x: Array) -> Array:
         return StrictArray(self._numpy.erf(x._host))

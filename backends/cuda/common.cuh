@@ -44,7 +44,6 @@ struct alignas(sizeof(Real) * WIDTH) Pack {
 __device__ inline Pack load(const Real* from) { return *reinterpret_cast<const Pack*>(from); }
 __device__ inline void store(Real* to, const Pack& pack) { *reinterpret_cast<Pack*>(to) = pack; }
 
-
 // The same for the end of an array, of which only `left` elements are there.
 __device__ inline Pack load(const Real* from, Index left) {
     if (left >= WIDTH) return load(from);

@@ -18,8 +18,6 @@ from .sequence import CudaSequenceKernels
 
 __all__ = ["CudaLSTMKernels"]
 
-_COUNTER_STEP = 32  # one to a line of the cache, as the kernels have it
-
 
 class _Forward(NamedTuple):
     """What a forward pass computes with.
@@ -151,4 +149,4 @@ class CudaLSTMKernels(CudaSequenceKernels):
 
     def _counters(self, plan: Plan) -> Array:
         """By which the blocks of each group wait for each other."""
-        return self.xp.zeros(plan.groups * _COUNTER_STEP, np.uint32)
+        return self.xp.zeros(plan.groups * persistent.COUNTER_STEP, np.uint32)

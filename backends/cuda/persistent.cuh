@@ -1,8 +1,7 @@
 // What kernels share that stay on the device for a whole sequence. Their blocks are launched together: those with the
 // same blockIdx.z have the same sequences of the batch, each with units of its own, and wait for each other at each step.
+// WARPS is how many warps a block has.
 #include "common.cuh"
-
-constexpr int WARPS = 8;
 
 #ifndef ON_HOST
 __device__ inline void arrive(unsigned* counter) {

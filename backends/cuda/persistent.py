@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["THREADS", "Plan", "plan"]
+__all__ = ["COUNTER_STEP", "THREADS", "Plan", "plan"]
 
+COUNTER_STEP = 32  # from one group's counter to the next: each has a line of the cache
 THREADS = 256
 _WARPS = THREADS // 32
 
@@ -47,7 +48,7 @@ class Plan:
     @property
     def constants(self) -> dict[str, int]:
         """What the kernels are compiled for."""
-        return {"HIDDEN": self.hidden_size, "UNITS": self.units}
+        return {"HIDDEN": self.hidden_size, "UNITS": self.units, "WARPS": _WARPS, "COUNTER_STEP": COUNTER_STEP}
 
     @property
     def forward_bytes(self) -> int:

@@ -2,10 +2,10 @@
 // to the last. Compiled for one hidden size, HIDDEN, and UNITS to a block.
 //
 // Arrays as in lstm.cu, which has the equations of a step. A block has `rows` sequences of the batch; `counters` are
-// zeros, COUNTER_STEP of them for each row of blocks.
+// zeros, COUNTER_STEP of them for each group of blocks.
 #include "persistent.cuh"
 
-constexpr int H = HIDDEN, COUNTER_STEP = 32;
+constexpr int H = HIDDEN;
 
 __device__ inline bool is_going(const Index* lengths, Index b, Index t) { return !lengths || t < lengths[b]; }
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..base import Array
-from ..scatter import write_last
 from ..training import TrainingKernels, threshold
 from .launching import THREADS, LaunchedKernels, blocks
 
@@ -19,8 +18,8 @@ _LONG_ROW = 1024  # from which on a row is a block's, not a warp's
 _PIECE = 4096  # elements of an array that are a block's
 _MANY = 8  # values for a row, on average, from which on several threads share them
 _MOST_BLOCKS = 65535  # in any but the first dimension
-_ROW_THREADS = 256  # that add up what is for one row, or for some columns of it
-_ROOM = 2 * 8 * 8  # bytes of shared memory for two numbers of each warp of such a block
+_MANY_THREADS = 256  # in a block that adds up a row, or has a piece of an array
+_ROOM = 2 * 8 * (_MANY_THREADS // _WARP)  # bytes of shared memory for two numbers of each warp of such a block
 _COLUMN_THREADS = 8  # that share the rows of a column
 _MOST_TABLES = 16  # of pieces, that are kept
 _PARTS = 64  # of the rows whose sums are added up by themselves, at most
@@ -110,19 +109,16 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         ranked = places.reshape(-1)[order]
         number = len(order)
         by_row = rows * _MANY <= number
-        across = min(_WARP if by_row else _ROW_THREADS, 1 << (columns - 1).bit_length())
+        across = min(_WARP if by_row else _MANY_THREADS, 1 << (columns - 1).bit_length())
         kernel = self.kernel("scatter", "add_rows", target.dtype)
         kernel(
             (rows if by_row else number, min(-(-columns // across), _MOST_BLOCKS)),
-            (across, _ROW_THREADS // across),
+            (across, _MANY_THREADS // across),
             (summed, ranked, order, added, int(by_row), number, columns),
-            _ROW_THREADS * _wide(target.dtype).itemsize,
+            _MANY_THREADS * _wide(target.dtype).itemsize,
         )
         if summed is not target:
             target[...] = summed
-
-    def write(self, target: Array, index: Any, values: Array) -> None:
-        write_last(self.xp, target, index, values)
 
     # -- many arrays at once -------------------------------------------------------------------------------------------
 
@@ -132,7 +128,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         sums = self.empty((len(pieces),), _wide(arrays[0].dtype))
         if len(pieces):
             kernel = self.kernel("many", "sum_of_squares", arrays[0].dtype, width)
-            kernel(len(pieces), 2 * THREADS, (pieces, sums), _ROOM)
+            kernel(len(pieces), _MANY_THREADS, (pieces, sums), _ROOM)
         return self.xp.sum(sums)
 
     def scale(self, arrays: Sequence[Array], factor: Array) -> None:
@@ -153,7 +149,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         pieces, width = self._pieces(ready)
         if len(pieces):
             kernel = self.kernel("many", name, dtype, width)
-            kernel(len(pieces), 2 * THREADS, (pieces, *settings))
+            kernel(len(pieces), _MANY_THREADS, (pieces, *settings))
         for group, copies in zip(groups, ready, strict=True):
             del group[1:2], copies[1:2]  # the gradient, which stays as it is
             for array, copy in zip(group, copies, strict=True):
@@ -194,4 +190,4 @@ def _wide(dtype: Any) -> np.dtype[Any]:
 
 def _rows(rows: int, columns: int) -> tuple[int, tuple[int, int]]:
     """Blocks, and threads of a block, for a kernel of which a row of threads has a row of an array."""
-    return (rows, (256, 1)) if columns >= _LONG_ROW else (-(-rows // 4), (_WARP, 4))
+    return (rows, (_MANY_THREADS, 1)) if columns >= _LONG_ROW else (-(-rows // 4), (_WARP, 4))

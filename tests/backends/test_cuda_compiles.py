@@ -1,5 +1,6 @@
 """Every CUDA kernel compiles to machine code, as CuPy would have it compiled, on a machine without a GPU."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,5 +76,8 @@ def test_compiles_for_a_hidden_size(file: str, hidden_size: int, dtype: str, arc
 def test_mistakes_are_seen() -> None:
     with pytest.raises(AssertionError, match="undefined"):
         compiled(source("lstm") + "__global__ void wrong() { missing(); }", definitions("float32"))
-    too_many = (*definitions("float32", HIDDEN=1024, UNITS=16), "--gpu-architecture=sm_90", *OPTIONS)
+    plan = persistent.plan(1024, 16, "float32", multiprocessors=132, shared_bytes=227 * 1024)
+    assert plan is not None
+    constants = replace(plan, units=16).constants
+    too_many = (*definitions("float32", **constants), "--gpu-architecture=sm_90", *OPTIONS)
     assert "spilled" in compiled(source("persistent_lstm"), too_many)[1]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, Update, decayed
+from ..backends.base import Backend
+from .optimizer import Group, Optimizer, Parameters, Scratch, Update, decayed
 
 __all__ = ["Adagrad"]
 
@@ -58,19 +58,16 @@ class Adagrad(Optimizer):
         return {"step": 0, "sum": float(group["initial_accumulator_value"])}
 
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
-        for p, g, state in updates:
-            self._update_one(backend, p, g, state, group, scratch)
-
-    def _update_one(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         xp = backend.xp
-        lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
-        g = decayed(backend, p, g, group, scratch)
-        total, part = state["sum"], scratch.like(backend, p, 0)
+        for p, g, state in updates:
+            lr = float(group["lr"]) / (1 + state["step"] * float(group["lr_decay"]))
+            g = decayed(backend, p, g, group, scratch)
+            total, part = state["sum"], scratch.like(backend, p, 0)
 
-        total += xp.multiply(g, g, out=part)
-        xp.sqrt(total, out=part)
-        part += float(group["eps"])
-        xp.divide(g, part, out=part)
-        part *= lr
-        p -= part
-        state["step"] += 1
+            total += xp.multiply(g, g, out=part)
+            xp.sqrt(total, out=part)
+            part += float(group["eps"])
+            xp.divide(g, part, out=part)
+            part *= lr
+            p -= part
+            state["step"] += 1

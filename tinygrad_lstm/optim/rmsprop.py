@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..backends.base import Array, Backend
-from .optimizer import Group, Optimizer, Parameters, Scratch, State, Update, decayed
+from ..backends.base import Backend
+from .optimizer import Group, Optimizer, Parameters, Scratch, Update, decayed
 
 __all__ = ["RMSprop"]
 
@@ -66,34 +66,31 @@ class RMSprop(Optimizer):
         return dict.fromkeys(names, 0.0)
 
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
-        for p, g, state in updates:
-            self._update_one(backend, p, g, state, group, scratch)
-
-    def _update_one(self, backend: Backend, p: Array, g: Array, state: State, group: Group, scratch: Scratch) -> None:
         xp, alpha, momentum = backend.xp, float(group["alpha"]), float(group["momentum"])
-        g = decayed(backend, p, g, group, scratch)
-        v, part = state["square_avg"], scratch.like(backend, p, 0)
+        for p, g, state in updates:
+            g = decayed(backend, p, g, group, scratch)
+            v, part = state["square_avg"], scratch.like(backend, p, 0)
 
-        xp.multiply(g, g, out=part)
-        part *= 1 - alpha
-        v *= alpha
-        v += part
-        if group["centered"]:
-            mean = state["grad_avg"]
-            xp.subtract(g, mean, out=part)
+            xp.multiply(g, g, out=part)
             part *= 1 - alpha
-            mean += part
-            xp.multiply(mean, mean, out=part)
-            xp.subtract(v, part, out=part)
-            # Rounding can make a variance near zero negative, and its root a NaN.
-            v = xp.maximum(part, 0.0, out=part)
+            v *= alpha
+            v += part
+            if group["centered"]:
+                mean = state["grad_avg"]
+                xp.subtract(g, mean, out=part)
+                part *= 1 - alpha
+                mean += part
+                xp.multiply(mean, mean, out=part)
+                xp.subtract(v, part, out=part)
+                # Rounding can make a variance near zero negative, and its root a NaN.
+                v = xp.maximum(part, 0.0, out=part)
 
-        xp.sqrt(v, out=part)
-        part += float(group["eps"])
-        direction = xp.divide(g, part, out=part)
-        if momentum:
-            steps = state["momentum_buffer"]
-            steps *= momentum
-            steps += direction
-            direction = steps
-        p -= xp.multiply(direction, float(group["lr"]), out=part)
+            xp.sqrt(v, out=part)
+            part += float(group["eps"])
+            direction = xp.divide(g, part, out=part)
+            if momentum:
+                steps = state["momentum_buffer"]
+                steps *= momentum
+                steps += direction
+                direction = steps
+            p -= xp.multiply(direction, float(group["lr"]), out=part)

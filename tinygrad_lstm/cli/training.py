@@ -1,23 +1,16 @@
-"""The command line: `tinygrad-lstm train | sample | eval | info`, thin over the library.
-
-It is the one module that stands above models/: it is where a model and the training loop meet.
-"""
+"""`tinygrad-lstm train | sample | eval`."""
 
 import math
 import os
-import platform
 import shlex
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -25,72 +18,22 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
-from . import __version__, cuda
-from .backends import compiled, threads
-from .data.text import manual_text, read_text
-from .device import DeviceUnavailableError, default_device, get_device, get_num_threads, set_num_threads
-from .models import CharLM
-from .train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, evaluate, nats_to_bits
+from ..data.text import manual_text, read_text
+from ..device import get_device
+from ..models import CharLM
+from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
+from ..train import evaluate as evaluate_model
+from .shared import DEFAULT_OUT, Device, SavedModel, load_model, model_maker, path_option, program, require
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Trains character models on text, and tries them out.",
-)
+__all__ = ["evaluate", "sample", "train"]
 
 DEFAULTS = TrainingOptions()
-Device: TypeAlias = Annotated[
-    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; by default TINYGRAD_LSTM_DEVICE, or cpu.")
-]
-# Paths are left to the library to find fault with: it says in one line what is wrong.
-SavedModel: TypeAlias = Annotated[str, typer.Argument(help="A checkpoint that train wrote.", metavar="CHECKPOINT")]
-DEFAULT_OUT = Path("runs/char-lm")
-
-
-def main() -> None:
-    """Runs the command line. What the library finds wrong with what it was given is one line, and exit status 2."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
-    try:
-        app()
-    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"tinygrad-lstm {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _prepare(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    # The products of a small LSTM gain little from a second thread, but wait long for one that another program's work
-    # holds up; and sums come out the same whatever the number of cores.
-    if not threads.set_by_environment():
-        set_num_threads(1)
 
 
 def _option(name: str, text: str) -> Any:
     return typer.Option(help=f"{text}  [default: {getattr(DEFAULTS, name)}]")
 
 
-@app.command()
 def train(
     data: Annotated[
         list[str] | None,
@@ -125,9 +68,9 @@ def train(
     options |= {"dropout": dropout, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     place = str(get_device(device))
-    make_model = _model_maker(place)
-    folder = DEFAULT_OUT if out is None else _path("--out", out)
-    paths = [_path("--data", path).absolute() for path in data or []]
+    make_model = model_maker(place)
+    folder = DEFAULT_OUT if out is None else path_option("--out", out)
+    paths = [path_option("--data", path).absolute() for path in data or []]
     if resume:
         checkpoint = Checkpoint.load(_to_resume(folder))
         with _option_named():
@@ -153,7 +96,6 @@ def train(
         sys.exit(128 + signal.SIGINT)
 
 
-@app.command()
 def sample(
     checkpoint: SavedModel,
     prompt: Annotated[str, typer.Option(help="The text to go on from.")],
@@ -166,12 +108,12 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
 ) -> None:
     """Let a trained model go on with a text."""
-    _require("--prompt", bool(prompt), "at least one character to go on from", "none")
-    _require("--length", length >= 1, "at least 1", length)
-    _require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
-    _require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
-    _require("--seed", seed is None or seed >= 0, "at least 0", seed)
-    saved, model = _load(checkpoint, device)
+    require("--prompt", bool(prompt), "at least one character to go on from", "none")
+    require("--length", length >= 1, "at least 1", length)
+    require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
+    require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
+    require("--seed", seed is None or seed >= 0, "at least 0", seed)
+    saved, model = load_model(checkpoint, device)
     ids = saved.vocabulary.encode(prompt).tolist()
     stream = model.stream(ids, temperature, top_k, np.random.default_rng(seed))
     print(prompt, end="", flush=True)
@@ -180,69 +122,20 @@ def sample(
     print()
 
 
-@app.command("eval")
-def evaluate_(
+def evaluate(
     checkpoint: SavedModel,
     data: Annotated[list[str], typer.Option(help="A text file, or a folder of them; may be repeated.", metavar="PATH")],
     device: Device = None,
 ) -> None:
     """Measure how well a trained model predicts a text."""
-    saved, model = _load(checkpoint, device)
-    ids = saved.vocabulary.encode(read_text([_path("--data", path) for path in data]))
-    nats = evaluate(model, ids)
+    saved, model = load_model(checkpoint, device)
+    ids = saved.vocabulary.encode(read_text([path_option("--data", path) for path in data]))
+    nats = evaluate_model(model, ids)
     print(f"{nats:.4f} nats a character, {nats_to_bits(nats):.4f} bits a character, over {len(ids) - 1:,} characters")
-
-
-@app.command()
-def info() -> None:
-    """Show versions, devices and the matrix library."""
-    rows = {
-        "tinygrad_lstm": __version__,
-        "Python": f"{platform.python_version()} ({sys.executable})",
-        "NumPy": np.__version__,
-        "BLAS": threads.blas_library(),
-        "threads": f"{get_num_threads()} (OPENBLAS_NUM_THREADS sets it)",
-        "CPU kernels": _cpu_kernels(),
-        "cores": str(os.cpu_count()),
-        "system": platform.platform(),
-        "devices": _devices(),
-    }
-    for name, value in rows.items():
-        print(f"{name:<14} {value}")
-
-
-def _cpu_kernels() -> str:
-    """Whether the kernels that numba compiles are in use, or why not."""
-    if not compiled.available():
-        return "NumPy (faster ones: pip install 'tinygrad-lstm[fast]')"
-    if not compiled.serves(np.float32):
-        return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
-    return f"compiled by numba {version('numba')}"
-
-
-def _devices() -> str:
-    """The devices that there are, or why cuda is none of them."""
-    if cuda.is_available():
-        return ", ".join(["cpu", *(f"cuda:{index}" for index in range(cuda.device_count()))])
-    try:
-        get_device("cuda")
-    except DeviceUnavailableError as error:
-        return f"cpu (no cuda: {error})"
-    return "cpu"
 
 
 def _text(paths: list[Path]) -> str:
     return read_text(paths) if paths else manual_text()
-
-
-def _path(option: str, text: str) -> Path:
-    _require(option, bool(text), "a path", "an empty text")  # which pathlib takes for the folder that one is in
-    return Path(text)
-
-
-def _require(option: str, good: bool, expected: str, given: object) -> None:
-    if not good:
-        raise ValueError(f"{option}: expected {expected}, got {given}")
 
 
 @contextmanager
@@ -253,24 +146,6 @@ def _option_named() -> Iterator[None]:
     except ValueError as error:
         name, colon, rest = str(error).partition(":")
         raise ValueError(f"--{name.replace('_', '-')}{colon}{rest}") from error
-
-
-def _model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
-    def make(characters: int, options: TrainingOptions) -> CharLM:
-        with default_device(get_device(device)):
-            return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
-
-    return make
-
-
-def _load(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
-    """A checkpoint and its model, ready for use."""
-    saved = Checkpoint.load(path)
-    with saved.blamed():
-        model = _model_maker(device)(len(saved.vocabulary), saved.options)
-        model.load_state_dict(saved.weights)
-    model.eval()
-    return saved, model
 
 
 def _spare_earlier_run(out: Path) -> None:
@@ -362,7 +237,7 @@ def _line(progress: Progress, steps: int) -> str:
 
 def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
     """Prints how the run ended, and what can be done next."""
-    resume = [*_program(), "train", "--resume", "--out", str(trainer.out), *device]
+    resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:
         print(f"interrupted at step {summary.step} of {trainer.options.steps}; saved in {trainer.last_path}")
         print(f"resume with: {shlex.join(resume)}")
@@ -377,13 +252,5 @@ def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: lis
     checkpoints = [*([trainer.best_path] if summary.best is not None else []), trainer.last_path]
     files = [*checkpoints, trainer.metrics_path, *([summary.plot] if summary.plot else [])]
     print(f"files:       {'  '.join(map(str, files))}")
-    print(f"sample with: {shlex.join([*_program(), 'sample', str(checkpoints[0]), '--prompt', prompt])}")
+    print(f"sample with: {shlex.join([*program(), 'sample', str(checkpoints[0]), '--prompt', prompt])}")
     print(f"go on with:  {shlex.join([*resume, '--steps', str(2 * trainer.options.steps)])}")
-
-
-def _program() -> list[str]:
-    """How this program was called."""
-    if Path(sys.argv[0]).name == "__main__.py":
-        return [sys.executable, "-m", "tinygrad_lstm"]
-    name = Path(sys.argv[0]).name
-    return [name if shutil.which(name) else sys.argv[0]]

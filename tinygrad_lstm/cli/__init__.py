@@ -1,0 +1,67 @@
+"""The command line: `tinygrad-lstm train | sample | eval | info`, thin over the library.
+
+It is the one package that stands above models/: it is where a model and the training loop meet.
+"""
+
+import sys
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..backends import threads
+from ..device import set_num_threads
+from .information import info
+from .training import evaluate, sample, train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Trains character models on text, tries them out, and looks inside.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tinygrad-lstm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _prepare(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    # The products of a small LSTM gain little from a second thread, but wait long for one that another program's work
+    # holds up; and sums come out the same whatever the number of cores.
+    if not threads.set_by_environment():
+        set_num_threads(1)
+
+
+app.command()(train)
+app.command()(sample)
+app.command("eval")(evaluate)
+app.command()(info)
+
+
+def main() -> None:
+    """Runs the command line. What the library finds wrong with what it was given is one line, and exit status 2."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
+        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

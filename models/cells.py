@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .. import ops
 from ..creation import zeros
+from ..inspect.observing import show_step
 from ..nn import Module, Parameter, init
 from ..tensor import Tensor
 
@@ -49,6 +50,8 @@ class LSTMCell(Module):
     ((2, 5), (2, 5))
     """
 
+    SHOWN: ClassVar[Sequence[str]] = LSTMGates._fields
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         check_sizes(self, input_size, hidden_size)
@@ -72,7 +75,16 @@ class LSTMCell(Module):
         """The same step, with all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
         h, c = checked_state(self, x, state, 2)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
-        return lstm_step(ops.linear(hx, self.weight, self.bias), c)
+        gates = lstm_step(ops.linear(hx, self.weight, self.bias), c)
+        return show_step(self, "LSTM", x, {"h": h, "c": c}, gates)
+
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """I and H of the one layer that this is."""
+        return [(self.input_size, self.hidden_size)]
+
+    def layer_parameters(self) -> dict[str, Tensor]:
+        """The parameters as a layer of `LSTM` has them: weight_ih (4H, I), weight_hh (4H, H), bias (4H,)."""
+        return parameters_apart(self)
 
 
 def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
@@ -112,6 +124,8 @@ class GRUCell(Module):
         weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
     """
 
+    SHOWN: ClassVar[Sequence[str]] = GRUGates._fields
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         check_sizes(self, input_size, hidden_size)
@@ -134,7 +148,16 @@ class GRUCell(Module):
     def gates(self, x: Tensor, state: Tensor | None = None) -> GRUGates:
         """The same step, with all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
         (h,) = checked_state(self, x, state, 1)
-        return gru_step(ops.linear(x, self.weight_ih, self.bias), ops.linear(h, self.weight_hh), self.bias_hn, h)
+        net_x, net_h = ops.linear(x, self.weight_ih, self.bias), ops.linear(h, self.weight_hh)
+        return show_step(self, "GRU", x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
+
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """I and H of the one layer that this is."""
+        return [(self.input_size, self.hidden_size)]
+
+    def layer_parameters(self) -> dict[str, Tensor]:
+        """The parameters as a layer of `GRU` has them, which are the cell's own."""
+        return dict(self.named_parameters())
 
 
 def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGates:
@@ -148,6 +171,12 @@ def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGat
     return GRUGates(r, z, n, h)
 
 
+class RNNGates(NamedTuple):
+    """The state (B, H) that a simple recurrent cell has after a step: it has no gates."""
+
+    h: Tensor
+
+
 class RNNCell(Module):
     """One step of a simple recurrent network (Elman 1990): h' = tanh(W·[h, x] + b).
 
@@ -158,6 +187,8 @@ class RNNCell(Module):
     Parameters, columns in the order [h, x]:
         weight (H, H + I); bias (H,).
     """
+
+    SHOWN: ClassVar[Sequence[str]] = RNNGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -174,9 +205,27 @@ class RNNCell(Module):
         Raises:
             ValueError: x or the state has another shape.
         """
+        return self.gates(x, state).h
+
+    def gates(self, x: Tensor, state: Tensor | None = None) -> RNNGates:
+        """The same step: `gates.h`."""
         (h,) = checked_state(self, x, state, 1)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
-        return ops.tanh(ops.linear(hx, self.weight, self.bias))
+        return show_step(self, "RNN", x, {"h": h}, RNNGates(ops.tanh(ops.linear(hx, self.weight, self.bias))))
+
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """I and H of the one layer that this is."""
+        return [(self.input_size, self.hidden_size)]
+
+    def layer_parameters(self) -> dict[str, Tensor]:
+        """The parameters as a layer of `RNN` has them: weight_ih (H, I), weight_hh (H, H), bias (H,)."""
+        return parameters_apart(self)
+
+
+def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:
+    """The parameters with the one weight over [h, x] taken apart, as views."""
+    H = cell.hidden_size
+    return {"weight_ih": cell.weight[:, H:], "weight_hh": cell.weight[:, :H], "bias": cell.bias}
 
 
 def init_recurrent(module: Module, hidden_size: int) -> None:

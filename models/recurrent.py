@@ -9,10 +9,21 @@ import numpy as np
 
 from .. import ops
 from ..creation import zeros
+from ..inspect.observing import show_layer
 from ..nn import Module, Parameter
 from ..ops.recurrent import going, gru, lstm, rnn
 from ..tensor import Tensor, operand
-from .cells import check_sizes, gru_step, init_recurrent, lstm_step, open_forget_gate, states_of
+from .cells import (
+    GRUGates,
+    LSTMGates,
+    RNNGates,
+    check_sizes,
+    gru_step,
+    init_recurrent,
+    lstm_step,
+    open_forget_gate,
+    states_of,
+)
 from .stepping import Stepper
 
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
@@ -27,6 +38,7 @@ class _Recurrent(Module):
     PARAMETERS: ClassVar[tuple[str, ...]]  # of a layer in one direction, in the order in which the op takes them
     OP: ClassVar[Any]  # the layer as one op
     STEP: ClassVar[Callable[..., Any]]  # the cell that it unrolls
+    SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
 
     def __init__(
         self,
@@ -109,8 +121,7 @@ class _Recurrent(Module):
         if not len(x):
             return zeros(0, x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device), *states
         parameters = [getattr(self, f"{name}_{place}") for name in self.PARAMETERS]
-        out: tuple[Tensor, ...] = self.OP([x, *states, *parameters], self.STEP, lengths, reverse)
-        return out
+        return show_layer(self, place, self.OP([x, *states, *parameters], self.STEP, lengths, reverse))
 
     def stepper(self) -> Stepper:
         """The network for inference one step at a time, of the weights as they are now; see `Stepper`.
@@ -121,6 +132,12 @@ class _Recurrent(Module):
         if self.bidirectional:
             raise ValueError(f"{type(self).__name__}.stepper: a bidirectional network cannot go step by step")
         return Stepper(self)
+
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """The sizes I and H of each layer in each direction."""
+        number, H = len(self._directions), self.hidden_size
+        inputs = [self.input_size, *[H * number] * (self.num_layers - 1)]
+        return [(I, H) for I in inputs for _ in range(number)]
 
     def _checked_lengths(self, lengths: Lengths, T: int, B: int) -> np.ndarray[Any, Any]:
         """The lengths as integers in host memory."""
@@ -168,7 +185,7 @@ class LSTM(_Recurrent):
     """
 
     GATES, STATES, PARAMETERS = 4, ("h", "c"), ("weight_ih", "weight_hh", "bias")
-    OP, STEP = staticmethod(lstm), staticmethod(lstm_step)
+    OP, STEP, SHOWN = staticmethod(lstm), staticmethod(lstm_step), LSTMGates._fields
 
     def _init_parameters(self) -> None:
         super()._init_parameters()
@@ -205,7 +222,7 @@ class GRU(_Recurrent):
     """
 
     GATES, STATES, PARAMETERS = 3, ("h",), ("weight_ih", "weight_hh", "bias", "bias_hn")
-    OP, STEP = staticmethod(gru), staticmethod(gru_step)
+    OP, STEP, SHOWN = staticmethod(gru), staticmethod(gru_step), GRUGates._fields
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
@@ -224,7 +241,7 @@ class RNN(_Recurrent):
     """
 
     GATES, STATES, PARAMETERS = 1, ("h",), ("weight_ih", "weight_hh", "bias")
-    OP, STEP = staticmethod(rnn), staticmethod(ops.tanh)
+    OP, STEP, SHOWN = staticmethod(rnn), staticmethod(ops.tanh), RNNGates._fields
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""

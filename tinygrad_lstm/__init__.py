@@ -9,6 +9,7 @@ if not (_Path(__file__).parent / "backends").exists():
 from . import cuda as cuda
 from . import data as data
 from . import func as func
+from . import inspect as inspect
 from . import io as io
 from . import nn as nn
 from . import optim as optim

@@ -12,7 +12,7 @@ import os
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,16 @@ class Region(Protocol):
         """Raises if an op of that name must not be given these inputs."""
 
 
+class Observer(Protocol):
+    """What recurrent cells and layers show themselves to, as they compute; see `inspect.observing`."""
+
+    def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
+        """A cell has made a step."""
+
+    def see_layer(self, network: Any, place: str, outputs: "tuple[Tensor, ...]") -> None:
+        """A network has run a whole layer as one op, which gave these outputs."""
+
+
 class _Mode(threading.local):
     """How this thread records; each thread begins anew.
 
@@ -52,6 +62,7 @@ class _Mode(threading.local):
         recording: whether ops record.
         anomaly: whether NaNs are looked for.
         region: the checkpointed call that takes part.
+        observer: what recurrent cells and layers show themselves to.
         watched: whether one of the two is so, and ops must leave their short cuts.
         before: what the switches that are entered have to put back.
         restored: the checkpointed calls that were run again for the walk that is under way.
@@ -61,6 +72,7 @@ class _Mode(threading.local):
         self.recording = True
         self.anomaly = False
         self.region: Region | None = None
+        self.observer: Observer | None = None
         self.watched = False
         self.before: list[Any] = []
         self.restored: list[Any] = []

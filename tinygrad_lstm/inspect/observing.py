@@ -1,0 +1,55 @@
+"""How recurrent cells and layers show what they compute, to whoever looks; if nobody does, it costs next to nothing."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ..autograd import MODE
+from ..nn import Module
+from ..tensor import Tensor
+
+__all__ = ["show_layer", "show_step"]
+
+G = TypeVar("G", bound=tuple[Tensor, ...])
+
+
+def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: G) -> G:
+    """Shows a step of a cell to a `trace`, and gives back its gates.
+
+    A cell of your own whose `gates(x, state)` calls this is traced as the built-in ones are.
+
+    Args:
+        cell: the module whose step it is.
+        kind: what the trace calls it; "LSTM", "GRU" and "RNN" say that it has these cells' gates and equations.
+        x: the step's input (B, I).
+        before: the states before the step by name, h first, each (B, H).
+        gates: a NamedTuple of what the step computed, the states after it among them, each (B, H).
+
+    >>> from typing import NamedTuple
+    >>> import tinygrad_lstm as tg
+    >>> class Leaky(NamedTuple):
+    ...     a: tg.Tensor
+    ...     h: tg.Tensor
+    >>> class LeakyCell(tg.nn.Module):
+    ...     def __init__(self, size):
+    ...         self.gate = tg.nn.Linear(2 * size, size)
+    ...
+    ...     def gates(self, x, h):
+    ...         a = tg.sigmoid(self.gate(tg.concat([h, x], dim=-1)))
+    ...         return tg.inspect.show_step(self, "leaky", x, {"h": h}, Leaky(a, h + a * (x - h)))
+    ...
+    ...     def forward(self, x, h):
+    ...         return self.gates(x, h).h
+    >>> traced = tg.inspect.trace(LeakyCell(3), tg.ones(7, 2, 3), state=tg.zeros(2, 3))
+    >>> traced[0].a.shape
+    (7, 2, 3)
+    """
+    if MODE.observer is not None:
+        MODE.observer.see_step(cell, kind, x, before, gates)
+    return gates
+
+
+def show_layer(network: Module, place: str, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Shows a layer that ran as one op, at a place such as "l0_reverse", to a `trace`; gives back its outputs."""
+    if MODE.observer is not None:
+        MODE.observer.see_layer(network, place, outputs)
+    return outputs

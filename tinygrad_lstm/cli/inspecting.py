@@ -1,0 +1,78 @@
+"""`tinygrad-lstm inspect`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .. import ops
+from ..data.text import manual_text, read_text, split_text
+from ..inspect import page, trace, trace_memory
+from ..tensor import Tensor, tensor
+from ..train import Checkpoint
+from .shared import Device, SavedModel, load_model, path_option, require
+
+__all__ = ["inspect"]
+
+_SHOWN = 600  # characters, where no text is given
+
+
+def inspect(
+    checkpoint: SavedModel,
+    text: Annotated[
+        str | None,
+        typer.Option(help="The text to follow the model through.  [default: some that it was not trained on]"),
+    ] = None,
+    out: Annotated[str, typer.Option(help="The page to write.", metavar="FILE")] = "page.html",
+    loss: Annotated[
+        Literal["last", "mean"],
+        typer.Option(help="Whose gradients to show: of the last character's loss, or of the mean of all."),
+    ] = "last",
+    steps: Annotated[str | None, typer.Option(help="Show these steps alone, as 0:500.", metavar="FROM:TO")] = None,
+    units: Annotated[str | None, typer.Option(help="Show these units alone, as 0:64.", metavar="FROM:TO")] = None,
+    device: Device = None,
+) -> None:
+    """Write a page that shows every gate, state and gradient of a trained model."""
+    place = path_option("--out", out)
+    window = {"steps": _slice("--steps", steps), "units": _slice("--units", units)}
+    saved, model = load_model(checkpoint, device)
+    text = _unseen_text(saved) if text is None else text
+    require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
+    parameter = next(model.parameters())
+    ids = tensor(saved.vocabulary.encode(text), device=parameter.device).unsqueeze(1)  # (T, 1)
+    print(f"a trace of {len(text):,} characters takes {trace_memory(model, ids, gradients=True) / 1e6:,.1f} MB", flush=True)
+
+    def of_last(logits: Tensor) -> Tensor:
+        return ops.cross_entropy(logits[-2], ids[-1])
+
+    def of_all(logits: Tensor) -> Tensor:
+        return ops.cross_entropy(ops.flatten(logits[:-1], 0, 1), ops.flatten(ids[1:]))
+
+    traced = trace(model, ids, loss=of_last if loss == "last" else of_all)
+    said = "the loss of the last character" if loss == "last" else "the mean loss of all characters"
+    written = page(
+        traced,
+        place,
+        vocabulary=saved.vocabulary.characters,
+        title=f"Inside {Path(checkpoint).name}",
+        loss_is=said,
+        **window,
+    )
+    print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
+
+
+def _unseen_text(saved: Checkpoint) -> str:
+    """The beginning of the text on which the model was validated, from a line's start."""
+    whole = read_text([Path(source) for source in saved.sources]) if saved.sources else manual_text()
+    _, held_back = split_text(whole)
+    _, _, lines = held_back[: 2 * _SHOWN].partition("\n")
+    return (lines if len(lines) > 1 else held_back)[:_SHOWN]
+
+
+def _slice(option: str, text: str | None) -> slice | None:
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    good = colon == ":" and all(part.isdecimal() or not part for part in (first, last))
+    require(option, good, "two numbers as in 0:500", text)
+    return slice(int(first) if first else None, int(last) if last else None)

@@ -1,0 +1,278 @@
+"""`page`: a trace as one HTML file, which needs no network and no library, to be opened in any browser."""
+
+import bisect
+import html
+import json
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import HostArray
+from ..io.atomic import write_atomically
+from .layers import LayerTrace, Trace
+from .packing import LINEAR_PRECISION, Packer
+
+__all__ = ["page"]
+
+_SCRIPTS = ("data.js", "scales.js", "cell.js", "charts.js", "text.js", "main.js")
+_TOP = 5  # predictions that are shown
+# What the page itself computes of other values, and of other gradients: the file is smaller without it.
+_VALUES_LEFT_OUT = {"LSTM": {"h"}}
+_GRADIENTS_LEFT_OUT = {"LSTM": {"i", "f", "g", "o"}, "GRU": {"z", "n"}}
+_PAGE_BYTES, _STEP_BYTES = 100_000, 500  # at most: the page without arrays, and what it says of a step in words
+
+
+def page(
+    trace: Trace,
+    path: str | Path,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    title: str | None = None,
+    loss_is: str = "",
+    steps: slice | None = None,
+    units: slice | Sequence[int] | None = None,
+    max_bytes: int = 25_000_000,
+) -> Path:
+    """Writes a trace as a page on which every number can be seen: the cell, step by step, and all units over time.
+
+    It is one file, that loads nothing. Values are rounded to 16 bits, which the page says in numbers.
+
+    Args:
+        trace: what `trace` gave.
+        path: the file to write, such as "page.html".
+        vocabulary: for a model of ids (T, B) that gives logits (T, B, V), what each id stands for: the page then shows
+            the text, the likeliest predictions, and the loss by character.
+        title: the page's heading; the model by default.
+        loss_is: what the loss is, in words, where the trace has one.
+        steps: which steps to show, all by default: `slice(0, 500)`.
+        units: which units of each layer to show, all by default: `slice(0, 64)` or a list.
+        max_bytes: the largest file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the file would be larger than `max_bytes`, and a window of which size would fit; nothing is left of
+            the trace in the window; the vocabulary does not fit the trace.
+        OSError: the file cannot be written.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import LSTM
+    >>> traced = tg.inspect.trace(LSTM(3, 5), tg.ones(7, 2, 3))
+    >>> tg.inspect.page(traced, "page.html").name
+    'page.html'
+    """
+    window = _Window(trace, steps, units)
+    if window.nbytes > max_bytes:
+        raise ValueError(
+            f"page: {window} would make a file of {window.nbytes / 1e6:.1f} MB, and max_bytes allows "
+            f"{max_bytes / 1e6:.1f}; give a window that fits: {window.advice(max_bytes)}"
+        )
+    packer = Packer()
+    contents: dict[str, Any] = {
+        "model": trace.model,
+        "loss": trace.loss if trace.loss is not None and np.isfinite(trace.loss) else None,
+        "lossIs": loss_is,
+        "first": window.steps.start,
+        "items": [_item(trace, b, window, vocabulary) for b in window.items],
+        "layers": [_layer(layer, window, packer) for layer in window.layers],
+    }
+    contents["precision"] = _precision(packer)
+    place = Path(path)
+    write_atomically(place, _filled(title or f"Inside {trace.model}", contents, packer).encode())
+    return place
+
+
+class _Window:
+    """The part of a trace that is shown: some steps, some units of each layer, the sequences that are going then."""
+
+    def __init__(self, trace: Trace, steps: slice | None, units: slice | Sequence[int] | None) -> None:
+        T, B, _ = trace.layers[0].shape
+        self.steps = range(*(steps or slice(None)).indices(T))
+        self.layers = [layer for layer in trace.layers if layer.shape[0] > self.steps.start]
+        self.items = [b for b in range(B) if trace.layers[0].going[self.steps.start : self.steps.stop, b].any()]
+        if not self.steps or self.steps.step != 1 or not self.items:
+            raise ValueError(
+                f"page: {steps} of {T} steps leaves nothing to show; expected a slice of neighbouring steps"
+            )
+        self._units = units
+        self.nbytes = self._bytes(len(self.steps), 1.0)
+
+    def units(self, layer: LayerTrace) -> list[int]:
+        """The units of a layer that are shown.
+
+        Raises:
+            ValueError: there are none, or one is not there.
+        """
+        H, units = layer.shape[2], self._units
+        numbers = list(range(H)[units]) if isinstance(units, slice) else list(range(H) if units is None else units)
+        if not numbers or not all(0 <= unit < H for unit in numbers):
+            raise ValueError(f"page: layer {layer.name!r} has units 0 to {H - 1}; got {units}")
+        return numbers
+
+    def rows(self, array: HostArray, b: int) -> HostArray:
+        """The shown steps (steps, ·) of a sequence, of an array (T, B, ·)."""
+        return array[self.steps.start : self.steps.stop, b]
+
+    def advice(self, max_bytes: int) -> str:
+        """Windows that would fit, as arguments."""
+        found = []
+        steps = _largest(lambda number: self._bytes(number, 1.0) <= max_bytes, len(self.steps))
+        if steps:
+            found.append(f"steps=slice({self.steps.start}, {self.steps.start + steps})")
+        H = max(layer.shape[2] for layer in self.layers)
+        units = _largest(lambda number: self._bytes(len(self.steps), number / H) <= max_bytes, H)
+        if units:
+            found.append(f"units=slice(0, {units})")
+        return " or ".join(found) or "fewer sequences, or fewer of both steps and units"
+
+    def _bytes(self, steps: int, share: float) -> float:
+        """At most how large a file is, with so many steps and a share of the units."""
+        numbers = 0.0
+        for layer in self.layers:
+            units = share * len(self.units(layer))
+            arrays = len(_packed(layer, layer.values, _VALUES_LEFT_OUT))
+            arrays += len(_packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT))
+            numbers += steps * len(self.items) * arrays * units
+            if units == layer.shape[2]:
+                numbers += steps * len(self.items) * layer.inputs.shape[2]
+                numbers += sum(parameter.size for parameter in layer.parameters.values())
+        return numbers * 2 * 4 / 3 + _PAGE_BYTES + steps * len(self.items) * _STEP_BYTES
+
+    def __str__(self) -> str:
+        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        batch = "" if len(self.items) == 1 else f" × {len(self.items)} sequences"
+        return f"{len(self.steps)} steps × {len(self.units(self.layers[0]))} units × {layers}{batch}"
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to the limit that fits, if smaller ones fit too; 0 if none does."""
+    return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
+
+
+def _packed(layer: LayerTrace, arrays: dict[str, HostArray], left_out: dict[str, set[str]]) -> dict[str, HostArray]:
+    """The arrays that are put into the page as they are."""
+    return {name: array for name, array in arrays.items() if name not in left_out.get(layer.kind, ())}
+
+
+def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]:
+    units = window.units(layer)
+    # What went into a gate can be shown where all of it is there.
+    whole = units == list(range(layer.shape[2]))
+    parameters = {name: np.atleast_2d(array) for name, array in layer.parameters.items()} if whole else {}
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "reverse": layer.reverse,
+        "gates": layer.gates,
+        "units": units,
+        "hidden": layer.shape[2],
+        "parameters": {name: packer.linear(array) for name, array in parameters.items()},
+        "items": [_run(layer, b, window, units, whole and bool(parameters), packer) for b in window.items],
+    }
+
+
+def _run(
+    layer: LayerTrace, b: int, window: _Window, units: list[int], with_inputs: bool, packer: Packer
+) -> dict[str, Any]:
+    """One sequence's part of a layer."""
+    going = window.rows(layer.going, b)
+    steps = int(going.sum())
+
+    def rows(array: HostArray) -> HostArray:
+        return window.rows(array, b)[:steps][:, units]
+
+    values, before = _packed(layer, layer.values, _VALUES_LEFT_OUT), layer.before
+    restarts = _restarts({name: (rows(layer.values[name]), rows(before[name])) for name in before}, layer.reverse)
+    return {
+        "steps": steps,
+        "values": {name: packer.linear(rows(array)) for name, array in values.items()},
+        "gradients": {
+            name: packer.logarithmic(rows(array))
+            for name, array in _packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT).items()
+        },
+        "restarts": {
+            "steps": restarts.tolist(),
+            "states": {name: packer.linear(rows(before[name])[restarts]) for name in before},
+        },
+        "inputs": packer.linear(window.rows(layer.inputs, b)[:steps]) if with_inputs else None,
+    }
+
+
+def _restarts(states: dict[str, tuple[HostArray, HostArray]], reverse: bool) -> HostArray:
+    """The steps before which a state is another than after the step that came before: the first, and new beginnings."""
+    steps = len(next(iter(states.values()))[0])
+    fresh = np.zeros(steps, bool)
+    fresh[-1 if reverse else 0] = True
+    for after, before in states.values():
+        if reverse:
+            fresh[:-1] |= (before[:-1] != after[1:]).any(axis=1)
+        else:
+            fresh[1:] |= (before[1:] != after[:-1]).any(axis=1)
+    return np.flatnonzero(fresh)
+
+
+def _item(trace: Trace, b: int, window: _Window, vocabulary: Sequence[str] | None) -> dict[str, Any]:
+    """What one sequence consists of, in words, and what the model makes of it."""
+    is_ids = trace.inputs.ndim == 2 and trace.inputs.dtype.kind in "iu"
+    if vocabulary is None:
+        return {"tokens": [str(token) for token in window.rows(trace.inputs, b)] if is_ids else None}
+    logits = trace.output
+    if not is_ids or logits is None or logits.shape != (*trace.inputs.shape, len(vocabulary)):
+        raise ValueError(
+            f"page: a vocabulary of {len(vocabulary)} is for a model of ids (T, B) that gives logits (T, B, "
+            f"{len(vocabulary)}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and gave "
+            f"{None if logits is None else logits.shape}"
+        )
+    tokens = [vocabulary[token] for token in window.rows(trace.inputs, b)]
+    scores = window.rows(logits, b).astype(np.float64)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    top = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :_TOP]
+    length = int(trace.layers[0].going[:, b].sum())
+    following = [int(trace.inputs[t + 1, b]) if t + 1 < length else None for t in window.steps]
+    return {
+        "tokens": tokens,
+        "predictions": {
+            "top": [
+                [[vocabulary[k], round(float(np.exp(row[k])), 5)] for k in likeliest]
+                for row, likeliest in zip(log_probabilities, top)
+            ],
+            "next": [None if k is None else vocabulary[k] for k in following],
+            "loss": [None if k is None else round(float(-row[k]), 5) for row, k in zip(log_probabilities, following)],
+        },
+    }
+
+
+def _precision(packer: Packer) -> str:
+    said = (
+        f"Values are rounded to 16 bits, which changes them by at most {100 * LINEAR_PRECISION:.4f} % of the largest "
+        "magnitude that the unit has"
+    )
+    if packer.precision:
+        said += f", gradients by at most {100 * packer.precision:.2g} % of themselves"
+    return f"{said}. What equations show is computed in this page, of these values."
+
+
+def _filled(title: str, contents: dict[str, Any], packer: Packer) -> str:
+    """The page's text."""
+    folder = files(__package__) / "web"
+
+    def read(name: str) -> str:
+        return (folder / name).read_text(encoding="utf-8").rstrip()
+
+    filling = {
+        "title": html.escape(title),
+        "style": read("page.css"),
+        "script": "\n\n".join(read(name) for name in _SCRIPTS),
+        # No "<" may be read as the end of the script that holds it.
+        "trace": json.dumps(contents, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "arrays": "\n".join(
+            f'<script type="text/plain" id="{name}">{text}</script>' for name, text in packer.texts.items()
+        ),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filling[found[1]], read("page.html"))

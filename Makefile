@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print)
 
-.PHONY: help train test install install-test clean-kernels clean
+.PHONY: help train inspect test install install-test clean-kernels clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,6 +23,11 @@ help:  ## show this list
 
 train: $(VENV)/.installed  ## train the character model on real text (the main job)
 	$(VENV)/bin/tinygrad-lstm train $(ARGS)
+
+RUN := runs/char-lm
+inspect: $(VENV)/.installed  ## look inside the model that train made, or make one: writes a page and prints its path
+	@test -e $(RUN)/best.safetensors || $(VENV)/bin/tinygrad-lstm train
+	$(VENV)/bin/tinygrad-lstm inspect $(RUN)/best.safetensors --out $(RUN)/page.html $(ARGS)
 
 # One BLAS thread a worker: two workers with two threads each would fight over two cores.
 test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker and every test
@@ -67,9 +72,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 	$(PIP) install -e .
 	@touch $@
 
-# The tests build the CUDA kernels for the host too, with a C++ compiler.
+# The tests build the CUDA kernels for the host too, with a C++ compiler, and open pages in a browser.
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v g++ >/dev/null || { $(call ensure_package,g++,note: without g++ the CUDA kernels are not tested; install it,true); }
+	@command -v chromedriver >/dev/null || { $(call ensure_package,chromium chromium-driver,note: without a browser the pages are not tested in one; install it,true); }
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
 

@@ -9,11 +9,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import COMMAND, environment, fail, run, succeed
 from safetensors.numpy import save_file
 
 import tinygrad_lstm as tg
@@ -23,44 +23,7 @@ from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
 TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
-COMMAND = [sys.executable, "-m", "tinygrad_lstm"]
 STOPPING = "\nstopping after this step; Ctrl-C again quits without saving\n"
-
-
-def environment() -> dict[str, str]:
-    unwanted = ("TINYGRAD_LSTM_DEVICE", "FORCE_COLOR", "PYTHONIOENCODING")
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
-
-
-def run(
-    *arguments: object, cwd: Path | None = None, before: Callable[[], object] | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        preexec_fn=before,
-        env={**environment(), **more},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-
-
-def succeed(*arguments: object, cwd: Path | None = None, **more: str) -> str:
-    result = run(*arguments, cwd=cwd, **more)
-    assert (result.returncode, result.stderr) == (0, "")
-    return result.stdout
-
-
-def fail(*arguments: object, before: Callable[[], object] | None = None, **more: str) -> str:
-    """The one line that the command prints to say what is wrong."""
-    result = run(*arguments, before=before, **more)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    return result.stderr[len("error: ") : -1]
 
 
 def as_anyone() -> None:

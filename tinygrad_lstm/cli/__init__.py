@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-lstm train | sample | eval | info`, thin over the library.
+"""The command line, `tinygrad-lstm`, thin over the library: a file for each group of commands.
 
 It is the one package that stands above models/: it is where a model and the training loop meet.
 """
@@ -13,6 +13,7 @@ from .. import __version__
 from ..backends import threads
 from ..device import set_num_threads
 from .information import info
+from .inspecting import inspect
 from .training import evaluate, sample, train
 
 __all__ = ["app", "main"]
@@ -47,6 +48,7 @@ def _prepare(
 app.command()(train)
 app.command()(sample)
 app.command("eval")(evaluate)
+app.command()(inspect)
 app.command()(info)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from .. import ops
 from ..data.text import manual_text, read_text, split_text
-from ..inspect import page, trace, trace_memory
+from ..inspect import PageTooLargeError, page, trace, trace_memory
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
 from .shared import Device, SavedModel, load_model, path_option, require
@@ -23,6 +23,10 @@ def inspect(
         str | None,
         typer.Option(help="The text to follow the model through.  [default: some that it was not trained on]"),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="The text from a file, or a folder of them; may be repeated.", metavar="PATH"),
+    ] = None,
     out: Annotated[str, typer.Option(help="The page to write.", metavar="FILE")] = "page.html",
     loss: Annotated[
         Literal["last", "mean"],
@@ -36,11 +40,17 @@ def inspect(
     place = path_option("--out", out)
     window = {"steps": _slice("--steps", steps), "units": _slice("--units", units)}
     saved, model = load_model(checkpoint, device)
+    if data:
+        require("--text", text is None, "either a text or --data", "both")
+        text = read_text([path_option("--data", path) for path in data])
     text = _unseen_text(saved) if text is None else text
     require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
     parameter = next(model.parameters())
     ids = tensor(saved.vocabulary.encode(text), device=parameter.device).unsqueeze(1)  # (T, 1)
-    print(f"a trace of {len(text):,} characters takes {trace_memory(model, ids, gradients=True) / 1e6:,.1f} MB", flush=True)
+    print(
+        f"a trace of {len(text):,} characters takes {trace_memory(model, ids, gradients=True) / 1e6:,.1f} MB",
+        flush=True,
+    )
 
     def of_last(logits: Tensor) -> Tensor:
         return ops.cross_entropy(logits[-2], ids[-1])
@@ -50,14 +60,13 @@ def inspect(
 
     traced = trace(model, ids, loss=of_last if loss == "last" else of_all)
     said = "the loss of the last character" if loss == "last" else "the mean loss of all characters"
-    written = page(
-        traced,
-        place,
-        vocabulary=saved.vocabulary.characters,
-        title=f"Inside {Path(checkpoint).name}",
-        loss_is=said,
-        **window,
-    )
+    title = f"Inside {Path(checkpoint).name}"
+    try:
+        written = page(traced, place, vocabulary=saved.vocabulary.characters, title=title, loss_is=said, **window)
+    except PageTooLargeError as error:
+        windows = {"--steps": error.steps, "--units": error.units}
+        fitting = [f"{option} {w.start}:{w.stop}" for option, w in windows.items() if w is not None]
+        raise ValueError(f"{error.said}; give {' or '.join(fitting) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
 
 

@@ -1,5 +1,5 @@
-"""Looking inside: every gate, state and gradient of a recurrent model, and the graph that made a tensor."""
 
 from .layers import *
 from .observing import *
+from .page import *
 from .trace import *

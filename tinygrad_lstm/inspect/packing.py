@@ -31,7 +31,8 @@ class Packer:
         """Packs rows (N, C) in equal steps, each column by its largest magnitude."""
         values = rows.astype(np.float64)
         finite = np.isfinite(values)
-        scale = np.where(finite, np.abs(values), 0).max(axis=0, initial=0)
+        largest = np.where(finite, np.abs(values), 0).max(axis=0, initial=0)
+        scale = np.array([float(f"{magnitude:.9g}") for magnitude in largest])  # short, as it is written out
         with np.errstate(divide="ignore", invalid="ignore"):
             numbers = np.where(scale > 0, np.round(values / scale * _LARGEST), 0)
         return {"id": self._add(np.where(finite, numbers, _MISSING)), "scale": scale.tolist()}

@@ -3,6 +3,7 @@
 import bisect
 import html
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -16,14 +17,31 @@ from ..io.atomic import write_atomically
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
 
-__all__ = ["page"]
+__all__ = ["PageTooLargeError", "page"]
 
 _SCRIPTS = ("data.js", "scales.js", "cell.js", "charts.js", "text.js", "main.js")
 _TOP = 5  # predictions that are shown
 # What the page itself computes of other values, and of other gradients: the file is smaller without it.
 _VALUES_LEFT_OUT = {"LSTM": {"h"}}
 _GRADIENTS_LEFT_OUT = {"LSTM": {"i", "f", "g", "o"}, "GRU": {"z", "n"}}
-_PAGE_BYTES, _STEP_BYTES = 100_000, 500  # at most: the page without arrays, and what it says of a step in words
+# At most, in bytes: the page without arrays, what it says of a step in words, and a column's scale.
+_PAGE_BYTES, _STEP_BYTES, _COLUMN_BYTES = 100_000, 500, 20
+
+
+class PageTooLargeError(ValueError):
+    """A page would be larger than allowed.
+
+    Attributes:
+        steps: a window of steps that would fit, with all units; None if none does.
+        units: a window of units that would fit, with all steps; None if none does.
+    """
+
+    def __init__(self, said: str, steps: slice | None, units: slice | None) -> None:
+        windows = {"steps": steps, "units": units}
+        fitting = [f"{name}=slice({w.start}, {w.stop})" for name, w in windows.items() if w is not None]
+        advice = " or ".join(fitting) or "fewer sequences, or fewer of both steps and units"
+        super().__init__(f"page: {said}; give a window that fits: {advice}")
+        self.said, self.steps, self.units = said, steps, units
 
 
 def page(
@@ -56,8 +74,8 @@ def page(
         The path.
 
     Raises:
-        ValueError: the file would be larger than `max_bytes`, and a window of which size would fit; nothing is left of
-            the trace in the window; the vocabulary does not fit the trace.
+        PageTooLargeError: the file would be larger than `max_bytes`; the error says which window would fit.
+        ValueError: nothing is left of the trace in the window; the vocabulary does not fit the trace.
         OSError: the file cannot be written.
 
     >>> import tinygrad_lstm as tg
@@ -68,10 +86,7 @@ def page(
     """
     window = _Window(trace, steps, units)
     if window.nbytes > max_bytes:
-        raise ValueError(
-            f"page: {window} would make a file of {window.nbytes / 1e6:.1f} MB, and max_bytes allows "
-            f"{max_bytes / 1e6:.1f}; give a window that fits: {window.advice(max_bytes)}"
-        )
+        raise window.too_large(max_bytes)
     packer = Packer()
     contents: dict[str, Any] = {
         "model": trace.model,
@@ -96,9 +111,7 @@ class _Window:
         self.layers = [layer for layer in trace.layers if layer.shape[0] > self.steps.start]
         self.items = [b for b in range(B) if trace.layers[0].going[self.steps.start : self.steps.stop, b].any()]
         if not self.steps or self.steps.step != 1 or not self.items:
-            raise ValueError(
-                f"page: {steps} of {T} steps leaves nothing to show; expected a slice of neighbouring steps"
-            )
+            raise ValueError(f"page: {steps} of {T} steps has nothing to show; expected a slice of neighbouring steps")
         self._units = units
         self.nbytes = self._bytes(len(self.steps), 1.0)
 
@@ -118,30 +131,32 @@ class _Window:
         """The shown steps (steps, ·) of a sequence, of an array (T, B, ·)."""
         return array[self.steps.start : self.steps.stop, b]
 
-    def advice(self, max_bytes: int) -> str:
-        """Windows that would fit, as arguments."""
-        found = []
+    def too_large(self, max_bytes: int) -> PageTooLargeError:
+        """The error that says so, and what would fit."""
+        first, H = self.steps.start, max(layer.shape[2] for layer in self.layers)
         steps = _largest(lambda number: self._bytes(number, 1.0) <= max_bytes, len(self.steps))
-        if steps:
-            found.append(f"steps=slice({self.steps.start}, {self.steps.start + steps})")
-        H = max(layer.shape[2] for layer in self.layers)
         units = _largest(lambda number: self._bytes(len(self.steps), number / H) <= max_bytes, H)
-        if units:
-            found.append(f"units=slice(0, {units})")
-        return " or ".join(found) or "fewer sequences, or fewer of both steps and units"
+        return PageTooLargeError(
+            f"{self} would make a file of {self.nbytes:,} bytes, and max_bytes allows {max_bytes:,}",
+            slice(first, first + steps) if steps else None,
+            slice(0, units) if units else None,
+        )
 
-    def _bytes(self, steps: int, share: float) -> float:
+    def _bytes(self, steps: int, share: float) -> int:
         """At most how large a file is, with so many steps and a share of the units."""
-        numbers = 0.0
+        numbers, columns, items = 0.0, 0.0, len(self.items)
         for layer in self.layers:
             units = share * len(self.units(layer))
             arrays = len(_packed(layer, layer.values, _VALUES_LEFT_OUT))
             arrays += len(_packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT))
-            numbers += steps * len(self.items) * arrays * units
+            width = arrays * units
             if units == layer.shape[2]:
-                numbers += steps * len(self.items) * layer.inputs.shape[2]
+                width += layer.inputs.shape[2]
                 numbers += sum(parameter.size for parameter in layer.parameters.values())
-        return numbers * 2 * 4 / 3 + _PAGE_BYTES + steps * len(self.items) * _STEP_BYTES
+                columns += sum(parameter.shape[-1] for parameter in layer.parameters.values())
+            numbers += steps * items * width
+            columns += items * (width + len(layer.before) * units)
+        return math.ceil(numbers * 2 * 4 / 3 + columns * _COLUMN_BYTES + steps * items * _STEP_BYTES) + _PAGE_BYTES
 
     def __str__(self) -> str:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"

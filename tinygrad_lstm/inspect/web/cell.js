@@ -8,6 +8,10 @@ function numbersAt(run, t, u) {
   for (const name of Object.keys(run.values)) found[name] = run.values[name].at(t, u);
   for (const name of Object.keys(run.begun)) found[`${name}_before`] = run.before(name, t, u);
   for (const name of Object.keys(run.gradients)) found[`∂${name}`] = run.gradients[name].at(t, u);
+  const next = run.next(t);
+  const goesOn = run.has(next) && !run.restarts.has(next);
+  found.f_next = goesOn && run.values.f ? run.values.f.at(next, u) : 0;
+  found.of_c_next = goesOn && run.gradients.c ? run.gradients.c.at(next, u) : 0;
   return found;
 }
 
@@ -24,6 +28,18 @@ function gateNumbers(squash, net, gate) {
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 
+/** Where the gradient of an LSTM's cell state comes from: along the state by the forget gate, or from the output. */
+function gradientOfCell(v) {
+  if (v["∂c"] === undefined) return [];
+  const [along, slope] = [v.of_c_next * v.f_next, v.o * (1 - Math.tanh(v.c) ** 2)];
+  const g = (number) => inBrackets(number, null);
+  return [{
+    id: "back", name: "gradient of the cell state", formula: "∂L/∂cₜ = ∂L/∂cₜ₊₁·fₜ₊₁ + ∂L/∂hₜ·o·(1 − tanh²(cₜ))",
+    numbers: `${shown(v.of_c_next, null)}·${n(v.f_next)} + ${g(v["∂h"])}·${n(slope)} = ${g(along)} + ${g(v["∂h"] * slope)} = ${shown(v["∂c"], null)}`,
+    meaning: "what comes back along the state by the forget gate, and what comes by the output and the other gates",
+  }];
+}
+
 const EQUATIONS = {
   LSTM(v) {
     const net = v.nets ?? {};
@@ -35,6 +51,7 @@ const EQUATIONS = {
       { id: "c", name: "cell state", formula: "cₜ = f·cₜ₋₁ + i·c̃", numbers: `${n(v.f)}·${inBrackets(v.c_before, DIGITS)} + ${n(v.i)}·${inBrackets(v.g, DIGITS)} = ${n(v.f * v.c_before)} ${signed(v.i * v.g, DIGITS)} = ${result(v.c)}`, meaning: "what is kept, and what is added" },
       { id: "o", name: "output gate", formula: "o = σ(W_o·xₜ + U_o·hₜ₋₁ + b_o)", numbers: gateNumbers("σ", net.o, v.o), meaning: `shows ${percent(v.o)} of the cell state`, from: net.o?.from },
       { id: "h", name: "hidden state", formula: "hₜ = o·tanh(cₜ)", numbers: `${n(v.o)}·tanh(${n(v.c)}) = ${n(v.o)}·${inBrackets(Math.tanh(v.c), DIGITS)} = ${result(v.h)}`, meaning: "the output, and what the next step sees" },
+      ...gradientOfCell(v),
     ];
   },
   GRU(v) {
@@ -158,7 +175,7 @@ function svg(name, attributes = {}, ...children) {
 }
 
 /** In a layer that runs from the end, what came before has the next number. */
-const inOrder = (run, text) => (run.reverse ? text.replaceAll("ₜ₋₁", "ₜ₊₁") : text);
+const inOrder = (run, text) => (run.reverse ? text.replace(/ₜ[₋₊]₁/g, (index) => (index === "ₜ₋₁" ? "ₜ₊₁" : "ₜ₋₁")) : text);
 
 const valueOf = (value, numbers) => (typeof value === "function" ? value(numbers) : numbers[value]);
 

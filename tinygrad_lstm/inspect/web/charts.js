@@ -10,7 +10,7 @@ function ticksOf(low, high, logarithmic) {
     const every = Math.max(1, Math.ceil((to - from + 1) / 7));
     return Array.from({ length: Math.max(0, Math.floor((to - from) / every) + 1) }, (_, k) => from + k * every);
   }
-  const rough = (high - low) / 4 || 1;
+  const rough = (high - low) / 5 || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((k) => k * power).find((size) => size >= rough);
   const ticks = [];

@@ -173,10 +173,12 @@ function showMap() {
   context.drawImage(mapPicture, 0, 0, canvas.width, canvas.height);
   const row = order.findIndex(({ unit }) => unit === chosen.unit);
   const [w, h] = [canvas.width / run.steps, canvas.height / run.units];
-  context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--mark");
-  context.lineWidth = 2 * ratio;
-  context.strokeRect(chosen.step * w, 0, Math.max(w, 1), canvas.height);
-  context.strokeRect(0, row * h, canvas.width, Math.max(h, 1));
+  for (const [colour, thickness] of [["#fff", 4], ["#111", 2]]) { // seen on every colour
+    context.strokeStyle = colour;
+    context.lineWidth = thickness * ratio;
+    context.strokeRect(chosen.step * w, 0, Math.max(w, 1), canvas.height);
+    context.strokeRect(0, row * h, canvas.width, Math.max(h, 1));
+  }
   const reading = readingOf(chosen.step, chosen.unit);
   canvas.setAttribute("aria-label", `Map of ${chosen.quantity}, ${run.units} units by ${run.steps} steps. ${reading}`);
   place.querySelector("p").textContent = reading;
@@ -355,9 +357,15 @@ function nextUnit(by) {
   go({ unit: order[Math.max(0, Math.min(order.length - 1, at + by))].unit });
 }
 
+/** Chooses a unit by its number in the layer. */
+function chooseUnit(number) {
+  const at = trace.layers[chosen.layer].units.indexOf(number);
+  go({ unit: at < 0 ? chosen.unit : at });
+}
+
 function numbersAsTable() {
   const numbers = numbersAt(run, chosen.step, chosen.unit);
-  const rows = Object.entries(numbers).filter(([name]) => name !== "nets").map(([name, value]) => `${name.replace("_before", " before").replace("∂", "dL/d")}\t${value}`);
+  const rows = Object.entries(numbers).filter(([name]) => name !== "nets" && !name.endsWith("_next")).map(([name, value]) => `${name.replace("_before", " before").replace("∂", "dL/d")}\t${value}`);
   return [`step\t${chosen.step}`, `unit\t${unitName(chosen.unit)}`, ...rows].join("\n");
 }
 
@@ -399,10 +407,7 @@ function setTheme(choice) {
 
 byId("layer").addEventListener("change", (event) => go({ layer: Number(event.target.value) }));
 byId("item").addEventListener("change", (event) => go({ item: Number(event.target.value) }));
-byId("unit").addEventListener("change", (event) => {
-  const at = trace.layers[chosen.layer].units.indexOf(Number(event.target.value));
-  go({ unit: at < 0 ? chosen.unit : at });
-});
+byId("unit").addEventListener("change", (event) => chooseUnit(Number(event.target.value)));
 byId("quantity").addEventListener("change", (event) => go({ quantity: event.target.value }));
 byId("measure").addEventListener("change", (event) => go({ measure: event.target.value, moreUnits: 12 }));
 byId("flow-of").addEventListener("change", (event) => go({ flowOf: event.target.value }));
@@ -428,4 +433,6 @@ options(byId("layer"), trace.layers.map(({ name }, k) => [k, name]), 0);
 options(byId("item"), trace.items.map((_, k) => [k, k]), 0);
 byId("item").closest("label").hidden = trace.items.length === 1;
 byId("precision").textContent = trace.precision;
-go({});
+const asked = new URLSearchParams(location.hash.slice(1)); // page.html#step=12&unit=3 opens there
+go(Object.fromEntries(["layer", "item", "step"].filter((name) => asked.has(name)).map((name) => [name, Number(asked.get(name)) || 0])));
+if (asked.has("unit")) chooseUnit(Number(asked.get("unit")));

@@ -3,13 +3,14 @@
 /** A whole number as an exponent. */
 const raised = (power) => String(power).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 
-/** A number with a true minus, in so many decimals; very large and very small ones with a power of ten. */
+/** A number with a true minus, in so many decimals, if it is of such a size; else with a power of ten. */
 function shown(number, decimals = 3) {
   if (Number.isNaN(number)) return "NaN";
   const size = Math.abs(number);
-  const text = size !== 0 && (size >= 1e5 || size < 0.5 * 10 ** -decimals) && decimals < 10
-    ? number.toExponential(2).replace(/e[+]?(-?\d+)/, (_, power) => `·10${raised(power)}`)
-    : number.toFixed(decimals);
+  const fixed = decimals !== null && size < 1e5 && (size === 0 || size >= 0.5 * 10 ** -decimals);
+  const text = fixed || size === 0
+    ? number.toFixed(decimals ?? 0)
+    : number.toExponential(3).replace(/e[+]?(-?\d+)/, (_, power) => (power === "0" ? "" : `·10${raised(power)}`));
   return /^-0\.?0*$/.test(text) ? text.slice(1) : text.replaceAll("-", "−");
 }
 

@@ -1,0 +1,243 @@
+"""The page as a file: what it holds, how exactly, how large it is, and what is refused."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.inspect import Trace, page, trace
+from tinygrad_lstm.inspect.packing import Packer
+from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
+
+LETTERS = "abc <"
+
+
+def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the page says, and its packed arrays by id."""
+    text = path.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="trace">(.*?)</script>', text, re.DOTALL)
+    return json.loads(data), dict(re.findall(r'<script type="text/plain" id="(\w+)">(.*?)</script>', text))
+
+
+def unpacked(spec: dict[str, Any], texts: dict[str, str]) -> np.ndarray:
+    """The numbers of a packed array, as the page's own script reads them."""
+    numbers = np.frombuffer(base64.b64decode(texts[spec["id"]]), "<i2").astype(float)
+    if "scale" in spec:
+        scale = np.array(spec["scale"])
+        rows = numbers.reshape(-1, len(scale))
+        return np.where(rows == -32768, np.nan, rows / 32767 * scale)
+    rows = numbers.reshape(-1, spec["columns"])
+    logs = spec["low"] + (np.abs(rows) - 1) / 32766 * (spec["high"] - spec["low"])
+    return np.where(rows == 0, 0, np.where(rows == -32768, np.nan, np.sign(rows) * 2.0**logs))
+
+
+def traced(network: Any, *shape: int, **given: Any) -> Trace:
+    tg.manual_seed(3)
+    return trace(network, tg.randn(*shape), loss=lambda out: (out * out).sum(), **given)
+
+
+@pytest.fixture(scope="module")
+def language() -> Trace:
+    tg.manual_seed(0)
+    ids = np.random.default_rng(0).integers(0, len(LETTERS), (30, 2))
+    return trace(CharLM(len(LETTERS), 4, 8), ids, loss=lambda logits: logits[-1].logsumexp(dim=-1).sum())
+
+
+# -- packing -----------------------------------------------------------------------------------------------------------
+
+ROWS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
+
+
+@given(hnp.arrays(np.float64, ROWS, elements=st.floats(-1e100, 1e100)))
+def test_linear_is_as_exact_as_it_says(rows: np.ndarray) -> None:
+    packer = Packer()
+    spec = json.loads(json.dumps(packer.linear(rows)))
+    error = np.abs(unpacked(spec, packer.texts) - rows)
+    assert (error <= np.abs(rows).max(axis=0) / 65534 * (1 + 1e-9) + 1e-300).all()
+
+
+@given(hnp.arrays(np.float64, ROWS, elements=st.floats(-1e100, 1e100)))
+def test_logarithmic_is_as_exact_as_it_says(rows: np.ndarray) -> None:
+    packer = Packer()
+    spec = json.loads(json.dumps(packer.logarithmic(rows)))
+    found = unpacked(spec, packer.texts)
+    np.testing.assert_array_equal(np.sign(found), np.sign(rows))
+    assert (np.abs(found - rows) <= np.abs(rows) * (packer.precision + 1e-12)).all()
+
+
+def test_what_is_no_number_stays_none() -> None:
+    packer = Packer()
+    rows = np.array([[1.0, np.nan], [np.inf, -2.0]])
+    for spec in (packer.linear(rows), packer.logarithmic(rows)):
+        np.testing.assert_allclose(unpacked(spec, packer.texts), [[1, np.nan], [np.nan, -2]], rtol=1e-4)
+
+
+# -- what the page holds -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_arrays_are_the_traces(kind: Any, tmp_path: Path) -> None:
+    """Of each layer and sequence: what is left out follows from the rest."""
+    shown = traced(kind(3, 5, num_layers=2, bidirectional=True), 7, 3, 3, lengths=[7, 2, 0])
+    said, texts = contents_of(page(shown, tmp_path / "page.html"))
+    assert len(said["items"]) == 2  # a sequence without steps has nothing to show
+    assert [layer["name"] for layer in said["layers"]] == ["l0", "l0_reverse", "l1", "l1_reverse"]
+    for layer, packed in zip(shown, said["layers"]):
+        for b, length in enumerate([7, 2]):
+            item = packed["items"][b]
+            assert item["steps"] == length
+            missing = {"LSTM": ({"h"}, {*"ifgo"}), "GRU": (set(), {*"zn"}), "RNN": (set(), set())}[layer.kind]
+            for arrays, name, left_out in (
+                (layer.values, "values", missing[0]),
+                (layer.gradients, "gradients", missing[1]),
+            ):
+                assert set(item[name]) == set(arrays) - left_out
+                for key, spec in item[name].items():
+                    expected = arrays[key][:length, b]
+                    np.testing.assert_allclose(
+                        unpacked(spec, texts), expected, rtol=2e-3 if name == "gradients" else 0, atol=1e-4
+                    )
+            assert item["restarts"]["steps"] == [length - 1 if layer.reverse else 0]
+            np.testing.assert_allclose(unpacked(item["inputs"], texts), layer.inputs[:length, b], atol=1e-3)
+        for name, spec in packed["parameters"].items():
+            np.testing.assert_allclose(unpacked(spec, texts), np.atleast_2d(layer.parameters[name]), atol=1e-4)
+
+
+def test_states_that_begin_anew_are_there(tmp_path: Path) -> None:
+    """A layer that is called twice, each time from its own first state."""
+
+    class Twice(tg.nn.Module):
+        def __init__(self) -> None:
+            self.lstm = LSTM(3, 4)
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            state = (tg.ones(1, 2, 4), tg.full((1, 2, 4), 2.0))
+            return tg.cat([self.lstm(x[:3], state)[0], self.lstm(x[3:], state)[0]])
+
+    said, texts = contents_of(page(trace(Twice(), tg.randn(5, 2, 3)), tmp_path / "page.html"))
+    restarts = said["layers"][0]["items"][0]["restarts"]
+    assert restarts["steps"] == [0, 3]
+    np.testing.assert_allclose(unpacked(restarts["states"]["c"], texts), np.full((2, 4), 2.0), atol=1e-3)
+
+
+def test_a_window_has_its_steps_and_units(language: Trace, tmp_path: Path) -> None:
+    path = page(language, tmp_path / "page.html", vocabulary=LETTERS, steps=slice(10, 15), units=[6, 1])
+    said, texts = contents_of(path)
+    (layer,) = said["layers"]
+    assert (said["first"], layer["units"], layer["hidden"], layer["parameters"]) == (10, [6, 1], 8, {})
+    for b, item in enumerate(layer["items"]):
+        assert item["steps"] == 5
+        np.testing.assert_allclose(unpacked(item["values"]["f"], texts), language[0].f[10:15, b][:, [6, 1]], atol=1e-4)
+        assert item["restarts"]["steps"] == [0]  # what came before the window is not in it
+        before = unpacked(item["restarts"]["states"]["c"], texts)
+        np.testing.assert_allclose(before, language[0].before["c"][10:11, b][:, [6, 1]], atol=1e-3)
+        tokens = [LETTERS[k] for k in language.inputs[10:16, b]]
+        assert said["items"][b]["tokens"] == tokens[:5]
+        assert said["items"][b]["predictions"]["next"] == tokens[1:]
+
+
+def test_predictions_are_the_models(language: Trace, tmp_path: Path) -> None:
+    said, _ = contents_of(page(language, tmp_path / "page.html", vocabulary=LETTERS))
+    assert language.output is not None
+    for b, item in enumerate(said["items"]):
+        scores = np.exp(language.output[:, b].astype(float))
+        probabilities = scores / scores.sum(axis=1, keepdims=True)
+        predictions = item["predictions"]
+        for t, row in enumerate(probabilities):
+            assert [token for token, _ in predictions["top"][t]] == [LETTERS[k] for k in np.argsort(-row)]
+            assert [share for _, share in predictions["top"][t]] == pytest.approx(np.sort(row)[::-1], abs=1e-5)
+        following = language.inputs[1:, b]
+        expected = -np.log(probabilities[np.arange(29), following])
+        assert predictions["loss"] == [*(pytest.approx(loss, abs=1e-5) for loss in expected), None]
+        assert predictions["next"] == [*(LETTERS[k] for k in following), None]
+
+
+def test_it_is_one_file_that_names_no_other(language: Trace, tmp_path: Path) -> None:
+    path = page(language, tmp_path / "page.html", vocabulary=LETTERS, title="</title><script>alert(1)</script>")
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\b(src|href)=|@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", text)
+    assert [*tmp_path.iterdir()] == [path]
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)" in text
+    data, _ = contents_of(path)
+    assert "<" in data["items"][0]["tokens"]  # written so that no "<" ends the script that holds it
+    assert "{{" not in text
+
+
+def test_the_same_trace_gives_the_same_file(language: Trace, tmp_path: Path) -> None:
+    first = page(language, tmp_path / "a.html", vocabulary=LETTERS).read_bytes()
+    assert page(language, str(tmp_path / "b.html"), vocabulary=LETTERS).read_bytes() == first
+
+
+# -- how large it is, and what is refused ------------------------------------------------------------------------------
+
+
+@given(
+    kind=st.sampled_from([LSTM, GRU, RNN]),
+    T=st.integers(1, 40),
+    B=st.integers(1, 3),
+    H=st.integers(1, 20),
+    layers=st.integers(1, 2),
+    share=st.floats(0.3, 1.2),
+)
+def test_the_advice_fits(
+    tmp_path_factory: pytest.TempPathFactory, kind: Any, T: int, B: int, H: int, layers: int, share: float
+) -> None:
+    """A file is never larger than allowed; what is proposed instead is written."""
+    shown = traced(kind(2, H, num_layers=layers), T, B, 2)
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    allowed = 100_000 + int(share * T * B * (500 + 20 * H * layers))
+    try:
+        page(shown, path, max_bytes=allowed)
+        assert path.stat().st_size <= allowed
+    except ValueError as error:
+        assert not path.exists()
+        for window in re.findall(r"(steps|units)=slice\((\d+), (\d+)\)", str(error)):
+            page(shown, path, max_bytes=allowed, **{window[0]: slice(int(window[1]), int(window[2]))})
+            assert path.stat().st_size <= allowed
+
+
+def test_too_large_a_trace_is_refused_with_advice(language: Trace, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="page: ") as caught:
+        page(language, tmp_path / "page.html", max_bytes=115_000)
+    assert str(caught.value) == (
+        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 144,630 bytes, and max_bytes allows "
+        "115,000; give a window that fits: steps=slice(0, 7)"
+    )
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_refused(language: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    for arguments, message in [
+        ({"steps": slice(50, 60)}, "page: slice(50, 60, None) of 30 steps has nothing to show"),
+        ({"steps": slice(0, 10, 2)}, "page: slice(0, 10, 2) of 30 steps has nothing to show"),
+        ({"units": [3, 8]}, "page: layer 'lstm.l0' has units 0 to 7; got [3, 8]"),
+        ({"units": slice(9, 12)}, "page: layer 'lstm.l0' has units 0 to 7; got slice(9, 12, None)"),
+        ({"vocabulary": "abc"}, "page: a vocabulary of 3 is for a model of ids (T, B) that gives logits (T, B, 3)"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            page(language, path, **arguments)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"this one was given float32 \(4, 1, 3\) and gave \(4, 1, 5\)"):
+        page(traced(LSTM(3, 5), 4, 1, 3), path, vocabulary="abcde")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_place_that_cannot_be_written_is_named(language: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "page.html"
+    with pytest.raises(FileNotFoundError) as caught:
+        page(language, path)
+    assert caught.value.filename == str(path)
+    occupied = tmp_path / "folder"
+    occupied.mkdir()
+    with pytest.raises(OSError, match=re.escape(str(occupied))):
+        page(language, occupied)
+    assert [*tmp_path.iterdir()] == [occupied]

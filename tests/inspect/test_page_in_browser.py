@@ -1,0 +1,444 @@
+"""The page in a real browser: its numbers against the trace's, its controls, its looks."""
+
+import csv
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from browser import DRIVER, WITHOUT, browser, console_errors, requests
+from selenium.webdriver import ActionChains, Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.inspect import Trace
+from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
+
+pytestmark = pytest.mark.skipif(DRIVER is None, reason=WITHOUT)
+
+TEXT = 'He said "wait (a little)",\nand then 42 more.\n' * 3
+LETTERS = "".join(sorted(set(TEXT)))
+STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
+
+
+@dataclass
+class Shown:
+    """A page in the browser, and the trace that it shows."""
+
+    driver: Chrome
+    trace: Trace
+    path: Path
+
+    def open(self, where: str = "") -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.path.as_uri()}{where}")
+
+    def find(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.find(selector).get_property("textContent"))
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def select(self, name: str, value: str) -> None:
+        Select(self.find(f"#{name}")).select_by_value(value)
+
+    @property
+    def step(self) -> int:
+        return int(re.findall(r"step (\d+)", self.text("#where"))[0])
+
+    @property
+    def unit(self) -> int:
+        return int(str(self.find("#unit").get_property("value")))
+
+    def number(self, name: str) -> float:
+        """A number of the drawing."""
+        return number(self.text(f'#diagram [data-value="{name}"]'))
+
+    def equations(self) -> dict[str, str]:
+        """The equations with the numbers put in, by stage."""
+        return {
+            str(row.get_attribute("data-of")): str(
+                row.find_element(By.CSS_SELECTOR, ".numbers").get_property("textContent")
+            )
+            for row in self.all("#equations .stage")
+        }
+
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+
+
+def plain(text: str) -> str:
+    """Python's way to write what the page shows."""
+    text = re.sub(r"·10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", lambda power: "e" + power[1].translate(SUPERSCRIPTS), text)
+    return text.replace("−", "-").replace("·", "*")
+
+
+def number(text: str) -> float:
+    return float(plain(text))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def computed(text: str) -> list[float]:
+    """What each part of a chain "a = b = c" comes to."""
+    return [eval(part, {"σ": sigmoid, "tanh": math.tanh}) for part in plain(text).split("=")]
+
+
+class LeakyGates(NamedTuple):
+    a: tg.Tensor
+    h: tg.Tensor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def driver(folder: Path) -> Iterator[Chrome]:
+    with browser(folder) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def text_page(driver: Chrome, folder: Path) -> Shown:
+    """A model of characters, two layers, with the gradients of its last character's loss."""
+    tg.manual_seed(0)
+    model = CharLM(len(LETTERS), 8, 12, num_layers=2)
+    ids = tg.tensor([LETTERS.index(letter) for letter in TEXT]).unsqueeze(1)
+    traced = tg.inspect.trace(model, ids, loss=lambda logits: tg.cross_entropy(logits[-2], ids[-1]))
+    path = tg.inspect.page(traced, folder / "text.html", vocabulary=LETTERS, title="<b>A page</b> & more")
+    return Shown(driver, traced, path)
+
+
+@pytest.fixture(scope="module")
+def networks(driver: Chrome, folder: Path) -> Callable[[str], Shown]:
+    """Networks of each kind: two layers in both directions, sequences of different lengths."""
+    made: dict[str, Shown] = {}
+
+    def make(kind: str) -> Shown:
+        if kind not in made:
+            tg.manual_seed(1)
+            network = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}[kind](3, 6, num_layers=2, bidirectional=True)
+            traced = tg.inspect.trace(
+                network,
+                tg.randn(9, 3, 3),
+                state=tuple(tg.randn(4, 3, 6) for _ in STATES[kind]) if kind == "LSTM" else tg.randn(4, 3, 6),
+                lengths=[9, 4, 6],
+                loss=lambda out: (out * out).sum(),
+            )
+            made[kind] = Shown(driver, traced, tg.inspect.page(traced, folder / f"{kind}.html"))
+        return made[kind]
+
+    return make
+
+
+def test_nothing_is_loaded_and_nothing_complains(text_page: Shown) -> None:
+    console_errors(text_page.driver)
+    requests(text_page.driver)
+    text_page.open()
+    text_page.press(Keys.ARROW_RIGHT, Keys.ARROW_DOWN, "f", Keys.END)
+    assert console_errors(text_page.driver) == []
+    assert [url for url in requests(text_page.driver) if url != "about:blank"] == [text_page.path.as_uri()]
+    assert text_page.driver.title == "<b>A page</b> & more"
+    assert text_page.text("h1") == "<b>A page</b> & more"
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_numbers_are_the_traces(networks: Callable[[str], Shown], kind: str) -> None:
+    """Of each layer, direction and sequence; what was before the first step too."""
+    page = networks(kind)
+    for which, layer in enumerate(page.trace):
+        for item, length in enumerate([9, 4, 6]):
+            for step in {0, length // 2, length - 1}:
+                unit = (step + which) % 6
+                page.open(f"#layer={which}&item={item}&step={step}&unit={unit}")
+                assert (page.step, page.unit) == (step, unit)
+                for name, values in layer.values.items():
+                    if page.all(f'#diagram [data-value="{name}"]'):
+                        assert page.number(name) == pytest.approx(values[step, item, unit], abs=6e-4)
+                for name in layer.before:
+                    if page.all(f'#diagram [data-value="{name}_before"]'):
+                        expected = layer.before[name][step, item, unit]
+                        assert page.number(f"{name}_before") == pytest.approx(expected, abs=6e-4)
+    assert page.all('#diagram [data-value="h"]') and page.all('#diagram [data-value="h_before"]')
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_equations_add_up(networks: Callable[[str], Shown], kind: str) -> None:
+    """Each part of each chain of numbers comes to the same, and to the trace's value."""
+    page = networks(kind)
+    for which, layer in enumerate(page.trace):
+        for step in (0, 3, 5):
+            page.open(f"#layer={which}&item=2&step={step}&unit=2")
+            chains = page.equations()
+            for stage, text in chains.items():
+                if stage == "hx":
+                    continue
+                found = computed(text)
+                assert len(found) > 1
+                tolerance = 2e-3 * abs(found[-1]) if stage == "back" else 1.1e-3
+                assert found == pytest.approx([found[-1]] * len(found), abs=tolerance), text
+                expected = layer.gradients["c"] if stage == "back" else layer.values[stage]
+                assert found[-1] == pytest.approx(expected[step, 2, 2], abs=tolerance), text
+            assert set(chains) - {"hx", "back"} <= set(layer.values)
+            assert "h" in chains
+
+
+def test_equations_show_what_counts_most(text_page: Shown) -> None:
+    text_page.open("#step=5&unit=3")
+    ActionChains(text_page.driver).move_to_element(text_page.find('#diagram [data-stage="f"] .box')).perform()
+    assert text_page.find('#equations [data-of="f"]').get_attribute("class") == "stage chosen"
+    parts = text_page.text("#equations .parts")
+    layer = text_page.trace[0]
+    share = round(100 * float(layer.f[5, 0, 3]))
+    assert f"keeps {share} % of the old cell state" in parts
+    products = re.findall(r"(x|h)\[(\d+)\]: (\S+) × (\S+) = (\S+?)(?:,|$)", parts)
+    assert len(products) == 4
+    row = 12 + 3  # the forget gates' rows are the second of four
+    for of, index, weight, value, product in products:
+        weights = layer.parameters["weight_ih" if of == "x" else "weight_hh"]
+        given = layer.inputs if of == "x" else layer.before["h"]
+        assert number(weight) == pytest.approx(weights[row, int(index)], abs=1e-3)
+        assert number(value) == pytest.approx(given[5, 0, int(index)], abs=1e-3)
+        assert number(product) == pytest.approx(number(weight) * number(value), abs=1e-3)
+
+
+def test_keys_and_buttons_go_through_time(text_page: Shown) -> None:
+    text_page.open()
+    last = len(TEXT) - 1
+    for key, expected in [
+        (Keys.ARROW_RIGHT, 1),
+        (Keys.PAGE_DOWN, 11),
+        (Keys.ARROW_LEFT, 10),
+        (Keys.PAGE_UP, 0),
+        (Keys.ARROW_LEFT, 0),
+        (Keys.END, last),
+        (Keys.ARROW_RIGHT, last),
+        (Keys.HOME, 0),
+    ]:
+        text_page.press(key)
+        assert text_page.step == expected
+    for button, expected in [("forward", 1), ("last", last), ("back", last - 1), ("first", 0)]:
+        text_page.find(f"#{button}").click()
+        assert text_page.step == expected
+    slider = text_page.find("#slider")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert text_page.step == 1
+    assert "step 1 of" in str(slider.get_attribute("aria-valuetext"))
+    text_page.find("#text").click()
+    text_page.press(Keys.HOME)
+    assert "step 0" in text_page.text("#announced")
+
+
+def test_play_goes_on_by_itself_and_stops(text_page: Shown) -> None:
+    text_page.open()
+    text_page.select("speed", "20")
+    text_page.find("h1").click()
+    text_page.press(" ")
+    assert text_page.find("#play").get_attribute("aria-label") == "Pause"
+    deadline = time.monotonic() + 20
+    while text_page.step < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    text_page.press(" ")
+    stopped = text_page.step
+    assert stopped >= 3
+    time.sleep(0.3)
+    assert text_page.step == stopped
+    assert text_page.find("#play").get_attribute("aria-label") == "Play"
+
+
+def test_selection_of_layer_unit_and_quantity(text_page: Shown) -> None:
+    text_page.open()
+    text_page.select("layer", "1")
+    unit = text_page.find("#unit")
+    unit.clear()
+    unit.send_keys("7", Keys.ENTER)
+    assert text_page.unit == 7
+    text_page.find("#text span:nth-child(10)").click()
+    assert text_page.step == 9
+    text_page.select("quantity", "f")
+    expected = text_page.trace[1].f[:, 0, 7]
+    titles = [str(span.get_attribute("title")) for span in text_page.all("#text span")]
+    assert len(titles) == len(TEXT)
+    for t, title in enumerate(titles):
+        assert title.startswith(f"step {t}: f = ")
+        assert number(title.partition(" = ")[2]) == pytest.approx(expected[t], abs=1e-4)
+    assert text_page.text("#text").replace("↵", "") == TEXT
+    text_page.press("o")
+    assert Select(text_page.find("#quantity")).first_selected_option.text == "o"
+
+
+def test_colours_follow_the_values(text_page: Shown) -> None:
+    """The forget gate's scale rises in lightness: what is more open is painted lighter."""
+    text_page.open("#unit=2")
+    text_page.select("quantity", "f")
+    values = text_page.trace[0].f[:, 0, 2]
+    lightness = []
+    for span in text_page.all("#text span"):
+        channels = re.findall(r"\d+", span.value_of_css_property("background-color"))
+        lightness.append(sum(w * int(c) for w, c in zip((0.299, 0.587, 0.114), channels[:3])))
+    order = np.argsort(values)
+    assert (np.diff(np.array(lightness)[order]) >= -1.5).all()
+    assert np.ptp(lightness) > 1
+
+
+def test_units_are_sorted_by_what_is_asked(text_page: Shown) -> None:
+    text_page.open()
+    layer = text_page.trace[0]
+    states, forget = layer.c[:, 0].astype(float), layer.f[:, 0].astype(float)
+    quotes = np.cumsum([letter == '"' for letter in TEXT]) % 2
+    by_quotes = [np.corrcoef(states[:, u], quotes)[0, 1] for u in range(12)]
+    for measure, expected in [
+        ("variance of c", states.var(axis=0)),
+        ("mean of f (how long it remembers)", forget.mean(axis=0)),
+        ("correlation of c with: inside quotes", np.array(by_quotes)),
+    ]:
+        Select(text_page.find("#measure")).select_by_visible_text(measure)
+        rows = [row.find_elements(By.TAG_NAME, "span") for row in text_page.all("#units button")]
+        shown = [(int(unit.text), number(value.text)) for unit, value in rows]
+        assert len(shown) == 12
+        assert [unit for unit, _ in shown] == np.argsort(-np.abs(expected), kind="stable").tolist()
+        assert [value for _, value in shown] == pytest.approx([expected[unit] for unit, _ in shown], abs=2e-3)
+    text_page.all("#units button")[4].click()
+    assert text_page.unit == shown[4][0]
+    text_page.find("h1").click()
+    text_page.press(Keys.ARROW_DOWN)
+    assert text_page.unit == shown[5][0]
+
+
+def test_predictions_and_losses(text_page: Shown) -> None:
+    text_page.open("#step=20")
+    assert text_page.trace.output is not None
+    logits = text_page.trace.output[20, 0].astype(float)
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    likeliest = np.argsort(-probabilities, kind="stable")[:5]
+    tokens = [row.text for row in text_page.all("#prediction .token")]
+    shown = [row.text for row in text_page.all("#prediction .bars > span:nth-child(3n)")]
+    assert tokens == [{" ": "␣", "\n": "↵"}.get(LETTERS[k], LETTERS[k]) for k in likeliest]
+    assert [number(text.removesuffix(" %")) for text in shown] == pytest.approx(
+        100 * probabilities[likeliest], abs=0.06
+    )
+    loss = -math.log(probabilities[LETTERS.index(TEXT[21])])
+    assert f"a loss of {loss:.3f} nats" in text_page.text("#prediction")
+    text_page.press(Keys.END)
+    assert "Nothing follows" in text_page.text("#prediction")
+
+
+def downloaded(path: Path) -> list[list[str]]:
+    deadline = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    path.unlink()
+    return rows
+
+
+def test_gradient_flow_can_be_downloaded(text_page: Shown, folder: Path) -> None:
+    """The norms of the gradients, and what the forget gates alone carry back from the last step with a gradient."""
+    text_page.open()
+    text_page.select("layer", "1")
+    text_page.find("#flow-chart .caption button").click()
+    head, *rows = downloaded(folder / "gradient-flow.csv")
+    assert head == ["step", "‖∂L/∂cₜ‖", "‖∂L/∂hₜ‖", "by ∏f alone, from the last step"]
+    layer, table = text_page.trace[1], np.array(rows, float)
+    np.testing.assert_allclose(table[:, 1], layer.gradient_norms("c")[:, 0], rtol=2e-3)
+    np.testing.assert_allclose(table[:, 2], layer.gradient_norms("h")[:, 0], rtol=2e-3)
+    last = len(TEXT) - 2
+    alone = [np.linalg.norm(layer.gradients["c"][last, 0] * layer.forget_product(t, last)[0]) for t in range(last + 1)]
+    np.testing.assert_allclose(table[: last + 1, 3], alone, rtol=2e-3)
+
+
+def test_a_readers_own_keyboard_is_enough(text_page: Shown) -> None:
+    """Every control has a name and can be reached with Tab; a focused stage of the drawing shows its equation."""
+    text_page.open()
+    text_page.find("#theme").send_keys(Keys.TAB)
+    reached: list[Any] = []
+    for _ in range(40):
+        active = text_page.driver.switch_to.active_element
+        reached.append(active.get_attribute("data-stage") or active.get_attribute("id"))
+        active.send_keys(Keys.TAB)
+    assert {"play", "slider", "f", "i", "g", "o", "c", "h", "copy-numbers", "quantity", "text", "measure"} <= set(
+        reached
+    )
+    text_page.driver.execute_script("document.querySelector('#diagram [data-stage=o]').focus()")
+    assert text_page.find('#equations [data-of="o"]').get_attribute("class") == "stage chosen"
+    label = str(text_page.find("#diagram [data-stage=o]").get_attribute("aria-label"))
+    assert label.startswith("output gate: o = σ(")
+    for control in text_page.all("button, select, input, [role=img], [role=button]"):
+        assert control.accessible_name or not control.is_displayed(), control.get_attribute("outerHTML")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1400])
+def test_it_fits_phones_and_large_screens(text_page: Shown, width: int, theme: str) -> None:
+    text_page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        text_page.open("#step=30")
+        text_page.select("theme", theme)
+        root = "document.documentElement"
+        wide, room = text_page.driver.execute_script(f"return [{root}.scrollWidth, {root}.clientWidth]")
+        assert width - 20 <= wide == room
+        background = text_page.find("body").value_of_css_property("background-color")
+        channels = [int(channel) for channel in re.findall(r"\d+", background)[:3]]
+        assert (max(channels) < 60) if theme == "dark" else (min(channels) > 200)
+        for selector in ("#diagram svg", "#text span", "#units button", "#map canvas", "#flow-chart svg"):
+            assert text_page.find(selector).size["height"] > 10
+        assert console_errors(text_page.driver) == []
+    finally:
+        text_page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_cell_of_ones_own_has_no_drawing_but_all_else(driver: Chrome, folder: Path) -> None:
+    class Leaky(tg.nn.Module):
+        def __init__(self) -> None:
+            self.gate = tg.nn.Linear(6, 3)
+
+        def gates(self, x: tg.Tensor, h: tg.Tensor) -> Any:
+            a = tg.sigmoid(self.gate(tg.concat([h, x], dim=-1)))
+            return tg.inspect.show_step(self, "leaky", x, {"h": h}, LeakyGates(a, h + a * (x - h)))
+
+        def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+            gates: LeakyGates = self.gates(x, h)
+            return gates.h
+
+    traced = tg.inspect.trace(Leaky(), tg.randn(12, 1, 3), state=tg.zeros(1, 3), loss=lambda out: out[-1].sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "own.html"))
+    console_errors(driver)
+    page.open("#unit=1&step=4")
+    assert not page.find("#cell-section").is_displayed()
+    assert [option.text for option in Select(page.find("#quantity")).options] == ["a", "h", "∂L/∂a", "∂L/∂h"]
+    page.select("quantity", "a")
+    assert number(page.text("#map p").rpartition(" = ")[2]) == pytest.approx(traced[0].a[4, 0, 1], abs=1e-4)
+    assert console_errors(driver) == []
+
+
+def test_a_large_trace_opens(driver: Chrome, folder: Path) -> None:
+    """2,000 steps of 512 units, with gradients, in less than 25 MB."""
+    model = CharLM(65, 64, 512)
+    ids = np.random.default_rng(0).integers(0, 65, (2000, 1))
+    traced = tg.inspect.trace(model, ids, loss=lambda logits: tg.cross_entropy(logits[-2], tg.tensor(ids[-1])))
+    path = tg.inspect.page(traced, folder / "large.html", vocabulary="".join(map(chr, range(48, 113))))
+    assert path.stat().st_size < 25_000_000
+    page = Shown(driver, traced, path)
+    page.open("#step=1000&unit=100")
+    assert page.number("c") == pytest.approx(traced[0].c[1000, 0, 100], abs=6e-4)
+    assert len(page.all("#text span")) == 2000

@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..backends import threads
 from ..device import set_num_threads
+from .explaining import explain
 from .information import info
 from .inspecting import inspect
 from .training import evaluate, sample, train
@@ -48,6 +49,7 @@ def _prepare(
 app.command()(train)
 app.command()(sample)
 app.command("eval")(evaluate)
+app.command()(explain)
 app.command()(inspect)
 app.command()(info)
 

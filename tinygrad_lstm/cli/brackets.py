@@ -1,0 +1,74 @@
+"""A memory for brackets: a task that gives each gate of an LSTM something to do, and a tiny LSTM that has learnt it.
+
+Of two kinds of brackets the network is to remember which are open, in silence, and to say so wherever it is asked.
+"""
+
+import math
+
+import numpy as np
+
+from ..backends.base import HostArray
+from ..data.text import Vocabulary
+from ..models import LSTM
+from ..ops.loss import mse_loss
+from ..optim import Adam
+from ..random import restored_random_state
+from ..tensor import tensor
+
+__all__ = ["CHARACTERS", "PAIRS", "YES", "answers", "one_hot", "trained_memory"]
+
+CHARACTERS = Vocabulary("()[]?.")
+"""Brackets; the question which of them are open; and a character that means nothing."""
+
+PAIRS = (("(", ")"), ("[", "]"))
+"""What opens and what closes a bracket; unit k of the network is to remember the k-th pair."""
+
+YES = math.tanh(1)
+"""The answer for an open bracket: what a hidden state shows of a cell state of 1. Otherwise, and unasked, it is 0."""
+
+SEED, UPDATES, STEPS, BATCH, LR = 0, 800, 20, 32, 0.05
+NOISE = 0.2
+"""The deviation of the noise on the inputs in training, against which the input gate has to shut the memory."""
+
+
+def one_hot(text: str) -> HostArray:
+    """The characters of a text as inputs, float32 (T, 6).
+
+    Raises:
+        ValueError: a character is not one of `CHARACTERS`.
+
+    >>> one_hot("(").tolist()
+    [[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    """
+    return np.eye(len(CHARACTERS), dtype=np.float32)[CHARACTERS.encode(text)]
+
+
+def answers(text: str) -> HostArray:
+    """What the hidden states are to be at each character, float32 (T, 2).
+
+    >>> answers("(.?").round(2).tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.7599999904632568, 0.0]]
+    """
+    rows = np.zeros((len(text), len(PAIRS)), np.float32)
+    for t, character in enumerate(text):
+        for k, (opening, closing) in enumerate(PAIRS):
+            if character == "?" and text.rfind(opening, 0, t) > text.rfind(closing, 0, t):
+                rows[t, k] = YES
+    return rows
+
+
+def trained_memory() -> LSTM:
+    """An LSTM of two units, trained from random weights in about a second; each time the same."""
+    rng = np.random.default_rng(SEED)
+    with restored_random_state(dict(np.random.default_rng(SEED).bit_generator.state)):
+        memory = LSTM(len(CHARACTERS), len(PAIRS))
+    optimizer = Adam(memory.parameters(), lr=LR)
+    for _ in range(UPDATES):
+        texts = ["".join(row) for row in rng.choice(list("()[]?......"), (BATCH, STEPS))]
+        inputs = np.stack([one_hot(text) for text in texts], axis=1)  # (T, B, 6)
+        noise = rng.normal(0, NOISE, inputs.shape).astype(np.float32)
+        out, _ = memory(tensor(inputs + noise))
+        optimizer.zero_grad()
+        mse_loss(out, tensor(np.stack([answers(text) for text in texts], axis=1))).backward()
+        optimizer.step()
+    return memory

@@ -2,6 +2,7 @@
 
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
+from .many_to_one import ManyToOne
 from .recurrent import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell"]

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses
+
 __all__ = ["plot_metrics", "read_metrics"]
 
 
@@ -44,22 +46,13 @@ def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
     Returns:
         The path, or None where matplotlib is not installed or there is nothing to draw.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
     lines = read_metrics(metrics)
     if not lines:
         return None
-    validated = [line for line in lines if line["validation_loss"] is not None]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], label="training")
-    axes.plot(
-        [line["step"] for line in validated], [line["validation_loss"] for line in validated], "o-", label="validation"
-    )
-    axes.set(xlabel="step", ylabel="loss (nats a character)")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    try:
+        figure = new_figure()
+    except PlotsUnavailableError:
+        return None
+    plot_losses({"": lines}, figure.add_subplot())
     figure.savefig(path, dpi=120)
     return Path(path)

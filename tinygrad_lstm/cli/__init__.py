@@ -13,6 +13,7 @@ from .. import __version__
 from ..backends import threads
 from ..device import set_num_threads
 from .explaining import explain
+from .flowing import gradient_flow
 from .information import info
 from .inspecting import inspect
 from .training import evaluate, sample, train
@@ -50,6 +51,7 @@ app.command()(train)
 app.command()(sample)
 app.command("eval")(evaluate)
 app.command()(explain)
+app.command("gradient-flow")(gradient_flow)
 app.command()(inspect)
 app.command()(info)
 

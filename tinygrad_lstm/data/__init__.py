@@ -1,3 +1,4 @@
 """Sequences and batches."""
 
+from .long_lag import *
 from .text import *

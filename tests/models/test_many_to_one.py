@@ -1,0 +1,48 @@
+"""One answer for a sequence: it is the linear layer's of the last hidden state."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import GRU, LSTM, RNN, ManyToOne
+
+sizes = st.integers(1, 4)
+
+
+def built(kind: Any, seed: int, **settings: Any) -> ManyToOne:
+    tg.manual_seed(seed)
+    return ManyToOne(kind(2, 3, **settings), 5).to(dtype="float64")
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+@given(T=sizes, B=sizes, seed=st.integers(0, 99), both=st.booleans(), layers=st.integers(1, 2), data=st.data())
+def test_the_answer_is_read_at_each_sequences_own_end(
+    kind: Any, T: int, B: int, seed: int, both: bool, layers: int, data: st.DataObject
+) -> None:
+    model = built(kind, seed, bidirectional=both, num_layers=layers)
+    lengths = np.array(data.draw(st.lists(st.integers(1, T), min_size=B, max_size=B)))
+    x = tg.tensor(np.random.default_rng(seed).standard_normal((T, B, 2)))
+    answers = model(x, lengths=lengths)
+    assert answers.shape == (B, 5)
+    for b, length in enumerate(lengths):
+        out, _ = model.network(x[:length, b : b + 1])
+        ends = tg.concat([out[-1, 0, :3], out[0, 0, 3:]])  # the backward direction ends at the first step
+        np.testing.assert_allclose(answers[b].detach().numpy(), model.output(ends).detach().numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_it_goes_on_from_a_state(kind: Any, device: str) -> None:
+    model = built(kind, 0).to(device)
+    x = tg.randn(6, 2, 2, dtype="float64", device=device)
+    _, state = model.network(x[:4])
+    whole, second = model(x), model(x[4:], state)
+    np.testing.assert_allclose(second.detach().cpu().numpy(), whole.detach().cpu().numpy(), atol=1e-12)
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"GRU: expected an input of shape \(time, batch, 2\), got \(4, 3\)"):
+        built(GRU, 0)(tg.ones(4, 3))

@@ -1,0 +1,119 @@
+"""`tinygrad-lstm gradient-flow`."""
+
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..autograd import no_grad
+from ..device import default_device, get_device
+from ..inspect.flow import median_flow
+from ..inspect.flow_experiment import TASKS, NetworkFlow, compare_flow, flow_csv, flow_table
+from ..inspect.plots import new_figure, plot_gradient_flow
+from ..io.atomic import naming_errors, write_atomically
+from ..models import GRU, LSTM, RNN, ManyToOne
+from .shared import Device, path_option, require
+
+__all__ = ["gradient_flow"]
+
+PICTURES = (".png", ".svg", ".pdf")
+
+NETWORKS: dict[str, tuple[type[LSTM | GRU | RNN], float | None]] = {
+    "RNN": (RNN, None),
+    "GRU, update bias 0": (GRU, 0.0),
+    "GRU, update bias 3": (GRU, 3.0),
+    "LSTM, forget bias 0": (LSTM, 0.0),
+    "LSTM, forget bias 1": (LSTM, 1.0),
+    "LSTM, forget bias 3": (LSTM, 3.0),
+}
+"""For each label the kind of network, and the bias with which the gate that keeps its state starts."""
+
+
+def gradient_flow(
+    task: Annotated[str, typer.Option(help=f"What the networks are trained on: {', '.join(TASKS)}.")] = "signal",
+    lag: Annotated[int, typer.Option(help="Over how many steps something has to be remembered.")] = 100,
+    hidden: Annotated[int, typer.Option(help="Size of the hidden state.")] = 32,
+    steps: Annotated[int, typer.Option(help="Training steps, of 32 sequences each.")] = 400,
+    seeds: Annotated[int, typer.Option(help="How often it is all repeated; medians are shown.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first of the seeds.")] = 0,
+    out: Annotated[str | None, typer.Option(help=f"Write a plot there: {', '.join(PICTURES)}.", metavar="FILE")] = None,
+    csv: Annotated[str | None, typer.Option("--csv", help="Write every norm there.", metavar="FILE")] = None,
+    device: Device = None,
+) -> None:
+    """Measure how far gradients reach back in an RNN, GRUs and LSTMs, untrained and trained on a long-lag task."""
+    require("--task", task in TASKS, f"one of {', '.join(TASKS)}", repr(task))
+    for option, value, least in (
+        ("--lag", lag, 1),
+        ("--hidden", hidden, 1),
+        ("--steps", steps, 1),
+        ("--seeds", seeds, 1),
+        ("--seed", seed, 0),
+    ):
+        require(option, value >= least, f"at least {least}", value)
+    # What may be wrong with these is said before the work, not after it.
+    plot_path = None if out is None else _writable("--out", out)
+    csv_path = None if csv is None else _writable("--csv", csv)
+    if plot_path is not None:
+        require("--out", plot_path.suffix in PICTURES, f"a name ending in {', '.join(PICTURES)}", repr(out))
+        new_figure()
+
+    place = str(get_device(device))
+    makers = {label: _maker(kind, hidden, bias, place) for label, (kind, bias) in NETWORKS.items()}
+    compared = compare_flow(makers, TASKS[task], lag, steps=steps, seeds=range(seed, seed + seeds))
+    print(f"{len(NETWORKS)} networks of {hidden} units learn the task {task!r} with a lag of {lag}", flush=True)
+    results = []
+    for result in compared:
+        print(f"  {result.label}: learnt with {result.learnt} of {seeds} seeds", flush=True)
+        results.append(result)
+    distances = sorted({distance for distance in (lag // 10, lag // 2, lag) if distance})
+    print(f"\n{flow_table(results, distances)}\n")
+    print("rate: the factor of the gradient's norm for each step back; fit: how far the curve is off it, typically;")
+    print("at: the share of the norm at the last step that is left so many steps back")
+    if plot_path is not None:
+        write_atomically(plot_path, _plot(results, plot_path.suffix.lstrip(".")))
+        print(f"plot:    {plot_path}")
+    if csv_path is not None:
+        write_atomically(csv_path, flow_csv(results).encode())
+        print(f"numbers: {csv_path}")
+
+
+def _maker(
+    kind: type[LSTM | GRU | RNN], hidden: int, bias: float | None, device: str
+) -> Callable[[int, int], ManyToOne]:
+    def make(input_size: int, output_size: int) -> ManyToOne:
+        with default_device(device):
+            network = kind(input_size, hidden)
+            if bias is not None:
+                rows = dict(network.named_parameters())["bias_l0"]
+                with no_grad():
+                    rows[hidden : 2 * hidden] = bias  # an LSTM's f, a GRU's z
+            return ManyToOne(network, output_size)
+
+    return make
+
+
+def _writable(option: str, given: str) -> Path:
+    """The path, once it is known that its folder can be written to."""
+    path = path_option(option, given)
+    with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        return path
+
+
+def _plot(results: list[NetworkFlow], kind: str) -> bytes:
+    """The picture: one panel for the untrained networks, one for the trained ones."""
+    figure = new_figure(11, 4.5)
+    before, after = figure.subplots(1, 2, sharey=True)
+    plot_gradient_flow({each.label: median_flow(each.untrained) for each in results}, before, relative=True)
+    plot_gradient_flow(
+        {f"{each.label} ({each.learnt} of {len(each.seeds)} learnt)": median_flow(each.trained) for each in results},
+        after,
+        relative=True,
+    )
+    before.set_title("untrained")
+    after.set(title="trained", ylabel="")
+    picture = BytesIO()
+    figure.savefig(picture, format=kind)
+    return picture.getvalue()

@@ -1,0 +1,244 @@
+"""`gradient_flow`: how much of a loss's gradient is left at each distance from the last step; how fast it decays."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..nn import Module
+from ..tensor import Tensor
+from .layers import LayerTrace
+from .tables import aligned
+from .trace import trace
+
+__all__ = ["Decay", "FlowCurve", "GradientFlow", "fit_decay", "gradient_flow", "median_flow"]
+
+_SHOWN = (0, 10, 50, 100)  # the distances in a table
+
+
+@dataclass(frozen=True)
+class Decay:
+    """An exponential fitted to a curve: norms go as rate^distance.
+
+    Attributes:
+        rate: the factor for each step further from the end; 1 is no decay, above 1 gradients explode. NaN if fewer than
+            two distances could be fitted.
+        spread: the typical factor between curve and fit, exp of the root mean square of the log's residuals; 1 is exact
+            agreement.
+        start, stop: the distances fitted, `start` to `stop - 1`.
+        then: what ended the stretch: the "end" of the curve, "underflow" or "overflow".
+    """
+
+    rate: float
+    spread: float
+    start: int
+    stop: int
+    then: Literal["end", "underflow", "overflow"]
+
+    @property
+    def half_life(self) -> float:
+        """The number of steps in which half of the gradient is lost; infinite where none is."""
+        if self.rate < 1:
+            return math.log(0.5) / math.log(self.rate)
+        return math.nan if math.isnan(self.rate) else math.inf
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The rate, the half-life and the spread, as tables have them."""
+        if math.isnan(self.rate):
+            return "-", "-", "-"
+        return f"{self.rate:.4f}", f"{self.half_life:.3g}", f"×{self.spread:.2f}"
+
+
+def fit_decay(norms: npt.ArrayLike, floor: float = 0.0) -> Decay:
+    """Fits an exponential by least squares on the log of a curve.
+
+    Fitted is the first unbroken stretch of finite values above the floor; what comes after is not guessed at.
+
+    Args:
+        norms: values by distance (D,), at least 0.
+        floor: up to here values are taken for lost; 0 is always.
+
+    >>> decay = fit_decay([8, 4, 2, 1, 0, 0])
+    >>> round(decay.rate, 6), round(decay.half_life, 6), decay.stop, decay.then
+    (0.5, 1.0, 4, 'underflow')
+    """
+    curve = np.asarray(norms, np.float64)
+    usable = np.append(np.isfinite(curve) & (curve > max(floor, 0)), False)
+    start = int(usable.argmax())
+    stop = start + int((~usable[start:]).argmax())
+    then: Literal["end", "underflow", "overflow"] = "end"
+    if stop < len(curve):
+        then = "underflow" if np.isfinite(curve[stop]) else "overflow"
+    if stop - start < 2:
+        return Decay(math.nan, math.nan, start, stop, then)
+    distance, log = np.arange(start, stop), np.log(curve[start:stop])
+    off = distance - distance.mean()
+    slope = (off * log).sum() / (off * off).sum()
+    residual = log - log.mean() - slope * off
+    return Decay(_exp(slope), _exp(math.sqrt((residual * residual).mean())), start, stop, then)
+
+
+def _exp(x: float) -> float:
+    return math.exp(min(max(x, -700), 700))  # what a float holds
+
+
+@dataclass(frozen=True, eq=False)
+class FlowCurve:
+    """‖∂L/∂h_t‖ or ‖∂L/∂c_t‖ of a layer, by the distance of t from the last step.
+
+    Attributes:
+        layer: the layer's name in the trace.
+        state: the state's name, "h" or "c".
+        norms: the mean over the sequences that are that long, float64 (D,); distance 0 is the last step.
+        sequences: over how many sequences the mean is, int64 (D,).
+        floor: norms below it have lost digits to the dtype's smallest numbers.
+    """
+
+    layer: str
+    state: str
+    norms: npt.NDArray[np.float64] = field(repr=False)
+    sequences: npt.NDArray[np.int64] = field(repr=False)
+    floor: float
+
+    @cached_property
+    def decay(self) -> Decay:
+        """The exponential fitted to the curve above its floor."""
+        return fit_decay(self.norms, self.floor)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradientFlow:
+    """How the gradient of a loss fares on its way back through a model; `flow["l0", "c"]` is a curve.
+
+    Attributes:
+        loss: the loss.
+        curves: for each layer one of each of its states.
+    """
+
+    loss: float
+    curves: tuple[FlowCurve, ...]
+
+    def __getitem__(self, which: tuple[str, str]) -> FlowCurve:
+        for curve in self.curves:
+            if (curve.layer, curve.state) == which:
+                return curve
+        there = ", ".join(repr((curve.layer, curve.state)) for curve in self.curves)
+        raise KeyError(f"no curve {which!r}; there are {there}")
+
+    def __iter__(self) -> Iterator[FlowCurve]:
+        return iter(self.curves)
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    @property
+    def memory(self) -> tuple[FlowCurve, ...]:
+        """Of each layer the curve of the state that is its memory: c where there is one, else h."""
+        chosen: dict[str, FlowCurve] = {}
+        for curve in self.curves:
+            if curve.layer not in chosen or curve.state == "c":
+                chosen[curve.layer] = curve
+        return tuple(chosen.values())
+
+    def table(self, distances: Sequence[int] = _SHOWN) -> str:
+        """Decay rates, half-lives in steps, how well they fit, and the norms at distances that there are."""
+        longest = max((len(curve.norms) for curve in self.curves), default=0)
+        there = [distance for distance in distances if distance < longest]
+        header = ["layer", "state", "rate", "half-life", "fit", "of steps", *(f"at {distance}" for distance in there)]
+        rows = [
+            [
+                curve.layer,
+                curve.state,
+                *curve.decay.columns,
+                _stretch(curve.decay),
+                *(f"{curve.norms[d]:.1e}" if d < len(curve.norms) else "" for d in there),
+            ]
+            for curve in self.curves
+        ]
+        return aligned([header, *rows], left=2)
+
+    def __repr__(self) -> str:
+        return f"GradientFlow, loss {self.loss:.4g}, norms by the distance from the last step\n{self.table()}"
+
+
+def gradient_flow(
+    model: Module, x: Any, loss: Callable[[Any], Tensor], state: Any = None, lengths: Any = None
+) -> GradientFlow:
+    """Measures how the gradient of a loss fares on its way back through a model's recurrent layers.
+
+    For every layer and state, the norms ‖∂L/∂h_t‖ and ‖∂L/∂c_t‖ by distance from the last step, each gradient whole:
+    by all paths from t to the loss. Sequences of different lengths are aligned at their own last steps; a layer that
+    runs in reverse has its last step at the beginning. A loss of the last output alone shows what a model can learn
+    over a distance; one of all outputs adds new gradient at every step.
+
+    Decay rates are fitted where the norm is above √H times the smallest normal number of the gradients' dtype, since
+    smaller numbers lose digits or become 0. (Of float64, above √H times the root of it: norms are made of squares.)
+
+    Args:
+        model: what `trace` takes, and so for all others.
+        x: the input.
+        loss: a function of the model's output, or of the first of its outputs, that gives a scalar.
+        state: handed to the model as its second argument, if given.
+        lengths: handed to the model as `lengths=`, if given.
+
+    Raises:
+        ValueError: as `trace` does.
+        MemoryError: as `trace` does.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import LSTM
+    >>> lstm = LSTM(3, 5)
+    >>> with tg.no_grad():
+    ...     lstm.weight_ih_l0[:], lstm.weight_hh_l0[:] = 0.0, 0.0  # forget gates at σ(1), whatever comes in
+    >>> flow = tg.inspect.gradient_flow(lstm, tg.randn(30, 2, 3), lambda out: out[-1].sum())
+    >>> round(flow["l0", "c"].decay.half_life, 2)
+    2.21
+    """
+    traced = trace(model, x, state, lengths, loss)
+    curves = tuple(_curve(layer, name) for layer in traced for name in layer.before)
+    assert traced.loss is not None  # since one was given
+    return GradientFlow(traced.loss, curves)
+
+
+def _curve(layer: LayerTrace, state: str) -> FlowCurve:
+    norms, going = layer.gradient_norms(state), layer.going  # (T, B)
+    steps = going if layer.reverse else going[::-1]
+    ranks = steps.cumsum(axis=0) - 1  # counted from the step computed last
+    distances = (ranks if layer.reverse else ranks[::-1])[going]
+    sequences = np.bincount(distances)
+    means = np.bincount(distances, norms[going]) / sequences
+    smallest = max(float(np.finfo(layer.gradients[state].dtype).tiny), math.sqrt(np.finfo(np.float64).tiny))
+    return FlowCurve(layer.name, state, means, sequences, math.sqrt(layer.shape[2]) * smallest)
+
+
+def median_flow(flows: Sequence[GradientFlow]) -> GradientFlow:
+    """The median at each distance of several measurements, such as those of several seeds.
+
+    Raises:
+        ValueError: there are none, or they have other layers, states or lengths.
+    """
+    looks = {tuple((curve.layer, curve.state, len(curve.norms)) for curve in flow) for flow in flows}
+    if len(looks) != 1:
+        raise ValueError(f"median_flow: expected flows of one model on sequences of one length, got {len(looks)} kinds")
+    curves = tuple(
+        FlowCurve(
+            same[0].layer,
+            same[0].state,
+            np.median([curve.norms for curve in same], axis=0),
+            np.sum([curve.sequences for curve in same], axis=0),
+            max(curve.floor for curve in same),
+        )
+        for same in zip(*flows, strict=True)
+    )
+    return GradientFlow(float(np.median([flow.loss for flow in flows])), curves)
+
+
+def _stretch(decay: Decay) -> str:
+    """The distances fitted, and what ended them."""
+    steps = f"{decay.start}-{decay.stop - 1}" if decay.start < decay.stop else "none"
+    return steps if decay.then == "end" else f"{steps}, {decay.then}"

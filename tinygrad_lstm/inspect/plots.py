@@ -1,0 +1,256 @@
+"""Plots of traces, gradient flow and losses, with matplotlib (the extra `plot`), which is imported when one is made.
+
+Each function draws into the `ax` that it is given, or into that of a new figure, and returns it; its
+`.figure.savefig(path)` writes it. No display is needed, and pyplot is not touched. Colours are those of Okabe & Ito
+(2008), and curves differ in line style and marker too, so that they can be told apart by the colour-blind and in grey.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .flow import FlowCurve, GradientFlow
+from .layers import LayerTrace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "PlotsUnavailableError",
+    "new_figure",
+    "plot_cell_states",
+    "plot_gates",
+    "plot_gradient_flow",
+    "plot_losses",
+    "plot_saturation",
+]
+
+COLOURS = ("#0072b2", "#d55e00", "#000000", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), ":", "-")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+NAMES = {
+    "i": "input gate i",
+    "f": "forget gate f",
+    "o": "output gate o",
+    "r": "reset gate r",
+    "z": "update gate z",
+    "c": "cell state c",
+    "h": "hidden state h",
+}
+
+
+class PlotsUnavailableError(RuntimeError):
+    """matplotlib is not installed."""
+
+
+def new_figure(width: float = 7, height: float = 4) -> "Figure":
+    """An empty figure of a size in inches, apart from pyplot's.
+
+    Raises:
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PlotsUnavailableError("plots need matplotlib: pip install 'tinygrad-lstm[plot]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: int = 0) -> "Axes":
+    """The gates of one unit over time, each in a lane of its own from 0, shut, to 1, open.
+
+    Args:
+        layer: a layer of a trace.
+        unit: which of its H units.
+        ax: where to draw.
+        item: which of the B sequences.
+
+    Raises:
+        ValueError: the layer has no gates, or no such unit or sequence.
+        PlotsUnavailableError: matplotlib is not installed.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import LSTM
+    >>> traced = tg.inspect.trace(LSTM(3, 5), tg.randn(7, 2, 3))
+    >>> plot_gates(traced["l0"], unit=4).get_xlabel()
+    'time (steps)'
+    """
+    if not layer.gates:
+        raise ValueError(f"plot_gates: a {layer.kind} has no gates")
+    _check("plot_gates", "unit", unit, layer.shape[2])
+    steps = _steps("plot_gates", layer, item)
+    ax = _axes(ax)
+    feet = np.arange(len(layer.gates))[::-1] * 1.25  # the first gate's lane is the uppermost
+    for gate, foot, colour in zip(layer.gates, feet, cycle(COLOURS)):
+        values = layer.values[gate][steps, item, unit].astype(np.float64)
+        ax.fill_between(steps, foot, foot + values, color=colour, alpha=0.3, linewidth=0)
+        ax.plot(steps, foot + values, color=colour, linewidth=1)
+        ax.axhline(foot, color="0.4", linewidth=0.8)
+        ax.axhline(foot + 1, color="0.4", linewidth=0.8, linestyle=":")
+    ax.set_yticks([*feet, *feet + 1], ["0"] * len(feet) + ["1"] * len(feet))
+    ax.set_yticks(feet + 0.5, [NAMES.get(gate, gate) for gate in layer.gates], minor=True)
+    ax.tick_params(axis="y", which="minor", length=0, pad=16)
+    ax.set(xlabel="time (steps)", ylabel="activation", title=f"{layer.name}, unit {unit}")
+    ax.margins(x=0)
+    return ax
+
+
+def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int = 0) -> "Axes":
+    """The cell states of all units over time as a heat map; the hidden states of a layer without cell states.
+
+    Args:
+        layer: a layer of a trace.
+        ax: where to draw.
+        item: which of the B sequences.
+
+    Raises:
+        ValueError: the layer has no such sequence.
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    name = "c" if "c" in layer.values else "h"
+    steps = _steps("plot_cell_states", layer, item)
+    ax = _axes(ax)
+    states = layer.values[name][steps, item].T.astype(np.float64)  # (H, T)
+    largest = float(np.abs(states).max(initial=0)) or 1.0
+    # Lightness rises all the way, so that the scale holds in grey; 0 is in its middle.
+    image = ax.imshow(
+        states, aspect="auto", interpolation="nearest", cmap="cividis", vmin=-largest, vmax=largest, origin="lower"
+    )
+    ax.figure.colorbar(image, ax=ax, label=NAMES[name])
+    ax.set(xlabel="time (steps)", ylabel="unit", title=layer.name)
+    return ax
+
+
+def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
+    """For every unit and gate, how often the gate is nearly shut against how often it is nearly open.
+
+    As in Karpathy, Johnson & Fei-Fei, "Visualizing and Understanding Recurrent Networks", 2015 (arXiv:1506.02078): a
+    unit at the upper left of the forget gates remembers for long; one at the right forgets at once; one at the origin
+    is never sure.
+
+    Args:
+        layer: a layer of a trace; a longer sequence says more.
+        ax: where to draw.
+
+    Raises:
+        ValueError: the layer has no gates.
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    if not layer.gates:
+        raise ValueError(f"plot_saturation: a {layer.kind} has no gates")
+    ax = _axes(ax, width=5, height=5)
+    ax.plot([0, 1], [1, 0], color="0.6", linewidth=0.8)  # the shares add up to 1 at most
+    for gate, colour, marker in zip(layer.gates, cycle(COLOURS), cycle(MARKERS)):
+        below, above = layer.saturation(gate)
+        ax.plot(
+            below, above, marker, color=colour, fillstyle="none", alpha=0.8, label=NAMES.get(gate, gate), clip_on=False
+        )
+    ax.set(xlabel="share of steps below 0.1 (shut)", ylabel="share of steps above 0.9 (open)", title=layer.name)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return _finished(ax, loc="upper right")
+
+
+def plot_gradient_flow(
+    flow: GradientFlow | Mapping[str, GradientFlow], ax: "Axes | None" = None, *, relative: bool = False
+) -> "Axes":
+    """‖∂L/∂state‖ by distance from the last step, on a log scale, with the decay rates fitted.
+
+    A curve ends, with a cross, where it falls below what its dtype holds, or grows past it.
+
+    Args:
+        flow: all curves of one; or, of several with their labels, for each layer that of its memory (c, or else h).
+        ax: where to draw.
+        relative: divide each curve by its value at the last step.
+
+    Raises:
+        PlotsUnavailableError: matplotlib is not installed.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import GRU, LSTM
+    >>> x, networks = tg.randn(30, 2, 3), {"a GRU": GRU(3, 5), "an LSTM": LSTM(3, 5)}
+    >>> flows = {label: tg.inspect.gradient_flow(one, x, lambda out: out[-1].sum()) for label, one in networks.items()}
+    >>> len(plot_gradient_flow(flows).lines)
+    2
+    """
+    ax = _axes(ax)
+    curves = list(_labelled(flow))
+    for (label, curve), style in zip(curves, _styles(max((len(curve.norms) for _, curve in curves), default=0))):
+        decay = curve.decay
+        distances = np.arange(decay.start, decay.stop)
+        if not len(distances):
+            continue
+        norms = curve.norms[distances] / (curve.norms[decay.start] if relative else 1)
+        ax.plot(distances, norms, label=f"{label}: {decay.rate:.3f} a step", **style)
+        if decay.then != "end":
+            ax.plot(distances[-1], norms[-1], "x", color=style["color"], markersize=9)
+    norms_of = ", ".join(f"‖∂L/∂{state}‖" for state in sorted({curve.state for _, curve in curves}, reverse=True))
+    ax.set(xlabel="distance from the last step (steps)", yscale="log")
+    ax.set_ylabel(f"{norms_of}, relative to the last step" if relative else norms_of)
+    return _finished(ax)
+
+
+def plot_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
+    """The training losses of several runs, and their validation losses where there are any.
+
+    Args:
+        runs: for each label the lines of the run's metrics, as `tinygrad_lstm.metrics.read_metrics` gives them.
+        ax: where to draw.
+
+    Raises:
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    ax = _axes(ax)
+    for (label, lines), colour, marker in zip(runs.items(), cycle(COLOURS), cycle(MARKERS)):
+        prefix = f"{label}, " if label else ""
+        validated = [line for line in lines if line["validation_loss"] is not None]
+        steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+        ax.plot(steps, losses, color=colour, alpha=0.6, linewidth=1, label=f"{prefix}training")
+        if validated:
+            steps, losses = [line["step"] for line in validated], [line["validation_loss"] for line in validated]
+            ax.plot(steps, losses, marker, linestyle="--", color=colour, label=f"{prefix}validation")
+    ax.set(xlabel="training step", ylabel="loss (nats a character)")
+    return _finished(ax)
+
+
+def _labelled(flow: GradientFlow | Mapping[str, GradientFlow]) -> Iterator[tuple[str, FlowCurve]]:
+    """The curves to draw, with their labels."""
+    if isinstance(flow, GradientFlow):
+        yield from ((f"{curve.layer}, {curve.state}", curve) for curve in flow)
+        return
+    for label, one in flow.items():
+        several = len(one.memory) > 1
+        yield from ((f"{label}, {curve.layer}" if several else label, curve) for curve in one.memory)
+
+
+def _axes(ax: "Axes | None", width: float = 7, height: float = 4) -> "Axes":
+    return new_figure(width, height).add_subplot() if ax is None else ax
+
+
+def _styles(points: int) -> Iterator[dict[str, Any]]:
+    """Without end, how to draw each of several curves of so many points: about ten markers each."""
+    every = max(points // 10, 1)
+    for k, (colour, line, marker) in enumerate(zip(cycle(COLOURS), cycle(LINES), cycle(MARKERS))):
+        first = k * every // len(MARKERS)  # so that curves that coincide are seen to
+        yield {"color": colour, "linestyle": line, "marker": marker, "markevery": (first, every), "markersize": 4}
+
+
+def _finished(ax: "Axes", loc: Literal["best", "upper right"] = "best") -> "Axes":
+    ax.grid(alpha=0.3)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small", loc=loc)
+    return ax
+
+
+def _check(function: str, name: str, value: int, number: int) -> None:
+    if not 0 <= value < number:
+        raise ValueError(f"{function}: expected {name} to be from 0 to {number - 1}, got {value}")
+
+
+def _steps(function: str, layer: LayerTrace, item: int) -> np.ndarray[Any, Any]:
+    """The steps of a sequence."""
+    _check(function, "item", item, layer.shape[1])
+    return np.flatnonzero(layer.going[:, item])

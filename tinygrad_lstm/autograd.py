@@ -264,26 +264,37 @@ class Node(GraphNode):
     """One recorded application of an op.
 
     Attributes:
+        shape, dtype: those of the output that was `made`, of an op that has one.
+        parts: the shape and dtype of each output, of an op that has several.
         plan: what the op notes for all applications of this kind.
         saved: the arguments, without the tensors that no derivative rule asks for.
         out: the output, if a rule asks for it; with its `version`, once someone writes to it or a walk records it.
         shapes: those of the inputs, if they are needed.
-        parts: the shape and dtype of each output, of an op that has several.
     """
 
-    __slots__ = ("freed", "keeps", "out", "parts", "plan", "saved", "shapes", "version")
+    shape: tuple[int, ...] | None
+    parts: list[tuple[tuple[int, ...], Any]] | None
+
+    __slots__ = ("dtype", "freed", "keeps", "out", "parts", "plan", "saved", "shape", "shapes", "version")
 
     def __init__(
         self,
         op: Operation,
         parents: Sequence[GraphNode | None],
         device: Device,
+        made: Any,
         plan: Any = None,
         saved: Any = (),
         out: Any = None,
         shapes: Any = None,
     ) -> None:
         GraphNode.__init__(self, op, parents, device)
+        if made.__class__ is tuple:
+            self.shape, self.dtype = None, None
+            self.parts = [(part.shape, part.dtype) for part in made]
+        else:
+            self.shape, self.dtype = made.shape, made.dtype
+            self.parts = None
         self.plan = plan
         self.saved = saved
         self.out = out
@@ -291,7 +302,6 @@ class Node(GraphNode):
         self.keeps = plan is not None and plan.keeps
         self.freed = False
         self.version: Version | None = None
-        self.parts: list[tuple[tuple[int, ...], Any]] | None = None
 
     def output_version(self) -> Version:
         """When the output was last written to."""

@@ -276,6 +276,12 @@ class Tensor:
             notes.append("requires_grad=True" if self.is_leaf else f"op={self._graph_node().op.name}")
         return ", ".join([prefix + text, *notes]) + ")"
 
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from .inspect.html import tensor_html
+
+        return tensor_html(self)
+
     def __format__(self, spec: str) -> str:
         """With a specification that of its one element, as in f"{loss:.3f}"; without one the text of `repr`."""
         return format(self.item(), spec) if spec else repr(self)

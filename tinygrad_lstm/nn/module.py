@@ -294,6 +294,12 @@ class Module:
         counts = [f"{total:,} parameter{'' if total == 1 else 's'}", *(f"{count:,}" for _, count in lines[1:])]
         return "\n".join(f"{text:<{width}}{count}" for (text, _), count in zip(lines, counts, strict=True))
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same tree as a table."""
+        from ..inspect.html import table
+
+        return table(["module", "parameters"], [[text, f"{count:,}"] for text, count in _tree_lines("", self, 0)])
+
 
 def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
     settings = module.extra_repr()

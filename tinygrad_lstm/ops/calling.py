@@ -52,6 +52,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             op,
             (x._node or x._graph_node(),),
             device,
+            out,
             plan,
             args if plan.kept else _NOTHING,
             out if plan.keeps_out else None,
@@ -119,7 +120,7 @@ def _binary(op: Op) -> Callable[..., Any]:
             (x._node or x._graph_node()) if wanting & 2 else None,
             (y._node or y._graph_node()) if wanting & 1 else None,
         )
-        node = Node(op, parents, device, plan, saved, out if plan.keeps_out else None, shapes)
+        node = Node(op, parents, device, out, plan, saved, out if plan.keeps_out else None, shapes)
         return Tensor._wrap(out, device, node)
 
     return call

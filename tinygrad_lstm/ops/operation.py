@@ -298,7 +298,7 @@ class Op:
         shapes = None
         if plan.keeps_shapes or (self.broadcasts and _differ(arrays, out)):
             shapes = [getattr(array, "shape", ()) for array in arrays]
-        return Node(self, parents, device, plan, saved, kept if plan.keeps_out else None, shapes)
+        return Node(self, parents, device, out, plan, saved, kept if plan.keeps_out else None, shapes)
 
     def _checked_output(self, out: Any, arrays: Sequence[Any]) -> Any:
         """What a forward rule of the user's gave, if it is fit to be an output."""
@@ -310,8 +310,6 @@ class Op:
         """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""
         if not isinstance(out, tuple):
             return Tensor._wrap(device.backend.as_array(out), device, node)
-        if node is not None:
-            node.parts = [(part.shape, part.dtype) for part in out]
         results = [Tensor._wrap(part, device, node and Pick(node, k)) for k, part in enumerate(out)]
         if node is not None and MODE.watched:
             for result in results:

@@ -30,7 +30,7 @@ def move(x: Tensor, device: Device) -> Tensor:
     """x on another device; differentiable."""
     node = None
     if x.requires_grad and MODE.recording:
-        node = Node(_MOVE, (x._graph_node(),), device, saved=(x.device,))
+        node = Node(_MOVE, (x._graph_node(),), device, x._array, saved=(x.device,))
         if MODE.watched:
             watch(node)
     with device.making("to"):

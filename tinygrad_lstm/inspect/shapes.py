@@ -1,0 +1,58 @@
+"""The shapes and dtypes of the values in a graph, as far as its nodes have noted them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..autograd import GraphNode, Leaf, Node, Pick
+from ..ops.operation import Op
+from ..tensor import Tensor
+
+__all__ = ["Value", "inputs_of", "value_of"]
+
+Shape = tuple[int, ...]
+
+
+class Value(NamedTuple):
+    """What is known of a value: its shape and dtype; of a Python number the number."""
+
+    shape: Shape | None = None
+    dtype: Any = None
+    number: float | None = None
+
+
+def value_of(node: GraphNode) -> Value:
+    """The value that a node stands for; of a leaf that is gone, or an op with several outputs, nothing is known."""
+    if isinstance(node, Node):
+        return Value(node.shape, node.dtype)
+    if isinstance(node, Pick):
+        (made_by,) = node.parents
+        return Value(*made_by.parts[node.index])  # type: ignore[union-attr]
+    tensor = node.tensor() if isinstance(node, Leaf) else None
+    return Value() if tensor is None else Value(tensor.shape, tensor.dtype)
+
+
+def inputs_of(node: GraphNode) -> list[Value]:
+    """The inputs of a node, those among them too that require no gradient."""
+    shapes: Sequence[Shape | None] = getattr(node, "shapes", None) or [None] * len(node.parents)
+    if isinstance(node, Node) and isinstance(node.op, Op) and node.op.broadcasts and node.shapes is None:
+        shapes = [node.shape] * len(node.parents)  # none are noted where all are the output's
+    return [
+        _constant(kept, shape) if parent is None else value_of(parent)
+        for parent, kept, shape in zip(node.parents, _kept(node), shapes, strict=True)
+    ]
+
+
+def _constant(kept: Any, shape: Shape | None) -> Value:
+    if isinstance(kept, Tensor):
+        return Value(kept.shape, kept.dtype)
+    return Value(shape) if kept is None else Value((), None, kept)
+
+
+def _kept(node: GraphNode) -> Sequence[Any]:
+    """For each input of a node the tensor or number that is kept of it, or None."""
+    nothing = [None] * len(node.parents)
+    if not isinstance(node, Node) or not isinstance(node.op, Op) or node.saved is None:
+        return nothing
+    if node.op.sequence:
+        return node.saved[node.op.slots[0]] or nothing
+    return [node.saved[slot] for slot in node.op.slots]

@@ -1,0 +1,292 @@
+"""A module's table: of each module in it the parameters, outputs, multiply-adds, and the memory kept for backward."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..autograd import GraphNode, Node, Switch, ancestors
+from ..backends.base import Array
+from ..nn import Module
+from ..random import random_state, restored_random_state
+from ..tensor import Tensor
+from .html import preformatted, table
+from .tables import aligned
+
+__all__ = ["Summary", "SummaryRow", "summary"]
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """What a module is and does, with all modules below it.
+
+    What a run tells is None without one.
+
+    Attributes:
+        name: the dotted name; "" of the whole.
+        kind: its class.
+        settings: what its class shows in parentheses.
+        depth: how many modules it lies in.
+        parameters: how many numbers its parameters hold, each parameter counted once.
+        trainable: how many of them require a gradient.
+        parameter_bytes: their memory.
+        calls: how often it was called.
+        outputs: the shapes of the tensors that the last call gave.
+        multiply_adds: in the products of matrices, of all calls together.
+        kept_bytes: memory that the run keeps for backward, beside the parameters and the input.
+    """
+
+    name: str
+    kind: str
+    settings: str
+    depth: int
+    parameters: int
+    trainable: int
+    parameter_bytes: int
+    calls: int | None = None
+    outputs: tuple[tuple[int, ...], ...] | None = None
+    multiply_adds: int | None = None
+    kept_bytes: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Summary:
+    """A module's table; `print` and notebooks show it.
+
+    Attributes:
+        rows: the module itself, then all below it, parents first.
+        uncounted: how many calls of `einsum` are not among the multiply-adds: those of other than two tensors, and
+            those that were not recorded, as nothing requires a gradient.
+    """
+
+    rows: tuple[SummaryRow, ...]
+    uncounted: int = 0
+
+    @property
+    def total(self) -> SummaryRow:
+        """The whole module's row."""
+        return self.rows[0]
+
+    def __repr__(self) -> str:
+        header, cells = self._cells()
+        return f"{aligned([header, *cells])}\n{self._totals()}"
+
+    def _repr_html_(self) -> str:
+        return table(*self._cells()) + preformatted(self._totals())
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        header = ["module", "parameters", "bytes"]
+        if self.total.calls is not None:
+            header += ["output", "multiply-adds", "kept"]
+        return header, [_row_cells(row) for row in self.rows]
+
+    def _totals(self) -> str:
+        total = self.total
+        parts = [f"{total.parameters:,} parameters in {_bytes(total.parameter_bytes)}"]
+        if total.trainable != total.parameters:
+            parts[0] += f", {total.trainable:,} of them trainable"
+        if total.multiply_adds is not None and total.kept_bytes is not None:
+            parts.append(f"{total.multiply_adds:,} multiply-adds")
+            if self.uncounted:
+                parts[-1] += f" (without {self.uncounted} einsum of other than two tensors, or without a gradient)"
+            parts.append(f"{_bytes(total.kept_bytes)} kept for backward")
+        return f"total: {'; '.join(parts)}"
+
+
+def _row_cells(row: SummaryRow) -> list[str]:
+    own_name = row.name.rpartition(".")[2]
+    text = "  " * row.depth + (f"{own_name}: " if own_name else "") + row.kind
+    cells = [text + (f"({row.settings})" if row.settings else ""), f"{row.parameters:,}", _bytes(row.parameter_bytes)]
+    if row.calls is None or row.outputs is None:
+        return cells
+    if not row.calls:
+        return [*cells, "not called", "", ""]
+    times = f" × {row.calls}" if row.calls > 1 else ""
+    return [*cells, ", ".join(map(str, row.outputs)) + times, f"{row.multiply_adds:,}", _bytes(row.kept_bytes or 0)]
+
+
+def _bytes(number: int) -> str:
+    """A number of bytes, for people."""
+    if number < 1000:
+        return f"{number} B"
+    power = min(int(math.log10(number)) // 3, 4)
+    return f"{number / 1000**power:.1f} {' KMGT'[power]}B"
+
+
+def summary(module: Module, x: Any = None) -> Summary:
+    """A table of a module and all modules below it: parameters; and of a run outputs, multiply-adds and memory kept.
+
+    The run is one call of the module on x, in the mode in which the module is. Random numbers stand afterwards where
+    they stood before. Numbers of a module are those of all that it called. What it calls by another method than
+    `forward`, as a cell's `gates`, counts as done by itself.
+
+    Multiply-adds are counted where the products run, not by the kinds of modules: n·k·m for (n, k) times (k, m), in
+    `matmul`, `linear`, `conv1d`, `einsum`, and at every step of recurrent layers, those of padding among them. What
+    works element by element, gates and biases too, counts nothing, nor do embeddings, nor ops of your own.
+
+    Memory is that of all arrays that the graph of the outputs holds, each once, but for parameters and x. `checkpoint`
+    has no effect on it here. Under `no_grad` nothing is kept.
+
+    Args:
+        module: any module.
+        x: an example of its input, an array or a tensor; a tuple for several arguments. Without it nothing runs.
+
+    Raises:
+        TypeError: `module` is no Module.
+
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
+    >>> tg.inspect.summary(model, tg.ones(5, 3))
+    module               parameters  bytes  output  multiply-adds   kept
+    Sequential                   41  164 B  (5, 1)            160  160 B
+      0: Linear(3, 8)            32  128 B  (5, 8)            120    0 B
+      1: Function(tanh)           0    0 B  (5, 8)              0  160 B
+      2: Linear(8, 1)             9   36 B  (5, 1)             40    0 B
+    total: 41 parameters in 164 B; 160 multiply-adds; 160 B kept for backward
+    """
+    if not isinstance(module, Module):
+        raise TypeError(f"summary: expected a Module, got {type(module).__name__}")
+    modules = list(module.named_modules())
+    if x is None:
+        return Summary(tuple(_row(name, part) for name, part in modules))
+    run = _Run([part for _, part in modules])
+    arguments = x if isinstance(x, tuple) else (x,)
+    with restored_random_state(random_state()), Switch("region", run), run.following():
+        outputs = module(*arguments)
+    kept = run.kept_bytes(outputs, [*module.parameters(), *module.buffers(), *arguments])
+    rows = [
+        _row(name, part, run.calls[k], run.outputs[k], run.multiply_adds[k], kept[k])
+        for k, (name, part) in enumerate(modules)
+    ]
+    return Summary(tuple(rows), run.uncounted)
+
+
+def _row(name: str, module: Module, *of_run: Any) -> SummaryRow:
+    parameters = list(module.parameters())
+    return SummaryRow(
+        name,
+        type(module).__name__,
+        module.extra_repr(),
+        name.count(".") + 1 if name else 0,
+        sum(p.size for p in parameters),
+        sum(p.size for p in parameters if p.requires_grad),
+        sum(p.size * p.dtype.itemsize for p in parameters),
+        *of_run,
+    )
+
+
+class _Run:
+    """Follows a run: which module is being called, what the ops in it multiply and keep. A `Region` of autograd's."""
+
+    def __init__(self, modules: Sequence[Module]) -> None:
+        self._modules = modules
+        self._running: tuple[int, ...] = ()  # the modules that are being called, outermost first
+        self._made_in: dict[int, tuple[int, ...]] = {}  # by a node's number
+        self.calls = [0] * len(modules)
+        self.outputs: list[tuple[tuple[int, ...], ...]] = [()] * len(modules)
+        self.multiply_adds = [0] * len(modules)
+        self.uncounted = 0
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Within it, calls of the modules are noted."""
+        before = [vars(module).get("forward") for module in self._modules]
+        try:
+            for k, module in enumerate(self._modules):
+                vars(module)["forward"] = self._followed(k, module.forward)
+            yield
+        finally:
+            for module, own in zip(self._modules, before, strict=True):
+                if own is None:
+                    del vars(module)["forward"]
+                else:
+                    vars(module)["forward"] = own
+
+    def _followed(self, k: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            outer = self._running
+            self._running = outer if k in outer else (*outer, k)
+            try:
+                result = forward(*args, **kwargs)
+            finally:
+                self._running = outer
+            self.calls[k] += 1
+            self.outputs[k] = tuple(tensor.shape for tensor in _tensors(result))
+            return result
+
+        return call
+
+    def check(self, name: str, inputs: Iterable[Any]) -> None:
+        """Counts what an op multiplies."""
+        self._count(_multiply_adds(name, [getattr(value, "shape", ()) for value in inputs]))
+        self.uncounted += name == "einsum"  # until its node says over what
+
+    def admit(self, node: GraphNode) -> None:
+        """Notes in which modules a node was made."""
+        self._made_in[node.number] = self._running
+        if isinstance(node, Node) and node.op.name == "einsum" and len(node.parents) == 2:
+            operands, terms, _ = node.saved
+            lengths = {letter: n for x, term in zip(operands, terms, strict=True) for letter, n in zip(term, x.shape)}
+            self._count(math.prod(lengths.values()))
+            self.uncounted -= 1
+
+    def _count(self, number: int) -> None:
+        for k in self._running:
+            self.multiply_adds[k] += number
+
+    def kept_bytes(self, outputs: Any, given: Sequence[Any]) -> list[int]:
+        """For each module what the graph of the outputs holds of its run, but for what was given."""
+        kept = [0] * len(self._modules)
+        seen = {id(owner): owner for owner in map(_owner, _arrays(given))}
+        for node in reversed(ancestors(tensor._graph_node() for tensor in _tensors(outputs) if tensor.requires_grad)):
+            for array in _arrays((node.saved, node.out)) if isinstance(node, Node) else ():
+                owner = _owner(array)
+                if id(owner) not in seen:
+                    seen[id(owner)] = owner
+                    for k in self._made_in.get(node.number, ()):
+                        kept[k] += math.prod(owner.shape) * owner.dtype.itemsize
+        return kept
+
+
+def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
+    """The multiply-adds of an op, by the shapes of its inputs; 0 of what multiplies no matrices."""
+    match name, shapes:
+        case "linear", [(N, I), (O, _), *_]:
+            return N * I * O
+        case "matmul", [(*before_x, n, k), (*before_y, _, m)]:
+            return math.prod(np.broadcast_shapes(tuple(before_x), tuple(before_y))) * n * k * m
+        case "lstm", [(T, B, I), (_, H), _, (gates, _), *_]:
+            return T * B * gates * (I + H)
+        case "gru" | "rnn", [(T, B, I), (_, H), (gates, _), *_]:
+            return T * B * gates * (I + H)
+    return 0
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in what a module gave: one, or several in tuples, lists and dicts, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
+
+
+def _arrays(value: Any) -> Iterator[Array]:
+    """The arrays in what a node keeps."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _arrays(part)
+    elif isinstance(value, Tensor):
+        yield value.data
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        yield value
+
+
+def _owner(array: Array) -> Array:
+    """The array that the memory of a view belongs to."""
+    while hasattr(getattr(array, "base", None), "dtype"):
+        array = array.base
+    return array

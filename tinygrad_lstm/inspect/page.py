@@ -93,7 +93,7 @@ def page(
         "loss": trace.loss if trace.loss is not None and np.isfinite(trace.loss) else None,
         "lossIs": loss_is,
         "first": window.steps.start,
-        "items": [_item(trace, b, window, vocabulary) for b in window.items],
+        "items": [{"number": b, **_item(trace, b, window, vocabulary)} for b in window.items],
         "layers": [_layer(layer, window, packer) for layer in window.layers],
     }
     contents["precision"] = _precision(packer)

@@ -430,7 +430,7 @@ window.addEventListener("resize", () => {
 
 setTheme("auto");
 options(byId("layer"), trace.layers.map(({ name }, k) => [k, name]), 0);
-options(byId("item"), trace.items.map((_, k) => [k, k]), 0);
+options(byId("item"), trace.items.map(({ number }, k) => [k, number]), 0);
 byId("item").closest("label").hidden = trace.items.length === 1;
 byId("precision").textContent = trace.precision;
 const asked = new URLSearchParams(location.hash.slice(1)); // page.html#step=12&unit=3 opens there

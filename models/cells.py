@@ -50,6 +50,7 @@ class LSTMCell(Module):
     ((2, 5), (2, 5))
     """
 
+    STATES: ClassVar[Sequence[str]] = ("h", "c")
     SHOWN: ClassVar[Sequence[str]] = LSTMGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -124,6 +125,7 @@ class GRUCell(Module):
         weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
     """
 
+    STATES: ClassVar[Sequence[str]] = ("h",)
     SHOWN: ClassVar[Sequence[str]] = GRUGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -188,6 +190,7 @@ class RNNCell(Module):
         weight (H, H + I); bias (H,).
     """
 
+    STATES: ClassVar[Sequence[str]] = ("h",)
     SHOWN: ClassVar[Sequence[str]] = RNNGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -277,7 +280,7 @@ def states_of(
     """
     if state is None:
         return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for _ in range(number))
-    states = (state,) if isinstance(state, Tensor) else tuple(state)
+    states = tuple(state) if isinstance(state, tuple | list) else (state,)
     shapes = [part.shape for part in states]
     if shapes != [shape] * number:
         expected = "a state" if number == 1 else f"{number} states, (h, c), each"

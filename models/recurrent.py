@@ -121,7 +121,9 @@ class _Recurrent(Module):
         if not len(x):
             return zeros(0, x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device), *states
         parameters = [getattr(self, f"{name}_{place}") for name in self.PARAMETERS]
-        return show_layer(self, place, self.OP([x, *states, *parameters], self.STEP, lengths, reverse))
+        return show_layer(
+            self, place, lambda operands: self.OP(operands, self.STEP, lengths, reverse), [x, *states, *parameters]
+        )
 
     def stepper(self) -> Stepper:
         """The network for inference one step at a time, of the weights as they are now; see `Stepper`.

@@ -51,8 +51,14 @@ class Observer(Protocol):
     def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
         """A cell has made a step."""
 
-    def see_layer(self, network: Any, place: str, outputs: "tuple[Tensor, ...]") -> None:
-        """A network has run a whole layer as one op, which gave these outputs."""
+    def see_layer(
+        self,
+        network: Any,
+        place: str,
+        layer: "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]",
+        operands: "Sequence[Tensor]",
+    ) -> "tuple[Tensor, ...]":
+        """A network is to run a whole layer as one op of these operands: runs it, and gives its outputs."""
 
 
 class _Mode(threading.local):

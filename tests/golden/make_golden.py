@@ -14,6 +14,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | gru | the same | the same without c, and bias_hn_l{k}[_reverse] |
 | rnn | the same | the same as lstm without c |
 | cells | lstm, gru, rnn | x h0 [c0] h_n [c_n] w_h [w_c], weight_ih weight_hh bias [bias_hn]; grad_ of x, h0, c0 and every parameter |
+| traces | lstm, gru, rnn | x h0 [c0] w_out, weight_ih weight_hh bias [bias_hn]; of each step every gate and state, i f g o c h, r z n h or h, each (T, B, H); grad_ of these, `out` being the h |
 | losses | {loss}[_{variant}]_{mean, sum, none} | input target [weight] [pos_weight] out w_out grad_input [grad_target] |
 | ops | {op}[_{variant}] | input [weight] [bias] out w_out; grad_ of each float input |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
@@ -135,9 +136,12 @@ def recurrent_layers(file: str) -> Iterator[Case]:
         yield case, lengths | recurrent_arrays(module, inputs, outputs), settings
 
 
+CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
+
+
 def cells() -> Iterator[Case]:
     """One step of each cell."""
-    for case, cell in (("lstm", nn.LSTMCell), ("gru", nn.GRUCell), ("rnn", nn.RNNCell)):
+    for case, cell in CELLS.items():
         seed("cells", case)
         module = cell(INPUT, HIDDEN)
         names = ["h0", "c0"] if case == "lstm" else ["h0"]
@@ -149,6 +153,48 @@ def cells() -> Iterator[Case]:
         else:
             outputs = {"h_n": module(inputs["x"], inputs["h0"])}
         yield case, recurrent_arrays(module, inputs, outputs), {}
+
+
+def step_in_parts(module: nn.RNNCellBase, x: Tensor, states: Arrays) -> Arrays:
+    """Every gate and state that a cell computes in a step, of its own weights, given the states before, h first."""
+    net_x = functional.linear(x, module.weight_ih, module.bias_ih)
+    net_h = functional.linear(states["h"], module.weight_hh, module.bias_hh)
+    if isinstance(module, nn.LSTMCell):
+        net_i, net_f, net_g, net_o = (net_x + net_h).chunk(4, dim=1)
+        i, f, g, o = torch.sigmoid(net_i), torch.sigmoid(net_f), torch.tanh(net_g), torch.sigmoid(net_o)
+        c = f * states["c"] + i * g
+        parts = {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * torch.tanh(c)}
+    elif isinstance(module, nn.GRUCell):
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = net_x.chunk(3, dim=1), net_h.chunk(3, dim=1)
+        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + r * h_n)
+        parts = {"r": r, "z": z, "n": n, "h": (1 - z) * n + z * states["h"]}
+    else:
+        parts = {"h": torch.tanh(net_x + net_h)}
+    whole = module(x, tuple(states.values()) if len(states) > 1 else states["h"])
+    for name, expected in zip(states, whole if len(states) > 1 else (whole,), strict=True):
+        torch.testing.assert_close(parts[name], expected, rtol=1e-12, atol=1e-12)
+    return parts
+
+
+def traces() -> Iterator[Case]:
+    """Each cell over a sequence: every gate and state of every step, and their gradients."""
+    for case, cell in CELLS.items():
+        seed("traces", case)
+        module = cell(INPUT, HIDDEN)
+        x, w_out = torch.randn(TIME, BATCH, INPUT), torch.randn(TIME, BATCH, HIDDEN)
+        states = {name: torch.randn(BATCH, HIDDEN) for name in ("hc" if case == "lstm" else "h")}
+        arrays = {"x": x, "w_out": w_out} | {f"{name}0": state for name, state in states.items()}
+        steps: list[Arrays] = []
+        for x_t in x:
+            steps.append(step_in_parts(module, x_t, states))
+            states = {name: steps[-1][name] for name in states}
+        loss = (torch.stack([step["h"] for step in steps]) * w_out).sum()
+        for name in steps[0]:
+            of_all_steps = [step[name] for step in steps]
+            arrays[name] = torch.stack(of_all_steps)
+            arrays[f"grad_{name}"] = torch.stack(torch.autograd.grad(loss, of_all_steps, retain_graph=True))
+        yield case, arrays | merge_biases(dict(module.named_parameters()), gru=case == "gru", gradient=False), {}
 
 
 # --- Losses and ops: one call of one function each ------------------------------------------------
@@ -510,7 +556,7 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order
     for name in ("lstm", "gru", "rnn"):
         write(name, recurrent_layers(name))
-    families = (cells, losses, ops, optimizers, schedules, clipping)
+    families = (cells, traces, losses, ops, optimizers, schedules, clipping)
     for family in families:
         write(family.__name__, family())
 

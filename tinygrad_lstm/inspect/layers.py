@@ -1,16 +1,19 @@
 """What a trace holds, and what can be read off it: norms, saturation, how much the forget gates let through."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from ..backends.base import HostArray
+from .html import preformatted, table
 
 __all__ = ["LayerTrace", "Saturation", "Trace"]
 
-# Of each kind the gate that multiplies the state on its way to the next step.
+_GATES = {"LSTM": ("i", "f", "o"), "GRU": ("r", "z"), "RNN": ()}
+
+# Of each kind the gate that multiplies a state on its way to the next step, and that state.
 _KEEPS = {"LSTM": ("f", "c"), "GRU": ("z", "h")}
 
 
@@ -26,6 +29,7 @@ class LayerTrace:
     """What one layer, in one direction, computed: NumPy arrays (T, B, H), in the order of the sequence.
 
     Each of `values` is an attribute as well: `layer.f` is `layer.values["f"]`. Past a sequence's length all is zero.
+    The arrays are read-only, since some share their memory: change a copy.
 
     Attributes:
         name: where in the model it is: "lstm.l0", "l1_reverse", "cell".
@@ -34,9 +38,9 @@ class LayerTrace:
         inputs: what came in, (T, B, I).
         values: i, f, g (the candidate), o, c, h of an LSTM; r, z, n, h of a GRU; h of an RNN.
         gradients: ∂L/∂ each of the values, of the same names and shapes; empty without a loss.
-        before: the states before each step, (T, B, H).
-        parameters: weight_ih, weight_hh, bias (and bias_hn of a GRU), rows in the gates' order; empty for a cell of the
-            user's.
+        before: the states before each step, by their names, (T, B, H).
+        parameters: weight_ih, weight_hh, bias (and bias_hn of a GRU), as they were, rows in the gates' order; empty for
+            a cell of the user's.
         going: whether each sequence is going at each step, (T, B).
     """
 
@@ -59,20 +63,19 @@ class LayerTrace:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(T, B, H)."""
-        T, B, H = self.values["h"].shape
+        T, B, H = next(iter(self.before.values())).shape
         return T, B, H
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The names of the gates, which lie between 0 and 1."""
-        return {"LSTM": ("i", "f", "o"), "GRU": ("r", "z"), "RNN": ()}.get(
-            self.kind, tuple(name for name in self.values if name not in self.before)
-        )
+        """The names of the gates, which lie between 0 and 1: of a cell of the user's, of all that are no states."""
+        return _GATES.get(self.kind, tuple(name for name in self.values if name not in self.before))
 
     @property
     def nbytes(self) -> int:
-        """The memory of the arrays (T, B, ·)."""
-        return sum(array.nbytes for array in (self.inputs, *self.values.values(), *self.gradients.values()))
+        """The memory of the arrays (T, B, ·), at most."""
+        named = (self.values, self.gradients, self.before)
+        return self.inputs.nbytes + sum(array.nbytes for arrays in named for array in arrays.values())
 
     def gradient_norms(self, name: str) -> HostArray:
         """‖∂L/∂·‖ of a value, over the units: (T, B).
@@ -92,20 +95,36 @@ class LayerTrace:
 
         It is the product of the forget gates of the steps computed after `start`, up to and with `end`: what
         ∂c_end/∂c_start is along the cell state itself, without the ways through the gates. Of a GRU it is the product
-        of z, for h.
+        of z, for h. A sequence that ends between the two keeps its state from there on.
 
         Raises:
-            ValueError: a step is not there, or `end` comes before `start`; the layer has no such gate.
+            ValueError: a step is not there, or `end` comes before `start`; another call of the layer began between the
+                two, with another state; the layer has no such gate.
         """
-        gate = self.values[self._keeping()[0]]
-        T = len(gate)
+        if self.kind not in _KEEPS:
+            raise ValueError(f"forget_product: this {self.kind} has no gate that multiplies its state at each step")
+        gate, state = _KEEPS[self.kind]
+        T, B, _ = self.shape
         if not (0 <= start < T and 0 <= end < T):
             raise ValueError(f"forget_product: expected steps from 0 to {T - 1}, got {start} and {end}")
         if (end > start) if self.reverse else (end < start):
             order = "runs from the end, so its later steps have lower numbers" if self.reverse else "runs forward"
             raise ValueError(f"forget_product: step {end} comes before step {start}; the layer {order}")
-        steps = slice(end, start) if self.reverse else slice(start + 1, end + 1)
-        product: HostArray = np.where(self.going[steps, :, None], gate[steps].astype(np.float64), 1).prod(axis=0)
+        first, last = (T - 1 - start, T - 1 - end) if self.reverse else (start, end)
+        going, factors, before, after = (
+            array[::-1] if self.reverse else array  # in the order of computation
+            for array in (self.going, self.values[gate], self.before[state], self.values[state])
+        )
+        # Of each sequence the last step so far at which it was going, -1 for none.
+        latest = np.maximum.accumulate(np.where(going, np.arange(T)[:, None], -1), axis=0)
+        steps, earlier = slice(first + 1, last + 1), latest[first:last]
+        carried = np.isclose(before[steps], after[earlier, np.arange(B)], rtol=0, atol=0, equal_nan=True).all(axis=2)
+        if not (carried | ~going[steps] | (earlier < 0)).all():
+            raise ValueError(
+                f"forget_product: between steps {start} and {end} the layer began anew, with another state than it had "
+                "come to; choose steps of one call of it"
+            )
+        product: HostArray = np.where(going[steps, :, None], factors[steps].astype(np.float64), 1).prod(axis=0)
         return product
 
     def saturation(self, name: str, low: float = 0.1, high: float = 0.9) -> Saturation:
@@ -119,20 +138,17 @@ class LayerTrace:
                 f"saturation: {name!r} is no gate of this {self.kind}; its gates are {', '.join(self.gates) or 'none'}"
             )
         steps = self.values[name][self.going]  # (steps, H)
-        return Saturation((steps < low).mean(axis=0), (steps > high).mean(axis=0))
+        number = max(len(steps), 1)
+        return Saturation((steps < low).sum(axis=0) / number, (steps > high).sum(axis=0) / number)
 
-    def _keeping(self) -> tuple[str, str]:
-        """The gate that a state is multiplied with from step to step, and the state."""
-        if self.kind not in _KEEPS:
-            raise ValueError(
-                f"forget_product: a {self.kind} has no gate that its state is multiplied with at each step"
-            )
-        return _KEEPS[self.kind]
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        return _table([self])
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a model computed on one input; `trace[0]`, `trace["lstm.l0"]` are its layers.
+    """What a model computed on one input; `trace[0]`, `trace["lstm.l0"]` are its layers. Arrays are read-only.
 
     Attributes:
         model: the model's class and settings.
@@ -151,7 +167,7 @@ class Trace:
     lengths: HostArray | None = field(repr=False)
 
     def __getitem__(self, which: int | str) -> LayerTrace:
-        if isinstance(which, int):
+        if not isinstance(which, str):
             return self.layers[which]
         for layer in self.layers:
             if layer.name == which:
@@ -166,5 +182,39 @@ class Trace:
 
     @property
     def nbytes(self) -> int:
-        """The memory of the layers' arrays (T, B, ·)."""
+        """The memory of the layers' arrays (T, B, ·), at most."""
         return sum(layer.nbytes for layer in self.layers)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        loss = "" if self.loss is None else f", loss {self.loss:.4g}"
+        return f"{preformatted(self.model + loss)}\n{_table(self.layers)}"
+
+
+def _table(layers: Sequence[LayerTrace]) -> str:
+    """Of each gate the mean and the saturation, and of each gate and state how large its gradients are at both ends."""
+    header = ["layer: kind, T × B × H", "", "mean", "below 0.1", "above 0.9"]
+    if any(layer.gradients for layer in layers):
+        header += ["‖∂L/∂·‖ at first step", "at last step"]
+    return table(header, [row for layer in layers for row in _rows(layer)], left=2)
+
+
+def _rows(layer: LayerTrace) -> Iterator[list[str]]:
+    label = f"{layer.name}: {layer.kind}, {' × '.join(map(str, layer.shape))}"
+    for name in (*layer.gates, *layer.before):
+        row = [label, name, "", "", ""]
+        if name in layer.gates and layer.going.any():
+            mean = layer.values[name][layer.going].mean(dtype=np.float64)
+            row[2:] = [f"{mean:.2f}", *(f"{share.mean():.0%}" for share in layer.saturation(name))]
+        yield row + [f"{norm:.1e}" for norm in _at_both_ends(layer, name)]
+        label = ""
+
+
+def _at_both_ends(layer: LayerTrace, name: str) -> list[float]:
+    """The norm of a gradient at the first and at the last step of each sequence, the mean over these."""
+    going = layer.going[:, layer.going.any(axis=0)]
+    if not (layer.gradients and going.size):
+        return []
+    norms = layer.gradient_norms(name)[:, layer.going.any(axis=0)]
+    ends = going.argmax(axis=0), len(going) - 1 - going[::-1].argmax(axis=0)
+    return [float(norms[end, np.arange(len(end))].mean()) for end in ends]

@@ -1,6 +1,6 @@
 """How recurrent cells and layers show what they compute, to whoever looks; if nobody does, it costs next to nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..autograd import MODE
@@ -15,7 +15,7 @@ G = TypeVar("G", bound=tuple[Tensor, ...])
 def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: G) -> G:
     """Shows a step of a cell to a `trace`, and gives back its gates.
 
-    A cell of your own whose `gates(x, state)` calls this is traced as the built-in ones are.
+    A cell of your own whose method `gates(x, state)` calls this is traced as the built-in ones are.
 
     Args:
         cell: the module whose step it is.
@@ -23,6 +23,9 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
         x: the step's input (B, I).
         before: the states before the step by name, h first, each (B, H).
         gates: a NamedTuple of what the step computed, the states after it among them, each (B, H).
+
+    Raises:
+        ValueError: (in `trace`) a state before the step is not among what it computed; something of that is not (B, ·).
 
     >>> from typing import NamedTuple
     >>> import tinygrad_lstm as tg
@@ -48,8 +51,16 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
     return gates
 
 
-def show_layer(network: Module, place: str, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Shows a layer that ran as one op, at a place such as "l0_reverse", to a `trace`; gives back its outputs."""
-    if MODE.observer is not None:
-        MODE.observer.see_layer(network, place, outputs)
-    return outputs
+def show_layer(
+    network: Module,
+    place: str,
+    layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
+    operands: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """The outputs of a layer, which is one op of these operands.
+
+    Shows it to a `trace`, at a place in the network such as "l0_reverse".
+    """
+    if MODE.observer is None:
+        return layer(operands)
+    return MODE.observer.see_layer(network, place, layer, operands)

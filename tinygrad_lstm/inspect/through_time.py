@@ -5,7 +5,7 @@ was computed to the first. Sizes: T steps, batch B, hidden size H.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..autograd import Node
@@ -68,46 +68,54 @@ class SavedLayer:
             reverse=reverse,
         )
 
+    @property
     def values(self) -> Arrays:
-        """Gates and states by name, (T, B, H), zero past a sequence's length."""
-        return self.cut({**self.gates, **dict(reversed(self.after.items()))})
+        """Gates and states by name, (T, B, H)."""
+        return {**self.gates, **dict(reversed(self.after.items()))}
 
-    def cut(self, arrays: Arrays) -> Arrays:
-        """The arrays (T, B, H), zero past a sequence's length."""
+    def cut(self) -> "SavedLayer":
+        """The layer with zeros past each sequence's length, where anything may stand."""
         if self.lengths is None:
-            return arrays
+            return self
         with self.device.current():
-            xp, going = self.device.xp, self._going()
-            return {name: xp.where(going, array, xp.zeros((), array.dtype)) for name, array in arrays.items()}
+            going = self._going()
+
+            def cut(arrays: Arrays) -> Arrays:
+                return {name: self._where(going, array, 0) for name, array in arrays.items()}
+
+            rest = None if self.rest is None else self._where(going, self.rest, 0)
+            return replace(self, before=cut(self.before), after=cut(self.after), gates=cut(self.gates), rest=rest)
 
     def gradients(self, g_out: Array, *g_states: Array) -> Arrays:
         """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step."""
         with self.device.current():
-            xp, going, T = self.device.xp, self._going(), len(self.x)
-            back = _KINDS[self.kind].back
-            found = {name: xp.empty_like(array) for name, array in self.values().items()}
+            back, U, T = _KINDS[self.kind].back, self.parameters["weight_hh"], len(self.x)
+            found = {name: self.device.xp.empty_like(array) for name, array in self.values.items()}
+            going = self._going()
             for t in range(T) if self.reverse else range(T - 1, -1, -1):
+                here = None if going is None else going[t]
                 # What later steps send back, and what comes from the outputs.
-                g_states = (g_states[0] + _where(xp, going, t, g_out[t], 0), *g_states[1:])
+                g_states = (g_states[0] + self._where(here, g_out[t], 0), *g_states[1:])
                 gates, before, after = (
                     {name: array[t] for name, array in part.items()} for part in (self.gates, self.before, self.after)
                 )
                 rest = None if self.rest is None else self.rest[t]
-                gradients, through = back(xp, self.parameters["weight_hh"], gates, before, after, rest, *g_states)
+                gradients, through = back(self.device.xp, U, gates, before, after, rest, *g_states)
                 for name, gradient in gradients.items():
-                    found[name][t] = _where(xp, going, t, gradient, 0)
+                    found[name][t] = self._where(here, gradient, 0)
                 # A sequence that has ended, or in reverse not begun, keeps its states.
-                g_states = tuple(_where(xp, going, t, new, old) for new, old in zip(through, g_states))
+                g_states = tuple(self._where(here, new, old) for new, old in zip(through, g_states))
         return found
 
     def _going(self) -> Array | None:
         """Whether each sequence is going at each step, (T, B, 1); None if all are."""
         return None if self.lengths is None else going_of(self.lengths, len(self.x), self.device)._array
 
-
-def _where(xp: Any, going: Array | None, t: int, values: Array, otherwise: Any) -> Array:
-    """The values (B, H) of the sequences that are going at step t; for the others, something else."""
-    return values if going is None else xp.where(going[t], values, otherwise).astype(values.dtype)
+    def _where(self, going: Array | None, values: Array, otherwise: Any) -> Array:
+        """The values of the sequences that are going; for the others, something else."""
+        if going is None:
+            return values
+        return self.device.xp.where(going, values, otherwise).astype(values.dtype, copy=False)
 
 
 # The way back through one step, of each kind: given U, the gates, the states before and after it, and the gradients of

@@ -1,0 +1,301 @@
+"""The calls of recurrent cells and layers in a traced run: noted as they are shown, then made into `LayerTrace`s."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..autograd import MODE, Node, enable_grad, grad, next_number, no_grad
+from ..backends.base import Array, HostArray
+from ..creation import zeros_like
+from ..nn import Module
+from ..tensor import Tensor, as_tensor
+from .layers import LayerTrace
+from .through_time import SavedLayer
+
+__all__ = ["Calls", "on_host", "read_only"]
+
+
+def on_host(tensor: Tensor) -> HostArray:
+    """The values as a NumPy array of its own, which changes with no tensor."""
+    return np.array(tensor.device.backend.to_host(tensor._array))
+
+
+def read_only(array: HostArray) -> HostArray:
+    """The array, which cannot be written to any more."""
+    array.flags.writeable = False
+    return array
+
+
+class Calls:
+    """An observer of a model's run: notes what cells and layers show, by their names in the model.
+
+    Attributes:
+        going: which sequences are going at the step that a cell makes now, (B,); None for all.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self._names = {module: name for name, module in model.named_modules()}
+        self._calls: dict[str, list[_Call]] = {}
+        self.going: HostArray | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there was any."""
+        return bool(self._calls)
+
+    def see_step(self, cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
+        """Notes a step.
+
+        Raises:
+            ValueError: a state is not among what the step computed, or something of it is not (B, ·).
+        """
+        values: dict[str, Tensor] = gates._asdict()
+        for name, value in values.items():
+            if value.ndim != 2 or len(value) != len(x):
+                raise ValueError(
+                    f"show_step: expected gates and states of shape ({len(x)}, size), but {name!r} of "
+                    f"{type(cell).__name__} has shape {value.shape}"
+                )
+        if missing := [state for state in before if state not in values]:
+            raise ValueError(
+                f"show_step: the states before are {', '.join(before)}, but the gates of {type(cell).__name__} are "
+                f"{', '.join(values)}; put {', '.join(missing)} among them"
+            )
+        states = {name: _snapshot(state) for name, state in before.items()}
+        name = self._name(cell) or self._free("cell")
+        self._note(_Step(name, next_number(), values, cell, kind, _snapshot(x), states, self.going))
+
+    def see_layer(
+        self,
+        network: Module,
+        place: str,
+        layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
+        operands: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """Runs a layer, and notes it; where nothing is recorded, its outputs are part of no graph."""
+        with enable_grad():
+            outputs = layer(_requiring_gradient(operands))
+        node = outputs[0]._graph_node().parents[0]
+        assert isinstance(node, Node)  # the op that has made the outputs
+        name = ".".join(filter(None, (self._name(network), place)))
+        self._note(_Layer(name, node.number, dict(zip(_OUTPUTS, outputs)), operands, SavedLayer.of(node)))
+        return outputs if MODE.recording else tuple(output.detach() for output in outputs)
+
+    def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
+        """What was computed, and with a loss the gradients of it; the calls of a layer or cell are joined in time.
+
+        Raises:
+            RuntimeError: the model has changed in place what a cell or layer computed, or a layer computed with.
+            ValueError: the loss depends on nothing that was computed; calls of one layer differ in their batches.
+        """
+        for call in self._all():
+            call.check_unchanged()
+        if loss is not None:
+            self._differentiate(loss)
+        return tuple(_joined(calls) for calls in self._calls.values())
+
+    def _differentiate(self, loss: Tensor) -> None:
+        """Gives every call the gradients of what it computed."""
+        followed = [value for call in self._all() for value in call.outputs.values() if value.requires_grad]
+        found: Sequence[Tensor | None] = ()
+        if followed and loss.requires_grad:
+            found = grad(loss, followed, allow_unused=True)
+        gradients = {id(value): gradient for value, gradient in zip(followed, found) if gradient is not None}
+        if not gradients:
+            raise ValueError(
+                "trace: the loss does not depend on what the recurrent parts computed; make it of the model's output"
+            )
+        for call in self._all():
+            call.gradients = {
+                name: gradients[id(value)] if id(value) in gradients else zeros_like(value)
+                for name, value in call.outputs.items()
+            }
+
+    def _all(self) -> list["_Call"]:
+        return [call for calls in self._calls.values() for call in calls]
+
+    def _note(self, call: "_Call") -> None:
+        self._calls.setdefault(call.name, []).append(call)
+
+    def _name(self, module: Module) -> str:
+        """The module's dotted name; one made of its class's if it is no part of the model."""
+        if module not in self._names:
+            self._names[module] = self._free(type(module).__name__.lower())
+        return self._names[module]
+
+    def _free(self, name: str) -> str:
+        """A name that no module has: this one, or this one with a number."""
+        taken = set(self._names.values())
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in taken)
+
+
+_OUTPUTS = ("out", "h", "c")
+
+
+def _snapshot(given: Any) -> Tensor:
+    """A copy: the model may write into what it gave a cell before the next step."""
+    return as_tensor(given).detach().clone()
+
+
+def _requiring_gradient(operands: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The operands, at least one of which requires a gradient: an op keeps what it computes for derivatives alone."""
+    if any(operand.requires_grad for operand in operands):
+        return operands
+    *others, bias = operands
+    return [*others, bias.detach().requires_grad_()]
+
+
+@dataclass
+class _Call(ABC):
+    """A call of a layer or cell.
+
+    Attributes:
+        name: whose.
+        number: when, in node numbers.
+        outputs: the tensors that it gave, whose gradients are wanted, by name.
+        gradients: these gradients; empty without a loss.
+    """
+
+    name: str
+    number: int
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    @property
+    def shown(self) -> Sequence[Tensor]:
+        """The tensors whose memory the trace shows: its outputs, and what it computed with unless that was copied."""
+        return tuple(self.outputs.values())
+
+    @abstractmethod
+    def parameters(self) -> dict[str, HostArray]:
+        """The parameters, as a layer has them."""
+
+    @abstractmethod
+    def traced(self) -> LayerTrace:
+        """All but the parameters."""
+
+    def check_unchanged(self) -> None:
+        """Raises if what the trace shows was changed in place since the call."""
+        for tensor in self.shown:
+            if tensor._version is not None and tensor._version.written > self.number:
+                raise RuntimeError(
+                    f"trace: a tensor of shape {tensor.shape} that {self.name!r} gave, or computed with, was changed "
+                    "in place later; change a .clone() of it instead"
+                )
+
+
+@dataclass
+class _Step(_Call):
+    """A step of a cell."""
+
+    cell: Module
+    kind: str
+    x: Tensor
+    before: dict[str, Tensor]
+    going: HostArray | None
+
+    def parameters(self) -> dict[str, HostArray]:
+        with no_grad():
+            parameters: dict[str, Tensor] = getattr(self.cell, "layer_parameters", dict)()
+            return {name: on_host(parameter) for name, parameter in parameters.items()}
+
+    def traced(self) -> LayerTrace:
+        """The step as a layer with T = 1."""
+        going = np.ones(self.x.shape[0], bool) if self.going is None else self.going
+
+        def step(tensor: Tensor) -> HostArray:
+            values = on_host(tensor)
+            values[~going] = 0
+            return values[None]
+
+        def steps(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
+            return {name: step(tensor) for name, tensor in tensors.items()}
+
+        return LayerTrace(
+            name=self.name,
+            kind=self.kind,
+            reverse=False,
+            inputs=step(self.x),
+            values=steps(self.outputs),
+            gradients=steps(self.gradients),
+            before=steps(self.before),
+            parameters={},
+            going=going[None],
+        )
+
+
+@dataclass
+class _Layer(_Call):
+    """A layer that ran as one op: what it kept for its derivative holds all gates and states."""
+
+    operands: Sequence[Tensor]
+    saved: SavedLayer
+
+    @property
+    def shown(self) -> Sequence[Tensor]:
+        x, *others = self.operands
+        parameters = others[len(self.outputs) - 1 :]  # before them stand the initial states, which the op has copied
+        return x, *parameters, *self.outputs.values()
+
+    def parameters(self) -> dict[str, HostArray]:
+        return {name: np.array(array) for name, array in self._on_host(self.saved.parameters).items()}
+
+    def traced(self) -> LayerTrace:
+        """All steps."""
+        saved = self.saved.cut()
+        given = [gradient._array for gradient in self.gradients.values()]
+        T, B = saved.x.shape[:2]
+        ends = np.full(B, T) if saved.lengths is None else saved.lengths
+        return LayerTrace(
+            name=self.name,
+            kind=saved.kind,
+            reverse=saved.reverse,
+            inputs=np.array(saved.device.backend.to_host(saved.x)),
+            values=self._on_host(saved.values),
+            gradients=self._on_host(saved.gradients(*given)) if given else {},
+            before=self._on_host(saved.before),
+            parameters={},
+            going=np.arange(T)[:, None] < ends,
+        )
+
+    def _on_host(self, arrays: Mapping[str, Array]) -> dict[str, HostArray]:
+        return {name: self.saved.device.backend.to_host(array) for name, array in arrays.items()}
+
+
+def _joined(calls: Sequence[_Call]) -> LayerTrace:
+    """The calls of one layer or cell, joined in time.
+
+    Raises:
+        ValueError: their batches differ.
+    """
+    parts = [call.traced() for call in calls]
+    first = parts[0]
+    batches = {part.shape[1] for part in parts}
+    if len(batches) > 1:
+        raise ValueError(
+            f"trace: {first.name!r} was called with batches of {', '.join(map(str, sorted(batches)))} sequences; trace "
+            "calls of one size"
+        )
+
+    def joined(arrays: Sequence[HostArray]) -> HostArray:
+        return read_only(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+
+    def by_name(field: str) -> dict[str, HostArray]:
+        columns: list[dict[str, HostArray]] = [getattr(part, field) for part in parts]
+        return {name: joined([column[name] for column in columns]) for name in columns[0]}
+
+    return LayerTrace(
+        name=first.name,
+        kind=first.kind,
+        reverse=first.reverse,
+        inputs=joined([part.inputs for part in parts]),
+        values=by_name("values"),
+        gradients=by_name("gradients"),
+        before=by_name("before"),
+        parameters={name: read_only(array) for name, array in calls[0].parameters().items()},
+        going=joined([part.going for part in parts]),
+    )

@@ -71,9 +71,10 @@ class Backend(Protocol):
     # Whole recurrent layers, as `tinygrad_lstm.ops.recurrent` describes their operands and outputs. A forward function
     # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
     # gradients `g` of the outputs, and gives those of the operands; what `wanted` says nobody asks for may be None.
-    # What is saved is looked into, so it is the same on every backend: the states hs (T + 1, B, H), each before and after
-    # its step in the order of the sequence, of an LSTM also cs; then the gates (T, B, gates · H), past their σ and tanh,
-    # in the order of the weights' rows (an RNN has none); of a GRU also U_n·h + b_hn (T, B, H).
+    # Both are looked into. So what is saved is the same on every backend: the states hs (T + 1, B, H), each before and
+    # after its step in the order of the sequence, of an LSTM also cs; then the gates (T, B, gates · H), past σ and tanh,
+    # in the order of the weights' rows (an RNN has none); of a GRU also U_n·h + b_hn (T, B, H). And a backward function
+    # reads x for the gradient of W alone, and W for that of x alone.
     # A stepper prepares the weights (all operands but x and the states) once, for inference: it gives a function
     # `step(x, states, out)` that from an input (B, I) and the states (B, H) writes the next states into `out`.
     # `recurrent.RecurrentKernels` has them all in terms of `xp`, to inherit.

@@ -38,7 +38,7 @@ def inspect(
 ) -> None:
     """Write a page that shows every gate, state and gradient of a trained model."""
     place = path_option("--out", out)
-    window = {"steps": _slice("--steps", steps), "units": _slice("--units", units)}
+    shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     saved, model = load_model(checkpoint, device)
     if data:
         require("--text", text is None, "either a text or --data", "both")
@@ -62,7 +62,15 @@ def inspect(
     said = "the loss of the last character" if loss == "last" else "the mean loss of all characters"
     title = f"Inside {Path(checkpoint).name}"
     try:
-        written = page(traced, place, vocabulary=saved.vocabulary.characters, title=title, loss_is=said, **window)
+        written = page(
+            traced,
+            place,
+            vocabulary=saved.vocabulary.characters,
+            title=title,
+            loss_is=said,
+            steps=shown_steps,
+            units=shown_units,
+        )
     except PageTooLargeError as error:
         windows = {"--steps": error.steps, "--units": error.units}
         fitting = [f"{option} {w.start}:{w.stop}" for option, w in windows.items() if w is not None]

@@ -248,8 +248,6 @@ class _Layer(_Call):
         """All steps."""
         saved = self.saved.cut()
         given = [gradient._array for gradient in self.gradients.values()]
-        T, B = saved.x.shape[:2]
-        ends = np.full(B, T) if saved.lengths is None else saved.lengths
         return LayerTrace(
             name=self.name,
             kind=saved.kind,
@@ -259,7 +257,7 @@ class _Layer(_Call):
             gradients=self._on_host(saved.gradients(*given)) if given else {},
             before=self._on_host(saved.before),
             parameters={},
-            going=np.arange(T)[:, None] < ends,
+            going=np.arange(len(saved.x))[:, None] < saved.ends,
         )
 
     def _on_host(self, arrays: Mapping[str, Array]) -> dict[str, HostArray]:

@@ -1,17 +1,19 @@
-"""Backpropagation through time that keeps what it passes: the gradients of every state and gate, at every step.
+"""The gradients of every state and gate at every step, for a layer that ran as one op.
 
-For a layer that ran as one op: the derivatives of the cell's equations, one step after the other, from the last that
-was computed to the first. Sizes: T steps, batch B, hidden size H.
+The op's derivative gives the gradient of the inputs: that of each step's W·x + U·h + b, times W. With U in W's place it
+gives what each step sends back to the hidden state before it. So the op's own kernels go back through time; what is
+left are the equations of a step, for all steps at once. Sizes: T steps, batch B, hidden size H.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..autograd import Node
 from ..backends.base import Array, HostArray
 from ..device import Device
-from ..ops.recurrent import going as going_of
 
 __all__ = ["SavedLayer"]
 
@@ -25,25 +27,22 @@ class SavedLayer:
     Attributes:
         kind: "LSTM", "GRU" or "RNN".
         device: where it ran.
-        x: its inputs (T, B, I).
-        parameters: by name, their rows in the order of `gates`.
+        operands, saved, lengths, reverse: as `ops.recurrent` and the backend's protocol have them.
         before, after: by name the states, h first, before and after each step (T, B, H).
-        gates: by name the gates (T, B, H).
+        gates: by name the gates (T, B, H), in the order of the weights' rows.
         rest: U_n·h + b_hn of a GRU (T, B, H); otherwise None.
-        lengths: how many steps each sequence has; None for T each.
-        reverse: whether time ran from the end.
     """
 
     kind: str
     device: Device
-    x: Array
-    parameters: Arrays
+    operands: Sequence[Array]
+    saved: Any
+    lengths: HostArray | None
+    reverse: bool
     before: Arrays
     after: Arrays
     gates: Arrays
     rest: Array | None
-    lengths: HostArray | None
-    reverse: bool
 
     @classmethod
     def of(cls, node: Node) -> "SavedLayer":
@@ -51,117 +50,144 @@ class SavedLayer:
         name = node.op.name.upper()
         kind = _KINDS[name]
         (operands, _, lengths, reverse), saved = node.saved, node.out
-        x, *others = (tensor._array for tensor in operands)
-        T, H, number = len(x), others[0].shape[1], len(kind.states)
+        x, h, *_ = arrays = [tensor._array for tensor in operands]
+        T, H = len(x), h.shape[1]
         states = dict(zip(kind.states, saved))  # each (T + 1, B, H)
-        gates, rest = (*saved[number:], None, None)[:2]
+        gates, rest = (*saved[len(states) :], None, None)[:2]
         return cls(
             kind=name,
             device=node.device,
-            x=x,
-            parameters=dict(zip(kind.parameters, others[number:])),
+            operands=arrays,
+            saved=saved,
+            lengths=lengths,
+            reverse=reverse,
             before={state: hs[1:] if reverse else hs[:T] for state, hs in states.items()},
             after={state: hs[:T] if reverse else hs[1:] for state, hs in states.items()},
             gates={gate: gates[:, :, k * H : (k + 1) * H] for k, gate in enumerate(kind.gates)},
             rest=rest,
-            lengths=lengths,
-            reverse=reverse,
         )
+
+    @property
+    def x(self) -> Array:
+        """The inputs (T, B, I)."""
+        return self.operands[0]
+
+    @property
+    def parameters(self) -> Arrays:
+        """The parameters by name."""
+        return dict(zip(_KINDS[self.kind].parameters, self.operands[1 + len(self.after) :]))
 
     @property
     def values(self) -> Arrays:
         """Gates and states by name, (T, B, H)."""
         return {**self.gates, **dict(reversed(self.after.items()))}
 
+    @property
+    def ends(self) -> HostArray:
+        """How many steps each sequence has, (B,)."""
+        T, B = self.x.shape[:2]
+        return np.full(B, T) if self.lengths is None else self.lengths
+
     def cut(self) -> "SavedLayer":
         """The layer with zeros past each sequence's length, where anything may stand."""
         if self.lengths is None:
             return self
+
+        def cut(arrays: Arrays) -> Arrays:
+            return {name: self._where_going(array) for name, array in arrays.items()}
+
         with self.device.current():
-            going = self._going()
-
-            def cut(arrays: Arrays) -> Arrays:
-                return {name: self._where(going, array, 0) for name, array in arrays.items()}
-
-            rest = None if self.rest is None else self._where(going, self.rest, 0)
+            rest = None if self.rest is None else self._where_going(self.rest)
             return replace(self, before=cut(self.before), after=cut(self.after), gates=cut(self.gates), rest=rest)
 
     def gradients(self, g_out: Array, *g_states: Array) -> Arrays:
         """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step."""
         with self.device.current():
-            back, U, T = _KINDS[self.kind].back, self.parameters["weight_hh"], len(self.x)
-            found = {name: self.device.xp.empty_like(array) for name, array in self.values.items()}
-            going = self._going()
-            for t in range(T) if self.reverse else range(T - 1, -1, -1):
-                here = None if going is None else going[t]
-                # What later steps send back, and what comes from the outputs.
-                g_states = (g_states[0] + self._where(here, g_out[t], 0), *g_states[1:])
-                gates, before, after = (
-                    {name: array[t] for name, array in part.items()} for part in (self.gates, self.before, self.after)
-                )
-                rest = None if self.rest is None else self.rest[t]
-                gradients, through = back(self.device.xp, U, gates, before, after, rest, *g_states)
-                for name, gradient in gradients.items():
-                    found[name][t] = self._where(here, gradient, 0)
-                # A sequence that has ended, or in reverse not begun, keeps its states.
-                g_states = tuple(self._where(here, new, old) for new, old in zip(through, g_states))
-        return found
+            return _KINDS[self.kind].gradients(self.cut(), self._where_going(g_out), g_states)
+
+    def sent_back(self, g_out: Array, g_states: Sequence[Array], weight: Array) -> Array:
+        """The gradient of each step's W·x, times this weight: by the op's derivative, with the weight in W's place."""
+        _, *others = self.operands
+        others[len(self.after)] = weight
+        room = self.device.xp.empty((*g_out.shape[:2], weight.shape[1]), g_out.dtype)  # in x's place, never read
+        derivative = getattr(self.device.backend, f"{self.kind.lower()}_backward")
+        wanted = [True] + [False] * len(others)
+        found = derivative((g_out, *g_states), (room, *others), self.saved, self.lengths, self.reverse, wanted)
+        return found[0]
+
+    def from_next(self, sent: Array, last: Any) -> Array:
+        """For each step what the one computed after it sent back; for each sequence's last step, `last`."""
+        xp, T = self.device.xp, len(sent)
+        ends = np.zeros_like(self.ends) if self.reverse else self.ends - 1
+        is_last = self.device.backend.from_host(np.arange(T)[:, None, None] == ends[:, None])
+        nothing = xp.zeros_like(sent[:1])
+        moved = [nothing, sent[:-1]] if self.reverse else [sent[1:], nothing]
+        return self._where_going(xp.where(is_last, last, xp.concatenate(moved)).astype(sent.dtype, copy=False))
+
+    def summed_back(self, own: Array, factor: Array, last: Array) -> Array:
+        """Σ of what each step has of its `own` and of what the next has, times that one's factor: (T, B, H).
+
+        It begins with what comes from outside after each sequence's `last` step (B, H).
+        """
+        xp, T = self.device.xp, len(own)
+        found, going = xp.empty_like(own), self._going()
+        for t in range(T) if self.reverse else range(T - 1, -1, -1):
+            xp.add(own[t], last, out=found[t])
+            carried = factor[t] * found[t]
+            last = carried if going is None else xp.where(going[t], carried, last)
+        return self._where_going(found)
 
     def _going(self) -> Array | None:
         """Whether each sequence is going at each step, (T, B, 1); None if all are."""
-        return None if self.lengths is None else going_of(self.lengths, len(self.x), self.device)._array
+        if self.lengths is None:
+            return None
+        return self.device.backend.from_host(np.arange(len(self.x))[:, None, None] < self.lengths[:, None])
 
-    def _where(self, going: Array | None, values: Array, otherwise: Any) -> Array:
-        """The values of the sequences that are going; for the others, something else."""
-        if going is None:
-            return values
-        return self.device.xp.where(going, values, otherwise).astype(values.dtype, copy=False)
-
-
-# The way back through one step, of each kind: given U, the gates, the states before and after it, and the gradients of
-# the states after it, the gradients of all that it computed, and of the states before it.
+    def _where_going(self, values: Array) -> Array:
+        """The values (T, B, H), zero where a sequence is not going."""
+        going, xp = self._going(), self.device.xp
+        return values if going is None else xp.where(going, values, xp.zeros((), values.dtype))
 
 
-def _lstm_back(
-    xp: Any, U: Array, gates: Arrays, before: Arrays, after: Arrays, rest: None, d_h: Array, d_c: Array
-) -> tuple[Arrays, tuple[Array, ...]]:
-    i, f, g, o = gates.values()
-    tanh_c = xp.tanh(after["c"])
-    d_c = d_c + d_h * o * (1 - tanh_c * tanh_c)
-    d_i, d_f, d_g, d_o = d_c * g, d_c * before["c"], d_c * i, d_h * tanh_c
-    d_net = xp.concatenate([d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g * g), d_o * o * (1 - o)], axis=1)
-    return {"i": d_i, "f": d_f, "g": d_g, "o": d_o, "c": d_c, "h": d_h}, (d_net @ U, d_c * f)
+def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
+    i, f, g, o = layer.gates.values()
+    tanh_c = layer.device.xp.tanh(layer.after["c"])
+    g_h, g_c = g_states
+    d_h = g_out + layer.from_next(layer.sent_back(g_out, g_states, layer.parameters["weight_hh"]), g_h)
+    d_c = layer.summed_back(d_h * o * (1 - tanh_c * tanh_c), f, g_c)
+    return {"i": d_c * g, "f": d_c * layer.before["c"], "g": d_c * i, "o": d_h * tanh_c, "c": d_c, "h": d_h}
 
 
-def _gru_back(
-    xp: Any, U: Array, gates: Arrays, before: Arrays, after: Arrays, rest: Array, d_h: Array
-) -> tuple[Arrays, tuple[Array, ...]]:
-    r, z, n = gates.values()
-    d_z, d_n = d_h * (before["h"] - n), d_h * (1 - z)
-    d_net_n = d_n * (1 - n * n)
-    d_r = d_net_n * rest
-    d_net = xp.concatenate([d_r * r * (1 - r), d_z * z * (1 - z), d_net_n * r], axis=1)
-    return {"r": d_r, "z": d_z, "n": d_n, "h": d_h}, (d_h * z + d_net @ U,)
+def _gru_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
+    xp, U, (r, z, n) = layer.device.xp, layer.parameters["weight_hh"], layer.gates.values()
+    H = U.shape[1]
+    # The candidate's U·h is multiplied by r, unlike its W·x: its gradient is taken by itself, and then times r and U.
+    weight = xp.zeros((3 * H, 2 * H), U.dtype)
+    weight[: 2 * H, :H], weight[2 * H :, H:] = U[: 2 * H], xp.eye(H, dtype=U.dtype)
+    sent = layer.sent_back(g_out, g_states, weight)
+    d_net_n = sent[:, :, H:]
+    to_h = sent[:, :, :H] + (d_net_n * r) @ U[2 * H :]
+    d_h = layer.summed_back(g_out + layer.from_next(to_h, 0), z, g_states[0])
+    return {"r": d_net_n * layer.rest, "z": d_h * (layer.before["h"] - n), "n": d_h * (1 - z), "h": d_h}
 
 
-def _rnn_back(
-    xp: Any, U: Array, gates: Arrays, before: Arrays, after: Arrays, rest: None, d_h: Array
-) -> tuple[Arrays, tuple[Array, ...]]:
-    return {"h": d_h}, ((d_h * (1 - after["h"] * after["h"])) @ U,)
+def _rnn_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
+    sent = layer.sent_back(g_out, g_states, layer.parameters["weight_hh"])
+    return {"h": g_out + layer.from_next(sent, g_states[0])}
 
 
 class _Kind(NamedTuple):
-    """Of a kind of layer the names of its states, gates and parameters, in order, and the way back through a step."""
+    """Of a kind of layer the names of its states, gates and parameters, in order, and all its values' gradients."""
 
     states: Sequence[str]
     gates: Sequence[str]
     parameters: Sequence[str]
-    back: Callable[..., tuple[Arrays, tuple[Array, ...]]]
+    gradients: Callable[[SavedLayer, Array, Sequence[Array]], Arrays]
 
 
 _PARAMETERS = ("weight_ih", "weight_hh", "bias")
 _KINDS = {
-    "LSTM": _Kind("hc", "ifgo", _PARAMETERS, _lstm_back),
-    "GRU": _Kind("h", "rzn", (*_PARAMETERS, "bias_hn"), _gru_back),
-    "RNN": _Kind("h", "", _PARAMETERS, _rnn_back),
+    "LSTM": _Kind("hc", "ifgo", _PARAMETERS, _lstm_gradients),
+    "GRU": _Kind("h", "rzn", (*_PARAMETERS, "bias_hn"), _gru_gradients),
+    "RNN": _Kind("h", "", _PARAMETERS, _rnn_gradients),
 }

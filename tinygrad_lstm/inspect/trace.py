@@ -37,9 +37,8 @@ def trace(
     """Runs a model, and returns what its recurrent parts computed: every gate and state at every step.
 
     The model runs as it always does, on its fused layers, in the mode in which it is (`eval()` first, where dropout
-    should not drop), and its results are the same to the bit. It costs one forward pass, and with a loss what one to
-    three backward passes cost. No `.grad` is touched. Several calls of one layer or cell within the model are joined in
-    time.
+    should not drop), and its results are the same to the bit. It costs one forward pass, and with a loss one to two
+    backward passes. No `.grad` is touched. Several calls of one layer or cell within the model are joined in time.
 
     Gradients are those that `tg.grad` gives of the values, frozen parameters or not: 0 of what the loss does not depend
     on, and of what the model computed under `no_grad` or has detached.

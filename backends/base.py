@@ -72,7 +72,7 @@ class Backend(Protocol):
     # gives the outputs and, with `saving`, what its backward function takes as `saved`. A backward function takes the
     # gradients `g` of the outputs, and gives those of the operands; what `wanted` says nobody asks for may be None.
     # Both are looked into. So what is saved is the same on every backend: the states hs (T + 1, B, H), each before and
-    # after its step in the order of the sequence, of an LSTM also cs; then the gates (T, B, gates · H), past σ and tanh,
+    # after its step in the order of the sequence, of an LSTM also cs; then the gates (T, B, gates · H), past σ, tanh,
     # in the order of the weights' rows (an RNN has none); of a GRU also U_n·h + b_hn (T, B, H). And a backward function
     # reads x for the gradient of W alone, and W for that of x alone.
     # A stepper prepares the weights (all operands but x and the states) once, for inference: it gives a function

@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple
 
 from .. import ops
 from ..creation import zeros
-from ..inspect.observing import show_step
 from ..nn import Module, Parameter, init
+from ..observing import show_step
 from ..tensor import Tensor
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import ops
 from ..creation import zeros
-from ..inspect.observing import show_layer
 from ..nn import Module, Parameter
+from ..observing import show_layer
 from ..ops.recurrent import going, gru, lstm, rnn
 from ..tensor import Tensor, operand
 from .cells import (

@@ -62,6 +62,14 @@ def test_without_a_text_it_shows_one_that_was_not_trained_on(checkpoint: Path, t
     assert len(shown) > 50 and shown in held_back
 
 
+def test_plots_are_drawn_too(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "plots"
+    printed = succeed("inspect", checkpoint, "--text", TEXT[:60], "--out", tmp_path / "page.html", "--plots", folder)
+    names = ["cell-states.png", "gates.png", "gradient-flow.png", "saturation.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert all(path.read_bytes().startswith(b"\x89PNG") and str(path) in printed for path in folder.iterdir())
+
+
 def test_a_window(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     succeed("inspect", checkpoint, "--text", TEXT[:40], "--out", path, "--steps", "10:20", "--units", ":3")

@@ -1,6 +1,9 @@
 """Tensors with reverse-mode autograd on NumPy or CuPy, for recurrent networks that can be looked into."""
 
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # In a checkout the outer floors, backends and models, stand beside this folder; once installed they lie inside it.
 if not (_Path(__file__).parent / "backends").exists():
@@ -9,7 +12,6 @@ if not (_Path(__file__).parent / "backends").exists():
 from . import cuda as cuda
 from . import data as data
 from . import func as func
-from . import inspect as inspect
 from . import io as io
 from . import nn as nn
 from . import optim as optim
@@ -32,4 +34,18 @@ from .ops.shape import *
 from .random import *
 from .tensor import *
 
+if _TYPE_CHECKING:
+    from . import inspect as inspect
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> _ModuleType:
+    """Imports `inspect` when it is first used: it is as large as all else together."""
+    if name == "inspect":
+        return _import_module(".inspect", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "inspect"]

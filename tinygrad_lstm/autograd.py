@@ -46,7 +46,7 @@ class Region(Protocol):
 
 
 class Observer(Protocol):
-    """What recurrent cells and layers show themselves to, as they compute; see `inspect.observing`."""
+    """What recurrent cells and layers show themselves to, as they compute; see `observing`."""
 
     def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
         """A cell has made a step."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.inspect import GradientFlow, fit_decay, gradient_flow, median_flow
+from tinygrad_lstm.inspect import GradientFlow, fit_decay, flow_of, gradient_flow, median_flow
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, RNNCell
 
 
@@ -286,3 +286,12 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_a_flow_is_what_it_says() -> None:
     assert isinstance(gradient_flow(built(GRUCell, 2, 4), draw(0, 5, 2, 2), last), GradientFlow)
+
+
+def test_flow_of_a_trace_is_that_of_the_model() -> None:
+    network, x = LSTM(3, 5), tg.randn(12, 2, 3)
+    traced = tg.inspect.trace(network, x, loss=lambda out: out[-1].sum())
+    measured = gradient_flow(network, x, lambda out: out[-1].sum())
+    assert repr(flow_of(traced)) == repr(measured)
+    with pytest.raises(ValueError, match="this trace has no gradients; give trace"):
+        flow_of(tg.inspect.trace(network, x))

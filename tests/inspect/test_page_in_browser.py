@@ -365,6 +365,35 @@ def test_gradient_flow_can_be_downloaded(text_page: Shown, folder: Path) -> None
     np.testing.assert_allclose(table[: last + 1, 3], alone, rtol=2e-3)
 
 
+def test_a_map_can_be_downloaded_and_clicked(text_page: Shown, folder: Path) -> None:
+    text_page.open("#step=3")
+    text_page.press("g")
+    text_page.find("#map-csv").click()
+    head, *rows = downloaded(folder / "g.csv")
+    assert head == ["step", *(f"g of unit {unit}" for unit in range(12))]
+    np.testing.assert_allclose(np.array(rows, float)[:, 1:], text_page.trace[0].g[:, 0], atol=1e-4)
+    canvas = text_page.find("#map canvas")
+    right, top = canvas.size["width"] // 2 - 2, -canvas.size["height"] // 2 + 2
+    ActionChains(text_page.driver).move_to_element_with_offset(canvas, right, top).click().perform()
+    assert text_page.step == len(TEXT) - 1
+    assert text_page.unit == int(text_page.find("#units button").get_attribute("data-unit") or -1)
+
+
+def test_a_window_keeps_the_numbers_of_its_steps(text_page: Shown, folder: Path) -> None:
+    path = tg.inspect.page(
+        text_page.trace, folder / "window.html", vocabulary=LETTERS, steps=slice(10, 30), units=[7, 2]
+    )
+    page = Shown(text_page.driver, text_page.trace, path)
+    page.open("#step=15&unit=7")
+    assert (page.step, page.unit) == (15, 7)
+    assert page.number("c") == pytest.approx(page.trace[0].c[15, 0, 7], abs=6e-4)
+    page.press(Keys.HOME)
+    assert page.step == 10
+    assert page.number("c_before") == pytest.approx(page.trace[0].before["c"][10, 0, 7], abs=6e-4)
+    assert "step 10 of 29" in page.text("#where")
+    assert console_errors(page.driver) == []
+
+
 def test_a_readers_own_keyboard_is_enough(text_page: Shown) -> None:
     """Every control has a name and can be reached with Tab; a focused stage of the drawing shows its equation."""
     text_page.open()

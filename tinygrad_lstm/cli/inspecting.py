@@ -1,16 +1,34 @@
 """`tinygrad-lstm inspect`."""
 
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .. import ops
 from ..data.text import manual_text, read_text, split_text
-from ..inspect import PageTooLargeError, page, trace, trace_memory
+from ..inspect import (
+    PageTooLargeError,
+    Trace,
+    flow_of,
+    new_figure,
+    page,
+    plot_cell_states,
+    plot_gates,
+    plot_gradient_flow,
+    plot_saturation,
+    trace,
+    trace_memory,
+)
+from ..io.atomic import write_atomically
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
 from .shared import Device, SavedModel, load_model, path_option, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["inspect"]
 
@@ -34,11 +52,18 @@ def inspect(
     ] = "last",
     steps: Annotated[str | None, typer.Option(help="Show these steps alone, as 0:500.", metavar="FROM:TO")] = None,
     units: Annotated[str | None, typer.Option(help="Show these units alone, as 0:64.", metavar="FROM:TO")] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(help="Draw the last layer's gates and states there too, for papers.", metavar="DIR"),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Write a page that shows every gate, state and gradient of a trained model."""
     place = path_option("--out", out)
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
+    folder = None if plots is None else path_option("--plots", plots)
+    if folder is not None:
+        new_figure()  # says beforehand if it cannot
     saved, model = load_model(checkpoint, device)
     if data:
         require("--text", text is None, "either a text or --data", "both")
@@ -76,6 +101,29 @@ def inspect(
         fitting = [f"{option} {w.start}:{w.stop}" for option, w in windows.items() if w is not None]
         raise ValueError(f"{error.said}; give {' or '.join(fitting) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
+    if folder is not None:
+        print(f"plots: {'  '.join(map(str, _drawn(traced, folder)))}")
+
+
+def _drawn(traced: Trace, folder: Path) -> list[Path]:
+    """The plots of a trace's last layer, written to a folder."""
+    layer = traced[-1]
+    liveliest = int(layer.c[:, 0].var(axis=0).argmax())
+    drawings: dict[str, Callable[[Axes], object]] = {
+        "gates": lambda ax: plot_gates(layer, liveliest, ax),
+        "cell-states": lambda ax: plot_cell_states(layer, ax),
+        "saturation": lambda ax: plot_saturation(layer, ax),
+        "gradient-flow": lambda ax: plot_gradient_flow(flow_of(traced), ax),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in drawings.items():
+        figure, picture = new_figure(), BytesIO()
+        draw(figure.add_subplot())
+        figure.savefig(picture, format="png", dpi=120)
+        paths.append(folder / f"{name}.png")
+        write_atomically(paths[-1], picture.getvalue())
+    return paths
 
 
 def _unseen_text(saved: Checkpoint) -> str:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from ..nn import Module
 from ..tensor import Tensor
-from .layers import LayerTrace
+from .layers import LayerTrace, Trace
 from .tables import aligned
 from .trace import trace
 
-__all__ = ["Decay", "FlowCurve", "GradientFlow", "fit_decay", "gradient_flow", "median_flow"]
+__all__ = ["Decay", "FlowCurve", "GradientFlow", "fit_decay", "flow_of", "gradient_flow", "median_flow"]
 
 _SHOWN = (0, 10, 50, 100)  # the distances in a table
 
@@ -199,10 +199,18 @@ def gradient_flow(
     >>> round(flow["l0", "c"].decay.half_life, 2)
     2.21
     """
-    traced = trace(model, x, state, lengths, loss)
-    curves = tuple(_curve(layer, name) for layer in traced for name in layer.before)
-    assert traced.loss is not None  # since one was given
-    return GradientFlow(traced.loss, curves)
+    return flow_of(trace(model, x, state, lengths, loss))
+
+
+def flow_of(traced: Trace) -> GradientFlow:
+    """The gradient flow in a trace that was made with a loss.
+
+    Raises:
+        ValueError: it was made without one.
+    """
+    if traced.loss is None:
+        raise ValueError("flow_of: this trace has no gradients; give trace() a loss")
+    return GradientFlow(traced.loss, tuple(_curve(layer, name) for layer in traced for name in layer.before))
 
 
 def _curve(layer: LayerTrace, state: str) -> FlowCurve:

@@ -29,7 +29,7 @@ function download(name, text) {
 /** Numbers as the spreadsheet programs of all countries read them. */
 function csvOf(series, steps) {
   const rows = [["step", ...series.map(({ name }) => `"${name.replaceAll('"', '""')}"`)].join(",")];
-  for (let t = 0; t < steps; t++) rows.push([t, ...series.map(({ values }) => (Number.isNaN(values[t]) ? "" : values[t]))].join(","));
+  for (let t = 0; t < steps; t++) rows.push([stepName(t), ...series.map(({ values }) => (Number.isNaN(values[t]) ? "" : values[t]))].join(","));
   return `${rows.join("\n")}\n`;
 }
 
@@ -61,7 +61,7 @@ function lineChart(place, { series, steps, logarithmic = false, label, file, pic
     root.append(svg("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, text));
   }
   for (const tick of ticksOf(0, Math.max(steps - 1, 1), false).filter(Number.isInteger)) {
-    root.append(svg("text", { x: x(tick), y: height - 6, "text-anchor": "middle" }, String(tick)));
+    root.append(svg("text", { x: x(tick), y: height - 6, "text-anchor": "middle" }, String(stepName(tick))));
   }
   series.forEach(({ values }, k) => {
     let path = "";

@@ -10,6 +10,8 @@ let moveLossCursor = null;
 let moveFlowCursor = null;
 let player = null;
 
+/** The number of a step in the whole sequence, of which the page may show a part. */
+const stepName = (t) => t + trace.first;
 const unitName = (u) => trace.layers[chosen.layer].units[u];
 
 async function copyText(text) {
@@ -89,7 +91,7 @@ function showText() {
     const [background, ink] = paint(scale, value);
     spans[t].style.background = background;
     spans[t].style.color = ink;
-    spans[t].title = `step ${t}: ${chosen.quantity} = ${shown(value, 4)}`;
+    spans[t].title = `step ${stepName(t)}: ${chosen.quantity} = ${shown(value, 4)}`;
   }
   const bar = document.createElement("span");
   bar.className = "bar";
@@ -118,7 +120,7 @@ function showHere() {
   if (top < box.scrollTop || bottom > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
   byId("slider").value = chosen.step;
   const token = trace.items[chosen.item].tokens ? ` “${visible(tokens[chosen.step])}”` : "";
-  byId("where").textContent = `step ${chosen.step} of ${run.steps - 1}${token}`;
+  byId("where").textContent = `step ${stepName(chosen.step)} of ${stepName(run.steps - 1)}${token}`;
   byId("slider").setAttribute("aria-valuetext", byId("where").textContent);
 }
 
@@ -144,7 +146,18 @@ function showUnits() {
 
 let mapPicture = null;
 
+/** What is shown of all units, as a table. */
+function mapAsCsv() {
+  const quantity = run.quantity(chosen.quantity);
+  const series = Array.from({ length: run.units }, (_, u) => ({
+    name: `${chosen.quantity} of unit ${unitName(u)}`, values: columnOf(quantity, u, run.steps),
+  }));
+  return csvOf(series, run.steps);
+}
+
 function makeMap() {
+  const scale = scaleOf(run, chosen.quantity, 0).note === "this unit's range" ? "; each row is coloured by its own unit's range" : "";
+  byId("map-hint").textContent = `A row is a unit, in the order chosen above; a column is a step${scale}. Click to go there; arrow keys move.`;
   mapPicture = picture(run, chosen.quantity, order.map(({ unit }) => unit));
 }
 
@@ -191,7 +204,7 @@ function placeInMap(canvas, event) {
   return { step, unit: order[within((event.clientY - box.top) / box.height, run.units)].unit };
 }
 
-const readingOf = (step, unit) => `step ${step}, unit ${unitName(unit)}: ${chosen.quantity} = ${shown(run.quantity(chosen.quantity).at(step, unit), 4)}`;
+const readingOf = (step, unit) => `step ${stepName(step)}, unit ${unitName(unit)}: ${chosen.quantity} = ${shown(run.quantity(chosen.quantity).at(step, unit), 4)}`;
 
 function showPrediction() {
   const { predictions } = trace.items[chosen.item];
@@ -316,7 +329,7 @@ function begin() {
   const layer = trace.layers[chosen.layer];
   run = new Run(layer, chosen.item);
   const written = trace.items[chosen.item].tokens ?? [];
-  tokens = Array.from({ length: run.steps }, (_, t) => written[t] ?? String(t + trace.first));
+  tokens = Array.from({ length: run.steps }, (_, t) => written[t] ?? String(stepName(t)));
   chosen.stage = null;
   chosen.moreUnits = 12;
   if (run.kind in DRAWINGS) {
@@ -366,7 +379,7 @@ function chooseUnit(number) {
 function numbersAsTable() {
   const numbers = numbersAt(run, chosen.step, chosen.unit);
   const rows = Object.entries(numbers).filter(([name]) => name !== "nets" && !name.endsWith("_next")).map(([name, value]) => `${name.replace("_before", " before").replace("∂", "dL/d")}\t${value}`);
-  return [`step\t${chosen.step}`, `unit\t${unitName(chosen.unit)}`, ...rows].join("\n");
+  return [`step\t${stepName(chosen.step)}`, `unit\t${unitName(chosen.unit)}`, ...rows].join("\n");
 }
 
 const KEYS = {
@@ -419,6 +432,7 @@ byId("last").addEventListener("click", KEYS.End);
 byId("back").addEventListener("click", KEYS.ArrowLeft);
 byId("forward").addEventListener("click", KEYS.ArrowRight);
 byId("play").addEventListener("click", togglePlay);
+byId("map-csv").addEventListener("click", () => download(`${chosen.quantity.replace("∂", "d")}.csv`, mapAsCsv()));
 byId("more-units").addEventListener("click", () => go({ moreUnits: chosen.moreUnits + 40 }));
 byId("copy-numbers").addEventListener("click", () => copyText(numbersAsTable()));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(byId("theme").value));
@@ -434,5 +448,10 @@ options(byId("item"), trace.items.map(({ number }, k) => [k, number]), 0);
 byId("item").closest("label").hidden = trace.items.length === 1;
 byId("precision").textContent = trace.precision;
 const asked = new URLSearchParams(location.hash.slice(1)); // page.html#step=12&unit=3 opens there
-go(Object.fromEntries(["layer", "item", "step"].filter((name) => asked.has(name)).map((name) => [name, Number(asked.get(name)) || 0])));
+const askedFor = (name) => Number(asked.get(name)) || 0;
+go({
+  layer: Math.min(askedFor("layer"), trace.layers.length - 1),
+  item: Math.min(askedFor("item"), trace.items.length - 1),
+  step: askedFor("step") - trace.first,
+});
 if (asked.has("unit")) chooseUnit(Number(asked.get("unit")));

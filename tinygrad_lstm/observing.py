@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from ..autograd import MODE
-from ..nn import Module
-from ..tensor import Tensor
+from .autograd import MODE
+from .nn import Module
+from .tensor import Tensor
 
 __all__ = ["show_layer", "show_step"]
 

@@ -113,7 +113,7 @@ def test_too_much_for_a_page_gets_advice(checkpoint: Path, tmp_path: Path) -> No
     asked = [checkpoint, "--data", tmp_path / "long.txt", "--out", tmp_path / "page.html"]
     said = refused(*asked)
     assert "60000 steps × 6 units × 2 layers would make a file of " in said
-    (end,) = re.findall(r"give --steps 0:(\d+)$", said.strip())
+    (end,) = re.findall(r"give --steps 0:(\d+) or --units 0:\d$", said.strip())
     succeed("inspect", *asked, "--steps", f"0:{end}")
     assert (tmp_path / "page.html").stat().st_size < 25_000_000
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.inspect import Trace, page, trace
+from tinygrad_lstm.inspect import PageTooLargeError, Trace, page, trace
 from tinygrad_lstm.inspect.packing import Packer
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
 
@@ -208,8 +208,8 @@ def test_too_large_a_trace_is_refused_with_advice(language: Trace, tmp_path: Pat
     with pytest.raises(ValueError, match="page: ") as caught:
         page(language, tmp_path / "page.html", max_bytes=115_000)
     assert str(caught.value) == (
-        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 144,630 bytes, and max_bytes allows "
-        "115,000; give a window that fits: steps=slice(0, 7)"
+        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 127,230 bytes, and max_bytes allows "
+        "115,000; give a window that fits: steps=slice(0, 16) or units=slice(0, 1)"
     )
     assert not [*tmp_path.iterdir()]
 
@@ -229,6 +229,51 @@ def test_what_is_refused(language: Trace, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"this one was given float32 \(4, 1, 3\) and gave \(4, 1, 5\)"):
         page(traced(LSTM(3, 5), 4, 1, 3), path, vocabulary="abcde")
     assert not [*tmp_path.iterdir()]
+
+
+def test_layers_of_different_batches_are_refused(tmp_path: Path) -> None:
+    class Folded(tg.nn.Module):
+        def __init__(self) -> None:
+            self.outer, self.inner = LSTM(2, 3), LSTM(3, 4)
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            return self.inner(tg.reshape(self.outer(x)[0], (2, 4, 3)))[0]
+
+    message = "page: layer 'outer.l0' ran on 2 sequences, 'inner.l0' on 4; trace a part of the model whose layers share"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        page(traced(Folded(), 4, 2, 2), tmp_path / "page.html")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_many_small_layers_are_counted(tmp_path: Path) -> None:
+    shown = traced(LSTM(1, 1, num_layers=6, bidirectional=True), 1, 20, 1)
+    allowed = 300_000
+    with pytest.raises(PageTooLargeError):
+        page(shown, tmp_path / "page.html", max_bytes=allowed)
+    size = page(shown, tmp_path / "page.html", max_bytes=1_000_000).stat().st_size
+    assert size > allowed  # so it was right to refuse
+
+
+def test_long_tokens_are_counted(tmp_path: Path) -> None:
+    tokens = [letter * 300 + "<é" for letter in "abcdef"]
+    shown = trace(CharLM(6, 2, 2), np.arange(60)[:, None] % 6)
+    with pytest.raises(PageTooLargeError) as caught:
+        page(shown, tmp_path / "page.html", vocabulary=tokens, max_bytes=200_000)
+    assert caught.value.steps is not None
+    path = page(shown, tmp_path / "page.html", vocabulary=tokens, max_bytes=200_000, steps=caught.value.steps)
+    assert path.stat().st_size <= 200_000
+
+
+def test_what_is_no_number_is_written_as_none(tmp_path: Path) -> None:
+    model = CharLM(5, 4, 6)
+    weights = {name: np.full_like(array, np.nan) for name, array in model.state_dict().items()}
+    model.load_state_dict(weights)
+    said, texts = contents_of(page(trace(model, np.arange(5)[:, None]), tmp_path / "page.html", vocabulary="abcde"))
+    predictions = said["items"][0]["predictions"]
+    assert predictions["loss"] == [None] * 5
+    assert {share for row in predictions["top"] for _, share in row} == {None}
+    assert said["layers"][0]["items"][0]["restarts"]["steps"] == [0]
+    assert np.isnan(unpacked(said["layers"][0]["items"][0]["values"]["c"], texts)).all()
 
 
 def test_a_place_that_cannot_be_written_is_named(language: Trace, tmp_path: Path) -> None:

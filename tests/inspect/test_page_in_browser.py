@@ -275,14 +275,25 @@ def test_selection_of_layer_unit_and_quantity(text_page: Shown) -> None:
     assert text_page.step == 9
     text_page.select("quantity", "f")
     expected = text_page.trace[1].f[:, 0, 7]
-    titles = [str(span.get_attribute("title")) for span in text_page.all("#text span")]
-    assert len(titles) == len(TEXT)
-    for t, title in enumerate(titles):
-        assert title.startswith(f"step {t}: f = ")
+    for t in (0, 9, 40):
+        span = text_page.all("#text span")[t]
+        ActionChains(text_page.driver).move_to_element(span).perform()
+        title = str(span.get_attribute("title"))
+        assert title.startswith(f"step {t}, unit 7: f = ")
         assert number(title.partition(" = ")[2]) == pytest.approx(expected[t], abs=1e-4)
     assert text_page.text("#text").replace("↵", "") == TEXT
     text_page.press("o")
-    assert Select(text_page.find("#quantity")).first_selected_option.text == "o"
+    assert Select(text_page.find("#quantity")).first_selected_option.text == "o, output gate"
+
+
+def contrast(element: WebElement) -> float:
+    """How well a text is read on its background, from 1 to 21 (Web Content Accessibility Guidelines 2.2, 1.4.3)."""
+    luminances = []
+    for name in ("background-color", "color"):
+        channels = np.array(re.findall(r"\d+", element.value_of_css_property(name))[:3], float) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        luminances.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 def test_colours_follow_the_values(text_page: Shown) -> None:
@@ -294,6 +305,7 @@ def test_colours_follow_the_values(text_page: Shown) -> None:
     for span in text_page.all("#text span"):
         channels = re.findall(r"\d+", span.value_of_css_property("background-color"))
         lightness.append(sum(w * int(c) for w, c in zip((0.299, 0.587, 0.114), channels[:3])))
+        assert contrast(span) > 4.5
     order = np.argsort(values)
     assert (np.diff(np.array(lightness)[order]) >= -1.5).all()
     assert np.ptp(lightness) > 1
@@ -471,3 +483,196 @@ def test_a_large_trace_opens(driver: Chrome, folder: Path) -> None:
     page.open("#step=1000&unit=100")
     assert page.number("c") == pytest.approx(traced[0].c[1000, 0, 100], abs=6e-4)
     assert len(page.all("#text span")) == 2000
+
+
+def test_the_cells_gradient_adds_up_where_a_window_ends(networks: Callable[[str], Shown], folder: Path) -> None:
+    """What comes back from beyond the window, in either direction, is shown as what it comes to."""
+    whole = networks("LSTM")
+    path = tg.inspect.page(whole.trace, folder / "cut.html", steps=slice(2, 5))
+    page = Shown(whole.driver, whole.trace, path)
+    for which, layer in enumerate(page.trace):
+        for step in (2, 3, 4):
+            page.open(f"#layer={which}&step={step}&unit=1")
+            found = computed(page.equations()["back"])
+            expected = float(layer.gradients["c"][step, 0, 1])
+            tolerance = 2e-3 * float(max(abs(expected), abs(layer.gradients["h"][step, 0, 1])))
+            assert found == pytest.approx([expected] * 3, abs=tolerance)
+    page.open("#layer=2&step=4&unit=1")
+    ActionChains(page.driver).move_to_element(page.find('#equations [data-of="back"] code')).perform()
+    assert "comes from where this page does not reach" in page.text("#meaning")
+
+
+def test_large_states_and_small_gradients_add_up(driver: Chrome, folder: Path) -> None:
+    """Numbers are shown in as many digits as the next one needs."""
+    tg.manual_seed(5)
+    state = (tg.randn(1, 1, 6), 4000 * tg.randn(1, 1, 6))
+    traced = tg.inspect.trace(LSTM(3, 6), tg.randn(6, 1, 3), state=state, loss=lambda out: (out[-1] * 1e-6).sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "sizes.html"))
+    for unit in range(6):
+        page.open(f"#step=3&unit={unit}")
+        for stage, text in page.equations().items():
+            if stage == "hx":
+                continue
+            found = computed(text)
+            assert found == pytest.approx([found[-1]] * len(found), rel=1e-3, abs=1.1e-3 if stage != "back" else 1e-30)
+
+
+def test_equations_of_a_layer_that_runs_from_the_end_say_so(networks: Callable[[str], Shown]) -> None:
+    page = networks("LSTM")
+    page.open("#layer=1&step=2")
+    assert Select(page.find("#layer")).first_selected_option.text == "l0_reverse"
+    assert "time running from the end" in page.text("#about")
+    assert "hₜ₋₁" not in page.text("#equations") + page.text("#diagram")
+    label = str(page.find("#diagram [data-stage=c]").get_attribute("aria-label"))
+    assert label.startswith("cell state: cₜ = f·cₜ₊₁ + i·c̃ = ")
+    assert "∂L/∂cₜ₋₁·fₜ₋₁" in page.text("#equations")
+
+
+def test_nothing_is_carried_back_past_a_new_beginning(driver: Chrome, folder: Path) -> None:
+    """A layer called twice: the gates of the second call carry nothing into the first."""
+
+    class Twice(tg.nn.Module):
+        def __init__(self) -> None:
+            self.lstm = LSTM(3, 4)
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            state = (tg.ones(1, 1, 4), tg.full((1, 1, 4), 2.0))
+            return tg.cat([self.lstm(x[:4], state)[0], self.lstm(x[4:], state)[0]])
+
+    tg.manual_seed(0)
+    traced = tg.inspect.trace(Twice(), tg.randn(9, 1, 3), loss=lambda out: out[-1].sum() + out[3].sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "twice.html"))
+    page.open("#step=3&unit=1")
+    assert page.number("c_before") == pytest.approx(traced[0].before["c"][3, 0, 1], abs=6e-4)
+    assert computed(page.equations()["back"])[-1] == pytest.approx(traced[0].gradients["c"][3, 0, 1], rel=2e-3)
+    page.find("#flow-chart .caption button").click()
+    _, *rows = downloaded(folder / "gradient-flow.csv")
+    alone = np.array(rows, float)[:, 3]
+    assert (alone[:4] == 0).all()
+    expected = [traced[0].gradients["c"][8, 0] * traced[0].forget_product(t, 8)[0] for t in range(4, 9)]
+    np.testing.assert_allclose(alone[4:], np.linalg.norm(expected, axis=1), rtol=2e-3)
+
+
+def test_what_is_no_number_is_shown_as_such(driver: Chrome, folder: Path) -> None:
+    model = CharLM(5, 4, 6)
+    weights = {name: np.array(array) for name, array in model.state_dict().items()}
+    embedding = next(name for name in weights if "embed" in name)
+    weights[embedding][2] = np.nan
+    model.load_state_dict(weights)
+    ids = np.array([0, 1, 0, 2, 3, 4])[:, None]
+    traced = tg.inspect.trace(model, ids, loss=lambda logits: logits[-1].sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "nan.html", vocabulary="abcde"))
+    console_errors(driver)
+    page.open("#step=2")
+    assert "gave" in page.text("#prediction")
+    page.press(Keys.ARROW_RIGHT)
+    assert page.text('#diagram [data-value="c"]') == "NaN"
+    assert page.text("#prediction .bars > span:nth-child(3)") == "NaN"
+    assert "“d” came; the loss is no finite number" in page.text("#prediction")
+    striped = ["gradient" in span.value_of_css_property("background-image") for span in page.all("#text span")]
+    assert striped == [False] * 3 + [True] * 3
+    assert console_errors(driver) == []
+
+
+def test_every_token_can_be_seen_and_none_is_code(driver: Chrome, folder: Path) -> None:
+    """Marks without a width, directions of writing, ends of scripts."""
+    tokens = ["a", "\u0301", "\u202e", "\r", "\t", "", "😀", "ש", "</script><img src=x onerror=alert(1)>", "{{trace}}"]
+    ids = np.arange(len(tokens))[:, None]
+    traced = tg.inspect.trace(CharLM(len(tokens), 4, 3), ids)
+    path = tg.inspect.page(traced, folder / "tokens.html", vocabulary=tokens, title="\udcff{{script}}")
+    page = Shown(driver, traced, path)
+    console_errors(driver)
+    page.open("#step=8")
+    assert page.text("h1") == "?{{script}}"
+    shown = [span.get_property("textContent") for span in page.all("#text span")]
+    assert shown == ["a", "◌\u0301", "U+202E", "␍", "\t", "∅", "😀", "ש", *tokens[8:]]
+    assert f"“{tokens[8]}”" in page.text("#where")
+    assert not page.all("img")
+    assert console_errors(driver) == []
+
+
+def test_layers_that_take_other_steps_than_the_text(driver: Chrome, folder: Path) -> None:
+    """A model that runs its layer twice over the ids: their steps have no token."""
+
+    class Twice(tg.nn.Module):
+        def __init__(self) -> None:
+            self.embed, self.lstm = tg.nn.Embedding(5, 4), LSTM(4, 3)
+
+        def forward(self, ids: tg.Tensor) -> tg.Tensor:
+            x = self.embed(ids)
+            return self.lstm(x)[0] + self.lstm(x)[0]
+
+    traced = tg.inspect.trace(Twice(), np.arange(5)[:, None])
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "other.html"))
+    console_errors(driver)
+    page.open("#step=7&unit=1")
+    assert page.text("#where") == "step 7 of 9"
+    assert page.number("c") == pytest.approx(traced[0].c[7, 0, 1], abs=6e-4)
+    assert console_errors(driver) == []
+
+
+def test_an_address_that_names_nothing_is_harmless(text_page: Shown) -> None:
+    console_errors(text_page.driver)
+    for where in ("#layer=-1&item=7&step=1.7&unit=99", "#step=NaN&unit=x", "#layer=1e9&step=-4"):
+        text_page.open(where)
+        assert 0 <= text_page.unit < 12
+        assert text_page.step in (0, 1)
+    text_page.driver.execute_script("location.hash = '#layer=1&step=7&unit=3'")
+    deadline = time.monotonic() + 20
+    while text_page.step != 7 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (text_page.step, text_page.unit) == (7, 3)
+    assert console_errors(text_page.driver) == []
+
+
+def test_keys_can_be_left_to_the_browser(text_page: Shown) -> None:
+    text_page.open("#step=5")
+    text_page.find("#shortcuts").click()
+    text_page.find("h1").click()
+    text_page.press(Keys.ARROW_RIGHT, "f")
+    assert text_page.step == 5
+    assert Select(text_page.find("#quantity")).first_selected_option.text == "c, cell state"
+
+
+def test_equations_stay_where_they_are_when_pointed_at(text_page: Shown) -> None:
+    text_page.open("#step=5")
+    places = [row.location for row in text_page.all("#equations .stage")]
+    for row in text_page.all("#equations .stage"):
+        ActionChains(text_page.driver).move_to_element(row).perform()
+        assert str(row.get_attribute("class")) == "stage chosen"
+        assert text_page.text("#meaning") != ""
+    assert [row.location for row in text_page.all("#equations .stage")] == places
+
+
+def test_what_is_copied_is_a_table(text_page: Shown) -> None:
+    text_page.open("#step=5&unit=2")
+    text_page.driver.execute_script(
+        "navigator.clipboard.writeText = async (text) => { window.copiedText = text; }"  # a real one asks for leave
+    )
+    text_page.find("#copy-numbers").click()
+    rows = dict(row.split("\t") for row in text_page.driver.execute_script("return window.copiedText").split("\n"))
+    layer = text_page.trace[0]
+    assert (rows["step"], rows["unit"]) == ("5", "2")
+    assert float(rows["c before"]) == pytest.approx(layer.before["c"][5, 0, 2], abs=1e-4)
+    assert float(rows["dL/dc"]) == pytest.approx(layer.gradients["c"][5, 0, 2], rel=2e-3)
+    text_page.all("#flow-chart .caption button")[1].click()
+    head, *table = text_page.driver.execute_script("return window.copiedText").strip().split("\n")
+    assert head.split("\t") == ["step", "‖∂L/∂cₜ‖", "‖∂L/∂hₜ‖", "by ∏f alone, from the last step"]
+    assert {len(row.split("\t")) for row in table} == {4}
+
+
+def test_a_screen_reader_hears_a_step_once(text_page: Shown) -> None:
+    text_page.open("#step=5&unit=2")
+    text_page.press(Keys.ARROW_RIGHT)
+    text_page.driver.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = text_page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    texts = {node["nodeId"]: node.get("name", {}).get("value", "") for node in nodes}
+    live = [
+        "".join(texts[child] for child in node["childIds"])
+        for node in nodes
+        if any(p["name"] == "live" and p["value"]["value"] == "polite" for p in node.get("properties", []))
+    ]
+    heard = [text for text in live if "step 6" in text]
+    assert len(heard) == 1 and "unit 2: c = " in heard[0]
+    stages = [str(group.get_attribute("data-stage")) for group in text_page.all("#diagram [data-stage]")]
+    assert stages == ["hx", "f", "i", "g", "c", "o", "h"]

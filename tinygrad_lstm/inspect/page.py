@@ -19,13 +19,16 @@ from .packing import LINEAR_PRECISION, Packer
 
 __all__ = ["PageTooLargeError", "page"]
 
-_SCRIPTS = ("data.js", "scales.js", "cell.js", "charts.js", "text.js", "main.js")
+_SCRIPTS = tuple(
+    f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "views", "main")
+)
 _TOP = 5  # predictions that are shown
 # What the page itself computes of other values, and of other gradients: the file is smaller without it.
 _VALUES_LEFT_OUT = {"LSTM": {"h"}}
 _GRADIENTS_LEFT_OUT = {"LSTM": {"i", "f", "g", "o"}, "GRU": {"z", "n"}}
-# At most, in bytes: the page without arrays, what it says of a step in words, and a column's scale.
-_PAGE_BYTES, _STEP_BYTES, _COLUMN_BYTES = 100_000, 500, 20
+# At most, in bytes: the page without arrays, what it says of a step beside tokens, what it says of an array, and a
+# column's scale.
+_PAGE_BYTES, _STEP_BYTES, _ARRAY_BYTES, _COLUMN_BYTES = 90_000, 300, 200, 20
 
 
 class PageTooLargeError(ValueError):
@@ -75,7 +78,8 @@ def page(
 
     Raises:
         PageTooLargeError: the file would be larger than `max_bytes`; the error says which window would fit.
-        ValueError: nothing is left of the trace in the window; the vocabulary does not fit the trace.
+        ValueError: nothing is left of the trace in the window; the vocabulary does not fit the trace; its layers ran on
+            batches of different sizes.
         OSError: the file cannot be written.
 
     >>> import tinygrad_lstm as tg
@@ -84,7 +88,7 @@ def page(
     >>> tg.inspect.page(traced, "page.html").name
     'page.html'
     """
-    window = _Window(trace, steps, units)
+    window = _Window(trace, vocabulary, steps, units)
     if window.nbytes > max_bytes:
         raise window.too_large(max_bytes)
     packer = Packer()
@@ -93,26 +97,47 @@ def page(
         "loss": trace.loss if trace.loss is not None and np.isfinite(trace.loss) else None,
         "lossIs": loss_is,
         "first": window.steps.start,
-        "items": [{"number": b, **_item(trace, b, window, vocabulary)} for b in window.items],
-        "layers": [_layer(layer, window, packer) for layer in window.layers],
+        "items": [{"number": b, **_item(trace, b, window)} for b in window.items],
+        "layers": [_layer(layer, _is_aligned(layer, trace), window, packer) for layer in window.layers],
     }
     contents["precision"] = _precision(packer)
     place = Path(path)
-    write_atomically(place, _filled(title or f"Inside {trace.model}", contents, packer).encode())
+    # A title may be the name of a file, which need not be text.
+    write_atomically(place, _filled(title or f"Inside {trace.model}", contents, packer).encode(errors="replace"))
     return place
 
 
 class _Window:
     """The part of a trace that is shown: some steps, some units of each layer, the sequences that are going then."""
 
-    def __init__(self, trace: Trace, steps: slice | None, units: slice | Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        vocabulary: Sequence[str] | None,
+        steps: slice | None,
+        units: slice | Sequence[int] | None,
+    ) -> None:
         T, B, _ = trace.layers[0].shape
+        for layer in trace.layers:
+            if layer.shape[1] != B:
+                raise ValueError(
+                    f"page: layer {trace.layers[0].name!r} ran on {B} sequences, {layer.name!r} on {layer.shape[1]}; "
+                    "trace a part of the model whose layers share a batch"
+                )
         self.steps = range(*(steps or slice(None)).indices(T))
-        self.layers = [layer for layer in trace.layers if layer.shape[0] > self.steps.start]
-        self.items = [b for b in range(B) if trace.layers[0].going[self.steps.start : self.steps.stop, b].any()]
+        self.items = [b for b in range(B) if self.rows(trace.layers[0].going, b).any()]
         if not self.steps or self.steps.step != 1 or not self.items:
             raise ValueError(f"page: {steps} of {T} steps has nothing to show; expected a slice of neighbouring steps")
+        self.layers = [
+            layer for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
+        ]  # one may have run for fewer steps
+        self.vocabulary = vocabulary
+        self.has_tokens = _has_tokens(trace)
+        if vocabulary is not None:
+            _check_vocabulary(trace, vocabulary)
         self._units = units
+        longest = max(map(_written, vocabulary), default=0) if vocabulary is not None else 0
+        self._step_bytes = _STEP_BYTES + (_TOP + 2) * longest  # a step says itself, what follows, and what may
         self.nbytes = self._bytes(len(self.steps), 1.0)
 
     def units(self, layer: LayerTrace) -> list[int]:
@@ -144,19 +169,21 @@ class _Window:
 
     def _bytes(self, steps: int, share: float) -> int:
         """At most how large a file is, with so many steps and a share of the units."""
-        numbers, columns, items = 0.0, 0.0, len(self.items)
+        numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
         for layer in self.layers:
             units = share * len(self.units(layer))
             arrays = len(_packed(layer, layer.values, _VALUES_LEFT_OUT))
             arrays += len(_packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT))
             width = arrays * units
+            specs += items * (arrays + len(layer.before) + 1) + len(layer.parameters)
             if units == layer.shape[2]:
                 width += layer.inputs.shape[2]
                 numbers += sum(parameter.size for parameter in layer.parameters.values())
                 columns += sum(parameter.shape[-1] for parameter in layer.parameters.values())
             numbers += steps * items * width
             columns += items * (width + len(layer.before) * units)
-        return math.ceil(numbers * 2 * 4 / 3 + columns * _COLUMN_BYTES + steps * items * _STEP_BYTES) + _PAGE_BYTES
+        said = _PAGE_BYTES + specs * _ARRAY_BYTES + steps * items * self._step_bytes
+        return math.ceil(numbers * 2 * 4 / 3 + columns * _COLUMN_BYTES) + said
 
     def __str__(self) -> str:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
@@ -169,12 +196,22 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
 
 
+def _written(token: str) -> int:
+    """How many bytes a token takes in the page."""
+    return len(json.dumps(token).replace("<", "\\u003c"))
+
+
 def _packed(layer: LayerTrace, arrays: dict[str, HostArray], left_out: dict[str, set[str]]) -> dict[str, HostArray]:
     """The arrays that are put into the page as they are."""
     return {name: array for name, array in arrays.items() if name not in left_out.get(layer.kind, ())}
 
 
-def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]:
+def _is_share(array: HostArray) -> bool:
+    """Whether all values lie between 0 and 1, as a gate's do: of a cell of the user's, that is not known."""
+    return not ((array < 0) | (array > 1)).any()
+
+
+def _layer(layer: LayerTrace, aligned: bool, window: _Window, packer: Packer) -> dict[str, Any]:
     units = window.units(layer)
     # What went into a gate can be shown where all of it is there.
     whole = units == list(range(layer.shape[2]))
@@ -183,7 +220,8 @@ def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]
         "name": layer.name,
         "kind": layer.kind,
         "reverse": layer.reverse,
-        "gates": layer.gates,
+        "aligned": aligned,
+        "gates": [name for name in layer.gates if _is_share(layer.values[name])],
         "units": units,
         "hidden": layer.shape[2],
         "parameters": {name: packer.linear(array) for name, array in parameters.items()},
@@ -225,42 +263,71 @@ def _restarts(states: dict[str, tuple[HostArray, HostArray]], reverse: bool) -> 
     fresh[-1 if reverse else 0] = True
     for after, before in states.values():
         if reverse:
-            fresh[:-1] |= (before[:-1] != after[1:]).any(axis=1)
+            fresh[:-1] |= _differs(before[:-1], after[1:])
         else:
-            fresh[1:] |= (before[1:] != after[:-1]).any(axis=1)
+            fresh[1:] |= _differs(before[1:], after[:-1])
     return np.flatnonzero(fresh)
 
 
-def _item(trace: Trace, b: int, window: _Window, vocabulary: Sequence[str] | None) -> dict[str, Any]:
-    """What one sequence consists of, in words, and what the model makes of it."""
+def _differs(a: HostArray, b: HostArray) -> HostArray:
+    """Which rows differ, where a NaN is like another."""
+    differs: HostArray = ((a != b) & ~(np.isnan(a) & np.isnan(b))).any(axis=1)
+    return differs
+
+
+def _is_aligned(layer: LayerTrace, trace: Trace) -> bool:
+    """Whether a layer took one step for each of the model's inputs."""
+    return layer.shape[:2] == trace.inputs.shape[:2]
+
+
+def _has_tokens(trace: Trace) -> bool:
+    """Whether the inputs are ids, one a step."""
     is_ids = trace.inputs.ndim == 2 and trace.inputs.dtype.kind in "iu"
-    if vocabulary is None:
-        return {"tokens": [str(token) for token in window.rows(trace.inputs, b)] if is_ids else None}
+    return is_ids and any(_is_aligned(layer, trace) for layer in trace.layers)
+
+
+def _check_vocabulary(trace: Trace, vocabulary: Sequence[str]) -> None:
     logits = trace.output
-    if not is_ids or logits is None or logits.shape != (*trace.inputs.shape, len(vocabulary)):
+    if not _has_tokens(trace) or logits is None or logits.shape != (*trace.inputs.shape, len(vocabulary)):
         raise ValueError(
             f"page: a vocabulary of {len(vocabulary)} is for a model of ids (T, B) that gives logits (T, B, "
             f"{len(vocabulary)}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and gave "
             f"{None if logits is None else logits.shape}"
         )
-    tokens = [vocabulary[token] for token in window.rows(trace.inputs, b)]
-    scores = window.rows(logits, b).astype(np.float64)
-    scores = scores - scores.max(axis=1, keepdims=True)
-    log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+
+def _item(trace: Trace, b: int, window: _Window) -> dict[str, Any]:
+    """What one sequence consists of, in words, and what the model makes of it."""
+    if not window.has_tokens:
+        return {"tokens": None}
+    ids, vocabulary = window.rows(trace.inputs, b), window.vocabulary
+    if vocabulary is None:
+        return {"tokens": [str(token) for token in ids]}
+    assert trace.output is not None  # the vocabulary was checked
+    scores = window.rows(trace.output, b).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # what is no number is shown as such
+        scores = scores - scores.max(axis=1, keepdims=True)
+        log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     top = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :_TOP]
-    length = int(trace.layers[0].going[:, b].sum())
-    following = [int(trace.inputs[t + 1, b]) if t + 1 < length else None for t in window.steps]
+    length = max(int(layer.going[:, b].sum()) for layer in trace.layers if _is_aligned(layer, trace))
+    following = [int(k) for k in trace.inputs[window.steps.start + 1 : length, b][: len(ids)]]
+    following_or_none = [*following, *[None] * (len(ids) - len(following))]
     return {
-        "tokens": tokens,
+        "tokens": [vocabulary[token] for token in ids],
         "predictions": {
             "top": [
-                [[vocabulary[k], round(float(np.exp(row[k])), 5)] for k in likeliest]
+                [[vocabulary[k], _rounded(np.exp(row[k]))] for k in likeliest]
                 for row, likeliest in zip(log_probabilities, top)
             ],
-            "next": [None if k is None else vocabulary[k] for k in following],
-            "loss": [None if k is None else round(float(-row[k]), 5) for row, k in zip(log_probabilities, following)],
+            "next": [None if k is None else vocabulary[k] for k in following_or_none],
+            "loss": [None if k is None else _rounded(-row[k]) for row, k in zip(log_probabilities, following_or_none)],
         },
     }
+
+
+def _rounded(number: float) -> float | None:
+    """To five decimals; None if it is no number."""
+    return round(float(number), 5) if np.isfinite(number) else None
 
 
 def _precision(packer: Packer) -> str:

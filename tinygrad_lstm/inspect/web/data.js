@@ -61,45 +61,49 @@ class Derived {
 }
 
 const unpacked = (spec) => (spec.low === undefined ? new Linear(spec) : new Logarithmic(spec));
+const allUnpacked = (specs) => Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, unpacked(spec)]));
+
+// The gates, and what is squashed into one, in the order of the weights' rows.
+const WEIGHED = { LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"], RNN: ["h"] };
+// The gate that multiplies a state on its way to the next step, and that state.
+const KEEPS = { LSTM: ["f", "c"], GRU: ["z", "h"] };
 
 /** One layer, in one direction, of one sequence of the batch. */
 class Run {
   constructor(layer, item) {
+    const packed = layer.items[item];
     this.layer = layer;
     this.kind = layer.kind;
-    this.steps = layer.items[item].steps;
+    this.steps = packed.steps;
     this.units = layer.units.length;
     this.reverse = layer.reverse;
-    const packed = layer.items[item];
-    this.values = {};
-    for (const [name, spec] of Object.entries(packed.values)) this.values[name] = unpacked(spec);
-    if (this.kind === "LSTM") {
-      const { o, c } = this.values;
-      this.values.h = new Derived((t, u) => o.at(t, u) * Math.tanh(c.at(t, u)));
-    }
-    this.gradients = {};
-    for (const [name, spec] of Object.entries(packed.gradients)) this.gradients[name] = unpacked(spec);
-    if (this.kind === "LSTM" && this.gradients.c) {
-      const { i, g, c } = this.values;
-      const { c: ofC, h: ofH } = this.gradients;
-      this.gradients.i = new Derived((t, u) => ofC.at(t, u) * g.at(t, u), ofC.spec);
-      this.gradients.f = new Derived((t, u) => ofC.at(t, u) * this.before("c", t, u), ofC.spec);
-      this.gradients.g = new Derived((t, u) => ofC.at(t, u) * i.at(t, u), ofC.spec);
-      this.gradients.o = new Derived((t, u) => ofH.at(t, u) * Math.tanh(c.at(t, u)), ofH.spec);
-    }
-    if (this.kind === "GRU" && this.gradients.h) {
-      const { z, n } = this.values;
-      const { h: ofH } = this.gradients;
-      this.gradients.z = new Derived((t, u) => ofH.at(t, u) * (this.before("h", t, u) - n.at(t, u)), ofH.spec);
-      this.gradients.n = new Derived((t, u) => ofH.at(t, u) * (1 - z.at(t, u)), ofH.spec);
-    }
-    this.restarts = new Map(packed.restarts.steps.map((t, row) => [t, row]));
-    this.begun = {};
-    for (const [name, spec] of Object.entries(packed.restarts.states)) this.begun[name] = unpacked(spec);
+    this.values = allUnpacked(packed.values);
+    this.gradients = allUnpacked(packed.gradients);
+    this.parameters = allUnpacked(layer.parameters);
     this.inputs = packed.inputs ? unpacked(packed.inputs) : null;
-    this.parameters = {};
-    for (const [name, spec] of Object.entries(layer.parameters)) this.parameters[name] = unpacked(spec);
-    this.cache = new Map();
+    this.restarts = new Map(packed.restarts.steps.map((t, row) => [t, row]));
+    this.begun = allUnpacked(packed.restarts.states);
+    this.kept = new Map();
+    if (this.kind === "LSTM") this.deriveOfLSTM();
+    if (this.kind === "GRU" && this.gradients.h) this.deriveOfGRU();
+  }
+
+  deriveOfLSTM() {
+    const { i, g, o, c } = this.values;
+    this.values.h = new Derived((t, u) => o.at(t, u) * Math.tanh(c.at(t, u)));
+    const { c: ofC, h: ofH } = this.gradients;
+    if (!ofC) return;
+    this.gradients.i = new Derived((t, u) => ofC.at(t, u) * g.at(t, u), ofC.spec);
+    this.gradients.f = new Derived((t, u) => ofC.at(t, u) * this.before("c", t, u), ofC.spec);
+    this.gradients.g = new Derived((t, u) => ofC.at(t, u) * i.at(t, u), ofC.spec);
+    this.gradients.o = new Derived((t, u) => ofH.at(t, u) * Math.tanh(c.at(t, u)), ofH.spec);
+  }
+
+  deriveOfGRU() {
+    const { z, n } = this.values;
+    const { h: ofH } = this.gradients;
+    this.gradients.z = new Derived((t, u) => ofH.at(t, u) * (this.before("h", t, u) - n.at(t, u)), ofH.spec);
+    this.gradients.n = new Derived((t, u) => ofH.at(t, u) * (1 - z.at(t, u)), ofH.spec);
   }
 
   /** The step that was computed before step t; it may lie outside. */
@@ -131,37 +135,40 @@ class Run {
     return [...Object.keys(this.values), ...Object.keys(this.gradients).map((name) => `∂${name}`)];
   }
 
-  /** What went into the gates of a unit: for each gate the products with inputs and state, and the bias. */
-  nets(t, u) {
-    const { weight_ih, weight_hh, bias, bias_hn } = this.parameters;
-    if (!weight_ih || !this.inputs) return null;
-    const gates = { LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"], RNN: ["h"] }[this.kind];
-    const nets = {};
-    gates.forEach((gate, k) => {
-      const row = k * this.units + u;
-      const from = [];
-      let x = 0;
-      let h = 0;
-      for (let j = 0; j < weight_ih.columns; j++) {
-        const part = weight_ih.at(row, j) * this.inputs.at(t, j);
-        x += part;
-        from.push(["x", j, weight_ih.at(row, j), this.inputs.at(t, j), part]);
-      }
-      for (let j = 0; j < this.units; j++) {
-        const state = this.before("h", t, j);
-        const part = weight_hh.at(row, j) * state;
-        h += part;
-        from.push(["h", j, weight_hh.at(row, j), state, part]);
-      }
-      from.sort((a, b) => Math.abs(b[4]) - Math.abs(a[4]));
-      nets[gate] = { x, h, b: bias.at(0, row), b_hn: gate === "n" ? bias_hn.at(0, u) : 0, from: from.slice(0, 4) };
-    });
-    return nets;
+  /** Whether the state after step t is the state before the step that was computed next, of those in the page. */
+  goesOn(t) {
+    const next = this.next(t);
+    return this.has(next) && !this.restarts.has(next);
   }
 
-  /** What `make` gives, kept under a key. */
-  kept(key, make) {
-    if (!this.cache.has(key)) this.cache.set(key, make());
-    return this.cache.get(key);
+  /** What went into the gates of a unit, by gate; null where the page does not hold it. */
+  nets(t, u) {
+    if (!this.parameters.weight_ih || !this.inputs) return null;
+    return Object.fromEntries(WEIGHED[this.kind].map((gate, k) => [gate, this.net(t, u, gate, k * this.units + u)]));
+  }
+
+  /** Of one row of the weights: its products with inputs and states, their sums, and the biases. */
+  net(t, u, gate, row) {
+    const { weight_ih, weight_hh, bias, bias_hn } = this.parameters;
+    const products = [];
+    const sumOf = (of, weights, columns, valueAt) => {
+      let sum = 0;
+      for (let j = 0; j < columns; j++) {
+        const [weight, value] = [weights.at(row, j), valueAt(j)];
+        sum += weight * value;
+        products.push({ of, j, weight, value, product: weight * value });
+      }
+      return sum;
+    };
+    const x = sumOf("x", weight_ih, weight_ih.columns, (j) => this.inputs.at(t, j));
+    const h = sumOf("h", weight_hh, this.units, (j) => this.before("h", t, j));
+    products.sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
+    return { x, h, b: bias.at(0, row), b_hn: gate === "n" ? bias_hn.at(0, u) : 0, largest: products.slice(0, 4) };
+  }
+
+  /** What `make` gives, made once for a key. */
+  once(key, make) {
+    if (!this.kept.has(key)) this.kept.set(key, make());
+    return this.kept.get(key);
   }
 }

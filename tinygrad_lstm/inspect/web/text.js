@@ -1,44 +1,60 @@
 // The sequence, coloured; and the units, sorted by what they might be about.
 
-/** How a token looks: a line's end, a tab and a space can be seen. */
-const visible = (token) => ({ "\n": "↵", "\t": "⇥", " ": "␣" }[token] ?? token);
+const SYMBOLS = { "\n": "↵", "\t": "⇥", " ": "␣" };
 
-/** What is true of a text at each of its characters, to which units may correspond. */
-function featuresOf(tokens) {
-  const features = {
-    "position in the sequence": tokens.map((_, t) => t),
-  };
-  if (!tokens.some((token) => /[^\d]/.test(token))) return features; // numbers of steps, not a text
-  let inQuotes = 0;
-  let depth = 0;
-  let column = 0;
-  let inWord = 0;
-  const quotes = [];
-  const brackets = [];
-  const columns = [];
-  const words = [];
+/** How a token looks by itself: a line's end and a space can be seen, and what has no width or no sign either. */
+function visible(token) {
+  if (token in SYMBOLS) return SYMBOLS[token];
+  if (token === "") return "∅";
+  if (/^\p{Mn}|^\p{Me}/u.test(token)) return `◌${token}`;
+  const code = token.codePointAt(0);
+  if (code < 32) return String.fromCodePoint(0x2400 + code); // its picture
+  const isHidden = /^[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]$/u.test(token);
+  return isHidden ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}` : token;
+}
+
+/** How a token looks within the text, where lines end and spaces are spaces. */
+function inText(token) {
+  if (token === "\n") return "↵\n";
+  return token === "\t" || token === " " ? token : visible(token);
+}
+
+const OPENING = new Set("([{");
+const CLOSING = new Set(")]}");
+
+/** Follows a text: where in its line and word, in how many brackets, and whether in quotes, each token is. */
+function placesOf(tokens) {
+  const [quotes, brackets, columns, words] = [[], [], [], []];
+  let [inQuotes, depth, column, inWord] = [false, 0, 0, 0];
   for (const token of tokens) {
-    if (token === '"') inQuotes = 1 - inQuotes;
-    if ("([{".includes(token)) depth += 1;
-    if (")]}".includes(token)) depth = Math.max(0, depth - 1);
+    if (token === '"') inQuotes = !inQuotes;
+    if (token === "“" || token === "”") inQuotes = token === "“";
+    if (OPENING.has(token)) depth += 1;
+    if (CLOSING.has(token)) depth = Math.max(0, depth - 1);
     column = token === "\n" ? 0 : column + 1;
     inWord = /\p{L}|\p{N}/u.test(token) ? inWord + 1 : 0;
-    quotes.push(inQuotes);
+    quotes.push(Number(inQuotes));
     brackets.push(depth);
     columns.push(column);
     words.push(inWord);
   }
+  return { quotes, brackets, columns, words };
+}
+
+/** What is true of a text at each of its characters, to which units may correspond. */
+function featuresOf(tokens) {
+  const { quotes, brackets, columns, words } = placesOf(tokens);
+  const matches = (pattern) => tokens.map((token) => Number(pattern.test(token)));
   return {
-    ...features,
-    "length of the line so far": columns,
-    "length of the word so far": words,
+    "length of line so far": columns,
+    "length of word so far": words,
     "inside quotes": quotes,
     "depth of brackets": brackets,
-    "a space or line's end": tokens.map((token) => Number(/\s/.test(token))),
-    "a capital letter": tokens.map((token) => Number(/\p{Lu}/u.test(token))),
-    "a vowel": tokens.map((token) => Number(/[aeiouyAEIOUY]/.test(token))),
-    "a digit": tokens.map((token) => Number(/\p{N}/u.test(token))),
-    "punctuation": tokens.map((token) => Number(/\p{P}/u.test(token))),
+    "space or line's end": matches(/\s/),
+    "capital letter": matches(/\p{Lu}/u),
+    "vowel": matches(/[aeiouy]/i),
+    "digit": matches(/\p{N}/u),
+    "punctuation": matches(/\p{P}/u),
   };
 }
 
@@ -63,36 +79,41 @@ function correlation(a, b) {
 
 const columnOf = (quantity, unit, steps) => Float64Array.from({ length: steps }, (_, t) => quantity.at(t, unit));
 
+const vary = ([, feature]) => moments(feature)[1] > 0;
+
 /** Ways to sort units: each gives for a unit a number, of which the largest size comes first, and what it is about. */
-function measuresFor(run, tokens) {
+function measuresFor(run, tokens, isText) {
   const state = run.values.c ? "c" : "h";
   const column = (name, u) => columnOf(run.quantity(name), u, run.steps);
-  const measures = { [`variance of ${state}`]: (u) => [moments(column(state, u))[1]] };
-  const keeps = { LSTM: "f", GRU: "z" }[run.kind];
+  const ofText = isText ? Object.entries(featuresOf(tokens)).filter(vary) : [];
+  const features = [["position in the sequence", tokens.map((_, t) => t)], ...ofText];
+  const measures = {};
+  if (ofText.length) {
+    measures[`correlation of ${state} with what it fits best`] = (u) => {
+      const values = column(state, u);
+      const found = ofText.map(([name, feature]) => [correlation(values, feature), name]);
+      return found.reduce((best, other) => (Math.abs(other[0]) > Math.abs(best[0]) ? other : best));
+    };
+  }
+  measures[`variance of ${state}`] = (u) => [moments(column(state, u))[1]];
+  const keeps = KEEPS[run.kind]?.[0];
   if (keeps) measures[`mean of ${keeps} (how long it remembers)`] = (u) => [moments(column(keeps, u))[0]];
   if (run.gradients[state]) {
     measures[`mean size of ∂L/∂${state}`] = (u) => [moments(column(`∂${state}`, u).map(Math.abs))[0]];
   }
-  const features = Object.entries(featuresOf(tokens)).filter(([, feature]) => moments(feature)[1] > 0);
-  for (const [name, feature] of features) {
+  for (const [name, feature] of features.filter(vary)) {
     measures[`correlation of ${state} with: ${name}`] = (u) => [correlation(column(state, u), feature)];
   }
   measures["number"] = null;
-  const ofText = features.slice(1); // without the position
-  if (!ofText.length) return measures;
-  const closest = (u) => {
-    const values = column(state, u);
-    const found = ofText.map(([name, feature]) => [correlation(values, feature), name]);
-    return found.reduce((best, other) => (Math.abs(other[0]) > Math.abs(best[0]) ? other : best));
-  };
-  return { [`correlation of ${state} with what it fits best`]: closest, ...measures };
+  return measures;
 }
 
-/** All units, in the order of a measure, each with its value. */
+/** All units, in the order of a measure, each with its value; those without a number at the end. */
 function sortedUnits(run, measure) {
   const all = Array.from({ length: run.units }, (_, unit) => {
     const [value, note] = measure ? measure(unit) : [NaN];
     return { unit, value, note };
   });
-  return measure ? all.sort((a, b) => Math.abs(b.value) - Math.abs(a.value)) : all;
+  const size = ({ value }) => (Number.isNaN(value) ? -1 : Math.abs(value));
+  return measure ? all.sort((a, b) => size(b) - size(a)) : all;
 }

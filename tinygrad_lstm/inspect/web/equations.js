@@ -1,0 +1,145 @@
+// The cells' equations, stage by stage, with one unit's numbers put in.
+
+/** What a unit's equations are made of at a step. */
+function numbersAt(run, t, u) {
+  const found = { nets: run.nets(t, u), next: null };
+  for (const name of Object.keys(run.values)) found[name] = run.values[name].at(t, u);
+  for (const name of Object.keys(run.begun)) found[`${name}_before`] = run.before(name, t, u);
+  for (const name of Object.keys(run.gradients)) found[`∂${name}`] = run.gradients[name].at(t, u);
+  if (run.kind === "LSTM" && run.gradients.c && run.goesOn(t)) {
+    const next = run.next(t);
+    found.next = { f: run.values.f.at(next, u), ofC: run.gradients.c.at(next, u) };
+  }
+  return found;
+}
+
+const percent = (share) => (Number.isNaN(share) ? "NaN" : `${Math.round(100 * share)} %`);
+
+/** "σ(a + b + c) = σ(sum) = gate", of what went into a gate; without the weights, the gate alone. */
+function gateNumbers(squash, net, gate) {
+  if (!net) return rounded(gate);
+  const [x, h, b] = [net.x, net.h, net.b].map((part) => Number(part.toFixed(4)));
+  const write = (number) => shown(number, 4);
+  const sum = `${write(x)} ${signed(h, write)} ${signed(b, write)}`;
+  return `${squash}(${sum}) = ${squash}(${write(x + h + b)}) = ${rounded(gate)}`;
+}
+
+/** The stage of a gate, or of what else is a squashed sum. */
+function gateStage(v, id, name, meaning, { symbol = id, index = `_${id}`, squash = "σ" } = {}) {
+  const net = v.nets?.[id];
+  return {
+    id, name, meaning,
+    formula: `${symbol} = ${squash}(W${index}·xₜ + U${index}·hₜ₋₁ + b${index})`,
+    numbers: gateNumbers(squash, net, v[id]),
+    largest: net?.largest,
+  };
+}
+
+const concatenation = (v) => ({
+  id: "hx", name: "concatenation", meaning: "what all gates see",
+  formula: "[hₜ₋₁, xₜ]",
+  numbers: `[${rounded(v.h_before)} and the other units' hₜ₋₁, all inputs xₜ]`,
+});
+
+/** (share of the old)·old + (share of the new)·new, as a chain that ends with the result. */
+function mixture(first, second, result) {
+  const product = ([a, b]) => `${a}·${inBrackets(b)}`;
+  const sum = `${precise(first.product)} ${signed(second.product)}`;
+  return `${product(first.factors)} + ${product(second.factors)} = ${sum} = ${rounded(result)}`;
+}
+
+/** Where the gradient of an LSTM's cell state comes from: along the state by the forget gate, or from the output. */
+function gradientOfCell(v) {
+  if (v["∂c"] === undefined) return [];
+  const slope = v.o * (1 - Math.tanh(v.c) ** 2);
+  const byOutput = v["∂h"] * slope;
+  const along = v.next ? v.next.ofC * v.next.f : remainder(v["∂c"], byOutput);
+  const source = v.next ? `${precise(v.next.ofC)}·${precise(v.next.f)}` : precise(along);
+  const sum = `${inBrackets(along)} + ${inBrackets(byOutput)}`;
+  let meaning = "what comes back along the state by the forget gate, and what comes by the hidden state";
+  if (!v.next && along) meaning += "; the first comes from where this page does not reach";
+  if (!v.next && !along) meaning += "; nothing of the loss comes back along the state from a later step";
+  return [{
+    id: "back", name: "gradient of the cell state", meaning,
+    formula: "∂L/∂cₜ = ∂L/∂cₜ₊₁·fₜ₊₁ + ∂L/∂hₜ·o·(1 − tanh²(cₜ))",
+    numbers: `${source} + ${inBrackets(v["∂h"])}·${precise(slope)} = ${sum} = ${precise(v["∂c"])}`,
+  }];
+}
+
+/** The rest of a whole, of which a part is known; 0 if they differ by no more than numbers are rounded in this page. */
+function remainder(whole, part) {
+  const rest = whole - part;
+  return Math.abs(rest) < 0.01 * Math.max(Math.abs(whole), Math.abs(part)) ? 0 : rest;
+}
+
+function candidateOfGRU(v) {
+  const net = v.nets?.n;
+  let numbers = rounded(v.n);
+  if (net) {
+    const old = net.h + net.b_hn;
+    const sum = `${precise(net.x + net.b)} + ${precise(v.r)}·${inBrackets(old)}`;
+    numbers = `tanh(${sum}) = tanh(${precise(net.x + net.b + v.r * old)}) = ${rounded(v.n)}`;
+  }
+  return {
+    id: "n", name: "candidate", meaning: "what could be written", numbers, largest: net?.largest,
+    formula: "n = tanh(W_n·xₜ + b_n + r·(U_n·hₜ₋₁ + b_hn))",
+  };
+}
+
+const EQUATIONS = {
+  LSTM: (v) => [
+    concatenation(v),
+    gateStage(v, "f", "forget gate", `keeps ${percent(v.f)} of the old cell state`),
+    gateStage(v, "i", "input gate", `lets in ${percent(v.i)} of the candidate`),
+    gateStage(v, "g", "candidate", "what could be written", { symbol: "c̃", index: "_C", squash: "tanh" }),
+    {
+      id: "c", name: "cell state", meaning: "what is kept, and what is added",
+      formula: "cₜ = f·cₜ₋₁ + i·c̃",
+      numbers: mixture(
+        { factors: [precise(v.f), v.c_before], product: v.f * v.c_before },
+        { factors: [precise(v.i), v.g], product: v.i * v.g },
+        v.c,
+      ),
+    },
+    gateStage(v, "o", "output gate", `shows ${percent(v.o)} of the squashed cell state`),
+    {
+      id: "h", name: "hidden state", meaning: "the output, and what the next step sees",
+      formula: "hₜ = o·tanh(cₜ)",
+      numbers: [`tanh(${precise(v.c)})`, inBrackets(Math.tanh(v.c))]
+        .map((squashed) => `${precise(v.o)}·${squashed}`).concat(rounded(v.h)).join(" = "),
+    },
+    ...gradientOfCell(v),
+  ],
+  GRU: (v) => [
+    gateStage(v, "r", "reset gate", `lets ${percent(v.r)} of the old state's share into the candidate`),
+    gateStage(v, "z", "update gate", `keeps ${percent(v.z)} of the old state`),
+    candidateOfGRU(v),
+    {
+      id: "h", name: "hidden state", meaning: "what is added, and what is kept",
+      formula: "hₜ = (1 − z)·n + z·hₜ₋₁",
+      numbers: mixture(
+        { factors: [`(1 − ${precise(v.z)})`, v.n], product: (1 - v.z) * v.n },
+        { factors: [precise(v.z), v.h_before], product: v.z * v.h_before },
+        v.h,
+      ),
+    },
+  ],
+  RNN: (v) => [
+    concatenation(v),
+    gateStage(v, "h", "hidden state", "the output, and what the next step sees",
+      { symbol: "hₜ", index: "", squash: "tanh" }),
+  ],
+};
+
+const OTHER_WAY = { "₋₁": "₊₁", "₊₁": "₋₁" };
+
+/** In a layer that runs from the end, what came before has the next number. */
+const inOrder = (run, text) => (run.reverse ? text.replace(/(?<=ₜ)[₋₊]₁/g, (index) => OTHER_WAY[index]) : text);
+
+/** The equations of a unit at a step, as a list of stages in the order of computation. */
+function equationsOf(run, numbers) {
+  const written = EQUATIONS[run.kind](numbers);
+  return written.map((stage) => ({
+    ...stage, formula: inOrder(run, stage.formula), numbers: inOrder(run, stage.numbers),
+  }));
+}

@@ -1,0 +1,329 @@
+// What is chosen, and the parts of the page that show it.
+
+const UNITS_SHOWN = 12; // at first
+const chosen = {
+  layer: 0, item: 0, unit: 0, step: 0, quantity: "", measure: "", flowOf: "all", stage: null, unitsShown: UNITS_SHOWN,
+};
+let run;
+let item; // of the batch, if the layer took a step for each of its tokens
+let tokens;
+let sorted = []; // the units, in the order that is chosen
+
+/** The number of a step in the whole sequence, of which the page may show a part. */
+const stepName = (t) => t + trace.first;
+const unitName = (u) => run.layer.units[u];
+const quantityName = (name) => (name.startsWith("∂") ? `∂L/${name}` : name);
+
+/** What is shown of a unit at a step, in words. */
+function readingOf(step, unit) {
+  const value = run.quantity(chosen.quantity).at(step, unit);
+  return `unit ${unitName(unit)}: ${quantityName(chosen.quantity)} = ${precise(value)}`;
+}
+
+const percentage = (share) => (share === null ? "NaN" : `${shown(100 * share, 1)} %`);
+
+// -- the cell ---------------------------------------------------------------------------------------------------------
+
+let drawing = null;
+let equations = [];
+
+function makeCell() {
+  const hasDrawing = run.kind in DRAWINGS;
+  byId("cell-section").hidden = !hasDrawing;
+  drawing = hasDrawing ? drawCell(run, chooseStage) : null;
+  if (hasDrawing) byId("diagram").replaceChildren(drawing.root);
+}
+
+function showCell() {
+  if (!drawing) return;
+  const numbers = numbersAt(run, chosen.step, chosen.unit);
+  equations = equationsOf(run, numbers);
+  drawing.update(numbers, equations);
+  byId("stages").replaceChildren(...equations.map(({ id, formula, numbers: text }) => {
+    const general = element("span", { className: "formula", textContent: formula });
+    const put = element("span", { className: "numbers", textContent: text });
+    const row = element("div", { className: "stage", "data-of": id }, element("code", {}, general, "\n  = ", put));
+    row.addEventListener("pointerenter", () => chooseStage(id));
+    return row;
+  }));
+  showStage();
+}
+
+/** Marks the chosen stage, and says what it means. */
+function showStage() {
+  drawing.mark(chosen.stage);
+  for (const row of byId("stages").children) row.classList.toggle("chosen", row.dataset.of === chosen.stage);
+  const stage = equations.find(({ id }) => id === chosen.stage);
+  byId("meaning").textContent = stage
+    ? meaningOf(stage)
+    : "Point at a part of the drawing or an equation, or go to a part with Tab: what it means stands here.";
+}
+
+function meaningOf({ name, meaning, largest }) {
+  if (!largest) return `${name}: ${meaning}`;
+  const products = largest.map(({ of, j, weight, value, product }) => {
+    const source = `${of}[${of === "h" ? unitName(j) : j}]`;
+    return `${source}: ${shown(weight)} × ${shown(value)} = ${shown(product)}`;
+  });
+  return `${name}: ${meaning}; what counts most: ${products.join(", ")}`;
+}
+
+function chooseStage(id) {
+  if (chosen.stage === id) return;
+  chosen.stage = id;
+  showStage();
+}
+
+/** The numbers of the cell, as two columns. */
+function numbersAsTable() {
+  const { nets, next, ...numbers } = numbersAt(run, chosen.step, chosen.unit);
+  const rows = Object.entries(numbers).map(([name, value]) => {
+    return `${name.replace("_before", " before").replace("∂", "dL/d")}\t${value}`;
+  });
+  return [`step\t${stepName(chosen.step)}`, `unit\t${unitName(chosen.unit)}`, ...rows].join("\n");
+}
+
+// -- the sequence -----------------------------------------------------------------------------------------------------
+
+function makeText() {
+  byId("text").classList.toggle("steps", !item.tokens);
+  byId("text").replaceChildren(...tokens.map((token) => element("span", { textContent: inText(token) })));
+}
+
+function showText() {
+  const quantity = run.quantity(chosen.quantity);
+  const scale = scaleOf(run, chosen.quantity, chosen.unit);
+  const spans = byId("text").children;
+  for (let t = 0; t < run.steps; t++) {
+    const [background, ink] = paint(scale, quantity.at(t, chosen.unit));
+    spans[t].style.background = background;
+    spans[t].style.color = ink;
+  }
+  showLegend(scale);
+}
+
+function showLegend(scale) {
+  const stops = [0, 0.25, 0.5, 0.75, 1].map((place) => `rgb(${colourAt(scale, place)})`);
+  const bar = element("span", { className: "bar" });
+  bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  const [low, high] = scale.ends;
+  const note = scale.note ? ` (${scale.note})` : "";
+  byId("legend").replaceChildren(
+    element("span", { textContent: `${quantityName(chosen.quantity)} of unit ${unitName(chosen.unit)}:` }),
+    element("span", { className: "scale" }, low, bar, high + note),
+  );
+}
+
+/** The step of a character that an event is about, if it is about one. */
+function stepOf(event) {
+  const span = event.target.closest("#text span");
+  return span ? Array.prototype.indexOf.call(byId("text").children, span) : null;
+}
+
+/** Marks the step in the sequence and on the slider. */
+function showHere() {
+  const box = byId("text");
+  box.querySelector(".here")?.classList.remove("here");
+  const span = box.children[chosen.step];
+  span.classList.add("here");
+  const [top, bottom] = [span.offsetTop, span.offsetTop + span.offsetHeight];
+  if (top < box.scrollTop || bottom > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+  const token = item.tokens ? ` “${visible(tokens[chosen.step])}”` : "";
+  const where = `step ${stepName(chosen.step)} of ${stepName(run.steps - 1)}${token}`;
+  byId("where").textContent = where;
+  byId("slider").value = chosen.step;
+  byId("slider").setAttribute("aria-valuetext", where);
+}
+
+// -- the units --------------------------------------------------------------------------------------------------------
+
+function sortUnits() {
+  const measures = run.once("measures", () => measuresFor(run, tokens, Boolean(item.predictions)));
+  sorted = run.once(`sorted by ${chosen.measure}`, () => sortedUnits(run, measures[chosen.measure]));
+}
+
+function showUnits() {
+  byId("units").replaceChildren(...sorted.slice(0, chosen.unitsShown).map(unitRow));
+  byId("more-units").hidden = chosen.unitsShown >= sorted.length;
+}
+
+function unitRow({ unit, value, note = "" }) {
+  const size = Number.isNaN(value) ? "" : shown(value);
+  const row = element(
+    "button",
+    { "data-unit": unit, "aria-label": `unit ${unitName(unit)}, ${chosen.measure}: ${size} ${note}` },
+    element("span", { textContent: unitName(unit) }),
+    element("span", { textContent: size }),
+    picture(run, chosen.quantity, [unit]),
+    element("small", { textContent: note, title: note }),
+  );
+  row.setAttribute("aria-pressed", String(unit === chosen.unit));
+  row.addEventListener("click", () => go({ unit }));
+  return row;
+}
+
+// -- the map ----------------------------------------------------------------------------------------------------------
+
+let mapPicture = null;
+
+function makeMap() {
+  const hasOwnRange = scaleOf(run, chosen.quantity, 0).note === OWN_RANGE;
+  const range = hasOwnRange ? "; each row is coloured by its own unit's range" : "";
+  byId("map-hint").textContent =
+    `A row is a unit, in the order chosen above; a column is a step${range}. Click to go there; arrow keys move.`;
+  mapPicture = picture(run, chosen.quantity, sorted.map(({ unit }) => unit));
+}
+
+function showMap() {
+  const canvas = byId("map-canvas");
+  const ratio = window.devicePixelRatio || 1;
+  const height = Math.min(420, Math.max(120, run.units * 6));
+  canvas.width = Math.max(200, byId("map").clientWidth) * ratio;
+  canvas.height = height * ratio;
+  canvas.style.height = `${height}px`;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = mapPicture.width > canvas.width || mapPicture.height > canvas.height;
+  context.drawImage(mapPicture, 0, 0, canvas.width, canvas.height);
+  markInMap(context, ratio);
+  showMapReading();
+  const size = `${run.units} units by ${run.steps} steps`;
+  canvas.setAttribute("aria-label", `Map of ${chosen.quantity}, ${size}. ${byId("map-reading").textContent}`);
+}
+
+/** Frames the chosen step and unit. */
+function markInMap(context, ratio) {
+  const { width, height } = context.canvas;
+  const row = sorted.findIndex(({ unit }) => unit === chosen.unit);
+  const [w, h] = [width / run.steps, height / run.units];
+  for (const [colour, thickness] of [["#fff", 4], ["#111", 2]]) { // seen on every colour
+    context.strokeStyle = colour;
+    context.lineWidth = thickness * ratio;
+    context.strokeRect(chosen.step * w, 0, Math.max(w, 1), height);
+    context.strokeRect(0, row * h, width, Math.max(h, 1));
+  }
+}
+
+function placeInMap(event) {
+  const box = byId("map-canvas").getBoundingClientRect();
+  const within = (share, size) => Math.max(0, Math.min(size - 1, Math.floor(share * size)));
+  const step = within((event.clientX - box.left) / box.width, run.steps);
+  return { step, unit: sorted[within((event.clientY - box.top) / box.height, run.units)].unit };
+}
+
+function showMapReading({ step, unit } = chosen) {
+  byId("map-reading").textContent = `step ${stepName(step)}, ${readingOf(step, unit)}`;
+}
+
+/** What is shown of all units, as a table. */
+function mapAsCsv() {
+  const quantity = run.quantity(chosen.quantity);
+  const series = Array.from({ length: run.units }, (_, u) => ({
+    name: `${chosen.quantity} of unit ${unitName(u)}`, values: columnOf(quantity, u, run.steps),
+  }));
+  return tableOf(series, run.steps, ",");
+}
+
+// -- the prediction ---------------------------------------------------------------------------------------------------
+
+function showPrediction() {
+  const { predictions } = item;
+  byId("prediction-section").hidden = !predictions;
+  if (!predictions) return;
+  const next = predictions.next[chosen.step];
+  const bars = predictions.top[chosen.step].flatMap(([token, probability]) => {
+    const bar = element("span", { className: "bar" });
+    bar.style.width = `${100 * probability}%`;
+    return [
+      element("span", { className: token === next ? "token came" : "token", textContent: visible(token) }),
+      bar,
+      element("span", { textContent: percentage(probability) }),
+    ];
+  });
+  const came = element("p", { className: "hint", textContent: outcome(next, predictions.loss[chosen.step]) });
+  byId("prediction").replaceChildren(element("div", { className: "bars" }, ...bars), came);
+}
+
+/** What came, and what it cost. */
+function outcome(next, loss) {
+  if (next === null) return "Nothing follows.";
+  if (loss === null) return `“${visible(next)}” came; the loss is no finite number.`;
+  const probability = percentage(Math.exp(-loss));
+  return `“${visible(next)}” came, to which the model gave ${probability}: a loss of ${shown(loss)} nats.`;
+}
+
+let moveLossCursor = null;
+
+function makeLossChart() {
+  moveLossCursor = null;
+  if (!item.predictions) return;
+  moveLossCursor = lineChart(byId("loss-chart"), {
+    series: [{ name: "loss by character, nats", values: item.predictions.loss.map((loss) => loss ?? NaN) }],
+    steps: run.steps, label: "Loss", file: "loss.csv", pick: (step) => go({ step }),
+  });
+}
+
+// -- the gradient's flow ----------------------------------------------------------------------------------------------
+
+let moveFlowCursor = null;
+
+function makeFlowChart() {
+  const has = Object.keys(run.gradients).length > 0;
+  byId("flow-section").hidden = !has;
+  moveFlowCursor = null;
+  if (!has) return;
+  byId("flow-hint").textContent = flowHint();
+  moveFlowCursor = lineChart(byId("flow-chart"), {
+    series: flowSeries(), steps: run.steps, logarithmic: true,
+    label: "Gradients by step", file: "gradient-flow.csv", pick: (step) => go({ step }),
+  });
+}
+
+function flowHint() {
+  const sizes = "How much the loss depends on the state at each step: the gradient's size, on a logarithmic scale.";
+  const keeps = KEEPS[run.kind];
+  if (!keeps) return sizes;
+  const [gate, state] = keeps;
+  return `${sizes} ∏${gate} is what would come back along ${state} alone, from the last step on which the loss depends.`
+    + ` Where ∂L/∂${state}ₜ is above it, what comes through the gates, or of the loss at other steps, adds to it;`
+    + " where it is below, that takes away.";
+}
+
+/** ∂L/∂ of the states, and what of it the gate that keeps a state carries back by itself. */
+function flowSeries() {
+  const ofUnit = chosen.flowOf === "unit";
+  const units = ofUnit ? [chosen.unit] : Array.from({ length: run.units }, (_, u) => u);
+  const key = ofUnit ? `unit ${chosen.unit}` : "all";
+  const bar = ofUnit ? "|" : "‖";
+  const series = Object.keys(run.begun).reverse().map((name) => ({
+    name: `${bar}∂L/∂${name}ₜ${bar}`,
+    values: run.once(`size of ∂${name}, ${key}`, () => sizesOf(run.gradients[name], units)),
+  }));
+  const keeps = KEEPS[run.kind];
+  if (!keeps) return series;
+  const carried = run.once(`carried, ${key}`, () => carriedAlone(run, ...keeps, units));
+  return [...series, { name: `by ∏${keeps[0]} alone, from the last step`, values: carried }];
+}
+
+const norm = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+
+/** At each step the norm of a gradient over units. */
+function sizesOf(gradient, units) {
+  return Float64Array.from({ length: run.steps }, (_, t) => norm(units.map((u) => gradient.at(t, u))));
+}
+
+/**
+ * What a gate alone carries back of a state's gradient: ∏ of the gate, times the gradient at the last step on which the
+ * loss depends. It carries nothing past a step before which the state began anew.
+ */
+function carriedAlone(run, gateName, stateName, units) {
+  const [gate, gradient] = [run.values[gateName], run.gradients[stateName]];
+  let end = run.end;
+  while (run.has(run.previous(end)) && units.every((u) => gradient.at(end, u) === 0)) end = run.previous(end);
+  const values = new Float64Array(run.steps);
+  let carried = units.map((u) => gradient.at(end, u));
+  for (let t = end; run.has(t); t = run.previous(t)) {
+    values[t] = norm(carried);
+    carried = run.restarts.has(t) ? carried.fill(0) : carried.map((value, k) => value * gate.at(t, units[k]));
+  }
+  return values;
+}

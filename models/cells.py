@@ -281,7 +281,7 @@ def states_of(
     if state is None:
         return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for _ in range(number))
     states = tuple(state) if isinstance(state, tuple | list) else (state,)
-    shapes = [part.shape for part in states]
+    shapes = [getattr(part, "shape", type(part).__name__) for part in states]
     if shapes != [shape] * number:
         expected = "a state" if number == 1 else f"{number} states, (h, c), each"
         raise ValueError(f"{name}: expected {expected} of shape {shape}, got {', '.join(map(str, shapes))}")

@@ -268,7 +268,8 @@ def test_the_version_is_shown() -> None:
 
 def test_help_names_the_commands_and_options() -> None:
     printed = succeed("--help")
-    assert all(command in printed for command in ("train", "sample", "eval", "info"))
+    commands = ("train", "sample", "eval", "explain", "gradient-flow", "inspect", "info")
+    assert all(f"\n  {command} " in printed for command in commands)
     printed = succeed("train", "--help")
     assert "[default: 1000]" in printed and "(1000)" not in printed
     options = "data out steps hidden layers seq-len batch lr dropout device seed resume"

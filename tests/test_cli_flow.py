@@ -21,20 +21,21 @@ def test_it_prints_a_line_for_each_network_state_and_stage(made: tuple[Path, str
     _, printed = made
     begin = printed.index("network ")
     header, *rows = printed[begin : printed.index("\n\n", begin)].splitlines()
-    assert " ".join(header.split()) == "network state weights rate half-life fit at 2 at 12 at 25 learnt"
+    assert " ".join(header.split()) == "network state trained rate half-life fit at 25 learnt"
     expected = [
-        (network, state, weights)
+        (network, state, trained)
         for network in NETWORKS
-        for weights in ("untrained", "trained")
+        for trained in ("no", "yes")
         for state in (("h", "c") if network.startswith("LSTM") else ("h",))
     ]
     assert len(rows) == len(expected)
-    for row, (network, state, weights) in zip(rows, expected, strict=True):
+    for row, (network, state, trained) in zip(rows, expected, strict=True):
         assert row.startswith(network)
         cells = row[len(network) :].split()
-        assert cells[:2] == [state, weights]
+        assert cells[:2] == [state, trained]
         assert 0.3 < float(cells[2]) < 1.2
-        assert cells[8:] == (["0", "of", "2"] if weights == "trained" else [])
+        assert cells[6:] == (["0", "of", "2"] if trained == "yes" else [])
+    assert all(len(line) <= 80 for line in printed.splitlines())
 
 
 def test_it_writes_every_norm_of_every_seed(made: tuple[Path, str]) -> None:
@@ -77,12 +78,15 @@ def test_bad_input_is_one_line_before_any_work(tmp_path: Path) -> None:
         assert fail("gradient-flow", option, 0) == f"{option}: expected at least 1, got 0"
     assert fail("gradient-flow", "--seed", -1) == "--seed: expected at least 0, got -1"
     assert fail("gradient-flow", "--task", "adding", "--lag", 21) == (
-        "adding: expected length to be at least 22, got 21"
+        "--lag: adding: expected length to be at least 22, got 21"
     )
     nowhere = tmp_path / "nowhere"
     for option in ("--out", "--csv"):
         assert (
             fail("gradient-flow", option, nowhere / "flow.png") == f"{nowhere / 'flow.png'}: No such file or directory"
+        )
+        assert fail("gradient-flow", option, tmp_path) == (
+            f"{option}: expected the path of a file, got the folder '{tmp_path}'"
         )
         assert fail("gradient-flow", option, "") == f"{option}: expected a path, got an empty text"
     message = fail("gradient-flow", "--out", tmp_path / "flow.xyz")

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses
-
 __all__ = ["plot_metrics", "read_metrics"]
 
 
@@ -46,6 +44,8 @@ def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
     Returns:
         The path, or None where matplotlib is not installed or there is nothing to draw.
     """
+    from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses
+
     lines = read_metrics(metrics)
     if not lines:
         return None

@@ -26,6 +26,7 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
 
     Raises:
         ValueError: (in `trace`) a state before the step is not among what it computed; something of that is not (B, ·).
+        TypeError: (in `trace`) what it computed is no NamedTuple.
 
     >>> from typing import NamedTuple
     >>> import tinygrad_lstm as tg

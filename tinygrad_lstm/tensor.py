@@ -278,7 +278,7 @@ class Tensor:
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
-        from .inspect.html import tensor_html
+        from .html import tensor_html
 
         return tensor_html(self)
 

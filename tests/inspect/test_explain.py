@@ -314,6 +314,17 @@ def test_a_unit_that_is_not_there(units: list[int]) -> None:
         explain(*step(0, 3, 2), units)
 
 
+def test_units_are_several_and_may_be_numpys() -> None:
+    cell, x = LSTMCell(3, 2), tg.ones(1, 3)
+    number: Any = 1
+    with pytest.raises(TypeError, match=r"explain: expected several units, as in \[0, 1\], got 1"):
+        explain(cell, x, units=number)
+    with pytest.raises(ValueError, match="explain: expected units from 0 to 1, got f"):
+        explain(cell, x, units="f")  # type: ignore[arg-type]
+    units: Any = np.array([1])
+    assert [calculation.unit for calculation in explain(cell, x, units=units)[1].calculations] == [1]
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (3,), (4, 1, 3)])
 def test_an_input_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"explain: expected one input, of shape \(1, input size\), got "):
@@ -323,6 +334,9 @@ def test_an_input_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_what_does_not_fit_the_cell() -> None:
     with pytest.raises(ValueError, match=r"LSTMCell: expected an input of shape \(batch, 3\), got \(1, 4\)"):
         explain(LSTMCell(3, 2), tg.ones(1, 4))
+    alone: Any = tg.ones(1, 2)
+    with pytest.raises(ValueError, match=r"explain: expected a pair of states, \(h, c\), .* \(1, 2\), got Tensor"):
+        explain(LSTMCell(3, 2), tg.ones(1, 3), alone)
     with pytest.raises(ValueError, match=r"LSTMCell: expected 2 states"):
         explain(LSTMCell(3, 2), tg.ones(1, 3), (tg.ones(1, 3), tg.ones(1, 2)))
 

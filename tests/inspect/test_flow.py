@@ -278,14 +278,19 @@ def test_what_does_not_fit_is_refused() -> None:
         median_flow([flow, gradient_flow(network, x[1:], last)])
     with pytest.raises(ValueError, match="median_flow: expected flows"):
         median_flow([])
+    with pytest.raises(ValueError, match=r"fit_decay: expected norms of shape \(distances,\), got \(2, 2\)"):
+        fit_decay([[1.0, 0.5], [0.5, 0.25]])
     with pytest.raises(ValueError, match="loss gave float64"):
         gradient_flow(network, x, lambda out: out)
     with pytest.raises(ValueError, match="nothing recurrent"):
         gradient_flow(tg.nn.Linear(2, 3).to(dtype="float64"), x, last)
 
 
-def test_a_flow_is_what_it_says() -> None:
-    assert isinstance(gradient_flow(built(GRUCell, 2, 4), draw(0, 5, 2, 2), last), GradientFlow)
+def test_a_cell_is_measured_over_its_steps() -> None:
+    flow = gradient_flow(built(GRUCell, 2, 4), draw(0, 5, 2, 2), last)
+    assert isinstance(flow, GradientFlow)
+    (curve,) = flow
+    assert (curve.layer, curve.state, len(curve.norms)) == ("cell", "h", 5)
 
 
 def test_flow_of_a_trace_is_that_of_the_model() -> None:

@@ -74,14 +74,14 @@ def test_it_repeats_and_agrees_on_every_device(device: str) -> None:
 def test_the_table_has_medians_of_what_is_left_and_who_learnt(results: list[NetworkFlow]) -> None:
     rows = flow_table(results, [2]).splitlines()[1:]
     assert len(rows) == 4
-    for row, result, weights in zip(rows, np.repeat(np.array(results, object), 2), ["untrained", "trained"] * 2):
+    for row, result, trained in zip(rows, np.repeat(np.array(results, object), 2), ["no", "yes"] * 2):
         label, state, shown, rate, _, _, left, *learnt = row.split()
-        assert (label, state, shown) == (result.label, "h", weights)
-        curves = [flow.curves[0].norms for flow in getattr(result, weights)]
+        assert (label, state, shown) == (result.label, "h", trained)
+        curves = [flow.curves[0].norms for flow in (result.trained if trained == "yes" else result.untrained)]
         median = np.median(curves, axis=0)
         assert float(left) == pytest.approx(median[2] / median[0], rel=0.06)
         assert 0 < float(rate) < 2
-        assert learnt == ([str(result.learnt), "of", "2"] if weights == "trained" else [])
+        assert learnt == ([str(result.learnt), "of", "2"] if trained == "yes" else [])
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,5 @@ def test_a_lag_that_does_not_fit_is_refused_before_any_work() -> None:
         compare_flow(makers(), TASKS["adding"], 5)
     with pytest.raises(ValueError, match="expected at least one seed"):
         compare_flow(makers(), TASKS["adding"], 50, seeds=[])
+    with pytest.raises(ValueError, match="expected steps to be at least 0, got -1"):
+        compare_flow(makers(), TASKS["adding"], 50, steps=-1)

@@ -346,6 +346,20 @@ def test_layers_with_names_are_all_drawn() -> None:
     assert all(f"{name} {p.shape} float32" in named.labels() for name, p in model.named_parameters())
 
 
+def test_long_steps_begin_where_the_state_alone_is_carried() -> None:
+    cell, order = RNNCell(3, 5), np.random.default_rng(1).choice(["sin", "tanh", "sigmoid", "cos"], 60)
+    h, results = None, []
+    for x in inputs(12):
+        h = cell(x, h)
+        result = h
+        for name in order:
+            result = getattr(result, name)()
+        results.append(result)
+    drawing = drawn(tg.stack(results))
+    assert drawing.loops() == ["× 12"] and len(drawing.ops()) == 3 + 60 + 1
+    assert [arrow for arrow in drawing.arrows() if "next step" in arrow] == ["tanh -> cat (next step)"]
+
+
 def test_gates_side_by_side_are_no_loop() -> None:
     parts = tg.chunk(tg.ones(2, 16, requires_grad=True), 4, dim=-1)
     product = parts[0].sigmoid() * parts[1].sigmoid() * parts[2].sigmoid() * parts[3].sigmoid()

@@ -195,10 +195,19 @@ def test_losses_of_several_runs() -> None:
         (lambda: plot_gates(traced(), -1), "plot_gates: expected unit to be from 0 to 4, got -1"),
         (lambda: plot_gates(traced(), 0, item=3), "plot_gates: expected item to be from 0 to 2, got 3"),
         (lambda: plot_cell_states(traced(), item=3), "plot_cell_states: expected item to be from 0 to 2, got 3"),
-        (lambda: plot_gates(traced(RNN), 0), "plot_gates: a RNN has no gates"),
-        (lambda: plot_saturation(traced(RNN)), "plot_saturation: a RNN has no gates"),
+        (lambda: plot_gates(traced(RNN), 0), "plot_gates: 'l0', of kind RNN, has no gates"),
+        (lambda: plot_saturation(traced(RNN)), "plot_saturation: 'l0', of kind RNN, has no gates"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(drawing: Callable[[], Axes], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         drawing()
+
+
+def test_a_trace_is_no_layer_and_no_flow() -> None:
+    whole: Any = trace(LSTM(3, 5), tg.ones(4, 2, 3), loss=lambda out: out.sum())
+    for plot in (plot_cell_states, plot_saturation, lambda layer: plot_gates(layer, 0)):
+        with pytest.raises(TypeError, match=r"expected a layer of a trace, as traced\[0\] is, got Trace"):
+            plot(whole)
+    with pytest.raises(TypeError, match=r"expected a GradientFlow, .* got Trace; flow_of makes one of a trace"):
+        plot_gradient_flow(whole)

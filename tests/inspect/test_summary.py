@@ -31,10 +31,10 @@ def test_without_an_input_parameters_alone() -> None:
     table = summary(model)
     assert [(row.name, row.kind, row.depth, row.parameters, row.parameter_bytes) for row in table.rows] == [
         ("", "CharLM", 0, 653, 4 * 653),
-        ("embedding", "Embedding", 1, 28, 4 * 28),
-        ("lstm", "LSTM", 1, 576, 4 * 576),
-        ("dropout", "Dropout", 1, 0, 0),
-        ("output", "Linear", 1, 49, 4 * 49),
+        ("embedding", "Embedding(7, 4)", 1, 28, 4 * 28),
+        ("lstm", "LSTM(4, 6, num_layers=2, dropout=0.5)", 1, 576, 4 * 576),
+        ("dropout", "Dropout(p=0.5)", 1, 0, 0),
+        ("output", "Linear(6, 7)", 1, 49, 4 * 49),
     ]
     assert table.total == table.rows[0]
     assert all(row.calls is row.outputs is row.multiply_adds is row.kept_bytes is None for row in table.rows)

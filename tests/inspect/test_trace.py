@@ -683,6 +683,16 @@ def test_a_state_must_be_among_the_gates() -> None:
         trace(Nameless(3), tg.ones(2, 2, 3))
 
 
+def test_gates_have_names() -> None:
+    class Nameless(nn.Module):
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            gates: Any = (x, x)
+            return tg.inspect.show_step(self, "nameless", x, {}, gates)[0]
+
+    with pytest.raises(TypeError, match=r"^show_step: expected a NamedTuple of what Nameless computed, got tuple$"):
+        trace(Nameless(), tg.ones(2, 3))
+
+
 def test_gates_have_a_row_for_each_sequence() -> None:
     class Flat(Leaky):
         def gates(self, x: tg.Tensor, h: Any = None) -> LeakyGates:
@@ -1090,8 +1100,20 @@ def test_arguments_that_are_refused(which: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_model_and_no_loss() -> None:
+    wrong: Any = np.tanh
+    for run in (lambda: trace(wrong, tg.ones(5, 2, 3)), lambda: tg.inspect.trace_memory(wrong, tg.ones(5, 2, 3))):
+        with pytest.raises(TypeError, match=r"^trace: expected a Module, got ufunc$"):
+            run()
+    number: Any = 3
+    with pytest.raises(TypeError, match=r"^trace: expected the loss to be a function of the model's output, got int$"):
+        trace(LSTM(3, 4), tg.ones(5, 2, 3), loss=number)
+
+
 def test_a_networks_own_errors_come_through() -> None:
     with pytest.raises(ValueError, match=r"^LSTM: expected 2 lengths"):
         trace(LSTM(3, 4), tg.ones(5, 2, 3), lengths=[1])
     with pytest.raises(ValueError, match=r"^GRUCell: expected a state of shape"):
         trace(GRUCell(3, 4), tg.ones(5, 2, 3), state=tg.zeros(2, 5))
+    with pytest.raises(ValueError, match=r"^LSTM: expected 2 states, \(h, c\), each of shape \(1, 2, 4\), got int"):
+        trace(LSTM(3, 4), tg.ones(5, 2, 3), state=3)

@@ -61,7 +61,7 @@ def explain(
     at_once: Annotated[bool, typer.Option("--all", help="Do not wait after each stage.")] = False,
     device: Device = None,
 ) -> None:
-    """Go through a step of an LSTM, stage by stage, in numbers and code."""
+    """Go through a step of an LSTM, stage by stage."""
     if checkpoint is None and text is None:
         text, step = TEXT, STEP if step is None else step
     if text is None:

@@ -43,7 +43,10 @@ def gradient_flow(
     csv: Annotated[str | None, typer.Option("--csv", help="Write every norm there.", metavar="FILE")] = None,
     device: Device = None,
 ) -> None:
-    """Measure how far gradients reach back in an RNN, GRUs and LSTMs, untrained and trained on a long-lag task."""
+    """Measure how far gradients reach back in recurrent networks.
+
+    In an RNN, GRUs and LSTMs of one size, before and after training on a task with a long time lag.
+    """
     require("--task", task in TASKS, f"one of {', '.join(TASKS)}", repr(task))
     for option, value, least in (
         ("--lag", lag, 1),
@@ -62,16 +65,19 @@ def gradient_flow(
 
     place = str(get_device(device))
     makers = {label: _maker(kind, hidden, bias, place) for label, (kind, bias) in NETWORKS.items()}
-    compared = compare_flow(makers, TASKS[task], lag, steps=steps, seeds=range(seed, seed + seeds))
+    try:
+        compared = compare_flow(makers, TASKS[task], lag, steps=steps, seeds=range(seed, seed + seeds))
+    except ValueError as error:
+        raise ValueError(f"--lag: {error}") from error
     print(f"{len(NETWORKS)} networks of {hidden} units learn the task {task!r} with a lag of {lag}", flush=True)
     results = []
     for result in compared:
         print(f"  {result.label}: learnt with {result.learnt} of {seeds} seeds", flush=True)
         results.append(result)
-    distances = sorted({distance for distance in (lag // 10, lag // 2, lag) if distance})
-    print(f"\n{flow_table(results, distances)}\n")
-    print("rate: the factor of the gradient's norm for each step back; fit: how far the curve is off it, typically;")
-    print("at: the share of the norm at the last step that is left so many steps back")
+    print(f"\n{flow_table(results, [lag])}\n")
+    print("rate: the factor of the gradient's norm for each step back")
+    print("fit:  how far the curve is off that, typically")
+    print("at:   the share of the norm at the last step that is left so many steps back")
     if plot_path is not None:
         write_atomically(plot_path, _plot(results, plot_path.suffix.lstrip(".")))
         print(f"plot:    {plot_path}")
@@ -96,8 +102,9 @@ def _maker(
 
 
 def _writable(option: str, given: str) -> Path:
-    """The path, once it is known that its folder can be written to."""
+    """The path of a file, once it is known that its folder can be written to."""
     path = path_option(option, given)
+    require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
     with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
         return path
 

@@ -58,7 +58,7 @@ def inspect(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Write a page that shows every gate, state and gradient of a trained model."""
+    """Write a page of every gate, state and gradient of a model."""
     place = path_option("--out", out)
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)

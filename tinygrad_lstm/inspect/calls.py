@@ -51,7 +51,12 @@ class Calls:
 
         Raises:
             ValueError: a state is not among what the step computed, or something of it is not (B, ·).
+            TypeError: what it computed is no NamedTuple.
         """
+        if not hasattr(gates, "_asdict"):
+            raise TypeError(
+                f"show_step: expected a NamedTuple of what {type(cell).__name__} computed, got {type(gates).__name__}"
+            )
         values: dict[str, Tensor] = gates._asdict()
         for name, value in values.items():
             if value.ndim != 2 or len(value) != len(x):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from ..autograd import no_grad
 from ..tensor import Tensor, operand
 from .lines import CodeLine, lines_run
@@ -100,13 +102,14 @@ def explain(
         cell: an `LSTMCell`.
         x: one input (1, I).
         state: the states before, (h, c), each (1, H); zeros by default.
-        units: the units to tell of; the first two by default.
+        units: the numbers of the units to tell of; the first two by default.
 
     Returns:
         Concatenation, forget gate, input gate and candidate, cell update, output gate, hidden state.
 
     Raises:
         ValueError: x or a state has another shape; a unit is not there; the cell computes otherwise than `LSTMCell`.
+        TypeError: `units` is no sequence.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.models import LSTMCell
@@ -122,12 +125,9 @@ def explain(
     if x.ndim != 2 or x.shape[0] != 1:
         raise ValueError(f"explain: expected one input, of shape (1, input size), got {x.shape}")
     H = cell.hidden_size
-    told = range(min(2, H)) if units is None else units
-    for unit in told:
-        if not 0 <= unit < H:
-            raise ValueError(f"explain: expected units from 0 to {H - 1}, got {unit}")
+    told = range(min(2, H)) if units is None else _checked_units(units, H)
     with no_grad():
-        step = _Step(cell, x, None if state is None else (operand(state[0]), operand(state[1])), told)
+        step = _Step(cell, x, None if state is None else _pair(state, H), told)
         return (
             step.concatenation(),
             step.forget_gate(),
@@ -136,6 +136,23 @@ def explain(
             step.output_gate(),
             step.hidden_state(),
         )
+
+
+def _checked_units(units: Any, size: int) -> list[int]:
+    if not isinstance(units, Iterable):
+        raise TypeError(f"explain: expected several units, as in [0, 1], got {units}")
+    for unit in units:
+        if not (isinstance(unit, int | np.integer) and 0 <= unit < size):
+            raise ValueError(f"explain: expected units from 0 to {size - 1}, got {unit}")
+    return list(units)
+
+
+def _pair(state: Any, size: int) -> tuple[Tensor, Tensor]:
+    if not (isinstance(state, tuple | list) and len(state) == 2):
+        raise ValueError(
+            f"explain: expected a pair of states, (h, c), each of shape (1, {size}), got {type(state).__name__}"
+        )
+    return operand(state[0]), operand(state[1])
 
 
 class _Step:

@@ -63,11 +63,16 @@ def fit_decay(norms: npt.ArrayLike, floor: float = 0.0) -> Decay:
         norms: values by distance (D,), at least 0.
         floor: up to here values are taken for lost; 0 is always.
 
+    Raises:
+        ValueError: the norms are not of one dimension.
+
     >>> decay = fit_decay([8, 4, 2, 1, 0, 0])
     >>> round(decay.rate, 6), round(decay.half_life, 6), decay.stop, decay.then
     (0.5, 1.0, 4, 'underflow')
     """
     curve = np.asarray(norms, np.float64)
+    if curve.ndim != 1:
+        raise ValueError(f"fit_decay: expected norms of shape (distances,), got {curve.shape}")
     usable = np.append(np.isfinite(curve) & (curve > max(floor, 0)), False)
     start = int(usable.argmax())
     stop = start + int((~usable[start:]).argmax())

@@ -109,7 +109,7 @@ def compare_flow(
         seeds: for each, weights and training sequences are drawn anew.
 
     Raises:
-        ValueError: the lag or the batch is too small for the task; there is no seed.
+        ValueError: the lag or the batch is too small for the task; there is no seed; the steps are negative.
 
     >>> from tinygrad_lstm.models import LSTM, ManyToOne
     >>> makers = {"LSTM": lambda inputs, outputs: ManyToOne(LSTM(inputs, 8), outputs)}
@@ -119,6 +119,8 @@ def compare_flow(
     """
     if not seeds:
         raise ValueError("compare_flow: expected at least one seed, got none")
+    if steps < 0:
+        raise ValueError(f"compare_flow: expected steps to be at least 0, got {steps}")
     measured = task.draw(np.random.default_rng(seeds[0]), lag, batch)
     test = task.draw(np.random.default_rng(seeds[0] + 1), lag, _TESTED)
 
@@ -169,23 +171,23 @@ def _share_right(model: Module, task: LongLagTask, test: LongLagBatch) -> float:
 def flow_table(results: Sequence[NetworkFlow], distances: Sequence[int]) -> str:
     """A table of the medians over the seeds: decay rates, half-lives, and what is left at distances.
 
-    What is left is the norm divided by that at the last step. Two lines for each network and state: of the untrained
-    and of the trained network.
+    What is left is the norm divided by that at the last step. Two lines for each network and state: before and
+    after training.
     """
-    header = ["network", "state", "weights", "rate", "half-life", "fit", *(f"at {d}" for d in distances), "learnt"]
+    header = ["network", "state", "trained", "rate", "half-life", "fit", *(f"at {d}" for d in distances), "learnt"]
     rows = []
     for result in results:
-        for when, flows in (("untrained", result.untrained), ("trained", result.trained)):
+        for trained, flows in enumerate((result.untrained, result.trained)):
             for curve in median_flow(flows):
                 there = [curve.norms[d] / curve.norms[0] if d < len(curve.norms) else np.nan for d in distances]
                 rows.append(
                     [
                         result.label,
                         curve.state,
-                        when,
+                        "yes" if trained else "no",
                         *curve.decay.columns,
                         *(f"{share:.1e}" for share in there),
-                        f"{result.learnt} of {len(result.seeds)}" if when == "trained" else "",
+                        f"{result.learnt} of {len(result.seeds)}" if trained else "",
                     ]
                 )
     return aligned([header, *rows], left=3)

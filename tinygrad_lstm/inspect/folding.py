@@ -6,9 +6,9 @@ alike to the one a period before it is a loop. To find such stretches without tr
 
 1. How far it is from an item to the next that has the same label, and inputs with the same labels, is a period to try.
 2. From there the stretch is followed to both sides, comparing item by item.
-3. Of the places in a period at which fewest values are carried on, steps begin at the one with which most items fall
-   into whole steps. The first step may differ in the states that it begins with, and lack the ops on constants alone,
-   which are not recorded; the last may lack what nobody used.
+3. Of the places in a period past which fewest values are carried, steps begin at the one with which most items fall
+   into steps. The first step may differ in the states that it begins with, and lack the ops on constants alone, which
+   are not recorded; the last may lack what nobody used.
 4. The loop becomes one item of the sequence, in which loops around it, or over its results, are then looked for.
 
 A turn takes time in proportion to the sequence's length, but for periods that mislead.
@@ -16,6 +16,7 @@ A turn takes time in proportion to the sequence's length, but for periods that m
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 __all__ = ["Given", "Item", "Made", "Place", "find_loops"]
@@ -100,46 +101,32 @@ def find_loops(items: Sequence[Item]) -> tuple[list[Place], list[int]]:
     while found := _Sequence(items, entries).loops():
         folded: list[_Entry] = []
         end = 0
-        for candidate in sorted(found, key=lambda candidate: candidate.start):
-            folded += entries[end : candidate.start]
-            folded.append(
-                _Fold(
-                    [[None if k is None else entries[k] for k in step] for step in candidate.steps],
-                    [entries[k] for k in candidate.whole],
-                    candidate.wiring,
-                )
-            )
-            end = candidate.end
+        for loop in sorted(found, key=lambda loop: loop.start):
+            steps = [[None if k is None else entries[k] for k in step] for step in loop.steps]
+            folded += entries[end : loop.start]
+            folded.append(_Fold(steps, [entries[k] for k in loop.whole], loop.wiring))
+            end = loop.end
         entries = folded + entries[end:]
     return _places(entries, len(items))
 
 
 def _places(entries: Sequence[_Entry], number: int) -> tuple[list[Place], list[int]]:
     places = [Place(k, ()) for k in range(number)]
-    loops: list[int] = []
-    numbers: dict[_Fold, int] = {}
-    stack: list[tuple[_Entry, _Entry, tuple[tuple[int, int], ...]]] = [(entry, entry, ()) for entry in entries]
-    while stack:
-        entry, shown, path = stack.pop()
-        if isinstance(entry, int) or isinstance(shown, int):
-            assert isinstance(entry, int) and isinstance(shown, int)
-            places[entry] = Place(shown, path)
-            continue
-        if shown not in numbers:
-            numbers[shown] = len(loops)
-            loops.append(len(shown.steps))
-        for t, step in enumerate(entry.steps):
-            inside = (*path, (numbers[shown], t))
-            stack += [(part, at, inside) for part, at in zip(step, shown.whole, strict=True) if part is not None]
-    return places, loops
+    loops: dict[_Fold, int] = {}
+    for entry in entries:
+        for item, positions, steps in _inside(entry):
+            shown, path = entry, list[tuple[int, int]]()
+            for position, t in zip(positions, steps):
+                assert isinstance(shown, _Fold)
+                path.append((loops.setdefault(shown, len(loops)), t))
+                shown = shown.whole[position]
+            assert isinstance(shown, int)
+            places[item] = Place(shown, tuple(path))
+    return places, [len(loop.steps) for loop in loops]
 
 
-@dataclass
-class _Candidate:
-    """A loop that may be folded: entries from `start` to `end`.
-
-    `score` says how good that is; `waits`, that each step uses a step of another loop, which has to be folded first.
-    """
+class _Loop(NamedTuple):
+    """A loop found: entries from `start` to `end`, as in a `_Fold`; of several, that with the highest score is best."""
 
     start: int
     end: int
@@ -147,7 +134,6 @@ class _Candidate:
     whole: list[int]
     wiring: Hashable
     score: tuple[int, ...]
-    waits: bool
 
 
 # Of entries that are alike to those a period before: for each input whether it too comes from an entry that is a period
@@ -190,32 +176,25 @@ class _Sequence:
         at, positions, steps = self._where[value.at]
         return Made(at, (positions, value.port), (steps, value.step))
 
-    def loops(self) -> list[_Candidate]:
-        """Loops that do not overlap, shortest periods first; those that wait only if there are no others."""
-        found: list[_Candidate] = []
-        waiting: list[_Candidate] = []
+    def loops(self) -> list[_Loop]:
+        """Loops that do not overlap, shortest periods first."""
+        found: list[_Loop] = []
         for period, places in sorted(self._periods().items()):
-            start = end = 0
+            end = 0
             for k in places:
                 if k < end:
                     continue
                 start, end, moved = self._stretch(k, period, end)
-                if end - start >= period and self._all_free(start - period, end):
-                    best = self._best(start - period, end, period, moved)
-                    if best is not None and best.waits:
-                        waiting.append(best)
-                    elif best is not None:
-                        found.append(self._take(best))
-        if found:
-            return found
-        return [self._take(candidate) for candidate in waiting if self._all_free(candidate.start, candidate.end)]
-
-    def _take(self, candidate: _Candidate) -> _Candidate:
-        self._taken[candidate.start : candidate.end] = b"\1" * (candidate.end - candidate.start)
-        return candidate
-
-    def _all_free(self, start: int, end: int) -> bool:
-        return 1 not in self._taken[start:end]
+                if end - start < period or 1 in self._taken[start - period : end]:
+                    continue
+                carried = self._carried(end, period, moved)
+                cuts = sorted(range(start - period, start), key=lambda cut: carried[cut % period])
+                tried = [loop for cut in cuts[:_CUTS_TRIED] if (loop := self._cut(cut, end, period, moved))]
+                if tried:
+                    best = max(tried, key=lambda loop: loop.score)
+                    self._taken[best.start : best.end] = b"\1" * (best.end - best.start)
+                    found.append(best)
+        return found
 
     def _periods(self) -> dict[int, list[int]]:
         """Periods to try, each with the entries that are like the one a period before at first sight."""
@@ -269,63 +248,43 @@ class _Sequence:
             start -= 1
         return start, end, moved
 
-    def _best(self, start: int, end: int, period: int, moved: _Moved) -> _Candidate | None:
-        """The stretch from `start` to `end` cut into steps at the best place, if it is worth it."""
-        carried = self._carried(end, period, moved)
-        cuts = sorted(range(start, start + period), key=lambda cut: (carried[cut % period], cut))[:_CUTS_TRIED]
-        candidates = [
-            candidate
-            for cut in cuts
-            if (candidate := self._cut(cut, end, period, moved, carried[cut % period])) is not None
-        ]
-        return max(candidates, key=lambda candidate: candidate.score, default=None)
-
     def _carried(self, end: int, period: int, moved: _Moved) -> list[int]:
-        """For each place in a period how many values go past it to what comes after."""
-        reach: dict[Hashable, tuple[int, int]] = {}  # a value: who made it, and how far on it is used
+        """For each place in a period how many values are made before it and used after it."""
+        reach: dict[Hashable, tuple[int, int]] = {}  # a value: where in a period it is made, how far on it is used
         for k in range(end - period, end):
             for value, moves in zip(self.inputs[k], moved[k]):
                 if moves and isinstance(value, Made):
-                    key = (value.at % period, value.port, value.step)
-                    reach[key] = value.at, max(k - value.at, reach.get(key, (0, 0))[1])
-        carried = [0] * period
+                    at, distance = value.at % period, min(k - value.at, period)
+                    key = (at, value.port, value.step)
+                    reach[key] = at, max(distance, reach.get(key, (at, 0))[1])
         changes = [0] * (2 * period + 1)
         for at, distance in reach.values():
-            rounds, rest = divmod(distance, period)
-            carried = [number + rounds for number in carried] if rounds else carried
-            changes[at % period + 1] += 1
-            changes[at % period + 1 + rest] -= 1
-        running = 0
-        for place, change in enumerate(changes):
-            running += change
-            carried[place % period] += running
-        return carried
+            changes[at + 1] += 1
+            changes[at + 1 + distance] -= 1
+        carried = list(accumulate(changes))
+        return [carried[place] + carried[place + period] for place in range(period)]
 
-    def _cut(self, cut: int, end: int, period: int, moved: _Moved, carried: int) -> _Candidate | None:
-        """The loop whose steps begin at `cut` and a period each after it, with a first and last step that lack some."""
+    def _cut(self, cut: int, end: int, period: int, moved: _Moved) -> _Loop | None:
+        """The loop whose whole steps begin at `cut` and a period each after it, if it is worth its frame."""
         number = (end - cut) // period
         if number < _LEAST_STEPS - 1:
             return None
-        steps: list[list[int | None]] = [
-            list(range(at, at + period)) for at in range(cut, cut + number * period, period)
-        ]
-        step = _Step(self, cut, cut + (number - 1) * period, period, moved)
         start, stop = cut, cut + number * period
+        steps: list[list[int | None]] = [list(range(at, at + period)) for at in range(start, stop, period)]
+        step = _Step(self, cut, stop - period, period, moved)
         for _ in range(step.longest_lag):
-            first = step.before(start)
-            if first is None or not step.leads_on(first, steps):
+            if (first := step.before(start, steps)) is None:
                 break
             steps.insert(0, first)
-            start -= sum(k is not None for k in first)
-        last = step.after(stop, steps)
-        if last is not None:
+            start -= period - first.count(None)
+        if (last := step.after(stop, steps)) is not None:
             steps.append(last)
-            stop += sum(k is not None for k in last)
+            stop += period - last.count(None)
         if len(steps) < _LEAST_STEPS or stop - start - period < _LEAST_HIDDEN:
             return None
         missing = [row.count(None) for row in steps]
-        score = (stop - start - sum(missing), -max(missing), -missing[-1], -carried, -cut)
-        return _Candidate(start, stop, steps, step.whole, step.wiring, score, step.waits)
+        score = (stop - start - sum(missing), -max(missing), -missing[-1], -cut)
+        return _Loop(start, stop, steps, step.whole, step.wiring, score)
 
     def free(self, k: int) -> bool:
         """Whether there is an entry, and in no loop of this turn."""
@@ -344,7 +303,6 @@ class _Step:
 
     def __init__(self, sequence: _Sequence, start: int, base: int, period: int, moved: _Moved) -> None:
         self._sequence = sequence
-        self.waits = False
         self.whole = list(range(base, base + period))
         self._sources: list[list[_Source | None]] = []  # None: from outside the loop
         for k in self.whole:
@@ -355,7 +313,6 @@ class _Step:
                     row.append(_Source(-steps_on, position))
                 else:
                     row.append(None)
-                    self.waits |= moves
             self._sources.append(row)
         self.longest_lag = max((source.lag for row in self._sources for source in row if source), default=0)
         self.wiring = tuple(
@@ -366,83 +323,76 @@ class _Step:
             for k, row in zip(self.whole, self._sources)
         )
 
-    def before(self, end: int) -> list[int | None] | None:
-        """The entries up to `end` as a first step, by position: carried states come from anywhere before.
+    def before(self, end: int, steps: Sequence[list[int | None]]) -> list[int | None] | None:
+        """The entries up to `end` as a first step before these, by position; the states it begins with are anything.
 
         Ops on constants alone, as initial states may be, are not recorded, and so may be missing.
         """
-        step: list[int | None] = [None] * len(self.whole)
-        places: dict[int, int] = {}  # the position of an entry that one after it has as input
-        absent: set[int] = set()
-        k = end - 1
-        for position in reversed(range(len(self.whole))):
-            if position in absent or not self._sequence.free(k) or places.get(k, position) != position:
-                continue
-            if not self._alike(k, position):
-                continue
-            step[position] = k
-            for value, source in zip(self._sequence.inputs[k], self._sources[position]):
-                if source is not None and source.lag == 0:
-                    if isinstance(value, Given):
-                        absent.add(source.position)
-                    elif places.setdefault(value.at, source.position) != source.position:
-                        return None
-            k -= 1
-        return step if self._may_be_first(step, k + 1, end) else None
+        size = len(self.whole)
+        for start in range(end - size, end - size // 2):
+            first, stop = self._matched(start, end, start, [])
+            if stop == end and self._leads_on(start, [first, *steps]):
+                return first
+        return None
 
-    def _may_be_first(self, step: list[int | None], start: int, end: int) -> bool:
-        if 2 * (end - start) < len(step):
-            return False
-        for position, k in enumerate(step):
-            example = self._sequence.inputs[self.whole[position]]
-            if k is None:
-                for wanted, source in zip(example, self._sources[position]):
-                    if source is None and not (isinstance(wanted, Given) and wanted.constant):
-                        return False
-                    if source is not None and source.lag == 0 and step[source.position] is not None:
-                        return False
-                continue
-            for value, wanted, source in zip(self._sequence.inputs[k], example, self._sources[position]):
-                if source is None:
-                    continue
-                if source.lag:
-                    if isinstance(value, Made) and value.at >= start:
-                        return False
-                elif isinstance(value, Given):
-                    if not value.constant or step[source.position] is not None:
-                        return False
-                elif not self._comes_from(value, wanted, step[source.position]):
-                    return False
-        return True
-
-    def leads_on(self, first: Sequence[int | None], steps: Sequence[Sequence[int | None]]) -> bool:
-        """Whether what the steps after a first one carry on from that step is what it made."""
-        for lag, step in enumerate(steps[: self.longest_lag], start=1):
-            for k, example, row in zip(step, self.whole, self._sources):
-                inputs = () if k is None else zip(self._sequence.inputs[k], self._sequence.inputs[example], row)
-                for value, wanted, source in inputs:
-                    if source is not None and source.lag == lag:
-                        maker = first[source.position]
-                        if not (self._comes_from(value, wanted, maker) or (maker is None and isinstance(value, Given))):
-                            return False
-        return True
+    def _leads_on(self, begin: int, steps: Sequence[list[int | None]]) -> bool:
+        """Whether what the steps after the first carry on from it is what it made."""
+        return all(
+            k is None or self._fits(k, position, begin, steps[t], steps[:t])
+            for t in range(1, min(self.longest_lag + 1, len(steps)))
+            for position, k in enumerate(steps[t])
+        )
 
     def after(self, start: int, steps: Sequence[list[int | None]]) -> list[int | None] | None:
         """The entries from `start` on as a last step after these, of which those may be missing that nobody used."""
+        begin = next(k for k in steps[0] if k is not None)
+        last, stop = self._matched(start, len(self._sequence.labels), begin, steps)
+        return last if 2 * (stop - start) >= len(last) else None
+
+    def _matched(
+        self, start: int, end: int, begin: int, steps: Sequence[list[int | None]]
+    ) -> tuple[list[int | None], int]:
+        """The entries from `start` on, by position, as a step after these of a loop; and where they stop."""
         step: list[int | None] = [None] * len(self.whole)
         k = start
-        for position, example in enumerate(self.whole):
-            if not self._sequence.free(k) or not self._alike(k, position):
-                continue
-            inputs = zip(self._sequence.inputs[k], self._sequence.inputs[example], self._sources[position])
-            if all(
-                source is None
-                or self._comes_from(value, wanted, (step if not source.lag else steps[-source.lag])[source.position])
-                for value, wanted, source in inputs
-            ):
+        for position in range(len(step)):
+            if k < end and self._sequence.free(k) and self._fits(k, position, begin, step, steps):
                 step[position] = k
                 k += 1
-        return step if 2 * (k - start) >= len(step) else None
+            elif not steps and not self._may_be_missing(position, step):
+                break
+        return step, k
+
+    def _fits(
+        self, k: int, position: int, begin: int, step: list[int | None], steps: Sequence[list[int | None]]
+    ) -> bool:
+        """Whether an entry can stand at the position of a step, after these steps of a loop that begins at `begin`."""
+        if not self._alike(k, position):
+            return False
+        inputs = zip(self._sequence.inputs[k], self._sequence.inputs[self.whole[position]], self._sources[position])
+        for value, wanted, source in inputs:
+            if source is None:
+                continue
+            if source.lag > len(steps):  # a state that the loop begins with
+                if isinstance(value, Made) and value.at >= begin:
+                    return False
+                continue
+            maker = (steps[-source.lag] if source.lag else step)[source.position]
+            if isinstance(value, Given):
+                if steps or maker is not None or not value.constant:
+                    return False
+            elif value.at != maker or value[1:] != wanted[1:]:
+                return False
+        return True
+
+    def _may_be_missing(self, position: int, step: Sequence[int | None]) -> bool:
+        """Whether all inputs of a first step's op may be constants, so that it was not recorded."""
+        return all(
+            (isinstance(wanted, Given) and wanted.constant)
+            if source is None
+            else bool(source.lag) or step[source.position] is None
+            for wanted, source in zip(self._sequence.inputs[self.whole[position]], self._sources[position])
+        )
 
     def _alike(self, k: int, position: int) -> bool:
         """Whether an entry does what that at the position does, with the same inputs from outside the loop."""
@@ -455,11 +405,6 @@ class _Step:
             or (isinstance(value, Made) and isinstance(wanted, Made) and value[:2] == wanted[:2])
             for value, wanted, source in zip(sequence.inputs[k], sequence.inputs[example], self._sources[position])
         )
-
-    @staticmethod
-    def _comes_from(value: Given | Made, wanted: Given | Made, maker: int | None) -> bool:
-        """Whether an input is what the entry `maker` made, as the one that is `wanted` is of its maker."""
-        return isinstance(value, Made) and value.at == maker and value[1:] == wanted[1:]
 
 
 def _inside(entry: _Entry) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:

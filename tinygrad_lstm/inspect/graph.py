@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..autograd import GraphNode, Leaf, Node, Pick, ancestors
+from ..html import preformatted
 from ..io.atomic import write_atomically
 from ..nn import Module, Parameter
 from ..tensor import Tensor
 from .folding import Given, Item, Made, Place, find_loops
-from .html import preformatted
 from .shapes import Value, inputs_of, value_of
 
 __all__ = ["Graph", "graph"]

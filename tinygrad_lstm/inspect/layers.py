@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backends.base import HostArray
-from .html import preformatted, table
+from ..html import preformatted, table
 
 __all__ = ["LayerTrace", "Saturation", "Trace"]
 

@@ -71,6 +71,7 @@ def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: 
 
     Raises:
         ValueError: the layer has no gates, or no such unit or sequence.
+        TypeError: `layer` is no layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
 
     >>> import tinygrad_lstm as tg
@@ -79,8 +80,7 @@ def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: 
     >>> plot_gates(traced["l0"], unit=4).get_xlabel()
     'time (steps)'
     """
-    if not layer.gates:
-        raise ValueError(f"plot_gates: a {layer.kind} has no gates")
+    _check_gates("plot_gates", layer)
     _check("plot_gates", "unit", unit, layer.shape[2])
     steps = _steps("plot_gates", layer, item)
     ax = _axes(ax)
@@ -109,8 +109,10 @@ def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int =
 
     Raises:
         ValueError: the layer has no such sequence.
+        TypeError: `layer` is no layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
     """
+    _check_layer("plot_cell_states", layer)
     name = "c" if "c" in layer.values else "h"
     steps = _steps("plot_cell_states", layer, item)
     ax = _axes(ax)
@@ -138,10 +140,10 @@ def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
 
     Raises:
         ValueError: the layer has no gates.
+        TypeError: `layer` is no layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
     """
-    if not layer.gates:
-        raise ValueError(f"plot_saturation: a {layer.kind} has no gates")
+    _check_gates("plot_saturation", layer)
     ax = _axes(ax, width=5, height=5)
     ax.plot([0, 1], [1, 0], color="0.6", linewidth=0.8)  # the shares add up to 1 at most
     for gate, colour, marker in zip(layer.gates, cycle(COLOURS), cycle(MARKERS)):
@@ -167,6 +169,7 @@ def plot_gradient_flow(
         relative: divide each curve by its value at the last step.
 
     Raises:
+        TypeError: `flow` is neither a GradientFlow nor a mapping of them.
         PlotsUnavailableError: matplotlib is not installed.
 
     >>> import tinygrad_lstm as tg
@@ -176,8 +179,8 @@ def plot_gradient_flow(
     >>> len(plot_gradient_flow(flows).lines)
     2
     """
-    ax = _axes(ax)
     curves = list(_labelled(flow))
+    ax = _axes(ax)
     for (label, curve), style in zip(curves, _styles(max((len(curve.norms) for _, curve in curves), default=0))):
         decay = curve.decay
         distances = np.arange(decay.start, decay.stop)
@@ -221,6 +224,11 @@ def _labelled(flow: GradientFlow | Mapping[str, GradientFlow]) -> Iterator[tuple
     if isinstance(flow, GradientFlow):
         yield from ((f"{curve.layer}, {curve.state}", curve) for curve in flow)
         return
+    if not isinstance(flow, Mapping):
+        raise TypeError(
+            f"plot_gradient_flow: expected a GradientFlow, or several by label, got {type(flow).__name__}; flow_of "
+            "makes one of a trace"
+        )
     for label, one in flow.items():
         several = len(one.memory) > 1
         yield from ((f"{label}, {curve.layer}" if several else label, curve) for curve in one.memory)
@@ -243,6 +251,17 @@ def _finished(ax: "Axes", loc: Literal["best", "upper right"] = "best") -> "Axes
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc=loc)
     return ax
+
+
+def _check_layer(function: str, layer: LayerTrace) -> None:
+    if not isinstance(layer, LayerTrace):
+        raise TypeError(f"{function}: expected a layer of a trace, as traced[0] is, got {type(layer).__name__}")
+
+
+def _check_gates(function: str, layer: LayerTrace) -> None:
+    _check_layer(function, layer)
+    if not layer.gates:
+        raise ValueError(f"{function}: {layer.name!r}, of kind {layer.kind}, has no gates")
 
 
 def _check(function: str, name: str, value: int, number: int) -> None:

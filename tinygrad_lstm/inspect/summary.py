@@ -10,10 +10,11 @@ import numpy as np
 
 from ..autograd import GraphNode, Node, Switch, ancestors
 from ..backends.base import Array
+from ..html import preformatted, table
 from ..nn import Module
+from ..nn.module import described
 from ..random import random_state, restored_random_state
 from ..tensor import Tensor
-from .html import preformatted, table
 from .tables import aligned
 
 __all__ = ["Summary", "SummaryRow", "summary"]
@@ -27,8 +28,7 @@ class SummaryRow:
 
     Attributes:
         name: the dotted name; "" of the whole.
-        kind: its class.
-        settings: what its class shows in parentheses.
+        kind: its class, with its settings in parentheses.
         depth: how many modules it lies in.
         parameters: how many numbers its parameters hold, each parameter counted once.
         trainable: how many of them require a gradient.
@@ -41,7 +41,6 @@ class SummaryRow:
 
     name: str
     kind: str
-    settings: str
     depth: int
     parameters: int
     trainable: int
@@ -99,7 +98,7 @@ class Summary:
 def _row_cells(row: SummaryRow) -> list[str]:
     own_name = row.name.rpartition(".")[2]
     text = "  " * row.depth + (f"{own_name}: " if own_name else "") + row.kind
-    cells = [text + (f"({row.settings})" if row.settings else ""), f"{row.parameters:,}", _bytes(row.parameter_bytes)]
+    cells = [text, f"{row.parameters:,}", _bytes(row.parameter_bytes)]
     if row.calls is None or row.outputs is None:
         return cells
     if not row.calls:
@@ -168,8 +167,7 @@ def _row(name: str, module: Module, *of_run: Any) -> SummaryRow:
     parameters = list(module.parameters())
     return SummaryRow(
         name,
-        type(module).__name__,
-        module.extra_repr(),
+        described(module),
         name.count(".") + 1 if name else 0,
         sum(p.size for p in parameters),
         sum(p.size for p in parameters if p.requires_grad),

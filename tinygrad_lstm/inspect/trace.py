@@ -15,6 +15,7 @@ from .. import ops
 from ..autograd import Switch, enable_grad
 from ..backends.base import HostArray
 from ..nn import Module
+from ..nn.module import described
 from ..ops.recurrent import going
 from ..tensor import Tensor, as_tensor
 from .calls import Calls, on_host, read_only
@@ -59,6 +60,7 @@ def trace(
     Raises:
         ValueError: nothing recurrent has run; the loss is no scalar, or does not depend on what has run; the arguments
             do not fit the model; a layer was called with batches of different sizes.
+        TypeError: `model` is no Module, or `loss` no function.
         RuntimeError: the model has changed in place what a cell or layer computed, or a layer computed with.
         MemoryError: the trace would take more than `max_bytes`.
 
@@ -72,6 +74,8 @@ def trace(
     >>> traced["l0"].forget_product(start=0, end=6).shape
     (2, 5)
     """
+    if loss is not None and not callable(loss):
+        raise TypeError(f"trace: expected the loss to be a function of the model's output, got {type(loss).__name__}")
     x = as_tensor(x)
     _check_memory(trace_memory(model, x, gradients=loss is not None), max_bytes)
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
@@ -90,7 +94,7 @@ def trace(
         value = None if loss is None else _scalar(loss(output))
         layers = calls.traced(value)
     return Trace(
-        model=repr(model).partition("\n")[0].partition("  ")[0],
+        model=described(model),
         layers=layers,
         inputs=read_only(inputs),
         output=read_only(on_host(output)) if isinstance(output, Tensor) else None,
@@ -105,11 +109,16 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     Counted are the built-in cells and networks in the model, each run once over the steps of x, whose first two
     dimensions are taken for time and batch.
 
+    Raises:
+        TypeError: `model` is no Module.
+
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.models import LSTM
     >>> tg.inspect.trace_memory(LSTM(3, 5), tg.ones(7, 2, 3))  # 7 · 2 · (3 inputs + 5 · (4 gates + 2 · 2 states)) · 4
     2408
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"trace: expected a Module, got {type(model).__name__}")
     x = as_tensor(x)
     rows = math.prod(x.shape[:1] if _is_cell(model) and x.ndim == 2 else x.shape[:2])
     total = 0

@@ -296,15 +296,19 @@ class Module:
 
     def _repr_html_(self) -> str:
         """What notebooks show: the same tree as a table."""
-        from ..inspect.html import table
+        from ..html import table
 
         return table(["module", "parameters"], [[text, f"{count:,}"] for text, count in _tree_lines("", self, 0)])
 
 
-def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
+def described(module: Module) -> str:
+    """A module's class, with its settings in parentheses."""
     settings = module.extra_repr()
-    text = type(module).__name__ + (f"({settings})" if settings else "")
-    yield "  " * depth + (f"{name}: " if name else "") + text, sum(p.size for p in module.parameters())
+    return type(module).__name__ + (f"({settings})" if settings else "")
+
+
+def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, int]]:
+    yield "  " * depth + (f"{name}: " if name else "") + described(module), sum(p.size for p in module.parameters())
     for child_name, child in module.named_children():
         yield from _tree_lines(child_name, child, depth + 1)
 

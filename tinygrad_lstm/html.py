@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..tensor import Tensor
+if TYPE_CHECKING:
+    from .tensor import Tensor
 
 __all__ = ["preformatted", "table", "tensor_html"]
 
@@ -33,7 +35,7 @@ def _cells(tag: str, row: Sequence[str], left: int) -> str:
     )
 
 
-def tensor_html(tensor: Tensor) -> str:
+def tensor_html(tensor: "Tensor") -> str:
     """A tensor's shape, dtype, device and gradient, and its values, of which many are left out where there are many."""
     gradient = "not required"
     if tensor.requires_grad:

@@ -72,10 +72,11 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 	$(PIP) install -e .
 	@touch $@
 
-# The tests build the CUDA kernels for the host too, with a C++ compiler, and open pages in a browser.
+# The tests build the CUDA kernels for the host too, with a C++ compiler, open pages in a browser, and draw graphs.
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v g++ >/dev/null || { $(call ensure_package,g++,note: without g++ the CUDA kernels are not tested; install it,true); }
 	@command -v chromedriver >/dev/null || { $(call ensure_package,chromium chromium-driver,note: without a browser the pages are not tested in one; install it,true); }
+	@command -v dot >/dev/null || { $(call ensure_package,graphviz,note: without Graphviz graphs are not drawn in tests; install it,true); }
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
 

@@ -64,6 +64,16 @@ def test_without_a_checkpoint_a_tiny_memory_is_explained() -> None:
     assert succeed("explain", TINYGRAD_LSTM_COMPILED="0") == printed
 
 
+def test_the_readme_shows_what_it_prints() -> None:
+    """But for the numbers, whose last digits another processor may round otherwise."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^── Forget gate.*?^```", readme, re.MULTILINE | re.DOTALL)
+    printed = re.sub(r"\d\.\d+", "#", succeed("explain"))
+    lines = re.sub(r"\d\.\d+", "#", shown).splitlines()[:-1]
+    kept = [line for line in lines if "%" not in line and "█" not in line]
+    assert len(kept) > 10 and all(line in printed.splitlines() for line in kept)
+
+
 def test_the_following_steps_keep_forget_and_answer() -> None:
     printed = succeed("explain", "--steps", 4)
     assert titles(printed) == TITLES * 4

@@ -117,12 +117,15 @@ class SavedLayer:
 
     def from_next(self, sent: Array, last: Any) -> Array:
         """For each step what the one computed after it sent back; for each sequence's last step, `last`."""
-        xp, T = self.device.xp, len(sent)
-        ends = np.zeros_like(self.ends) if self.reverse else self.ends - 1
-        is_last = self.device.backend.from_host(np.arange(T)[:, None, None] == ends[:, None])
-        nothing = xp.zeros_like(sent[:1])
-        moved = [nothing, sent[:-1]] if self.reverse else [sent[1:], nothing]
-        return self._where_going(xp.where(is_last, last, xp.concatenate(moved)).astype(sent.dtype, copy=False))
+        moved = self.device.xp.empty_like(sent)
+        if self.reverse:
+            moved[1:], moved[0] = sent[:-1], last
+        else:
+            moved[:-1], moved[-1] = sent[1:], last
+            if self.lengths is not None:
+                is_last = np.arange(len(sent))[:, None, None] == self.lengths[:, None] - 1
+                moved = self.device.xp.where(self.device.backend.from_host(is_last), last, moved)
+        return self._where_going(moved)
 
     def summed_back(self, own: Array, factor: Array, last: Array) -> Array:
         """Σ of what each step has of its `own` and of what the next has, times that one's factor: (T, B, H).
@@ -154,7 +157,7 @@ def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) 
     tanh_c = layer.device.xp.tanh(layer.after["c"])
     g_h, g_c = g_states
     d_h = g_out + layer.from_next(layer.sent_back(g_out, g_states, layer.parameters["weight_hh"]), g_h)
-    d_c = layer.summed_back(d_h * o * (1 - tanh_c * tanh_c), f, g_c)
+    d_c = layer.summed_back(d_h * (o - layer.after["h"] * tanh_c), f, g_c)  # h = o·tanh(c), so ∂h/∂c = o - h·tanh(c)
     return {"i": d_c * g, "f": d_c * layer.before["c"], "g": d_c * i, "o": d_h * tanh_c, "c": d_c, "h": d_h}
 
 

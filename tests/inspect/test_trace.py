@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
 from tinygrad_lstm.autograd import Node, Pick
-from tinygrad_lstm.inspect import LayerTrace, Trace, show_layer, show_step, trace, trace_memory
+from tinygrad_lstm.inspect import LayerTrace, Trace, show_step, trace, trace_memory
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, RNNCell
+from tinygrad_lstm.observing import show_layer
 from tinygrad_lstm.ops.recurrent import rnn
 from tinygrad_lstm.random import random_state, restored_random_state
 

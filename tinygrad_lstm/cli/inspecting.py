@@ -13,7 +13,6 @@ from ..inspect import (
     PageTooLargeError,
     Trace,
     flow_of,
-    new_figure,
     page,
     plot_cell_states,
     plot_gates,
@@ -22,6 +21,7 @@ from ..inspect import (
     trace,
     trace_memory,
 )
+from ..inspect.plots import new_figure
 from ..io.atomic import write_atomically
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint

@@ -1,13 +1,34 @@
 """Looking inside: every gate, state and gradient of a recurrent model, and the graph that made a tensor."""
 
-from ..observing import *
-from .explain import *
-from .flow import *
-from .flow_experiment import *
-from .graph import *
-from .layers import *
-from .page import *
-from .plots import *
-from .stage_text import *
-from .summary import *
-from .trace import *
+from ..observing import show_step
+from .explain import Calculation, Stage, explain
+from .flow import Decay, FlowCurve, GradientFlow, fit_decay, flow_of, gradient_flow, median_flow
+from .flow_experiment import TASKS, LongLagTask, NetworkFlow, compare_flow, flow_csv, flow_table
+from .graph import Graph, graph
+from .layers import LayerTrace, Saturation, Trace
+from .page import PageTooLargeError, page
+from .plots import (
+    PlotsUnavailableError,
+    plot_cell_states,
+    plot_gates,
+    plot_gradient_flow,
+    plot_losses,
+    plot_saturation,
+)
+from .stage_text import stage_text
+from .summary import Summary, SummaryRow, summary
+from .trace import trace, trace_memory
+
+# Every gate, state and gradient: as arrays, as a page, as plots.
+__all__ = ["LayerTrace", "Saturation", "Trace", "show_step", "trace", "trace_memory"]
+__all__ += ["PageTooLargeError", "page"]
+__all__ += ["plot_cell_states", "plot_gates", "plot_gradient_flow", "plot_losses", "plot_saturation"]
+__all__ += ["PlotsUnavailableError"]
+
+# How far gradients reach back: in one model, and in several that learn a task.
+__all__ += ["Decay", "FlowCurve", "GradientFlow", "fit_decay", "flow_of", "gradient_flow", "median_flow"]
+__all__ += ["TASKS", "LongLagTask", "NetworkFlow", "compare_flow", "flow_csv", "flow_table"]
+
+# One step in words and numbers; the graph behind a tensor; a module's table.
+__all__ += ["Calculation", "Stage", "explain", "stage_text"]
+__all__ += ["Graph", "Summary", "SummaryRow", "graph", "summary"]

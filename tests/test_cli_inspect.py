@@ -108,6 +108,13 @@ def test_bad_input_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     assert not page.exists()
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_work(checkpoint: Path, tmp_path: Path) -> None:
+    for place in (tmp_path / "no" / "page.html", tmp_path):
+        result = run("inspect", checkpoint, "--out", place)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert str(place) in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_too_much_for_a_page_gets_advice(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("the " * 15_000)
     asked = [checkpoint, "--data", tmp_path / "long.txt", "--out", tmp_path / "page.html"]

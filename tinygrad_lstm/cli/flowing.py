@@ -1,9 +1,7 @@
 """`tinygrad-lstm gradient-flow`."""
 
-import tempfile
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +11,9 @@ from ..device import default_device, get_device
 from ..inspect.flow import median_flow
 from ..inspect.flow_experiment import TASKS, NetworkFlow, compare_flow, flow_csv, flow_table
 from ..inspect.plots import new_figure, plot_gradient_flow
-from ..io.atomic import naming_errors, write_atomically
+from ..io.atomic import write_atomically
 from ..models import GRU, LSTM, RNN, ManyToOne
-from .shared import Device, path_option, require
+from .shared import Device, require, writable_file
 
 __all__ = ["gradient_flow"]
 
@@ -57,8 +55,8 @@ def gradient_flow(
     ):
         require(option, value >= least, f"at least {least}", value)
     # What may be wrong with these is said before the work, not after it.
-    plot_path = None if out is None else _writable("--out", out)
-    csv_path = None if csv is None else _writable("--csv", csv)
+    plot_path = None if out is None else writable_file("--out", out)
+    csv_path = None if csv is None else writable_file("--csv", csv)
     if plot_path is not None:
         require("--out", plot_path.suffix in PICTURES, f"a name ending in {', '.join(PICTURES)}", repr(out))
         new_figure()
@@ -99,14 +97,6 @@ def _maker(
             return ManyToOne(network, output_size)
 
     return make
-
-
-def _writable(option: str, given: str) -> Path:
-    """The path of a file, once it is known that its folder can be written to."""
-    path = path_option(option, given)
-    require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
-    with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
-        return path
 
 
 def _plot(results: list[NetworkFlow], kind: str) -> bytes:

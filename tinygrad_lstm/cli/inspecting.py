@@ -25,7 +25,7 @@ from ..inspect.plots import new_figure
 from ..io.atomic import write_atomically
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
-from .shared import Device, SavedModel, load_model, path_option, require
+from .shared import Device, SavedModel, load_model, path_option, require, writable_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def inspect(
     device: Device = None,
 ) -> None:
     """Write a page of every gate, state and gradient of a model."""
-    place = path_option("--out", out)
+    place = writable_file("--out", out)
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -9,10 +10,21 @@ from typing import Annotated, TypeAlias
 import typer
 
 from ..device import default_device, get_device
+from ..io.atomic import naming_errors
 from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
 
-__all__ = ["DEFAULT_OUT", "Device", "SavedModel", "load_model", "model_maker", "path_option", "program", "require"]
+__all__ = [
+    "DEFAULT_OUT",
+    "Device",
+    "SavedModel",
+    "load_model",
+    "model_maker",
+    "path_option",
+    "program",
+    "require",
+    "writable_file",
+]
 
 Device: TypeAlias = Annotated[
     str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; by default TINYGRAD_LSTM_DEVICE, or cpu.")
@@ -26,6 +38,14 @@ def path_option(option: str, text: str) -> Path:
     """The path that an option was given."""
     require(option, bool(text), "a path", "an empty text")  # which pathlib takes for the folder that one is in
     return Path(text)
+
+
+def writable_file(option: str, given: str) -> Path:
+    """The path of a file to write, once it is known that its folder can be written to: before any work is done."""
+    path = path_option(option, given)
+    require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
+    with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        return path
 
 
 def require(option: str, good: bool, expected: str, given: object) -> None:

@@ -6,9 +6,10 @@ function numbersAt(run, t, u) {
   for (const name of Object.keys(run.values)) found[name] = run.values[name].at(t, u);
   for (const name of Object.keys(run.begun)) found[`${name}_before`] = run.before(name, t, u);
   for (const name of Object.keys(run.gradients)) found[`∂${name}`] = run.gradients[name].at(t, u);
-  if (run.kind === "LSTM" && run.gradients.c && run.goesOn(t)) {
+  const [gate, state] = KEEPS[run.kind] ?? [];
+  if (run.gradients[state] && run.goesOn(t)) {
     const next = run.next(t);
-    found.next = { f: run.values.f.at(next, u), ofC: run.gradients.c.at(next, u) };
+    found.next = { gate: run.values[gate].at(next, u), ofState: run.gradients[state].at(next, u) };
   }
   return found;
 }
@@ -53,8 +54,8 @@ function gradientOfCell(v) {
   if (v["∂c"] === undefined) return [];
   const slope = v.o * (1 - Math.tanh(v.c) ** 2);
   const byOutput = v["∂h"] * slope;
-  const along = v.next ? v.next.ofC * v.next.f : remainder(v["∂c"], byOutput);
-  const source = v.next ? `${precise(v.next.ofC)}·${precise(v.next.f)}` : precise(along);
+  const along = v.next ? v.next.ofState * v.next.gate : remainder(v["∂c"], byOutput);
+  const source = v.next ? `${precise(v.next.ofState)}·${precise(v.next.gate)}` : precise(along);
   const sum = `${inBrackets(along)} + ${inBrackets(byOutput)}`;
   let meaning = "what comes back along the state by the forget gate, and what comes by the hidden state";
   if (!v.next && along) meaning += "; the first comes from where this page does not reach";
@@ -70,6 +71,20 @@ function gradientOfCell(v) {
 function remainder(whole, part) {
   const rest = whole - part;
   return Math.abs(rest) < 0.01 * Math.max(Math.abs(whole), Math.abs(part)) ? 0 : rest;
+}
+
+/** What of the gradient of a GRU's state comes along the state by the update gate, and what comes otherwise. */
+function gradientOfGRU(v) {
+  if (v["∂h"] === undefined || !v.next) return [];
+  const along = v.next.ofState * v.next.gate;
+  const rest = inBrackets(v["∂h"] - along);
+  return [{
+    id: "back", name: "gradient of the hidden state",
+    meaning: "what comes back along the state by the update gate, and what comes by the output and the other gates",
+    formula: "∂L/∂hₜ = ∂L/∂hₜ₊₁·zₜ₊₁ + the rest",
+    numbers: `${precise(v.next.ofState)}·${precise(v.next.gate)} + ${rest} = `
+      + `${inBrackets(along)} + ${rest} = ${precise(v["∂h"])}`,
+  }];
 }
 
 function candidateOfGRU(v) {
@@ -123,6 +138,7 @@ const EQUATIONS = {
         v.h,
       ),
     },
+    ...gradientOfGRU(v),
   ],
   RNN: (v) => [
     concatenation(v),
@@ -131,10 +147,10 @@ const EQUATIONS = {
   ],
 };
 
-const OTHER_WAY = { "₋₁": "₊₁", "₊₁": "₋₁" };
+const OTHER_WAY = { "ₜ₋₁": "ₜ₊₁", "ₜ₊₁": "ₜ₋₁" };
 
 /** In a layer that runs from the end, what came before has the next number. */
-const inOrder = (run, text) => (run.reverse ? text.replace(/(?<=ₜ)[₋₊]₁/g, (index) => OTHER_WAY[index]) : text);
+const inOrder = (run, text) => (run.reverse ? text.replace(/ₜ[₋₊]₁/g, (index) => OTHER_WAY[index]) : text);
 
 /** The equations of a unit at a step, as a list of stages in the order of computation. */
 function equationsOf(run, numbers) {

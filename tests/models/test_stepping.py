@@ -20,7 +20,8 @@ def network_of(kind: Any, dtype: str, *sizes: int, **options: Any) -> Any:
     network = kind(*sizes, **options).to(dtype=dtype)
     rng = np.random.default_rng(1)
     for parameter in network.parameters():
-        parameter.data[...] = rng.normal(0, 0.4, parameter.shape)
+        # Larger ones would let differences in rounding grow from step to step.
+        parameter.data[...] = rng.normal(0, parameter.shape[-1] ** -0.5, parameter.shape)
     return network
 
 

@@ -11,7 +11,7 @@ from .. import ops
 from ..creation import zeros
 from ..nn import Module, Parameter
 from ..observing import show_layer
-from ..ops.recurrent import going, gru, lstm, rnn
+from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn
 from ..tensor import Tensor, operand
 from .cells import (
     GRUGates,
@@ -97,7 +97,7 @@ class _Recurrent(Module):
         states = states_of(name, state, len(self.STATES), (places, B, H), x)
         numbers = None
         if lengths is not None:
-            numbers = self._checked_lengths(lengths, T, B)
+            numbers = checked_lengths(name, lengths, T, B)
             # Whatever stands past a length must not count, not even a NaN times zero.
             x = ops.where(going(numbers, T, x.device), x, 0.0)
 
@@ -140,20 +140,6 @@ class _Recurrent(Module):
         number, H = len(self._directions), self.hidden_size
         inputs = [self.input_size, *[H * number] * (self.num_layers - 1)]
         return [(I, H) for I in inputs for _ in range(number)]
-
-    def _checked_lengths(self, lengths: Lengths, T: int, B: int) -> np.ndarray[Any, Any]:
-        """The lengths as integers in host memory."""
-        numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
-        numbers = numbers.astype(np.int64) if not numbers.size else numbers
-        if (
-            numbers.shape != (B,)
-            or numbers.dtype.kind not in "iu"
-            or (B and not 0 <= numbers.min() <= numbers.max() <= T)
-        ):
-            raise ValueError(
-                f"{type(self).__name__}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}"
-            )
-        return numbers.astype(np.int64)
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults."""

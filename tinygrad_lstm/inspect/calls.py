@@ -14,7 +14,7 @@ from ..creation import zeros_like
 from ..nn import Module
 from ..tensor import Tensor, as_tensor
 from .layers import LayerTrace
-from .through_time import SavedLayer
+from .through_time import OUTPUTS, SavedLayer
 
 __all__ = ["Calls", "on_host", "read_only"]
 
@@ -86,7 +86,7 @@ class Calls:
         node = outputs[0]._graph_node().parents[0]
         assert isinstance(node, Node)  # the op that has made the outputs
         name = ".".join(filter(None, (self._name(network), place)))
-        self._note(_Layer(name, node.number, dict(zip(_OUTPUTS, outputs)), operands, SavedLayer.of(node)))
+        self._note(_Layer(name, node.number, dict(zip(OUTPUTS[node.op.name], outputs)), operands, SavedLayer.of(node)))
         return outputs if MODE.recording else tuple(output.detach() for output in outputs)
 
     def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
@@ -136,9 +136,6 @@ class Calls:
         taken = set(self._names.values())
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         return next(name for name in names if name not in taken)
-
-
-_OUTPUTS = ("out", "h", "c")
 
 
 def _snapshot(given: Any) -> Tensor:

@@ -14,13 +14,11 @@ from ..nn import Module, Parameter
 from ..tensor import Tensor
 from .folding import Given, Item, Made, Place, find_loops
 from .shapes import Value, inputs_of, value_of
+from .through_time import OUTPUTS
 
 __all__ = ["Graph", "graph"]
 
 _PATIENCE = 60  # seconds for `dot`, which takes minutes for thousands of nodes
-
-# Of the layers that are one op, what their several outputs are called.
-_OUTPUTS = {"lstm": ("out", "h", "c"), "gru": ("out", "h"), "rnn": ("out", "h")}
 
 _HEADER = """digraph {
   graph [rankdir=TB, bgcolor="white", fontname="Helvetica", fontsize=12, nodesep=0.3, ranksep=0.3]
@@ -211,7 +209,7 @@ class _Drawing:
         self._op_looks = [_op_look(node, named.get(id(node))) for node in ops]
         self._leaf_looks = [_leaf_look(leaf.tensor(), value_of(leaf), named.get(id(leaf))) for leaf in leaves]
         self._output_look = _look(named.get(id(self._result), "output"), _described(value_of(self._result)), _OUTPUT)
-        self._ports = [_OUTPUTS.get(node.op.name, ()) for node in ops]
+        self._ports = [OUTPUTS.get(node.op.name, ()) for node in ops]
         self._inputs = [
             [self._input(parent, value) for parent, value in zip(node.parents, inputs_of(node), strict=True)]
             for node in ops
@@ -360,7 +358,7 @@ def _op_look(node: GraphNode, name: str | None) -> str:
 
 def _is_layer(node: GraphNode) -> bool:
     """Whether the op is a recurrent layer of the library's."""
-    return node.op.name in _OUTPUTS and getattr(node.op, "trusted", False)
+    return node.op.name in OUTPUTS and getattr(node.op, "trusted", False)
 
 
 def _leaf_look(tensor: Tensor | None, value: Value, name: str | None) -> str:

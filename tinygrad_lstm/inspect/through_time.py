@@ -7,6 +7,7 @@ left are the equations of a step, for all steps at once. Sizes: T steps, batch B
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,9 @@ import numpy as np
 from ..autograd import Node
 from ..backends.base import Array, HostArray
 from ..device import Device
+from ..ops.recurrent import going
 
-__all__ = ["SavedLayer"]
+__all__ = ["OUTPUTS", "SavedLayer"]
 
 Arrays = dict[str, Array]
 
@@ -101,9 +103,12 @@ class SavedLayer:
             return replace(self, before=cut(self.before), after=cut(self.after), gates=cut(self.gates), rest=rest)
 
     def gradients(self, g_out: Array, *g_states: Array) -> Arrays:
-        """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step."""
+        """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step.
+
+        Of a layer that was cut.
+        """
         with self.device.current():
-            return _KINDS[self.kind].gradients(self.cut(), self._where_going(g_out), g_states)
+            return _KINDS[self.kind].gradients(self, self._where_going(g_out), g_states)
 
     def sent_back(self, g_out: Array, g_states: Sequence[Array], weight: Array) -> Array:
         """The gradient of each step's W·x, times this weight: by the op's derivative, with the weight in W's place."""
@@ -133,23 +138,22 @@ class SavedLayer:
         It begins with what comes from outside after each sequence's `last` step (B, H).
         """
         xp, T = self.device.xp, len(own)
-        found, going = xp.empty_like(own), self._going()
+        found, going = xp.empty_like(own), self._going
         for t in range(T) if self.reverse else range(T - 1, -1, -1):
             xp.add(own[t], last, out=found[t])
             carried = factor[t] * found[t]
             last = carried if going is None else xp.where(going[t], carried, last)
         return self._where_going(found)
 
+    @cached_property
     def _going(self) -> Array | None:
         """Whether each sequence is going at each step, (T, B, 1); None if all are."""
-        if self.lengths is None:
-            return None
-        return self.device.backend.from_host(np.arange(len(self.x))[:, None, None] < self.lengths[:, None])
+        return None if self.lengths is None else going(self.lengths, len(self.x), self.device)._array
 
     def _where_going(self, values: Array) -> Array:
         """The values (T, B, H), zero where a sequence is not going."""
-        going, xp = self._going(), self.device.xp
-        return values if going is None else xp.where(going, values, xp.zeros((), values.dtype))
+        xp = self.device.xp
+        return values if self._going is None else xp.where(self._going, values, xp.zeros((), values.dtype))
 
 
 def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
@@ -194,3 +198,6 @@ _KINDS = {
     "GRU": _Kind("h", "rzn", (*_PARAMETERS, "bias_hn"), _gru_gradients),
     "RNN": _Kind("h", "", _PARAMETERS, _rnn_gradients),
 }
+
+OUTPUTS = {name.lower(): ("out", *kind.states) for name, kind in _KINDS.items()}
+"""What the outputs of a layer are called, by its op's name."""

@@ -16,7 +16,7 @@ from ..autograd import Switch, enable_grad
 from ..backends.base import HostArray
 from ..nn import Module
 from ..nn.module import described
-from ..ops.recurrent import going
+from ..ops.recurrent import checked_lengths, going
 from ..tensor import Tensor, as_tensor
 from .calls import Calls, on_host, read_only
 from .layers import Trace
@@ -187,7 +187,8 @@ def _unrolled(cell: Module, x: Tensor, state: Any, lengths: HostArray | None, ca
     x = x if x.ndim == 3 else x.unsqueeze(0)
     masks: Sequence[Tensor | None] = [None] * len(x)
     if lengths is not None:
-        is_going = going(_checked(lengths, x), len(x), x.device)
+        lengths = checked_lengths("trace", lengths, *x.shape[:2])
+        is_going = going(lengths, len(x), x.device)
         x = ops.where(is_going, x, 0.0)  # whatever stands past a length must not count, not even a NaN times zero
         masks = ops.unbind(is_going, 0)
     outputs = []
@@ -205,14 +206,6 @@ def _kept(mask: Tensor, new: Any, old: Any) -> Any:
     if isinstance(new, tuple):
         return tuple(_kept(mask, part, None if old is None else old[k]) for k, part in enumerate(new))
     return ops.where(mask, new, 0.0 if old is None else old)
-
-
-def _checked(lengths: HostArray, x: Tensor) -> HostArray:
-    T, B = x.shape[:2]
-    lengths = lengths if lengths.size else lengths.astype(np.int64)
-    if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or (B and not 0 <= lengths.min() <= lengths.max() <= T):
-        raise ValueError(f"trace: expected {B} lengths, integers from 0 to {T}, got {lengths.dtype} {lengths}")
-    return lengths
 
 
 _thawing = threading.Lock()
@@ -244,6 +237,6 @@ def _thawed(model: Module) -> Iterator[None]:
 
 def _scalar(value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.size != 1 or value.dtype.kind != "f":
-        described = f"{value.dtype} {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ValueError(f"trace: the loss gave {described}; expected a scalar tensor, as .sum() or .mean() gives")
+        given = f"{value.dtype} {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ValueError(f"trace: the loss gave {given}; expected a scalar tensor, as .sum() or .mean() gives")
     return value

@@ -19,11 +19,24 @@ from .elementwise import where
 from .linalg import linear
 from .shape import stack, unbind
 
-__all__ = ["going", "gru", "lstm", "rnn"]
+__all__ = ["checked_lengths", "going", "gru", "lstm", "rnn"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
 Lengths = HostArray | None
+
+
+def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
+    """The lengths of B sequences of at most T steps, as integers in host memory.
+
+    Raises:
+        ValueError: there are not B, or one is no integer from 0 to T; the error begins with the name.
+    """
+    numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
+    numbers = numbers.astype(np.int64) if not numbers.size else numbers
+    if numbers.shape != (B,) or numbers.dtype.kind not in "iu" or (B and not 0 <= numbers.min() <= numbers.max() <= T):
+        raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")
+    return numbers.astype(np.int64)
 
 
 def going(lengths: HostArray, T: int, device: Device) -> Tensor:

@@ -13,6 +13,23 @@ from ..observing import show_step
 from ..tensor import Tensor
 
 
+class _Cell(Module):
+    """What LSTMCell, GRUCell and RNNCell share: sizes, and the names of what they compute."""
+
+    STATES: ClassVar[Sequence[str]]  # the hidden state, which is the output, first
+    SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        check_sizes(self, input_size, hidden_size)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """I and H of the one layer that this is."""
+        return [(self.input_size, self.hidden_size)]
+
+
 class LSTMGates(NamedTuple):
     """What the gates of an LSTM cell were at a step, each (B, H), and the states that came of them."""
 
@@ -24,7 +41,7 @@ class LSTMGates(NamedTuple):
     h: Tensor
 
 
-class LSTMCell(Module):
+class LSTMCell(_Cell):
     """One step of a long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     With [h, x] the concatenation of the previous hidden state and the input, ⊙ the elementwise product:
@@ -50,14 +67,10 @@ class LSTMCell(Module):
     ((2, 5), (2, 5))
     """
 
-    STATES: ClassVar[Sequence[str]] = ("h", "c")
-    SHOWN: ClassVar[Sequence[str]] = LSTMGates._fields
+    STATES, SHOWN = ("h", "c"), LSTMGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        check_sizes(self, input_size, hidden_size)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        super().__init__(input_size, hidden_size)
         self.weight = Parameter(zeros(4 * hidden_size, hidden_size + input_size))
         self.bias = Parameter(zeros(4 * hidden_size))
         init_recurrent(self, hidden_size)
@@ -74,14 +87,10 @@ class LSTMCell(Module):
 
     def gates(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> LSTMGates:
         """The same step, with all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
-        h, c = checked_state(self, x, state, 2)
+        h, c = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
         gates = lstm_step(ops.linear(hx, self.weight, self.bias), c)
         return show_step(self, "LSTM", x, {"h": h, "c": c}, gates)
-
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """I and H of the one layer that this is."""
-        return [(self.input_size, self.hidden_size)]
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `LSTM` has them: weight_ih (4H, I), weight_hh (4H, H), bias (4H,)."""
@@ -109,7 +118,7 @@ class GRUGates(NamedTuple):
     h: Tensor
 
 
-class GRUCell(Module):
+class GRUCell(_Cell):
     """One step of a gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as torch has it.
 
         r  = σ(W_r·x + U_r·h + b_r)                     reset gate
@@ -125,14 +134,10 @@ class GRUCell(Module):
         weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
     """
 
-    STATES: ClassVar[Sequence[str]] = ("h",)
-    SHOWN: ClassVar[Sequence[str]] = GRUGates._fields
+    STATES, SHOWN = ("h",), GRUGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        check_sizes(self, input_size, hidden_size)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        super().__init__(input_size, hidden_size)
         self.weight_ih = Parameter(zeros(3 * hidden_size, input_size))
         self.weight_hh = Parameter(zeros(3 * hidden_size, hidden_size))
         self.bias = Parameter(zeros(3 * hidden_size))
@@ -149,13 +154,9 @@ class GRUCell(Module):
 
     def gates(self, x: Tensor, state: Tensor | None = None) -> GRUGates:
         """The same step, with all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
-        (h,) = checked_state(self, x, state, 1)
+        (h,) = checked_state(self, x, state)
         net_x, net_h = ops.linear(x, self.weight_ih, self.bias), ops.linear(h, self.weight_hh)
         return show_step(self, "GRU", x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
-
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """I and H of the one layer that this is."""
-        return [(self.input_size, self.hidden_size)]
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `GRU` has them, which are the cell's own."""
@@ -179,7 +180,7 @@ class RNNGates(NamedTuple):
     h: Tensor
 
 
-class RNNCell(Module):
+class RNNCell(_Cell):
     """One step of a simple recurrent network (Elman 1990): h' = tanh(W·[h, x] + b).
 
     Args:
@@ -190,14 +191,10 @@ class RNNCell(Module):
         weight (H, H + I); bias (H,).
     """
 
-    STATES: ClassVar[Sequence[str]] = ("h",)
-    SHOWN: ClassVar[Sequence[str]] = RNNGates._fields
+    STATES, SHOWN = ("h",), RNNGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        check_sizes(self, input_size, hidden_size)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        super().__init__(input_size, hidden_size)
         self.weight = Parameter(zeros(hidden_size, hidden_size + input_size))
         self.bias = Parameter(zeros(hidden_size))
         init_recurrent(self, hidden_size)
@@ -212,13 +209,9 @@ class RNNCell(Module):
 
     def gates(self, x: Tensor, state: Tensor | None = None) -> RNNGates:
         """The same step: `gates.h`."""
-        (h,) = checked_state(self, x, state, 1)
+        (h,) = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
         return show_step(self, "RNN", x, {"h": h}, RNNGates(ops.tanh(ops.linear(hx, self.weight, self.bias))))
-
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """I and H of the one layer that this is."""
-        return [(self.input_size, self.hidden_size)]
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `RNN` has them: weight_ih (H, I), weight_hh (H, H), bias (H,)."""
@@ -256,9 +249,7 @@ def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
         )
 
 
-def checked_state(
-    cell: LSTMCell | GRUCell | RNNCell, x: Tensor, state: Tensor | Sequence[Tensor] | None, number: int
-) -> tuple[Tensor, ...]:
+def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
     """The states of a cell, zeros where none are given.
 
     Raises:
@@ -267,7 +258,7 @@ def checked_state(
     name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    return states_of(name, state, number, (x.shape[0], H), x)
+    return states_of(name, state, len(cell.STATES), (x.shape[0], H), x)
 
 
 def states_of(

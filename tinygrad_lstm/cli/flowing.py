@@ -1,8 +1,7 @@
 """`tinygrad-lstm gradient-flow`."""
 
 from collections.abc import Callable
-from io import BytesIO
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +12,10 @@ from ..inspect.flow_experiment import TASKS, NetworkFlow, compare_flow, flow_csv
 from ..inspect.plots import new_figure, plot_gradient_flow
 from ..io.atomic import write_atomically
 from ..models import GRU, LSTM, RNN, ManyToOne
-from .shared import Device, require, writable_file
+from .shared import Device, require, writable_file, write_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["gradient_flow"]
 
@@ -77,7 +79,7 @@ def gradient_flow(
     print("fit:  how far the curve is off that, typically")
     print("at:   the share of the norm at the last step that is left so many steps back")
     if plot_path is not None:
-        write_atomically(plot_path, _plot(results, plot_path.suffix.lstrip(".")))
+        write_figure(plot_path, _plot(results))
         print(f"plot:    {plot_path}")
     if csv_path is not None:
         write_atomically(csv_path, flow_csv(results).encode())
@@ -99,7 +101,7 @@ def _maker(
     return make
 
 
-def _plot(results: list[NetworkFlow], kind: str) -> bytes:
+def _plot(results: list[NetworkFlow]) -> "Figure":
     """The picture: one panel for the untrained networks, one for the trained ones."""
     figure = new_figure(11, 4.5)
     before, after = figure.subplots(1, 2, sharey=True)
@@ -111,6 +113,4 @@ def _plot(results: list[NetworkFlow], kind: str) -> bytes:
     )
     before.set_title("untrained")
     after.set(title="trained", ylabel="")
-    picture = BytesIO()
-    figure.savefig(picture, format=kind)
-    return picture.getvalue()
+    return figure

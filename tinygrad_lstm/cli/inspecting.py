@@ -1,7 +1,6 @@
 """`tinygrad-lstm inspect`."""
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,10 +21,9 @@ from ..inspect import (
     trace_memory,
 )
 from ..inspect.plots import new_figure
-from ..io.atomic import write_atomically
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
-from .shared import Device, SavedModel, load_model, path_option, require, writable_file
+from .shared import Device, SavedModel, load_model, path_option, require, writable_file, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,11 +116,10 @@ def _drawn(traced: Trace, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in drawings.items():
-        figure, picture = new_figure(), BytesIO()
+        figure = new_figure()
         draw(figure.add_subplot())
-        figure.savefig(picture, format="png", dpi=120)
         paths.append(folder / f"{name}.png")
-        write_atomically(paths[-1], picture.getvalue())
+        write_figure(paths[-1], figure, dpi=120)
     return paths
 
 

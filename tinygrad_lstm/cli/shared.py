@@ -4,15 +4,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from ..device import default_device, get_device
-from ..io.atomic import naming_errors
+from ..io.atomic import naming_errors, write_atomically
 from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "DEFAULT_OUT",
@@ -24,6 +28,7 @@ __all__ = [
     "program",
     "require",
     "writable_file",
+    "write_figure",
 ]
 
 Device: TypeAlias = Annotated[
@@ -46,6 +51,13 @@ def writable_file(option: str, given: str) -> Path:
     require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
     with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
         return path
+
+
+def write_figure(path: Path, figure: "Figure", dpi: float | None = None) -> None:
+    """Writes a figure in the format that the path's ending says, atomically."""
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix.lstrip("."), dpi=dpi or figure.dpi)
+    write_atomically(path, picture.getvalue())
 
 
 def require(option: str, good: bool, expected: str, given: object) -> None:

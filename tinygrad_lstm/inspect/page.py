@@ -136,7 +136,7 @@ class _Window:
         if vocabulary is not None:
             _check_vocabulary(trace, vocabulary)
         self._units = units
-        longest = max(map(_written, vocabulary), default=0) if vocabulary is not None else 0
+        longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)
         self._step_bytes = _STEP_BYTES + (_TOP + 2) * longest  # a step says itself, what follows, and what may
         self.nbytes = self._bytes(len(self.steps), 1.0)
 
@@ -196,9 +196,9 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
 
 
-def _written(token: str) -> int:
-    """How many bytes a token takes in the page."""
-    return len(json.dumps(token).replace("<", "\\u003c"))
+def _as_json(value: Any) -> str:
+    """JSON, in which no "<" may be read as the end of the script that holds it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _packed(layer: LayerTrace, arrays: dict[str, HostArray], left_out: dict[str, set[str]]) -> dict[str, HostArray]:
@@ -351,8 +351,7 @@ def _filled(title: str, contents: dict[str, Any], packer: Packer) -> str:
         "title": html.escape(title),
         "style": read("page.css"),
         "script": "\n\n".join(read(name) for name in _SCRIPTS),
-        # No "<" may be read as the end of the script that holds it.
-        "trace": json.dumps(contents, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "trace": _as_json(contents),
         "arrays": "\n".join(
             f'<script type="text/plain" id="{name}">{text}</script>' for name, text in packer.texts.items()
         ),

@@ -52,7 +52,7 @@ function coordinates(width, steps, [low, high], logarithmic) {
     y: (at) => top + ((high - at) / (high - low)) * (height - top - bottom),
     at: (value) => (logarithmic ? Math.log10(value) : value),
     isInside: (at) => Number.isFinite(at) && at >= low - 1e-9,
-    stepAt: (x) => Math.max(0, Math.min(steps - 1, Math.round(((x - left) / room) * (steps - 1)))),
+    stepAt: (x) => clamped(Math.round(((x - left) / room) * (steps - 1)), steps),
   };
 }
 

@@ -30,8 +30,6 @@ function go(change, announce = true) {
   }
 }
 
-const clamped = (number, size) => Math.max(0, Math.min(size - 1, number));
-
 /** Another layer or sequence is chosen. */
 function begin() {
   const layer = trace.layers[chosen.layer];
@@ -79,8 +77,7 @@ function offerQuantities() {
 }
 
 function offerMeasures() {
-  const measures = run.once("measures", () => measuresFor(run, tokens, Boolean(item.predictions)));
-  const names = Object.keys(measures);
+  const names = Object.keys(measures());
   if (!names.includes(chosen.measure)) [chosen.measure] = names;
   fillSelect(byId("measure"), names.map((name) => [name, name]), chosen.measure);
 }

@@ -1,5 +1,8 @@
 // Numbers as text and as colours. The colour scales are told apart by readers who see no red, green or blue.
 
+/** A number of 0 to before a size, near the one given. */
+const clamped = (number, size) => Math.max(0, Math.min(size - 1, number));
+
 /** A whole number as an exponent. */
 const raised = (power) => String(power).replace(/[-−]/, "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 

@@ -137,9 +137,10 @@ function showHere() {
 
 // -- the units --------------------------------------------------------------------------------------------------------
 
+const measures = () => run.once("measures", () => measuresFor(run, tokens, Boolean(item.predictions)));
+
 function sortUnits() {
-  const measures = run.once("measures", () => measuresFor(run, tokens, Boolean(item.predictions)));
-  sorted = run.once(`sorted by ${chosen.measure}`, () => sortedUnits(run, measures[chosen.measure]));
+  sorted = run.once(`sorted by ${chosen.measure}`, () => sortedUnits(run, measures()[chosen.measure]));
 }
 
 function showUnits() {
@@ -205,7 +206,7 @@ function markInMap(context, ratio) {
 
 function placeInMap(event) {
   const box = byId("map-canvas").getBoundingClientRect();
-  const within = (share, size) => Math.max(0, Math.min(size - 1, Math.floor(share * size)));
+  const within = (share, size) => clamped(Math.floor(share * size), size);
   const step = within((event.clientX - box.left) / box.width, run.steps);
   return { step, unit: sorted[within((event.clientY - box.top) / box.height, run.units)].unit };
 }

@@ -18,16 +18,16 @@ class _Cell(Module):
 
     STATES: ClassVar[Sequence[str]]  # the hidden state, which is the output, first
     SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
+    adaptable = ("weight*",)
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
         check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
 
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """I and H of the one layer that this is."""
-        return [(self.input_size, self.hidden_size)]
+    def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
+        """Of the one layer that this is I, and how many numbers each gate and state has."""
+        return [(self.input_size, dict.fromkeys(self.SHOWN, self.hidden_size))]
 
 
 class LSTMGates(NamedTuple):
@@ -89,7 +89,7 @@ class LSTMCell(_Cell):
         """The same step, with all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
         h, c = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
-        gates = lstm_step(ops.linear(hx, self.weight, self.bias), c)
+        gates = lstm_step(ops.linear(hx, self.adapted("weight"), self.bias), c)
         return show_step(self, "LSTM", x, {"h": h, "c": c}, gates)
 
     def layer_parameters(self) -> dict[str, Tensor]:
@@ -155,12 +155,13 @@ class GRUCell(_Cell):
     def gates(self, x: Tensor, state: Tensor | None = None) -> GRUGates:
         """The same step, with all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
         (h,) = checked_state(self, x, state)
-        net_x, net_h = ops.linear(x, self.weight_ih, self.bias), ops.linear(h, self.weight_hh)
+        W, U = self.adapted("weight_ih"), self.adapted("weight_hh")
+        net_x, net_h = ops.linear(x, W, self.bias), ops.linear(h, U)
         return show_step(self, "GRU", x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `GRU` has them, which are the cell's own."""
-        return dict(self.named_parameters())
+        return {name: self.adapted(name) for name in ("weight_ih", "weight_hh", "bias", "bias_hn")}
 
 
 def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGates:
@@ -211,7 +212,8 @@ class RNNCell(_Cell):
         """The same step: `gates.h`."""
         (h,) = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
-        return show_step(self, "RNN", x, {"h": h}, RNNGates(ops.tanh(ops.linear(hx, self.weight, self.bias))))
+        gates = RNNGates(ops.tanh(ops.linear(hx, self.adapted("weight"), self.bias)))
+        return show_step(self, "RNN", x, {"h": h}, gates)
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `RNN` has them: weight_ih (H, I), weight_hh (H, H), bias (H,)."""
@@ -220,8 +222,8 @@ class RNNCell(_Cell):
 
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:
     """The parameters with the one weight over [h, x] taken apart, as views."""
-    H = cell.hidden_size
-    return {"weight_ih": cell.weight[:, H:], "weight_hh": cell.weight[:, :H], "bias": cell.bias}
+    W, H = cell.adapted("weight"), cell.hidden_size
+    return {"weight_ih": W[:, H:], "weight_hh": W[:, :H], "bias": cell.bias}
 
 
 def init_recurrent(module: Module, hidden_size: int) -> None:
@@ -258,22 +260,27 @@ def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | Non
     name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    return states_of(name, state, len(cell.STATES), (x.shape[0], H), x)
+    return states_of(name, state, [(x.shape[0], H)] * len(cell.STATES), x)
 
 
 def states_of(
-    name: str, state: Tensor | Sequence[Tensor] | None, number: int, shape: tuple[int, ...], like: Tensor
+    name: str, state: Tensor | Sequence[Tensor] | None, shapes: Sequence[tuple[int, ...]], like: Tensor
 ) -> tuple[Tensor, ...]:
-    """The given state or states, checked; or, for None, zeros of that shape, `like` an input.
+    """The given state or states, checked; or, for None, zeros of these shapes, `like` an input.
 
     Raises:
         ValueError: another number of states, or another shape.
     """
     if state is None:
-        return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for _ in range(number))
+        return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for shape in shapes)
     states = tuple(state) if isinstance(state, tuple | list) else (state,)
-    shapes = [getattr(part, "shape", type(part).__name__) for part in states]
-    if shapes != [shape] * number:
-        expected = "a state" if number == 1 else f"{number} states, (h, c), each"
-        raise ValueError(f"{name}: expected {expected} of shape {shape}, got {', '.join(map(str, shapes))}")
+    given = [getattr(part, "shape", type(part).__name__) for part in states]
+    if given != list(shapes):
+        if len(shapes) == 1:
+            expected = "a state of shape"
+        else:
+            each = "each of shape" if len(set(shapes)) == 1 else "of shapes"
+            expected = f"{len(shapes)} states, (h, c), {each}"
+        wanted = " and ".join(map(str, dict.fromkeys(shapes)))
+        raise ValueError(f"{name}: expected {expected} {wanted}, got {', '.join(map(str, given))}")
     return states

@@ -433,7 +433,8 @@ class Trainer(Generic[M]):
         if _without_rates(optimizer["param_groups"]) != _without_rates(own_groups):
             raise ValueError("the optimizer's settings are not those of the options")
         counters = [int(value) for name, value in optimizer["state"].items() if name.endswith(".step")]
-        if counters != [step] * (len(list(self.model.parameters())) if step else 0):
+        learning = sum(parameter.requires_grad for parameter in self.model.parameters())
+        if counters != [step] * (learning if step else 0):
             raise ValueError(f"the optimizer does not stand at step {step}")
         if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step}:
             raise ValueError(f"the schedule does not stand at step {step}")

@@ -108,7 +108,7 @@ def test_the_lines_are_those_of_the_file() -> None:
     for stage, names in zip(stages, computed, strict=True):
         for name in names:
             assert any(re.match(rf"(\w+, )*{name}(, \w+)* = ", line.text) for line in stage.code), (stage.title, name)
-    assert any("ops.linear(hx, self.weight, self.bias)" in line.text for line in stages[1].code)
+    assert any('ops.linear(hx, self.adapted("weight"), self.bias)' in line.text for line in stages[1].code)
 
 
 def test_the_lines_are_those_that_run(tmp_path: Path) -> None:

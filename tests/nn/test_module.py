@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import numpy as np
@@ -358,6 +360,80 @@ def test_zero_grad_and_freezing():
     assert block.layers[0].weight.requires_grad
 
 
+def learning(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
+def test_freezing_by_names() -> None:
+    block = Block()
+    block(tg.ones(1, 3)).sum().backward()
+    assert block.freeze("layers.0.*", "*.1.bias") is block
+    assert learning(block) == ["scale", "layers.1.weight"]
+    assert [name for name, p in block.named_parameters() if p.grad is not None] == ["scale", "layers.1.weight"]
+    assert block.unfreeze("layers.?.bias") is block
+    assert learning(block) == ["scale", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+    assert learning(block.freeze()) == []
+    assert learning(block.unfreeze()) == NAMES
+    assert learning(block.layers.freeze("[0]*")) == ["1.weight", "1.bias"]
+    assert block.training and block.dropout.training
+
+
+def test_a_tied_parameter_is_frozen_by_any_of_its_names() -> None:
+    for pattern in ("embedding.*", "head.weight"):
+        tied = Tied().freeze(pattern)
+        assert not tied.embedding.weight.requires_grad
+        assert tied.unfreeze(pattern).head.weight.requires_grad
+
+
+@pytest.mark.parametrize("function", [nn.Module.freeze, nn.Module.unfreeze])
+def test_a_pattern_that_matches_nothing_is_named_and_nothing_changes(function: Callable[..., nn.Module]) -> None:
+    block = Block()
+    block.scale.requires_grad = False
+    said = rf"{function.__name__}: 'layer.0.\*' matches no parameter; the nearest are layers.0.\w+, layers.0.\w+, "
+    with pytest.raises(ValueError, match=said):
+        function(block, "*scale", "*1.weight", "layer.0.*")
+    with pytest.raises(TypeError, match=rf"{function.__name__}: expected patterns such as 'lstm.\*', got list"):
+        function(block, "*", ["scale"])
+    assert learning(block) == NAMES[1:]
+    with pytest.raises(ValueError, match="matches no parameter; there is none"):
+        function(nn.Dropout(), "*")
+
+
+def test_integers_stay_frozen() -> None:
+    module = nn.Module()
+    module.first = nn.Parameter([1.0], requires_grad=False)
+    module.table = nn.Parameter([1, 2], requires_grad=False)
+    for function in (module.unfreeze, module.requires_grad_, lambda: module.unfreeze("*")):
+        with pytest.raises(TypeError, match="only floats have gradients, and of integers are table"):
+            function()
+        assert learning(module) == []
+    assert learning(module.unfreeze("first").freeze("table")) == ["first"]
+
+
+def test_parameter_groups() -> None:
+    block = Block().freeze("layers.0.weight")
+    groups = block.parameter_groups({"layers.*": {"lr": 0.1}, "*": {"lr": 0.2, "momentum": 0.5}})
+    assert [[p.shape for p in group.pop("params")] for group in groups] == [[(3,), (3, 3), (3,)], [(3,)]]
+    assert groups == [{"lr": 0.1}, {"lr": 0.2, "momentum": 0.5}]
+    (group,) = block.parameter_groups({})
+    assert list(map(id, group["params"])) == [id(p) for p in block.parameters() if p.requires_grad]
+    assert block.freeze().parameter_groups({}) == []
+    (group,) = Tied().parameter_groups({"head.*": {"lr": 0.1}})
+    assert len(group["params"]) == 1 and group["lr"] == 0.1
+
+
+def test_groups_that_would_be_empty_are_refused() -> None:
+    block = Block().freeze("scale")
+    with pytest.raises(ValueError, match=r"'head.\*' matches no parameter; the nearest are"):
+        block.parameter_groups({"head.*": {"lr": 0.1}})
+    with pytest.raises(ValueError, match="all that 'scale' matches is frozen, or went with a pattern before"):
+        block.parameter_groups({"scale": {"lr": 0.1}})
+    with pytest.raises(ValueError, match=r"all that '\*bias' matches is frozen, or went"):
+        block.parameter_groups({"layers.*": {}, "*bias": {"lr": 0.1}})
+    with pytest.raises(TypeError, match=r"expected settings such as \{'lr': 0.001\} for 'scale', got float"):
+        block.parameter_groups({"scale": 0.1})  # type: ignore[dict-item]
+
+
 def test_apply_calls_children_first():
     block = Block()
     seen = []
@@ -446,3 +522,51 @@ def test_any_tree_of_modules_round_trips(tree):
     other.load_state_dict(state)
     for name, array in other.state_dict().items():
         np.testing.assert_array_equal(array, state[name])
+
+
+likely = st.sampled_from(["*", "*p0", "*p1", "p?", "a*", "b.*", "[cd].*", "?.p*", "*.p?", "*a*"])
+patterns = st.lists(likely | st.text(alphabet="abcdp01.*?", min_size=1, max_size=4), max_size=3)
+
+
+def matched(name: str, pattern: str) -> bool:
+    """Whether a shell pattern matches, told by a regular expression."""
+    return re.fullmatch(pattern.replace(".", r"\.").replace("*", ".*").replace("?", "."), name) is not None
+
+
+@given(trees, patterns)
+def test_what_is_frozen_is_what_patterns_match(tree, patterns: list[str]) -> None:
+    module = grown(tree)
+    names = learning(module)
+    if not all(any(matched(name, pattern) for name in names) for pattern in patterns):
+        with pytest.raises(ValueError, match="matches no parameter"):
+            module.freeze(*patterns)
+        assert learning(module) == names
+        return
+    chosen = [name for name in names if not patterns or any(matched(name, pattern) for pattern in patterns)]
+    module.freeze(*patterns)
+    assert learning(module) == [name for name in names if name not in chosen]
+    module.freeze().unfreeze(*patterns)
+    assert learning(module) == chosen
+
+
+@given(trees, patterns, st.data())
+def test_every_parameter_that_learns_is_in_the_group_of_its_first_pattern(
+    tree, patterns: list[str], data: st.DataObject
+) -> None:
+    module = grown(tree)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.requires_grad = data.draw(st.booleans())
+    expected: dict[str | None, list[str]] = {pattern: [] for pattern in patterns}
+    for name in learning(module):
+        first = next((pattern for pattern in expected if pattern is not None and matched(name, pattern)), None)
+        expected.setdefault(first, []).append(name)
+    settings = {pattern: {"lr": float(k)} for k, pattern in enumerate(expected) if pattern is not None}
+    if not all(expected.values()):
+        with pytest.raises(ValueError, match=r"matches no parameter|all that .* matches is frozen"):
+            module.parameter_groups(settings)
+        return
+    groups = module.parameter_groups(settings)
+    assert [[names[id(p)] for p in group["params"]] for group in groups] == list(expected.values())
+    assert [group["lr"] for group in groups[: len(settings)]] == [own["lr"] for own in settings.values()]
+    assert all(group.keys() == {"params"} for group in groups[len(settings) :])

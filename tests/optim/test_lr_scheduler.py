@@ -55,6 +55,19 @@ def test_warm_up_then_cosine():
     np.testing.assert_allclose(seen, [0.2, 0.4, 0.6, *cosine], rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "LinearLR"])  # a cosine ends at one rate for all
+def test_groups_of_a_model_keep_their_ratios(name: str) -> None:
+    model = tg.nn.Sequential(tg.nn.Linear(3, 2), tg.nn.Linear(2, 1))
+    optimizer = SGD(model.parameter_groups({"0.*": {"lr": 0.01}, "*.bias": {"lr": 0.1}}), lr=0.4)
+    schedule = SCHEDULES[name](optimizer)
+    seen = []
+    for _ in range(12):
+        seen.append(rates(optimizer))
+        schedule.step()
+    np.testing.assert_allclose(seen, np.outer([own[0] for own in seen], [1, 10, 40]), rtol=1e-12)
+    assert len({own[0] for own in seen}) > 1
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_groups_keep_their_proportions(name):
     optimizer = sgd(0.8, 0.4)

@@ -68,6 +68,38 @@ def test_the_loss_falls_and_no_value_is_read(make, device):
     assert all(p.data is array for p, array in zip(model.parameters(), arrays, strict=True))
 
 
+def test_frozen_parameters_keep_their_values_and_learn_again(make, device: str) -> None:
+    """Though there are running means of their gradients, and weights decay."""
+    model = model_on(device)
+    optimizer = make(model.parameters())
+    train(model, optimizer, 3)
+    for frozen in (["0.weight", "0.bias"], ["0.bias", "2.bias"], ["0.weight", "0.bias", "2.weight", "2.bias"]):
+        model.unfreeze().freeze(*frozen)
+        before = model.state_dict()
+        if len(frozen) < len(before):
+            train(model, optimizer, 2)
+        optimizer.step()
+        after = model.state_dict()
+        assert [name for name in before if (before[name] == after[name]).all()] == frozen
+    model.unfreeze()
+    train(model, optimizer, 1)
+    assert all((values != after[name]).any() for name, values in model.state_dict().items())
+
+
+def test_groups_of_a_model_have_their_own_settings(device: str) -> None:
+    model = model_on(device).freeze("0.bias")
+    groups = model.parameter_groups({"0.*": {"lr": 0.25}, "*bias": {"lr": 0.0}})
+    optimizer = optim.SGD(groups, lr=0.5)
+    before = model.state_dict()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = tg.ones_like(parameter)
+    optimizer.step()
+    after = model.state_dict()
+    changes = {name: float((before[name] - after[name]).mean()) for name in before}
+    assert changes == pytest.approx({"0.weight": 0.25, "0.bias": 0.0, "2.weight": 0.5, "2.bias": 0.0}, abs=1e-6)
+
+
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(make, device):
     unbroken = model_on(device)
     optimizer = make(unbroken.parameters())

@@ -40,8 +40,10 @@ class Cell(Protocol):
     """What can be explained: an `LSTMCell`, or a cell of yours whose `gates` sets variables of the same names."""
 
     hidden_size: int
-    weight: Any
     bias: Any
+
+    def adapted(self, name: str, /) -> Any:
+        """The parameter `weight` as the cell computes with it; see `Module.adapted`."""
 
     def gates(self, x: Any, state: Any = None, /) -> Any:
         """Computes a step from an input (1, I) and the states (h, c) before."""
@@ -307,7 +309,7 @@ class _Step:
 
     def _terms(self, row: int) -> tuple[tuple[float, ...], ...]:
         """What W·[h, x] + b is the sum of, in a row of W."""
-        products = list(zip(self._cell.weight[row].tolist(), self._values["hx"]))
+        products = list(zip(self._cell.adapted("weight")[row].tolist(), self._values["hx"]))
         bias = (float(self._cell.bias[row].item()),)
         if not self._in_shares:
             return (*products, bias)

@@ -3,5 +3,6 @@
 from . import init as init
 from .containers import *
 from .layers import *
+from .lora import *
 from .module import *
 from .parameter import *

@@ -34,6 +34,8 @@ class Linear(Module):
         ValueError: a length is below 1.
     """
 
+    adaptable = ("weight",)
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         _check_positive("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
@@ -42,7 +44,7 @@ class Linear(Module):
         self.bias = _uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+        return ops.linear(x, self.adapted("weight"), self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")

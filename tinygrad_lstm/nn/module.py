@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..autograd import no_grad
 from ..backends.base import HostArray
 from ..device import Device, get_device
 from ..tensor import DType, Tensor, checked_dtype, fitting
 from .parameter import Parameter
+from .patterns import matching
 
 __all__ = ["Module"]
 
@@ -45,6 +46,9 @@ class Module:
     Regression                7 parameters
       head: Linear(3, 1)      4
     """
+
+    adaptable: ClassVar[tuple[str, ...]] = ()
+    """Its own parameters, as shell patterns of their names, with which it computes by way of `adapted` alone."""
 
     # Set on instances only when they differ, so that a subclass need not call super().__init__().
     training: bool = True
@@ -136,6 +140,66 @@ class Module:
         """All parameters, each once."""
         for _, parameter in self.named_parameters():
             yield parameter
+
+    def adapted(self, name: str) -> Tensor:
+        """One of its own parameters as `forward` computes with it: changed by its adapter, if it has one.
+
+        An adapter is a child called `{name}_lora`, a module that takes the parameter and gives what stands in for it;
+        `nn.add_lora` sets such. A module of yours takes part if it reads a weight in this way, and says so:
+
+        >>> import tinygrad_lstm as tg
+        >>> class Bilinear(tg.nn.Module):
+        ...     adaptable = ("weight",)
+        ...
+        ...     def __init__(self, size):
+        ...         self.weight = tg.nn.Parameter(tg.randn(size, size))
+        ...
+        ...     def forward(self, x, y):
+        ...         return ((x @ self.adapted("weight")) * y).sum(-1)
+        >>> tg.nn.add_lora(Bilinear(8), rank=2)
+        ['weight']
+        """
+        parameter: Tensor = getattr(self, name)
+        adapter: Callable[[Tensor], Tensor] | None = self.__dict__.get(name + "_lora")
+        return parameter if adapter is None else adapter(parameter)
+
+    def parameter_groups(self, settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The parameters in groups for an optimizer, each with its own learning rate or other settings.
+
+        Args:
+            settings: for shell patterns of dotted names, as `freeze` takes them, the settings of what they match. A
+                parameter goes with the first pattern that matches one of its names; those that no pattern matches
+                are a last group, with the optimizer's own settings. Frozen parameters are in no group.
+
+        Raises:
+            ValueError: a pattern matches no parameter, or only such as are frozen or went with a pattern before it.
+            TypeError: a pattern is no string, or its settings are no mapping.
+
+        >>> import tinygrad_lstm as tg
+        >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
+        >>> groups = model.parameter_groups({"0.*": {"lr": 1e-4}, "*.bias": {"weight_decay": 0.0}})
+        >>> [[p.shape for p in group["params"]] for group in groups]
+        [[(8, 3), (8,)], [(1,)], [(1, 8)]]
+        >>> optimizer = tg.optim.AdamW(groups, lr=1e-3)
+        """
+        named = dict(self.named_parameters(remove_duplicate=False))
+        left = {id(parameter): parameter for parameter in self.parameters() if parameter.requires_grad}
+        groups: list[dict[str, Any]] = []
+        for pattern, own in settings.items():
+            if not isinstance(own, Mapping):
+                raise TypeError(
+                    f"parameter_groups: expected settings such as {{'lr': 0.001}} for {pattern!r}, "
+                    f"got {type(own).__name__}"
+                )
+            keys = [id(named[name]) for name in matching("parameter_groups", [pattern], named)]
+            params = [left.pop(key) for key in keys if key in left]
+            if not params:
+                raise ValueError(
+                    f"parameter_groups: all that {pattern!r} matches is frozen, or went with a pattern before it; "
+                    "leave it out, or put it first"
+                )
+            groups.append({**own, "params": params})
+        return groups + [{"params": list(left.values())}] * bool(left)
 
     def register_buffer(self, name: str, tensor: Any) -> None:
         """Sets an attribute that is no parameter, but moves and is saved with them.
@@ -268,8 +332,49 @@ class Module:
             parameter.grad = None
 
     def requires_grad_(self, value: bool = True) -> Self:
-        """Sets whether the parameters require gradients; those of a frozen module keep their values in training."""
-        for parameter in self.parameters():
+        """Sets whether the parameters require gradients; those of a frozen module keep their values in training.
+
+        `freeze` and `unfreeze` do it for some of them, by their names.
+
+        Raises:
+            TypeError: a parameter is of integers, which have no gradients; before anything is changed.
+        """
+        return self._require_gradients("requires_grad_", (), value)
+
+    def freeze(self, *patterns: str) -> Self:
+        """Lets parameters keep their values in training: they require no gradients, and those they have are forgotten.
+
+        An optimizer passes over them, its weight decay and momentum too.
+
+        Args:
+            patterns: shell patterns of dotted names, in which `*` stands for anything, dots too: "embedding.*",
+                "lstm.*_l0", "*bias*". A parameter that has several names needs one that matches. None: all.
+
+        Raises:
+            ValueError: a pattern matches no parameter; before anything is changed.
+            TypeError: a pattern is no string.
+
+        >>> import tinygrad_lstm as tg
+        >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1)).freeze("0.*")
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['2.weight', '2.bias']
+        """
+        return self._require_gradients("freeze", patterns, False)
+
+    def unfreeze(self, *patterns: str) -> Self:
+        """Lets parameters learn again; patterns as for `freeze`.
+
+        Raises:
+            ValueError, TypeError: as `freeze`, and as `requires_grad_`.
+        """
+        return self._require_gradients("unfreeze", patterns, True)
+
+    def _require_gradients(self, caller: str, patterns: tuple[str, ...], value: bool) -> Self:
+        named = dict(self.named_parameters(remove_duplicate=False))
+        chosen = {name: named[name] for name in (matching(caller, patterns, named) if patterns else named)}
+        if value and (integers := [name for name, p in chosen.items() if p.dtype.kind != "f"]):
+            raise TypeError(f"{caller}: only floats have gradients, and of integers are {', '.join(integers)}")
+        for parameter in chosen.values():
             parameter.requires_grad = value
             if not value:
                 parameter.grad = None

@@ -1,0 +1,352 @@
+"""Low-rank adapters: a trained model learns anew by a few numbers beside each weight, which itself stays as it is.
+
+Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang and Chen, "LoRA: Low-rank adaptation of large language models" (2021).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..backends.base import HostArray
+from ..creation import zeros
+from ..tensor import Tensor, tensor
+from . import init
+from .module import Module
+from .parameter import Parameter
+from .patterns import matching
+
+__all__ = ["LoRA", "add_lora", "load_lora", "lora_state_dict", "merge_lora"]
+
+
+class LoRA(Module):
+    """The adapter of a weight W (out, in): W' = W + (alpha / rank) · B·A.
+
+    Parameters: `A` (rank, in), normal with mean 0 and variance 1 / in, and `B` (out, rank), zeros, so that W' starts
+    as W. `alpha` is a buffer, so that it is saved with them. All lie where the weight lies, in its dtype.
+
+    Args:
+        weight: the weight, which is not kept.
+        rank: how many rows A has, at most the lesser of out and in.
+        alpha: with it the product grows, and so does what a step of the optimizer changes; `rank` by default.
+
+    Raises:
+        ValueError: the weight has not two dimensions, `rank` is out of its range, or `alpha` not above 0 and finite.
+        TypeError: `rank` is no whole number, or `alpha` no number.
+
+    >>> import tinygrad_lstm as tg
+    >>> weight = tg.ones(4, 3)
+    >>> adapter = LoRA(weight, rank=2, alpha=8)
+    >>> adapter
+    LoRA(rank=2, alpha=8)      14 parameters
+    >>> (adapter(weight) == weight).all().item()
+    True
+    """
+
+    alpha: Tensor
+
+    def __init__(self, weight: Tensor, rank: int, alpha: float | None = None) -> None:
+        _check_settings("LoRA", rank, alpha)
+        if weight.ndim != 2 or rank > min(weight.shape):
+            raise ValueError(f"LoRA: expected a weight (out, in), both at least the rank {rank}, got {weight.shape}")
+        place: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
+        self.rank = int(rank)
+        self.A = init.kaiming_normal_(Parameter(zeros(rank, weight.shape[1], **place)), nonlinearity="linear")
+        self.B = Parameter(zeros(weight.shape[0], rank, **place))
+        self.register_buffer("alpha", tensor(float(rank if alpha is None else alpha), **place))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.B * (self.alpha / self.rank)) @ self.A
+
+    def extra_repr(self) -> str:
+        return f"rank={self.rank}, alpha={self.alpha.item():g}"
+
+
+def add_lora(model: Module, *patterns: str, rank: int, alpha: float | None = None) -> list[str]:
+    """Adds adapters to weights of a model, and freezes all else, so that in training they alone change.
+
+    What can be adapted are the weights of `Linear` and of the recurrent cells and networks, and those of your own
+    modules that take them by `Module.adapted`. The adapter of `lstm.weight_hh_l0` is the module
+    `lstm.weight_hh_l0_lora`: its parameters, and its `alpha`, are the model's, and are moved, trained, saved and loaded
+    with it. At first the model's outputs stay as they are, to the bit. A weight that stands in several places has one
+    adapter for all of them, if all of them can be adapted.
+
+    Adapters that the model has already stay as they are. `model.unfreeze("*bias*")` lets other parameters learn too.
+    Each call of a module computes W' anew, and its gradient: that saves memory of the optimizer, and of what is
+    stored, not time.
+
+    Args:
+        model: changed in place.
+        patterns: shell patterns of dotted names, as `Module.freeze` takes them, which choose among the weights that
+            can be adapted: "lstm.*", "*weight_hh*", "output.weight". None: all.
+        rank: of each adapter; see `LoRA`.
+        alpha: of each adapter; see `LoRA`.
+
+    Returns:
+        The names of the weights that have got an adapter.
+
+    Raises:
+        ValueError: a pattern matches no weight that can be adapted; a weight has an adapter already, or is smaller
+            than the rank; a setting is out of its range. All of these before anything is changed.
+        TypeError: a setting or a pattern is of the wrong type.
+
+    >>> from tinygrad_lstm.models import CharLM
+    >>> model = CharLM(vocab_size=50, embedding_size=16, hidden_size=32)
+    >>> add_lora(model, "lstm.*", rank=4, alpha=8)
+    ['lstm.weight_ih_l0', 'lstm.weight_hh_l0']
+    >>> model.lstm
+    LSTM(16, 32)                                    7,488 parameters
+      weight_ih_l0_lora: LoRA(rank=4, alpha=8)      576
+      weight_hh_l0_lora: LoRA(rank=4, alpha=8)      640
+    >>> sum(parameter.size for parameter in model.parameters() if parameter.requires_grad)
+    1216
+    """
+    _check_settings("add_lora", rank, alpha)
+    by_name = _adaptable_by_name("add_lora", model)
+    chosen = _once(by_name[name] for name in matching("add_lora", patterns or ["*"], by_name, _ADAPTABLE))
+    _check_free("add_lora", chosen)
+    if small := [f"{weight.name} {weight.parameter.shape}" for weight in chosen if rank > min(weight.parameter.shape)]:
+        raise ValueError(
+            f"add_lora: rank {rank} is above a length of {', '.join(small)}; give a smaller rank, or patterns that "
+            "leave these out"
+        )
+    return _attach(model, [(weight, LoRA(weight.parameter, rank, alpha)) for weight in chosen])
+
+
+def merge_lora(model: Module) -> list[str]:
+    """Writes W' = W + (alpha / rank) · B·A into each adapted weight, and removes the adapters.
+
+    The model's outputs stay as they are, and it is again as it was before `add_lora`: to be exported, streamed, or
+    adapted anew. Which parameters are frozen stays as it is; `model.unfreeze()` lets all learn.
+
+    Returns:
+        The names of the weights that were adapted.
+
+    Raises:
+        ValueError: the model has no adapters; a weight has one in one place, and in another none, as it was tied
+            later. Before anything is changed.
+
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 2))
+    >>> add_lora(model, rank=2)
+    ['0.weight', '2.weight']
+    >>> merge_lora(model)
+    ['0.weight', '2.weight']
+    >>> [name for name, _ in model.named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+    adapted = _adapted("merge_lora", model)
+    with no_grad():  # all are computed before any is changed: where memory runs out, nothing is
+        merged = [adapter(weight.parameter) for weight, adapter in adapted]
+        for (weight, _), values in zip(adapted, merged, strict=True):
+            weight.parameter.copy_(values)
+    for weight, _ in adapted:
+        for module, name in weight.owners:
+            delattr(module, f"{name}_lora")
+    return [weight.name for weight, _ in adapted]
+
+
+def lora_state_dict(model: Module) -> dict[str, HostArray]:
+    """A snapshot of a model's adapters alone: of `state_dict` that which `load_lora` takes.
+
+    Raises:
+        ValueError: as `merge_lora`.
+
+    >>> import tinygrad_lstm as tg
+    >>> layer = tg.nn.Linear(3, 8)
+    >>> names = add_lora(layer, rank=2)
+    >>> {name: array.shape for name, array in lora_state_dict(layer).items()}
+    {'weight_lora.A': (2, 3), 'weight_lora.B': (8, 2), 'weight_lora.alpha': ()}
+    """
+    return {
+        f"{weight.name}_lora.{part}": array
+        for weight, adapter in _adapted("lora_state_dict", model)
+        for part, array in adapter.state_dict().items()
+    }
+
+
+def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
+    """Adds adapters with the values that `lora_state_dict` gave, and freezes all else, as `add_lora` does.
+
+    Into a model that has these adapters, `model.load_state_dict(state_dict, strict=False)` loads them.
+
+    Args:
+        model: of the sizes of the one that was adapted; changed in place.
+        state_dict: arrays by name; ranks are read from their shapes.
+
+    Returns:
+        The names of the weights that have got an adapter.
+
+    Raises:
+        ValueError: names are missing or unexpected, or values do not fit; a weight has an adapter already. One error
+            names all of them, before anything is changed.
+
+    >>> import tinygrad_lstm as tg
+    >>> layer, fresh = tg.nn.Linear(3, 8), tg.nn.Linear(3, 8)
+    >>> names = add_lora(layer, rank=2)
+    >>> tg.io.save_weights("adapters.safetensors", lora_state_dict(layer))
+    >>> load_lora(fresh, tg.io.load_weights("adapters.safetensors"))
+    ['weight']
+    """
+    if not state_dict:
+        raise ValueError("load_lora: there are no adapters to load; expected what lora_state_dict gives")
+    by_name = _adaptable_by_name("load_lora", model)
+    parts: dict[str, dict[str, Any]] = {name: {} for name in by_name}  # of each weight, by its first name
+    unexpected: list[str] = []
+    for key, value in state_dict.items():
+        name, _, part = key.rpartition("_lora.")
+        if name in by_name:
+            parts[by_name[name].name][part] = value
+        else:
+            unexpected.append(key)
+    if unexpected:
+        raise ValueError(f"load_lora: of no weight that this {type(model).__name__} can adapt: {', '.join(unexpected)}")
+    chosen = [by_name[name] for name, values in parts.items() if values]
+    _check_free("load_lora", chosen)
+    adapters: list[tuple[_Weight, LoRA]] = []
+    misfits: list[str] = []
+    for weight in chosen:
+        try:
+            adapters.append((weight, _loaded(weight.parameter, parts[weight.name])))
+        except ValueError as error:
+            misfits.append(f"{weight.name}: {error}")
+    if misfits:
+        raise ValueError(f"load_lora: the values do not fit this {type(model).__name__}: {'; '.join(misfits)}")
+    return _attach(model, adapters)
+
+
+# -- weights, and where they stand ------------------------------------------------------------------------------------
+
+_ADAPTABLE = "weight that can be adapted"
+
+
+@dataclass
+class _Weight:
+    """A parameter, and the places where it stands: several, if it is tied.
+
+    Attributes:
+        names: its dotted names in the model.
+        owners: the modules that have it, each with its name there.
+    """
+
+    parameter: Parameter
+    names: list[str]
+    owners: list[tuple[Module, str]]
+
+    @property
+    def name(self) -> str:
+        """The first of its names."""
+        return self.names[0]
+
+    @property
+    def can_be_adapted(self) -> bool:
+        """Whether it is a matrix that each of its modules takes by `adapted`."""
+        return (
+            self.parameter.ndim == 2
+            and self.parameter.dtype.kind == "f"
+            and all(any(fnmatchcase(name, own) for own in module.adaptable) for module, name in self.owners)
+        )
+
+    @property
+    def adapters(self) -> list[Any]:
+        """What stands in an adapter's place in each of its modules, None where nothing does."""
+        return [vars(module).get(f"{name}_lora") for module, name in self.owners]
+
+
+def _weights(caller: str, model: Module) -> list[_Weight]:
+    """All parameters, each once.
+
+    Raises:
+        TypeError: `model` is no Module.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"{caller}: expected a Module, got {type(model).__name__}")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found: dict[int, _Weight] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        path, _, own = name.rpartition(".")
+        weight = found.setdefault(id(parameter), _Weight(parameter, [], []))
+        weight.names.append(name)
+        if (modules[path], own) not in weight.owners:
+            weight.owners.append((modules[path], own))
+    return list(found.values())
+
+
+def _adaptable_by_name(caller: str, model: Module) -> dict[str, _Weight]:
+    """The weights that can be adapted, by each of their names."""
+    return {name: weight for weight in _weights(caller, model) if weight.can_be_adapted for name in weight.names}
+
+
+def _once(weights: Iterable[_Weight]) -> list[_Weight]:
+    """Each weight once."""
+    return list({id(weight.parameter): weight for weight in weights}.values())
+
+
+def _adapted(caller: str, model: Module) -> list[tuple[_Weight, LoRA]]:
+    """The weights that have an adapter, and it.
+
+    Raises:
+        ValueError: there is none; a weight has one in some of its places only.
+    """
+    found: list[tuple[_Weight, LoRA]] = []
+    for weight in _weights(caller, model):
+        first, *others = weight.adapters
+        if any(other is not first for other in others):
+            raise ValueError(
+                f"{caller}: {', '.join(weight.names)} are one weight, but have not one adapter; merge before tying"
+            )
+        if isinstance(first, LoRA):
+            found.append((weight, first))
+    if not found:
+        raise ValueError(f"{caller}: this {type(model).__name__} has no adapters; add_lora adds them")
+    return found
+
+
+def _check_free(caller: str, weights: Iterable[_Weight]) -> None:
+    if taken := [weight.name for weight in weights if any(adapter is not None for adapter in weight.adapters)]:
+        raise ValueError(f"{caller}: {', '.join(taken)} has an adapter already; merge_lora merges it")
+
+
+def _check_settings(caller: str, rank: Any, alpha: Any) -> None:
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer):
+        raise TypeError(f"{caller}: rank must be a whole number, got {rank!r}")
+    if rank < 1:
+        raise ValueError(f"{caller}: rank must be 1 or more, got {rank}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number | None):
+        raise TypeError(f"{caller}: alpha must be a number, got {alpha!r}")
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise ValueError(f"{caller}: alpha must be above 0 and finite, got {alpha}")
+
+
+# -- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def _attach(model: Module, adapters: Iterable[tuple[_Weight, LoRA]]) -> list[str]:
+    """Sets adapters in all places of their weights, freezes what is no adapter's, and gives the weights' names."""
+    adapters = list(adapters)
+    kept = {id(p) for module in model.modules() if isinstance(module, LoRA) for p in module.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad, parameter.grad = False, None
+    for weight, adapter in adapters:
+        for module, name in weight.owners:
+            setattr(module, f"{name}_lora", adapter)
+    return [weight.name for weight, _ in adapters]
+
+
+def _loaded(weight: Parameter, values: Mapping[str, Any]) -> LoRA:
+    """The adapter of a weight with these values of A, B and alpha.
+
+    Raises:
+        ValueError: one is missing, or they do not fit the weight.
+    """
+    if missing := [part for part in ("A", "B", "alpha") if part not in values]:
+        raise ValueError(f"there is no {', '.join(missing)}")
+    rank = (*np.shape(values["A"]), 0)[0]
+    adapter = LoRA(weight, rank)
+    adapter.load_state_dict(values)
+    return adapter

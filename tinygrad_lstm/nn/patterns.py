@@ -1,0 +1,35 @@
+"""Choosing among dotted names by shell patterns."""
+
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
+
+__all__ = ["matching"]
+
+
+def matching(caller: str, patterns: Iterable[str], names: Collection[str], what: str = "parameter") -> list[str]:
+    """The names that match at least one of the patterns, in their own order.
+
+    Args:
+        caller: the function that errors are to name.
+        patterns: as in a shell: `*` stands for anything, dots too, `?` for one character, `[01]` for one of these.
+        names: among which to choose.
+        what: what it is that has the names.
+
+    Raises:
+        ValueError: a pattern matches none of the names.
+        TypeError: a pattern is no string.
+    """
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{caller}: expected patterns such as 'lstm.*', got {type(pattern).__name__}")
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"{caller}: {pattern!r} matches no {what}; {_nearest(pattern, names)}")
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _nearest(pattern: str, names: Collection[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(pattern, names, n=3, cutoff=0.0)
+    return f"the nearest are {', '.join(near)}" if near else "there is none"

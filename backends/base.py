@@ -76,7 +76,8 @@ class Backend(Protocol):
     # in the order of the weights' rows (an RNN has none); of a GRU also U_n·h + b_hn (T, B, H). And a backward function
     # reads x for the gradient of W alone, and W for that of x alone.
     # A stepper prepares the weights (all operands but x and the states) once, for inference: it gives a function
-    # `step(x, states, out)` that from an input (B, I) and the states (B, H) writes the next states into `out`.
+    # `step(x, states, out)` that from an input (B, I) and the states (B, H) writes the next states into `out`, and that
+    # several threads may call at once.
     # `recurrent.RecurrentKernels` has them all in terms of `xp`, to inherit.
 
     def lstm_forward(

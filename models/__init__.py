@@ -4,5 +4,6 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
 from .recurrent import GRU, LSTM, RNN
+from .streaming import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell", "Stream"]

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .. import ops
-from ..autograd import no_grad
+from ..backends.base import Array
 from ..nn import Dropout, Embedding, Linear, Module
 from ..random import generator
 from ..tensor import Tensor, tensor
 from .recurrent import LSTM
+from .streaming import Stream
 
 State = tuple[Tensor, Tensor]
 
@@ -52,6 +53,21 @@ class CharLM(Module):
         out, state = self.lstm(x, state)  # (T, B, H)
         return self.output(self.dropout(out)), state  # (T, B, V)
 
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Random inputs of `named_forward`, of T steps of B texts."""
+        ids = generator().integers(self.embedding.num_embeddings, size=(T, B))
+        states = self.lstm.example_inputs(T, B)
+        return {"ids": tensor(ids, device=states.pop("x").device), **states}
+
+    def named_forward(self, ids: Tensor, **states: Tensor) -> dict[str, Tensor]:
+        """`forward`, with a name for each tensor, as an exported file has them: ids, h0, c0 to logits, h, c.
+
+        Raises:
+            ValueError: there are other states, or shapes that do not fit.
+        """
+        given = self.lstm.named_forward(self.dropout(self.embedding(ids)), **states)
+        return {"logits": self.output(self.dropout(given.pop("out"))), **given}
+
     def loss(self, ids: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step.
 
@@ -63,14 +79,18 @@ class CharLM(Module):
         logits, state = self(ids, state)
         return ops.cross_entropy(ops.flatten(logits, 0, 1), ops.flatten(targets)), state
 
-    def stream(
+    def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
+        """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`."""
+        return Stream(self.lstm, batch, state, self.embedding, self.output)
+
+    def sample(
         self,
         prompt: Sequence[int],
         temperature: float = 1.0,
         top_k: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Iterator[int]:
-        """The ids that the model draws after a prompt, without end; it carries its state from one to the next.
+        """The ids that the model draws after a prompt, without end; with the weights that it has at the first.
 
         Args:
             prompt: ids, at least one.
@@ -82,22 +102,22 @@ class CharLM(Module):
             ValueError: an empty prompt, a temperature that is negative or not finite, or a `top_k` below 1.
         """
         if not len(prompt):
-            raise ValueError("stream: the prompt is empty; give one id at least")
+            raise ValueError("sample: the prompt is empty; give one id at least")
         if not 0 <= temperature < math.inf:
-            raise ValueError(f"stream: temperature is {temperature}; expected 0 or more, and finite")
+            raise ValueError(f"sample: temperature is {temperature}; expected 0 or more, and finite")
         if top_k is not None and top_k < 1:
-            raise ValueError(f"stream: top_k is {top_k}; expected 1 or more")
-        return self._stream(list(prompt), temperature, top_k, rng or generator())
+            raise ValueError(f"sample: top_k is {top_k}; expected 1 or more")
+        return self._sample(list(prompt), temperature, top_k, rng or generator())
 
-    def _stream(self, fed: list[int], temperature: float, top_k: int | None, rng: np.random.Generator) -> Iterator[int]:
-        device = self.output.weight.device
-        state: State | None = None
+    def _sample(
+        self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator
+    ) -> Iterator[int]:
+        stream, to_host = self.stream(), self.output.weight.device.backend.to_host
+        logits = stream([[known] for known in prompt])[-1, 0]
         while True:
-            with self.evaluating(), no_grad():
-                logits, state = self(tensor(fed, dtype="int64", device=device).unsqueeze(1), state)
-            drawn = _draw(np.asarray(logits[-1, 0].tolist()), temperature, top_k, rng)
+            drawn = _draw(np.asarray(to_host(logits), np.float64), temperature, top_k, rng)
             yield drawn
-            fed = [drawn]
+            logits = stream(drawn)
 
     def generate(
         self,
@@ -107,8 +127,8 @@ class CharLM(Module):
         top_k: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> list[int]:
-        """The first `length` ids of `stream`."""
-        ids = self.stream(prompt, temperature, top_k, rng)
+        """The first `length` ids of `sample`."""
+        ids = self.sample(prompt, temperature, top_k, rng)
         return [next(ids) for _ in range(length)]
 
 

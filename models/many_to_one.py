@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import ops
+from ..backends.base import Array
 from ..nn import Linear, Module
 from ..tensor import Tensor
 from .recurrent import GRU, LSTM, RNN, Lengths
+from .streaming import Stream
 
 __all__ = ["ManyToOne"]
 
@@ -27,7 +31,7 @@ class ManyToOne(Module):
     def __init__(self, network: LSTM | GRU | RNN, output_size: int) -> None:
         super().__init__()
         self.network = network
-        self.output = Linear(network.hidden_size * (2 if network.bidirectional else 1), output_size)
+        self.output = Linear(network.output_size, output_size)
 
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | Tensor | None = None, lengths: Lengths | None = None
@@ -41,6 +45,27 @@ class ManyToOne(Module):
             ValueError: a shape or a length does not fit.
         """
         _, final = self.network(x, state, lengths)
-        h = final[0] if isinstance(final, tuple) else final  # (L·D, B, H)
+        return self._answers(final[0] if isinstance(final, tuple) else final)
+
+    def _answers(self, h: Tensor) -> Tensor:
+        """Of the states h that each layer ends with, (L·D, B, H)."""
         answers: Tensor = self.output(ops.concat(list(h[-2:]), dim=-1) if self.network.bidirectional else h[-1])
         return answers
+
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Random inputs of `named_forward`, of T steps of B sequences."""
+        return self.network.example_inputs(T, B)
+
+    def named_forward(self, x: Tensor, lengths: Lengths | None = None, **states: Tensor) -> dict[str, Tensor]:
+        """`forward`, with a name for each tensor, as an exported file has them: x, h0 (and c0) to output, h (and c).
+
+        Raises:
+            ValueError: there are other states; a shape or a length does not fit.
+        """
+        given = self.network.named_forward(x, lengths, **states)
+        del given["out"]
+        return {"output": self._answers(given["h"]), **given}
+
+    def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
+        """Inference on `batch` sequences as they come in: after each step the answer (B, O) so far; see `Stream`."""
+        return Stream(self.network, batch, state, output=self.output)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from .. import ops
-from ..creation import zeros
-from ..nn import Module, Parameter
-from ..observing import show_layer
-from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn
+from ..backends.base import Array
+from ..creation import randn, zeros
+from ..io.contents import Kind
+from ..nn import Parameter, init
+from ..observing import SteppedLayer, show_layer, show_steps
+from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
 from ..tensor import Tensor, operand
 from .cells import (
     GRUGates,
@@ -24,21 +26,26 @@ from .cells import (
     open_forget_gate,
     states_of,
 )
-from .stepping import Stepper
+from .loading import Loadable
+from .stepping import ArrayFunctions, LayerStep, Stepper, variant_step
+from .streaming import Stream
+from .variants import GRUResetBefore, LSTMNorm, LSTMVariant, RNNWithReLU, Variant
 
+Nonlinearity = Literal["tanh", "relu"]
 Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
 States = tuple[Tensor, ...]
 
 
-class _Recurrent(Module):
+class _Recurrent(Loadable):
     """What LSTM, GRU and RNN share: layers, directions, batches of sequences of different lengths."""
 
     GATES: ClassVar[int]
     STATES: ClassVar[tuple[str, ...]]  # the hidden state, which is the output, first
-    PARAMETERS: ClassVar[tuple[str, ...]]  # of a layer in one direction, in the order in which the op takes them
-    OP: ClassVar[Any]  # the layer as one op
+    OPTIONS: ClassVar[Mapping[str, Any]]  # by name, with the values that a plain network has
+    OP: ClassVar[Any]  # the layer as one op, if there are no options
     STEP: ClassVar[Callable[..., Any]]  # the cell that it unrolls
     SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
+    adaptable = ("weight_*",)
 
     def __init__(
         self,
@@ -62,39 +69,51 @@ class _Recurrent(Module):
         self.batch_first = batch_first
         self.dropout = dropout
         self.bidirectional = bidirectional
+        self.options = {name: value for name, plain in self.OPTIONS.items() if (value := getattr(self, name)) != plain}
         self._directions = ("", "_reverse") if bidirectional else ("",)
-        rows = self.GATES * hidden_size
         for layer in range(num_layers):
-            columns = hidden_size * len(self._directions) if layer else input_size
+            shapes = self._parameter_shapes(self.output_size if layer else input_size)
+            self._parameter_names = tuple(shapes)
             for direction in self._directions:
-                self._add(f"weight_ih_l{layer}{direction}", rows, columns)
-                self._add(f"weight_hh_l{layer}{direction}", rows, hidden_size)
-                self._add(f"bias_l{layer}{direction}", rows)
-                self._add_extra(f"l{layer}{direction}")
+                for name, shape in shapes.items():
+                    setattr(self, f"{name}_l{layer}{direction}", Parameter(zeros(*shape)))
         self._init_parameters()
+
+    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """By name, the shapes of a layer's parameters in one direction, in the order in which the op takes them."""
+        rows = self.GATES * self.hidden_size
+        return {"weight_ih": (rows, inputs), "weight_hh": (rows, self.state_sizes["h"]), "bias": (rows,)}
 
     def _init_parameters(self) -> None:
         init_recurrent(self, self.hidden_size)
 
-    def _add(self, name: str, *shape: int) -> None:
-        setattr(self, name, Parameter(zeros(*shape)))
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """How many numbers each state has, by name."""
+        return dict.fromkeys(self.STATES, self.hidden_size)
 
-    def _add_extra(self, place: str) -> None:
-        """Adds what a kind of cell has beside weights and a bias."""
+    @property
+    def output_size(self) -> int:
+        """The length of an output: that of the hidden state, in each direction."""
+        return self.state_sizes["h"] * len(self._directions)
+
+    def layer_parameters(self, place: str) -> dict[str, Tensor]:
+        """The parameters of a layer in one direction, such as "l0_reverse", by their names without that."""
+        return {name: self.adapted(f"{name}_{place}") for name in self._parameter_names}
 
     def _run(
         self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
     ) -> tuple[Tensor, States]:
         """The outputs and final states for x and an initial state, as `forward` of the kinds documents them."""
         x = operand(x)
-        name, H, T_dim = type(self).__name__, self.hidden_size, 1 if self.batch_first else 0
+        name, T_dim = type(self).__name__, 1 if self.batch_first else 0
         if x.ndim != 3 or x.shape[2] != self.input_size:
             order = "(batch, time" if self.batch_first else "(time, batch"
             raise ValueError(f"{name}: expected an input of shape {order}, {self.input_size}), got {x.shape}")
         x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
-        states = states_of(name, state, len(self.STATES), (places, B, H), x)
+        states = states_of(name, state, [(places, B, size) for size in self.state_sizes.values()], x)
         numbers = None
         if lengths is not None:
             numbers = checked_lengths(name, lengths, T, B)
@@ -108,7 +127,7 @@ class _Recurrent(Module):
                 place = layer * len(self._directions) + k
                 output, *rows[place] = self._layer(x, rows[place], numbers, f"l{layer}{direction}", reverse=k == 1)
                 outputs.append(output)
-            x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, D·H)
+            x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, output_size)
             if layer < self.num_layers - 1:
                 x = ops.dropout(x, self.dropout, self.training)
         final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
@@ -117,13 +136,31 @@ class _Recurrent(Module):
     def _layer(
         self, x: Tensor, states: Sequence[Tensor], lengths: np.ndarray[Any, Any] | None, place: str, reverse: bool
     ) -> tuple[Tensor, ...]:
-        """One layer in one direction: its outputs (T, B, H), and its states after the last step of each sequence."""
+        """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
         if not len(x):
-            return zeros(0, x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device), *states
-        parameters = [getattr(self, f"{name}_{place}") for name in self.PARAMETERS]
-        return show_layer(
-            self, place, lambda operands: self.OP(operands, self.STEP, lengths, reverse), [x, *states, *parameters]
-        )
+            return zeros(0, *states[0].shape, dtype=x.dtype, device=x.device), *states
+        parameters = self.layer_parameters(place)
+        if self.options:
+            layer = SteppedLayer(place, self.KIND, self.options, parameters, x, self.STATES, lengths, reverse)
+            return self._unrolled(layer, states)
+        operands = [x, *states, *parameters.values()]
+        return show_layer(self, place, lambda operands: self.OP(operands, self.STEP, lengths, reverse), operands)
+
+    def _unrolled(self, layer: SteppedLayer, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The same of a layer with options, which no op computes at once."""
+        variant = self._variant(layer.parameters)
+        nets = ops.unbind(variant.inputs(layer.x), 0)
+        take = show_steps(self, layer, lambda t, *states: variant.step(nets[t], *states))
+
+        def step(t: int, *states: Tensor) -> States:
+            gates = take(t, *states)
+            return tuple(getattr(gates, name) for name in self.STATES)
+
+        return scan(step, len(nets), states, layer.lengths, layer.reverse)
+
+    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
+        """What a layer with options computes, of its parameters by the functions F."""
+        raise NotImplementedError
 
     def stepper(self) -> Stepper:
         """The network for inference one step at a time, of the weights as they are now; see `Stepper`.
@@ -135,11 +172,46 @@ class _Recurrent(Module):
             raise ValueError(f"{type(self).__name__}.stepper: a bidirectional network cannot go step by step")
         return Stepper(self)
 
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """The sizes I and H of each layer in each direction."""
-        number, H = len(self._directions), self.hidden_size
-        inputs = [self.input_size, *[H * number] * (self.num_layers - 1)]
-        return [(I, H) for I in inputs for _ in range(number)]
+    def layer_step(self, place: str) -> LayerStep:
+        """A step of a layer, of its weights as they are now, on plain arrays; see `Stepper`."""
+        parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
+        device = next(self.parameters()).device
+        with device.current():
+            if self.options:
+                own = {name: array.copy() for name, array in parameters.items()}
+                return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
+            step: LayerStep = getattr(device.backend, f"{self.OP.op.name}_stepper")(list(parameters.values()))
+            return step
+
+    def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
+        """Inference on `batch` sequences as they come in, of the weights as they are now; see `Stream`."""
+        return Stream(self, batch, state)
+
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Random inputs of `named_forward`, of T steps of B sequences."""
+        bias = next(parameter for name, parameter in self.named_parameters() if name.startswith("bias"))
+        shapes = {"x": (B, T, self.input_size) if self.batch_first else (T, B, self.input_size)}
+        places = self.num_layers * len(self._directions)
+        shapes |= {f"{name}0": (places, B, size) for name, size in self.state_sizes.items()}
+        return {name: randn(*shape, dtype=bias.dtype, device=bias.device) for name, shape in shapes.items()}
+
+    def named_forward(self, x: Tensor, lengths: Lengths | None = None, **states: Tensor) -> dict[str, Tensor]:
+        """`forward`, with a name for each tensor, as an exported file has them: x, h0 (and c0) to out, h (and c).
+
+        Raises:
+            ValueError: there are other states; a shape or a length does not fit.
+        """
+        names = [f"{name}0" for name in self.STATES]
+        if states and sorted(states) != sorted(names):
+            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(states)}")
+        out, final = self._run(x, [states[name] for name in names] if states else None, lengths)
+        return {"out": out, **dict(zip(self.STATES, final, strict=True))}
+
+    def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
+        """Of each layer in each direction I, and how many numbers each gate and state has."""
+        inputs = [self.input_size, *[self.output_size] * (self.num_layers - 1)]
+        sizes = dict.fromkeys(self.SHOWN, self.hidden_size) | self.state_sizes
+        return [(I, sizes) for I in inputs for _ in self._directions]
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults."""
@@ -148,6 +220,7 @@ class _Recurrent(Module):
         parts += ["batch_first=True"] * self.batch_first
         parts += [f"dropout={self.dropout}"] * (self.dropout > 0)
         parts += ["bidirectional=True"] * self.bidirectional
+        parts += [f"{name}={value!r}" for name, value in self.options.items()]
         return ", ".join(parts)
 
 
@@ -162,24 +235,81 @@ class LSTM(_Recurrent):
         dropout: the share of a layer's outputs that is dropped before the next layer, in training.
         bidirectional: every layer also runs from the end to the start; its outputs are put side by side (D = 2).
 
-    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o:
-        weight_ih_l{k} (4H, I or D·H); weight_hh_l{k} (4H, H); bias_l{k} (4H,), which starts at 1 for the forget gate.
+    Options, whose equations `variants.LSTMVariant` has; with any of them, a layer goes step by step instead of as one
+    op:
+        proj_size: the length of the outputs and of h, if they are a projection of the o ⊙ tanh(c); 0 for none.
+        peephole: the gates see the cell state too.
+        layer_norm: the gates' two products are normalized, and the cell state: "cell", which goes on normalized, or
+            "output", which is normalized for the output alone, as in the paper.
+
+    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o; P is H,
+    or proj_size:
+        weight_ih_l{k} (4H, I or D·P); weight_hh_l{k} (4H, P); bias_l{k} (4H,), which starts at 1 for the forget gate;
+        weight_hr_l{k} (P, H), with proj_size; peephole_l{k} (3H,), with peephole, of i, f, o; with layer_norm
+        norm_ih_l{k} (4H,), norm_hh_l{k} (4H,), norm_c_l{k} (H,), bias_c_l{k} (H,).
+
+    Raises:
+        ValueError: a size or an option is none of those.
 
     >>> import tinygrad_lstm as tg
     >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
     >>> out, (h, c) = lstm(tg.ones(7, 2, 3), lengths=[7, 4])
     >>> out.shape, h.shape, c.shape
     ((7, 2, 10), (4, 2, 5), (4, 2, 5))
+    >>> out, (h, c) = LSTM(3, 5, proj_size=2, peephole=True)(tg.ones(7, 2, 3))
+    >>> out.shape, h.shape, c.shape
+    ((7, 2, 2), (1, 2, 2), (1, 2, 5))
     """
 
-    GATES, STATES, PARAMETERS = 4, ("h", "c"), ("weight_ih", "weight_hh", "bias")
+    KIND: ClassVar[Kind] = "LSTM"
+    GATES, STATES, OPTIONS = 4, ("h", "c"), {"proj_size": 0, "peephole": False, "layer_norm": None}
     OP, STEP, SHOWN = staticmethod(lstm), staticmethod(lstm_step), LSTMGates._fields
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        proj_size: int = 0,
+        peephole: bool = False,
+        layer_norm: LSTMNorm | None = None,
+    ) -> None:
+        if proj_size and not 0 < proj_size < hidden_size:
+            raise ValueError(f"LSTM: expected a proj_size from 0 to {hidden_size - 1}, below H, got {proj_size}")
+        _check_option(self, "layer_norm", layer_norm, (None, *get_args(LSTMNorm)))
+        self.proj_size = proj_size
+        self.peephole = peephole
+        self.layer_norm = layer_norm
+        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        return {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+
+    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        shapes, H = super()._parameter_shapes(inputs), self.hidden_size
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, H)
+        if self.peephole:
+            shapes["peephole"] = (3 * H,)
+        if self.layer_norm:
+            shapes |= {"norm_ih": (4 * H,), "norm_hh": (4 * H,), "norm_c": (H,), "bias_c": (H,)}
+        return shapes
 
     def _init_parameters(self) -> None:
         super()._init_parameters()
         for name, parameter in self.named_parameters():
-            if name.startswith("bias"):
+            if name.startswith("bias_l"):
                 open_forget_gate(parameter, self.hidden_size)
+            elif name.startswith("norm"):
+                init.constant_(parameter, 1.0)
+
+    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> LSTMVariant:
+        return LSTMVariant(parameters, self.layer_norm, F)
 
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Lengths | None = None
@@ -188,12 +318,12 @@ class LSTM(_Recurrent):
 
         Args:
             x: inputs (T, B, I).
-            state: initial states (h, c), each (L·D, B, H); zeros by default.
+            state: initial states, h (L·D, B, P) and c (L·D, B, H); zeros by default.
             lengths: the number of steps of each of the B sequences, where they differ, in any order: outputs past a
                 length are zero, and the final states are those of each sequence's own last step.
 
         Returns:
-            out (T, B, D·H), and (h, c), each (L·D, B, H).
+            out (T, B, D·P), and (h, c) as `state` has them.
 
         Raises:
             ValueError: a shape or a length does not fit.
@@ -205,33 +335,85 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     """Layers of `GRUCell`s over a batch of sequences; arguments as for `LSTM`.
 
+    Options:
+        reset_after: whether the reset gate comes after the product with U_n, as in PyTorch and in Keras by default; or
+            before it, as in ONNX by default, which `variants.GRUResetBefore` has: a layer then goes step by step.
+
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order r, z, n:
-        weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,).
+        weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
     """
 
-    GATES, STATES, PARAMETERS = 3, ("h",), ("weight_ih", "weight_hh", "bias", "bias_hn")
+    KIND: ClassVar[Kind] = "GRU"
+    GATES, STATES, OPTIONS = 3, ("h",), {"reset_after": True}
     OP, STEP, SHOWN = staticmethod(gru), staticmethod(gru_step), GRUGates._fields
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+    ) -> None:
+        self.reset_after = reset_after
+        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
         out, (h,) = self._run(x, state, lengths)
         return out, h
 
-    def _add_extra(self, place: str) -> None:
-        self._add(f"bias_hn_{place}", self.hidden_size)
+    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        shapes = super()._parameter_shapes(inputs)
+        return shapes | {"bias_hn": (self.hidden_size,)} if self.reset_after else shapes
+
+    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> GRUResetBefore:
+        return GRUResetBefore(parameters, F)
 
 
 class RNN(_Recurrent):
-    """Layers of `RNNCell`s, with tanh, over a batch of sequences; arguments as for `LSTM`.
+    """Layers of `RNNCell`s over a batch of sequences; arguments as for `LSTM`.
+
+    Options:
+        nonlinearity: "tanh", or "relu", with which a layer goes step by step.
 
     Parameters of layer k, with `_reverse` appended for the backward direction:
         weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
     """
 
-    GATES, STATES, PARAMETERS = 1, ("h",), ("weight_ih", "weight_hh", "bias")
+    KIND: ClassVar[Kind] = "RNN"
+    GATES, STATES, OPTIONS = 1, ("h",), {"nonlinearity": "tanh"}
     OP, STEP, SHOWN = staticmethod(rnn), staticmethod(ops.tanh), RNNGates._fields
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        nonlinearity: Nonlinearity = "tanh",
+    ) -> None:
+        _check_option(self, "nonlinearity", nonlinearity, get_args(Nonlinearity))
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
         out, (h,) = self._run(x, state, lengths)
         return out, h
+
+    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> RNNWithReLU:
+        return RNNWithReLU(parameters, F)
+
+
+def _check_option(network: _Recurrent, name: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise ValueError(
+            f"{type(network).__name__}: expected {name} to be {' or '.join(map(repr, known))}, got {value!r}"
+        )

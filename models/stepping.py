@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..backends.base import Array
+from ..device import Device
+from ..ops.operation import Functions
+from .variants import Variant
 
 if TYPE_CHECKING:
     from .recurrent import _Recurrent
 
-__all__ = ["Stepper"]
+__all__ = ["ArrayFunctions", "LayerStep", "Stepper", "variant_step"]
+
+LayerStep: TypeAlias = Callable[[Array, Sequence[Array], Sequence[Array]], None]
+"""`step(x, states, out)`: from an input (B, I) and the states (B, ·) of a layer writes its next states into `out`."""
+
+
+def variant_step(variant: Variant, states: Sequence[str]) -> LayerStep:
+    """A step of a variant that was made of arrays and `ArrayFunctions`, given the names of its states."""
+
+    def step(x: Array, before: Sequence[Array], out: Sequence[Array]) -> None:
+        gates = variant.step(variant.inputs(x), *before)
+        for name, array in zip(states, out, strict=True):
+            array[...] = getattr(gates, name)
+
+    return step
+
+
+class ArrayFunctions:
+    """The ops that variants are made of, on plain arrays of a device: their forward rules, which record nothing."""
+
+    def __init__(self, device: Device) -> None:
+        self._rules = rules = Functions(device)
+        self.linear = rules.affine
+        self.sigmoid, self.tanh, self.relu = rules.sigmoid, rules.tanh, rules.relu
+
+    def split(self, x: Array, sizes: Sequence[int], dim: int) -> Sequence[Array]:
+        pieces: Sequence[Array] = self._rules.pieces(x, sizes, dim % x.ndim)
+        return pieces
+
+    def chunk(self, x: Array, chunks: int, dim: int) -> Sequence[Array]:
+        return self.split(x, [x.shape[dim] // chunks] * chunks, dim)
+
+    def layer_norm(self, x: Array, size: int, weight: Array, bias: Array | None, eps: float) -> Array:
+        out, _ = self._rules.normalized_affine((x, weight, bias), (size,), eps)
+        return out
 
 
 class Stepper:
     """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
 
     Made by a network's `stepper()`, of the weights that it has then. Works on plain arrays of the network's device and
-    dtype, records nothing, and, given contiguous arrays that may be written to, allocates nothing but its outputs. Each
-    thread needs a stepper of its own, as it has buffers.
+    dtype, records nothing, and, given contiguous arrays that may be written to, allocates nothing but its outputs; one
+    of a network with options does. Threads may share a stepper.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import LSTM
@@ -33,23 +70,18 @@ class Stepper:
         parameter = next(network.parameters())
         self._name = type(network).__name__
         self._device, self._dtype = parameter.device, parameter.dtype
-        self._input_size, self._hidden_size = network.input_size, network.hidden_size
+        self._input_size = network.input_size
+        self._state_sizes = network.state_sizes
         self._several = len(network.STATES) > 1
-        self._number = len(network.STATES)
-        make = getattr(parameter.device.backend, f"{network.OP.op.name}_stepper")
-        with self._device.current():
-            self._layers = [
-                make([getattr(network, f"{name}_l{layer}").data for name in network.PARAMETERS])
-                for layer in range(network.num_layers)
-            ]
+        self._layers = [network.layer_step(f"l{layer}") for layer in range(network.num_layers)]
 
     def __call__(self, x: Array, state: Array | Sequence[Array] | None = None) -> tuple[Array, Any]:
-        """The output (B, H), and the next state.
+        """The output (B, H), or (B, P) of an LSTM with proj_size; and the next state.
 
         Args:
             x: an input (B, I).
-            state: as the network takes and gives it: (h, c) for an LSTM, h for a GRU or an RNN, each (L, B, H); zeros
-                by default.
+            state: as the network takes and gives it: (h, c) for an LSTM, h for a GRU or an RNN, each (L, B, H), or
+                (L, B, P) where h is projected; zeros by default.
 
         Raises:
             ValueError: a shape or dtype does not fit.
@@ -72,19 +104,20 @@ class Stepper:
 
     def _step(self, x: Array, state: Array | Sequence[Array] | None) -> tuple[Array, Any]:
         xp, dtype = self._device.xp, self._dtype
-        shape = (len(self._layers), x.shape[0], self._hidden_size)
+        shapes = [(len(self._layers), x.shape[0], size) for size in self._state_sizes.values()]
         if state is None:
-            before: Sequence[Array] = [xp.zeros(shape, dtype)] * self._number
+            before: Sequence[Array] = [xp.zeros(shape, dtype) for shape in shapes]
         else:
             before = state if self._several else (state,)
-            if len(before) != self._number:
-                raise ValueError(f"{self._name}.stepper: expected {self._number} states, got {len(before)}")
-            for part in before:
+            if len(before) != len(shapes):
+                raise ValueError(f"{self._name}.stepper: expected {len(shapes)} states, got {len(before)}")
+            for name, part, shape in zip(self._state_sizes, before, shapes):
                 if part.shape != shape or part.dtype != dtype:
                     raise ValueError(
-                        f"{self._name}.stepper: expected {dtype} states of shape {shape}, got {part.dtype} {part.shape}"
+                        f"{self._name}.stepper: expected {dtype} states of shape {shape}, got {part.dtype} "
+                        f"{part.shape} for {name}"
                     )
-        after = tuple([xp.empty(shape, dtype) for _ in before])
+        after = tuple([xp.empty(shape, dtype) for shape in shapes])
         for k, layer in enumerate(self._layers):
             layer(x, [part[k] for part in before], [part[k] for part in after])
             x = after[0][k]

@@ -1,13 +1,15 @@
 """How recurrent cells and layers show what they compute, to whoever looks; if nobody does, it costs next to nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from .autograd import MODE
+from .backends.base import HostArray
 from .nn import Module
 from .tensor import Tensor
 
-__all__ = ["show_layer", "show_step"]
+__all__ = ["SteppedLayer", "show_layer", "show_step", "show_steps"]
 
 G = TypeVar("G", bound=tuple[Tensor, ...])
 
@@ -65,3 +67,36 @@ def show_layer(
     if MODE.observer is None:
         return layer(operands)
     return MODE.observer.see_layer(network, place, layer, operands)
+
+
+@dataclass(frozen=True)
+class SteppedLayer:
+    """A layer of a network that goes step by step, in one direction, instead of as one op.
+
+    Attributes:
+        place: where in the network it is, such as "l0_reverse".
+        kind: "LSTM", "GRU" or "RNN", whose gates and states it has.
+        options: by name, what it computes otherwise than a plain layer of that kind.
+        parameters: by name.
+        x: the inputs (T, B, I).
+        states: the names of the states, h first.
+        lengths: how many steps each sequence has; None for T each.
+        reverse: whether time runs from the end.
+    """
+
+    place: str
+    kind: str
+    options: Mapping[str, Any]
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+    states: Sequence[str]
+    lengths: HostArray | None
+    reverse: bool
+
+
+def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> Callable[..., G]:
+    """The step of a layer, `step(t, *states)`, which gives a NamedTuple of gates and states.
+
+    For a `trace`, one that shows it what each step computes.
+    """
+    return step if MODE.observer is None else MODE.observer.see_steps(network, layer, step)

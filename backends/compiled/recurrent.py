@@ -17,6 +17,7 @@ from ..recurrent.sequence import (
     Gradients,
     Lengths,
     Step,
+    StepRoom,
     first_and_last,
     going,
     room_for_states,
@@ -306,13 +307,10 @@ def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., Non
 
     prepared = packed(weight_ih), packed(weight_hh), by_blocks(bias), *(array.copy() for array in rest)
     threads = 1 + (weight_ih.size + weight_hh.size) // _WEIGHTS_A_THREAD
-    room: list[HostArray] = []
+    room = StepRoom(lambda B: [np.empty((B, blocks, gates, width), dtype) for _ in range(nets)])
 
     def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
-        nonlocal room
-        if not room or len(room[0]) != len(x):
-            room = [np.empty((len(x), blocks, gates, width), dtype) for _ in range(nets)]
         with team(threads, brief=True) as members:
-            kernel(members, blocks, *map(behaved, (x, *before)), *after, *room, *prepared)
+            kernel(members, blocks, *map(behaved, (x, *before)), *after, *room(len(x)), *prepared)
 
     return step

@@ -8,6 +8,7 @@ from .sequence import (
     Lengths,
     SequenceKernels,
     Step,
+    StepRoom,
     chunks,
     first_and_last,
     room_for_states,
@@ -126,13 +127,11 @@ class GRUKernels(SequenceKernels):
         H, dtype = weight_hh.shape[1], bias.dtype
         of_x, of_h = (xp.ascontiguousarray(self._halved(weight, 3).T) for weight in (weight_ih, weight_hh))
         bias, bias_hn = self._halved(bias, 3), bias_hn.copy()
-        net, net_h = self.empty((0, 3 * H), dtype), self.empty((0, 3 * H), dtype)
+        room = StepRoom(lambda B: [self.empty((B, 3 * H), dtype) for _ in range(2)])
 
         def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
-            nonlocal net, net_h
             (h,), (new_h,) = states, out
-            if len(x) != len(net):
-                net, net_h = self.empty((len(x), 3 * H), dtype), self.empty((len(x), 3 * H), dtype)
+            net, net_h = room(len(x))
             rz, r, z, n = net[:, : 2 * H], net[:, :H], net[:, H : 2 * H], net[:, 2 * H :]
             q = net_h[:, 2 * H :]
             xp.matmul(x, of_x, out=net)

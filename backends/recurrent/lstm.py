@@ -8,6 +8,7 @@ from .sequence import (
     Lengths,
     SequenceKernels,
     Step,
+    StepRoom,
     chunks,
     first_and_last,
     room_for_states,
@@ -118,13 +119,11 @@ class LSTMKernels(SequenceKernels):
         I, H, dtype = weight_ih.shape[1], weight_hh.shape[1], bias.dtype
         weight = xp.ascontiguousarray(self._halved(xp.concatenate([weight_ih, weight_hh], axis=1), 4).T)
         bias = self._halved(bias, 4)
-        xh, net, part = (self.empty((0, n), dtype) for n in (I + H, 4 * H, H))
+        room = StepRoom(lambda B: [self.empty((B, n), dtype) for n in (I + H, 4 * H, H)])
 
         def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
-            nonlocal xh, net, part
             (h, c), (new_h, new_c) = states, out
-            if len(x) != len(net):
-                xh, net, part = (self.empty((len(x), n), dtype) for n in (I + H, 4 * H, H))
+            xh, net, part = room(len(x))
             xh[:, :I], xh[:, I:] = x, h
             xp.matmul(xh, weight, out=net)
             xp.add(net, bias, out=net)

@@ -8,6 +8,7 @@ from .sequence import (
     Lengths,
     SequenceKernels,
     Step,
+    StepRoom,
     first_and_last,
     room_for_states,
     states,
@@ -80,13 +81,10 @@ class RNNKernels(SequenceKernels):
         weight_ih, weight_hh, bias = weights
         I, H = weight_ih.shape[1], weight_hh.shape[1]
         weight, bias = xp.ascontiguousarray(xp.concatenate([weight_ih, weight_hh], axis=1).T), bias.copy()
-        xh = self.empty((0, I + H), bias.dtype)
+        room = StepRoom(lambda B: [self.empty((B, I + H), bias.dtype)])
 
         def step(x: Array, states: Sequence[Array], out: Sequence[Array]) -> None:
-            nonlocal xh
-            (h,), (new_h,) = states, out
-            if len(x) != len(xh):
-                xh = self.empty((len(x), I + H), bias.dtype)
+            (h,), (new_h,), (xh,) = states, out, room(len(x))
             xh[:, :I], xh[:, I:] = x, h
             xp.matmul(xh, weight, out=new_h)
             xp.add(new_h, bias, out=new_h)

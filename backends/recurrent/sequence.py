@@ -1,5 +1,6 @@
 """What recurrent layers of every kind share: the order of the steps, masks, room for states, products of all steps."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = [
     "Lengths",
     "SequenceKernels",
     "Step",
+    "StepRoom",
     "chunks",
     "first_and_last",
     "going",
@@ -27,6 +29,20 @@ _CACHED_BYTES = 512 * 1024
 Lengths = HostArray | None
 Gradients = list[Array | None]
 Step = Callable[[Array, Sequence[Array], Sequence[Array]], None]
+
+
+class StepRoom(threading.local):
+    """Arrays that a step computes in, for so many rows: made again where the number changes, and in each thread."""
+
+    def __init__(self, make: Callable[[int], Sequence[Array]]) -> None:
+        self._make = make
+        self._rows = -1
+        self._arrays: Sequence[Array] = ()
+
+    def __call__(self, rows: int) -> Sequence[Array]:
+        if rows != self._rows:
+            self._arrays, self._rows = self._make(rows), rows
+        return self._arrays
 
 
 def steps(T: int, reverse: bool) -> Sequence[int]:

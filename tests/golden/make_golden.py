@@ -13,6 +13,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | lstm | plain, bidirectional_lengths, batch_first | x h0 c0 [lengths] out h_n c_n w_out w_h w_c, weight_ih_l{k}[_reverse] weight_hh_l{k}[_reverse] bias_l{k}[_reverse]; grad_ of x, h0, c0 and every parameter |
 | gru | the same | the same without c, and bias_hn_l{k}[_reverse] |
 | rnn | the same | the same as lstm without c |
+| variants | lstm_proj rnn_relu; lstm_peephole lstm_norm_cell lstm_norm_output lstm_all gru_reset_before | as lstm, gru and rnn; also [weight_hr_l{k}[_reverse]] [peephole_l0] [norm_ih_l0 norm_hh_l0 norm_c_l0 bias_c_l0], and no bias_hn |
 | cells | lstm, gru, rnn | x h0 [c0] h_n [c_n] w_h [w_c], weight_ih weight_hh bias [bias_hn]; grad_ of x, h0, c0 and every parameter |
 | traces | lstm, gru, rnn | x h0 [c0] w_out, weight_ih weight_hh bias [bias_hn]; of each step every gate and state, i f g o c h, r z n h or h, each (T, B, H); grad_ of these, `out` being the h |
 | losses | {loss}[_{variant}]_{mean, sum, none} | input target [weight] [pos_weight] out w_out grad_input [grad_target] |
@@ -21,7 +22,8 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |
 | clipping | norm_2 norm_inf norm_2_untouched value | before_{weight, bias} after_{weight, bias} [total_norm] |
 
-Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. losses, ops: op, positional and keyword (arrays passed by place and
+Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
+losses, ops: op, positional and keyword (arrays passed by place and
 by name, in order), kwargs. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
 them). schedules: class, kwargs, lr (the initial rate). clipping: function, kwargs.
 
@@ -117,23 +119,117 @@ def recurrent_layers(file: str) -> Iterator[Case]:
     for case, settings in RECURRENT_CASES.items():
         seed(file, case)
         module = getattr(nn, file.upper())(INPUT, HIDDEN, **settings)
-        rows = settings["num_layers"] * (2 if settings["bidirectional"] else 1)
-        names = ["h0", "c0"] if file == "lstm" else ["h0"]
-        draw = torch.zeros if case == "plain" else torch.randn
-        shape = (BATCH, TIME, INPUT) if settings["batch_first"] else (TIME, BATCH, INPUT)
-        inputs = {"x": torch.randn(shape).requires_grad_()}
-        inputs |= {name: draw(rows, BATCH, HIDDEN).requires_grad_() for name in names}
-        state = tuple(inputs[name] for name in names) if file == "lstm" else inputs["h0"]
+        is_padded = case == "bidirectional_lengths"
+        yield case, layers_run(module, with_state=case != "plain", with_lengths=is_padded), settings
 
-        lengths: Arrays = {}
-        if case == "bidirectional_lengths":
-            lengths["lengths"] = torch.tensor(LENGTHS)
-            out, last = module(pack_padded_sequence(inputs["x"], lengths["lengths"], enforce_sorted=False), state)
-            out, _ = pad_packed_sequence(out, total_length=TIME)
-        else:
-            out, last = module(inputs["x"], state)
-        outputs = {"out": out} | (dict(zip(("h_n", "c_n"), last, strict=True)) if file == "lstm" else {"h_n": last})
-        yield case, lengths | recurrent_arrays(module, inputs, outputs), settings
+
+def layers_run(module: nn.RNNBase, *, with_state: bool, with_lengths: bool) -> Arrays:
+    """A run of one of torch's networks, from an initial state or zeros, on sequences of one length or several."""
+    is_lstm = isinstance(module, nn.LSTM)
+    rows = module.num_layers * (2 if module.bidirectional else 1)
+    sizes = {"h0": module.proj_size or HIDDEN, "c0": HIDDEN} if is_lstm else {"h0": HIDDEN}
+    draw = torch.randn if with_state else torch.zeros
+    shape = (BATCH, TIME, INPUT) if module.batch_first else (TIME, BATCH, INPUT)
+    inputs = {"x": torch.randn(shape).requires_grad_()}
+    inputs |= {name: draw(rows, BATCH, size).requires_grad_() for name, size in sizes.items()}
+    state = (inputs["h0"], inputs["c0"]) if is_lstm else inputs["h0"]
+
+    lengths: Arrays = {}
+    if with_lengths:
+        lengths["lengths"] = torch.tensor(LENGTHS)
+        out, last = module(pack_padded_sequence(inputs["x"], lengths["lengths"], enforce_sorted=False), state)
+        out, _ = pad_packed_sequence(out, total_length=TIME)
+    else:
+        out, last = module(inputs["x"], state)
+    outputs = {"out": out} | (dict(zip(("h_n", "c_n"), last, strict=True)) if is_lstm else {"h_n": last})
+    return lengths | recurrent_arrays(module, inputs, outputs)
+
+
+TORCH_VARIANTS: dict[str, tuple[type[nn.RNNBase], Settings]] = {
+    "lstm_proj": (nn.LSTM, {"proj_size": 2}),
+    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+}
+OTHER_VARIANTS: dict[str, tuple[str, Settings]] = {
+    "lstm_peephole": ("lstm", {"peephole": True}),
+    "lstm_norm_cell": ("lstm", {"layer_norm": "cell"}),
+    "lstm_norm_output": ("lstm", {"layer_norm": "output"}),
+    "lstm_all": ("lstm", {"proj_size": 2, "peephole": True, "layer_norm": "output"}),
+    "gru_reset_before": ("gru", {"reset_after": False}),
+}
+
+
+def variants() -> Iterator[Case]:
+    """Two layers in both directions of what torch has; one layer of what it has not, written out."""
+    for case, (make, options) in TORCH_VARIANTS.items():
+        seed("variants", case)
+        settings = RECURRENT_CASES["bidirectional_lengths"] | options
+        module = make(INPUT, HIDDEN, **settings)
+        kind = make.__name__.lower()
+        yield case, layers_run(module, with_state=True, with_lengths=True), {"kind": kind} | settings
+    for case, (kind, options) in OTHER_VARIANTS.items():
+        seed("variants", case)
+        yield case, variant_run(kind, options), {"kind": kind} | options
+
+
+def variant_run(kind: str, options: Settings) -> Arrays:
+    """One layer of a variant, step by step, from an initial state."""
+    P = options.get("proj_size", HIDDEN)
+    rows = (4 if kind == "lstm" else 3) * HIDDEN
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, INPUT), "weight_hh": (rows, P), "bias": (rows,)}
+    if "proj_size" in options:
+        shapes["weight_hr"] = (P, HIDDEN)
+    if "peephole" in options:
+        shapes["peephole"] = (3 * HIDDEN,)
+    if "layer_norm" in options:
+        shapes |= {"norm_ih": (rows,), "norm_hh": (rows,), "norm_c": (HIDDEN,), "bias_c": (HIDDEN,)}
+    parameters = {f"{name}_l0": torch.randn(shape).requires_grad_() for name, shape in shapes.items()}
+    inputs = {"x": torch.randn(TIME, BATCH, INPUT).requires_grad_(), "h0": torch.randn(1, BATCH, P).requires_grad_()}
+    if kind == "lstm":
+        inputs["c0"] = torch.randn(1, BATCH, HIDDEN).requires_grad_()
+
+    p = {name.removesuffix("_l0"): parameter for name, parameter in parameters.items()}
+    states = {name.removesuffix("0"): inputs[name][0] for name in inputs if name != "x"}
+    hs = []
+    for x in inputs["x"]:
+        states = lstm_variant(p, x, **states, **options) if kind == "lstm" else gru_reset_before(p, x, **states)
+        hs.append(states["h"])
+    outputs = {"out": torch.stack(hs)} | {f"{name}_n": state[None] for name, state in states.items()}
+
+    weights = {f"w_{name.removesuffix('_n')}": torch.randn_like(out) for name, out in outputs.items()}
+    loss = torch.stack([(out * w).sum() for out, w in zip(outputs.values(), weights.values(), strict=True)]).sum()
+    return inputs | parameters | outputs | weights | gradients(loss, inputs | parameters)
+
+
+def lstm_variant(
+    p: Arrays,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    layer_norm: str | None = None,
+    peephole: bool = False,
+    proj_size: int = 0,
+) -> Arrays:
+    """The states after a step of an LSTM with these options."""
+    net_x, net_h = x @ p["weight_ih"].T, h @ p["weight_hh"].T
+    if layer_norm:
+        net_x = functional.layer_norm(net_x, net_x.shape[1:], p["norm_ih"])
+        net_h = functional.layer_norm(net_h, net_h.shape[1:], p["norm_hh"])
+    p_i, p_f, p_o = p["peephole"].chunk(3) if peephole else torch.zeros(3)
+    net_i, net_f, net_g, net_o = (net_x + net_h + p["bias"]).chunk(4, dim=1)
+    c = torch.sigmoid(net_f + p_f * c) * c + torch.sigmoid(net_i + p_i * c) * torch.tanh(net_g)
+    normed = functional.layer_norm(c, c.shape[1:], p["norm_c"], p["bias_c"]) if layer_norm else c
+    c = normed if layer_norm == "cell" else c
+    h = torch.sigmoid(net_o + p_o * c) * torch.tanh(normed)
+    return {"h": h @ p["weight_hr"].T if proj_size else h, "c": c}
+
+
+def gru_reset_before(p: Arrays, x: Tensor, h: Tensor) -> Arrays:
+    """The state after a step of a GRU whose reset gate comes before the product."""
+    x_r, x_z, x_n = (x @ p["weight_ih"].T + p["bias"]).chunk(3, dim=1)
+    of_r, of_z, of_n = p["weight_hh"].chunk(3)
+    r, z = torch.sigmoid(x_r + h @ of_r.T), torch.sigmoid(x_z + h @ of_z.T)
+    n = torch.tanh(x_n + (r * h) @ of_n.T)
+    return {"h": (1 - z) * n + z * h}
 
 
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
@@ -556,7 +652,7 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order
     for name in ("lstm", "gru", "rnn"):
         write(name, recurrent_layers(name))
-    families = (cells, traces, losses, ops, optimizers, schedules, clipping)
+    families = (variants, cells, traces, losses, ops, optimizers, schedules, clipping)
     for family in families:
         write(family.__name__, family())
 

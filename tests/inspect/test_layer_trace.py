@@ -170,7 +170,7 @@ def test_what_is_not_there() -> None:
         lstm[0].saturation("g")
     with refused(ValueError, "^saturation: 'h' is no gate of this RNN; its gates are none$"):
         rnn.saturation("h")
-    with refused(ValueError, "^forget_product: this RNN has no gate that multiplies its state at each step$"):
+    with refused(ValueError, "^forget_product: this RNN has no gate that alone multiplies its state at each step$"):
         rnn.forget_product(0, 1)
 
 

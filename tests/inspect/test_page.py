@@ -128,6 +128,37 @@ def test_states_that_begin_anew_are_there(tmp_path: Path) -> None:
     np.testing.assert_allclose(unpacked(restarts["states"]["c"], texts), np.full((2, 4), 2.0), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("network", "described", "keeps"),
+    [
+        (LSTM(3, 5, proj_size=2, peephole=True), "LSTM(proj_size=2, peephole=True)", ["f", "c"]),
+        (LSTM(3, 5, layer_norm="output"), "LSTM(layer_norm='output')", ["f", "c"]),
+        (LSTM(3, 5, layer_norm="cell"), "LSTM(layer_norm='cell')", None),
+        (GRU(3, 5, reset_after=False), "GRU(reset_after=False)", ["z", "h"]),
+        (RNN(3, 5, nonlinearity="relu"), "RNN(nonlinearity='relu')", None),
+    ],
+)
+def test_variants_have_all_of_their_units_and_no_equations(
+    network: Any, described: str, keeps: list[str] | None, tmp_path: Path
+) -> None:
+    """Nothing is left out that plain layers' equations would give, but for an h that is no h of units."""
+    shown = traced(network, 7, 2, 3, lengths=[7, 4])
+    said, texts = contents_of(page(shown, tmp_path / "page.html"))
+    (layer,), (packed,) = shown, said["layers"]
+    assert (packed["described"], packed["plain"], packed["keeps"]) == (described, False, keeps)
+    assert (packed["parameters"], packed["hidden"]) == ({}, 5)
+    names = [name for name, array in layer.values.items() if array.shape[2] == 5]
+    assert ("h" in names) == (network.state_sizes["h"] == 5)
+    for b, length in enumerate([7, 4]):
+        item = packed["items"][b]
+        assert list(item["values"]) == list(item["gradients"]) == names
+        assert list(item["restarts"]["states"]) == [name for name in network.STATES if name in names]
+        for name, spec in item["values"].items():
+            np.testing.assert_allclose(unpacked(spec, texts), layer.values[name][:length, b], atol=1e-3)
+        for name, spec in item["gradients"].items():
+            np.testing.assert_allclose(unpacked(spec, texts), layer.gradients[name][:length, b], rtol=2e-3, atol=1e-4)
+
+
 def test_a_window_has_its_steps_and_units(language: Trace, tmp_path: Path) -> None:
     path = page(language, tmp_path / "page.html", vocabulary=LETTERS, steps=slice(10, 15), units=[6, 1])
     said, texts = contents_of(path)

@@ -474,6 +474,29 @@ def test_a_cell_of_ones_own_has_no_drawing_but_all_else(driver: Chrome, folder: 
     assert console_errors(driver) == []
 
 
+def test_a_variant_has_no_drawing_but_all_else(driver: Chrome, folder: Path) -> None:
+    """The equations of plain layers are not its own; what its forget gates keep is shown."""
+    tg.manual_seed(2)
+    lstm = LSTM(3, 5, proj_size=2, peephole=True, bidirectional=True)
+    traced = tg.inspect.trace(lstm, tg.randn(12, 1, 3), loss=lambda out: out[-1].sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "variant.html"))
+    console_errors(driver)
+    for which, layer in enumerate(traced):
+        page.open(f"#layer={which}&unit=4&step=3")
+        assert not page.find("#cell-section").is_displayed()
+        assert "LSTM(proj_size=2, peephole=True) with 5 units, 12 steps" in page.text("#about")
+        quantities = [option.text for option in Select(page.find("#quantity")).options]
+        assert quantities[:2] == ["i, input gate", "f, forget gate"]
+        assert quantities[-1] == "∂L/∂c" and "h, hidden state" not in quantities
+        for name in ("o", "c"):
+            page.select("quantity", name)
+            assert number(page.text("#map p").rpartition(" = ")[2]) == pytest.approx(
+                layer.values[name][3, 0, 4], abs=1e-3
+            )
+        assert "∏f" in page.text("#flow-chart")
+    assert console_errors(driver) == []
+
+
 def test_a_large_trace_opens(driver: Chrome, folder: Path) -> None:
     """2,000 steps of 512 units, with gradients, in less than 25 MB."""
     model = CharLM(65, 64, 512)

@@ -52,6 +52,16 @@ def labels(ax: Axes) -> list[str]:
     return [str(label) for label in ax.get_legend_handles_labels()[1]]
 
 
+def test_variants_are_drawn() -> None:
+    """Of a layer whose h is a projection, gates and cell states by its units."""
+    layer = trace(LSTM(2, 5, proj_size=3), np.ones((9, 3, 2), np.float32))[0]
+    assert plot_cell_states(layer).images[0].get_array().shape == (5, 9)
+    assert len(plot_gates(layer, unit=4).collections) == 3
+    assert labels(plot_saturation(layer)) == ["input gate i", "forget gate f", "output gate o"]
+    with pytest.raises(ValueError, match="expected unit to be from 0 to 4, got 5"):
+        plot_gates(layer, unit=5)
+
+
 PLOTS: dict[str, Callable[[Axes | None], Axes]] = {
     "gates": lambda ax: plot_gates(traced(), 1, ax),
     "cell states": lambda ax: plot_cell_states(traced(), ax),

@@ -51,7 +51,7 @@ def going_of(lengths: np.ndarray | None, T: int, B: int) -> np.ndarray:
 
 def cell_of(network: Any, place: str) -> Any:
     """The cell of a layer in one direction, made of the network's own parameters."""
-    weights = {name: getattr(network, f"{name}_{place}") for name in network.PARAMETERS}
+    weights = network.layer_parameters(place)
     if not isinstance(network, GRU):
         weights["weight"] = tg.cat([weights.pop("weight_hh"), weights.pop("weight_ih")], 1)
     H = network.hidden_size

@@ -97,7 +97,7 @@ class Problem:
         """The cell of a direction, made of the network's own parameters, so that gradients arrive there."""
         network = self.network
         cell = CELLS[type(network)](network.input_size, network.hidden_size)
-        own = {name: getattr(network, f"{name}_l0{direction}") for name in network.PARAMETERS}
+        own = network.layer_parameters(f"l0{direction}")
         if not isinstance(network, GRU):
             own["weight"] = tg.cat([own.pop("weight_hh"), own.pop("weight_ih")], 1)
         vars(cell).update(own)  # beside Module's guard: tensors of a graph in place of parameters
@@ -442,7 +442,7 @@ def test_the_ops_outputs_share_no_memory(kind: Any, compiled: bool, reverse: boo
     """Nor with what was given: a state handed on does not hold on to all outputs."""
     problem = problem_of(kind, 4, 3, 5, 6)
     assert problem.state is not None
-    parameters = [getattr(problem.network, f"{name}_l0") for name in problem.network.PARAMETERS]
+    parameters = list(problem.network.layer_parameters("l0").values())
     operands = [problem.x.detach(), *(part[0].detach() for part in problem.state), *parameters]
     with tg.enable_grad() if recorded else tg.no_grad():
         outputs = kind.OP(operands, kind.STEP, None, reverse)

@@ -11,7 +11,7 @@ from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinygrad_lstm.nn import Module
 
 NETWORKS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-CASES = [(kind, case) for kind in NETWORKS for case in options(kind)]
+CASES = [(file, case) for file in (*NETWORKS, "variants") for case in options(file)]
 
 
 def leaf(array: np.ndarray, device: str) -> tg.Tensor:
@@ -24,14 +24,15 @@ def assert_close(actual: tg.Tensor | None, expected: np.ndarray) -> None:
     np.testing.assert_allclose(actual.detach().cpu().numpy(), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("kind", "case"), CASES)
-def test_network_agrees_with_torch(kind: str, case: str, device: str) -> None:
-    """Layers, both directions, lengths, batch_first, initial states; gradients of everything there is."""
-    golden, settings = load(kind, case), options(kind)[case]
-    hidden_size = golden["weight_hh_l0"].shape[1]
-    network = NETWORKS[kind](golden["x"].shape[-1], hidden_size, **settings).to(device, dtype="float64")
-    parameters = {name: value for name, value in golden.items() if name.startswith(("weight", "bias"))}
-    network.load_state_dict(parameters)
+@pytest.mark.parametrize(("file", "case"), CASES)
+def test_network_agrees_with_torch(file: str, case: str, device: str) -> None:
+    """Layers, both directions, lengths, batch_first, initial states, options; gradients of everything there is."""
+    golden, settings = load(file, case), options(file)[case]
+    kind = settings.pop("kind", file)
+    make: Any = NETWORKS[kind]
+    hidden_size = len(golden["weight_ih_l0"]) // make.GATES
+    network = make(golden["x"].shape[-1], hidden_size, **settings).to(device, dtype="float64")
+    network.load_state_dict({name: golden[name] for name in network.state_dict()})
 
     x = leaf(golden["x"], device)
     states = {name: leaf(golden[name], device) for name in ("h0", "c0") if name in golden}

@@ -1,4 +1,4 @@
-"""The character language model: loss, streaming, generation."""
+"""The character language model: loss, sampling."""
 
 import itertools
 
@@ -66,7 +66,7 @@ def test_generation_leaves_each_module_in_the_mode_that_it_is_in() -> None:
     before = {name: module.training for name, module in lm.named_modules()}
     lm.generate([1], 2)
     assert {name: module.training for name, module in lm.named_modules()} == before
-    ids = lm.stream([1])
+    ids = lm.sample([1])
     next(ids)
     lm.eval()
     next(ids)
@@ -82,10 +82,10 @@ def test_evaluating_ends_with_its_block() -> None:
     assert lm.training and lm.output.training and not lm.lstm.training
 
 
-def test_stream_is_what_generate_gives() -> None:
+def test_sample_is_what_generate_gives() -> None:
     lm = model()
-    streamed = list(itertools.islice(lm.stream([1], rng=np.random.default_rng(0)), 10))
-    assert streamed == lm.generate([1], 10, rng=np.random.default_rng(0))
+    sampled = list(itertools.islice(lm.sample([1], rng=np.random.default_rng(0)), 10))
+    assert sampled == lm.generate([1], 10, rng=np.random.default_rng(0))
 
 
 def test_top_k_draws_from_the_likeliest_alone() -> None:

@@ -115,10 +115,10 @@ def sample(
     require("--seed", seed is None or seed >= 0, "at least 0", seed)
     saved, model = load_model(checkpoint, device)
     ids = saved.vocabulary.encode(prompt).tolist()
-    stream = model.stream(ids, temperature, top_k, np.random.default_rng(seed))
+    drawn = model.sample(ids, temperature, top_k, np.random.default_rng(seed))
     print(prompt, end="", flush=True)
     for _ in range(length):
-        print(saved.vocabulary.decode([next(stream)]), end="", flush=True)
+        print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
     print()
 
 

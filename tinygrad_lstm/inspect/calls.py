@@ -3,7 +3,7 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..autograd import MODE, Node, enable_grad, grad, next_number, no_grad
 from ..backends.base import Array, HostArray
 from ..creation import zeros_like
 from ..nn import Module
+from ..observing import SteppedLayer
 from ..tensor import Tensor, as_tensor
 from .layers import LayerTrace
 from .through_time import OUTPUTS, SavedLayer
@@ -71,7 +72,7 @@ class Calls:
             )
         states = {name: _snapshot(state) for name, state in before.items()}
         name = self._name(cell) or self._free("cell")
-        self._note(_Step(name, next_number(), values, cell, kind, _snapshot(x), states, self.going))
+        self._note(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self.going, cell))
 
     def see_layer(
         self,
@@ -85,9 +86,25 @@ class Calls:
             outputs = layer(_requiring_gradient(operands))
         node = outputs[0]._graph_node().parents[0]
         assert isinstance(node, Node)  # the op that has made the outputs
-        name = ".".join(filter(None, (self._name(network), place)))
+        name = self._place(network, place)
         self._note(_Layer(name, node.number, dict(zip(OUTPUTS[node.op.name], outputs)), operands, SavedLayer.of(node)))
         return outputs if MODE.recording else tuple(output.detach() for output in outputs)
+
+    def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step, which notes what it is given and what it computes."""
+        name = self._place(network, layer.place)
+        calls = self._calls.setdefault(name, [])
+        first = len(calls)
+
+        def noted(t: int, *states: Tensor) -> Any:
+            before = dict(zip(layer.states, map(_snapshot, states), strict=True))
+            gates = step(t, *states)
+            x, going = _snapshot(layer.x.detach()[t]), None if layer.lengths is None else t < layer.lengths
+            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, going, layer)
+            calls.insert(first if layer.reverse else len(calls), call)  # in the order of the sequence
+            return gates
+
+        return noted
 
     def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
         """What was computed, and with a loss the gradients of it; the calls of a layer or cell are joined in time.
@@ -130,6 +147,10 @@ class Calls:
         if module not in self._names:
             self._names[module] = self._free(type(module).__name__.lower())
         return self._names[module]
+
+    def _place(self, network: Module, place: str) -> str:
+        """The dotted name of a layer of a network."""
+        return ".".join(filter(None, (self._name(network), place)))
 
     def _free(self, name: str) -> str:
         """A name that no module has: this one, or this one with a number."""
@@ -192,18 +213,12 @@ class _Call(ABC):
 
 @dataclass
 class _Step(_Call):
-    """A step of a cell."""
+    """A step: its kind, its input, the states before, and which sequences are going, None for all."""
 
-    cell: Module
     kind: str
     x: Tensor
     before: dict[str, Tensor]
     going: HostArray | None
-
-    def parameters(self) -> dict[str, HostArray]:
-        with no_grad():
-            parameters: dict[str, Tensor] = getattr(self.cell, "layer_parameters", dict)()
-            return {name: on_host(parameter) for name, parameter in parameters.items()}
 
     def traced(self) -> LayerTrace:
         """The step as a layer with T = 1."""
@@ -228,6 +243,35 @@ class _Step(_Call):
             parameters={},
             going=going[None],
         )
+
+
+@dataclass
+class _CellStep(_Step):
+    """A step of a cell."""
+
+    cell: Module
+
+    def parameters(self) -> dict[str, HostArray]:
+        with no_grad():
+            parameters: dict[str, Tensor] = getattr(self.cell, "layer_parameters", dict)()
+            return {name: on_host(parameter) for name, parameter in parameters.items()}
+
+
+@dataclass
+class _LayerStep(_Step):
+    """A step of a layer that goes step by step."""
+
+    layer: SteppedLayer
+
+    @property
+    def shown(self) -> Sequence[Tensor]:
+        return *self.layer.parameters.values(), *self.outputs.values()
+
+    def parameters(self) -> dict[str, HostArray]:
+        return {name: on_host(parameter) for name, parameter in self.layer.parameters.items()}
+
+    def traced(self) -> LayerTrace:
+        return replace(super().traced(), reverse=self.layer.reverse, options=self.layer.options)
 
 
 @dataclass
@@ -298,4 +342,5 @@ def _joined(calls: Sequence[_Call]) -> LayerTrace:
         before=by_name("before"),
         parameters={name: read_only(array) for name, array in calls[0].parameters().items()},
         going=joined([part.going for part in parts]),
+        options=first.options,
     )

@@ -226,7 +226,7 @@ def _curve(layer: LayerTrace, state: str) -> FlowCurve:
     sequences = np.bincount(distances)
     means = np.bincount(distances, norms[going]) / sequences
     smallest = max(float(np.finfo(layer.gradients[state].dtype).tiny), math.sqrt(np.finfo(np.float64).tiny))
-    return FlowCurve(layer.name, state, means, sequences, math.sqrt(layer.shape[2]) * smallest)
+    return FlowCurve(layer.name, state, means, sequences, math.sqrt(layer.gradients[state].shape[2]) * smallest)
 
 
 def median_flow(flows: Sequence[GradientFlow]) -> GradientFlow:

@@ -1,8 +1,8 @@
 """What a trace holds, and what can be read off it: norms, saturation, how much the forget gates let through."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,13 +34,15 @@ class LayerTrace:
     Attributes:
         name: where in the model it is: "lstm.l0", "l1_reverse", "cell".
         kind: "LSTM", "GRU", "RNN"; or what a cell of the user's calls itself.
+        options: by name, what the layer computes otherwise than a plain one of its kind; empty for most.
         reverse: whether time ran from the end.
         inputs: what came in, (T, B, I).
-        values: i, f, g (the candidate), o, c, h of an LSTM; r, z, n, h of a GRU; h of an RNN.
+        values: i, f, g (the candidate), o, c, h of an LSTM; r, z, n, h of a GRU; h of an RNN. With an LSTM's
+            proj_size h is (T, B, P).
         gradients: ∂L/∂ each of the values, of the same names and shapes; empty without a loss.
-        before: the states before each step, by their names, (T, B, H).
-        parameters: weight_ih, weight_hh, bias (and bias_hn of a GRU), as they were, rows in the gates' order; empty for
-            a cell of the user's.
+        before: the states before each step, by their names, of the shapes that they have in `values`.
+        parameters: weight_ih, weight_hh, bias (bias_hn of a GRU, and those of options), as they were, rows in the
+            gates' order; empty for a cell of the user's.
         going: whether each sequence is going at each step, (T, B).
     """
 
@@ -53,6 +55,7 @@ class LayerTrace:
     before: dict[str, HostArray] = field(repr=False)
     parameters: dict[str, HostArray] = field(repr=False)
     going: HostArray = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __getattr__(self, name: str) -> HostArray:
         values: dict[str, HostArray] = self.__dict__.get("values", {})
@@ -62,14 +65,28 @@ class LayerTrace:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(T, B, H)."""
-        T, B, H = next(iter(self.before.values())).shape
+        """(T, B, H), where H is the number of units: of an LSTM, however long its outputs are, of cell states."""
+        T, B, H = self.before.get("c", next(iter(self.before.values()))).shape
         return T, B, H
+
+    @property
+    def described(self) -> str:
+        """The kind, with the options in parentheses: "LSTM(peephole=True)"."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.kind}({settings})" if settings else self.kind
 
     @property
     def gates(self) -> tuple[str, ...]:
         """The names of the gates, which lie between 0 and 1: of a cell of the user's, of all that are no states."""
         return _GATES.get(self.kind, tuple(name for name in self.values if name not in self.before))
+
+    @property
+    def keeps(self) -> tuple[str, str] | None:
+        """The gate that multiplies a state on its way to the next step, and that state; None if nothing does so alone.
+
+        The normalization of an LSTM's cell state, with layer_norm="cell", changes what the gate has kept.
+        """
+        return None if self.options.get("layer_norm") == "cell" else _KEEPS.get(self.kind)
 
     @property
     def nbytes(self) -> int:
@@ -101,9 +118,11 @@ class LayerTrace:
             ValueError: a step is not there, or `end` comes before `start`; another call of the layer began between the
                 two, with another state; the layer has no such gate.
         """
-        if self.kind not in _KEEPS:
-            raise ValueError(f"forget_product: this {self.kind} has no gate that multiplies its state at each step")
-        gate, state = _KEEPS[self.kind]
+        if self.keeps is None:
+            raise ValueError(
+                f"forget_product: this {self.described} has no gate that alone multiplies its state at each step"
+            )
+        gate, state = self.keeps
         T, B, _ = self.shape
         if not (0 <= start < T and 0 <= end < T):
             raise ValueError(f"forget_product: expected steps from 0 to {T - 1}, got {start} and {end}")
@@ -200,7 +219,7 @@ def _table(layers: Sequence[LayerTrace]) -> str:
 
 
 def _rows(layer: LayerTrace) -> Iterator[list[str]]:
-    label = f"{layer.name}: {layer.kind}, {' × '.join(map(str, layer.shape))}"
+    label = f"{layer.name}: {layer.described}, {' × '.join(map(str, layer.shape))}"
     for name in (*layer.gates, *layer.before):
         row = [label, name, "", "", ""]
         if name in layer.gates and layer.going.any():

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def page(
 ) -> Path:
     """Writes a trace as a page on which every number can be seen: the cell, step by step, and all units over time.
 
-    It is one file, that loads nothing. Values are rounded to 16 bits, which the page says in numbers.
+    It is one file, that loads nothing. Values are rounded to 16 bits, which the page says in numbers. The cell with its
+    equations is shown of plain layers. Of an LSTM with proj_size, h is not, whose numbers are not those of its units.
 
     Args:
         trace: what `trace` gave.
@@ -129,7 +131,7 @@ class _Window:
         if not self.steps or self.steps.step != 1 or not self.items:
             raise ValueError(f"page: {steps} of {T} steps has nothing to show; expected a slice of neighbouring steps")
         self.layers = [
-            layer for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
+            _shown(layer) for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
         ]  # one may have run for fewer steps
         self.vocabulary = vocabulary
         self.has_tokens = _has_tokens(trace)
@@ -191,6 +193,25 @@ class _Window:
         return f"{len(self.steps)} steps × {len(self.units(self.layers[0]))} units × {layers}{batch}"
 
 
+def _shown(layer: LayerTrace) -> LayerTrace:
+    """What is shown of a layer: all that has a number for each unit, which an h that is a projection has not.
+
+    Parameters are for the equations, which are those of plain layers.
+    """
+    H = layer.shape[2]
+
+    def of_units(arrays: dict[str, HostArray]) -> dict[str, HostArray]:
+        return {name: array for name, array in arrays.items() if array.shape[2] == H}
+
+    return replace(
+        layer,
+        values=of_units(layer.values),
+        gradients=of_units(layer.gradients),
+        before=of_units(layer.before),
+        parameters={} if layer.options else layer.parameters,
+    )
+
+
 def _largest(fits: Callable[[int], bool], limit: int) -> int:
     """The largest number up to the limit that fits, if smaller ones fit too; 0 if none does."""
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
@@ -203,7 +224,8 @@ def _as_json(value: Any) -> str:
 
 def _packed(layer: LayerTrace, arrays: dict[str, HostArray], left_out: dict[str, set[str]]) -> dict[str, HostArray]:
     """The arrays that are put into the page as they are."""
-    return {name: array for name, array in arrays.items() if name not in left_out.get(layer.kind, ())}
+    computed = () if layer.options else left_out.get(layer.kind, ())
+    return {name: array for name, array in arrays.items() if name not in computed}
 
 
 def _is_share(array: HostArray) -> bool:
@@ -219,6 +241,9 @@ def _layer(layer: LayerTrace, aligned: bool, window: _Window, packer: Packer) ->
     return {
         "name": layer.name,
         "kind": layer.kind,
+        "described": layer.described,
+        "plain": not layer.options,
+        "keeps": layer.keeps,
         "reverse": layer.reverse,
         "aligned": aligned,
         "gates": [name for name in layer.gates if _is_share(layer.values[name])],

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
@@ -126,20 +126,20 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
         if isinstance(module, _Foreseeable):
             dtype = next(module.parameters()).dtype
             width = (np.result_type(dtype, x.dtype) if x.dtype.kind == "f" else dtype).itemsize
-            each = len(module.SHOWN) * (2 if gradients else 1) + len(module.STATES)
-            total += rows * width * sum(I + each * H for I, H in module.layer_sizes())
+            for inputs, sizes in module.layer_sizes():
+                computed = sum(sizes.values()) * (2 if gradients else 1)
+                total += rows * width * (inputs + computed + sum(sizes[state] for state in module.STATES))
     return total
 
 
 @runtime_checkable
 class _Foreseeable(Protocol):
-    """What built-in cells and networks say of themselves: the names of what they show at a step, and their sizes."""
+    """What built-in cells and networks say of themselves: the names of their states, and what they show at a step."""
 
     STATES: Sequence[str]
-    SHOWN: Sequence[str]
 
-    def layer_sizes(self) -> Sequence[tuple[int, int]]:
-        """I and H of each layer in each direction."""
+    def layer_sizes(self) -> Sequence[tuple[int, Mapping[str, int]]]:
+        """Of each layer in each direction I, and how many numbers each gate and state has."""
 
 
 def _check_memory(expected: int, allowed: int) -> None:

@@ -1,7 +1,7 @@
 """Recurrent networks over a whole sequence, as one op each: what a backend computes at once, forward and backward.
 
 Each equals its cell, unrolled step by step, which the caller gives as `step`: it stands in one place, where it can be
-read, and is what is differentiated for gradients of higher order.
+read, and is what is differentiated for gradients of higher order. `scan` unrolls these, and any other cell.
 
 Sizes: T steps, batch B, input size I, hidden size H.
 """
@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import MODE
 from ..backends.base import Array, HostArray
 from ..device import Device
 from ..tensor import Tensor, as_tensor
-from .define import op
+from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear
 from .shape import stack, unbind
 
-__all__ = ["checked_lengths", "going", "gru", "lstm", "rnn"]
+__all__ = ["checked_lengths", "going", "gru", "lstm", "rnn", "scan"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -36,24 +37,39 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     numbers = numbers.astype(np.int64) if not numbers.size else numbers
     if numbers.shape != (B,) or numbers.dtype.kind not in "iu" or (B and not 0 <= numbers.min() <= numbers.max() <= T):
         raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")
-    return numbers.astype(np.int64)
+    checked = numbers.astype(np.int64)
+    if MODE.recorder is not None:
+        MODE.recorder.see_copy(lengths, checked)
+    return checked
 
 
+@shown_whole
 def going(lengths: HostArray, T: int, device: Device) -> Tensor:
     """Whether each of the B sequences is still going at each step, (T, B, 1)."""
     return as_tensor(np.arange(T)[:, None, None] < lengths[None, :, None], "cpu").to(device)
 
 
-def _scan(
-    step: Callable[[Tensor, States], States], net: Tensor, states: States, lengths: Lengths, reverse: bool
+@shown_whole
+def scan(
+    step: Callable[..., States], T: int, states: Sequence[Tensor], lengths: Lengths = None, reverse: bool = False
 ) -> tuple[Tensor, ...]:
-    """The hidden states (T, B, H) of a cell unrolled over the steps of `net`, and its states after the last one."""
-    T = net.shape[0]
-    mask = None if lengths is None else unbind(going(lengths, T, net.device), 0)
-    nets = unbind(net, 0)
-    outputs = list(nets)
+    """A cell unrolled over the steps of a sequence.
+
+    Args:
+        step: `step(t, *states)` gives the states after step t, of those before; the hidden state, which is the output,
+            comes first.
+        T: the number of steps, at least 1.
+        states: the states before the first step, each (B, ·).
+        lengths, reverse: as for `lstm`.
+
+    Returns:
+        The hidden states after each step (T, B, ·), zero past a sequence's length; and the states after each sequence's
+        last step.
+    """
+    mask = None if lengths is None else unbind(going(lengths, T, states[0].device), 0)
+    outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
-        stepped = step(nets[t], states)
+        stepped = step(t, *states)
         outputs[t] = stepped[0]
         if mask is not None:
             # A sequence that has ended, or in reverse not begun, keeps its states.
@@ -65,13 +81,13 @@ def _scan(
 
 def _composed_lstm(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
     x, h, c, weight_ih, weight_hh, bias = operands
+    nets = unbind(linear(x, weight_ih, bias), 0)
 
-    def lstm_step(net: Tensor, states: States) -> States:
-        h, c = states
-        gates = step(net + linear(h, weight_hh), c)
+    def lstm_step(t: int, h: Tensor, c: Tensor) -> States:
+        gates = step(nets[t] + linear(h, weight_hh), c)
         return gates.h, gates.c
 
-    return _scan(lstm_step, linear(x, weight_ih, bias), (h, c), lengths, reverse)
+    return scan(lstm_step, len(x), (h, c), lengths, reverse)
 
 
 @op(
@@ -99,13 +115,12 @@ def lstm(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, 
 
 def _composed_gru(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
     x, h, weight_ih, weight_hh, bias, bias_hn = operands
-    return _scan(
-        lambda net, states: (step(net, linear(states[0], weight_hh), bias_hn, states[0]).h,),
-        linear(x, weight_ih, bias),
-        (h,),
-        lengths,
-        reverse,
-    )
+    nets = unbind(linear(x, weight_ih, bias), 0)
+
+    def gru_step(t: int, h: Tensor) -> States:
+        return (step(nets[t], linear(h, weight_hh), bias_hn, h).h,)
+
+    return scan(gru_step, len(x), (h,), lengths, reverse)
 
 
 @op(
@@ -132,13 +147,12 @@ def gru(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, r
 
 def _composed_rnn(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
     x, h, weight_ih, weight_hh, bias = operands
-    return _scan(
-        lambda net, states: (step(net + linear(states[0], weight_hh)),),
-        linear(x, weight_ih, bias),
-        (h,),
-        lengths,
-        reverse,
-    )
+    nets = unbind(linear(x, weight_ih, bias), 0)
+
+    def rnn_step(t: int, h: Tensor) -> States:
+        return (step(nets[t] + linear(h, weight_hh)),)
+
+    return scan(rnn_step, len(x), (h,), lengths, reverse)
 
 
 @op(

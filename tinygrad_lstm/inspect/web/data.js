@@ -65,15 +65,14 @@ const allUnpacked = (specs) => Object.fromEntries(Object.entries(specs).map(([na
 
 // The gates, and what is squashed into one, in the order of the weights' rows.
 const WEIGHED = { LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"], RNN: ["h"] };
-// The gate that multiplies a state on its way to the next step, and that state.
-const KEEPS = { LSTM: ["f", "c"], GRU: ["z", "h"] };
 
 /** One layer, in one direction, of one sequence of the batch. */
 class Run {
   constructor(layer, item) {
     const packed = layer.items[item];
     this.layer = layer;
-    this.kind = layer.kind;
+    this.kind = layer.plain ? layer.kind : null; // whose equations it has
+    this.keeps = layer.keeps; // the gate that multiplies a state on its way to the next step, and that state, if any
     this.steps = packed.steps;
     this.units = layer.units.length;
     this.reverse = layer.reverse;

@@ -6,7 +6,7 @@ function numbersAt(run, t, u) {
   for (const name of Object.keys(run.values)) found[name] = run.values[name].at(t, u);
   for (const name of Object.keys(run.begun)) found[`${name}_before`] = run.before(name, t, u);
   for (const name of Object.keys(run.gradients)) found[`∂${name}`] = run.gradients[name].at(t, u);
-  const [gate, state] = KEEPS[run.kind] ?? [];
+  const [gate, state] = run.keeps ?? [];
   if (run.gradients[state] && run.goesOn(t)) {
     const next = run.next(t);
     found.next = { gate: run.values[gate].at(next, u), ofState: run.gradients[state].at(next, u) };

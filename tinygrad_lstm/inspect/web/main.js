@@ -50,12 +50,12 @@ function begin() {
   makeText();
 }
 
-function about({ name, kind, reverse, units, hidden }) {
+function about({ name, described, reverse, units, hidden }) {
   const shownUnits = units.length === hidden ? `${hidden}` : `${units.length} of ${hidden}`;
   const number = (count, noun) => `${count} ${noun}${String(count) === "1" ? "" : "s"}`;
   const hasLoss = Object.keys(run.gradients).length > 0;
   const loss = hasLoss ? `; L = ${precise(trace.loss ?? NaN)}${trace.lossIs && `, ${trace.lossIs}`}` : "";
-  return `${trace.model}: layer ${name}, ${kind} with ${number(shownUnits, "unit")}, ${number(run.steps, "step")}`
+  return `${trace.model}: layer ${name}, ${described} with ${number(shownUnits, "unit")}, ${number(run.steps, "step")}`
     + `${reverse ? ", time running from the end" : ""}${loss}`;
 }
 
@@ -69,7 +69,7 @@ const MEANINGS = {
 
 function offerQuantities() {
   const names = run.names;
-  const meanings = MEANINGS[run.kind] ?? {};
+  const meanings = MEANINGS[run.layer.kind] ?? {};
   if (!names.includes(chosen.quantity)) chosen.quantity = names.includes("c") ? "c" : Object.keys(run.begun)[0];
   const written = (name) => (name in meanings ? `${name}, ${meanings[name]}` : quantityName(name));
   fillSelect(byId("quantity"), names.map((name) => [name, written(name)]), chosen.quantity);

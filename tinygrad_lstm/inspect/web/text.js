@@ -96,7 +96,7 @@ function measuresFor(run, tokens, isText) {
     };
   }
   measures[`variance of ${state}`] = (u) => [moments(column(state, u))[1]];
-  const keeps = KEEPS[run.kind]?.[0];
+  const keeps = run.keeps?.[0];
   if (keeps) measures[`mean of ${keeps} (how long it remembers)`] = (u) => [moments(column(keeps, u))[0]];
   if (run.gradients[state]) {
     measures[`mean size of ∂L/∂${state}`] = (u) => [moments(column(`∂${state}`, u).map(Math.abs))[0]];

@@ -281,9 +281,8 @@ function makeFlowChart() {
 
 function flowHint() {
   const sizes = "How much the loss depends on the state at each step: the gradient's size, on a logarithmic scale.";
-  const keeps = KEEPS[run.kind];
-  if (!keeps) return sizes;
-  const [gate, state] = keeps;
+  if (!run.keeps) return sizes;
+  const [gate, state] = run.keeps;
   return `${sizes} ∏${gate} is what would come back along ${state} alone, from the last step on which the loss depends.`
     + ` Where ∂L/∂${state}ₜ is above it, what comes through the gates, or of the loss at other steps, adds to it;`
     + " where it is below, that takes away.";
@@ -299,10 +298,9 @@ function flowSeries() {
     name: `${bar}∂L/∂${name}ₜ${bar}`,
     values: run.once(`size of ∂${name}, ${key}`, () => sizesOf(run.gradients[name], units)),
   }));
-  const keeps = KEEPS[run.kind];
-  if (!keeps) return series;
-  const carried = run.once(`carried, ${key}`, () => carriedAlone(run, ...keeps, units));
-  return [...series, { name: `by ∏${keeps[0]} alone, from the last step`, values: carried }];
+  if (!run.keeps) return series;
+  const carried = run.once(`carried, ${key}`, () => carriedAlone(run, ...run.keeps, units));
+  return [...series, { name: `by ∏${run.keeps[0]} alone, from the last step`, values: carried }];
 }
 
 const norm = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));

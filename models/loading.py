@@ -1,0 +1,171 @@
+"""Recurrent networks made of other frameworks' weights, and their weights under PyTorch's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+
+from ..backends.base import HostArray
+from ..io import load_weights
+from ..io.contents import Kind
+from ..io.file_layers import file_network
+from ..io.recurrent import Recurrent
+from ..io.torch_names import in_torch_names, own_arrays, torch_network
+from ..nn import Module
+from ..tensor import DType
+
+__all__ = ["Loadable"]
+
+Source: TypeAlias = str | Path | Mapping[str, HostArray]
+
+
+class Loadable(Module):
+    """What LSTM, GRU and RNN share in being made of weights that PyTorch, Keras or an ONNX file have.
+
+    Sizes, layers, directions and variants are read off the arrays. The network lies on the default device.
+    """
+
+    KIND: ClassVar[Kind]
+
+    @classmethod
+    def from_torch(
+        cls,
+        state_dict: Source,
+        prefix: str | Sequence[str] = "",
+        *,
+        gates: str | None = None,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dtype: DType = None,
+        **options: Any,
+    ) -> Self:
+        """The network that arrays with PyTorch's names make, its two biases summed.
+
+        Args:
+            state_dict: arrays by name, as `load_weights` gives them; or the path of a file of these.
+            prefix: the dotted name that the network has in them, as "encoder.lstm". Of several, one a layer or more,
+                the stack of all: cells, for instance, whose names end in `weight_ih` without `_l0`.
+            gates: the order of the gates' rows, where it is another than PyTorch's: "iofg" (c is another letter for an
+                LSTM's candidate g, h for a GRU's n).
+            batch_first, dropout: settings of the network.
+            dtype: the network's; by default that of the arrays.
+            options: what no array tells: `nonlinearity="relu"` of an RNN; `reset_after=False` of a GRU that is not
+                PyTorch's own; `layer_norm="cell"` or "output" of an LSTM with layer normalisation (by default "cell"
+                for a cell with `layernorm_i`, `layernorm_h`, `layernorm_c`).
+
+        Raises:
+            ValueError: no network of this kind is under the prefix; names are missing or extra, or shapes do not fit,
+                all of which one error names. What `load_weights` raises of a path.
+
+        >>> import numpy as np
+        >>> from tinygrad_lstm.models import LSTM
+        >>> arrays = {"rnn.weight_ih_l0": np.ones((20, 3)), "rnn.weight_hh_l0": np.ones((20, 5))}
+        >>> LSTM.from_torch(arrays, prefix="rnn")
+        LSTM(3, 5)      180 parameters
+        """
+        arrays = _arrays(state_dict)
+        return cls._made(
+            torch_network(cls.KIND, arrays, prefix, gates=gates, dtype=dtype, options=options), batch_first, dropout
+        )
+
+    @classmethod
+    def from_keras(
+        cls,
+        weights: Source | Sequence[HostArray],
+        prefix: str | Sequence[str] = "",
+        *,
+        batch_first: bool | None = None,
+        dropout: float = 0.0,
+        dtype: DType = None,
+        reset_after: bool | None = None,
+    ) -> Self:
+        """The network that a Keras layer is, or several, one above another; kernels are transposed, gates reordered.
+
+        Args:
+            weights: what `load_weights` gave, or the path of a `.keras` or `.h5` file; or one layer's arrays, as
+                `layer.get_weights()` gives them.
+            prefix: the layer's name in the file, or the beginning of it; a list of them makes a stack.
+            batch_first: by default as in Keras: inputs and outputs are (B, T, ...).
+            dropout: between the layers, in training.
+            dtype: the network's; by default that of the arrays.
+            reset_after: of a GRU; by default what the file or the shape of the bias says.
+
+        Raises:
+            ValueError: no layer, or more than one, is under the prefix; it is of another kind, or computes what the
+                networks here do not; arrays are missing or do not fit. What `load_weights` raises of a path.
+
+        >>> import numpy as np
+        >>> from tinygrad_lstm.models import LSTM
+        >>> LSTM.from_keras([np.ones((3, 20)), np.ones((5, 20)), np.ones(20)])
+        LSTM(3, 5, batch_first=True)      180 parameters
+        """
+        given = weights if isinstance(weights, Sequence) and not isinstance(weights, str) else _arrays(weights)
+        found = file_network(cls.KIND, "keras", given, prefix, reset_after, dtype)
+        return cls._made(found, batch_first, dropout)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        weights: Source,
+        prefix: str | Sequence[str] = "",
+        *,
+        batch_first: bool | None = None,
+        dropout: float = 0.0,
+        dtype: DType = None,
+        reset_after: bool | None = None,
+    ) -> Self:
+        """The network that an LSTM, GRU or RNN node of an ONNX file is, or several, one above another.
+
+        Args:
+            weights: what `load_weights` gave, or the path of the file; or a node's arrays W, R and, where it has them,
+                B and P.
+            prefix: the node's name, or the beginning of it; a list of them makes a stack.
+            batch_first: by default as the node's `layout` says.
+            dropout: between the layers, in training.
+            dtype: the network's; by default that of the arrays.
+            reset_after: of a GRU, the node's `linear_before_reset`; by default what the file says, or False.
+
+        Raises:
+            ValueError: as `from_keras`.
+
+        >>> import numpy as np
+        >>> from tinygrad_lstm.models import GRU
+        >>> GRU.from_onnx({"W": np.ones((2, 15, 3)), "R": np.ones((2, 15, 5))})
+        GRU(3, 5, bidirectional=True, reset_after=False)      270 parameters
+        """
+        return cls._made(
+            file_network(cls.KIND, "onnx", _arrays(weights), prefix, reset_after, dtype), batch_first, dropout
+        )
+
+    def to_torch(self) -> dict[str, HostArray]:
+        """The parameters under PyTorch's names; see `tinygrad_lstm.io.to_torch`, which takes a whole model.
+
+        Raises:
+            ValueError: a GRU with `reset_after=False`, which PyTorch's cannot be.
+        """
+        if not getattr(self, "reset_after", True):
+            raise ValueError("GRU.to_torch: PyTorch has no GRU with the reset gate before the product")
+        return in_torch_names(self.KIND, own_arrays(self))
+
+    @classmethod
+    def _made(cls, found: Recurrent, batch_first: bool | None, dropout: float) -> Self:
+        make: Callable[..., Self] = cls
+        made = make(
+            found.input_size,
+            found.hidden_size,
+            found.num_layers,
+            batch_first=found.batch_first if batch_first is None else batch_first,
+            dropout=dropout,
+            bidirectional=found.bidirectional,
+            **found.options,
+        )
+        made.to(dtype=np.result_type(*found.parameters.values()))
+        made.load_state_dict(found.parameters)
+        return made
+
+
+def _arrays(source: Source) -> Mapping[str, HostArray]:
+    return load_weights(source) if isinstance(source, str | Path) else source

@@ -1,0 +1,326 @@
+"""Inference on data as it comes in: a model that keeps its state from one call to the next."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends.base import Array, HostArray
+from ..device import Device
+from ..io import load_weights, save_weights
+from ..nn import Embedding, Linear, Module
+from ..ops.indexing import check_range
+from ..ops.operation import Functions
+from ..tensor import as_tensor, tensor
+
+if TYPE_CHECKING:
+    from .recurrent import _Recurrent
+
+__all__ = ["Stream"]
+
+# Of a chunk, so many steps at most are taken one by one: a fused layer first prepares its weights, which takes as long.
+_FEW_STEPS = 8
+
+
+class Stream:
+    """A model that takes its input as it comes, a step or a chunk at a time, and keeps its state in between.
+
+    Networks and models make theirs by `stream()`. A model of your own that is an embedding, a network, and a module for
+    the outputs, or some of these, makes one of its parts. A stream has the weights that the parts have then, which take
+    about twice their memory again; it behaves as outside of training, and records nothing. Its memory does not grow
+    with the number of steps.
+
+    Each thread needs a stream of its own: `copy()` gives one more, which shares the weights. Copies by `copy.deepcopy`
+    and pickle have weights of their own.
+
+    Args:
+        network: an LSTM, GRU or RNN, of one direction.
+        batch: B, how many sequences go side by side.
+        state: the first `state`; zeros by default.
+        embedding: turns ids (...), integers, into the network's inputs (..., I).
+        output: turns the network's outputs (..., H), or (..., P) of a projection, into answers (..., O).
+
+    Raises:
+        ValueError: the network is bidirectional; `batch` is below 1; the state does not fit.
+        TypeError: `batch` is no integer.
+
+    >>> import numpy as np
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import LSTM, Stream
+    >>> stream = LSTM(3, 5).stream()
+    >>> stream(np.ones((1, 3), np.float32)).shape  # a step (B, I)
+    (1, 5)
+    >>> stream(np.ones((7, 1, 3), np.float32)).shape  # a chunk (T, B, I)
+    (7, 1, 5)
+    >>> h, c = stream.state  # after these eight steps
+
+    >>> class Tagger(tg.nn.Module):
+    ...     def __init__(self):
+    ...         self.lstm = LSTM(3, 5)
+    ...         self.tags = tg.nn.Linear(5, 2)
+    ...
+    ...     def stream(self, batch=1):
+    ...         return Stream(self.lstm, batch, output=self.tags)
+    >>> Tagger().stream()([0.5, 1.0, 2.0]).shape  # of a batch of 1 a lone step (I,), too
+    (2,)
+    """
+
+    def __init__(
+        self,
+        network: _Recurrent,
+        batch: int = 1,
+        state: Array | Sequence[Array] | None = None,
+        embedding: Module | None = None,
+        output: Module | None = None,
+    ) -> None:
+        if network.bidirectional:
+            raise ValueError(
+                f"stream: a bidirectional {type(network).__name__} cannot go step by step: its outputs depend on steps "
+                "to come"
+            )
+        batch = operator.index(batch)
+        if batch < 1:
+            raise ValueError(f"stream: expected a batch of 1 or more, got {batch}")
+        # As one, so that weights that they share stay shared.
+        self._network, self._embedding, self._output = copy.deepcopy((network, embedding, output))
+        for part in (self._network, self._embedding, self._output):
+            if part is not None:
+                part.eval().requires_grad_(False)
+        parameter = next(network.parameters())
+        self._device, self._dtype = parameter.device, parameter.dtype
+        self._batch = batch
+        self._stepper = self._network.stepper()
+        self._embed = None if self._embedding is None else _on_arrays(self._embedding, self._device)
+        self._answer = None if self._output is None else _on_arrays(self._output, self._device)
+        self._step_shape = (batch, network.input_size) if embedding is None else (batch,)
+        self._time = 1 if network.batch_first else 0  # where a chunk has its steps
+        self._state = self._zeros()
+        if state is not None:
+            self.state = state
+
+    def __call__(self, x: Any) -> Array:
+        """The answers to the next step, or to all steps of a chunk.
+
+        Args:
+            x: a step (B, I); a chunk of any number of steps (T, B, I), or (B, T, I) if the network is `batch_first`;
+                for a batch of 1 also a lone step (I,). Of ids (B,), (T, B) or (B, T), and ().
+                An array on the model's device, of its dtype, or of integers where it takes ids; or numbers and lists of
+                them, which become one.
+
+        Returns:
+            An array of x's shape with O in place of I, or behind it where x are ids; O is the length of the network's
+            outputs where there is no `output`. It is the caller's, to keep and to change.
+
+        Raises:
+            ValueError: x has another shape or dtype, or is elsewhere; the state stays as it was.
+            IndexError: an id is out of range; the state stays as it was. (Arrays on a GPU are not read: answers to
+                such an id, and from there on, are NaN.)
+        """
+        if self._device.switch is None:
+            return self._run(x)
+        with self._device.switch():
+            return self._run(x)
+
+    def _run(self, x: Any) -> Array:
+        if not self._device.backend.owns(x):
+            x = self._from_numbers(x)
+        if not (x.dtype == self._dtype if self._embed is None else x.dtype.kind in "iu"):
+            raise self._misfit(x)
+        if x.shape == self._step_shape:
+            return self._step(x)
+        if x.ndim > len(self._step_shape) and (*x.shape[: self._time], *x.shape[self._time + 1 :]) == self._step_shape:
+            return self._chunk(x)
+        if x.shape == self._step_shape[1:] and self._batch == 1:
+            return self._step(x[None])[0]
+        raise self._misfit(x)
+
+    def _step(self, x: Array) -> Array:
+        out, state = self._stepper(x if self._embed is None else self._embed(x), self._state)
+        answer = out.copy() if self._answer is None else self._answer(out)  # `out` is a view of the state
+        self._state = state
+        return answer
+
+    def _chunk(self, x: Array) -> Array:
+        inputs = x if self._embed is None else self._embed(x)
+        out, state = self._in_steps(inputs) if self._better_in_steps(x.shape[self._time]) else self._at_once(inputs)
+        answers = out if self._answer is None else self._answer(out)
+        self._state = state
+        return answers
+
+    def _better_in_steps(self, T: int) -> bool:
+        return T > 0 and (T <= _FEW_STEPS or bool(self._network.options))  # with options there are no fused layers
+
+    def _in_steps(self, inputs: Array) -> tuple[Array, Any]:
+        outs, state = [], self._state
+        for t in range(inputs.shape[self._time]):
+            out, state = self._stepper(inputs[:, t] if self._time else inputs[t], state)
+            outs.append(out)
+        return self._device.xp.stack(outs, self._time), state
+
+    def _at_once(self, inputs: Array) -> tuple[Array, Any]:
+        out, state = self._network(as_tensor(inputs), _form([as_tensor(part) for part in _parts(self._state)]))
+        return out.data, _form([part.data for part in _parts(state)])
+
+    @property
+    def state(self) -> Any:
+        """The state after the last step, as the network gives it: (h, c) of an LSTM, h of a GRU or an RNN.
+
+        Reading gives copies, and what is assigned is copied.
+
+        Raises:
+            ValueError: (in assigning) another number of arrays, shape, dtype or device; the state stays as it was.
+        """
+        return self._copies(_parts(self._state))
+
+    @state.setter
+    def state(self, state: Array | Sequence[Array]) -> None:
+        parts = _parts(state)
+        expected, found = ([_described(part) for part in several] for several in (_parts(self._state), parts))
+        if found != expected:
+            names = ", ".join(self._network.STATES)
+            raise ValueError(f"stream.state: expected {names} as {', '.join(expected)}, got {', '.join(found)}")
+        if not all(map(self._device.backend.owns, parts)):
+            raise ValueError(f"stream.state: expected arrays on {str(self._device)!r}, where the model is")
+        self._state = self._copies(parts)
+
+    def reset(self, rows: int | slice | Sequence[int] | Sequence[bool] | HostArray | None = None) -> None:
+        """Lets sequences begin anew: sets the state to zeros, for all or for some rows of the batch.
+
+        Args:
+            rows: one, a slice, several; or a boolean for each.
+
+        Raises:
+            IndexError: a row is out of range, or there is another number of booleans.
+        """
+        if rows is None:
+            self._state = self._zeros()
+            return
+        kept = np.ones(self._batch, np.bool_)
+        try:
+            kept[list(rows) if isinstance(rows, tuple) else rows] = False
+        except IndexError as error:
+            raise IndexError(f"stream.reset: {rows!r} are no rows of a batch of {self._batch} ({error})") from error
+        xp = self._device.xp
+        with self._device.current():
+            mask = self._device.backend.from_host(kept[:, None])
+            self._state = _form([xp.where(mask, part, xp.zeros((), part.dtype)) for part in _parts(self._state)])
+
+    def copy(self) -> Stream:
+        """A stream that goes its own way from the same state on, in this thread or another."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    __copy__ = copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For deepcopy and pickle: a stream of the same parts, and the state on the host."""
+        return type(self), (self._network, self._batch, None, self._embedding, self._output), self._on_host()
+
+    def __setstate__(self, parts: Sequence[HostArray]) -> None:
+        self.state = _form([self._device.backend.from_host(part) for part in parts])
+
+    def _on_host(self) -> list[HostArray]:
+        return [self._device.backend.to_host(part) for part in _parts(self._state)]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the state to a safetensors file, under the names `h` and, of an LSTM, `c`; atomically.
+
+        Raises:
+            OSError: the file cannot be written; one that was there before stays whole.
+        """
+        save_weights(path, dict(zip(self._network.STATES, self._on_host(), strict=True)))
+
+    def load(self, path: str | Path) -> None:
+        """Goes on from a state that `save` wrote.
+
+        Raises:
+            OSError: the file is not there or cannot be read.
+            ValueError: it is damaged, or has no state that fits; the stream's stays as it was.
+        """
+        names, arrays = self._network.STATES, load_weights(path)
+        if set(arrays) != set(names):
+            found = ", ".join([*arrays][:4]) + ", ..." * (len(arrays) > 4)
+            raise ValueError(f"{path}: expected the arrays {', '.join(names)} of a state, got {found or 'none'}")
+        try:
+            self.__setstate__([arrays[name] for name in names])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def _zeros(self) -> Any:
+        layers, sizes = self._network.num_layers, self._network.state_sizes.values()
+        with self._device.current():
+            return _form([self._device.xp.zeros((layers, self._batch, size), self._dtype) for size in sizes])
+
+    def _copies(self, parts: Sequence[Array]) -> Any:
+        with self._device.current():
+            return _form([part.copy() for part in parts])
+
+    def _from_numbers(self, x: Any) -> Array:
+        """A number, or lists of them, as an array."""
+        if not isinstance(x, list | tuple | int | float | np.generic):
+            raise ValueError(
+                f"stream: expected an array on {str(self._device)!r}, where the model is, or a list of numbers, got a "
+                f"{type(x).__module__}.{type(x).__name__}"
+            )
+        if self._embed is None:
+            return tensor(x, dtype=self._dtype, device=self._device).data
+        return np.array(x)  # ids: on the host, where they are checked before they travel
+
+    def _misfit(self, x: Array) -> ValueError:
+        wanted = self._dtype if self._embed is None else "integers"
+        chunk = [str(length) for length in self._step_shape]
+        chunk.insert(self._time, "T")
+        return ValueError(
+            f"stream: expected {wanted} of shape {self._step_shape}, or ({', '.join(chunk)}) for T steps, "
+            f"got {x.dtype} of shape {x.shape}"
+        )
+
+
+def _parts(state: Any) -> tuple[Any, ...]:
+    """The arrays of a state."""
+    return tuple(state) if isinstance(state, tuple | list) else (state,)
+
+
+def _form(parts: Sequence[Any]) -> Any:
+    """A state of these arrays as networks take and give it."""
+    return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def _described(part: Any) -> str:
+    return f"{part.dtype} {part.shape}" if hasattr(part, "dtype") else type(part).__name__
+
+
+def _on_arrays(module: Module, device: Device) -> Callable[[Array], Array]:
+    """A module as a function of plain arrays; the two that are used most without what an op costs."""
+    if type(module) is Linear:
+        return _linear(module, device)
+    if type(module) is Embedding:
+        return _rows(module) if device == "cpu" else lambda ids: module(ids).data
+    return lambda x: module(as_tensor(x.copy(), device)).data  # it may give a view of what it takes
+
+
+def _linear(module: Linear, device: Device) -> Callable[[Array], Array]:
+    weight, bias = module.adapted("weight").data, None if module.bias is None else module.bias.data
+    affine = Functions(device).affine
+
+    def linear(x: Array) -> Array:
+        y = affine(x.reshape(-1, x.shape[-1]), weight, bias)
+        return y.reshape(*x.shape[:-1], y.shape[1])
+
+    return linear
+
+
+def _rows(module: Embedding) -> Callable[[Array], Array]:
+    weight: HostArray = module.weight.data
+
+    def rows(ids: HostArray) -> HostArray:
+        check_range("embedding", ids, len(weight), 0, lowest=0)
+        return weight.take(ids.astype(np.int64, copy=False), axis=0)
+
+    return rows

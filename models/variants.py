@@ -1,0 +1,140 @@
+"""The variants of recurrent layers, their steps written as their equations are.
+
+A variant is made of a layer's parameters, by name, and of the functions F that it computes with: `ops`, on tensors; or
+the same on plain arrays, where nothing is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+from .. import ops
+from .cells import GRUGates, LSTMGates, RNNGates
+
+__all__ = ["GRUResetBefore", "LSTMNorm", "LSTMVariant", "RNNWithReLU", "Variant"]
+
+LSTMNorm = Literal["cell", "output"]
+Values: TypeAlias = Any  # a tensor, or a plain array
+Parameters: TypeAlias = Mapping[str, Values]
+
+
+class Variant(Protocol):
+    """A layer in one direction, to be unrolled."""
+
+    def inputs(self, x: Values) -> Values:
+        """What the inputs (..., I), of one step or of all, bring to the gates: (..., gates · H)."""
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """`step(net_x, *states)`: the gates and states (B, ·) of a step, of what its input brings and those before."""
+
+
+class LSTMVariant:
+    """An LSTM with peepholes, layer normalization, a projection, or several of these.
+
+    With LN a normalization to mean 0 and variance 1, over all gates of a product, and what is in brackets only where
+    the option is:
+
+        net = [LN](W·x) [⊙ norm_ih] + [LN](U·h) [⊙ norm_hh] + b
+        f  = σ(net_f [+ p_f ⊙ c])
+        i  = σ(net_i [+ p_i ⊙ c])
+        c̃  = tanh(net_C)
+        c' = f ⊙ c + i ⊙ c̃               with layer_norm="cell": c' = LN(f ⊙ c + i ⊙ c̃) ⊙ norm_c + bias_c
+        o  = σ(net_o [+ p_o ⊙ c'])
+        h' = o ⊙ tanh(c')                 with layer_norm="output": h' = o ⊙ tanh(LN(c') ⊙ norm_c + bias_c)
+        h' = W_hr·h'                      with proj_size
+
+    Peepholes: Gers, Schraudolph & Schmidhuber 2002. Projection: Sak, Senior & Beaufays 2014. Layer normalization: Ba,
+    Kiros & Hinton 2016, whose cell state itself goes on as it is ("output").
+    """
+
+    def __init__(self, parameters: Parameters, layer_norm: LSTMNorm | None, F: Any = ops) -> None:
+        self.F = F
+        self.layer_norm = layer_norm
+        self.weight_ih, self.weight_hh = parameters["weight_ih"], parameters["weight_hh"]
+        self.bias = parameters["bias"]
+        self.weight_hr = parameters.get("weight_hr")
+        peephole = parameters.get("peephole")
+        self.peepholes = None if peephole is None else F.chunk(peephole, 3, dim=0)  # p_i, p_f, p_o
+        self.norm_ih, self.norm_hh = parameters.get("norm_ih"), parameters.get("norm_hh")
+        self.norm_c, self.bias_c = parameters.get("norm_c"), parameters.get("bias_c")
+
+    def inputs(self, x: Values) -> Values:
+        if self.norm_ih is None:
+            return self.F.linear(x, self.weight_ih, self.bias)
+        return self._normalized(self.F.linear(x, self.weight_ih, None), self.norm_ih, self.bias)
+
+    def step(self, net_x: Values, h: Values, c: Values) -> LSTMGates:
+        F = self.F
+        net_h = F.linear(h, self.weight_hh, None)
+        if self.norm_hh is not None:
+            net_h = self._normalized(net_h, self.norm_hh)
+        net_i, net_f, net_g, net_o = F.chunk(net_x + net_h, 4, dim=-1)  # each (B, H)
+        if self.peepholes is not None:
+            p_i, p_f, p_o = self.peepholes
+            net_f = net_f + p_f * c
+            net_i = net_i + p_i * c
+        f = F.sigmoid(net_f)
+        i = F.sigmoid(net_i)
+        g = F.tanh(net_g)
+        c = f * c + i * g
+        if self.layer_norm == "cell":
+            c = self._normalized(c, self.norm_c, self.bias_c)
+        if self.peepholes is not None:
+            net_o = net_o + p_o * c
+        o = F.sigmoid(net_o)
+        seen = self._normalized(c, self.norm_c, self.bias_c) if self.layer_norm == "output" else c
+        h = o * F.tanh(seen)
+        if self.weight_hr is not None:
+            h = F.linear(h, self.weight_hr, None)  # (B, P)
+        return LSTMGates(i, f, g, o, c, h)
+
+    def _normalized(self, x: Values, weight: Values, bias: Values | None = None) -> Values:
+        """LN(x) ⊙ weight + bias."""
+        return self.F.layer_norm(x, x.shape[-1], weight, bias, eps=1e-5)
+
+
+class GRUResetBefore:
+    """A GRU whose reset gate comes before the product with U_n (Cho et al. 2014), as in ONNX by default.
+
+        r  = σ(W_r·x + U_r·h + b_r)
+        z  = σ(W_z·x + U_z·h + b_z)
+        n  = tanh(W_n·x + U_n·(r ⊙ h) + b_n)
+        h' = (1 - z) ⊙ n + z ⊙ h
+
+    Rows of the parameters in gate order r, z, n.
+    """
+
+    def __init__(self, parameters: Parameters, F: Any = ops) -> None:
+        self.F = F
+        self.weight_ih, self.bias = parameters["weight_ih"], parameters["bias"]
+        H = parameters["weight_hh"].shape[1]
+        self.weight_rz, self.weight_n = F.split(parameters["weight_hh"], [2 * H, H], dim=0)
+
+    def inputs(self, x: Values) -> Values:
+        return self.F.linear(x, self.weight_ih, self.bias)
+
+    def step(self, net_x: Values, h: Values) -> GRUGates:
+        F = self.F
+        x_r, x_z, x_n = F.chunk(net_x, 3, dim=-1)  # each (B, H)
+        h_r, h_z = F.chunk(F.linear(h, self.weight_rz, None), 2, dim=-1)
+        r = F.sigmoid(x_r + h_r)
+        z = F.sigmoid(x_z + h_z)
+        n = F.tanh(x_n + F.linear(r * h, self.weight_n, None))
+        h = n + z * (h - n)  # (1 - z) ⊙ n + z ⊙ h, with one product less
+        return GRUGates(r, z, n, h)
+
+
+class RNNWithReLU:
+    """A simple recurrent network with relu in place of tanh (Le, Jaitly & Hinton 2015): h' = max(0, W·x + U·h + b)."""
+
+    def __init__(self, parameters: Parameters, F: Any = ops) -> None:
+        self.F = F
+        self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
+
+    def inputs(self, x: Values) -> Values:
+        return self.F.linear(x, self.weight_ih, self.bias)
+
+    def step(self, net_x: Values, h: Values) -> RNNGates:
+        return RNNGates(self.F.relu(net_x + self.F.linear(h, self.weight_hh, None)))

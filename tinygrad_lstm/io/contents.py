@@ -1,0 +1,54 @@
+"""What a file of weights holds: arrays by name, and what it says of the recurrent layers that they belong to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..backends.base import HostArray
+
+__all__ = ["FileLayer", "Kind", "Weights"]
+
+Kind = Literal["LSTM", "GRU", "RNN"]
+
+
+@dataclass(frozen=True)
+class FileLayer:
+    """What a Keras or ONNX file says of a recurrent layer beside its arrays.
+
+    Attributes:
+        kind: LSTM, GRU, or RNN (Keras's SimpleRNN).
+        framework: whose names, gate order and layout the arrays have.
+        arrays: the names of its arrays in the file, by what they are called in the framework: of Keras kernel,
+            recurrent_kernel, bias, for each direction; of ONNX W, R, B, P, which hold all directions, once.
+        reverse: whether the layer, of one direction, runs from the end.
+        bidirectional: whether it runs in both.
+        reset_after: of a GRU, whether the reset gate comes after the product with the recurrent weights.
+        nonlinearity: of an RNN.
+        batch_first: whether its inputs are (B, T, I).
+        unsupported: what else it computes that the layers here do not, in words.
+        name: what the model calls it, if the file says so, where its name in the file is another.
+    """
+
+    kind: Kind
+    framework: Literal["keras", "onnx"]
+    arrays: Sequence[Mapping[str, str]]
+    reverse: bool = False
+    bidirectional: bool = False
+    reset_after: bool = True
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    batch_first: bool = False
+    unsupported: Sequence[str] = field(default=())
+    name: str = ""
+
+
+class Weights(dict[str, HostArray]):
+    """Arrays by name.
+
+    Attributes:
+        layers: the recurrent layers of which the file says what they compute, by their names in it. Files of PyTorch's
+            say it by their arrays' names alone, and have none here.
+    """
+
+    def __init__(self, arrays: Mapping[str, HostArray], layers: Mapping[str, FileLayer] | None = None) -> None:
+        super().__init__(arrays)
+        self.layers = dict(layers or {})

@@ -1,0 +1,207 @@
+"""Recurrent layers of Keras and ONNX files: made of their arrays and of what the file says of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backends.base import HostArray
+from .contents import FileLayer, Kind, Weights
+from .recurrent import Faults, Part, Recurrent, assembled, stacked
+
+__all__ = ["file_network", "network_of"]
+
+Framework = Literal["keras", "onnx"]
+
+_GATES: dict[Framework, dict[Kind, str]] = {
+    "keras": {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"},
+    "onnx": {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"},
+}
+_ROLES: dict[Framework, tuple[str, ...]] = {
+    "keras": ("kernel", "recurrent_kernel", "bias"),
+    "onnx": ("W", "R", "B", "P"),
+}
+
+
+def file_network(
+    kind: Kind,
+    framework: Framework,
+    weights: Mapping[str, HostArray] | Sequence[HostArray],
+    prefix: str | Sequence[str] = "",
+    reset_after: bool | None = None,
+    dtype: DTypeLike = None,
+) -> Recurrent:
+    """The network of a kind that a layer of a file is; of several layers, the stack of these.
+
+    Args:
+        kind: LSTM, GRU or RNN.
+        framework: whose the arrays are.
+        weights: what `load_weights` gave; or a layer's own arrays, by their names in the framework or, of Keras, in the
+            order of `layer.get_weights()`.
+        prefix: the layer's name in the file, or the beginning of it, if it is the only one with that.
+        reset_after: of a GRU; by default what the file says, or what the framework does by default.
+        dtype: of the parameters; by default that of the arrays.
+
+    Raises:
+        ValueError: no layer, or more than one, is under the prefix; one that is of another kind, or computes what the
+            layers here do not; arrays are missing or do not fit, all of which one error names.
+    """
+    who = f"{kind}.from_{framework}"
+    if not isinstance(weights, Mapping):
+        weights = _named(who, weights)
+    layers = weights.layers if isinstance(weights, Weights) and weights.layers else _by_names(kind, framework, weights)
+    layers = {name: layer for name, layer in layers.items() if layer.framework == framework}
+    if not isinstance(prefix, str):
+        if not prefix:
+            raise ValueError(f"{who}: the list of prefixes is empty; give one at least")
+        return stacked([_network(who, kind, weights, layers, each, reset_after, dtype) for each in prefix])
+    return _network(who, kind, weights, layers, prefix, reset_after, dtype)
+
+
+def network_of(
+    weights: Mapping[str, HostArray], layer: FileLayer, reset_after: bool | None = None, dtype: DTypeLike = None
+) -> Recurrent:
+    """The network of one layer that a file describes.
+
+    Raises:
+        ValueError: it computes what the layers here do not; arrays are missing or do not fit.
+    """
+    unsupported = [*layer.unsupported, *["time that runs from the end in its one direction"] * layer.reverse]
+    if unsupported:
+        raise ValueError(f"a layer with {' and '.join(unsupported)}, which the layers here do not have")
+    faults = Faults()
+    number = 2 if layer.bidirectional else 1
+    read = _keras_places if layer.framework == "keras" else _onnx_places
+    places = dict(zip(("l0", "l0_reverse")[:number], read(weights, layer, number, faults), strict=False))
+    if faults:
+        raise ValueError(str(faults))
+    options: dict[str, Any] = {}
+    if layer.kind == "GRU" and not (layer.reset_after if reset_after is None else reset_after):
+        options["reset_after"] = False
+    if layer.kind == "RNN" and layer.nonlinearity != "tanh":
+        options["nonlinearity"] = layer.nonlinearity
+    gates = _GATES[layer.framework][layer.kind]
+    network = assembled(layer.kind, places, faults, gates=gates, dtype=dtype, options=options)
+    if faults or network is None:
+        raise ValueError(str(faults))
+    return replace(network, batch_first=layer.batch_first)
+
+
+def _network(
+    who: str,
+    kind: Kind,
+    weights: Mapping[str, HostArray],
+    layers: Mapping[str, FileLayer],
+    prefix: str,
+    reset_after: bool | None,
+    dtype: DTypeLike,
+) -> Recurrent:
+    found = [name for name in layers if name == prefix] or [name for name in layers if name.startswith(prefix)]
+    found = [name for name in found if layers[name].kind == kind] or found
+    if not found:
+        there = ", ".join(map(repr, layers)) or "none"
+        raise ValueError(f"{who}: no recurrent layer's name begins with {prefix!r}; there are {there}")
+    if len(found) > 1:
+        names = ", ".join(map(repr, found))
+        raise ValueError(
+            f"{who}: there are {len(found)} layers; give the prefix of one, or a list for a stack: {names}"
+        )
+    layer = layers[found[0]]
+    if layer.kind != kind:
+        raise ValueError(f"{who}: {found[0]!r} is a {layer.kind}; use {layer.kind}.from_{layer.framework}")
+    try:
+        return network_of(weights, layer, reset_after, dtype)
+    except ValueError as error:
+        raise ValueError(f"{who}: {found[0]!r}: {error}") from error
+
+
+def _keras_places(
+    weights: Mapping[str, HostArray], layer: FileLayer, number: int, faults: Faults
+) -> Iterator[dict[str, Part]]:
+    """Roles and arrays of each direction: kernels transposed, of a GRU's bias (2, 3H) both rows."""
+    faults.missing += [
+        name or role
+        for names in layer.arrays
+        for role, name in {**dict.fromkeys(("kernel", "recurrent_kernel"), ""), **names}.items()
+        if name not in weights
+    ]
+    if faults or len(layer.arrays) != number:
+        return
+    for names in layer.arrays:
+        parts = {role: Part(name, weights[name]) for role, name in names.items()}
+        kernels = {"weight_ih": parts["kernel"], "weight_hh": parts["recurrent_kernel"]}
+        roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
+        if "bias" in parts:
+            name, bias = parts["bias"].name, parts["bias"].array
+            of_x, of_h = bias if bias.ndim == 2 and len(bias) == 2 else (bias, np.zeros_like(bias))
+            roles |= {"bias_ih": Part(name, of_x), "bias_hh": Part(name, of_h)}
+        yield roles
+
+
+def _onnx_places(
+    weights: Mapping[str, HostArray], layer: FileLayer, number: int, faults: Faults
+) -> Iterator[dict[str, Part]]:
+    """Roles and arrays of each direction, which are the first dimension of W, R, B and P."""
+    (names,) = layer.arrays
+    faults.missing += [names.get(role, role) for role in ("W", "R") if names.get(role) not in weights]
+    parts = {role: Part(name, weights[name]) for role, name in names.items() if name in weights}
+    for role, part in parts.items():
+        if part.array.ndim != (3 if role in "WR" else 2) or len(part.array) != number:
+            shape = f"({number}, ·, ·)" if role in "WR" else f"({number}, ·)"
+            faults.misshapen.append(f"{part.name} ({part.array.shape}, expected {shape})")
+    if faults:
+        return
+    for direction in range(number):
+        of_role = {"weight_ih": "W", "weight_hh": "R", "peephole": "P"}
+        roles = {
+            role: Part(parts[theirs].name, parts[theirs].array[direction])
+            for role, theirs in of_role.items()
+            if theirs in parts
+        }
+        if "B" in parts:
+            name, both = parts["B"].name, parts["B"].array[direction]
+            roles |= {"bias_ih": Part(name, both[: len(both) // 2]), "bias_hh": Part(name, both[len(both) // 2 :])}
+        yield roles
+
+
+def _named(who: str, arrays: Sequence[HostArray]) -> dict[str, HostArray]:
+    """Keras's arrays of one layer, as `layer.get_weights()` gives them, under their names."""
+    if len(arrays) not in (2, 3, 4, 6):
+        raise ValueError(f"{who}: expected 2 or 3 arrays, or those of two directions, got {len(arrays)}")
+    number = 2 if len(arrays) in (4, 6) else 1
+    each = len(arrays) // number
+    directions = ("forward/", "backward/") if number == 2 else ("",)
+    names = [f"{direction}{role}" for direction in directions for role in _ROLES["keras"][:each]]
+    return dict(zip(names, arrays, strict=True))
+
+
+def _by_names(kind: Kind, framework: Framework, weights: Mapping[str, HostArray]) -> dict[str, FileLayer]:
+    """The layer that arrays make whose names end in the framework's own."""
+    found: dict[str, dict[str, str]] = {}
+    for name in weights:
+        stem, _, role = name.removesuffix(":0").rpartition("/")
+        if role in _ROLES[framework]:
+            found.setdefault(stem, {})[role] = name
+    if framework == "onnx":
+        return {
+            stem: FileLayer(kind, framework, [names], bidirectional=len(weights[names["W"]]) == 2, reset_after=False)
+            for stem, names in found.items()
+            if "W" in names
+        }
+    directions = [[names] for names in found.values() if "recurrent_kernel" in names]
+    stems = [stem for stem, names in found.items() if "recurrent_kernel" in names]
+    if sorted(stems) == ["backward", "forward"]:
+        stems, directions = [""], [[found["forward"], found["backward"]]]
+    return {
+        stem: FileLayer(
+            kind,
+            framework,
+            each,
+            bidirectional=len(each) == 2,
+            batch_first=True,
+            reset_after="bias" not in each[0] or weights[each[0]["bias"]].ndim == 2,
+        )
+        for stem, each in zip(stems, directions, strict=True)
+    }

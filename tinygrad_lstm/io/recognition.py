@@ -1,0 +1,64 @@
+"""Which recurrent networks are among the arrays of a file, and how each is loaded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from .contents import Kind, Weights
+from .file_layers import network_of
+from .recurrent import Recurrent
+from .torch_names import layer_arrays, recurrent_prefixes, torch_kind, torch_network
+
+__all__ = ["Recognised", "recognised"]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A recurrent network of a file.
+
+    Attributes:
+        prefix: its name in the file.
+        kind: LSTM, GRU or RNN; None if its shapes are of none of these.
+        framework: whose names its arrays have.
+        network: what it is; None if it cannot be loaded.
+        reason: why it cannot.
+    """
+
+    prefix: str
+    kind: Kind | None
+    framework: Literal["torch", "keras", "onnx"]
+    network: Recurrent | None
+    reason: str = ""
+
+
+def recognised(weights: Weights) -> list[Recognised]:
+    """The recurrent networks of a file, in its order.
+
+    >>> import numpy as np
+    >>> arrays = {"rnn.weight_ih_l0": np.ones((20, 3)), "rnn.weight_hh_l0": np.ones((20, 5))}
+    >>> [(found.prefix, str(found.network)) for found in recognised(Weights(arrays))]
+    [('rnn', 'LSTM(3, 5)')]
+    """
+    return [*_in_torch_names(weights), *_described(weights)]
+
+
+def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
+    for prefix in recurrent_prefixes(weights):
+        kind = torch_kind(weights, prefix)
+        try:
+            network = torch_network(kind or "LSTM", layer_arrays(weights, prefix), prefix)
+        except ValueError as error:
+            yield Recognised(prefix, kind, "torch", None, str(error))
+        else:
+            yield Recognised(prefix, kind, "torch", network)
+
+
+def _described(weights: Weights) -> Iterator[Recognised]:
+    """Those of which the file itself says what they are."""
+    for name, layer in weights.layers.items():
+        try:
+            network = network_of(weights, layer)
+        except ValueError as error:
+            yield Recognised(name, layer.kind, layer.framework, None, str(error))
+        else:
+            yield Recognised(name, layer.kind, layer.framework, network)

@@ -1,0 +1,284 @@
+"""Recurrent layers of other frameworks in this library's names, gate order and layout.
+
+Each framework's arrays are first named by their roles, which are PyTorch's names: weight_ih (k·H, I), weight_hh
+(k·H, P), bias_ih, bias_hh (k·H,), weight_hr (P, H), with k gates; and where a layer has them peephole (3·H,), and of
+layer normalisation norm_ih, norm_hh, norm_ih_bias, norm_hh_bias (k·H,), norm_c, bias_c (H,). P is the size of a
+projection, or H.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backends.base import HostArray
+from .contents import Kind
+
+__all__ = ["GATES", "Faults", "Part", "Place", "Recurrent", "assembled", "reordered", "stacked"]
+
+GATES: dict[Kind, str] = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
+"""The gates of each kind in the order in which their rows stand here; g and n are the candidates."""
+
+_OTHER_LETTERS: dict[Kind, dict[str, str]] = {"LSTM": {"c": "g"}, "GRU": {"h": "n"}, "RNN": {}}
+_NORMS = ("norm_ih", "norm_hh", "norm_c")
+
+
+class Part(NamedTuple):
+    """An array, its name where it comes from, and whether it is transposed there."""
+
+    name: str
+    array: HostArray
+    transposed: bool = False
+
+
+Place = Mapping[str, Part]
+"""The arrays of one layer in one direction, by their roles."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrent:
+    """A recurrent network that was found among arrays: what the module that takes it is to be made with.
+
+    Attributes:
+        kind: LSTM, GRU, RNN.
+        input_size, hidden_size, num_layers, bidirectional: its sizes.
+        options: the settings of variants that differ from the defaults: proj_size, peephole, layer_norm, reset_after,
+            nonlinearity.
+        parameters: by the module's own names, such as weight_ih_l0.
+        names: those that the arrays have where they come from.
+        batch_first: whether inputs are (B, T, I) there.
+    """
+
+    kind: Kind
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    options: Mapping[str, Any]
+    parameters: Mapping[str, HostArray]
+    names: Sequence[str]
+    batch_first: bool = False
+
+    def __str__(self) -> str:
+        settings = [f"{self.input_size}, {self.hidden_size}"]
+        settings += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        settings += ["bidirectional=True"] * self.bidirectional
+        settings += [f"{name}={value!r}" for name, value in self.options.items()]
+        return f"{self.kind}({', '.join(settings)})"
+
+    @property
+    def output_size(self) -> int:
+        """The length of an output: what a layer above takes."""
+        return (2 if self.bidirectional else 1) * (self.options.get("proj_size") or self.hidden_size)
+
+
+@dataclass
+class Faults:
+    """What is wrong with the arrays of a network: all of it, for one error."""
+
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.misshapen)
+
+    def __str__(self) -> str:
+        listed = {"missing": self.missing, "extra": self.extra, "misshapen": self.misshapen}
+        return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in listed.items() if names)
+
+
+def reordered(kind: Kind, gates: str | None) -> list[int]:
+    """Where each gate of this library's order stands in another, such as "iofc"; letters in either case.
+
+    Raises:
+        ValueError: the letters are not those of this kind's gates.
+    """
+    own = GATES[kind]
+    letters = [_OTHER_LETTERS[kind].get(letter, letter) for letter in (gates or own).lower()]
+    if sorted(letters) != sorted(own):
+        raise ValueError(f"gates: expected the letters of {own!r} in the order of the arrays' rows, got {gates!r}")
+    return [letters.index(letter) for letter in own]
+
+
+def assembled(
+    kind: Kind,
+    places: Mapping[str, Place],
+    faults: Faults,
+    *,
+    gates: str | None = None,
+    dtype: DTypeLike = None,
+    name: str = "{role}",
+    options: Mapping[str, Any],
+) -> Recurrent | None:
+    """A network of the arrays at its places "l0", "l0_reverse", "l1", ...; None, with the faults noted, if it is none.
+
+    Args:
+        kind: of which kind it is to be.
+        places: at each of them, roles and arrays.
+        faults: what is found to be wrong is added there.
+        gates: the order of the gates' rows, where it is another than this library's.
+        dtype: of the parameters; by default that of the arrays.
+        name: what a missing array would be called, given its role and place.
+        options: settings that no array tells: reset_after, nonlinearity, layer_norm.
+    """
+    order = reordered(kind, gates)
+    roles = _roles(places.values())
+    faults.missing += [
+        name.format(role=role, place=place) for place, parts in places.items() for role in roles if role not in parts
+    ]
+    first = places["l0"]
+    sizes = _sizes(kind, first)
+    if sizes is None:
+        rows = f"{len(GATES[kind])}·H".removeprefix("1·")
+        wanted = {"weight_ih": (rows, "I"), "weight_hh": (rows, "H")}
+        faults.misshapen += [_misfit(first[role], *shape) for role, shape in wanted.items() if role in first]
+        return None
+    I, H, P = sizes
+    directions = 2 if any(place.endswith("_reverse") for place in places) else 1
+    for place, parts in places.items():
+        columns = I if place.startswith("l0") else directions * P
+        shapes = _shapes(kind, columns, H, P)
+        for role, part in parts.items():
+            if part.array.shape != shapes[role] or part.array.dtype.kind != "f":
+                faults.misshapen.append(_misfit(part, *shapes[role]))
+    if faults:
+        return None
+    common = np.dtype(dtype) if dtype else np.result_type(*(part.array for p in places.values() for part in p.values()))
+    found: dict[str, Any] = {}
+    found |= {"proj_size": P} if "weight_hr" in roles else {}
+    found |= {"peephole": True} if "peephole" in roles else {}
+    return Recurrent(
+        kind,
+        I,
+        H,
+        len(places) // directions,
+        directions == 2,
+        {**found, **options},
+        {
+            f"{role}_{place}": array
+            for place, parts in places.items()
+            for role, array in _own(
+                kind, {r: part.array.astype(common) for r, part in parts.items()}, order, H, options
+            )
+        },
+        [part.name for parts in places.values() for part in parts.values()],
+    )
+
+
+def stacked(networks: Sequence[Recurrent]) -> Recurrent:
+    """Networks one above another, as one of several layers.
+
+    Raises:
+        ValueError: they differ in more than the sizes of their inputs, or one's outputs are not what the next takes.
+    """
+    first = networks[0]
+    layers = 0
+    parameters: dict[str, HostArray] = {}
+    for below, network in zip([None, *networks], networks, strict=False):
+        alike = (network.hidden_size, network.bidirectional, network.options, network.kind)
+        if alike != (first.hidden_size, first.bidirectional, first.options, first.kind):
+            raise ValueError(
+                f"{first} and {network} cannot be layers of one network: they differ in more than their input"
+            )
+        if below is not None and network.input_size != below.output_size:
+            raise ValueError(f"{network} cannot stand on {below}, whose outputs have {below.output_size} numbers")
+        for name, array in network.parameters.items():
+            role, _, place = name.rpartition("_l")
+            number, _, direction = place.partition("_")
+            parameters[f"{role}_l{layers + int(number)}{direction and '_' + direction}"] = array
+        layers += network.num_layers
+    names = [name for network in networks for name in network.names]
+    return replace(first, num_layers=layers, parameters=parameters, names=names)
+
+
+def _roles(places: Iterable[Place]) -> list[str]:
+    """The roles that each place must have: those that one of them has, and those that come with these."""
+    roles = {"weight_ih", "weight_hh"}.union(*places)
+    for together in (("bias_ih", "bias_hh"), _NORMS):
+        if roles.intersection(together):
+            roles.update(together)
+    return sorted(roles)
+
+
+def _sizes(kind: Kind, parts: Place) -> tuple[int, int, int] | None:
+    """I, H and P, of the arrays of the first layer; None if its weights are no weights of this kind."""
+    if not {"weight_ih", "weight_hh"} <= parts.keys():
+        return None
+    of_x, of_h = parts["weight_ih"].array, parts["weight_hh"].array
+    number = len(GATES[kind])
+    if of_x.ndim != 2 or of_h.ndim != 2 or not of_x.size or not of_h.size or len(of_h) % number:
+        return None
+    H, P = len(of_h) // number, of_h.shape[1]
+    if "weight_hr" not in parts and P != H:
+        return None
+    return of_x.shape[1], H, P
+
+
+def _shapes(kind: Kind, I: int, H: int, P: int) -> dict[str, tuple[int, ...]]:
+    rows = len(GATES[kind]) * H
+    by_rows = ("bias_ih", "bias_hh", "bias", "norm_ih", "norm_hh", "norm_ih_bias", "norm_hh_bias")
+    return {
+        "weight_ih": (rows, I),
+        "weight_hh": (rows, P),
+        **dict.fromkeys(by_rows, (rows,)),
+        "bias_hn": (H,),
+        "weight_hr": (P, H),
+        "peephole": (3 * H,),
+        "norm_c": (H,),
+        "bias_c": (H,),
+    }
+
+
+def _own(
+    kind: Kind, arrays: Mapping[str, HostArray], order: Sequence[int], H: int, options: Mapping[str, Any]
+) -> Iterator[tuple[str, HostArray]]:
+    """The parameters of one place under this library's names, without the place, with gates in its order."""
+
+    def gate_rows(array: HostArray, order: Sequence[int]) -> HostArray:
+        by_gate = array.reshape(len(order), H, *array.shape[1:])
+        return by_gate[list(order)].reshape(array.shape)
+
+    dtype = arrays["weight_ih"].dtype
+    yield "weight_ih", gate_rows(arrays["weight_ih"], order)
+    yield "weight_hh", gate_rows(arrays["weight_hh"], order)
+    biases = [
+        gate_rows(arrays[role], order)
+        for role in ("bias_ih", "bias_hh", "bias", "norm_ih_bias", "norm_hh_bias")
+        if role in arrays
+    ]
+    if kind == "GRU" and options.get("reset_after", True):
+        bias_hn = arrays.get("bias_hn", np.zeros(H, dtype))
+        if "bias_hh" in arrays:
+            # U·h + bias_hn is what the reset gate multiplies: of the candidate's two biases, this one stays apart.
+            of_h = biases[1].copy()
+            bias_hn, of_h[2 * H :] = biases[1][2 * H :], 0
+            biases[1] = of_h
+        yield "bias_hn", bias_hn
+    yield "bias", sum(biases, np.zeros(len(order) * H, dtype))
+    if "peephole" in arrays:
+        yield "peephole", gate_rows(arrays["peephole"], _without_candidate(order))
+    if "norm_ih" in arrays:
+        for role in ("norm_ih", "norm_hh"):
+            yield role, gate_rows(arrays[role], order)
+        yield "norm_c", arrays["norm_c"]
+        yield "bias_c", arrays.get("bias_c", np.zeros(H, dtype))
+    if "weight_hr" in arrays:
+        yield "weight_hr", arrays["weight_hr"]
+
+
+def _without_candidate(order: Sequence[int]) -> list[int]:
+    """The order of an LSTM's gates without g, which has no peephole."""
+    i, f, g, o = order
+    return [place - (place > g) for place in (i, f, o)]
+
+
+def _misfit(part: Part, *expected: int | str) -> str:
+    """What an array is and should be, as it stands where it comes from."""
+    shape, wanted = part.array.shape, expected
+    if part.transposed:
+        shape, wanted = shape[::-1], wanted[::-1]
+    kind = "" if part.array.dtype.kind == "f" else f"{part.array.dtype} "
+    return f"{part.name} ({kind}{shape}, expected ({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}))"

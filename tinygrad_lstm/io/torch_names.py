@@ -1,0 +1,238 @@
+"""Recurrent layers under PyTorch's names: `weight_ih_l0`, `bias_hh_l1_reverse`; found, read, and written."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..autograd import no_grad
+from ..backends.base import HostArray
+from ..nn import LoRA, Module
+from .contents import Kind
+from .recurrent import GATES, Faults, Part, Place, Recurrent, assembled, stacked
+from .weights import write_safetensors
+
+__all__ = [
+    "export_torch",
+    "from_torch",
+    "in_torch_names",
+    "layer_arrays",
+    "own_arrays",
+    "recurrent_prefixes",
+    "to_torch",
+    "torch_kind",
+    "torch_network",
+]
+
+_ROLES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+_OWN_ROLES = ("bias", "bias_hn", "peephole", "norm_ih", "norm_hh", "norm_c", "bias_c")  # PyTorch has none of these
+_LAYER_NAME = re.compile(r"(\w+)_(l\d{1,2}(?:_reverse)?)")
+_CELL_NAMES = {name: name for name in _ROLES} | {
+    # As in the layer-normalised cell of PyTorch's own examples, which normalises the state that it carries on.
+    "layernorm_i.weight": "norm_ih",
+    "layernorm_i.bias": "norm_ih_bias",
+    "layernorm_h.weight": "norm_hh",
+    "layernorm_h.bias": "norm_hh_bias",
+    "layernorm_c.weight": "norm_c",
+    "layernorm_c.bias": "bias_c",
+}
+
+
+def recurrent_prefixes(weights: Mapping[str, HostArray]) -> list[str]:
+    """The prefixes under which recurrent layers are, as "encoder.lstm", or "" at the top."""
+    found = {}
+    for name in weights:
+        prefix, role, _ = _taken_apart(name)
+        if role == "weight_hh":
+            found[prefix] = True
+    return list(found)
+
+
+def layer_arrays(weights: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]:
+    """The arrays of the recurrent layers under a prefix, without others that are there too."""
+    return {name: array for name, array in weights.items() if (at := _taken_apart(name))[0] == prefix and at[1]}
+
+
+def torch_kind(weights: Mapping[str, HostArray], prefix: str) -> Kind | None:
+    """The kind of the layers under a prefix, by the shapes of the first one's recurrent weights."""
+    first = {_taken_apart(name)[1:]: array for name, array in layer_arrays(weights, prefix).items()}
+    arrays = {role: array for (role, place), array in first.items() if place == "l0"}
+    of_h = arrays.get("weight_hh")
+    if of_h is None or of_h.ndim != 2 or not of_h.size:
+        return None
+    if "weight_hr" in arrays:
+        return "LSTM"
+    number = len(of_h) / of_h.shape[1]
+    return next((kind for kind, gates in GATES.items() if len(gates) == number), None)
+
+
+def torch_network(
+    kind: Kind,
+    weights: Mapping[str, HostArray],
+    prefix: str | Sequence[str] = "",
+    *,
+    gates: str | None = None,
+    dtype: DTypeLike = None,
+    options: Mapping[str, Any] | None = None,
+) -> Recurrent:
+    """The network of a kind that PyTorch's arrays under a prefix make; under several prefixes, one stack of these.
+
+    Args:
+        kind: LSTM, GRU or RNN.
+        weights: arrays by name; the names under the prefix must be those of one network, and no other.
+        prefix: the dotted name of the module, with or without the dot at its end.
+        gates: the order of the rows, where it is not PyTorch's.
+        dtype: of the parameters; by default that of the arrays.
+        options: settings that no array tells.
+
+    Raises:
+        ValueError: names are missing or extra, or shapes do not fit; one error names all.
+    """
+    if not isinstance(prefix, str):
+        if not prefix:
+            raise ValueError(f"{kind}.from_torch: the list of prefixes is empty; give one at least")
+        return stacked(
+            [torch_network(kind, weights, each, gates=gates, dtype=dtype, options=options) for each in prefix]
+        )
+    prefix = prefix.removesuffix(".")
+    start = prefix and f"{prefix}."
+    faults = Faults()
+    places: dict[str, dict[str, Part]] = {}
+    in_cell = False
+    for name, array in weights.items():
+        if not name.startswith(start):
+            continue
+        owner, role, place = _taken_apart(name)
+        if owner != prefix or not role:
+            faults.extra.append(name)
+            continue
+        in_cell |= name.removeprefix(start) in _CELL_NAMES
+        places.setdefault(place, {})[role] = Part(name, array)
+    found = recurrent_prefixes(weights)
+    if prefix not in found:
+        elsewhere = f"; recurrent layers are under {', '.join(map(repr, found))}" if found else ""
+        raise ValueError(f"{kind}.from_torch: no recurrent layer is under the prefix {prefix!r}{elsewhere}")
+    there = torch_kind(weights, prefix)
+    if there not in (None, kind):
+        raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
+    settings = dict(options or {})
+    if any("norm_ih" in parts for parts in places.values()):
+        settings.setdefault("layer_norm", "cell" if in_cell else "output")
+    pattern = f"{start}{{role}}" if in_cell else f"{start}{{role}}_{{place}}"
+    network = assembled(kind, _all_places(places), faults, gates=gates, dtype=dtype, name=pattern, options=settings)
+    if faults or network is None:
+        raise ValueError(f"{kind}.from_torch: the arrays under the prefix {prefix!r} make no {kind}: {faults}")
+    return network
+
+
+def from_torch(weights: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """The arrays of a whole PyTorch model under this library's names, for `load_state_dict`.
+
+    Recurrent layers get one bias, or of a GRU its two, in place of PyTorch's two; all other names are the same in both.
+    (`LSTM.from_torch` makes a module of one network's arrays.)
+
+    Args:
+        weights: arrays by name, as `load_weights` gives them.
+
+    Raises:
+        ValueError: a recurrent layer's names are missing, or its shapes do not fit.
+
+    >>> import numpy as np
+    >>> lstm = {"weight_ih_l0": np.ones((20, 3)), "weight_hh_l0": np.ones((20, 5))}
+    >>> lstm |= {"bias_ih_l0": np.ones(20), "bias_hh_l0": np.ones(20)}
+    >>> converted = from_torch({f"lstm.{name}": array for name, array in lstm.items()})
+    >>> sorted(converted)
+    ['lstm.bias_l0', 'lstm.weight_hh_l0', 'lstm.weight_ih_l0']
+    """
+    converted = dict(weights)
+    for prefix in recurrent_prefixes(weights):
+        kind = torch_kind(weights, prefix)
+        network = torch_network(kind or "LSTM", layer_arrays(weights, prefix), prefix)
+        for name in network.names:
+            del converted[name]
+        start = prefix and f"{prefix}."
+        converted |= {f"{start}{name}": array for name, array in network.parameters.items()}
+    return converted
+
+
+def export_torch(model: Module, path: str | Path) -> None:
+    """Writes a model's arrays under PyTorch's names to a safetensors file, atomically; see `to_torch`.
+
+    In PyTorch: `module.load_state_dict(safetensors.torch.load_file(path))`.
+
+    Args:
+        model: any module; all its recurrent layers are written as PyTorch has them.
+        path: the file; one that is there already is replaced.
+
+    Raises:
+        ValueError: a network computes what PyTorch's does not.
+        OSError: the file cannot be written; one that was there before stays whole.
+    """
+    write_safetensors(path, to_torch(model), {"format": "pt"})
+
+
+def to_torch(model: Module) -> dict[str, HostArray]:
+    """The parameters and buffers of a model under PyTorch's names: `torch.nn.LSTM` and the like load them.
+
+    A recurrent layer's bias becomes `bias_ih`, beside a `bias_hh` of zeros (of a GRU, with `bias_hn` in it). Low-rank
+    adapters are merged into their weights. Settings such as `nonlinearity="relu"` are to be given to PyTorch's module.
+
+    Raises:
+        ValueError: a network computes what PyTorch's does not: a GRU with `reset_after=False`.
+
+    >>> from tinygrad_lstm.models import LSTM
+    >>> sorted(to_torch(LSTM(3, 5)))
+    ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
+    """
+    arrays: dict[str, HostArray] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, LoRA):
+            continue
+        own = module.to_torch() if hasattr(module, "to_torch") else own_arrays(module)
+        arrays |= {f"{path}.{name}" if path else name: array for name, array in own.items()}
+    return arrays
+
+
+def in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """A recurrent network's parameters under PyTorch's names; those that PyTorch has not keep theirs."""
+    arrays = {}
+    for name, array in parameters.items():
+        _, role, place = _taken_apart(name)
+        if role == "bias":
+            of_h = np.zeros_like(array)
+            if kind == "GRU":
+                bias_hn = parameters[f"bias_hn_{place}"]
+                of_h[-len(bias_hn) :] = bias_hn
+            arrays |= {f"bias_ih_{place}": array, f"bias_hh_{place}": of_h}
+        elif role != "bias_hn":
+            arrays[name] = array
+    return arrays
+
+
+def own_arrays(module: Module) -> dict[str, HostArray]:
+    """A module's own parameters and buffers, without those of modules below it; adapters merged into their weights."""
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    with no_grad():
+        tensors = {name: module.adapted(name) for name, _ in named if "." not in name}
+    return {name: tensor.device.backend.to_host(tensor.data).copy() for name, tensor in tensors.items()}
+
+
+def _taken_apart(name: str) -> tuple[str, str, str]:
+    """The prefix, role and place of an array of a recurrent layer; an empty role if it is none of these."""
+    for end, role in _CELL_NAMES.items():
+        if name == end or name.endswith(f".{end}"):
+            return name[: -len(end)].removesuffix("."), role, "l0"
+    prefix, _, last = name.rpartition(".")
+    match = _LAYER_NAME.fullmatch(last)
+    return (prefix, match[1], match[2]) if match and match[1] in (*_ROLES, *_OWN_ROLES) else (prefix, "", "")
+
+
+def _all_places(places: Mapping[str, Mapping[str, Part]]) -> dict[str, Place]:
+    """The places of all layers and directions, in order, with those at which nothing is."""
+    layers = 1 + max(int(place[1:].partition("_")[0]) for place in places)
+    directions = ("", "_reverse") if any(place.endswith("_reverse") for place in places) else ("",)
+    wanted = [f"l{layer}{direction}" for layer in range(layers) for direction in directions]
+    return {place: places.get(place, {}) for place in wanted}

@@ -87,7 +87,7 @@ class Loadable(Module):
         Args:
             weights: what `load_weights` gave, or the path of a `.keras` or `.h5` file; or one layer's arrays, as
                 `layer.get_weights()` gives them.
-            prefix: the layer's name in the file, or the beginning of it; a list of them makes a stack.
+            prefix: the layer's name in the model or in the file, or the beginning of the latter; a list makes a stack.
             batch_first: by default as in Keras: inputs and outputs are (B, T, ...).
             dropout: between the layers, in training.
             dtype: the network's; by default that of the arrays.

@@ -26,7 +26,7 @@ class FileLayer:
         nonlinearity: of an RNN.
         batch_first: whether its inputs are (B, T, I).
         unsupported: what else it computes that the layers here do not, in words.
-        name: what the model calls it, if the file says so, where its name in the file is another.
+        name: what the model calls it, which may differ from its path; empty if the file does not say it.
     """
 
     kind: Kind

@@ -40,7 +40,8 @@ def file_network(
         framework: whose the arrays are.
         weights: what `load_weights` gave; or a layer's own arrays, by their names in the framework or, of Keras, in the
             order of `layer.get_weights()`.
-        prefix: the layer's name in the file, or the beginning of it, if it is the only one with that.
+        prefix: the layer's name in the file or in its model; or the beginning of that in the file, if no other layer's
+            begins so.
         reset_after: of a GRU; by default what the file says, or what the framework does by default.
         dtype: of the parameters; by default that of the arrays.
 
@@ -98,7 +99,8 @@ def _network(
     reset_after: bool | None,
     dtype: DTypeLike,
 ) -> Recurrent:
-    found = [name for name in layers if name == prefix] or [name for name in layers if name.startswith(prefix)]
+    found = [name for name, layer in layers.items() if prefix and prefix in (name, layer.name)]
+    found = found or [name for name in layers if name.startswith(prefix)]
     found = [name for name in found if layers[name].kind == kind] or found
     if not found:
         there = ", ".join(map(repr, layers)) or "none"

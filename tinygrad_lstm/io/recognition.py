@@ -18,6 +18,7 @@ class Recognised:
 
     Attributes:
         prefix: its name in the file.
+        name: what its model calls it, where that differs.
         kind: LSTM, GRU or RNN; None if its shapes are of none of these.
         framework: whose names its arrays have.
         network: what it is; None if it cannot be loaded.
@@ -25,6 +26,7 @@ class Recognised:
     """
 
     prefix: str
+    name: str
     kind: Kind | None
     framework: Literal["torch", "keras", "onnx"]
     network: Recurrent | None
@@ -48,9 +50,9 @@ def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
         try:
             network = torch_network(kind or "LSTM", layer_arrays(weights, prefix), prefix)
         except ValueError as error:
-            yield Recognised(prefix, kind, "torch", None, str(error))
+            yield Recognised(prefix, "", kind, "torch", None, str(error))
         else:
-            yield Recognised(prefix, kind, "torch", network)
+            yield Recognised(prefix, "", kind, "torch", network)
 
 
 def _described(weights: Weights) -> Iterator[Recognised]:
@@ -59,6 +61,6 @@ def _described(weights: Weights) -> Iterator[Recognised]:
         try:
             network = network_of(weights, layer)
         except ValueError as error:
-            yield Recognised(name, layer.kind, layer.framework, None, str(error))
+            yield Recognised(name, layer.name, layer.kind, layer.framework, None, str(error))
         else:
-            yield Recognised(name, layer.kind, layer.framework, network)
+            yield Recognised(name, layer.name, layer.kind, layer.framework, network)

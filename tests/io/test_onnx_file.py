@@ -1,0 +1,364 @@
+"""ONNX models: which arrays are read, what is said of their recurrent nodes, and what is refused."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+
+from tinygrad_lstm.io import FileLayer, Weights, load_weights
+
+FILES = Path(__file__).parents[1] / "golden" / "files"
+WEIGHTS = {role: role for role in "WRB"}
+
+
+def layer(kind: Any, roles: dict[str, str], **options: Any) -> FileLayer:
+    return FileLayer(kind, "onnx", [roles], unsupported=[], **options)
+
+
+GOLDEN = {
+    "onnx_lstm": {
+        "node_LSTM_64": layer("LSTM", {"W": "val_40", "R": "val_41", "B": "val_63"}),
+        "node_LSTM_125": layer("LSTM", {"W": "val_103", "R": "val_104", "B": "val_126"}),
+    },
+    "onnx_bidirectional_peephole": {"recurrent": layer("LSTM", WEIGHTS | {"P": "P"}, bidirectional=True)},
+    "onnx_gru": {"recurrent": layer("GRU", WEIGHTS)},
+    "onnx_gru_before": {"recurrent": layer("GRU", WEIGHTS, reset_after=False)},
+    "onnx_rnn_relu": {"recurrent": layer("RNN", WEIGHTS, bidirectional=True, nonlinearity="relu")},
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_models_in_files(name: str) -> None:
+    path = FILES / f"{name}.onnx"
+    weights = load_weights(path)
+    expected = load_file(path.with_suffix(".expected.safetensors"))
+    of_layers = {key.removeprefix("file."): array for key, array in expected.items() if key.startswith("file.")}
+    initialisers = {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    assert weights.keys() == initialisers.keys() >= of_layers.keys()
+    for key, array in (initialisers | of_layers).items():
+        assert np.array_equal(weights[key], array) and weights[key].dtype == array.dtype
+        assert weights[key].flags.writeable and weights[key].flags.c_contiguous
+    assert list(weights.layers.items()) == list(GOLDEN[name].items())
+
+
+def test_without_onnx_the_error_says_what_to_install() -> None:
+    program = f"""
+import sys
+sys.modules["onnx"] = None
+from tinygrad_lstm.io import load_weights
+try:
+    load_weights({str(FILES / "onnx_gru.onnx")!r})
+except RuntimeError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout == "ONNX files need onnx: pip install 'tinygrad-lstm[onnx]'\n"
+
+
+# --- Nodes --------------------------------------------------------------------------------------
+
+
+def tensors(*names: str) -> list[TensorProto]:
+    return [numpy_helper.from_array(np.full((1, 2), k, "f4"), name) for k, name in enumerate(names)]
+
+
+def graph(nodes: Iterable[NodeProto], arrays: Iterable[TensorProto] = ()) -> GraphProto:
+    return helper.make_graph(list(nodes), "graph", [], [], list(arrays))
+
+
+def write(path: Path, of: GraphProto | ModelProto) -> Path:
+    if isinstance(of, GraphProto):
+        of = helper.make_model(of, opset_imports=[helper.make_opsetid("", 22)])
+    path.write_bytes(of.SerializeToString())
+    return path
+
+
+def read(folder: Path, nodes: Iterable[NodeProto], arrays: Iterable[TensorProto] = ()) -> Weights:
+    return load_weights(write(folder / "model.onnx", graph(nodes, arrays)))
+
+
+def node(kind: str, name: str = "", **attributes: Any) -> NodeProto:
+    return helper.make_node(kind, ["x", "W", "R", "B"], ["y"], name, **attributes)
+
+
+def described(folder: Path, one: NodeProto) -> FileLayer:
+    (found,) = read(folder, [one], tensors("W", "R", "B")).layers.values()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (node("LSTM", activations=["Sigmoid", "Tanh", "Relu"]), ["the activations 'sigmoid, tanh, relu'"]),
+        (node("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), ["the activations 'hardsigmoid, tanh, tanh'"]),
+        (node("LSTM", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
+        (node("LSTM", clip=3.0), ["sums clipped at 3"]),
+        (node("LSTM", input_forget=1), ["coupled input and forget gates"]),
+        (node("LSTM", direction="sideways"), ["the direction 'sideways'"]),
+        (node("GRU", activations=["Relu", "Relu"]), ["the activations 'relu, relu'"]),
+        (node("RNN", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
+        (node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"), ["the activations 'tanh, relu'"]),
+        (node("RNN", activations=["Relu"], direction="bidirectional"), ["the activations 'relu'"]),
+        (node("GRU", activations=["Tanh", "Tanh"], clip=0.5), ["the activations 'tanh, tanh'", "sums clipped at 0.5"]),
+    ],
+)
+def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, one: NodeProto, words: list[str]) -> None:
+    assert list(described(tmp_path, one).unsupported) == words
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (node("LSTM"), layer("LSTM", WEIGHTS)),
+        (node("LSTM", direction="forward", hidden_size=2, clip=None), layer("LSTM", WEIGHTS)),
+        (node("LSTM", direction="reverse", layout=1), layer("LSTM", WEIGHTS, reverse=True, batch_first=True)),
+        (node("LSTM", activations=["SIGMOID", "tanh", "Tanh"], input_forget=0, layout=0), layer("LSTM", WEIGHTS)),
+        (
+            node("LSTM", activations=["Sigmoid", "Tanh", "Tanh"] * 2, direction="bidirectional"),
+            layer("LSTM", WEIGHTS, bidirectional=True),
+        ),
+        (node("GRU"), layer("GRU", WEIGHTS, reset_after=False)),
+        (node("GRU", linear_before_reset=0), layer("GRU", WEIGHTS, reset_after=False)),
+        (node("GRU", linear_before_reset=1, activations=["Sigmoid", "Tanh"]), layer("GRU", WEIGHTS)),
+        (node("RNN"), layer("RNN", WEIGHTS)),
+        (node("RNN", activations=["Tanh"]), layer("RNN", WEIGHTS)),
+        (node("RNN", activations=["Relu"]), layer("RNN", WEIGHTS, nonlinearity="relu")),
+    ],
+)
+def test_settings_that_they_have(tmp_path: Path, one: NodeProto, expected: FileLayer) -> None:
+    assert described(tmp_path, one) == expected
+
+
+def test_weights_that_are_not_in_the_file(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Identity", ["stored"], ["W"]),
+        helper.make_node("LSTM", ["x", "W", "R", "", "", "", "", "P"], ["y"], "one"),
+        helper.make_node("LSTM", ["x"], ["z"], "two"),
+    ]
+    layers = read(tmp_path, nodes, tensors("stored", "R", "")).layers
+    assert layers["one"].arrays == [{"R": "R"}]
+    assert list(layers["one"].unsupported) == ["a W that the file does not hold", "a P that the file does not hold"]
+    assert layers["two"].arrays == [{}]
+
+
+def constant(name: str, value: TensorProto) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=value)
+
+
+def test_constants_are_read_where_they_are_weights(tmp_path: Path) -> None:
+    w, other = tensors("of_w", "of_other")
+    nodes = [constant("W", w), constant("other", other), helper.make_node("RNN", ["x", "W", "R"], ["", "y"])]
+    weights = read(tmp_path, [*nodes, helper.make_node("RNN", ["y", "W", "R"], ["z"])], tensors("R"))
+    assert weights.keys() == {"W", "R"} and list(weights.layers) == ["y", "z"]
+    assert all(found.arrays == [{"W": "W", "R": "R"}] for found in weights.layers.values())
+
+
+def test_graphs_within_nodes(tmp_path: Path) -> None:
+    """They see what is around them, hide it by what is theirs, and what has one name in two of them gets two."""
+    one, two = tensors("W", "W")
+    inner = graph([helper.make_node("GRU", ["x", "W", "R"], ["y"], "gru")], [two])
+    innermost = graph([helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)])
+    nodes = [
+        helper.make_node("GRU", ["x", "W", "R"], ["h"], "gru"),
+        helper.make_node("Loop", ["n", "c"], ["y"], body=innermost),
+        helper.make_node("GRU", ["x", "W", "R"], ["z"], "last"),
+        helper.make_node("GRU", ["x", "W", "R"], ["z"], "theirs", domain="com.example"),
+    ]
+    weights = read(tmp_path, nodes, [one, *tensors("R")])
+    assert list(weights) == ["W", "R", "W_1", "W_2"] and weights["W"][0, 0] == 0 and weights["W_1"][0, 0] == 1
+    names = {name: found.arrays[0]["W"] for name, found in weights.layers.items()}
+    assert names == {"gru": "W", "gru_1": "W_1", "gru_2": "W_2", "last": "W"}
+
+
+def test_functions(tmp_path: Path) -> None:
+    function = helper.make_function(
+        "here", "f", ["x"], ["y"], [constant("W", tensors("")[0]), node("RNN", "inside")], []
+    )
+    function.node[1].input[2:] = ["W"]
+    model = helper.make_model(graph([]), functions=[function])
+    assert load_weights(write(tmp_path / "a.onnx", model)).layers["inside"].arrays == [{"W": "W", "R": "W"}]
+
+
+# --- Arrays -------------------------------------------------------------------------------------
+
+FLOATS = np.array([[0.0, -1.5], [2.0, np.inf]], "f4")
+NUMBERS = ["f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16"]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("code", NUMBERS)
+def test_types(tmp_path: Path, code: str, raw: bool) -> None:
+    lowest = 0 if code[0] in "u?" else -3
+    array = np.array([[lowest, 0, 1], [100, 7, 2]]).astype(code)
+    data = array.astype(array.dtype.newbyteorder("<"))
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    stored = helper.make_tensor("x", kind, array.shape, data.tobytes() if raw else array.ravel().tolist(), raw=raw)
+    x = read(tmp_path, [], [stored])["x"]
+    assert x.dtype == array.dtype and np.array_equal(x, array) and x.flags.writeable
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_bfloat16_is_widened(tmp_path: Path, raw: bool) -> None:
+    bits = (FLOATS.view("u4") >> 16).astype("<u2")
+    stored = TensorProto(name="x", data_type=TensorProto.BFLOAT16, dims=FLOATS.shape)
+    if raw:
+        stored.raw_data = bits.tobytes()
+    else:
+        stored.int32_data[:] = bits.ravel().tolist()
+    x = read(tmp_path, [], [stored])["x"]
+    assert x.dtype == np.float32 and np.array_equal(x, FLOATS)
+
+
+def test_arrays_without_dimensions_or_elements(tmp_path: Path) -> None:
+    arrays = {"one": np.array(2.5, "f4"), "none": np.zeros((0, 3), "i8")}
+    weights = read(tmp_path, [], [numpy_helper.from_array(array, name) for name, array in arrays.items()])
+    assert all(
+        np.array_equal(weights[name], array) and weights[name].shape == array.shape for name, array in arrays.items()
+    )
+
+
+def test_texts_are_left_out(tmp_path: Path) -> None:
+    weights = read(tmp_path, [], [helper.make_tensor("labels", TensorProto.STRING, [2], [b"a", b"b"]), *tensors("W")])
+    assert list(weights) == ["W"]
+
+
+# --- What is refused ----------------------------------------------------------------------------
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ValueError, match=f"^{path}: ") as raised:
+        load_weights(path)
+    message = str(raised.value)
+    assert "\n" not in message and len(message) < 1000
+    return message
+
+
+def outside() -> TensorProto:
+    stored = TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    stored.external_data.add(key="location", value="../../etc/passwd")
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (outside(), "the array 'W' lies in another file, which is not followed; save the model in one file"),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60], raw_data=b"1234"), "1 elements do not have"),
+        (
+            TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60]),
+            "the array 'W' is damaged: 0 elements do not",
+        ),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**62, 2**62], float_data=[1]), "1 elements do not"),
+        (
+            TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[-1], float_data=[1]),
+            r"do not have the shape \(-1,\)",
+        ),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[-1, -1], float_data=[1]), "the array 'W' is damaged"),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[0, 2**63 - 1]), "the array 'W' is damaged"),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[1] * 100, float_data=[1]), "more than 32 dimensions"),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[1], raw_data=b"123"), "no whole number of float32"),
+        (TensorProto(name="W", data_type=TensorProto.INT8, dims=[1], int32_data=[300]), "numbers that no int8 holds"),
+        (TensorProto(name="W", data_type=TensorProto.BOOL, dims=[1], int32_data=[2]), "numbers that no bool holds"),
+        (TensorProto(name="W", data_type=TensorProto.FLOAT16, dims=[1], int32_data=[-1]), "numbers that no float16"),
+        (
+            TensorProto(name="W", data_type=TensorProto.FLOAT8E4M3FN, dims=[1], raw_data=b"1"),
+            "elements of FLOAT8E4M3FN,",
+        ),
+        (
+            TensorProto(name="W", data_type=TensorProto.INT4, dims=[2], raw_data=b"1"),
+            "the array 'W' has elements of INT4,",
+        ),
+        (TensorProto(name="W", data_type=99, dims=[1], raw_data=b"1"), "elements of 99, which NumPy lacks"),
+        (TensorProto(name="W", dims=[1], raw_data=b"1"), "elements of UNDEFINED"),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path: Path, stored: TensorProto, words: str) -> None:
+    path = write(tmp_path / "a.onnx", graph([], [stored]))
+    assert re.search(words, refusal(path))
+    path = write(tmp_path / "b.onnx", graph([constant("W", stored), node("LSTM")]))
+    assert re.search(words, refusal(path))
+
+
+def test_sparse_arrays_are_refused(tmp_path: Path) -> None:
+    of = graph([])
+    values, indices = numpy_helper.from_array(np.ones(1, "f4"), "W"), numpy_helper.from_array(np.zeros(1, "i8"))
+    of.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [10]))
+    assert "the array 'W' is sparse" in refusal(write(tmp_path / "a.onnx", of))
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    assert "two arrays are called 'W'" in refusal(write(tmp_path / "a.onnx", graph([], tensors("W", "W"))))
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.onnx", graph([], tensors("name")))
+    path.write_bytes(path.read_bytes().replace(b"name", b"\xff\xffme"))
+    assert "a name in it is not UTF-8" in refusal(path)
+
+
+def test_files_without_a_graph_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(ModelProto(ir_version=10, producer_name="nobody").SerializeToString())
+    assert "not a whole ONNX file" in refusal(tmp_path / "a.onnx")
+
+
+def test_graphs_within_graphs_end(tmp_path: Path) -> None:
+    content = b""
+    for _ in range(200):  # a graph (field 1), in it a node, in it an attribute (field 5), in it a graph (field 6)
+        for field in (6, 5, 1):
+            size = len(content)
+            content = bytes([field << 3 | 2, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + content
+    model = helper.make_model(graph([]), opset_imports=[helper.make_opsetid("", 22)])
+    whole = model.SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(
+        whole + b"\x3a" + bytes([len(content) & 0x7F | 0x80, len(content) >> 7]) + content
+    )
+    assert "not a whole ONNX file" in refusal(tmp_path / "a.onnx")
+
+
+def test_any_cut_is_noticed(tmp_path: Path) -> None:
+    content = (FILES / "onnx_gru_before.onnx").read_bytes()
+    path = tmp_path / "a.onnx"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        refusal(path)
+
+
+@settings(max_examples=200)
+@pytest.mark.parametrize("name", ["onnx_lstm", "onnx_bidirectional_peephole", "onnx_gru_before"])
+@given(data=st.data())
+def test_damage_is_survived(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
+    """Bits are flipped, bytes changed, pieces copied, put in and taken out: there is an error or there are arrays."""
+    content = bytearray((FILES / f"{name}.onnx").read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = st.integers(0, len(content) - 1)
+        where, source, size = data.draw(place), data.draw(place), data.draw(st.integers(1, 32))
+        match data.draw(st.sampled_from(["bit", "byte", "copy", "insert", "remove"])):
+            case "bit":
+                content[where] ^= 1 << data.draw(st.integers(0, 7))
+            case "byte":
+                content[where] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+            case "copy":
+                content[where : where + size] = content[source : source + size]
+            case "insert":
+                content[where:where] = content[source : source + size]
+            case _:
+                del content[where : min(where + size, len(content) - 1)]
+    path = tmp_path_factory.mktemp("damaged") / "model.onnx"
+    path.write_bytes(content)
+    try:
+        weights = load_weights(path)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        assert isinstance(weights, Weights)
+        assert sum(array.nbytes for array in weights.values()) <= 8 * len(content)

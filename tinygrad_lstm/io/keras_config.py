@@ -1,0 +1,175 @@
+"""What the config of a Keras model, JSON within its files, says of its recurrent layers."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from .contents import Kind
+from .errors import ContentError, shown
+
+__all__ = ["Described", "Settings", "described_layers"]
+
+KINDS: dict[str, Kind] = {
+    "LSTM": "LSTM",
+    "LSTMCell": "LSTM",
+    "GRU": "GRU",
+    "GRUCell": "GRU",
+    "SimpleRNN": "RNN",
+    "SimpleRNNCell": "RNN",
+}
+
+# A path as long as this is none of a model's. Where each of many layers has a path of its own, these must be short.
+LONGEST_PATH = 1000
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a layer computes, in the words of `FileLayer`.
+
+    Attributes:
+        kind: None if its class is none that is known.
+        reset_after: None if the config does not say.
+    """
+
+    kind: Kind | None = None
+    reverse: bool = False
+    bidirectional: bool = False
+    reset_after: bool | None = None
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    batch_first: bool = True
+    unsupported: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Described:
+    """A layer of a model.
+
+    Attributes:
+        path: where Keras 3 puts its variables, "layers/lstm_1".
+        name: its own.
+        outermost: the name of the outermost layer that holds it, or of itself.
+    """
+
+    path: str
+    name: str
+    outermost: str
+    settings: Settings
+
+
+def described_layers(model: Any) -> list[Described]:
+    """The layers that a model's config describes, in its order; none if it describes none, as of a class of the user's.
+
+    Raises:
+        ContentError: it describes layers within layers within layers, more than a model can have.
+    """
+    return list(_layers_within(model, "", "", None)) if _is_layer(model) else []
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
+
+
+def _config(layer: Config) -> Config:
+    config = layer["config"]
+    if isinstance(config, list):  # a Sequential of the first versions of Keras 2
+        return {"layers": config}
+    return config if isinstance(config, dict) else {}
+
+
+def _layers_within(layer: Config, path: str, outermost: str, runner: Config | None) -> Iterator[Described]:
+    """The layers that are values of a layer's config, or in lists of these, and those within them.
+
+    `runner` is the config of the RNN layer that runs its cells through time.
+    """
+    for key, value in _config(layer).items():
+        used: Counter[str] = Counter()
+        for child in value if isinstance(value, list) else [value]:
+            if not _is_layer(child):
+                continue
+            part = f"{path}/{key}".removeprefix("/")
+            if isinstance(value, list):
+                stem = _snake_case(child["class_name"])
+                part += f"/{stem}_{used[stem]}" if used[stem] else f"/{stem}"
+                used[stem] += 1
+            if len(part) > LONGEST_PATH:
+                raise ContentError("the model's config has layers within layers, more than a model can have")
+            yield from _layers_of(child, part, outermost, runner)
+
+
+def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) -> Iterator[Described]:
+    """A layer, unless it is a model, and those within it."""
+    kind, config = layer["class_name"], _config(layer)
+    name = str(config.get("name", ""))
+    outermost = outermost or name
+    if kind == "Bidirectional":
+        yield Described(path, name, outermost, _both_directions(config))
+    elif kind in KINDS:
+        yield Described(path, name, outermost, _settings(layer, runner or config))
+    elif kind == "RNN" and _class(config.get("cell")) != "StackedRNNCells":
+        yield Described(path, name, outermost, _one_direction(layer))
+    else:
+        if "layers" not in config:
+            yield Described(path, name, outermost, _settings(layer, config))
+        yield from _layers_within(layer, path, outermost, config if kind == "RNN" else runner)
+
+
+def _class(layer: Any) -> str:
+    return str(layer["class_name"]) if _is_layer(layer) else ""
+
+
+def _both_directions(config: Config) -> Settings:
+    forward = _one_direction(config.get("layer"))
+    backward = _one_direction(config.get("backward_layer") or config.get("layer"))
+    unsupported = list(forward.unsupported)
+    if forward.reverse:
+        unsupported.append("a forward direction that runs from the end")
+    if replace(backward, reverse=forward.reverse) != forward:
+        unsupported.append("different settings in its two directions")
+    if (mode := config.get("merge_mode", "concat")) != "concat":
+        unsupported.append(f"the merge mode {_shown(mode)}")
+    return replace(forward, reverse=False, bidirectional=True, unsupported=tuple(unsupported))
+
+
+def _one_direction(layer: Any) -> Settings:
+    if _class(layer) == "RNN":
+        return _settings(_config(layer).get("cell"), _config(layer))
+    return _settings(layer, _config(layer) if _is_layer(layer) else {})
+
+
+def _settings(layer: Any, runner: Config) -> Settings:
+    """The settings of a layer or cell, and of what runs it through time."""
+    kind = KINDS.get(_class(layer))
+    custom = _is_layer(layer) and ">" in str(layer.get("registered_name"))
+    if kind is None or custom:
+        return Settings(unsupported=(f"the class {_shown(_class(layer))}",))
+    config = _config(layer)
+    unsupported = []
+    activation = config.get("activation", "tanh")
+    if activation != "tanh" and not (kind == "RNN" and activation == "relu"):
+        unsupported.append(f"the activation {_shown(activation)}")
+    if kind != "RNN" and (gates := config.get("recurrent_activation", "sigmoid")) != "sigmoid":
+        unsupported.append(f"the recurrent activation {_shown(gates)}")
+    reset_after = config.get("reset_after")
+    return Settings(
+        kind,
+        reverse=bool(runner.get("go_backwards", False)),
+        reset_after=reset_after if isinstance(reset_after, bool) else None,
+        nonlinearity="relu" if kind == "RNN" and activation == "relu" else "tanh",
+        batch_first=not runner.get("time_major", False),
+        unsupported=tuple(unsupported),
+    )
+
+
+def _shown(value: Any) -> str:
+    """A setting, for a message: its text, or the name of what was made into a config."""
+    return shown(_class(value) or str(value))
+
+
+def _snake_case(name: str) -> str:
+    """What Keras makes of a class's name for a path: LSTM lstm, SimpleRNN simple_rnn."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

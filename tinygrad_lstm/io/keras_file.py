@@ -1,0 +1,61 @@
+"""Weights of Keras: `.keras` archives, `.weights.h5`, and the older `.h5` of whole models or of weights alone."""
+
+import json
+import os
+from pathlib import Path
+
+from .archive import open_archive
+from .atomic import naming_errors
+from .contents import Weights
+from .errors import ContentError, naming_file
+from .hdf5_file import SIGNATURE, read_hdf5
+from .keras_config import described_layers
+from .keras_layers import recurrent_layers
+
+__all__ = ["read_keras"]
+
+LARGEST_SMALL_CONFIG = 2**20
+
+
+def read_keras(path: Path) -> Weights:
+    """The arrays of a Keras file by their paths in it, and its recurrent layers by theirs, in the model's order.
+
+    A layer's path is that of the group which holds its arrays: "layers/lstm_1" in the files of Keras 3, whose paths do
+    not have the layers' own names, "model_weights/encoder" in older ones. Files of weights alone do not say what a
+    layer computes: the shapes tell its kind, and the rest is taken to be as Keras has it by default. bfloat16 is given
+    as float32. Nothing in a file is run, and memory stays in proportion to the file's size.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: it is no file of Keras's, is cut off, damaged, or has what Keras does not write.
+    """
+    with naming_file(path):
+        content, config = _opened(path)
+        file = read_hdf5(content)
+        if config is None:
+            config = "".join(file.texts[""].get("model_config", ["null"]))
+        try:
+            described = described_layers(json.loads(config))
+        except (ValueError, RecursionError) as error:
+            raise ContentError(f"the model's config cannot be read ({error})") from error
+        return Weights(file.arrays, recurrent_layers(file, described))
+
+
+def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:
+    """What a file has of HDF5, and the config that lies beside it in a `.keras` archive."""
+    with open(path, "rb") as file, naming_errors(path):
+        beginning = file.read(len(SIGNATURE))
+        if beginning == SIGNATURE:
+            content = bytearray(os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            file.readinto(content)
+            return content, None
+    if not beginning.startswith(b"PK"):
+        raise ContentError("is no file of Keras's, which are HDF5 or zip archives")
+    with open_archive(path) as archive:
+        for name in ("config.json", "model.weights.h5"):
+            if name not in archive.names:
+                raise ContentError(f"a zip archive without {name!r}, which Keras's have")
+        if archive.size("config.json") > max(path.stat().st_size, LARGEST_SMALL_CONFIG):
+            raise ContentError("the model's config is larger than the file")
+        return archive.read("model.weights.h5"), archive.read("config.json")

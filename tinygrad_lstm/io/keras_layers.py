@@ -1,0 +1,205 @@
+"""The recurrent layers among the arrays of a Keras file: found by their paths, described by the model's config."""
+
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..backends.base import HostArray
+from .contents import FileLayer, Kind
+from .hdf5_file import Hdf5Contents
+from .keras_config import Described, Settings
+
+__all__ = ["recurrent_layers"]
+
+ROLES = ("kernel", "recurrent_kernel", "bias")
+KINDS: dict[int, Kind] = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by the number of gates
+
+NUMBERED_CELL = re.compile(r"(.*/)?(\w*cell\w*|cells/[^/]+)/vars")
+CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
+DIRECTION = re.compile(r"(forward|backward)_")
+
+# In the archives of TensorFlow 2.12 to 2.14, where layers that have weights are counted twice.
+COUNTED_TWICE = re.compile(r"_layer_checkpoint_dependencies/([^/]+?)(?:_(\d{1,9}))?(?=/|$)")
+
+Find = Callable[[str], Described | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The arrays of a recurrent layer or, where it has two directions, of one of these.
+
+    Attributes:
+        path: that of the layer or direction.
+        roles: the arrays' names, by their roles.
+        described: what the config says of the layer, where there is one.
+    """
+
+    path: str
+    roles: Mapping[str, str]
+    described: Described | None
+
+    @property
+    def of_two(self) -> bool:
+        """Whether the layer has two directions."""
+        if self.described:
+            return self.described.settings.bidirectional
+        return DIRECTION.match(posixpath.basename(self.path)) is not None
+
+    @property
+    def layer(self) -> str:
+        """What the directions of a layer have in common."""
+        if self.described and self.of_two:
+            return self.described.path
+        return posixpath.dirname(self.path) if self.of_two else self.path
+
+
+def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict[str, FileLayer]:
+    """The recurrent layers of a file by their paths, in the order of the model as far as the file tells it.
+
+    Args:
+        file: with the layout of Keras 3, where "layers/lstm/cell/vars/0" to 2 are kernel, recurrent kernel and bias, or
+            with the older one, where "lstm/lstm/lstm_cell/kernel:0" is a kernel and texts list the outermost groups.
+        described: the layers of the model's config; none of a file of weights alone.
+    """
+    root = "model_weights" if "model_weights" in file.texts else ""
+    listed = _listed(file.texts[root])
+    find = _finder_by_name(described, root) if listed else _finder_by_path(described)
+    layers = _in_order(list(_together(_cells(file.arrays, find))), listed, root, described)
+    outermost = Counter(_outermost(cells[0].path, root) for cells in layers)
+    found = {}
+    for cells in layers:
+        path = cells[0].path if len(cells) == 1 else posixpath.commonpath([cell.path for cell in cells])
+        if listed and outermost[_outermost(path, root)] == 1:
+            path = posixpath.join(root, _outermost(path, root))
+        names = file.texts.get(f"{path}/vars", {}).get("name", [posixpath.basename(path) if listed else ""])
+        layer = _file_layer(cells, file.arrays, names[0] if names else "")
+        if layer is not None:
+            found[path] = layer
+    return found
+
+
+def _listed(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """The outermost groups in the older layout, which Keras lists in several attributes where one would be too long."""
+    if "layer_names" in texts:
+        return list(texts["layer_names"])
+    parts = (texts.get(f"layer_names{number}") for number in range(len(texts)))
+    return [name for part in parts if part for name in part]
+
+
+def _finder_by_path(described: Sequence[Described]) -> Find:
+    """Finds the layer to which a group of arrays belongs by the path that its config gives it."""
+    by_path = {layer.path: layer for layer in described}
+
+    def counted_once(part: re.Match[str]) -> str:
+        return f"layers/{part[1]}" + (f"_{int(part[2]) // 2}" if part[2] else "")
+
+    def find(group: str) -> Described | None:
+        group = COUNTED_TWICE.sub(counted_once, group)
+        above = posixpath.dirname(group)
+        found = by_path.get(group) or by_path.get(above)
+        around = by_path.get(posixpath.dirname(above))
+        return found or (around if around and around.settings.bidirectional else None)
+
+    return find
+
+
+def _finder_by_name(described: Sequence[Described], root: str) -> Find:
+    """Finds it by names: the outermost group's is that of a layer or model, and the layer's own is further in."""
+    by_name = {(layer.outermost, layer.name): layer for layer in reversed(described)}
+
+    def find(group: str) -> Described | None:
+        parts = group.removeprefix(f"{root}/").split("/")
+        return next((by_name[parts[0], part] for part in reversed(parts) if (parts[0], part) in by_name), None)
+
+    return find
+
+
+def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
+    """The groups that hold a recurrent layer's arrays, which are matrices by the name of its kernels."""
+    members: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in arrays:
+        group, _, last = name.replace("\\", "/").rpartition("/")  # TensorFlow on Windows joined paths by the other one
+        members[group][last.removesuffix(":0")] = name
+    groups = {}
+    for group, names in members.items():
+        numbered = NUMBERED_CELL.fullmatch(group)
+        keys = map(str, range(len(ROLES))) if numbered else ROLES
+        roles = {role: names[key] for role, key in zip(ROLES, keys) if key in names}
+        if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
+            groups[group.removesuffix("/vars") if numbered else group] = roles
+    beside = Counter(map(posixpath.dirname, groups))
+    for group, roles in groups.items():
+        above, last = posixpath.split(group)
+        alone = above and not above.endswith("cells") and beside[above] == 1
+        path = above if alone and CELL.fullmatch(last) else group
+        yield Cell(path, roles, find(group))
+
+
+def _together(cells: Iterator[Cell]) -> Iterator[list[Cell]]:
+    """The directions of each layer, forward first."""
+    layers: defaultdict[tuple[str, bool], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        layers[cell.layer, cell.of_two].append(cell)
+    for parts in layers.values():
+        if len(parts) == 2 and parts[0].of_two:
+            yield sorted(parts, key=lambda cell: not posixpath.basename(cell.path).startswith("forward"))
+        else:
+            yield from ([cell] for cell in parts)
+
+
+def _in_order(
+    layers: list[list[Cell]], listed: Sequence[str], root: str, described: Sequence[Described]
+) -> list[list[Cell]]:
+    """Layers in the order of the file's list, of the config, and of the numbers in their paths."""
+    in_list = {name: place for place, name in enumerate(listed)}
+    in_config = {layer.path: place for place, layer in enumerate(described)}
+
+    def place(cells: list[Cell]) -> tuple[int, int, list[tuple[int, str]]]:
+        first = cells[0]
+        numbers = [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", first.path)]
+        of_config = in_config[first.described.path] if first.described else len(described)
+        return in_list.get(_outermost(first.path, root), len(listed)), of_config, numbers
+
+    return sorted(layers, key=place)
+
+
+def _outermost(path: str, root: str) -> str:
+    return path.removeprefix(f"{root}/").split("/", 1)[0]
+
+
+def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: str) -> FileLayer | None:
+    """A layer as the config or, without one, its arrays describe it; None if its arrays are no recurrent layer's."""
+    first = cells[0]
+    described = first.described
+    settings = described.settings if described else Settings(bidirectional=len(cells) == 2)
+    kind = settings.kind or _kind(arrays[first.roles["kernel"]].shape, arrays[first.roles["recurrent_kernel"]].shape)
+    if kind is None:
+        return None
+    reset_after = settings.reset_after
+    if reset_after is None:  # its two biases apart, or none
+        reset_after = kind != "GRU" or "bias" not in first.roles or arrays[first.roles["bias"]].ndim == 2
+    roles = [cell.roles for cell in cells]
+    if settings.bidirectional and len(cells) == 1:  # the other direction's arrays are missing
+        roles.insert(0 if posixpath.basename(first.path).startswith("backward") else 1, {})
+    return FileLayer(
+        kind,
+        "keras",
+        roles,
+        reverse=settings.reverse,
+        bidirectional=settings.bidirectional,
+        reset_after=reset_after,
+        nonlinearity=settings.nonlinearity,
+        batch_first=settings.batch_first,
+        unsupported=settings.unsupported,
+        name=described.name if described else name,
+    )
+
+
+def _kind(kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> Kind | None:
+    """What a layer is whose kernels, (I, k·H) and (H, k·H), are for k gates."""
+    H, columns = recurrent
+    if kernel[1] != columns or not H or columns % H:
+        return None
+    return KINDS.get(columns // H)

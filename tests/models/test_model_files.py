@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.io.contents import Weights
+from tinygrad_lstm.io.contents import FileLayer, Weights
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
 from tinygrad_lstm.models.recurrent import _Recurrent
 
@@ -46,31 +46,50 @@ CASES = [
     Case("bfloat16.pt", LSTM),
     Case("float16.safetensors", LSTM),
     Case("layer_norm.pt", LSTM, "layers.0.cell"),
+    Case("keras_lstm.keras", LSTM, ["layers/lstm", "layers/lstm_1"]),
+    Case("keras.weights.h5", LSTM, ["layers/lstm", "layers/lstm_1"]),
+    Case("keras_bidirectional.keras", LSTM),
+    Case("keras_gru.keras", GRU),
+    Case("keras_gru_before.keras", GRU),
+    Case("keras_rnn.h5", RNN),
+    Case("keras2_lstm.h5", LSTM, ["lower", "upper"]),
+    Case("keras2_gru_weights.h5", GRU),
+    Case("onnx_lstm.onnx", LSTM, ["node_LSTM_64", "node_LSTM_125"]),
+    Case("onnx_bidirectional_peephole.onnx", LSTM),
+    Case("onnx_gru.onnx", GRU),
+    Case("onnx_gru_before.onnx", GRU),
+    Case("onnx_rnn_relu.onnx", RNN),
 ]
 
 
-def second_biases_forgotten(gradients: Arrays, kind: type[_Recurrent]) -> Arrays:
+def second_biases_forgotten(gradients: Arrays, layers: Mapping[str, FileLayer], kind: type[_Recurrent]) -> Arrays:
     """Gradients of a framework's parameters, such that loading them as weights gives those of the one bias.
 
-    The gradients of biases that are summed are the same; loading adds them up, so one of them is left. Of a GRU whose
-    reset gate comes after the product, the candidate's second bias is a parameter of its own.
+    Both biases have the same gradient, and loading adds them up: so the second is left out. Of a GRU whose reset gate
+    comes after the product, the rows of the candidate stay, the last third: they are a parameter of their own.
     """
-    kept = {}
-    for name, gradient in gradients.items():
-        gradient = gradient.copy()
-        last = name.rsplit("/", 1)[-1].rsplit(".", 1)[-1]
+    kept = {name: gradient.copy() for name, gradient in gradients.items()}
+
+    def forget(bias: np.ndarray, after: bool = kind is GRU) -> None:
+        bias[..., : bias.shape[-1] // 3 * 2 if after else None] = 0
+
+    for name in kept:
         if "bias_hh" in name or "layernorm_h.bias" in name:
-            gradient[: len(gradient) if kind is not GRU else len(gradient) // 3 * 2] = 0
-        elif gradient.ndim == 2 and len(gradient) == 2 and ("bias" in last or name.endswith("vars/2")):  # a Keras GRU's
-            gradient[1, : gradient.shape[1] // 3 * 2] = 0
-        kept[name] = gradient
+            forget(kept[name])
+    for layer in layers.values():
+        for names in layer.arrays:
+            after = kind is GRU and layer.reset_after
+            if "B" in names:
+                forget(np.split(kept[names["B"]], 2, axis=1)[1], after)
+            elif kind is GRU and after:
+                forget(kept[names["bias"]][1])
     return kept
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.file)
 def test_values_and_gradients(case: Case, device: str, compiled: bool) -> None:
     weights = tg.io.load_weights(FILES / case.file)
-    expected = load_file(FILES / f"{Path(case.file).stem}.expected.safetensors")
+    expected = load_file(FILES / f"{case.file.split('.')[0]}.expected.safetensors")
     with tg.default_device(device):
         network = case.load(weights, case.prefix)
         x = tg.tensor(expected["x"], requires_grad=True)
@@ -83,8 +102,7 @@ def test_values_and_gradients(case: Case, device: str, compiled: bool) -> None:
     close(x.grad, expected["grad.x"])
     gradients = {name.removeprefix("grad."): g for name, g in expected.items() if name.startswith("grad.")}
     del gradients["x"]
-    layers = {name: layer for name, layer in weights.layers.items()}
-    as_weights = Weights(second_biases_forgotten(gradients, case.kind), layers)
+    as_weights = Weights(second_biases_forgotten(gradients, weights.layers, case.kind), weights.layers)
     wanted = case.load(as_weights, "" if case.framework == "torch" else case.prefix).state_dict()
     found = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert found.keys() == wanted.keys()

@@ -17,6 +17,7 @@ from .flowing import gradient_flow
 from .information import info
 from .inspecting import inspect
 from .training import evaluate, sample, train
+from .weights import inspect_weights
 
 __all__ = ["app", "main"]
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Trains character models on text, tries them out, and looks inside.",
+    help="Trains character models on text, tries them out, and looks inside; lists what files of weights hold.",
 )
 
 
@@ -53,6 +54,7 @@ app.command("eval")(evaluate)
 app.command()(explain)
 app.command("gradient-flow")(gradient_flow)
 app.command()(inspect)
+app.command("inspect-weights")(inspect_weights)
 app.command()(info)
 
 

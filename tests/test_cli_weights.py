@@ -1,0 +1,59 @@
+"""`tinygrad-lstm inspect-weights`, run as a process: what it lists of a file, and what it says about bad ones."""
+
+from pathlib import Path
+
+import numpy as np
+from commands import fail, succeed
+
+from tinygrad_lstm.io import save_weights
+from tinygrad_lstm.models import GRU
+
+FILES = Path(__file__).parent / "golden" / "files"
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_it_lists_arrays_and_recurrent_layers() -> None:
+    printed = succeed("inspect-weights", FILES / "char_rnn.pt")
+    lines = printed.splitlines()
+    assert lines[0].split() == ["embedding.weight", "27", "×", "8", "float32"]
+    assert lines[-3] == "7 arrays, 2,339 numbers, 0.01 MB"
+    assert lines[-2:] == ["recurrent layers:", "  lstm: LSTM(8, 16), by LSTM.from_torch(weights, prefix='lstm')"]
+    assert printed in README.read_text(encoding="utf-8")
+
+
+def test_types_that_numpy_lacks_are_named() -> None:
+    assert "weight_ih_l0  16 × 3  bfloat16" in succeed("inspect-weights", FILES / "bfloat16.pt")
+
+
+def test_a_keras_file_is_understood() -> None:
+    printed = succeed("inspect-weights", FILES / "keras_lstm.keras")
+    assert "LSTM(3, 4), by LSTM.from_keras(weights, prefix='layers/lstm')" in printed
+
+
+def test_layers_that_cannot_be_loaded_say_why(tmp_path: Path) -> None:
+    arrays = {f"gru.{name}": array for name, array in GRU(2, 3).to_torch().items() if name != "bias_ih_l0"}
+    save_weights(tmp_path / "a.safetensors", arrays)
+    assert "make no GRU: missing: gru.bias_ih_l0" in succeed("inspect-weights", tmp_path / "a.safetensors")
+
+
+def test_without_recurrent_layers_it_says_so(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", {"x": np.float32(3), "y": np.ones((2, 3))})
+    printed = succeed("inspect-weights", tmp_path / "a.safetensors").splitlines()
+    assert printed == [
+        "x  a number  float32",
+        "y  2 × 3     float64",
+        "2 arrays, 7 numbers, 0.00 MB",
+        "no recurrent layers are recognised",
+    ]
+
+
+def test_names_cannot_control_the_terminal(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", {"\x1b[31mred\n": np.ones(1)})
+    printed = succeed("inspect-weights", tmp_path / "a.safetensors")
+    assert "\x1b" not in printed and printed.startswith("\\x1b[31mred\\x0a  1  float64\n")
+
+
+def test_bad_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "story.pt").write_text("once upon a time")
+    assert fail("inspect-weights", tmp_path / "story.pt").startswith(f"{tmp_path / 'story.pt'}: ")
+    assert "No such file" in fail("inspect-weights", tmp_path / "none.pt")

@@ -60,6 +60,22 @@ class Observer(Protocol):
     ) -> "tuple[Tensor, ...]":
         """A network is to run a whole layer as one op of these operands: runs it, and gives its outputs."""
 
+    def see_steps(self, network: Any, layer: Any, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A network is to go through a layer step by step: gives the step to take, which shows what it computes."""
+
+
+class Recorder(Protocol):
+    """What notes the ops of a run as they are applied, to write the run down elsewhere."""
+
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """An op has given this result, a Tensor or a tuple of them."""
+
+    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A function made of ops is called: calls it, and gives its result; may note it in place of its ops."""
+
+    def see_copy(self, source: Any, copied: Array) -> None:
+        """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
+
 
 class _Mode(threading.local):
     """How this thread records; each thread begins anew.
@@ -69,7 +85,8 @@ class _Mode(threading.local):
         anomaly: whether NaNs are looked for.
         region: the checkpointed call that takes part.
         observer: what recurrent cells and layers show themselves to.
-        watched: whether one of the two is so, and ops must leave their short cuts.
+        recorder: what notes every op.
+        watched: whether anomaly, region or recorder is set, and ops must leave their short cuts.
         before: what the switches that are entered have to put back.
         restored: the checkpointed calls that were run again for the walk that is under way.
     """
@@ -79,6 +96,7 @@ class _Mode(threading.local):
         self.anomaly = False
         self.region: Region | None = None
         self.observer: Observer | None = None
+        self.recorder: Recorder | None = None
         self.watched = False
         self.before: list[Any] = []
         self.restored: list[Any] = []
@@ -103,7 +121,7 @@ class Switch:
 
     def _set(self, value: Any) -> None:
         setattr(MODE, self._field, value)
-        MODE.watched = MODE.anomaly or MODE.region is not None
+        MODE.watched = MODE.anomaly or MODE.region is not None or MODE.recorder is not None
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function):

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..backends.base import Array
 from ..tensor import Tensor, operand
-from .define import composite, op
+from .define import composite, op, shown_whole
 from .linalg import matrix_product
 from .shape import pad, reshape, squeeze, swapaxes, unsqueeze
 
@@ -34,6 +34,7 @@ def overlapped(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Ar
 
 
 @composite
+@shown_whole
 def conv1d(
     x: Tensor,
     weight: Any,
@@ -67,7 +68,7 @@ def conv1d(
     bias = None if bias is None else operand(bias, x.device)
     _check(x, weight, bias, stride, dilation, groups)
     filters, depth, size = weight.shape
-    ends = _padding(padding, stride, dilation * (size - 1))
+    ends = padded_ends(padding, stride, dilation * (size - 1))
     if x.shape[-1] + sum(ends) <= dilation * (size - 1):
         raise ValueError(
             f"conv1d: a window of {size} elements {dilation} apart does not fit into x of shape {x.shape} "
@@ -107,7 +108,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, dilation
         raise ValueError(f"conv1d: bias of shape {bias.shape} must have shape {(filters,)}, one for each filter")
 
 
-def _padding(padding: int | str, stride: int, overhang: int) -> tuple[int, int]:
+def padded_ends(padding: int | str, stride: int, overhang: int) -> tuple[int, int]:
     """How many zeros go before and after, for a window that reaches `overhang` elements beyond its first."""
     if padding == "valid":
         return 0, 0

@@ -28,11 +28,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from ..autograd import MODE
 from ..tensor import Tensor, operand
 from .calling import caller
 from .operation import ALIASES, Op, Promotion, Rule, registry
 
-__all__ = ["composite", "op"]
+__all__ = ["composite", "op", "shown_whole"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,4 +111,17 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
         return function(x if isinstance(x, Tensor) else operand(x), *args, **kwargs)
 
     setattr(Tensor, function.__name__, call)
+    return call
+
+
+def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
+    """Shows the calls of a function made of ops to whoever records a run, who may note them in place of its ops."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if MODE.recorder is None:
+            return function(*args, **kwargs)
+        result: R = MODE.recorder.see_call(function, args, kwargs)
+        return result
+
     return call

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import MODE
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
 from ..tensor import Tensor, as_tensor
-from .define import composite, op
+from .define import composite, op, shown_whole
 from .elementwise import where
 from .reduction import dim_of
 
@@ -93,9 +94,13 @@ def _own_copy(array: Array, device: Device) -> Array:
     """
     kept = np.bool_ if array.dtype == np.bool_ else np.int64
     if device_of(array) is not device:
-        return device.backend.from_host(array.astype(kept, copy=False))
-    with device.current():
-        return array.astype(kept)
+        copied = device.backend.from_host(array.astype(kept, copy=False))
+    else:
+        with device.current():
+            copied = array.astype(kept)
+    if MODE.recorder is not None:
+        MODE.recorder.see_copy(array, copied)
+    return copied
 
 
 @op()
@@ -226,6 +231,7 @@ def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None
 
 
 @composite
+@shown_whole
 def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     """out[i, j, ...] = x[i, ..., index[i, j, ...], ...], with `index` at `dim`; index has x's number of dimensions.
 
@@ -256,6 +262,7 @@ def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 @composite
+@shown_whole
 def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
     """NumPy's name and argument order for `gather`; other dimensions broadcast.
 
@@ -273,6 +280,7 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
 
 
 @composite
+@shown_whole
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of x along `dim` that a 1-D index names.
 
@@ -293,6 +301,7 @@ def masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
     return where(mask, value, x)
 
 
+@shown_whole
 def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """The rows of `weight` (N, E) that `ids` (any shape, integers) name: (*ids.shape, E).
 

@@ -275,8 +275,11 @@ class Op:
             result = Tensor._wrap(out, device, node)
             if self.view is not False and (self.view is True or self.view(*values)):
                 inputs[0]._share_version(result)
-            return result
-        return self._irregular(out, device, node, inputs)
+        else:
+            result = self._irregular(out, device, node, inputs)
+        if watched and MODE.recorder is not None:
+            MODE.recorder.see_op(self, arguments, result)
+        return result
 
     def _node(
         self,
@@ -326,7 +329,8 @@ class Op:
             if name not in self.names or self.names.index(name) < len(args) or repeated:
                 raise TypeError(f"{self.name}: unexpected or repeated argument {given!r}; it is {self!r}")
             arguments[self.names.index(name)] = value
-        if len(arguments) != self.arity or inspect.Parameter.empty in arguments[len(args) :]:
+        missing = any(value is inspect.Parameter.empty for value in arguments[len(args) :])
+        if missing or len(arguments) != self.arity:
             raise TypeError(f"{self.name}: {len(args) + len(kwargs)} arguments do not fit; it is {self!r}")
         return arguments
 

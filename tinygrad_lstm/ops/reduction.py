@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backends.base import Array
 from ..tensor import DEFAULT_FLOAT, Tensor
-from .define import composite, op
+from .define import composite, op, shown_whole
 from .elementwise import abs, sqrt, where
 
 __all__ = [
@@ -107,6 +107,7 @@ def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 @composite
+@shown_whole
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. Integers give float32.
 
@@ -119,6 +120,7 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 
 @composite
+@shown_whole
 def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
     """The variance over `dim`, divided by the number of elements less `correction` (1: unbiased, 0: biased).
 
@@ -130,6 +132,7 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 
 
 @composite
+@shown_whole
 def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
     """The standard deviation over `dim`: the root of `var`, with no derivative where that is 0.
 

@@ -1,0 +1,266 @@
+"""An ONNX graph in the making: nodes, arrays, names, and the lengths that are known when it runs."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..backends.base import HostArray
+from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
+
+__all__ = ["Graph", "Input", "largest", "smallest", "value_info"]
+
+Input: TypeAlias = Operand | HostArray | str | None
+"""What a node takes: an operand of a call, an array, the name of another node's output, or None for nothing."""
+
+largest, smallest = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+"""Ends of a slice that goes on to the end of a dimension, forward and backward."""
+
+_FEW_BYTES = 1024  # up to which equal arrays are looked for, to be written once
+
+
+class Graph:
+    """Nodes in the order in which they were added, and what they refer to.
+
+    Args:
+        taken: names that are not for nodes and arrays: those of inputs and outputs.
+
+    Attributes:
+        nodes: as ONNX has them.
+        arrays: initialisers, by name.
+        calls: those that are being written.
+        call: the one of them whose turn it is.
+    """
+
+    calls: Sequence[Call]
+    call: Call
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: dict[str, HostArray] = {}
+        self._outer: Graph | None = None
+        self._taken = set(taken)
+        self._names: dict[Operand, str] = {}
+        self._equal: dict[Any, str] = {}
+        self._given: set[str] = set()  # names of outputs
+        self._lengths: dict[Length, str] = {}
+        self._sources: dict[Length, tuple[Value, int]] = {}
+
+    def inner(self) -> "Graph":
+        """A graph for a node of this one, which sees what there is in this one, and has its arrays there."""
+        graph = Graph()
+        graph._outer = self
+        graph.arrays, graph._taken, graph._equal = self.arrays, self._taken, self._equal
+        graph._names = dict(self._names)
+        return graph
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def node(self, kind: str, *inputs: Input, **attributes: Any) -> str:
+        """Adds a node, and gives the name of its output."""
+        return self.several(1, kind, *inputs, **attributes)[0]
+
+    def several(self, number: int, kind: str, *inputs: Input, node_name: str = "", **attributes: Any) -> list[str]:
+        """Adds a node with several outputs, and gives their names."""
+        names = [self.name(each) for each in inputs]
+        while names and not names[-1]:
+            names.pop()
+        outputs = [self.unique(kind) for _ in range(number)]
+        self.nodes.append(helper.make_node(kind, names, outputs, node_name or outputs[0], **attributes))
+        return outputs
+
+    def joined(self, parts: Sequence[Input], dim: int) -> str:
+        """The parts, one after the other along a dimension."""
+        return self.node("Concat", *parts, axis=dim) if len(parts) > 1 else self.name(parts[0])
+
+    def unbound(self, x: Input, dim: int, number: int) -> list[str]:
+        """The slices along a dimension of that length, without it."""
+        parts = [self.name(x)] if number == 1 else self.several(number, "Split", x, axis=dim)
+        return [self.node("Squeeze", part, np.array([dim])) for part in parts]
+
+    def unsqueezed(self, x: Input, dim: int) -> str:
+        """With a dimension of length 1 put in; what had it there before, and only lost it, as it was before."""
+        name, dims = self.name(x), self.name(np.array([dim]))
+        for node in self.nodes:
+            if node.op_type == "Squeeze" and name in node.output and node.input[1] == dims:
+                before: str = node.input[0]
+                return before
+        return self.node("Unsqueeze", name, dims)
+
+    def unique(self, stem: str) -> str:
+        """A name that is not taken: the stem, or the stem with a number."""
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
+        name = next(name for name in names if name not in self._taken)
+        self._taken.add(name)
+        return name
+
+    # -- what they take ------------------------------------------------------------------------------------------------
+
+    def name(self, given: Input) -> str:
+        """The name of what a node takes; "" for None."""
+        if given is None or isinstance(given, str):
+            return given or ""
+        if isinstance(given, np.ndarray):
+            return self.array(given)
+        if given not in self._names and isinstance(given, Constant):
+            array = given.array
+            self._names[given] = self._by_lengths(given) if array is None else self.array(array, given.name)
+        return self._names[given]
+
+    def filled(self, number: HostArray, shape: Iterable[Size]) -> str:
+        """An array of that shape, all of it the number, which is given as an array (1,)."""
+        return self.node("ConstantOfShape", self.ints(shape), value=numpy_helper.from_array(number))
+
+    def _by_lengths(self, constant: Constant) -> str:
+        """The name of an array that is made anew, as it depends on lengths: of one number, or of a range of numbers.
+
+        Raises:
+            ValueError: it is another.
+        """
+        if (filling := constant.filling) is not None:
+            return self.filled(filling, constant.shape)
+        if constant.progression is None:
+            lengths = " or ".join(str(array.shape) for array in constant.arrays)
+            raise ValueError(
+                f"export_onnx: op {self.call.name!r} is given an array, of shape {lengths}, that depends on the inputs "
+                "and was not made of them by ops; only tg.zeros, ones, full and arange of an input's length may be"
+            )
+        start, step = self.number(constant.progression[0], np.int64), np.array(constant.progression[1])
+        shape = self.ints(constant.shape)
+        end = self.node("Add", start, self.node("Mul", self.node("ReduceProd", shape, keepdims=0), step))
+        numbers = self.cast(self.node("Range", start, end, step), constant.dtype, np.dtype(np.int64))
+        return self.node("Reshape", numbers, shape)
+
+    def array(self, array: HostArray, name: str = "") -> str:
+        """The name of an initialiser with these values: the given one, if there is one and it is not another's."""
+        key = name or (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _FEW_BYTES else id(array))
+        if key not in self._equal or (
+            name and not np.array_equal(self.arrays[self._equal[key]], array, equal_nan=True)
+        ):
+            self._equal[key] = self.unique(name or "constant")
+            self.arrays[self._equal[key]] = array
+        return self._equal[key]
+
+    def number(self, value: float | Length | Reciprocal, dtype: Any) -> Input:
+        """A number, 0-d, in a dtype."""
+        if isinstance(value, Reciprocal):
+            return self.node("Reciprocal", self.number(value.length, dtype))
+        if isinstance(value, Length):
+            return self.cast(self.node("Squeeze", self.length(value), np.array([0])), dtype, np.dtype(np.int64))
+        return np.array(value, dtype)
+
+    def cast(self, x: Any, dtype: Any, given: Any = None) -> Input:
+        """x, a node's output of the dtype given, an operand, or numbers, in another dtype where it has not that."""
+        if not isinstance(x, Value | Constant | str):
+            return np.asarray(x, dtype)
+        given = given if isinstance(x, str) else x.dtype
+        return x if given == dtype else self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def note(self, value: Operand, name: str) -> None:
+        """Notes what a value is called, and that its lengths are known from here on."""
+        if isinstance(value, Value):
+            self._names[value] = name
+            for dim, size in enumerate(value.shape):
+                if isinstance(size, Length):
+                    self._sources.setdefault(size, (value, dim))
+
+    def has(self, value: Operand) -> bool:
+        """Whether the value was written already."""
+        return value in self._names or isinstance(value, Constant)
+
+    def give(self, value: Operand, name: str) -> None:
+        """Makes a value an output of that name: that of the node which gives it, if it has no other yet."""
+        old = self.name(value)
+        if old in self._given or not any(old in node.output for node in self.nodes):
+            old = self.node("Identity", old)
+        for node in _all_nodes(self.nodes):
+            node.input[:] = [name if each == old else each for each in node.input]
+            node.output[:] = [name if each == old else each for each in node.output]
+        self._names = {each: name if known == old else known for each, known in self._names.items()}
+        self._given.add(name)
+
+    def input(self, value: Value, stem: str) -> onnx.ValueInfoProto:
+        """A value that is given to the graph."""
+        self.note(value, self.unique(stem))
+        return value_info(self._names[value], value)
+
+    def finished(
+        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.GraphProto:
+        """The graph, without what its outputs do not need; arrays lie in the outermost one."""
+        used = {output.name for output in outputs}
+        nodes: list[onnx.NodeProto] = []
+        for node in reversed(self.nodes):
+            if used.intersection(node.output):
+                nodes.insert(0, node)
+                used.update(name for each in _all_nodes([node]) for name in each.input)
+        arrays = [] if self._outer else [numpy_helper.from_array(a, n) for n, a in self.arrays.items() if n in used]
+        return helper.make_graph(nodes, name, inputs, outputs, arrays)
+
+    # -- lengths -------------------------------------------------------------------------------------------------------
+
+    def ints(self, sizes: Iterable[Size]) -> Input:
+        """A vector of whole numbers, of which some are lengths that are known when the graph runs."""
+        sizes = list(sizes)
+        if not any(isinstance(size, Length) for size in sizes):
+            return np.array(sizes, np.int64)
+        parts: list[Input] = []
+        for known, group in itertools.groupby(sizes, lambda size: isinstance(size, int)):
+            numbers = list(group)
+            parts += (
+                [np.array(numbers, np.int64)] if known else [self.length(n) for n in numbers if isinstance(n, Length)]
+            )
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
+
+    def length(self, length: Length) -> str:
+        """A vector of one whole number.
+
+        Raises:
+            ValueError: it follows from no length that is known.
+        """
+        if length not in self._lengths:
+            self._lengths[length] = self._worked_out(length)
+        return self._lengths[length]
+
+    def _knows(self, length: Length) -> bool:
+        """Whether it is the length of a tensor in this graph, or around it."""
+        return length in self._sources or (self._outer is not None and self._outer._knows(length))
+
+    def _worked_out(self, length: Length) -> str:
+        if length in self._sources:
+            value, dim = self._sources[length]
+            return self.node("Shape", value, start=dim, end=dim + 1)
+        if self._outer is not None and self._outer._knows(length):
+            return self._outer.length(length)
+        # Within a step a number that differs may also be that of the step, from which no length is to be guessed.
+        found = formula(length, list(self._sources)) if self._outer is None else None
+        if found is None:
+            raise ValueError(
+                f"export_onnx: op {self.call.name!r} takes the number {' or '.join(map(str, length.values))}, by the "
+                "lengths of the inputs, and no tensor's length tells how; make it of one of these, by adding, "
+                "multiplying or dividing"
+            )
+        first, *others = found.lengths
+        number = self.length(first)
+        for other in others:
+            number = self.node("Mul", number, self.length(other))
+        for kind, by, neutral in (("Div", found.divisor, 1), ("Mul", found.factor, 1), ("Add", found.addend, 0)):
+            number = number if by == neutral else self.node(kind, number, np.array([by]))
+        return number
+
+
+def value_info(name: str, value: Operand, labels: Mapping[Size, str] | None = None) -> onnx.ValueInfoProto:
+    """A tensor's name, dtype and shape, in which lengths that depend on the inputs have a label, or are not said."""
+    lengths = [size if isinstance(size, int) else (labels or {}).get(size) for size in value.shape]
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), lengths)
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of the graphs within them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _all_nodes(attribute.g.node)

@@ -1,0 +1,226 @@
+"""Recurrent layers in ONNX: an LSTM, GRU or RNN node for each, of both directions at once; else a Scan of its steps."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from ..backends.base import HostArray
+from ..ops import recurrent
+from .contents import Kind
+from .onnx_graph import Graph, Input, value_info
+from .onnx_ops import write, writes
+from .program import Call, Constant, Loop, Operand, Size
+from .recurrent import GATES
+
+__all__ = ["write"]
+
+_ONNX_GATES: dict[Kind, str] = {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"}
+_STATES: dict[Kind, int] = {"LSTM": 2, "GRU": 1, "RNN": 1}
+_KINDS: dict[Any, Kind] = {
+    recurrent.lstm.op: "LSTM",  # type: ignore[attr-defined]
+    recurrent.gru.op: "GRU",  # type: ignore[attr-defined]
+    recurrent.rnn.op: "RNN",  # type: ignore[attr-defined]
+}
+_SCAN = inspect.unwrap(recurrent.scan)
+_PARAMETERS = ("weight_ih", "weight_hh", "bias", "bias_hn")
+_NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's layers have
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer in one direction that an ONNX node can be."""
+
+    kind: Kind
+    x: Operand
+    states: Sequence[Operand]
+    parameters: Mapping[str, Operand]
+    options: Mapping[str, Any]
+    lengths: Operand | None
+    reverse: bool
+
+    def pairs_with(self, other: "_Layer") -> bool:
+        """Whether the other goes through the same input from the other end."""
+        alike = (self.kind, self.options, self.reverse) == (other.kind, other.options, not other.reverse)
+        same_size = self.parameters["weight_hh"].shape == other.parameters["weight_hh"].shape
+        return alike and same_size and self.x is other.x and self.lengths is other.lengths
+
+
+def _layer_of(call: Call) -> _Layer | None:
+    """The layer that a call is, if a node can be it."""
+    if call.function in _KINDS:
+        kind = _KINDS[call.function]
+        (x, *operands), _, lengths, reverse = call.arguments
+        states, parameters = operands[: _STATES[kind]], operands[_STATES[kind] :]
+        return _Layer(kind, x, states, dict(zip(_PARAMETERS, parameters, strict=False)), {}, lengths, reverse)
+    if call.function is not _SCAN or call.arguments[1] is None:
+        return None
+    _, (kind, options, (names, parameters), x), _, states, lengths, reverse = call.arguments
+    if not options.keys() <= _NODES_OWN:
+        return None
+    return _Layer(kind, x, states, dict(zip(names, parameters, strict=True)), options, lengths, reverse)
+
+
+@writes(recurrent.going)
+def _going(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
+    step = g.node("Range", np.array(0), g.number(T, np.int64), np.array(1))
+    return g.node("Less", g.node("Unsqueeze", step, np.array([1, 2])), g.node("Unsqueeze", lengths, np.array([0, 2])))
+
+
+@writes(recurrent.lstm, recurrent.gru, recurrent.rnn)
+def _fused(g: Graph, *arguments: Any) -> list[str]:
+    layer = _layer_of(g.call)
+    assert layer is not None
+    return _node(g, layer)
+
+
+@writes(recurrent.scan)
+def _stepped(
+    g: Graph, loop: Loop, described: Any, T: Size, states: Sequence[Operand], lengths: Operand | None, reverse: bool
+) -> list[str]:
+    layer = _layer_of(g.call)
+    return _scan(g, loop, T, states, lengths, reverse) if layer is None else _node(g, layer)
+
+
+# -- a node ------------------------------------------------------------------------------------------------------------
+
+
+def _node(g: Graph, layer: _Layer) -> list[str]:
+    """Writes a layer; with it, if there is one, that which goes through the same input from the other end."""
+    found = _other_direction(g, layer)
+    layers = [layer] if found is None else [layer, found[1]]
+    place = g.call.place or layer.kind
+    per_direction = [_arrays(each, place) for each in layers]
+    arrays = {
+        role: g.array(np.stack([own[role] for own in per_direction]), f"{place}.{role}") for role in per_direction[0]
+    }
+    states = [_initial(g, operands) for operands in zip(*(each.states for each in layers), strict=True)]
+    lengths = None if layer.lengths is None else g.cast(layer.lengths, np.int32)
+    out, *finals = g.several(
+        1 + len(states),
+        layer.kind,
+        layer.x,
+        *(arrays[role] for role in ("W", "R", "B")),
+        lengths,
+        *states,
+        arrays.get("P"),
+        node_name=g.unique(place),
+        hidden_size=len(per_direction[0]["R"][0]),
+        direction="bidirectional" if len(layers) == 2 else "reverse" if layer.reverse else "forward",
+        **_attributes(layer, len(layers)),
+    )
+    if layer.lengths is not None:  # of a sequence without steps, whose states onnxruntime gives as zeros
+        empty = g.node("Unsqueeze", g.node("Equal", g.cast(layer.lengths, np.int64), np.array(0)), np.array([0, 2]))
+        finals = [
+            final if state is None else g.node("Where", empty, state, final)
+            for final, state in zip(finals, states, strict=True)
+        ]
+    number = len(layers)
+    per_result = [g.unbound(out, 1, number), *(g.unbound(final, 0, number) for final in finals)]
+    first, *second = zip(*per_result, strict=True)
+    if found is not None:
+        for value, result in zip(found[0].results, second[0], strict=True):
+            g.note(value, result)
+    return list(first)
+
+
+def _other_direction(g: Graph, layer: _Layer) -> tuple[Call, _Layer] | None:
+    """The layer that goes through the same input from the other end, if what it takes is there already."""
+    for call in g.calls:
+        if g.call.place and call.place == f"{g.call.place}_reverse" and not g.has(call.results[0]):
+            other = _layer_of(call)
+            if other is not None and layer.pairs_with(other) and all(g.has(state) for state in other.states):
+                return call, other
+    return None
+
+
+def _arrays(layer: _Layer, place: str) -> dict[str, HostArray]:
+    """ONNX's arrays of one direction: W, R, B, of an LSTM with peepholes P.
+
+    Raises:
+        ValueError: one depends on an input.
+    """
+    own: dict[str, HostArray] = {}
+    for role, parameter in layer.parameters.items():
+        array = parameter.array if isinstance(parameter, Constant) else None
+        if array is None:
+            raise ValueError(
+                f"export_onnx: {role} of {place!r} depends on an input; in ONNX a layer's weights are fixed"
+            )
+        own[role] = array
+    order = [GATES[layer.kind].index(letter) for letter in _ONNX_GATES[layer.kind]]
+    peephole = own.get("peephole")
+    H = own["weight_hh"].shape[1]
+    of_h = np.zeros_like(own["bias"])
+    if "bias_hn" in own:
+        of_h[2 * H :] = own["bias_hn"]
+    arrays = {
+        "W": _by_gate(own["weight_ih"], order),
+        "R": _by_gate(own["weight_hh"], order),
+        "B": np.concatenate([_by_gate(own["bias"], order), _by_gate(of_h, order)]),
+    }
+    return arrays if peephole is None else {**arrays, "P": _by_gate(peephole, [0, 2, 1])}  # i, o, f
+
+
+def _by_gate(array: HostArray, order: Sequence[int]) -> HostArray:
+    """The rows of each gate in another order."""
+    return array.reshape(len(order), -1, *array.shape[1:])[order].reshape(array.shape)
+
+
+def _initial(g: Graph, states: Sequence[Operand]) -> Input:
+    """The states before the first step, of each direction; None for zeros, which need not be said."""
+    if all(isinstance(state, Constant) and not any(array.any() for array in state.arrays) for state in states):
+        return None
+    return g.joined([g.unsqueezed(state, 0) for state in states], 0)
+
+
+def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
+    if layer.kind == "GRU":
+        return {"linear_before_reset": int(layer.options.get("reset_after", True))}
+    if layer.kind == "RNN":
+        return {"activations": ["Relu" if layer.options.get("nonlinearity") == "relu" else "Tanh"] * directions}
+    return {}
+
+
+# -- a step at a time --------------------------------------------------------------------------------------------------
+
+
+def _scan(
+    g: Graph, loop: Loop, T: Size, states: Sequence[Operand], lengths: Operand | None, reverse: bool
+) -> list[str]:
+    """Writes a cell that goes through sequences, its step as a graph of its own."""
+    if not loop.items:
+        raise ValueError(
+            "export_onnx: a step takes no element of a sequence; take one apart with tg.unbind before the steps, and "
+            "use of its elements that of the step"
+        )
+    place, body = g.call.place or "step", g.inner()
+    inputs = [body.input(value, "step") for value in (*loop.before, *loop.items)]
+    sequences = [(g.name(unbound.arguments[0]), int(unbound.arguments[1])) for unbound in loop.items.values()]
+    write(body, loop.calls)
+    after: list[Input] = list(loop.after)
+    out = after[0]
+    if lengths is not None:  # a sequence that has ended, or in reverse not begun, keeps its states, and gives zeros
+        mask = body.unique("going")
+        inputs.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, [None, 1]))
+        sequences.append((_going(g, lengths, T, None), 0))
+        after = [body.node("Where", mask, new, old) for new, old in zip(after, loop.before, strict=True)]
+        out = body.node("Where", mask, out, np.zeros((), loop.before[0].dtype))
+    kinds = [*loop.before, loop.before[0]]
+    outputs = [value_info(body.node("Identity", name), like) for name, like in zip([*after, out], kinds, strict=True)]
+    *finals, outs = g.several(
+        len(outputs),
+        "Scan",
+        *states,
+        *(name for name, _ in sequences),
+        node_name=g.unique(place),
+        body=body.finished(place, inputs, outputs),
+        num_scan_inputs=len(sequences),
+        scan_input_axes=[dim for _, dim in sequences],
+        scan_input_directions=[int(reverse)] * len(sequences),
+        scan_output_directions=[int(reverse)],
+    )
+    return [outs, *finals]

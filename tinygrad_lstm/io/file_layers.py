@@ -9,16 +9,12 @@ from numpy.typing import DTypeLike
 
 from ..backends.base import HostArray
 from .contents import FileLayer, Kind, Weights
-from .recurrent import Faults, Part, Recurrent, assembled, stacked
+from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, stacked
 
 __all__ = ["file_network", "network_of"]
 
 Framework = Literal["keras", "onnx"]
 
-_GATES: dict[Framework, dict[Kind, str]] = {
-    "keras": {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"},
-    "onnx": {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"},
-}
 _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
@@ -83,7 +79,7 @@ def network_of(
         options["reset_after"] = False
     if layer.kind == "RNN" and layer.nonlinearity != "tanh":
         options["nonlinearity"] = layer.nonlinearity
-    gates = _GATES[layer.framework][layer.kind]
+    gates = FRAMEWORK_GATES[layer.framework][layer.kind]
     network = assembled(layer.kind, places, faults, gates=gates, dtype=dtype, options=options)
     if faults or network is None:
         raise ValueError(str(faults))

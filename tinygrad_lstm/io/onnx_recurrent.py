@@ -14,11 +14,10 @@ from .contents import Kind
 from .onnx_graph import Graph, Input, value_info
 from .onnx_ops import write, writes
 from .program import Call, Constant, Loop, Operand, Size
-from .recurrent import GATES
+from .recurrent import FRAMEWORK_GATES, GATES
 
 __all__ = ["write"]
 
-_ONNX_GATES: dict[Kind, str] = {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"}
 _STATES: dict[Kind, int] = {"LSTM": 2, "GRU": 1, "RNN": 1}
 _KINDS: dict[Any, Kind] = {
     recurrent.lstm.op: "LSTM",  # type: ignore[attr-defined]
@@ -151,7 +150,7 @@ def _arrays(layer: _Layer, place: str) -> dict[str, HostArray]:
                 f"export_onnx: {role} of {place!r} depends on an input; in ONNX a layer's weights are fixed"
             )
         own[role] = array
-    order = [GATES[layer.kind].index(letter) for letter in _ONNX_GATES[layer.kind]]
+    order = [GATES[layer.kind].index(letter) for letter in FRAMEWORK_GATES["onnx"][layer.kind]]
     peephole = own.get("peephole")
     H = own["weight_hh"].shape[1]
     of_h = np.zeros_like(own["bias"])

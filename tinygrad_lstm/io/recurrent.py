@@ -8,7 +8,7 @@ projection, or H.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,10 +16,16 @@ from numpy.typing import DTypeLike
 from ..backends.base import HostArray
 from .contents import Kind
 
-__all__ = ["GATES", "Faults", "Part", "Place", "Recurrent", "assembled", "reordered", "stacked"]
+__all__ = ["FRAMEWORK_GATES", "GATES", "Faults", "Part", "Place", "Recurrent", "assembled", "reordered", "stacked"]
 
 GATES: dict[Kind, str] = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
 """The gates of each kind in the order in which their rows stand here; g and n are the candidates."""
+
+FRAMEWORK_GATES: dict[Literal["keras", "onnx"], dict[Kind, str]] = {
+    "keras": {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"},
+    "onnx": {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"},
+}
+"""The same gates in the order of other frameworks; PyTorch's is the order here."""
 
 _OTHER_LETTERS: dict[Kind, dict[str, str]] = {"LSTM": {"c": "g"}, "GRU": {"h": "n"}, "RNN": {}}
 _NORMS = ("norm_ih", "norm_hh", "norm_c")

@@ -16,7 +16,7 @@ from ops.cases import CASES, SEEDS, Case
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.autograd import MODE
-from tinygrad_lstm.io import onnx_model
+from tinygrad_lstm.io.onnx import model as onnx_model
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, ManyToOne
 from tinygrad_lstm.ops.recurrent import rnn, scan
 

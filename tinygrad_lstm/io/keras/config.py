@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .contents import Kind
-from .errors import ContentError, shown
+from ..contents import Kind
+from ..errors import ContentError, shown
 
 __all__ = ["Described", "Settings", "described_layers"]
 

@@ -4,13 +4,13 @@ import json
 import os
 from pathlib import Path
 
-from .archive import open_archive
-from .atomic import naming_errors
-from .contents import Weights
-from .errors import ContentError, naming_file
-from .hdf5_file import SIGNATURE, read_hdf5
-from .keras_config import described_layers
-from .keras_layers import recurrent_layers
+from ..archive import open_archive
+from ..atomic import naming_errors
+from ..contents import Weights
+from ..errors import ContentError, naming_file
+from .config import described_layers
+from .hdf5 import SIGNATURE, read_hdf5
+from .layers import recurrent_layers
 
 __all__ = ["read_keras"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from ..backends.base import HostArray
-from ..ops import recurrent
-from .contents import Kind
-from .onnx_graph import Graph, Input, value_info
-from .onnx_ops import write, writes
+from ...backends.base import HostArray
+from ...ops import recurrent
+from ..contents import Kind
+from ..recurrent import FRAMEWORK_GATES, GATES
+from .graph import Graph, Input, value_info
+from .ops import write, writes
 from .program import Call, Constant, Loop, Operand, Size
-from .recurrent import FRAMEWORK_GATES, GATES
 
 __all__ = ["write"]
 

@@ -1,7 +1,7 @@
 """How each op is written in ONNX: a table, by op.
 
 An entry is a function of the graph and of the op's arguments. It adds nodes, and gives the name of the result, or a
-list of names where there are several. Recurrent layers are in `onnx_recurrent`.
+list of names where there are several. Recurrent layers are in `recurrent`.
 """
 
 import inspect
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import convolution, elementwise, indexing, linalg, loss, normalization, reduction, shape
-from ..ops.reduction import Dim, dim_of, dims_of
-from .onnx_graph import Graph, Input, largest, smallest
+from ...ops import convolution, elementwise, indexing, linalg, loss, normalization, reduction, shape
+from ...ops.reduction import Dim, dim_of, dims_of
+from .graph import Graph, Input, largest, smallest
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value
 
 __all__ = ["Entry", "write", "writes"]

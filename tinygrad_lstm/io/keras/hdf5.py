@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..backends.base import HostArray
-from .dtypes import BFLOAT16, ByteOrder, elements
-from .errors import ContentError, shown
+from ...backends.base import HostArray
+from ..dtypes import BFLOAT16, ByteOrder, elements
+from ..errors import ContentError, shown
 
 __all__ = ["SIGNATURE", "Hdf5Contents", "read_hdf5"]
 

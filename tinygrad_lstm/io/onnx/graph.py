@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..backends.base import HostArray
+from ...backends.base import HostArray
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
 
 __all__ = ["Graph", "Input", "largest", "smallest", "value_info"]

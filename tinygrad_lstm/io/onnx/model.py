@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from ..autograd import no_grad
-from ..nn import Module
-from ..random import random_state, restored_random_state
-from ..tensor import Tensor
+from ...autograd import no_grad
+from ...nn import Module
+from ...random import random_state, restored_random_state
+from ...tensor import Tensor
 from .examples import RUNS, Dims, Example, examples_of, lengths_of_runs
-from .onnx_graph import Graph, value_info
-from .onnx_recurrent import write
+from .graph import Graph, value_info
 from .program import Length, Program, Size, merged
 from .recording import Run
+from .recurrent import write
 
 __all__ = ["content_of"]
 
@@ -139,7 +139,7 @@ def _serialized(model: str, inputs: Sequence[str], recorded: _Recorded) -> bytes
     Raises:
         ValueError: names are there twice; an op cannot be written; it is too large.
     """
-    from .. import __version__
+    from ... import __version__
 
     program, outputs = recorded.program, recorded.outputs
     if twice := [name for name in outputs if name in inputs]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ..backends.base import HostArray
-from .atomic import naming_errors
-from .contents import FileLayer, Kind, Weights
-from .dtypes import BFLOAT16, elements
-from .errors import ContentError, naming_file, shown
+from ...backends.base import HostArray
+from ..atomic import naming_errors
+from ..contents import FileLayer, Kind, Weights
+from ..dtypes import BFLOAT16, elements
+from ..errors import ContentError, naming_file, shown
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Switch, next_number
-from ..backends.base import Array
-from ..nn import Module
-from ..observing import SteppedLayer
-from ..ops.recurrent import scan
-from ..tensor import Tensor
+from ...autograd import Switch, next_number
+from ...backends.base import Array
+from ...nn import Module
+from ...observing import SteppedLayer
+from ...ops.recurrent import scan
+from ...tensor import Tensor
 
 __all__ = ["Held", "Note", "NotedStep", "Run", "Slot"]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..backends.base import Array, HostArray
-from ..device import device_of
-from ..ops.shape import slices
+from ...backends.base import Array, HostArray
+from ...device import device_of
+from ...ops.shape import slices
 from .recording import Held, Note, NotedStep, Run, Slot
 
 __all__ = [

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..backends.base import HostArray
-from .contents import FileLayer, Kind
-from .hdf5_file import Hdf5Contents
-from .keras_config import Described, Settings
+from ...backends.base import HostArray
+from ..contents import FileLayer, Kind
+from .config import Described, Settings
+from .hdf5 import Hdf5Contents
 
 __all__ = ["recurrent_layers"]
 

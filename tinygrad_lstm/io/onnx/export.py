@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..nn import Module
-from .atomic import write_atomically
+from ...nn import Module
+from ..atomic import write_atomically
 
 __all__ = ["export_onnx"]
 
@@ -67,9 +67,9 @@ def export_onnx(
     if not isinstance(model, Module):
         raise TypeError(f"export_onnx: expected a Module, got {type(model).__name__}")
     if find_spec("onnx") is None:
-        from .onnx_file import OnnxUnavailableError
+        from .file import OnnxUnavailableError
 
         raise OnnxUnavailableError("export_onnx needs onnx: pip install 'tinygrad-lstm[onnx]'")
-    from .onnx_model import content_of
+    from .model import content_of
 
     write_atomically(path, content_of(model, inputs, dynamic))

@@ -1,0 +1,1 @@
+"""Reading files of Keras, without Keras or h5py."""

@@ -1,7 +1,9 @@
-"""Plain arrays in safetensors files."""
+"""Arrays in safetensors files, and how the format of a file is told."""
 
 import json
 import os
+import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
-from tinygrad_lstm.io import load_weights, save_weights
+from tinygrad_lstm.io import Weights, load_weights, save_weights
+
+FILES = Path(__file__).parents[1] / "golden" / "files"
 
 dtypes = st.sampled_from(["float16", "float32", "float64", "int64", "int32", "uint8", "bool"])
 arrays = dtypes.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_dims=3)))
@@ -46,23 +50,80 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"model\.safetensors: not a whole safetensors file"):
+        with pytest.raises(ValueError, match=r"model\.safetensors: (not a whole safetensors file|of no known kind)"):
             load_weights(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"once upon a time " * 20, b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(100)])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_formats_are_told_by_content(tmp_path: Path) -> None:
+    """Whatever a file is called, and wherever it came from."""
+    files = [path for path in FILES.iterdir() if path.suffix in (".pt", ".safetensors", ".h5", ".keras", ".onnx")]
+    assert len({path.suffix for path in files}) == 5
+    for path in files:
+        weights = load_weights(path)
+        copy = shutil.copy(path, tmp_path / "renamed.txt")
+        assert weights.keys() == load_weights(copy).keys() and len(weights) > 0
+        assert isinstance(weights, Weights) and bool(weights.layers) == (path.suffix in (".h5", ".keras", ".onnx"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "of no known kind; known are safetensors, PyTorch's"),
+        (b"once upon a time " * 50, "of no known kind; known are safetensors, PyTorch's"),
+        (bytes(1000), "of no known kind; known are safetensors, PyTorch's"),
+        (pickle.dumps({"x": [1.0]}), "a pickle that torch.save did not write"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive that is cut off or damaged"),
+        (
+            b"storages".ljust(257, b"\0") + b"ustar".ljust(300, b"\0"),
+            "a tar archive, as PyTorch wrote them before 0.1.10",
+        ),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "book.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"book\.txt: not a whole safetensors file") as raised:
+    with pytest.raises(ValueError, match=rf"book\.txt: {reason}") as raised:
         load_weights(tmp_path / "book.txt")
     assert "\n" not in str(raised.value)
 
 
-def test_dtypes_that_numpy_lacks_are_named(tmp_path: Path) -> None:
-    header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(ValueError, match=r"a: a tensor cannot be read as a NumPy array .*bfloat16"):
+def safetensors(header: dict[str, tuple[str, list[int], list[int]]], data: bytes) -> bytes:
+    """A file of tensors, of each its type, its shape, and where its bytes are."""
+    keys = ("dtype", "shape", "data_offsets")
+    text = json.dumps({name: dict(zip(keys, tensor)) for name, tensor in header.items()}).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def test_bfloat16_is_widened(tmp_path: Path) -> None:
+    header = {"x": ("BF16", [2, 1], [0, 4]), "y": ("F32", [1], [4, 8])}
+    (tmp_path / "a").write_bytes(safetensors(header, b"\x80\x3f\x20\xc0" + np.float32(0.5).tobytes()))
+    weights = load_weights(tmp_path / "a")
+    assert weights["x"].dtype == np.float32 and np.array_equal(weights["x"], [[1.0], [-2.5]])
+    assert np.array_equal(weights["y"], [0.5]) and all(array.flags.writeable for array in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "reason"),
+    [
+        ({"x\ny": ("F8_E5M2", [4], [0, 4])}, 4, r"'x\\ny' has elements of F8_E5M2, a type that NumPy lacks"),
+        ({"x": ("F4", [8], [0, 4])}, 4, "'x' has elements of F4, a type that NumPy lacks"),
+        ({"x": ("F16\n", [2], [0, 4])}, 4, "not a whole safetensors file"),
+        ({"x": ("F32", [2**60], [0, 4])}, 4, "not a whole safetensors file"),
+        ({"x": ("F32", [2**40, 2**40], [0, 4])}, 4, "not a whole safetensors file"),
+        ({"x": ("F32", [1] * 100, [0, 4])}, 4, "NumPy has no array for a tensor in it"),
+        ({"x": ("F32", [0, 2**62], [0, 0])}, 0, "NumPy has no array for a tensor in it"),
+        ({"x": ("BF16", [0, 2**62], [0, 0])}, 0, "NumPy has no array for a tensor in it"),
+        ({"x": ("F32", [1], [0, 4]), "y": ("F32", [1], [0, 4])}, 4, "not a whole safetensors file"),
+        ({"x": ("F32", [1], [4, 8])}, 8, "not a whole safetensors file"),
+        ({"x": ("F32", [1], [0, 4])}, 8, "not a whole safetensors file"),
+    ],
+)
+def test_tensors_that_are_not_in_the_file_are_refused(
+    tmp_path: Path, header: dict[str, tuple[str, list[int], list[int]]], size: int, reason: str
+) -> None:
+    (tmp_path / "a").write_bytes(safetensors(header, bytes(size)))
+    with pytest.raises(ValueError, match=f"a: {reason}") as raised:
         load_weights(tmp_path / "a")
+    assert "\n" not in str(raised.value)
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import HostArray
-from .weights import read_safetensors, write_safetensors
+from .safetensors_file import read_safetensors, write_safetensors
 
 __all__ = ["load", "save"]
 

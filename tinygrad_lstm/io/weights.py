@@ -1,51 +1,14 @@
-"""Arrays with names in one safetensors file."""
+"""Weights in files: arrays by name, in whatever format they were saved."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from ..backends.base import HostArray
-from .atomic import naming_errors, write_atomically
+from .contents import Weights
+from .formats import Format, find_format
+from .safetensors_file import read_safetensors, write_safetensors
 
 __all__ = ["load_weights", "save_weights"]
-
-
-class Contents(NamedTuple):
-    """What a safetensors file holds."""
-
-    tensors: dict[str, HostArray]
-    metadata: dict[str, str]
-
-
-def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays and texts, each under a name, to a safetensors file, atomically."""
-    from safetensors.numpy import save
-
-    # The format stores bytes in C order; safetensors would write a strided array's memory as it lies.
-    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata) or None))
-
-
-def read_safetensors(path: str | Path) -> Contents:
-    """Reads a safetensors file.
-
-    Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: the file is no safetensors file, only a part of one, or has tensors of a dtype that NumPy lacks.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with open(path, "rb"):  # its errors name the file, and a folder is told from a file
-        pass
-    try:
-        with naming_errors(path), safe_open(path, framework="numpy") as file:
-            return Contents({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-    except (AttributeError, TypeError) as error:  # how a dtype such as bfloat16 fails
-        raise ValueError(f"{path}: a tensor cannot be read as a NumPy array ({error})") from error
 
 
 def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
@@ -61,11 +24,56 @@ def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
     write_safetensors(path, weights, {})
 
 
-def load_weights(path: str | Path) -> dict[str, HostArray]:
-    """The arrays of a safetensors file by name.
+def load_weights(path: str | Path) -> Weights:
+    """The arrays of a file by name, read without the framework that wrote it, and without running anything in it.
+
+    The format is told by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives; Keras's
+    `.keras` and `.h5` (extra "keras"); ONNX (extra "onnx"); NumPy's `.npz`. A PyTorch checkpoint's nested dictionaries
+    give dotted names, such as "model.lstm.weight_ih_l0"; what is no array in it is left out.
+
+    Returns:
+        The arrays, which can be written to: of the types that they have in the file, except that bfloat16 becomes
+        float32. Tensors that PyTorch saved as views of one storage share their memory. Of Keras and ONNX files,
+        `layers` says what their recurrent layers compute.
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: the file is no safetensors file, or only a part of one.
+        RuntimeError: the format needs an extra that is not installed.
+        ValueError: the file is of another format, cut off, damaged, or hostile: it names what cannot be read as data
+            alone, or would take much more memory than its own size.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "model.npz"
+    >>> np.savez(path, weight=np.ones((2, 3)))
+    >>> load_weights(path)["weight"].shape
+    (2, 3)
     """
-    return read_safetensors(path).tensors
+    path = Path(path)
+    return _reader(find_format(path))(path)
+
+
+def _reader(format: Format) -> Callable[[Path], Weights]:
+    match format:
+        case "safetensors":
+            return lambda path: Weights(read_safetensors(path).tensors)
+        case "PyTorch":
+            from .torch_file import read_torch
+
+            return read_torch
+        case "PyTorch before 1.6":
+            from .torch_file import read_torch_legacy
+
+            return read_torch_legacy
+        case "NumPy":
+            from .npz_file import read_npz
+
+            return read_npz
+        case "Keras":
+            from .keras.file import read_keras
+
+            return read_keras
+        case "ONNX":
+            from .onnx.file import read_onnx
+
+            return read_onnx

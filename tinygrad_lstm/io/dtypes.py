@@ -1,0 +1,100 @@
+"""The types of elements in files, and how their bytes become arrays.
+
+The types have NumPy's names here, such as "float32" and "f4", and "bfloat16", which NumPy lacks.
+"""
+
+import math
+import re
+import sys
+from typing import Any, Literal
+
+import numpy as np
+
+from ..backends.base import HostArray
+from .errors import ContentError, shown
+
+__all__ = ["TORCH_STORAGES", "TORCH_TYPES", "ByteOrder", "elements", "item_size", "numpy_array"]
+
+Bytes = bytearray | memoryview
+ByteOrder = Literal["little", "big"]
+
+BYTE_ORDERS: dict[str, ByteOrder] = {"<": "little", ">": "big"}
+
+BFLOAT16 = "bfloat16"
+
+TORCH_TYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", BFLOAT16, "float32", "float64", "complex64", "complex128"),
+}
+TORCH_STORAGES = {
+    "BoolStorage": "bool",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "ByteStorage": "uint8",
+    "UntypedStorage": "uint8",
+    "HalfStorage": "float16",
+    "BFloat16Storage": BFLOAT16,
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+}
+
+# What NumPy's files have: the order of the bytes, then numbers (none of the long types, whose sizes differ among
+# machines), or texts.
+NUMPY_TYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5})")
+
+
+def item_size(type_name: str) -> int:
+    """How many bytes of a file an element takes."""
+    return _stored(type_name).itemsize
+
+
+def _stored(type_name: str) -> np.dtype[Any]:
+    return np.dtype("uint16" if type_name == BFLOAT16 else type_name)
+
+
+def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -> HostArray:
+    """The bytes of a file as an array of one dimension, in native byte order; bfloat16 as float32.
+
+    Where nothing has to be converted it is a view of them.
+
+    Raises:
+        ContentError: they are no whole number of elements.
+    """
+    dtype = _stored(type_name)
+    if len(content) % dtype.itemsize:
+        raise ContentError(f"{len(content)} bytes are no whole number of {type_name}")
+    array: HostArray = np.frombuffer(content, dtype)
+    if byte_order != sys.byteorder:
+        array = array.byteswap()
+    if not array.flags.aligned:
+        array = array.copy()
+    if type_name == BFLOAT16:  # the upper half of a float32
+        wide = array.astype(np.uint32)
+        wide <<= 16
+        array = wide.view(np.float32)
+    return array
+
+
+def numpy_array(content: Bytes, code: str, shape: tuple[int, ...], fortran_order: bool) -> HostArray:
+    """The bytes of an array that NumPy saved as this array, a view of them where it can be.
+
+    Args:
+        code: what NumPy calls the type of the elements, such as "<f4".
+
+    Raises:
+        ContentError: the elements are neither numbers nor texts, or not as many as the shape has.
+    """
+    parts = NUMPY_TYPE.fullmatch(code)
+    if parts is None:
+        raise ContentError(f"refuses an array of NumPy's type {shown(code)}{', Python objects' if 'O' in code else ''}")
+    values = elements(content, parts[2], BYTE_ORDERS.get(parts[1], sys.byteorder))
+    if math.prod(shape) != values.size:
+        raise ContentError(f"its shape {shape} has another number of elements than the {values.size} that are there")
+    try:
+        return values.reshape(shape, order="F" if fortran_order else "C")
+    except ValueError as error:
+        raise ContentError(f"NumPy has no arrays of shape {shape}") from error

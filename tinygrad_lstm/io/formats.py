@@ -1,0 +1,112 @@
+"""Which format a file of weights has, told by its content and never by its name."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from .atomic import naming_errors
+
+__all__ = ["NPY_MAGIC", "NPY_SUFFIX", "TORCH_PICKLE", "Format", "find_format"]
+
+Format = Literal["safetensors", "PyTorch", "PyTorch before 1.6", "NumPy", "Keras", "ONNX"]
+
+KNOWN = "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, and NumPy's .npz"
+
+HEAD = 512  # so many bytes tell most formats
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+NPY_MAGIC = b"\x93NUMPY"
+TAR, TAR_AT = b"ustar", 257
+PICKLE = b"\x80"
+TORCH_LEGACY, TORCH_LEGACY_WITHIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 32  # its magic number as a pickle has it
+SAFETENSORS, SAFETENSORS_AT = b"{", 8
+
+# The files within archives that tell whose they are.
+TORCH_PICKLE = "/data.pkl"  # behind the name of a folder
+KERAS_FILES = {"config.json", "model.weights.h5"}
+NPY_SUFFIX = ".npy"
+
+# The fields that an ONNX file may have, and whether each is a number or bytes, with their length before them.
+NUMBER, BYTES = 0, 2
+ONNX_FIELDS = {1: NUMBER, 5: NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
+ONNX_GRAPH = 7
+MOST_BEFORE_GRAPH = 1000
+
+
+def find_format(path: Path) -> Format:
+    """The format of a file.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: it has none that is read, or is a damaged archive.
+    """
+    with open(path, "rb") as file, naming_errors(path):
+        head = file.read(HEAD)
+        is_onnx = _is_onnx(file)
+    if head.startswith(ZIP):
+        return _format_of_archive(path)
+    if head.startswith(HDF5):
+        return "Keras"
+    if TORCH_LEGACY in head[:TORCH_LEGACY_WITHIN]:
+        return "PyTorch before 1.6"
+    if head.startswith(SAFETENSORS, SAFETENSORS_AT):
+        return "safetensors"
+    if is_onnx:
+        return "ONNX"
+    if head.startswith(NPY_MAGIC):
+        reason = "one array of NumPy's, without a name: save it with numpy.savez(path, name=array)"
+    elif head.startswith(TAR, TAR_AT):
+        reason = "a tar archive, as PyTorch wrote them before 0.1.10: load and save it again with a later PyTorch"
+    elif head.startswith(PICKLE):
+        reason = "a pickle that torch.save did not write, and it could run anything: save the arrays in another format"
+    else:
+        reason = f"of no known kind; {KNOWN}"
+    raise ValueError(f"{path}: {reason}")
+
+
+def _format_of_archive(path: Path) -> Format:
+    from .archive import open_archive
+
+    with open_archive(path) as archive:
+        names = archive.names
+    if any(name.endswith(TORCH_PICKLE) for name in names):
+        return "PyTorch"
+    if set(names) >= KERAS_FILES:
+        return "Keras"
+    if all(name.endswith(NPY_SUFFIX) for name in names):
+        return "NumPy"
+    raise ValueError(f"{path}: a zip archive that is none of PyTorch's, Keras's or NumPy's")
+
+
+def _is_onnx(file: BinaryIO) -> bool:
+    """Whether a file, from its beginning to its graph or to where it is cut off, has the fields of an ONNX file alone.
+
+    Reference: ModelProto in onnx.proto; it has no mark of its own.
+    """
+    field = None
+    file_size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    for _ in range(MOST_BEFORE_GRAPH):
+        tag = _varint(file)
+        if field == ONNX_GRAPH or tag is None:
+            break
+        field, kind = divmod(tag, 8)
+        if ONNX_FIELDS.get(field) != kind:
+            return False
+        value = _varint(file) or 0
+        if kind == BYTES:
+            file.seek(min(file.tell() + value, file_size))
+    return field is not None
+
+
+def _varint(file: BinaryIO) -> int | None:
+    """A whole number as protobuf writes it, seven bits to a byte, the lowest first; None at the file's end."""
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            return None
+        number |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            break
+    return number

@@ -1,0 +1,64 @@
+"""Archives of NumPy's arrays, .npz, without the pickles that NumPy may put into them.
+
+Reference: `numpy.lib.format`, which describes the format.
+"""
+
+import re
+from pathlib import Path
+
+from ..backends.base import HostArray
+from .archive import open_archive
+from .contents import Weights
+from .dtypes import numpy_array
+from .errors import ContentError, naming_file, shown
+from .formats import NPY_MAGIC, NPY_SUFFIX
+
+__all__ = ["read_npz"]
+
+LENGTH_SIZES = {1: 2, 2: 4, 3: 4}  # bytes of the header's length, by the version of the format
+MOST_DIMENSIONS, MOST_DIGITS = 32, 19
+
+# The header is a dictionary in Python's syntax, of three entries.
+TYPE = re.compile(rb"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
+ORDER = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
+SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\dL, ]*)\)""")
+SIZE = re.compile(rb"\d+")
+
+
+def read_npz(path: Path) -> Weights:
+    """The arrays of an .npz file by name, as `numpy.load` gives them with `allow_pickle=False`.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: the file is cut off or damaged, or has arrays of Python objects or of structures.
+    """
+    arrays = {}
+    with open_archive(path) as archive, naming_file(path):
+        for name in archive.names:
+            try:
+                arrays[name.removesuffix(NPY_SUFFIX)] = _array(archive.read(name))
+            except ContentError as error:
+                raise ContentError(f"{shown(name)}: {error}") from error
+    return Weights(arrays)
+
+
+def _array(content: bytearray) -> HostArray:
+    """The array of an .npy file."""
+    version_at, length_at = len(NPY_MAGIC), len(NPY_MAGIC) + 2
+    version = content[version_at] if content.startswith(NPY_MAGIC) and len(content) > version_at else None
+    if version not in LENGTH_SIZES:
+        raise ContentError("no .npy file of a version that is known")
+    header_at = length_at + LENGTH_SIZES[version]
+    data_at = header_at + int.from_bytes(content[length_at:header_at], "little")
+    header = content[header_at:data_at]
+    order, shape = ORDER.search(header), SHAPE.search(header)
+    if data_at > len(content) or order is None or shape is None:
+        raise ContentError("damaged: its header cannot be read")
+    type_code = TYPE.search(header)
+    if type_code is None:
+        raise ContentError("refuses an array of structures")
+    sizes = SIZE.findall(shape[1])
+    if len(sizes) > MOST_DIMENSIONS or any(len(size) > MOST_DIGITS for size in sizes):
+        raise ContentError("its shape has too many or too large sizes")
+    data, code = memoryview(content)[data_at:], type_code[1].decode("latin-1")
+    return numpy_array(data, code, tuple(map(int, sizes)), order[1] == b"True")

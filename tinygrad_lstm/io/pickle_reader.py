@@ -1,0 +1,289 @@
+"""Reading a pickle without executing anything.
+
+A pickle is a program for a machine with a stack. Python's own machine imports and calls whatever the program names.
+This one knows the opcodes that `torch.save` writes, takes names for what they are, two texts, and asks a `Maker` what
+calling them gives. Whatever the pickle says, it takes less memory than twenty bytes for each of the file's.
+
+Reference: the comments of Python's `pickletools`, whose functions read the opcodes' arguments here.
+"""
+
+import pickletools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedIOBase
+from typing import IO, Any, Protocol, cast
+
+from .errors import ContentError
+
+__all__ = ["Dictionary", "Maker", "Name", "Stream", "read_pickle"]
+
+# There may be one container (a list, dictionary, tuple, or what a Maker makes) for so many bytes of the file, and this
+# many in a small one. The densest that PyTorch writes is one for nine bytes.
+BYTES_A_CONTAINER = 4
+ALWAYS_ALLOWED = 10_000
+
+LONGEST_NAME = 1000
+NEWEST_PROTOCOL = 5
+
+
+class Dictionary(list[object]):
+    """A dictionary of a pickle: its keys and values in turn, as they were given.
+
+    Not a dict, since in a hostile file all keys may have the same hash.
+    """
+
+    __slots__ = ()
+
+    def pairs(self) -> Iterator[tuple[object, object]]:
+        turns = iter(self)
+        return zip(turns, turns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Name:
+    """What a function or class is called."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Maker(Protocol):
+    """Says what the calls of a pickle give. What it refuses raises a ContentError."""
+
+    def make(self, name: Name, arguments: tuple[object, ...]) -> object:
+        """What calling the function or class of this name gives."""
+
+    def set_state(self, value: object, state: object) -> None:
+        """Gives a state to what was made."""
+
+    def look_up(self, identifier: object) -> object:
+        """What is stored outside the pickle under this identifier."""
+
+
+class Stream:
+    """A file, read from where it stands to a known end."""
+
+    def __init__(self, file: BufferedIOBase, size: int) -> None:
+        self._file = file
+        self.remaining = size
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, neither more nor fewer.
+
+        Raises:
+            ContentError: there are fewer.
+        """
+        self._advance(size)
+        return self._file.read(size)
+
+    def read_writable(self, size: int) -> bytearray:
+        """The same, as bytes that can be written to."""
+        self._advance(size)
+        content = bytearray(size)
+        self._file.readinto(content)
+        return content
+
+    def _advance(self, size: int) -> None:
+        if size > self.remaining:
+            raise ContentError("cut off or damaged: it ends too early")
+        self.remaining -= size
+
+    def read_line(self) -> bytes:
+        """The next line, without its end.
+
+        Raises:
+            ContentError: there is no line of a name's length.
+        """
+        line = self._file.readline(min(self.remaining, LONGEST_NAME))
+        self.remaining -= len(line)
+        if not line.endswith(b"\n"):
+            raise ContentError("damaged: a name has no end")
+        return line[:-1]
+
+
+def read_pickle(stream: Stream, maker: Maker, file_size: int) -> object:
+    """The value that a pickle stands for.
+
+    None, booleans, numbers, texts, bytes, tuples and lists are Python's, and sets are lists too; dictionaries are
+    `Dictionary`, functions and classes `Name`; all else is what the maker makes. Containers may hold themselves.
+
+    Args:
+        stream: afterwards, it stands behind the pickle.
+        file_size: of the whole file, in bytes: it bounds the memory taken.
+
+    Raises:
+        ContentError: the pickle is cut off, damaged, or refused.
+    """
+    machine = _Machine(maker, file_size // BYTES_A_CONTAINER + ALWAYS_ALLOWED)
+    while True:
+        code = stream.read(1)
+        opcode = OPCODES.get(code)
+        if opcode is None:
+            raise ContentError(f"damaged: 0x{code.hex()} is no opcode of a pickle")
+        if opcode.name == "STOP":
+            return machine.pop()
+        if opcode.name not in ACTIONS:
+            raise ContentError(f"refuses the pickle opcode {opcode.name}, which PyTorch does not write")
+        ACTIONS[opcode.name](machine, _argument(opcode, stream))
+
+
+def _argument(opcode: pickletools.OpcodeInfo, stream: Stream) -> Any:
+    try:
+        if opcode.name == "GLOBAL":  # pickletools would take backslashes in it for escapes
+            return stream.read_line().decode(), stream.read_line().decode()
+        return opcode.arg.reader(cast(IO[bytes], stream)) if opcode.arg else None
+    except ValueError as error:
+        raise ContentError(f"damaged: {error}") from error
+
+
+class _Machine:
+    """The stack of values, where in it the marks are, and the memo of values that are used again."""
+
+    def __init__(self, maker: Maker, containers_allowed: int) -> None:
+        self._maker = maker
+        self._containers_allowed = containers_allowed
+        self._stack: list[object] = []
+        self._marks: list[int] = []
+        self._memo: list[object] = []
+
+    def push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def push_container(self, value: object) -> None:
+        self._containers_allowed -= 1
+        if self._containers_allowed < 0:
+            raise ContentError("refuses to make more containers than a file of its size would have")
+        self._stack.append(value)
+
+    def pop(self) -> object:
+        self._check_depth()
+        return self._stack.pop()
+
+    def top(self) -> object:
+        self._check_depth()
+        return self._stack[-1]
+
+    def mark(self) -> None:
+        self._marks.append(len(self._stack))
+
+    def pop_to_mark(self) -> list[object]:
+        if not self._marks:
+            raise ContentError("damaged: a mark is missing")
+        start = self._marks.pop()
+        values = self._stack[start:]
+        del self._stack[start:]
+        return values
+
+    def _check_depth(self) -> None:
+        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+            raise ContentError("damaged: a value is missing")
+
+    def check_protocol(self, protocol: int) -> None:
+        if protocol > NEWEST_PROTOCOL:
+            raise ContentError(f"a pickle of protocol {protocol}; those up to {NEWEST_PROTOCOL} are read")
+
+    def make_tuple(self, size: int) -> None:
+        values = [self.pop() for _ in range(size)]
+        self.push_container(tuple(reversed(values)))
+
+    def extend(self, values: list[object]) -> None:
+        target = self.top()
+        if type(target) is not list:
+            raise ContentError("damaged: items without a list")
+        target.extend(values)
+
+    def set_items(self, values: list[object]) -> None:
+        target = self.top()
+        if not isinstance(target, Dictionary) or len(values) % 2:
+            raise ContentError("damaged: items without a dictionary")
+        target.extend(values)
+
+    def set_item(self) -> None:
+        value = self.pop()
+        key = self.pop()
+        self.set_items([key, value])
+
+    def memoize(self, index: int) -> None:
+        # The numbers count up from 0, or from 1 in the files of Python 2.
+        if index > len(self._memo) + 1:
+            raise ContentError("damaged: a number in its memo is too large")
+        self._memo.extend([None] * (index + 1 - len(self._memo)))
+        self._memo[index] = self.top()
+
+    def memoize_next(self) -> None:
+        self.memoize(len(self._memo))
+
+    def recall(self, index: int) -> None:
+        if index >= len(self._memo):
+            raise ContentError("damaged: its memo lacks a value")
+        self.push(self._memo[index])
+
+    def name(self) -> None:
+        name = self.pop()
+        module = self.pop()
+        if not (isinstance(module, str) and isinstance(name, str) and len(module) + len(name) <= LONGEST_NAME):
+            raise ContentError("damaged: a name that is none")
+        self.push_container(Name(module, name))
+
+    def call(self) -> None:
+        arguments = self.pop()
+        name = self.pop()
+        if not (isinstance(name, Name) and isinstance(arguments, tuple)):
+            raise ContentError("damaged: it calls what is no function")
+        self.push_container(self._maker.make(name, arguments))
+
+    def build(self) -> None:
+        state = self.pop()
+        self._maker.set_state(self.top(), state)
+
+    def look_up(self) -> None:
+        self.push_container(self._maker.look_up(self.pop()))
+
+
+OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+
+# What each opcode does, given its argument, or None.
+ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
+    "PROTO": _Machine.check_protocol,
+    "FRAME": lambda machine, size: None,
+    # Plain values
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
+    # Containers
+    "MARK": lambda machine, _: machine.mark(),
+    "POP": lambda machine, _: machine.pop(),
+    "POP_MARK": lambda machine, _: machine.pop_to_mark(),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE": lambda machine, _: machine.push_container(tuple(machine.pop_to_mark())),
+    "TUPLE1": lambda machine, _: machine.make_tuple(1),
+    "TUPLE2": lambda machine, _: machine.make_tuple(2),
+    "TUPLE3": lambda machine, _: machine.make_tuple(3),
+    "EMPTY_LIST": lambda machine, _: machine.push_container([]),
+    "EMPTY_SET": lambda machine, _: machine.push_container([]),
+    "FROZENSET": lambda machine, _: machine.push_container(machine.pop_to_mark()),
+    "APPEND": lambda machine, _: machine.extend([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
+    "ADDITEMS": lambda machine, _: machine.extend(machine.pop_to_mark()),
+    "EMPTY_DICT": lambda machine, _: machine.push_container(Dictionary()),
+    "SETITEM": lambda machine, _: machine.set_item(),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
+    # The memo
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.memoize),
+    "MEMOIZE": lambda machine, _: machine.memoize_next(),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
+    # Names and what they make
+    "GLOBAL": lambda machine, name: machine.push_container(Name(*name)),
+    "STACK_GLOBAL": lambda machine, _: machine.name(),
+    "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.call(),
+    "BUILD": lambda machine, _: machine.build(),
+    "BINPERSID": lambda machine, _: machine.look_up(),
+}

@@ -1,0 +1,265 @@
+"""What the pickles of PyTorch hold: tensors, storages, and what else they may make.
+
+Reference: PyTorch's `torch/_utils.py`, `torch/_tensor.py` and `torch/jit/_pickle.py`, which have the functions that are
+named here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from .dtypes import TORCH_STORAGES
+from .errors import ContentError, shown
+from .pickle_reader import Dictionary, Name
+
+__all__ = ["NumpyArray", "NumpyType", "Record", "Storage", "Tensor", "TorchMaker", "described"]
+
+Arguments = tuple[object, ...]
+MISMATCH = "damaged: something is made of other arguments than PyTorch writes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """Elements that lie outside the pickle."""
+
+    key: str
+    type_name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A view of a storage, as the pickle has it and nobody has checked it.
+
+    `offset` and `strides` count elements. `type` names their type where it is another than the storage's.
+    """
+
+    storage: object
+    offset: object
+    shape: object
+    strides: object
+    type: Name | None = None
+
+
+@dataclass(slots=True, eq=False)
+class NumpyType:
+    """A type of elements: a code such as "f8", and "<" or ">", the order of their bytes, which comes as its state."""
+
+    code: str
+    byte_order: str = "="
+
+
+@dataclass(slots=True, eq=False)
+class NumpyArray:
+    """An array of NumPy's, as the pickle has it and nobody has checked it; all of it comes as its state.
+
+    `content` has the bytes of its elements, or is a text with a character for each.
+    """
+
+    type: object = None
+    shape: object = ()
+    fortran_order: object = False
+    content: object = b""
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A module of a TorchScript archive, whose attributes come as its state."""
+
+    name: Name
+    attributes: Dictionary | None = None
+
+
+class TorchMaker:
+    """Makes tensors, dictionaries and plain values, and refuses all else by name.
+
+    Plain values that no array needs, such as a `torch.device` or a NumPy scalar, are stood for by their class's name.
+
+    Attributes:
+        storages: those that were looked up, by their keys.
+    """
+
+    def __init__(self) -> None:
+        self.storages: dict[str, Storage] = {}
+
+    def make(self, name: Name, arguments: Arguments) -> object:
+        path = f"{MODULES_TODAY.get(name.module, name.module)}.{name.name}"
+        if path in PLAIN:
+            return name
+        if path.startswith("__torch__."):
+            return Record(name)
+        if path not in MAKERS:
+            raise ContentError(
+                f"refuses to call {shown(str(name))}: only tensors, dictionaries and plain values are read "
+                "(of a model that was saved whole, save the state_dict())"
+            )
+        return MAKERS[path](arguments)
+
+    def set_state(self, value: object, state: object) -> None:
+        match value, state:
+            case Dictionary(), Dictionary():  # the _metadata of a state_dict
+                pass
+            case Record(attributes=None), Dictionary():
+                value.attributes = state
+            case NumpyType(), (_, str() as byte_order, None, None, *_):
+                value.byte_order = byte_order
+            case NumpyArray(), (_, _, _, _, _):
+                _, value.shape, value.type, value.fortran_order, value.content = state
+            case NumpyType(), _:
+                raise ContentError("refuses an array of structures")
+            case Record(), _:
+                raise ContentError(f"refuses the packed state of a {shown(str(value.name))}")
+            case _:
+                raise ContentError(f"refuses to give a state to {described(value)}")
+
+    def look_up(self, identifier: object) -> object:
+        if isinstance(identifier, tuple) and len(identifier) == 6 and identifier[5] is None:
+            identifier = identifier[:5]  # the older format adds which part of the storage it is, which is all of it
+        match identifier:
+            case ("storage", Name() as kind, str() as key, _, int() as size):
+                if kind.module not in STORAGE_MODULES or kind.name not in TORCH_STORAGES:
+                    raise ContentError(f"refuses a {shown(str(kind))}, whose elements NumPy has no type for")
+                return self._storage(key, TORCH_STORAGES[kind.name], size)
+            case ("storage", _, _, _, _, _):
+                raise ContentError("refuses a part of a storage, as PyTorch saved it before 0.4")
+            case ("module", Name() as kind, *_):  # of a model that was saved whole
+                return self.make(kind, ())
+        raise ContentError("damaged: what it refers to is no storage")
+
+    def _storage(self, key: str, type_name: str, size: int) -> Storage:
+        if size < 0:
+            raise ContentError(f"damaged: its storage {shown(key)} has a negative size")
+        storage = self.storages.setdefault(key, Storage(key, type_name, size))
+        if storage.type_name != type_name or storage.size != size:
+            raise ContentError(f"its storage {shown(key)} is described in two ways")
+        return storage
+
+
+def described(value: object) -> str:
+    """What a value of a pickle is, in a few words."""
+    match value:
+        case Dictionary():
+            keys = [shown(key) if isinstance(key, str) else described(key) for key, _ in islice(value.pairs(), 5)]
+            return f"a dictionary of {', '.join(keys)}" if keys else "an empty dictionary"
+        case list() | tuple():
+            return f"a {type(value).__name__} of {len(value)}"
+        case Record(name) | (Name() as name):
+            return f"a {shown(str(name))}"
+        case Tensor() | NumpyArray():
+            return "an array"
+        case None | bool() | int() | float() | str() | bytes():
+            return f"a plain {type(value).__name__}"
+    return f"a {type(value).__name__}"
+
+
+def _tensor(arguments: Arguments) -> Tensor:
+    match arguments:
+        case (storage, offset, shape, strides) | (storage, offset, shape, strides, _, _):
+            return Tensor(storage, offset, shape, strides)
+        case (storage, offset, shape, strides, _, _, Dictionary() as view):
+            _check_view(view)
+            return Tensor(storage, offset, shape, strides)
+    raise ContentError(MISMATCH)
+
+
+def _typed_tensor(arguments: Arguments) -> Tensor:
+    match arguments:
+        case (storage, offset, shape, strides, _, _, Name() as type):
+            return Tensor(storage, offset, shape, strides, type)
+        case (storage, offset, shape, strides, _, _, Name() as type, Dictionary() as view):
+            _check_view(view)
+            return Tensor(storage, offset, shape, strides, type)
+    raise ContentError(MISMATCH)
+
+
+def _check_view(view: Dictionary) -> None:
+    if view:
+        raise ContentError("refuses a conjugated or negated view: save what its resolve_conj().resolve_neg() gives")
+
+
+def _parameter(arguments: Arguments) -> Tensor:
+    """Of its tensor, whether it wants a gradient, its hooks, and its own attributes."""
+    match arguments:
+        case (Tensor() as tensor, _, _) | (Tensor() as tensor, _, _, _):
+            return tensor
+    raise ContentError(MISMATCH)
+
+
+def _buffer(arguments: Arguments) -> Tensor:
+    """Of the function that makes its tensor, its class, that function's arguments, and its own attributes."""
+    match arguments:
+        case (Name() as function, _, tuple() as inner, _) if str(function) in TENSORS:
+            return TENSORS[str(function)](inner)
+    raise ContentError(MISMATCH)
+
+
+def _dictionary(arguments: Arguments) -> Dictionary:
+    match arguments:
+        case () | (None | Name(),):  # of a defaultdict, what makes its values
+            return Dictionary()
+        case (Dictionary() as items,):
+            return items
+        case (list() as pairs,):  # Python 2
+            return _from_pairs(pairs)
+    raise ContentError(MISMATCH)
+
+
+def _from_pairs(pairs: list[object]) -> Dictionary:
+    items = Dictionary()
+    for pair in pairs:
+        match pair:
+            case (key, value):
+                items.extend((key, value))
+            case _:
+                raise ContentError("damaged: an ordered dictionary is made of what are no pairs")
+    pairs.clear()  # moved, not copied, as often as the pickle may ask for it
+    return items
+
+
+def _itself(arguments: Arguments) -> object:
+    """Of a value, and what TorchScript says of its type."""
+    match arguments:
+        case (value,) | (value, _):
+            return value
+    raise ContentError(MISMATCH)
+
+
+def _text(arguments: Arguments) -> str:
+    """Bytes, as a text with a character for each."""
+    match arguments:
+        case (str() as text, "latin1"):
+            return text
+    raise ContentError(MISMATCH)
+
+
+def _numpy_type(arguments: Arguments) -> NumpyType:
+    match arguments:
+        case (str() as code, _, _):
+            return NumpyType(code)
+    raise ContentError(MISMATCH)
+
+
+TENSORS: dict[str, Callable[[Arguments], Tensor]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _typed_tensor,
+}
+MAKERS: dict[str, Callable[[Arguments], object]] = {
+    **TENSORS,
+    **dict.fromkeys(("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"), _parameter),
+    "torch._tensor._rebuild_from_type_v2": _buffer,
+    **dict.fromkeys(("collections.OrderedDict", "collections.defaultdict", "collections.Counter"), _dictionary),
+    "torch.Size": _itself,
+    **dict.fromkeys((f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor")), _itself),
+    "torch.jit._pickle.restore_type_tag": _itself,
+    "_codecs.encode": _text,
+    "numpy.dtype": _numpy_type,
+    "numpy._core.multiarray._reconstruct": lambda arguments: NumpyArray(),
+}
+PLAIN = {
+    *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "bytearray")),
+    "torch.device",
+    "numpy._core.multiarray.scalar",
+}
+MODULES_TODAY = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray"}
+STORAGE_MODULES = {"torch", "torch.cuda", "torch.storage"}

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from .. import ops
+from ..backends.base import HostArray
 from ..creation import zeros
+from ..io.contents import Kind
+from ..io.torch.names import cell_in_torch_names, own_arrays
 from ..nn import Module, Parameter, init
 from ..observing import show_step
 from ..tensor import Tensor
@@ -16,6 +19,7 @@ from ..tensor import Tensor
 class _Cell(Module):
     """What LSTMCell, GRUCell and RNNCell share: sizes, and the names of what they compute."""
 
+    KIND: ClassVar[Kind]
     STATES: ClassVar[Sequence[str]]  # the hidden state, which is the output, first
     SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
     adaptable = ("weight*",)
@@ -28,6 +32,10 @@ class _Cell(Module):
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """Of the one layer that this is I, and how many numbers each gate and state has."""
         return [(self.input_size, dict.fromkeys(self.SHOWN, self.hidden_size))]
+
+    def to_torch(self) -> dict[str, HostArray]:
+        """The parameters under the names of PyTorch's cell; see `tinygrad_lstm.io.to_torch`, which takes a model."""
+        return cell_in_torch_names(self.KIND, own_arrays(self))
 
 
 class LSTMGates(NamedTuple):
@@ -67,6 +75,7 @@ class LSTMCell(_Cell):
     ((2, 5), (2, 5))
     """
 
+    KIND: ClassVar[Kind] = "LSTM"
     STATES, SHOWN = ("h", "c"), LSTMGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -134,6 +143,7 @@ class GRUCell(_Cell):
         weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
     """
 
+    KIND: ClassVar[Kind] = "GRU"
     STATES, SHOWN = ("h",), GRUGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -192,6 +202,7 @@ class RNNCell(_Cell):
         weight (H, H + I); bias (H,).
     """
 
+    KIND: ClassVar[Kind] = "RNN"
     STATES, SHOWN = ("h",), RNNGates._fields
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

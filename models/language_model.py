@@ -13,7 +13,7 @@ from ..nn import Dropout, Embedding, Linear, Module
 from ..random import generator
 from ..tensor import Tensor, tensor
 from .recurrent import LSTM
-from .streaming import Stream
+from .streaming import Stream, check_forward
 
 State = tuple[Tensor, Tensor]
 
@@ -65,8 +65,8 @@ class CharLM(Module):
         Raises:
             ValueError: there are other states, or shapes that do not fit.
         """
-        given = self.lstm.named_forward(self.dropout(self.embedding(ids)), **states)
-        return {"logits": self.output(self.dropout(given.pop("out"))), **given}
+        logits, state = self(ids, self.lstm.state_of(states))
+        return {"logits": logits, **self.lstm.named_state(state)}
 
     def loss(self, ids: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step.
@@ -80,7 +80,12 @@ class CharLM(Module):
         return ops.cross_entropy(ops.flatten(logits, 0, 1), ops.flatten(targets)), state
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
-        """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`."""
+        """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`.
+
+        Raises:
+            ValueError: it is of a subclass with a `forward` of its own; and as `Stream`.
+        """
+        check_forward(self, CharLM, "stream")
         return Stream(self.lstm, batch, state, self.embedding, self.output)
 
     def sample(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..backends.base import HostArray
 from ..io import load_weights
 from ..io.contents import Kind
 from ..io.file_layers import file_network
 from ..io.recurrent import Recurrent
-from ..io.torch_names import in_torch_names, own_arrays, torch_network
+from ..io.torch.names import in_torch_names, own_arrays, torch_network
 from ..nn import Module
 from ..tensor import DType
 
 __all__ = ["Loadable"]
 
 Source: TypeAlias = str | Path | Mapping[str, HostArray]
+TorchSource: TypeAlias = str | Path | Mapping[str, ArrayLike]
 
 
 class Loadable(Module):
@@ -33,7 +35,7 @@ class Loadable(Module):
     @classmethod
     def from_torch(
         cls,
-        state_dict: Source,
+        state_dict: TorchSource,
         prefix: str | Sequence[str] = "",
         *,
         gates: str | None = None,
@@ -45,7 +47,8 @@ class Loadable(Module):
         """The network that arrays with PyTorch's names make, its two biases summed.
 
         Args:
-            state_dict: arrays by name, as `load_weights` gives them; or the path of a file of these.
+            state_dict: arrays by name, as `load_weights` gives them, or PyTorch's own tensors; or the path of a file of
+                these.
             prefix: the dotted name that the network has in them, as "encoder.lstm". Of several, one a layer or more,
                 the stack of all: cells, for instance, whose names end in `weight_ih` without `_l0`.
             gates: the order of the gates' rows, where it is another than PyTorch's: "iofg" (c is another letter for an
@@ -66,10 +69,9 @@ class Loadable(Module):
         >>> LSTM.from_torch(arrays, prefix="rnn")
         LSTM(3, 5)      180 parameters
         """
-        arrays = _arrays(state_dict)
-        return cls._made(
-            torch_network(cls.KIND, arrays, prefix, gates=gates, dtype=dtype, options=options), batch_first, dropout
-        )
+        arrays = load_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict
+        found = torch_network(cls.KIND, arrays, prefix, gates=gates, dtype=dtype, options=options)
+        return cls._made(found, batch_first, dropout, dtype)
 
     @classmethod
     def from_keras(
@@ -81,6 +83,7 @@ class Loadable(Module):
         dropout: float = 0.0,
         dtype: DType = None,
         reset_after: bool | None = None,
+        nonlinearity: Literal["tanh", "relu"] | None = None,
     ) -> Self:
         """The network that a Keras layer is, or several, one above another; kernels are transposed, gates reordered.
 
@@ -92,6 +95,7 @@ class Loadable(Module):
             dropout: between the layers, in training.
             dtype: the network's; by default that of the arrays.
             reset_after: of a GRU; by default what the file or the shape of the bias says.
+            nonlinearity: of an RNN; by default what the file says, or "tanh".
 
         Raises:
             ValueError: no layer, or more than one, is under the prefix; it is of another kind, or computes what the
@@ -103,8 +107,10 @@ class Loadable(Module):
         LSTM(3, 5, batch_first=True)      180 parameters
         """
         given = weights if isinstance(weights, Sequence) and not isinstance(weights, str) else _arrays(weights)
-        found = file_network(cls.KIND, "keras", given, prefix, reset_after, dtype)
-        return cls._made(found, batch_first, dropout)
+        found = file_network(
+            cls.KIND, "keras", given, prefix, dtype, reset_after=reset_after, nonlinearity=nonlinearity
+        )
+        return cls._made(found, batch_first, dropout, dtype)
 
     @classmethod
     def from_onnx(
@@ -116,6 +122,7 @@ class Loadable(Module):
         dropout: float = 0.0,
         dtype: DType = None,
         reset_after: bool | None = None,
+        nonlinearity: Literal["tanh", "relu"] | None = None,
     ) -> Self:
         """The network that an LSTM, GRU or RNN node of an ONNX file is, or several, one above another.
 
@@ -126,19 +133,21 @@ class Loadable(Module):
             batch_first: by default as the node's `layout` says.
             dropout: between the layers, in training.
             dtype: the network's; by default that of the arrays.
-            reset_after: of a GRU, the node's `linear_before_reset`; by default what the file says, or False.
+            reset_after: of a GRU, the node's `linear_before_reset`; by default what the file says. Arrays alone do not.
+            nonlinearity: of an RNN; by default what the file says, or "tanh".
 
         Raises:
             ValueError: as `from_keras`.
 
         >>> import numpy as np
         >>> from tinygrad_lstm.models import GRU
-        >>> GRU.from_onnx({"W": np.ones((2, 15, 3)), "R": np.ones((2, 15, 5))})
+        >>> GRU.from_onnx({"W": np.ones((2, 15, 3)), "R": np.ones((2, 15, 5))}, reset_after=False)
         GRU(3, 5, bidirectional=True, reset_after=False)      270 parameters
         """
-        return cls._made(
-            file_network(cls.KIND, "onnx", _arrays(weights), prefix, reset_after, dtype), batch_first, dropout
+        found = file_network(
+            cls.KIND, "onnx", _arrays(weights), prefix, dtype, reset_after=reset_after, nonlinearity=nonlinearity
         )
+        return cls._made(found, batch_first, dropout, dtype)
 
     def to_torch(self) -> dict[str, HostArray]:
         """The parameters under PyTorch's names; see `tinygrad_lstm.io.to_torch`, which takes a whole model.
@@ -151,7 +160,7 @@ class Loadable(Module):
         return in_torch_names(self.KIND, own_arrays(self))
 
     @classmethod
-    def _made(cls, found: Recurrent, batch_first: bool | None, dropout: float) -> Self:
+    def _made(cls, found: Recurrent, batch_first: bool | None, dropout: float, dtype: DType) -> Self:
         make: Callable[..., Self] = cls
         made = make(
             found.input_size,
@@ -162,7 +171,7 @@ class Loadable(Module):
             bidirectional=found.bidirectional,
             **found.options,
         )
-        made.to(dtype=np.result_type(*found.parameters.values()))
+        made.to(dtype=np.result_type(*found.parameters.values()) if dtype is None else dtype)
         made.load_state_dict(found.parameters)
         return made
 

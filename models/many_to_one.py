@@ -9,7 +9,7 @@ from ..backends.base import Array
 from ..nn import Linear, Module
 from ..tensor import Tensor
 from .recurrent import GRU, LSTM, RNN, Lengths
-from .streaming import Stream
+from .streaming import Stream, check_forward
 
 __all__ = ["ManyToOne"]
 
@@ -60,12 +60,19 @@ class ManyToOne(Module):
         """`forward`, with a name for each tensor, as an exported file has them: x, h0 (and c0) to output, h (and c).
 
         Raises:
-            ValueError: there are other states; a shape or a length does not fit.
+            ValueError: there are other states; a shape or a length does not fit; it is of a subclass with a `forward`
+                of its own.
         """
+        check_forward(self, ManyToOne, "named_forward")
         given = self.network.named_forward(x, lengths, **states)
         del given["out"]
         return {"output": self._answers(given["h"]), **given}
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
-        """Inference on `batch` sequences as they come in: after each step the answer (B, O) so far; see `Stream`."""
+        """Inference on `batch` sequences as they come in: after each step the answer (B, O) so far; see `Stream`.
+
+        Raises:
+            ValueError: it is of a subclass with a `forward` of its own; and as `Stream`.
+        """
+        check_forward(self, ManyToOne, "stream")
         return Stream(self.network, batch, state, output=self.output)

@@ -28,7 +28,7 @@ from .cells import (
 )
 from .loading import Loadable
 from .stepping import ArrayFunctions, LayerStep, Stepper, variant_step
-from .streaming import Stream
+from .streaming import Stream, has_forward_of
 from .variants import GRUResetBefore, LSTMNorm, LSTMVariant, RNNWithReLU, Variant
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -162,14 +162,23 @@ class _Recurrent(Loadable):
         """What a layer with options computes, of its parameters by the functions F."""
         raise NotImplementedError
 
+    @property
+    def changes_forward(self) -> bool:
+        """Whether `forward` is not that of LSTM, GRU or RNN, but a subclass's, of which no stepper knows."""
+        return not has_forward_of(self, next(cls for cls in type(self).__mro__ if "KIND" in vars(cls)))
+
     def stepper(self) -> Stepper:
         """The network for inference one step at a time, of the weights as they are now; see `Stepper`.
 
         Raises:
-            ValueError: the network is bidirectional: its outputs depend on all steps to come.
+            ValueError: the network is bidirectional: its outputs depend on all steps to come; or it is of a subclass
+                with a `forward` of its own.
         """
+        name = type(self).__name__
         if self.bidirectional:
-            raise ValueError(f"{type(self).__name__}.stepper: a bidirectional network cannot go step by step")
+            raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
+        if self.changes_forward:
+            raise ValueError(f"{name}.stepper: it has a forward of its own, which a stepper does not run; use stream()")
         return Stepper(self)
 
     def layer_step(self, place: str) -> LayerStep:
@@ -201,11 +210,25 @@ class _Recurrent(Loadable):
         Raises:
             ValueError: there are other states; a shape or a length does not fit.
         """
+        out, final = self(x, self.state_of(states), lengths)
+        return {"out": out, **self.named_state(final)}
+
+    def state_of(self, named: Mapping[str, Tensor]) -> Any:
+        """A first state as `forward` takes it, of tensors with the names that an exported file has: h0 (and c0).
+
+        Raises:
+            ValueError: there are other names.
+        """
         names = [f"{name}0" for name in self.STATES]
-        if states and sorted(states) != sorted(names):
-            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(states)}")
-        out, final = self._run(x, [states[name] for name in names] if states else None, lengths)
-        return {"out": out, **dict(zip(self.STATES, final, strict=True))}
+        if not named:
+            return None
+        if sorted(named) != sorted(names):
+            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(named)}")
+        return tuple(named[name] for name in names) if len(names) > 1 else named[names[0]]
+
+    def named_state(self, state: Any) -> dict[str, Tensor]:
+        """A state as `forward` gives it, by the names of its parts: h (and c)."""
+        return dict(zip(self.STATES, state if isinstance(state, tuple) else (state,), strict=True))
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """Of each layer in each direction I, and how many numbers each gate and state has."""
@@ -280,6 +303,7 @@ class LSTM(_Recurrent):
     ) -> None:
         if proj_size and not 0 < proj_size < hidden_size:
             raise ValueError(f"LSTM: expected a proj_size from 0 to {hidden_size - 1}, below H, got {proj_size}")
+        _check_option(self, "peephole", peephole, (False, True))
         _check_option(self, "layer_norm", layer_norm, (None, *get_args(LSTMNorm)))
         self.proj_size = proj_size
         self.peephole = peephole
@@ -358,6 +382,7 @@ class GRU(_Recurrent):
         *,
         reset_after: bool = True,
     ) -> None:
+        _check_option(self, "reset_after", reset_after, (True, False))
         self.reset_after = reset_after
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 

@@ -17,11 +17,12 @@ from ..nn import Embedding, Linear, Module
 from ..ops.indexing import check_range
 from ..ops.operation import Functions
 from ..tensor import as_tensor, tensor
+from .stepping import Stepper
 
 if TYPE_CHECKING:
     from .recurrent import _Recurrent
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "check_forward", "has_forward_of"]
 
 # Of a chunk, so many steps at most are taken one by one: a fused layer first prepares its weights, which takes as long.
 _FEW_STEPS = 8
@@ -39,7 +40,7 @@ class Stream:
     and pickle have weights of their own.
 
     Args:
-        network: an LSTM, GRU or RNN, of one direction.
+        network: an LSTM, GRU or RNN, of one direction; of a subclass too, whose `forward` is run if it is its own.
         batch: B, how many sequences go side by side.
         state: the first `state`; zeros by default.
         embedding: turns ids (...), integers, into the network's inputs (..., I).
@@ -94,7 +95,7 @@ class Stream:
         parameter = next(network.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         self._batch = batch
-        self._stepper = self._network.stepper()
+        self._stepper = None if network.changes_forward else self._network.stepper()
         self._embed = None if self._embedding is None else _on_arrays(self._embedding, self._device)
         self._answer = None if self._output is None else _on_arrays(self._output, self._device)
         self._step_shape = (batch, network.input_size) if embedding is None else (batch,)
@@ -140,6 +141,9 @@ class Stream:
         raise self._misfit(x)
 
     def _step(self, x: Array) -> Array:
+        if self._stepper is None:
+            answers = self._chunk(x[:, None] if self._time else x[None])
+            return answers[:, 0] if self._time else answers[0]
         out, state = self._stepper(x if self._embed is None else self._embed(x), self._state)
         answer = out.copy() if self._answer is None else self._answer(out)  # `out` is a view of the state
         self._state = state
@@ -147,18 +151,21 @@ class Stream:
 
     def _chunk(self, x: Array) -> Array:
         inputs = x if self._embed is None else self._embed(x)
-        out, state = self._in_steps(inputs) if self._better_in_steps(x.shape[self._time]) else self._at_once(inputs)
+        stepper = self._stepper_for(x.shape[self._time])
+        out, state = self._at_once(inputs) if stepper is None else self._in_steps(stepper, inputs)
         answers = out if self._answer is None else self._answer(out)
         self._state = state
         return answers
 
-    def _better_in_steps(self, T: int) -> bool:
-        return T > 0 and (T <= _FEW_STEPS or bool(self._network.options))  # with options there are no fused layers
+    def _stepper_for(self, T: int) -> Stepper | None:
+        """What takes T steps one by one, where that is better."""
+        few = T <= _FEW_STEPS or self._network.options  # with options there are no fused layers
+        return self._stepper if T and few else None
 
-    def _in_steps(self, inputs: Array) -> tuple[Array, Any]:
+    def _in_steps(self, stepper: Stepper, inputs: Array) -> tuple[Array, Any]:
         outs, state = [], self._state
         for t in range(inputs.shape[self._time]):
-            out, state = self._stepper(inputs[:, t] if self._time else inputs[t], state)
+            out, state = stepper(inputs[:, t] if self._time else inputs[t], state)
             outs.append(out)
         return self._device.xp.stack(outs, self._time), state
 
@@ -280,6 +287,24 @@ class Stream:
             f"stream: expected {wanted} of shape {self._step_shape}, or ({', '.join(chunk)}) for T steps, "
             f"got {x.dtype} of shape {x.shape}"
         )
+
+
+def check_forward(model: Module, own: type[Module], method: str) -> None:
+    """That a model's `forward` is that of the class `own`, whose `method` makes its answers of the same parts.
+
+    Raises:
+        ValueError: a subclass has one of its own.
+    """
+    if not has_forward_of(model, own):
+        raise ValueError(
+            f"{type(model).__name__}.{method}: it has a forward of its own, whose answers are not those of "
+            f"{own.__name__}'s {method}; define {method}, too"
+        )
+
+
+def has_forward_of(model: Module, own: type[Module]) -> bool:
+    """Whether a model's `forward` is that of the class `own`, and no subclass's."""
+    return getattr(model.forward, "__func__", None) is vars(own)["forward"]
 
 
 def _parts(state: Any) -> tuple[Any, ...]:

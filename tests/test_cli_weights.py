@@ -6,7 +6,7 @@ import numpy as np
 from commands import fail, succeed
 
 from tinygrad_lstm.io import save_weights
-from tinygrad_lstm.models import GRU
+from tinygrad_lstm.models import GRU, LSTM
 
 FILES = Path(__file__).parent / "golden" / "files"
 README = Path(__file__).parents[1] / "README.md"
@@ -34,6 +34,14 @@ def test_layers_that_cannot_be_loaded_say_why(tmp_path: Path) -> None:
     arrays = {f"gru.{name}": array for name, array in GRU(2, 3).to_torch().items() if name != "bias_ih_l0"}
     save_weights(tmp_path / "a.safetensors", arrays)
     assert "make no GRU: missing: gru.bias_ih_l0" in succeed("inspect-weights", tmp_path / "a.safetensors")
+
+
+def test_what_it_says_is_what_loading_does(tmp_path: Path) -> None:
+    arrays = {**LSTM(2, 3).to_torch(), "head.weight": np.ones((1, 3))}
+    save_weights(tmp_path / "a.safetensors", arrays)
+    assert "(at the top): LSTM.from_torch: the arrays under the prefix '' make no LSTM: extra: head.weight" in succeed(
+        "inspect-weights", tmp_path / "a.safetensors"
+    )
 
 
 def test_without_recurrent_layers_it_says_so(tmp_path: Path) -> None:

@@ -136,10 +136,12 @@ def test_metadata(built: Built) -> None:
     assert {
         'numba>=0.60; extra == "fast"',
         'matplotlib; extra == "plot"',
+        'onnx; extra == "onnx"',
         'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
-    assert set(metadata.get_all("Provides-Extra", [])) == {"fast", "plot", "cuda12", "cuda13", "bench", "test"}
+    provided = {"fast", "plot", "onnx", "keras", "cuda12", "cuda13", "bench", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == provided
 
 
 def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> None:

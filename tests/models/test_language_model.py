@@ -1,6 +1,7 @@
 """The character language model: loss, sampling."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,3 +148,21 @@ def test_targets_must_have_the_shape_of_the_ids() -> None:
 def test_unknown_id_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="index 7 is out of range"):
         model()(tg.tensor([[7]]))
+
+
+def test_named_forward_is_forward_of_a_subclass_too() -> None:
+    class Cool(CharLM):
+        def forward(self, ids: tg.Tensor, state: Any = None) -> Any:
+            logits, state = super().forward(ids, state)
+            return logits / 2, state
+
+    model = Cool(7, 4, 5, num_layers=2)
+    given = model.example_inputs(6, 2)
+    assert list(given) == ["ids", "h0", "c0"]
+    logits, (h, c) = model(given["ids"], (given["h0"], given["c0"]))
+    named = model.named_forward(**given)
+    assert list(named) == ["logits", "h", "c"]
+    for found, expected in zip(named.values(), (logits, h, c), strict=True):
+        np.testing.assert_array_equal(found.detach().numpy(), expected.detach().numpy())
+    with pytest.raises(ValueError, match="LSTM: expected the states h0, c0, got h0"):
+        model.named_forward(given["ids"], h0=given["h0"])

@@ -1,5 +1,6 @@
 """Networks made of other frameworks' weights: names, gate orders, biases, sizes; and what does not fit."""
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import GRU, LSTM, RNN
+from tinygrad_lstm.io.contents import FileLayer, Weights
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinygrad_lstm.models.recurrent import _Recurrent
 
 Arrays = dict[str, np.ndarray]
@@ -161,8 +163,8 @@ def test_one_error_names_all_that_is_wrong(network: _Recurrent, data: st.DataObj
     parts = dict(part.split(": ", 1) for part in said.split(f"make no {network.KIND}: ")[1].split("; "))
     # A role that no place has any more is not missed: a network may be without biases.
     roles = {name.rsplit("_l", 1)[0] for name in faulty if not name.startswith("other_")}
-    together = [{"bias_ih", "bias_hh"}, {"norm_ih", "norm_hh", "norm_c"}]
-    expected = roles.union(*(group for group in together if group & roles))
+    biases, norms = {"bias_ih", "bias_hh"}, {"norm_ih", "norm_hh", "norm_c"}
+    expected = roles | (biases if biases & roles else set()) | (norms if (norms | {"bias_c"}) & roles else set())
     missed = {name for name in renamed if name.rsplit("_l", 1)[0] in expected}
     missed |= {name for name in renamed if name.startswith(("weight_ih", "weight_hh"))}
     assert set(filter(None, parts.get("missing", "").split(", "))) == missed
@@ -187,6 +189,73 @@ def test_another_kind_is_told_which_it_is(theirs: type[_Recurrent], asked: type[
 def test_gates_must_be_those_of_the_kind() -> None:
     with pytest.raises(ValueError, match=r"gates: expected the letters of 'ifgo' .* got 'ifg'"):
         LSTM.from_torch(LSTM(2, 3).to_torch(), gates="ifg")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "name"),
+    [
+        (LSTM, {}, "bias_l0"),  # beside PyTorch's two
+        (GRU, {}, "bias_hn_l0"),
+        (GRU, {"reset_after": False}, "bias_hn_l0"),
+        (LSTM, {}, "bias_hn_l0"),
+        (GRU, {}, "peephole_l0"),
+        (RNN, {}, "norm_c_l0"),
+        (LSTM, {}, "weight_hh"),  # a cell's name for the same
+        (LSTM, {}, "weight_hh_l00"),
+        (LSTM, {}, "weight_hh_l\N{ARABIC-INDIC DIGIT ZERO}"),
+    ],
+)
+def test_what_a_kind_does_not_know_is_extra(kind: type[_Recurrent], options: dict[str, Any], name: str) -> None:
+    arrays = kind(2, 3).to_torch()
+    with pytest.raises(ValueError, match=rf"make no {kind.KIND}: extra: {name}$"):
+        kind.from_torch({**arrays, name: arrays["weight_hh_l0"]}, **options)
+
+
+@pytest.mark.parametrize("name", ["layernorm_i.bias", "layernorm_h.bias", "layernorm_c.bias"])
+def test_biases_of_a_normalisation_do_not_come_alone(name: str) -> None:
+    """What is missing is called as the cell calls it."""
+    arrays = {key.removesuffix("_l0"): array for key, array in LSTM(2, 3).to_torch().items()}
+    message = r"missing: a\.layernorm_c\.weight, a\.layernorm_h\.weight, a\.layernorm_i\.weight"
+    with pytest.raises(ValueError, match=message):
+        LSTM.from_torch({f"a.{key}": array for key, array in {**arrays, name: arrays["bias_ih"]}.items()}, "a")
+
+
+def test_numbers_too_large_for_the_dtype() -> None:
+    arrays = {name: np.full_like(array, 1e6) for name, array in LSTM(2, 3).to_torch().items()}
+    with pytest.raises(ValueError, match=r"weight_ih_l0 \(given float32 numbers beyond the range of float16\)"):
+        LSTM.from_torch(arrays, dtype="float16")
+
+
+def test_biases_are_summed_before_they_are_narrowed_and_after_they_are_widened() -> None:
+    arrays = {name: np.full_like(array, 2049 if "ih" in name else 1) for name, array in LSTM(1, 1).to_torch().items()}
+    assert LSTM.from_torch(arrays, dtype="float16").bias_l0.tolist() == [2050] * 4  # 2049 itself would be 2048
+    halves = {name: np.full_like(array, 1023.5 if "ih" in name else 1025, "float16") for name, array in arrays.items()}
+    assert LSTM.from_torch(halves, dtype="float32").bias_l0.tolist() == [2048.5] * 4
+
+
+class Foreign:
+    """A tensor of another library's."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.dtype = "theirs"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array
+
+
+def test_tensors_of_other_libraries_are_arrays() -> None:
+    network = GRU(2, 3, bidirectional=True)
+    theirs: Any = {f"rnn.{name}": Foreign(array) for name, array in network.to_torch().items()}
+    assert same(GRU.from_torch(theirs, "rnn"), network)
+    converted = tg.io.from_torch(theirs)
+    assert all(np.array_equal(converted[f"rnn.{name}"], array) for name, array in network.state_dict().items())
+
+
+def test_another_frameworks_file_is_told_how_it_is_loaded() -> None:
+    layer = FileLayer("LSTM", "keras", [{"kernel": "0", "recurrent_kernel": "1"}])
+    with pytest.raises(ValueError, match=r"layers of another framework: use LSTM\.from_keras"):
+        LSTM.from_torch(Weights({"0": np.ones((2, 12)), "1": np.ones((3, 12))}, {"lstm": layer}))
 
 
 def test_integers_are_no_weights() -> None:
@@ -218,6 +287,36 @@ def test_a_whole_model_goes_to_torchs_names_and_back(tmp_path: Path) -> None:
     assert not any("bias_hn" in name for name in written)
     other.load_state_dict(tg.io.from_torch(tg.io.load_weights(tmp_path / "model.safetensors")))
     assert all(np.array_equal(array, other.state_dict()[name]) for name, array in model.state_dict().items())
+
+
+class Cells(tg.nn.Module):
+    """A model of a user's, made of cells."""
+
+    def __init__(self) -> None:
+        self.lstm, self.gru, self.rnn = LSTMCell(2, 3), GRUCell(2, 3), RNNCell(2, 3)
+
+
+def test_cells_have_the_names_of_pytorchs_cells() -> None:
+    """Those of a layer without its number; the values, too, are those that a layer of the same weights has."""
+    model = Cells()
+    tg.nn.add_lora(model, rank=1)
+    for parameter in model.parameters():
+        tg.nn.init.normal_(parameter)
+    arrays = tg.io.to_torch(model)
+    assert set(arrays) == {
+        f"{cell}.{name}_{of}" for cell in ("lstm", "gru", "rnn") for name in ("weight", "bias") for of in ("ih", "hh")
+    }
+    x = tg.tensor(np.random.default_rng(0).standard_normal((1, 4, 2)).astype("float32"))
+    layers = LSTM.from_torch(arrays, "lstm"), GRU.from_torch(arrays, "gru"), RNN.from_torch(arrays, "rnn")
+    for cell, layer in zip((model.lstm, model.gru, model.rnn), layers, strict=True):
+        h = cell(x[0])[0] if isinstance(cell, LSTMCell) else cell(x[0])
+        np.testing.assert_allclose(h.detach().numpy(), layer(x)[0][0].detach().numpy(), rtol=1e-5, atol=1e-6)
+    other = Cells()
+    other.load_state_dict(tg.io.from_torch(arrays))
+    tg.nn.merge_lora(model)
+    for values in (other.state_dict(), tg.io.from_torch(model.state_dict())):  # what has our names keeps them
+        assert values.keys() == model.state_dict().keys()
+        assert all(np.array_equal(array, values[name]) for name, array in model.state_dict().items())
 
 
 # -- Keras's and ONNX's layouts ----------------------------------------------------------------------------------------
@@ -288,6 +387,39 @@ def test_arrays_of_keras_that_make_no_layer() -> None:
         LSTM.from_keras([np.ones((2, 12))])
     with pytest.raises(ValueError, match=r"recurrent_kernel \(\(3, 11\), expected \(H, 4·H\)\)"):
         LSTM.from_keras([np.ones((2, 12)), np.ones((3, 11)), np.ones(12)])
+    with pytest.raises(ValueError, match=r"bias \(\(2, 12\), expected \(12,\)\)"):
+        LSTM.from_keras([np.ones((2, 12)), np.ones((3, 12)), np.ones((2, 12))])
+    with pytest.raises(
+        ValueError, match="'lstm': a layer with the array 'lstm/peephole', which the layers here do not"
+    ):
+        LSTM.from_keras({"lstm/kernel": np.ones((2, 12)), "lstm/recurrent_kernel": np.ones((3, 12)),
+                         "lstm/peephole": np.ones(9)})  # fmt: skip
+
+
+@pytest.mark.parametrize(("reset_after", "shape"), [(True, (9,)), (False, (2, 9))])
+def test_a_keras_grus_bias_is_that_of_its_variant(reset_after: bool, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"misshapen: bias \(\(.*\), expected \("):
+        GRU.from_keras([np.ones((2, 9)), np.ones((3, 9)), np.ones(shape)], reset_after=reset_after)
+
+
+def test_what_no_array_tells_is_given() -> None:
+    keras = [np.ones((2, 3)), np.ones((3, 3))]
+    onnx = {"W": np.ones((1, 3, 2)), "R": np.ones((1, 3, 3))}
+    assert (RNN.from_keras(keras).nonlinearity, RNN.from_onnx(onnx).nonlinearity) == ("tanh", "tanh")
+    assert RNN.from_keras(keras, nonlinearity="relu").nonlinearity == "relu"
+    assert RNN.from_onnx(onnx, nonlinearity="relu").nonlinearity == "relu"
+    with pytest.raises(ValueError, match=r"LSTM\.from_keras: nonlinearity is no setting of this kind; leave it out"):
+        LSTM.from_keras([np.ones((2, 12)), np.ones((3, 12))], nonlinearity="relu")
+    gru = {"W": np.ones((1, 9, 2)), "R": np.ones((1, 9, 3))}
+    with pytest.raises(ValueError, match="give reset_after, the node's linear_before_reset"):
+        GRU.from_onnx(gru)
+
+
+def test_copies_of_a_files_weights_keep_what_it_says_of_layers() -> None:
+    layer = FileLayer("RNN", "onnx", [{"W": "a", "R": "b"}], nonlinearity="relu")
+    weights = Weights({"a": np.ones((1, 3, 2)), "b": np.ones((1, 3, 3))}, {"rnn": layer})
+    for copied in (weights.copy(), weights | {"c": np.ones(3)}, copy.deepcopy(weights), weights | weights):
+        assert RNN.from_onnx(copied).nonlinearity == "relu"
 
 
 def test_arrays_of_onnx_that_make_no_layer() -> None:
@@ -295,5 +427,9 @@ def test_arrays_of_onnx_that_make_no_layer() -> None:
         LSTM.from_onnx({"W": np.ones((1, 12, 2)), "R": np.ones((12, 3))})
     with pytest.raises(ValueError, match="missing: R"):
         LSTM.from_onnx({"W": np.ones((1, 12, 2))})
+    with pytest.raises(ValueError, match=r"W \(\(\), expected \(1, ·, ·\)\)"):
+        LSTM.from_onnx({"W": np.ones(()), "R": np.ones((1, 12, 3))})
+    with pytest.raises(ValueError, match="a layer with the array 'Q'"):
+        LSTM.from_onnx({"W": np.ones((1, 12, 2)), "R": np.ones((1, 12, 3)), "Q": np.ones(3)})
     with pytest.raises(ValueError, match="no recurrent layer's name begins with ''; there are none"):
         LSTM.from_onnx({"weight": np.ones((1, 12, 2))})

@@ -46,3 +46,12 @@ def test_it_goes_on_from_a_state(kind: Any, device: str) -> None:
 def test_inputs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"GRU: expected an input of shape \(time, batch, 2\), got \(4, 3\)"):
         built(GRU, 0)(tg.ones(4, 3))
+
+
+def test_a_forward_of_ones_own_has_a_named_forward_of_ones_own() -> None:
+    class Squashed(ManyToOne):
+        def forward(self, *args: Any, **kwargs: Any) -> tg.Tensor:
+            return tg.tanh(super().forward(*args, **kwargs))
+
+    with pytest.raises(ValueError, match=r"Squashed\.named_forward: it has a forward of its own, .* define named_forw"):
+        Squashed(GRU(2, 3), 5).named_forward(tg.ones(4, 1, 2))

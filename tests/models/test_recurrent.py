@@ -247,3 +247,20 @@ def test_empty_sequence_returns_the_initial_state(kind: Any) -> None:
 def test_bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_named_forward_is_forward_of_a_subclass_too(kind: Any) -> None:
+    class Doubled(kind):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out, state = super().forward(*args, **kwargs)
+            return out * 2, state
+
+    network = built(Doubled, 0, 2, 3, num_layers=2)
+    given = network.example_inputs(4, 2)
+    x, *states = given.values()
+    out, state = network(x, tuple(states) if len(states) > 1 else states[0], [4, 2])
+    named = network.named_forward(lengths=[4, 2], **given)
+    assert list(named) == ["out", *network.STATES]
+    for found, expected in zip(named.values(), (out, *(state if isinstance(state, tuple) else [state])), strict=True):
+        np.testing.assert_array_equal(found.detach().numpy(), expected.detach().numpy())

@@ -158,6 +158,39 @@ def test_a_model_of_ones_own(device: str) -> None:
     check_equal(in_chunks(stream, ids, [None, 2, 9], device, 0), host(expected))
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_network_with_a_forward_of_its_own(batch_first: bool, device: str) -> None:
+    class Residual(GRU):
+        def forward(self, x: tg.Tensor, state: Any = None, lengths: Any = None) -> Any:
+            out, state = super().forward(x, state, lengths)
+            return out + x, state
+
+    network = drawn(Residual(5, 5, 2, batch_first)).to(device)
+    x = numbers(*((2, 14, 5) if batch_first else (14, 2, 5)))
+    with tg.no_grad():
+        expected, _ = network(tg.tensor(x, device=device))
+    stream = network.stream(2)
+    check_equal(in_chunks(stream.copy(), x, [None, None, 2, 0, 10], device, int(batch_first)), host(expected))
+    check_equal(in_chunks(stream, x, [14], device, int(batch_first)), host(expected))
+    with pytest.raises(ValueError, match=r"^Residual\.stepper: it has a forward of its own, .*; use stream\(\)$"):
+        network.stepper()
+
+
+def test_a_model_with_a_forward_of_its_own_defines_its_stream() -> None:
+    class Cool(CharLM):
+        def forward(self, ids: tg.Tensor, state: Any = None) -> Any:
+            logits, state = super().forward(ids, state)
+            return logits / 2, state
+
+    class Squashed(ManyToOne):
+        def forward(self, *args: Any, **kwargs: Any) -> tg.Tensor:
+            return tg.tanh(super().forward(*args, **kwargs))
+
+    for model in (Cool(7, 4, 5), Squashed(LSTM(3, 5), 2)):
+        with pytest.raises(ValueError, match=r"\.stream: it has a forward of its own, .*; define stream, too$"):
+            model.stream()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_an_output_with_and_without_a_bias(bias: bool, device: str) -> None:
     lstm, output = drawn(LSTM(3, 5)).to(device), drawn(tg.nn.Linear(5, 2, bias=bias)).to(device)
@@ -232,7 +265,7 @@ def test_nothing_is_recorded(device: str) -> None:
     stream = Stream(Noting(3, 5).to(device), 2, output=Answering(5, 4).to(device))
     for x in (numbers(2, 3), numbers(12, 2, 3)):
         stream(on(device, x))
-    assert recorded == [False] * 3
+    assert recorded == [False] * 4
 
 
 def test_the_weights_are_those_of_then(device: str, compiled: bool) -> None:

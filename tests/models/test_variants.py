@@ -529,6 +529,14 @@ def test_it_says_its_options(network: Any, text: str) -> None:
             "RNN: expected nonlinearity to be 'tanh' or 'relu', got 'gelu'",
         ),
         (
+            lambda: LSTM(3, 5, peephole="all"),  # type: ignore[arg-type]
+            "LSTM: expected peephole to be False or True, got 'all'",
+        ),
+        (
+            lambda: GRU(3, 5, reset_after="no"),  # type: ignore[arg-type]
+            "GRU: expected reset_after to be True or False, got 'no'",
+        ),
+        (
             lambda: LSTM(3, 5, proj_size=2)(tg.zeros(4, 1, 3), (tg.zeros(1, 1, 5), tg.zeros(1, 1, 5))),
             "LSTM: expected 2 states, (h, c), of shapes (1, 1, 2) and (1, 1, 5), got (1, 1, 5), (1, 1, 5)",
         ),

@@ -408,6 +408,9 @@ def test_one_error_lists_all_that_cannot_be_loaded() -> None:
     for rank, said in ((4, r"2.weight: LoRA: .* both at least the rank 4, got \(3, 5\)"), (0, "1 or more, got 0")):
         with pytest.raises(ValueError, match=said):
             nn.load_lora(model, {**nn.lora_state_dict(adapted()), "2.weight_lora.A": np.ones((rank, 5))})
+    for alpha in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"2.weight: LoRA: alpha must be above 0 and finite"):
+            nn.load_lora(model, {**nn.lora_state_dict(adapted()), "2.weight_lora.alpha": np.array(alpha)})
     with pytest.raises(ValueError, match="load_lora: there are no adapters to load"):
         nn.load_lora(model, {})
     with pytest.raises(ValueError, match="unexpected: C"):

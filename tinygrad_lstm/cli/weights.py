@@ -16,7 +16,10 @@ def inspect_weights(
 ) -> None:
     """List what a file of weights holds, and the recurrent layers among it."""
     weights = load_weights(path_option("FILE", file))
-    rows = [(_shown(name), " × ".join(map(str, a.shape)) or "a number", str(a.dtype)) for name, a in weights.items()]
+    rows = [
+        (_shown(name), " × ".join(map(str, a.shape)) or "a number", weights.types.get(name, str(a.dtype)))
+        for name, a in weights.items()
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -42,7 +42,7 @@ def load(path: str | Path) -> dict[str, Any]:
         OSError: the file is not there or cannot be read.
         ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
     """
-    tensors, header = read_safetensors(path)
+    tensors, header, _ = read_safetensors(path)
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: a safetensors file, but not a checkpoint of tinygrad_lstm")
     if header.get("version") != str(VERSION):

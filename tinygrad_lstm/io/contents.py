@@ -46,9 +46,26 @@ class Weights(dict[str, HostArray]):
 
     Attributes:
         layers: the recurrent layers of which the file says what they compute, by their names in it. Files of PyTorch's
-            say it by their arrays' names alone, and have none here.
+            say it by their arrays' names alone, and have none here. `copy()` and `|` keep them; `dict(weights)` has the
+            arrays alone.
+        types: of arrays whose type in the file NumPy lacks, that type's name: "bfloat16", which is float32 here.
     """
 
-    def __init__(self, arrays: Mapping[str, HostArray], layers: Mapping[str, FileLayer] | None = None) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, HostArray],
+        layers: Mapping[str, FileLayer] | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(arrays)
         self.layers = dict(layers or {})
+        self.types = dict(types or {})
+
+    def copy(self) -> "Weights":
+        return Weights(self, self.layers, self.types)
+
+    def __or__(self, other: Mapping[str, HostArray]) -> "Weights":  # type: ignore[override]
+        types = {name: own for name, own in self.types.items() if name not in other}
+        return Weights(
+            {**self, **other}, self.layers | getattr(other, "layers", {}), types | getattr(other, "types", {})
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from ..backends.base import HostArray
 from .errors import ContentError, shown
 
-__all__ = ["TORCH_STORAGES", "TORCH_TYPES", "ByteOrder", "elements", "item_size", "numpy_array"]
+__all__ = ["BFLOAT16", "TORCH_STORAGES", "TORCH_TYPES", "ByteOrder", "elements", "item_size", "numpy_array"]
 
 Bytes = bytearray | memoryview
 ByteOrder = Literal["little", "big"]

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..backends.base import HostArray
+from ..tensor import DType
 from .contents import FileLayer, Kind, Weights
 from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, stacked
 
@@ -19,6 +19,7 @@ _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
 }
+_SETTINGS: dict[Kind, str] = {"GRU": "reset_after", "RNN": "nonlinearity"}
 
 
 def file_network(
@@ -26,8 +27,8 @@ def file_network(
     framework: Framework,
     weights: Mapping[str, HostArray] | Sequence[HostArray],
     prefix: str | Sequence[str] = "",
-    reset_after: bool | None = None,
-    dtype: DTypeLike = None,
+    dtype: DType = None,
+    **settings: Any,
 ) -> Recurrent:
     """The network of a kind that a layer of a file is; of several layers, the stack of these.
 
@@ -38,28 +39,36 @@ def file_network(
             order of `layer.get_weights()`.
         prefix: the layer's name in the file or in its model; or the beginning of that in the file, if no other layer's
             begins so.
-        reset_after: of a GRU; by default what the file says, or what the framework does by default.
-        dtype: of the parameters; by default that of the arrays.
+        dtype: as for `assembled`.
+        settings: `reset_after` of a GRU, `nonlinearity` of an RNN; None, as by default, for what the file says.
 
     Raises:
         ValueError: no layer, or more than one, is under the prefix; one that is of another kind, or computes what the
-            layers here do not; arrays are missing or do not fit, all of which one error names.
+            layers here do not; arrays are missing or do not fit, all of which one error names; nothing says of which
+            variant a GRU is; a setting is of another kind.
     """
     who = f"{kind}.from_{framework}"
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if strange := [name for name in settings if name != _SETTINGS.get(kind)]:
+        raise ValueError(f"{who}: {', '.join(strange)} is no setting of this kind; leave it out")
     if not isinstance(weights, Mapping):
         weights = _named(who, weights)
-    layers = weights.layers if isinstance(weights, Weights) and weights.layers else _by_names(kind, framework, weights)
-    layers = {name: layer for name, layer in layers.items() if layer.framework == framework}
+    if isinstance(weights, Weights) and weights.layers:
+        layers = {name: layer for name, layer in weights.layers.items() if layer.framework == framework}
+    else:
+        layers = _by_names(kind, framework, weights)
+        if kind == "GRU" and framework == "onnx" and layers and not settings:
+            raise ValueError(
+                f"{who}: by arrays alone both variants look alike; give reset_after, the node's linear_before_reset"
+            )
     if not isinstance(prefix, str):
         if not prefix:
             raise ValueError(f"{who}: the list of prefixes is empty; give one at least")
-        return stacked([_network(who, kind, weights, layers, each, reset_after, dtype) for each in prefix])
-    return _network(who, kind, weights, layers, prefix, reset_after, dtype)
+        return stacked([_network(who, kind, weights, layers, each, dtype, settings) for each in prefix])
+    return _network(who, kind, weights, layers, prefix, dtype, settings)
 
 
-def network_of(
-    weights: Mapping[str, HostArray], layer: FileLayer, reset_after: bool | None = None, dtype: DTypeLike = None
-) -> Recurrent:
+def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType = None) -> Recurrent:
     """The network of one layer that a file describes.
 
     Raises:
@@ -75,7 +84,7 @@ def network_of(
     if faults:
         raise ValueError(str(faults))
     options: dict[str, Any] = {}
-    if layer.kind == "GRU" and not (layer.reset_after if reset_after is None else reset_after):
+    if layer.kind == "GRU" and not layer.reset_after:
         options["reset_after"] = False
     if layer.kind == "RNN" and layer.nonlinearity != "tanh":
         options["nonlinearity"] = layer.nonlinearity
@@ -92,8 +101,8 @@ def _network(
     weights: Mapping[str, HostArray],
     layers: Mapping[str, FileLayer],
     prefix: str,
-    reset_after: bool | None,
-    dtype: DTypeLike,
+    dtype: DType,
+    settings: Mapping[str, Any],
 ) -> Recurrent:
     found = [name for name, layer in layers.items() if prefix and prefix in (name, layer.name)]
     found = found or [name for name in layers if name.startswith(prefix)]
@@ -110,7 +119,7 @@ def _network(
     if layer.kind != kind:
         raise ValueError(f"{who}: {found[0]!r} is a {layer.kind}; use {layer.kind}.from_{layer.framework}")
     try:
-        return network_of(weights, layer, reset_after, dtype)
+        return network_of(weights, replace(layer, **settings), dtype)
     except ValueError as error:
         raise ValueError(f"{who}: {found[0]!r}: {error}") from error
 
@@ -118,7 +127,7 @@ def _network(
 def _keras_places(
     weights: Mapping[str, HostArray], layer: FileLayer, number: int, faults: Faults
 ) -> Iterator[dict[str, Part]]:
-    """Roles and arrays of each direction: kernels transposed, of a GRU's bias (2, 3H) both rows."""
+    """Roles and arrays of each direction: kernels transposed; of a GRU's bias (2, 3H), with reset_after, both rows."""
     faults.missing += [
         name or role
         for names in layer.arrays
@@ -133,8 +142,12 @@ def _keras_places(
         roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
         if "bias" in parts:
             name, bias = parts["bias"].name, parts["bias"].array
-            of_x, of_h = bias if bias.ndim == 2 and len(bias) == 2 else (bias, np.zeros_like(bias))
-            roles |= {"bias_ih": Part(name, of_x), "bias_hh": Part(name, of_h)}
+            if layer.kind != "GRU" or not layer.reset_after:
+                roles["bias"] = Part(name, bias)
+            elif bias.ndim == 2 and len(bias) == 2:
+                roles |= {"bias_ih": Part(name, bias[0]), "bias_hh": Part(name, bias[1])}
+            else:
+                faults.misshapen.append(f"{name} ({bias.shape}, expected (2, 3·H))")
         yield roles
 
 
@@ -172,34 +185,44 @@ def _named(who: str, arrays: Sequence[HostArray]) -> dict[str, HostArray]:
     each = len(arrays) // number
     directions = ("forward/", "backward/") if number == 2 else ("",)
     names = [f"{direction}{role}" for direction in directions for role in _ROLES["keras"][:each]]
-    return dict(zip(names, arrays, strict=True))
+    return dict(zip(names, map(np.asarray, arrays), strict=True))
 
 
 def _by_names(kind: Kind, framework: Framework, weights: Mapping[str, HostArray]) -> dict[str, FileLayer]:
-    """The layer that arrays make whose names end in the framework's own."""
-    found: dict[str, dict[str, str]] = {}
+    """The layers that arrays make whose names end in the framework's own."""
+    roles, tells = _ROLES[framework], "W" if framework == "onnx" else "recurrent_kernel"
+    groups: dict[str, dict[str, str]] = {}
     for name in weights:
         stem, _, role = name.removesuffix(":0").rpartition("/")
-        if role in _ROLES[framework]:
-            found.setdefault(stem, {})[role] = name
+        groups.setdefault(stem, {})[role] = name
+    groups = {stem: names for stem, names in groups.items() if tells in names}
+    extra = {
+        stem: [f"the array {names[role]!r}" for role in names if role not in roles] for stem, names in groups.items()
+    }
+    found = {stem: {role: names[role] for role in roles if role in names} for stem, names in groups.items()}
     if framework == "onnx":
         return {
-            stem: FileLayer(kind, framework, [names], bidirectional=len(weights[names["W"]]) == 2, reset_after=False)
+            stem: FileLayer(
+                kind,
+                framework,
+                [names],
+                bidirectional=weights[names["W"]].shape[:1] == (2,),
+                unsupported=extra[stem],
+            )
             for stem, names in found.items()
-            if "W" in names
         }
-    directions = [[names] for names in found.values() if "recurrent_kernel" in names]
-    stems = [stem for stem, names in found.items() if "recurrent_kernel" in names]
-    if sorted(stems) == ["backward", "forward"]:
-        stems, directions = [""], [[found["forward"], found["backward"]]]
+    parts = (
+        {stem: [stem] for stem in found} if sorted(found) != ["backward", "forward"] else {"": ["forward", "backward"]}
+    )
     return {
-        stem: FileLayer(
+        layer: FileLayer(
             kind,
             framework,
-            each,
-            bidirectional=len(each) == 2,
+            [found[stem] for stem in stems],
+            bidirectional=len(stems) == 2,
             batch_first=True,
-            reset_after="bias" not in each[0] or weights[each[0]["bias"]].ndim == 2,
+            reset_after="bias" not in found[stems[0]] or weights[found[stems[0]]["bias"]].ndim == 2,
+            unsupported=[array for stem in stems for array in extra[stem]],
         )
-        for stem, each in zip(stems, directions, strict=True)
+        for layer, stems in parts.items()
     }

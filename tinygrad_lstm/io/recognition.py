@@ -7,7 +7,7 @@ from typing import Literal
 from .contents import Kind, Weights
 from .file_layers import network_of
 from .recurrent import Recurrent
-from .torch_names import layer_arrays, recurrent_prefixes, torch_kind, torch_network
+from .torch.names import recurrent_prefixes, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
 
@@ -48,7 +48,7 @@ def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
     for prefix in recurrent_prefixes(weights):
         kind = torch_kind(weights, prefix)
         try:
-            network = torch_network(kind or "LSTM", layer_arrays(weights, prefix), prefix)
+            network = torch_network(kind or "LSTM", weights, prefix)
         except ValueError as error:
             yield Recognised(prefix, "", kind, "torch", None, str(error))
         else:

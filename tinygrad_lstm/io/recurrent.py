@@ -6,14 +6,14 @@ layer normalisation norm_ih, norm_hh, norm_ih_bias, norm_hh_bias (k·H,), norm_c
 projection, or H.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..backends.base import HostArray
+from ..tensor import DType
 from .contents import Kind
 
 __all__ = ["FRAMEWORK_GATES", "GATES", "Faults", "Part", "Place", "Recurrent", "assembled", "reordered", "stacked"]
@@ -28,7 +28,10 @@ FRAMEWORK_GATES: dict[Literal["keras", "onnx"], dict[Kind, str]] = {
 """The same gates in the order of other frameworks; PyTorch's is the order here."""
 
 _OTHER_LETTERS: dict[Kind, dict[str, str]] = {"LSTM": {"c": "g"}, "GRU": {"h": "n"}, "RNN": {}}
-_NORMS = ("norm_ih", "norm_hh", "norm_c")
+
+_TWO_BIASES = {"bias_ih", "bias_hh"}
+_NORMS = {"norm_ih", "norm_hh", "norm_c"}
+_NORM_BIASES = {"norm_ih_bias", "norm_hh_bias", "bias_c"}
 
 
 class Part(NamedTuple):
@@ -115,8 +118,8 @@ def assembled(
     faults: Faults,
     *,
     gates: str | None = None,
-    dtype: DTypeLike = None,
-    name: str = "{role}",
+    dtype: DType = None,
+    name: Callable[[str, str], str] = lambda role, place: role,
     options: Mapping[str, Any],
 ) -> Recurrent | None:
     """A network of the arrays at its places "l0", "l0_reverse", "l1", ...; None, with the faults noted, if it is none.
@@ -126,15 +129,17 @@ def assembled(
         places: at each of them, roles and arrays.
         faults: what is found to be wrong is added there.
         gates: the order of the gates' rows, where it is another than this library's.
-        dtype: of the parameters; by default that of the arrays.
-        name: what a missing array would be called, given its role and place.
+        dtype: the network's, where it is another than the arrays'. Parameters are of the more exact of both; who loads
+            them narrows them, and sees what is too large.
+        name: what a missing array would be called, of its role and place.
         options: settings that no array tells: reset_after, nonlinearity, layer_norm.
     """
     order = reordered(kind, gates)
-    roles = _roles(places.values())
-    faults.missing += [
-        name.format(role=role, place=place) for place, parts in places.items() for role in roles if role not in parts
-    ]
+    given = set[str]().union(*places.values())
+    known = _known_roles(kind, given, options)
+    faults.extra += [part.name for parts in places.values() for role, part in parts.items() if role not in known]
+    roles = _roles(given & known)
+    faults.missing += [name(role, place) for place, parts in places.items() for role in roles if role not in parts]
     first = places["l0"]
     sizes = _sizes(kind, first)
     if sizes is None:
@@ -148,11 +153,12 @@ def assembled(
         columns = I if place.startswith("l0") else directions * P
         shapes = _shapes(kind, columns, H, P)
         for role, part in parts.items():
-            if part.array.shape != shapes[role] or part.array.dtype.kind != "f":
+            if role in known and (part.array.shape != shapes[role] or part.array.dtype.kind != "f"):
                 faults.misshapen.append(_misfit(part, *shapes[role]))
     if faults:
         return None
-    common = np.dtype(dtype) if dtype else np.result_type(*(part.array for p in places.values() for part in p.values()))
+    dtypes = [part.array.dtype for parts in places.values() for part in parts.values()]
+    common = np.result_type(*dtypes, *[np.dtype(dtype)] * (dtype is not None))
     found: dict[str, Any] = {}
     found |= {"proj_size": P} if "weight_hr" in roles else {}
     found |= {"peephole": True} if "peephole" in roles else {}
@@ -200,12 +206,23 @@ def stacked(networks: Sequence[Recurrent]) -> Recurrent:
     return replace(first, num_layers=layers, parameters=parameters, names=names)
 
 
-def _roles(places: Iterable[Place]) -> list[str]:
+def _known_roles(kind: Kind, given: Iterable[str], options: Mapping[str, Any]) -> set[str]:
+    """The roles that a network of a kind knows, beside those that are given."""
+    known = {"weight_ih", "weight_hh", *_TWO_BIASES}
+    if kind == "LSTM":
+        known |= {"weight_hr", "peephole", *_NORMS, *_NORM_BIASES}
+    if not _TWO_BIASES.intersection(given):  # else they would be counted twice
+        known |= {"bias", "bias_hn"} if kind == "GRU" and options.get("reset_after", True) else {"bias"}
+    return known
+
+
+def _roles(given: set[str]) -> list[str]:
     """The roles that each place must have: those that one of them has, and those that come with these."""
-    roles = {"weight_ih", "weight_hh"}.union(*places)
-    for together in (("bias_ih", "bias_hh"), _NORMS):
-        if roles.intersection(together):
-            roles.update(together)
+    roles = {"weight_ih", "weight_hh"} | given
+    if roles & _TWO_BIASES:
+        roles |= _TWO_BIASES
+    if roles & (_NORMS | _NORM_BIASES):
+        roles |= _NORMS
     return sorted(roles)
 
 

@@ -21,10 +21,11 @@ READ = {"BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "BF
 
 
 class Contents(NamedTuple):
-    """What a safetensors file holds."""
+    """What a safetensors file holds: tensors, texts, and which of the tensors are of bfloat16 there."""
 
     tensors: dict[str, HostArray]
     metadata: dict[str, str]
+    bfloat16: list[str]
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
@@ -54,7 +55,7 @@ def read_safetensors(path: str | Path) -> Contents:
                 _check(types)
                 widened = _bfloat16(Path(path)) if "BF16" in types.values() else {}
                 tensors = {name: widened[name] if name in widened else file.get_tensor(name) for name in types}
-                return Contents(tensors, file.metadata() or {})
+                return Contents(tensors, file.metadata() or {}, list(widened))
         except SafetensorError as error:
             raise ContentError(f"not a whole safetensors file ({' '.join(str(error).split())})") from error
         except ValueError as error:

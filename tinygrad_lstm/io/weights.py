@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..backends.base import HostArray
 from .contents import Weights
+from .dtypes import BFLOAT16
 from .formats import Format, find_format
 from .safetensors_file import read_safetensors, write_safetensors
 
@@ -28,13 +29,13 @@ def load_weights(path: str | Path) -> Weights:
     """The arrays of a file by name, read without the framework that wrote it, and without running anything in it.
 
     The format is told by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives; Keras's
-    `.keras` and `.h5` (extra "keras"); ONNX (extra "onnx"); NumPy's `.npz`. A PyTorch checkpoint's nested dictionaries
-    give dotted names, such as "model.lstm.weight_ih_l0"; what is no array in it is left out.
+    `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`. A PyTorch checkpoint's nested dictionaries give dotted
+    names, such as "model.lstm.weight_ih_l0"; what is no array in it is left out.
 
     Returns:
         The arrays, which can be written to: of the types that they have in the file, except that bfloat16 becomes
-        float32. Tensors that PyTorch saved as views of one storage share their memory. Of Keras and ONNX files,
-        `layers` says what their recurrent layers compute.
+        float32, as `types` says. Tensors that PyTorch saved as views of one storage share their memory. Of Keras and
+        ONNX files, `layers` says what their recurrent layers compute.
 
     Raises:
         OSError: the file is not there or cannot be read.
@@ -56,13 +57,13 @@ def load_weights(path: str | Path) -> Weights:
 def _reader(format: Format) -> Callable[[Path], Weights]:
     match format:
         case "safetensors":
-            return lambda path: Weights(read_safetensors(path).tensors)
+            return _read_safetensors
         case "PyTorch":
-            from .torch_file import read_torch
+            from .torch.file import read_torch
 
             return read_torch
         case "PyTorch before 1.6":
-            from .torch_file import read_torch_legacy
+            from .torch.file import read_torch_legacy
 
             return read_torch_legacy
         case "NumPy":
@@ -77,3 +78,8 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
             from .onnx.file import read_onnx
 
             return read_onnx
+
+
+def _read_safetensors(path: Path) -> Weights:
+    contents = read_safetensors(path)
+    return Weights(contents.tensors, types=dict.fromkeys(contents.bfloat16, BFLOAT16))

@@ -349,4 +349,5 @@ def _loaded(weight: Parameter, values: Mapping[str, Any]) -> LoRA:
     rank = (*np.shape(values["A"]), 0)[0]
     adapter = LoRA(weight, rank)
     adapter.load_state_dict(values)
+    _check_settings("LoRA", rank, adapter.alpha.item())
     return adapter

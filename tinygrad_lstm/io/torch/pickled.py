@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from .dtypes import TORCH_STORAGES
-from .errors import ContentError, shown
+from ..dtypes import TORCH_STORAGES
+from ..errors import ContentError, shown
 from .pickle_reader import Dictionary, Name
 
 __all__ = ["NumpyArray", "NumpyType", "Record", "Storage", "Tensor", "TorchMaker", "described"]

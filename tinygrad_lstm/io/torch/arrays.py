@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..backends.base import HostArray
-from .dtypes import TORCH_TYPES, ByteOrder, elements, item_size, numpy_array
-from .errors import ContentError, shown
-from .torch_pickle import NumpyArray, NumpyType, Storage, Tensor
+from ...backends.base import HostArray
+from ..dtypes import BFLOAT16, TORCH_TYPES, ByteOrder, elements, item_size, numpy_array
+from ..errors import ContentError, shown
+from .pickled import NumpyArray, NumpyType, Storage, Tensor
 
-__all__ = ["TorchArrays"]
+__all__ = ["TorchArrays", "is_bfloat16"]
 
 MOST_DIMENSIONS = 32
 LARGEST_SIZE = 2**63 - 1
@@ -48,12 +48,7 @@ class TorchArrays:
         storage = tensor.storage
         if not isinstance(storage, Storage):
             raise ContentError("it has no storage")
-        type_name = storage.type_name
-        if tensor.type is not None:
-            if tensor.type.module != "torch" or tensor.type.name not in TORCH_TYPES:
-                raise ContentError(f"NumPy has no type for {shown(str(tensor.type))}")
-            type_name = tensor.type.name
-        values = self._elements(storage, type_name)
+        values = self._elements(storage, _type_name(tensor, storage))
         return _view(values, tensor.offset, _sizes(tensor.shape), _sizes(tensor.strides))
 
     def _elements(self, storage: Storage, type_name: str) -> HostArray:
@@ -79,6 +74,22 @@ class TorchArrays:
             raise ContentError("its elements are no bytes") from error
         code = array.type.byte_order + array.type.code
         return numpy_array(bytearray(content), code, _sizes(array.shape), bool(array.fortran_order))
+
+
+def is_bfloat16(described: Tensor | NumpyArray) -> bool:
+    """Whether an array that was made is of bfloat16 in the file."""
+    if not (isinstance(described, Tensor) and isinstance(described.storage, Storage)):
+        return False
+    return _type_name(described, described.storage) == BFLOAT16
+
+
+def _type_name(tensor: Tensor, storage: Storage) -> str:
+    """The type of a tensor's elements: its storage's, unless it has one of its own."""
+    if tensor.type is None:
+        return storage.type_name
+    if tensor.type.module != "torch" or tensor.type.name not in TORCH_TYPES:
+        raise ContentError(f"NumPy has no type for {shown(str(tensor.type))}")
+    return tensor.type.name
 
 
 def _sizes(value: object) -> tuple[int, ...]:

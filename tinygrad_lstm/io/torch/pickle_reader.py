@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, Protocol, cast
 
-from .errors import ContentError
+from ..errors import ContentError
 
 __all__ = ["Dictionary", "Maker", "Name", "Stream", "read_pickle"]
 

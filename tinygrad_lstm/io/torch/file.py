@@ -10,16 +10,17 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from .archive import Archive, open_archive
-from .atomic import naming_errors
-from .contents import Weights
-from .dtypes import ByteOrder, item_size
-from .errors import ContentError, naming_file, shown
-from .formats import TORCH_PICKLE
+from ...backends.base import HostArray
+from ..archive import Archive, open_archive
+from ..atomic import naming_errors
+from ..contents import Weights
+from ..dtypes import BFLOAT16, ByteOrder, item_size
+from ..errors import ContentError, naming_file, shown
+from ..formats import TORCH_PICKLE
+from .arrays import TorchArrays, is_bfloat16
+from .nesting import flattened
 from .pickle_reader import Stream, read_pickle
-from .torch_arrays import TorchArrays
-from .torch_nesting import flattened
-from .torch_pickle import Storage, TorchMaker
+from .pickled import Storage, TorchMaker
 
 __all__ = ["read_torch", "read_torch_legacy"]
 
@@ -106,10 +107,12 @@ def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storag
 
 def _weights(root: object, read: Callable[[Storage], bytearray], byte_order: ByteOrder, file_size: int) -> Weights:
     arrays = TorchArrays(read, byte_order, file_size)
-    found = {}
+    found: dict[str, HostArray] = {}
+    types: dict[str, str] = {}
     for name, described in flattened(root, file_size).items():
         try:
             found[name] = arrays.array(described)
+            types |= {name: BFLOAT16} if is_bfloat16(described) else {}
         except ContentError as error:
             raise ContentError(f"{shown(name)}: {error}") from error
-    return Weights(found)
+    return Weights(found, types=types)

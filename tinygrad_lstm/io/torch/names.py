@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike
 
-from ..autograd import no_grad
-from ..backends.base import HostArray
-from ..nn import LoRA, Module
-from .contents import Kind
-from .recurrent import GATES, Faults, Part, Place, Recurrent, assembled, stacked
-from .weights import write_safetensors
+from ...autograd import no_grad
+from ...backends.base import HostArray
+from ...nn import LoRA, Module
+from ...tensor import DType
+from ..contents import Kind, Weights
+from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, stacked
+from ..safetensors_file import write_safetensors
 
 __all__ = [
+    "cell_in_torch_names",
     "export_torch",
     "from_torch",
     "in_torch_names",
@@ -29,7 +31,7 @@ __all__ = [
 
 _ROLES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _OWN_ROLES = ("bias", "bias_hn", "peephole", "norm_ih", "norm_hh", "norm_c", "bias_c")  # PyTorch has none of these
-_LAYER_NAME = re.compile(r"(\w+)_(l\d{1,2}(?:_reverse)?)")
+_LAYER_NAME = re.compile(r"(\w+)_(l(?:0|[1-9]\d?)(?:_reverse)?)", re.ASCII)
 _CELL_NAMES = {name: name for name in _ROLES} | {
     # As in the layer-normalised cell of PyTorch's own examples, which normalises the state that it carries on.
     "layernorm_i.weight": "norm_ih",
@@ -39,9 +41,10 @@ _CELL_NAMES = {name: name for name in _ROLES} | {
     "layernorm_c.weight": "norm_c",
     "layernorm_c.bias": "bias_c",
 }
+_IN_CELLS = {role: name for name, role in _CELL_NAMES.items()}
 
 
-def recurrent_prefixes(weights: Mapping[str, HostArray]) -> list[str]:
+def recurrent_prefixes(weights: Mapping[str, ArrayLike]) -> list[str]:
     """The prefixes under which recurrent layers are, as "encoder.lstm", or "" at the top."""
     found = {}
     for name in weights:
@@ -51,12 +54,13 @@ def recurrent_prefixes(weights: Mapping[str, HostArray]) -> list[str]:
     return list(found)
 
 
-def layer_arrays(weights: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]:
+def layer_arrays(weights: Mapping[str, ArrayLike], prefix: str) -> dict[str, HostArray]:
     """The arrays of the recurrent layers under a prefix, without others that are there too."""
-    return {name: array for name, array in weights.items() if (at := _taken_apart(name))[0] == prefix and at[1]}
+    names = [name for name in weights if (at := _taken_apart(name))[0] == prefix and at[1]]
+    return {name: np.asarray(weights[name]) for name in names}
 
 
-def torch_kind(weights: Mapping[str, HostArray], prefix: str) -> Kind | None:
+def torch_kind(weights: Mapping[str, ArrayLike], prefix: str) -> Kind | None:
     """The kind of the layers under a prefix, by the shapes of the first one's recurrent weights."""
     first = {_taken_apart(name)[1:]: array for name, array in layer_arrays(weights, prefix).items()}
     arrays = {role: array for (role, place), array in first.items() if place == "l0"}
@@ -71,11 +75,11 @@ def torch_kind(weights: Mapping[str, HostArray], prefix: str) -> Kind | None:
 
 def torch_network(
     kind: Kind,
-    weights: Mapping[str, HostArray],
+    weights: Mapping[str, ArrayLike],
     prefix: str | Sequence[str] = "",
     *,
     gates: str | None = None,
-    dtype: DTypeLike = None,
+    dtype: DType = None,
     options: Mapping[str, Any] | None = None,
 ) -> Recurrent:
     """The network of a kind that PyTorch's arrays under a prefix make; under several prefixes, one stack of these.
@@ -85,7 +89,7 @@ def torch_network(
         weights: arrays by name; the names under the prefix must be those of one network, and no other.
         prefix: the dotted name of the module, with or without the dot at its end.
         gates: the order of the rows, where it is not PyTorch's.
-        dtype: of the parameters; by default that of the arrays.
+        dtype: as for `assembled`.
         options: settings that no array tells.
 
     Raises:
@@ -106,14 +110,17 @@ def torch_network(
         if not name.startswith(start):
             continue
         owner, role, place = _taken_apart(name)
-        if owner != prefix or not role:
+        if owner != prefix or not role or role in places.get(place, ()):  # a cell's name and a layer's may be for one
             faults.extra.append(name)
             continue
         in_cell |= name.removeprefix(start) in _CELL_NAMES
-        places.setdefault(place, {})[role] = Part(name, array)
+        places.setdefault(place, {})[role] = Part(name, np.asarray(array))
     found = recurrent_prefixes(weights)
     if prefix not in found:
         elsewhere = f"; recurrent layers are under {', '.join(map(repr, found))}" if found else ""
+        if isinstance(weights, Weights) and weights.layers:
+            framework = next(iter(weights.layers.values())).framework
+            elsewhere = f"; the file has layers of another framework: use {kind}.from_{framework}"
         raise ValueError(f"{kind}.from_torch: no recurrent layer is under the prefix {prefix!r}{elsewhere}")
     there = torch_kind(weights, prefix)
     if there not in (None, kind):
@@ -121,21 +128,25 @@ def torch_network(
     settings = dict(options or {})
     if any("norm_ih" in parts for parts in places.values()):
         settings.setdefault("layer_norm", "cell" if in_cell else "output")
-    pattern = f"{start}{{role}}" if in_cell else f"{start}{{role}}_{{place}}"
-    network = assembled(kind, _all_places(places), faults, gates=gates, dtype=dtype, name=pattern, options=settings)
+
+    def name_of(role: str, place: str) -> str:
+        return start + (_IN_CELLS.get(role, role) if in_cell else f"{role}_{place}")
+
+    network = assembled(kind, _all_places(places), faults, gates=gates, dtype=dtype, name=name_of, options=settings)
     if faults or network is None:
         raise ValueError(f"{kind}.from_torch: the arrays under the prefix {prefix!r} make no {kind}: {faults}")
     return network
 
 
-def from_torch(weights: Mapping[str, HostArray]) -> dict[str, HostArray]:
+def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """The arrays of a whole PyTorch model under this library's names, for `load_state_dict`.
 
-    Recurrent layers get one bias, or of a GRU its two, in place of PyTorch's two; all other names are the same in both.
-    (`LSTM.from_torch` makes a module of one network's arrays.)
+    Recurrent layers get one bias, or of a GRU its two, in place of PyTorch's two, and so do cells, whose two weights
+    become the one that `LSTMCell` and `RNNCell` have; all other names are the same in both. (`LSTM.from_torch` makes a
+    module of one network's arrays.)
 
     Args:
-        weights: arrays by name, as `load_weights` gives them.
+        weights: arrays by name, as `load_weights` gives them, or PyTorch's own tensors.
 
     Raises:
         ValueError: a recurrent layer's names are missing, or its shapes do not fit.
@@ -149,12 +160,15 @@ def from_torch(weights: Mapping[str, HostArray]) -> dict[str, HostArray]:
     """
     converted = dict(weights)
     for prefix in recurrent_prefixes(weights):
-        kind = torch_kind(weights, prefix)
-        network = torch_network(kind or "LSTM", layer_arrays(weights, prefix), prefix)
+        kind, start = torch_kind(weights, prefix) or "LSTM", prefix and f"{prefix}."
+        in_cell = f"{start}weight_hh" in weights
+        if in_cell and f"{start}bias" in weights:  # of this library's own GRUCell, whose weights have PyTorch's names
+            continue
+        network = torch_network(kind, layer_arrays(weights, prefix), prefix)
         for name in network.names:
             del converted[name]
-        start = prefix and f"{prefix}."
-        converted |= {f"{start}{name}": array for name, array in network.parameters.items()}
+        own = network.parameters if not in_cell or network.options else _as_cell(kind, network.parameters)
+        converted |= {f"{start}{name}": array for name, array in own.items()}
     return converted
 
 
@@ -177,8 +191,9 @@ def export_torch(model: Module, path: str | Path) -> None:
 def to_torch(model: Module) -> dict[str, HostArray]:
     """The parameters and buffers of a model under PyTorch's names: `torch.nn.LSTM` and the like load them.
 
-    A recurrent layer's bias becomes `bias_ih`, beside a `bias_hh` of zeros (of a GRU, with `bias_hn` in it). Low-rank
-    adapters are merged into their weights. Settings such as `nonlinearity="relu"` are to be given to PyTorch's module.
+    A recurrent layer's or cell's bias becomes `bias_ih`, beside a `bias_hh` of zeros (of a GRU, with `bias_hn` in it).
+    Low-rank adapters are merged into their weights. Settings such as `nonlinearity="relu"` are to be given to PyTorch's
+    module. Peepholes and layer normalization, which it lacks, keep the names that they have here, which it refuses.
 
     Raises:
         ValueError: a network computes what PyTorch's does not: a GRU with `reset_after=False`.
@@ -198,7 +213,7 @@ def to_torch(model: Module) -> dict[str, HostArray]:
 
 def in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
     """A recurrent network's parameters under PyTorch's names; those that PyTorch has not keep theirs."""
-    arrays = {}
+    arrays: dict[str, HostArray] = {}
     for name, array in parameters.items():
         _, role, place = _taken_apart(name)
         if role == "bias":
@@ -209,6 +224,24 @@ def in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str,
             arrays |= {f"bias_ih_{place}": array, f"bias_hh_{place}": of_h}
         elif role != "bias_hn":
             arrays[name] = array
+    return arrays
+
+
+def cell_in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """A recurrent cell's parameters under PyTorch's names; see `in_torch_names`."""
+    arrays = dict(parameters)
+    if kind != "GRU":
+        weight, H = arrays.pop("weight"), len(arrays["bias"]) // len(GATES[kind])
+        arrays |= {"weight_ih": weight[:, H:], "weight_hh": weight[:, :H]}
+    as_layer = in_torch_names(kind, {f"{name}_l0": array for name, array in arrays.items()})
+    return {name.removesuffix("_l0"): array for name, array in as_layer.items()}
+
+
+def _as_cell(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """The parameters of a layer as a cell has them: but for a GRU's, one weight over [h, x]."""
+    arrays = {name.removesuffix("_l0"): array for name, array in parameters.items()}
+    if kind != "GRU":
+        arrays["weight"] = np.concatenate([arrays.pop("weight_hh"), arrays.pop("weight_ih")], axis=1)
     return arrays
 
 

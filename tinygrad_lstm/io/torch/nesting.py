@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from .errors import ContentError, shown
+from ..errors import ContentError, shown
 from .pickle_reader import Dictionary
-from .torch_pickle import NumpyArray, Record, Tensor, described
+from .pickled import NumpyArray, Record, Tensor, described
 
 __all__ = ["flattened"]
 

@@ -76,6 +76,9 @@ class Recorder(Protocol):
     def see_copy(self, source: Any, copied: Array) -> None:
         """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
 
+    def see_read(self, tensor: "Tensor") -> None:
+        """The values of a Tensor are read as numbers of Python's."""
+
 
 class _Mode(threading.local):
     """How this thread records; each thread begins anew.

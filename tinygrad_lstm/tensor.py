@@ -329,11 +329,16 @@ class Tensor:
         """
         if self.size != 1:
             raise ValueError(f"item: a tensor of shape {self.shape} has {self.size} elements; it must have one")
-        return self.device.backend.to_host(self._array).item()
+        return self._read().item()
 
     def tolist(self) -> Any:
         """The elements as Python numbers in nested lists; reads the device's values on the host."""
-        return self.device.backend.to_host(self._array).tolist()
+        return self._read().tolist()
+
+    def _read(self) -> HostArray:
+        if MODE.recorder is not None:
+            MODE.recorder.see_read(self)
+        return self.device.backend.to_host(self._array)
 
     # -- devices and dtypes -------------------------------------------------------------------------------------------
 

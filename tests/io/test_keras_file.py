@@ -356,6 +356,10 @@ def external_link(file: h5py.File) -> None:
     file["here"] = h5py.ExternalLink("other.h5", "/there")
 
 
+def not_ascii(file: h5py.File) -> None:
+    file.create_group("größe")["kernel:0"] = np.zeros(3)
+
+
 def external_data(file: h5py.File) -> None:
     file.create_dataset("here", (3,), "f4", external=[("other.bin", 0, 12)])
 
@@ -425,6 +429,7 @@ def in_itself(file: h5py.File) -> None:
         (soft, "'here' is a soft link, which Keras does not write"),
         (circular, "'a' is a soft link"),
         (external_link, "has links to other files"),
+        (not_ascii, "or layers whose names are not ASCII, neither of which is read; save the model as .keras"),
         (external_data, "the dataset 'here' lies in another file, which is not followed"),
         (virtual, "the dataset 'here' is compressed or not in one piece"),
         (chunked, "the dataset 'here' is compressed or not in one piece, .* h5repack"),
@@ -496,6 +501,23 @@ def test_texts_that_are_one_text_end(tmp_path: Path) -> None:
     assert number == 100
     (tmp_path / "a.h5").write_bytes(patched)
     assert "its texts overlap" in refusal(tmp_path / "a.h5")
+
+
+def test_texts_without_length_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["texts"] = np.array([b"abcde"] * 13)
+    content = (tmp_path / "a.h5").read_bytes()
+    width, number = struct.pack("<BBHI", 0x13, 1, 0, 5), struct.pack("<QQ", 13, 13)
+    assert width in content and number in content
+    content = content.replace(width, width[:4] + bytes(4)).replace(number, struct.pack("<QQ", 2**60, 2**60))
+    (tmp_path / "a.h5").write_bytes(content)
+    assert "an HDF5 file that is damaged" in refusal(tmp_path / "a.h5")
+
+
+def test_long_names_take_no_long_time(tmp_path: Path) -> None:
+    name = "cell" * 250_000  # of which a pattern that goes back over it would take hours
+    arrays = {f"{name}/kernel": np.zeros(3), "x": np.zeros(2_000_000, "u1")}
+    assert load_weights(write_hdf5(tmp_path / "a.h5", arrays)).keys() == arrays.keys()
 
 
 def test_any_cut_is_noticed(tmp_path: Path) -> None:

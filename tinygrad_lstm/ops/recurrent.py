@@ -33,7 +33,8 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     Raises:
         ValueError: there are not B, or one is no integer from 0 to T; the error begins with the name.
     """
-    numbers = np.asarray(lengths.tolist() if isinstance(lengths, Tensor) else lengths)
+    on_host = lengths.device.backend.to_host(lengths._array) if isinstance(lengths, Tensor) else lengths
+    numbers = np.asarray(on_host)
     numbers = numbers.astype(np.int64) if not numbers.size else numbers
     if numbers.shape != (B,) or numbers.dtype.kind not in "iu" or (B and not 0 <= numbers.min() <= numbers.max() <= T):
         raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")

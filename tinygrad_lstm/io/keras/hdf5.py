@@ -196,7 +196,10 @@ class _Reader:
                 else:
                     found.setdefault(kind, []).append(message)
         if {LINK_INFO, LINK}.intersection(found):
-            raise ContentError(f"{shown(path)} has links to other files, or such as Keras does not write")
+            raise ContentError(
+                f"{shown(path)} has links to other files, or layers whose names are not ASCII, neither of which is"
+                " read; save the model as .keras"
+            )
         if ATTRIBUTE_INFO in found:
             raise ContentError(f"{shown(path)} {NEWER}")
         return found
@@ -269,7 +272,7 @@ class _Reader:
             kind, character, width = struct.unpack_from("<BB2xI", datatype)
             number = math.prod(_shape(dataspace))
             if kind == 0x13:
-                self._check(len(message) - place >= number * width, path)
+                self._check(width > 0 and len(message) - place >= number * width, path)
                 pieces = [message[place + k * width : place + (k + 1) * width].rstrip(b"\0") for k in range(number)]
             elif kind == 0x19 and character & 0xF == 1:
                 self._check(len(message) - place >= number * HEAP_TEXT.size, path)

@@ -16,7 +16,7 @@ __all__ = ["recurrent_layers"]
 ROLES = ("kernel", "recurrent_kernel", "bias")
 KINDS: dict[int, Kind] = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by the number of gates
 
-NUMBERED_CELL = re.compile(r"(.*/)?(\w*cell\w*|cells/[^/]+)/vars")
+WORD = re.compile(r"\w+")
 CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
 DIRECTION = re.compile(r"(forward|backward)_")
 
@@ -124,7 +124,7 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         members[group][last.removesuffix(":0")] = name
     groups = {}
     for group, names in members.items():
-        numbered = NUMBERED_CELL.fullmatch(group)
+        numbered = _is_numbered_cell(group)
         keys = map(str, range(len(ROLES))) if numbered else ROLES
         roles = {role: names[key] for role, key in zip(ROLES, keys) if key in names}
         if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
@@ -135,6 +135,14 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         alone = above and not above.endswith("cells") and beside[above] == 1
         path = above if alone and CELL.fullmatch(last) else group
         yield Cell(path, roles, find(group))
+
+
+def _is_numbered_cell(group: str) -> bool:
+    """Whether a group holds a cell's arrays by their numbers: "lstm/cell/vars", "rnn/cell/cells/high/vars"."""
+    cell, last = posixpath.split(group)
+    above, name = posixpath.split(cell)
+    named = "cell" in name and WORD.fullmatch(name) is not None
+    return last == "vars" and (named or posixpath.basename(above) == "cells")
 
 
 def _together(cells: Iterator[Cell]) -> Iterator[list[Cell]]:

@@ -1,6 +1,5 @@
 """Example inputs of a model, and inputs of other lengths that are made of them."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,13 +16,11 @@ __all__ = ["RUNS", "Dims", "Example", "examples_of", "lengths_of_runs"]
 Dims: TypeAlias = Mapping[int, str]
 """The dimensions whose length may be any, with their names."""
 
-RUNS = 4
+RUNS = 9
 
-# How many times as long as in the example each dynamic dimension is in each run; a row a dimension. No row follows from
-# another, so that it is seen from which dimension a number comes.
-MULTIPLES = tuple(itertools.permutations(range(1, RUNS + 1)))
-# How much longer they are besides, so that a number that is rounded to a multiple is seen to differ.
-REMAINDERS = (0, 1, 1, 0)
+# By which of these strides each dynamic dimension goes through its lengths, of which it has one for each run. So no
+# dimension's follow from another's, and it is seen from which a number comes.
+STRIDES = (1, 8, 2, 7, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,19 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
                     f"export_onnx: {label!r} is {length} of {other!r} and {example.array.shape[dim]} of {name!r}; say "
                     f"which dimensions may be of any length, as in dynamic={{{name!r}: {{1: 'batch'}}}}"
                 )
-    if len(lengths) > len(MULTIPLES):
-        raise ValueError(f"export_onnx: expected at most {len(MULTIPLES)} dynamic dimensions, got {', '.join(lengths)}")
-    remainders = (0,) * RUNS if multiples else REMAINDERS
-    return {
-        label: [max(length, 2) * times + rest for times, rest in zip(row, remainders, strict=True)]
-        for (label, (_, length)), row in zip(lengths.items(), MULTIPLES, strict=False)
-    }
+    if len(lengths) > len(STRIDES):
+        raise ValueError(f"export_onnx: expected at most {len(STRIDES)} dynamic dimensions, got {', '.join(lengths)}")
+    of_runs: dict[str, Sequence[int]] = {}
+    for (label, (_, length)), stride in zip(lengths.items(), STRIDES, strict=False):
+        sizes = _multiples(max(length, 2)) if multiples else _lengths(max(length, 2))
+        of_runs[label] = [sizes[stride * run % RUNS] for run in range(RUNS)]
+    return of_runs
+
+
+def _lengths(length: int) -> list[int]:
+    """Eight in a row, which divided by any number up to 8 leave all remainders; and one that is far from them."""
+    return [*range(length, length + RUNS - 1), 4 * length + 17]
+
+
+def _multiples(length: int) -> list[int]:
+    return [length * times for times in range(1, RUNS + 1)]

@@ -18,35 +18,38 @@ def export_onnx(
     *,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
-    """Writes a model to an ONNX file, which runs with any batch and any number of steps.
+    """Writes a model to an ONNX file, which runs with any batch and any number of steps, each at least 1.
 
     What is written is what `forward` computes when it is run outside of training: so dropout is left out, and adapters
-    are part of the weights. It is run a few times, with inputs up to four times as long as the examples; what it does
-    alike in these is taken to be what it always does. Each recurrent layer becomes one LSTM, GRU or RNN node, of both
-    directions if it has both; with a projection or layer normalization, which these nodes lack, a Scan of its steps.
-    Initial states are inputs if they are among the examples, else zeros. Parameters keep the names of `state_dict()`
-    where they are used as they are; the weights of a recurrent layer are called `lstm.l0.W`, `.R` and `.B`, after its
-    place in the model, and have ONNX's order of gates.
+    are part of the weights. It is run nine times, with inputs that are as long as the examples, a little longer, or
+    some four times as long (up to nine times, if it takes multiples of a length alone). What it does alike in these is
+    taken to be what it always does. Each recurrent layer becomes one LSTM, GRU or RNN node, of both directions if it
+    has both; with a projection or layer normalization, which these nodes lack, a Scan of its steps. Initial states are
+    inputs if they are among the examples, else zeros. Parameters keep the names of `state_dict()` where they are used
+    as they are; the weights of a recurrent layer are called `lstm.l0.W`, `.R` and `.B`, after its place in the model,
+    and have ONNX's order of gates.
 
     The file is of opset 17, for onnxruntime 1.12 and later. Models of float16 and float64 are written as they are, but
-    onnxruntime does not run recurrent nodes of float64: `model.to(dtype="float32")` before.
+    onnxruntime does not run recurrent nodes and convolutions of float64: `model.to(dtype="float32")` before.
 
     Args:
         model: LSTM, GRU, RNN, CharLM, ManyToOne, or a module of yours.
         path: the file; one that is there already is replaced, or stays whole if writing fails.
         inputs: example inputs, by the names of the parameters of `forward`: tensors or arrays, of a few steps and
             sequences. Those models have their own: x (CharLM: ids), h0 and, of an LSTM, c0, of which they make out
-            (CharLM: logits; ManyToOne: output), h and c; `lengths` may be given to them besides. A module of yours may
-            name its inputs and outputs itself, by having `example_inputs(T, B)` and `named_forward(**inputs)` as they
-            do. Else outputs are called as in the dict or NamedTuple that `forward` gives, or output, output_1, ...
+            (CharLM: logits; ManyToOne: output), h and c; all but CharLM may be given `lengths` besides. A module of
+            yours may name its inputs and outputs itself, by having `example_inputs(T, B)` and
+            `named_forward(**inputs)` as they do. Else outputs are called as in the dict or NamedTuple that `forward`
+            gives, or output, output_1, ...
         dynamic: for some inputs, the dimensions whose length may be any, with names, as in
             `{"x": {0: "time", 1: "batch"}}`. These, the first two, are so by default; of an input with one dimension,
             that is the batch.
 
     Raises:
         ValueError: the inputs are not those of `forward`; it goes through the steps one by one, outside of a layer; it
-            applies an op that ONNX lacks, depends on a length or on values outside of ops, or changes tensors in place;
-            the weights take more than 2 GB. No file is written then.
+            applies an op that ONNX lacks, or lacks for such tensors; it depends on a length or on values outside of
+            ops, as by `if x.max() > 1`, or changes tensors in place; the weights take more than 2 GB. No file is
+            written then.
         TypeError: `model` is no Module.
         OnnxUnavailableError: onnx is not installed (a RuntimeError).
         OSError: the file cannot be written.

@@ -1,6 +1,7 @@
 """An ONNX graph in the making: nodes, arrays, names, and the lengths that are known when it runs."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ from onnx import helper, numpy_helper
 from ...backends.base import HostArray
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
 
-__all__ = ["Graph", "Input", "largest", "smallest", "value_info"]
+__all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 
 Input: TypeAlias = Operand | HostArray | str | None
 """What a node takes: an operand of a call, an array, the name of another node's output, or None for nothing."""
@@ -43,6 +44,8 @@ class Graph:
         self.arrays: dict[str, HostArray] = {}
         self._outer: Graph | None = None
         self._taken = set(taken)
+        self._copies: Counter[str] = Counter()
+        self._squeezed: dict[tuple[str, int], str] = {}  # by name and dimension, what it was before it lost that
         self._names: dict[Operand, str] = {}
         self._equal: dict[Any, str] = {}
         self._given: set[str] = set()  # names of outputs
@@ -53,7 +56,7 @@ class Graph:
         """A graph for a node of this one, which sees what there is in this one, and has its arrays there."""
         graph = Graph()
         graph._outer = self
-        graph.arrays, graph._taken, graph._equal = self.arrays, self._taken, self._equal
+        graph.arrays, graph._taken, graph._copies, graph._equal = self.arrays, self._taken, self._copies, self._equal
         graph._names = dict(self._names)
         return graph
 
@@ -79,21 +82,21 @@ class Graph:
     def unbound(self, x: Input, dim: int, number: int) -> list[str]:
         """The slices along a dimension of that length, without it."""
         parts = [self.name(x)] if number == 1 else self.several(number, "Split", x, axis=dim)
-        return [self.node("Squeeze", part, np.array([dim])) for part in parts]
+        squeezed = [self.node("Squeeze", part, np.array([dim])) for part in parts]
+        self._squeezed |= {(name, dim): part for name, part in zip(squeezed, parts, strict=True)}
+        return squeezed
 
     def unsqueezed(self, x: Input, dim: int) -> str:
         """With a dimension of length 1 put in; what had it there before, and only lost it, as it was before."""
-        name, dims = self.name(x), self.name(np.array([dim]))
-        for node in self.nodes:
-            if node.op_type == "Squeeze" and name in node.output and node.input[1] == dims:
-                before: str = node.input[0]
-                return before
-        return self.node("Unsqueeze", name, dims)
+        name = self.name(x)
+        return self._squeezed.get((name, dim)) or self.node("Unsqueeze", name, np.array([dim]))
 
     def unique(self, stem: str) -> str:
         """A name that is not taken: the stem, or the stem with a number."""
-        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
-        name = next(name for name in names if name not in self._taken)
+        name = stem
+        while name in self._taken:
+            self._copies[stem] += 1
+            name = f"{stem}_{self._copies[stem]}"
         self._taken.add(name)
         return name
 
@@ -123,13 +126,15 @@ class Graph:
         if (filling := constant.filling) is not None:
             return self.filled(filling, constant.shape)
         if constant.progression is None:
-            lengths = " or ".join(str(array.shape) for array in constant.arrays)
             raise ValueError(
-                f"export_onnx: op {self.call.name!r} is given an array, of shape {lengths}, that depends on the inputs "
+                f"export_onnx: op {self.call.name!r} is given an array, of shape "
+                f"{some(array.shape for array in constant.arrays)}, that depends on the inputs "
                 "and was not made of them by ops; only tg.zeros, ones, full and arange of an input's length may be"
             )
         start, step = self.number(constant.progression[0], np.int64), np.array(constant.progression[1])
         shape = self.ints(constant.shape)
+        if not step:
+            return self.name(self.cast(self.node("Expand", start, shape), constant.dtype, np.dtype(np.int64)))
         end = self.node("Add", start, self.node("Mul", self.node("ReduceProd", shape, keepdims=0), step))
         numbers = self.cast(self.node("Range", start, end, step), constant.dtype, np.dtype(np.int64))
         return self.node("Reshape", numbers, shape)
@@ -195,10 +200,10 @@ class Graph:
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self.nodes):
             if used.intersection(node.output):
-                nodes.insert(0, node)
+                nodes.append(node)
                 used.update(name for each in _all_nodes([node]) for name in each.input)
         arrays = [] if self._outer else [numpy_helper.from_array(a, n) for n, a in self.arrays.items() if n in used]
-        return helper.make_graph(nodes, name, inputs, outputs, arrays)
+        return helper.make_graph(nodes[::-1], name, inputs, outputs, arrays)
 
     # -- lengths -------------------------------------------------------------------------------------------------------
 
@@ -239,9 +244,8 @@ class Graph:
         found = formula(length, list(self._sources)) if self._outer is None else None
         if found is None:
             raise ValueError(
-                f"export_onnx: op {self.call.name!r} takes the number {' or '.join(map(str, length.values))}, by the "
-                "lengths of the inputs, and no tensor's length tells how; make it of one of these, by adding, "
-                "multiplying or dividing"
+                f"export_onnx: op {self.call.name!r} takes the number {some(length.values)}, by the lengths of the "
+                "inputs, and no tensor's length tells how; make it of one of these, by adding, multiplying or dividing"
             )
         first, *others = found.lengths
         number = self.length(first)
@@ -256,6 +260,11 @@ def value_info(name: str, value: Operand, labels: Mapping[Size, str] | None = No
     """A tensor's name, dtype and shape, in which lengths that depend on the inputs have a label, or are not said."""
     lengths = [size if isinstance(size, int) else (labels or {}).get(size) for size in value.shape]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), lengths)
+
+
+def some(values: Iterable[object]) -> str:
+    """A few of the values that something had in the runs, for a message."""
+    return " or ".join(list(dict.fromkeys(map(str, values)))[:4])
 
 
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

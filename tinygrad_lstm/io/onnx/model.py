@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx import checker, helper, shape_inference
 
 from ...autograd import no_grad
 from ...nn import Module
@@ -104,7 +104,7 @@ def _named(given: Any) -> dict[str, Tensor]:
     """What forward gave, by name.
 
     Raises:
-        ValueError: something of it is no tensor.
+        ValueError: something of it is no tensor, or has no name.
     """
     if isinstance(given, Mapping) or hasattr(given, "_asdict"):
         outputs = dict(given if isinstance(given, Mapping) else given._asdict())
@@ -114,6 +114,8 @@ def _named(given: Any) -> dict[str, Tensor]:
     if not outputs:
         raise ValueError("export_onnx: forward gave nothing; expected tensors, by name in a dict, or in tuples")
     for name, value in outputs.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"export_onnx: expected forward to give tensors by names, in a dict, but one is {name!r}")
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"export_onnx: expected forward to give tensors, by name in a dict, or in tuples, but {name!r} is "
@@ -137,7 +139,7 @@ def _serialized(model: str, inputs: Sequence[str], recorded: _Recorded) -> bytes
     """The file's content.
 
     Raises:
-        ValueError: names are there twice; an op cannot be written; it is too large.
+        ValueError: names are there twice; an op cannot be written, or not for such tensors; it is too large.
     """
     from ... import __version__
 
@@ -168,4 +170,12 @@ def _serialized(model: str, inputs: Sequence[str], recorded: _Recorded) -> bytes
         ir_version=IR_VERSION,
     )
     content: bytes = written.SerializeToString()
+    try:
+        checker.check_model(content, full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"export_onnx: ONNX does not take what forward computes: {reason}; where it names a type, make tensors of "
+            "another before, as by x.astype('float32')"
+        ) from error
     return content

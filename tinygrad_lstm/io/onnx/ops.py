@@ -12,7 +12,7 @@ import numpy as np
 
 from ...ops import convolution, elementwise, indexing, linalg, loss, normalization, reduction, shape
 from ...ops.reduction import Dim, dim_of, dims_of
-from .graph import Graph, Input, largest, smallest
+from .graph import Graph, Input, largest, smallest, some
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value
 
 __all__ = ["Entry", "write", "writes"]
@@ -121,7 +121,6 @@ _write_alike(
         elementwise.log1pexp: "Softplus",
         elementwise.relu: "Relu",
         elementwise.erf: "Erf",
-        elementwise.isnan: "IsNaN",
     },
 )
 
@@ -195,9 +194,20 @@ def _where(g: Graph, condition: Any, x: Any, y: Any) -> str:
     return g.node("Where", _as(g, np.bool_, condition), _as(g, dtype, x), _as(g, dtype, y))
 
 
+@writes(elementwise.isnan)
+def _isnan(g: Graph, x: Operand) -> str:
+    return g.node("IsNaN", _wide(g, x))
+
+
 @writes(elementwise.isfinite)
 def _isfinite(g: Graph, x: Operand) -> str:
-    return g.node("Not", g.node("Or", g.node("IsInf", x), g.node("IsNaN", x)))
+    wide = _wide(g, x)
+    return g.node("Not", g.node("Or", g.node("IsInf", wide), g.node("IsNaN", wide)))
+
+
+def _wide(g: Graph, x: Operand) -> Input:
+    """A tensor as one of the floats that ONNX looks for infinities in."""
+    return g.cast(x, np.promote_types(x.dtype, np.float32))
 
 
 # -- comparisons and logic ---------------------------------------------------------------------------------------------
@@ -418,7 +428,7 @@ def _roll(g: Graph, x: Operand, shifts: int | Sequence[int], dim: int | Sequence
 def _rolled(g: Graph, x: Input, dim: int, shift: Any) -> str:
     length = g.node("Squeeze", g.node("Shape", x, start=dim, end=dim + 1), np.array([0]))
     places = g.node("Range", np.array(0), length, np.array(1))
-    around = g.node("Mod", g.node("Sub", places, np.array(shift)), g.node("Max", length, np.array(1)))
+    around = g.node("Mod", g.node("Sub", places, g.number(shift, np.int64)), g.node("Max", length, np.array(1)))
     return g.node("Gather", x, around, axis=dim)
 
 
@@ -436,7 +446,7 @@ def _padded(g: Graph, x: Operand, widths: Sequence[tuple[Size, Size]], value: fl
 
 
 def _triangle(upper: bool) -> Entry:
-    return lambda g, x, diagonal: g.node("Trilu", x, np.array(diagonal), upper=int(upper))
+    return lambda g, x, diagonal: g.node("Trilu", x, g.number(diagonal, np.int64), upper=int(upper))
 
 
 writes(shape.tril)(_triangle(upper=False))
@@ -461,6 +471,20 @@ def _pieces(g: Graph, x: Operand, sizes: Sequence[Size], dim: int) -> list[str]:
 @writes(shape.slices)
 def _slices(g: Graph, x: Operand, dim: int) -> list[str]:
     return g.unbound(x, dim, len(g.call.results))
+
+
+def _fixed(g: Graph, number: Any) -> Any:
+    """What a node has as an attribute, or has to be known beforehand.
+
+    Raises:
+        ValueError: it depends on the lengths of the inputs.
+    """
+    if isinstance(number, Length):
+        raise ValueError(
+            f"export_onnx: op {g.call.name!r} takes the number {some(number.values)}, by the lengths of the inputs, "
+            "and ONNX takes none there that is not always the same; leave that dimension out of dynamic="
+        )
+    return number
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -536,18 +560,34 @@ def _spelled_out(index: Any, ndim: int) -> list[Any]:
     return [*parts, *rest] if at is None else [*parts[:at], *rest, *parts[at + 1 :]]
 
 
-def _sliced(g: Graph, x: Operand, slices: Mapping[int, slice]) -> Input:
+def _sliced(g: Graph, x: Input, slices: Mapping[int, slice]) -> Input:
     cut = {dim: part for dim, part in slices.items() if part != slice(None)}
     if not cut:
         return x
+    # Where Python, going backward from before the first element, takes nothing, ONNX takes that element. So what is
+    # taken is cut out beforehand.
+    if cut_out := {dim: _forward(part) for dim, part in cut.items() if _begins_from_end(part)}:
+        x = _sliced(g, x, cut_out)
+        cut |= {dim: slice(None, None, cut[dim].step) for dim in cut_out}
     starts, ends, steps = [], [], []
     for part in cut.values():
-        step = 1 if part.step is None else part.step
+        step = 1 if part.step is None else _fixed(g, part.step)
         first, last = (0, largest) if step > 0 else (largest, smallest)
         starts.append(first if part.start is None else part.start)
         ends.append(last if part.stop is None else part.stop)
         steps.append(step)
     return g.node("Slice", x, g.ints(starts), g.ints(ends), np.array(list(cut)), np.array(steps))
+
+
+def _begins_from_end(part: slice) -> bool:
+    """Whether a slice goes backward, and begins at a place that is counted from the end and may not be there."""
+    known = type(part.step) is type(part.start) is int and not isinstance(part.stop, Length)
+    return known and part.step < 0 and part.start < -1
+
+
+def _forward(part: slice) -> slice:
+    """What a slice that goes backward takes, as one that goes forward by single steps."""
+    return slice(None if part.stop is None else part.stop + 1 or largest, part.start + 1)
 
 
 @writes(indexing.gather)
@@ -604,7 +644,8 @@ def _conv1d(
     dilation: int,
     groups: int,
 ) -> str:
-    ends = convolution.padded_ends(padding, stride, dilation * (int(weight.shape[2]) - 1))  # type: ignore[arg-type]
+    size, stride, padding, dilation = (_fixed(g, each) for each in (weight.shape[2], stride, padding, dilation))
+    ends = convolution.padded_ends(padding, stride, dilation * (size - 1))
     dtype, alone = g.call.result.dtype, len(x.shape) == 2
     given = [g.cast(each, dtype) if each is not None else None for each in (x, weight, bias)]
     if alone:
@@ -614,7 +655,7 @@ def _conv1d(
 
 
 @writes(normalization.normalized_affine)
-def _layer_norm(g: Graph, inputs: Sequence[Operand | None], lengths: Sequence[int], eps: float) -> str:
+def _layer_norm(g: Graph, inputs: Sequence[Operand | None], lengths: Sequence[Size], eps: float) -> str:
     x, weight, bias = inputs
-    scale = np.ones(lengths, g.call.result.dtype) if weight is None else weight
+    scale = g.filled(np.ones(1, g.call.result.dtype), lengths) if weight is None else weight
     return g.node("LayerNormalization", x, scale, bias, axis=-len(lengths), epsilon=eps)

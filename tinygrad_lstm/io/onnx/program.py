@@ -280,6 +280,7 @@ def merged(runs: Sequence[Run], names: Mapping[int, str]) -> Program:
     merger = _Merger(names)
     for notes in zip(*(run.notes for run in runs), strict=True):
         merger.take(notes)
+    merger.check_reads(runs[0].reads)
     outputs = [merger.merged("an output", parts) for parts in zip(*(run.outputs for run in runs), strict=True)]
     inputs = [value for value in merger.calls[0].results if isinstance(value, Value)]
     return Program(inputs, _needed(outputs), outputs)
@@ -296,7 +297,8 @@ def _check_alike(runs: Sequence[Run]) -> None:
             raise ValueError(
                 f"export_onnx: forward applies {len(first.notes) - 1} ops to inputs of some lengths, and "
                 f"{len(other.notes) - 1} to those of others{where}: it goes through the steps one by one, or chooses "
-                "by a length; use a layer for the whole sequence, such as LSTM, or leave that dimension out of dynamic="
+                "by a length or a value; use a layer for the whole sequence, such as LSTM, or tg.where, or leave that "
+                "dimension out of dynamic="
             )
 
 
@@ -359,6 +361,18 @@ class _Merger:
             f"export_onnx: {user} is given {one} in one run and {another} in another, with inputs of other lengths or "
             "values; only tensors, and lengths, may depend on inputs"
         )
+
+    def check_reads(self, reads: Sequence[Slot]) -> None:
+        """Raises if the inputs' values have a part in what was read by Python, which may have gone by it."""
+        for slot in reads:
+            call = self.calls[slot.note]
+            value = call.results[slot.result] if slot.result < len(call.results) else None
+            if isinstance(value, Value) and value.varies:
+                what = "an input" if call.function is None else f"what {call.name!r} gave"
+                raise ValueError(
+                    f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose "
+                    "with tg.where, index with the tensor itself, and check inputs before forward"
+                )
 
     def _said(self, part: Any) -> str:
         """A part of an argument, for a message."""

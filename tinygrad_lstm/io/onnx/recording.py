@@ -69,11 +69,12 @@ class Run:
     Args:
         model: what is run.
         inputs: what the model is given.
-        number: which step is noted of cells that go through a sequence; another one in each run of the model.
+        number: of the run, by which another step is noted in each of cells that go through a sequence.
 
     Attributes:
         notes: the first of them are the inputs.
         outputs: what stands for what the model gave.
+        reads: what stands for results that were read as Python's numbers.
     """
 
     def __init__(self, model: Module, inputs: Sequence[Tensor], number: int) -> None:
@@ -86,6 +87,7 @@ class Run:
         self._layer: SteppedLayer | None = None
         self.notes: list[Note] = []
         self.outputs: list[Slot | Held] = []
+        self.reads: list[Slot] = []
         self._note("inputs", None, (), tuple(inputs))
 
     def outputs_of(self, forward: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -129,11 +131,19 @@ class Run:
             self._slots[id(copied)] = slot
             self._copies.append(copied)
 
+    def see_read(self, tensor: Tensor) -> None:
+        """Notes that a result is read as numbers of Python's."""
+        slot = self._slots.get(id(tensor._array))
+        if slot is not None:
+            self.reads.append(slot)
+
     def _see_scan(
         self, step: Callable[..., Sequence[Tensor]], T: int, states: Sequence[Tensor], lengths: Any, reverse: bool
     ) -> tuple[Tensor, ...]:
         """Notes one step; then all of them as one call, with that step, and the layer whose steps they are."""
-        layer, place, begun, t = self._layer, self._place, len(self.notes), self._number % T
+        layer, place, begun = self._layer, self._place, len(self.notes)
+        from_end, count = self._number % 2, self._number // 2
+        t = (~count if from_end else count) % T  # the first, the last, the second, the last but one, ...
         self._layer, self._place = None, ""
         with Switch("recorder", None):
             before = tuple(state.clone() for state in states)

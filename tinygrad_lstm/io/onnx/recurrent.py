@@ -66,7 +66,8 @@ def _layer_of(call: Call) -> _Layer | None:
 @writes(recurrent.going)
 def _going(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
     step = g.node("Range", np.array(0), g.number(T, np.int64), np.array(1))
-    return g.node("Less", g.node("Unsqueeze", step, np.array([1, 2])), g.node("Unsqueeze", lengths, np.array([0, 2])))
+    numbers = g.node("Unsqueeze", g.cast(lengths, np.int64), np.array([0, 2]))
+    return g.node("Less", g.node("Unsqueeze", step, np.array([1, 2])), numbers)
 
 
 @writes(recurrent.lstm, recurrent.gru, recurrent.rnn)

@@ -327,8 +327,9 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = (values.view("u4") >> 16).astype("u2").view("V2")
         file["x"].attrs["dtype"] = "bfloat16"
-    x = load_weights(tmp_path / "a.h5")["x"]
-    assert x.dtype == np.float32 and np.array_equal(x, values)
+    weights = load_weights(tmp_path / "a.h5")
+    assert weights["x"].dtype == np.float32 and np.array_equal(weights["x"], values)
+    assert weights.types == {"x": "bfloat16"}
 
 
 # --- What is refused ------------------------------------------------------------------------------

@@ -215,8 +215,9 @@ def test_bfloat16_is_widened(tmp_path: Path, raw: bool) -> None:
         stored.raw_data = bits.tobytes()
     else:
         stored.int32_data[:] = bits.ravel().tolist()
-    x = read(tmp_path, [], [stored])["x"]
-    assert x.dtype == np.float32 and np.array_equal(x, FLOATS)
+    weights = read(tmp_path, [], [stored])
+    assert weights["x"].dtype == np.float32 and np.array_equal(weights["x"], FLOATS)
+    assert weights.types == {"x": "bfloat16"}
 
 
 def test_arrays_without_dimensions_or_elements(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..archive import open_archive
 from ..atomic import naming_errors
 from ..contents import Weights
+from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file
 from .config import described_layers
 from .hdf5 import SIGNATURE, read_hdf5
@@ -38,7 +39,8 @@ def read_keras(path: Path) -> Weights:
             described = described_layers(json.loads(config))
         except (ValueError, RecursionError) as error:
             raise ContentError(f"the model's config cannot be read ({error})") from error
-        return Weights(file.arrays, recurrent_layers(file, described))
+        types = dict.fromkeys(file.bfloat16, BFLOAT16)
+        return Weights(file.arrays, recurrent_layers(file, described), types)
 
 
 def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:

@@ -10,7 +10,7 @@ Reference: The HDF Group, "HDF5 File Format Specification Version 3.0", to whose
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...backends.base import HostArray
@@ -93,10 +93,12 @@ class Hdf5Contents:
     Attributes:
         arrays: the datasets.
         texts: of each group and dataset the attributes that are texts, one or several, by their names.
+        bfloat16: the paths of those arrays that are of bfloat16 in the file.
     """
 
-    arrays: dict[str, HostArray]
-    texts: dict[str, dict[str, list[str]]]
+    arrays: dict[str, HostArray] = field(default_factory=dict)
+    texts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    bfloat16: list[str] = field(default_factory=list)
 
 
 def read_hdf5(content: bytearray) -> Hdf5Contents:
@@ -122,7 +124,7 @@ class _Reader:
         self._heaps: dict[int, dict[int, bytes]] = {}
 
     def contents(self) -> Hdf5Contents:
-        found = Hdf5Contents({}, {})
+        found = Hdf5Contents()
         pending = [("", self._root())]
         while pending:
             path, address = pending.pop()
@@ -135,6 +137,8 @@ class _Reader:
                 pending += reversed(children)
             else:
                 found.arrays[path] = self._array(path, messages)
+                if _element_type(path, messages[DATATYPE][0]).name == BFLOAT16:
+                    found.bfloat16.append(path)
         taken = 0
         for start, end, path in sorted(self._extents):
             if start < taken:

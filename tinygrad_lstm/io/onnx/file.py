@@ -94,7 +94,7 @@ def read_onnx(path: Path) -> Weights:
         contents.add_graph(model.graph, ChainMap())
         for function in model.functions:
             contents.add_nodes(function.node, ChainMap())
-        return Weights(contents.arrays, contents.layers)
+        return Weights(contents.arrays, contents.layers, contents.types)
 
 
 def _parsed(path: Path) -> "ModelProto":
@@ -129,6 +129,7 @@ class _Contents:
     def __init__(self) -> None:
         self.arrays: dict[str, HostArray] = {}
         self.layers: dict[str, FileLayer] = {}
+        self.types: dict[str, str] = {}
         self._copies: Counter[str] = Counter()
 
     def add_graph(self, graph: "GraphProto", scope: Scope) -> None:
@@ -205,6 +206,8 @@ class _Contents:
         if stored.read_as is None:
             stored.read_as = self._unique(stored.name, self.arrays)
             self.arrays[stored.read_as] = _array(stored.read_as, stored.tensor)
+            if stored.tensor.data_type == stored.tensor.BFLOAT16:
+                self.types[stored.read_as] = BFLOAT16
         return stored.read_as
 
     def _unique(self, name: str, taken: Container[str]) -> str:

@@ -85,12 +85,13 @@ class Embedding(Module):
 class Conv1d(Module):
     """A convolution over the last dimension: (B, in_channels, L) to (B, out_channels, L').
 
-    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
+    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1. Padding "valid" is none, "same" keeps L.
     Parameters: `weight` (out_channels, in_channels / groups, kernel_size) and `bias` (out_channels,), uniform within
     ±1/√(in_channels / groups · kernel_size).
 
     Raises:
-        ValueError: a length is below 1 (padding: 0), or `groups` does not divide both numbers of channels.
+        ValueError: a length is below 1 (padding: 0), `padding` is another text, or "same" beside a stride; `groups`
+            does not divide both numbers of channels.
     """
 
     def __init__(
@@ -99,15 +100,17 @@ class Conv1d(Module):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | str = 0,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
     ) -> None:
         _check_positive("Conv1d", in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         _check_positive("Conv1d", stride=stride, dilation=dilation, groups=groups)
-        if padding < 0:
-            raise ValueError(f"Conv1d: padding must be 0 or more, got {padding}")
+        if padding not in ("valid", "same") and (isinstance(padding, str) or padding < 0):
+            raise ValueError(f"Conv1d: padding must be 0 or more, 'valid' or 'same', got {padding!r}")
+        if padding == "same" and stride != 1:
+            raise ValueError(f"Conv1d: padding 'same' needs stride 1, got stride {stride}")
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv1d: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"

@@ -44,6 +44,28 @@ def test_what_it_says_is_what_loading_does(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_below_a_layer_is_left_over(tmp_path: Path) -> None:
+    """Names that only begin alike are not below it."""
+    layers = {"a": LSTM(2, 3), "a.b": GRU(2, 3), "a.bc": GRU(2, 3), "ab": LSTM(2, 3)}
+    arrays = {f"{prefix}.{name}": array for prefix, layer in layers.items() for name, array in layer.to_torch().items()}
+    save_weights(tmp_path / "a.safetensors", arrays | {"a-b.weight": np.ones(1)})
+    found = succeed("inspect-weights", tmp_path / "a.safetensors").splitlines()[-4:]
+    below, *whole = sorted(found, key=lambda line: line.partition(":")[0])
+    assert below.startswith("  a: LSTM.from_torch: the arrays under the prefix 'a' make no LSTM: extra: a.b.")
+    assert "a-b" not in below and " ab." not in below and " a.bc.weight_hh_l0" in below
+    assert whole == [
+        "  a.b: GRU(2, 3), by GRU.from_torch(weights, prefix='a.b')",
+        "  a.bc: GRU(2, 3), by GRU.from_torch(weights, prefix='a.bc')",
+        "  ab: LSTM(2, 3), by LSTM.from_torch(weights, prefix='ab')",
+    ]
+
+
+def test_a_long_name_does_not_make_all_lines_long(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", {"k" * 5000: np.ones(1), "x": np.ones(1)})
+    lines = succeed("inspect-weights", tmp_path / "a.safetensors").splitlines()
+    assert lines[0] == "k" * 5000 + "  1  float64" and lines[1] == "x" + " " * 81 + "1  float64"
+
+
 def test_without_recurrent_layers_it_says_so(tmp_path: Path) -> None:
     save_weights(tmp_path / "a.safetensors", {"x": np.float32(3), "y": np.ones((2, 3))})
     printed = succeed("inspect-weights", tmp_path / "a.safetensors").splitlines()

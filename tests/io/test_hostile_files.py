@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from torch_pickles import REBUILD, archive, dictionary, legacy, number, storage, tensor, text
 
 from tinygrad_lstm.io import load_weights
+from tinygrad_lstm.io.recognition import recognised
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
 
@@ -204,7 +205,11 @@ GREEDY = {
     "many tensors of one": repeated(tensor()[:-1] + b"q\x00" + REBUILD + b"q\x01", b"h\x01h\x00R"),
     "one tensor at many places": repeated(TENSOR + b"](", b"h\x00", b"e"),
     "one tensor under many keys": TENSOR + MANY,
+    "a wide key before long ones": TENSOR
+    + text("k" * N)
+    + (b"q\x01}" + text("\U0001f600") + b"}h\x01" * 9 + MANY + b"s" * 10),
     "long keys, again and again": TENSOR + text("k" * N) + b"q\x01" + b"}h\x01" * 50 + MANY + b"s" * 50,
+    "keys that are no names": text("k" * N + "\ud800") + b"q\x00]q\x01}(" + b"h\x00h\x01" * (N // 4) + b"u",
     "many storages": b"".join(storage(str(k)) for k in range(N // 60)),
     "large shape": REBUILD + b"(" + storage() + b"K\x00(" + b"K\x01" * N + b"tK\x01\x85\x89NtR",
     "one dictionary within another twice, and so on": TENSOR + b"".join(TWICE),
@@ -217,6 +222,29 @@ GREEDY = {
 @pytest.mark.parametrize("write", [archive, legacy])
 def test_pickles_take_little_memory(tmp_path: Path, kind: str, write: Callable[[bytes], bytes]) -> None:
     read(tmp_path / "model.pt", write(GREEDY[kind]))
+
+
+def test_values_beside_the_arrays_take_no_room_for_names(tmp_path: Path) -> None:
+    pairs = b"](" + b"K\x01K\x02\x86" * 8000 + b"e"
+    assert read(tmp_path / "model.pt", archive(dictionary({"a": tensor(), "merges" * 30: pairs}))) == ""
+
+
+def test_a_dictionary_of_dictionaries_is_named_in_a_few_words(tmp_path: Path) -> None:
+    """One that is a key of the next five times over, and so on, would fill a page, after minutes."""
+    levels = [b"}q" + bytes([k + 1]) + b"(" + (b"h" + bytes([k]) + b"N") * 5 + b"u" for k in range(20)]
+    message = read(tmp_path / "model.pt", archive(b"}q\x00" + b"".join(levels)))
+    assert message == "it holds no array that has a name, but a dictionary of " + ", ".join(["a dictionary"] * 5)
+
+
+def test_networks_that_share_their_arrays_take_memory_one_by_one(tmp_path: Path) -> None:
+    """A thousand in a file of the size of one: `tinygrad-lstm inspect-weights` looks at each."""
+    shared = tensor(storage(size=64 * 16), shape=(64, 16), strides=(16, 1)) + b"q\x000"
+    names = [f"{k}.weight_{of}_l0" for k in range(1000) for of in ("ih", "hh")]
+    content = archive(shared + dictionary(dict.fromkeys(names, b"h\x00")), {"0": bytes(4 * 64 * 16)})
+    (tmp_path / "model.pt").write_bytes(content)
+    weights = load_weights(tmp_path / "model.pt")
+    with little_memory(len(content)):
+        assert [str(found.network) for found in recognised(weights)] == ["LSTM(16, 16)"] * 1000
 
 
 def test_a_pickle_is_not_larger_than_its_file(tmp_path: Path) -> None:

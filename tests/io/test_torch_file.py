@@ -1,5 +1,6 @@
 """PyTorch's files without PyTorch: what it wrote comes back, and what is no weights is refused by name."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def test_bfloat16_is_widened_once_a_storage(tmp_path: Path) -> None:
     weights = load(tmp_path, archive(pickle, {"0": content}))
     assert weights["a"].dtype == np.float32 and np.allclose(weights["a"].ravel(), values, rtol=2**-7, atol=1e-41)
     assert np.shares_memory(weights["a"], weights["b"]) and np.array_equal(weights["b"], weights["a"].ravel()[1:4:2])
+    assert weights.types == {"a": "bfloat16", "b": "bfloat16"}
 
 
 def test_names_are_joined_by_dots(tmp_path: Path) -> None:
@@ -105,6 +107,18 @@ def test_names_are_joined_by_dots(tmp_path: Path) -> None:
 def test_ordered_dictionaries_of_python_2_are_read(tmp_path: Path) -> None:
     pairs = b"](](U\x01a" + tensor() + b"e](U\x01b" + tensor() + b"ee"
     assert list(load(tmp_path, legacy(b"ccollections\nOrderedDict\n" + pairs + b"\x85R"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_numpy_are_read_from_any_protocol(tmp_path: Path, protocol: int) -> None:
+    array = np.arange(6, dtype=">i4").reshape(2, 3)
+    fixed = array.astype("<f8")
+    fixed.flags.writeable = False
+    saved = {"c": array, "fortran": np.asfortranarray(array), "fixed": fixed, "scalar": np.float32(1.5)}
+    weights = load(tmp_path, archive(pickle.dumps(saved, protocol)[:-1]))
+    assert list(weights) == ["c", "fortran", "fixed"]
+    for name, loaded in weights.items():
+        assert np.array_equal(loaded, array) and loaded.dtype.isnative and loaded.flags.writeable, name
 
 
 MODULE = b"c__torch__.net\nNet\n)\x81}("
@@ -133,7 +147,8 @@ NO_NAME = "it holds no array that has a name, but "
     [
         (dictionary({"epoch": number(3), "names": b"]"}), NO_NAME + "a dictionary of 'epoch', 'names'"),
         (b"]" + number(3) + b"a", NO_NAME + "a list of 1"),
-        (MODULE + b"ub", NO_NAME + "a '__torch__.net.Net'"),
+        (MODULE + b"ub", NO_NAME + "a '__torch__.net.Net': of a module that was frozen, save the one before"),
+        (b"}q\x00h\x00Ns", NO_NAME + "a dictionary of a dictionary"),
         (tensor(), "it holds one array, which has no name: save it in a dictionary"),
         (dictionary({"a.b": tensor(), "a": dictionary({"b": tensor()})}), "two of its arrays have the name 'a.b'"),
         (b"}(" + number(1) + tensor() + text("1") + tensor() + b"u", "two of its arrays have the name '1'"),
@@ -179,7 +194,9 @@ CONJUGATED = REBUILD + b"(" + storage() + b"K\x00K\x06\x85K\x01\x85\x89N" + dict
         (tensor(storage(size=5)), "its storage '0' has 24 bytes, which is another size"),
         (tensor(storage(size=2**62)), "its storage '0' has 24 bytes, which is another size"),
         (tensor(storage(key="../0")), "the archive has no 'model/data/../0'"),
-        (tensor(storage(size=-1)), "damaged: its storage '0' has a negative size"),
+        (tensor(storage(size=-1)), "damaged: its storage '0' has an absurd name or size"),
+        (tensor(storage(size=2**63)), "damaged: its storage '0' has an absurd name or size"),
+        (tensor(storage(key="k" * 1001)), "...' has an absurd name or size"),
         (tensor(storage(kind="torch\nQInt8Storage")), "refuses a 'torch.QInt8Storage'"),
         (tensor(b"N"), "it has no storage"),
         (b"](" + tensor() + tensor(storage(size=3)) + b"e", "its storage '0' is described in two ways"),

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, reason: str) ->
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    """Nobody writes to this one, so that reading would never end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ValueError, match=f"{path}: a pipe or a device, and not a file"):
+            load_weights(path)
+
+
+def test_programs_of_torch_export_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("model/models/model.json", "{}")
+    with pytest.raises(
+        ValueError, match=r"model\.pt2: a program that torch\.export saved: save the model's state_dict"
+    ):
+        load_weights(tmp_path / "model.pt2")
+
+
 def safetensors(header: dict[str, tuple[str, list[int], list[int]]], data: bytes) -> bytes:
     """A file of tensors, of each its type, its shape, and where its bytes are."""
     keys = ("dtype", "shape", "data_offsets")
@@ -98,6 +117,7 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(safetensors(header, b"\x80\x3f\x20\xc0" + np.float32(0.5).tobytes()))
     weights = load_weights(tmp_path / "a")
     assert weights["x"].dtype == np.float32 and np.array_equal(weights["x"], [[1.0], [-2.5]])
+    assert weights.types == {"x": "bfloat16"}
     assert np.array_equal(weights["y"], [0.5]) and all(array.flags.writeable for array in weights.values())
 
 

@@ -9,19 +9,19 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.io.contents import FileLayer, Weights
+from tinygrad_lstm.io import FileLayer, Weights
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
-from tinygrad_lstm.models.recurrent import _Recurrent
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
 Arrays = dict[str, np.ndarray]
+Network = LSTM | GRU | RNN
 
 
 class Case(NamedTuple):
     """A file, and how the network in it is loaded."""
 
     file: str
-    kind: type[_Recurrent]
+    kind: type[Network]
     prefix: str | list[str] = ""
     options: Mapping[str, Any] = {}
 
@@ -29,10 +29,8 @@ class Case(NamedTuple):
     def framework(self) -> str:
         return "keras" if self.file.startswith("keras") else "onnx" if self.file.startswith("onnx") else "torch"
 
-    def load(self, weights: Weights, prefix: str | list[str]) -> _Recurrent:
-        made: _Recurrent = getattr(self.kind, f"from_{self.framework}")(
-            weights, prefix, dtype="float32", **self.options
-        )
+    def load(self, weights: Weights, prefix: str | list[str]) -> Network:
+        made: Network = getattr(self.kind, f"from_{self.framework}")(weights, prefix, dtype="float32", **self.options)
         return made
 
 
@@ -62,7 +60,7 @@ CASES = [
 ]
 
 
-def second_biases_forgotten(gradients: Arrays, layers: Mapping[str, FileLayer], kind: type[_Recurrent]) -> Arrays:
+def second_biases_forgotten(gradients: Arrays, layers: Mapping[str, FileLayer], kind: type[Network]) -> Arrays:
     """Gradients of a framework's parameters, such that loading them as weights gives those of the one bias.
 
     Both biases have the same gradient, and loading adds them up: so the second is left out. Of a GRU whose reset gate

@@ -10,6 +10,8 @@ from .shared import path_option
 
 __all__ = ["inspect_weights"]
 
+WIDEST = 80  # column; a longer cell sticks out, so that one long name does not make every line long
+
 
 def inspect_weights(
     file: Annotated[str, typer.Argument(help="A file of weights: safetensors, PyTorch, Keras, ONNX, NumPy.")],
@@ -20,16 +22,18 @@ def inspect_weights(
         (_shown(name), " × ".join(map(str, a.shape)) or "a number", weights.types.get(name, str(a.dtype)))
         for name, a in weights.items()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*rows, strict=True)] if rows else []
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     size, nbytes = sum(array.size for array in weights.values()), sum(array.nbytes for array in weights.values())
     print(f"{len(weights):,} array{'' if len(weights) == 1 else 's'}, {size:,} numbers, {nbytes / 1e6:,.2f} MB")
-    found = recognised(weights)
-    print("recurrent layers:" if found else "no recurrent layers are recognised")
-    for each in found:
-        called = f" ({_shown(each.name)})" if each.name not in ("", each.prefix) else ""
-        print(f"  {_shown(each.prefix) or '(at the top)'}{called}: {_described(each)}")
+    found = [_line(each) for each in recognised(weights)]
+    print("\n".join(["recurrent layers:", *found] if found else ["no recurrent layers are recognised"]))
+
+
+def _line(found: Recognised) -> str:
+    called = f" ({_shown(found.name)})" if found.name not in ("", found.prefix) else ""
+    return f"  {_shown(found.prefix) or '(at the top)'}{called}: {_described(found)}"
 
 
 def _described(found: Recognised) -> str:

@@ -23,6 +23,7 @@ SAFETENSORS, SAFETENSORS_AT = b"{", 8
 
 # The files within archives that tell whose they are.
 TORCH_PICKLE = "/data.pkl"  # behind the name of a folder
+TORCH_EXPORT = "/models/model.json"  # likewise
 KERAS_FILES = {"config.json", "model.weights.h5"}
 NPY_SUFFIX = ".npy"
 
@@ -38,8 +39,10 @@ def find_format(path: Path) -> Format:
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: it has none that is read, or is a damaged archive.
+        ValueError: it has none that is read, is a damaged archive, or is no file, but a pipe or a device.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading could wait forever
+        raise ValueError(f"{path}: a pipe or a device, and not a file")
     with open(path, "rb") as file, naming_errors(path):
         head = file.read(HEAD)
         is_onnx = _is_onnx(file)
@@ -71,6 +74,8 @@ def _format_of_archive(path: Path) -> Format:
         names = archive.names
     if any(name.endswith(TORCH_PICKLE) for name in names):
         return "PyTorch"
+    if any(name.endswith(TORCH_EXPORT) for name in names):
+        raise ValueError(f"{path}: a program that torch.export saved: save the model's state_dict() with torch.save")
     if set(names) >= KERAS_FILES:
         return "Keras"
     if all(name.endswith(NPY_SUFFIX) for name in names):

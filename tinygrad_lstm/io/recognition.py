@@ -1,13 +1,15 @@
 """Which recurrent networks are among the arrays of a file, and how each is loaded."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from .contents import Kind, Weights
 from .file_layers import network_of
 from .recurrent import Recurrent
-from .torch.names import recurrent_prefixes, torch_kind, torch_network
+from .torch.names import recurrent_layers, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
 
@@ -33,26 +35,36 @@ class Recognised:
     reason: str = ""
 
 
-def recognised(weights: Weights) -> list[Recognised]:
-    """The recurrent networks of a file, in its order.
+def recognised(weights: Weights) -> Iterator[Recognised]:
+    """The recurrent networks of a file, in its order; one at a time, since each has copies of its arrays.
 
     >>> import numpy as np
     >>> arrays = {"rnn.weight_ih_l0": np.ones((20, 3)), "rnn.weight_hh_l0": np.ones((20, 5))}
     >>> [(found.prefix, str(found.network)) for found in recognised(Weights(arrays))]
     [('rnn', 'LSTM(3, 5)')]
     """
-    return [*_in_torch_names(weights), *_described(weights)]
+    yield from _in_torch_names(weights)
+    yield from _described(weights)
 
 
 def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
-    for prefix in recurrent_prefixes(weights):
-        kind = torch_kind(weights, prefix)
+    names = sorted(weights)
+    for prefix, arrays in recurrent_layers(weights).items():
+        kind = torch_kind(arrays)
+        there = {name: weights[name] for name in _under(prefix, names)}
         try:
-            network = torch_network(kind or "LSTM", weights, prefix)
+            network = torch_network(kind or "LSTM", there, prefix)
         except ValueError as error:
             yield Recognised(prefix, "", kind, "torch", None, str(error))
         else:
             yield Recognised(prefix, "", kind, "torch", network)
+
+
+def _under(prefix: str, names: Sequence[str]) -> Iterator[str]:
+    """Those of the sorted names that are under a prefix, found without looking at all the others."""
+    start = prefix and f"{prefix}."
+    first = bisect_left(names, start)
+    return takewhile(lambda name: name.startswith(start), (names[at] for at in range(first, len(names))))
 
 
 def _described(weights: Weights) -> Iterator[Recognised]:

@@ -63,7 +63,7 @@ class TorchArrays:
         return values
 
     def _numpy_array(self, array: NumpyArray) -> HostArray:
-        if not (isinstance(array.type, NumpyType) and isinstance(array.content, bytes | str)):
+        if not (isinstance(array.type, NumpyType) and isinstance(array.content, bytes | bytearray | str)):
             raise ContentError("refuses an array of NumPy's that holds Python objects")
         self._room -= len(array.content)
         if self._room < 0:

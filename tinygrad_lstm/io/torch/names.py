@@ -21,9 +21,8 @@ __all__ = [
     "export_torch",
     "from_torch",
     "in_torch_names",
-    "layer_arrays",
     "own_arrays",
-    "recurrent_prefixes",
+    "recurrent_layers",
     "to_torch",
     "torch_kind",
     "torch_network",
@@ -44,30 +43,26 @@ _CELL_NAMES = {name: name for name in _ROLES} | {
 _IN_CELLS = {role: name for name, role in _CELL_NAMES.items()}
 
 
-def recurrent_prefixes(weights: Mapping[str, ArrayLike]) -> list[str]:
-    """The prefixes under which recurrent layers are, as "encoder.lstm", or "" at the top."""
-    found = {}
-    for name in weights:
+def recurrent_layers(weights: Mapping[str, ArrayLike]) -> dict[str, dict[str, HostArray]]:
+    """The arrays of recurrent layers, by the prefix that they are under, as "encoder.lstm", or "" at the top."""
+    found: dict[str, dict[str, ArrayLike]] = {}
+    recurrent = {}
+    for name, array in weights.items():
         prefix, role, _ = _taken_apart(name)
+        if role:
+            found.setdefault(prefix, {})[name] = array
         if role == "weight_hh":
-            found[prefix] = True
-    return list(found)
+            recurrent[prefix] = True
+    return {prefix: {name: np.asarray(array) for name, array in found[prefix].items()} for prefix in recurrent}
 
 
-def layer_arrays(weights: Mapping[str, ArrayLike], prefix: str) -> dict[str, HostArray]:
-    """The arrays of the recurrent layers under a prefix, without others that are there too."""
-    names = [name for name in weights if (at := _taken_apart(name))[0] == prefix and at[1]]
-    return {name: np.asarray(weights[name]) for name in names}
-
-
-def torch_kind(weights: Mapping[str, ArrayLike], prefix: str) -> Kind | None:
-    """The kind of the layers under a prefix, by the shapes of the first one's recurrent weights."""
-    first = {_taken_apart(name)[1:]: array for name, array in layer_arrays(weights, prefix).items()}
-    arrays = {role: array for (role, place), array in first.items() if place == "l0"}
-    of_h = arrays.get("weight_hh")
+def torch_kind(arrays: Mapping[str, HostArray]) -> Kind | None:
+    """The kind of the layers of one prefix, by the shapes of the first one's recurrent weights."""
+    first = {_taken_apart(name)[1:]: array for name, array in arrays.items()}
+    of_h = first.get(("weight_hh", "l0"))
     if of_h is None or of_h.ndim != 2 or not of_h.size:
         return None
-    if "weight_hr" in arrays:
+    if ("weight_hr", "l0") in first:
         return "LSTM"
     number = len(of_h) / of_h.shape[1]
     return next((kind for kind, gates in GATES.items() if len(gates) == number), None)
@@ -115,14 +110,14 @@ def torch_network(
             continue
         in_cell |= name.removeprefix(start) in _CELL_NAMES
         places.setdefault(place, {})[role] = Part(name, np.asarray(array))
-    found = recurrent_prefixes(weights)
+    found = recurrent_layers(weights)
     if prefix not in found:
         elsewhere = f"; recurrent layers are under {', '.join(map(repr, found))}" if found else ""
         if isinstance(weights, Weights) and weights.layers:
             framework = next(iter(weights.layers.values())).framework
             elsewhere = f"; the file has layers of another framework: use {kind}.from_{framework}"
         raise ValueError(f"{kind}.from_torch: no recurrent layer is under the prefix {prefix!r}{elsewhere}")
-    there = torch_kind(weights, prefix)
+    there = torch_kind(found[prefix])
     if there not in (None, kind):
         raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
     settings = dict(options or {})
@@ -159,12 +154,12 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     ['lstm.bias_l0', 'lstm.weight_hh_l0', 'lstm.weight_ih_l0']
     """
     converted = dict(weights)
-    for prefix in recurrent_prefixes(weights):
-        kind, start = torch_kind(weights, prefix) or "LSTM", prefix and f"{prefix}."
+    for prefix, arrays in recurrent_layers(weights).items():
+        kind, start = torch_kind(arrays) or "LSTM", prefix and f"{prefix}."
         in_cell = f"{start}weight_hh" in weights
         if in_cell and f"{start}bias" in weights:  # of this library's own GRUCell, whose weights have PyTorch's names
             continue
-        network = torch_network(kind, layer_arrays(weights, prefix), prefix)
+        network = torch_network(kind, arrays, prefix)
         for name in network.names:
             del converted[name]
         own = network.parameters if not in_cell or network.options else _as_cell(kind, network.parameters)

@@ -1,6 +1,6 @@
 """The arrays within the nested dictionaries and lists of a PyTorch checkpoint, by dotted names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import ContentError, shown
 from .pickle_reader import Dictionary
@@ -16,7 +16,7 @@ ROOM = 10
 ALWAYS_ALLOWED = 2**16
 ROOM_OF_AN_ARRAY = 200
 
-LARGEST_NUMBER = 2**63
+LARGEST_NUMBER, LONGEST_NUMBER = 2**63, 20
 
 
 def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
@@ -36,30 +36,29 @@ def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
         raise ContentError("it holds one array, which has no name: save it in a dictionary")
     found: dict[str, Tensor | NumpyArray] = {}
     room = _Room(ROOM * file_size + ALWAYS_ALLOWED)
-    walk: list[tuple[str | None, Iterator[tuple[object, object]]]] = [("", _children(root))]
+    walk = [_children(root)]
+    keys: list[object] = []  # that lead from one to the next
     while walk:
-        prefix, children = walk[-1]
-        for key, child in children:
+        for key, child in walk[-1]:
             room.take(1)
             if isinstance(child, Tensor | NumpyArray):
-                name = _joined(prefix, key)
-                if name is None:
-                    raise ContentError("an array stands under a key that is neither a text nor a whole number")
+                room.take(_most_bytes([*keys, key]) + ROOM_OF_AN_ARRAY)
+                name = _joined([*keys, key])
                 if name in found:
                     raise ContentError(f"two of its arrays have the name {shown(name)}")
-                room.take(len(name) + ROOM_OF_AN_ARRAY)
                 found[name] = child
             elif isinstance(child, Dictionary | list | tuple | Record):
-                name = _joined(prefix, key)
-                room.take(len(name or ""))
-                walk.append((None if name is None else name + ".", _children(child)))
+                walk.append(_children(child))
+                keys.append(key)
                 break
         else:
             walk.pop()
+            del keys[-1:]  # none leads to the root
         if len(walk) > DEEPEST:
             raise ContentError(f"its containers lie more than {DEEPEST} deep in each other")
     if not found:
-        raise ContentError(f"it holds no array that has a name, but {described(root)}")
+        hint = ": of a module that was frozen, save the one before" if isinstance(root, Record) else ""
+        raise ContentError(f"it holds no array that has a name, but {described(root)}{hint}")
     return found
 
 
@@ -85,15 +84,24 @@ def _children(value: object) -> Iterator[tuple[object, object]]:
             yield key, child if isinstance(child, Tensor | Record) else None
 
 
-def _joined(prefix: str | None, key: object) -> str | None:
-    """The name of what stands under a key; None if it can have none."""
-    if prefix is None:
-        return None
-    if isinstance(key, int) and abs(key) < LARGEST_NUMBER:
-        return f"{prefix}{key}"
-    if isinstance(key, str) and _is_unicode(key):
-        return prefix + key
-    return None
+def _most_bytes(keys: Sequence[object]) -> int:
+    """How much memory the name of these keys takes at the most: all its characters take as much as the widest."""
+    texts = [key for key in keys if isinstance(key, str)]
+    width = 1 if all(text.isascii() for text in texts) else 4
+    return width * (sum(map(len, texts)) + LONGEST_NUMBER * (len(keys) - len(texts)))
+
+
+def _joined(keys: Sequence[object]) -> str:
+    """The name of what stands under these keys, one within the other."""
+    parts = []
+    for key in keys:
+        if isinstance(key, int) and abs(key) < LARGEST_NUMBER:
+            parts.append(str(key))
+        elif isinstance(key, str) and _is_unicode(key):
+            parts.append(key)
+        else:
+            raise ContentError("an array stands under a key that is neither a text nor a whole number")
+    return ".".join(parts)
 
 
 def _is_unicode(text: str) -> bool:

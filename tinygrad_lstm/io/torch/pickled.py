@@ -17,6 +17,9 @@ __all__ = ["NumpyArray", "NumpyType", "Record", "Storage", "Tensor", "TorchMaker
 Arguments = tuple[object, ...]
 MISMATCH = "damaged: something is made of other arguments than PyTorch writes"
 
+# Of a storage: what is longer or larger would take time wherever it is compared.
+LONGEST_KEY, LARGEST_SIZE = 1000, 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
@@ -51,7 +54,7 @@ class NumpyType:
 
 @dataclass(slots=True, eq=False)
 class NumpyArray:
-    """An array of NumPy's, as the pickle has it and nobody has checked it; all of it comes as its state.
+    """An array of NumPy's, as the pickle has it and nobody has checked it; before protocol 5 all comes as its state.
 
     `content` has the bytes of its elements, or is a text with a character for each.
     """
@@ -91,7 +94,7 @@ class TorchMaker:
         if path not in MAKERS:
             raise ContentError(
                 f"refuses to call {shown(str(name))}: only tensors, dictionaries and plain values are read "
-                "(of a model that was saved whole, save the state_dict())"
+                "(if you trust the file, load it with PyTorch and save the model's state_dict() alone)"
             )
         return MAKERS[path](arguments)
 
@@ -127,8 +130,8 @@ class TorchMaker:
         raise ContentError("damaged: what it refers to is no storage")
 
     def _storage(self, key: str, type_name: str, size: int) -> Storage:
-        if size < 0:
-            raise ContentError(f"damaged: its storage {shown(key)} has a negative size")
+        if len(key) > LONGEST_KEY or not 0 <= size <= LARGEST_SIZE:
+            raise ContentError(f"damaged: its storage {shown(key)} has an absurd name or size")
         storage = self.storages.setdefault(key, Storage(key, type_name, size))
         if storage.type_name != type_name or storage.size != size:
             raise ContentError(f"its storage {shown(key)} is described in two ways")
@@ -137,10 +140,17 @@ class TorchMaker:
 
 def described(value: object) -> str:
     """What a value of a pickle is, in a few words."""
+    if isinstance(value, Dictionary) and value:
+        keys = [shown(key) if isinstance(key, str) else _kind(key) for key, _ in islice(value.pairs(), 5)]
+        return f"a dictionary of {', '.join(keys)}"
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    """The same, but nothing of what a dictionary holds, which may be itself."""
     match value:
         case Dictionary():
-            keys = [shown(key) if isinstance(key, str) else described(key) for key, _ in islice(value.pairs(), 5)]
-            return f"a dictionary of {', '.join(keys)}" if keys else "an empty dictionary"
+            return "a dictionary" if value else "an empty dictionary"
         case list() | tuple():
             return f"a {type(value).__name__} of {len(value)}"
         case Record(name) | (Name() as name):
@@ -239,6 +249,16 @@ def _numpy_type(arguments: Arguments) -> NumpyType:
     raise ContentError(MISMATCH)
 
 
+def _numpy_array(arguments: Arguments) -> NumpyArray:
+    """Of its bytes, its type, its shape, and the order of its elements, as pickles of protocol 5 have them."""
+    match arguments:
+        case (content, type, shape, "C" | "F" as order):
+            return NumpyArray(type, shape, order == "F", content)
+        case (_, _, _, "K", _):
+            raise ContentError("refuses an array of NumPy's that is not contiguous: save a copy of it")
+    raise ContentError(MISMATCH)
+
+
 TENSORS: dict[str, Callable[[Arguments], Tensor]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -255,11 +275,16 @@ MAKERS: dict[str, Callable[[Arguments], object]] = {
     "_codecs.encode": _text,
     "numpy.dtype": _numpy_type,
     "numpy._core.multiarray._reconstruct": lambda arguments: NumpyArray(),
+    "numpy._core.numeric._frombuffer": _numpy_array,
 }
 PLAIN = {
     *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "bytearray")),
     "torch.device",
     "numpy._core.multiarray.scalar",
 }
-MODULES_TODAY = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray"}
+MODULES_TODAY = {
+    "__builtin__": "builtins",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+}
 STORAGE_MODULES = {"torch", "torch.cuda", "torch.storage"}

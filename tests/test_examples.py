@@ -94,6 +94,7 @@ def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one namespace, in an empty folder."""
     text = README.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(README.parent / "tests")  # it loads a file from there
     tg.manual_seed(0)
     namespace: dict[str, Any] = {"__name__": "readme"}
     for block in BLOCK.finditer(text):

@@ -14,10 +14,9 @@ from safetensors.numpy import load_file
 import tinygrad_lstm as tg
 from tinygrad_lstm.io.contents import FileLayer, Weights
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from tinygrad_lstm.models.recurrent import _Recurrent
 
-Arrays = dict[str, np.ndarray]
-KINDS: list[type[_Recurrent]] = [LSTM, GRU, RNN]
+Network = LSTM | GRU | RNN
+KINDS: list[type[Network]] = [LSTM, GRU, RNN]
 GATES = {LSTM: "ifgo", GRU: "rzn", RNN: "h"}
 
 sizes = st.fixed_dictionaries(
@@ -34,7 +33,7 @@ variants = {
 
 
 @st.composite
-def networks(draw: st.DrawFn, kinds: list[type[_Recurrent]] = KINDS) -> _Recurrent:
+def networks(draw: st.DrawFn, kinds: list[type[Network]] = KINDS) -> Network:
     """A network of any kind and size, with every parameter drawn."""
     kind = draw(st.sampled_from(kinds))
     settings = {**draw(sizes), **draw(layouts), **draw(variants[kind])}
@@ -43,7 +42,7 @@ def networks(draw: st.DrawFn, kinds: list[type[_Recurrent]] = KINDS) -> _Recurre
     return with_drawn_parameters(kind(**settings), draw(st.integers(0, 2**32)))
 
 
-def with_drawn_parameters(network: _Recurrent, seed: int) -> _Recurrent:
+def with_drawn_parameters(network: Network, seed: int) -> Network:
     rng = np.random.default_rng(seed)
     network.load_state_dict(
         {name: rng.standard_normal(array.shape).astype(array.dtype) for name, array in network.state_dict().items()}
@@ -51,7 +50,7 @@ def with_drawn_parameters(network: _Recurrent, seed: int) -> _Recurrent:
     return network
 
 
-def same(one: _Recurrent, other: _Recurrent) -> bool:
+def same(one: Network, other: Network) -> bool:
     """Whether two networks have the same settings, and the same parameters to the bit."""
     a, b = one.state_dict(), other.state_dict()
     return repr(one) == repr(other) and a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
@@ -67,7 +66,7 @@ def told_by_no_array(network: Any) -> dict[str, Any]:
 
 
 @given(networks(), st.sampled_from(["", "lstm", "encoder.rnn."]))
-def test_what_goes_to_torch_comes_back(network: _Recurrent, prefix: str) -> None:
+def test_what_goes_to_torch_comes_back(network: Network, prefix: str) -> None:
     start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
     arrays = {f"{start}{name}": array for name, array in network.to_torch().items()}
     assert all(f"{start}bias_{of}_l0" in arrays for of in ("ih", "hh"))
@@ -105,7 +104,7 @@ def test_two_biases_are_summed() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_biases_they_are_zero(kind: type[_Recurrent]) -> None:
+def test_without_biases_they_are_zero(kind: type[Network]) -> None:
     arrays = {name: array for name, array in kind(2, 3).to_torch().items() if not name.startswith("bias")}
     loaded = kind.from_torch(arrays).state_dict()
     assert all(not array.any() for name, array in loaded.items() if name.startswith("bias"))
@@ -147,7 +146,7 @@ def test_layers_that_do_not_fit_make_no_stack() -> None:
 
 
 @given(networks(), st.data())
-def test_one_error_names_all_that_is_wrong(network: _Recurrent, data: st.DataObject) -> None:
+def test_one_error_names_all_that_is_wrong(network: Network, data: st.DataObject) -> None:
     arrays = network.to_torch()
     # Without the first layer's weights nothing tells the sizes.
     names = [name for name in arrays if name not in ("weight_ih_l0", "weight_hh_l0") and "weight_hr" not in name]
@@ -174,6 +173,15 @@ def test_one_error_names_all_that_is_wrong(network: _Recurrent, data: st.DataObj
     assert "\n" not in said
 
 
+def test_one_error_names_what_is_wrong_in_several_networks() -> None:
+    arrays = {f"{prefix}.{name}": array for prefix in "ab" for name, array in LSTM(3, 3).to_torch().items()}
+    del arrays["a.bias_hh_l0"]
+    arrays["b.weight_ih_l0"] = arrays["b.weight_ih_l0"][:-1]
+    for load in (tg.io.from_torch, lambda arrays: LSTM.from_torch(arrays, ["a", "b"])):
+        with pytest.raises(ValueError, match=r"missing: a\.bias_hh_l0; .*misshapen: b\.weight_ih_l0 \(\(11, 3\)"):
+            load(arrays)
+
+
 def test_a_prefix_that_is_not_there_is_told_which_are() -> None:
     arrays = {f"encoder.lstm.{name}": array for name, array in LSTM(2, 3).to_torch().items()}
     with pytest.raises(ValueError, match=r"no recurrent layer is under the prefix 'lstm'; .* under 'encoder\.lstm'"):
@@ -181,7 +189,7 @@ def test_a_prefix_that_is_not_there_is_told_which_are() -> None:
 
 
 @pytest.mark.parametrize(("theirs", "asked"), [p for p in itertools.product(KINDS, KINDS) if p[0] is not p[1]])
-def test_another_kind_is_told_which_it_is(theirs: type[_Recurrent], asked: type[_Recurrent]) -> None:
+def test_another_kind_is_told_which_it_is(theirs: type[Network], asked: type[Network]) -> None:
     with pytest.raises(ValueError, match=rf"are {theirs.KIND} layers; use {theirs.KIND}\.from_torch"):
         asked.from_torch(theirs(2, 3).to_torch())
 
@@ -205,7 +213,7 @@ def test_gates_must_be_those_of_the_kind() -> None:
         (LSTM, {}, "weight_hh_l\N{ARABIC-INDIC DIGIT ZERO}"),
     ],
 )
-def test_what_a_kind_does_not_know_is_extra(kind: type[_Recurrent], options: dict[str, Any], name: str) -> None:
+def test_what_a_kind_does_not_know_is_extra(kind: type[Network], options: dict[str, Any], name: str) -> None:
     arrays = kind(2, 3).to_torch()
     with pytest.raises(ValueError, match=rf"make no {kind.KIND}: extra: {name}$"):
         kind.from_torch({**arrays, name: arrays["weight_hh_l0"]}, **options)
@@ -322,14 +330,14 @@ def test_cells_have_the_names_of_pytorchs_cells() -> None:
 # -- Keras's and ONNX's layouts ----------------------------------------------------------------------------------------
 
 
-def by_gate(array: np.ndarray, kind: type[_Recurrent], order: str) -> np.ndarray:
+def by_gate(array: np.ndarray, kind: type[Network], order: str) -> np.ndarray:
     """The rows of this library's order in another."""
     own = GATES[kind]
     parts = np.split(array, len(own))
     return np.concatenate([parts[own.index(gate)] for gate in order])
 
 
-def in_keras(network: Any, place: str, kind: type[_Recurrent]) -> list[np.ndarray]:
+def in_keras(network: Any, place: str, kind: type[Network]) -> list[np.ndarray]:
     """A layer's arrays in one direction as Keras has them."""
     order = {LSTM: "ifgo", GRU: "zrn", RNN: "h"}[kind]
     arrays = network.state_dict()
@@ -343,9 +351,7 @@ def in_keras(network: Any, place: str, kind: type[_Recurrent]) -> list[np.ndarra
 
 
 @given(st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans(), st.integers(0, 99))
-def test_keras_arrays(
-    kind: type[_Recurrent], I: int, H: int, bidirectional: bool, reset_after: bool, seed: int
-) -> None:
+def test_keras_arrays(kind: type[Network], I: int, H: int, bidirectional: bool, reset_after: bool, seed: int) -> None:
     settings = {} if kind is not GRU else {"reset_after": reset_after}
     network = with_drawn_parameters(kind(I, H, batch_first=True, bidirectional=bidirectional, **settings), seed)
     places = ["l0", "l0_reverse"] if bidirectional else ["l0"]
@@ -358,7 +364,7 @@ def test_keras_arrays(
     st.integers(0, 99),
 )  # fmt: skip
 def test_onnx_arrays(
-    kind: type[_Recurrent], I: int, H: int, bidirectional: bool, reset_after: bool, peephole: bool, seed: int
+    kind: type[Network], I: int, H: int, bidirectional: bool, reset_after: bool, peephole: bool, seed: int
 ) -> None:
     settings: dict[str, Any] = {}
     settings |= {"reset_after": reset_after} if kind is GRU else {}

@@ -9,7 +9,7 @@ import numpy as np
 from ..backends.base import HostArray
 from ..tensor import DType
 from .contents import FileLayer, Kind, Weights
-from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, stacked
+from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
 
 __all__ = ["file_network", "network_of"]
 
@@ -64,7 +64,8 @@ def file_network(
     if not isinstance(prefix, str):
         if not prefix:
             raise ValueError(f"{who}: the list of prefixes is empty; give one at least")
-        return stacked([_network(who, kind, weights, layers, each, dtype, settings) for each in prefix])
+        networks = each_made(prefix, lambda each: _network(who, kind, weights, layers, each, dtype, settings))
+        return stacked(networks)
     return _network(who, kind, weights, layers, prefix, dtype, settings)
 
 

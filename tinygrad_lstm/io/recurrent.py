@@ -8,7 +8,7 @@ projection, or H.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,20 @@ from ..backends.base import HostArray
 from ..tensor import DType
 from .contents import Kind
 
-__all__ = ["FRAMEWORK_GATES", "GATES", "Faults", "Part", "Place", "Recurrent", "assembled", "reordered", "stacked"]
+__all__ = [
+    "FRAMEWORK_GATES",
+    "GATES",
+    "Faults",
+    "Part",
+    "Place",
+    "Recurrent",
+    "assembled",
+    "each_made",
+    "reordered",
+    "stacked",
+]
+
+S = TypeVar("S")
 
 GATES: dict[Kind, str] = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
 """The gates of each kind in the order in which their rows stand here; g and n are the candidates."""
@@ -178,6 +191,23 @@ def assembled(
         },
         [part.name for parts in places.values() for part in parts.values()],
     )
+
+
+def each_made(sources: Iterable[S], make: Callable[[S], Recurrent]) -> list[Recurrent]:
+    """A network of each source.
+
+    Raises:
+        ValueError: some cannot be made; one error says it of all of them.
+    """
+    networks, errors = [], []
+    for source in sources:
+        try:
+            networks.append(make(source))
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("; ".join(dict.fromkeys(errors)))
+    return networks
 
 
 def stacked(networks: Sequence[Recurrent]) -> Recurrent:

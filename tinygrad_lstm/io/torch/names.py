@@ -13,7 +13,7 @@ from ...backends.base import HostArray
 from ...nn import LoRA, Module
 from ...tensor import DType
 from ..contents import Kind, Weights
-from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, stacked
+from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
 from ..safetensors_file import write_safetensors
 
 __all__ = [
@@ -93,9 +93,11 @@ def torch_network(
     if not isinstance(prefix, str):
         if not prefix:
             raise ValueError(f"{kind}.from_torch: the list of prefixes is empty; give one at least")
-        return stacked(
-            [torch_network(kind, weights, each, gates=gates, dtype=dtype, options=options) for each in prefix]
-        )
+
+        def made(each: str) -> Recurrent:
+            return torch_network(kind, weights, each, gates=gates, dtype=dtype, options=options)
+
+        return stacked(each_made(prefix, made))
     prefix = prefix.removesuffix(".")
     start = prefix and f"{prefix}."
     faults = Faults()
@@ -144,7 +146,7 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
         weights: arrays by name, as `load_weights` gives them, or PyTorch's own tensors.
 
     Raises:
-        ValueError: a recurrent layer's names are missing, or its shapes do not fit.
+        ValueError: names of recurrent layers are missing, or shapes do not fit; one error names all.
 
     >>> import numpy as np
     >>> lstm = {"weight_ih_l0": np.ones((20, 3)), "weight_hh_l0": np.ones((20, 5))}
@@ -154,15 +156,20 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     ['lstm.bias_l0', 'lstm.weight_hh_l0', 'lstm.weight_ih_l0']
     """
     converted = dict(weights)
-    for prefix, arrays in recurrent_layers(weights).items():
-        kind, start = torch_kind(arrays) or "LSTM", prefix and f"{prefix}."
-        in_cell = f"{start}weight_hh" in weights
-        if in_cell and f"{start}bias" in weights:  # of this library's own GRUCell, whose weights have PyTorch's names
-            continue
-        network = torch_network(kind, arrays, prefix)
+    layers = recurrent_layers(weights)
+    starts = {prefix: prefix and f"{prefix}." for prefix in layers}
+    in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in weights}
+    # Those of this library's own GRUCell, whose weights have PyTorch's names, stay as they are.
+    prefixes = [prefix for prefix, start in starts.items() if prefix not in in_cells or f"{start}bias" not in weights]
+
+    def made(prefix: str) -> Recurrent:
+        return torch_network(torch_kind(layers[prefix]) or "LSTM", layers[prefix], prefix)
+
+    for prefix, network in zip(prefixes, each_made(prefixes, made), strict=True):
         for name in network.names:
             del converted[name]
-        own = network.parameters if not in_cell or network.options else _as_cell(kind, network.parameters)
+        in_cell, start = prefix in in_cells, starts[prefix]
+        own = network.parameters if not in_cell or network.options else _as_cell(network.kind, network.parameters)
         converted |= {f"{start}{name}": array for name, array in own.items()}
     return converted
 

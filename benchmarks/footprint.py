@@ -7,8 +7,9 @@
 PyTorch saves an LSTM of one layer, 256 inputs and 256 units (2.1 MB), and it is exported to ONNX. Then each side, in an
 environment that holds nothing else, loads it (onnxruntime the ONNX file, since it cannot read PyTorch's) and streams
 1,000 steps, one sequence. All sides' last outputs must agree. Every run is a process of its own; the sides take turns,
-and times are medians. "Whole" is from the start of the process to its end; memory is the most that was resident, as
-Linux tells it.
+and times are medians. What pip installs as `torch` depends on its index: on Linux the usual one has a build with CUDA,
+which is several times as large as that for the CPU alone, of which the README's figures are. "Load" begins with the
+imports; "whole" is from the start of the process to its end; memory is the most that was resident, as Linux tells it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ..autograd import MODE, Node, enable_grad, grad, next_number, no_grad
 from ..backends.base import Array, HostArray
 from ..creation import zeros_like
 from ..nn import Module
+from ..nn.module import joined
 from ..observing import SteppedLayer
 from ..tensor import Tensor, as_tensor
 from .layers import LayerTrace
@@ -150,7 +151,7 @@ class Calls:
 
     def _place(self, network: Module, place: str) -> str:
         """The dotted name of a layer of a network."""
-        return ".".join(filter(None, (self._name(network), place)))
+        return joined(self._name(network), place)
 
     def _free(self, name: str) -> str:
         """A name that no module has: this one, or this one with a number."""

@@ -116,7 +116,7 @@ class Module:
                 continue
             seen.add(module)
             yield path, module
-            below += reversed([(_joined(path, name), child) for name, child in module.named_children()])
+            below += reversed([(joined(path, name), child) for name, child in module.named_children()])
 
     def modules(self) -> Iterator["Module"]:
         """Itself and all modules below it, each once."""
@@ -134,7 +134,7 @@ class Module:
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) and not (id(value) in seen and remove_duplicate):
                     seen.add(id(value))
-                    yield _joined(path, name), value
+                    yield joined(path, name), value
 
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once."""
@@ -219,7 +219,7 @@ class Module:
         for path, module in self.named_modules(prefix, remove_duplicate):
             for name, value in vars(module).items():
                 if name in module._buffer_names and isinstance(value, Tensor):
-                    yield _joined(path, name), value
+                    yield joined(path, name), value
 
     def buffers(self) -> Iterator[Tensor]:
         """All buffers."""
@@ -418,8 +418,9 @@ def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, in
         yield from _tree_lines(child_name, child, depth + 1)
 
 
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def joined(path: str, name: str) -> str:
+    """A dotted name below a path; either may be empty."""
+    return f"{path}.{name}" if path and name else path or name
 
 
 def _holds_modules(container: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from ...autograd import Switch, next_number
 from ...backends.base import Array
 from ...nn import Module
+from ...nn.module import joined
 from ...observing import SteppedLayer
 from ...ops.recurrent import scan
 from ...tensor import Tensor
@@ -185,7 +186,7 @@ class Run:
     def _named(self, network: Module, place: str) -> str:
         """The name of a layer's place in the model."""
         names = {module: name for name, module in self._model.named_modules()}
-        return ".".join(filter(None, (names.get(network, type(network).__name__.lower()), place)))
+        return joined(names.get(network, type(network).__name__.lower()), place)
 
     # -- notes ---------------------------------------------------------------------------------------------------------
 

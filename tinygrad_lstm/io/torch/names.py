@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ...autograd import no_grad
 from ...backends.base import HostArray
 from ...nn import LoRA, Module
+from ...nn.module import joined
 from ...tensor import DType
 from ..contents import Kind, Weights
 from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
@@ -209,7 +210,7 @@ def to_torch(model: Module) -> dict[str, HostArray]:
         if isinstance(module, LoRA):
             continue
         own = module.to_torch() if hasattr(module, "to_torch") else own_arrays(module)
-        arrays |= {f"{path}.{name}" if path else name: array for name, array in own.items()}
+        arrays |= {joined(path, name): array for name, array in own.items()}
     return arrays
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .. import ops
 from ..backends.base import HostArray
@@ -284,7 +284,7 @@ def states_of(
     """
     if state is None:
         return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for shape in shapes)
-    states = tuple(state) if isinstance(state, tuple | list) else (state,)
+    states = parts_of(state)
     given = [getattr(part, "shape", type(part).__name__) for part in states]
     if given != list(shapes):
         if len(shapes) == 1:
@@ -295,3 +295,13 @@ def states_of(
         wanted = " and ".join(map(str, dict.fromkeys(shapes)))
         raise ValueError(f"{name}: expected {expected} {wanted}, got {', '.join(map(str, given))}")
     return states
+
+
+def parts_of(state: Any) -> tuple[Any, ...]:
+    """The tensors or arrays of a state: (h, c), or a lone h."""
+    return tuple(state) if isinstance(state, tuple | list) else (state,)
+
+
+def state_of_parts(parts: Sequence[Any]) -> Any:
+    """A state of these tensors or arrays, as networks take and give it: a lone one stands for itself."""
+    return tuple(parts) if len(parts) > 1 else parts[0]

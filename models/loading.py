@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ from ..tensor import DType
 __all__ = ["Loadable"]
 
 Source: TypeAlias = str | Path | Mapping[str, HostArray]
+A = TypeVar("A")
 TorchSource: TypeAlias = str | Path | Mapping[str, ArrayLike]
 
 
@@ -69,8 +70,7 @@ class Loadable(Module):
         >>> LSTM.from_torch(arrays, prefix="rnn")
         LSTM(3, 5)      180 parameters
         """
-        arrays = load_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict
-        found = torch_network(cls.KIND, arrays, prefix, gates=gates, dtype=dtype, options=options)
+        found = torch_network(cls.KIND, _arrays(state_dict), prefix, gates=gates, dtype=dtype, options=options)
         return cls._made(found, batch_first, dropout, dtype)
 
     @classmethod
@@ -176,5 +176,5 @@ class Loadable(Module):
         return made
 
 
-def _arrays(source: Source) -> Mapping[str, HostArray]:
+def _arrays(source: str | Path | Mapping[str, A]) -> Mapping[str, A | HostArray]:
     return load_weights(source) if isinstance(source, str | Path) else source

@@ -24,6 +24,7 @@ from .cells import (
     init_recurrent,
     lstm_step,
     open_forget_gate,
+    state_of_parts,
     states_of,
 )
 from .loading import Loadable
@@ -224,7 +225,7 @@ class _Recurrent(Loadable):
             return None
         if sorted(named) != sorted(names):
             raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(named)}")
-        return tuple(named[name] for name in names) if len(names) > 1 else named[names[0]]
+        return state_of_parts([named[name] for name in names])
 
     def named_state(self, state: Any) -> dict[str, Tensor]:
         """A state as `forward` gives it, by the names of its parts: h (and c)."""

@@ -17,6 +17,7 @@ from ..nn import Embedding, Linear, Module
 from ..ops.indexing import check_range
 from ..ops.operation import Functions
 from ..tensor import as_tensor, tensor
+from .cells import parts_of, state_of_parts
 from .stepping import Stepper
 
 if TYPE_CHECKING:
@@ -170,8 +171,10 @@ class Stream:
         return self._device.xp.stack(outs, self._time), state
 
     def _at_once(self, inputs: Array) -> tuple[Array, Any]:
-        out, state = self._network(as_tensor(inputs), _form([as_tensor(part) for part in _parts(self._state)]))
-        return out.data, _form([part.data for part in _parts(state)])
+        out, state = self._network(
+            as_tensor(inputs), state_of_parts([as_tensor(part) for part in parts_of(self._state)])
+        )
+        return out.data, state_of_parts([part.data for part in parts_of(state)])
 
     @property
     def state(self) -> Any:
@@ -182,12 +185,12 @@ class Stream:
         Raises:
             ValueError: (in assigning) another number of arrays, shape, dtype or device; the state stays as it was.
         """
-        return self._copies(_parts(self._state))
+        return self._copies(parts_of(self._state))
 
     @state.setter
     def state(self, state: Array | Sequence[Array]) -> None:
-        parts = _parts(state)
-        expected, found = ([_described(part) for part in several] for several in (_parts(self._state), parts))
+        parts = parts_of(state)
+        expected, found = ([_described(part) for part in several] for several in (parts_of(self._state), parts))
         if found != expected:
             names = ", ".join(self._network.STATES)
             raise ValueError(f"stream.state: expected {names} as {', '.join(expected)}, got {', '.join(found)}")
@@ -215,7 +218,9 @@ class Stream:
         xp = self._device.xp
         with self._device.current():
             mask = self._device.backend.from_host(kept[:, None])
-            self._state = _form([xp.where(mask, part, xp.zeros((), part.dtype)) for part in _parts(self._state)])
+            self._state = state_of_parts(
+                [xp.where(mask, part, xp.zeros((), part.dtype)) for part in parts_of(self._state)]
+            )
 
     def copy(self) -> Stream:
         """A stream that goes its own way from the same state on, in this thread or another."""
@@ -230,10 +235,10 @@ class Stream:
         return type(self), (self._network, self._batch, None, self._embedding, self._output), self._on_host()
 
     def __setstate__(self, parts: Sequence[HostArray]) -> None:
-        self.state = _form([self._device.backend.from_host(part) for part in parts])
+        self.state = state_of_parts([self._device.backend.from_host(part) for part in parts])
 
     def _on_host(self) -> list[HostArray]:
-        return [self._device.backend.to_host(part) for part in _parts(self._state)]
+        return [self._device.backend.to_host(part) for part in parts_of(self._state)]
 
     def save(self, path: str | Path) -> None:
         """Writes the state to a safetensors file, under the names `h` and, of an LSTM, `c`; atomically.
@@ -262,11 +267,11 @@ class Stream:
     def _zeros(self) -> Any:
         layers, sizes = self._network.num_layers, self._network.state_sizes.values()
         with self._device.current():
-            return _form([self._device.xp.zeros((layers, self._batch, size), self._dtype) for size in sizes])
+            return state_of_parts([self._device.xp.zeros((layers, self._batch, size), self._dtype) for size in sizes])
 
     def _copies(self, parts: Sequence[Array]) -> Any:
         with self._device.current():
-            return _form([part.copy() for part in parts])
+            return state_of_parts([part.copy() for part in parts])
 
     def _from_numbers(self, x: Any) -> Array:
         """A number, or lists of them, as an array."""
@@ -305,16 +310,6 @@ def check_forward(model: Module, own: type[Module], method: str) -> None:
 def has_forward_of(model: Module, own: type[Module]) -> bool:
     """Whether a model's `forward` is that of the class `own`, and no subclass's."""
     return getattr(model.forward, "__func__", None) is vars(own)["forward"]
-
-
-def _parts(state: Any) -> tuple[Any, ...]:
-    """The arrays of a state."""
-    return tuple(state) if isinstance(state, tuple | list) else (state,)
-
-
-def _form(parts: Sequence[Any]) -> Any:
-    """A state of these arrays as networks take and give it."""
-    return tuple(parts) if len(parts) > 1 else parts[0]
 
 
 def _described(part: Any) -> str:

@@ -68,6 +68,19 @@ def test_the_device_is_not_read(device):
     np.testing.assert_allclose(parameters[0].grad.cpu(), 0.25)
 
 
+@pytest.mark.parametrize("kind", [1.0, 2.0, math.inf])
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_norm_that_is_not_finite_is_an_error_if_asked_for(bad, kind, device):
+    parameters = with_gradients([np.array([3.0]), np.array([4.0, bad])], device)
+    with pytest.raises(RuntimeError, match=rf"^clip_grad_norm_: the norm of the gradients is {bad}; skip"):
+        clip_grad_norm_(parameters, 1.0, kind, error_if_nonfinite=True)
+    np.testing.assert_array_equal(parameters[0].grad.cpu(), [3.0])
+    np.testing.assert_array_equal(parameters[1].grad.cpu(), [4.0, bad])
+    parameters[1].grad = tg.tensor([4.0, 0.0], device=device)
+    assert math.isfinite(clip_grad_norm_(parameters, 1.0, kind, error_if_nonfinite=True).item())
+    np.testing.assert_array_less(parameters[0].grad.cpu(), 1.0)
+
+
 def test_gradients_on_two_devices_count_together():
     parameters = [*with_gradients([np.array([3.0])]), *with_gradients([np.array([4.0])], "strict")]
     total = clip_grad_norm_(parameters, 1.0)

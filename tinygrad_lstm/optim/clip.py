@@ -1,5 +1,6 @@
 """Keeping gradients small: clipping by their norm and by value, in place."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,12 @@ def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]
 
 
 @no_grad()
-def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
     """Scales all gradients by one factor, so that the norm of all of them together is at most `max_norm`.
 
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
@@ -34,11 +40,15 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
         parameters: tensors whose `.grad` is scaled in place; those without one are passed over.
         max_norm: the largest norm.
         norm_type: which norm, 2 or any other above 0; `math.inf` is the largest absolute value.
+        error_if_nonfinite: raise if the norm is infinite or NaN. By default the gradients are scaled all the same,
+            which leaves zeros and NaNs.
 
     Returns:
-        The norm before, 0-d, on the first gradient's device: no value is read on the host.
+        The norm before, 0-d, on the first gradient's device. Its value is read on the host only with
+        `error_if_nonfinite`.
 
     Raises:
+        RuntimeError: with `error_if_nonfinite`, the norm is infinite or NaN; the gradients stay as they are.
         TypeError: something else than a tensor is among them.
         ValueError: `max_norm` is negative, or `norm_type` is not above 0.
 
@@ -62,6 +72,11 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
         total = _euclidean_norm(gradients, device)
     else:
         total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
+    if error_if_nonfinite and not math.isfinite(size := total.item()):
+        raise RuntimeError(
+            f"clip_grad_norm_: the norm of the gradients is {size}; skip this step or lower the learning rate "
+            "(tg.detect_anomaly() names the op that makes a NaN)"
+        )
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for (place, dtype), arrays in _together(gradients).items():
         with place.current():

@@ -1,4 +1,4 @@
-"""Training a character model on a text: the loop, its checkpoints and its measurements. It prints nothing."""
+"""The training loop."""
 
 import hashlib
 import json
@@ -6,278 +6,28 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from .autograd import no_grad
-from .backends.base import HostArray
-from .data.text import Ids, TextBatch, TextBatches, Vocabulary, characters_needed, split_text
-from .device import Device
-from .io import checkpoint as checkpoint_file
-from .io.atomic import naming_errors, write_atomically
-from .metrics import plot_metrics, read_metrics
-from .optim import Adam, Optimizer, clip_grad_norm_
-from .optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, SequentialLR
-from .random import manual_seed, random_state, set_random_state
-from .tensor import Tensor, tensor
+from ..autograd import no_grad
+from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
+from ..io.atomic import naming_errors, write_atomically
+from ..metrics import plot_metrics, read_metrics
+from ..optim import Adam, clip_grad_norm_
+from ..random import manual_seed, random_state, set_random_state
+from ..tensor import Tensor, tensor
+from .checkpoint import Checkpoint
+from .evaluation import LanguageModel, State, device_of, evaluate, nats_to_bits, on_device_of
+from .options import TrainingOptions
+from .schedule import schedule
 
-__all__ = [
-    "Checkpoint",
-    "LanguageModel",
-    "Progress",
-    "Summary",
-    "Trainer",
-    "TrainingOptions",
-    "evaluate",
-    "nats_to_bits",
-]
-
-State: TypeAlias = tuple[Tensor, ...]
-
-
-class LanguageModel(Protocol):
-    """What is trained here: a module with a loss that carries a state, such as `tinygrad_lstm.models.CharLM`."""
-
-    def loss(self, ids: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
-    def parameters(self) -> Iterable[Tensor]: ...
-    def state_dict(self) -> Mapping[str, HostArray]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
-    def evaluating(self) -> AbstractContextManager[Any]: ...
-
+__all__ = ["Progress", "Summary", "Trainer"]
 
 M = TypeVar("M", bound=LanguageModel)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How a model is made and trained; all but `steps` belong to a run for good.
-
-    Raises:
-        TypeError: a value is no number, or no whole one where it must be.
-        ValueError: a value is out of its range.
-    """
-
-    steps: int = 1000
-    """Steps to train for. Nothing else depends on it, so that a run of 100 steps is the start of one of 200."""
-    embedding: int = 64
-    """The length of a character's vector."""
-    hidden: int = 160
-    """The size of the hidden state."""
-    layers: int = 1
-    """LSTM layers."""
-    dropout: float = 0.0
-    """The share of values dropped in training."""
-    seq_len: int = 64
-    """T: through how many characters gradients go back."""
-    batch: int = 32
-    """B: the streams that are read side by side."""
-    lr: float = 5e-3
-    """The highest learning rate."""
-    warmup: int = 50
-    """Steps over which the learning rate rises to `lr`."""
-    half_life: int = 400
-    """Steps in which the learning rate falls by half after that."""
-    clip: float = 1.0
-    """The norm to which longer gradients are cut."""
-    seed: int = 0
-    """From which the initial weights and all random numbers come."""
-    validate_every: int = 200
-    """Steps between validations, each followed by a checkpoint."""
-    log_every: int = 20
-    """Steps between the readings of the training loss."""
-
-    def __post_init__(self) -> None:
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if isinstance(value, bool) or not isinstance(value, int if option.type is int else int | float):
-                expected = "a whole number" if option.type is int else "a number"
-                raise TypeError(f"{option.name}: expected {expected}, got {value!r}")
-        for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup", "half_life"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("validate_every", "log_every"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        self._check("seed", self.seed >= 0, "at least 0")
-        for name in ("lr", "clip"):
-            self._check(name, 0 < getattr(self, name) < math.inf, "above 0 and finite")
-        self._check("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
-
-    def continued(self, given: Mapping[str, Any]) -> "TrainingOptions":
-        """These options with other `steps`, if given.
-
-        Raises:
-            ValueError: another option is given that differs.
-        """
-        for name, value in given.items():
-            if name != "steps" and getattr(self, name) != value:
-                raise ValueError(f"{name}: the run to resume has {getattr(self, name)}, but {value} was given")
-        return replace(self, steps=given.get("steps", self.steps))
-
-
-def _schedule(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler:
-    """A linear rise, then an exponential fall.
-
-    The fall does not depend on how many steps there are to be: a run that is given more of them later goes on as if it
-    had had them from the start.
-    """
-    rise = LinearLR(optimizer, start_factor=1 / options.warmup, total_iters=options.warmup)
-    fall = ExponentialLR(optimizer, gamma=0.5 ** (1 / options.half_life))
-    return SequentialLR(optimizer, [rise, fall], milestones=[options.warmup])
-
-
-def nats_to_bits(nats: float) -> float:
-    """A cross-entropy in bits."""
-    return nats / math.log(2)
-
-
-def _device(model: LanguageModel) -> Device:
-    return next(iter(model.parameters())).device
-
-
-def _on_device_of(model: LanguageModel, batch: TextBatch) -> tuple[Tensor, Tensor]:
-    device = _device(model)
-    return tensor(batch.inputs, device=device), tensor(batch.targets, device=device)
-
-
-def evaluate(
-    model: LanguageModel,
-    ids: Ids,
-    batch: int = 32,
-    seq_len: int = 64,
-    before_window: Callable[[], None] = lambda: None,
-) -> float:
-    """The mean cross-entropy, in nats a character, of a text of which the model sees all that came before.
-
-    A long text is read as `batch` streams side by side, each of which starts without a past.
-
-    Args:
-        model: put into evaluation mode for it, and back into the mode that it was in afterwards.
-        ids: the text's characters as numbers, of shape (n,), n at least 2; each but the first is predicted.
-        before_window: called before each `seq_len` characters; what it raises ends the evaluation.
-
-    Raises:
-        ValueError: the text is shorter than two characters.
-    """
-    predicted = len(ids) - 1
-    if predicted < 1:
-        raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
-    streams = max(1, min(batch, predicted // seq_len))
-    batches = TextBatches(ids, streams, min(seq_len, predicted))
-    windows = [next(batches) for _ in range(len(batches))]
-    rest = ids[predicted // streams * streams :]
-    losses: list[tuple[Tensor, int]] = []
-    state: State | None = None
-    with model.evaluating(), no_grad():
-        for window in windows:
-            before_window()
-            loss, state = model.loss(*_on_device_of(model, window), state)
-            losses.append((loss, window.targets.size))
-        if len(rest) > 1 and state is not None:
-            # What is left after equal streams goes on from the last of them.
-            window = TextBatch(rest[:-1, None], rest[1:, None], False)
-            loss, _ = model.loss(*_on_device_of(model, window), tuple(part[:, -1:] for part in state))
-            losses.append((loss, len(rest) - 1))
-    return float(sum(loss.item() * size for loss, size in losses) / predicted)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """All of a run that stands in its checkpoints."""
-
-    options: TrainingOptions
-    vocabulary: Vocabulary
-    text_digest: str
-    """Tells whether a text is the one that the run was started with."""
-    sources: list[str]
-    """The paths from which the text was read, for whoever resumes; none for the interpreter's manual."""
-    step: int
-    """Steps done; also the position in the text, since each step reads one batch."""
-    best: float | None
-    """The lowest validation loss so far, in nats a character."""
-    random_state: dict[str, Any]
-    weights: dict[str, HostArray]
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    state: list[HostArray]
-    """What the model remembers at the position, carried into the next step; empty before the first one."""
-    path: Path | None = field(default=None, compare=False)
-    """The file from which it was read; not stored."""
-
-    def save(self, path: str | Path) -> None:
-        """Writes the checkpoint, atomically.
-
-        Raises:
-            OSError: the file cannot be written; one that was there before stays whole.
-        """
-        contents = {name: getattr(self, name) for name in CONTENTS}
-        contents |= {"options": asdict(self.options), "vocabulary": self.vocabulary.characters}
-        checkpoint_file.save(path, contents)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Checkpoint":
-        """Reads a checkpoint.
-
-        Raises:
-            OSError: the file is not there or cannot be read.
-            ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
-        """
-        contents = checkpoint_file.load(path)
-        try:
-            _check_contents(contents)
-            options, vocabulary = TrainingOptions(**contents.pop("options")), Vocabulary(contents.pop("vocabulary"))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
-        return cls(options=options, vocabulary=vocabulary, path=Path(path), **contents)
-
-    @contextmanager
-    def blamed(self) -> Iterator[None]:
-        """Within it, what goes wrong is due to what stands in the file, and becomes a ValueError that names it."""
-        try:
-            yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path or 'the checkpoint'}: its contents do not fit ({error})") from error
-
-
-CONTENTS: dict[str, Callable[[Any], bool]] = {
-    "options": lambda value: (
-        isinstance(value, dict) and value.keys() == {option.name for option in fields(TrainingOptions)}
-    ),
-    "vocabulary": lambda value: isinstance(value, str),
-    "text_digest": lambda value: isinstance(value, str),
-    "sources": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
-    "step": lambda value: type(value) is int and value >= 0,
-    "best": lambda value: value is None or (isinstance(value, float) and math.isfinite(value)),
-    "random_state": lambda value: isinstance(value, dict),
-    "weights": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
-    "optimizer": lambda value: (
-        isinstance(value, dict)
-        and value.keys() == {"state", "param_groups"}
-        and isinstance(value["state"], dict)
-        and _are_arrays(value["state"].values())
-    ),
-    "schedule": lambda value: isinstance(value, dict),
-    "state": lambda value: isinstance(value, list) and _are_arrays(value),
-}
-"""What a checkpoint's file holds, and how its values look; whether they fit each other is seen when they are used."""
-
-
-def _are_arrays(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, np.ndarray) for value in values)
-
-
-def _check_contents(contents: Mapping[str, Any]) -> None:
-    if faults := sorted(contents.keys() ^ CONTENTS.keys()):
-        raise ValueError(f"missing or unexpected: {', '.join(faults)}")
-    if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
-        raise ValueError(f"not as expected: {', '.join(faults)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,7 +94,7 @@ class Trainer(Generic[M]):
         self._digest = _digest(text)
         self._sources = sources
         self._optimizer = Adam(model.parameters(), lr=options.lr)
-        self._schedule = _schedule(self._optimizer, options)
+        self._schedule = schedule(self._optimizer, options)
         self._state: State | None = None
         self._stop = threading.Event()
         self._saved: int | None = None
@@ -441,7 +191,7 @@ class Trainer(Generic[M]):
         self._optimizer.load_state_dict(optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)
         self._batches.position = step
-        self._state = tuple(tensor(part, device=_device(self.model)) for part in checkpoint.state) or None
+        self._state = tuple(tensor(part, device=device_of(self.model)) for part in checkpoint.state) or None
         if _looks(self._state) != (_looks(self._any_state()) if step else []):
             raise ValueError("the state is not one of this model")
         self.best = checkpoint.best
@@ -452,7 +202,7 @@ class Trainer(Generic[M]):
         """A state of the right shapes: that after one character of each stream."""
         ids = np.zeros((1, self.options.batch), np.int64)
         with self.model.evaluating(), no_grad():
-            _, state = self.model.loss(*_on_device_of(self.model, TextBatch(ids, ids, True)))
+            _, state = self.model.loss(*on_device_of(self.model, TextBatch(ids, ids, True)))
         return tuple(state)
 
     @property
@@ -557,7 +307,7 @@ class Trainer(Generic[M]):
 
     def _train_on(self, batch: TextBatch) -> tuple[Tensor, int]:
         """One step of truncated backpropagation; the loss, still on its device, and the number of characters read."""
-        loss, state = self.model.loss(*_on_device_of(self.model, batch), None if batch.first else self._state)
+        loss, state = self.model.loss(*on_device_of(self.model, batch), None if batch.first else self._state)
         self._optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.options.clip)

@@ -1,0 +1,17 @@
+"""Training a character model on a text: options, the loop, its checkpoints and its measurements. It prints nothing."""
+
+from .checkpoint import Checkpoint
+from .evaluation import LanguageModel, evaluate, nats_to_bits
+from .options import TrainingOptions
+from .trainer import Progress, Summary, Trainer
+
+__all__ = [
+    "Checkpoint",
+    "LanguageModel",
+    "Progress",
+    "Summary",
+    "Trainer",
+    "TrainingOptions",
+    "evaluate",
+    "nats_to_bits",
+]

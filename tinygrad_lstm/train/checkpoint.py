@@ -1,0 +1,109 @@
+"""A run's checkpoint: what it holds, and how it is saved and loaded."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import HostArray
+from ..data.text import Vocabulary
+from ..io import checkpoint as checkpoint_file
+from .options import TrainingOptions
+
+__all__ = ["Checkpoint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """All of a run that stands in its checkpoints."""
+
+    options: TrainingOptions
+    vocabulary: Vocabulary
+    text_digest: str
+    """Tells whether a text is the one that the run was started with."""
+    sources: list[str]
+    """The paths from which the text was read, for whoever resumes; none for the interpreter's manual."""
+    step: int
+    """Steps done; also the position in the text, since each step reads one batch."""
+    best: float | None
+    """The lowest validation loss so far, in nats a character."""
+    random_state: dict[str, Any]
+    weights: dict[str, HostArray]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    state: list[HostArray]
+    """What the model remembers at the position, carried into the next step; empty before the first one."""
+    path: Path | None = field(default=None, compare=False)
+    """The file from which it was read; not stored."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the checkpoint, atomically.
+
+        Raises:
+            OSError: the file cannot be written; one that was there before stays whole.
+        """
+        contents = {name: getattr(self, name) for name in CONTENTS}
+        contents |= {"options": asdict(self.options), "vocabulary": self.vocabulary.characters}
+        checkpoint_file.save(path, contents)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Checkpoint":
+        """Reads a checkpoint.
+
+        Raises:
+            OSError: the file is not there or cannot be read.
+            ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
+        """
+        contents = checkpoint_file.load(path)
+        try:
+            _check_contents(contents)
+            options, vocabulary = TrainingOptions(**contents.pop("options")), Vocabulary(contents.pop("vocabulary"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
+        return cls(options=options, vocabulary=vocabulary, path=Path(path), **contents)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within it, what goes wrong is due to what stands in the file, and becomes a ValueError that names it."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path or 'the checkpoint'}: its contents do not fit ({error})") from error
+
+
+CONTENTS: dict[str, Callable[[Any], bool]] = {
+    "options": lambda value: (
+        isinstance(value, dict) and value.keys() == {option.name for option in fields(TrainingOptions)}
+    ),
+    "vocabulary": lambda value: isinstance(value, str),
+    "text_digest": lambda value: isinstance(value, str),
+    "sources": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
+    "step": lambda value: type(value) is int and value >= 0,
+    "best": lambda value: value is None or (isinstance(value, float) and math.isfinite(value)),
+    "random_state": lambda value: isinstance(value, dict),
+    "weights": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
+    "optimizer": lambda value: (
+        isinstance(value, dict)
+        and value.keys() == {"state", "param_groups"}
+        and isinstance(value["state"], dict)
+        and _are_arrays(value["state"].values())
+    ),
+    "schedule": lambda value: isinstance(value, dict),
+    "state": lambda value: isinstance(value, list) and _are_arrays(value),
+}
+"""What a checkpoint's file holds, and how its values look; whether they fit each other is seen when they are used."""
+
+
+def _are_arrays(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, np.ndarray) for value in values)
+
+
+def _check_contents(contents: Mapping[str, Any]) -> None:
+    if faults := sorted(contents.keys() ^ CONTENTS.keys()):
+        raise ValueError(f"missing or unexpected: {', '.join(faults)}")
+    if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
+        raise ValueError(f"not as expected: {', '.join(faults)}")

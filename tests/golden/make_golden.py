@@ -20,18 +20,21 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops | {op}[_{variant}] | input [weight] [bias] out w_out; grad_ of each float input |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |
+| schedule_pairs | {first}+{second} of step exponential cosine warmup sequential plateau | lr (31,): as above with two schedules, stepped in this order; after step 12 the rate is set by hand |
 | clipping | norm_2 norm_inf norm_2_untouched value | before_{weight, bias} after_{weight, bias} [total_norm] |
 
 Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
 losses, ops: op, positional and keyword (arrays passed by place and
 by name, in order), kwargs. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
-them). schedules: class, kwargs, lr (the initial rate). clipping: function, kwargs.
+them). schedules: class, kwargs, lr (the initial rate). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
+milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). clipping: function, kwargs.
 
 Layouts. Torch's two bias vectors become one. LSTM and RNN: `bias` is their sum, and its gradient is that of either. GRU: `bias` is
 the sum for the rows r and z and torch's b_in for n, and `bias_hn` is torch's b_hn, inside the reset gate's product.
 Gate order: LSTM i, f, g, o; GRU r, z, n.
 """  # noqa: E501 (a table's row is one line)
 
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -607,6 +610,52 @@ def schedules() -> Iterator[Case]:
         yield case, arrays | {"lr": torch.tensor(rates)}, {"class": name, "kwargs": kwargs, "lr": INITIAL_RATE}
 
 
+PAIRED_SCHEDULES: dict[str, tuple[str, Settings]] = {
+    "step": ("StepLR", {"step_size": 4, "gamma": 0.5}),
+    "exponential": ("ExponentialLR", {"gamma": 0.9}),
+    "cosine": ("CosineAnnealingLR", {"T_max": 9, "eta_min": 0.001}),
+    "warmup": ("LinearLR", {"start_factor": 0.1, "total_iters": 5}),
+    "sequential": (
+        "SequentialLR",
+        {
+            "milestones": [3, 15],
+            "schedulers": [
+                ("LinearLR", {"start_factor": 0.25, "total_iters": 3}),
+                ("CosineAnnealingLR", {"T_max": 6}),
+                ("ExponentialLR", {"gamma": 0.8}),
+            ],
+        },
+    ),
+    "plateau": ("ReduceLROnPlateau", {"factor": 0.5, "patience": 2}),
+}
+BY_HAND = (12, 0.05)
+
+
+def made_schedule(optimizer: torch.optim.Optimizer, name: str, kwargs: Settings) -> Any:
+    """A schedule of this class; those of a SequentialLR are described in its arguments."""
+    if name == "SequentialLR":
+        kwargs = {**kwargs, "schedulers": [made_schedule(optimizer, *own) for own in kwargs["schedulers"]]}
+    return getattr(lr_scheduler, name)(optimizer, **kwargs)
+
+
+def schedule_pairs() -> Iterator[Case]:
+    """The learning rate of an optimizer with two schedules, at first and after each step."""
+    for first, second in itertools.permutations(PAIRED_SCHEDULES, 2):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=INITIAL_RATE)
+        described = [PAIRED_SCHEDULES[first], PAIRED_SCHEDULES[second]]
+        made = [made_schedule(optimizer, *own) for own in described]
+        rates = [optimizer.param_groups[0]["lr"]]
+        for step in range(1, SCHEDULE_STEPS + 1):
+            optimizer.step()
+            for scheduler in made:
+                scheduler.step(*[1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else [])
+            if step == BY_HAND[0]:
+                optimizer.param_groups[0]["lr"] = BY_HAND[1]
+            rates.append(optimizer.param_groups[0]["lr"])
+        settings = {"schedules": described, "lr": INITIAL_RATE, "metric": 1.0, "by_hand": BY_HAND}
+        yield f"{first}+{second}", {"lr": torch.tensor(rates)}, settings
+
+
 CLIPPING_CASES: dict[str, tuple[str, Settings]] = {
     "norm_2": ("clip_grad_norm_", {"max_norm": 1.0}),
     "norm_inf": ("clip_grad_norm_", {"max_norm": 0.5, "norm_type": float("inf")}),
@@ -652,7 +701,7 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order
     for name in ("lstm", "gru", "rnn"):
         write(name, recurrent_layers(name))
-    families = (variants, cells, traces, losses, ops, optimizers, schedules, clipping)
+    families = (variants, cells, traces, losses, ops, optimizers, schedules, schedule_pairs, clipping)
     for family in families:
         write(family.__name__, family())
 

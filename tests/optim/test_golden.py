@@ -1,6 +1,7 @@
 """Optimizers, schedules and clipping against PyTorch's values."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,27 @@ def test_every_rate_is_torchs(case):
         rates.append(optimizer.param_groups[0]["lr"])
         assert schedule.get_last_lr() == rates[-1:]
     np.testing.assert_allclose(rates, arrays["lr"], **TOLERANCE)
+
+
+def made_schedule(optimizer: tg.optim.Optimizer, name: str, kwargs: dict[str, Any]) -> Any:
+    if name == "SequentialLR":
+        kwargs = {**kwargs, "schedulers": [made_schedule(optimizer, *own) for own in kwargs["schedulers"]]}
+    return getattr(lr_scheduler, name)(optimizer, **kwargs)
+
+
+@pytest.mark.parametrize("case", options("schedule_pairs"))
+def test_two_schedules_and_a_rate_set_by_hand_compose_as_torchs(case):
+    expected, settings = load("schedule_pairs", case)["lr"], options("schedule_pairs")[case]
+    optimizer = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=settings["lr"])
+    schedules = [made_schedule(optimizer, *own) for own in settings["schedules"]]
+    rates = [optimizer.param_groups[0]["lr"]]
+    for step in range(1, len(expected)):
+        for schedule in schedules:
+            schedule.step(*[settings["metric"]] if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else [])
+        if step == settings["by_hand"][0]:
+            optimizer.param_groups[0]["lr"] = settings["by_hand"][1]
+        rates.append(optimizer.param_groups[0]["lr"])
+    np.testing.assert_allclose(rates, expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("case", options("clipping"))

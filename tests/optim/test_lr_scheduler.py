@@ -12,6 +12,7 @@ from tinygrad_lstm.optim.lr_scheduler import (
     CosineAnnealingLR,
     ExponentialLR,
     LinearLR,
+    LRScheduler,
     ReduceLROnPlateau,
     SequentialLR,
     StepLR,
@@ -112,6 +113,48 @@ def test_a_group_that_joins_later_takes_part(name):
         first, second = rates(optimizer)
         assert first == second
     assert schedule.state_dict()["base_lrs"] == [0.8, 0.8]
+
+
+@pytest.mark.parametrize("second", SCHEDULES)
+@pytest.mark.parametrize("first", SCHEDULES)
+def test_two_resumed_schedules_go_on(first: str, second: str) -> None:
+    def step(schedules: list[LRScheduler], plateau: ReduceLROnPlateau) -> None:
+        for schedule in schedules:
+            schedule.step()
+        plateau.step(1.0)
+
+    def made(optimizer: SGD) -> tuple[list[LRScheduler], ReduceLROnPlateau]:
+        plateau = ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
+        return [SCHEDULES[first](optimizer), SCHEDULES[second](optimizer)], plateau
+
+    optimizer, other = sgd(0.8, 0.1), sgd(0.3, 0.3)
+    schedules, plateau = made(optimizer)
+    for _ in range(5):
+        step(schedules, plateau)
+    saved = json.loads(json.dumps([schedule.state_dict() for schedule in (*schedules, plateau)]))
+    groups = optimizer.state_dict()["param_groups"]
+    resumed, resumed_plateau = made(other)
+    other.load_state_dict({"state": {}, "param_groups": groups})
+    for schedule, state in zip((*resumed, resumed_plateau), saved, strict=True):
+        schedule.load_state_dict(state)
+    for _ in range(10):
+        assert rates(other) == rates(optimizer)
+        step(schedules, plateau)
+        step(resumed, resumed_plateau)
+
+
+@pytest.mark.parametrize("first", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+def test_a_plateau_goes_on_after_a_first_metric_that_is_not_finite(mode, first, threshold_mode):
+    optimizer = sgd(0.8)
+    schedule = ReduceLROnPlateau(optimizer, mode=mode, patience=1, threshold_mode=threshold_mode)
+    metrics = [5.0, 4.0, 3.0, 2.0, 1.0]
+    for metric in (first, *(metrics if mode == "min" else metrics[::-1])):
+        schedule.step(metric)
+    unbeatable = -math.inf if mode == "min" else math.inf
+    assert schedule.best == (first if first == unbeatable else metrics[-1] if mode == "min" else metrics[0])
+    assert (rates(optimizer) == [0.8]) == (first != unbeatable)
 
 
 METRICS = [1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.5, 0.6, 0.6, math.nan, 0.6, 0.6, 0.6]

@@ -2,6 +2,22 @@
 
 A schedule is made after its optimizer, whose groups' rates it takes as the ones to start from, and its `step()` is
 called once an epoch, or once a step, after the optimizer's.
+
+As in torch, a step changes the present rate instead of replacing it. So several schedules of one optimizer compose, a
+`ReduceLROnPlateau` beside a warm-up keeps its reductions, and a rate that was set by hand holds:
+
+>>> import tinygrad_lstm as tg
+>>> from tinygrad_lstm.optim.lr_scheduler import ExponentialLR, StepLR
+>>> sgd = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=1.0)
+>>> falling, halved = ExponentialLR(sgd, gamma=0.9), StepLR(sgd, step_size=2, gamma=0.5)
+>>> for _ in range(4):
+...     falling.step()
+...     halved.step()
+...     print(round(sgd.param_groups[0]["lr"], 6))
+0.9
+0.405
+0.3645
+0.164025
 """
 
 import math
@@ -28,9 +44,19 @@ def _require(schedule: object, holds: bool, message: str) -> None:
         raise ValueError(f"{type(schedule).__name__}: {message}")
 
 
+def _moved(lr: float, before: float, after: float, origin: float = 0.0) -> float:
+    """A rate that changes as the formula does from `before` to `after`: its distance to `origin` is multiplied."""
+    if lr == before:  # exactly the formula where nothing else changed the rate
+        return after
+    if before == origin:
+        return lr + (after - before)
+    return origin + (lr - origin) * ((after - origin) / (before - origin))
+
+
 class LRScheduler(ABC):
     """A schedule given by a formula: `rate` says the learning rate after so many steps.
 
+    That is the rate if nothing else changes it. Otherwise each step changes the present rate as the formula changes.
     A group that joins the optimizer later takes part from the next step on; its rate then is the one it starts from.
 
     Attributes:
@@ -42,7 +68,10 @@ class LRScheduler(ABC):
             raise TypeError(f"{type(self).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.last_epoch = 0
-        self._apply()
+        for group, base_lr in zip(optimizer.param_groups, self.base_lrs, strict=True):
+            # Kept in the group, so that several schedules of one optimizer start from the same rate.
+            group["initial_lr"] = base_lr
+            group["lr"] = self.next_rate(0, base_lr, group["lr"])
 
     @property
     def base_lrs(self) -> list[float]:
@@ -54,27 +83,33 @@ class LRScheduler(ABC):
     def rate(self, epoch: int, base_lr: float) -> float:
         """The learning rate after `epoch` steps, of a group that started with `base_lr`."""
 
-    def step(self) -> None:
-        """Goes on by one, and sets the optimizer's rates."""
-        self.last_epoch += 1
-        self._apply()
+    def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
+        """The learning rate after step `epoch`, of a group whose rate is `lr` before it."""
+        return _moved(lr, self._before(epoch, base_lr), self.rate(epoch, base_lr))
 
-    def _apply(self) -> None:
+    def _before(self, epoch: int, base_lr: float) -> float:
+        """What the formula gives before step `epoch`."""
+        return self.rate(epoch - 1, base_lr) if epoch else base_lr
+
+    def step(self) -> None:
+        """Goes on by one, and changes the optimizer's rates."""
+        self.last_epoch += 1
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            # Kept in the group, so that several schedules of one optimizer start from the same rate.
-            group["initial_lr"] = base_lr
-            group["lr"] = self.rate(self.last_epoch, base_lr)
+            if "initial_lr" in group:
+                group["lr"] = self.next_rate(self.last_epoch, base_lr, group["lr"])
+            else:  # it has joined since the last step
+                group["initial_lr"], group["lr"] = base_lr, self.rate(self.last_epoch, base_lr)
 
     def get_last_lr(self) -> list[float]:
         """The present rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands: plain values. Its settings are the constructor's."""
+        """Where the schedule stands: plain values. The settings are the constructor's, the rates the optimizer's."""
         return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave, and sets the optimizer's rates.
+        """Goes on from what `state_dict` gave; the optimizer's own state holds the rates, as in torch.
 
         Raises:
             ValueError: it is of an optimizer with another number of groups, or no schedule's.
@@ -89,7 +124,6 @@ class LRScheduler(ABC):
         for group, base_lr in zip(groups, base_lrs, strict=True):
             group["initial_lr"] = base_lr
         self.last_epoch = last_epoch
-        self._apply()
 
 
 def _check_keys(schedule: object, state_dict: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -150,6 +184,9 @@ class CosineAnnealingLR(LRScheduler):
     def rate(self, epoch: int, base_lr: float) -> float:
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
+    def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
+        return _moved(lr, self._before(epoch, base_lr), self.rate(epoch, base_lr), self.eta_min)
+
 
 class LinearLR(LRScheduler):
     """Linear warm-up: from `start_factor` to `end_factor` times the rate in `total_iters` steps, then constant.
@@ -176,6 +213,8 @@ class LinearLR(LRScheduler):
 
 class SequentialLR(LRScheduler):
     """One schedule after the other; each counts from where it begins.
+
+    As in torch, each begins from the optimizer's first rate: what changed the rate before that is forgotten.
 
     Args:
         optimizer: the optimizer of all of them.
@@ -220,12 +259,22 @@ class SequentialLR(LRScheduler):
         _require(self, own, "every schedule must be of the same optimizer")
         self.schedulers = list(schedulers)
         self.milestones = list(milestones)
+        for group in optimizer.param_groups:  # undoes what its schedules did when they were made
+            group["lr"] = group["initial_lr"]
         super().__init__(optimizer)
 
-    def rate(self, epoch: int, base_lr: float) -> float:
+    def _turn(self, epoch: int) -> tuple[LRScheduler, int]:
+        """The schedule whose turn it is after so many steps, and how many of them are its own."""
         turn = bisect_right(self.milestones, epoch)
-        begun = self.milestones[turn - 1] if turn else 0
-        return self.schedulers[turn].rate(epoch - begun, base_lr)
+        return self.schedulers[turn], epoch - (self.milestones[turn - 1] if turn else 0)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        schedule, own = self._turn(epoch)
+        return schedule.rate(own, base_lr)
+
+    def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
+        schedule, own = self._turn(epoch)
+        return schedule.next_rate(own, base_lr, lr) if own or not epoch else schedule.rate(0, base_lr)
 
 
 class ReduceLROnPlateau:
@@ -236,7 +285,8 @@ class ReduceLROnPlateau:
         mode: "min" if less is better, "max" if more is.
         factor: by which rates are multiplied.
         patience: how many steps without a better metric are waited.
-        threshold: by how much a better metric must be better.
+        threshold: by how much a better metric must be better. A first metric counts as better unless it is NaN or the
+            worst there is: inf with "min", -inf with "max".
         threshold_mode: "rel" for a share of the best so far, "abs" for a difference.
         cooldown: how many steps after a reduction are not counted.
         min_lr: no rate becomes less.
@@ -300,8 +350,9 @@ class ReduceLROnPlateau:
             self.num_bad_epochs = 0
 
     def _is_better(self, metric: float) -> bool:
-        if self.best is None:
-            return not math.isnan(metric)
+        worst = math.inf if self.mode == "min" else -math.inf
+        if self.best is None or self.best == worst:
+            return metric != worst and not math.isnan(metric)
         by = self.threshold if self.threshold_mode == "abs" else self.threshold * abs(self.best)
         return metric < self.best - by if self.mode == "min" else metric > self.best + by
 

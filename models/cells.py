@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from .. import ops
+from ..arguments import integer
 from ..backends.base import HostArray
 from ..creation import zeros
 from ..io.contents import Kind
@@ -254,11 +255,11 @@ def open_forget_gate(bias: Parameter, hidden_size: int) -> None:
 
 
 def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
-    """Raises ValueError unless both are at least 1."""
-    if input_size < 1 or hidden_size < 1:
+    """Raises TypeError unless both are integers, ValueError unless they are at least 1."""
+    name = type(module).__name__
+    if integer(name, "input_size", input_size) < 1 or integer(name, "hidden_size", hidden_size) < 1:
         raise ValueError(
-            f"{type(module).__name__}: expected an input size and a hidden size of at least 1, "
-            f"got {input_size} and {hidden_size}"
+            f"{name}: expected an input size and a hidden size of at least 1, got {input_size} and {hidden_size}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from .. import ops
+from ..arguments import integer
 from ..backends.base import Array
 from ..creation import randn, zeros
 from ..io.contents import Kind
@@ -59,10 +60,12 @@ class _Recurrent(Loadable):
     ) -> None:
         super().__init__()
         check_sizes(self, input_size, hidden_size)
-        if num_layers < 1 or not 0 <= dropout <= 1:
+        name = type(self).__name__
+        if isinstance(dropout, bool):
+            raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
+        if integer(name, "num_layers", num_layers) < 1 or not 0 <= dropout <= 1:
             raise ValueError(
-                f"{type(self).__name__}: expected at least 1 layer and a dropout in [0, 1], "
-                f"got {num_layers} and {dropout}"
+                f"{name}: expected at least 1 layer and a dropout in [0, 1], got {num_layers} and {dropout}"
             )
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -302,7 +305,7 @@ class LSTM(_Recurrent):
         peephole: bool = False,
         layer_norm: LSTMNorm | None = None,
     ) -> None:
-        if proj_size and not 0 < proj_size < hidden_size:
+        if integer("LSTM", "proj_size", proj_size) and not 0 < proj_size < hidden_size:
             raise ValueError(f"LSTM: expected a proj_size from 0 to {hidden_size - 1}, below H, got {proj_size}")
         _check_option(self, "peephole", peephole, (False, True))
         _check_option(self, "layer_norm", layer_norm, (None, *get_args(LSTMNorm)))

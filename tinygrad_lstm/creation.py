@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import integer, integers
 from .backends.base import HostArray
 from .device import Device, device_of, get_device
 from .random import generator
@@ -27,10 +28,12 @@ Place = str | Device | None
 
 
 def _shape(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    lengths = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
-    if not all(isinstance(length, int | np.integer) and length >= 0 for length in lengths):
-        raise ValueError(f"{name}: expected lengths of zero or more, got {lengths}")
-    return tuple(int(length) for length in lengths)
+    given = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    numbers = all(isinstance(length, int) or hasattr(length, "dtype") for length in given)
+    lengths = integers(name, "shape", given) if numbers else ()
+    if not numbers or any(length < 0 for length in lengths):
+        raise ValueError(f"{name}: expected lengths of zero or more, got {given}")
+    return lengths
 
 
 def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
@@ -67,6 +70,7 @@ def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad:
     """Zeros, as `zeros(2, 3)` or `zeros((2, 3))`; float32 by default.
 
     Raises:
+        TypeError: a length is a bool or a tensor.
         ValueError: a length is negative or no integer.
 
     >>> import tinygrad_lstm as tg
@@ -93,7 +97,8 @@ def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_gra
 
 def eye(n: int, m: int | None = None, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on its diagonal; square by default."""
-    return _filled(get_device(device), requires_grad, "eye", n, m, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
+    rows, columns = _shape("eye", (n, n if m is None else m))
+    return _filled(get_device(device), requires_grad, "eye", rows, columns, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
 
 
 def arange(
@@ -115,7 +120,7 @@ def linspace(
     start: float, stop: float, number: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
 ) -> Tensor:
     """`number` evenly spaced values from `start` to `stop`, both included; float32 by default."""
-    kind = checked_dtype(dtype or DEFAULT_FLOAT)
+    kind, number = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "number", number)
     return _filled(get_device(device), requires_grad, "linspace", start, stop, number, dtype=kind)
 
 
@@ -136,7 +141,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
     """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default.
 
     Raises:
-        TypeError: the dtype is no float.
+        TypeError: the dtype is no float, or a length a bool or a tensor.
         ValueError: a length is negative or no integer.
     """
     lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)

@@ -1,9 +1,11 @@
 """The layers: modules around the ops of the same names, with their parameters."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from .. import ops
+from ..arguments import integer, integers
 from ..creation import ones, zeros
 from ..tensor import Tensor
 from . import init
@@ -15,7 +17,7 @@ __all__ = ["Conv1d", "Dropout", "Embedding", "LayerNorm", "Linear"]
 
 def _check_positive(layer: str, **settings: int) -> None:
     for name, value in settings.items():
-        if value < 1:
+        if integer(layer, name, value) < 1:
             raise ValueError(f"{layer}: {name} must be 1 or more, got {value}")
 
 
@@ -31,6 +33,7 @@ class Linear(Module):
     Parameters: `weight` (out_features, in_features) and `bias` (out_features,), uniform within ±1/√in_features.
 
     Raises:
+        TypeError: a length is no integer.
         ValueError: a length is below 1.
     """
 
@@ -59,14 +62,17 @@ class Embedding(Module):
         padding_idx: the id of padding, whose row starts as zeros and gets no gradient; negative from the end.
 
     Raises:
+        TypeError: a length is no integer.
         ValueError: a length is below 1.
         IndexError: `padding_idx` is no id.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         _check_positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise IndexError(f"Embedding: padding_idx {padding_idx} is no id of {num_embeddings} embeddings")
+        if padding_idx is not None:
+            padding_idx = integer("Embedding", "padding_idx", padding_idx)
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise IndexError(f"Embedding: padding_idx {padding_idx} is no id of {num_embeddings} embeddings")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -90,6 +96,7 @@ class Conv1d(Module):
     ±1/√(in_channels / groups · kernel_size).
 
     Raises:
+        TypeError: a setting is no integer.
         ValueError: a length is below 1 (padding: 0), `padding` is another text, or "same" beside a stride; `groups`
             does not divide both numbers of channels.
     """
@@ -107,7 +114,8 @@ class Conv1d(Module):
     ) -> None:
         _check_positive("Conv1d", in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         _check_positive("Conv1d", stride=stride, dilation=dilation, groups=groups)
-        if padding not in ("valid", "same") and (isinstance(padding, str) or padding < 0):
+        known = padding in ("valid", "same") if isinstance(padding, str) else integer("Conv1d", "padding", padding) >= 0
+        if not known:
             raise ValueError(f"Conv1d: padding must be 0 or more, 'valid' or 'same', got {padding!r}")
         if padding == "same" and stride != 1:
             raise ValueError(f"Conv1d: padding 'same' needs stride 1, got stride {stride}")
@@ -149,6 +157,7 @@ class LayerNorm(Module):
         bias: whether there is a bias beside the weight.
 
     Raises:
+        TypeError: a length is no integer.
         ValueError: a length is below 1.
     """
 
@@ -159,7 +168,8 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+        shape = integers("LayerNorm", "normalized_shape", given, "an integer or several")
         if not shape or min(shape) < 1:
             raise ValueError(f"LayerNorm: normalized_shape must be lengths of 1 or more, got {normalized_shape}")
         self.normalized_shape = shape

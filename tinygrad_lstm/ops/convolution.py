@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..arguments import integer
 from ..backends.base import Array
 from ..tensor import Tensor, operand
 from .define import composite, op, shown_whole
@@ -58,7 +59,9 @@ def conv1d(
         groups: into how many parts the channels are cut: each part of the output sees one part of the input.
 
     Raises:
-        ValueError: the shapes do not fit, a setting is out of range, or the window is longer than the padded input.
+        TypeError: a bool or a tensor as a setting.
+        ValueError: the shapes do not fit, a setting is no integer or out of range, or the window is longer
+            than the padded input.
 
     >>> import tinygrad_lstm as tg
     >>> tg.conv1d(tg.tensor([[1.0, 2.0, 4.0, 8.0]]), tg.tensor([[[-1.0, 1.0]]]))
@@ -91,7 +94,7 @@ def conv1d(
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, dilation: Any, groups: Any) -> None:
     for name, value in (("stride", stride), ("dilation", dilation), ("groups", groups)):
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, float) or integer("conv1d", name, value) < 1:
             raise ValueError(f"conv1d: {name} is {value!r}; expected an integer of 1 or more")
     if x.ndim not in (2, 3) or weight.ndim != 3 or not weight.size:
         raise ValueError(
@@ -116,6 +119,7 @@ def padded_ends(padding: int | str, stride: int, overhang: int) -> tuple[int, in
         if stride != 1:
             raise ValueError(f"conv1d: padding 'same' needs stride 1, got stride {stride}")
         return overhang // 2, overhang - overhang // 2
-    if not isinstance(padding, int) or padding < 0:
-        raise ValueError(f"conv1d: padding is {padding!r}; expected an integer of 0 or more, 'valid' or 'same'")
+    expected = "an integer of 0 or more, 'valid' or 'same'"
+    if isinstance(padding, str | float) or integer("conv1d", "padding", padding, expected) < 0:
+        raise ValueError(f"conv1d: padding is {padding!r}; expected {expected}")
     return padding, padding

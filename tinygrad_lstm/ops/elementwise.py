@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..backends.base import Array
 from ..tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .define import composite, op
@@ -101,8 +102,12 @@ def floor(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def round(xp: Any, x: Array, decimals: int = 0) -> Array:
-    """x to the nearest number of `decimals` decimals, halves to even. The derivative is 0."""
-    return xp.round(x, decimals)
+    """x to the nearest number of `decimals` decimals, halves to even. The derivative is 0.
+
+    Raises:
+        TypeError: `decimals` is no integer.
+    """
+    return xp.round(x, integer("round", "decimals", decimals))
 
 
 @op(x=lambda g, x, F: g * (2 * x), method=True)

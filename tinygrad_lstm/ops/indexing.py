@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..autograd import MODE
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
@@ -312,7 +313,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
 
     Raises:
         IndexError: an id is negative, or not below N; `padding_idx` is no row.
-        TypeError: the ids are not integers.
+        TypeError: the ids are not integers, or `padding_idx` is none.
         ValueError: the weight is not 2-D.
     """
     if weight.ndim != 2:
@@ -325,6 +326,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
         rows = where(known.unsqueeze(-1), get(weight, ids.clamp(0, weight.shape[0] - 1)._array), math.nan)
     if padding_idx is None:
         return rows
+    padding_idx = integer("embedding", "padding_idx", padding_idx)
     if not -weight.shape[0] <= padding_idx < weight.shape[0]:
         raise IndexError(f"embedding: padding_idx {padding_idx} is no row of a weight of shape {weight.shape}")
     return where((ids == padding_idx % weight.shape[0]).unsqueeze(-1), rows.detach(), rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..backends.base import Array
 from ..tensor import Tensor, as_tensor, operand
 from .define import composite, op
@@ -99,7 +100,7 @@ def cross_entropy(
     Raises:
         ValueError: the shapes do not fit; an unknown `reduction`; `label_smoothing` is not within [0, 1].
         IndexError: an id is negative, or not below C.
-        TypeError: a target of input's shape that is no float, or ids that are no integers.
+        TypeError: a target of input's shape that is no float, ids that are no integers, or `ignore_index` is none.
 
     >>> import tinygrad_lstm as tg
     >>> tg.cross_entropy(tg.zeros(3, 4), tg.tensor([0, 3, 1]))
@@ -107,6 +108,7 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected a number from 0 to 1")
+    ignore_index = integer("cross_entropy", "ignore_index", ignore_index)
     target = _beside("cross_entropy", "target", target, input)
     dim = _class_dim("cross_entropy", input)
     if target.shape != input.shape:
@@ -131,6 +133,7 @@ def nll_loss(
     input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """-input of the target class: the cross entropy, given log probabilities. Arguments as `cross_entropy`'s."""
+    ignore_index = integer("nll_loss", "ignore_index", ignore_index)
     target = _beside("nll_loss", "target", target, input)
     return _of_classes("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
 
@@ -185,7 +188,7 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
     with target.device.current():
         ids = target.data.reshape(-1).astype(np.int64)
-    losses: Tensor = of_rows([logits], ids, int(ignore_index), reduction)
+    losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integers
 from ..backends.base import Array
 from ..tensor import Tensor, operand
 from .define import composite, op
@@ -107,14 +108,15 @@ def layer_norm(
     Raises:
         ValueError: the shapes do not fit, or there is nothing to normalize over.
     """
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    shape = integers("layer_norm", "normalized_shape", given, "an integer or several")
     if not shape or not math.prod(shape) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x of shape {x.shape} must end in normalized_shape {shape}, which holds elements")
-    given = [
+    affine = [
         None if value is None else _of_shape(what, value, shape, x)
         for what, value in (("weight", weight), ("bias", bias))
     ]
-    out: Tensor = normalized_affine([x, *given], shape, float(eps))
+    out: Tensor = normalized_affine([x, *affine], shape, float(eps))
     return out
 
 

@@ -1,19 +1,19 @@
 """Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` leaves reduced dimensions with length 1.
 
 A dimension that is not there raises numpy.exceptions.AxisError, an IndexError and a ValueError; one that is named twice
-raises ValueError.
+raises ValueError; a bool or a tensor as a dimension raises TypeError.
 """
 
 import math
-import operator
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..arguments import integer, integers
 from ..backends.base import Array
 from ..tensor import DEFAULT_FLOAT, Tensor
 from .define import composite, op, shown_whole
-from .elementwise import abs, sqrt, where
+from .elementwise import abs, maximum, minimum, sqrt, where
 
 __all__ = [
     "all",
@@ -40,17 +40,14 @@ def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
 
     Raises:
         numpy.exceptions.AxisError: a dimension is not there (an IndexError and a ValueError).
-        TypeError: it is none.
+        TypeError: it is none, a bool or a tensor.
         ValueError: one is named twice.
     """
     ndim = len(shape)
     if dim.__class__ is int and -ndim <= dim < ndim:
         return (dim % ndim,)
-    try:
-        listed = range(ndim) if dim is None else (dim,) if isinstance(dim, int | np.integer) else dim
-        given = tuple([operator.index(d) for d in listed])
-    except TypeError:
-        raise TypeError(f"{name}: dim is {dim!r}; expected an integer, a tuple of integers or None") from None
+    listed = range(ndim) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
+    given = integers(name, "dim", listed, "an integer, a tuple of integers or None")
     for d in given:
         if not -ndim <= d < ndim:
             raise np.exceptions.AxisError(f"{name}: dim {d} is not there in shape {shape}; it has {ndim} dimensions")
@@ -65,11 +62,9 @@ def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
 
     Raises:
         numpy.exceptions.AxisError: it is not there (an IndexError and a ValueError).
-        TypeError: it is no integer.
+        TypeError: it is no integer, a bool or a tensor.
     """
-    if not isinstance(dim, int | np.integer):
-        raise TypeError(f"{name}: dim is {dim!r}; expected one integer")
-    return dims_of(name, int(dim), shape)[0]
+    return dims_of(name, integer(name, "dim", dim, "one integer"), shape)[0]
 
 
 def count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
@@ -126,6 +121,7 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 
     Raises:
         IndexError: a dimension of `dim` is not there.
+        TypeError: `dim` is a bool: torch's `unbiased` is `correction` here, 1 for True and 0 for False.
         ValueError: there are no more elements than `correction`.
     """
     return narrowed(_variance("var", x, dim, correction, keepdim), x)
@@ -144,6 +140,8 @@ def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 
 
 def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) -> Tensor:
+    if isinstance(dim, bool):
+        raise TypeError(f"{name}: dim is {dim}; for torch's unbiased={dim} give correction={int(dim)}")
     number = _checked_count(name, x, dim)
     if number <= correction:
         raise ValueError(
@@ -228,26 +226,46 @@ def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:
     return getattr(xp, name)(x, axis=dims, keepdims=keepdim)
 
 
-@op(x=_share_of_extreme, method=True)
-def max(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The largest element over `dim`. Ties share the gradient equally.
-
-    Raises:
-        IndexError: a dimension of `dim` is not there.
-        ValueError: there is nothing to reduce.
-    """
+@op(x=_share_of_extreme, name="max")
+def largest(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
     return _extreme(xp, "max", x, dim, keepdim)
 
 
-@op(x=_share_of_extreme, method=True)
-def min(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The smallest element over `dim`. Ties share the gradient equally.
+@op(x=_share_of_extreme, name="min")
+def smallest(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
+    return _extreme(xp, "min", x, dim, keepdim)
+
+
+@composite
+def max(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
+    """The largest element over `dim`. Ties share the gradient equally. Of two tensors their `maximum`, as in torch.
 
     Raises:
         IndexError: a dimension of `dim` is not there.
+        TypeError: `keepdim` beside two tensors.
         ValueError: there is nothing to reduce.
     """
-    return _extreme(xp, "min", x, dim, keepdim)
+    if not isinstance(dim, Tensor):
+        return largest(x, dim, keepdim)
+    if keepdim:
+        raise TypeError("max: keepdim=True, but two tensors are given, of which no dim is reduced")
+    return maximum(x, dim)
+
+
+@composite
+def min(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
+    """The smallest element over `dim`. Ties share the gradient equally. Of two tensors their `minimum`, as in torch.
+
+    Raises:
+        IndexError: a dimension of `dim` is not there.
+        TypeError: `keepdim` beside two tensors.
+        ValueError: there is nothing to reduce.
+    """
+    if not isinstance(dim, Tensor):
+        return smallest(x, dim, keepdim)
+    if keepdim:
+        raise TypeError("min: keepdim=True, but two tensors are given, of which no dim is reduced")
+    return minimum(x, dim)
 
 
 def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Array:

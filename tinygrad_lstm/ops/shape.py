@@ -2,12 +2,12 @@
 
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..arguments import integer, integers
 from ..backends.base import Array
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
@@ -40,11 +40,9 @@ __all__ = [
 ]
 
 
-def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """The lengths given as `f(2, 3)` or `f((2, 3))`."""
-    if len(shape) == 1 and isinstance(shape[0], Sequence):
-        shape = tuple(shape[0])
-    return tuple([operator.index(length) for length in shape])
+def _lengths(name: str, argument: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+    """The integers given as `f(2, 3)` or `f((2, 3))`."""
+    return integers(name, argument, given[0] if len(given) == 1 and isinstance(given[0], Sequence) else given)
 
 
 # -- the same elements in another shape --------------------------------------------------------------------------------
@@ -62,7 +60,7 @@ def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the number of elements does not fit.
     """
-    return reshaped(x, _lengths(shape))
+    return reshaped(x, _lengths("reshape", "shape", shape))
 
 
 @composite
@@ -119,9 +117,10 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
         IndexError: a dimension named is not there.
         ValueError: `order` does not name each dimension once.
     """
-    dims = dims_of("permute", _lengths(order), x.shape)
+    given = _lengths("permute", "order", order)
+    dims = dims_of("permute", given, x.shape)
     if len(dims) != x.ndim:
-        raise ValueError(f"permute: {_lengths(order)} does not name each dimension of shape {x.shape} once")
+        raise ValueError(f"permute: {given} does not name each dimension of shape {x.shape} once")
     return permuted(x, dims)
 
 
@@ -165,11 +164,13 @@ def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int,
     Raises:
         IndexError: a dimension named is not there.
     """
-    return xp.roll(x, _integers(shifts), dim if dim is None else _integers(dim))
+    return xp.roll(x, _one_or_several("shifts", shifts), dim if dim is None else _one_or_several("dim", dim))
 
 
-def _integers(given: int | Sequence[int]) -> int | tuple[int, ...]:
-    return tuple([operator.index(n) for n in given]) if isinstance(given, Sequence) else operator.index(given)
+def _one_or_several(argument: str, given: int | Sequence[int]) -> int | tuple[int, ...]:
+    if isinstance(given, Sequence):
+        return integers("roll", argument, given)
+    return integer("roll", argument, given, "an integer or a tuple of integers")
 
 
 def _negated(shifts: int | Sequence[int]) -> int | tuple[int, ...]:
@@ -191,7 +192,7 @@ def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: it does not.
     """
-    return broadcasted(x, _lengths(shape))
+    return broadcasted(x, _lengths("broadcast_to", "shape", shape))
 
 
 @composite
@@ -201,7 +202,7 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: x's shape does not broadcast to it.
     """
-    lengths = _lengths(shape)
+    lengths = _lengths("expand", "shape", shape)
     extra = len(lengths) - x.ndim
     if extra < 0:
         raise ValueError(f"expand: shape {x.shape} has more dimensions than {lengths}")
@@ -216,7 +217,7 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: there are fewer numbers than dimensions.
     """
-    numbers = _lengths(times)
+    numbers = _lengths("repeat", "times", times)
     if len(numbers) < x.ndim:
         raise ValueError(f"repeat: {numbers} has fewer numbers than shape {x.shape} has dimensions")
     lengths = (*(1,) * (len(numbers) - x.ndim), *x.shape)
@@ -245,10 +246,10 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     """
     if mode != "constant":
         raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")
-    pad = [operator.index(width) for width in pad]
+    pad = integers("pad", "pad", pad)
     widths = list(zip(pad[::2], pad[1::2], strict=False))
     if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
-        raise ValueError(f"pad: {tuple(pad)} must hold two widths, zero or more, for some last dimensions of {x.shape}")
+        raise ValueError(f"pad: {pad} must hold two widths, zero or more, for some last dimensions of {x.shape}")
     return padded(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
 
 
@@ -259,7 +260,7 @@ def tril(xp: Any, x: Array, diagonal: int = 0) -> Array:
     Raises:
         ValueError: x has fewer than two dimensions.
     """
-    return xp.tril(_with_two_dims(x), diagonal)
+    return xp.tril(_with_two_dims(x), integer("tril", "diagonal", diagonal))
 
 
 @op(x=lambda g, diagonal, F: F.triu(g, diagonal), method=True)
@@ -269,7 +270,7 @@ def triu(xp: Any, x: Array, diagonal: int = 0) -> Array:
     Raises:
         ValueError: x has fewer than two dimensions.
     """
-    return xp.triu(_with_two_dims(x), diagonal)
+    return xp.triu(_with_two_dims(x), integer("triu", "diagonal", diagonal))
 
 
 def _with_two_dims(x: Array) -> Array:
@@ -351,9 +352,9 @@ def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[
     dim = dim_of("split", dim, x.shape)
     length = x.shape[dim]
     if isinstance(size_or_sizes, Sequence | np.ndarray):
-        sizes = [operator.index(size) for size in size_or_sizes]
+        sizes = list(integers("split", "size", size_or_sizes))
     else:
-        size = operator.index(size_or_sizes)
+        size = integer("split", "size", size_or_sizes, "an integer or several")
         if size <= 0:
             raise ValueError(f"split: size {size} must be positive")
         sizes = [min(size, length - start) for start in range(0, max(length, 1), size)]
@@ -370,7 +371,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         IndexError: a dimension named is not there.
         ValueError: `chunks` is not positive.
     """
-    chunks = operator.index(chunks)
+    chunks = integer("chunk", "chunks", chunks)
     if chunks <= 0:
         raise ValueError(f"chunk: chunks is {chunks}; expected a positive number")
     dim = dim_of("chunk", dim, x.shape)

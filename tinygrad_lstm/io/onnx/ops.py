@@ -292,8 +292,8 @@ _write_alike(
         reduction.mean: "ReduceMean",
         reduction.prod: "ReduceProd",
         reduction.logsumexp: "ReduceLogSumExp",
-        reduction.max: "ReduceMax",
-        reduction.min: "ReduceMin",
+        reduction.largest: "ReduceMax",
+        reduction.smallest: "ReduceMin",
     },
 )
 

@@ -1,0 +1,40 @@
+"""Integers among arguments: dimensions, lengths, counts. Neither a bool nor a tensor is taken for one."""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["integer", "integers"]
+
+
+def integer(name: str, argument: str, value: Any, expected: str = "an integer") -> int:
+    """The value of an argument that must be an integer.
+
+    Raises:
+        TypeError: it is no integer; or it is a bool or a tensor, which is most often meant for another argument.
+    """
+    if value.__class__ is int:
+        return value
+    advice = ""
+    if isinstance(value, bool | np.bool_):
+        advice = "; give flags by name"
+    elif hasattr(value, "dtype") and not isinstance(value, np.generic):
+        advice = "; use .item() for the number in a tensor"
+        value = f"a {type(value).__name__} of shape {value.shape}"
+    else:
+        try:
+            return operator.index(value)
+        except TypeError:
+            value = repr(value)
+    raise TypeError(f"{name}: {argument} is {value}; expected {expected}{advice}")
+
+
+def integers(name: str, argument: str, values: Iterable[Any], expected: str = "integers") -> tuple[int, ...]:
+    """The values of an argument that must hold integers alone.
+
+    Raises:
+        TypeError: as `integer`, of one of them.
+    """
+    return tuple([value if value.__class__ is int else integer(name, argument, value, expected) for value in values])

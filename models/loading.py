@@ -126,6 +126,9 @@ class Loadable(Module):
     ) -> Self:
         """The network that an LSTM, GRU or RNN node of an ONNX file is, or several, one above another.
 
+        Initial states and lengths that the model's inputs give to the node are arguments of the network's call. Those
+        that the file fixes are refused, unless they are zeros and all steps.
+
         Args:
             weights: what `load_weights` gave, or the path of the file; or a node's arrays W, R and, where it has them,
                 B and P.

@@ -20,6 +20,7 @@ from tinygrad_lstm.io import FileLayer, Weights, load_weights
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
 WEIGHTS = {role: role for role in "WRB"}
+FLOATS = np.array([[0.0, -1.5], [2.0, np.inf]], "f4")
 
 
 def layer(kind: Any, roles: dict[str, str], **options: Any) -> FileLayer:
@@ -110,6 +111,11 @@ def described(folder: Path, one: NodeProto) -> FileLayer:
         (node("RNN", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
         (node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"), ["the activations 'tanh, relu'"]),
         (node("RNN", activations=["Relu"], direction="bidirectional"), ["the activations 'relu'"]),
+        (node("LSTM", color=3), ["the attribute 'color' of type INT"]),
+        (node("LSTM", clip=3), ["the attribute 'clip' of type INT"]),
+        (node("LSTM", direction=1), ["the attribute 'direction' of type INT"]),
+        (node("LSTM", hidden_size=5), ["a hidden_size of 5 beside an R of shape (1, 2)"]),
+        (helper.make_node("GRU", [*"xWRB", "", "", "", "P"], ["y"]), ["more inputs than such a node has"]),
         (node("GRU", activations=["Tanh", "Tanh"], clip=0.5), ["the activations 'tanh, tanh'", "sums clipped at 0.5"]),
     ],
 )
@@ -142,26 +148,77 @@ def test_settings_that_they_have(tmp_path: Path, one: NodeProto, expected: FileL
 
 def test_weights_that_are_not_in_the_file(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Identity", ["stored"], ["W"]),
+        helper.make_node("MatMul", ["x", "R"], ["of_x"]),
         helper.make_node("LSTM", ["x", "W", "R", "", "", "", "", "P"], ["y"], "one"),
         helper.make_node("LSTM", ["x"], ["z"], "two"),
+        helper.make_node("LSTM", ["x", "x", "of_x", "labels"], ["z"], "three"),
+        helper.make_node("MatMul", ["R", "R"], ["of_R"]),
+        helper.make_node("Theirs", ["R"], ["theirs"], domain="com.example"),
+        helper.make_node("Squeeze", ["R", "place"], ["narrow"]),
+        helper.make_node("LSTM", ["x", "of_R", "theirs", "narrow"], ["z"], "four"),
     ]
-    layers = read(tmp_path, nodes, tensors("stored", "R", "")).layers
+    arrays = [*tensors("R", ""), helper.make_tensor("labels", TensorProto.STRING, [1], [b"a"])]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    of = helper.make_graph(nodes, "graph", [given], [], [*arrays, numpy_helper.from_array(np.array([1]), "place")])
+    layers = load_weights(write(tmp_path / "model.onnx", of)).layers
     assert layers["one"].arrays == [{"R": "R"}]
     assert list(layers["one"].unsupported) == ["a W that the file does not hold", "a P that the file does not hold"]
     assert layers["two"].arrays == [{}]
+    reasons = ["a W that depends on what the model is given", "a R that depends on what the model is given"]
+    assert list(layers["three"].unsupported) == [*reasons, "a B that holds strings"]
+    w, r, b = layers["four"].unsupported
+    assert w == "a W that is made by the op 'MatMul', which is not evaluated"
+    assert r == "a R that is made by the op 'Theirs', which is not evaluated"
+    assert b.startswith("a B that 'Squeeze' cannot make of the file's arrays: ")
 
 
 def constant(name: str, value: TensorProto) -> NodeProto:
     return helper.make_node("Constant", [], [name], value=value)
 
 
-def test_constants_are_read_where_they_are_weights(tmp_path: Path) -> None:
+def test_constants_are_arrays(tmp_path: Path) -> None:
     w, other = tensors("of_w", "of_other")
     nodes = [constant("W", w), constant("other", other), helper.make_node("RNN", ["x", "W", "R"], ["", "y"])]
     weights = read(tmp_path, [*nodes, helper.make_node("RNN", ["y", "W", "R"], ["z"])], tensors("R"))
-    assert weights.keys() == {"W", "R"} and list(weights.layers) == ["y", "z"]
+    assert weights.keys() == {"W", "other", "R"} and list(weights.layers) == ["y", "z"]
     assert all(found.arrays == [{"W": "W", "R": "R"}] for found in weights.layers.values())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [
+        ({"value": numpy_helper.from_array(FLOATS)}, FLOATS),
+        ({"value_float": 1.5}, np.array(1.5, "f4")),
+        ({"value_floats": [1.5, -2.0]}, np.array([1.5, -2.0], "f4")),
+        ({"value_int": -3}, np.array(-3)),
+        ({"value_ints": [1, 2, 3]}, np.array([1, 2, 3])),
+    ],
+)
+def test_constants_of_all_forms(tmp_path: Path, attribute: dict[str, Any], expected: Any) -> None:
+    x = read(tmp_path, [helper.make_node("Constant", [], ["x"], **attribute)])["x"]
+    assert x.dtype == expected.dtype and np.array_equal(x, expected) and x.flags.writeable
+
+
+@pytest.mark.parametrize("attribute", [{"value_string": b"a"}, {"value_strings": [b"a", b"b"]}, {}])
+def test_constants_without_numbers_are_left_out(tmp_path: Path, attribute: dict[str, Any]) -> None:
+    weights = read(tmp_path, [helper.make_node("Constant", [], ["W"], **attribute), node("GRU")], tensors("R", "B"))
+    assert weights.keys() == {"R", "B"}
+    (found,) = weights.layers.values()
+    assert list(found.unsupported) == ["a W that is a constant without numbers"]
+
+
+def test_what_one_name_stands_for_is_one_array(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["stored"], ["W"]), node("LSTM")]
+    weights = read(tmp_path, nodes, tensors("stored", "R", "B"))
+    assert list(weights) == ["stored", "R", "B"]
+    assert [found.arrays for found in weights.layers.values()] == [[{"W": "stored", "R": "R", "B": "B"}]]
+
+
+def test_names_in_a_loop_hide_those_around_it(tmp_path: Path) -> None:
+    body = graph([node("GRU", "inside")])
+    body.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, None))
+    weights = read(tmp_path, [helper.make_node("Loop", ["n", "c"], ["y"], body=body)], tensors("W", "R", "B"))
+    assert list(weights.layers["inside"].unsupported) == ["a W that depends on what the model is given"]
 
 
 def test_graphs_within_nodes(tmp_path: Path) -> None:
@@ -192,7 +249,6 @@ def test_functions(tmp_path: Path) -> None:
 
 # --- Arrays -------------------------------------------------------------------------------------
 
-FLOATS = np.array([[0.0, -1.5], [2.0, np.inf]], "f4")
 NUMBERS = ["f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16"]
 
 
@@ -296,6 +352,8 @@ def test_sparse_arrays_are_refused(tmp_path: Path) -> None:
     values, indices = numpy_helper.from_array(np.ones(1, "f4"), "W"), numpy_helper.from_array(np.zeros(1, "i8"))
     of.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [10]))
     assert "the array 'W' is sparse" in refusal(write(tmp_path / "a.onnx", of))
+    of = graph([helper.make_node("Constant", [], ["W"], sparse_value=of.sparse_initializer[0])])
+    assert "the array 'W' is sparse" in refusal(write(tmp_path / "b.onnx", of))
 
 
 def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:

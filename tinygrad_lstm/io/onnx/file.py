@@ -1,13 +1,10 @@
-"""Weights of ONNX models: their initialisers, and the LSTM, GRU and RNN nodes that take them.
+"""Weights of ONNX models: initialisers, constants, and the LSTM, GRU and RNN nodes that take them.
 
-Reference: https://onnx.ai/onnx/operators/ and onnx.proto, which describes the format.
+Reference: onnx.proto, which describes the format.
 """
 
-import math
-import sys
 from collections import ChainMap, Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,59 +12,22 @@ import numpy as np
 
 from ...backends.base import HostArray
 from ..atomic import naming_errors
-from ..contents import FileLayer, Kind, Weights
-from ..dtypes import BFLOAT16, elements
+from ..contents import FileLayer, Weights
+from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file, shown
+from .constants import Depends, Term, Unknown, Values
+from .nodes import KINDS, layer_of
+from .tensors import array_of
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-
-    Attributes = Mapping[str, AttributeProto]
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 __all__ = ["OnnxUnavailableError", "read_onnx"]
 
-DIRECTIONS = ("forward", "reverse", "bidirectional")
-KINDS: dict[str, Kind] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN"}
 STANDARD = ("", "ai.onnx")  # what the set of ONNX's own operators is called
+MADE_A_BYTE = 8  # so much memory may what is made of constants take for each byte of the file: int8 as float32, twice
 
-# The inputs that are weights, by place, and the activations that the layers here have.
-WEIGHTS: dict[Kind, dict[str, int]] = {
-    "LSTM": {"W": 1, "R": 2, "B": 3, "P": 7},
-    "GRU": {"W": 1, "R": 2, "B": 3},
-    "RNN": {"W": 1, "R": 2, "B": 3},
-}
-ACTIVATIONS: dict[Kind, list[str]] = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
-
-MOST_DIMENSIONS = 32
-
-# The types of elements that NumPy has, and bfloat16, and which field of a tensor has them where it has no raw bytes.
-TYPES = {
-    "FLOAT": ("float32", "float_data"),
-    "DOUBLE": ("float64", "double_data"),
-    "FLOAT16": ("float16", "int32_data"),
-    "BFLOAT16": (BFLOAT16, "int32_data"),
-    "COMPLEX64": ("complex64", "float_data"),
-    "COMPLEX128": ("complex128", "double_data"),
-    "BOOL": ("bool", "int32_data"),
-    "INT8": ("int8", "int32_data"),
-    "INT16": ("int16", "int32_data"),
-    "INT32": ("int32", "int32_data"),
-    "INT64": ("int64", "int64_data"),
-    "UINT8": ("uint8", "int32_data"),
-    "UINT16": ("uint16", "int32_data"),
-    "UINT32": ("uint32", "uint64_data"),
-    "UINT64": ("uint64", "uint64_data"),
-}
-FIELD_TYPES = {
-    "float_data": "float32",
-    "double_data": "float64",
-    "int32_data": "int32",
-    "int64_data": "int64",
-    "uint64_data": "uint64",
-}
-
-
-Scope: TypeAlias = "ChainMap[str, _Stored]"
+Scope: TypeAlias = ChainMap[str, Term]
 """What names stand for in a graph: what it has itself, and what the graphs around it have."""
 
 
@@ -78,9 +38,10 @@ class OnnxUnavailableError(RuntimeError):
 def read_onnx(path: Path) -> Weights:
     """The initialisers of an ONNX model by name, and its LSTM, GRU and RNN nodes by theirs, in the graph's order.
 
-    A node without a name has that of its first output. Weights that come from a Constant node are among the arrays,
-    under the name of its output. bfloat16 is given as float32; tensors of texts are left out. Nothing in a file is run.
-    The onnx package, by which it is read, may take up to 100 times its size in memory if it is made for that.
+    A node without a name has that of its first output. The tensors of Constant nodes are among the arrays, under the
+    name of their output; so are a recurrent node's weights that are made of constants by the ops that `constants`
+    evaluates. bfloat16 is given as float32; tensors of strings are left out. Nothing in a file is run. The onnx
+    package, by which it is read, may take up to 100 times the file's size in memory if the file is made for that.
 
     Raises:
         OnnxUnavailableError: onnx is not installed.
@@ -89,11 +50,12 @@ def read_onnx(path: Path) -> Weights:
             elements of a type that NumPy lacks.
     """
     with naming_file(path):
-        contents = _Contents()
         model = _parsed(path)
+        contents = _Contents(MADE_A_BYTE * path.stat().st_size)
         contents.add_graph(model.graph, ChainMap())
         for function in model.functions:
-            contents.add_nodes(function.node, ChainMap())
+            given = {_name(name): Term(name, stored=Unknown("is given to a function")) for name in function.input}
+            contents.add_nodes(function.node, ChainMap(given))
         return Weights(contents.arrays, contents.layers, contents.types)
 
 
@@ -114,101 +76,103 @@ def _parsed(path: Path) -> "ModelProto":
     return model
 
 
-@dataclass
-class _Stored:
-    """A tensor that a name in a graph stands for, and as which of the arrays it is read, once it is."""
-
-    name: str
-    tensor: "TensorProto"
-    read_as: str | None = None
-
-
 class _Contents:
-    """What has been found so far in a model and in the graphs within its nodes."""
+    """What has been found so far in a model and in the graphs within its nodes.
 
-    def __init__(self) -> None:
+    Args:
+        most_made: how many bytes what is made of the constants may take.
+    """
+
+    def __init__(self, most_made: int) -> None:
         self.arrays: dict[str, HostArray] = {}
         self.layers: dict[str, FileLayer] = {}
         self.types: dict[str, str] = {}
+        self._values = Values(most_made)
         self._copies: Counter[str] = Counter()
 
-    def add_graph(self, graph: "GraphProto", scope: Scope) -> None:
-        """Adds the arrays of a graph, to whose scope they are added too, and its nodes."""
+    def add_graph(self, graph: "GraphProto", scope: Scope) -> Depends:
+        """Adds the arrays and nodes of a graph, and says what of the model's inputs its outputs depend on."""
         for sparse in graph.sparse_initializer:
-            raise ContentError(f"the array {shown(_name(sparse.values.name))} is sparse; only whole ones are read")
+            raise _sparse(_name(sparse.values.name))
+        for given in graph.input:  # to the model, or in each round to a loop's body
+            scope[_name(given.name)] = Term(given.name, Depends.VALUES)
         own = set()
         for tensor in graph.initializer:
             name = _name(tensor.name)
             if name in own:
                 raise ContentError(f"two arrays are called {shown(name)}")
             own.add(name)
-            if tensor.data_type != tensor.STRING:
-                scope[name] = _Stored(name, tensor)
-                self._read(scope[name])
+            scope[name] = self._constant(name, tensor)
         self.add_nodes(graph.node, scope)
+        outputs = (scope.get(_name(each.name)) for each in graph.output)
+        return max((term.depends for term in outputs if term is not None), default=Depends.NOTHING)
 
     def add_nodes(self, nodes: "Iterable[NodeProto]", scope: Scope) -> None:
-        """Adds the recurrent nodes, and the graphs within nodes, such as the body of a loop."""
+        """Adds the recurrent nodes and the constants, and what is in the graphs within nodes, as the body of a loop."""
         for node in nodes:
-            kind = KINDS.get(node.op_type) if node.domain in STANDARD else None
-            if kind:
-                name = next((_name(name) for name in [node.name, *node.output] if name), kind)
-                self.layers[self._unique(name, self.layers)] = self._layer(kind, node, scope)
-            elif node.op_type == "Constant" and node.output:
-                name = _name(node.output[0])
-                for each in node.attribute:
-                    if each.name == "value":
-                        scope[name] = _Stored(name, each.t)
+            inputs = [_term(_name(name), scope) for name in node.input]
+            depends = max((term.depends for term in inputs if term is not None), default=Depends.NOTHING)
             for attribute in node.attribute:
                 for graph in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                    self.add_graph(graph, scope.new_child())
+                    depends = max(depends, self.add_graph(graph, scope.new_child()))
+            if node.domain in STANDARD and node.op_type == "Constant" and node.output:
+                name = _name(node.output[0])
+                scope[name] = self._constant_of(node, name)
+                continue
+            if node.domain in STANDARD and node.op_type in KINDS:
+                name = next((_name(name) for name in [node.name, *node.output] if name), node.op_type)
+                layer = layer_of(KINDS[node.op_type], node, inputs, self._values, self._read)
+                self.layers[self._unique(name, self.layers)] = layer
+            if node.domain in STANDARD and node.op_type in ("Shape", "Size"):
+                depends = min(depends, Depends.LENGTHS)
+            if node.domain in STANDARD and node.op_type == "Identity" and inputs and inputs[0] is not None:
+                scope |= {_name(output): inputs[0] for output in node.output}
+                continue
+            for number, output in enumerate(node.output):
+                scope[_name(output)] = Term(output, depends, None, node, inputs, number)
 
-    def _layer(self, kind: Kind, node: "NodeProto", scope: Scope) -> FileLayer:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        roles, unsupported = self._roles(kind, node, scope)
-        direction = _text(attributes["direction"].s) if "direction" in attributes else "forward"
-        if direction not in DIRECTIONS:
-            unsupported.append(f"the direction {shown(direction)}")
-        bidirectional = direction == "bidirectional"
-        activations = _activations(kind, attributes, bidirectional)
-        relu = kind == "RNN" and activations == ["relu"] * (1 + bidirectional)
-        if not relu and activations != ACTIVATIONS[kind] * (1 + bidirectional):
-            unsupported.append(f"the activations {shown(', '.join(activations))}")
-        if "clip" in attributes:
-            unsupported.append(f"sums clipped at {attributes['clip'].f:g}")
-        if _number(attributes, "input_forget"):
-            unsupported.append("coupled input and forget gates")
-        return FileLayer(
-            kind,
-            "onnx",
-            [roles],
-            reverse=direction == "reverse",
-            bidirectional=bidirectional,
-            reset_after=kind != "GRU" or bool(_number(attributes, "linear_before_reset")),
-            nonlinearity="relu" if relu else "tanh",
-            batch_first=bool(_number(attributes, "layout")),
-            unsupported=unsupported,
-        )
+    def _constant_of(self, node: "NodeProto", name: str) -> Term:
+        """The tensor of a Constant node."""
+        for each in node.attribute:
+            if each.ref_attr_name:
+                break
+            match each.name:
+                case "value":
+                    return self._constant(name, each.t)
+                case "sparse_value":
+                    raise _sparse(name)
+                case "value_float":
+                    return self._stored(name, np.array(each.f, np.float32))
+                case "value_floats":
+                    return self._stored(name, np.array(each.floats, np.float32))
+                case "value_int":
+                    return self._stored(name, np.array(each.i, np.int64))
+                case "value_ints":
+                    return self._stored(name, np.array(each.ints, np.int64))
+        return Term(name, stored=Unknown("is a constant without numbers"))
 
-    def _roles(self, kind: Kind, node: "NodeProto", scope: Scope) -> tuple[dict[str, str], list[str]]:
-        """The names of a node's weights by their roles, and in words which of them are not in the file."""
-        roles, elsewhere = {}, []
-        for role, place in WEIGHTS[kind].items():
-            name = _name(node.input[place]) if place < len(node.input) else ""
-            if name and name in scope:
-                roles[role] = self._read(scope[name])
-            elif name:
-                elsewhere.append(f"a {role} that the file does not hold")
-        return roles, elsewhere
+    def _constant(self, name: str, tensor: "TensorProto") -> Term:
+        if tensor.data_type == tensor.STRING:
+            return Term(name, stored=Unknown("holds strings"))
+        bfloat16 = tensor.data_type == tensor.BFLOAT16
+        return self._stored(name, array_of(name, tensor), BFLOAT16 if bfloat16 else "")
 
-    def _read(self, stored: _Stored) -> str:
-        """The name of an array, which is read if it was not yet."""
-        if stored.read_as is None:
-            stored.read_as = self._unique(stored.name, self.arrays)
-            self.arrays[stored.read_as] = _array(stored.read_as, stored.tensor)
-            if stored.tensor.data_type == stored.tensor.BFLOAT16:
-                self.types[stored.read_as] = BFLOAT16
-        return stored.read_as
+    def _stored(self, name: str, array: HostArray, type_name: str = "") -> Term:
+        """A tensor of the file, which becomes one of its arrays."""
+        term = Term(name, stored=array, read_as=self._unique(name, self.arrays))
+        assert term.read_as is not None
+        self.arrays[term.read_as] = array
+        if type_name:
+            self.types[term.read_as] = type_name
+        return term
+
+    def _read(self, term: Term) -> str:
+        """The name of a tensor among the arrays, one of which it becomes if it was made of others."""
+        if term.read_as is None:
+            array = self._values.copied(term)
+            term.read_as = self._unique(term.name, self.arrays)
+            self.arrays[term.read_as] = array
+        return term.read_as
 
     def _unique(self, name: str, taken: Container[str]) -> str:
         """A name that is not taken: this one, or this one and a number."""
@@ -219,61 +183,19 @@ class _Contents:
         return free
 
 
-def _array(name: str, tensor: "TensorProto") -> HostArray:
-    """The elements of a tensor, of which there must be as many as its shape has."""
-    if tensor.data_location == tensor.EXTERNAL:
-        raise ContentError(
-            f"the array {shown(name)} lies in another file, which is not followed; save the model in one file,"
-            " with torch by torch.onnx.export(..., external_data=False)"
-        )
-    types = {number: type_name for type_name, number in tensor.DataType.items()}
-    type_name = types.get(tensor.data_type, str(tensor.data_type))
-    if type_name not in TYPES:
-        raise ContentError(f"the array {shown(name)} has elements of {type_name}, which NumPy lacks")
-    if len(tensor.dims) > MOST_DIMENSIONS:
-        raise ContentError(f"the array {shown(name)} has more than {MOST_DIMENSIONS} dimensions")
-    own_type, field = TYPES[type_name]
-    try:
-        if tensor.HasField("raw_data"):
-            array = elements(bytearray(tensor.raw_data), own_type)
-        else:
-            array = _from_numbers(getattr(tensor, field), own_type, FIELD_TYPES[field])
-        shape = tuple(tensor.dims)
-        if array.size != math.prod(shape):
-            raise ContentError(f"{array.size} elements do not have the shape {shape}")
-        return array.reshape(shape)
-    except (ContentError, ValueError) as error:
-        raise ContentError(f"the array {shown(name)} is damaged: {error}") from error
+def _term(name: str, scope: Scope) -> Term | None:
+    """What a node's input stands for; None if it is left out."""
+    if not name:
+        return None
+    return scope.get(name) or Term(name, stored=Unknown("the file does not hold"))
 
 
-def _from_numbers(numbers: Sequence[int | float], own_type: str, field_type: str) -> HostArray:
-    """Elements that are written as numbers of another type; float16 and bfloat16 are written as their bits."""
-    wide = np.fromiter(numbers, field_type, len(numbers))
-    if own_type.startswith("complex"):
-        return elements(bytearray(wide), own_type, sys.byteorder)
-    bits = own_type in ("float16", BFLOAT16)
-    narrow = wide.astype("uint16" if bits else own_type)
-    if not np.array_equal(narrow, wide, equal_nan=True):
-        raise ContentError(f"numbers that no {own_type} holds")
-    return elements(bytearray(narrow), own_type, sys.byteorder) if bits else narrow
-
-
-def _activations(kind: Kind, attributes: "Attributes", bidirectional: bool) -> list[str]:
-    """The names of all directions' activations in small letters; where none are given, those that every node has."""
-    given = attributes["activations"].strings if "activations" in attributes else []
-    return [_text(name).lower() for name in given] or ACTIVATIONS[kind] * (1 + bidirectional)
-
-
-def _number(attributes: "Attributes", name: str) -> int:
-    return int(attributes[name].i) if name in attributes else 0
+def _sparse(name: str) -> ContentError:
+    return ContentError(f"the array {shown(name)} is sparse; only whole ones are read")
 
 
 def _name(text: str | bytes) -> str:
-    """A text of the model, which protobuf gives as bytes if it is not UTF-8."""
+    """A string of the model, which protobuf gives as bytes if it is not UTF-8."""
     if isinstance(text, bytes):
         raise ContentError("an ONNX file that is damaged: a name in it is not UTF-8")
     return text
-
-
-def _text(text: bytes) -> str:
-    return text.decode(errors="replace")

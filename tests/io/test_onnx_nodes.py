@@ -1,0 +1,415 @@
+"""Recurrent nodes of ONNX files: a network computes what onnxruntime does, or the error names what it cannot be."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.io import Weights, load_weights
+from tinygrad_lstm.io.recognition import recognised
+from tinygrad_lstm.models import GRU, LSTM, RNN
+
+HostArray = np.ndarray[Any, Any]
+
+KINDS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+STANDARD = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+QUIET = onnxruntime.SessionOptions()
+QUIET.intra_op_num_threads = 1
+QUIET.log_severity_level = 4
+
+
+def ints(*numbers: int) -> HostArray:
+    return np.array(numbers, np.int64)
+
+
+@dataclass
+class Graph:
+    """A graph in the making, and what is to be given to it."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    arrays: dict[str, HostArray] = field(default_factory=dict)
+    inputs: dict[str, HostArray] = field(default_factory=dict)
+
+    def node(self, kind: str, *inputs: str | HostArray, name: str = "", **attributes: Any) -> str:
+        """Adds a node, arrays as initialisers; gives the name of its output."""
+        names = [each if isinstance(each, str) else self.array(each) for each in inputs]
+        output = name or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, names, [output], **attributes))
+        return output
+
+    def array(self, array: HostArray, name: str = "") -> str:
+        name = name or f"array_{len(self.arrays)}"
+        self.arrays[name] = array
+        return name
+
+    def given(self, name: str, array: HostArray) -> str:
+        self.inputs[name] = array
+        return name
+
+    def model(self, *outputs: str) -> onnx.ModelProto:
+        inputs = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
+            for name, array in self.inputs.items()
+        ]
+        given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        arrays = [numpy_helper.from_array(array, name) for name, array in self.arrays.items()]
+        graph = helper.make_graph(self.nodes, "graph", inputs, given, arrays)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def saved(self, path: Path, *outputs: str) -> Path:
+        onnx.save(self.model(*outputs), path)
+        return path
+
+    def run(self, *outputs: str) -> list[HostArray]:
+        session = onnxruntime.InferenceSession(self.model(*outputs).SerializeToString(), QUIET)
+        found: list[HostArray] = session.run(None, self.inputs)
+        return found
+
+
+# -- how an array comes to a node --------------------------------------------------------------------------------------
+
+Way = Callable[[Graph, str, HostArray], str]
+
+
+def initialiser(g: Graph, name: str, array: HostArray) -> str:
+    return g.array(array, name)
+
+
+def constant(g: Graph, name: str, array: HostArray) -> str:
+    return g.node("Constant", name=name, value=numpy_helper.from_array(array))
+
+
+def by_gates(g: Graph, name: str, array: HostArray) -> str:
+    """Cut in two by Slice, and put together by Concat, as exporters reorder gates."""
+    half = array.shape[1] // 2
+    turned = g.array(np.concatenate([array[:, half:], array[:, :half]], 1))
+    split = array.shape[1] - half
+    first = g.node("Slice", turned, ints(split), ints(2**63 - 1), ints(1))
+    last = g.node("Slice", turned, ints(0), ints(split), ints(1), ints(1))
+    return g.node("Concat", first, last, name=name, axis=1)
+
+
+def one_by_one(g: Graph, name: str, array: HostArray) -> str:
+    """Each direction by itself, with a dimension less."""
+    rows = [g.node("Unsqueeze", g.array(each), ints(0)) for each in array]
+    return g.node("Concat", *rows, name=name, axis=0)
+
+
+def transposed(g: Graph, name: str, array: HostArray) -> str:
+    """As Keras has it."""
+    return g.node("Transpose", g.array(np.ascontiguousarray(array.T)), name=name)
+
+
+def reshaped(g: Graph, name: str, array: HostArray) -> str:
+    flat = g.node("Squeeze", g.node("Identity", g.array(array.reshape(1, -1))), ints(0))
+    return g.node("Reshape", flat, ints(*array.shape), name=name)
+
+
+def widened(g: Graph, name: str, array: HostArray) -> str:
+    return g.node("Cast", g.array(array.astype(np.float64)), name=name, to=TensorProto.FLOAT)
+
+
+def picked(g: Graph, name: str, array: HostArray) -> str:
+    places = ints(*range(array.shape[1]))[::-1]
+    return g.node("Gather", g.array(array[:, ::-1]), places, name=name, axis=1)
+
+
+WAYS = [initialiser, constant, by_gates, one_by_one, transposed, reshaped, widened, picked]
+
+# Ways of states: fixed in the file, given to the model, or as large as the model's input makes them.
+
+
+def expanded(g: Graph, name: str, array: HostArray) -> str:
+    """One state for all sequences, of which there are as many as the input has. The sequences are dimension 1."""
+    batch = g.node("Gather", g.node("Shape", "X"), ints(1), axis=0)
+    shape = g.node("Concat", ints(array.shape[0]), batch, ints(array.shape[2]), axis=0)
+    return g.node("Expand", g.array(array[:, :1]), shape, name=name)
+
+
+def tiled(g: Graph, name: str, array: HostArray) -> str:
+    batch = g.node("Slice", g.node("Shape", "X"), ints(1), ints(2))
+    return g.node("Tile", g.array(array[:, :1]), g.node("Concat", ints(1), batch, ints(1), axis=0), name=name)
+
+
+def filled(g: Graph, name: str, array: HostArray) -> str:
+    value = numpy_helper.from_array(array.reshape(-1)[:1])
+    batch = g.node("Gather", g.node("Shape", "X"), ints(1), axis=0)
+    shape = g.node("Concat", ints(array.shape[0]), batch, ints(array.shape[2]), axis=0)
+    return g.node("ConstantOfShape", shape, name=name, value=value)
+
+
+FIXED = [initialiser, constant, transposed, reshaped, expanded, tiled, filled]
+
+
+def all_steps(g: Graph, name: str) -> str:
+    """As many as the input has, for each sequence, as tf2onnx writes it."""
+    shape = g.node("Shape", "X")
+    steps = g.node("Slice", shape, ints(0), ints(1))
+    batch = g.node("Slice", shape, ints(1), ints(2))
+    return g.node("Cast", g.node("Tile", steps, batch), name=name, to=TensorProto.INT32)
+
+
+# -- the property ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Drawn:
+    """A graph with one recurrent node, and what a network is to make of it."""
+
+    kind: str
+    graph: Graph
+    odd: list[str] = field(default_factory=list)  # what an error is to name
+    states: list[HostArray | None] = field(default_factory=list)
+    lengths: HostArray | None = None
+
+
+@st.composite
+def drawn_nodes(draw: st.DrawFn) -> Drawn:
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    g = Graph()
+    found = Drawn(kind, g)
+    strange = draw(st.booleans())  # whether there may be what no network computes
+    some = np.random.default_rng(draw(st.integers(0, 2**32))).uniform
+    T, B, I, H = (draw(st.integers(1, 4)) for _ in range(4))
+    H += 1
+    direction = draw(st.sampled_from(["", "forward", "bidirectional", *["reverse"] * strange]))
+    if direction == "reverse":
+        found.odd.append("time that runs from the end")
+    D = 2 if direction == "bidirectional" else 1
+    x = g.given("X", some(-1, 1, (T, B, I)).astype(np.float32))
+
+    def weight(name: str, *shape: int) -> str:
+        array = some(-1, 1, (D, *shape)).astype(np.float32)
+        return draw(st.sampled_from(WAYS))(g, name, array)
+
+    rows = GATES[kind] * H
+    inputs = [x, weight("W", rows, I), weight("R", rows, H), weight("B", 2 * rows) if draw(st.booleans()) else ""]
+
+    match draw(st.sampled_from(["", "given", "all", *["fixed"] * strange])):
+        case "":
+            inputs.append("")
+        case "given":
+            found.lengths = np.array(draw(st.lists(st.integers(1, T), min_size=B, max_size=B)), np.int32)
+            inputs.append(g.given("sequence_lens", found.lengths))
+        case "fixed":
+            inputs.append(draw(st.sampled_from([initialiser, constant]))(g, "sequence_lens", np.full(B, T, np.int32)))
+            found.odd.append("sequence_lens that the file fixes ('sequence_lens': int32")
+        case "all":
+            inputs.append(all_steps(g, "sequence_lens"))
+
+    for name in ("initial_h", "initial_c")[: 2 if kind == "LSTM" else 1]:
+        state: HostArray | None = None
+        match draw(st.sampled_from(["", "given", "zeros", *["fixed"] * strange])):
+            case "":
+                inputs.append("")
+            case "given":
+                state = some(-1, 1, (D, B, H)).astype(np.float32)
+                inputs.append(g.given(name, state))
+            case "fixed":
+                array = some(0.5, 1, (D, B, H)).astype(np.float32)
+                inputs.append(draw(st.sampled_from(FIXED))(g, name, array))
+                found.odd.append(f"{name} that ")
+            case "zeros":
+                inputs.append(draw(st.sampled_from(FIXED))(g, name, np.zeros((D, B, H), np.float32)))
+        found.states.append(state)
+    if kind == "LSTM":
+        inputs.append(weight("P", 3 * H) if draw(st.booleans()) else "")
+
+    attributes: dict[str, Any] = {"hidden_size": H}
+    if direction:
+        attributes["direction"] = direction
+    activations = STANDARD[kind] * D
+    if draw(st.booleans()):
+        names = st.sampled_from(["Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softsign"])
+        others = st.lists(names, min_size=len(activations), max_size=len(activations))
+        relu = st.just(["Relu"] * D if kind == "RNN" else activations)
+        attributes["activations"] = chosen = draw(st.just(activations) | relu | (others if strange else relu))
+        if chosen != activations and not (kind == "RNN" and chosen == ["Relu"] * D):
+            found.odd.append("the activations")
+    if draw(st.booleans()):
+        attributes["activation_alpha"] = [0.3] * len(activations)
+        attributes["activation_beta"] = [0.7] * len(activations)
+    if strange and draw(st.booleans()):
+        attributes["clip"] = 0.5
+        found.odd.append("sums clipped at 0.5")
+    if kind == "LSTM" and draw(st.booleans()):
+        attributes["input_forget"] = draw(st.integers(0, strange))
+        found.odd += ["coupled input and forget gates"] * attributes["input_forget"]
+    if kind == "GRU" and draw(st.booleans()):
+        attributes["linear_before_reset"] = draw(st.integers(0, 1))
+    outputs = ["Y", "Y_h", "Y_c"][: 3 if kind == "LSTM" else 2]
+    g.nodes.append(helper.make_node(kind, inputs, outputs, "node", **attributes))
+    return found
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("onnx") / "model.onnx"
+
+
+@settings(max_examples=100)
+@given(drawn=drawn_nodes())
+def test_a_network_computes_what_the_node_does_or_the_error_names_what_it_cannot(path: Path, drawn: Drawn) -> None:
+    outputs = ["Y", "Y_h", "Y_c"][: 3 if drawn.kind == "LSTM" else 2]
+    weights = load_weights(drawn.graph.saved(path, *outputs))
+    (found,) = recognised(weights)
+    if drawn.odd:
+        with pytest.raises(ValueError, match="'node': a layer with") as raised:
+            KINDS[drawn.kind].from_onnx(weights)
+        assert all(words in str(raised.value) for words in drawn.odd) and "\n" not in str(raised.value)
+        assert found.network is None and all(words in found.reason for words in drawn.odd)
+        return
+    network = KINDS[drawn.kind].from_onnx(weights)
+    assert found.network is not None
+    expected = drawn.graph.run(*outputs)
+    x = drawn.graph.inputs["X"]
+    zeros = np.zeros((2 if network.bidirectional else 1, x.shape[1], network.hidden_size), np.float32)
+    states = [tg.tensor(zeros if state is None else state) for state in drawn.states]
+    out, final = network(tg.tensor(x), tuple(states) if len(states) > 1 else states[0], lengths=drawn.lengths)
+    finals = final if isinstance(final, tuple) else (final,)
+    T, D, B, H = expected[0].shape
+    expected[0] = expected[0].transpose(0, 2, 1, 3).reshape(T, B, D * H)
+    for actual, wanted in zip((out, *finals), expected, strict=True):
+        np.testing.assert_allclose(actual.detach().numpy(), wanted, 1e-4, 1e-5)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+SOME = np.random.default_rng(0)
+
+
+def small(*shape: int) -> HostArray:
+    return SOME.uniform(-1, 1, shape).astype(np.float32)
+
+
+def gru(g: Graph, W: str, R: str, name: str) -> None:
+    g.nodes.append(helper.make_node("GRU", ["X", W, R], [f"{name}_Y"], name, hidden_size=4))
+
+
+def assert_weights(weights: Weights, name: str, W: HostArray, R: HostArray) -> None:
+    (roles,) = weights.layers[name].arrays
+    assert np.array_equal(weights[roles["W"]], W) and np.array_equal(weights[roles["R"]], R)
+    assert all(weights[each].flags.writeable and weights[each].flags.c_contiguous for each in roles.values())
+    assert (GRU.from_onnx(weights, name).input_size, GRU.from_onnx(weights, name).hidden_size) == (W.shape[2], 4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_in_the_graphs_of_an_if_and_a_loop(tmp_path: Path, way: Way) -> None:
+    """Made there of what is there and of what is around, and named after the outputs of the nodes that make them."""
+    outer, then, other = Graph(), Graph(), Graph()
+    W, R, W2 = small(1, 12, 3), small(1, 12, 4), small(1, 12, 5)
+    around = way(outer, "W", W)
+    for g, own in ((then, W2), (other, W)):
+        gru(g, way(g, "of_branch", own), way(g, "R", R), "gru")
+    gru(then, around, "R", "also")
+    branches = {"then_branch": then.model().graph, "else_branch": other.model().graph}
+    body = Graph([helper.make_node("If", ["c"], ["y"], **branches)])
+    outer.node("Loop", "n", "c", body=body.model().graph)
+    weights = load_weights(outer.saved(tmp_path / "model.onnx"))
+    assert list(weights.layers) == ["gru", "gru_1", "also"]
+    assert_weights(weights, "gru", W, R)
+    assert_weights(weights, "gru_1", W2, R)
+    assert_weights(weights, "also", W, R)
+    assert weights.layers["also"].arrays[0]["W"] == "W" and weights.layers["gru_1"].arrays[0]["W"] == "of_branch_1"
+
+
+def test_quantized_weights(tmp_path: Path) -> None:
+    """As onnxruntime makes floats of them."""
+    g = Graph(inputs={"X": small(2, 1, 3)})
+    scale, zero = np.abs(small(12)) + 0.01, SOME.integers(-5, 5, 12, np.int8)
+    W = g.node("DequantizeLinear", SOME.integers(-9, 9, (1, 12, 3), np.int8), scale, zero, axis=1)
+    steps = np.float32(0.02), np.uint8(100)
+    around = g.node("QuantizeLinear", small(1, 12, 4), *map(np.asarray, steps))
+    R = g.node("DequantizeLinear", around, *map(np.asarray, steps))
+    gru(g, W, R, "gru")
+    assert_weights(load_weights(g.saved(tmp_path / "model.onnx", "gru_Y")), "gru", *g.run(W, R))
+
+
+def test_a_long_chain_of_nodes(tmp_path: Path) -> None:
+    g = Graph()
+    name = g.array(small(1, 12, 3))
+    for _ in range(5000):
+        name = g.node("Squeeze", g.node("Unsqueeze", name, "zero"), "zero")
+    g.array(ints(0), "zero")
+    gru(g, name, g.array(small(1, 12, 4)), "gru")
+    weights = load_weights(g.saved(tmp_path / "model.onnx"))
+    assert list(weights.layers["gru"].unsupported) == []
+
+
+def enlarged(g: Graph) -> Sequence[str]:
+    """Weights that would be much larger than the file."""
+    one = g.array(np.zeros((1, 1), np.float32))
+    doubled = one
+    for _ in range(40):
+        doubled = g.node("Concat", doubled, doubled, axis=0)
+    large = ints(2**31, 2**31)
+    places = g.node("Expand", g.array(ints(0)), ints(2**40))
+    return [
+        doubled,
+        g.node("Expand", one, large),
+        g.node("Tile", one, large),
+        g.node("ConstantOfShape", large),
+        g.node("Gather", one, places),
+        g.node("Cast", g.node("Expand", one, ints(1, 2**20)), to=TensorProto.DOUBLE),
+        g.node("Expand", g.array(np.zeros((0, 1), np.float32)), ints(2**62, 0, 2**62)),
+    ]
+
+
+def test_what_is_made_of_weights_is_not_much_larger_than_the_file(tmp_path: Path) -> None:
+    g = Graph()
+    for number, name in enumerate(enlarged(g)):
+        gru(g, name, name, str(number))
+    weights = load_weights(g.saved(tmp_path / "model.onnx"))
+    assert sum(array.nbytes for array in weights.values()) < 8 * (tmp_path / "model.onnx").stat().st_size
+    for found in recognised(weights):
+        assert found.network is None and ("too much memory" in found.reason or "cannot make" in found.reason)
+
+
+WRONG: list[tuple[str, Sequence[Any], Mapping[str, Any]]] = [
+    ("Slice", [ints(0)], {}),
+    ("Slice", [ints(0), ints(1), ints(7)], {}),
+    ("Slice", [ints(0), ints(1), ints(0), ints(0)], {}),
+    ("Slice", ["", ints(1)], {}),
+    ("Split", [ints(-1, 13)], {"axis": 1}),
+    ("Concat", [ints(1)], {"axis": 0}),
+    ("Concat", [], {"axis": 2**62}),
+    ("Reshape", [ints(-5)], {}),
+    ("Reshape", [np.zeros(2, np.float32)], {}),
+    ("Transpose", [], {"perm": [0, 0, 0]}),
+    ("Transpose", [], {"perm": b"abc"}),
+    ("Unsqueeze", [ints(*range(100))], {}),
+    ("Flatten", [], {"axis": 1.5}),
+    ("Gather", [ints(1)], {"axis": 0}),
+    ("Gather", [np.zeros(1, np.float32)], {}),
+    ("Expand", [ints(-1)], {}),
+    ("Expand", [], {}),
+    ("Tile", [ints(1)], {}),
+    ("Cast", [], {"to": 99}),
+    ("Cast", [], {}),
+    ("DequantizeLinear", [np.ones(1, np.float32)], {}),
+    ("QuantizeLinear", [np.ones(5, np.float32)], {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "inputs", "attributes"), WRONG)
+def test_nodes_that_make_no_sense_are_named(
+    tmp_path: Path, kind: str, inputs: Sequence[Any], attributes: Mapping[str, Any]
+) -> None:
+    g = Graph()
+    W = g.node(kind, g.array(small(1, 12, 3)), *inputs, **attributes)
+    gru(g, W, g.array(small(1, 12, 4)), "gru")
+    weights = load_weights(g.saved(tmp_path / "model.onnx"))
+    with pytest.raises(ValueError, match=f"a W that '{kind}' cannot make of the file's arrays: ") as raised:
+        GRU.from_onnx(weights)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,220 @@
+"""What the names in an ONNX graph stand for, as far as the file alone tells: constants, and what is made of them.
+
+Exporters store a layer's weights as initialisers or Constant nodes, or make them of these when the model runs, by
+Slice, Concat, Unsqueeze and the like. Those few ops are evaluated (`evaluation`), in bounded memory.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ...backends.base import HostArray
+from ..errors import shown
+from .evaluation import EVALUATED, KEEPING, NEEDED, Attributes, filling
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+__all__ = ["Depends", "Filled", "Length", "Lengths", "Term", "Unknown", "Value", "Values"]
+
+
+class Depends(enum.IntEnum):
+    """What of the model's inputs a tensor depends on."""
+
+    NOTHING = 0
+    LENGTHS = 1
+    VALUES = 2
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A tensor of which the file alone does not tell the values: the reason, to follow "a tensor that"."""
+
+    reason: str
+
+
+@dataclass(eq=False, slots=True)
+class Term:
+    """A tensor that a name in a graph stands for.
+
+    Attributes:
+        name: its name.
+        depends: what of the model's inputs it depends on.
+        stored: the values, where the file has them, or why they are not known; None for the output of a node.
+        node, inputs, output: the node that computes it, what that takes (None where an input is left out), and which
+            of its outputs it is.
+        read_as: its name among the file's arrays, once it is read.
+    """
+
+    name: str
+    depends: Depends = Depends.NOTHING
+    stored: HostArray | Unknown | None = None
+    node: "NodeProto | None" = None
+    inputs: "Sequence[Term | None]" = ()
+    output: int = 0
+    read_as: str | None = None
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of a tensor along a dimension."""
+
+    of: Term
+    dim: int
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A tensor of which each element is the same number; its shape depends on the model's inputs."""
+
+    number: float | Length
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The lengths of a tensor, in a vector."""
+
+    of: Term
+
+
+Value: TypeAlias = HostArray | Filled | Lengths | Unknown
+
+
+class _OutOfMemoryError(Exception):
+    """What is made of constants would take too much memory."""
+
+
+@dataclass
+class Values:
+    """The values of terms, each computed once.
+
+    Attributes:
+        bytes_left: how much memory the results may take from now on, all of them together.
+    """
+
+    bytes_left: int
+    _known: dict[Term, Value] = field(default_factory=dict)
+    _outputs: dict[int, Sequence[Value]] = field(default_factory=dict)  # by the identity of a node
+
+    def of(self, term: Term) -> Value:
+        """The value of a term. The walk is iterative: chains of nodes may be long."""
+        pending = [term]
+        while pending:
+            each = pending[-1]
+            if each in self._known:
+                pending.pop()
+            elif each.stored is not None:
+                self._known[each] = each.stored
+            elif each.depends == Depends.VALUES:
+                self._known[each] = Unknown("depends on what the model is given")
+            elif missing := [given for given in each.inputs if given is not None and given not in self._known]:
+                pending += missing
+            else:
+                self._known[each] = self._computed(each)
+        return self._known[term]
+
+    def copied(self, term: Term) -> HostArray:
+        """The array that a term is, to be written to.
+
+        Raises:
+            ValueError: there is no memory left for it.
+        """
+        array = self.of(term)
+        assert isinstance(array, np.ndarray)
+        try:
+            self._take(array.nbytes)
+        except _OutOfMemoryError as error:
+            raise ValueError(str(error)) from error
+        return array.copy()
+
+    def _take(self, nbytes: int) -> None:
+        self.bytes_left -= nbytes
+        if self.bytes_left < 0:
+            raise _OutOfMemoryError("takes too much memory, measured by the size of the file")
+
+    def _computed(self, term: Term) -> Value:
+        """The value of a node's output, given that those of its inputs are known."""
+        node = term.node
+        assert node is not None
+        if id(node) not in self._outputs:
+            self._outputs[id(node)] = self._evaluated(node, term)
+        outputs = self._outputs[id(node)]
+        return outputs[term.output] if term.output < len(outputs) else outputs[-1]
+
+    def _evaluated(self, node: "NodeProto", term: Term) -> Sequence[Value]:
+        """The values of a node's outputs, of which the term is one; one value if they are not known one by one."""
+        kind = node.op_type
+        if node.domain not in ("", "ai.onnx") or kind not in EVALUATED:
+            return [Unknown(f"is made by the op {shown(kind)}, which is not evaluated")]
+        inputs = [None if each is None else self._known[each] for each in term.inputs]
+        try:
+            attributes = _attributes(node)
+            if any(each is None for each in inputs[: NEEDED[kind]]):
+                raise ValueError("an input is left out")
+            if all(each is None or isinstance(each, np.ndarray) for each in inputs):
+                with np.errstate(all="ignore"):
+                    made = EVALUATED[kind](self._take, attributes, *inputs)
+                return made if isinstance(made, list) else [made]
+            unknown = next((each for each in inputs if isinstance(each, Unknown)), None)
+            if unknown is not None and term.depends == Depends.NOTHING:
+                return [unknown]
+            known_in_part = _in_part(kind, attributes, term.inputs, inputs)
+            return [known_in_part or unknown or Unknown("depends on the lengths of what the model is given")]
+        except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError, _OutOfMemoryError) as error:
+            return [Unknown(f"{shown(kind)} cannot make of the file's arrays: {shown(str(error))}")]
+
+
+def _attributes(node: "NodeProto") -> dict[str, Any]:
+    """What `evaluation` calls a node's attributes.
+
+    Raises:
+        ValueError: one is given to the function that the node is in, or has no value.
+    """
+    from onnx import helper
+
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute} | {"outputs": len(node.output)}
+
+
+# -- what is known in part ---------------------------------------------------------------------------------------------
+
+
+def _in_part(
+    kind: str, attributes: Attributes, terms: Sequence[Term | None], inputs: Sequence[Value | None]
+) -> Value | None:
+    """What is known of an output whose shape, or whose values, depend on the lengths of the model's inputs."""
+    if kind == "Shape" and terms[0] is not None:
+        return _lengths_at(terms[0], np.arange(_DIMENSIONS)[attributes.get("start", 0) : attributes.get("end")])
+    if kind == "ConstantOfShape":
+        return Filled(filling(attributes).item())
+    if kind in ("Gather", "Slice") and isinstance(inputs[0], Lengths):
+        if not all(each is None or isinstance(each, np.ndarray) for each in inputs[1:]):
+            return None
+        taken = EVALUATED[kind](lambda nbytes: None, attributes, np.arange(_DIMENSIONS), *inputs[1:])
+        return _lengths_at(inputs[0].of, np.asarray(taken))
+    if kind in KEEPING:
+        first, *others = {_each_element(each) for each in (inputs if kind == "Concat" else inputs[:1])}
+        return None if first is None or others else Filled(first)
+    return None
+
+
+_DIMENSIONS = 3
+"""How many a recurrent layer's input has, of which alone the lengths are told apart."""
+
+
+def _lengths_at(of: Term, dims: HostArray) -> Value | None:
+    if dims.size == 1:
+        return Filled(Length(of, dims.item()))
+    return Lengths(of) if np.array_equal(dims, np.arange(_DIMENSIONS)) else None
+
+
+def _each_element(value: Value | None) -> float | Length | None:
+    """The number that each element of a tensor is; None if they differ or are not known."""
+    if isinstance(value, Filled):
+        return value.number
+    if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
+        number: float = value.flat[0].item()
+        return number
+    return None

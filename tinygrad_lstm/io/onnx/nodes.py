@@ -1,0 +1,174 @@
+"""What an LSTM, GRU or RNN node of an ONNX file computes: all that bears on its result, or the reason why not.
+
+Reference: https://onnx.ai/onnx/operators/
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...backends.base import HostArray
+from ..contents import FileLayer, Kind
+from ..errors import shown
+from .constants import Depends, Filled, Length, Lengths, Term, Unknown, Values
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+__all__ = ["KINDS", "layer_of"]
+
+KINDS: dict[str, Kind] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN"}
+MOST_NAMED = 4  # attributes in one message
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+
+INPUTS: dict[Kind, Sequence[str]] = {
+    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
+    "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+    "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+}
+WEIGHTS = ("W", "R", "B", "P")
+STATES = ("initial_h", "initial_c")
+
+# The activations that the layers here have; none of them uses activation_alpha or activation_beta.
+ACTIVATIONS: dict[Kind, list[str]] = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
+
+# The attributes that a node may have, and the name of their type.
+ATTRIBUTES = {
+    "activation_alpha": "FLOATS",
+    "activation_beta": "FLOATS",
+    "activations": "STRINGS",
+    "clip": "FLOAT",
+    "direction": "STRING",
+    "hidden_size": "INT",
+    "input_forget": "INT",
+    "layout": "INT",
+    "linear_before_reset": "INT",
+    "output_sequence": "INT",  # in the first versions, whether all steps are an output: a network always gives them
+}
+
+
+def layer_of(
+    kind: Kind, node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
+) -> FileLayer:
+    """The layer that a node is.
+
+    States and lengths that the model's inputs give are arguments of a network's call, so nothing is said of them.
+
+    Args:
+        kind: the node's.
+        inputs: what the node takes, None where an input is left out.
+        values: those of the file's terms.
+        read: makes a term one of the file's arrays, and gives its name among them; or raises a ValueError.
+    """
+    given = {role: term for role, term in zip(INPUTS[kind], inputs, strict=False) if term is not None}
+    unsupported = ["more inputs than such a node has"] if any(inputs[len(INPUTS[kind]) :]) else []
+    roles: dict[str, str] = {}
+    for role in WEIGHTS:
+        try:
+            if role in given:
+                roles[role] = _weight(given[role], values, read)
+        except ValueError as error:
+            unsupported.append(f"a {role} that {error}")
+    attributes, strange = _attributes(node)
+    unsupported += strange
+    direction = _text(attributes.get("direction", b"forward"))
+    if direction not in DIRECTIONS:
+        unsupported.append(f"the direction {shown(direction)}")
+    bidirectional = direction == "bidirectional"
+    standard = ACTIVATIONS[kind] * (1 + bidirectional)
+    activations = [_text(name).lower() for name in attributes.get("activations", ())] or standard
+    relu = kind == "RNN" and activations == ["relu"] * (1 + bidirectional)
+    if not relu and activations != standard:
+        unsupported.append(f"the activations {shown(', '.join(activations))}")
+    if "clip" in attributes:
+        unsupported.append(f"sums clipped at {attributes['clip']:g}")
+    if attributes.get("input_forget"):
+        unsupported.append("coupled input and forget gates")
+    if "R" in roles and attributes.get("hidden_size") not in (None, *(shape := _shape(given["R"], values))[-1:]):
+        unsupported.append(f"a hidden_size of {attributes['hidden_size']} beside an R of shape {shape}")
+    batch_first = bool(attributes.get("layout"))
+    allowed = dict.fromkeys(STATES, _ZEROS)
+    if "X" in given:
+        allowed["sequence_lens"] = Filled(Length(given["X"], 1 if batch_first else 0))  # of each sequence all steps
+    for role in ("sequence_lens", *STATES):
+        if role in given and (reason := _fixed(given[role], allowed.get(role), values)):
+            unsupported.append(f"{role} {reason}")
+    return FileLayer(
+        kind,
+        "onnx",
+        [roles],
+        reverse=direction == "reverse",
+        bidirectional=bidirectional,
+        reset_after=kind != "GRU" or bool(attributes.get("linear_before_reset")),
+        nonlinearity="relu" if relu else "tanh",
+        batch_first=batch_first,
+        unsupported=unsupported,
+    )
+
+
+def _weight(term: Term, values: Values, read: Callable[[Term], str]) -> str:
+    """The name of a weight among the file's arrays.
+
+    Raises:
+        ValueError: the file alone does not tell its values; the reason, to follow "a weight that".
+    """
+    value = values.of(term)
+    if not isinstance(value, np.ndarray):
+        raise ValueError(value.reason if isinstance(value, Unknown) else "depends on what the model is given")
+    return read(term)
+
+
+def _shape(term: Term, values: Values) -> tuple[int, ...]:
+    return np.shape(values.of(term))  # type: ignore[arg-type]
+
+
+_ZEROS = Filled(0)
+
+
+def _fixed(term: Term, allowed: Filled | None, values: Values) -> str:
+    """What the file says of an input that a network's call takes as an argument, if the call would have to know it.
+
+    Args:
+        allowed: the values that the network has by itself.
+    """
+    value = Unknown("") if term.depends == Depends.VALUES else values.of(term)
+    if isinstance(value, Unknown):
+        return value.reason and f"that {value.reason}"
+    zeros = not value.any() if isinstance(value, np.ndarray) else value == _ZEROS
+    if zeros if allowed is _ZEROS else isinstance(value, Filled) and value == allowed:
+        return ""
+    return (
+        f"that the file fixes ({shown(term.name)}: {_summary(value)}; make the network of the arrays W, R and B alone, "
+        "and give it these values in each call)"
+    )
+
+
+def _summary(value: Filled | Lengths | HostArray) -> str:
+    """A tensor in a few words."""
+    if isinstance(value, Lengths):
+        return "lengths of a tensor"
+    if isinstance(value, Filled):
+        return "each element " + ("the length of a tensor" if isinstance(value.number, Length) else f"{value.number:g}")
+    return f"{value.dtype} of shape {value.shape}, from {value.min():g} to {value.max():g}"
+
+
+def _attributes(node: "NodeProto") -> tuple[dict[str, Any], list[str]]:
+    """A node's attributes by name, and in words those that are not what an attribute of this kind of node is."""
+    from onnx import AttributeProto, helper
+
+    attributes: dict[str, Any] = {}
+    strange = []
+    for each in node.attribute:
+        kind = AttributeProto.AttributeType.Name(each.type)
+        if each.ref_attr_name:
+            strange.append(f"the attribute {shown(each.name)} of the function that it is in")
+        elif ATTRIBUTES.get(each.name) != kind or each.name in attributes:
+            strange.append(f"the attribute {shown(each.name)} of type {kind}")
+        else:
+            attributes[each.name] = helper.get_attribute_value(each)
+    return attributes, strange[:MOST_NAMED]
+
+
+def _text(text: bytes) -> str:
+    return text.decode(errors="replace")

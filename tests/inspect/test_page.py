@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import PageTooLargeError, Trace, page, trace
 from tinygrad_lstm.inspect.packing import Packer
-from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
+from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, LSTMCell
 
 LETTERS = "abc <"
 
@@ -189,6 +189,126 @@ def test_predictions_are_the_models(language: Trace, tmp_path: Path) -> None:
         expected = -np.log(probabilities[np.arange(29), following])
         assert predictions["loss"] == [*(pytest.approx(loss, abs=1e-5) for loss in expected), None]
         assert predictions["next"] == [*(LETTERS[k] for k in following), None]
+
+
+class Tagger(tg.nn.Module):
+    """Logits for each of some ids, by an LSTM that takes sequences first or not."""
+
+    def __init__(self, size: int, batch_first: bool) -> None:
+        self.embed, self.lstm = tg.nn.Embedding(size, 4), LSTM(4, 3, batch_first=batch_first)
+        self.head = tg.nn.Linear(3, size)
+
+    def forward(self, ids: tg.Tensor, lengths: Any = None) -> tg.Tensor:
+        logits: tg.Tensor = self.head(self.lstm(self.embed(ids), lengths=lengths)[0])
+        return logits
+
+
+class Transposing(Tagger):
+    """One that takes sequences first, though its LSTM does not."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, batch_first=False)
+
+    def forward(self, ids: tg.Tensor, lengths: Any = None) -> tg.Tensor:
+        return super().forward(ids.T, lengths).transpose(0, 1)
+
+
+class Looping(Tagger):
+    """One that takes sequences first, and goes through their steps itself."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, batch_first=False)
+        self.lstm = LSTMCell(4, 3)
+
+    def forward(self, ids: tg.Tensor) -> tg.Tensor:
+        state, outputs = None, []
+        for x in self.embed(ids).unbind(1):
+            state = self.lstm(x, state)
+            outputs.append(self.head(state[0]))
+        return tg.stack(outputs, dim=1)
+
+
+TAGGERS = {
+    "time first": (lambda size: Tagger(size, batch_first=False), False),
+    "batch first": (lambda size: Tagger(size, batch_first=True), True),
+    "transposing": (Transposing, True),
+    "looping": (Looping, True),
+}
+
+
+def ids_that_tell(rng: np.random.Generator, steps: int, sequences: int) -> np.ndarray:
+    """Ids (B, T): two sequences begin alike, and one of them goes on differently."""
+    ids = rng.integers(0, 6, (sequences, steps))
+    ids[:2, 0], ids[0, 1] = [0, 0], 1
+    return ids
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+@given(st.integers(2, 5), st.integers(2, 5), st.booleans(), st.sampled_from(["u1", "i2", "i8"]), st.integers(0, 99))
+def test_each_step_has_its_own_token(
+    tmp_path_factory: pytest.TempPathFactory, name: str, T: int, B: int, is_square: bool, dtype: str, seed: int
+) -> None:
+    """In whichever order a model takes its ids, and whichever shape they have."""
+    make, batch_first = TAGGERS[name]
+    rng = np.random.default_rng(seed)
+    ids = ids_that_tell(rng, T, T if is_square else B).astype(dtype)
+    lengths = None if name == "looping" else rng.integers(1, T + 1, len(ids))
+    model = make(6)
+    shown = trace(model, ids if batch_first else ids.T, lengths=lengths)
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    said, _ = contents_of(page(shown, path, vocabulary="abcdef"))
+    plain, _ = contents_of(page(shown, path))
+    assert shown.output is not None
+    logits = shown.output if batch_first else shown.output.swapaxes(0, 1)
+    for b, sequence in enumerate(ids):
+        ended = sequence[: T if lengths is None else lengths[b]].tolist()
+        assert plain["items"][b]["tokens"] == [str(k) for k in ended]
+        assert said["items"][b]["tokens"] == ["abcdef"[k] for k in ended]
+        assert said["items"][b]["predictions"]["next"] == [*("abcdef"[k] for k in ended[1:]), None]
+        for t, following in enumerate(ended[1:]):
+            scores = logits[b, t].astype(float)
+            loss = np.log(np.exp(scores).sum()) - scores[following]
+            assert said["items"][b]["predictions"]["loss"][t] == pytest.approx(loss, abs=1e-5)
+            came = said["items"][b]["predictions"]["came"][t]
+            assert (None if came is None else np.argsort(-scores)[came]) in (following, None)
+    assert said["layers"][0]["aligned"] and plain["layers"][0]["aligned"]
+
+
+def test_the_order_of_ids_that_do_not_tell_can_be_given(tmp_path: Path) -> None:
+    """A layer's batch_first tells where no id is there twice; what the model does by itself, nothing but its author."""
+    ids = np.arange(9).reshape(3, 3)
+    rows = [["0", "1", "2"], ["3", "4", "5"], ["6", "7", "8"]]
+    columns = [list(column) for column in zip(*rows)]
+    path = tmp_path / "page.html"
+
+    def tokens(model: Any, batch_first: bool | None = None) -> list[list[str]]:
+        said, _ = contents_of(page(trace(model, ids), path, batch_first=batch_first))
+        return [item["tokens"] for item in said["items"]]
+
+    assert tokens(Tagger(9, batch_first=True)) == rows
+    assert tokens(Tagger(9, batch_first=False)) == columns
+    assert tokens(Transposing(9), batch_first=True) == rows
+    assert tokens(Tagger(9, batch_first=True), batch_first=False) == columns
+    wide = trace(Tagger(9, batch_first=False), ids[:2])
+    with pytest.raises(
+        ValueError, match=re.escape("page: batch_first=True is for a model of ids (B, T); this one was")
+    ):
+        page(wide, path, batch_first=True)
+    with pytest.raises(ValueError, match=re.escape("and its first layer ran for (T, B) = (4, 1)")):
+        page(traced(LSTM(3, 5), 4, 1, 3), path, batch_first=False)
+
+
+def test_an_id_without_a_token_is_refused(tmp_path: Path) -> None:
+    class Larger(Tagger):
+        def __init__(self) -> None:
+            super().__init__(4, batch_first=False)
+            self.embed = tg.nn.Embedding(9, 4)
+
+    ids = np.array([[0, 3], [2, 8]])
+    message = "page: a vocabulary of 4 is for ids from 0 to 3; this model was given ids from 0 to 8"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        page(trace(Larger(), ids), tmp_path / "page.html", vocabulary="abcd")
+    assert page(trace(Larger(), ids, lengths=[2, 1]), tmp_path / "page.html", vocabulary="abcd").exists()
 
 
 def test_it_is_one_file_that_names_no_other(language: Trace, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +28,43 @@ pytestmark = pytest.mark.skipif(DRIVER is None, reason=WITHOUT)
 
 TEXT = 'He said "wait (a little)",\nand then 42 more.\n' * 3
 LETTERS = "".join(sorted(set(TEXT)))
+WORDS = ["the", "cat", "sat", "a", "b", " New York", "end.\n", "a\u202eb", "toString", "שלום", "the", "👩‍🚀"]
 STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
+
+
+class Box(NamedTuple):
+    """Where an element is in the window."""
+
+    left: float
+    right: float
+    top: float
+
+
+def box_of(element: WebElement) -> Box:
+    box = element.parent.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element)
+    return Box(box["left"], box["right"], box["top"])
+
+
+def text_right(element: WebElement) -> float:
+    """Where an element's text ends, which may be beyond the element."""
+    script = """
+    const range = document.createRange();
+    range.selectNodeContents(arguments[0]);
+    return range.getBoundingClientRect().right;
+    """
+    return float(element.parent.execute_script(script, element))
+
+
+@contextmanager
+def sized(driver: Chrome, width: int) -> Iterator[None]:
+    """Within it, the window is so wide."""
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @dataclass
@@ -98,6 +136,18 @@ def sigmoid(x: float) -> float:
 def computed(text: str) -> list[float]:
     """What each part of a chain "a = b = c" comes to."""
     return [eval(part, {"σ": sigmoid, "tanh": math.tanh}) for part in plain(text).split("=")]
+
+
+class Tagger(tg.nn.Module):
+    """A model of ids (B, T) that gives logits (B, T, V)."""
+
+    def __init__(self, tokens: int) -> None:
+        self.embed, self.lstm = tg.nn.Embedding(tokens, 4), LSTM(4, 3, batch_first=True)
+        self.head = tg.nn.Linear(3, tokens)
+
+    def forward(self, ids: tg.Tensor) -> tg.Tensor:
+        logits: tg.Tensor = self.head(self.lstm(self.embed(ids))[0])
+        return logits
 
 
 class LeakyGates(NamedTuple):
@@ -223,7 +273,7 @@ def test_equations_show_what_counts_most(text_page: Shown) -> None:
 
 
 def test_keys_and_buttons_go_through_time(text_page: Shown) -> None:
-    text_page.open()
+    text_page.open("#step=0")
     last = len(TEXT) - 1
     for key, expected in [
         (Keys.ARROW_RIGHT, 1),
@@ -250,7 +300,7 @@ def test_keys_and_buttons_go_through_time(text_page: Shown) -> None:
 
 
 def test_play_goes_on_by_itself_and_stops(text_page: Shown) -> None:
-    text_page.open()
+    text_page.open("#step=0")
     text_page.select("speed", "20")
     text_page.find("h1").click()
     text_page.press(" ")
@@ -431,10 +481,7 @@ def test_a_readers_own_keyboard_is_enough(text_page: Shown) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 820, 1400])
 def test_it_fits_phones_and_large_screens(text_page: Shown, width: int, theme: str) -> None:
-    text_page.driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    try:
+    with sized(text_page.driver, width):
         text_page.open("#step=30")
         text_page.select("theme", theme)
         root = "document.documentElement"
@@ -446,8 +493,6 @@ def test_it_fits_phones_and_large_screens(text_page: Shown, width: int, theme: s
         for selector in ("#diagram svg", "#text span", "#units button", "#map canvas", "#flow-chart svg"):
             assert text_page.find(selector).size["height"] > 10
         assert console_errors(text_page.driver) == []
-    finally:
-        text_page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_cell_of_ones_own_has_no_drawing_but_all_else(driver: Chrome, folder: Path) -> None:
@@ -614,6 +659,106 @@ def test_every_token_can_be_seen_and_none_is_code(driver: Chrome, folder: Path) 
     assert f"“{tokens[8]}”" in page.text("#where")
     assert not page.all("img")
     assert console_errors(driver) == []
+
+
+@pytest.fixture(scope="module")
+def words_page(driver: Chrome, folder: Path) -> Shown:
+    """As many sequences as steps, of a model that takes sequences first; the seventh id of the first is there twice."""
+    tg.manual_seed(4)
+    ids = np.random.default_rng(4).integers(0, len(WORDS), (11, 11)).astype(np.uint8)
+    ids[0] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    traced = tg.inspect.trace(Tagger(len(WORDS)), ids, loss=lambda logits: logits.square().mean())
+    return Shown(driver, traced, tg.inspect.page(traced, folder / "words.html", vocabulary=WORDS))
+
+
+def test_sequences_first_have_their_own_tokens(words_page: Shown) -> None:
+    words_page.open("#item=0&step=1&unit=2")
+    shown = ["the", "cat", "sat", "a", "b", "␣New York", "end.↵", "aU+202Eb", "toString", "שלום", "👩‍🚀"]
+    assert [span.get_property("textContent") for span in words_page.all("#text span")] == shown
+    assert words_page.text("#where") == "step 1 of 10 “cat”"
+    assert words_page.number("c") == pytest.approx(words_page.trace[0].c[1, 0, 2], abs=6e-4)
+    assert "“sat” came" in words_page.text("#prediction")
+    words_page.select("item", "3")
+    tokens = [span.get_property("textContent") for span in words_page.all("#text span")]
+    assert len(tokens) == 11 and tokens[0] != "the"
+    assert "loss by token" in words_page.text("#loss-chart")
+
+
+def test_of_two_tokens_with_one_spelling_the_one_that_came_is_marked(words_page: Shown) -> None:
+    assert words_page.trace.output is not None
+    for item, step in np.argwhere(np.isin(words_page.trace.inputs[:, 1:], [0, 10])):
+        words_page.open(f"#item={item}&step={step}")
+        likeliest = np.argsort(-words_page.trace.output[item, step].astype(float), kind="stable")[:5].tolist()
+        marked = ["came" in str(row.get_attribute("class")) for row in words_page.all("#prediction .token")]
+        assert marked == [k == words_page.trace.inputs[item, step + 1] for k in likeliest]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("with_vocabulary", [True, False])
+def test_tokens_of_several_characters_stand_apart(
+    words_page: Shown, folder: Path, with_vocabulary: bool, width: int
+) -> None:
+    page = words_page
+    if not with_vocabulary:
+        page = Shown(page.driver, page.trace, tg.inspect.page(page.trace, folder / "ids.html"))
+    with sized(page.driver, width):
+        page.open("#item=0")
+        if not with_vocabulary:
+            shown = [span.get_property("textContent") for span in page.all("#text span")]
+            assert shown == [str(number) for number in page.trace.inputs[0]]
+        boxes = [box_of(span) for span in page.all("#text span")]
+        gaps = [after.left - before.right for before, after in pairwise(boxes) if after.top == before.top]
+        assert len(gaps) >= 5 and min(gaps) >= 1
+        frame = box_of(page.find("#text"))
+        assert all(frame.left <= box.left and box.right <= frame.right for box in boxes)
+
+
+def test_characters_are_read_without_gaps_and_names_among_them_stand_apart(driver: Chrome, folder: Path) -> None:
+    tokens = [*"abcd", "<end>"]
+    traced = tg.inspect.trace(CharLM(5, 4, 3), np.array([0, 1, 4, 2, 3])[:, None])
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "names.html", vocabulary=tokens))
+    page.open()
+    boxes = [box_of(span) for span in page.all("#text span")]
+    gaps = [after.left - before.right for before, after in pairwise(boxes)]
+    assert gaps == pytest.approx([0, gaps[1], gaps[2], 0], abs=0.5) and min(gaps[1:3]) >= 1
+
+
+@pytest.mark.parametrize("width", [390, 820, 1400])
+@pytest.mark.parametrize("size", [1e-9, 0.1, 1e2, 1e30])
+def test_numbers_of_units_stay_beside_their_strips(driver: Chrome, folder: Path, size: float, width: int) -> None:
+    """Units with numbers of four digits, of a text, so that each has a note; of gradients small and large too."""
+    tg.manual_seed(0)
+    model = CharLM(len(LETTERS), 4, 1100)
+    ids = tg.tensor([LETTERS.index(letter) for letter in TEXT[:40]]).unsqueeze(1)
+    traced = tg.inspect.trace(model, ids, loss=lambda logits: logits[-1].sum() * size)
+    path = tg.inspect.page(traced, folder / "strips.html", vocabulary=LETTERS, units=slice(1000, 1100))
+    page = Shown(driver, traced, path)
+    with sized(driver, width):
+        page.open()
+        for option in [option.text for option in Select(page.find("#measure")).options][:4]:
+            Select(page.find("#measure")).select_by_visible_text(option)
+            for row in page.all("#units button")[:6]:
+                parts = [box_of(part) for part in row.find_elements(By.CSS_SELECTOR, "span, canvas, small")]
+                parts = [part for part in parts if part.right > part.left]
+                texts = [text_right(part) for part in row.find_elements(By.CSS_SELECTOR, "span")]
+                assert len(parts) >= 3
+                assert all(before.right <= after.left for before, after in pairwise(parts))
+                assert all(right <= after.left for right, after in zip(texts, parts[1:]))
+                assert parts[2].right - parts[2].left >= 40
+            assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_it_opens_in_the_middle_of_the_sequence(networks: Callable[[str], Shown], kind: str) -> None:
+    page = networks(kind)
+    for item, length in enumerate([9, 4, 6]):
+        page.open(f"#item={item}")
+        assert page.step == length // 2
+        page.open(f"#item={item}&step=0")
+        assert page.step == 0
+    page.open()
+    page.select("item", "1")
+    assert page.step == 3  # the step stays, where the sequence has it
 
 
 def test_layers_that_take_other_steps_than_the_text(driver: Chrome, folder: Path) -> None:

@@ -176,6 +176,8 @@ class Trace:
         output: what it gave; of several outputs the first; None if that is no tensor.
         loss: the loss; None without one.
         lengths: the steps of each sequence (B,); None if all have T.
+        batch_first: whether a network in the model takes (B, T, I), as `batch_first=True` says. Layers' arrays are
+            (T, B, ·) in any case.
     """
 
     model: str
@@ -184,6 +186,7 @@ class Trace:
     output: HostArray | None = field(repr=False)
     loss: float | None
     lengths: HostArray | None = field(repr=False)
+    batch_first: bool = False
 
     def __getitem__(self, which: int | str) -> LayerTrace:
         if not isinstance(which, str):

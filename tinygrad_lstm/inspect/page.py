@@ -17,13 +17,13 @@ from ..backends.base import HostArray
 from ..io.atomic import write_atomically
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
+from .tokens import TOP_SHOWN, Tokens
 
 __all__ = ["PageTooLargeError", "page"]
 
 _SCRIPTS = tuple(
     f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "views", "main")
 )
-_TOP = 5  # predictions that are shown
 # What the page itself computes of other values, and of other gradients: the file is smaller without it.
 _VALUES_LEFT_OUT = {"LSTM": {"h"}}
 _GRADIENTS_LEFT_OUT = {"LSTM": {"i", "f", "g", "o"}, "GRU": {"z", "n"}}
@@ -53,6 +53,7 @@ def page(
     path: str | Path,
     *,
     vocabulary: Sequence[str] | None = None,
+    batch_first: bool | None = None,
     title: str | None = None,
     loss_is: str = "",
     steps: slice | None = None,
@@ -67,8 +68,10 @@ def page(
     Args:
         trace: what `trace` gave.
         path: the file to write, such as "page.html".
-        vocabulary: for a model of ids (T, B) that gives logits (T, B, V), what each id stands for: the page then shows
-            the text, the likeliest predictions, and the loss by character.
+        vocabulary: for a model of ids (T, B) that gives logits (T, B, V), or of (B, T) that gives (B, T, V), what each
+            id stands for: the page then shows the text, the likeliest predictions, and the loss of each token.
+        batch_first: whether the ids are (B, T). By default their shape tells or, with as many sequences as steps, where
+            the first layer was given equal inputs, and then whether the model's layers are `batch_first`.
         title: the page's heading; the model by default.
         loss_is: what the loss is, in words, where the trace has one.
         steps: which steps to show, all by default: `slice(0, 500)`.
@@ -80,8 +83,8 @@ def page(
 
     Raises:
         PageTooLargeError: the file would be larger than `max_bytes`; the error says which window would fit.
-        ValueError: nothing is left of the trace in the window; the vocabulary does not fit the trace; its layers ran on
-            batches of different sizes.
+        ValueError: nothing is left of the trace in the window; the vocabulary or `batch_first` does not fit the trace;
+            its layers ran on batches of different sizes.
         OSError: the file cannot be written.
 
     >>> import tinygrad_lstm as tg
@@ -90,7 +93,7 @@ def page(
     >>> tg.inspect.page(traced, "page.html").name
     'page.html'
     """
-    window = _Window(trace, vocabulary, steps, units)
+    window = _Window(trace, vocabulary, batch_first, steps, units)
     if window.nbytes > max_bytes:
         raise window.too_large(max_bytes)
     packer = Packer()
@@ -99,8 +102,9 @@ def page(
         "loss": trace.loss if trace.loss is not None and np.isfinite(trace.loss) else None,
         "lossIs": loss_is,
         "first": window.steps.start,
-        "items": [{"number": b, **_item(trace, b, window)} for b in window.items],
-        "layers": [_layer(layer, _is_aligned(layer, trace), window, packer) for layer in window.layers],
+        "isText": window.tokens is not None and window.tokens.is_text,
+        "items": [{"number": b, **_item(b, window)} for b in window.items],
+        "layers": [_layer(layer, window, packer) for layer in window.layers],
     }
     contents["precision"] = _precision(packer)
     place = Path(path)
@@ -116,6 +120,7 @@ class _Window:
         self,
         trace: Trace,
         vocabulary: Sequence[str] | None,
+        batch_first: bool | None,
         steps: slice | None,
         units: slice | Sequence[int] | None,
     ) -> None:
@@ -133,13 +138,10 @@ class _Window:
         self.layers = [
             _shown(layer) for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
         ]  # one may have run for fewer steps
-        self.vocabulary = vocabulary
-        self.has_tokens = _has_tokens(trace)
-        if vocabulary is not None:
-            _check_vocabulary(trace, vocabulary)
+        self.tokens = Tokens.of(trace, vocabulary, batch_first)
         self._units = units
         longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)
-        self._step_bytes = _STEP_BYTES + (_TOP + 2) * longest  # a step says itself, what follows, and what may
+        self._step_bytes = _STEP_BYTES + (TOP_SHOWN + 2) * longest  # a step says itself, what follows, and what may
         self.nbytes = self._bytes(len(self.steps), 1.0)
 
     def units(self, layer: LayerTrace) -> list[int]:
@@ -233,7 +235,7 @@ def _is_share(array: HostArray) -> bool:
     return not ((array < 0) | (array > 1)).any()
 
 
-def _layer(layer: LayerTrace, aligned: bool, window: _Window, packer: Packer) -> dict[str, Any]:
+def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]:
     units = window.units(layer)
     # What went into a gate can be shown where all of it is there.
     whole = units == list(range(layer.shape[2]))
@@ -245,7 +247,7 @@ def _layer(layer: LayerTrace, aligned: bool, window: _Window, packer: Packer) ->
         "plain": not layer.options,
         "keeps": layer.keeps,
         "reverse": layer.reverse,
-        "aligned": aligned,
+        "aligned": window.tokens is not None and window.tokens.fits(layer),
         "gates": [name for name in layer.gates if _is_share(layer.values[name])],
         "units": units,
         "hidden": layer.shape[2],
@@ -300,59 +302,9 @@ def _differs(a: HostArray, b: HostArray) -> HostArray:
     return differs
 
 
-def _is_aligned(layer: LayerTrace, trace: Trace) -> bool:
-    """Whether a layer took one step for each of the model's inputs."""
-    return layer.shape[:2] == trace.inputs.shape[:2]
-
-
-def _has_tokens(trace: Trace) -> bool:
-    """Whether the inputs are ids, one a step."""
-    is_ids = trace.inputs.ndim == 2 and trace.inputs.dtype.kind in "iu"
-    return is_ids and any(_is_aligned(layer, trace) for layer in trace.layers)
-
-
-def _check_vocabulary(trace: Trace, vocabulary: Sequence[str]) -> None:
-    logits = trace.output
-    if not _has_tokens(trace) or logits is None or logits.shape != (*trace.inputs.shape, len(vocabulary)):
-        raise ValueError(
-            f"page: a vocabulary of {len(vocabulary)} is for a model of ids (T, B) that gives logits (T, B, "
-            f"{len(vocabulary)}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and gave "
-            f"{None if logits is None else logits.shape}"
-        )
-
-
-def _item(trace: Trace, b: int, window: _Window) -> dict[str, Any]:
-    """What one sequence consists of, in words, and what the model makes of it."""
-    if not window.has_tokens:
-        return {"tokens": None}
-    ids, vocabulary = window.rows(trace.inputs, b), window.vocabulary
-    if vocabulary is None:
-        return {"tokens": [str(token) for token in ids]}
-    assert trace.output is not None  # the vocabulary was checked
-    scores = window.rows(trace.output, b).astype(np.float64)
-    with np.errstate(invalid="ignore"):  # what is no number is shown as such
-        scores = scores - scores.max(axis=1, keepdims=True)
-        log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    top = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :_TOP]
-    length = max(int(layer.going[:, b].sum()) for layer in trace.layers if _is_aligned(layer, trace))
-    following = [int(k) for k in trace.inputs[window.steps.start + 1 : length, b][: len(ids)]]
-    following_or_none = [*following, *[None] * (len(ids) - len(following))]
-    return {
-        "tokens": [vocabulary[token] for token in ids],
-        "predictions": {
-            "top": [
-                [[vocabulary[k], _rounded(np.exp(row[k]))] for k in likeliest]
-                for row, likeliest in zip(log_probabilities, top)
-            ],
-            "next": [None if k is None else vocabulary[k] for k in following_or_none],
-            "loss": [None if k is None else _rounded(-row[k]) for row, k in zip(log_probabilities, following_or_none)],
-        },
-    }
-
-
-def _rounded(number: float) -> float | None:
-    """To five decimals; None if it is no number."""
-    return round(float(number), 5) if np.isfinite(number) else None
+def _item(b: int, window: _Window) -> dict[str, Any]:
+    """What one sequence consists of, and what the model makes of it."""
+    return {"tokens": None} if window.tokens is None else window.tokens.said(b, window.steps)
 
 
 def _precision(packer: Packer) -> str:

@@ -100,6 +100,7 @@ def trace(
         output=read_only(on_host(output)) if isinstance(output, Tensor) else None,
         loss=None if value is None else float(value.item()),
         lengths=None if numbers is None else read_only(numbers),
+        batch_first=any(getattr(module, "batch_first", False) is True for module in model.modules()),
     )
 
 

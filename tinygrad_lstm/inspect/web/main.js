@@ -7,7 +7,7 @@ function go(change, announce = true) {
   const changed = (...names) => names.some((name) => before[name] !== chosen[name]);
   const isNewRun = !run || changed("layer", "item");
   if (isNewRun) begin();
-  chosen.step = clamped(chosen.step, run.steps);
+  chosen.step = clamped(chosen.step ?? Math.floor(run.steps / 2), run.steps); // at first the middle: at step 0 all is 0
   chosen.unit = clamped(chosen.unit, run.units);
   const isNewOrder = isNewRun || changed("measure");
   if (isNewOrder) sortUnits();
@@ -167,11 +167,11 @@ function drawCharts() {
 /** Goes where the address says: page.html#layer=1&item=0&step=12&unit=3. */
 function goToAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  const whole = (name, otherwise) => Math.trunc(Number(asked.get(name) ?? otherwise)) || 0;
+  const whole = (name, otherwise = 0) => Math.trunc(Number(asked.get(name) ?? otherwise)) || 0;
   go({
     layer: clamped(whole("layer", chosen.layer), trace.layers.length),
     item: clamped(whole("item", chosen.item), trace.items.length),
-    step: whole("step", stepName(chosen.step)) - trace.first,
+    step: asked.has("step") ? whole("step") - trace.first : chosen.step,
   }, false);
   if (asked.has("unit")) chooseUnit(whole("unit"));
 }

@@ -1,17 +1,29 @@
 // The sequence, coloured; and the units, sorted by what they might be about.
 
-const SYMBOLS = { "\n": "↵", "\t": "⇥", " ": "␣" };
+const SYMBOLS = new Map([["\n", "↵"], ["\t", "⇥"], [" ", "␣"]]);
 
-/** How a token looks by itself: a line's end and a space can be seen, and what has no width or no sign either. */
+/** How a token looks by itself: spaces at its ends, control characters, and all else that has no sign, can be seen. */
 function visible(token) {
-  if (token in SYMBOLS) return SYMBOLS[token];
   if (token === "") return "∅";
-  if (/^\p{Mn}|^\p{Me}/u.test(token)) return `◌${token}`;
-  const code = token.codePointAt(0);
-  if (code < 32) return String.fromCodePoint(0x2400 + code); // its picture
-  const isHidden = /^[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]$/u.test(token);
-  return isHidden ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}` : token;
+  const characters = [...token];
+  const text = characters.map((character, k) => {
+    const isWithin = k > 0 && k < characters.length - 1;
+    const joins = k > 0 && (/\p{M}/u.test(character) || (isWithin && /[\u200c\u200d]/.test(character)));
+    return joins || (isWithin && character === " ") ? character : visibleCharacter(character);
+  }).join("");
+  return /^\p{M}/u.test(text) ? `◌${text}` : text;
 }
+
+function visibleCharacter(character) {
+  if (SYMBOLS.has(character)) return SYMBOLS.get(character);
+  const code = character.codePointAt(0);
+  if (code < 32) return String.fromCodePoint(0x2400 + code); // its picture
+  const isHidden = /[\p{C}\p{Z}\p{DI}]/u.test(character);
+  return isHidden ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}` : character;
+}
+
+/** Whether tokens are read without gaps between them: characters of a text, but not names such as "<end>", or ids. */
+const flows = (token) => trace.isText && Boolean(item.tokens) && /^.?\p{M}*$/su.test(token);
 
 /** How a token looks within the text, where lines end and spaces are spaces. */
 function inText(token) {

@@ -2,7 +2,7 @@
 
 const UNITS_SHOWN = 12; // at first
 const chosen = {
-  layer: 0, item: 0, unit: 0, step: 0, quantity: "", measure: "", flowOf: "all", stage: null, unitsShown: UNITS_SHOWN,
+  layer: 0, item: 0, unit: 0, step: null, quantity: "", measure: "", flowOf: "all", stage: null, unitsShown: UNITS_SHOWN,
 };
 let run;
 let item; // of the batch, if the layer took a step for each of its tokens
@@ -87,7 +87,11 @@ function numbersAsTable() {
 
 function makeText() {
   byId("text").classList.toggle("steps", !item.tokens);
-  byId("text").replaceChildren(...tokens.map((token) => element("span", { textContent: inText(token) })));
+  byId("text").replaceChildren(...tokens.map((token) => (
+    flows(token)
+      ? element("span", { textContent: inText(token) })
+      : element("span", { textContent: visible(token), className: "apart" })
+  )));
 }
 
 function showText() {
@@ -137,7 +141,7 @@ function showHere() {
 
 // -- the units --------------------------------------------------------------------------------------------------------
 
-const measures = () => run.once("measures", () => measuresFor(run, tokens, Boolean(item.predictions)));
+const measures = () => run.once("measures", () => measuresFor(run, tokens, trace.isText && Boolean(item.tokens)));
 
 function sortUnits() {
   sorted = run.once(`sorted by ${chosen.measure}`, () => sortedUnits(run, measures()[chosen.measure]));
@@ -231,17 +235,18 @@ function showPrediction() {
   byId("prediction-section").hidden = !predictions;
   if (!predictions) return;
   const next = predictions.next[chosen.step];
-  const bars = predictions.top[chosen.step].flatMap(([token, probability]) => {
+  const came = predictions.came[chosen.step];
+  const bars = predictions.top[chosen.step].flatMap(([token, probability], k) => {
     const bar = element("span", { className: "bar" });
     bar.style.width = `${100 * probability}%`;
     return [
-      element("span", { className: token === next ? "token came" : "token", textContent: visible(token) }),
+      element("span", { className: k === came ? "token came" : "token", textContent: visible(token) }),
       bar,
       element("span", { textContent: percentage(probability) }),
     ];
   });
-  const came = element("p", { className: "hint", textContent: outcome(next, predictions.loss[chosen.step]) });
-  byId("prediction").replaceChildren(element("div", { className: "bars" }, ...bars), came);
+  const said = element("p", { className: "hint", textContent: outcome(next, predictions.loss[chosen.step]) });
+  byId("prediction").replaceChildren(element("div", { className: "bars" }, ...bars), said);
 }
 
 /** What came, and what it cost. */
@@ -258,7 +263,7 @@ function makeLossChart() {
   moveLossCursor = null;
   if (!item.predictions) return;
   moveLossCursor = lineChart(byId("loss-chart"), {
-    series: [{ name: "loss by character, nats", values: item.predictions.loss.map((loss) => loss ?? NaN) }],
+    series: [{ name: `loss by ${trace.isText ? "character" : "token"}, nats`, values: item.predictions.loss.map((loss) => loss ?? NaN) }],
     steps: run.steps, label: "Loss", file: "loss.csv", pick: (step) => go({ step }),
   });
 }

@@ -39,12 +39,12 @@ def _is_number(value: Any) -> bool:
 
 
 def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
-    """Draws the training and validation loss of a metrics.jsonl to a PNG.
+    """Draws the training and validation loss of a metrics.jsonl to a PNG, which is written atomically.
 
     Returns:
         The path, or None where matplotlib is not installed or there is nothing to draw.
     """
-    from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses
+    from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses, write_figure
 
     lines = read_metrics(metrics)
     if not lines:
@@ -54,5 +54,5 @@ def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
     except PlotsUnavailableError:
         return None
     plot_losses({"": lines}, figure.add_subplot())
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
     return Path(path)

@@ -20,10 +20,10 @@ from ..inspect import (
     trace,
     trace_memory,
 )
-from ..inspect.plots import new_figure
+from ..inspect.plots import new_figure, write_figure
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
-from .shared import Device, SavedModel, load_model, path_option, require, writable_file, write_figure
+from .shared import Device, SavedModel, load_model, path_option, require, writable_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

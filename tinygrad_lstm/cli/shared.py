@@ -2,21 +2,16 @@
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from ..device import default_device, get_device
-from ..io.atomic import naming_errors, write_atomically
+from ..io.atomic import check_writable
 from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = [
     "DEFAULT_OUT",
@@ -28,7 +23,6 @@ __all__ = [
     "program",
     "require",
     "writable_file",
-    "write_figure",
 ]
 
 Device: TypeAlias = Annotated[
@@ -49,15 +43,8 @@ def writable_file(option: str, given: str) -> Path:
     """The path of a file to write, once it is known that its folder can be written to: before any work is done."""
     path = path_option(option, given)
     require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
-    with naming_errors(path), tempfile.TemporaryFile(dir=path.parent):
-        return path
-
-
-def write_figure(path: Path, figure: "Figure", dpi: float | None = None) -> None:
-    """Writes a figure in the format that the path's ending says, atomically."""
-    picture = BytesIO()
-    figure.savefig(picture, format=path.suffix.lstrip("."), dpi=dpi or figure.dpi)
-    write_atomically(path, picture.getvalue())
+    check_writable(path)
+    return path
 
 
 def require(option: str, good: bool, expected: str, given: object) -> None:

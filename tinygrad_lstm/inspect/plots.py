@@ -6,11 +6,14 @@ Each function draws into the `ax` that it is given, or into that of a new figure
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..io.atomic import write_atomically
 from .flow import FlowCurve, GradientFlow
 from .layers import LayerTrace
 
@@ -26,6 +29,7 @@ __all__ = [
     "plot_gradient_flow",
     "plot_losses",
     "plot_saturation",
+    "write_figure",
 ]
 
 COLOURS = ("#0072b2", "#d55e00", "#000000", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
@@ -58,6 +62,18 @@ def new_figure(width: float = 7, height: float = 4) -> "Figure":
     except ImportError as error:
         raise PlotsUnavailableError("plots need matplotlib: pip install 'tinygrad-lstm[plot]'") from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_figure(path: str | Path, figure: "Figure", dpi: float | None = None) -> None:
+    """Writes a figure in the format that the path's ending says, PNG without one, atomically.
+
+    Raises:
+        ValueError: matplotlib does not know the format.
+        OSError: the path cannot be written.
+    """
+    picture = BytesIO()
+    figure.savefig(picture, format=Path(path).suffix.lstrip(".") or "png", dpi=dpi or figure.dpi)
+    write_atomically(path, picture.getvalue())
 
 
 def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: int = 0) -> "Axes":

@@ -1,11 +1,13 @@
 """Tensors made of nothing: constants, ranges and random numbers; and of other libraries' arrays."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .arguments import integer, integers
 from .backends.base import HostArray
+from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
 from .random import generator
 from .tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
@@ -59,10 +61,16 @@ def full(
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of one value and the shape given; the dtype is by default that which `tg.tensor(value)` has."""
+    """A tensor of one value and the shape given; the dtype is by default that which `tg.tensor(value)` has.
+
+    Raises:
+        OverflowError, ValueError: an integer dtype cannot hold the value; or as `zeros`.
+    """
     place = get_device(device)
     if dtype is None:
+        check_integers("full", value, np.asarray(value))
         dtype = DEFAULT_FLOAT if type(value) is float else np.asarray(value).dtype
+    check_bounds("full", value, checked_dtype(dtype))
     return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), checked_dtype(dtype))
 
 
@@ -109,18 +117,33 @@ def arange(
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The numbers from `start` (0 if one number is given) up to, and without, `stop`: int64, or float32 of floats."""
+    """The numbers from `start` (0 if one number is given) up to, and without, `stop`: int64, or float32 of floats.
+
+    Raises:
+        OverflowError: one of them is beyond the range of an integer dtype.
+        ValueError: `step` is 0, or a number not finite.
+    """
     start, stop, step = map(_number, (0, start, step) if stop is None else (start, stop, step))
     if dtype is None:
         dtype = DEFAULT_FLOAT if any(isinstance(number, float) for number in (start, stop, step)) else np.int64
-    return _filled(get_device(device), requires_grad, "arange", start, stop, step, dtype=checked_dtype(dtype))
+    kind = checked_dtype(dtype)
+    if kind.kind in "iu" and step and math.isfinite(stop - start):
+        steps = math.ceil((stop - start) / step)
+        check_bounds("arange", [start, start + (steps - 1) * step] if steps > 0 else [], kind)
+    return _filled(get_device(device), requires_grad, "arange", start, stop, step, dtype=kind)
 
 
 def linspace(
     start: float, stop: float, number: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
 ) -> Tensor:
-    """`number` evenly spaced values from `start` to `stop`, both included; float32 by default."""
+    """`number` evenly spaced values from `start` to `stop`, both included; float32 by default.
+
+    Raises:
+        OverflowError, ValueError: an integer dtype cannot hold one of both.
+        TypeError: `number` is no integer.
+    """
     kind, number = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "number", number)
+    check_bounds("linspace", [start, stop], kind)
     return _filled(get_device(device), requires_grad, "linspace", start, stop, number, dtype=kind)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from . import autograd
 from .autograd import MODE, GraphNode, Leaf, Node, Pick, Version, next_number
 from .backends.base import Array, HostArray
+from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
@@ -345,6 +346,9 @@ class Tensor:
     def to(self, device: str | Device | DType = None, dtype: DType = None) -> "Tensor":
         """The tensor on another device, or of another dtype; differentiable. Itself where nothing changes.
 
+        Floats become integers without what follows their decimal point. NaN, infinities and numbers beyond the range of
+        an integer dtype become some integer or other, as in NumPy, which warns: look first, at `isfinite()` for one.
+
         Args:
             device: a device or its name; or a dtype, as in `x.to("float64")`.
             dtype: the elements' type.
@@ -613,7 +617,11 @@ class Tensor:
     __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        """Writes in place; differentiable in the tensor and in `value`."""
+        """Writes in place; differentiable in the tensor and in `value`.
+
+        Raises:
+            OverflowError, ValueError: as `tg.tensor`, of numbers that this tensor's integer dtype cannot hold.
+        """
         given = value.to(dtype=self.dtype) if isinstance(value, Tensor) else self._matching(value)
         self._check_in_place("setitem", given._requires_grad)
         self._note_in_place(self._put(given, index)._node)
@@ -750,8 +758,9 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
         requires_grad: whether gradients flow back to it.
 
     Raises:
+        OverflowError: a number is beyond the range of an integer dtype. (An array's elements are converted as `to` does.)
         TypeError: the elements are no numbers, or complex ones; or integers that should require a gradient.
-        ValueError: ragged lists.
+        ValueError: ragged lists, or NaN for an integer dtype.
 
     >>> import tinygrad_lstm as tg
     >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -846,8 +855,12 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
         array = np.array(data)
     except ValueError as error:
         raise ValueError(f"tensor: {error}; give nested lists of equal lengths") from error
-    if wanted is None:
+    if wanted is not None:
+        check_bounds("tensor", array, wanted)
+    else:
         array_like = isinstance(data, np.generic) or _holds_arrays(data)
+        if not array_like:
+            check_integers("tensor", data, array)
         wanted = DEFAULT_FLOAT if array.dtype == np.float64 and not array_like else checked_dtype(array.dtype)
     with device.making("tensor"):
         return device.backend.from_host(array.astype(wanted, copy=False))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arguments import integer
 from ..backends.base import Array
+from ..bounds import check_bounds
 from ..tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .define import composite, op
 
@@ -121,9 +122,15 @@ def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None)
     """x limited to [min, max]; None leaves a side open. The derivative is 1 within and at the bounds, 0 outside.
 
     The bounds are numbers; with a float among them, integers give float32.
+
+    Raises:
+        OverflowError: a bound is out of bounds for x's integer dtype.
     """
     if x.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
         x = x.astype(DEFAULT_FLOAT)
+    for bound in (min, max):
+        if bound is not None:
+            check_bounds("clamp", bound, x.dtype)
     return xp.clip(x, min, max) if min is not None or max is not None else x.copy()
 
 

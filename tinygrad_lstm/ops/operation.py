@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, enable_grad, grad, has_nan, user_line, watch
 from ..backends.base import Array
+from ..bounds import check_bounds
 from ..device import Device, device_of, get_device
 from ..tensor import DEFAULT_FLOAT, Tensor, operand
 
@@ -378,6 +379,8 @@ class Op:
             for k, value in enumerate(settled):
                 if promoted[k] and isinstance(value, Tensor):
                     settled[k] = value.to(dtype=dtype)
+                elif promoted[k] and self.rules and type(value) is int:  # comparisons take any number
+                    check_bounds(self.name, value, dtype)
         return settled, device
 
     def _common_dtype(self, inputs: Sequence[Any]) -> np.dtype[Any]:

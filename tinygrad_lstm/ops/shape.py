@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arguments import integer, integers
 from ..backends.base import Array
+from ..bounds import check_bounds
 from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .elementwise import clone
@@ -242,7 +243,9 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     """With `value` put around it: `pad` holds (before, after) of the last dimension, then of the one before it, ...
 
     Raises:
-        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant".
+        OverflowError: x is of integers, and `value` beyond their dtype's range.
+        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant"; x is
+            of integers, and `value` NaN.
     """
     if mode != "constant":
         raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")
@@ -250,6 +253,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     widths = list(zip(pad[::2], pad[1::2], strict=False))
     if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
         raise ValueError(f"pad: {pad} must hold two widths, zero or more, for some last dimensions of {x.shape}")
+    check_bounds("pad", value, x.dtype)
     return padded(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
 
 

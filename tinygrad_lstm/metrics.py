@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .files import read_file
+
 __all__ = ["plot_metrics", "read_metrics"]
 
 
@@ -12,10 +14,11 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a line is something else than `Trainer` writes; the message names the file and the line.
+        ValueError: it is a pipe or a device, or a line is something else than `Trainer` writes; the message names the
+            file and the line.
     """
     path = Path(path)
-    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    *lines, _ = read_file(path).split(b"\n") if path.exists() else [b""]
     return [_metrics_line(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
 
 

@@ -1,10 +1,12 @@
 """Arrays in safetensors files, and how the format of a file is told."""
 
+import itertools
 import json
 import os
 import pickle
 import shutil
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -170,3 +172,62 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     assert raised.value.filename == str(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert np.array_equal(load_weights(path)["x"], np.ones(2))
+
+
+def header_of(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+TENSOR = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ('{"x":' + "[" * 5_000_000, "its header cannot be read from byte 1 on"),
+        ('{"x":' + '{"a":' * 1_000_000, "its header cannot be read from byte 1 on"),
+        ("{" + '"a":1,' * 1_000_000 + "}", "its header cannot be read from byte 1 on"),
+        ("{" + '"\\' * 2_000_000 + "}", "its header cannot be read from byte 1 on"),
+        ("{" + ",".join(f'"{k}":{{}}' for k in range(100_000)) + "}", "'0' is not described by a dtype"),
+        ('{"x":{"dtype":"F32","shape":[' + "0," * 1_000_000 + '0],"data_offsets":[0,0]}}', "NumPy has no array"),
+        ('{"x":{"dtype":"F32","shape":[' + "9" * 100_000 + '],"data_offsets":[0,0]}}', "its header cannot be read"),
+        (f'{{"x":{TENSOR},"x":{TENSOR}}}', "its header has two 'x'"),
+        (f'{{"x":{TENSOR},}}', "its header cannot be read from byte 54 on"),
+        (f'{{"x":{TENSOR}}}{{}}', "its header is not one JSON object"),
+        ('{"x":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}', "its header cannot be read"),
+        ('{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', "its header cannot be read"),
+        ('{"\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', "its header cannot be read"),
+        ('{"__metadata__":{"a":[1]}}', "its metadata are not strings"),
+    ],
+    ids=itertools.count(),
+)
+def test_headers_that_are_no_headers_take_little_memory(tmp_path: Path, header: str, reason: str) -> None:
+    """Whatever a header holds, it is refused before it has taken many times its own size."""
+    path = tmp_path / "a"
+    path.write_bytes(header_of(header))
+    size = path.stat().st_size
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"a: .*{reason}") as raised:
+            load_weights(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * size + 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(str(raised.value)) < 400
+
+
+def test_a_header_is_no_longer_than_those_of_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", 100_000_001) + b"{")
+        file.truncate(100_000_010)
+    with pytest.raises(ValueError, match=r"its header has 100000001 bytes; at most 100000000 are read"):
+        load_weights(path)
+
+
+def test_headers_may_have_spaces_and_any_order(tmp_path: Path) -> None:
+    header = ' "x" : { "shape" : [ 1 ] ,\n"data_offsets":[0,4], "dtype":"F32"} , "__metadata__":{"a\\n":"\\"{[,"}}  '
+    (tmp_path / "a").write_bytes(header_of("{" + header) + np.float32(7).tobytes())
+    assert load_weights(tmp_path / "a")["x"].tolist() == [7.0]
+    (tmp_path / "b").write_bytes(header_of("{ }"))
+    assert load_weights(tmp_path / "b") == {}

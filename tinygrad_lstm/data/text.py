@@ -8,6 +8,8 @@ from typing import NamedTuple, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..files import read_file
+
 __all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "manual_text", "read_text", "split_text"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -96,7 +98,8 @@ def read_text(paths: str | Path | Iterable[str | Path]) -> str:
 
     Raises:
         OSError: a path, or a folder below one, is not there or cannot be read.
-        ValueError: a file is empty or is not UTF-8 (the message names the byte and its offset); a folder holds no text.
+        ValueError: a file is empty, a pipe or a device, or not UTF-8 (the message names the byte and its offset); a
+            folder holds no text.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
@@ -106,7 +109,7 @@ def read_text(paths: str | Path | Iterable[str | Path]) -> str:
 
 def _file(path: Path, may_be_empty: bool = False) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_file(path).decode("utf-8")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(f"{path}: not UTF-8 text: byte 0x{byte:02x} at offset {error.start}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..files import open_file
 from .atomic import naming_errors
 from .errors import shown
 
@@ -128,7 +129,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         OSError: the file is not there or cannot be read.
         ValueError: it is no zip archive, is cut off, damaged, or refused.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         with naming_errors(path):
             file_size = os.fstat(file.fileno()).st_size
             entries = [_entry(path, file, file_size, info) for info in _listed(path, file)]

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from ..files import open_file
 from .atomic import naming_errors
 
 __all__ = ["NPY_MAGIC", "NPY_SUFFIX", "TORCH_PICKLE", "Format", "find_format"]
@@ -41,9 +42,7 @@ def find_format(path: Path) -> Format:
         OSError: the file is not there or cannot be read.
         ValueError: it has none that is read, is a damaged archive, or is no file, but a pipe or a device.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):  # reading could wait forever
-        raise ValueError(f"{path}: a pipe or a device, and not a file")
-    with open(path, "rb") as file, naming_errors(path):
+    with open_file(path) as file, naming_errors(path):
         head = file.read(HEAD)
         is_onnx = _is_onnx(file)
     if head.startswith(ZIP):

@@ -3,21 +3,61 @@
 Reference: https://huggingface.co/docs/safetensors
 """
 
-from collections.abc import Mapping
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..backends.base import HostArray
+from ..files import open_file
 from .atomic import naming_errors, write_atomically
-from .dtypes import BFLOAT16, elements
+from .dtypes import BFLOAT16, elements, item_size
 from .errors import ContentError, naming_file, shown
 
 __all__ = ["read_safetensors", "write_safetensors"]
 
-# What the format calls the types of elements that are read.
-READ = {"BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "BF16", "F32", "F64", "C64"}
+# What the format calls the types of elements that are read, and NumPy's names.
+TYPES = {
+    "BOOL": "bool",
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{"BF16": BFLOAT16, "C64": "complex64"},
+}
+METADATA = "__metadata__"
+
+LENGTH = 8  # bytes at the beginning, which say how long the header is
+LONGEST_HEADER = 100_000_000  # as for all readers of the format
+MOST_DIMENSIONS = 32
+FIELDS = {"dtype", "shape", "data_offsets"}
+
+# The header is a JSON object of objects, which hold strings and lists of integers. It is parsed entry by entry with
+# this grammar, since in a general JSON parser a hostile header would take many times its own size. The quantifiers are
+# possessive, so that nothing is tried twice.
+SPACE = rb"[ \t\r\n]*+"
+STRING = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
+NUMBERS = rb"\[[\d, \t\r\n]*+\]"
+FIELD = SPACE + STRING + SPACE + b":" + SPACE + b"(?:" + STRING + b"|" + NUMBERS + b")" + SPACE
+OBJECT = rb"\{(?:" + SPACE + rb"|" + FIELD + rb"(?:," + FIELD + rb")*+)\}"
+ENTRY = re.compile(SPACE + b"(" + STRING + b")" + SPACE + b":" + SPACE + b"(" + OBJECT + b")" + SPACE + b"([,}])")
+EMPTY = re.compile(SPACE + rb"\}" + SPACE)
+TYPE_NAME = re.compile(r"\w{1,20}", re.ASCII)
+
+
+def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key is repeated")
+    return content
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unrepeated)
 
 
 class Contents(NamedTuple):
@@ -26,6 +66,16 @@ class Contents(NamedTuple):
     tensors: dict[str, HostArray]
     metadata: dict[str, str]
     bfloat16: list[str]
+
+
+class _Place(NamedTuple):
+    """A tensor as the header describes it: its bytes lie from `start` to `end` behind the header."""
+
+    start: int
+    end: int
+    name: str
+    type_name: str
+    shape: tuple[int, ...]
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
@@ -40,40 +90,107 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metada
 def read_safetensors(path: str | Path) -> Contents:
     """Reads a safetensors file; bfloat16 becomes float32.
 
+    It is read by code of our own: the library parses a header of up to 100 MB in Rust, and where the memory for that is
+    not there, the whole process is aborted.
+
     Raises:
         OSError: the file is not there or cannot be read.
         ValueError: the file is no safetensors file, only a part of one, or has tensors of a type that NumPy lacks.
     """
-    from safetensors import SafetensorError, safe_open
+    with open_file(path) as file, naming_errors(path), naming_file(path):
+        places, metadata = _header(file)
+        arrays = {place.name: _array(file, place) for place in places}
+    tensors = {name: arrays[name] for name in sorted(arrays)}
+    return Contents(tensors, metadata, sorted(place.name for place in places if place.type_name == BFLOAT16))
 
-    with open(path, "rb"):  # its errors name the file, and a folder is told from a file
-        pass
-    with naming_errors(path), naming_file(path):
+
+def _header(file: BufferedReader) -> tuple[list[_Place], dict[str, str]]:
+    """Where the tensors are, in that order, and the metadata; the file then stands behind its header."""
+    file_size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(LENGTH), "little")
+    if file_size < LENGTH + length:
+        raise _partial(f"its header of {length} bytes is cut off")
+    if length > LONGEST_HEADER:
+        raise _partial(f"its header has {length} bytes; at most {LONGEST_HEADER} are read")
+    places: list[_Place] = []
+    metadata: dict[str, str] = {}
+    names = set()
+    for name, content in _entries(file.read(length)):
+        if name in names:
+            raise _partial(f"its header has two {shown(name)}")
+        names.add(name)
+        if name == METADATA:
+            metadata = _metadata(content)
+        else:
+            places.append(_place(name, content))
+    places.sort()
+    end = 0
+    for place in places:
+        if place.start != end:
+            raise _partial(f"{shown(place.name)} does not begin where another tensor ends")
+        end = place.end
+    if LENGTH + length + end != file_size:
+        raise _partial(f"its header describes {end} bytes of tensors, but {file_size - LENGTH - length} are there")
+    return places, metadata
+
+
+def _entries(header: bytes) -> Iterator[tuple[str, dict[str, object]]]:
+    """The entries of a header."""
+    at = len(header) if EMPTY.fullmatch(header, 1) else 1
+    closed = at > 1
+    while not closed:
+        entry = ENTRY.match(header, at)
+        if entry is None:
+            raise _partial(f"its header cannot be read from byte {at} on")
         try:
-            with safe_open(path, framework="numpy") as file:
-                types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-                _check(types)
-                widened = _bfloat16(Path(path)) if "BF16" in types.values() else {}
-                tensors = {name: widened[name] if name in widened else file.get_tensor(name) for name in types}
-                return Contents(tensors, file.metadata() or {}, list(widened))
-        except SafetensorError as error:
-            raise ContentError(f"not a whole safetensors file ({' '.join(str(error).split())})") from error
+            name = json.loads(entry[1].decode())
+            name.encode()  # escapes may stand for halves of characters
+            content = DECODER.decode(entry[2].decode())
         except ValueError as error:
-            raise ContentError(f"NumPy has no array for a tensor in it ({error})") from error
+            raise _partial(f"its header cannot be read from byte {at} on") from error
+        yield name, content
+        at, closed = entry.end(), entry[3] == b"}"
+    if header[:1] != b"{" or header[at:].strip(b" \t\r\n"):
+        raise _partial("its header is not one JSON object")
 
 
-def _check(types: Mapping[str, str]) -> None:
-    for name, type_name in types.items():
-        if type_name not in READ:
-            raise ContentError(f"{shown(name)} has elements of {type_name}, a type that NumPy lacks")
+def _metadata(content: dict[str, object]) -> dict[str, str]:
+    found = {name: text for name, text in content.items() if isinstance(text, str)}
+    if len(found) < len(content):
+        raise _partial("its metadata are not strings")
+    return found
 
 
-def _bfloat16(path: Path) -> dict[str, HostArray]:
-    """The arrays of bfloat16, which the library gives as their bytes alone, as float32."""
-    from safetensors import deserialize
+def _place(name: str, content: dict[str, object]) -> _Place:
+    """Where a tensor is, once what the header says of it fits together."""
+    match content:
+        case {"dtype": str() as kind, "shape": list() as shape, "data_offsets": [int() as start, int() as end]}:
+            good = content.keys() == FIELDS and TYPE_NAME.fullmatch(kind)
+        case _:
+            good = None
+    if not good:
+        raise _partial(f"{shown(name)} is not described by a dtype, a shape and two data_offsets")
+    if kind not in TYPES:
+        raise ContentError(f"{shown(name)} has elements of {kind}, a type that NumPy lacks")
+    if len(shape) > MOST_DIMENSIONS:
+        raise ContentError(f"NumPy has no array for a tensor in it, {shown(name)} of {len(shape)} dimensions")
+    if start > end or end - start != math.prod(shape) * item_size(TYPES[kind]):
+        raise _partial(f"{shown(name)} of shape {tuple(shape)} and {kind} cannot have {end - start} bytes")
+    return _Place(start, end, name, TYPES[kind], tuple(shape))
 
-    return {
-        name: elements(tensor["data"], BFLOAT16).reshape(tensor["shape"])
-        for name, tensor in deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-        if tensor["dtype"] == "BF16"
-    }
+
+def _array(file: BufferedReader, place: _Place) -> HostArray:
+    """The array that comes next in the file."""
+    content = np.empty(place.end - place.start, np.uint8).data
+    if file.readinto(content) < len(content):
+        raise _partial("it has become shorter")
+    try:
+        return elements(content, place.type_name).reshape(place.shape)
+    except ValueError as error:  # without elements, but with other dimensions larger than memory
+        raise ContentError(
+            f"NumPy has no array for a tensor in it, {shown(place.name)} of shape {place.shape}"
+        ) from error
+
+
+def _partial(reason: str) -> ContentError:
+    return ContentError(f"not a whole safetensors file ({reason})")

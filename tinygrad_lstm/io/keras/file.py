@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from ...files import open_file
 from ..archive import open_archive
 from ..atomic import naming_errors
 from ..contents import Weights
@@ -45,7 +46,7 @@ def read_keras(path: Path) -> Weights:
 
 def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:
     """What a file has of HDF5, and the config that lies beside it in a `.keras` archive."""
-    with open(path, "rb") as file, naming_errors(path):
+    with open_file(path) as file, naming_errors(path):
         beginning = file.read(len(SIGNATURE))
         if beginning == SIGNATURE:
             content = bytearray(os.fstat(file.fileno()).st_size)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ...backends.base import HostArray
+from ...files import read_file
 from ..atomic import naming_errors
 from ..contents import FileLayer, Weights
 from ..dtypes import BFLOAT16
@@ -65,8 +66,8 @@ def _parsed(path: Path) -> "ModelProto":
         from onnx import ModelProto
     except ImportError as error:
         raise OnnxUnavailableError("ONNX files need onnx: pip install 'tinygrad-lstm[onnx]'") from error
-    with open(path, "rb") as file, naming_errors(path):
-        content = file.read()
+    with naming_errors(path):
+        content = read_file(path)
     try:
         model: ModelProto = ModelProto.FromString(content)
     except DecodeError as error:

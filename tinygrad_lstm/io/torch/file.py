@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ...backends.base import HostArray
+from ...files import open_file
 from ..archive import Archive, open_archive
 from ..atomic import naming_errors
 from ..contents import Weights
@@ -74,7 +75,7 @@ def read_torch_legacy(path: Path) -> Weights:
         OSError: the file is not there or cannot be read.
         ValueError: the file is cut off, damaged, holds no tensors, or is refused.
     """
-    with open(path, "rb") as file, naming_errors(path), naming_file(path):
+    with open_file(path) as file, naming_errors(path), naming_file(path):
         file_size = os.fstat(file.fileno()).st_size
         stream = Stream(file, file_size)
         maker = TorchMaker()

@@ -25,7 +25,6 @@ MAKERS: dict[str, Callable[[Any, str, str], tg.Tensor]] = {
     "tensor": lambda n, dtype, device: tg.tensor([n], dtype=dtype, device=device),
     "tensor of a scalar": lambda n, dtype, device: tg.tensor(n, dtype=dtype, device=device).reshape(1),
     "full": lambda n, dtype, device: tg.full((1,), n, dtype=dtype, device=device),
-    "linspace": lambda n, dtype, device: tg.linspace(n, 0, 1, dtype=dtype, device=device),
     "setitem": lambda n, dtype, device: written(dtype, device, lambda x: x.__setitem__(0, n)),
     "setitem of a list": lambda n, dtype, device: written(dtype, device, lambda x: x.__setitem__(slice(None), [n])),
     "fill_": lambda n, dtype, device: written(dtype, device, lambda x: x.fill_(n)),
@@ -95,9 +94,15 @@ def test_ranges(dtype: str, start: int, stop: int, step: int) -> None:
             tg.arange(start, stop, step, dtype=dtype)
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 300), (-1, 2), (0, math.nan), (math.inf, 0)])
+def test_evenly_spaced_numbers(start: float, stop: float) -> None:
+    with pytest.raises((OverflowError, ValueError), match=r"^linspace: .* out of bounds for uint8, which"):
+        tg.linspace(start, stop, 4, dtype="uint8")
+
+
 @pytest.mark.parametrize("data", [2**70, [2**70], [2**63, -1], [[-(2**63) - 1]], [2**64, 2]])
 def test_integers_too_large_for_any_dtype_become_no_floats(data: Any) -> None:
-    with pytest.raises(OverflowError, match="^tensor: .* is out of bounds for int64"):
+    with pytest.raises(OverflowError, match=r"^tensor: .* is out of bounds for int64"):
         tg.tensor(data)
     assert tg.tensor([2**70], dtype="float32").tolist() == [2.0**70]
     assert tg.tensor([1e30, 1.0]).dtype == "float32"

@@ -758,7 +758,7 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
         requires_grad: whether gradients flow back to it.
 
     Raises:
-        OverflowError: a number is beyond the range of an integer dtype. (An array's elements are converted as `to` does.)
+        OverflowError: a number is beyond the range of an integer dtype. (Elements of arrays are converted as by `to`.)
         TypeError: the elements are no numbers, or complex ones; or integers that should require a gradient.
         ValueError: ragged lists, or NaN for an integer dtype.
 

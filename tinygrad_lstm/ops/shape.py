@@ -244,8 +244,8 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
 
     Raises:
         OverflowError: x is of integers, and `value` beyond their dtype's range.
-        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant"; x is
-            of integers, and `value` NaN.
+        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant"; x
+            is of integers, and `value` NaN.
     """
     if mode != "constant":
         raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")

@@ -17,14 +17,16 @@ from ..observing import SteppedLayer, show_layer, show_steps
 from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
 from ..tensor import Tensor, operand
 from .cells import (
+    FORGET_BIAS,
     GRUGates,
     LSTMGates,
     RNNGates,
+    check_forget_bias,
     check_sizes,
     gru_step,
+    init_forget_bias,
     init_recurrent,
     lstm_step,
-    open_forget_gate,
     state_of_parts,
     states_of,
 )
@@ -261,6 +263,7 @@ class LSTM(_Recurrent):
         batch_first: inputs and outputs are (B, T, ...) instead of (T, B, ...).
         dropout: the share of a layer's outputs that is dropped before the next layer, in training.
         bidirectional: every layer also runs from the end to the start; its outputs are put side by side (D = 2).
+        forget_bias: where the forget gate's bias starts; see `LSTMCell`.
 
     Options, whose equations `variants.LSTMVariant` has; with any of them, a layer goes step by step instead of as one
     op:
@@ -271,12 +274,12 @@ class LSTM(_Recurrent):
 
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o; P is H,
     or proj_size:
-        weight_ih_l{k} (4H, I or D·P); weight_hh_l{k} (4H, P); bias_l{k} (4H,), which starts at 1 for the forget gate;
+        weight_ih_l{k} (4H, I or D·P); weight_hh_l{k} (4H, P); bias_l{k} (4H,);
         weight_hr_l{k} (P, H), with proj_size; peephole_l{k} (3H,), with peephole, of i, f, o; with layer_norm
         norm_ih_l{k} (4H,), norm_hh_l{k} (4H,), norm_c_l{k} (H,), bias_c_l{k} (H,).
 
     Raises:
-        ValueError: a size or an option is none of those.
+        ValueError: a size or an option is none of those, or `forget_bias` is not finite.
 
     >>> import tinygrad_lstm as tg
     >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
@@ -304,6 +307,7 @@ class LSTM(_Recurrent):
         proj_size: int = 0,
         peephole: bool = False,
         layer_norm: LSTMNorm | None = None,
+        forget_bias: float = FORGET_BIAS,
     ) -> None:
         if integer("LSTM", "proj_size", proj_size) and not 0 < proj_size < hidden_size:
             raise ValueError(f"LSTM: expected a proj_size from 0 to {hidden_size - 1}, below H, got {proj_size}")
@@ -312,6 +316,8 @@ class LSTM(_Recurrent):
         self.proj_size = proj_size
         self.peephole = peephole
         self.layer_norm = layer_norm
+        check_forget_bias(self, forget_bias)
+        self._forget_bias = forget_bias
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
     @property
@@ -332,7 +338,7 @@ class LSTM(_Recurrent):
         super()._init_parameters()
         for name, parameter in self.named_parameters():
             if name.startswith("bias_l"):
-                open_forget_gate(parameter, self.hidden_size)
+                init_forget_bias(parameter, self.hidden_size, self._forget_bias)
             elif name.startswith("norm"):
                 init.constant_(parameter, 1.0)
 

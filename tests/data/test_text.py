@@ -36,6 +36,19 @@ def test_vocabulary_names_the_first_unknown_character(text: str, unknown: str, d
     assert f"character {unknown!r} at position {len(before)} " in str(raised.value)
 
 
+@given(texts, st.text(), st.data())
+def test_unknown_characters_are_left_out_where_that_is_asked_for(known: str, text: str, data: st.DataObject) -> None:
+    mixed = "".join(data.draw(st.permutations(known + text)))
+    vocabulary = Vocabulary(known)
+    kept = "".join(character for character in mixed if character in known)
+    assert vocabulary.decode(vocabulary.encode(mixed, unknown="skip")) == vocabulary.known(mixed) == kept
+
+
+def test_what_to_do_with_unknown_characters_is_error_or_skip() -> None:
+    with pytest.raises(ValueError, match="'error' or 'skip', got 'replace'"):
+        Vocabulary("ab").encode("c", unknown="replace")  # type: ignore[arg-type]
+
+
 def test_vocabulary_takes_lone_surrogates_for_unknown_characters() -> None:
     # What a shell passes on as undecodable bytes.
     with pytest.raises(ValueError, match=r"'\\udcff' at position 1 "):

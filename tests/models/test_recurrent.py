@@ -142,12 +142,21 @@ def test_dropout_between_layers_in_training_alone(kind: Any) -> None:
     assert (network(x)[0].detach().numpy() == network(x)[0].detach().numpy()).all()
 
 
-def test_forget_gate_starts_open() -> None:
-    lstm, cell = LSTM(2, 3, num_layers=2, bidirectional=True), LSTMCell(2, 3)
+@pytest.mark.parametrize("given", [{}, {"forget_bias": 0.0}, {"forget_bias": 2.5}])
+def test_forget_gate_starts_open_or_where_it_is_told_to(given: dict[str, float]) -> None:
+    start = given.get("forget_bias", 1.0)
+    lstm, cell = LSTM(2, 3, num_layers=2, bidirectional=True, **given), LSTMCell(2, 3, **given)  # type: ignore[arg-type]
     biases = [value for name, value in lstm.named_parameters() if name.startswith("bias")]
     assert len(biases) == 4
     for bias in (*biases, cell.bias):
-        assert bias.tolist() == [0.0] * 3 + [1.0] * 3 + [0.0] * 6
+        assert bias.tolist() == [0.0] * 3 + [start] * 3 + [0.0] * 6
+
+
+@pytest.mark.parametrize("kind", [LSTM, LSTMCell])
+def test_forget_bias_must_be_finite(kind: Any) -> None:
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"{kind.__name__}: expected a finite forget_bias, got {wrong}"):
+            kind(2, 3, forget_bias=wrong)
 
 
 def test_parameter_names_and_shapes() -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from ..files import read_file
 __all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "manual_text", "read_text", "split_text"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
+Unknown: TypeAlias = Literal["error", "skip"]
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
 """The endings of the files that `read_text` takes from a folder."""
@@ -53,21 +54,38 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({self.characters!r})"
 
-    def encode(self, text: str) -> Ids:
+    def encode(self, text: str, unknown: Unknown = "error") -> Ids:
         """The numbers of the characters of `text`, int64 of shape (len(text),).
 
+        Args:
+            text: the characters.
+            unknown: what to do with a character that is not in the vocabulary: "error", or "skip" to leave it out, which
+                makes the result shorter.
+
         Raises:
-            ValueError: a character is not in the vocabulary; the message names the first one and its position.
+            ValueError: a character is not in the vocabulary and `unknown` is "error"; the message names the first one
+                and its position. `unknown` is something else.
+
+        >>> Vocabulary("hello").encode("hole!", unknown="skip").tolist()
+        [1, 3, 2, 0]
         """
+        if unknown not in get_args(Unknown):
+            raise ValueError(f"encode: expected unknown to be 'error' or 'skip', got {unknown!r}")
         codes = _code_points(text)
-        ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1)
-        unknown = np.flatnonzero(self._codes[ids] != codes)
-        if unknown.size:
-            at = int(unknown[0])
+        ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1).astype(np.int64, copy=False)
+        known = self._codes[ids] == codes
+        if unknown == "skip":
+            return ids[known]
+        if not known.all():
+            at = int(known.argmin())
             raise ValueError(
                 f"the character {text[at]!r} at position {at} is not among the {len(self)} of the vocabulary"
             )
-        return ids.astype(np.int64, copy=False)
+        return ids
+
+    def known(self, text: str) -> str:
+        """`text` without the characters that are not in the vocabulary."""
+        return self.decode(self.encode(text, unknown="skip").tolist())
 
     def decode(self, ids: Iterable[int]) -> str:
         """The characters with these numbers.

@@ -27,14 +27,22 @@ class CharLM(Module):
         hidden_size: H, of the LSTM.
         num_layers: L, of the LSTM.
         dropout: the share dropped, in training, of the LSTM's inputs, outputs and what goes between its layers.
+        forget_bias: where the bias of the LSTM's forget gates starts. Texts are learnt faster from 0 than from 1, which
+            is the LSTM's own default.
     """
 
     def __init__(
-        self, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(vocab_size, embedding_size)
-        self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout)
+        self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, forget_bias=forget_bias)
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, vocab_size)
 

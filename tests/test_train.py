@@ -35,7 +35,7 @@ TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" *
 # 551 characters to train on in 3 streams of 183, of which a window is 10 at most: 19 windows an epoch.
 SMALL = {"embedding": 3, "hidden": 5, "layers": 2, "dropout": 0.3, "seq_len": 10, "batch": 3, "warmup": 4}
 STEPS = 24
-SMALL_OPTIONS = TrainingOptions(**SMALL, half_life=10, steps=STEPS, validate_every=7, log_every=3)  # type: ignore[arg-type]
+SMALL_OPTIONS = TrainingOptions(**SMALL, steps=STEPS, validate_every=7, log_every=3)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -131,12 +131,28 @@ def test_killed_and_resumed_equals_unbroken(unbroken: Path, tmp_path: Path) -> N
     assert losses[0] == losses[1]
 
 
-def test_given_more_steps_equals_having_had_them(unbroken: Path, tmp_path: Path) -> None:
-    assert start(tmp_path, steps=10).run().finished
-    assert resume(tmp_path, steps=STEPS).run().finished
-    mine, theirs = (Checkpoint.load(out / "last.safetensors").weights for out in (tmp_path, unbroken))
-    for name in mine:
-        assert mine[name].tobytes() == theirs[name].tobytes(), name
+def rates(out: Path) -> dict[int, float]:
+    """The learning rate at each step that was reported."""
+    return {line["step"]: line["lr"] for line in read_metrics(out / "metrics.jsonl")}
+
+
+def test_the_rate_rises_and_falls_to_a_tenth_over_the_steps_asked_for(tmp_path: Path) -> None:
+    assert start(tmp_path, lr=0.02, log_every=1).run().finished
+    rise, fall = SMALL["warmup"], STEPS - SMALL["warmup"]
+    expected = [0.02 * (1 + (rise - 1) * k / rise) / rise for k in range(rise)]
+    expected += [0.02 - 0.018 * k / fall for k in range(fall)]
+    np.testing.assert_allclose(list(rates(tmp_path).values()), expected, rtol=1e-12)
+
+
+def test_given_more_steps_the_rate_goes_on_from_the_last_one(tmp_path: Path) -> None:
+    trainer = start(tmp_path, lr=0.02, log_every=1)
+    trainer.run(lambda progress: trainer.stop() if progress.step == 14 else None)
+    assert resume(tmp_path, steps=40).run().finished
+    reached = 0.02 - 0.018 * 10 / 20
+    found = [rate for step, rate in rates(tmp_path).items() if step > 14]
+    np.testing.assert_allclose(found, [reached + (0.002 - reached) * k / 26 for k in range(26)], rtol=1e-9)
+    assert resume(tmp_path, steps=43).run().finished
+    np.testing.assert_allclose([rates(tmp_path)[step] for step in (41, 42, 43)], 0.002, rtol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [None, 10, STEPS])
@@ -170,7 +186,7 @@ def test_options_of_a_run_stay() -> None:
 
 
 def test_it_learns_and_the_best_checkpoint_is_the_best(tmp_path: Path) -> None:
-    trainer = start(tmp_path, dropout=0.0, hidden=24, layers=1, lr=0.03, steps=120, half_life=100, validate_every=20)
+    trainer = start(tmp_path, dropout=0.0, hidden=24, layers=1, lr=0.03, steps=120, validate_every=20)
     summary = trainer.run()
     lines = read_metrics(trainer.metrics_path)
     validations = [line["validation_loss"] for line in lines if line["validation_loss"] is not None]
@@ -195,8 +211,8 @@ def test_metrics_are_json_lines_and_reported(tmp_path: Path) -> None:
         assert line["epoch"] == pytest.approx(line["step"] / 19)
         assert line["characters_per_second"] > 0
         assert (line["validation_loss"] is None) == (line["step"] % 7 != 0 and line["step"] != STEPS)
-    # Rises in 4 steps from a quarter of 5e-3, then halves every 10: at the steps before those reported, 3, 6 and 7.
-    assert [line["lr"] for line in lines[:3]] == pytest.approx([5e-3 * 0.625, 5e-3 * 0.5**0.1, 5e-3 * 0.5**0.2])
+    # Rises in 4 steps from a quarter of 5e-3, then falls in 20 to a tenth: at the steps before those reported, 3, 6 and 7.
+    assert [line["lr"] for line in lines[:3]] == pytest.approx([5e-3 * 0.625, 5e-3 * (1 - 0.9 / 20), 5e-3 * (1 - 0.9 * 2 / 20)])
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(unbroken: Path, tmp_path: Path) -> None:

@@ -18,13 +18,15 @@ class TrainingOptions:
     """
 
     steps: int = 1000
-    """Steps to train for. Nothing else depends on it, so that a run of 100 steps is the start of one of 200."""
+    """Steps to train for. The learning rate falls over all of them."""
     embedding: int = 64
     """The length of a character's vector."""
     hidden: int = 160
     """The size of the hidden state."""
     layers: int = 1
     """LSTM layers."""
+    forget_bias: float = 0.0
+    """Where the bias of the forget gates starts."""
     dropout: float = 0.0
     """The share of values dropped in training."""
     seq_len: int = 64
@@ -34,9 +36,7 @@ class TrainingOptions:
     lr: float = 5e-3
     """The highest learning rate."""
     warmup: int = 50
-    """Steps over which the learning rate rises to `lr`."""
-    half_life: int = 400
-    """Steps in which the learning rate falls by half after that."""
+    """Steps over which the learning rate rises to `lr`; over the others it falls to a tenth of that."""
     clip: float = 1.0
     """The norm to which longer gradients are cut."""
     seed: int = 0
@@ -52,13 +52,14 @@ class TrainingOptions:
             if isinstance(value, bool) or not isinstance(value, int if option.type is int else int | float):
                 expected = "a whole number" if option.type is int else "a number"
                 raise TypeError(f"{option.name}: expected {expected}, got {value!r}")
-        for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup", "half_life"):
+        for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("validate_every", "log_every"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         self._check("seed", self.seed >= 0, "at least 0")
         for name in ("lr", "clip"):
             self._check(name, 0 < getattr(self, name) < math.inf, "above 0 and finite")
+        self._check("forget_bias", math.isfinite(self.forget_bias), "a finite number")
         self._check("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
 
     def _check(self, name: str, good: bool, expected: str) -> None:

@@ -1,18 +1,51 @@
 """The learning rate over a run."""
 
 from ..optim import Optimizer
-from ..optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, SequentialLR
+from ..optim.lr_scheduler import LRScheduler
 from .options import TrainingOptions
 
-__all__ = ["schedule"]
+__all__ = ["WarmupLinearDecay"]
+
+FINAL_SHARE = 1 / 10
+"""The learning rate after the last step, as a share of the highest."""
 
 
-def schedule(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler:
-    """A linear rise, then an exponential fall.
+class WarmupLinearDecay(LRScheduler):
+    """A linear rise to `lr` over `warmup` steps, then a linear fall to a tenth of that after the last step.
 
-    The fall does not depend on how many steps there are to be: a run that is given more of them later goes on as if it
-    had had them from the start.
+    The fall goes from the present rate to the end, whatever the present rate is. So a run that is resumed to more steps
+    goes on from its last rate, in a straight line to the new end.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.train import TrainingOptions
+    >>> adam = tg.optim.Adam([tg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = WarmupLinearDecay(adam, TrainingOptions(lr=1.0, warmup=2, steps=6))
+    >>> for _ in range(7):
+    ...     print(round(adam.param_groups[0]["lr"], 4))
+    ...     schedule.step()
+    0.5
+    0.75
+    1.0
+    0.775
+    0.55
+    0.325
+    0.1
     """
-    rise = LinearLR(optimizer, start_factor=1 / options.warmup, total_iters=options.warmup)
-    fall = ExponentialLR(optimizer, gamma=0.5 ** (1 / options.half_life))
-    return SequentialLR(optimizer, [rise, fall], milestones=[options.warmup])
+
+    def __init__(self, optimizer: Optimizer, options: TrainingOptions) -> None:
+        self._warmup = options.warmup
+        self._steps = options.steps
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int, base_lr: float) -> float:
+        if epoch < self._warmup:
+            return base_lr * (1 + (self._warmup - 1) * epoch / self._warmup) / self._warmup
+        fallen = (epoch - self._warmup) / max(1, self._steps - self._warmup)
+        return base_lr * (1 - (1 - FINAL_SHARE) * min(1.0, fallen))
+
+    def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
+        left = self._steps - epoch + 1  # steps until the end, before this one
+        if epoch <= self._warmup or left < 1:
+            return super().next_rate(epoch, base_lr, lr)
+        final = base_lr * FINAL_SHARE
+        return lr + (final - lr) / left

@@ -23,7 +23,7 @@ from ..tensor import Tensor, tensor
 from .checkpoint import Checkpoint
 from .evaluation import LanguageModel, State, device_of, evaluate, nats_to_bits, on_device_of
 from .options import TrainingOptions
-from .schedule import schedule
+from .schedule import WarmupLinearDecay
 
 __all__ = ["Progress", "Summary", "Trainer"]
 
@@ -94,7 +94,7 @@ class Trainer(Generic[M]):
         self._digest = _digest(text)
         self._sources = sources
         self._optimizer = Adam(model.parameters(), lr=options.lr)
-        self._schedule = schedule(self._optimizer, options)
+        self._schedule = WarmupLinearDecay(self._optimizer, options)
         self._state: State | None = None
         self._stop = threading.Event()
         self._saved: int | None = None

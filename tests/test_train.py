@@ -211,8 +211,9 @@ def test_metrics_are_json_lines_and_reported(tmp_path: Path) -> None:
         assert line["epoch"] == pytest.approx(line["step"] / 19)
         assert line["characters_per_second"] > 0
         assert (line["validation_loss"] is None) == (line["step"] % 7 != 0 and line["step"] != STEPS)
-    # Rises in 4 steps from a quarter of 5e-3, then falls in 20 to a tenth: at the steps before those reported, 3, 6 and 7.
-    assert [line["lr"] for line in lines[:3]] == pytest.approx([5e-3 * 0.625, 5e-3 * (1 - 0.9 / 20), 5e-3 * (1 - 0.9 * 2 / 20)])
+    # Rises in 4 steps from a quarter of 5e-3, then falls in 20 to a tenth: the rates of steps 3, 6 and 7.
+    expected = [5e-3 * 0.625, 5e-3 * (1 - 0.9 / 20), 5e-3 * (1 - 0.9 * 2 / 20)]
+    assert [line["lr"] for line in lines[:3]] == pytest.approx(expected)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(unbroken: Path, tmp_path: Path) -> None:

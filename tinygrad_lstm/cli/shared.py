@@ -58,7 +58,9 @@ def model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
 
     def make(characters: int, options: TrainingOptions) -> CharLM:
         with default_device(get_device(device)):
-            return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
+            return CharLM(
+                characters, options.embedding, options.hidden, options.layers, options.dropout, options.forget_bias
+            )
 
     return make
 

@@ -50,7 +50,12 @@ def train(
     layers: Annotated[int | None, _option("layers", "LSTM layers.")] = None,
     seq_len: Annotated[int | None, _option("seq_len", "Characters through which gradients go back.")] = None,
     batch: Annotated[int | None, _option("batch", "Streams of text read side by side.")] = None,
-    lr: Annotated[float | None, _option("lr", "Highest learning rate.")] = None,
+    lr: Annotated[
+        float | None, _option("lr", "Highest learning rate; it falls to a tenth of that by the last step.")
+    ] = None,
+    forget_bias: Annotated[
+        float | None, _option("forget_bias", "Where the bias of the forget gates starts; long lags need 1 to 3.")
+    ] = None,
     dropout: Annotated[float | None, _option("dropout", "Share of values dropped in training.")] = None,
     device: Device = None,
     seed: Annotated[int | None, _option("seed", "Where all random numbers start.")] = None,
@@ -65,7 +70,7 @@ def train(
         "batch": batch,
         "lr": lr,
     }
-    options |= {"dropout": dropout, "seed": seed}
+    options |= {"forget_bias": forget_bias, "dropout": dropout, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     place = str(get_device(device))
     make_model = model_maker(place)
@@ -227,6 +232,7 @@ def _line(progress: Progress, steps: int) -> str:
     parts = [
         f"step {progress.step:>{len(str(steps))}}/{steps}",
         f"loss {progress.loss:.3f} ({progress.bits:.3f} bits)",
+        f"lr {progress.lr:.2g}",
         f"{progress.characters_per_second:,.0f} chars/s",
         f"{minutes}:{seconds:02} left",
     ]

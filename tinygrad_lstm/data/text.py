@@ -59,8 +59,7 @@ class Vocabulary:
 
         Args:
             text: the characters.
-            unknown: what to do with a character that is not in the vocabulary: "error", or "skip" to leave it out, which
-                makes the result shorter.
+            unknown: what a character that is not in the vocabulary is: an "error"; or "skip" leaves it out.
 
         Raises:
             ValueError: a character is not in the vocabulary and `unknown` is "error"; the message names the first one

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["empty"]
+__all__ = ["empty", "give_back"]
 
 _SMALL = 64 * 1024  # bytes; less than that malloc itself hands out again
 _HUGE = 4 * 1024 * 1024  # bytes; from here on the system is asked for pages of 2 MB, of which a processor finds more
@@ -52,6 +52,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     loan.block = block
     _loans[id(loan)] = loan
     return lent.view(np.ndarray)
+
+
+def give_back() -> None:
+    """Gives the blocks that wait for their next use back to the system."""
+    _take_in()
+    _waiting.clear()
 
 
 def _take_in() -> None:

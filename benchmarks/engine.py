@@ -5,7 +5,8 @@
 
 Every side computes the same loss of the same data in float32, which is checked first. The sides, each in a process of
 its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls
-on all alike. Memory is the growth of a fresh process's peak resident size over one step.
+on all alike. Memory is the growth of a process's peak resident size over a step: the second, since the first imports
+and compiles what it needs, after the first's arrays have gone back to the system.
 """
 
 from __future__ import annotations
@@ -207,7 +208,6 @@ def main() -> None:
         grown = {}
         for peer in peers:
             fresh = Worker(prepare, peer, options.threads)
-            fresh.prepare(2, 2, 2, 2)
             grown[peer] = [fresh.peak_growth(*shape)]
             fresh.close()
         print(row(f"peak memory of the step {shape}, MB", grown, ours, 1), flush=True)

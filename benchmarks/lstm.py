@@ -14,7 +14,7 @@ What it measures, one table each (`--only` names them):
     backward    LSTM, forward and backward: gradients of the input and of all weights
     charlm      a training step of a character model: embedding, LSTM, linear, cross-entropy, backward, clipping, Adam
     streaming   one step at batch 1, each continuing from the state that the one before left
-    memory      by how much a training step makes a fresh process's peak resident size grow
+    memory      by how much a process's peak resident size grows in a training step, its second
     checkpoint  memory and time of forward and backward with checkpoints through time, in √T segments
     growth      forward and backward, with one of T, B and H doubled at a time
     gates       (on CUDA) bytes that the kernels of a step move a second, and that as a share of what a copy moves
@@ -69,7 +69,6 @@ STREAMING = [Sizes(1, 1, H, H) for H in (128, 256, 512)]
 BASE = Sizes(50, 50, 128, 128)
 GROWTH = [BASE, *(BASE._replace(**{name: getattr(BASE, name) * 2**k}) for name in "TBH" for k in (1, 2, 3))]
 LONG = [BASE._replace(T=T) for T in (50, 200, 800)]
-TINY = Sizes(4, 4, 8, 8)  # so small that it leaves no memory behind; what is compiled or loaded at first use, it is
 
 CUPY = ("cupy-cuda12x", "cupy-cuda13x")
 TOLERANCES = {"float32": TOLERANCE, "tf32": 5e-3}  # TF32 has 11 significant bits, and not all products are in it
@@ -175,8 +174,6 @@ def memory(table: Table, threads: int) -> Iterator[tuple[Sizes, dict[str, list[f
     """MB of each side, for one of the table's sizes after the other."""
     for sizes in table.sizes:
         with working([*table.ours, *table.theirs], threads) as workers:
-            for worker in workers.values():
-                worker.prepare(table.task, TINY)
             yield sizes, {side: [worker.peak_growth(table.task, sizes)] for side, worker in workers.items()}
 
 

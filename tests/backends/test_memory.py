@@ -120,6 +120,16 @@ def test_arrays_that_are_alive_never_overlap() -> None:
         assert all((array[::977] == value).all() for value, array in held)
 
 
+def test_what_waits_can_be_given_back() -> None:
+    array = memory.empty((LARGE,), np.uint8)
+    kept = memory.empty((LARGE,), np.uint8)
+    block, in_use = weakref.ref(owner(array)), weakref.ref(owner(kept))
+    del array
+    assert block() is not None
+    memory.give_back()
+    assert block() is None and in_use() is not None
+
+
 def test_what_waits_is_bounded() -> None:
     """Of the memory of a network that is gone most goes back to the system, when the next array is made."""
     arrays = [memory.empty((100_000,), np.uint8) for _ in range(100)]

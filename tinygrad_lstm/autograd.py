@@ -464,6 +464,8 @@ def walk(
                 continue
             if node.device is not on.device:
                 on.move(node.device)
+            if g.__class__ is not node.device.array_type and not create_graph and g.__class__ is not dict:
+                g = node.device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
             if node.hooks:
                 for _, hook in sorted(node.hooks.items()):
                     g = hook(g)

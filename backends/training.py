@@ -15,6 +15,7 @@ import numpy as np
 
 from .base import Array
 from .kernels import ArrayKernels
+from .sums import average, total, widened_dtype
 
 __all__ = ["TrainingKernels", "threshold"]
 
@@ -44,7 +45,7 @@ class TrainingKernels(ArrayKernels):
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
         xp = self.xp
         logits, ids = arrays
-        logits = logits.astype(np.result_type(logits.dtype, np.float32), copy=False)
+        logits = logits.astype(widened_dtype(logits.dtype), copy=False)
         zero = xp.zeros((), logits.dtype)
         known, places = self._places(logits, ids, ignore_index)
         largest = xp.max(logits, axis=1)
@@ -84,10 +85,10 @@ class TrainingKernels(ArrayKernels):
         xp = self.xp
         x, weight, bias = arrays
         assert x is not None
-        wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)  # float16 cannot hold the squares
-        means = xp.mean(wide, axis=1)
+        wide = x.astype(widened_dtype(x.dtype), copy=False)  # float16 cannot hold the squares
+        means = average(xp, wide, 1)
         out = wide - means[:, None]
-        scales = 1 / xp.sqrt(xp.mean(out * out, axis=1) + eps)
+        scales = 1 / xp.sqrt(average(xp, out * out, 1) + eps)
         out *= scales[:, None]
         if weight is not None:
             out *= weight
@@ -103,14 +104,14 @@ class TrainingKernels(ArrayKernels):
         assert g is not None and x is not None and means is not None and scales is not None
         normalized = x - means[:, None]
         normalized *= scales[:, None]
-        of_weight = xp.sum(g * normalized, axis=0).astype(x.dtype, copy=False) if wanted[1] else None
-        of_bias = xp.sum(g, axis=0, dtype=means.dtype).astype(x.dtype, copy=False) if wanted[2] else None
+        of_weight = total(xp, g * normalized, 0, dtype=x.dtype) if wanted[1] else None
+        of_bias = total(xp, g, 0, dtype=x.dtype) if wanted[2] else None
         if not wanted[0]:
             return None, of_weight, of_bias
         weighted = g.astype(means.dtype) if weight is None else g * weight.astype(means.dtype, copy=False)
         # What would change the mean or the scale of a row has no effect.
-        along_scale = xp.mean(weighted * normalized, axis=1, keepdims=True)
-        weighted -= xp.mean(weighted, axis=1, keepdims=True)
+        along_scale = average(xp, weighted * normalized, 1, True)
+        weighted -= average(xp, weighted, 1, True)
         weighted -= normalized * along_scale
         weighted *= scales[:, None]
         return weighted.astype(x.dtype, copy=False), of_weight, of_bias

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Array
+from ..sums import total, widened_dtype
 from ..training import TrainingKernels, threshold
 from .launching import THREADS, LaunchedKernels, blocks
 
@@ -33,7 +34,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
         logits, ids = self._contiguous(*arrays)
         N, C = logits.shape
-        losses, largest, sums = (self.empty((N,), _wide(logits.dtype)) for _ in range(3))
+        losses, largest, sums = (self.empty((N,), widened_dtype(logits.dtype)) for _ in range(3))
         kernel = self.kernel("cross_entropy", "cross_entropy_forward", logits.dtype)
         kernel(*_rows(N, C), (logits, ids, losses, largest, sums, ignore_index, N, C), _ROOM)
         return losses, (largest, sums)
@@ -52,7 +53,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
         x, weight, bias = self._contiguous(*arrays)
         N, C = x.shape
-        out, means, scales = self.empty((N, C), x.dtype), *(self.empty((N,), _wide(x.dtype)) for _ in range(2))
+        out, means, scales = self.empty((N, C), x.dtype), *(self.empty((N,), widened_dtype(x.dtype)) for _ in range(2))
         kernel = self.kernel("layer_norm", "layer_norm_forward", x.dtype)
         kernel(*_rows(N, C), (x, weight, bias, out, means, scales, float(eps), N, C), _ROOM)
         return out, (means, scales)
@@ -73,7 +74,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
             room = 2 * _WARP * _COLUMN_THREADS * means.dtype.itemsize
             kernel = self.kernel("layer_norm", "layer_norm_backward_weights", x.dtype)
             kernel((-(-C // _WARP), parts), (_WARP, _COLUMN_THREADS), (g, x, means, scales, *sums, N, C), room)
-            of_weight, of_bias = (self.xp.sum(part, axis=0).astype(x.dtype, copy=False) for part in sums)
+            of_weight, of_bias = (total(self.xp, part, 0, dtype=x.dtype) for part in sums)
         return g_x, of_weight, of_bias
 
     # -- dropout -------------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
             (rows if by_row else number, min(-(-columns // across), _MOST_BLOCKS)),
             (across, _MANY_THREADS // across),
             (summed, ranked, order, added, int(by_row), number, columns),
-            _MANY_THREADS * _wide(target.dtype).itemsize,
+            _MANY_THREADS * widened_dtype(target.dtype).itemsize,
         )
         if summed is not target:
             target[...] = summed
@@ -125,11 +126,11 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are known
         pieces, width = self._pieces(ready)
-        sums = self.empty((len(pieces),), _wide(arrays[0].dtype))
+        sums = self.empty((len(pieces),), widened_dtype(arrays[0].dtype))
         if len(pieces):
             kernel = self.kernel("many", "sum_of_squares", arrays[0].dtype, width)
             kernel(len(pieces), _MANY_THREADS, (pieces, sums), _ROOM)
-        return self.xp.sum(sums)
+        return total(self.xp, sums)
 
     def scale(self, arrays: Sequence[Array], factor: Array) -> None:
         self._change("scale", [(array,) for array in arrays], (factor,))
@@ -181,11 +182,6 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     @functools.cached_property
     def _known_pieces(self) -> dict[tuple[Any, ...], tuple[Array, int]]:
         return {}
-
-
-def _wide(dtype: Any) -> np.dtype[Any]:
-    """What kernels compute in."""
-    return np.result_type(dtype, np.float32)
 
 
 def _rows(rows: int, columns: int) -> tuple[int, tuple[int, int]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arguments import integer
 from ..backends.base import Array
+from ..backends.sums import total, widened_dtype
 from ..tensor import Tensor, as_tensor, operand
 from .define import composite, op
 from .elementwise import abs, clamp, log1pexp, where
@@ -34,7 +35,7 @@ __all__ = [
 
 def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
     """x less its largest element over `dims`, so that no exponential overflows; in float32 at least, for their sum."""
-    x = x.astype(np.result_type(x.dtype, np.float32), copy=False)
+    x = x.astype(widened_dtype(x.dtype), copy=False)
     return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
@@ -43,7 +44,7 @@ def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     """eˣ / Σ eˣ over `dim`, without overflow: not negative, and 1 in sum."""
     dims = dims_of("softmax", dim, x.shape)
     out = xp.exp(_below_largest(xp, x, dims))
-    out /= xp.sum(out, axis=dims, keepdims=True)
+    out /= total(xp, out, dims, True)
     return out.astype(x.dtype, copy=False)
 
 
@@ -53,7 +54,7 @@ def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     dims = dims_of("log_softmax", dim, x.shape)
     out = _below_largest(xp, x, dims)
     if count(x.shape, dims):
-        out -= xp.log(xp.sum(xp.exp(out), axis=dims, keepdims=True))
+        out -= xp.log(total(xp, xp.exp(out), dims, True))
     return out.astype(x.dtype, copy=False)
 
 
@@ -172,8 +173,8 @@ def _of_classes(
     if reduction != "mean":
         return _reduced(name, losses, reduction)
     wide = widened(losses)
-    total = where(counts, shares, 0).sum().to(dtype=wide.dtype)
-    return narrowed(wide.sum() / where(total == 0, math.nan, total), losses)
+    share = where(counts, shares, 0).sum().to(dtype=wide.dtype)
+    return narrowed(wide.sum() / where(share == 0, math.nan, share), losses)
 
 
 def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> Tensor:
@@ -217,9 +218,9 @@ def of_rows(
     out, kept = backend.cross_entropy_forward((logits, ids), ignore_index)
     number = None
     if reduction != "none":
-        out = xp.sum(out)
+        out = total(xp, out)
     if reduction == "mean":
-        number = xp.sum(ids != ignore_index, dtype=out.dtype)
+        number = xp.sum(ids != ignore_index)
         number = xp.where(number == 0, math.nan, number).astype(out.dtype, copy=False)
         out = out / number
     return out.astype(logits.dtype, copy=False), (kept, number)

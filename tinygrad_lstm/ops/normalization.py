@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..arguments import integers
 from ..backends.base import Array
+from ..backends.sums import average, widened_dtype
 from ..tensor import Tensor, operand
 from .define import composite, op
 from .reduction import count
@@ -17,9 +16,9 @@ __all__ = ["layer_norm"]
 
 def _centred(xp: Any, x: Array, dims: tuple[int, ...], eps: float) -> tuple[Array, Array]:
     """x less its mean, and 1 / √(variance + eps), in float32 at least: float16 cannot hold the squares."""
-    wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
-    centred = wide - xp.mean(wide, axis=dims, keepdims=True)
-    variance = xp.mean(centred * centred, axis=dims, keepdims=True)
+    wide = x.astype(widened_dtype(x.dtype), copy=False)
+    centred = wide - average(xp, wide, dims, True)
+    variance = average(xp, centred * centred, dims, True)
     return centred, 1 / xp.sqrt(variance + eps)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arguments import integer, integers
 from ..backends.base import Array
+from ..backends.sums import running, total, widened_dtype
 from ..tensor import DEFAULT_FLOAT, Tensor
 from .define import composite, op, shown_whole
 from .elementwise import abs, maximum, minimum, sqrt, where
@@ -87,10 +88,13 @@ def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
 def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """The sum over `dim`; 0 of nothing. Integers and bool are summed in 64 bits.
 
+    Floats are added up by blocks, so that the rounding error of n terms grows like log n, along any dimension; float16
+    in float32, rounded once at the end.
+
     Raises:
         IndexError: a dimension of `dim` is not there.
     """
-    return xp.sum(x, axis=dim if dim is None else dims_of("sum", dim, x.shape), keepdims=keepdim)
+    return total(xp, x, dim if dim is None else dims_of("sum", dim, x.shape), keepdim)
 
 
 @op(x=lambda g, x_shape, F: F.broadcasted(g, x_shape))
@@ -98,7 +102,7 @@ def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     """The sum over the dimensions in which `shape` was broadcast to x's."""
     extra = len(x.shape) - len(shape)
     stretched = [d for d, length in enumerate(x.shape) if d < extra or (shape[d - extra] == 1 and length != 1)]
-    return xp.sum(x, axis=tuple(stretched), keepdims=True).reshape(shape)
+    return total(xp, x, tuple(stretched), True).reshape(shape)
 
 
 @composite
@@ -149,6 +153,7 @@ def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) 
         )
     wide = widened(x)
     difference = wide - mean(wide, dim, keepdim=True)
+    difference = difference - mean(difference, dim, keepdim=True)  # the mean of large numbers is itself rounded
     return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
 
 
@@ -190,7 +195,10 @@ def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     Raises:
         IndexError: a dimension of `dim` is not there.
     """
-    return xp.prod(x, axis=dim if dim is None else dims_of("prod", dim, x.shape), keepdims=keepdim)
+    dims = None if dim is None else dims_of("prod", dim, x.shape)
+    if x.dtype.kind != "f":
+        return xp.prod(x, axis=dims, keepdims=keepdim)
+    return xp.prod(x, axis=dims, keepdims=keepdim, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 
 
 def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
@@ -208,7 +216,7 @@ def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
 def cumprod_before(xp: Any, x: Array) -> Array:
     """At each place of the last dimension the product of all elements before it."""
     shifted = xp.concatenate([xp.ones_like(x[..., :1]), x[..., :-1]], axis=-1)
-    return xp.cumprod(shifted, axis=-1)
+    return xp.cumprod(shifted, axis=-1, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 
 
 def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
@@ -337,13 +345,13 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
     """
     dims = dims_of("logsumexp", dim, x.shape)
     if count(x.shape, dims) == 0:
-        return xp.full_like(xp.sum(x, axis=dims, keepdims=keepdim), -math.inf)
+        return xp.full_like(total(xp, x, dims, keepdim), -math.inf)
     largest = xp.max(x, axis=dims, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
-    below = (x - largest).astype(np.result_type(x.dtype, np.float32), copy=False)  # float16 cannot hold long sums
-    total = xp.sum(xp.exp(below), axis=dims, keepdims=True)
-    nothing = total == 0  # all are -inf; the logarithm of 0 would warn
-    out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + largest).astype(x.dtype, copy=False)
+    below = (x - largest).astype(widened_dtype(x.dtype), copy=False)
+    powers = total(xp, xp.exp(below), dims, True)
+    nothing = powers == 0  # all are -inf; the logarithm of 0 would warn
+    out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, powers)) + largest).astype(x.dtype, copy=False)
     return out if keepdim else out.reshape(tuple([length for d, length in enumerate(x.shape) if d not in dims]))
 
 
@@ -351,10 +359,12 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
 def cumsum(xp: Any, x: Array, dim: int) -> Array:
     """The sum of all elements up to and with each, along one dimension.
 
+    Floats are added up in float64, and each result is rounded once to x's dtype.
+
     Raises:
         IndexError: a dimension of `dim` is not there.
     """
-    return xp.cumsum(x, axis=dim_of("cumsum", dim, x.shape))
+    return running(xp, x, dim_of("cumsum", dim, x.shape))
 
 
 @composite

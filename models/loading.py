@@ -48,10 +48,12 @@ class Loadable(Module):
         """The network that arrays with PyTorch's names make, its two biases summed.
 
         Args:
-            state_dict: arrays by name, as `load_weights` gives them, or PyTorch's own tensors; or the path of a file of
-                these.
-            prefix: the dotted name that the network has in them, as "encoder.lstm". Of several, one a layer or more,
-                the stack of all: cells, for instance, whose names end in `weight_ih` without `_l0`.
+            state_dict: arrays by name, as `load_weights` gives them, or PyTorch's own tensors, bfloat16 as float32; or
+                the path of a file of these. Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are put
+                together; others that are reparametrized are refused by name.
+            prefix: the dotted name that the network has in them, as "encoder.lstm", with or without the `module` and
+                `_orig_mod` of PyTorch's wrappers. Of several, one a layer or more, the stack of all: cells, for
+                instance, whose names end in `weight_ih` without `_l0`.
             gates: the order of the gates' rows, where it is another than PyTorch's: "iofg" (c is another letter for an
                 LSTM's candidate g, h for a GRU's n).
             batch_first, dropout: settings of the network.

@@ -49,8 +49,8 @@ def recognised(weights: Weights) -> Iterator[Recognised]:
 
 def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
     names = sorted(weights)
-    for prefix, arrays in recurrent_layers(weights).items():
-        kind = torch_kind(arrays)
+    for prefix, own in recurrent_layers(weights).items():
+        kind = torch_kind({name: weights[name] for name in own})
         there = {name: weights[name] for name in _under(prefix, names)}
         try:
             network = torch_network(kind or "LSTM", there, prefix)

@@ -1,7 +1,7 @@
 """Recurrent layers under PyTorch's names: `weight_ih_l0`, `bias_hh_l1_reverse`; found, read, and written."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ...tensor import DType
 from ..contents import Kind, Weights
 from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
 from ..safetensors_file import write_safetensors
+from .reparametrised import plain_weights, whole_name
+from .tensors import host_array
 
 __all__ = [
     "cell_in_torch_names",
@@ -41,25 +43,28 @@ _CELL_NAMES = {name: name for name in _ROLES} | {
     "layernorm_c.weight": "norm_c",
     "layernorm_c.bias": "bias_c",
 }
+# What torch.nn.DataParallel and torch.compile put in front of the names of the module that they wrap.
+_WRAPPERS = ("module", "_orig_mod")
+_PACKED = ("_all_weight_values", "_packed_weight_ih", "_packed_weight_hh", "_packed_params")
 _IN_CELLS = {role: name for name, role in _CELL_NAMES.items()}
 
 
-def recurrent_layers(weights: Mapping[str, ArrayLike]) -> dict[str, dict[str, HostArray]]:
-    """The arrays of recurrent layers, by the prefix that they are under, as "encoder.lstm", or "" at the top."""
-    found: dict[str, dict[str, ArrayLike]] = {}
+def recurrent_layers(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of recurrent layers' arrays, by the prefix that they are under, as "encoder.lstm", or "" at the top."""
+    found: dict[str, list[str]] = {}
     recurrent = {}
-    for name, array in weights.items():
-        prefix, role, _ = _taken_apart(name)
+    for name in names:
+        prefix, role, _ = _taken_apart(whole_name(name))
         if role:
-            found.setdefault(prefix, {})[name] = array
+            found.setdefault(prefix, []).append(name)
         if role == "weight_hh":
             recurrent[prefix] = True
-    return {prefix: {name: np.asarray(array) for name, array in found[prefix].items()} for prefix in recurrent}
+    return {prefix: found[prefix] for prefix in recurrent}
 
 
 def torch_kind(arrays: Mapping[str, HostArray]) -> Kind | None:
     """The kind of the layers of one prefix, by the shapes of the first one's recurrent weights."""
-    first = {_taken_apart(name)[1:]: array for name, array in arrays.items()}
+    first = {_taken_apart(name)[1:]: array for name, array in plain_weights(arrays)[0].items()}
     of_h = first.get(("weight_hh", "l0"))
     if of_h is None or of_h.ndim != 2 or not of_h.size:
         return None
@@ -99,30 +104,28 @@ def torch_network(
             return torch_network(kind, weights, each, gates=gates, dtype=dtype, options=options)
 
         return stacked(each_made(prefix, made))
-    prefix = prefix.removesuffix(".")
+    found = recurrent_layers(weights)
+    prefix = _prefix_there(prefix.removesuffix("."), found)
     start = prefix and f"{prefix}."
+    if prefix not in found:
+        raise ValueError(f"{kind}.from_torch: no recurrent layer is under the prefix {prefix!r}{_hint(kind, weights)}")
+    arrays = {name: host_array(name, array) for name, array in weights.items() if name.startswith(start)}
+    arrays, unknown = plain_weights(arrays)
+    if unknown:
+        raise ValueError(f"{kind}.from_torch: {'; '.join(unknown)}")
+    there = torch_kind(arrays)
+    if there not in (None, kind):
+        raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
     faults = Faults()
     places: dict[str, dict[str, Part]] = {}
     in_cell = False
-    for name, array in weights.items():
-        if not name.startswith(start):
-            continue
+    for name, array in arrays.items():
         owner, role, place = _taken_apart(name)
         if owner != prefix or not role or role in places.get(place, ()):  # a cell's name and a layer's may be for one
             faults.extra.append(name)
             continue
         in_cell |= name.removeprefix(start) in _CELL_NAMES
-        places.setdefault(place, {})[role] = Part(name, np.asarray(array))
-    found = recurrent_layers(weights)
-    if prefix not in found:
-        elsewhere = f"; recurrent layers are under {', '.join(map(repr, found))}" if found else ""
-        if isinstance(weights, Weights) and weights.layers:
-            framework = next(iter(weights.layers.values())).framework
-            elsewhere = f"; the file has layers of another framework: use {kind}.from_{framework}"
-        raise ValueError(f"{kind}.from_torch: no recurrent layer is under the prefix {prefix!r}{elsewhere}")
-    there = torch_kind(found[prefix])
-    if there not in (None, kind):
-        raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
+        places.setdefault(place, {})[role] = Part(name, array)
     settings = dict(options or {})
     if any("norm_ih" in parts for parts in places.values()):
         settings.setdefault("layer_norm", "cell" if in_cell else "output")
@@ -136,12 +139,33 @@ def torch_network(
     return network
 
 
+def _prefix_there(prefix: str, found: Iterable[str]) -> str:
+    """A prefix as the names have it: where torch.compile or DataParallel has put its own part into each."""
+    if prefix in found:
+        return prefix
+    wrapped = [each for each in found if ".".join(part for part in each.split(".") if part not in _WRAPPERS) == prefix]
+    return wrapped[0] if len(wrapped) == 1 else prefix
+
+
+def _hint(kind: Kind, weights: Mapping[str, ArrayLike]) -> str:
+    """What there is instead of the layer that was asked for."""
+    if isinstance(weights, Weights) and weights.layers:
+        framework = next(iter(weights.layers.values())).framework
+        return f"; the file has layers of another framework: use {kind}.from_{framework}"
+    if found := recurrent_layers(weights):
+        return f"; recurrent layers are under {', '.join(map(repr, found))}"
+    if packed := next((name for name in weights if any(part in _PACKED for part in name.split("."))), ""):
+        return f"; {packed!r} belongs to a quantized layer: take the weights before quantization"
+    return ""
+
+
 def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """The arrays of a whole PyTorch model under this library's names, for `load_state_dict`.
 
     Recurrent layers get one bias, or of a GRU its two, in place of PyTorch's two, and so do cells, whose two weights
     become the one that `LSTMCell` and `RNNCell` have; all other names are the same in both. (`LSTM.from_torch` makes a
-    module of one network's arrays.)
+    module of one network's arrays.) Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are put
+    together, and the `_orig_mod` of `torch.compile` is left out of names.
 
     Args:
         weights: arrays by name, as `load_weights` gives them, or PyTorch's own tensors.
@@ -156,23 +180,33 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     >>> sorted(converted)
     ['lstm.bias_l0', 'lstm.weight_hh_l0', 'lstm.weight_ih_l0']
     """
-    converted = dict(weights)
-    layers = recurrent_layers(weights)
+    arrays = {_without_compile(name): host_array(name, array) for name, array in weights.items()}
+    if len(arrays) < len(weights):
+        raise ValueError("from_torch: some names differ by the _orig_mod of torch.compile alone; give one of each")
+    layers = recurrent_layers(arrays)
     starts = {prefix: prefix and f"{prefix}." for prefix in layers}
-    in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in weights}
+    in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in map(whole_name, layers[prefix])}
     # Those of this library's own GRUCell, whose weights have PyTorch's names, stay as they are.
-    prefixes = [prefix for prefix, start in starts.items() if prefix not in in_cells or f"{start}bias" not in weights]
+    prefixes = [prefix for prefix, start in starts.items() if prefix not in in_cells or f"{start}bias" not in arrays]
 
     def made(prefix: str) -> Recurrent:
-        return torch_network(torch_kind(layers[prefix]) or "LSTM", layers[prefix], prefix)
+        own = {name: arrays[name] for name in layers[prefix]}
+        return torch_network(torch_kind(own) or "LSTM", own, prefix)
 
-    for prefix, network in zip(prefixes, each_made(prefixes, made), strict=True):
-        for name in network.names:
+    networks = each_made(prefixes, made)
+    converted: dict[str, Any] = arrays.copy()
+    for prefix, network in zip(prefixes, networks, strict=True):
+        for name in layers[prefix]:
             del converted[name]
         in_cell, start = prefix in in_cells, starts[prefix]
         own = network.parameters if not in_cell or network.options else _as_cell(network.kind, network.parameters)
         converted |= {f"{start}{name}": array for name, array in own.items()}
     return converted
+
+
+def _without_compile(name: str) -> str:
+    """A name as it was before torch.compile, which puts `_orig_mod` in front of what it wraps."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def export_torch(model: Module, path: str | Path) -> None:

@@ -91,6 +91,8 @@ class TorchMaker:
             return name
         if path.startswith("__torch__."):
             return Record(name)
+        if path == "torch.ScriptObject":
+            raise ContentError("refuses the packed weights of a quantized layer: save the weights before quantization")
         if path not in MAKERS:
             raise ContentError(
                 f"refuses to call {shown(str(name))}: only tensors, dictionaries and plain values are read "

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from .. import ops
 from ..backends.base import Array
+from ..device import Device, default_device, get_device
 from ..nn import Dropout, Embedding, Linear, Module
 from ..random import generator
 from ..tensor import Tensor, tensor
 from .recurrent import LSTM
 from .streaming import Stream, check_forward
+
+if TYPE_CHECKING:
+    from ..train import Checkpoint, TrainingOptions
 
 State = tuple[Tensor, Tensor]
 
@@ -45,6 +51,39 @@ class CharLM(Module):
         self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, forget_bias=forget_bias)
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, vocab_size)
+
+    @classmethod
+    def from_options(cls, vocab_size: int, options: TrainingOptions) -> Self:
+        """A new model, of the sizes that a training run's options give."""
+        return cls(vocab_size, options.embedding, options.hidden, options.layers, options.dropout, options.forget_bias)
+
+    @classmethod
+    def load(cls, checkpoint: str | Path | Checkpoint, device: str | Device | None = None) -> Self:
+        """The model of a checkpoint that `tinygrad-lstm train` or a `train.Trainer` wrote, in evaluation mode.
+
+        Args:
+            checkpoint: the file; or what `train.Checkpoint.load` gave, whose `vocabulary` has the characters' ids.
+            device: where the model is to lie; by default on the default device.
+
+        Raises:
+            OSError: the file is not there or cannot be read.
+            ValueError: it is something else than a checkpoint, or of a model with other parameters.
+
+        >>> from tinygrad_lstm.train import Checkpoint
+        >>> saved = Checkpoint.load("runs/char-lm/best.safetensors")  # doctest: +SKIP
+        >>> model = CharLM.load(saved)  # doctest: +SKIP
+        >>> ids = model.generate(saved.vocabulary.encode("The ").tolist(), length=100)  # doctest: +SKIP
+        >>> print(saved.vocabulary.decode(ids))  # doctest: +SKIP
+        """
+        from ..train import Checkpoint  # a model that is not loaded does without the training loop
+
+        saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
+        with saved.blamed():
+            _check_sizes(saved)
+            with default_device(get_device(device)):
+                model = cls.from_options(len(saved.vocabulary), saved.options)
+            model.load_state_dict(saved.weights)
+        return model.eval()
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Scores of each character to come next.
@@ -143,6 +182,18 @@ class CharLM(Module):
         """The first `length` ids of `sample`."""
         ids = self.sample(prompt, temperature, top_k, rng)
         return [next(ids) for _ in range(length)]
+
+
+def _check_sizes(saved: Checkpoint) -> None:
+    """Raises ValueError unless the options' sizes are those of the arrays: before a model of these sizes is made."""
+    options, shapes = saved.options, {name: array.shape for name, array in saved.weights.items()}
+    H, layers = options.hidden, sum(name.startswith("lstm.weight_hh_l") for name in shapes)
+    if layers != options.layers:
+        raise ValueError(f"the options have {options.layers} layers, the weights {layers}")
+    expected = {"embedding.weight": (len(saved.vocabulary), options.embedding), "lstm.weight_hh_l0": (4 * H, H)}
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
 
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:

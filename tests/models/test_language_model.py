@@ -1,6 +1,9 @@
 """The character language model: loss, sampling."""
 
 import itertools
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import CharLM
+from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 
 
 def model(seed: int = 0, **settings: float) -> CharLM:
@@ -166,3 +170,59 @@ def test_named_forward_is_forward_of_a_subclass_too() -> None:
         np.testing.assert_array_equal(found.detach().numpy(), expected.detach().numpy())
     with pytest.raises(ValueError, match="LSTM: expected the states h0, c0, got h0"):
         model.named_forward(given["ids"], h0=given["h0"])
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+TEXT = "the quick brown fox jumps over the lazy dog.\n" * 9
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    options = TrainingOptions(embedding=3, hidden=5, layers=2, seq_len=10, batch=3, steps=2, dropout=0.2)
+    trainer = Trainer.start(CharLM.from_options, TEXT, options, tmp_path)
+    trainer.run()
+    return trainer.last_path
+
+
+def test_a_checkpoint_gives_its_model_back(checkpoint: Path, device: str) -> None:
+    lm, saved = CharLM.load(checkpoint, device), Checkpoint.load(checkpoint)
+    assert not lm.training and lm.lstm.num_layers == 2
+    assert all(parameter.device == device for parameter in lm.parameters())
+    ids = saved.vocabulary.encode("the fox").tolist()
+    again = CharLM.load(saved, device)
+    assert lm.generate(ids, 20, temperature=0) == again.generate(ids, 20, temperature=0)
+    by_hand = CharLM(len(saved.vocabulary), 3, 5, 2)
+    by_hand.load_state_dict(saved.weights)
+    for name, array in by_hand.state_dict().items():
+        np.testing.assert_array_equal(array, lm.state_dict()[name])
+
+
+def test_a_class_of_ones_own_is_loaded_too(checkpoint: Path) -> None:
+    class Mine(CharLM):
+        pass
+
+    assert type(Mine.load(checkpoint)) is Mine
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ({"layers": 10**7}, "the options have 10000000 layers, the weights 2"),
+        (
+            {"hidden": 10**6},
+            r"the options give lstm.weight_hh_l0 the shape \(4000000, 1000000\), the weights have \(20, 5\)",
+        ),
+        ({"embedding": 10**9}, r"the options give embedding.weight the shape \(\d+, 1000000000\)"),
+    ],
+)
+def test_sizes_are_compared_before_a_model_of_them_is_made(checkpoint: Path, wrong: dict[str, int], fault: str) -> None:
+    saved = Checkpoint.load(checkpoint)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=fault):
+            CharLM.load(replace(saved, options=replace(saved.options, **wrong)))  # type: ignore[arg-type]
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -58,9 +58,7 @@ def model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
 
     def make(characters: int, options: TrainingOptions) -> CharLM:
         with default_device(get_device(device)):
-            return CharLM(
-                characters, options.embedding, options.hidden, options.layers, options.dropout, options.forget_bias
-            )
+            return CharLM.from_options(characters, options)
 
     return make
 
@@ -68,11 +66,7 @@ def model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
 def load_model(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
     """A checkpoint and its model, ready for use."""
     saved = Checkpoint.load(path)
-    with saved.blamed():
-        model = model_maker(device)(len(saved.vocabulary), saved.options)
-        model.load_state_dict(saved.weights)
-    model.eval()
-    return saved, model
+    return saved, CharLM.load(saved, device)
 
 
 def program() -> list[str]:

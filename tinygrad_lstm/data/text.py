@@ -72,7 +72,7 @@ class Vocabulary:
             raise ValueError(f"encode: expected unknown to be 'error' or 'skip', got {unknown!r}")
         codes = _code_points(text)
         ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1).astype(np.int64, copy=False)
-        known = self._codes[ids] == codes
+        known: npt.NDArray[np.bool_] = self._codes[ids] == codes
         if unknown == "skip":
             return ids[known]
         if not known.all():

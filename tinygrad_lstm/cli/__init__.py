@@ -16,6 +16,7 @@ from .explaining import explain
 from .flowing import gradient_flow
 from .information import info
 from .inspecting import inspect
+from .interruption import end_at_signals, open_standard_streams, settle_output
 from .training import evaluate, sample, train
 from .weights import inspect_weights
 
@@ -60,6 +61,8 @@ app.command()(info)
 
 def main() -> None:
     """Runs the command line. What the library finds wrong with what it was given is one line, and exit status 2."""
+    open_standard_streams()
+    end_at_signals()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
     try:
@@ -67,6 +70,8 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         print(f"error: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        settle_output()
 
 
 def _in_one_line(error: Exception) -> str:

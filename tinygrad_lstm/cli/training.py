@@ -1,10 +1,7 @@
 """`tinygrad-lstm train | sample | eval`."""
 
 import math
-import os
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ from ..device import get_device
 from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train import evaluate as evaluate_model
+from .interruption import Stop, say, stopping_at_signals
 from .shared import DEFAULT_OUT, Device, SavedModel, load_model, model_maker, path_option, program, require
 
 __all__ = ["evaluate", "sample", "train"]
@@ -61,7 +59,7 @@ def train(
     seed: Annotated[int | None, _option("seed", "Where all random numbers start.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
-    """Train a character model on text; Ctrl-C saves."""
+    """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
     options: dict[str, Any] = {
         "steps": steps,
         "hidden": hidden,
@@ -91,14 +89,14 @@ def train(
         trainer = Trainer.start(make_model, text, chosen, folder, map(str, paths))
 
     size = sum(parameter.size for parameter in trainer.model.parameters())
-    summary = _run(
+    summary, stop = _run(
         trainer,
         f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
         f"characters, {len(trainer.vocabulary)} different ones, on {place}",
     )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
-    if not summary.finished:
-        sys.exit(128 + signal.SIGINT)
+    if stop.failure is not None or not summary.finished:
+        stop.end()
 
 
 def sample(
@@ -169,35 +167,35 @@ def _to_resume(out: Path) -> Path:
     return path
 
 
-def _run(trainer: Trainer[CharLM], beginning: str) -> Summary:
-    """Trains, and shows how; a second Ctrl-C ends the program."""
+def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
+    """Trains, and shows how. A signal stops and saves the run; so does progress that can no longer be shown."""
+    summary: Summary | None = None
+
+    def report(progress: Progress) -> None:
+        try:
+            show(progress)
+        except OSError as error:
+            give_up(error)
+
+    def give_up(error: OSError) -> None:
+        stop.failure = error
+        trainer.stop()
+
     try:
-        with _stopping_at_interrupt(trainer):
+        with stopping_at_signals(trainer.stop) as stop:
             print(beginning, flush=True)
-            with _reporting(trainer) as report:
-                return trainer.run(report)
+            try:
+                with _reporting(trainer) as show:
+                    summary = trainer.run(report)
+            except OSError as error:
+                if summary is None:
+                    raise
+                give_up(error)  # at the end of a live bar, when all is saved
     except KeyboardInterrupt:
         saved = "nothing is saved" if trainer.saved is None else f"step {trainer.saved} is saved in {trainer.last_path}"
-        print(f"quit at step {trainer.step}; {saved}")
-        sys.exit(128 + signal.SIGINT)
-
-
-@contextmanager
-def _stopping_at_interrupt(trainer: Trainer[CharLM]) -> Iterator[None]:
-    """Within it, the first Ctrl-C lets the trainer finish its step and save; a second one acts as usual."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(*_: Any) -> None:
-        trainer.stop()
-        signal.signal(signal.SIGINT, before)
-        # Past Python's buffers, which the signal may have found half written.
-        os.write(2, b"\nstopping after this step; Ctrl-C again quits without saving\n")
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        say(f"quit at step {trainer.step}; {saved}")
+        Stop().end()
+    return summary, stop
 
 
 @contextmanager
@@ -245,8 +243,8 @@ def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: lis
     """Prints how the run ended, and what can be done next."""
     resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:
-        print(f"interrupted at step {summary.step} of {trainer.options.steps}; saved in {trainer.last_path}")
-        print(f"resume with: {shlex.join(resume)}")
+        say(f"interrupted at step {summary.step} of {trainer.options.steps}; saved in {trainer.last_path}")
+        say(f"resume with: {shlex.join(resume)}")
         return
     if summary.best is not None:
         bits = nats_to_bits(summary.best)

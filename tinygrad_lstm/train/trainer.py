@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -96,7 +95,7 @@ class Trainer(Generic[M]):
         self._optimizer = Adam(model.parameters(), lr=options.lr)
         self._schedule = WarmupLinearDecay(self._optimizer, options)
         self._state: State | None = None
-        self._stop = threading.Event()
+        self._stop_asked = False
         self._saved: int | None = None
         self._unwritten: list[str] | None = None
 
@@ -240,7 +239,10 @@ class Trainer(Generic[M]):
 
         May be called from a signal handler.
         """
-        self._stop.set()
+        self._stop_asked = True
+
+    def _stopped(self) -> bool:
+        return self._stop_asked
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
         """Trains until all steps are done or `stop` is called, and saves last.safetensors.
@@ -260,7 +262,7 @@ class Trainer(Generic[M]):
         options, began, first_step = self.options, time.perf_counter(), self.step
         losses: list[Tensor] = []
         characters, seconds = 0, 0.0
-        while self.step < options.steps and not self._stop.is_set():
+        while self.step < options.steps and not self._stopped():
             tick = time.perf_counter()
             (lr,) = self._schedule.get_last_lr()
             try:
@@ -272,7 +274,7 @@ class Trainer(Generic[M]):
             characters += size
             seconds += time.perf_counter() - tick
             validating = self.step % options.validate_every == 0 or self.step == options.steps
-            if not (validating or self._stop.is_set() or self.step % options.log_every == 0):
+            if not (validating or self._stopped() or self.step % options.log_every == 0):
                 continue
             tick = time.perf_counter()
             mean_loss = self._finite(sum(loss.item() for loss in losses) / len(losses))
@@ -295,7 +297,7 @@ class Trainer(Generic[M]):
             if validation_loss is not None:
                 self._save(validation_loss)
             report(progress)
-        if self._stop.is_set():
+        if self._stopped():
             self._save()
         return Summary(
             step=self.step,
@@ -327,7 +329,7 @@ class Trainer(Generic[M]):
         """The validation loss; None if the run was stopped before it was known."""
 
         def give_up_if_stopped() -> None:
-            if self._stop.is_set():
+            if self._stopped():
                 raise _StoppedError
 
         try:

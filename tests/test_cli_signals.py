@@ -1,0 +1,241 @@
+"""Signals, and readers that leave, while a command runs: what was trained is saved before anything is said."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import COMMAND, environment, succeed
+
+from tinygrad_lstm.models import CharLM
+from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no such signals")
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
+TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
+TERM_MESSAGE = "\nstopping after this step (SIGTERM); Ctrl-C quits without saving\n"
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def endless(book: Path, tmp_path: Path) -> list[str]:
+    """The command of a run that does not end by itself, in the folder `tmp_path`."""
+    return [*COMMAND, "train", "--data", str(book), "--out", str(tmp_path), "--steps", "1000000", *TINY]
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], before: Callable[[], Any] = lambda: None, **more: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """The process of a command; how SIGINT is handled does not depend on who runs the tests."""
+
+    def prepare() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        before()
+
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment(), preexec_fn=prepare, text=True, **(streams | more))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith(beginning):
+        assert process.poll() is None
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    endless: list[str], tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    with running(endless) as process:
+        wait_for(process, "training")
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    cause = "; Ctrl-C again" if number == signal.SIGINT else f" ({number.name}); Ctrl-C"
+    assert errors == f"\nstopping after this step{cause} quits without saving\n"
+    step = Checkpoint.load(tmp_path / "last.safetensors").step
+    assert f"interrupted at step {step} of 1000000; saved in {tmp_path / 'last.safetensors'}\n" in printed
+    resume = re.search(r"resume with: (.*)\n", printed)
+    assert resume is not None
+    if number == signal.SIGTERM:
+        assert f"step {step + 1}/{step + 1}" in succeed(*shlex.split(resume[1])[3:], "--steps", step + 1)
+
+
+def test_signals_that_were_ignored_at_the_start_stay_ignored(endless: list[str], tmp_path: Path) -> None:
+    """As nohup ignores SIGHUP, and a shell's script SIGINT for its jobs in the background."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with running(endless, ignore) as process:
+        wait_for(process, "training")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        wait_for(process, "step  ")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, TERM_MESSAGE)
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 200
+
+
+# The command, which says when a save begins, and waits there.
+SLOW_TO_SAVE = """
+import os, time
+from tinygrad_lstm import cli
+fsync = os.fsync
+def slow(descriptor):
+    print("saving", flush=True)
+    time.sleep(0.5)
+    fsync(descriptor)
+os.fsync = slow
+cli.main()
+"""
+
+
+def test_of_several_signals_the_first_counts_and_none_spoils_the_save(endless: list[str], tmp_path: Path) -> None:
+    """A terminal that closes, or a service that is stopped, may send SIGHUP and SIGTERM, and again."""
+    with running([sys.executable, "-c", SLOW_TO_SAVE, *endless[3:]]) as process:
+        wait_for(process, "training")
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, "saving")
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            process.send_signal(number)
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, TERM_MESSAGE)
+    assert "interrupted at step" in printed
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_ctrl_c_in_a_save_that_takes_long_gives_it_up(endless: list[str], tmp_path: Path) -> None:
+    with running([sys.executable, "-c", SLOW_TO_SAVE, *endless[3:]]) as process:
+        wait_for(process, "training")
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, "saving")
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"quit at step \d+; nothing is saved\n", printed)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_other_commands_end_without_leaving_temporary_files(tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    options = TrainingOptions(steps=1, hidden=4, seq_len=8, batch=4)
+    trainer = Trainer.start(lambda size, options: CharLM(size, options.embedding, 4), TEXT, options, tmp_path)
+    trainer.run()
+    arguments = ["inspect", str(trainer.last_path), "--text", "the dog", "--out", str(pages / "page.html")]
+    with running([sys.executable, "-c", SLOW_TO_SAVE, *arguments]) as process:
+        wait_for(process, "saving")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(pages.iterdir()) == []
+
+
+# -- output that cannot be written ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_ends_the_reader_too_saves(endless: list[str], tmp_path: Path, number: signal.Signals) -> None:
+    """As Ctrl-C in `train 2>&1 | tee log` does."""
+    with running(endless, stderr=subprocess.STDOUT) as process:
+        wait_for(process, "training")
+        assert process.stdout is not None
+        process.stdout.close()
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_streams_that_are_closed_from_the_start(endless: list[str], tmp_path: Path, closed: tuple[int, ...]) -> None:
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    metrics = tmp_path / "metrics.jsonl"
+    with running(endless, close) as process:
+        while not metrics.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert ("resume with" in printed) == (1 not in closed)
+    assert errors == ("" if 2 in closed else TERM_MESSAGE)
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert all(line.startswith("{") for line in metrics.read_text().splitlines())
+
+
+def test_a_run_whose_reader_leaves_is_saved(endless: list[str], tmp_path: Path) -> None:
+    """As in `train | head -1`."""
+    with running(endless) as process:
+        wait_for(process, "training")
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 1
+    step = Checkpoint.load(tmp_path / "last.safetensors").step
+    assert errors.startswith(
+        f"interrupted at step {step} of 1000000; saved in {tmp_path / 'last.safetensors'}\nresume "
+    )
+    assert errors.count("\n") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_log_that_is_full(endless: list[str], tmp_path: Path) -> None:
+    endless[endless.index("1000000")] = "30"
+    with open("/dev/full", "w") as full, running(endless, stdout=full) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "No space left on device" in errors and "Traceback" not in errors
+
+
+def test_a_terminal_that_closes(endless: list[str], tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    own, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with running(endless, take_terminal, **streams) as process:
+        os.close(theirs)
+        while b"loss" not in os.read(own, 4096):
+            assert process.poll() is None
+        os.close(own)
+        assert process.wait(timeout=60) == 129
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0

@@ -42,6 +42,7 @@ class TrainingKernels(ArrayKernels):
 
     # -- cross entropy -------------------------------------------------------------------------------------------------
 
+    @np.errstate(invalid="ignore")  # rows of ignored ids may hold infinities
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
         xp = self.xp
         logits, ids = arrays
@@ -57,6 +58,7 @@ class TrainingKernels(ArrayKernels):
         losses = xp.where(known, losses, xp.where(ids == ignore_index, zero, zero + math.nan))
         return losses, (largest, sums)
 
+    @np.errstate(invalid="ignore")
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
         xp = self.xp
         logits, ids, g, largest, sums = arrays
@@ -65,6 +67,7 @@ class TrainingKernels(ArrayKernels):
         g_logits = self._powers(logits, largest)
         g_logits *= (g / sums)[:, None]
         g_logits[places] -= g
+        xp.copyto(g_logits, 0, where=~known[:, None])  # their logits may be NaN, and so be 0 times them
         return g_logits.astype(logits.dtype, copy=False)
 
     def _powers(self, logits: Array, largest: Array) -> Array:

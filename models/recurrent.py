@@ -120,11 +120,12 @@ class _Recurrent(Loadable):
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
         states = states_of(name, state, [(places, B, size) for size in self.state_sizes.values()], x)
-        numbers = None
-        if lengths is not None:
-            numbers = checked_lengths(name, lengths, T, B)
+        numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
+        if not T:  # as one step that no sequence reaches: gradients come back as of sequences of length 0
+            x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)
+        if numbers is not None:
             # Whatever stands past a length must not count, not even a NaN times zero.
-            x = ops.where(going(numbers, T, x.device), x, 0.0)
+            x = ops.where(going(numbers, len(x), x.device), x, 0.0)
 
         rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # of a place
         for layer in range(self.num_layers):
@@ -137,14 +138,12 @@ class _Recurrent(Loadable):
             if layer < self.num_layers - 1:
                 x = ops.dropout(x, self.dropout, self.training)
         final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
-        return ops.transpose(x, 0, T_dim), final
+        return ops.transpose(x if T else x[:0], 0, T_dim), final
 
     def _layer(
         self, x: Tensor, states: Sequence[Tensor], lengths: np.ndarray[Any, Any] | None, place: str, reverse: bool
     ) -> tuple[Tensor, ...]:
         """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
-        if not len(x):
-            return zeros(0, *states[0].shape, dtype=x.dtype, device=x.device), *states
         parameters = self.layer_parameters(place)
         if self.options:
             layer = SteppedLayer(place, self.KIND, self.options, parameters, x, self.STATES, lengths, reverse)

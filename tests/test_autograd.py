@@ -623,6 +623,17 @@ def test_anomaly_in_a_derivative_rule_names_the_forward_op_and_line() -> None:
     assert x.grad is None
 
 
+def test_anomaly_names_the_op_in_the_branch_that_where_did_not_take() -> None:
+    x = leaf(0.0, 4.0)
+    with np.errstate(divide="ignore", invalid="ignore"), tg.detect_anomaly():
+        y = tg.where(x > 1, x.sqrt() * x, x)
+        with pytest.raises(FloatingPointError, match=r"op 'sqrt' \(called at .*: y = tg\.where"):
+            y.sum().backward()
+    safe = tg.where(x > 1, x, 1.0)
+    tg.where(x > 1, safe.sqrt() * safe, x).sum().backward()
+    np.testing.assert_array_equal(given(x), [1.0, 3.0])
+
+
 def test_anomaly_mode_does_not_blame_ops_for_a_nan_that_came_in() -> None:
     x = leaf(1.0, 2.0)
     with tg.detect_anomaly():

@@ -112,13 +112,13 @@ def _backward_rows(
 ) -> None:
     for b in range(first, last):
         i, m = ids[b], largest[b]
-        known = i != ignore_index and 0 <= i < logits.shape[1]
-        g_row = g[b] if known else g.dtype.type(0)
-        factor = g_row / sums[b]
+        if i == ignore_index or not 0 <= i < logits.shape[1]:
+            g_logits[b] = 0  # whatever the logits are
+            continue
+        factor = g[b] / sums[b]
         for j in range(logits.shape[1]):
             g_logits[b, j] = _power(logits[b, j], m) * factor
-        if known:
-            g_logits[b, i] -= g_row
+        g_logits[b, i] -= g[b]
 
 
 _backward_part = outlined(_backward_rows)

@@ -59,10 +59,12 @@ extern "C" __global__ void cross_entropy_backward(const Real* logits, const Inde
     if (n >= N) return;
     const Index id = ids[n];
     const bool counts = id != ignored && id >= 0 && id < C;
-    const Wide g_row = counts ? g[n] : (Wide)0, share = g_row / sums[n];
+    const Wide g_row = g[n], share = g_row / sums[n];
     Pack pack = load(logits + n * C + c);
 #pragma unroll
-    for (int j = 0; j < WIDTH; ++j)
-        pack.at[j] = exp((Wide)pack.at[j] - largest[n]) * share - (c + j == id ? g_row : (Wide)0);
+    for (int j = 0; j < WIDTH; ++j) {
+        const Wide of_logit = exp((Wide)pack.at[j] - largest[n]) * share - (c + j == id ? g_row : (Wide)0);
+        pack.at[j] = counts ? of_logit : (Wide)0;  // whatever the logits are
+    }
     store(g_logits + n * C + c, pack);
 }

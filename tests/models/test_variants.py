@@ -375,6 +375,46 @@ def test_dropout_is_between_layers(kind: Any, options: dict[str, Any]) -> None:
     assert (host(network.eval()(x)[0]) != host(alone(zeros)[0])).any()
 
 
+PLAIN: list[tuple[Any, dict[str, Any]]] = [(kind, {}) for kind in (LSTM, GRU, RNN)]
+
+
+@pytest.mark.parametrize(("kind", "options"), PLAIN + EACH, ids=[f"{k.__name__} {o}" for k, o in PLAIN + EACH])
+@pytest.mark.parametrize("given_states", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_through_no_steps_gradients_come_back_as_of_lengths_of_zero(
+    compiled: bool,
+    kind: Any,
+    options: dict[str, Any],
+    given_states: bool,
+    batch_first: bool,
+    bidirectional: bool,
+) -> None:
+    network = network_of(kind, 3, 4, 2, batch_first=batch_first, bidirectional=bidirectional, **options)
+
+    def gradients(steps: int, lengths: Any) -> tuple[list[Any], list[Any], Any]:
+        network.zero_grad()
+        x = tg.zeros(*((2, steps, 3) if batch_first else (steps, 2, 3)), dtype="float64", requires_grad=True)
+        states = [tg.tensor(state, requires_grad=True) for state in states_of(network, 2)] if given_states else []
+        out, final = network(x, given_as(states) if given_states else None, lengths)
+        if not given_states:
+            out.sum().backward(retain_graph=True)
+            assert x.grad is not None and x.grad.shape == x.shape and not x.grad.numpy().any()
+        sum((state.sum() * (k + 2) for k, state in enumerate(parts(final))), out.sum()).backward()
+        return [p.grad for p in network.parameters()], [state.grad for state in states], x.grad
+
+    of_lengths, of_states, _ = gradients(1, [0, 0])
+    for lengths in (None, [0, 0]):
+        found, found_of_states, of_x = gradients(0, lengths)
+        assert of_x.size == 0
+        for mine, expected in zip(found + found_of_states, of_lengths + of_states, strict=True):
+            np.testing.assert_array_equal(host(mine), host(expected))
+        for k, g in enumerate(found_of_states):
+            np.testing.assert_array_equal(host(g), k + 2.0)
+    with pytest.raises(ValueError, match="integers from 0 to 0"):
+        gradients(0, [0, 1])
+
+
 @each_variant
 def test_no_steps_and_no_sequences(kind: Any, options: dict[str, Any]) -> None:
     network = network_of(kind, 3, 4, bidirectional=True, **options)

@@ -1,5 +1,6 @@
 """The ops of networks: softmax, losses, convolution, normalization, dropout. Golden values: test_golden.py."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -209,6 +210,42 @@ def test_a_logit_that_is_no_number_makes_its_rows_loss_nan(kernels: bool, bad: f
         grad = gradient(losses, x)
     assert np.isnan(host(losses)).tolist() == [False, True, False]
     assert np.isnan(grad).any(1).tolist() == [False, True, False]
+
+
+ON_IGNORED_ROWS: dict[str, Function] = {
+    "cross_entropy": tg.cross_entropy,
+    "weighted": lambda x, ids, **given: tg.cross_entropy(x, ids, [1.0, 2.0, 0.5, 3.0], **given),
+    "smoothed": lambda x, ids, **given: tg.cross_entropy(x, ids, label_smoothing=0.1, **given),
+    "both": lambda x, ids, **given: tg.cross_entropy(x, ids, [1.0, 2.0, 0.5, 3.0], label_smoothing=0.1, **given),
+    "nll_loss": tg.nll_loss,
+    "nll_weighted": lambda x, ids, **given: tg.nll_loss(x, ids, [1.0, 2.0, 0.5, 3.0], **given),
+}
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("loss", ON_IGNORED_ROWS.values(), ids=ON_IGNORED_ROWS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_what_an_ignored_row_holds_counts_for_nothing(
+    kernels: bool, loss: Function, bad: float, dtype: str, device: str
+) -> None:
+    ids = np.array([-100, 1, 2, -100])
+    clean = drawn(4, 4).astype(dtype)
+    spoilt = clean.copy()
+    spoilt[0], spoilt[3, 1] = bad, bad
+
+    def run(values: HostArray, reduction: str, create_graph: bool) -> tuple[HostArray, HostArray]:
+        x = tg.tensor(values, device=device, requires_grad=True)
+        losses = loss(x, ids, reduction=reduction)
+        (g,) = tg.grad(losses, x, tg.ones_like(losses), create_graph=create_graph)
+        return host(losses), host(g)
+
+    with tg.compiled_kernels(kernels):
+        for reduction, create_graph in itertools.product(["mean", "sum", "none"], [False, True]):
+            value, g = run(spoilt, reduction, create_graph)
+            expected_value, expected = run(clean, reduction, create_graph)
+            np.testing.assert_array_equal(value, expected_value)
+            np.testing.assert_array_equal(g, expected)
+            assert not g[[0, 3]].any()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

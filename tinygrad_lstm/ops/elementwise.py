@@ -2,9 +2,16 @@
 
 Ops of one input take any shape and keep it. Those of several broadcast their shapes as NumPy does, and raise ValueError
 where these do not fit.
+
+At ±inf values and derivatives are the limits where there are such. NaN gives NaN. Ops that choose (`relu`, `clamp`,
+`maximum` and their kin) pass the gradient on to a NaN, as to the one that was chosen.
+
+The derivative may be infinite or undefined where the value is finite: that of `sqrt`, `log`, `div` and `pow` at 0. See
+`where` for how to keep a gradient from such places.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -117,9 +124,9 @@ def square(xp: Any, x: Array) -> Array:
     return xp.square(x)
 
 
-@op(x=lambda g, x, min, max, F: F.where(F.between(x, min, max), g, 0), method=True)
+@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), method=True)
 def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """x limited to [min, max]; None leaves a side open. The derivative is 1 within and at the bounds, 0 outside.
+    """x limited to [min, max]; None leaves a side open. The derivative is 0 outside, else 1: at the bounds and NaN too.
 
     The bounds are numbers; with a float among them, integers give float32.
 
@@ -147,11 +154,11 @@ def ones_like(xp: Any, x: Array) -> Array:
 
 
 @op()
-def between(xp: Any, x: Array, min: float | None, max: float | None) -> Array:
-    """Whether min <= x <= max; None leaves a side open."""
-    above = True if min is None else x >= min
-    below = True if max is None else x <= max
-    return xp.logical_and(above, below) if min is not None or max is not None else xp.ones_like(x, dtype=bool)
+def outside(xp: Any, x: Array, min: float | None, max: float | None) -> Array:
+    """Whether x < min or x > max; None leaves a side open. NaN is not outside."""
+    below = False if min is None else x < min
+    above = False if max is None else x > max
+    return xp.logical_or(below, above) if min is not None or max is not None else xp.zeros_like(x, dtype=bool)
 
 
 @op(x=lambda g: g, method=True)
@@ -265,15 +272,17 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     return where(scaled > threshold, x, log1pexp(scaled) / beta)
 
 
-@op(x=lambda g, x, F: F.where(x > 0, g, 0), method=True)
+@op(x=lambda g, x, F: F.where(x <= 0, 0, g), method=True)
 def relu(xp: Any, x: Array) -> Array:
-    """max(x, 0). The derivative at 0 is 0."""
+    """max(x, 0). The derivative at 0 is 0; NaN stays NaN, with the derivative 1."""
     return xp.maximum(x, 0)
 
 
 @composite
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where positive, else negative_slope·x. The derivative at 0 is the slope."""
+    if not negative_slope:
+        return where(x <= 0, 0.0, x)  # 0·x is NaN at -inf
     return where(x > 0, x, x * negative_slope)
 
 
@@ -283,13 +292,23 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
 
 
+def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
+    """A curve that is 0 from -far down and x from far up, to the last bit; at ±inf too, where its formula gives NaN."""
+    return where(x > far, x, curve(clamp(x, -far, far)))
+
+
 @composite
 def silu(x: Tensor) -> Tensor:
     """x·σ(x), also known as swish."""
-    return x * sigmoid(x)
+    return _until(x, 1000.0, lambda x: x * sigmoid(x))
 
 
-@op(promotion="float", x=lambda g, x, F: g * (F.exp(-x * x) * (2 / math.sqrt(math.pi))), method=True)
+def _erf_rule(g: Any, x: Any, F: Any) -> Any:
+    near = F.clamp(x, -30, 30)  # e^-900 is 0 in every dtype, and no square overflows
+    return g * (F.exp(F.neg(near * near)) * (2 / math.sqrt(math.pi)))
+
+
+@op(promotion="float", x=_erf_rule, method=True)
 def erf(backend: Any, x: Array) -> Array:
     """The error function."""
     return backend.erf(x)
@@ -303,11 +322,12 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
         ValueError: `approximate` is neither "none" nor "tanh".
     """
     if approximate == "tanh":
-        inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
-        return x * 0.5 * (tanh(inner) + 1)
-    if approximate != "none":
+        share = lambda x: tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi))  # noqa: E731
+    elif approximate == "none":
+        share = lambda x: erf(x * math.sqrt(0.5))  # noqa: E731
+    else:
         raise ValueError(f"gelu: approximate is {approximate!r}; expected 'none' or 'tanh'")
-    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1)
+    return _until(x, 10.0, lambda x: x * 0.5 * (share(x) + 1))
 
 
 # -- two inputs --------------------------------------------------------------------------------------------------------
@@ -356,21 +376,25 @@ def div(xp: Any, x: Array, y: Array) -> Array:
 def _pow_in_base(g: Any, x: Any, y: Any, F: Any) -> Any:
     if isinstance(y, int | float):
         return g * (F.pow(x, y - 1) * y) if y != 0 else F.zeros_like(g)
-    # x⁰ is 1 at 0 too, with the derivative 0.
-    constant = F.logical_and(F.eq(x, 0), F.eq(y, 0))
-    return g * (F.pow(F.where(constant, 1, x), y - 1) * y)
+    # x⁰ is 1 everywhere, with the derivative 0; so is that of 0 to an infinite power.
+    power = F.pow(F.where(F.eq(y, 0), 1, x), y - 1)
+    constant = F.logical_and(F.eq(power, 0), F.logical_not(F.isfinite(y)))
+    return g * (power * F.where(constant, 0, y))
 
 
-def _pow_in_exponent(g: Any, x: Any, out: Any, F: Any) -> Any:
+def _pow_in_exponent(g: Any, x: Any, y: Any, out: Any, F: Any) -> Any:
     if isinstance(x, int | float):
-        return g * (out * (math.log(x) if x > 0 else 0.0 if x == 0 else math.nan))
-    # 0 to the y is 0 for all y > 0.
-    return g * (out * F.log(F.where(F.eq(x, 0), 1, x)))
+        if 0 < x < math.inf:
+            return g * (out * math.log(x))
+        x = F.ones_like(out) * x
+    # Where the power is 0 it stays 0, and 0⁰ counts as constant; 0 to a negative power is infinite, and falls.
+    constant = F.logical_or(F.eq(out, 0), F.logical_and(F.eq(x, 0), F.eq(y, 0)))
+    return g * (out * F.log(F.where(constant, 1, x)))
 
 
 @op(promotion="common", broadcasts=True, x=_pow_in_base, y=_pow_in_exponent, method=True)
 def pow(xp: Any, x: Array, y: Array) -> Array:
-    """x to the y. At x = 0 the derivative in y is 0.
+    """x to the y. At x = 0 the derivative in y is 0 for y >= 0, and -inf below.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -378,19 +402,22 @@ def pow(xp: Any, x: Array, y: Array) -> Array:
     return xp.power(x, y)
 
 
-def _winner(g: Any, wins: Any, ties: Any, F: Any) -> Any:
-    return F.where(wins, g, F.where(ties, g * 0.5, 0))
+def _winner(g: Any, loses: Any, ties: Any, F: Any) -> Any:
+    """What goes to one of two: all unless it loses, half of a tie; all too where they are not comparable, as NaNs."""
+    return F.where(loses, 0, F.where(ties, g * 0.5, g))
 
 
 @op(
     promotion="common",
     broadcasts=True,
-    x=lambda g, x, y, F: _winner(g, F.gt(x, y), F.eq(x, y), F),
-    y=lambda g, x, y, F: _winner(g, F.gt(y, x), F.eq(x, y), F),
+    x=lambda g, x, y, F: _winner(g, F.lt(x, y), F.eq(x, y), F),
+    y=lambda g, x, y, F: _winner(g, F.lt(y, x), F.eq(x, y), F),
     method=True,
 )
 def maximum(xp: Any, x: Array, y: Array) -> Array:
     """The larger of x and y. Where they are equal, each gets half the gradient.
+
+    Where either is NaN, so is the result; the gradient goes to both.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -401,12 +428,14 @@ def maximum(xp: Any, x: Array, y: Array) -> Array:
 @op(
     promotion="common",
     broadcasts=True,
-    x=lambda g, x, y, F: _winner(g, F.lt(x, y), F.eq(x, y), F),
-    y=lambda g, x, y, F: _winner(g, F.lt(y, x), F.eq(x, y), F),
+    x=lambda g, x, y, F: _winner(g, F.gt(x, y), F.eq(x, y), F),
+    y=lambda g, x, y, F: _winner(g, F.gt(y, x), F.eq(x, y), F),
     method=True,
 )
 def minimum(xp: Any, x: Array, y: Array) -> Array:
     """The smaller of x and y. Where they are equal, each gets half the gradient.
+
+    Where either is NaN, so is the result; the gradient goes to both.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -422,6 +451,16 @@ def minimum(xp: Any, x: Array, y: Array) -> Array:
 )
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
     """x where the condition is true, else y.
+
+    The gradient of what was not chosen is 0, but 0 times an infinite derivative further back is NaN: both branches are
+    computed. Choose a harmless input first, so that the branch not taken has a finite derivative.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.tensor([0.0, 4.0], requires_grad=True)
+    >>> safe = tg.where(x > 0, x, 1.0)  # not tg.where(x > 0, x.sqrt(), x), whose gradient at 0 is 0 · inf
+    >>> tg.where(x > 0, safe.sqrt(), x).sum().backward()
+    >>> x.grad
+    tensor([1.  , 0.25])
 
     Raises:
         ValueError: the shapes do not broadcast.

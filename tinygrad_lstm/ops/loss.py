@@ -30,6 +30,13 @@ __all__ = [
     "softmax",
 ]
 
+
+@op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x)
+def share(xp: Any, x: Array, y: Array) -> Array:
+    """x·y, a weight x of a loss y, where a weight of 0 takes nothing even of an infinite loss."""
+    return x * xp.where(xp.logical_and(xp.equal(x, 0), xp.isinf(y)), 0, y)
+
+
 # -- softmax -----------------------------------------------------------------------------------------------------------
 
 
@@ -93,9 +100,10 @@ def cross_entropy(
 
     Args:
         input: logits (C,), (N, C) or (N, C, d1, ...).
-        target: class ids, integers of input's shape without C; or probabilities, floats of input's shape.
+        target: class ids, integers of input's shape without C; or probabilities, floats of input's shape. A class of
+            probability 0 counts for nothing, even where its logit is -inf.
         weight: (C,), one for each class. With ids, "mean" divides by the weights of the targets: NaN of none at all.
-        ignore_index: targets with this id count for nothing.
+        ignore_index: targets with this id count for nothing, whatever the input holds there: their gradients are 0.
         label_smoothing: ε: the target becomes 1 - ε times itself plus ε / C for each class (Szegedy et al. 2016).
 
     Raises:
@@ -115,7 +123,8 @@ def cross_entropy(
     if target.shape != input.shape:
         if weight is None and not label_smoothing and input.shape[dim]:
             return _fused(input, target, ignore_index, reduction)
-        logs = log_softmax(input, dim)
+        _check_classes("cross_entropy", input, target, ignore_index)
+        logs = log_softmax(_without_ignored(input, target, ignore_index), dim)
         return _of_classes("cross_entropy", logs, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind != "f":
         raise TypeError(
@@ -125,7 +134,7 @@ def cross_entropy(
     logs = log_softmax(input, dim)
     if label_smoothing:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
-    losses = -_weighted("cross_entropy", logs * target, weight, dim).sum(dim)
+    losses = -_weighted("cross_entropy", share(target, logs), weight, dim).sum(dim)
     return _reduced("cross_entropy", losses, reduction)
 
 
@@ -136,7 +145,9 @@ def nll_loss(
     """-input of the target class: the cross entropy, given log probabilities. Arguments as `cross_entropy`'s."""
     ignore_index = integer("nll_loss", "ignore_index", ignore_index)
     target = _beside("nll_loss", "target", target, input)
-    return _of_classes("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
+    _check_classes("nll_loss", input, target, ignore_index)
+    logs = _without_ignored(input, target, ignore_index)
+    return _of_classes("nll_loss", logs, target, weight, ignore_index, reduction, 0.0)
 
 
 def _of_classes(
@@ -148,10 +159,9 @@ def _of_classes(
     reduction: str,
     label_smoothing: float,
 ) -> Tensor:
-    """The loss of class ids under log probabilities."""
+    """The loss of class ids, which fit, under log probabilities."""
     dim = _class_dim(name, logs)
     classes = logs.shape[dim]
-    _check_classes(name, logs, target, ignore_index)
     counts = target != ignore_index
     known = counts
     if logs.device != "cpu":
@@ -162,7 +172,7 @@ def _of_classes(
     shares = counts
     if weight is not None:
         weights = getitem(_class_weight(name, weight, logs, dim), ids)
-        losses = losses * weights
+        losses = share(weights, losses)
         shares = widened(weights)
     if label_smoothing:
         to_all = -widened(_weighted(name, logs, weight, dim)).sum(dim)
@@ -196,7 +206,8 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
 def _composed_of_rows(inputs: Sequence[Tensor], ids: Array, ignore_index: int, reduction: str) -> Tensor:
     (logits,) = inputs
     target = as_tensor(ids, logits.device)
-    return _of_classes("cross_entropy", log_softmax(logits, 1), target, None, ignore_index, reduction, 0.0)
+    logs = log_softmax(_without_ignored(logits, target, ignore_index), 1)
+    return _of_classes("cross_entropy", logs, target, None, ignore_index, reduction, 0.0)
 
 
 def _of_rows_rule(
@@ -224,6 +235,11 @@ def of_rows(
         number = xp.where(number == 0, math.nan, number).astype(out.dtype, copy=False)
         out = out / number
     return out.astype(logits.dtype, copy=False), (kept, number)
+
+
+def _without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """The input with zeros where the target is ignored: a NaN or infinity there has no part in values or gradients."""
+    return where((target != ignore_index).unsqueeze(_class_dim("cross_entropy", input)), input, 0)
 
 
 def _check_classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> None:
@@ -265,7 +281,7 @@ def _weighted(name: str, values: Tensor, weight: Any, dim: int) -> Tensor:
     if weight is None:
         return values
     weights = _class_weight(name, weight, values, dim)
-    return values * weights.reshape([-1 if d == dim else 1 for d in range(values.ndim)])
+    return share(weights.reshape([-1 if d == dim else 1 for d in range(values.ndim)]), values)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -316,6 +332,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(target·log σ(input) + (1 - target)·log(1 - σ(input))), without overflow or cancellation.
 
+    0 of an infinite logit that is right, inf of one that is wrong.
+
     Args:
         input: logits, of any shape.
         target: probabilities, of the same shape.
@@ -327,12 +345,12 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     target = _of_same_shape(name, target, input)
-    positive = target * log1pexp(-input)
+    positive = share(target, log1pexp(-input))
     if pos_weight is not None:
-        positive = positive * _broadcastable(name, "pos_weight", pos_weight, input)
-    losses = positive + (1 - target) * log1pexp(input)
+        positive = share(_broadcastable(name, "pos_weight", pos_weight, input), positive)
+    losses = positive + share(1 - target, log1pexp(input))
     if weight is not None:
-        losses = losses * _broadcastable(name, "weight", weight, input)
+        losses = share(_broadcastable(name, "weight", weight, input), losses)
     return _reduced(name, losses, reduction)
 
 

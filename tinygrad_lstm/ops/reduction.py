@@ -134,13 +134,13 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 @composite
 @shown_whole
 def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The standard deviation over `dim`: the root of `var`, with no derivative where that is 0.
+    """The standard deviation over `dim`: the root of `var`. The derivative where all elements are equal is 0.
 
     Raises:
         IndexError: a dimension of `dim` is not there.
         ValueError: there are no more elements than `correction`.
     """
-    return narrowed(sqrt(_variance("std", x, dim, correction, keepdim)), x)
+    return narrowed(_power(_variance("std", x, dim, correction, keepdim), 0.5), x)
 
 
 def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) -> Tensor:
@@ -332,7 +332,7 @@ def all(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
 def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
     """The softmax: not e^(x - out), since out may be rounded. A sum of nothing but e^-inf has no share in anything."""
     kept = _kept(x.shape, dim)
-    known = F.isfinite(out.reshape(kept))
+    known = F.ne(out.reshape(kept), -math.inf)
     return F.where(known, g.reshape(kept), 0) * F.softmax(F.where(known, x, 0), dim)
 
 
@@ -394,4 +394,5 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
 def _power(x: Tensor, p: float) -> Tensor:
     """x to the p, for x of zero or more; at 0, where the derivative may be infinite, it is 0."""
     zero = x == 0
-    return where(zero, 0, where(zero, 1, x) ** p)
+    positive = where(zero, 1, x)
+    return where(zero, 0, sqrt(positive) if p == 0.5 else positive**p)

@@ -321,13 +321,15 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     Raises:
         ValueError: `approximate` is neither "none" nor "tanh".
     """
-    if approximate == "tanh":
-        share = lambda x: tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi))  # noqa: E731
-    elif approximate == "none":
-        share = lambda x: erf(x * math.sqrt(0.5))  # noqa: E731
-    else:
+    if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is {approximate!r}; expected 'none' or 'tanh'")
-    return _until(x, 10.0, lambda x: x * 0.5 * (share(x) + 1))
+
+    def curve(x: Tensor) -> Tensor:
+        if approximate == "tanh":
+            return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1)
+        return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1)
+
+    return _until(x, 10.0, curve)
 
 
 # -- two inputs --------------------------------------------------------------------------------------------------------

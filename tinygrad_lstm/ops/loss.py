@@ -32,7 +32,7 @@ __all__ = [
 
 
 @op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x)
-def share(xp: Any, x: Array, y: Array) -> Array:
+def weigh(xp: Any, x: Array, y: Array) -> Array:
     """x·y, a weight x of a loss y, where a weight of 0 takes nothing even of an infinite loss."""
     return x * xp.where(xp.logical_and(xp.equal(x, 0), xp.isinf(y)), 0, y)
 
@@ -134,7 +134,7 @@ def cross_entropy(
     logs = log_softmax(input, dim)
     if label_smoothing:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
-    losses = -_weighted("cross_entropy", share(target, logs), weight, dim).sum(dim)
+    losses = -_weighted("cross_entropy", weigh(target, logs), weight, dim).sum(dim)
     return _reduced("cross_entropy", losses, reduction)
 
 
@@ -172,7 +172,7 @@ def _of_classes(
     shares = counts
     if weight is not None:
         weights = getitem(_class_weight(name, weight, logs, dim), ids)
-        losses = share(weights, losses)
+        losses = weigh(weights, losses)
         shares = widened(weights)
     if label_smoothing:
         to_all = -widened(_weighted(name, logs, weight, dim)).sum(dim)
@@ -281,7 +281,7 @@ def _weighted(name: str, values: Tensor, weight: Any, dim: int) -> Tensor:
     if weight is None:
         return values
     weights = _class_weight(name, weight, values, dim)
-    return share(weights.reshape([-1 if d == dim else 1 for d in range(values.ndim)]), values)
+    return weigh(weights.reshape([-1 if d == dim else 1 for d in range(values.ndim)]), values)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -345,12 +345,12 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     target = _of_same_shape(name, target, input)
-    positive = share(target, log1pexp(-input))
+    positive = weigh(target, log1pexp(-input))
     if pos_weight is not None:
-        positive = share(_broadcastable(name, "pos_weight", pos_weight, input), positive)
-    losses = positive + share(1 - target, log1pexp(input))
+        positive = weigh(_broadcastable(name, "pos_weight", pos_weight, input), positive)
+    losses = positive + weigh(1 - target, log1pexp(input))
     if weight is not None:
-        losses = share(_broadcastable(name, "weight", weight, input), losses)
+        losses = weigh(_broadcastable(name, "weight", weight, input), losses)
     return _reduced(name, losses, reduction)
 
 

@@ -130,7 +130,7 @@ _write_alike(
         elementwise.add: "Add",
         elementwise.sub: "Sub",
         elementwise.mul: "Mul",
-        loss.share: "Mul",
+        loss.weigh: "Mul",
         elementwise.div: "Div",
         elementwise.pow: "Pow",
         elementwise.maximum: "Max",

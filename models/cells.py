@@ -13,6 +13,7 @@ from ..creation import zeros
 from ..io.contents import Kind
 from ..io.torch.names import cell_in_torch_names, own_arrays
 from ..nn import Module, Parameter, init
+from ..nn.inputs import check_input
 from ..observing import show_step
 from ..tensor import Tensor
 
@@ -27,6 +28,7 @@ class _Cell(Module):
     STATES: ClassVar[Sequence[str]]  # the hidden state, which is the output, first
     SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
     adaptable = ("weight*",)
+    bias: Parameter
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         check_sizes(self, input_size, hidden_size)
@@ -282,20 +284,27 @@ def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | Non
     """The states of a cell, zeros where none are given.
 
     Raises:
+        TypeError: x or a state is of floats of another dtype than the parameters.
         ValueError: the shapes of x and the states do not fit the cell.
     """
     name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
+    check_input(name, "x", x, cell.bias)
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    return states_of(name, state, [(x.shape[0], H)] * len(cell.STATES), x)
+    return states_of(name, state, [(x.shape[0], H)] * len(cell.STATES), x, cell.bias)
 
 
 def states_of(
-    name: str, state: Tensor | Sequence[Tensor] | None, shapes: Sequence[tuple[int, ...]], like: Tensor
+    name: str,
+    state: Tensor | Sequence[Tensor] | None,
+    shapes: Sequence[tuple[int, ...]],
+    like: Tensor,
+    parameter: Tensor,
 ) -> tuple[Tensor, ...]:
     """The given state or states, checked; or, for None, zeros of these shapes, `like` an input.
 
     Raises:
+        TypeError: a state is of floats of another dtype than the parameters.
         ValueError: another number of states, or another shape.
     """
     if state is None:
@@ -310,6 +319,8 @@ def states_of(
             expected = f"{len(shapes)} states, (h, c), {each}"
         wanted = " and ".join(map(str, dict.fromkeys(shapes)))
         raise ValueError(f"{name}: expected {expected} {wanted}, got {', '.join(map(str, given))}")
+    for part in states:
+        check_input(name, "a state", part, parameter)
     return states
 
 

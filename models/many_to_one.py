@@ -20,7 +20,7 @@ class ManyToOne(Module):
     Args:
         network: reads the sequence. The linear layer takes the hidden state that its last layer ends with; of a
             bidirectional one, those that both directions end with, side by side.
-        output_size: O, how many numbers.
+        output_size: O, how many numbers. The linear layer has the network's dtype, and is on its device.
 
     >>> import tinygrad_lstm as tg
     >>> model = ManyToOne(LSTM(3, 5), output_size=2)
@@ -31,7 +31,8 @@ class ManyToOne(Module):
     def __init__(self, network: LSTM | GRU | RNN, output_size: int) -> None:
         super().__init__()
         self.network = network
-        self.output = Linear(network.output_size, output_size)
+        like = next(network.parameters())
+        self.output = Linear(network.output_size, output_size).to(like.device, like.dtype)
 
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | Tensor | None = None, lengths: Lengths | None = None

@@ -13,6 +13,7 @@ from ..backends.base import Array
 from ..creation import randn, zeros
 from ..io.contents import Kind
 from ..nn import Parameter, init
+from ..nn.inputs import check_input
 from ..observing import SteppedLayer, show_layer, show_steps
 from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
 from ..tensor import Tensor, operand
@@ -111,15 +112,17 @@ class _Recurrent(Loadable):
         self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
     ) -> tuple[Tensor, States]:
         """The outputs and final states for x and an initial state, as `forward` of the kinds documents them."""
-        x = operand(x)
         name, T_dim = type(self).__name__, 1 if self.batch_first else 0
+        parameter = getattr(self, f"{self._parameter_names[0]}_l0")
+        check_input(name, "x", x, parameter)
+        x = operand(x)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             order = "(batch, time" if self.batch_first else "(time, batch"
             raise ValueError(f"{name}: expected an input of shape {order}, {self.input_size}), got {x.shape}")
         x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
-        states = states_of(name, state, [(places, B, size) for size in self.state_sizes.values()], x)
+        states = states_of(name, state, [(places, B, size) for size in self.state_sizes.values()], x, parameter)
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
         if not T:  # as one step that no sequence reaches: gradients come back as of sequences of length 0
             x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)

@@ -58,8 +58,11 @@ class Function(Module):
 class Sequential(ModuleList):
     """Modules, or functions of one tensor, each of which takes what the one before gives.
 
+    A recurrent layer gives a tuple, of which the next module takes a part:
+    `Sequential(LSTM(3, 5), lambda given: given[0], Linear(5, 1))`.
+
     Raises:
-        TypeError: one of them cannot be called.
+        TypeError: one of them cannot be called; in `forward`, one gives a tuple that the next cannot take.
 
     >>> import tinygrad_lstm as tg
     >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
@@ -74,6 +77,17 @@ class Sequential(ModuleList):
         super().__init__(step if isinstance(step, Module) else Function(step) for step in steps)
 
     def forward(self, x: Any) -> Any:
-        for module in self:
-            x = module(x)
+        before: Module | None = None
+        for k, module in enumerate(self):
+            try:
+                x = module(x)
+            except (TypeError, AttributeError) as error:
+                if before is None or not isinstance(x, tuple):
+                    raise
+                raise TypeError(
+                    f"Sequential: module {k - 1} ({type(before).__name__}) gives a tuple of {len(x)}, on which "
+                    f"module {k} ({type(module).__name__}) fails; put a function between them that takes a part of it, "
+                    f"such as lambda given: given[0] ({error})"
+                ) from error
+            before = module
         return x

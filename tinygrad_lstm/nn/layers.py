@@ -9,6 +9,7 @@ from ..arguments import integer, integers
 from ..creation import ones, zeros
 from ..tensor import Tensor
 from . import init
+from .inputs import check_input
 from .module import Module
 from .parameter import Parameter
 
@@ -47,6 +48,7 @@ class Linear(Module):
         self.bias = _uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input("Linear", "x", x, self.weight)
         return ops.linear(x, self.adapted("weight"), self.bias)
 
     def extra_repr(self) -> str:
@@ -81,6 +83,7 @@ class Embedding(Module):
             init.zeros_(self.weight.detach()[self.padding_idx])
 
     def forward(self, ids: Any) -> Tensor:
+        check_input("Embedding", "ids", ids, None)
         return ops.embedding(ids, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
@@ -135,6 +138,7 @@ class Conv1d(Module):
         self.bias = _uniform_by_fan_in(out_channels, fan_in=fan_in) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input("Conv1d", "x", x, self.weight)
         return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
@@ -178,6 +182,7 @@ class LayerNorm(Module):
         self.bias = Parameter(zeros(shape)) if elementwise_affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input("LayerNorm", "x", x, self.weight)
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -199,6 +204,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input("Dropout", "x", x, None)
         return ops.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:

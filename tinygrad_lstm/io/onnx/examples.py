@@ -37,18 +37,25 @@ class Example:
     device: Device
     dims: Dims
 
-    def for_run(self, run: int, lengths: Mapping[str, Sequence[int]], rng: np.random.Generator) -> Tensor:
+    def for_run(
+        self, run: int, lengths: Mapping[str, Sequence[int]], rng: np.random.Generator, *, own_integers: bool
+    ) -> Tensor:
         """An input of the lengths that are those of the run, with the example's values over again, a little changed.
 
         What a model makes of values outside of ops is then seen to differ from run to run.
+
+        Args:
+            own_integers: whether integers are the example's alone; otherwise those that are all equal become 0 or 1.
         """
         array = self.array
         for dim, label in self.dims.items():
             array = np.take(array, np.arange(lengths[label][run]) % array.shape[dim], axis=dim)
         if array.dtype.kind == "f":
             array = (array + rng.uniform(0, 0.1, array.shape)).astype(array.dtype)
-        elif array.size and run in (1, 2):  # of integers, which may mean something, there is no value but the example's
+        elif array.size and run in (1, 2):  # integers may mean something: if they differ, they are the example's alone
             low, high = array.min(), array.max()
+            if low == high and not own_integers:
+                low = array.dtype.type(not high)
             array = np.where(array == high, low, array) if run == 1 else np.where(array == low, high, array)
         return tensor(array, device=self.device)
 

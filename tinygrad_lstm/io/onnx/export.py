@@ -32,6 +32,10 @@ def export_onnx(
     The file is of opset 17, for onnxruntime 1.12 and later. Models of float16 and float64 are written as they are, but
     onnxruntime does not run recurrent nodes and convolutions of float64: `model.to(dtype="float32")` before.
 
+    Of infinities, NaN and the largest and smallest numbers the file computes what the model does, and an embedding's
+    ids that are out of range raise. onnxruntime itself departs from this in a few places: the sigmoid of numbers below
+    -18 is 0, sums of int64 are exact up to 2^53, and log_softmax of float64 is wrong in rows with infinities or NaN.
+
     Args:
         model: LSTM, GRU, RNN, CharLM, ManyToOne, or a module of yours.
         path: the file; one that is there already is replaced, or stays whole if writing fails.

@@ -1,5 +1,6 @@
 """What an ONNX file holds: the model, run with examples of its inputs, and written down."""
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,16 +67,25 @@ def _recorded(model: Module, examples: Mapping[str, Example]) -> _Recorded:
             f"export_onnx: {type(model).__name__}.forward({', '.join(takes.parameters)}) cannot be given the inputs "
             f"{', '.join(examples)}: {error}"
         ) from error
-    try:
-        lengths = lengths_of_runs(examples, multiples=False)
-        runs, outputs = _runs(model, forward, examples, lengths)
-    except Exception:
-        # A model may take multiples of some length alone, as the example's is; if that was not it, it raises again.
-        lengths = lengths_of_runs(examples, multiples=True)
-        runs, outputs = _runs(model, forward, examples, lengths)
+    runs, outputs, lengths = _runs_that_it_takes(model, forward, examples)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     program = merged(runs, {id(parameter.data): name for name, parameter in tensors})
     return _Recorded(program, outputs, {Length(tuple(each)): label for label, each in lengths.items()})
+
+
+def _runs_that_it_takes(
+    model: Module, forward: Callable[..., Any], examples: Mapping[str, Example]
+) -> tuple[list[Run], list[str], Mapping[str, Sequence[int]]]:
+    """The runs, the names of the outputs, and the lengths of the runs.
+
+    A model may take multiples of some length alone, as the example's is, or no integers but the example's.
+    """
+    for own_integers, multiples in ((False, False), (False, True), (True, False)):
+        lengths = lengths_of_runs(examples, multiples=multiples)
+        with contextlib.suppress(Exception):  # if it was something else, the last try raises it
+            return *_runs(model, forward, examples, lengths, own_integers), lengths
+    lengths = lengths_of_runs(examples, multiples=True)
+    return *_runs(model, forward, examples, lengths, own_integers=True), lengths
 
 
 def _runs(
@@ -83,12 +93,15 @@ def _runs(
     forward: Callable[..., Any],
     examples: Mapping[str, Example],
     lengths: Mapping[str, Sequence[int]],
+    own_integers: bool,
 ) -> tuple[list[Run], list[str]]:
     """The runs, and the names of the outputs."""
     rng = np.random.default_rng(0)
     runs: list[Run] = []
     for number in range(RUNS):
-        inputs = {name: example.for_run(number, lengths, rng) for name, example in examples.items()}
+        inputs = {
+            name: example.for_run(number, lengths, rng, own_integers=own_integers) for name, example in examples.items()
+        }
         run = Run(model, list(inputs.values()), number)
         try:
             outputs = run.outputs_of(lambda inputs=inputs: _named(forward(**inputs)))  # type: ignore[misc]

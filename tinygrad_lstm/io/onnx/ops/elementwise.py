@@ -1,0 +1,217 @@
+"""Ops that work element by element, in ONNX."""
+
+from typing import Any
+
+import numpy as np
+
+from ....ops import elementwise, loss
+from ..graph import Graph
+from ..program import Constant, Operand, Value
+from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
+
+
+def _unary(kind: str) -> Entry:
+    return lambda g, x: g.node(kind, x)
+
+
+def _arithmetic(kind: str) -> Entry:
+    """An op that computes in the dtype of its result, to which it brings its operands, and numbers among them."""
+
+    def entry(g: Graph, *operands: Any) -> str:
+        dtype = g.call.result.dtype
+        if dtype == np.bool_:
+            raise ValueError(
+                f"export_onnx: op {g.call.name!r} is given bool tensors, with which ONNX does not compute; use "
+                "tg.logical_and and its kin, or astype before"
+            )
+        return g.node(kind, *(as_dtype(g, dtype, x) for x in operands))
+
+    return entry
+
+
+write_alike(
+    _unary,
+    {
+        elementwise.neg: "Neg",
+        elementwise.abs: "Abs",
+        elementwise.sign: "Sign",
+        elementwise.exp: "Exp",
+        elementwise.log: "Log",
+        elementwise.sqrt: "Sqrt",
+        elementwise.reciprocal: "Reciprocal",
+        elementwise.sin: "Sin",
+        elementwise.cos: "Cos",
+        elementwise.tanh: "Tanh",
+        elementwise.sigmoid: "Sigmoid",
+        elementwise.log1pexp: "Softplus",
+        elementwise.relu: "Relu",
+        elementwise.erf: "Erf",
+    },
+)
+
+write_alike(
+    _arithmetic,
+    {
+        elementwise.add: "Add",
+        elementwise.sub: "Sub",
+        elementwise.mul: "Mul",
+        elementwise.div: "Div",
+        elementwise.maximum: "Max",
+        elementwise.minimum: "Min",
+    },
+)
+
+
+@writes(elementwise.pow)
+def _pow(g: Graph, x: Any, y: Any) -> str:
+    integers, by_values = g.call.result.dtype.kind in "iu", isinstance(y, Value)
+    if integers and by_values:
+        raise ValueError(
+            "export_onnx: op 'pow' is given integers as exponents, of which it refuses negative ones, and an ONNX file "
+            "cannot; make a tensor of floats before, as by x.astype('float32')"
+        )
+    name: str = _arithmetic("Pow")(g, x, y)
+    return name
+
+
+@writes(loss.weigh)
+def _weigh(g: Graph, weight: Operand, y: Operand) -> str:
+    """A product in which 0 times an infinity is 0."""
+    dtype = g.call.result.dtype
+    zero, weight_name, y_name = g.number(0, dtype), g.name(g.cast(weight, dtype)), g.name(g.cast(y, dtype))
+    nothing = g.node("And", g.node("Equal", weight_name, zero), g.node("IsInf", wide(g, y)))
+    return g.node("Mul", weight_name, g.node("Where", nothing, zero, y_name))
+
+
+@writes(elementwise.floor)
+def _floor(g: Graph, x: Operand) -> str:
+    return g.node("Floor", x) if x.dtype.kind == "f" else g.name(x)
+
+
+@writes(elementwise.round)
+def _round(g: Graph, x: Operand, decimals: int) -> str:
+    if x.dtype.kind != "f":
+        if decimals < 0:
+            raise ValueError("export_onnx: op 'round' is to round integers to tens; ONNX rounds floats alone")
+        return g.name(x)
+    scale = g.number(10.0**decimals, x.dtype)
+    return g.node("Div", g.node("Round", g.node("Mul", x, scale)), scale)
+
+
+@writes(elementwise.square)
+def _square(g: Graph, x: Operand) -> str:
+    return g.node("Mul", x, x)
+
+
+@writes(elementwise.clamp)
+def _clamp(g: Graph, x: Operand, low: float | None, high: float | None) -> str:
+    """A bound that is left out is the largest finite number to Clip, to which it would bring infinities."""
+    dtype = g.call.result.dtype
+    if dtype.kind == "f":
+        low, high = -np.inf if low is None else low, np.inf if high is None else high
+    bounds = [None if bound is None else g.number(bound, dtype) for bound in (low, high)]
+    return g.node("Clip", g.cast(x, dtype), *bounds)
+
+
+@writes(elementwise.clone)
+def _clone(g: Graph, x: Operand) -> str:
+    return g.name(x)
+
+
+@writes(elementwise.cast)
+def _cast(g: Graph, x: Operand, dtype: Any, original: Any) -> str:
+    return g.name(g.cast(x, dtype))
+
+
+@writes(elementwise.expm1)
+def _expm1(g: Graph, x: Operand) -> str:
+    """Near 0 by Kahan's formula, in which the error of exp(x) cancels: (u - 1)·x / log u, with u = exp x."""
+    one = g.number(1, x.dtype)
+    u = g.node("Exp", x)
+    rest = g.node("Sub", u, one)
+    near = g.node("Mul", rest, g.node("Div", x, g.node("Log", u)))
+    return _near_zero(g, x, 1, g.node("Where", g.node("Equal", u, one), x, near), rest)
+
+
+@writes(elementwise.log1p)
+def _log1p(g: Graph, x: Operand) -> str:
+    """Near 0 by Kahan's formula, in which the error of 1 + x cancels: log u · x / (u - 1), with u = 1 + x."""
+    one = g.number(1, x.dtype)
+    u = g.node("Add", x, one)
+    log = g.node("Log", u)
+    near = g.node("Mul", log, g.node("Div", x, g.node("Sub", u, one)))
+    return _near_zero(g, x, 0.5, g.node("Where", g.node("Equal", u, one), x, near), log)
+
+
+def _near_zero(g: Graph, x: Operand, within: float, near: str, elsewhere: str) -> str:
+    """One result where |x| is smaller than a number, and another elsewhere."""
+    return g.node("Where", g.node("Less", g.node("Abs", x), g.number(within, x.dtype)), near, elsewhere)
+
+
+@writes(elementwise.rsqrt)
+def _rsqrt(g: Graph, x: Operand) -> str:
+    return g.node("Reciprocal", g.node("Sqrt", x))
+
+
+@writes(elementwise.where)
+def _where(g: Graph, condition: Any, x: Any, y: Any) -> str:
+    dtype = g.call.result.dtype
+    return g.node("Where", as_dtype(g, np.bool_, condition), as_dtype(g, dtype, x), as_dtype(g, dtype, y))
+
+
+@writes(elementwise.isnan)
+def _isnan(g: Graph, x: Operand) -> str:
+    return g.node("IsNaN", wide(g, x))
+
+
+@writes(elementwise.isfinite)
+def _isfinite(g: Graph, x: Operand) -> str:
+    x_wide = wide(g, x)
+    return g.node("Not", g.node("Or", g.node("IsInf", x_wide), g.node("IsNaN", x_wide)))
+
+
+# -- comparisons and logic ---------------------------------------------------------------------------------------------
+
+
+def _comparison(kind: str) -> Entry:
+    """A comparison, of bool by way of integers: ONNX has not all of them."""
+
+    def entry(g: Graph, x: Any, y: Any) -> str:
+        like = (x if isinstance(x, Value | Constant) else y).dtype
+        dtype = np.int32 if like == np.bool_ else like
+        return g.node(kind, as_dtype(g, dtype, x), as_dtype(g, dtype, y))
+
+    return entry
+
+
+write_alike(
+    _comparison,
+    {
+        elementwise.eq: "Equal",
+        elementwise.lt: "Less",
+        elementwise.le: "LessOrEqual",
+        elementwise.gt: "Greater",
+        elementwise.ge: "GreaterOrEqual",
+    },
+)
+
+
+@writes(elementwise.ne)
+def _ne(g: Graph, x: Any, y: Any) -> str:
+    return g.node("Not", ENTRIES[elementwise.eq.op](g, x, y))  # type: ignore[attr-defined]
+
+
+def _logic(kind: str) -> Entry:
+    """Of operands that count as true where they are not zero."""
+    return lambda g, *operands: g.node(kind, *(as_dtype(g, np.bool_, x) for x in operands))
+
+
+write_alike(
+    _logic,
+    {
+        elementwise.logical_and: "And",
+        elementwise.logical_or: "Or",
+        elementwise.logical_xor: "Xor",
+        elementwise.logical_not: "Not",
+    },
+)

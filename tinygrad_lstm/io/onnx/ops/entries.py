@@ -1,0 +1,107 @@
+"""The table of how each op is written in ONNX, and what its entries share.
+
+An entry is a function of the graph and of the op's arguments. It adds nodes, and gives the name of the result, or a
+list of names where there are several.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ....ops.reduction import Dim, dim_of, dims_of
+from ..graph import Graph, Input, some
+from ..program import Call, Length, Operand, Reciprocal
+
+__all__ = ["ENTRIES", "Entry", "as_dtype", "dim_in", "dims_in", "fixed", "wide", "write", "write_alike", "writes"]
+
+Entry = Callable[..., Any]
+
+ENTRIES: dict[Any, Entry] = {}
+"""By op, or by function made of ops, which is then written as a whole."""
+
+
+def writes(*functions: Callable[..., Any]) -> Callable[[Entry], Entry]:
+    """Makes a function the entry of ops, or of functions made of ops."""
+
+    def enter(entry: Entry) -> Entry:
+        ENTRIES.update({getattr(function, "op", None) or inspect.unwrap(function): entry for function in functions})
+        return entry
+
+    return enter
+
+
+def write_alike(make: Callable[[str], Entry], kinds: Mapping[Any, str]) -> None:
+    """Makes the entries of ops that differ in the kind of node alone."""
+    for op, kind in kinds.items():
+        writes(op)(make(kind))
+
+
+def _entry_for(name: str, function: Any) -> Entry:
+    """The entry of an op.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if function not in ENTRIES:
+        names = sorted({getattr(known, "name", "") or known.__name__ for known in ENTRIES})
+        raise ValueError(
+            f"export_onnx: op {name!r} cannot be written as ONNX; do what it does by those that can: {', '.join(names)}"
+        )
+    return ENTRIES[function]
+
+
+def write(g: Graph, calls: Sequence[Call]) -> None:
+    """Writes calls into a graph, one after the other.
+
+    Raises:
+        ValueError: one has no entry, or cannot be written as it is.
+    """
+    g.calls = calls
+    for call in calls:
+        if all(map(g.has, call.results)):  # written with another
+            continue
+        if len(numbers := sorted(set(call.numbers))) > 1:
+            raise ValueError(
+                f"export_onnx: op {call.name!r} gives {numbers[0]} results in one run and {numbers[1]} in another, by "
+                "the length of an input, and they are used one by one; use ops that take the whole sequence"
+            )
+        g.call = call
+        given = _entry_for(call.name, call.function)(g, *call.arguments)
+        for value, name in zip(call.results, [given] if isinstance(given, str) else given, strict=True):
+            g.note(value, name)
+
+
+def as_dtype(g: Graph, dtype: Any, x: Any) -> Input:
+    """An operand, or a number in its place, in a dtype."""
+    return g.number(x, dtype) if isinstance(x, int | float | Length | Reciprocal) else g.cast(x, dtype)
+
+
+def dims_in(x: Operand, dim: Dim) -> tuple[int, ...]:
+    """The dimensions that an op's `dim` names, none of them negative."""
+    return dims_of("export_onnx", dim, (0,) * len(x.shape))
+
+
+def dim_in(x: Operand, dim: int) -> int:
+    """The one dimension that an op's `dim` names, not negative."""
+    return dim_of("export_onnx", dim, (0,) * len(x.shape))
+
+
+def wide(g: Graph, x: Operand) -> Input:
+    """A tensor as one of the floats that ONNX looks for infinities and NaN in."""
+    return g.cast(x, np.promote_types(x.dtype, np.float32))
+
+
+def fixed(g: Graph, number: Any) -> Any:
+    """What a node has as an attribute, or has to be known beforehand.
+
+    Raises:
+        ValueError: it depends on the lengths of the inputs.
+    """
+    if isinstance(number, Length):
+        raise ValueError(
+            f"export_onnx: op {g.call.name!r} takes the number {some(number.values)}, by the lengths of the inputs, "
+            "and ONNX takes none there that is not always the same; leave that dimension out of dynamic="
+        )
+    return number

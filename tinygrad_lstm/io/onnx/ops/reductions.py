@@ -1,0 +1,137 @@
+"""Ops that go over a dimension, in ONNX."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ....ops import loss, reduction
+from ....ops.reduction import Dim
+from ..graph import Graph, Input
+from ..program import Operand
+from .entries import Entry, dim_in, dims_in, wide, write_alike, writes
+
+
+def _reduced(g: Graph, kind: str, x: Input, dims: Sequence[int], keepdim: bool) -> str:
+    if not dims:
+        return g.name(x)
+    if kind == "ReduceSum":  # the first whose dimensions became an input
+        return g.node(kind, x, np.array(dims, np.int64), keepdims=int(keepdim))
+    return g.node(kind, x, axes=list(dims), keepdims=int(keepdim))
+
+
+def _reduction(kind: str) -> Entry:
+    """A reduction in the dtype that its result has."""
+
+    def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
+        return _reduced(g, kind, g.cast(x, g.call.result.dtype), dims_in(x, dim), keepdim)
+
+    return entry
+
+
+write_alike(
+    _reduction,
+    {
+        reduction.sum: "ReduceSum",
+        reduction.mean: "ReduceMean",
+        reduction.prod: "ReduceProd",
+    },
+)
+
+
+def _keeping_nan(kind: str) -> Entry:
+    """A reduction of which ONNX does not say that NaN among the elements makes it NaN: the sum of the NaNs is added."""
+
+    def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
+        dims = dims_in(x, dim)
+        given = g.cast(x, g.call.result.dtype)
+        reduced = _reduced(g, kind, given, dims, keepdim)
+        if x.dtype.kind != "f" or not dims:
+            return reduced
+        nans = g.node("Where", g.node("IsNaN", wide(g, x)), given, g.number(0, g.call.result.dtype))
+        return g.node("Add", reduced, _reduced(g, "ReduceSum", nans, dims, keepdim))
+
+    return entry
+
+
+write_alike(
+    _keeping_nan,
+    {reduction.logsumexp: "ReduceLogSumExp", reduction.largest: "ReduceMax", reduction.smallest: "ReduceMin"},
+)
+
+
+def _quantified(kind: str) -> Entry:
+    """`any` and `all`, of ones and zeros; of nothing too."""
+
+    def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
+        zeros_and_ones = g.cast(g.cast(x, np.bool_), np.int32, np.bool_)
+        return g.name(g.cast(_reduced(g, kind, zeros_and_ones, dims_in(x, dim), keepdim), np.bool_, np.int32))
+
+    return entry
+
+
+write_alike(_quantified, {reduction.any: "ReduceSum", reduction.all: "ReduceProd"})
+
+
+def _variance(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) -> str:
+    dims, dtype = dims_in(x, dim), g.call.result.dtype
+    x_wide = g.cast(x, dtype)
+    centred = g.node("Sub", x_wide, _reduced(g, "ReduceMean", x_wide, dims, True))
+    biased = _reduced(g, "ReduceMean", g.node("Mul", centred, centred), dims, keepdim)
+    lengths = g.ints(x.shape[d] for d in dims)
+    number = g.cast(g.node("ReduceProd", lengths, keepdims=0), dtype, np.dtype(np.int64))
+    return g.node("Mul", biased, g.node("Div", number, g.node("Sub", number, g.number(correction, dtype))))
+
+
+writes(reduction.var)(_variance)
+
+
+@writes(reduction.std)
+def _std(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) -> str:
+    return g.node("Sqrt", _variance(g, x, dim, correction, keepdim))
+
+
+def _searched(kind: str) -> Entry:
+    """The place of an extreme; of the first NaN where there is one, which ONNX does not say."""
+
+    def entry(g: Graph, x: Operand, dim: int | None, keepdim: bool) -> str:
+        if dim is not None:
+            return _found(g, kind, x, x, dim_in(x, dim), keepdim)
+        place = _found(g, kind, x, g.node("Reshape", x, np.array([-1])), 0, False)
+        return g.node("Reshape", place, np.ones(len(x.shape), np.int64)) if keepdim else place
+
+    return entry
+
+
+def _found(g: Graph, kind: str, x: Operand, given: Input, dim: int, keepdim: bool) -> str:
+    """The place along a dimension of x, or of x in another shape."""
+    place = g.node(kind, given, axis=dim, keepdims=int(keepdim))
+    if x.dtype.kind != "f":
+        return place
+    wider = g.cast(given, np.promote_types(x.dtype, np.float32), x.dtype)
+    nans = g.cast(g.node("IsNaN", wider), np.int32, np.bool_)
+    first = g.node("ArgMax", nans, axis=dim, keepdims=int(keepdim))
+    some = g.cast(_reduced(g, "ReduceMax", nans, [dim], keepdim), np.bool_, np.int32)
+    return g.node("Where", some, first, place)
+
+
+write_alike(_searched, {reduction.argmax: "ArgMax", reduction.argmin: "ArgMin"})
+
+
+@writes(reduction.cumsum)
+def _cumsum(g: Graph, x: Operand, dim: int) -> str:
+    return g.node("CumSum", g.cast(x, g.call.result.dtype), np.array(dim_in(x, dim)))
+
+
+def _over_one_dim(kind: str) -> Entry:
+    def entry(g: Graph, x: Operand, dim: Dim) -> str:
+        dims = dims_in(x, dim)
+        if len(dims) != 1:
+            raise ValueError(
+                f"export_onnx: op {g.call.name!r} goes over the dimensions {dims}, and in ONNX over one; flatten them"
+            )
+        return g.node(kind, x, axis=dims[0])
+
+    return entry
+
+
+write_alike(_over_one_dim, {loss.softmax: "Softmax", loss.log_softmax: "LogSoftmax"})

@@ -1,0 +1,123 @@
+"""Ops that change shapes, in ONNX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ....ops import linalg, shape
+from ....ops.reduction import Dim
+from ..graph import Graph, Input, largest, smallest
+from ..program import Call, Length, Operand, Size, Value
+from .entries import ENTRIES, Entry, dim_in, dims_in, writes
+
+_RESHAPED = shape.reshaped.op  # type: ignore[attr-defined]
+_PRODUCTS = (linalg.affine.op, linalg.matrix_product.op)  # type: ignore[attr-defined]
+
+
+@writes(shape.reshaped)
+def _reshaped(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
+    """A length that depends on the inputs is taken from x where x has it at that place, or worked out from the rest."""
+    out = g.call.result.shape
+    if (found := _unflattened(x, out)) is not None:
+        product, rows = found
+        name: str = ENTRIES[product.function](g, rows, *product.arguments[1:])
+        return name
+    if 0 in out:  # which would stand for a length of x
+        return g.node("Reshape", x, g.ints(out), allowzero=1)
+    taken = [0 if isinstance(n, Length) and x.shape[d : d + 1] == (n,) else n for d, n in enumerate(out)]
+    left = [d for d, n in enumerate(taken) if isinstance(n, Length)]
+    if len(left) == 1:
+        taken[left[0]] = -1
+    return g.node("Reshape", x, g.ints(taken))
+
+
+def _unflattened(product: Operand, out: Sequence[Size]) -> tuple[Call, Operand] | None:
+    """A product, and its rows before they were flattened for it, if it is to have their dimensions again.
+
+    ONNX multiplies rows in any number of dimensions, as they are.
+
+    Args:
+        out: the shape that the product is to have.
+    """
+    call = product.call if isinstance(product, Value) else None
+    rows = call.arguments[0] if call is not None and call.function in _PRODUCTS else None
+    flattened = rows.call if isinstance(rows, Value) else None
+    if call is None or rows is None or flattened is None or flattened.function is not _RESHAPED:
+        return None
+    given: Operand = flattened.arguments[0]
+    as_flat = len(rows.shape) == len(product.shape) == 2 and rows.shape[-1:] == given.shape[-1:]
+    return (call, given) if as_flat and tuple(out) == (*given.shape[:-1], product.shape[-1]) else None
+
+
+@writes(shape.permuted)
+def _permuted(g: Graph, x: Operand, order: Sequence[int]) -> str:
+    return g.node("Transpose", x, perm=list(order)) if list(order) != sorted(order) else g.name(x)
+
+
+@writes(shape.flip)
+def _flip(g: Graph, x: Operand, dim: Dim) -> str:
+    dims = dims_in(x, dim)
+    ends = [np.full(len(dims), end) for end in (largest, smallest)]
+    return g.node("Slice", x, *ends, np.array(dims, np.int64), np.full(len(dims), -1)) if dims else g.name(x)
+
+
+@writes(shape.roll)
+def _roll(g: Graph, x: Operand, shifts: int | Sequence[int], dim: int | Sequence[int] | None) -> str:
+    """By Gather, so that shifts may be larger than a length that is known when the graph runs."""
+    if dim is None:
+        rolled = _rolled(g, g.node("Reshape", x, np.array([-1])), 0, shifts)
+        return g.node("Reshape", rolled, g.node("Shape", x), allowzero=1)
+    pairs = [(shifts, dim)] if isinstance(dim, int) else zip(shifts, dim, strict=True)  # type: ignore[arg-type]
+    name: Input = x
+    for shift, each in pairs:
+        name = _rolled(g, name, dim_in(x, each), shift)
+    return g.name(name)
+
+
+def _rolled(g: Graph, x: Input, dim: int, shift: Any) -> str:
+    length = g.node("Squeeze", g.node("Shape", x, start=dim, end=dim + 1), np.array([0]))
+    places = g.node("Range", np.array(0), length, np.array(1))
+    around = g.node("Mod", g.node("Sub", places, g.number(shift, np.int64)), g.node("Max", length, np.array(1)))
+    return g.node("Gather", x, around, axis=dim)
+
+
+@writes(shape.broadcasted)
+def _broadcasted(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
+    if 0 in lengths:  # which onnxruntime's Expand does not give
+        return g.filled(np.zeros(1, x.dtype), lengths)
+    return g.node("Expand", x, g.ints(lengths))
+
+
+@writes(shape.padded)
+def _padded(g: Graph, x: Operand, widths: Sequence[tuple[Size, Size]], value: float) -> str:
+    ends = [before for before, _ in widths] + [after for _, after in widths]
+    return g.node("Pad", x, g.ints(ends), g.number(value, x.dtype)) if widths else g.name(x)
+
+
+def _triangle(upper: bool) -> Entry:
+    return lambda g, x, diagonal: g.node("Trilu", x, g.number(diagonal, np.int64), upper=int(upper))
+
+
+writes(shape.tril)(_triangle(upper=False))
+writes(shape.triu)(_triangle(upper=True))
+
+
+@writes(shape.joined)
+def _joined(g: Graph, tensors: Sequence[Operand], dim: int) -> str:
+    return g.joined(tensors, dim)
+
+
+@writes(shape.layered)
+def _layered(g: Graph, tensors: Sequence[Operand], dim: int) -> str:
+    return g.joined([g.unsqueezed(x, dim) for x in tensors], dim)
+
+
+@writes(shape.pieces)
+def _pieces(g: Graph, x: Operand, sizes: Sequence[Size], dim: int) -> list[str]:
+    return g.several(len(sizes), "Split", x, g.ints(sizes), axis=dim)
+
+
+@writes(shape.slices)
+def _slices(g: Graph, x: Operand, dim: int) -> list[str]:
+    return g.unbound(x, dim, len(g.call.results))

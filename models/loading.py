@@ -86,6 +86,7 @@ class Loadable(Module):
         dtype: DType = None,
         reset_after: bool | None = None,
         nonlinearity: Literal["tanh", "relu"] | None = None,
+        recurrent_activation: Literal["sigmoid"] | None = None,
     ) -> Self:
         """The network that a Keras layer is, or several, one above another; kernels are transposed, gates reordered.
 
@@ -96,8 +97,11 @@ class Loadable(Module):
             batch_first: by default as in Keras: inputs and outputs are (B, T, ...).
             dropout: between the layers, in training.
             dtype: the network's; by default that of the arrays.
-            reset_after: of a GRU; by default what the file or the shape of the bias says.
+            reset_after: of a GRU; by default what the file or the shape of the bias says, else to be given.
             nonlinearity: of an RNN; by default what the file says, or "tanh".
+            recurrent_activation: of an LSTM or GRU; to be given where a file has weights alone, of a Keras before 2.3,
+                whose default was "hard_sigmoid", which the networks here do not have. Arrays in memory are taken to be
+                of a layer with today's default, "sigmoid".
 
         Raises:
             ValueError: no layer, or more than one, is under the prefix; it is of another kind, or computes what the
@@ -110,7 +114,14 @@ class Loadable(Module):
         """
         given = weights if isinstance(weights, Sequence) and not isinstance(weights, str) else _arrays(weights)
         found = file_network(
-            cls.KIND, "keras", given, prefix, dtype, reset_after=reset_after, nonlinearity=nonlinearity
+            cls.KIND,
+            "keras",
+            given,
+            prefix,
+            dtype,
+            reset_after=reset_after,
+            nonlinearity=nonlinearity,
+            recurrent_activation=recurrent_activation,
         )
         return cls._made(found, batch_first, dropout, dtype)
 

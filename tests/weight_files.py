@@ -1,6 +1,9 @@
 """Damaged files of weights: what reading them may do."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from tinygrad_lstm.io import Weights, load_weights
 
@@ -15,3 +18,17 @@ def check_read_or_refused(path: Path, content: bytes, times_as_large: int) -> No
     else:
         assert isinstance(weights, Weights)
         assert sum(array.nbytes for array in weights.values()) <= times_as_large * len(content)
+
+
+def lstm_steps(
+    x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray, gate: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The outputs (T, H) of an LSTM of Keras's arrays with this function for its gates."""
+    h = c = np.zeros(len(recurrent))
+    outputs = []
+    for x_t in x:
+        i, f, g, o = np.split(x_t @ kernel + h @ recurrent + bias, 4)
+        c = gate(f) * c + gate(i) * np.tanh(g)
+        h = gate(o) * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs)

@@ -15,16 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras_files import ROLES, Arrays, Config, cell, layer, layers_of, model, older, write_hdf5, write_keras
 from safetensors.numpy import load_file
 from weight_files import check_read_or_refused
 
 from tinygrad_lstm.io import FileLayer, load_weights
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
-ROLES = ("kernel", "recurrent_kernel", "bias")
-
-Arrays = dict[str, np.ndarray]
-Config = dict[str, Any]
 
 
 def numbered(*paths: str) -> list[dict[str, str]]:
@@ -94,44 +91,6 @@ assert list(load_weights({str(FILES / "keras_lstm.keras")!r}).layers) == ["layer
 
 
 # --- What a config says ---------------------------------------------------------------------------
-
-
-def layer(kind: str, **config: Any) -> Config:
-    """A layer as a config describes it."""
-    return {"class_name": kind, "config": config}
-
-
-def model(*layers: Config, **options: Any) -> Config:
-    return {"class_name": "Sequential", "config": {"name": "model", "layers": list(layers), **options}}
-
-
-def cell(path: str, gates: int, I: int = 3, H: int = 2, bias: tuple[int, ...] | None = None) -> Arrays:
-    """The arrays of a cell in the layout of Keras 3."""
-    shapes = {0: (I, gates * H), 1: (H, gates * H), 2: bias or (gates * H,)}
-    return {f"{path}/vars/{k}": np.zeros(shape, "f4") for k, shape in shapes.items()}
-
-
-def write_hdf5(path: Path, arrays: Arrays, texts: dict[str, dict[str, Any]] | None = None) -> Path:
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-        for name, attributes in (texts or {}).items():
-            file.require_group(name).attrs.update(attributes)
-    return path
-
-
-def write_keras(path: Path, config: Any, arrays: Arrays, packed: bool = False) -> Path:
-    """An archive as Keras 3 writes it."""
-    content = write_hdf5(path.with_suffix(".tmp"), arrays).read_bytes()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", config if isinstance(config, str) else json.dumps(config))
-        archive.writestr("model.weights.h5", content)
-    return path
-
-
-def layers_of(folder: Path, config: Any, arrays: Arrays) -> dict[str, FileLayer]:
-    return load_weights(write_keras(folder / "model.keras", config, arrays)).layers
 
 
 UNSUPPORTED = {
@@ -273,11 +232,6 @@ def test_layers_that_the_config_does_not_describe_are_known_by_their_shapes(tmp_
 
 
 # --- The older layout -----------------------------------------------------------------------------
-
-
-def older(path: str, gates: int, bias: bool = True) -> Arrays:
-    arrays = dict(zip(ROLES, cell("", gates).values()))
-    return {f"{path}/{role}:0": array for role, array in arrays.items() if bias or role != "bias"}
 
 
 def test_settings_in_the_older_layout(tmp_path: Path) -> None:

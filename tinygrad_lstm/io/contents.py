@@ -26,6 +26,7 @@ class FileLayer:
         nonlinearity: of an RNN.
         batch_first: whether its inputs are (B, T, I).
         unsupported: what else it computes that the layers here do not, in words.
+        undecided: settings that the file does not tell and whoever loads the layer must give; of each, why.
         name: what the model calls it, which may differ from its path; empty if the file does not say it.
     """
 
@@ -38,6 +39,7 @@ class FileLayer:
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     batch_first: bool = False
     unsupported: Sequence[str] = field(default=())
+    undecided: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
 
 

@@ -11,15 +11,23 @@ from ..tensor import DType
 from .contents import FileLayer, Kind, Weights
 from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
 
-__all__ = ["file_network", "network_of"]
+__all__ = ["ALIKE", "file_network", "network_of"]
 
 Framework = Literal["keras", "onnx"]
 
+ALIKE = "without biases both variants of a GRU look alike: give reset_after=True or False"
 _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
 }
-_SETTINGS: dict[Kind, str] = {"GRU": "reset_after", "RNN": "nonlinearity"}
+_SETTINGS: dict[Framework, dict[Kind, set[str]]] = {
+    "keras": {
+        "LSTM": {"recurrent_activation"},
+        "GRU": {"reset_after", "recurrent_activation"},
+        "RNN": {"nonlinearity"},
+    },
+    "onnx": {"LSTM": set(), "GRU": {"reset_after"}, "RNN": {"nonlinearity"}},
+}
 
 
 def file_network(
@@ -40,7 +48,8 @@ def file_network(
         prefix: the layer's name in the file or in its model; or the beginning of that in the file, if no other layer's
             begins so.
         dtype: as for `assembled`.
-        settings: `reset_after` of a GRU, `nonlinearity` of an RNN; None, as by default, for what the file says.
+        settings: `reset_after` of a GRU, `nonlinearity` of an RNN, `recurrent_activation` of Keras's LSTM and GRU;
+            None, as by default, for what the file says.
 
     Raises:
         ValueError: no layer, or more than one, is under the prefix; one that is of another kind, or computes what the
@@ -49,8 +58,11 @@ def file_network(
     """
     who = f"{kind}.from_{framework}"
     settings = {name: value for name, value in settings.items() if value is not None}
-    if strange := [name for name in settings if name != _SETTINGS.get(kind)]:
+    if strange := [name for name in settings if name not in _SETTINGS[framework][kind]]:
         raise ValueError(f"{who}: {', '.join(strange)} is no setting of this kind; leave it out")
+    activation = settings.get("recurrent_activation", "sigmoid")
+    if activation != "sigmoid":
+        raise ValueError(f"{who}: the recurrent activation {activation!r} is not supported; only 'sigmoid' is")
     if not isinstance(weights, Mapping):
         weights = _named(who, weights)
     if isinstance(weights, Weights) and weights.layers:
@@ -78,6 +90,8 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
     unsupported = [*layer.unsupported, *["time that runs from the end in its one direction"] * layer.reverse]
     if unsupported:
         raise ValueError(f"a layer with {' and '.join(unsupported)}, which the layers here do not have")
+    if layer.undecided:
+        raise ValueError("; ".join(layer.undecided.values()))
     faults = Faults()
     number = 2 if layer.bidirectional else 1
     read = _keras_places if layer.framework == "keras" else _onnx_places
@@ -120,9 +134,16 @@ def _network(
     if layer.kind != kind:
         raise ValueError(f"{who}: {found[0]!r} is a {layer.kind}; use {layer.kind}.from_{layer.framework}")
     try:
-        return network_of(weights, replace(layer, **settings), dtype)
+        return network_of(weights, _with_settings(layer, settings), dtype)
     except ValueError as error:
         raise ValueError(f"{who}: {found[0]!r}: {error}") from error
+
+
+def _with_settings(layer: FileLayer, settings: Mapping[str, Any]) -> FileLayer:
+    """A layer with what its user says of it."""
+    undecided = {name: reason for name, reason in layer.undecided.items() if name not in settings}
+    own = {name: value for name, value in settings.items() if name != "recurrent_activation"}
+    return replace(layer, undecided=undecided, **own)
 
 
 def _keras_places(
@@ -143,7 +164,12 @@ def _keras_places(
         roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
         if "bias" in parts:
             name, bias = parts["bias"].name, parts["bias"].array
-            if layer.kind != "GRU" or not layer.reset_after:
+            if layer.kind != "RNN" and bias.shape == (2 * len(roles["weight_hh"].array),):
+                faults.misshapen.append(
+                    f"{name} ({bias.shape}, two biases as of a CuDNN{layer.kind}, whose kernels lie otherwise: load the"
+                    f" file into a model with a plain {layer.kind} in Keras, and save that)"
+                )
+            elif layer.kind != "GRU" or not layer.reset_after:
                 roles["bias"] = Part(name, bias)
             elif bias.ndim == 2 and len(bias) == 2:
                 roles |= {"bias_ih": Part(name, bias[0]), "bias_hh": Part(name, bias[1])}
@@ -223,6 +249,7 @@ def _by_names(kind: Kind, framework: Framework, weights: Mapping[str, HostArray]
             bidirectional=len(stems) == 2,
             batch_first=True,
             reset_after="bias" not in found[stems[0]] or weights[found[stems[0]]["bias"]].ndim == 2,
+            undecided={"reset_after": ALIKE} if kind == "GRU" and "bias" not in found[stems[0]] else {},
             unsupported=[array for stem in stems for array in extra[stem]],
         )
         for layer, stems in parts.items()

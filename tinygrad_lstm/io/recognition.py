@@ -1,14 +1,12 @@
 """Which recurrent networks are among the arrays of a file, and how each is loaded."""
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Literal
 
 from .contents import Kind, Weights
 from .file_layers import network_of
-from .recurrent import Recurrent
+from .recurrent import Recurrent, under
 from .torch.names import recurrent_layers, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
@@ -51,20 +49,13 @@ def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
     names = sorted(weights)
     for prefix, own in recurrent_layers(weights).items():
         kind = torch_kind({name: weights[name] for name in own})
-        there = {name: weights[name] for name in _under(prefix, names)}
+        there = {name: weights[name] for name in under(prefix, names)}
         try:
             network = torch_network(kind or "LSTM", there, prefix)
         except ValueError as error:
             yield Recognised(prefix, "", kind, "torch", None, str(error))
         else:
             yield Recognised(prefix, "", kind, "torch", network)
-
-
-def _under(prefix: str, names: Sequence[str]) -> Iterator[str]:
-    """Those of the sorted names that are under a prefix, found without looking at all the others."""
-    start = prefix and f"{prefix}."
-    first = bisect_left(names, start)
-    return takewhile(lambda name: name.startswith(start), (names[at] for at in range(first, len(names))))
 
 
 def _described(weights: Weights) -> Iterator[Recognised]:

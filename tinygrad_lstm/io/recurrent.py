@@ -6,8 +6,10 @@ layer normalisation norm_ih, norm_hh, norm_ih_bias, norm_hh_bias (k·H,), norm_c
 projection, or H.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,6 +29,7 @@ __all__ = [
     "each_made",
     "reordered",
     "stacked",
+    "under",
 ]
 
 S = TypeVar("S")
@@ -110,6 +113,13 @@ class Faults:
     def __str__(self) -> str:
         listed = {"missing": self.missing, "extra": self.extra, "misshapen": self.misshapen}
         return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in listed.items() if names)
+
+
+def under(prefix: str, names: Sequence[str], separator: str = ".") -> Iterator[str]:
+    """Those of the sorted names that are under a prefix, found without looking at all the others."""
+    start = prefix and f"{prefix}{separator}"
+    first = bisect_left(names, start)
+    return takewhile(lambda name: name.startswith(start), (names[at] for at in range(first, len(names))))
 
 
 def reordered(kind: Kind, gates: str | None) -> list[int]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +19,34 @@ KINDS: dict[str, Kind] = {
     "SimpleRNN": "RNN",
     "SimpleRNNCell": "RNN",
 }
+
+# The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
+# they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
+READ_OF_CELL: dict[Kind, set[str]] = {
+    "LSTM": {"activation", "recurrent_activation"},
+    "GRU": {"activation", "recurrent_activation", "reset_after"},
+    "RNN": {"activation"},
+}
+READ_OF_RUNNER = {"go_backwards", "time_major", "cell"}
+READ_OF_BIDIRECTIONAL = {"layer", "backward_layer", "merge_mode"}
+OF_ANY_LAYER = {
+    *("name", "trainable", "dtype", "dynamic", "batch_input_shape", "batch_shape", "input_shape"),
+    *("input_dim", "input_length"),
+}
+OF_CELL = OF_ANY_LAYER | {
+    *("units", "use_bias", "unit_forget_bias", "dropout", "recurrent_dropout", "seed", "implementation", "use_cudnn"),
+    *("kernel_initializer", "recurrent_initializer", "bias_initializer"),
+    *("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer"),
+    *("kernel_constraint", "recurrent_constraint", "bias_constraint"),
+}
+OF_RUNNER = OF_ANY_LAYER | {
+    *("return_sequences", "return_state", "stateful", "unroll", "zero_output_for_mask", "implementation"),
+}
+
+# Settings that mean something if they are given at all, and what stands there if they are not.
+OPTIONAL, OFF = ("num_constants", "quantization_config"), (None, 0)
+
+OWN_MODULE = re.compile(r"(tf_)?keras(\..*)?|tensorflow(\..*)?")
 
 # A path as long as this is none of a model's. Where each of many layers has a path of its own, these must be short.
 LONGEST_PATH = 1000
@@ -129,6 +157,7 @@ def _both_directions(config: Config) -> Settings:
         unsupported.append("a forward direction that runs from the end")
     if replace(backward, reverse=forward.reverse) != forward:
         unsupported.append("different settings in its two directions")
+    unsupported += _unknown(config, OF_ANY_LAYER | READ_OF_BIDIRECTIONAL)
     if (mode := config.get("merge_mode", "concat")) != "concat":
         unsupported.append(f"the merge mode {_shown(mode)}")
     return replace(forward, reverse=False, bidirectional=True, unsupported=tuple(unsupported))
@@ -143,11 +172,14 @@ def _one_direction(layer: Any) -> Settings:
 def _settings(layer: Any, runner: Config) -> Settings:
     """The settings of a layer or cell, and of what runs it through time."""
     kind = KINDS.get(_class(layer))
-    custom = _is_layer(layer) and ">" in str(layer.get("registered_name"))
-    if kind is None or custom:
+    if kind is None or _is_custom(layer):
         return Settings(unsupported=(f"the class {_shown(_class(layer))}",))
     config = _config(layer)
-    unsupported = []
+    of_runner = READ_OF_RUNNER | OF_RUNNER
+    if runner is config:
+        unsupported = _unknown(config, of_runner | READ_OF_CELL[kind] | OF_CELL)
+    else:
+        unsupported = [*_unknown(config, READ_OF_CELL[kind] | OF_CELL), *_unknown(runner, of_runner)]
     activation = config.get("activation", "tanh")
     if activation != "tanh" and not (kind == "RNN" and activation == "relu"):
         unsupported.append(f"the activation {_shown(activation)}")
@@ -162,6 +194,19 @@ def _settings(layer: Any, runner: Config) -> Settings:
         batch_first=not runner.get("time_major", False),
         unsupported=tuple(unsupported),
     )
+
+
+def _is_custom(layer: Config) -> bool:
+    """Whether a layer's class is the user's own, though it has the name of one of Keras's."""
+    module = layer.get("module")
+    foreign = isinstance(module, str) and not OWN_MODULE.fullmatch(module)
+    return foreign or ">" in str(layer.get("registered_name"))
+
+
+def _unknown(config: Config, known: Container[str]) -> list[str]:
+    """What a config has beside known settings, in words."""
+    unknown = (key for key, value in config.items() if key not in known and not (key in OPTIONAL and value in OFF))
+    return [f"the setting {shown(key)}" for key in unknown]
 
 
 def _shown(value: Any) -> str:

@@ -3,15 +3,24 @@
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...backends.base import HostArray
 from ..contents import FileLayer, Kind
+from ..errors import shown
+from ..file_layers import ALIKE
+from ..recurrent import under
 from .config import Described, Settings
 from .hdf5 import Hdf5Contents
 
 __all__ = ["recurrent_layers"]
+
+# Where the arrays of optimizers are, of which some have the names of the layers' that they belong to.
+OPTIMIZERS = ("optimizer", "optimizer_weights")
+
+# Keras before this version had another default for the activation of gates.
+SIGMOID_SINCE = (2, 3)
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 KINDS: dict[int, Kind] = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by the number of gates
@@ -19,6 +28,9 @@ KINDS: dict[int, Kind] = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by the number of gat
 WORD = re.compile(r"\w+")
 CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
 DIRECTION = re.compile(r"(forward|backward)_")
+
+# What a cell that draws random numbers for dropout keeps beside its arrays.
+GENERATORS = re.compile(r"(.*/)?(seed_generator|_random_generator)/.*")
 
 # In the archives of TensorFlow 2.12 to 2.14, where layers that have weights are counted twice.
 COUNTED_TWICE = re.compile(r"_layer_checkpoint_dependencies/([^/]+?)(?:_(\d{1,9}))?(?=/|$)")
@@ -34,11 +46,13 @@ class Cell:
         path: that of the layer or direction.
         roles: the arrays' names, by their roles.
         described: what the config says of the layer, where there is one.
+        extra: the names of arrays beside these, of which no layer here knows.
     """
 
     path: str
     roles: Mapping[str, str]
     described: Described | None
+    extra: Sequence[str] = ()
 
     @property
     def of_two(self) -> bool:
@@ -66,7 +80,9 @@ def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict
     root = "model_weights" if "model_weights" in file.texts else ""
     listed = _listed(file.texts[root])
     find = _finder_by_name(described, root) if listed else _finder_by_path(described)
-    layers = _in_order(list(_together(_cells(file.arrays, find))), listed, root, described)
+    arrays = {name: file.arrays[name] for name in _of_layers(file.arrays, listed, root)}
+    layers = _in_order(list(_together(_cells(arrays, find))), listed, root, described)
+    version = "".join(file.texts[root].get("keras_version", ()))
     outermost = Counter(_outermost(cells[0].path, root) for cells in layers)
     found = {}
     for cells in layers:
@@ -74,7 +90,7 @@ def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict
         if listed and outermost[_outermost(path, root)] == 1:
             path = posixpath.join(root, _outermost(path, root))
         names = file.texts.get(f"{path}/vars", {}).get("name", [posixpath.basename(path) if listed else ""])
-        layer = _file_layer(cells, file.arrays, names[0] if names else "")
+        layer = _file_layer(cells, arrays, names[0] if names else "", version)
         if layer is not None:
             found[path] = layer
     return found
@@ -86,6 +102,23 @@ def _listed(texts: Mapping[str, Sequence[str]]) -> list[str]:
         return list(texts["layer_names"])
     parts = (texts.get(f"layer_names{number}") for number in range(len(texts)))
     return [name for part in parts if part for name in part]
+
+
+def _of_layers(names: Iterable[str], listed: Sequence[str], root: str) -> Iterator[str]:
+    """The names of the arrays that belong to layers, and not to an optimizer."""
+    groups = {posixpath.join(root, name) for name in listed}
+    for name in names:
+        if listed:
+            if any(group in groups for group in _groups_around(name)):
+                yield name
+        elif _outermost(name, root) not in OPTIMIZERS:
+            yield name
+
+
+def _groups_around(name: str) -> Iterator[str]:
+    while name:
+        name = posixpath.dirname(name)
+        yield name
 
 
 def _finder_by_path(described: Sequence[Described]) -> Find:
@@ -122,7 +155,7 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
     for name in arrays:
         group, _, last = name.replace("\\", "/").rpartition("/")  # TensorFlow on Windows joined paths by the other one
         members[group][last.removesuffix(":0")] = name
-    groups = {}
+    groups: dict[str, dict[str, str]] = {}
     for group, names in members.items():
         numbered = _is_numbered_cell(group)
         keys = map(str, range(len(ROLES))) if numbered else ROLES
@@ -130,11 +163,14 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
             groups[group.removesuffix("/vars") if numbered else group] = roles
     beside = Counter(map(posixpath.dirname, groups))
+    in_order = sorted(arrays)
     for group, roles in groups.items():
         above, last = posixpath.split(group)
         alone = above and not above.endswith("cells") and beside[above] == 1
         path = above if alone and CELL.fullmatch(last) else group
-        yield Cell(path, roles, find(group))
+        within = under(group, in_order, "/") if group else [name for name in in_order if "/" not in name]
+        extra = [name for name in within if name not in roles.values() and not GENERATORS.fullmatch(name)]
+        yield Cell(path, roles, find(group), extra)
 
 
 def _is_numbered_cell(group: str) -> bool:
@@ -177,7 +213,7 @@ def _outermost(path: str, root: str) -> str:
     return path.removeprefix(f"{root}/").split("/", 1)[0]
 
 
-def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: str) -> FileLayer | None:
+def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: str, version: str) -> FileLayer | None:
     """A layer as the config or, without one, its arrays describe it; None if its arrays are no recurrent layer's."""
     first = cells[0]
     described = first.described
@@ -185,9 +221,11 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
     kind = settings.kind or _kind(arrays[first.roles["kernel"]].shape, arrays[first.roles["recurrent_kernel"]].shape)
     if kind is None:
         return None
-    reset_after = settings.reset_after
-    if reset_after is None:  # its two biases apart, or none
-        reset_after = kind != "GRU" or "bias" not in first.roles or arrays[first.roles["bias"]].ndim == 2
+    reset_after, undecided = settings.reset_after, _undecided(first, kind, version)
+    if reset_after is None and "bias" in first.roles:
+        reset_after = kind != "GRU" or arrays[first.roles["bias"]].ndim == 2  # with it, there are two biases
+    elif reset_after is None:
+        reset_after = kind != "GRU" or "reset_after" in undecided
     roles = [cell.roles for cell in cells]
     if settings.bidirectional and len(cells) == 1:  # the other direction's arrays are missing
         roles.insert(0 if posixpath.basename(first.path).startswith("backward") else 1, {})
@@ -200,9 +238,28 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
         reset_after=reset_after,
         nonlinearity=settings.nonlinearity,
         batch_first=settings.batch_first,
-        unsupported=settings.unsupported,
+        unsupported=(*settings.unsupported, *(f"the array {shown(name)}" for cell in cells for name in cell.extra)),
+        undecided=undecided,
         name=described.name if described else name,
     )
+
+
+def _undecided(cell: Cell, kind: Kind, version: str) -> dict[str, str]:
+    """The settings of a layer that neither a config nor its arrays tell, and that differed among versions of Keras."""
+    if cell.described or kind == "RNN":
+        return {}
+    undecided = {}
+    if kind == "GRU" and "bias" not in cell.roles:
+        undecided["reset_after"] = ALIKE
+    numbers = re.match(r"(\d{1,9})\.(\d{1,9})", version)
+    before = numbers is None or (int(numbers[1]), int(numbers[2])) < SIGMOID_SINCE
+    if before and not posixpath.basename(cell.roles["kernel"]).isdigit():  # numbers came with Keras 2.12
+        of = f"of Keras {shown(version)}" if version else "of an unknown version of Keras"
+        undecided["recurrent_activation"] = (
+            f"weights alone, {of}, do not tell whether its recurrent activation is hard_sigmoid, the default before"
+            " 2.3, or sigmoid: give recurrent_activation='sigmoid' if it is that"
+        )
+    return undecided
 
 
 def _kind(kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> Kind | None:

@@ -21,6 +21,7 @@ from .checkpointing import *
 from .creation import *
 from .device import *
 from .gradcheck import *
+from .mode import *
 from .ops.convolution import *
 from .ops.define import op as op
 from .ops.elementwise import *

@@ -4,7 +4,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .autograd import MODE, GraphNode, Node, Operation, Switch, enable_grad, next_number
+from .graph import GraphNode, Node, Operation, next_number
+from .mode import Switch, mode
 from .random import random_state, restored_random_state
 
 __all__ = ["checkpoint"]
@@ -29,7 +30,8 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     >>> round(x.grad.item(), 4)
     -0.1283
     """
-    if MODE.region is not None or MODE.observer is not None:
+    now = mode().value
+    if now.region is not None or now.observer is not None:
         return function(*args)  # the call around this one keeps nothing either; or someone wants to see what is kept
     state = random_state()
 
@@ -37,7 +39,7 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
         with restored_random_state(state):
             function(*args)
 
-    with Switch("region", _Region(rerun)):
+    with Switch(region=_Region(rerun)):
         return function(*args)
 
 
@@ -63,10 +65,11 @@ class _Region:
         """What the node of that index keeps: its arguments and its output."""
         if index not in self._restored:
             replay = _Replay(self._begun)
-            with enable_grad(), Switch("region", replay):
+            with Switch(recording=True, region=replay):
                 self._run()
             self._adopt(replay.nodes)
-            MODE.restored.append(self)
+            if (replayed := mode().value.replayed) is not None:
+                replayed.append(self)
         return self._restored.pop(index)
 
     def forget(self) -> None:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 
 from .backends import threads
 from .backends.base import Array, Backend, DeviceUnavailableError
 from .backends.compiled import compiled_kernels
 from .backends.cuda.precision import get_precision, set_precision
 from .backends.numpy_backend import NumpyBackend
+from .backends.scoped import Scoped
 
 __all__ = [
     "Device",
@@ -111,7 +111,7 @@ def cuda_device_count() -> int:
 
 _factories: dict[str, Callable[[], Backend]] = {"cpu": NumpyBackend}
 _devices: dict[str, Device] = {}
-_override: ContextVar[Device | None] = ContextVar("default_device", default=None)
+_override = Scoped[Device | None]("default_device", None)
 _default: Device | None = None
 
 
@@ -132,7 +132,7 @@ def get_device(device: "str | Device | None" = None) -> Device:
     if isinstance(device, Device):
         return device
     if device is None:
-        return _override.get() or _default or get_device(os.environ.get("TINYGRAD_LSTM_DEVICE") or "cpu")
+        return _override.value or _default or get_device(os.environ.get("TINYGRAD_LSTM_DEVICE") or "cpu")
     name = _canonical(device)
     found = _devices.get(name)
     if found is None:
@@ -192,18 +192,16 @@ def set_default_device(device: str | Device) -> None:
 
 @contextmanager
 def default_device(device: str | Device) -> Iterator[Device]:
-    """Sets the default device within a `with` block, for the thread that runs it.
+    """Sets the default device within a `with` block, for the thread or asyncio task that runs it.
 
     >>> import tinygrad_lstm as tg
     >>> with tg.default_device("cpu"):
     ...     print(tg.zeros(2).device)
     cpu
     """
-    token = _override.set(get_device(device))
-    try:
-        yield get_device(device)
-    finally:
-        _override.reset(token)
+    found = get_device(device)
+    with _override.set_to(found):
+        yield found
 
 
 def get_num_threads() -> int:

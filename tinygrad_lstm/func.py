@@ -15,16 +15,17 @@ a tuple as well. The `.grad` of no tensor is touched.
 
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .autograd import MODE, GraphNode, Leaf, ancestors, enable_grad, no_grad
 from .autograd import grad as gradients_of
+from .backends.scoped import Scoped
 from .creation import ones_like, zeros, zeros_like
 from .device import Device, device_of, get_device
+from .graph import GraphNode, Leaf, ancestors
+from .mode import enable_grad, mode, no_grad
 from .ops.shape import stack
 from .tensor import Tensor, as_tensor, tensor
 
@@ -154,14 +155,8 @@ def hvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
     return product
 
 
-class _Active(threading.local):
-    """The nodes of the tensors that stand for arguments in the calls under way in this thread."""
-
-    def __init__(self) -> None:
-        self.nodes: set[GraphNode] = set()
-
-
-_ACTIVE = _Active()
+_ACTIVE = Scoped("nodes of arguments", frozenset[GraphNode]())
+"""The nodes of the tensors that stand for arguments in the calls under way."""
 
 
 class _Call:
@@ -171,20 +166,17 @@ class _Call:
         self, name: str, function: Callable[..., Any], argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
         self._name = name
-        self._records = MODE.recording
+        self._records = mode().value.recording
         chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
         self._argument = args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
         self._place = _common_place(args)
         with enable_grad():
             stands_in = {k: _mapped(self._input, args[k]) for k in chosen}
             self.inputs: list[Tensor] = list(_leaves([stands_in[k] for k in chosen]))
-            own = {node for node in (value._graph_node() for value in self.inputs) if node not in _ACTIVE.nodes}
-            _ACTIVE.nodes |= own
-            try:
+            own = {node for node in (value._graph_node() for value in self.inputs) if node not in _ACTIVE.value}
+            with _ACTIVE.set_to(_ACTIVE.value | own):
                 given = [stands_in.get(k, _mapped(_wrapped, value)) for k, value in enumerate(args)]
                 self._result = function(*given, **kwargs)
-            finally:
-                _ACTIVE.nodes -= own
         self._outputs = [self._output(value) for value in _leaves(self._result)]
         self._in_graph = self._reaches_further(own)
 
@@ -209,11 +201,11 @@ class _Call:
     def _reaches_further(self, own: set[GraphNode]) -> bool:
         """Whether the outputs depend on more than the inputs, in a way that the caller may differentiate."""
         holds_tensors = any(isinstance(value, Tensor) for value in _leaves(self._argument))
-        if not self._records or not (holds_tensors or _ACTIVE.nodes):
+        if not self._records or not (holds_tensors or _ACTIVE.value):
             return False
         nodes = ancestors(output._graph_node() for output in self._outputs if output.requires_grad)
         return any(
-            node in _ACTIVE.nodes or (holds_tensors and isinstance(node, Leaf) and node not in own) for node in nodes
+            node in _ACTIVE.value or (holds_tensors and isinstance(node, Leaf) and node not in own) for node in nodes
         )
 
     def one(self) -> Tensor:
@@ -241,7 +233,7 @@ class _Call:
         self, outputs: Sequence[Tensor], grad_outputs: Sequence[Tensor], retain_graph: bool = True
     ) -> list[Tensor]:
         joined = [(output, g) for output, g in zip(outputs, grad_outputs, strict=True) if output.requires_grad]
-        records = MODE.recording and (self._in_graph or any(g.requires_grad for g in grad_outputs))
+        records = mode().value.recording and (self._in_graph or any(g.requires_grad for g in grad_outputs))
         found: Sequence[Tensor | None] = [None] * len(self.inputs)
         if joined:
             found = gradients_of(
@@ -275,7 +267,7 @@ class _Call:
             weight = zeros(output.size, dtype=output.dtype, device=output.device)
             weight[k] = 1
             rows.append(self._walk([output], [weight.reshape(output.shape)]))
-        with enable_grad() if MODE.recording and self._in_graph else no_grad():
+        with enable_grad() if mode().value.recording and self._in_graph else no_grad():
             stacked = iter(
                 [self._stacked(output, like, [row[k] for row in rows]) for k, like in enumerate(self.inputs)]
             )

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import enable_grad, grad
+from .autograd import grad
 from .backends.base import HostArray
+from .mode import enable_grad
 from .tensor import Tensor, as_tensor, tensor
 
 __all__ = ["gradcheck", "gradgradcheck"]

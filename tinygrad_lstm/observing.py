@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .autograd import MODE
 from .backends.base import HostArray
+from .mode import mode
 from .nn import Module
 from .tensor import Tensor
 
@@ -49,8 +49,9 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
     >>> traced[0].a.shape
     (7, 2, 3)
     """
-    if MODE.observer is not None:
-        MODE.observer.see_step(cell, kind, x, before, gates)
+    observer = mode().value.observer
+    if observer is not None:
+        observer.see_step(cell, kind, x, before, gates)
     return gates
 
 
@@ -64,9 +65,10 @@ def show_layer(
 
     Shows it to a `trace`, at a place in the network such as "l0_reverse".
     """
-    if MODE.observer is None:
+    observer = mode().value.observer
+    if observer is None:
         return layer(operands)
-    return MODE.observer.see_layer(network, place, layer, operands)
+    return observer.see_layer(network, place, layer, operands)
 
 
 @dataclass(frozen=True)
@@ -99,4 +101,5 @@ def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> 
 
     For a `trace`, one that shows it what each step computes.
     """
-    return step if MODE.observer is None else MODE.observer.see_steps(network, layer, step)
+    observer = mode().value.observer
+    return step if observer is None else observer.see_steps(network, layer, step)

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from . import autograd
-from .autograd import MODE, GraphNode, Leaf, Node, Pick, Version, next_number
 from .backends.base import Array, HostArray
 from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
+from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
+from .mode import mode, no_grad
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
 
@@ -337,8 +338,9 @@ class Tensor:
         return self._read().tolist()
 
     def _read(self) -> HostArray:
-        if MODE.recorder is not None:
-            MODE.recorder.see_read(self)
+        recorder = mode().value.recorder
+        if recorder is not None:
+            recorder.see_read(self)
         return self.device.backend.to_host(self._array)
 
     # -- devices and dtypes -------------------------------------------------------------------------------------------
@@ -549,7 +551,7 @@ class Tensor:
                 f"{name}: this tensor of shape {self.shape} is a read-only view, such as expand gives, in which "
                 "elements may share memory; change a .clone() of it"
             )
-        if not (MODE.recording and (recorded or self._requires_grad)):
+        if not (mode().value.recording and (recorded or self._requires_grad)):
             return
         if self._requires_grad and self.is_leaf:
             raise RuntimeError(f"{name}: a leaf that requires a gradient cannot be changed in place; use tg.no_grad()")
@@ -787,12 +789,12 @@ def operand(data: Any, device: str | Device | None = None) -> Tensor:
     A derivative may need what the array holds now, and its owner may fill it anew before the walk.
     """
     made = as_tensor(data, device)
-    if made._array is data and MODE.recording:
+    if made._array is data and mode().value.recording:
         return Tensor._wrap(made.device.backend.from_device(data, made.device.backend), made.device)
     return made
 
 
-@autograd.no_grad()
+@no_grad()
 def fitting(given: Any, like: Tensor) -> Tensor:
     """Values for a tensor's place, in its dtype and on its device.
 

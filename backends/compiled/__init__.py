@@ -8,16 +8,17 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from ..scoped import Scoped
+
 __all__ = ["available", "compiled_kernels", "serves"]
 
-_wanted: ContextVar[bool | None] = ContextVar("compiled_kernels", default=None)
+_wanted = Scoped[bool | None]("compiled_kernels", None)
 
 
 @cache
@@ -35,7 +36,7 @@ def available() -> bool:
 
 def serves(dtype: Any) -> bool:
     """Whether compiled kernels compute with this dtype: where numba is, and nobody said otherwise."""
-    wanted = _wanted.get()
+    wanted = _wanted.value
     if wanted is None:
         wanted = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
     return wanted and dtype in (np.float32, np.float64) and available()
@@ -56,8 +57,5 @@ def compiled_kernels(enabled: bool) -> Iterator[None]:
         raise RuntimeError(
             "compiled_kernels: numba is not installed, or does not work here; pip install 'tinygrad-lstm[fast]'"
         )
-    token = _wanted.set(enabled)
-    try:
+    with _wanted.set_to(enabled):
         yield
-    finally:
-        _wanted.reset(token)

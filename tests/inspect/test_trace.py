@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
-from tinygrad_lstm.autograd import Node, Pick
+from tinygrad_lstm.graph import Node, Pick
 from tinygrad_lstm.inspect import LayerTrace, Trace, show_step, trace, trace_memory
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, RNNCell
 from tinygrad_lstm.observing import show_layer

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.autograd import MODE
 from tinygrad_lstm.io.onnx import model as onnx_model
+from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, ManyToOne
 from tinygrad_lstm.ops.recurrent import rnn, scan
 
@@ -631,7 +631,7 @@ def test_every_device_gives_the_same_file(tmp_path: Path, device: str) -> None:
 
 def test_all_else_stays_as_it_was(tmp_path: Path) -> None:
     model = CharLM(11, 4, 6, dropout=0.5)
-    before = model.state_dict()
+    before, outside = model.state_dict(), mode().value
     tg.manual_seed(0)
     drawn = tg.randn(3).tolist()
     tg.manual_seed(0)
@@ -639,7 +639,7 @@ def test_all_else_stays_as_it_was(tmp_path: Path) -> None:
     assert tg.randn(3).tolist() == drawn
     assert model.training and model.dropout.training
     assert all(np.array_equal(values, before[name]) for name, values in model.state_dict().items())
-    assert MODE.recording and MODE.recorder is None and MODE.observer is None and not MODE.watched
+    assert mode().value is outside
 
 
 # -- what cannot be exported -------------------------------------------------------------------------------------------
@@ -723,11 +723,12 @@ def going_by_the_last_step(x: Tensor) -> Any:
 def test_what_cannot_be_written_is_named(tmp_path: Path, function: Function, message: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"before")
+    outside = mode().value
     with pytest.raises(ValueError, match=f"^export_onnx: .*{message}") as raised:
         tg.io.export_onnx(Applied(function), path, {"x": rows(4, 2)})
     assert "\n" not in str(raised.value)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
-    assert MODE.recorder is None and MODE.observer is None
+    assert mode().value is outside
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "bool", "float32"])

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import MODE, Node, enable_grad, grad, next_number, no_grad
+from ..autograd import grad
 from ..backends.base import Array, HostArray
 from ..creation import zeros_like
+from ..graph import Node, next_number
+from ..mode import enable_grad, mode, no_grad
 from ..nn import Module
 from ..nn.module import joined
 from ..observing import SteppedLayer
@@ -89,7 +91,7 @@ class Calls:
         assert isinstance(node, Node)  # the op that has made the outputs
         name = self._place(network, place)
         self._note(_Layer(name, node.number, dict(zip(OUTPUTS[node.op.name], outputs)), operands, SavedLayer.of(node)))
-        return outputs if MODE.recording else tuple(output.detach() for output in outputs)
+        return outputs if mode().value.recording else tuple(output.detach() for output in outputs)
 
     def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
         """The step, which notes what it is given and what it computes."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..autograd import no_grad
+from ..mode import no_grad
 from ..tensor import Tensor, operand
 from .lines import CodeLine, lines_run
 

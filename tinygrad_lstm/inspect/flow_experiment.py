@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import ops
-from ..autograd import no_grad
 from ..data.long_lag import LongLagBatch, adding, distant_symbol, noisy_signal
+from ..mode import no_grad
 from ..nn import Module
 from ..optim import Adam, clip_grad_norm_
 from ..random import manual_seed, random_state, restored_random_state

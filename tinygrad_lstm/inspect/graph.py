@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..autograd import GraphNode, Leaf, Node, Pick, ancestors
+from ..graph import GraphNode, Leaf, Node, Pick, ancestors
 from ..html import preformatted
 from ..io.atomic import write_atomically
 from ..nn import Module, Parameter

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..autograd import GraphNode, Leaf, Node, Pick
+from ..graph import GraphNode, Leaf, Node, Pick
 from ..ops.operation import Op
 from ..tensor import Tensor
 

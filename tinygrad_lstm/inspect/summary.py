@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import GraphNode, Node, Switch, ancestors
 from ..backends.base import Array
+from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
+from ..mode import Switch
 from ..nn import Module
 from ..nn.module import described
 from ..random import random_state, restored_random_state
@@ -153,7 +154,7 @@ def summary(module: Module, x: Any = None) -> Summary:
         return Summary(tuple(_row(name, part) for name, part in modules))
     run = _Run([part for _, part in modules])
     arguments = x if isinstance(x, tuple) else (x,)
-    with restored_random_state(random_state()), Switch("region", run), run.following():
+    with restored_random_state(random_state()), Switch(region=run), run.following():
         outputs = module(*arguments)
     kept = run.kept_bytes(outputs, [*module.parameters(), *module.buffers(), *arguments])
     rows = [

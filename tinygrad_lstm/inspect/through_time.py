@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autograd import Node
 from ..backends.base import Array, HostArray
 from ..device import Device
+from ..graph import Node
 from ..ops.recurrent import going
 
 __all__ = ["OUTPUTS", "SavedLayer"]

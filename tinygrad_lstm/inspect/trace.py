@@ -12,8 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .. import ops
-from ..autograd import Switch, enable_grad
 from ..backends.base import HostArray
+from ..mode import Switch
 from ..nn import Module
 from ..nn.module import described
 from ..ops.recurrent import checked_lengths, going
@@ -81,9 +81,9 @@ def trace(
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
     calls = Calls(model)
     # A checkpoint around this call would take from the layers what they keep.
-    with enable_grad(), Switch("region", None), _thawed(model):
+    with Switch(recording=True, region=None), _thawed(model):
         x = _followed(x)
-        with Switch("observer", calls):
+        with Switch(observer=calls):
             given = _unrolled(model, x, state, numbers, calls) if _is_cell(model) else _called(model, x, state, lengths)
         if not calls:
             raise ValueError(

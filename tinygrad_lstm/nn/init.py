@@ -10,8 +10,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from ..autograd import no_grad
 from ..backends.base import HostArray
+from ..mode import no_grad
 from ..random import generator
 from ..tensor import Tensor
 

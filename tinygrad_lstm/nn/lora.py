@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import no_grad
 from ..backends.base import HostArray
 from ..creation import zeros
+from ..mode import no_grad
 from ..tensor import Tensor, tensor
 from . import init
 from .module import Module

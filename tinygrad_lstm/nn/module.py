@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, Self
 
-from ..autograd import no_grad
 from ..backends.base import HostArray
 from ..device import Device, get_device
+from ..mode import no_grad
 from ..tensor import DType, Tensor, checked_dtype, fitting
 from .parameter import Parameter
 from .patterns import matching

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import MODE, Node
+from ..graph import Node
+from ..mode import mode
 from ..tensor import Tensor
 from .operation import NUMBERS, Op
 
@@ -31,7 +32,10 @@ def _unary(op: Op) -> Callable[..., Any]:
     forward, wants_backend, has_rules = op.forward, op.wants_backend, bool(op.rules)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not isinstance(x := args[0], Tensor) or MODE.watched:
+        if kwargs or len(args) != 1 or not isinstance(x := args[0], Tensor):
+            return op.run(args, kwargs)
+        now = mode().value
+        if now.watched:
             return op.run(args, kwargs)
         array, device = x._array, x.device
         dtype = array.dtype
@@ -45,7 +49,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
-        if not (has_rules and x._requires_grad and MODE.recording):
+        if not (has_rules and x._requires_grad and now.recording):
             return Tensor._wrap(out, device)
         plan = op.plan(1, 1)
         node = Node(
@@ -67,7 +71,8 @@ def _binary(op: Op) -> Callable[..., Any]:
     forward, wants_backend, has_rules, broadcasts = op.forward, op.wants_backend, bool(op.rules), op.broadcasts
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 2 or MODE.watched:
+        now = mode().value
+        if kwargs or len(args) != 2 or now.watched:
             return op.run(args, kwargs)
         x, y = args
         wanting = 0
@@ -107,7 +112,7 @@ def _binary(op: Op) -> Callable[..., Any]:
             raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
-        if not (wanting and has_rules and MODE.recording):
+        if not (wanting and has_rules and now.recording):
             return Tensor._wrap(out, device)
         plan = op.plan(wanting, 2)
         shapes = None

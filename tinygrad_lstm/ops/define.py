@@ -28,7 +28,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ..autograd import MODE
+from ..mode import mode
 from ..tensor import Tensor, operand
 from .calling import caller
 from .operation import ALIASES, Op, Promotion, Rule, registry
@@ -119,9 +119,10 @@ def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if MODE.recorder is None:
+        recorder = mode().value.recorder
+        if recorder is None:
             return function(*args, **kwargs)
-        result: R = MODE.recorder.see_call(function, args, kwargs)
+        result: R = recorder.see_call(function, args, kwargs)
         return result
 
     return call

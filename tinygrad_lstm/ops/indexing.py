@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import integer
-from ..autograd import MODE
 from ..backends.base import Array
 from ..device import Device, device_of, get_device
+from ..mode import mode
 from ..tensor import Tensor, as_tensor
 from .define import composite, op, shown_whole
 from .elementwise import where
@@ -99,8 +99,9 @@ def _own_copy(array: Array, device: Device) -> Array:
     else:
         with device.current():
             copied = array.astype(kept)
-    if MODE.recorder is not None:
-        MODE.recorder.see_copy(array, copied)
+    recorder = mode().value.recorder
+    if recorder is not None:
+        recorder.see_copy(array, copied)
     return copied
 
 

@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..autograd import MODE, GraphNode, Increment, Node, Pick, Rows, enable_grad, grad, has_nan, user_line, watch
+from ..autograd import grad
 from ..backends.base import Array
 from ..bounds import check_bounds
 from ..device import Device, device_of, get_device
+from ..graph import GraphNode, Node, Pick, user_line, watch
+from ..mode import Mode, enable_grad, mode
 from ..tensor import DEFAULT_FLOAT, Tensor, operand
+from ..walk import Increment, Rows, has_nan
 
 __all__ = ["Op"]
 
@@ -250,7 +253,8 @@ class Op:
     ) -> Any:
         """The op's result on inputs of one device, with their arrays; recorded, if one of them wants a gradient."""
         values = arrays if self.only_inputs else self._with(arguments, arrays)
-        recorded = bool(wanting and self.rules and MODE.recording)
+        now = mode().value
+        recorded = bool(wanting and self.rules and now.recording)
         kept: Any = None
         try:
             if self.composed is not None:
@@ -263,14 +267,13 @@ class Op:
             raise device.out_of_memory(self.name, error)  # noqa: B904 (it has its cause)
         if not self.trusted:
             out = kept = self._checked_output(out, arrays)
-        watched = MODE.watched
-        if watched:
-            self._watch(inputs, arrays, out, device)
+        if now.watched:
+            self._watch(now, inputs, arrays, out, device)
 
         node = None
         if recorded:
             node = self._node(self.plan(wanting, len(parents)), parents, device, arguments, arrays, out, kept)
-            if watched:
+            if now.watched:
                 watch(node)
         if out.__class__ is device.array_type:
             result = Tensor._wrap(out, device, node)
@@ -278,8 +281,8 @@ class Op:
                 inputs[0]._share_version(result)
         else:
             result = self._irregular(out, device, node, inputs)
-        if watched and MODE.recorder is not None:
-            MODE.recorder.see_op(self, arguments, result)
+        if now.recorder is not None:
+            now.recorder.see_op(self, arguments, result)
         return result
 
     def _node(
@@ -315,7 +318,7 @@ class Op:
         if not isinstance(out, tuple):
             return Tensor._wrap(device.backend.as_array(out), device, node)
         results = [Tensor._wrap(part, device, node and Pick(node, k)) for k, part in enumerate(out)]
-        if node is not None and MODE.watched:
+        if node is not None and mode().value.watched:
             for result in results:
                 watch(result._graph_node())
         if self.view:
@@ -439,7 +442,7 @@ class Op:
             parent = parents[k]
             if needed is not None and parent not in needed:
                 continue
-            if k in plan.special and not create_graph and not MODE.anomaly:
+            if k in plan.special and not create_graph and not mode().value.anomaly:
                 gradient = plan.special[k](pool, node)
             else:
                 gradient = rule(*pick(pool))
@@ -543,10 +546,10 @@ class Op:
             "change a .clone() instead"
         )
 
-    def _watch(self, inputs: Sequence[Any], arrays: Sequence[Any], out: Any, device: Device) -> None:
-        if MODE.region is not None:
-            MODE.region.check(self.name, inputs)
-        if MODE.anomaly:
+    def _watch(self, now: Mode, inputs: Sequence[Any], arrays: Sequence[Any], out: Any, device: Device) -> None:
+        if now.region is not None:
+            now.region.check(self.name, inputs)
+        if now.anomaly:
             self._check_forward(arrays, out, device)
 
     def _check_forward(self, arrays: Sequence[Any], out: Any, device: Device) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import MODE
 from ..backends.base import Array, HostArray
 from ..device import Device
+from ..mode import mode
 from ..tensor import Tensor, as_tensor
 from .define import op, shown_whole
 from .elementwise import where
@@ -39,8 +39,9 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     if numbers.shape != (B,) or numbers.dtype.kind not in "iu" or (B and not 0 <= numbers.min() <= numbers.max() <= T):
         raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")
     checked = numbers.astype(np.int64)
-    if MODE.recorder is not None:
-        MODE.recorder.see_copy(lengths, checked)
+    recorder = mode().value.recorder
+    if recorder is not None:
+        recorder.see_copy(lengths, checked)
     return checked
 
 

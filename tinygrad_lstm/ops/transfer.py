@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import MODE, GraphNode, Node, watch
 from ..device import Device
+from ..graph import GraphNode, Node, watch
+from ..mode import mode
 from ..tensor import Tensor
 
 
@@ -29,9 +30,10 @@ _MOVE = _Move()
 def move(x: Tensor, device: Device) -> Tensor:
     """x on another device; differentiable."""
     node = None
-    if x.requires_grad and MODE.recording:
+    now = mode().value
+    if x.requires_grad and now.recording:
         node = Node(_MOVE, (x._graph_node(),), device, x._array, saved=(x.device,))
-        if MODE.watched:
+        if now.watched:
             watch(node)
     with device.making("to"):
         return Tensor._wrap(device.backend.from_device(x._array, x.device.backend), device, node)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import no_grad
 from ..backends.base import Array
 from ..creation import zeros
 from ..device import Device
+from ..mode import no_grad
 from ..ops import norm, stack
 from ..tensor import Tensor
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
-from ..autograd import no_grad
 from ..backends.base import HostArray
 from ..data.text import Ids, TextBatch, TextBatches
 from ..device import Device
+from ..mode import no_grad
 from ..tensor import Tensor, tensor
 
 __all__ = ["LanguageModel", "State", "device_of", "evaluate", "nats_to_bits", "on_device_of"]

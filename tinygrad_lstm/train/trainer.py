@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..autograd import no_grad
 from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
 from ..io.atomic import naming_errors, write_atomically
 from ..metrics import plot_metrics, read_metrics
+from ..mode import no_grad
 from ..optim import Adam, clip_grad_norm_
 from ..random import manual_seed, random_state, set_random_state
 from ..tensor import Tensor, tensor

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import checker, helper, shape_inference
 
-from ...autograd import no_grad
+from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
 from ...tensor import Tensor

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd import Switch, next_number
 from ...backends.base import Array
+from ...graph import next_number
+from ...mode import Switch
 from ...nn import Module
 from ...nn.module import joined
 from ...observing import SteppedLayer
@@ -97,7 +98,7 @@ class Run:
         Raises:
             ValueError: an op is given a tensor that was changed in place; forward changes parameters or buffers.
         """
-        with Switch("recorder", self), Switch("observer", self):
+        with Switch(recorder=self, observer=self):
             given = forward()
         self.outputs = [self._noted(f"output {name!r}", output) for name, output in given.items()]
         for name, tensor in [*self._model.named_parameters(), *self._model.named_buffers()]:
@@ -120,7 +121,7 @@ class Run:
         bound.apply_defaults()
         if function is _SCAN:
             return self._see_scan(*bound.args)
-        with Switch("recorder", None):
+        with Switch(recorder=None):
             result = function(*args, **kwargs)
         self._note(function.__name__, function, bound.args, result)
         return result
@@ -146,11 +147,11 @@ class Run:
         from_end, count = self._number % 2, self._number // 2
         t = (~count if from_end else count) % T  # the first, the last, the second, the last but one, ...
         self._layer, self._place = None, ""
-        with Switch("recorder", None):
+        with Switch(recorder=None):
             before = tuple(state.clone() for state in states)
         self._note("step", None, (), before, t)
         after = [self._noted("a step", state) for state in step(t, *before)]
-        with Switch("recorder", None):
+        with Switch(recorder=None):
             result: tuple[Tensor, ...] = _SCAN(step, T, states, lengths, reverse)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)

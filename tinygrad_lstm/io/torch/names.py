@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...autograd import no_grad
 from ...backends.base import HostArray
+from ...mode import no_grad
 from ...nn import LoRA, Module
 from ...nn.module import joined
 from ...tensor import DType

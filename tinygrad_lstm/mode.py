@@ -1,0 +1,215 @@
+"""How the current thread or asyncio task records: what `no_grad` and other switches set, and who takes part."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+
+from .backends.base import Array
+from .backends.scoped import Block, Scoped
+
+if TYPE_CHECKING:
+    from .graph import GraphNode
+    from .tensor import Tensor
+
+__all__ = ["detect_anomaly", "enable_grad", "no_grad"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Region(Protocol):
+    """A stretch of the program that takes part in what is recorded within it."""
+
+    def admit(self, node: "GraphNode") -> None:
+        """Takes note of a new node."""
+
+    def check(self, name: str, inputs: Iterable[Any]) -> None:
+        """Raises if an op of that name must not be given these inputs."""
+
+
+class Observer(Protocol):
+    """What recurrent cells and layers show themselves to, as they compute; see `observing`."""
+
+    def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
+        """A cell has made a step."""
+
+    def see_layer(
+        self,
+        network: Any,
+        place: str,
+        layer: "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]",
+        operands: "Sequence[Tensor]",
+    ) -> "tuple[Tensor, ...]":
+        """A network is to run a whole layer as one op of these operands: runs it, and gives its outputs."""
+
+    def see_steps(self, network: Any, layer: Any, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A network is to go through a layer step by step: gives the step to take, which shows what it computes."""
+
+
+class Recorder(Protocol):
+    """What notes the ops of a run as they are applied, to write the run down elsewhere."""
+
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """An op has given this result, a Tensor or a tuple of them."""
+
+    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A function made of ops is called: calls it, and gives its result; may note it in place of its ops."""
+
+    def see_copy(self, source: Any, copied: Array) -> None:
+        """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
+
+    def see_read(self, tensor: "Tensor") -> None:
+        """The values of a Tensor are read as numbers of Python's."""
+
+
+class Replayed(Protocol):
+    """A checkpointed call that was run again for a walk."""
+
+    def forget(self) -> None:
+        """The walk is over: lets go of what the second run computed."""
+
+
+class Mode:
+    """How ops record; never changed once made.
+
+    Attributes:
+        recording: whether ops record.
+        anomaly: whether NaNs are looked for.
+        region: the checkpointed call that takes part.
+        observer: what recurrent cells and layers show themselves to.
+        recorder: what notes every op.
+        replayed: a list, to which the walk that is under way wants checkpointed calls added that run again for it.
+        watched: whether anomaly, region or recorder is set, and ops must leave their short cuts.
+    """
+
+    __slots__ = ("anomaly", "observer", "recorder", "recording", "region", "replayed", "watched")
+
+    def __init__(
+        self,
+        recording: bool = True,
+        anomaly: bool = False,
+        region: Region | None = None,
+        observer: Observer | None = None,
+        recorder: Recorder | None = None,
+        replayed: list[Replayed] | None = None,
+    ) -> None:
+        self.recording = recording
+        self.anomaly = anomaly
+        self.region = region
+        self.observer = observer
+        self.recorder = recorder
+        self.replayed = replayed
+        self.watched = anomaly or region is not None or recorder is not None
+
+    def changed(self, fields: Mapping[str, Any]) -> "Mode":
+        """The same mode with other values in these fields."""
+        kept: dict[str, Any] = {
+            "recording": self.recording,
+            "anomaly": self.anomaly,
+            "region": self.region,
+            "observer": self.observer,
+            "recorder": self.recorder,
+            "replayed": self.replayed,
+        }
+        return Mode(**{**kept, **fields})
+
+
+_MODE = Scoped("tinygrad_lstm mode", Mode())
+
+mode = _MODE.top
+"""Returns the layer whose `value` is the current `Mode`. Every call of an op reads it."""
+
+
+class Switch:
+    """Sets fields of the mode, as a context manager or a decorator.
+
+    It holds in the thread or asyncio task that enters it, and in tasks that are created within it. One object may be
+    entered again while it is entered, and by several threads.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+        self._entered: list[Block[Mode]] = []
+
+    def __enter__(self) -> None:
+        self._entered.append(_MODE.enter(self._change))
+
+    def __exit__(self, *exception: object) -> None:
+        entered = self._entered
+        block = entered[-1]
+        if len(entered) > 1:
+            block = next(filter(_MODE.is_within, reversed(entered)), block)
+        entered.remove(block)
+        _MODE.leave(block)
+
+    def _change(self, around: Mode) -> Mode:
+        return around.changed(self._fields)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The function, which runs within the switch; if it is asynchronous, its body does.
+
+        Raises:
+            TypeError: it is a generator function, a class, or no function.
+        """
+        given: Any = function
+        own, name = type(self).__name__, getattr(given, "__name__", repr(given))
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{own}: {name} is a generator, which runs after its call; use a with block inside it")
+        if inspect.isclass(function):
+            raise TypeError(f"{own}: {name} is a class; decorate its methods, such as forward")
+        if not callable(given) or isinstance(given, staticmethod):
+            raise TypeError(f"{own}: expected a function, got {type(given).__name__}; put it next to the def line")
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def switched_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with Switch(**self._fields):
+                    return await function(*args, **kwargs)
+
+            return cast(Callable[P, R], switched_coroutine)
+
+        @functools.wraps(function)
+        def switched(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Switch(**self._fields):
+                return function(*args, **kwargs)
+
+        return switched
+
+
+class no_grad(Switch):  # noqa: N801
+    """Within it, operations record nothing, in this thread or asyncio task.
+
+    Decorates functions and coroutine functions too. A generator that is suspended within it leaves it on for whoever
+    runs the generator, until it goes on or is closed.
+
+    >>> import tinygrad_lstm as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     print((x * 2).requires_grad)
+    False
+    """
+
+    def __init__(self) -> None:
+        super().__init__(recording=False)
+
+
+class enable_grad(Switch):  # noqa: N801
+    """Within it, operations record again, inside a `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(recording=True)
+
+
+class detect_anomaly(Switch):  # noqa: N801
+    """Within it, the first NaN that an op makes, forward or backward, raises.
+
+    The error names the forward op and the line of the user's code that called it. Slower: every result is read.
+
+    Raises:
+        FloatingPointError: an op without a NaN in its inputs, or a derivative without one in its incoming gradient,
+            made one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(anomaly=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import integer
-from ..autograd import MODE
 from ..backends.base import Array
 from ..backends.sums import total, widened_dtype
+from ..mode import mode
 from ..tensor import Tensor, as_tensor, operand
 from .define import composite, op
 from .elementwise import abs, clamp, log1pexp, where
@@ -200,8 +200,9 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
     with target.device.current():
         ids = target.data.reshape(-1).astype(np.int64)
-    if MODE.recorder is not None:
-        MODE.recorder.see_copy(target, ids)
+    recorder = mode().value.recorder
+    if recorder is not None:
+        recorder.see_copy(target, ids)
     losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 

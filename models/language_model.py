@@ -19,6 +19,7 @@ from .recurrent import LSTM
 from .streaming import Stream, check_forward
 
 if TYPE_CHECKING:
+    from ..data.text import Vocabulary
     from ..train import Checkpoint, TrainingOptions
 
 State = tuple[Tensor, Tensor]
@@ -84,6 +85,25 @@ class CharLM(Module):
                 model = cls.from_options(len(saved.vocabulary), saved.options)
             model.load_state_dict(saved.weights)
         return model.eval()
+
+    def take_over(self, saved: Checkpoint, vocabulary: Vocabulary) -> None:
+        """Starts from the weights of a trained model, which may know fewer characters than this one.
+
+        Args:
+            saved: the checkpoint of a model with the same sizes.
+            vocabulary: this model's. Characters that the trained model does not know keep their initial weights.
+
+        Raises:
+            ValueError: a character of the trained model is not in `vocabulary`; or the weights do not fit.
+        """
+        rows = vocabulary.encode(saved.vocabulary.characters)
+        weights = dict(saved.weights)
+        with saved.blamed():
+            for name in ("embedding.weight", "output.weight", "output.bias"):
+                own = self.state_dict()[name].copy()
+                own[rows] = weights[name]
+                weights[name] = own
+            self.load_state_dict(weights)
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Scores of each character to come next.

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.data import Vocabulary
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 
@@ -226,3 +227,32 @@ def test_sizes_are_compared_before_a_model_of_them_is_made(checkpoint: Path, wro
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_weights_are_taken_over_character_by_character(checkpoint: Path, device: str) -> None:
+    saved = Checkpoint.load(checkpoint)
+    vocabulary = Vocabulary(saved.vocabulary.characters + "!Zé")
+    lm = CharLM.from_options(len(vocabulary), saved.options).to(device)
+    before = {name: array.copy() for name, array in lm.state_dict().items()}
+    lm.take_over(saved, vocabulary)
+    new = vocabulary.encode("!Zé")
+    known = vocabulary.encode(saved.vocabulary.characters)
+    for name, array in lm.state_dict().items():
+        if name.startswith("lstm"):
+            np.testing.assert_array_equal(array, saved.weights[name])
+        else:
+            np.testing.assert_array_equal(array[known], saved.weights[name])
+            np.testing.assert_array_equal(array[new], before[name][new])
+
+
+def test_weights_of_other_sizes_or_characters_are_not_taken_over(checkpoint: Path) -> None:
+    saved = Checkpoint.load(checkpoint)
+    with pytest.raises(ValueError, match=r"at position \d+ is not among"):
+        CharLM(3, 3, 5, 2).take_over(saved, Vocabulary("abc"))
+    for sizes in ((3, 6, 2), (3, 5, 1), (4, 5, 2)):
+        lm = CharLM(len(saved.vocabulary), *sizes)
+        before = {name: array.copy() for name, array in lm.state_dict().items()}
+        with pytest.raises(ValueError, match="its contents do not fit"):
+            lm.take_over(saved, saved.vocabulary)
+        for name, array in lm.state_dict().items():
+            np.testing.assert_array_equal(array, before[name])

@@ -23,7 +23,7 @@ from ..inspect import (
 from ..inspect.plots import new_figure, write_figure
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
-from .shared import Device, SavedModel, load_model, path_option, require, writable_file
+from .shared import Device, SavedModel, UnknownOption, known_text, load_model, path_option, require, writable_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +54,7 @@ def inspect(
         str | None,
         typer.Option(help="Draw the last layer's gates and states there too, for papers.", metavar="DIR"),
     ] = None,
+    unknown: UnknownOption = "error",
     device: Device = None,
 ) -> None:
     """Write a page of every gate, state and gradient of a model."""
@@ -66,7 +67,7 @@ def inspect(
     if data:
         require("--text", text is None, "either a text or --data", "both")
         text = read_text([path_option("--data", path) for path in data])
-    text = _unseen_text(saved) if text is None else text
+    text = known_text(saved.vocabulary, _unseen_text(saved) if text is None else text, unknown)
     require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
     parameter = next(model.parameters())
     ids = tensor(saved.vocabulary.encode(text), device=parameter.device).unsqueeze(1)  # (T, 1)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import numpy as np
 import typer
 
-from ..device import default_device, get_device
+from ..backends import compiled, threads
+from ..data.text import Unknown, Vocabulary
+from ..device import default_device, get_device, set_num_threads
 from ..io.atomic import check_writable
 from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
@@ -17,11 +20,15 @@ __all__ = [
     "DEFAULT_OUT",
     "Device",
     "SavedModel",
+    "Threads",
+    "UnknownOption",
+    "known_text",
     "load_model",
     "model_maker",
     "path_option",
     "program",
     "require",
+    "use_threads",
     "writable_file",
 ]
 
@@ -30,6 +37,13 @@ Device: TypeAlias = Annotated[
 ]
 # Paths are left to the library to find fault with: it says in one line what is wrong.
 SavedModel: TypeAlias = Annotated[str, typer.Argument(help="A checkpoint that train wrote.", metavar="CHECKPOINT")]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Threads that compute on the CPU.  [default: all cores with compiled kernels, else 1]"),
+]
+UnknownOption: TypeAlias = Annotated[
+    Unknown, typer.Option(help="What to do with characters that the model does not know.")
+]
 DEFAULT_OUT = Path("runs/char-lm")
 
 
@@ -53,12 +67,32 @@ def require(option: str, good: bool, expected: str, given: object) -> None:
         raise ValueError(f"{option}: expected {expected}, got {given}")
 
 
-def model_maker(device: str | None) -> Callable[[int, TrainingOptions], CharLM]:
-    """Makes models on a device, of so many characters and with these options."""
+def use_threads(number: int | None) -> None:
+    """Lets so many threads compute; by default all cores where that is known to be faster."""
+    if number is not None:
+        require("--threads", number >= 1, "at least 1", number)
+        set_num_threads(number)
+    elif not threads.set_by_environment() and compiled.serves(np.float32):
+        set_num_threads(threads.number_of_cores())
+
+
+def model_maker(
+    device: str | None, earlier: Checkpoint | None = None, vocabulary: Vocabulary | None = None
+) -> Callable[[int, TrainingOptions], CharLM]:
+    """Makes models on a device, of so many characters and with these options.
+
+    Args:
+        device: where the models lie.
+        earlier: a checkpoint from whose weights they start.
+        vocabulary: the models' characters, those of `earlier` among them.
+    """
 
     def make(characters: int, options: TrainingOptions) -> CharLM:
         with default_device(get_device(device)):
-            return CharLM.from_options(characters, options)
+            model = CharLM.from_options(characters, options)
+        if earlier is not None and vocabulary is not None:
+            model.take_over(earlier, vocabulary)
+        return model
 
     return make
 
@@ -67,6 +101,20 @@ def load_model(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
     """A checkpoint and its model, ready for use."""
     saved = Checkpoint.load(path)
     return saved, CharLM.load(saved, device)
+
+
+def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
+    """The text; without characters that the vocabulary lacks if these are to be skipped, which it says."""
+    if unknown == "error":
+        try:
+            vocabulary.encode(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; --unknown skip leaves such characters out") from error
+        return text
+    known = vocabulary.known(text)
+    if left_out := len(text) - len(known):
+        print(f"skipped {left_out:,} of {len(text):,} characters, which the model does not know", file=sys.stderr)
+    return known
 
 
 def program() -> list[str]:

@@ -15,13 +15,26 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
-from ..data.text import manual_text, read_text
+from ..data.text import Vocabulary, manual_text, read_text
 from ..device import get_device
 from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train import evaluate as evaluate_model
 from .interruption import Stop, say, stopping_at_signals
-from .shared import DEFAULT_OUT, Device, SavedModel, load_model, model_maker, path_option, program, require
+from .shared import (
+    DEFAULT_OUT,
+    Device,
+    SavedModel,
+    Threads,
+    UnknownOption,
+    known_text,
+    load_model,
+    model_maker,
+    path_option,
+    program,
+    require,
+    use_threads,
+)
 
 __all__ = ["evaluate", "sample", "train"]
 
@@ -56,7 +69,14 @@ def train(
     ] = None,
     dropout: Annotated[float | None, _option("dropout", "Share of values dropped in training.")] = None,
     device: Device = None,
+    threads: Threads = None,
     seed: Annotated[int | None, _option("seed", "Where all random numbers start.")] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from the weights of this checkpoint: on another text, or at another rate.", metavar="CHECKPOINT"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
@@ -70,11 +90,13 @@ def train(
     }
     options |= {"forget_bias": forget_bias, "dropout": dropout, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
+    use_threads(threads)
     place = str(get_device(device))
     make_model = model_maker(place)
     folder = DEFAULT_OUT if out is None else path_option("--out", out)
     paths = [path_option("--data", path).absolute() for path in data or []]
     if resume:
+        require("--init-from", init_from is None, "none together with --resume", repr(init_from))
         checkpoint = Checkpoint.load(_to_resume(folder))
         with _option_named():
             checkpoint.options.continued(given)
@@ -83,10 +105,14 @@ def train(
     else:
         if out is not None:
             _spare_earlier_run(folder)
+        earlier = None if init_from is None else Checkpoint.load(path_option("--init-from", init_from))
         with _option_named():
-            chosen = TrainingOptions(**given)
+            chosen = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
         text = _text(paths)
-        trainer = Trainer.start(make_model, text, chosen, folder, map(str, paths))
+        vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
+        if earlier is not None:
+            make_model = model_maker(place, earlier, vocabulary)
+        trainer = Trainer.start(make_model, text, chosen, folder, map(str, paths), vocabulary)
 
     size = sum(parameter.size for parameter in trainer.model.parameters())
     summary, stop = _run(
@@ -107,6 +133,7 @@ def sample(
         float, typer.Option(help="0 always takes the likeliest character; the higher, the more varied the text.")
     ] = 0.7,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many likeliest characters alone.")] = None,
+    unknown: UnknownOption = "error",
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
 ) -> None:
@@ -117,6 +144,8 @@ def sample(
     require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
     require("--seed", seed is None or seed >= 0, "at least 0", seed)
     saved, model = load_model(checkpoint, device)
+    prompt = known_text(saved.vocabulary, prompt, unknown)
+    require("--prompt", bool(prompt), "at least one character that the model knows", "none")
     ids = saved.vocabulary.encode(prompt).tolist()
     drawn = model.sample(ids, temperature, top_k, np.random.default_rng(seed))
     print(prompt, end="", flush=True)
@@ -128,11 +157,14 @@ def sample(
 def evaluate(
     checkpoint: SavedModel,
     data: Annotated[list[str], typer.Option(help="A text file, or a folder of them; may be repeated.", metavar="PATH")],
+    unknown: UnknownOption = "error",
     device: Device = None,
 ) -> None:
     """Measure how well a trained model predicts a text."""
     saved, model = load_model(checkpoint, device)
-    ids = saved.vocabulary.encode(read_text([path_option("--data", path) for path in data]))
+    text = known_text(saved.vocabulary, read_text([path_option("--data", path) for path in data]), unknown)
+    require("--data", len(text) >= 2, "at least two characters that the model knows", len(text))
+    ids = saved.vocabulary.encode(text)
     nats = evaluate_model(model, ids)
     print(f"{nats:.4f} nats a character, {nats_to_bits(nats):.4f} bits a character, over {len(ids) - 1:,} characters")
 

@@ -76,3 +76,17 @@ class TrainingOptions:
             if name != "steps" and getattr(self, name) != value:
                 raise ValueError(f"{name}: the run to resume has {getattr(self, name)}, but {value} was given")
         return replace(self, steps=given.get("steps", self.steps))
+
+    def started_anew(self, given: Mapping[str, Any]) -> "TrainingOptions":
+        """The options of a new run that starts from the weights of a run with these.
+
+        The model's sizes are this run's. All else is as given, or as usual.
+
+        Raises:
+            ValueError: a size is given that differs, or where the bias of the forget gates starts, which is learnt.
+        """
+        sizes = {name: getattr(self, name) for name in ("embedding", "hidden", "layers", "forget_bias")}
+        for name, value in sizes.items():
+            if given.get(name, value) != value:
+                raise ValueError(f"{name}: the model to start from has {value}, but {given[name]} was given")
+        return TrainingOptions(**{**given, **sizes})

@@ -107,6 +107,7 @@ class Trainer(Generic[M]):
         options: TrainingOptions,
         out: str | Path,
         sources: Iterable[str] = (),
+        vocabulary: Vocabulary | None = None,
     ) -> "Trainer[M]":
         """A new run. What an earlier one left in the folder is replaced once this one has a checkpoint to leave.
 
@@ -117,12 +118,13 @@ class Trainer(Generic[M]):
             options: how to make and train the model.
             out: the folder, made if it is not there.
             sources: where the text came from, to be kept in the checkpoints.
+            vocabulary: the characters that the model is to know; by default those of the text.
 
         Raises:
-            ValueError: the text is too short for the options.
+            ValueError: the text is too short for the options, or a character of it is not in `vocabulary`.
             OSError: the folder cannot be made or written.
         """
-        vocabulary = Vocabulary(text)
+        vocabulary = vocabulary or Vocabulary(text)
         manual_seed(options.seed)
         trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
         trainer.out.mkdir(parents=True, exist_ok=True)

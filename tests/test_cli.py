@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from safetensors.numpy import save_file
 import tinygrad_lstm as tg
 from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import Checkpoint, Trainer
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
 TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
@@ -85,18 +86,18 @@ def test_train_goes_on_as_it_says(runs: tuple[Path, str], book: Path, tmp_path: 
     # The text is found again though it is not named, and from another folder.
     printed = succeed("train", "--resume", "--out", copy, "--steps", 45, cwd=tmp_path)
     assert "resuming" in printed and "step 45/45" in printed
-    assert_unbroken(copy, book, steps=45)
+    assert_resumed_exactly(copy, book, planned=30, stopped=30, steps=45)
 
 
-def assert_unbroken(out: Path, book: Path, steps: int) -> None:
-    """Checks that the run has the weights of one in this process that nothing interrupted."""
+def assert_resumed_exactly(out: Path, book: Path, planned: int, stopped: int, steps: int) -> None:
+    """Checks that the run has the weights of one in this process that was stopped and resumed at the same steps."""
     resumed = Checkpoint.load(out / "last.safetensors")
     assert resumed.step == steps
-
-    def make_model(characters: int, options: TrainingOptions) -> CharLM:
-        return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
-
-    trainer = Trainer.start(make_model, book.read_text(), resumed.options, out / "unbroken")
+    options = replace(resumed.options, steps=planned, log_every=1)
+    trainer = Trainer.start(CharLM.from_options, book.read_text(), options, out / "again")
+    trainer.run(lambda progress: trainer.stop() if progress.step == stopped else None)
+    checkpoint = Checkpoint.load(trainer.last_path)
+    trainer = Trainer.resume(CharLM.from_options, book.read_text(), checkpoint, out / "again", steps)
     trainer.run()
     for name, array in trainer.model.state_dict().items():
         assert resumed.weights[name].tobytes() == array.tobytes(), name
@@ -124,7 +125,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     resume = shlex.split(shown[1])
     assert resume == [sys.executable, "-m", "tinygrad_lstm", "train", "--resume", "--out", str(out)]
     succeed(*resume[3:], "--steps", step + 5)
-    assert_unbroken(out, book, steps=step + 5)
+    assert_resumed_exactly(out, book, planned=1000000, stopped=step, steps=step + 5)
 
 
 # The command with a model whose steps last; those of the training, where it trains.
@@ -272,7 +273,7 @@ def test_help_names_the_commands_and_options() -> None:
     assert all(f"\n  {command} " in printed for command in commands)
     printed = succeed("train", "--help")
     assert "[default: 1000]" in printed and "(1000)" not in printed
-    options = "data out steps hidden layers seq-len batch lr dropout device seed resume"
+    options = "data out steps hidden layers seq-len batch lr forget-bias dropout device threads seed init-from resume"
     assert all(f"--{option} " in printed for option in options.split())
 
 

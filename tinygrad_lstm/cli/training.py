@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from ..data.text import Vocabulary, manual_text, read_text
-from ..device import get_device
+from ..device import get_device, get_num_threads
 from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train import evaluate as evaluate_model
@@ -118,7 +118,7 @@ def train(
     summary, stop = _run(
         trainer,
         f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-        f"characters, {len(trainer.vocabulary)} different ones, on {place}",
+        f"characters, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}",
     )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if stop.failure is not None or not summary.finished:
@@ -167,6 +167,11 @@ def evaluate(
     ids = saved.vocabulary.encode(text)
     nats = evaluate_model(model, ids)
     print(f"{nats:.4f} nats a character, {nats_to_bits(nats):.4f} bits a character, over {len(ids) - 1:,} characters")
+
+
+def _with_threads(device: str) -> str:
+    number = get_num_threads()
+    return f" with {number} thread{'s' * (number > 1)}" if device == "cpu" else ""
 
 
 def _text(paths: list[Path]) -> str:

@@ -1,0 +1,148 @@
+"""Options of the commands: where training starts from, unknown characters, threads."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import fail, run, succeed
+
+from tinygrad_lstm.train import Checkpoint
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
+OTHER = "The Fox isn't lazy; the dog is!\n" * 20
+TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two texts, and a run on one of them."""
+    place = tmp_path_factory.mktemp("options")
+    (place / "book.txt").write_text(TEXT)
+    (place / "other.txt").write_text(OTHER)
+    succeed("train", "--data", place / "book.txt", "--out", place / "run", "--steps", 30, *TINY)
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    return folder / "run" / "best.safetensors"
+
+
+# -- where training starts from ---------------------------------------------------------------------------------------
+
+
+def test_training_starts_from_a_models_weights_on_another_text(folder: Path, trained: Path, tmp_path: Path) -> None:
+    source = Checkpoint.load(trained)
+    options = ["--steps", 1, "--lr", 1e-30, "--dropout", 0.1, *TINY[2:]]  # at this rate the weights stay as they are
+    succeed("train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path, *options)
+    made = Checkpoint.load(tmp_path / "last.safetensors")
+    assert (made.options.hidden, made.options.dropout, made.options.lr) == (6, 0.1, 1e-30)
+    assert made.vocabulary.characters == "".join(sorted(set(TEXT + OTHER)))
+    for name in source.weights:
+        if name.startswith("lstm"):
+            np.testing.assert_allclose(made.weights[name], source.weights[name], atol=1e-20)
+    rows = made.vocabulary.encode(source.vocabulary.characters)
+    np.testing.assert_allclose(made.weights["embedding.weight"][rows], source.weights["embedding.weight"], atol=1e-20)
+    printed = succeed("train", "--resume", "--data", folder / "other.txt", "--out", tmp_path, "--steps", 3)
+    assert "step 3/3" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--hidden", 7], "--hidden: the model to start from has 6, but 7 was given"),
+        (["--layers", 2], "--layers: the model to start from has 1, but 2 was given"),
+        (["--forget-bias", 1], "--forget-bias: the model to start from has 0.0, but 1.0 was given"),
+        (["--resume"], "--init-from: expected none together with --resume, got "),
+    ],
+)
+def test_what_contradicts_the_model_to_start_from_is_refused(
+    folder: Path, trained: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    given = ["train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path / "new", *options]
+    assert fail(*given).startswith(message)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_to_start_from_that_is_not_there(tmp_path: Path) -> None:
+    message = fail("train", "--init-from", tmp_path / "none.safetensors", "--out", tmp_path / "new")
+    assert message == f"{tmp_path / 'none.safetensors'}: No such file or directory"
+
+
+def test_the_forget_bias_is_an_option_of_the_run(folder: Path, tmp_path: Path) -> None:
+    options = ["--steps", 1, "--lr", 1e-30, "--forget-bias", 2.5]
+    succeed("train", "--data", folder / "book.txt", "--out", tmp_path, *options, *TINY)
+    made = Checkpoint.load(tmp_path / "last.safetensors")
+    np.testing.assert_allclose(made.weights["lstm.bias_l0"][6:12], 2.5)
+    assert fail("train", "--forget-bias", "nan").startswith("--forget-bias: expected a finite number, got nan")
+
+
+# -- unknown characters -----------------------------------------------------------------------------------------------
+
+
+def test_eval_skips_unknown_characters(folder: Path, trained: Path, tmp_path: Path) -> None:
+    advice = "; --unknown skip leaves such characters out"
+    assert fail("eval", trained, "--data", folder / "other.txt").endswith(advice)
+    result = run("eval", trained, "--data", folder / "other.txt", "--unknown", "skip")
+    known = "".join(character for character in OTHER if character in TEXT)
+    left_out = len(OTHER) - len(known)
+    assert result.returncode == 0
+    assert result.stderr == f"skipped {left_out} of {len(OTHER)} characters, which the model does not know\n"
+    (tmp_path / "known.txt").write_text(known)
+    assert result.stdout == succeed("eval", trained, "--data", tmp_path / "known.txt")
+
+
+def test_sample_skips_unknown_characters(trained: Path) -> None:
+    options = ["--length", 20, "--seed", 0]
+    assert fail("sample", trained, "--prompt", "the Fox", *options).endswith("leaves such characters out")
+    result = run("sample", trained, "--prompt", "the Fox", "--unknown", "skip", *options)
+    assert result.stderr == "skipped 1 of 7 characters, which the model does not know\n"
+    assert result.stdout == succeed("sample", trained, "--prompt", "the ox", *options)
+
+
+def test_inspect_skips_unknown_characters(trained: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = run("inspect", trained, "--text", "the Fox", "--unknown", "skip", "--out", page)
+    assert result.stderr == "skipped 1 of 7 characters, which the model does not know\n"
+    assert "a trace of 6 characters" in result.stdout and page.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("eval", ["--data", "{upper}"], "--data: expected at least two characters that the model knows, got 0"),
+        ("sample", ["--prompt", "ÄÖÜ"], "--prompt: expected at least one character that the model knows, got none"),
+        ("inspect", ["--text", "ÄÖÜ"], "--text: expected at least two characters, of which the second"),
+    ],
+)
+def test_of_unknown_characters_alone_nothing_is_left(
+    trained: Path, tmp_path: Path, command: str, options: list[str], message: str
+) -> None:
+    (tmp_path / "upper.txt").write_text("ÄÖÜ")
+    given = [option.format(upper=tmp_path / "upper.txt") for option in options]
+    result = run(command, trained, *given, "--unknown", "skip", cwd=tmp_path)
+    assert result.returncode == 2
+    said, error = result.stderr.splitlines()
+    assert said == "skipped 3 of 3 characters, which the model does not know"
+    assert error.startswith(f"error: {message}")
+
+
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_training_uses_the_threads_asked_for(folder: Path, tmp_path: Path, threads: int) -> None:
+    out = tmp_path / "run"
+    options = ["--data", folder / "book.txt", "--out", out, "--steps", 1, *TINY]
+    assert f" {threads} thread" in succeed("train", *options, "--threads", threads).splitlines()[0]
+
+
+def test_threads_must_be_at_least_one(folder: Path, tmp_path: Path) -> None:
+    message = fail("train", "--data", folder / "book.txt", "--out", tmp_path / "run", "--threads", 0)
+    assert message == "--threads: expected at least 1, got 0"
+
+
+def test_the_rate_is_shown_at_each_report(folder: Path, tmp_path: Path) -> None:
+    printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 60, "--lr", 0.01, *TINY)
+    assert re.search(r"step 60/60 .* lr 0\.0019 ", printed)

@@ -16,6 +16,7 @@ from ..io import load_weights, save_weights
 from ..nn import Embedding, Linear, Module
 from ..ops.indexing import check_range
 from ..ops.operation import Functions
+from ..printable import printable
 from ..tensor import as_tensor, tensor
 from .cells import parts_of, state_of_parts
 from .stepping import Stepper
@@ -241,10 +242,11 @@ class Stream:
         return [self._device.backend.to_host(part) for part in parts_of(self._state)]
 
     def save(self, path: str | Path) -> None:
-        """Writes the state to a safetensors file, under the names `h` and, of an LSTM, `c`; atomically.
+        """Writes the state, under the names `h` and, of an LSTM, `c`, as `save_weights` does: to .safetensors or .npz.
 
         Raises:
             OSError: the file cannot be written; one that was there before stays whole.
+            ValueError: the path has another ending.
         """
         save_weights(path, dict(zip(self._network.STATES, self._on_host(), strict=True)))
 
@@ -257,7 +259,7 @@ class Stream:
         """
         names, arrays = self._network.STATES, load_weights(path)
         if set(arrays) != set(names):
-            found = ", ".join([*arrays][:4]) + ", ..." * (len(arrays) > 4)
+            found = ", ".join(map(printable, [*arrays][:4])) + ", ..." * (len(arrays) > 4)
             raise ValueError(f"{path}: expected the arrays {', '.join(names)} of a state, got {found or 'none'}")
         try:
             self.__setstate__([arrays[name] for name in names])

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
-from tinygrad_lstm.io import Weights, load_weights, save_weights
+from tinygrad_lstm.io import Weights, export_torch, load_weights, save_weights
+from tinygrad_lstm.nn import Linear
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
 
@@ -40,6 +41,43 @@ def test_arrays_that_are_not_contiguous_keep_their_values(tmp_path: Path) -> Non
     array = np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1)[::2, :, ::-1]
     save_weights(tmp_path / "a", {"x": array})
     assert np.array_equal(load_weights(tmp_path / "a")["x"], array)
+
+
+def npz_names() -> st.SearchStrategy[str]:
+    odd = st.sampled_from(["a/b", "a\\b", "a.npy", "", ".", "file", "é", "\x1b[31m", "a" * 300, "..a", "a.."])
+    return odd | st.text(st.characters(codec="utf-8", exclude_characters="\0/\\:"), min_size=1)
+
+
+@given(st.dictionaries(npz_names().filter(lambda name: name != ".."), arrays))
+def test_npz_round_trip(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, np.ndarray]) -> None:
+    path = tmp_path_factory.mktemp("weights") / "model.NPZ"
+    save_weights(path, weights)
+    loaded = load_weights(path)
+    with np.load(path) as theirs:
+        assert loaded.keys() == weights.keys() and len(theirs.files) == len(weights)
+        for name, array in weights.items():
+            assert loaded[name].dtype == array.dtype and loaded[name].shape == array.shape
+            assert loaded[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "\\x", "C:x", "a\0b", "\ud800", "a" * 10001])
+def test_names_that_an_archive_cannot_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.npz: an archive can have no file that is called .*; use safetensors"):
+        save_weights(tmp_path / "a.npz", {name: np.ones(1)})
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        save_weights(tmp_path / "a.npz", {"x": np.array([None])})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".pt", ".h5", ".keras", ".onnx", ".npy", ".bin", ".v2"])
+def test_what_is_written_is_what_the_ending_says(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(ValueError, match=f"weights are not written as '{ending}'; use the ending .safetensors or .npz"):
+        save_weights(tmp_path / f"model{ending}", {"x": np.ones(1)})
+    with pytest.raises(ValueError, match=r"written to a safetensors file; use the ending \.safetensors"):
+        export_torch(Linear(1, 1), tmp_path / f"model{ending}")
+    assert not list(tmp_path.iterdir())
+    save_weights(tmp_path / "model.SAFETENSORS", {"x": np.ones(1)})
+    assert load_file(tmp_path / "model.SAFETENSORS").keys() == {"x"}
 
 
 def test_other_programs_files_are_read(tmp_path: Path) -> None:

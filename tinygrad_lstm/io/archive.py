@@ -15,11 +15,14 @@ from ..files import open_file
 from .atomic import naming_errors
 from .errors import shown
 
-__all__ = ["Archive", "open_archive"]
+__all__ = ["OUTSIDE", "Archive", "open_archive"]
 
 # What is packed may unpack to this many times the file's size, and a small file to at least this many bytes.
 LARGEST_RATIO = 100
 ALWAYS_ALLOWED = 2**20
+
+# Names that may lead out of the folder into which an archive is unpacked.
+OUTSIDE = re.compile(r"^[/\\]|^\w:|(^|[/\\])\.\.([/\\]|$)")
 
 PIECE = 2**16
 ENCRYPTED = 0x1
@@ -148,7 +151,7 @@ def _listed(path: Path, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 def _entry(path: Path, file: BinaryIO, file_size: int, info: zipfile.ZipInfo) -> Entry:
     name = info.filename
-    if re.match(r"[/\\]|\w:", name) or ".." in re.split(r"[/\\]", name):
+    if OUTSIDE.search(name):
         raise ValueError(f"{path}: the archive names a file outside itself, {shown(name)}")
     if info.flag_bits & ENCRYPTED:
         raise ValueError(f"{path}: {shown(name)} is encrypted")

@@ -4,16 +4,22 @@ Reference: `numpy.lib.format`, which describes the format.
 """
 
 import re
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
 from ..backends.base import HostArray
-from .archive import open_archive
+from .archive import OUTSIDE, open_archive
+from .atomic import write_atomically
 from .contents import Weights
 from .dtypes import numpy_array
 from .errors import ContentError, naming_file, shown
 from .formats import NPY_MAGIC, NPY_SUFFIX
 
-__all__ = ["read_npz"]
+__all__ = ["read_npz", "write_npz"]
 
 LENGTH_SIZES = {1: 2, 2: 4, 3: 4}  # bytes of the header's length, by the version of the format
 MOST_DIMENSIONS, MOST_DIGITS = 32, 19
@@ -23,6 +29,9 @@ TYPE = re.compile(rb"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
 ORDER = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\dL, ]*)\)""")
 SIZE = re.compile(rb"\d+")
+
+# What an archive can call a file: zipfile would cut a name off at a NUL, and halves of characters are no UTF-8.
+FILE_NAME = re.compile("[^\0\ud800-\udfff]{0,10000}")
 
 
 def read_npz(path: Path) -> Weights:
@@ -40,6 +49,23 @@ def read_npz(path: Path) -> Weights:
             except ContentError as error:
                 raise ContentError(f"{shown(name)}: {error}") from error
     return Weights(arrays)
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, HostArray]) -> None:
+    """Writes arrays by name to an .npz file, atomically, as `numpy.savez` does.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays whole.
+        ValueError: an array is of Python objects, or its name is none that a file in an archive can have.
+    """
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            if not FILE_NAME.fullmatch(name) or OUTSIDE.search(name):
+                raise ValueError(f"{path}: an archive can have no file that is called {shown(name)}; use safetensors")
+            with archive.open(zipfile.ZipInfo(name + NPY_SUFFIX), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    write_atomically(path, content.getvalue())
 
 
 def _array(content: bytearray) -> HostArray:

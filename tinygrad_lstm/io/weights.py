@@ -7,22 +7,31 @@ from ..backends.base import HostArray
 from .contents import Weights
 from .dtypes import BFLOAT16
 from .formats import Format, find_format
+from .npz_file import read_npz, write_npz
 from .safetensors_file import read_safetensors, write_safetensors
 
 __all__ = ["load_weights", "save_weights"]
 
 
 def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
-    """Writes arrays, such as a model's weights, to a safetensors file, atomically.
+    """Writes arrays, such as a model's weights, to a file, atomically.
 
     Args:
-        path: the file; one that is there already is replaced.
+        path: the file; one that is there already is replaced. Its ending says in which format: `.safetensors`, as also
+            without an ending, or NumPy's `.npz`.
         weights: NumPy arrays by name.
 
     Raises:
         OSError: the file cannot be written; one that was there before stays whole.
+        ValueError: the ending is another; a name is none that an `.npz` file can have.
     """
-    write_safetensors(path, weights, {})
+    ending = Path(path).suffix.lower()
+    if ending == ".npz":
+        write_npz(path, weights)
+    elif ending in ("", ".safetensors"):
+        write_safetensors(path, weights, {})
+    else:
+        raise ValueError(f"{path}: weights are not written as {ending!r}; use the ending .safetensors or .npz")
 
 
 def load_weights(path: str | Path) -> Weights:
@@ -67,8 +76,6 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
 
             return read_torch_legacy
         case "NumPy":
-            from .npz_file import read_npz
-
             return read_npz
         case "Keras":
             from .keras.file import read_keras

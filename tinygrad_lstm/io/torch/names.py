@@ -219,9 +219,11 @@ def export_torch(model: Module, path: str | Path) -> None:
         path: the file; one that is there already is replaced.
 
     Raises:
-        ValueError: a network computes what PyTorch's does not.
+        ValueError: a network computes what PyTorch's does not; the path has another ending than `.safetensors`.
         OSError: the file cannot be written; one that was there before stays whole.
     """
+    if Path(path).suffix.lower() not in ("", ".safetensors"):
+        raise ValueError(f"{path}: PyTorch's names are written to a safetensors file; use the ending .safetensors")
     write_safetensors(path, to_torch(model), {"format": "pt"})
 
 

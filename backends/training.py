@@ -42,7 +42,8 @@ class TrainingKernels(ArrayKernels):
 
     # -- cross entropy -------------------------------------------------------------------------------------------------
 
-    @np.errstate(invalid="ignore")  # rows of ignored ids may hold infinities
+    # Rows of ignored ids may hold infinities, and e to what lies very far below the largest is 0.
+    @np.errstate(invalid="ignore", over="ignore")
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
         xp = self.xp
         logits, ids = arrays
@@ -58,7 +59,7 @@ class TrainingKernels(ArrayKernels):
         losses = xp.where(known, losses, xp.where(ids == ignore_index, zero, zero + math.nan))
         return losses, (largest, sums)
 
-    @np.errstate(invalid="ignore")
+    @np.errstate(invalid="ignore", over="ignore")
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
         xp = self.xp
         logits, ids, g, largest, sums = arrays

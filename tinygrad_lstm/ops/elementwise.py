@@ -268,7 +268,8 @@ def log1pexp(xp: Any, x: Array) -> Array:
 @composite
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta·x)) / beta; x itself where beta·x is above `threshold`."""
-    scaled = x * beta
+    far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # from where on nothing changes: no product overflows
+    scaled = x if beta == 1 else clamp(x, -far, far) * beta
     return where(scaled > threshold, x, log1pexp(scaled) / beta)
 
 

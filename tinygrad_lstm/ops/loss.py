@@ -44,7 +44,8 @@ def weigh(xp: Any, x: Array, y: Array) -> Array:
 def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
     """x less its largest element over `dims`, so that no exponential overflows; in float32 at least, for their sum."""
     x = x.astype(widened_dtype(x.dtype), copy=False)
-    return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
+    with np.errstate(over="ignore"):  # e to what lies so far below is 0
+        return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
 @op(promotion="float", x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)), method=True)
@@ -63,7 +64,8 @@ def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     out = _below_largest(xp, x, dims)
     if count(x.shape, dims):
         out -= xp.log(total(xp, xp.exp(out), dims, True))
-    return out.astype(x.dtype, copy=False)
+    with np.errstate(over="ignore"):  # what float16 cannot hold is -inf
+        return out.astype(x.dtype, copy=False)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------

@@ -348,7 +348,8 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
         return xp.full_like(total(xp, x, dims, keepdim), -math.inf)
     largest = xp.max(x, axis=dims, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
-    below = (x - largest).astype(widened_dtype(x.dtype), copy=False)
+    with np.errstate(over="ignore"):  # e to what lies so far below is 0
+        below = (x - largest).astype(widened_dtype(x.dtype), copy=False)
     powers = total(xp, xp.exp(below), dims, True)
     nothing = powers == 0  # all are -inf; the logarithm of 0 would warn
     out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, powers)) + largest).astype(x.dtype, copy=False)

@@ -1,0 +1,461 @@
+"""Every differentiable op at extremes: values and first derivatives are the limits, NaN only where there is none.
+
+Extremes are 0 and -0, ±inf, NaN, the largest and smallest numbers of a dtype, and equal numbers. What is expected is
+computed in extended precision, by the reference of the op's case and by a derivative that is written down here.
+
+NumPy warns where it makes an infinity or a NaN, which is then in the result. Where all that comes out is finite, no
+warning may escape.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ops.cases import CASES, SEEDS, Case, erf, sigmoid
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.ops import elementwise, indexing, linalg, reduction, shape
+
+HostArray = np.ndarray[Any, Any]
+Slopes = Callable[..., Sequence[Any]]
+
+INF, NAN = math.inf, math.nan
+DTYPES = ["float16", "float32", "float64"]
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def extremes(dtype: str, largest: bool = True) -> HostArray:
+    info = np.finfo(dtype)
+    numbers = [0.0, float(info.smallest_subnormal), float(info.smallest_normal), 0.5, 1.0, 2.0, INF]
+    numbers += [float(info.max)] * largest
+    return np.array([*numbers, *(-x for x in numbers), NAN], dtype)
+
+
+def run(call: Callable[..., tg.Tensor], arrays: Sequence[HostArray], device: str) -> list[HostArray]:
+    """The result, and its sum's gradients; zeros where none reaches an input."""
+    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in arrays]
+    out = call(*tensors)
+    found = tg.grad(out, tensors, tg.ones_like(out), allow_unused=True)
+    gradients = [tg.zeros_like(x) if g is None else g for x, g in zip(tensors, found, strict=True)]
+    return [tensor.detach().cpu().numpy() for tensor in (out, *gradients)]
+
+
+def assert_limits(found: HostArray, expected: Any, dtype: str, what: str) -> None:
+    """Equal but for rounding; what the dtype cannot hold is infinite, or zero or nearly so."""
+    info = np.finfo(dtype)
+    with np.errstate(over="ignore"):
+        rounded = np.broadcast_to(np.asarray(expected), found.shape).astype(dtype)
+    assert found.dtype == dtype, what
+    least = 2 * info.smallest_subnormal if dtype == "float16" else info.smallest_normal
+    np.testing.assert_allclose(
+        found.astype("longdouble"), rounded.astype("longdouble"), 16 * info.eps, float(least), err_msg=what
+    )
+
+
+def check(
+    call: Callable[..., tg.Tensor],
+    reference: Callable[..., Any],
+    slopes: Slopes,
+    arrays: Sequence[HostArray],
+    dtype: str,
+    device: str,
+    what: str,
+    made: str | None = None,
+) -> None:
+    """Holds an elementwise function to a reference and its slopes; without warnings where all of these are finite."""
+    wide = [array.astype("longdouble") for array in arrays]
+    dtypes = [made or dtype, *[dtype] * len(arrays)]  # of the value, and of the derivatives
+    with np.errstate(all="ignore"):
+        expected = [np.broadcast_to(np.asarray(e), arrays[0].shape) for e in (reference(*wide), *slopes(*wide))]
+        finite = np.all([np.isfinite(e.astype(kind)) for e, kind in zip(expected, dtypes, strict=True)], axis=0)
+        found = run(call, arrays, device)
+    for part, (mine, other, kind) in enumerate(zip(found, expected, dtypes, strict=True)):
+        # At -0 an infinite derivative has the sign that IEEE gives to 1 / -0.
+        at_minus_zero = np.any([(a == 0) & np.signbit(a) for a in arrays], axis=0) & np.isinf(other) & (part > 0)
+        mine, other = (np.where(at_minus_zero, np.abs(values), values) for values in (mine, other))
+        assert_limits(mine, other, kind, f"{what}, {'the value' if part == 0 else f'the derivative in input {part}'}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(call, [array[finite] for array in arrays], device)
+
+
+# -- ops of one element ------------------------------------------------------------------------------------------------
+
+# The derivative in each input, of the inputs and the op's settings.
+SLOPES: dict[str, Slopes] = {
+    "neg": lambda x: [-1],
+    "abs": lambda x: [np.sign(x)],
+    "sign": lambda x: [0],
+    "floor": lambda x: [0],
+    "round": lambda x: [0],
+    "square": lambda x: [2 * x],
+    "clamp": lambda x, min=None, max=None: [
+        1 - ((x < (-INF if min is None else min)) | (x > (INF if max is None else max)))
+    ],
+    "clone": lambda x: [1],
+    "astype": lambda x, dtype: [1],
+    "exp": lambda x: [np.exp(x)],
+    "expm1": lambda x: [np.exp(x)],
+    "log": lambda x: [1 / x],
+    "log1p": lambda x: [1 / (1 + x)],
+    "sqrt": lambda x: [0.5 / np.sqrt(x)],
+    "rsqrt": lambda x: [-0.5 / (np.sqrt(x) * x)],
+    "reciprocal": lambda x: [-1 / x / x],
+    "sin": lambda x: [np.cos(x)],
+    "cos": lambda x: [-np.sin(x)],
+    "tanh": lambda x: [1 / np.cosh(x) ** 2],
+    "sigmoid": lambda x: [sigmoid(x) * sigmoid(-x)],
+    "softplus": lambda x, beta=1.0, threshold=20.0: [np.where(x * beta > threshold, 1, sigmoid(x * beta))],
+    "relu": lambda x: [1 - (x <= 0)],
+    "leaky_relu": lambda x, negative_slope=0.01: [
+        np.where((x > 0) | (np.isnan(x) & (negative_slope == 0)), 1, negative_slope)
+    ],
+    "elu": lambda x, alpha=1.0: [np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))],
+    "silu": lambda x: [sigmoid(x) * (1 + x * sigmoid(-x))],
+    "gelu": lambda x, approximate="none": [gelu_slope(x, approximate)],
+    "erf": lambda x: [2 / math.sqrt(math.pi) * np.exp(-x * x)],
+    "add": lambda x, y: [1, 1],
+    "sub": lambda x, y: [1, -1],
+    "mul": lambda x, y: [y, x],
+    "div": lambda x, y: [1 / y, -(x / y) / y],
+    "pow": lambda x, y: [base_slope(x, y), exponent_slope(x, y)],
+    "pow-number": lambda x, **options: [base_slope(x, options["y"])],
+    "pow-of-number": lambda x: [exponent_slope(1.5, x)],
+    "maximum": lambda x, y: [chosen(x, y), chosen(y, x)],
+    "minimum": lambda x, y: [chosen(-x, -y), chosen(-y, -x)],
+    "lerp": lambda x, y, w: [1 - w, w, y - x],
+    "where": lambda c, x, y: [0, c > 0, ~(c > 0)],
+}
+
+# Where a formula gives NaN at -inf or inf though there is a limit: value and derivative.
+LIMITS = {name: {-INF: (0, 0), INF: (INF, 1)} for name in ("silu", "gelu")} | {"leaky_relu": {-INF: (0, 0)}}
+
+
+def gelu_slope(x: HostArray, approximate: str) -> HostArray:
+    if approximate == "tanh":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+        return np.asarray(0.5 * (1 + np.tanh(inner)) + 0.5 * x * slope / np.cosh(inner) ** 2)
+    return np.asarray(0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+
+
+def base_slope(x: Any, y: Any) -> Any:
+    """Of xʸ in x: 0 where xʸ is 1 whatever x is, and where x to an infinite power stays 0."""
+    power = np.power(x, y - 1)
+    return np.where((y == 0) | ((power == 0) & np.isinf(y)), 0, y * power)
+
+
+def exponent_slope(x: Any, y: Any) -> Any:
+    """Of xʸ in y: 0 where xʸ stays 0, and at 0⁰."""
+    power = np.power(x, y)
+    return np.where((power == 0) | ((x == 0) & (y == 0)), 0, power * np.log(x))
+
+
+def chosen(x: Any, other: Any) -> Any:
+    """The share of x in max(x, other): half of a tie; all where either is NaN."""
+    return np.where(x < other, 0, np.where(x == other, 0.5, 1))
+
+
+def swept(case: Case, dtype: str) -> list[HostArray]:
+    """Each extreme, or each combination of them for several inputs."""
+    inputs = {"add": 2, "sub": 2, "mul": 2, "div": 2, "pow": 2, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
+    values = extremes(dtype)
+    if case.name in ("lerp", "pow"):
+        # Of what is rounded before: the largest exponent less 1 is the same, a small number added to another has gone.
+        values = values[(values == 0) | ~(np.abs(values) < 0.25) & ~(np.abs(values) == np.finfo(dtype).max)]
+    arrays = [grid.reshape(-1) for grid in np.meshgrid(*[values] * (1 if case.variant else inputs.get(case.name, 1)))]
+    if case.name == "pow":  # at -inf C's pow and sqrt differ, and powers of negative numbers are NaN
+        arrays = [array[arrays[0] != -INF] for array in arrays]
+    return arrays
+
+
+# The settings to try, where there are some; else none.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "clamp": [{}, {"min": -1.0}, {"max": 0.5}, {"min": -1.0, "max": 0.5}],
+    "softplus": [{}, {"beta": 3.0, "threshold": 10.0}, {"beta": 0.5}],
+    "leaky_relu": [{}, {"negative_slope": 0.0}, {"negative_slope": 0.5}],
+    "elu": [{}, {"alpha": 0.5}],
+    "gelu": [{}, {"approximate": "tanh"}],
+    "astype": [{"dtype": dtype} for dtype in DTYPES],
+    "pow-number": [{"y": y} for y in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)],
+}
+
+ELEMENTWISE = [case for case in CASES if case.differentiable and case.name in elementwise.__all__]
+
+
+def limited(x: HostArray, values: Any, limits: dict[float, float]) -> HostArray:
+    """The values of a formula at x, or the known limits where it gives NaN."""
+    values = np.array(np.broadcast_to(np.asarray(values, "longdouble"), x.shape))
+    for place, limit in limits.items():
+        values[(x == place) & np.isnan(values)] = limit
+    return values
+
+
+@every_dtype
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=str)
+def test_an_op_of_single_elements(case: Case, dtype: str, device: str) -> None:
+    limits = LIMITS.get(case.name, {})
+    for options in SETTINGS.get(str(case), [{}]):
+        call, plain, slopes = (
+            functools.partial(function, **options) for function in (case.call, case.reference, SLOPES[str(case)])
+        )
+        made = options.get("dtype", dtype)
+
+        def reference(x: HostArray, *others: HostArray, plain: Any = plain) -> HostArray:
+            return limited(x, plain(x, *others), {at: value for at, (value, _) in limits.items()})
+
+        def derivatives(x: HostArray, *others: HostArray, slopes: Any = slopes) -> list[HostArray]:
+            known = {at: slope for at, (_, slope) in limits.items()}
+            return [limited(x, slope, known) for slope in slopes(x, *others)]
+
+        check(call, reference, derivatives, swept(case, dtype), dtype, device, f"{case} {options}", made)
+
+
+# -- ops that move elements --------------------------------------------------------------------------------------------
+
+LINEAR = [case for case in CASES if case.differentiable and case.name in {*shape.__all__, *indexing.__all__}]
+
+
+@every_dtype
+@pytest.mark.parametrize("case", LINEAR, ids=str)
+@given(st.data())
+@settings(max_examples=8)
+def test_an_op_that_moves_elements_takes_any_values(case: Case, dtype: str, device: str, data: st.DataObject) -> None:
+    """Its gradient is that at ordinary numbers, since it does not depend on them."""
+    drawn = data.draw(case.drawn)
+    rng = np.random.default_rng(data.draw(SEEDS))
+    ordinary = [array.astype(dtype) for array in drawn.arrays]
+    extreme = [np.where(rng.random(a.shape) < 0.5, rng.choice(extremes(dtype), a.shape), a) for a in ordinary]
+    call = functools.partial(case.call, **drawn.settings)
+
+    def joined(*tensors: tg.Tensor) -> tg.Tensor:
+        out = call(*tensors)
+        pieces = [piece.flatten() for piece in (out if isinstance(out, list | tuple) else [out])]
+        return tg.cat([*pieces, *(0 * tg.zeros_like(x).flatten()[:0] for x in tensors)])
+
+    references = case.reference(*extreme, **drawn.settings)
+    if isinstance(references, list) and not references:
+        return
+    flat = [np.asarray(r).reshape(-1) for r in (references if isinstance(references, list) else [references])]
+    value, *gradients = run(joined, extreme, device)
+    np.testing.assert_array_equal(value, np.concatenate([*flat, np.zeros(0)]).astype(dtype))
+    for mine, expected in zip(gradients, run(joined, ordinary, device)[1:], strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+# -- reductions, and what normalizes -----------------------------------------------------------------------------------
+
+
+def rows_of(dtype: str) -> dict[str, list[float]]:
+    info = np.finfo(dtype)
+    largest, least = float(info.max), float(info.smallest_subnormal)
+    return {
+        "ordinary": [1, -2, 0.5],
+        "zeros": [0, 0, 0],
+        "minus zeros": [-0.0, 0, -0.0],
+        "equal": [0.3, 0.3, 0.3],
+        "inf": [INF, 1, 2],
+        "minus inf": [1, -INF, 2],
+        "two infs": [INF, INF, 1],
+        "only minus inf": [-INF, -INF, -INF],
+        "both infs": [INF, -INF, 1],
+        "nan": [1, NAN, 2],
+        "two nans": [NAN, NAN, INF],
+        "a zero": [0, 3, 4],
+        "largest": [largest, 1, -1],
+        "both largest": [largest, -largest, 0],
+        "smallest": [least, -least, 0],
+    }
+
+
+def softmax(x: HostArray) -> HostArray:
+    powers = np.exp(x - np.max(x))
+    return np.asarray(powers / np.sum(powers))
+
+
+def shares_of_extreme(x: HostArray, extreme: Any) -> HostArray:
+    ties = np.isnan(x) | (x == extreme)
+    return ties / np.sum(ties)
+
+
+def norm(x: HostArray, p: float) -> Any:
+    return np.max(np.abs(x)) if p == INF else np.sum(np.abs(x) ** p) ** (1 / p)
+
+
+def norm_slope(x: HostArray, p: float) -> HostArray:
+    if p == INF:
+        return np.sign(x) * shares_of_extreme(np.abs(x), np.max(np.abs(x)))
+    return np.where(x == 0, 0, np.sign(x) * (np.abs(x) / norm(x, p)) ** (p - 1))
+
+
+# By name: the function, its value, and its gradient, of a row.
+ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+    "sum": (tg.sum, np.sum, np.ones_like),
+    "mean": (tg.mean, np.mean, lambda x: np.full(x.shape, np.longdouble(1) / x.size)),
+    "cumsum": (lambda x: tg.cumsum(x, 0), np.cumsum, lambda x: np.arange(x.size, 0, -1)),
+    "prod": (tg.prod, np.prod, lambda x: [x[1] * x[2], x[0] * x[2], x[0] * x[1]]),
+    "var": (tg.var, lambda x: np.var(x, ddof=1), lambda x: x - np.mean(x)),
+    "std": (tg.std, lambda x: np.std(x, ddof=1), lambda x: std_slope(x)),
+    "max": (tg.max, np.max, lambda x: shares_of_extreme(x, np.max(x))),
+    "min": (tg.min, np.min, lambda x: shares_of_extreme(x, np.min(x))),
+    "logsumexp": (
+        tg.logsumexp,
+        lambda x: np.logaddexp.reduce(x),
+        lambda x: np.zeros_like(x) if np.max(x) == -INF else softmax(x),
+    ),
+    **{
+        f"norm-{p}": (
+            functools.partial(tg.norm, p=p),
+            functools.partial(norm, p=p),
+            functools.partial(norm_slope, p=p),
+        )
+        for p in (0.5, 1, 1.5, 2, 3, INF)
+    },
+    "softmax": (lambda x: tg.softmax(x)[0], lambda x: softmax(x)[0], lambda x: softmax(x)[0] * (first(x) - softmax(x))),
+    "log_softmax": (
+        lambda x: tg.log_softmax(x)[0],
+        lambda x: x[0] - np.logaddexp.reduce(x),
+        lambda x: first(x) - softmax(x),
+    ),
+    "cross_entropy": (
+        lambda x: tg.cross_entropy(x, 0),
+        lambda x: np.logaddexp.reduce(x) - x[0],
+        lambda x: softmax(x) - first(x),
+    ),
+    "cross_entropy of probabilities": (
+        lambda x: tg.cross_entropy(x, tg.tensor([1.0, 0.0, 0.0], x.dtype, x.device)),
+        lambda x: np.logaddexp.reduce(x) - x[0],
+        lambda x: softmax(x) - first(x),
+    ),
+    "cross_entropy of weights": (
+        lambda x: tg.cross_entropy(
+            x, 0, tg.tensor([1.0, 0.0, 0.0], x.dtype, x.device), label_smoothing=0.3, reduction="sum"
+        ),
+        lambda x: 0.8 * (np.logaddexp.reduce(x) - x[0]),
+        lambda x: 0.8 * (softmax(x) - first(x)),
+    ),
+}
+REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {*reduction.__all__}
+
+
+def first(x: HostArray) -> HostArray:
+    return np.arange(x.size) == 0
+
+
+def std_slope(x: HostArray) -> HostArray:
+    return np.asarray((x - np.mean(x)) / (np.std(x, ddof=1) * 2)) if np.std(x) else np.zeros_like(x)
+
+
+def is_left_out(name: str, row: str, dtype: str) -> bool:
+    """Where a sum overflows, or squares vanish, which they do not in the wider dtype that float16 is reduced in."""
+    kind = name.partition("-")[0]
+    if dtype != "float16" and kind in ("mean", "var", "std", "norm") and ("largest" in row or row == "smallest"):
+        return True
+    if name == "prod" and row == "both largest":
+        return True  # overflows before it comes to the 0, as NumPy's
+    return name == "norm-inf" and row in ("two nans", "nan")  # which NaN is the largest is the same as of `max`
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ROWWISE)
+def test_a_function_of_rows(name: str, dtype: str, device: str) -> None:
+    call, reference, slope = ROWWISE[name]
+    for row, numbers in rows_of(dtype).items():
+        if is_left_out(name, row, dtype):
+            continue
+        x = np.array(numbers, dtype)
+        with np.errstate(all="ignore"):
+            wide = x.astype("longdouble")
+            expected = [np.asarray(reference(wide)), np.asarray(slope(wide), "longdouble")]
+            finite = all(np.isfinite(e.astype(dtype)).all() for e in expected)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error" if finite else "ignore")
+            value, gradient = run(call, [x], device)
+        assert_limits(value, expected[0], dtype, f"{name} of {row}, the value")
+        if not np.isnan(expected[0]).all():
+            assert_limits(gradient, expected[1], dtype, f"{name} of {row}, the gradient")
+        elif np.isnan(x).any():
+            assert gradient[np.isnan(x)].all(), f"{name} of {row}: the gradient of a NaN is 0"
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+PRODUCTS = {*linalg.__all__}
+
+
+@every_dtype
+@pytest.mark.parametrize("name", sorted(PRODUCTS))
+def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: str) -> None:
+    """As IEEE has it, 0 · inf among it: the gradients are products too."""
+    x, y = np.ones((3, 2), dtype), np.ones((2, 4), dtype)
+    x[0, 0], x[1, 1], y[0, 1], y[1, 2] = NAN, INF, 0, -INF
+    calls = {
+        "matmul": tg.matmul,
+        "linear": lambda x, y: tg.linear(x, y.T),
+        "einsum": lambda x, y: tg.einsum("ij,jk->ik", x, y),
+        "outer": tg.outer,
+    }
+    with np.errstate(invalid="ignore"):
+        found = run(calls[name], [x, y], device)
+        ones = np.ones((3, 4), dtype)
+        expected = [x @ y, ones @ y.T, x.T @ ones]
+        if name == "outer":
+            expected = [np.outer(x, y), np.full(x.shape, np.sum(y)), np.full(y.shape, np.sum(x))]
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, other, 1e-3)
+
+
+def test_every_differentiable_op_is_swept() -> None:
+    names = {case.name for case in ELEMENTWISE} | {case.name for case in LINEAR} | REDUCTIONS | PRODUCTS
+    assert {case.name for case in CASES if case.differentiable} == names
+
+
+# -- losses of single numbers ------------------------------------------------------------------------------------------
+
+
+def binary(x: HostArray, target: HostArray) -> Any:
+    """The binary cross entropy, in which a target of 0 or 1 takes nothing of the other term."""
+    right, wrong = np.logaddexp(0, -x), np.logaddexp(0, x)
+    return np.where(target == 1, right, np.where(target == 0, wrong, target * right + (1 - target) * wrong))
+
+
+LOSSES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Slopes]] = {
+    "mse_loss": (tg.mse_loss, lambda x, t: (x - t) ** 2, lambda x, t: [2 * (x - t), 2 * (t - x)]),
+    "l1_loss": (tg.l1_loss, lambda x, t: np.abs(x - t), lambda x, t: [np.sign(x - t), np.sign(t - x)]),
+    "smooth_l1_loss": (
+        tg.smooth_l1_loss,
+        lambda x, t: np.where(np.abs(x - t) < 1, (x - t) ** 2 / 2, np.abs(x - t) - 0.5),
+        lambda x, t: [np.clip(x - t, -1, 1), np.clip(t - x, -1, 1)],
+    ),
+    "binary_cross_entropy_with_logits": (
+        tg.binary_cross_entropy_with_logits,
+        binary,
+        lambda x, t: [sigmoid(x) - t, -x],
+    ),
+}
+
+
+@every_dtype
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_single_numbers(name: str, dtype: str, device: str) -> None:
+    loss, reference, slopes = LOSSES[name]
+    targets = np.array([0, 0.25, 1] if "binary" in name else [0, 1, -2, INF, -INF, NAN], dtype)
+    values = extremes(dtype)
+    if "binary" in name:  # whose derivative in the target, -x, is a difference of two logarithms
+        values = values[(values == 0) | ~(np.abs(values) < 0.25)]
+    arrays = [grid.reshape(-1) for grid in np.meshgrid(values, targets)]
+    check(functools.partial(loss, reduction="none"), reference, slopes, arrays, dtype, device, name)
+
+
+def test_a_weight_of_zero_takes_nothing_of_an_infinite_loss(device: str) -> None:
+    nothing, target = tg.zeros(3, device=device), tg.tensor([0.0, 1.0, 0.5], device=device)
+    x = tg.tensor([INF, -INF, INF], device=device, requires_grad=True)
+    loss = tg.binary_cross_entropy_with_logits(x, target, nothing)
+    loss.backward()
+    assert (loss.item(), x.grad.tolist()) == (0.0, [0.0, 0.0, 0.0])

@@ -168,10 +168,13 @@ class Backend(Protocol):
         """
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
-        """Σ x² over all elements of arrays of one dtype, 0-d; float32 of float16."""
+        """Σ x² over all elements of arrays of one dtype, 0-d, in float64: float32's squares may overflow or vanish."""
 
     def scale(self, arrays: Sequence[Array], factor: Array) -> None:
-        """Multiplies arrays of one dtype in place by a factor, 0-d and of that dtype, which stays on the device."""
+        """Multiplies arrays of one dtype in place by a factor, 0-d, which stays on the device.
+
+        It is of the arrays' dtype, or float32 for float16 arrays.
+        """
 
     # A step of an optimizer, in place, of many parameters of one dtype; of their arrays g stays as it is.
 

@@ -18,6 +18,8 @@ _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term
 _ERF_END = 6  # from here on, erf rounds to 1
 
 _WORTH_SHARING = 2**21  # multiplications of a matrix product: twenty microseconds or so
+_PIECE = 2**16  # elements of a sum of squares
+_TINY = 1e-25  # a sum of squares beside which those that float32 cannot hold are nothing
 _WIDE = 32  # a second factor that is narrower, either way, is left to NumPy
 
 
@@ -64,6 +66,19 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     target[rows[begin[once]]] += values[begin[once]]
     for first, last in zip(begin[~once].tolist(), end[~once].tolist()):
         target[rows[first]] += np.add.reduce(values[first:last], axis=0)
+
+
+def _sum_of_squares(x: HostArray) -> float:
+    """Σ x² by dot products of pieces, which have the digits that one of the whole loses."""
+    if x.dtype == np.float16:
+        x = x.astype(np.float32)
+    pieces = [x[begin : begin + _PIECE] for begin in range(0, x.size, _PIECE)]
+    with np.errstate(over="ignore"):
+        found = sum((float(np.dot(piece, piece)) for piece in pieces), 0.0)
+    if x.dtype == np.float32 and not _TINY < found < math.inf:  # squares that overflowed, or vanished
+        wide = (piece.astype(np.float64) for piece in pieces)
+        found = sum((float(np.dot(piece, piece)) for piece in wide), 0.0)
+    return found
 
 
 def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:
@@ -124,6 +139,9 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
     cross_entropy_forward = _training("cross_entropy_forward")
     cross_entropy_backward = _training("cross_entropy_backward")
     adam_update_one = _training("adam_update_one")
+
+    def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
+        return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:

@@ -131,12 +131,12 @@ class TrainingKernels(ArrayKernels):
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         xp = self.xp
-        wide = [array.astype(np.result_type(array.dtype, np.float32), copy=False) for array in arrays]
-        return functools.reduce(operator.add, [xp.vdot(array, array) for array in wide])
+        wide = [array.astype(np.float64, copy=False) for array in arrays]
+        return functools.reduce(operator.add, [total(xp, array * array) for array in wide])
 
     def scale(self, arrays: Sequence[Array], factor: Array) -> None:
         for array in arrays:
-            self.xp.multiply(array, factor, out=array)
+            self.xp.multiply(array, factor, out=array, casting="same_kind")
 
     # -- optimizers ----------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ __device__ inline Index thread_number() { return (Index)blockIdx.x * blockDim.x 
 // Adds up over the threads of a row of the block, those with the same threadIdx.y, in an order that is always the same;
 // all of them get the sum. A row is 32 threads, or a multiple of 32 where it is the whole block; `room` is shared memory
 // for a value of each 32.
-__device__ inline Wide sum_over_row(Wide value, Wide* room) {
+template <class T> __device__ inline T sum_over_row(T value, T* room) {
     for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
     if (blockDim.x == 32) return value;
     __syncthreads();

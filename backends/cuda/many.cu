@@ -9,26 +9,26 @@ struct Piece {
     __device__ Real* array(int k) const { return reinterpret_cast<Real*>(row[1 + k]); }
 };
 
-// sums (blocks,): of each piece the sum of the squares.
-extern "C" __global__ void sum_of_squares(const Index* pieces, Wide* sums) {
+// sums (blocks,): of each piece the sum of the squares, which float may not hold.
+extern "C" __global__ void sum_of_squares(const Index* pieces, double* sums) {
     const Piece piece(pieces, 1);
-    Wide sum = 0;
+    double sum = 0;
     for (Index begin = threadIdx.x * WIDTH; begin < piece.size(); begin += blockDim.x * WIDTH) {
         const Pack x = load(piece.array(0) + begin, piece.size() - begin);  // zeros behind the end
 #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) sum += (Wide)x.at[k] * (Wide)x.at[k];
+        for (int k = 0; k < WIDTH; ++k) sum += (double)(Wide)x.at[k] * (double)(Wide)x.at[k];
     }
-    sum = sum_over_row(sum, shared<Wide>());
+    sum = sum_over_row(sum, shared<double>());
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void scale(const Index* pieces, const Real* factor) {
+extern "C" __global__ void scale(const Index* pieces, const Wide* factor) {
     const Piece piece(pieces, 1);
     for (Index begin = threadIdx.x * WIDTH; begin < piece.size(); begin += blockDim.x * WIDTH) {
         const Index left = piece.size() - begin;
         Pack x = load(piece.array(0) + begin, left);
 #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) x.at[k] = (Wide)x.at[k] * (Wide)*factor;
+        for (int k = 0; k < WIDTH; ++k) x.at[k] = (Wide)x.at[k] * *factor;
         store(piece.array(0) + begin, x, left);
     }
 }

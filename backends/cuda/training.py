@@ -126,7 +126,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are known
         pieces, width = self._pieces(ready)
-        sums = self.empty((len(pieces),), widened_dtype(arrays[0].dtype))
+        sums = self.empty((len(pieces),), np.float64)
         if len(pieces):
             kernel = self.kernel("many", "sum_of_squares", arrays[0].dtype, width)
             kernel(len(pieces), _MANY_THREADS, (pieces, sums), _ROOM)

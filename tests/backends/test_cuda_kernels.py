@@ -150,7 +150,7 @@ def test_norms_and_scaling_of_many_arrays(seed: int, dtype: str, sizes: list[int
         backend.scale(arrays, factor)
         return backend.as_array(total / max(2 * sum(sizes), 1)), *arrays
 
-    check(compute, [np.array(0.3, dtype), *arrays], dtype)
+    check(compute, [np.array(0.3, np.result_type(dtype, np.float32)), *arrays], dtype)
 
 
 def test_parameters_that_are_not_contiguous_are_changed_in_place() -> None:
@@ -327,7 +327,7 @@ def computed() -> list[HostArray]:
         EMULATED.adam_update([arrays], 0.9, 0.1, 0.9, 0.99, 1e-3, 1e-2)
         EMULATED.sgd_update([arrays[:3]], 0.1, 0.9, 0.7, 1e-2, True)
         factor = EMULATED.sum_of_squares(arrays)
-        EMULATED.scale(arrays, factor)
+        EMULATED.scale(arrays, factor.astype(np.float32))
         return arrays
 
     logits, g, rows = drawn(1, (5, 1031), (5,), (5, 41), dtype="float32")

@@ -92,9 +92,43 @@ def test_gradients_on_two_devices_count_together():
 def test_norms_of_float16_do_not_overflow(device):
     parameters = with_gradients([np.full(4, 300, np.float16), np.full((2, 3), 100, np.float16)], device)
     total = clip_grad_norm_(parameters, 65.0)
-    assert total.dtype == np.float16
+    assert total.dtype == np.float32
     assert total.item() == pytest.approx(math.sqrt(4 * 300**2 + 6 * 100**2), rel=1e-3)
     np.testing.assert_allclose(parameters[0].grad.cpu().numpy(), 300 * 65 / total.item(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("float16", 60_000),
+        ("float32", 1e-30),
+        ("float32", 1e20),
+        ("float32", 1e36),
+        ("float64", 1e200),
+        ("float64", 1e-200),
+    ],
+)
+def test_norms_whose_powers_no_dtype_holds(device: str, dtype: str, size: float, kind: float) -> None:
+    values = [np.array([3, 0, -4]) * (size / 4), np.array([[1.0, 2.0], [0.0, 3.0]]) * (size / 4)]
+    parameters = with_gradients([value.astype(dtype) for value in values], device)
+    max_norm = size / 8
+    total = clip_grad_norm_(parameters, max_norm, kind)
+    rounding = 20 * max(float(np.finfo(dtype).eps), 1e-7)
+    relative = norm_of([value / size for value in values], kind)
+    np.testing.assert_allclose(total.item() / size, relative, rtol=rounding)
+    if size < 1e-6:
+        return  # beside such norms the 1e-6 that keeps the factor finite is all there is
+    for p, value in zip(parameters, values, strict=True):
+        np.testing.assert_allclose(
+            p.grad.cpu().numpy().astype(np.float64) / max_norm, value / size / relative, rtol=rounding
+        )
+
+
+def test_the_norm_of_many_elements_keeps_its_digits(device: str) -> None:
+    values = np.random.default_rng(0).random(3_000_000 if device == "cpu" else 30_000, np.float32)
+    exact = math.sqrt(np.sum(values.astype(np.float64) ** 2))
+    assert clip_grad_norm_(with_gradients([values], device), 1.0).item() == pytest.approx(exact, rel=3e-7)
 
 
 def test_gradients_of_several_dtypes_and_layouts_count_together():

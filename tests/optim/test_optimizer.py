@@ -187,6 +187,42 @@ def test_a_moved_module_goes_on_being_trained(make, device):
     assert {array.dtype.name for array in of_moves.state_dict()["state"].values()} <= {"float32", "int64"}
 
 
+@pytest.mark.parametrize("gradient", [0.0, 1e-5, 1e-3, 300.0])
+def test_float16_parameters_step_as_float32_ones(make, device, gradient):
+    """Their state is float32: in float16, squares of gradients vanish or overflow, and running means stick."""
+    parameters = [tg.ones(3, dtype=dtype, device=device, requires_grad=True) for dtype in ("float16", "float32")]
+    optimizers = [make([p]) for p in parameters]
+    half, single = parameters
+    for _ in range(4):
+        for p, optimizer in zip(parameters, optimizers, strict=True):
+            p.grad = tg.full((3,), gradient, dtype="float16", device=device).to(dtype=p.dtype)
+            optimizer.step()
+        np.testing.assert_allclose(half.detach().cpu().numpy(), single.detach().cpu().numpy(), rtol=3e-3)
+        with tg.no_grad():
+            single[...] = half.to(dtype="float32")  # so that roundings do not add up
+    assert half.dtype == np.float16
+    kept = [value for value in optimizers[0].state_dict()["state"].values() if value.ndim]
+    assert all(value.dtype == np.float32 for value in kept)
+
+
+def test_a_float16_state_is_loaded_as_float32(make):
+    p = tg.ones(3, dtype="float16", requires_grad=True)
+    optimizer = make([p])
+    p.grad = tg.full((3,), 0.5, dtype="float16")
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"] = {
+        name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in saved["state"].items()
+    }
+    optimizer.load_state_dict(saved)
+    loaded = optimizer.state_dict()["state"]
+    for name, value in saved["state"].items():
+        np.testing.assert_array_equal(loaded[name], value)
+        assert loaded[name].dtype == (np.float32 if value.ndim else np.int64)
+    optimizer.step()
+    assert np.isfinite(p.detach().numpy()).all()
+
+
 def test_groups_have_settings_of_their_own(device):
     parameters = [tg.tensor([1.0, 1.0], device=device, requires_grad=True) for _ in range(3)]
     optimizer = optim.SGD([{"params": parameters[:1], "lr": 0.5}, {"params": parameters[1]}], lr=0.1)

@@ -368,11 +368,18 @@ def cumsum(xp: Any, x: Array, dim: int) -> Array:
     return running(xp, x, dim_of("cumsum", dim, x.shape))
 
 
+@op()
+def magnitude(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
+    """The largest |x| over `dims`, which are kept; 1 where that is no divisor: 0, infinite or NaN."""
+    largest_of_all = xp.max(xp.abs(x), axis=dims, keepdims=True)
+    return xp.where((largest_of_all > 0) & xp.isfinite(largest_of_all), largest_of_all, 1)
+
+
 @composite
 def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. Integers give float32.
 
-    The derivative at elements of 0 is 0.
+    The derivative at elements of 0 is 0. No power overflows or vanishes on the way: [1e30, 1e30] has a norm in float32.
 
     Raises:
         IndexError: a dimension of `dim` is not there.
@@ -388,8 +395,14 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
         return narrowed(max(abs(wide), dim, keepdim), x)
     if p == 1:
         return narrowed(abs(wide).sum(dim, keepdim), x)
-    total = (wide * wide if p == 2 else _power(abs(wide), p)).sum(dim, keepdim)
-    return narrowed(_power(total, 1 / p), x)
+    if not count(x.shape, dim):
+        return narrowed(wide.sum(dim, keepdim), x)
+    # |x| = |x / s| · s for every s, which is a constant of the derivative too.
+    scale = magnitude(wide, dim)
+    scaled = wide / scale
+    powers = (scaled * scaled if p == 2 else _power(abs(scaled), p)).sum(dim, True)
+    result = _power(powers, 1 / p) * scale
+    return narrowed(result if keepdim else result.squeeze(dim), x)
 
 
 def _power(x: Tensor, p: float) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array
+from ..backends.sums import widened_dtype
 from ..creation import zeros
 from ..device import Device
 from ..mode import no_grad
 from ..ops import norm, stack
+from ..ops.reduction import widened
 from ..tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
@@ -34,6 +36,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scales all gradients by one factor, so that the norm of all of them together is at most `max_norm`.
 
+    Norm and factor are computed in wider dtypes than the gradients', so that neither overflows nor vanishes.
+
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
 
     Args:
@@ -44,8 +48,8 @@ def clip_grad_norm_(
             which leaves zeros and NaNs.
 
     Returns:
-        The norm before, 0-d, on the first gradient's device. Its value is read on the host only with
-        `error_if_nonfinite`.
+        The norm before, 0-d, on the first gradient's device; float32 of float16 gradients. Its value is read on the
+        host only with `error_if_nonfinite`.
 
     Raises:
         RuntimeError: with `error_if_nonfinite`, the norm is infinite or NaN; the gradients stay as they are.
@@ -71,7 +75,7 @@ def clip_grad_norm_(
     if norm_type == 2:
         total = _euclidean_norm(gradients, device)
     else:
-        total = norm(stack([norm(g, norm_type).to(device) for g in gradients]), norm_type)
+        total = _norm_of_norms([norm(widened(g), norm_type) for g in gradients], norm_type, device)
     if error_if_nonfinite and not math.isfinite(size := total.item()):
         raise RuntimeError(
             f"clip_grad_norm_: the norm of the gradients is {size}; skip this step or lower the learning rate "
@@ -80,10 +84,10 @@ def clip_grad_norm_(
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for (place, dtype), arrays in _together(gradients).items():
         with place.current():
-            place.backend.scale(arrays, factor.to(place, dtype)._array)
+            place.backend.scale(arrays, factor.to(place, widened_dtype(dtype))._array)
     for g in gradients:
         g._mark_written()
-    return total
+    return total.to(dtype=widened_dtype(np.result_type(*{g.dtype for g in gradients})))
 
 
 def _together(gradients: list[Tensor]) -> dict[tuple[Device, np.dtype[Any]], list[Array]]:
@@ -95,13 +99,23 @@ def _together(gradients: list[Tensor]) -> dict[tuple[Device, np.dtype[Any]], lis
 
 
 def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
-    """The norm of all gradients together, by one pass over each and without temporaries."""
-    squares = []
-    for (place, _), arrays in _together(gradients).items():
+    """The norm of all gradients together, in float64: by one pass over each and without temporaries.
+
+    float64 has no wider dtype in which its squares fit: such gradients are scaled first, each by itself.
+    """
+    norms = []
+    for (place, dtype), arrays in _together(gradients).items():
+        if dtype == np.float64:
+            norms += [norm(Tensor._wrap(array, place)) for array in arrays]
+            continue
         with place.current():
-            squares.append(Tensor._wrap(place.backend.as_array(place.backend.sum_of_squares(arrays)), place))
-    total = stack([square.to(device) for square in squares]).sum().sqrt()
-    return total.to(dtype=np.result_type(*{g.dtype for g in gradients}))
+            squares = place.backend.as_array(place.backend.sum_of_squares(arrays))
+        norms.append(Tensor._wrap(squares, place).sqrt())
+    return _norm_of_norms(norms, 2.0, device)
+
+
+def _norm_of_norms(norms: list[Tensor], norm_type: float, device: Device) -> Tensor:
+    return norm(stack([each.to(device) for each in norms]), norm_type) if len(norms) > 1 else norms[0]
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from ..backends.base import Array, Backend
+from ..backends.sums import widened_dtype
 from ..device import Device, device_of
 from ..tensor import Tensor, fitting
 
@@ -45,12 +46,19 @@ class Update(NamedTuple):
     g: Array
     state: State
 
+    def widened(self) -> "Update":
+        """The same in the dtype in which its step is computed: float32 for a float16 parameter, else its own."""
+        wide = widened_dtype(self.p.dtype)
+        return self if self.p.dtype == wide else Update(self.p.astype(wide), self.g.astype(wide), self.state)
+
 
 class Optimizer(ABC):
     """Changes parameters in place, by their gradients.
 
     A subclass says what an algorithm keeps for each parameter (`initial_state`) and how it makes a step (`update`), on
-    plain arrays. Settings such as the learning rate stand in `param_groups`, where schedules, and users, change them.
+    plain arrays. The step of a float16 parameter is computed in float32, in which its state is kept: squares of
+    gradients vanish in float16, and running means stop moving. Settings such as the learning rate stand in
+    `param_groups`, where schedules, and users, change them.
 
     Args:
         params: tensors, or groups of them: dicts with their `params` and the settings in which the group differs.
@@ -150,12 +158,16 @@ class Optimizer(ABC):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         """What is kept for a parameter between steps, and how it begins.
 
-        An int is a counter; a float fills an array of the parameter's shape, dtype and device.
+        An int is a counter; a float fills an array of the parameter's shape and device, and of its dtype, or of
+        float32 for a float16 parameter.
         """
 
     @abstractmethod
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
-        """Changes parameters, all of one dtype, and their states in place; their gradients stay as they are."""
+        """Changes parameters and their states in place; their gradients stay as they are.
+
+        All are of one dtype, float32 or float64: float16 parameters come as float32 copies.
+        """
 
     # -- what is done with it -----------------------------------------------------------------------------------------
 
@@ -185,7 +197,11 @@ class Optimizer(ABC):
             p._mark_written()
         for device, group, updates in together.values():
             with device.making(f"{self._name}.step"):
-                self.update(device.backend, updates, group, self._scratch)
+                widened = [update.widened() for update in updates]
+                self.update(device.backend, widened, group, self._scratch)
+                for update, wide in zip(updates, widened, strict=True):
+                    if wide is not update:
+                        update.p[...] = wide.p
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
@@ -228,7 +244,9 @@ class Optimizer(ABC):
         return {"state": arrays, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave, on the devices and in the dtypes of this optimizer's parameters.
+        """Goes on from what `state_dict` gave, on the devices of this optimizer's parameters.
+
+        Arrays of another dtype than this optimizer keeps are converted.
 
         Raises:
             TypeError: a setting is of the wrong type.
@@ -275,7 +293,8 @@ class Optimizer(ABC):
     def _loaded_value(self, name: str, p: Tensor, start: int | float, given: Any) -> Any:
         counts = isinstance(start, int)
         try:
-            value = fitting(given, Tensor(start, device="cpu") if counts else p)
+            like = Tensor(start, device="cpu") if counts else p.detach().to(dtype=widened_dtype(p.dtype))
+            value = fitting(given, like)
         except ValueError as error:
             raise ValueError(f"{self._name}: {name} does not fit: {error}") from error
         if not counts:
@@ -295,7 +314,7 @@ def decayed(backend: Backend, p: Array, g: Array, group: Group, scratch: Scratch
 
 
 def _started(p: Tensor, value: int | float) -> Any:
-    return value if isinstance(value, int) else p.device.xp.full_like(p._array, value)
+    return value if isinstance(value, int) else p.device.xp.full_like(p._array, value, dtype=widened_dtype(p.dtype))
 
 
 def _plain(value: Any) -> Any:
@@ -307,11 +326,11 @@ def _plain(value: Any) -> Any:
 
 def _follow(p: Tensor, state: State) -> None:
     """Brings the state to where its parameter went, if a module was moved after the last step."""
-    backend = p.device.backend
+    backend, dtype = p.device.backend, widened_dtype(p.dtype)
     for name, value in state.items():
-        if isinstance(value, int) or (backend.owns(value) and value.dtype == p.dtype):
+        if isinstance(value, int) or (backend.owns(value) and value.dtype == dtype):
             continue
         source = device_of(value)
         assert source is not None
         with p.device.making("optimizer"):
-            state[name] = backend.from_device(value, source.backend).astype(p.dtype)
+            state[name] = backend.from_device(value, source.backend).astype(dtype)

@@ -90,6 +90,13 @@ def _std(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) -> st
     return g.node("Sqrt", _variance(g, x, dim, correction, keepdim))
 
 
+@writes(reduction.magnitude)
+def _magnitude(g: Graph, x: Operand, dims: Sequence[int]) -> str:
+    largest = _reduced(g, "ReduceMax", g.node("Abs", x), dims, True)
+    usable = g.node("And", g.node("Greater", largest, np.zeros((), x.dtype)), g.node("Not", g.node("IsInf", largest)))
+    return g.node("Where", usable, largest, np.ones((), x.dtype))
+
+
 def _searched(kind: str) -> Entry:
     """The place of an extreme; of the first NaN where there is one, which ONNX does not say."""
 

@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print)
 
-.PHONY: help train inspect test install install-test clean-kernels clean
+.PHONY: help train inspect test fuzz install install-test clean-kernels clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -35,6 +35,9 @@ test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker
 	$(VENV)/bin/ruff format --check .
 	cd $(VENV)/wheel && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p tinygrad_lstm
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal $(ARGS)
+
+fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
+	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
 
 install: $(VENV)/.installed  ## make .venv and install the project there, editable
 

@@ -1,0 +1,435 @@
+"""Damages files of every format that is read, and reads them: `python tests/fuzz_files.py --cases 100000`.
+
+Each file must give arrays, or one ValueError or OSError in a line of printable letters; never another exception, a
+crash, more than some seconds, or more than some memory. The reading is done by another process, which is watched.
+
+A case is told by its number and the seed alone: `--only NUMBER` reads it again, here, and `--keep FOLDER` leaves the
+files with which something went wrong.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import ModelProto, helper
+from onnx_graphs import WAYS, Graph
+
+from tinygrad_lstm.io import load_weights
+from tinygrad_lstm.io.recognition import recognised
+from tinygrad_lstm.models import LSTM, CharLM
+from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+
+FILES = Path(__file__).parent / "golden" / "files"
+SECONDS_TO_BEGIN = 300  # that the imports and the whole files may take
+SECONDS = 10  # that reading one file may take, on a machine that others use too
+MEMORY = 2**29  # bytes that the process may grow by, from one file or from leaks
+AT_ONCE = 4000  # files that one process reads, so that a leak of each would show, and then another begins
+TEXT = "To be, or not to be, that is the question. " * 40
+
+Damage = Callable[[random.Random, bytes], bytes]
+
+
+class Case(NamedTuple):
+    """A damaged file."""
+
+    format: str
+    name: str
+    content: bytes
+
+
+# -- whole files -------------------------------------------------------------------------------------------------------
+
+
+def golden(*endings: str) -> Callable[[Path], list[Path]]:
+    """The files of tests/golden/files whose names end so."""
+    return lambda folder: sorted(path for path in FILES.iterdir() if path.name.endswith(endings))
+
+
+def npz_files(folder: Path) -> list[Path]:
+    arrays = {"rnn.weight_ih_l0": np.ones((8, 3)), "rnn.weight_hh_l0": np.ones((8, 2), "<f2"), "n": np.array(3)}
+    np.savez(folder / "stored.npz", **arrays)
+    np.savez_compressed(folder / "packed.npz", **arrays)
+    return [folder / "stored.npz", folder / "packed.npz"]
+
+
+def onnx_files(folder: Path) -> list[Path]:
+    """Layers whose weights are stored and made in every way, in the graph, in branches, loops and functions."""
+    paths = golden(".onnx")(folder)
+    for way in WAYS:
+        outer, then, other = Graph(), Graph(), Graph()
+        some = np.random.default_rng(0).uniform(-1, 1, (1, 12, 4)).astype(np.float32)
+        W, R = way(outer, "W", some), way(outer, "R", some)
+        for g in (then, other):
+            names = [W, R, way(g, "B", np.ones((1, 24), np.float32))] if way is not WAYS[0] else [W, R]
+            g.nodes.append(helper.make_node("GRU", ["X", *names, "", "h"], ["Y"], "gru", hidden_size=4))
+        branches = {"then_branch": then.model().graph, "else_branch": other.model().graph}
+        body = Graph([helper.make_node("If", ["c"], ["y"], **branches)])
+        outer.node("Loop", "n", "c", body=body.model().graph)
+        outer.nodes.append(helper.make_node("GRU", ["X", W, R], ["Z"], "outer", direction="forward", layout=0))
+        model = outer.model("Z")
+        model.functions.append(helper.make_function("own", "f", ["X", "W"], ["Y"], [*then.nodes[-1:]], []))
+        paths.append(folder / f"{way.__name__}.onnx")
+        paths[-1].write_bytes(model.SerializeToString())
+    return paths
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    options = TrainingOptions(steps=2, embedding=2, hidden=3, seq_len=4, batch=2, validate_every=1, warmup=1)
+    Trainer.start(CharLM.from_options, TEXT, options, folder / "run").run()
+    halfway = TrainingOptions(steps=1, embedding=2, hidden=3, seq_len=4, batch=2, validate_every=1, warmup=1)
+    Trainer.start(CharLM.from_options, TEXT, halfway, folder / "half").run()
+    return [folder / "run" / "last.safetensors", folder / "half" / "last.safetensors"]
+
+
+def states(folder: Path) -> list[Path]:
+    stream = LSTM(2, 3).stream(2)
+    stream(np.ones((4, 2, 2), np.float32))
+    stream.save(folder / "state.safetensors")
+    return [folder / "state.safetensors"]
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+
+
+def read_weights(path: Path) -> None:
+    for _ in recognised(load_weights(path)):
+        pass
+
+
+def read_checkpoint(path: Path) -> None:
+    saved = Checkpoint.load(path)
+    CharLM.load(saved)
+    Trainer.resume(CharLM.from_options, TEXT, saved, path.parent / "resumed", steps=9)
+
+
+def read_state(path: Path) -> None:
+    LSTM(2, 3).stream(2).load(path)
+
+
+class Format(NamedTuple):
+    """Whole files, which may be written into a folder for it, and how they are read."""
+
+    files: Callable[[Path], list[Path]]
+    read: Callable[[Path], None] = read_weights
+
+
+FORMATS = {
+    "safetensors": Format(golden("float16.safetensors", "lstm.expected.safetensors")),
+    "PyTorch": Format(golden(".pt")),
+    "Keras": Format(golden(".keras")),
+    "Keras HDF5": Format(golden(".h5")),
+    "NumPy": Format(npz_files),
+    "ONNX": Format(onnx_files),
+    "checkpoint": Format(checkpoints, read_checkpoint),
+    "state": Format(states, read_state),
+}
+
+
+@cache
+def whole_files() -> dict[str, dict[str, bytes]]:
+    """By format and name."""
+    found: dict[str, dict[str, bytes]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for format, each in FORMATS.items():
+            found[format] = {path.name: path.read_bytes() for path in each.files(Path(folder))}
+    return found
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+ODD_BYTES = [0, 1, 0x7F, 0x80, 0xFE, 0xFF]
+ODD_NUMBERS = [0, 1, -1, 2, 3, 7, 255, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63), 10**6]
+ODD_STRINGS = ["", "x" * 2000, "\x1b[31m", "a\nb", "\ud800", "../../etc/passwd", "float32", "0", "nan", "/", "W", "é"]
+ODD_NAMES = ["", *"WRXh", "LSTM", "GRU", "Concat", "Slice", "Split", "Tile", "Expand", "Shape", "Cast", "axis", "to"]
+ODD_VALUES: list[Any] = [*ODD_NUMBERS, *ODD_STRINGS, 2**64, 1e308, 0.5, True, None, [], {}, [[]], {"a": 1}, [0] * 70]
+
+
+def bytes_changed(rng: random.Random, whole: bytes) -> bytes:
+    """Some bytes changed, left out, put in, or taken from elsewhere."""
+    content = bytearray(whole)
+    for _ in range(rng.choice([1, 1, 2, 4, 8])):
+        at, size = rng.randrange(len(content) + 1), rng.choice([1, 2, 4, 8, rng.randrange(1, 64)])
+        source = bytes(content)
+        if rng.random() < 0.2:
+            source = rng.choice(list(rng.choice(list(whole_files().values())).values()))
+        other = rng.randrange(len(source) + 1)
+        match rng.randrange(8):
+            case 0 if at < len(content):
+                content[at] ^= 1 << rng.randrange(8)
+            case 1:
+                content[at : at + 1] = bytes([rng.choice(ODD_BYTES)])
+            case 2:
+                del content[at : at + size]
+            case 3:
+                content[at:at] = source[other : other + size]
+            case 4:
+                content[at : at + size] = source[other : other + size]
+            case 5:
+                content[at : at + size] = rng.randbytes(size)
+            case 6 if rng.random() < 0.3:
+                del content[at:]
+            case _:
+                content[at:at] = bytes(content[at : at + size]) * rng.randrange(1, 40)
+    return bytes(content)
+
+
+def json_changed(rng: random.Random, text: bytes | str) -> str:
+    """JSON in which values are others, or left out; texts that are JSON themselves too."""
+    whole = json.loads(text)
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        places = list(_places(whole))
+        if not places:
+            break
+        parent, key = rng.choice(places)
+        value = parent[key]
+        if isinstance(value, str) and value[:1] in ("{", "[") and rng.random() < 0.8:
+            parent[key] = json_changed(rng, value)
+        elif rng.random() < 0.15:
+            del parent[key]
+        elif isinstance(value, int) and rng.random() < 0.5:
+            parent[key] = value + rng.choice([-1, 1, 10, -value * 2])
+        else:
+            other_parent, other = rng.choice(places)
+            parent[key] = rng.choice(ODD_VALUES) if rng.random() < 0.6 else json.loads(json.dumps(other_parent[other]))
+    return json.dumps(whole)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where values stand in a nested one: what holds each, and its key there."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from _places(value[key])
+
+
+def safetensors_changed(rng: random.Random, whole: bytes) -> bytes:
+    """Another header before the same arrays."""
+    size = int.from_bytes(whole[:8], "little")
+    header = json_changed(rng, whole[8 : 8 + size]).encode(errors="surrogatepass")
+    return len(header).to_bytes(8, "little") + header + whole[8 + size :]
+
+
+def zip_changed(rng: random.Random, whole: bytes) -> bytes:
+    """A sound archive, in which one file is damaged: no checksum tells it."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(list(files))
+    if name.endswith(".json") and rng.random() < 0.7:
+        files[name] = json_changed(rng, files[name]).encode(errors="surrogatepass")
+    else:
+        files[name] = bytes_changed(rng, files[name])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+        for each, content in files.items():
+            archive.writestr(each, content)
+    return packed.getvalue()
+
+
+def onnx_changed(rng: random.Random, whole: bytes) -> bytes:
+    """A sound message, in which fields are others, left out, there twice, or exchanged."""
+    model = ModelProto.FromString(whole)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        messages = list(_messages(model))
+        message = rng.choice(messages)
+        fields = message.ListFields()
+        if not fields:
+            continue
+        field, value = rng.choice(fields)
+        alike = [each for each in messages if type(each) is type(message) and each is not message]
+        choice = rng.random()
+        if choice < 0.1:
+            message.ClearField(field.name)
+        elif choice < 0.25 and alike:
+            message.CopyFrom(type(message).FromString(rng.choice(alike).SerializeToString()))
+        elif field.enum_type is not None:
+            setattr(message, field.name, rng.choice(field.enum_type.values).number)
+        elif isinstance(value, int | float | str | bytes):
+            setattr(message, field.name, _odd(rng, value))
+        elif hasattr(value, "append") and value:
+            _change_items(rng, value)
+    return model.SerializeToString()
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A message of protobuf's, and those within it."""
+    yield message
+    for _, value in message.ListFields():
+        for each in value if hasattr(value, "append") else [value]:
+            if hasattr(each, "ListFields"):
+                yield from _messages(each)
+
+
+def _change_items(rng: random.Random, items: Any) -> None:
+    """Leaves out one of several, or has it twice, or another in its place."""
+    at = rng.randrange(len(items))
+    if rng.random() < 0.3:
+        del items[at]
+    elif hasattr(items[at], "ListFields"):
+        items.add().CopyFrom(items[at])
+    elif rng.random() < 0.3:
+        items.append(items[at])
+    else:
+        items[at] = _odd(rng, items[at]) if rng.random() < 0.6 else rng.choice(list(items))
+
+
+def _odd(rng: random.Random, value: Any) -> Any:
+    """Another value of the same type, that some field of it may have."""
+    if isinstance(value, bool | int):
+        return rng.choice([number for number in ODD_NUMBERS if -(2**31) <= number < 2**31] + [value + 1])
+    if isinstance(value, float):
+        return rng.choice([0.0, -1.0, float("nan"), float("inf"), 1e30])
+    if isinstance(value, str):
+        return rng.choice(
+            ["", "W", "R", "X", "h", "LSTM", "GRU", "Concat", "Slice", "Expand", "Shape", "axis", "x" * 300]
+        )
+    return bytes_changed(rng, value) if value else b"\x00"
+
+
+STRUCTURED: dict[str, Damage] = {
+    "safetensors": safetensors_changed,
+    "checkpoint": safetensors_changed,
+    "state": safetensors_changed,
+    "ONNX": onnx_changed,
+}
+
+
+def case(seed: int, number: int) -> Case:
+    """The damaged file of a number; formats take turns."""
+    rng = random.Random(f"{seed} {number}")
+    format = list(FORMATS)[number % len(FORMATS)]
+    name, content = rng.choice(list(whole_files()[format].items()))
+    structured = STRUCTURED.get(format) or (zip_changed if content.startswith(b"PK") else None)
+    if structured and rng.random() < 0.6:
+        content = structured(rng, content)
+    if not structured or rng.random() < 0.5:
+        content = bytes_changed(rng, content)
+    return Case(format, name, content)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def outcome(read: Callable[[Path], None], path: Path) -> str:
+    """What became of a file: "read", "refused", or what is wrong with how it was refused."""
+    try:
+        read(path)
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if type(error) is UnicodeDecodeError or not message.isprintable() or len(message) > 5000:
+            return f"wrong: {type(error).__name__}, in no line of printable letters: {message[:300]!r}"
+        return "refused"
+    except BaseException as error:
+        return f"wrong: {error!r:.300}"
+    return "read"
+
+
+def serve(seed: int, numbers: Sequence[int]) -> None:
+    """Reads the files of some numbers, and prints what became of each, in a line."""
+    whole_files()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        print("ready", flush=True)
+        for number in numbers:
+            made = case(seed, number)
+            path.write_bytes(made.content)
+            print(f"{number} {outcome(FORMATS[made.format].read, path)}", flush=True)
+
+
+def lines_of(command: Sequence[str]) -> Iterator[str]:
+    """The lines that a process prints; the last says so if it ends badly, or is silent for too long."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    rest, seconds = b"", SECONDS_TO_BEGIN
+    try:
+        while True:
+            if not select.select([process.stdout], [], [], seconds)[0]:
+                yield f"wrong: hung, for {seconds} s"
+                return
+            seconds = SECONDS
+            new = os.read(process.stdout.fileno(), 2**16)
+            if not new:
+                break
+            *lines, rest = (rest + new).split(b"\n")
+            yield from (line.decode() for line in lines)
+        if process.wait():
+            yield f"wrong: crashed, with status {process.returncode}"
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def fuzz(seed: int, first: int, cases: int) -> Iterator[tuple[int, str]]:
+    """Reads damaged files in other processes, and gives the numbers and what became of each."""
+    number, end = first, first + cases
+    while number < end:
+        until = min(number + AT_ONCE, end)
+        command = [sys.executable, __file__, "--seed", str(seed), "--serve", str(number), str(until)]
+        for line in lines_of(command):
+            if line == "ready":
+                continue
+            if line.startswith("wrong"):  # the process is gone
+                yield number, line
+                number += 1
+            else:
+                said, _, what = line.partition(" ")
+                yield int(said), what
+                number = int(said) + 1
+
+
+def main() -> int:
+    """Fuzzes, and prints how many files of each format were read or refused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="read the file of this number here, and show what happens")
+    parser.add_argument("--keep", type=Path, help="a folder for the files with which something went wrong")
+    parser.add_argument("--serve", type=int, nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.seed, range(*given.serve))
+        return 0
+    if given.only is not None:
+        made = case(given.seed, given.only)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "model").write_bytes(made.content)
+            print(made.format, made.name, len(made.content))
+            FORMATS[made.format].read(Path(folder) / "model")
+        return 0
+    counts: Counter[tuple[str, str]] = Counter()
+    begun = time.monotonic()
+    for number, what in fuzz(given.seed, 0, given.cases):
+        format = list(FORMATS)[number % len(FORMATS)]
+        counts[format, what.split(":")[0]] += 1
+        if what.startswith("wrong"):
+            print(f"{number} ({format}): {what}", flush=True)
+            if given.keep:
+                given.keep.mkdir(parents=True, exist_ok=True)
+                (given.keep / str(number)).write_bytes(case(given.seed, number).content)
+    for format in FORMATS:
+        read, refused, wrong = (counts[format, what] for what in ("read", "refused", "wrong"))
+        print(f"{format:12} {read + refused + wrong:8,} files: {read:7,} read, {refused:7,} refused, {wrong:5,} wrong")
+    total = sum(n for (_, what), n in counts.items() if what == "wrong")
+    print(f"{sum(counts.values()):,} files in {time.monotonic() - begun:,.0f} s, {total:,} wrong")
+    return 1 if total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

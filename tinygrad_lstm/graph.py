@@ -31,12 +31,14 @@ class Version:
         written: the last time at all.
         recorded: the last time with the graph noting it, after which older views are out of date.
         maker: the node whose output the array is, if any: it is told, since it may have kept it.
+        in_graph: whether one of the tensors requires a gradient, or did: arrays handed out are read-only then.
     """
 
-    __slots__ = ("maker", "recorded", "written")
+    __slots__ = ("in_graph", "maker", "recorded", "written")
 
-    def __init__(self, maker: "GraphNode | None") -> None:
+    def __init__(self, maker: "GraphNode | None", in_graph: bool = True) -> None:
         self.maker = maker
+        self.in_graph = in_graph
         self.written = -1
         self.recorded = -1
 

@@ -3,6 +3,7 @@
 import builtins
 import itertools
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeAlias
@@ -13,6 +14,7 @@ from . import autograd
 from .backends.base import Array, HostArray
 from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
+from .exchange import Exchange
 from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
 from .mode import mode, no_grad
 
@@ -26,7 +28,7 @@ DEFAULT_FLOAT = np.dtype(np.float32)
 _hook_numbers = itertools.count()
 
 
-class Tensor:
+class Tensor(Exchange):
     """An n-dimensional array on a device, which may record how it came about.
 
     Made by `tg.tensor` and its kin, and by ops. `data` is the array itself, NumPy's or CuPy's; what is written through
@@ -36,10 +38,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "_version", "_viewed_at", "device", "grad")
-
-    # NumPy arrays on the left leave operators to the tensor.
-    __array_priority__ = 1000
-    __array_ufunc__ = None
 
     _array: Array
     _node: GraphNode | None
@@ -64,6 +62,8 @@ class Tensor:
             self.requires_grad = True
 
     # The ops attach these methods; each is documented where it is defined, in ops/.
+    __array_function__: ClassVar[Callable[..., Any]]
+    __array_ufunc__: ClassVar[Callable[..., Any]]
     getitem: ClassVar[Callable[..., "Tensor"]]
     _move: ClassVar[Callable[..., "Tensor"]]
     _put: ClassVar[Callable[..., "Tensor"]]
@@ -290,39 +290,6 @@ class Tensor:
 
     # -- out of the library -------------------------------------------------------------------------------------------
 
-    def numpy(self) -> HostArray:
-        """The values as a NumPy array, which shares memory with the tensor.
-
-        Raises:
-            RuntimeError: the tensor is not on the CPU, or is part of a graph; say `.cpu()` or `.detach()` first.
-        """
-        if self._requires_grad:
-            raise RuntimeError("numpy: this tensor requires a gradient, which an array cannot carry; use .detach()")
-        return self._host_array("numpy")
-
-    def _host_array(self, asked: str) -> HostArray:
-        if self.device != "cpu":
-            raise RuntimeError(f"{asked}: this tensor is on {str(self.device)!r}; move it with .cpu() first")
-        array: HostArray = self._array
-        return array
-
-    def __array__(self, dtype: DType = None, copy: bool | None = None) -> HostArray:
-        if self._requires_grad:
-            raise RuntimeError(
-                "np.asarray: this tensor requires a gradient, which an array cannot carry; use .detach()"
-            )
-        return np.array(self._host_array("np.asarray"), dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        if self._requires_grad:
-            raise BufferError("__dlpack__: this tensor requires a gradient, which DLPack cannot carry; use .detach()")
-        with self.device.current():  # what takes it over waits for what is queued there
-            return self._array.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        kind: tuple[int, int] = self._array.__dlpack_device__()
-        return kind
-
     def item(self) -> Any:
         """The one element as a Python number; reads the device's value on the host.
 
@@ -397,7 +364,10 @@ class Tensor:
             raise RuntimeError("requires_grad can be set on leaves only; this tensor was made by an op: use .detach()")
         if value:
             _check_differentiable(self.dtype)
-        self._requires_grad = bool(value)
+        if value != self._requires_grad:  # noted before and after, as a graph made meanwhile holds the values
+            self._requires_grad = bool(value)
+            if self._version is not None or not value:
+                self._shared_version().in_graph = True
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
         """Sets `requires_grad`, and gives the tensor back."""
@@ -513,7 +483,7 @@ class Tensor:
 
     def _shared_version(self) -> Version:
         if self._version is None:
-            self._version = Version(self._node)
+            self._version = Version(self._node, self._requires_grad)
         return self._version
 
     def _check_current(self, asker: str) -> None:
@@ -575,7 +545,7 @@ class Tensor:
         self._mark_written()
         if node is not None:
             version = self._shared_version()
-            version.recorded, version.maker = version.written, None
+            version.recorded, version.maker, version.in_graph = version.written, None, True
             self._node, self._requires_grad = node, True
 
     def add_(self, other: Any) -> "Tensor":
@@ -764,11 +734,20 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
         TypeError: the elements are no numbers, or complex ones; or integers that should require a gradient.
         ValueError: ragged lists, or NaN for an integer dtype.
 
+    Warns:
+        UserWarning: `data` is a tensor that requires a gradient: the copy is not part of its graph.
+
     >>> import tinygrad_lstm as tg
     >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]])
     tensor([[1., 2.],
             [3., 4.]])
     """
+    if isinstance(data, Tensor) and data._requires_grad and mode().value.recording:
+        warnings.warn(
+            "tensor: the copy is not part of the graph of the tensor that is given, which requires a gradient; "
+            "use .clone() for a copy that is, or .detach().clone() for one that is not",
+            stacklevel=2,
+        )
     return Tensor(data, dtype, device, requires_grad)
 
 

@@ -22,6 +22,7 @@ class Parameter(Tensor):
     """
 
     __slots__ = ()
+    shared_read_only = True
 
     def __init__(
         self, data: Any, dtype: DType = None, device: str | Device | None = None, requires_grad: bool = True

@@ -1,5 +1,6 @@
 """Every op on tensors, a file a family; `define` says what an op is."""
 
+from . import numpy_protocol as numpy_protocol
 from . import transfer as transfer
 from .convolution import *
 from .define import op as op

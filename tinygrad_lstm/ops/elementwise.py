@@ -132,10 +132,13 @@ def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None)
 
     Raises:
         OverflowError: a bound is out of bounds for x's integer dtype.
+        TypeError: a bound is a tensor.
     """
     if x.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
         x = x.astype(DEFAULT_FLOAT)
     for bound in (min, max):
+        if isinstance(bound, Tensor):
+            raise TypeError("clamp: a bound is a tensor; expected a number; use tg.maximum and tg.minimum")
         if bound is not None:
             check_bounds("clamp", bound, x.dtype)
     return xp.clip(x, min, max) if min is not None or max is not None else x.copy()

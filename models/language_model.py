@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +14,7 @@ from .. import ops
 from ..backends.base import Array
 from ..device import Device, default_device, get_device
 from ..nn import Dropout, Embedding, Linear, Module
-from ..random import generator
+from ..random import drawing
 from ..tensor import Tensor, tensor
 from .recurrent import LSTM
 from .streaming import Stream, check_forward
@@ -122,7 +123,8 @@ class CharLM(Module):
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
         """Random inputs of `named_forward`, of T steps of B texts."""
-        ids = generator().integers(self.embedding.num_embeddings, size=(T, B))
+        with drawing() as rng:
+            ids = rng.integers(self.embedding.num_embeddings, size=(T, B))
         states = self.lstm.example_inputs(T, B)
         return {"ids": tensor(ids, device=states.pop("x").device), **states}
 
@@ -179,10 +181,10 @@ class CharLM(Module):
             raise ValueError(f"sample: temperature is {temperature}; expected 0 or more, and finite")
         if top_k is not None and top_k < 1:
             raise ValueError(f"sample: top_k is {top_k}; expected 1 or more")
-        return self._sample(list(prompt), temperature, top_k, rng or generator())
+        return self._sample(list(prompt), temperature, top_k, rng)
 
     def _sample(
-        self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator
+        self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator | None
     ) -> Iterator[int]:
         stream, to_host = self.stream(), self.output.weight.device.backend.to_host
         logits = stream([[known] for known in prompt])[-1, 0]
@@ -216,11 +218,12 @@ def _check_sizes(saved: Checkpoint) -> None:
             raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
 
-def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:
+def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator | None) -> int:
     """An index, drawn with the probabilities softmax(logits / temperature)."""
     if temperature == 0:
         return int(logits.argmax())
     likeliest = np.argsort(-logits, kind="stable")[:top_k]
     with np.errstate(over="ignore"):  # at a low temperature all but the first may become -inf: never drawn
         weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
-    return int(rng.choice(likeliest, p=weights / weights.sum()))
+    with drawing() if rng is None else nullcontext(rng) as source:
+        return int(source.choice(likeliest, p=weights / weights.sum()))

@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("tests")
 tg.register_backend("strict", STRICT)
 tg.register_backend("emulated", EMULATED)
 
-DEVICES = ["cpu", "strict", "emulated", *(["cuda"] if tg.cuda.is_available() else [])]
+DEVICES = ["cpu", "strict", "emulated", *(["cuda:0"] if tg.cuda.is_available() else [])]
 
 
 # Of the session's scope: hypothesis runs a test many times within one of a function's.

@@ -3,14 +3,20 @@
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from strict_backend import STRICT, StrictArray, StrictBackend
 
 import tinygrad_lstm as tg
+from tinygrad_lstm import device as registry
 from tinygrad_lstm.backends.base import Backend
 
 try:
@@ -128,6 +134,32 @@ def test_default_device() -> None:
         assert tg.zeros(2).device == "strict"
         assert tg.zeros(2, device="cpu").device == "cpu"
     assert tg.zeros(2).device == "cpu"
+
+
+@given(st.text(max_size=6) | st.sampled_from(["cpu", "strict", "cpu:0", "CPU"]))
+def test_a_device_that_equals_a_string_has_its_hash(name: str) -> None:
+    for device in (tg.zeros(1).device, tg.zeros(1, device="strict").device):
+        assert (device == name) == (name in {device}) == (device in {name}) == (str(device) == name)
+
+
+def test_devices_are_registered_while_another_thread_looks_through_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_devices", dict(registry._devices))
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    done, looked = threading.Event(), []
+
+    def look() -> None:
+        while not done.is_set():
+            looked.append(registry.device_of(object()))
+
+    monkeypatch.setattr(StrictBackend, "owns", lambda self, array: bool(time.sleep(0)))
+    with ThreadPoolExecutor(6) as threads:
+        looking = threads.submit(look)
+        made = [threads.submit(tg.register_backend, f"strict-{k // 2}", StrictBackend()) for k in range(200)]
+        faults = [future.exception() for future in made]
+        done.set()
+        looking.result()
+    assert sum(isinstance(fault, ValueError) for fault in faults) == faults.count(None) == 100
+    assert looked and set(looked) == {None}
 
 
 def test_default_device_is_put_back_after_an_error() -> None:

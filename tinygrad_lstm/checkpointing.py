@@ -4,9 +4,10 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from .device import default_device, get_device
 from .graph import GraphNode, Node, Operation, next_number
 from .mode import Switch, mode
-from .random import random_state, restored_random_state
+from .random import noted_draws, repeated_draws
 
 __all__ = ["checkpoint"]
 
@@ -17,8 +18,8 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     """`function(*args)`, keeping nothing for the way back: the function runs again when its gradient is needed.
 
     Trades time for memory: a chain of n steps, checkpointed in runs of sqrt(n), needs O(sqrt(n)) of it. Random numbers
-    repeat in the second run. Checkpoints inside the function are part of it. Gradients of any order, and to tensors
-    that the function reaches otherwise, are right.
+    repeat in the second run, whatever other threads draw. Checkpoints inside the function are part of it. Gradients
+    of any order, and to tensors that the function reaches otherwise, are right.
 
     Raises:
         RuntimeError: when walked, if the second run does not record the same ops, or if a tensor that the function
@@ -33,13 +34,14 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     now = mode().value
     if now.region is not None or now.observer is not None:
         return function(*args)  # the call around this one keeps nothing either; or someone wants to see what is kept
-    state = random_state()
+    draws: list[Any] = []
+    device = get_device()
 
     def rerun() -> None:
-        with restored_random_state(state):
+        with repeated_draws(draws), default_device(device):
             function(*args)
 
-    with Switch(region=_Region(rerun)):
+    with Switch(region=_Region(rerun)), noted_draws(draws):
         return function(*args)
 
 

@@ -9,7 +9,7 @@ from .arguments import integer, integers
 from .backends.base import HostArray
 from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
-from .random import generator
+from .random import drawing
 from .tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 
 __all__ = [
@@ -169,16 +169,20 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
     """
     lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)
     if kind.itemsize == 2:  # float16's own multiples of 2⁻¹¹: float32's would round up to 1
-        values = (generator().integers(2**11, size=lengths) / 2**11).astype(kind)
+        with drawing() as rng:
+            values = (rng.integers(2**11, size=lengths) / 2**11).astype(kind)
     else:
-        values = generator().random(lengths, kind)
+        with drawing() as rng:
+            values = rng.random(lengths, kind)
     return _drawn(values, device, requires_grad)
 
 
 def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, normal with mean 0 and variance 1; otherwise as `rand`."""
     lengths, kind = _shape("randn", shape), _float_dtype("randn", dtype)
-    return _drawn(generator().standard_normal(lengths).astype(kind), device, requires_grad)
+    with drawing() as rng:
+        values = rng.standard_normal(lengths).astype(kind)
+    return _drawn(values, device, requires_grad)
 
 
 def from_dlpack(array: Any) -> Tensor:

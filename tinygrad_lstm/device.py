@@ -1,6 +1,8 @@
 """Device names, the default device, and the one door down to the backends."""
 
 import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -32,11 +34,14 @@ class _ExplainedError(MemoryError):
 class Device:
     """A place where arrays lie: `"cpu"`, `"cuda:0"`, or a registered backend's name.
 
-    One object a device, so that `is` compares; `==` also compares with a name.
+    One object a device, so that `is` compares. A device also equals its name, and finds what a dict has under it. Its
+    name says which of several CUDA devices it is: "cuda:0", which "cuda" is short for, but not equal to. Whether it is
+    any of them says `type`.
 
     >>> import tinygrad_lstm as tg
-    >>> tg.zeros(2).device == "cpu"
-    True
+    >>> device = tg.zeros(2).device
+    >>> device == "cpu", device.type == "cuda", {"cpu": 1}[device]
+    (True, False, 1)
     """
 
     __slots__ = ("array_type", "backend", "name", "switch", "xp")
@@ -47,6 +52,11 @@ class Device:
         self.xp = backend.xp
         self.array_type = backend.array_type
         self.switch = backend.current
+
+    @property
+    def type(self) -> str:
+        """The kind of device: its name without a number, such as "cpu" or "cuda"."""
+        return self.name.partition(":")[0]
 
     def current(self) -> AbstractContextManager[object]:
         """A context within which arrays are made, and computed with, on this device; ops see to it themselves."""
@@ -77,7 +87,13 @@ class Device:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            return self.name == _canonical(other)
+            if self.name != other and self.name == _canonical(other):
+                warnings.warn(
+                    f"a device is compared with {other!r}, but its name is {self.name!r}, so they are not equal; "
+                    f"compare with {self.name!r}, or device.type with {self.type!r}",
+                    stacklevel=2,
+                )
+            return self.name == other
         return self is other
 
     def __hash__(self) -> int:
@@ -111,6 +127,7 @@ def cuda_device_count() -> int:
 
 _factories: dict[str, Callable[[], Backend]] = {"cpu": NumpyBackend}
 _devices: dict[str, Device] = {}
+_registering = threading.RLock()
 _override = Scoped[Device | None]("default_device", None)
 _default: Device | None = None
 
@@ -134,8 +151,14 @@ def get_device(device: "str | Device | None" = None) -> Device:
     if device is None:
         return _override.value or _default or get_device(os.environ.get("TINYGRAD_LSTM_DEVICE") or "cpu")
     name = _canonical(device)
-    found = _devices.get(name)
-    if found is None:
+    return _devices.get(name) or _made(name, device)
+
+
+def _made(name: str, asked: str) -> Device:
+    """The device of that name, made unless another thread just did."""
+    with _registering:
+        if (found := _devices.get(name)) is not None:
+            return found
         kind, _, index = name.partition(":")
         if kind == "cuda" and index.isdecimal():
             backend = _cuda_backend(int(index))
@@ -143,9 +166,9 @@ def get_device(device: "str | Device | None" = None) -> Device:
             backend = _factories[name]()
         else:
             known = ", ".join(map(repr, [*_factories, "cuda", "cuda:1"]))
-            raise ValueError(f"unknown device {device!r}: expected one of {known}, or a name given to register_backend")
-        found = _devices.setdefault(name, Device(name, backend))
-    return found
+            raise ValueError(f"unknown device {asked!r}: expected one of {known}, or a name given to register_backend")
+        _devices[name] = Device(name, backend)
+        return _devices[name]
 
 
 def device_of(array: Array) -> Device | None:
@@ -153,7 +176,7 @@ def device_of(array: Array) -> Device | None:
     cpu = get_device("cpu")
     if cpu.backend.owns(array):
         return cpu
-    for device in _devices.values():
+    for device in tuple(_devices.values()):  # other threads may add some
         if device.backend.owns(array):
             return device
     # An array of a CUDA device that was not asked for by name yet.
@@ -178,10 +201,11 @@ def register_backend(name: str, backend: Backend) -> Device:
         raise TypeError(
             f"register_backend: {type(backend).__name__} lacks {', '.join(missing)} of the Backend protocol"
         )
-    if name in _factories or name in _devices or name.partition(":")[0] == "cuda":
-        raise ValueError(f"register_backend: the device name {name!r} is taken; choose another")
-    _factories[name] = lambda: backend
-    return get_device(name)
+    with _registering:
+        if name in _factories or name in _devices or name.partition(":")[0] == "cuda":
+            raise ValueError(f"register_backend: the device name {name!r} is taken; choose another")
+        _factories[name] = lambda: backend
+        return get_device(name)
 
 
 def set_default_device(device: str | Device) -> None:

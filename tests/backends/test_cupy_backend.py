@@ -66,6 +66,15 @@ def test_devices_are_known_by_their_index(two: FakeCupy) -> None:
     assert tg.exp(two.cuda.Device(1).from_host(np.zeros(2))).device == "cuda:1"
 
 
+def test_a_device_equals_its_whole_name_alone_and_has_its_hash(two: FakeCupy) -> None:
+    first, second = (tg.ones(1, device=name).device for name in ("cuda", "cuda:1"))
+    assert first == "cuda:0" and second == "cuda:1" and first.type == second.type == "cuda"
+    assert {first: 0, second: 1} == {"cuda:0": 0, "cuda:1": 1}
+    with pytest.warns(UserWarning, match="compared with 'cuda', but its name is 'cuda:0'.*device.type with 'cuda'"):
+        assert first != "cuda"
+    assert second != "cuda" and first != second
+
+
 def test_the_environment_names_the_default_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_default", None)  # none was set in the program
     monkeypatch.setenv("TINYGRAD_LSTM_DEVICE", "cuda:1")
@@ -91,7 +100,7 @@ def test_values_and_gradients_move_between_devices(two: FakeCupy) -> None:
 
 def test_a_device_has_one_name(two: FakeCupy) -> None:
     assert tg.zeros(1, device="cuda:01").device is tg.zeros(1, device="cuda:1").device
-    assert tg.zeros(1, device="cuda:1").device == "cuda:01"
+    assert tg.zeros(1, device="cuda:01").device == "cuda:1"
 
 
 def test_a_number_moves_as_one(two: FakeCupy) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backends.base import HostArray
 from ..mode import no_grad
-from ..random import generator
+from ..random import drawing
 from ..tensor import Tensor
 
 __all__ = [
@@ -46,13 +46,17 @@ def _check_float(name: str, tensor: Tensor) -> None:
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0) -> T:
     """Numbers uniform in [low, high)."""
     _check_float("uniform_", tensor)
-    return _write(tensor, generator().uniform(low, high, tensor.shape))
+    with drawing() as rng:
+        drawn = rng.uniform(low, high, tensor.shape)
+    return _write(tensor, drawn)
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
     """Numbers of a normal distribution."""
     _check_float("normal_", tensor)
-    return _write(tensor, generator().normal(mean, std, tensor.shape))
+    with drawing() as rng:
+        drawn = rng.normal(mean, std, tensor.shape)
+    return _write(tensor, drawn)
 
 
 def constant_(tensor: T, value: float) -> T:
@@ -155,7 +159,8 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
     _check_float("orthogonal_", tensor)
     _fans("orthogonal_", tensor)
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    drawn = generator().standard_normal((max(rows, columns), min(rows, columns)))
+    with drawing() as rng:
+        drawn = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(drawn)
     # Of the factorisations, the one whose r has a positive diagonal makes q uniform.
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..backends.base import Array
-from ..random import generator
+from ..random import drawing
 from ..tensor import Tensor
 from .define import composite, op
 from .elementwise import where
@@ -32,4 +32,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         return x
     if p == 1:
         return where(False, x, 0)
-    return dropped(x, float(p), int(generator().integers(2**63)))
+    with drawing() as rng:
+        key = int(rng.integers(2**63))
+    return dropped(x, float(p), key)

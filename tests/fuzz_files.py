@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -341,6 +342,7 @@ def outcome(read: Callable[[Path], None], path: Path) -> str:
 def serve(seed: int, numbers: Sequence[int]) -> None:
     """Reads the files of some numbers, and prints what became of each, in a line."""
     whole_files()
+    warnings.simplefilter("error")  # they would be lines as well
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     with tempfile.TemporaryDirectory() as folder:

@@ -164,11 +164,11 @@ def test_weights_that_are_not_in_the_file(tmp_path: Path) -> None:
     assert layers["one"].arrays == [{"R": "R"}]
     assert list(layers["one"].unsupported) == ["a W that the file does not hold", "a P that the file does not hold"]
     assert layers["two"].arrays == [{}]
-    reasons = ["a W that depends on what the model is given", "a R that depends on what the model is given"]
+    reasons = ["a W that depends on what the model is given", "an R that depends on what the model is given"]
     assert list(layers["three"].unsupported) == [*reasons, "a B that holds strings"]
     w, r, b = layers["four"].unsupported
     assert w == "a W that is made by the op 'MatMul', which is not evaluated"
-    assert r == "a R that is made by the op 'Theirs', which is not evaluated"
+    assert r == "an R that is made by the op 'Theirs', which is not evaluated"
     assert b.startswith("a B that 'Squeeze' cannot make of the file's arrays: ")
 
 

@@ -320,7 +320,9 @@ def _own(
             bias_hn, of_h[2 * H :] = biases[1][2 * H :], 0
             biases[1] = of_h
         yield "bias_hn", bias_hn
-    yield "bias", sum(biases, np.zeros(len(order) * H, dtype))
+    with np.errstate(all="ignore"):  # a file's numbers may be infinities
+        bias: HostArray = sum(biases, np.zeros(len(order) * H, dtype))
+    yield "bias", bias
     if "peephole" in arrays:
         yield "peephole", gate_rows(arrays["peephole"], _without_candidate(order))
     if "norm_ih" in arrays:

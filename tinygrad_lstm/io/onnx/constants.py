@@ -68,7 +68,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Filled:
-    """A tensor of which each element is the same number; its shape depends on the model's inputs."""
+    """A tensor of which each element is the same number; its shape depends on the model's inputs, or is not known."""
 
     number: float | Length
 
@@ -158,10 +158,8 @@ class Values:
                 with np.errstate(all="ignore"):
                     made = EVALUATED[kind](self._take, attributes, *inputs)
                 return made if isinstance(made, list) else [made]
-            unknown = next((each for each in inputs if isinstance(each, Unknown)), None)
-            if unknown is not None and term.depends == Depends.NOTHING:
-                return [unknown]
             known_in_part = _in_part(kind, attributes, term.inputs, inputs)
+            unknown = next((each for each in inputs if isinstance(each, Unknown)), None)
             return [known_in_part or unknown or Unknown("depends on the lengths of what the model is given")]
         except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError, _OutOfMemoryError) as error:
             return [Unknown(f"{shown(kind)} cannot make of the file's arrays: {shown(str(error))}")]
@@ -184,7 +182,7 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
 def _in_part(
     kind: str, attributes: Attributes, terms: Sequence[Term | None], inputs: Sequence[Value | None]
 ) -> Value | None:
-    """What is known of an output whose shape, or whose values, depend on the lengths of the model's inputs."""
+    """What is known of an output whose shape, or whose values, are not: they mostly depend on the inputs' lengths."""
     if kind == "Shape" and terms[0] is not None:
         return _lengths_at(terms[0], np.arange(_DIMENSIONS)[attributes.get("start", 0) : attributes.get("end")])
     if kind == "ConstantOfShape":

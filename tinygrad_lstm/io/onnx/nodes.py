@@ -3,7 +3,7 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,16 +62,11 @@ def layer_of(
         read: makes a term one of the file's arrays, and gives its name among them; or raises a ValueError.
     """
     given = {role: term for role, term in zip(INPUTS[kind], inputs, strict=False) if term is not None}
-    unsupported = ["more inputs than such a node has"] if any(inputs[len(INPUTS[kind]) :]) else []
-    roles: dict[str, str] = {}
-    for role in WEIGHTS:
-        try:
-            if role in given:
-                roles[role] = _weight(given[role], values, read)
-        except ValueError as error:
-            unsupported.append(f"a {role} that {error}")
-    attributes, strange = _attributes(node)
-    unsupported += strange
+    attributes, unsupported = _attributes(node)
+    if any(inputs[len(INPUTS[kind]) :]):
+        unsupported.append("more inputs than such a node has")
+    roles, unknown = _weights(given, values, read)
+    unsupported += unknown
     direction = _text(attributes.get("direction", b"forward"))
     if direction not in DIRECTIONS:
         unsupported.append(f"the direction {shown(direction)}")
@@ -85,15 +80,11 @@ def layer_of(
         unsupported.append(f"sums clipped at {attributes['clip']:g}")
     if attributes.get("input_forget"):
         unsupported.append("coupled input and forget gates")
-    if "R" in roles and attributes.get("hidden_size") not in (None, *(shape := _shape(given["R"], values))[-1:]):
-        unsupported.append(f"a hidden_size of {attributes['hidden_size']} beside an R of shape {shape}")
+    if "hidden_size" in attributes and "R" in roles:
+        shape = np.shape(values.of(given["R"]))  # type: ignore[arg-type]
+        if shape[-1:] != (attributes["hidden_size"],):
+            unsupported.append(f"a hidden_size of {attributes['hidden_size']} beside an R of shape {shape}")
     batch_first = bool(attributes.get("layout"))
-    allowed = dict.fromkeys(STATES, _ZEROS)
-    if "X" in given:
-        allowed["sequence_lens"] = Filled(Length(given["X"], 1 if batch_first else 0))  # of each sequence all steps
-    for role in ("sequence_lens", *STATES):
-        if role in given and (reason := _fixed(given[role], allowed.get(role), values)):
-            unsupported.append(f"{role} {reason}")
     return FileLayer(
         kind,
         "onnx",
@@ -103,24 +94,41 @@ def layer_of(
         reset_after=kind != "GRU" or bool(attributes.get("linear_before_reset")),
         nonlinearity="relu" if relu else "tanh",
         batch_first=batch_first,
-        unsupported=unsupported,
+        unsupported=[*unsupported, *_fixed_inputs(given, values, 1 if batch_first else 0)],
     )
 
 
-def _weight(term: Term, values: Values, read: Callable[[Term], str]) -> str:
-    """The name of a weight among the file's arrays.
+def _weights(
+    given: Mapping[str, Term], values: Values, read: Callable[[Term], str]
+) -> tuple[dict[str, str], list[str]]:
+    """The names of a node's weights by their roles, and in words those that the file alone does not tell."""
+    roles: dict[str, str] = {}
+    unknown = []
+    for role in WEIGHTS:
+        if role not in given:
+            continue
+        value = values.of(given[role])
+        try:
+            if isinstance(value, np.ndarray):
+                roles[role] = read(given[role])
+                continue
+            reason = value.reason if isinstance(value, Unknown) else "has a shape that the file alone does not tell"
+        except ValueError as error:
+            reason = str(error)
+        unknown.append(f"{'an' if role == 'R' else 'a'} {role} that {reason}")
+    return roles, unknown
 
-    Raises:
-        ValueError: the file alone does not tell its values; the reason, to follow "a weight that".
+
+def _fixed_inputs(given: Mapping[str, Term], values: Values, time: int) -> Iterator[str]:
+    """In words, the states and lengths that the file fixes and that a network does not have by itself.
+
+    Args:
+        time: which dimension of the node's input it is.
     """
-    value = values.of(term)
-    if not isinstance(value, np.ndarray):
-        raise ValueError(value.reason if isinstance(value, Unknown) else "depends on what the model is given")
-    return read(term)
-
-
-def _shape(term: Term, values: Values) -> tuple[int, ...]:
-    return np.shape(values.of(term))  # type: ignore[arg-type]
+    all_steps = Filled(Length(given["X"], time)) if "X" in given else None
+    for role, allowed in {"sequence_lens": all_steps, **dict.fromkeys(STATES, _ZEROS)}.items():
+        if role in given and (reason := _fixed(given[role], allowed, values)):
+            yield f"{role} {reason}"
 
 
 _ZEROS = Filled(0)
@@ -132,25 +140,27 @@ def _fixed(term: Term, allowed: Filled | None, values: Values) -> str:
     Args:
         allowed: the values that the network has by itself.
     """
-    value = Unknown("") if term.depends == Depends.VALUES else values.of(term)
-    if isinstance(value, Unknown):
-        return value.reason and f"that {value.reason}"
+    if term.depends == Depends.VALUES:
+        return ""
+    value = values.of(term)
     zeros = not value.any() if isinstance(value, np.ndarray) else value == _ZEROS
     if zeros if allowed is _ZEROS else isinstance(value, Filled) and value == allowed:
         return ""
+    fixed = value.reason if isinstance(value, Unknown) else f"the file fixes to {_summary(value)}"
     return (
-        f"that the file fixes ({shown(term.name)}: {_summary(value)}; make the network of the arrays W, R and B alone, "
-        "and give it these values in each call)"
+        f"that {fixed} ({shown(term.name)}; make the network of the arrays W, R and B alone, and give it these values "
+        "in each call)"
     )
 
 
 def _summary(value: Filled | Lengths | HostArray) -> str:
     """A tensor in a few words."""
     if isinstance(value, Lengths):
-        return "lengths of a tensor"
+        return "the lengths of a tensor"
     if isinstance(value, Filled):
-        return "each element " + ("the length of a tensor" if isinstance(value.number, Length) else f"{value.number:g}")
-    return f"{value.dtype} of shape {value.shape}, from {value.min():g} to {value.max():g}"
+        return "the length of a tensor" if isinstance(value.number, Length) else f"{value.number:g} everywhere"
+    range_ = f", from {value.min():g} to {value.max():g}" if value.size and value.dtype.kind in "iuf" else ""
+    return f"{value.dtype} of shape {value.shape}{range_}"
 
 
 def _attributes(node: "NodeProto") -> tuple[dict[str, Any], list[str]]:

@@ -36,9 +36,9 @@ def succeed(*arguments: object, cwd: Path | None = None, **more: str) -> str:
     return result.stdout
 
 
-def fail(*arguments: object, before: Callable[[], object] | None = None, **more: str) -> str:
+def fail(*arguments: object, cwd: Path | None = None, before: Callable[[], object] | None = None, **more: str) -> str:
     """The one line that the command prints to say what is wrong."""
-    result = run(*arguments, before=before, **more)
+    result = run(*arguments, cwd=cwd, before=before, **more)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

@@ -35,9 +35,10 @@ def as_anyone() -> None:
         prctl(drop_from_bounding_set, capability, 0, 0, 0)  # fails, as it may, for whoever has none
 
 
-def popen(*arguments: object, command: list[str] = COMMAND) -> subprocess.Popen[str]:
+def popen(*arguments: object, command: list[str] = COMMAND, cwd: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, *map(str, arguments)],
+        cwd=cwd,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -65,7 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, book: Path) -> tuple[Path, st
 
 def test_train_leaves_its_files_and_says_where(runs: tuple[Path, str]) -> None:
     out, printed = runs
-    expected = {"best.safetensors", "last.safetensors", "metrics.jsonl"}
+    expected = {"best.safetensors", "last.safetensors", "metrics.jsonl", "text.utf8"}
     assert expected <= {path.name for path in out.iterdir()} <= expected | {"loss.png"}
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 30]
@@ -81,9 +82,9 @@ def test_train_goes_on_as_it_says(runs: tuple[Path, str], book: Path, tmp_path: 
     out, _ = runs
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("last.safetensors", "metrics.jsonl"):
+    for name in ("last.safetensors", "metrics.jsonl", "text.utf8"):
         (copy / name).write_bytes((out / name).read_bytes())
-    # The text is found again though it is not named, and from another folder.
+    # The text is found in the run's folder though it is not named.
     printed = succeed("train", "--resume", "--out", copy, "--steps", 45, cwd=tmp_path)
     assert "resuming" in printed and "step 45/45" in printed
     assert_resumed_exactly(copy, book, planned=30, stopped=30, steps=45)
@@ -226,6 +227,77 @@ def test_without_data_the_manual_is_the_text(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "char-lm" / "last.safetensors").exists()
     characters = re.search(r"parameters on ([\d,]+) characters", printed)
     assert characters is not None and int(characters[1].replace(",", "")) > 100_000
+
+
+def test_without_out_each_run_has_a_folder_of_its_own(book: Path, tmp_path: Path) -> None:
+    base = tmp_path / "runs"
+    command = ["train", "--data", book, "--steps", 1, *TINY]
+    processes = [popen(*command, cwd=tmp_path) for _ in range(2)]
+    printed = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all(errors == "" for _, errors in printed)
+    (base / "char-lm-9").mkdir()  # a run that has no checkpoint yet
+    (base / "char-lm-x").mkdir()
+    (base / "char-lm-012").mkdir()
+    printed += [(succeed(*command, cwd=tmp_path), "")]
+    folders = ["char-lm", "char-lm-2", "char-lm-10"]
+    for name in folders:
+        assert Checkpoint.load(base / name / "last.safetensors").step == 1
+    for said, _ in printed:
+        (named,) = re.findall(r"go on with: .* --out (\S+) ", said)
+        folders.remove(Path(named).name)
+        assert f", in {named}\n" in said and f"sample {named}/best.safetensors" in said
+    assert folders == []
+    # Too short a text: no folder is left.
+    message = fail("train", "--data", book, "--seq-len", 500, cwd=tmp_path)
+    assert "need at least" in message and not (base / "char-lm-11").exists()
+    # The newest is gone on with, and looked at.
+    assert "in runs/char-lm-10\n" in succeed("train", "--resume", "--steps", 2, cwd=tmp_path)
+    succeed("inspect", "--text", "the dog", cwd=tmp_path)
+    assert (base / "char-lm-10" / "page.html").exists()
+
+
+def test_two_trainings_in_one_folder_are_refused(book: Path, tmp_path: Path) -> None:
+    process = popen("train", "--data", book, "--out", tmp_path, "--steps", 1000000, *TINY)
+    try:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("step "):
+            assert process.poll() is None
+        result = run("train", "--resume", "--out", tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert result.returncode == 2
+    assert result.stderr == f"error: {tmp_path}: another training is writing into this folder\n"
+
+
+def test_what_a_checkpoint_names_is_not_opened(runs: tuple[Path, str], tmp_path: Path) -> None:
+    secret = tmp_path / "secret\x1b[31m.txt"
+    secret.write_text(TEXT)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    contents = checkpoint_file.load(runs[0] / "last.safetensors")
+    checkpoint_file.save(theirs / "last.safetensors", {**contents, "sources": [str(secret)]})
+    page = tmp_path / "page.html"
+    hint = f"--data, which was {str(secret)!a}"
+    message = fail("train", "--resume", "--steps", 40, "--out", theirs)
+    assert message == f"{theirs / 'text.utf8'}: not there; give the text of this run again, with {hint}"
+    for given in (theirs, theirs / "last.safetensors"):
+        message = fail("inspect", given, "--out", page)
+        assert message.startswith(f"{theirs / 'last.safetensors'}: give a text with --text, ")
+        assert message.endswith(hint)
+    # Nor is what the text of the run is a link to.
+    (theirs / "text.utf8").symlink_to(secret)
+    for command in (["train", "--resume", "--steps", 40, "--out", theirs], ["inspect", theirs, "--out", page]):
+        assert fail(*command) == f"{theirs / 'text.utf8'}: a link, where the text of the run should be"
+    (theirs / "text.utf8").unlink()
+    (theirs / "text.utf8").write_text("another")
+    assert fail("inspect", theirs, "--out", page).endswith("text.utf8: not the text that this run was started with")
+    assert not page.exists()
+    # What the command line names is.
+    assert "step 40/40" in succeed("train", "--resume", "--steps", 40, "--out", theirs, "--data", secret)
+    assert (theirs / "text.utf8").read_text() == TEXT
+    succeed("inspect", theirs / "last.safetensors", "--data", secret, "--out", page)
 
 
 def test_sample_goes_on_from_the_prompt(runs: tuple[Path, str]) -> None:
@@ -419,7 +491,7 @@ def test_a_device_that_is_not_there(runs: tuple[Path, str], book: Path) -> None:
     succeed("train", "--resume", "--out", out, "--steps", 3, "--device", "cpu", TINYGRAD_LSTM_DEVICE="cuda:77")
 
 
-def test_resuming_with_other_options(runs: tuple[Path, str], tmp_path: Path) -> None:
+def test_resuming_with_other_options(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     message = fail("train", "--resume", "--out", runs[0], "--hidden", 7)
     assert message == "--hidden: the run to resume has 6, but 7 was given"
     message = fail("train", "--resume", "--out", runs[0])
@@ -427,7 +499,7 @@ def test_resuming_with_other_options(runs: tuple[Path, str], tmp_path: Path) -> 
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "last.safetensors").write_bytes((runs[0] / "last.safetensors").read_bytes())
     (tmp_path / "odd" / "metrics.jsonl").write_text("{}\n")
-    message = fail("train", "--resume", "--steps", 40, "--out", tmp_path / "odd")
+    message = fail("train", "--resume", "--steps", 40, "--out", tmp_path / "odd", "--data", book)
     assert message.startswith(f"{tmp_path / 'odd' / 'metrics.jsonl'}: line 1 is no line of metrics")
     message = fail("train", "--resume", "--out", tmp_path)
     assert message.startswith(f"{tmp_path / 'last.safetensors'}: there is no run to resume")

@@ -56,7 +56,7 @@ def test_it_writes_a_page_of_the_text(checkpoint: Path, tmp_path: Path, loss: st
 
 
 def test_without_a_text_it_shows_one_that_was_not_trained_on(checkpoint: Path, tmp_path: Path) -> None:
-    succeed("inspect", checkpoint, "--out", tmp_path / "page.html")
+    succeed("inspect", checkpoint.parent, "--out", tmp_path / "page.html")
     shown = "".join(contents(tmp_path / "page.html")["items"][0]["tokens"])
     held_back = TEXT[-len(TEXT) // 10 :]
     assert len(shown) > 50 and shown in held_back
@@ -110,7 +110,7 @@ def test_bad_input_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(checkpoint: Path, tmp_path: Path) -> None:
     for place in (tmp_path / "no" / "page.html", tmp_path):
-        result = run("inspect", checkpoint, "--out", place)
+        result = run("inspect", checkpoint.parent, "--out", place)
         assert (result.returncode, result.stdout) == (2, "")
         assert str(place) in result.stderr and result.stderr.count("\n") == 1
 

@@ -23,7 +23,19 @@ from ..inspect import (
 from ..inspect.plots import new_figure, write_figure
 from ..tensor import Tensor, tensor
 from ..train import Checkpoint
-from .shared import Device, SavedModel, UnknownOption, known_text, load_model, path_option, require, writable_file
+from ..train.checkpoint import text_digest
+from ..train.folder import RunFolder, newest_folder
+from .shared import (
+    DEFAULT_OUT,
+    Device,
+    UnknownOption,
+    data_hint,
+    known_text,
+    load_model,
+    path_option,
+    require,
+    writable_file,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +46,13 @@ _SHOWN = 600  # characters, where no text is given
 
 
 def inspect(
-    checkpoint: SavedModel,
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            help="A checkpoint that train wrote, or the folder of a run.  [default: the newest run without --out]",
+            metavar="CHECKPOINT",
+        ),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option(help="The text to follow the model through.  [default: some that it was not trained on]"),
@@ -43,7 +61,10 @@ def inspect(
         list[str] | None,
         typer.Option(help="The text from a file, or a folder of them; may be repeated.", metavar="PATH"),
     ] = None,
-    out: Annotated[str, typer.Option(help="The page to write.", metavar="FILE")] = "page.html",
+    out: Annotated[
+        str | None,
+        typer.Option(help="The page to write.  [default: page.html, in the folder of a run]", metavar="FILE"),
+    ] = None,
     loss: Annotated[
         Literal["last", "mean"],
         typer.Option(help="Whose gradients to show: of the last character's loss, or of the mean of all."),
@@ -58,16 +79,17 @@ def inspect(
     device: Device = None,
 ) -> None:
     """Write a page of every gate, state and gradient of a model."""
-    place = writable_file("--out", out)
+    path, run = _to_inspect(checkpoint)
+    place = writable_file("--out", str((run.path if run else Path()) / "page.html") if out is None else out)
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:
         new_figure()  # says beforehand if it cannot
-    saved, model = load_model(checkpoint, device)
+    saved, model = load_model(str(path), device)
     if data:
         require("--text", text is None, "either a text or --data", "both")
         text = read_text([path_option("--data", path) for path in data])
-    text = known_text(saved.vocabulary, _unseen_text(saved) if text is None else text, unknown)
+    text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
     require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
     parameter = next(model.parameters())
     ids = tensor(saved.vocabulary.encode(text), device=parameter.device).unsqueeze(1)  # (T, 1)
@@ -84,7 +106,7 @@ def inspect(
 
     traced = trace(model, ids, loss=of_last if loss == "last" else of_all)
     said = "the loss of the last character" if loss == "last" else "the mean loss of all characters"
-    title = f"Inside {Path(checkpoint).name}"
+    title = f"Inside {path.name}"
     try:
         written = page(
             traced,
@@ -102,6 +124,17 @@ def inspect(
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
         print(f"plots: {'  '.join(map(str, _drawn(traced, folder)))}")
+
+
+def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
+    """The checkpoint to look at, and the run's folder if that was named; none is by default the newest."""
+    path = newest_folder(DEFAULT_OUT) if given is None else path_option("CHECKPOINT", given)
+    if path is None:
+        raise ValueError(f"{DEFAULT_OUT}: there is no run; train a model first, or name a checkpoint")
+    if not path.is_dir():
+        return path, None
+    folder = RunFolder(path)
+    return folder.best if folder.best.exists() else folder.last, folder
 
 
 def _drawn(traced: Trace, folder: Path) -> list[Path]:
@@ -124,9 +157,19 @@ def _drawn(traced: Trace, folder: Path) -> list[Path]:
     return paths
 
 
-def _unseen_text(saved: Checkpoint) -> str:
-    """The beginning of the text on which the model was validated, from a line's start."""
-    whole = read_text([Path(source) for source in saved.sources]) if saved.sources else manual_text()
+def _unseen_text(saved: Checkpoint, folder: RunFolder | None) -> str:
+    """The beginning of the text on which the model was validated, from a line's start.
+
+    Nothing is opened because a checkpoint names it: the text is that in the run's folder, if the folder was named, or
+    Python's own manual.
+    """
+    if folder is not None and folder.text.exists():
+        whole = folder.read_text(saved)
+    elif not saved.sources and text_digest(manual_text()) == saved.text_digest:
+        whole = manual_text()
+    else:
+        hint = data_hint(saved) if saved.sources else "with --data; it is not the manual of this Python"
+        raise ValueError(f"{saved.path}: give a text with --text, the folder of the run, or its text {hint}")
     _, held_back = split_text(whole)
     _, _, lines = held_back[: 2 * _SHOWN].partition("\n")
     return (lines if len(lines) > 1 else held_back)[:_SHOWN]

@@ -13,6 +13,7 @@ from ..backends import compiled, threads
 from ..data.text import Unknown, Vocabulary
 from ..device import default_device, get_device, set_num_threads
 from ..io.atomic import check_writable
+from ..io.errors import shown
 from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
 
@@ -22,6 +23,7 @@ __all__ = [
     "SavedModel",
     "Threads",
     "UnknownOption",
+    "data_hint",
     "known_text",
     "load_model",
     "model_maker",
@@ -45,6 +47,7 @@ UnknownOption: TypeAlias = Annotated[
     Unknown, typer.Option(help="What to do with characters that the model does not know.")
 ]
 DEFAULT_OUT = Path("runs/char-lm")
+"""Runs for which no folder is named go here, the next ones to char-lm-2, char-lm-3, ..."""
 
 
 def path_option(option: str, text: str) -> Path:
@@ -115,6 +118,11 @@ def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
     if left_out := len(text) - len(known):
         print(f"skipped {left_out:,} of {len(text):,} characters, which the model does not know", file=sys.stderr)
     return known
+
+
+def data_hint(checkpoint: Checkpoint) -> str:
+    """How to name the text of a run that was started on files; they are not opened because a checkpoint names them."""
+    return f"with --data, which was {' '.join(map(shown, checkpoint.sources))}"
 
 
 def program() -> list[str]:

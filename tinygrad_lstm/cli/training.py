@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from ..device import get_device, get_num_threads
 from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train import evaluate as evaluate_model
+from ..train.folder import RunFolder, newest_folder, next_folder
 from .interruption import Stop, say, stopping_at_signals
 from .shared import (
     DEFAULT_OUT,
@@ -27,6 +28,7 @@ from .shared import (
     SavedModel,
     Threads,
     UnknownOption,
+    data_hint,
     known_text,
     load_model,
     model_maker,
@@ -54,7 +56,11 @@ def train(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help=f"The folder for checkpoints and metrics.  [default: {DEFAULT_OUT}]", metavar="DIR"),
+        typer.Option(
+            help=f"The folder for checkpoints and metrics.  [default: the next free of {DEFAULT_OUT}, "
+            f"{DEFAULT_OUT}-2, ...; with --resume the newest]",
+            metavar="DIR",
+        ),
     ] = None,
     steps: Annotated[int | None, _option("steps", "Training steps in all.")] = None,
     hidden: Annotated[int | None, _option("hidden", "Size of the hidden state.")] = None,
@@ -77,7 +83,9 @@ def train(
             help="Start from the weights of this checkpoint: on another text, or at another rate.", metavar="CHECKPOINT"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, on the text that it keeps there.")
+    ] = False,
 ) -> None:
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
     options: dict[str, Any] = {
@@ -93,32 +101,33 @@ def train(
     use_threads(threads)
     place = str(get_device(device))
     make_model = model_maker(place)
-    folder = DEFAULT_OUT if out is None else path_option("--out", out)
+    named = None if out is None else path_option("--out", out)
     paths = [path_option("--data", path).absolute() for path in data or []]
     if resume:
         require("--init-from", init_from is None, "none together with --resume", repr(init_from))
-        checkpoint = Checkpoint.load(_to_resume(folder))
+        checkpoint, folder = _to_resume(named or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
         with _option_named():
             checkpoint.options.continued(given)
-        text = _text(paths or [Path(source) for source in checkpoint.sources])
-        trainer = Trainer.resume(make_model, text, checkpoint, folder, steps=given.get("steps"))
+        text = read_text(paths) if paths else _text_of(checkpoint, folder)
+        trainer = Trainer.resume(make_model, text, checkpoint, folder.path, steps=given.get("steps"))
     else:
-        if out is not None:
-            _spare_earlier_run(folder)
+        if named is not None:
+            _spare_earlier_run(named)
         earlier = None if init_from is None else Checkpoint.load(path_option("--init-from", init_from))
         with _option_named():
             chosen = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
-        text = _text(paths)
+        text = read_text(paths) if paths else manual_text()
         vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
         if earlier is not None:
             make_model = model_maker(place, earlier, vocabulary)
-        trainer = Trainer.start(make_model, text, chosen, folder, map(str, paths), vocabulary)
+        with _new_folder(named) as place_for_run:
+            trainer = Trainer.start(make_model, text, chosen, place_for_run, map(str, paths), vocabulary)
 
     size = sum(parameter.size for parameter in trainer.model.parameters())
     summary, stop = _run(
         trainer,
         f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-        f"characters, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}",
+        f"characters, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}, in {trainer.out}",
     )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if stop.failure is not None or not summary.finished:
@@ -174,10 +183,6 @@ def _with_threads(device: str) -> str:
     return f" with {number} thread{'s' * (number > 1)}" if device == "cpu" else ""
 
 
-def _text(paths: list[Path]) -> str:
-    return read_text(paths) if paths else manual_text()
-
-
 @contextmanager
 def _option_named() -> Iterator[None]:
     """Within it, errors that begin with the name of one of TrainingOptions begin with that of the command's option."""
@@ -195,13 +200,38 @@ def _spare_earlier_run(out: Path) -> None:
         raise ValueError(f"{out}: holds a run of {steps} steps; --resume goes on with it, or give another --out")
 
 
-def _to_resume(out: Path) -> Path:
-    path = out / "last.safetensors"
-    if not path.exists():
+@contextmanager
+def _new_folder(named: Path | None) -> Iterator[Path]:
+    """The folder of a new run. One that is made for it is removed if an error leaves it empty."""
+    if named is not None:
+        yield named
+        return
+    made = next_folder(DEFAULT_OUT)
+    try:
+        yield made
+    except BaseException:
+        with suppress(OSError):
+            made.rmdir()
+        raise
+
+
+def _to_resume(path: Path) -> tuple[Checkpoint, RunFolder]:
+    folder = RunFolder(path)
+    if not folder.last.exists():
         raise ValueError(
-            f"{path}: there is no run to resume; start one without --resume, or name its folder with --out"
+            f"{folder.last}: there is no run to resume; start one without --resume, or name its folder with --out"
         )
-    return path
+    with folder.locked():
+        folder.complete()
+        return Checkpoint.load(folder.last), folder
+
+
+def _text_of(checkpoint: Checkpoint, folder: RunFolder) -> str:
+    if folder.text.exists():
+        return folder.read_text(checkpoint)
+    if checkpoint.sources:
+        raise ValueError(f"{folder.text}: not there; give the text of this run again, {data_hint(checkpoint)}")
+    return manual_text()
 
 
 def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:

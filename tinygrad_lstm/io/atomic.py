@@ -15,7 +15,7 @@ from typing import BinaryIO
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["check_writable", "naming_errors", "write_atomically"]
+__all__ = ["check_writable", "lock", "naming_errors", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def _create_beside(target: Path, mode: int) -> tuple[int, Path]:
         temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
         descriptor = os.open(temporary, flags, mode)
         # Another process may have taken it for a leftover before it was locked.
-        if _lock(descriptor) is not False and temporary.exists():
+        if lock(descriptor) is not False and temporary.exists():
             return descriptor, temporary
         os.close(descriptor)
 
@@ -139,7 +139,7 @@ def _remove_leftovers(target: Path) -> None:
             with contextlib.suppress(OSError):  # someone else's, or gone by now
                 descriptor = os.open(target.with_name(name), os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
                 try:
-                    if _lock(descriptor):
+                    if lock(descriptor):
                         os.unlink(target.with_name(name))
                 finally:
                     os.close(descriptor)
@@ -149,7 +149,7 @@ def _prefix(target: Path) -> str:
     return f".{target.name[:50]}."  # a name may have 255 bytes, and a character takes up to 4
 
 
-def _lock(descriptor: int) -> bool | None:
+def lock(descriptor: int) -> bool | None:
     """Locks an open file until it is closed: whether nobody else has; None where this system cannot lock files."""
     if sys.platform == "win32":
         return None

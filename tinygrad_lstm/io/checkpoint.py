@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import HostArray
-from .safetensors_file import read_safetensors, write_safetensors
+from .atomic import write_atomically
+from .safetensors_file import encode_safetensors, read_safetensors
 
-__all__ = ["load", "save"]
+__all__ = ["encode", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
 VERSION = 1
@@ -19,20 +20,32 @@ ARRAY = "$array"
 def save(path: str | Path, contents: dict[str, Any]) -> None:
     """Writes a checkpoint, atomically.
 
+    Args:
+        path: the file; one that is there already is replaced, or stays whole if writing fails.
+        contents: as `encode` takes them.
+
+    Raises:
+        OSError: the file cannot be written.
+        TypeError: `contents` holds something that cannot be stored.
+    """
+    write_atomically(path, encode(contents))
+
+
+def encode(contents: dict[str, Any]) -> bytes:
+    """The bytes of a checkpoint's file.
+
     The arrays become tensors of a safetensors file, named by where they stand ("weights/output.bias"); all else is
     JSON in its metadata. There is no pickle in it, so that reading one runs no code.
 
     Args:
-        path: the file; one that is there already is replaced, or stays whole if writing fails.
         contents: dicts, with texts as keys, and lists, of NumPy arrays, numbers, texts, booleans and None.
 
     Raises:
-        OSError: the file cannot be written.
         TypeError: `contents` holds something else.
     """
     tensors: dict[str, HostArray] = {}
     rest = json.dumps(_without_arrays(contents, "", tensors))
-    write_safetensors(path, tensors, {"format": FORMAT, "version": str(VERSION), "contents": rest})
+    return encode_safetensors(tensors, {"format": FORMAT, "version": str(VERSION), "contents": rest})
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .atomic import naming_errors, write_atomically
 from .dtypes import BFLOAT16, elements, item_size
 from .errors import ContentError, naming_file, shown
 
-__all__ = ["read_safetensors", "write_safetensors"]
+__all__ = ["encode_safetensors", "read_safetensors", "write_safetensors"]
 
 # What the format calls the types of elements that are read, and NumPy's names.
 TYPES = {
@@ -80,11 +80,16 @@ class _Place(NamedTuple):
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
     """Writes arrays and texts, each under a name, to a safetensors file, atomically."""
+    write_atomically(path, encode_safetensors(tensors, metadata))
+
+
+def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file with these arrays and texts, each under a name."""
     from safetensors.numpy import save
 
     # The format stores bytes in C order; safetensors would write a strided array's memory as it lies.
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata) or None))
+    return save(contiguous, dict(metadata) or None)
 
 
 def read_safetensors(path: str | Path) -> Contents:

@@ -1,5 +1,6 @@
 """A run's checkpoint: what it holds, and how it is saved and loaded."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ import numpy as np
 from ..backends.base import HostArray
 from ..data.text import Vocabulary
 from ..io import checkpoint as checkpoint_file
+from ..io.atomic import write_atomically
 from .options import TrainingOptions
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "digest", "encoded_text", "text_digest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Checkpoint:
     text_digest: str
     """Tells whether a text is the one that the run was started with."""
     sources: list[str]
-    """The paths from which the text was read, for whoever resumes; none for the interpreter's manual."""
+    """The paths from which the text was read, as a hint for people: they are not opened. None for Python's manual."""
     step: int
     """Steps done; also the position in the text, since each step reads one batch."""
     best: float | None
@@ -46,9 +48,13 @@ class Checkpoint:
         Raises:
             OSError: the file cannot be written; one that was there before stays whole.
         """
+        write_atomically(path, self.encoded())
+
+    def encoded(self) -> bytes:
+        """The content of the checkpoint's file."""
         contents = {name: getattr(self, name) for name in CONTENTS}
         contents |= {"options": asdict(self.options), "vocabulary": self.vocabulary.characters}
-        checkpoint_file.save(path, contents)
+        return checkpoint_file.encode(contents)
 
     @classmethod
     def load(cls, path: str | Path) -> "Checkpoint":
@@ -107,3 +113,18 @@ def _check_contents(contents: Mapping[str, Any]) -> None:
         raise ValueError(f"missing or unexpected: {', '.join(faults)}")
     if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
         raise ValueError(f"not as expected: {', '.join(faults)}")
+
+
+def encoded_text(text: str) -> bytes:
+    """A text as UTF-8."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest(data: bytes) -> str:
+    """What tells bytes from all others."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """What tells a text from all others."""
+    return digest(encoded_text(text))

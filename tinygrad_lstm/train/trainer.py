@@ -1,9 +1,7 @@
 """The training loop."""
 
-import hashlib
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -19,8 +17,9 @@ from ..mode import no_grad
 from ..optim import Adam, clip_grad_norm_
 from ..random import manual_seed, random_state, set_random_state
 from ..tensor import Tensor, tensor
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, text_digest
 from .evaluation import LanguageModel, State, device_of, evaluate, nats_to_bits, on_device_of
+from .folder import RunFolder
 from .options import TrainingOptions
 from .schedule import WarmupLinearDecay
 
@@ -62,7 +61,7 @@ class Summary:
 
 
 class Trainer(Generic[M]):
-    """A run: a model, a text, and a folder that holds last.safetensors, best.safetensors and metrics.jsonl.
+    """A run: a model, a text, and a folder that holds its checkpoints, its text and its metrics (`RunFolder`).
 
     Made by `start` or `resume`. A resumed run gives, on the same device, bit for bit the weights of one that was never
     interrupted.
@@ -85,12 +84,13 @@ class Trainer(Generic[M]):
         self.model = model
         self.options = options
         self.vocabulary = vocabulary
-        self.out = Path(out)
+        self.folder = RunFolder(out)
         self.best: float | None = None
         training, validation = split_text(text)
         self._batches = TextBatches(vocabulary.encode(training), options.batch, options.seq_len)
         self._validation = vocabulary.encode(validation)
-        self._digest = _digest(text)
+        self._text = text
+        self._digest = text_digest(text)
         self._sources = sources
         self._optimizer = Adam(model.parameters(), lr=options.lr)
         self._schedule = WarmupLinearDecay(self._optimizer, options)
@@ -127,11 +127,8 @@ class Trainer(Generic[M]):
         vocabulary = vocabulary or Vocabulary(text)
         manual_seed(options.seed)
         trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
-        trainer.out.mkdir(parents=True, exist_ok=True)
-        with naming_errors(trainer.out), tempfile.TemporaryFile(dir=trainer.out):
-            pass  # better now than at the first checkpoint
-        earlier = (trainer.last_path, trainer.best_path, trainer.metrics_path, trainer.plot_path)
-        if any(path.exists() for path in earlier):
+        trainer.folder.make()
+        if trainer.folder.is_used():
             trainer._unwritten = []
         return trainer
 
@@ -154,23 +151,27 @@ class Trainer(Generic[M]):
             steps: a new number of steps in all; by default that of the run.
 
         Raises:
-            ValueError: the text is another one, the run has done all its steps already, or what stands in the
-                checkpoint, or in metrics.jsonl, does not fit.
-            OSError: the folder cannot be made or written.
+            ValueError: the text is another one, the run has done all its steps already, the folder holds another run,
+                or what stands in the checkpoint, or in metrics.jsonl, does not fit.
+            OSError: the folder cannot be made or written, or another trainer is writing there.
         """
         options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
         if checkpoint.step >= options.steps:
             raise ValueError(f"the run has done {checkpoint.step} steps already; give it more than that in all")
-        if _digest(text) != checkpoint.text_digest:
+        if text_digest(text) != checkpoint.text_digest:
             raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
         with checkpoint.blamed():
             model = make_model(len(checkpoint.vocabulary), options)
             model.load_state_dict(checkpoint.weights)
             trainer = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
             trainer._restore(checkpoint)
-        trainer.out.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_metrics(trainer.metrics_path) if line["step"] <= checkpoint.step]
-        write_atomically(trainer.metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        trainer.folder.make()
+        with trainer.folder.locked():
+            trainer.folder.check_same_run(checkpoint)
+            trainer.folder.complete()
+            trainer.folder.keep_text(text)
+            kept = [line for line in read_metrics(trainer.metrics_path) if line["step"] <= checkpoint.step]
+            write_atomically(trainer.metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return trainer
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -217,24 +218,29 @@ class Trainer(Generic[M]):
         return self._saved
 
     @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
     def last_path(self) -> Path:
         """Where the checkpoint of the last validation, or of the end, lies."""
-        return self.out / "last.safetensors"
+        return self.folder.last
 
     @property
     def best_path(self) -> Path:
         """Where the checkpoint with the lowest validation loss lies."""
-        return self.out / "best.safetensors"
+        return self.folder.best
 
     @property
     def metrics_path(self) -> Path:
         """Where each report is written as a line of JSON."""
-        return self.out / "metrics.jsonl"
+        return self.folder.metrics
 
     @property
     def plot_path(self) -> Path:
         """Where the loss curve lies."""
-        return self.out / "loss.png"
+        return self.folder.plot
 
     def stop(self) -> None:
         """Lets `run` save and return after the step that it is in, or amid a validation, which is given up.
@@ -254,10 +260,10 @@ class Trainer(Generic[M]):
 
         Raises:
             FloatingPointError: the loss is no longer a number; checkpoints from before stay.
-            OSError: a file cannot be written.
+            OSError: a file cannot be written, or another trainer is writing into the folder.
         """
         # A loss that is no number is an error of ours; the warnings on the way there say less.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), self.folder.locked():
             return self._run(report)
 
     def _run(self, report: Callable[[Progress], None]) -> Summary:
@@ -353,13 +359,12 @@ class Trainer(Generic[M]):
             self.best = validation_loss
         checkpoint = self.checkpoint()
         if self._unwritten is not None:
-            write_atomically(self.metrics_path, "".join(self._unwritten).encode())
-            for leftover in (self.best_path, self.plot_path):
-                leftover.unlink(missing_ok=True)
+            self.folder.replace(checkpoint, self._text, "".join(self._unwritten))
             self._unwritten = None
-        if better:
-            checkpoint.save(self.best_path)
-        checkpoint.save(self.last_path)
+        else:
+            if self._saved is None:
+                self.folder.keep_text(self._text)
+            self.folder.save(checkpoint, better)
         self._saved = checkpoint.step
 
     def checkpoint(self) -> Checkpoint:
@@ -389,7 +394,3 @@ def _looks(state: State | None) -> list[tuple[Any, ...]]:
 
 class _StoppedError(Exception):
     """Ends a validation when the run is stopped."""
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

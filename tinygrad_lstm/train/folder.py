@@ -1,0 +1,192 @@
+"""The folder of a run: which files are there, and in which order they are written."""
+
+import contextlib
+import errno
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from ..files import read_file
+from ..io.atomic import lock, naming_errors, write_atomically
+from .checkpoint import Checkpoint, digest, encoded_text
+
+__all__ = ["RunFolder", "newest_folder", "next_folder"]
+
+
+class RunFolder:
+    """The files of one run.
+
+    `last` is the run: all else can be made again from it and from the text. So a run replaces an earlier one by the
+    moment in which `last` is moved into place: what comes with it is prepared before under other names, and is moved
+    after. If the program is killed in between, `complete` does the rest.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.last = self.path / "last.safetensors"
+        """The checkpoint of the last validation, or of the end."""
+        self.best = self.path / "best.safetensors"
+        """The checkpoint with the lowest validation loss."""
+        self.metrics = self.path / "metrics.jsonl"
+        """Each report as a line of JSON."""
+        self.plot = self.path / "loss.png"
+        """The loss curve."""
+        self.text = self.path / "text.utf8"
+        """The text that the model is trained on: with it the run can be resumed, wherever the text came from. Its name
+        does not end as those of texts do, so that it is not read again if the folder holds texts as well."""
+
+    def make(self) -> None:
+        """Makes the folder if it is not there.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with naming_errors(self.path), tempfile.TemporaryFile(dir=self.path):
+            pass  # better now than at the first checkpoint
+
+    def is_used(self) -> bool:
+        """Whether a run has left something here."""
+        return any(path.exists() for path in (self.last, self.best, self.metrics, self.plot))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within it, no other trainer may write here.
+
+        Raises:
+            OSError: one does already.
+        """
+        if sys.platform == "win32":  # which has no locks on folders
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            if lock(descriptor) is False:
+                raise OSError(errno.EBUSY, "another training is writing into this folder", str(self.path))
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read_text(self, checkpoint: Checkpoint) -> str:
+        """The text of the checkpoint's run, as it was kept here.
+
+        Raises:
+            OSError: it is not there or cannot be read.
+            ValueError: it is another text, or no regular file.
+        """
+        if self.text.is_symlink():
+            raise ValueError(f"{self.text}: a link, where the text of the run should be")
+        data = read_file(self.text)
+        if digest(data) != checkpoint.text_digest:
+            raise ValueError(f"{self.text}: not the text that this run was started with")
+        return data.decode("utf-8", "surrogatepass")
+
+    def keep_text(self, text: str) -> None:
+        """Writes the run's text, unless it is there already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        data = encoded_text(text)
+        if not (self.text.exists() and self.text.stat().st_size == len(data) and read_file(self.text) == data):
+            write_atomically(self.text, data)
+
+    def save(self, checkpoint: Checkpoint, better: bool) -> None:
+        """Saves a checkpoint of the run that is here, or of the first one.
+
+        Raises:
+            OSError: a file cannot be written; those that were there before stay whole.
+        """
+        if better:
+            checkpoint.save(self.best)
+        checkpoint.save(self.last)
+
+    def replace(self, checkpoint: Checkpoint, text: str, metrics: str) -> None:
+        """Saves the first checkpoint of a run that replaces the one that is here.
+
+        Raises:
+            OSError: a file cannot be written; then either the earlier run is whole, or the new one can be resumed.
+        """
+        data = checkpoint.encoded()
+        prepared = {self.text: encoded_text(text), self.metrics: metrics.encode()}
+        for path, content in prepared.items():
+            write_atomically(_prepared(path, data), content)
+        write_atomically(self.last, data)
+        self.complete()
+
+    def complete(self) -> None:
+        """Moves into place what belongs to `last` and was prepared for it, and removes what was prepared in vain.
+
+        Raises:
+            OSError: a file cannot be written or moved.
+            ValueError: `last` is damaged.
+        """
+        leftovers = [path for path in self.path.glob(".*.next") if _PREPARED.fullmatch(path.name)]
+        if not leftovers:
+            return
+        data = read_file(self.last) if self.last.exists() else b""
+        if _prepared(self.metrics, data) in leftovers:  # the last of them to be moved
+            if Checkpoint.load(self.last).best is None:
+                self.best.unlink(missing_ok=True)
+            else:
+                write_atomically(self.best, data)  # the first to be validated is the best so far
+            self.plot.unlink(missing_ok=True)
+            for path in (self.text, self.metrics):
+                if _prepared(path, data).exists():
+                    os.replace(_prepared(path, data), path)
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+
+    def check_same_run(self, checkpoint: Checkpoint) -> None:
+        """Raises ValueError if there is a run here, and the checkpoint is of another one."""
+        if checkpoint.path == self.last or not self.last.exists():
+            return
+        here = Checkpoint.load(self.last)
+        if (replace(here.options, steps=1), here.text_digest) != (
+            replace(checkpoint.options, steps=1),
+            checkpoint.text_digest,
+        ):
+            raise ValueError(f"{self.path}: holds another run than the one to resume")
+
+
+_PREPARED = re.compile(r"\.(text\.utf8|metrics\.jsonl)\.[0-9a-f]{16}\.next")
+
+
+def _prepared(path: Path, last: bytes) -> Path:
+    """Where a file waits until `last` has this content."""
+    return path.with_name(f".{path.name}.{digest(last)[:16]}.next")
+
+
+def next_folder(base: Path) -> Path:
+    """Makes a folder for a run of its own: base, base-2, base-3, ..., the first after all that are there.
+
+    Of several programs that call this at once, each gets another folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1 + max(_numbered(base), default=0)):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            break
+    return path
+
+
+def newest_folder(base: Path) -> Path | None:
+    """Of base, base-2, base-3, ..., the one with the highest number that has a checkpoint; None if none has."""
+    numbered = _numbered(base)
+    holding = [number for number, path in numbered.items() if RunFolder(path).last.exists()]
+    return numbered[max(holding)] if holding else None
+
+
+def _numbered(base: Path) -> dict[int, Path]:
+    pattern = re.compile(re.escape(base.name) + r"(?:-([2-9]|[1-9][0-9]+))?")
+    paths = base.parent.iterdir() if base.parent.is_dir() else ()
+    return {int(found[1] or 1): path for path in paths if (found := pattern.fullmatch(path.name))}

@@ -13,9 +13,10 @@ from .base import Array, Backend, DeviceUnavailableError, HostArray
 from .cuda import CudaKernels
 from .cuda.launching import Kernel, Matrices, Multiply, definitions, source
 from .cuda.precision import get_precision
+from .installing import how_to_install
 
 _SHARED_BYTES = 48 * 1024  # what a block may have of shared memory without asking
-_INSTALL = "pip install 'tinygrad-lstm[cuda12]' (CUDA 12) or 'tinygrad-lstm[cuda13]' (CUDA 13)"
+_INSTALL = f"{how_to_install('cuda12')} (of CUDA 13, cuda13)"
 
 
 def _check_installation() -> None:

@@ -93,7 +93,8 @@ def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., A
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
         if compiled.serves(arrays[0].dtype):
-            return fast()(arrays, *rest)
+            with compiled.UNLESS_BROKEN:
+                return fast()(arrays, *rest)
         give_blas_its_threads()
         return plain(self, arrays, *rest)
 
@@ -147,11 +148,11 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:
             rows, values = _row_numbers(index, len(target)), values.reshape(index.size, *target.shape[1:])
             if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
-                from .compiled.training import add_rows
+                with compiled.UNLESS_BROKEN:
+                    from .compiled.training import add_rows
 
-                add_rows(target, rows, values)
-            else:
-                _add_rows(target, rows, values)
+                    return add_rows(target, rows, values)
+            _add_rows(target, rows, values)
         else:
             np.add.at(target, index, values)
 
@@ -166,9 +167,10 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         # decide: so results do not depend on how many there are.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
         if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.serves(x.dtype):
-            from .compiled.matrices import matmul
+            with compiled.UNLESS_BROKEN:
+                from .compiled.matrices import matmul
 
-            return matmul(x, y)
+                return matmul(x, y)
         return np.matmul(x, y)
 
     def synchronize(self) -> None:

@@ -1,6 +1,7 @@
 """The command line, run as a process: what it prints, and what it says is wrong."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,15 @@ COMMAND = [sys.executable, "-m", "tinygrad_lstm"]
 def environment() -> dict[str, str]:
     unwanted = ("TINYGRAD_LSTM_DEVICE", "FORCE_COLOR", "NO_COLOR", "PYTHONIOENCODING")
     return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
+def reset_signals() -> None:
+    """Gives a process the signals' default actions: a script's jobs in the background, which tests may be, ignore some.
+
+    Called in the child, before the command: what ignores a signal hands that on.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import COMMAND, environment, fail, run, succeed
+from commands import COMMAND, environment, fail, reset_signals, run, succeed
 from safetensors.numpy import save_file
 
 import tinygrad_lstm as tg
@@ -40,6 +40,7 @@ def popen(*arguments: object, command: list[str] = COMMAND, cwd: Path | None = N
         [*command, *map(str, arguments)],
         cwd=cwd,
         env=environment(),
+        preexec_fn=reset_signals,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

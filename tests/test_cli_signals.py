@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMAND, environment, succeed
+from commands import COMMAND, environment, reset_signals, succeed
 
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
@@ -44,8 +44,7 @@ def running(
     """The process of a command; how SIGINT is handled does not depend on who runs the tests."""
 
     def prepare() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        reset_signals()
         before()
 
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -4,22 +4,41 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PROGRAM = """
-import warnings
-import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.backends import compiled
 
+PROGRAM = """
+import contextlib, io, warnings
+import numpy as np
+import tinygrad_lstm as tg
+from tinygrad_lstm.cli.information import info
+from tinygrad_lstm.models import GRU, LSTM
+
+ids = tg.tensor([[0, 1], [1, 0]])
 with warnings.catch_warnings(record=True) as found:
     warnings.simplefilter("always")
-    for _ in range(2):
-        out, _ = LSTM(3, 4)(tg.randn(2, 2, 3))
-        out.sum().backward()
-print(len(found), found[0].message)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        if BEFORE: info()
+        for _ in range(2):
+            tg.manual_seed(0)
+            embedding, lstm, gru = tg.nn.Embedding(2, 3), LSTM(3, 4), GRU(4, 160)
+            out, _ = gru(lstm(embedding(ids))[0])
+            wide = tg.ones(160, 160, requires_grad=True)
+            loss = tg.cross_entropy((tg.ones(160, 160) @ wide)[:2] + out[-1], tg.tensor([0, 1]))
+            optimizer = tg.optim.Adam([*embedding.parameters(), *lstm.parameters(), wide])
+            loss.backward()
+            optimizer.step()
+            with tg.no_grad():
+                lstm.stream(2)(np.zeros((2, 3), np.float32))
+        if not BEFORE: info()
+print(len(found), *{str(warning.message) for warning in found})
+print(next(line for line in printed.getvalue().splitlines() if line.startswith("CPU kernels")))
+print(float(loss.item()), float(wide.grad.data.sum()))
 try:
     with tg.compiled_kernels(True):
         pass
@@ -27,19 +46,88 @@ except RuntimeError as error:
     print(error)
 """
 
+# What happens to numba, in front of the program; in each case the error is the same.
+FAILS = """
+import os, sys
+names = {"__name__": "numba.core.dispatcher"}
+exec("def fails(*args, **options): raise RuntimeError('no machine code\\\\ntoday')", names)
+"""
+BROKEN = {
+    "at import": "sys.path.insert(0, os.environ['FOLDER'])",
+    "at decoration": "import numba; numba.njit = names['fails']",
+    "at a call": "from numba.core.dispatcher import Dispatcher; Dispatcher._compile_for_args = names['fails']",
+    "in its parts": "import numba.extending; del numba.extending.overload",
+}
 
-def test_numba_that_does_not_work_here_is_done_without(tmp_path: Path) -> None:
-    """As where it refuses a NumPy that is too new for it. One warning tells."""
-    (tmp_path / "numba.py").write_text("raise ImportError('numba needs NumPy 2.3 or less')")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM}"
-    environment = {name: value for name, value in os.environ.items() if name != "TINYGRAD_LSTM_COMPILED"}
+
+def run_program(before: bool = True, first: str = "", **environment: str) -> list[str]:
+    """What the program prints with an environment; `first` is run before it."""
+    kept = {name: value for name, value in os.environ.items() if name != "TINYGRAD_LSTM_COMPILED"}
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment
+        [sys.executable, "-c", f"{first}\nBEFORE = {before}\n{PROGRAM}"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**kept, **environment},
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    warning, error = ended.stdout.splitlines()
-    assert warning.startswith("1 compiled kernels are not used") and warning.endswith("numba needs NumPy 2.3 or less")
-    assert error.startswith("compiled_kernels: numba is not installed, or does not work here; pip install")
+    return ended.stdout.splitlines()
+
+
+@cache
+def result_of_numpy() -> str:
+    return run_program(TINYGRAD_LSTM_COMPILED="0")[2]
+
+
+@pytest.mark.parametrize(("how", "before"), [*((how, False) for how in BROKEN), ("at a call", True)])
+def test_numba_that_does_not_work_here_is_done_without(how: str, before: bool, tmp_path: Path) -> None:
+    """As where it refuses a NumPy that is too new for it. One warning tells, and `info`; results are NumPy's."""
+    if how != "at import":
+        pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
+    (tmp_path / "numba.py").write_text("raise RuntimeError('no machine code\\ntoday')")
+    warning, shown, result, error = run_program(before, FAILS + BROKEN[how], FOLDER=str(tmp_path))
+    reason = {"in its parts": "ImportError: cannot import name 'overload'"}.get(
+        how, "RuntimeError: no machine code today"
+    )
+    assert warning.startswith("1 compiled kernels are not used, NumPy is: numba cannot ") and reason in warning
+    assert shown.startswith("CPU kernels") and reason in shown
+    assert error.startswith("compiled_kernels: numba cannot ") and reason in error
+    assert error.endswith("; pip install '.[fast]' in a checkout of tinygrad_lstm")
+    assert result == result_of_numpy()
+
+
+def test_a_numba_that_is_too_old_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("__version__ = '0.60.0'")
+    warning, shown, *_ = run_program(first=f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
+    reason = "numba 0.60.0 is installed, but 0.61 or newer is needed"
+    assert warning == f"1 compiled kernels are not used, NumPy is: {reason}"
+    assert reason in shown
+
+
+def test_where_no_folder_can_be_written_kernels_are_compiled_all_the_same() -> None:
+    """As in a read-only tree, without a home: machine code is kept in memory alone."""
+    pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
+    code = """
+import warnings
+warnings.simplefilter("error")
+import numpy as np
+import tinygrad_lstm as tg
+from tinygrad_lstm.backends.compiled.training import add_rows
+target = tg.zeros(3, 2)
+add_rows(target.data, np.array([1, 1]), np.ones((2, 2), np.float32))
+print(target.tolist(), tg.backends.compiled.why_not())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": "/proc/nothing", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("HOME", None)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "[[0.0, 0.0], [2.0, 2.0], [0.0, 0.0]] None\n"
+
+
+def test_an_error_of_a_kernels_own_is_no_reason_to_do_without() -> None:
+    with pytest.raises(ZeroDivisionError), compiled.UNLESS_BROKEN:
+        1 / 0
+    assert compiled.available() == (compiled.why_not() is None)
 
 
 @pytest.mark.parametrize("message", ["cannot cache function 'f': no locator available", "something else"])

@@ -248,7 +248,7 @@ def test_products_are_added_up_as_wide_as_was_said(
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (None, r"CuPy, which CUDA devices need: .*cupy.*; pip install 'tinygrad-lstm\[cuda12\]'"),
+        (None, r"CuPy, which CUDA devices need: .*cupy.*; pip install '\.\[cuda12\]' in a checkout"),
         (ModuleType("cupy"), "the module named cupy that Python found is not CuPy; pip install"),
         (FakeCupy(1, version="13.6.0"), r"need: 13.6.0 is installed, but it must be 14 or newer; pip install"),
         (

@@ -64,7 +64,7 @@ except RuntimeError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert result.stdout == "ONNX files need onnx: pip install 'tinygrad-lstm[onnx]'\n"
+    assert result.stdout == "ONNX files need onnx: pip install '.[onnx]' in a checkout of tinygrad_lstm\n"
 
 
 # --- Nodes --------------------------------------------------------------------------------------

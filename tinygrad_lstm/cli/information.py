@@ -9,7 +9,10 @@ import numpy as np
 
 from .. import __version__, cuda
 from ..backends import compiled, threads
+from ..backends.installing import how_to_install
 from ..device import DeviceUnavailableError, get_device, get_num_threads
+from ..nn import Embedding
+from ..tensor import tensor
 
 __all__ = ["info"]
 
@@ -33,10 +36,14 @@ def info() -> None:
 
 def _cpu_kernels() -> str:
     """Whether the kernels that numba compiles are in use, or why not."""
-    if not compiled.available():
-        return "NumPy (faster ones: pip install 'tinygrad-lstm[fast]')"
-    if not compiled.serves(np.float32):
+    if os.environ.get("TINYGRAD_LSTM_COMPILED") == "0":
         return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
+    # Whether one can be compiled is seen when it is: that of the gradient of an embedding is small.
+    embedding = Embedding(1, 1)
+    embedding(tensor([0])).sum().backward()
+    reason = compiled.why_not()
+    if reason is not None:
+        return f"NumPy ({reason}; faster ones: {how_to_install('fast')})"
     return f"compiled by numba {version('numba')}"
 
 

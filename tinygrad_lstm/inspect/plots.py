@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..backends.installing import how_to_install
 from ..io.atomic import write_atomically
 from .flow import FlowCurve, GradientFlow
 from .layers import LayerTrace
@@ -60,7 +61,7 @@ def new_figure(width: float = 7, height: float = 4) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotsUnavailableError("plots need matplotlib: pip install 'tinygrad-lstm[plot]'") from error
+        raise PlotsUnavailableError(f"plots need matplotlib: {how_to_install('plot')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...backends.installing import how_to_install
 from ...nn import Module
 from ..atomic import write_atomically
 
@@ -76,7 +77,7 @@ def export_onnx(
     if find_spec("onnx") is None:
         from .file import OnnxUnavailableError
 
-        raise OnnxUnavailableError("export_onnx needs onnx: pip install 'tinygrad-lstm[onnx]'")
+        raise OnnxUnavailableError(f"export_onnx needs onnx: {how_to_install('onnx')}")
     from .model import content_of
 
     write_atomically(path, content_of(model, inputs, dynamic))

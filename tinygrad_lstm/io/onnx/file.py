@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ...backends.base import HostArray
+from ...backends.installing import how_to_install
 from ...files import read_file
 from ..atomic import naming_errors
 from ..contents import FileLayer, Weights
@@ -65,7 +66,7 @@ def _parsed(path: Path) -> "ModelProto":
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from onnx import ModelProto
     except ImportError as error:
-        raise OnnxUnavailableError("ONNX files need onnx: pip install 'tinygrad-lstm[onnx]'") from error
+        raise OnnxUnavailableError(f"ONNX files need onnx: {how_to_install('onnx')}") from error
     with naming_errors(path):
         content = read_file(path)
     try:

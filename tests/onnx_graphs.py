@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["WAYS", "Graph", "Way", "constant", "initialiser", "ints", "reshaped", "transposed"]
+__all__ = ["WAYS", "Graph", "Way", "by_gates", "constant", "initialiser", "ints", "reshaped", "transposed"]
 
 HostArray = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import CharLM
+from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
 
 HostArray = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -220,6 +220,21 @@ def test_ids_of_any_integers(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(run(np.array([3, 0], dtype)), TABLE[[3, 0]])
     with pytest.raises(Exception, match="indices"):
         run(np.array([3, 0], dtype) - np.array(1, dtype))
+
+
+@pytest.mark.parametrize("lengths", [[5, 6], [-1, 3], [5, 2**40], [5, 2**32 + 1], [-(2**63), 0]])
+@pytest.mark.parametrize("network", [
+    LSTM(3, 4), LSTM(3, 4, 2, bidirectional=True), GRU(3, 4), RNN(3, 4), LSTM(3, 4, proj_size=2)
+])  # fmt: skip
+def test_lengths_that_are_out_of_range_raise(tmp_path: Path, network: Any, lengths: list[int]) -> None:
+    inputs = {**network.example_inputs(5, 2), "lengths": np.array([5, 3])}
+    tg.io.export_onnx(network, tmp_path / "model.onnx", inputs)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", QUIET)
+    inputs["lengths"] = np.array(lengths)
+    with pytest.raises(ValueError, match="expected 2 lengths, integers from 0 to 5"):
+        network.named_forward(**inputs)
+    with pytest.raises(Exception, match="indices"):
+        session.run(None, {name: np.asarray(tg.tensor(value).numpy()) for name, value in inputs.items()})
 
 
 def test_a_language_model_refuses_negative_ids(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from commands import succeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from onnx_graphs import WAYS, Graph, Way, constant, initialiser, ints, reshaped, transposed
+from onnx_graphs import WAYS, Graph, Way, by_gates, constant, initialiser, ints, reshaped, transposed
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.io import Weights, load_weights
@@ -233,6 +234,45 @@ def test_what_a_file_fixes_is_said_of_any_array(path: Path, array: HostArray) ->
     (found,) = load_weights(g.saved(path)).layers.values()
     assert found.unsupported[0].startswith(f"sequence_lens that the file fixes to {array.dtype} of shape {array.shape}")
     assert len(found.unsupported) == (2 if array.size else 1)
+
+
+@pytest.mark.parametrize(("condition", "words"), [
+    ("given", []),
+    ("fixed", ["initial_h that is made by the op 'If', which is not evaluated ('h'; make the network"]),
+])  # fmt: skip
+def test_states_that_a_branch_gives(path: Path, condition: str, words: list[str]) -> None:
+    """They depend on the condition: if that is given to the model, the state is an argument of the network."""
+    g = Graph(inputs={"X": small(5, 2, 3), "given": np.array(True)}, arrays={"fixed": np.array(True)})
+    branch = Graph()
+    body = branch.model(branch.node("Constant", value_floats=[1.0])).graph
+    g.nodes.append(helper.make_node("If", [condition], ["h"], then_branch=body, else_branch=body))
+    gru(g, g.array(small(1, 12, 3)), g.array(small(1, 12, 4)), "gru")
+    g.nodes[-1].input.extend(["", "", "h"])
+    (found,) = load_weights(g.saved(path, "gru_Y")).layers.values()
+    assert [each[: len(start)] for each, start in zip(found.unsupported, words, strict=True)] == words
+
+
+def test_states_that_are_given_to_a_function(path: Path) -> None:
+    """Where it is called from, an array may be given."""
+    node = helper.make_node("GRU", ["X", "W", "R", "", "", "h"], ["Y"], "node")
+    model = Graph().model()
+    model.functions.append(helper.make_function("own", "f", ["X", "W", "R", "h"], ["Y"], [node], []))
+    path.write_bytes(model.SerializeToString())
+    (found,) = load_weights(path).layers.values()
+    *weights, state = found.unsupported
+    assert weights == ["a W that is given to a function", "an R that is given to a function"]
+    assert state.startswith("initial_h that is given to a function ('h'; make the network")
+
+
+def test_the_command_lists_what_is_made_and_what_is_in_branches(path: Path) -> None:
+    """As it lists any file's arrays and layers."""
+    branch = Graph()
+    gru(branch, by_gates(branch, "W", small(1, 12, 3)), constant(branch, "R", small(1, 12, 4)), "gru")
+    body = branch.model().graph
+    g = Graph([helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=Graph().model().graph)])
+    lines = succeed("inspect-weights", g.saved(path)).splitlines()
+    assert {"W 1 × 12 × 3 float32", "R 1 × 12 × 4 float32"} <= {" ".join(line.split()) for line in lines}
+    assert lines[-1] == "  gru: GRU(3, 4, reset_after=False), by GRU.from_onnx(weights, prefix='gru')"
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ...ops import recurrent
 from ..contents import Kind
 from ..recurrent import FRAMEWORK_GATES, GATES
 from .graph import Graph, Input, value_info
-from .ops import write, writes
+from .ops import at_places, write, writes
 from .program import Call, Constant, Loop, Operand, Size
 
 __all__ = ["write"]
@@ -66,8 +66,14 @@ def _layer_of(call: Call) -> _Layer | None:
 @writes(recurrent.going)
 def _going(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
     step = g.node("Range", np.array(0), g.number(T, np.int64), np.array(1))
-    numbers = g.node("Unsqueeze", g.cast(lengths, np.int64), np.array([0, 2]))
+    numbers = g.node("Unsqueeze", _checked(g, lengths, T), np.array([0, 2]))
     return g.node("Less", g.node("Unsqueeze", step, np.array([1, 2])), numbers)
+
+
+def _checked(g: Graph, lengths: Operand, T: Size) -> str:
+    """The lengths of sequences as int64; one that is not from 0 to T raises."""
+    after_last = g.node("Add", g.number(T, np.int64), g.number(1, np.int64))
+    return at_places(g, g.node("Range", np.array(0), after_last, np.array(1)), g.cast(lengths, np.int64))
 
 
 @writes(recurrent.lstm, recurrent.gru, recurrent.rnn)
@@ -98,7 +104,8 @@ def _node(g: Graph, layer: _Layer) -> list[str]:
         role: g.array(np.stack([own[role] for own in per_direction]), f"{place}.{role}") for role in per_direction[0]
     }
     states = [_initial(g, operands) for operands in zip(*(each.states for each in layers), strict=True)]
-    lengths = None if layer.lengths is None else g.cast(layer.lengths, np.int32)
+    wide_lengths = None if layer.lengths is None else _checked(g, layer.lengths, layer.x.shape[0])
+    lengths = None if wide_lengths is None else g.cast(wide_lengths, np.int32, np.dtype(np.int64))
     out, *finals = g.several(
         1 + len(states),
         layer.kind,
@@ -112,8 +119,8 @@ def _node(g: Graph, layer: _Layer) -> list[str]:
         direction="bidirectional" if len(layers) == 2 else "reverse" if layer.reverse else "forward",
         **_attributes(layer, len(layers)),
     )
-    if layer.lengths is not None:  # of a sequence without steps, whose states onnxruntime gives as zeros
-        empty = g.node("Unsqueeze", g.node("Equal", g.cast(layer.lengths, np.int64), np.array(0)), np.array([0, 2]))
+    if wide_lengths is not None:  # of a sequence without steps, whose states onnxruntime gives as zeros
+        empty = g.node("Unsqueeze", g.node("Equal", wide_lengths, np.array(0)), np.array([0, 2]))
         finals = [
             final if state is None else g.node("Where", empty, state, final)
             for final, state in zip(finals, states, strict=True)

@@ -11,10 +11,22 @@ from typing import Any
 import numpy as np
 
 from ....ops.reduction import Dim, dim_of, dims_of
-from ..graph import Graph, Input, some
+from ..graph import Graph, Input, largest, some
 from ..program import Call, Length, Operand, Reciprocal
 
-__all__ = ["ENTRIES", "Entry", "as_dtype", "dim_in", "dims_in", "fixed", "wide", "write", "write_alike", "writes"]
+__all__ = [
+    "ENTRIES",
+    "Entry",
+    "as_dtype",
+    "at_places",
+    "dim_in",
+    "dims_in",
+    "fixed",
+    "wide",
+    "write",
+    "write_alike",
+    "writes",
+]
 
 Entry = Callable[..., Any]
 
@@ -91,6 +103,15 @@ def dim_in(x: Operand, dim: int) -> int:
 def wide(g: Graph, x: Operand) -> Input:
     """A tensor as one of the floats that ONNX looks for infinities and NaN in."""
     return g.cast(x, np.promote_types(x.dtype, np.float32))
+
+
+def at_places(g: Graph, x: Input, places: Input) -> str:
+    """The elements of x along its first dimension; a negative place, which would count from the end, raises.
+
+    It becomes one that is too large.
+    """
+    negative = g.node("Less", places, g.number(0, np.int64))
+    return g.node("Gather", x, g.node("Where", negative, g.number(largest, np.int64), places), axis=0)
 
 
 def fixed(g: Graph, number: Any) -> Any:

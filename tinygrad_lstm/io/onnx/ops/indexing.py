@@ -8,7 +8,7 @@ import numpy as np
 from ....ops import indexing
 from ..graph import Graph, Input, largest, smallest
 from ..program import Constant, Length, Operand, Size, Value
-from .entries import dim_in, fixed, writes
+from .entries import at_places, dim_in, fixed, writes
 
 
 def _index(g: Graph, index: Any) -> Input:
@@ -131,8 +131,5 @@ def _index_select(g: Graph, x: Operand, dim: int, index: Any) -> str:
 
 @writes(indexing.embedding)
 def _embedding(g: Graph, ids: Any, weight: Operand, padding_idx: int | None) -> str:
-    """An id that is negative would count from the end: it becomes one that is too large, which raises."""
     places = _index(g, ids)
-    if isinstance(ids, Value):
-        places = g.node("Where", g.node("Less", places, g.number(0, np.int64)), g.number(largest, np.int64), places)
-    return g.node("Gather", weight, places, axis=0)
+    return at_places(g, weight, places) if isinstance(ids, Value) else g.node("Gather", weight, places, axis=0)

@@ -5,7 +5,7 @@ import itertools
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -454,7 +454,7 @@ class Tensor(Exchange):
 
         node.hooks = {} if node.hooks is None else node.hooks
         node.hooks[number] = on_gradient
-        return HookHandle(node, number)
+        return HookHandle(node.hooks, number)
 
     def _matching(self, value: Any) -> "Tensor":
         """`value` as a tensor of this one's device and dtype."""
@@ -706,18 +706,23 @@ def _unpickled(kind: type[Tensor], values: HostArray, device: Device, requires_g
 
 
 class HookHandle:
-    """Undoes a `register_hook`."""
+    """Undoes the registration of a hook: by `remove()`, or at the end of a `with` block."""
 
-    __slots__ = ("_node", "_number")
+    __slots__ = ("_hooks", "_number")
 
-    def __init__(self, node: GraphNode, number: float) -> None:
-        self._node = node
+    def __init__(self, hooks: MutableMapping[Any, Any], number: float) -> None:
+        self._hooks = hooks
         self._number = number
 
     def remove(self) -> None:
         """Takes the hook away; does nothing the second time."""
-        if self._node.hooks is not None:
-            self._node.hooks.pop(self._number, None)
+        self._hooks.pop(self._number, None)
+
+    def __enter__(self) -> "HookHandle":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
 
 
 def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, requires_grad: bool = False) -> Tensor:

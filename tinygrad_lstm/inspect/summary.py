@@ -1,9 +1,10 @@
 """A module's table: of each module in it the parameters, outputs, multiply-adds, and the memory kept for backward."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..backends.base import Array
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
-from ..mode import Switch
+from ..mode import Switch, mode
 from ..nn import Module
 from ..nn.module import described
 from ..random import random_state, restored_random_state
@@ -183,6 +184,7 @@ class _Run:
     def __init__(self, modules: Sequence[Module]) -> None:
         self._modules = modules
         self._running: tuple[int, ...] = ()  # the modules that are being called, outermost first
+        self._outer: list[tuple[int, ...]] = []  # what was running before each of the calls under way
         self._made_in: dict[int, tuple[int, ...]] = {}  # by a node's number
         self.calls = [0] * len(modules)
         self.outputs: list[tuple[tuple[int, ...], ...]] = [()] * len(modules)
@@ -192,31 +194,24 @@ class _Run:
     @contextmanager
     def following(self) -> Iterator[None]:
         """Within it, calls of the modules are noted."""
-        before = [vars(module).get("forward") for module in self._modules]
-        try:
+        with ExitStack() as hooks:
             for k, module in enumerate(self._modules):
-                vars(module)["forward"] = self._followed(k, module.forward)
+                hooks.enter_context(module.register_forward_pre_hook(partial(self._begin, k), prepend=True))
+                hooks.enter_context(module.register_forward_hook(partial(self._end, k), always_call=True))
             yield
-        finally:
-            for module, own in zip(self._modules, before, strict=True):
-                if own is None:
-                    del vars(module)["forward"]
-                else:
-                    vars(module)["forward"] = own
 
-    def _followed(self, k: int, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            outer = self._running
-            self._running = outer if k in outer else (*outer, k)
-            try:
-                result = forward(*args, **kwargs)
-            finally:
-                self._running = outer
-            self.calls[k] += 1
-            self.outputs[k] = tuple(tensor.shape for tensor in _tensors(result))
-            return result
+    def _begin(self, k: int, module: Module, args: Any) -> None:
+        if mode().value.region is not self:  # a call in another thread
+            return
+        self._outer.append(self._running)
+        self._running = self._running if k in self._running else (*self._running, k)
 
-        return call
+    def _end(self, k: int, module: Module, args: Any, output: Any) -> None:
+        if mode().value.region is not self:
+            return
+        self._running = self._outer.pop()
+        self.calls[k] += 1
+        self.outputs[k] = tuple(tensor.shape for tensor in _tensors(output))
 
     def check(self, name: str, inputs: Iterable[Any]) -> None:
         """Counts what an op multiplies."""

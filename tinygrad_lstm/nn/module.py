@@ -8,6 +8,7 @@ from ..backends.base import HostArray
 from ..device import Device, get_device
 from ..mode import no_grad
 from ..tensor import DType, Tensor, checked_dtype, fitting
+from .hooks import HasHooks
 from .parameter import Parameter
 from .patterns import matching
 
@@ -21,13 +22,14 @@ class IncompatibleKeys(NamedTuple):
     unexpected: list[str]
 
 
-class Module:
+class Module(HasHooks):
     """Something with parameters that computes: a layer, or a model made of layers.
 
     A subclass sets its parameters and the modules it is made of as attributes, and defines `forward`, which calling
     the module runs. What is set under a name is found under that name, dotted from module to module. Modules and
     parameters in plain lists and the like are not found: setting such a list raises, but what is appended to a list
-    that was set before cannot be seen; use `ModuleList`.
+    that was set before cannot be seen; use `ModuleList`. Hooks, by `register_forward_hook` and the like, look into a
+    module from outside.
 
     >>> import tinygrad_lstm as tg
     >>> class Regression(tg.nn.Module):
@@ -61,6 +63,8 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hooks is not None:
+            return self._hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:

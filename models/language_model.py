@@ -81,11 +81,33 @@ class CharLM(Module):
 
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
         with saved.blamed():
-            _check_sizes(saved)
+            cls.check_sizes(saved)
             with default_device(get_device(device)):
                 model = cls.from_options(len(saved.vocabulary), saved.options)
             model.load_state_dict(saved.weights)
         return model.eval()
+
+    @staticmethod
+    def check_sizes(saved: Checkpoint) -> None:
+        """Compares a checkpoint's options with its arrays, before a model of the options' sizes is made.
+
+        So a stranger's checkpoint asks for no more memory than it has itself.
+
+        Raises:
+            ValueError: they are not of one size.
+        """
+        options, shapes = saved.options, {name: array.shape for name, array in saved.weights.items()}
+        V, E, H = len(saved.vocabulary), options.embedding, options.hidden
+        layers = sum(name.startswith("lstm.weight_hh_l") for name in shapes)
+        if layers != options.layers:
+            raise ValueError(f"the options have {options.layers} layers, the weights {layers}")
+        expected: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
+        for k in range(layers):
+            expected |= {f"lstm.weight_hh_l{k}": (4 * H, H), f"lstm.weight_ih_l{k}": (4 * H, H if k else E)}
+        expected["output.weight"] = (V, H)
+        for name, shape in expected.items():
+            if shapes.get(name) != shape:
+                raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
     def take_over(self, saved: Checkpoint, vocabulary: Vocabulary) -> None:
         """Starts from the weights of a trained model, which may know fewer characters than this one.
@@ -204,18 +226,6 @@ class CharLM(Module):
         """The first `length` ids of `sample`."""
         ids = self.sample(prompt, temperature, top_k, rng)
         return [next(ids) for _ in range(length)]
-
-
-def _check_sizes(saved: Checkpoint) -> None:
-    """Raises ValueError unless the options' sizes are those of the arrays: before a model of these sizes is made."""
-    options, shapes = saved.options, {name: array.shape for name, array in saved.weights.items()}
-    H, layers = options.hidden, sum(name.startswith("lstm.weight_hh_l") for name in shapes)
-    if layers != options.layers:
-        raise ValueError(f"the options have {options.layers} layers, the weights {layers}")
-    expected = {"embedding.weight": (len(saved.vocabulary), options.embedding), "lstm.weight_hh_l0": (4 * H, H)}
-    for name, shape in expected.items():
-        if shapes.get(name) != shape:
-            raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
 
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator | None) -> int:

@@ -83,6 +83,27 @@ def test_a_broken_header_is_refused(tmp_path: Path, rest: dict[str, str]) -> Non
         checkpoint.load(tmp_path / "a")
 
 
+@pytest.mark.parametrize(
+    "contents",
+    [
+        '{"x": {"$array": "x"}, "y": {"$array": "x"}}',  # twice as large as the file
+        "[" + "[],{}," * 100_000 + "0]",
+        '{"x": "' + "[{" * 10_000 + '", "y": [' + "[]," * 10_100 + "0]}",
+    ],
+    ids=["repeated", "many", "beside a string"],
+)
+def test_contents_are_no_larger_than_the_file(tmp_path: Path, contents: str) -> None:
+    header = {"format": "tinygrad_lstm.checkpoint", "version": "1", "contents": contents}
+    save_file({"x": np.ones(2)}, tmp_path / "a", header)
+    with pytest.raises(ValueError, match="a: a checkpoint whose contents cannot be read"):
+        checkpoint.load(tmp_path / "a")
+
+
+def test_brackets_in_a_string_are_no_containers(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "a", {"text": '[{\\"' * 100_000, "array": np.ones(2)})
+    assert checkpoint.load(tmp_path / "a")["text"] == '[{\\"' * 100_000
+
+
 # Saves checkpoints without end; all numbers in one are the same.
 SAVING = """
 import sys

@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..backends import threads
 from ..device import set_num_threads
+from .escaping import escaped_output
 from .explaining import explain
 from .flowing import gradient_flow
 from .information import info
@@ -66,12 +67,18 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
     try:
+        with escaped_output():
+            _run()
+    finally:
+        settle_output()
+
+
+def _run() -> None:
+    try:
         app()
     except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         print(f"error: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    finally:
-        settle_output()
 
 
 def _in_one_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from ..inspect.stage_text import StageLine, needs_ascii, stage_lines
 from ..inspect.trace import trace
 from ..models import LSTMCell
 from ..nn import Module
+from ..printable import printable
 from ..tensor import tensor
 from .brackets import CHARACTERS, YES, one_hot, trained_memory
 from .shared import Device, load_model, require
@@ -144,12 +145,12 @@ def _reading(text: str, t: int) -> list[StageLine]:
 def _show(console: Console, pages: Iterable[Page], about: Sequence[str], waits: bool) -> None:
     """Prints pages one after the other; or waits until the next one is asked for."""
     for line in (*about, ""):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
     for number, (name, lines) in enumerate(pages):
         if number and waits and not _asked_for(name):
             return
         for kind, line in lines:
-            console.print(Text(line, STYLES.get(kind, "")), soft_wrap=True)
+            console.print(Text(printable(line), STYLES.get(kind, "")), soft_wrap=True)
         console.print()
 
 

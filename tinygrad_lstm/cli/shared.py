@@ -91,6 +91,9 @@ def model_maker(
     """
 
     def make(characters: int, options: TrainingOptions) -> CharLM:
+        if earlier is not None:
+            with earlier.blamed():
+                CharLM.check_sizes(earlier)
         with default_device(get_device(device)):
             model = CharLM.from_options(characters, options)
         if earlier is not None and vocabulary is not None:

@@ -108,6 +108,8 @@ def train(
         checkpoint, folder = _to_resume(named or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
         with _option_named():
             checkpoint.options.continued(given)
+        with checkpoint.blamed():
+            CharLM.check_sizes(checkpoint)
         text = read_text(paths) if paths else _text_of(checkpoint, folder)
         trainer = Trainer.resume(make_model, text, checkpoint, folder.path, steps=given.get("steps"))
     else:

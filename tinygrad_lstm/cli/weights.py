@@ -6,6 +6,7 @@ import typer
 
 from ..io import load_weights
 from ..io.recognition import Recognised, recognised
+from ..printable import printable
 from .shared import path_option
 
 __all__ = ["inspect_weights"]
@@ -19,7 +20,7 @@ def inspect_weights(
     """List what a file of weights holds, and the recurrent layers among it."""
     weights = load_weights(path_option("FILE", file))
     rows = [
-        (_shown(name), " × ".join(map(str, a.shape)) or "a number", weights.types.get(name, str(a.dtype)))
+        (printable(name), " × ".join(map(str, a.shape)) or "a number", weights.types.get(name, str(a.dtype)))
         for name, a in weights.items()
     ]
     widths = [min(max(map(len, column)), WIDEST) for column in zip(*rows, strict=True)] if rows else []
@@ -32,16 +33,11 @@ def inspect_weights(
 
 
 def _line(found: Recognised) -> str:
-    called = f" ({_shown(found.name)})" if found.name not in ("", found.prefix) else ""
-    return f"  {_shown(found.prefix) or '(at the top)'}{called}: {_described(found)}"
+    called = f" ({printable(found.name)})" if found.name not in ("", found.prefix) else ""
+    return f"  {printable(found.prefix) or '(at the top)'}{called}: {_described(found)}"
 
 
 def _described(found: Recognised) -> str:
     if found.network is None:
-        return _shown(found.reason)
-    return f"{found.network}, by {found.kind}.from_{found.framework}(weights, prefix={_shown(found.prefix)!r})"
-
-
-def _shown(text: str) -> str:
-    """A file's text as a terminal may show it: without what would control it."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+        return printable(found.reason)
+    return f"{found.network}, by {found.kind}.from_{found.framework}(weights, prefix={found.prefix!r})"

@@ -1,12 +1,14 @@
 """A checkpoint: all that a training run needs to go on, in one safetensors file."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backends.base import HostArray
+from ..printable import printable
 from .atomic import write_atomically
 from .safetensors_file import encode_safetensors, read_safetensors
 
@@ -15,6 +17,11 @@ __all__ = ["encode", "load", "save"]
 FORMAT = "tinygrad_lstm.checkpoint"
 VERSION = 1
 ARRAY = "$array"
+
+# There may be so many lists and dicts for each tensor, and this many beside: each takes 20 times as much memory as in
+# the file.
+CONTAINERS_A_TENSOR, CONTAINERS_ALLOWED = 10, 10_000
+STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 def save(path: str | Path, contents: dict[str, Any]) -> None:
@@ -58,17 +65,23 @@ def load(path: str | Path) -> dict[str, Any]:
     tensors, header, _ = read_safetensors(path)
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: a safetensors file, but not a checkpoint of tinygrad_lstm")
-    if header.get("version") != str(VERSION):
-        raise ValueError(
-            f"{path}: a checkpoint of version {header.get('version')}; this release reads version {VERSION}"
-        )
+    if (version := header.get("version", "none")) != str(VERSION):
+        said = printable(version[:100])
+        raise ValueError(f"{path}: a checkpoint of version {said}; this release reads version {VERSION}")
     try:
+        _check_containers(header["contents"], CONTAINERS_A_TENSOR * len(tensors) + CONTAINERS_ALLOWED)
         contents = _with_arrays(json.loads(header["contents"]), tensors)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: a checkpoint whose contents cannot be read ({error!r})") from error
     if not isinstance(contents, dict):
         raise ValueError(f"{path}: a checkpoint whose contents are a {type(contents).__name__}; expected a dict")
     return contents
+
+
+def _check_containers(text: str, allowed: int) -> None:
+    without_strings = STRING.sub("", text)
+    if without_strings.count("[") + without_strings.count("{") > allowed:
+        raise ValueError("more lists and dicts than a checkpoint of so many arrays has")
 
 
 def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> Any:
@@ -93,7 +106,7 @@ def _with_arrays(value: Any, tensors: dict[str, HostArray]) -> Any:
         return [_with_arrays(part, tensors) for part in value]
     if isinstance(value, dict):
         if value.keys() == {ARRAY}:
-            return tensors[value[ARRAY]]
+            return tensors.pop(value[ARRAY])  # once, so that what is read is no larger than the file
         return {key: _with_arrays(part, tensors) for key, part in value.items()}
     return value
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from ..backends.base import HostArray
+from ..printable import printable
 from ..tensor import DType
 from .contents import Kind
 
@@ -112,7 +113,7 @@ class Faults:
 
     def __str__(self) -> str:
         listed = {"missing": self.missing, "extra": self.extra, "misshapen": self.misshapen}
-        return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in listed.items() if names)
+        return "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in listed.items() if names)
 
 
 def under(prefix: str, names: Sequence[str], separator: str = ".") -> Iterator[str]:

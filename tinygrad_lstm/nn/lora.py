@@ -14,6 +14,7 @@ import numpy as np
 from ..backends.base import HostArray
 from ..creation import zeros
 from ..mode import no_grad
+from ..printable import printable
 from ..tensor import Tensor, tensor
 from . import init
 from .module import Module
@@ -204,7 +205,8 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
         else:
             unexpected.append(key)
     if unexpected:
-        raise ValueError(f"load_lora: of no weight that this {type(model).__name__} can adapt: {', '.join(unexpected)}")
+        names = printable(", ".join(unexpected))
+        raise ValueError(f"load_lora: of no weight that this {type(model).__name__} can adapt: {names}")
     chosen = [by_name[name] for name, values in parts.items() if values]
     _check_free("load_lora", chosen)
     adapters: list[tuple[_Weight, LoRA]] = []
@@ -215,7 +217,8 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
         except ValueError as error:
             misfits.append(f"{weight.name}: {error}")
     if misfits:
-        raise ValueError(f"load_lora: the values do not fit this {type(model).__name__}: {'; '.join(misfits)}")
+        listed = printable("; ".join(misfits))
+        raise ValueError(f"load_lora: the values do not fit this {type(model).__name__}: {listed}")
     return _attach(model, adapters)
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from ..backends.base import HostArray
 from ..device import Device, get_device
 from ..mode import no_grad
+from ..printable import printable
 from ..tensor import DType, Tensor, checked_dtype, fitting
 from .hooks import HasHooks
 from .parameter import Parameter
@@ -276,7 +277,7 @@ class Module(HasHooks):
         faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
         faults.append(("not fitting", misfits))
         if any(names for _, names in faults):
-            listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults if names)
+            listed = "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in faults if names)
             raise ValueError(f"load_state_dict: the values do not fit this {type(self).__name__}: {listed}")
         with no_grad():
             for name, value in fitted.items():

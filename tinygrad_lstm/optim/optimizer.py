@@ -12,6 +12,7 @@ import numpy as np
 from ..backends.base import Array, Backend
 from ..backends.sums import widened_dtype
 from ..device import Device, device_of
+from ..printable import printable
 from ..tensor import Tensor, fitting
 
 __all__ = ["Optimizer"]
@@ -287,7 +288,8 @@ class Optimizer(ABC):
                 raise ValueError(f"{self._name}: the state lacks {lacking}; is it another optimizer's?")
             loaded[p] = {name: self._loaded_value(f"{number}.{name}", p, start[name], found[name]) for name in start}
         if left:
-            raise ValueError(f"{self._name}: the state has unexpected {', '.join(left)}; is it another optimizer's?")
+            unexpected = printable(", ".join(left))
+            raise ValueError(f"{self._name}: the state has unexpected {unexpected}; is it another optimizer's?")
         return loaded
 
     def _loaded_value(self, name: str, p: Tensor, start: int | float, given: Any) -> Any:

@@ -14,6 +14,7 @@ from ..backends.base import HostArray
 from ..data.text import Vocabulary
 from ..io import checkpoint as checkpoint_file
 from ..io.atomic import write_atomically
+from ..printable import printable
 from .options import TrainingOptions
 
 __all__ = ["Checkpoint", "digest", "encoded_text", "text_digest"]
@@ -110,7 +111,7 @@ def _are_arrays(values: Iterable[Any]) -> bool:
 
 def _check_contents(contents: Mapping[str, Any]) -> None:
     if faults := sorted(contents.keys() ^ CONTENTS.keys()):
-        raise ValueError(f"missing or unexpected: {', '.join(faults)}")
+        raise ValueError(f"missing or unexpected: {printable(', '.join(faults))}")
     if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
         raise ValueError(f"not as expected: {', '.join(faults)}")
 

@@ -12,6 +12,7 @@ from ...backends.base import HostArray
 from ...mode import no_grad
 from ...nn import LoRA, Module
 from ...nn.module import joined
+from ...printable import printable
 from ...tensor import DType
 from ..contents import Kind, Weights
 from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
@@ -112,7 +113,7 @@ def torch_network(
     arrays = {name: host_array(name, array) for name, array in weights.items() if name.startswith(start)}
     arrays, unknown = plain_weights(arrays)
     if unknown:
-        raise ValueError(f"{kind}.from_torch: {'; '.join(unknown)}")
+        raise ValueError(f"{kind}.from_torch: {printable('; '.join(unknown))}")
     there = torch_kind(arrays)
     if there not in (None, kind):
         raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")

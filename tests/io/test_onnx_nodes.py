@@ -391,6 +391,7 @@ WRONG: list[tuple[str, Sequence[Any], Mapping[str, Any]]] = [
     ("Cast", [], {}),
     ("DequantizeLinear", [np.ones(1, np.float32)], {}),
     ("QuantizeLinear", [np.ones(5, np.float32)], {}),
+    ("QuantizeLinear", [np.ones(1, np.complex64)], {}),
 ]
 
 

@@ -50,7 +50,7 @@ def _cast(take: Take, attributes: Attributes, x: HostArray) -> HostArray:
     from onnx import TensorProto
 
     kind = TensorProto.DataType.Name(attributes["to"]) if isinstance(attributes.get("to"), int) else ""
-    if kind not in TYPES or kind == "BFLOAT16":
+    if kind not in TYPES or kind == "BFLOAT16" or x.dtype.kind == "c":
         raise ValueError(f"the type {kind or attributes.get('to')} is not cast to")
     dtype = np.dtype(TYPES[kind][0])
     take(x.size * dtype.itemsize)
@@ -184,7 +184,7 @@ _QUANTIZING = {"axis", "outputs"}
 def _dequantize(
     take: Take, attributes: Attributes, x: HostArray, scale: HostArray, zero: HostArray | None = None
 ) -> HostArray:
-    if not attributes.keys() <= _QUANTIZING or x.dtype.kind not in "iu":
+    if not attributes.keys() <= _QUANTIZING or x.dtype.kind not in "iu" or scale.dtype.kind != "f":
         raise ValueError("quantization in blocks or of other types")
     axis = attributes.get("axis", 1)
     take(2 * x.size * max(scale.itemsize, 4))
@@ -196,7 +196,7 @@ def _dequantize(
 def _quantize(
     take: Take, attributes: Attributes, x: HostArray, scale: HostArray, zero: HostArray | None = None
 ) -> HostArray:
-    if not attributes.keys() <= _QUANTIZING:
+    if not attributes.keys() <= _QUANTIZING or x.dtype.kind != "f" or scale.dtype.kind != "f":
         raise ValueError("quantization in blocks or to other types")
     axis, zero = attributes.get("axis", 1), np.zeros((), np.uint8) if zero is None else zero
     range_ = np.iinfo(zero.dtype)

@@ -40,7 +40,12 @@ def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
 
 def check_integers(name: str, data: Any, made: HostArray) -> None:
     """Raises OverflowError if `made`, NumPy's array of `data`, is none of integers because these are too large."""
-    if made.dtype == object or (made.dtype == np.float64 and made.size and np.abs(made).max() >= 2.0**63):
+    if made.dtype.kind not in "fO":
+        return
+    first = data
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if type(first) is int:
         exact = np.array(data, dtype=object)
         if all(type(value) is int for value in exact.flat):
             check_bounds(name, exact, np.dtype(np.int64))

@@ -67,11 +67,13 @@ def full(
         OverflowError, ValueError: an integer dtype cannot hold the value; or as `zeros`.
     """
     place = get_device(device)
-    if dtype is None:
-        check_integers("full", value, np.asarray(value))
-        dtype = DEFAULT_FLOAT if type(value) is float else np.asarray(value).dtype
-    check_bounds("full", value, checked_dtype(dtype))
-    return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), checked_dtype(dtype))
+    if dtype is None and type(value) is not float:
+        array = np.asarray(value)
+        check_integers("full", value, array)
+        dtype = array.dtype
+    kind = checked_dtype(DEFAULT_FLOAT if dtype is None else dtype)
+    check_bounds("full", value, kind)
+    return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), kind)
 
 
 def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:

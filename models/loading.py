@@ -90,6 +90,8 @@ class Loadable(Module):
     ) -> Self:
         """The network that a Keras layer is, or several, one above another; kernels are transposed, gates reordered.
 
+        What the layer would mask in its model is given to the network by `lengths`.
+
         Args:
             weights: what `load_weights` gave, or the path of a `.keras` or `.h5` file; or one layer's arrays, as
                 `layer.get_weights()` gives them.

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -430,6 +431,27 @@ def test_a_vocabulary_that_does_not_fit(runs: tuple[Path, str], tmp_path: Path) 
     assert message.startswith("the character 'Ω' at position 612 is not among the 30 of the vocabulary")
     message = fail("train", "--resume", "--out", runs[0], "--data", other, "--steps", 40)
     assert "the text is not the one that this run was started with" in message
+
+
+@pytest.mark.parametrize("wrong", [{"hidden": 10**5}, {"layers": 10**7}, {"embedding": 10**8}])
+def test_a_checkpoint_that_asks_for_more_than_it_holds(
+    runs: tuple[Path, str], book: Path, tmp_path: Path, wrong: dict[str, int]
+) -> None:
+    """Every command that makes a model of it refuses at once, in little memory."""
+    saved = Checkpoint.load(runs[0] / "last.safetensors")
+    path = tmp_path / "last.safetensors"
+    replace(saved, options=replace(saved.options, steps=40, **wrong)).save(path)
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+
+    for arguments in (
+        ["sample", path, "--prompt", "t"],
+        ["train", "--data", book, "--resume", "--out", tmp_path],
+        ["train", "--data", book, "--init-from", path, "--out", tmp_path / "new"],
+    ):
+        message = fail(*arguments, before=little_memory, OPENBLAS_NUM_THREADS="1")
+        assert message.startswith(f"{path}: its contents do not fit (the options "), message
 
 
 def test_a_folder_that_cannot_be_written(book: Path, tmp_path: Path) -> None:

@@ -198,6 +198,15 @@ def test_tensors_in_memory(tensor: Callable[[np.ndarray], Any], dtype: str) -> N
     assert all(isinstance(array, np.ndarray) for array in from_torch(tensors).values())
 
 
+def test_arrays_of_bfloat16() -> None:
+    """As JAX's arrays are: NumPy has the type from another package."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    plain = {name: np.round(array * 8) / 8 for name, array in lstm().items()}
+    network = LSTM.from_torch({name: array.astype(ml_dtypes.bfloat16) for name, array in plain.items()})
+    for name, array in LSTM.from_torch(plain).state_dict().items():
+        assert network.state_dict()[name].dtype == np.float32 and np.array_equal(network.state_dict()[name], array)
+
+
 def test_tensors_that_numpy_has_no_array_for_are_named() -> None:
     tensors = {**lstm(), "weight_hh_l0": TorchTensor(SQUARE, "torch.qint8")}
     with pytest.raises(ValueError, match=r"'weight_hh_l0' is a TorchTensor that NumPy has no array for: Got unsupp"):

@@ -46,7 +46,7 @@ OF_RUNNER = OF_ANY_LAYER | {
 # Settings that mean something if they are given at all, and what stands there if they are not.
 OPTIONAL, OFF = ("num_constants", "quantization_config"), (None, 0)
 
-OWN_MODULE = re.compile(r"(tf_)?keras(\..*)?|tensorflow(\..*)?")
+OWN_MODULE = re.compile(r"(tf_)?keras(_core)?(\..*)?|tensorflow(\..*)?")
 
 # A path as long as this is none of a model's. Where each of many layers has a path of its own, these must be short.
 LONGEST_PATH = 1000

@@ -315,6 +315,65 @@ def test_weights_in_the_graphs_of_an_if_and_a_loop(tmp_path: Path, way: Way) -> 
     assert weights.layers["also"].arrays[0]["W"] == "W" and weights.layers["gru_1"].arrays[0]["W"] == "of_branch_1"
 
 
+@st.composite
+def moved(draw: st.DrawFn) -> tuple[Graph, str]:
+    """A graph that makes an array by a few ops, each of which may be one that ONNX refuses."""
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    g = Graph()
+    name = g.array(np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32))
+    numbers = st.integers(-5, 5)
+    for number in range(draw(st.integers(1, 3))):
+        dims = draw(st.lists(st.integers(-3, 3), min_size=1, max_size=3, unique=True))
+        several = st.lists(numbers, min_size=len(dims), max_size=len(dims))
+        axis = draw(st.integers(-3, 3))
+        match draw(st.sampled_from(sorted(MOVING))):
+            case "Slice":
+                parts = [ints(*draw(several)), ints(*draw(several | st.just([2**62] * len(dims))))]
+                steps = draw(st.lists(st.sampled_from([-2, -1, 1, 2]), min_size=len(dims), max_size=len(dims)))
+                name = g.node("Slice", name, *parts, ints(*dims), ints(*steps))
+            case "Concat":
+                name = g.node("Concat", name, *[name] * draw(st.integers(0, 2)), axis=axis)
+            case "Gather":
+                places = draw(st.lists(numbers, max_size=4))
+                name = g.node("Gather", name, draw(st.sampled_from([ints(*places), ints(*places)[None]])), axis=axis)
+            case "Reshape":
+                lengths = draw(st.lists(st.sampled_from([-1, 0, 1, 2, 3, 4]), min_size=1, max_size=4))
+                name = g.node("Reshape", name, ints(*lengths), allowzero=draw(st.integers(0, 1)))
+            case "Transpose":
+                perm = None if number else draw(st.permutations(range(len(shape))))
+                name = g.node("Transpose", name, perm=perm)
+            case "Flatten":
+                name = g.node("Flatten", name, axis=axis)
+            case "Expand" | "Tile" as kind:  # onnxruntime expands wrongly to lengths of 0
+                lowest = 0 if kind == "Tile" else 1
+                name = g.node(kind, name, ints(*draw(st.lists(st.integers(lowest, 3), min_size=1, max_size=4))))
+            case kind:  # Squeeze, Unsqueeze
+                name = g.node(kind, name, ints(*dims))
+    return g, name
+
+
+MOVING = {"Slice", "Concat", "Gather", "Reshape", "Transpose", "Flatten", "Expand", "Tile", "Squeeze", "Unsqueeze"}
+
+
+@settings(max_examples=200)
+@given(made=moved())
+def test_what_is_made_of_arrays_is_what_onnxruntime_makes(path: Path, made: tuple[Graph, str]) -> None:
+    g, name = made
+    try:
+        (expected,) = run(g, name)
+    except Exception:  # of onnxruntime's own classes
+        expected = None
+    g.nodes.append(helper.make_node("RNN", ["X", name], ["Y"], "node"))
+    weights = load_weights(g.saved(path))
+    (layer,) = weights.layers.values()
+    if expected is None:
+        assert len(layer.unsupported) == 1
+    elif expected.size <= 4 * sum(array.size for array in g.arrays.values()):
+        (roles,) = layer.arrays
+        found = weights[roles["W"]]
+        assert found.shape == expected.shape and np.array_equal(found, expected)
+
+
 def test_quantized_weights(tmp_path: Path) -> None:
     """As onnxruntime makes floats of them."""
     g = Graph(inputs={"X": small(2, 1, 3)})

@@ -77,7 +77,9 @@ def _slice(
     first, last = _ints(starts, attributes.get("starts")), _ints(ends, attributes.get("ends"))
     if first is None or last is None:
         raise ValueError("expected starts and ends")
-    dims = _ints(axes, attributes.get("axes")) or list(range(len(first)))
+    dims = [range(x.ndim)[dim] for dim in _ints(axes, attributes.get("axes")) or range(len(first))]
+    if len(set(dims)) < len(dims):
+        raise ValueError(f"the axes {dims} are not distinct")
     parts = [slice(None)] * x.ndim
     for dim, start, end, step in zip(dims, first, last, _ints(steps, None) or [1] * len(first), strict=True):
         # Going backward from before the first element, ONNX takes that element.
@@ -117,7 +119,9 @@ def _reshape(take: Take, attributes: Attributes, x: HostArray, shape: HostArray 
 
 
 def _flatten(take: Take, attributes: Attributes, x: HostArray) -> HostArray:
-    axis = range(x.ndim + 1)[attributes.get("axis", 1)] if attributes.get("axis", 1) >= 0 else attributes["axis"]
+    axis = attributes.get("axis", 1)
+    if not -x.ndim <= axis <= x.ndim:
+        raise ValueError(f"the axis {axis} is out of range for {x.ndim} dimensions")
     if not x.flags.c_contiguous:
         take(x.nbytes)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
@@ -129,7 +133,7 @@ def _transpose(take: Take, attributes: Attributes, x: HostArray) -> HostArray:
 
 def _squeeze(take: Take, attributes: Attributes, x: HostArray, axes: HostArray | None = None) -> HostArray:
     dims = _ints(axes, attributes.get("axes"))
-    return x.squeeze(None if dims is None else tuple(dims))
+    return x.squeeze(None if dims is None else tuple({range(x.ndim)[dim] for dim in dims}))
 
 
 def _unsqueeze(take: Take, attributes: Attributes, x: HostArray, axes: HostArray | None = None) -> HostArray:

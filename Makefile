@@ -9,11 +9,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 ARGS ?=
 
 VENV := .venv
+OLDEST := $(VENV)/oldest
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print)
 
-.PHONY: help train inspect test fuzz install install-test clean-kernels clean
+.PHONY: help train inspect test test-oldest fuzz install install-test clean-kernels clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -34,6 +35,11 @@ test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker
 	$(VENV)/bin/ruff format --check .
 	cd $(VENV)/wheel && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p tinygrad_lstm
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-oldest)
+
+# Machine code is kept apart: each version of numba would throw away what the other has cached beside the sources.
+test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies, with their oldest versions (part of test)
+	@test ! -e $(OLDEST)/bin/pytest || NUMBA_CACHE_DIR=$(abspath $(OLDEST))/kernels $(OLDEST)/bin/pytest tests/test_dependencies.py
 
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
 	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
@@ -81,6 +87,18 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v dot >/dev/null || { $(call ensure_package,graphviz,note: without Graphviz graphs are not drawn in tests; install it,true); }
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
+
+# There are wheels of the oldest versions for these Pythons.
+$(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
+	rm -rf $(OLDEST) && mkdir $(OLDEST)
+	@for python in $(VENV)/bin/python python3.11 python3.12; do \
+		$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || continue; \
+		$$python .ci/oldest.py >$(OLDEST)/requirements.txt && $$python -m venv $(OLDEST) && break; \
+	done
+	@test ! -e $(OLDEST)/bin || { cd $(OLDEST) && bin/python -m pip --quiet --disable-pip-version-check --no-input install \
+		-r requirements.txt && bin/python -m pip --quiet install --no-deps -e $(CURDIR) && bin/python -m pip check; }
+	@test -e $(OLDEST)/bin || echo "note: without Python 3.11 or 3.12 the oldest dependencies are not tested; install one" >&2
+	@touch $@
 
 # mypy cannot follow an editable install of mapped folders: it reads the wheel, unpacked in a folder of its own.
 # The wheel is built from the sdist, so a file that either misses is seen here.

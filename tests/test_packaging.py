@@ -131,12 +131,13 @@ def test_metadata(built: Built) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
     requirements = metadata.get_all("Requires-Dist", [])
-    assert {line for line in requirements if ";" not in line} == {"numpy>=2.0", "safetensors", "typer"}
+    bounded = {"numpy>=2.0", "rich>=13.0", "safetensors>=0.4", "typer>=0.19"}
+    assert {line for line in requirements if ";" not in line} == bounded
     extras = {line for line in requirements if ";" in line}
     assert {
-        'numba>=0.60; extra == "fast"',
-        'matplotlib; extra == "plot"',
-        'onnx; extra == "onnx"',
+        'numba>=0.61; extra == "fast"',
+        'matplotlib>=3.8.4; extra == "plot"',
+        'onnx>=1.16; extra == "onnx"',
         'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras

@@ -105,7 +105,7 @@ def sign(xp: Any, x: Array) -> Array:
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def floor(xp: Any, x: Array) -> Array:
     """The largest integer not above x, in x's dtype. The derivative is 0."""
-    return xp.floor(x)
+    return x.copy() if x.dtype.kind in "biu" else xp.floor(x)  # NumPy 2.0 makes floats of integers
 
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
@@ -115,7 +115,9 @@ def round(xp: Any, x: Array, decimals: int = 0) -> Array:
     Raises:
         TypeError: `decimals` is no integer.
     """
-    return xp.round(x, integer("round", "decimals", decimals))
+    decimals = integer("round", "decimals", decimals)
+    # Of integers, NumPy before 2.4 may give the array itself.
+    return x.copy() if x.dtype.kind in "iu" and decimals >= 0 else xp.round(x, decimals)
 
 
 @op(x=lambda g, x, F: g * (2 * x), method=True)

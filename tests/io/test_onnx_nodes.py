@@ -465,3 +465,11 @@ def test_nodes_that_make_no_sense_are_named(
     with pytest.raises(ValueError, match=f"a W that '{kind}' cannot make of the file's arrays: ") as raised:
         GRU.from_onnx(weights)
     assert "\n" not in str(raised.value)
+
+
+def test_an_output_that_no_op_gives_is_no_array(tmp_path: Path) -> None:
+    g = Graph()
+    g.nodes.append(helper.make_node("Transpose", [g.array(small(3, 12, 1))], ["W", "W2"]))
+    gru(g, "W2", g.array(small(1, 12, 4)), "gru")
+    (found,) = load_weights(g.saved(tmp_path / "model.onnx")).layers.values()
+    assert found.unsupported == ["a W that no op gives"]

@@ -142,7 +142,10 @@ class Values:
         if id(node) not in self._outputs:
             self._outputs[id(node)] = self._evaluated(node, term)
         outputs = self._outputs[id(node)]
-        return outputs[term.output] if term.output < len(outputs) else outputs[-1]
+        if term.output < len(outputs):
+            return outputs[term.output]
+        one_for_all = outputs[-1]
+        return Unknown("no op gives") if isinstance(one_for_all, np.ndarray) else one_for_all
 
     def _evaluated(self, node: "NodeProto", term: Term) -> Sequence[Value]:
         """The values of a node's outputs, of which the term is one; one value if they are not known one by one."""

@@ -11,6 +11,8 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
+from .scatter import blocks_of_values
+from .sums import SHORT, total
 from .threads import give_blas_its_threads
 from .training import TrainingKernels
 
@@ -65,7 +67,7 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     once = end - begin == 1
     target[rows[begin[once]]] += values[begin[once]]
     for first, last in zip(begin[~once].tolist(), end[~once].tolist()):
-        target[rows[first]] += np.add.reduce(values[first:last], axis=0)
+        target[rows[first]] += total(np, values[first:last], 0, dtype=target.dtype)
 
 
 def _sum_of_squares(x: HostArray) -> float:
@@ -145,16 +147,40 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
-        if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:
+        if target.dtype == np.float16:
+            wide = target.astype(np.float32)
+            self.scatter_add(wide, index, values)
+            target[...] = wide
+        elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:
             rows, values = _row_numbers(index, len(target)), values.reshape(index.size, *target.shape[1:])
-            if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
-                with compiled.UNLESS_BROKEN:
-                    from .compiled.training import add_rows
-
-                    return add_rows(target, rows, values)
-            _add_rows(target, rows, values)
+            if target.dtype.kind == "f":
+                values = values.astype(target.dtype, copy=False)
+                while (blocks := blocks_of_values(rows, len(target))) is not None:
+                    sums = np.zeros((len(blocks.rows), *target.shape[1:]), target.dtype)
+                    self._add_to_rows(sums, blocks.of_values, values)
+                    rows, values = blocks.rows, sums
+            self._add_to_rows(target, rows, values)
+        elif target.dtype.kind == "f" and values.size > SHORT:
+            # Each place as a row of its own.
+            places = np.arange(target.size).reshape(target.shape)[index]
+            if blocks_of_values(places.reshape(-1), target.size) is None:
+                np.add.at(target, index, values)
+                return
+            flat = target.reshape(-1)
+            self.scatter_add(flat, places, np.broadcast_to(values, places.shape))
+            if not np.shares_memory(flat, target):
+                target[...] = flat.reshape(target.shape)
         else:
             np.add.at(target, index, values)
+
+    def _add_to_rows(self, target: Array, rows: Array, values: Array) -> None:
+        """`target[rows] += values`, each row's values one after the other."""
+        if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
+            with compiled.UNLESS_BROKEN:
+                from .compiled.training import add_rows
+
+                return add_rows(target, rows, values)
+        _add_rows(target, rows, values)
 
     def write(self, target: Array, index: Any, values: Array) -> None:
         target[index] = values
@@ -163,6 +189,8 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.asarray(_erf(x), x.dtype)
 
     def matmul(self, x: Array, y: Array) -> Array:
+        if x.dtype == y.dtype == np.float16:  # NumPy's own product is slow, and a plain running sum in float32
+            return self.matmul(x.astype(np.float32), y.astype(np.float32)).astype(np.float16)
         # Threads of our own, since OpenBLAS's would get in the way of the compiled layers'. Whether, the sizes alone
         # decide: so results do not depend on how many there are.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING

@@ -12,13 +12,16 @@ import numpy as np
 
 from .base import Array
 
-__all__ = ["SHORT", "average", "running", "total", "widened_dtype"]
+__all__ = ["BLOCK", "SHORT", "average", "running", "total", "widened_dtype"]
 
 SHORT = 256
 """Up to so many terms are added one after the other: the error is small, and one call is fastest."""
 
 _FLOAT32 = np.dtype(np.float32)
-_BLOCK = 64  # terms that are added one after the other, where there are more
+
+BLOCK = 64
+"""Terms that are added one after the other, where there are more."""
+
 _WIDE_ROW = 1024  # elements of a row, from which on a block's rows are taken one after the other from memory
 
 
@@ -95,7 +98,7 @@ def _sums_of_blocks(xp: Any, x: Array, axis: int, wide: np.dtype[Any]) -> Array:
     length = x.shape[axis]
     if length <= SHORT:
         return xp.sum(x, axis=axis, keepdims=True, dtype=wide)
-    blocks = length // _BLOCK
+    blocks = length // BLOCK
     before, after = x.shape[:axis], x.shape[axis + 1 :]
 
     def part(begin: int, end: int) -> Array:
@@ -104,11 +107,11 @@ def _sums_of_blocks(xp: Any, x: Array, axis: int, wide: np.dtype[Any]) -> Array:
     # A block's terms lie side by side, or are each as far from the next as there are blocks: then NumPy adds up whole
     # stretches of memory, which is many times as fast where rows are short.
     side_by_side = x.size // length >= _WIDE_ROW
-    split = (blocks, _BLOCK) if side_by_side else (_BLOCK, blocks)
-    whole = part(0, blocks * _BLOCK).reshape(*before, *split, *after)  # a view: one dimension becomes two
+    split = (blocks, BLOCK) if side_by_side else (BLOCK, blocks)
+    whole = part(0, blocks * BLOCK).reshape(*before, *split, *after)  # a view: one dimension becomes two
     sums = xp.sum(whole, axis=axis + 1 if side_by_side else axis, dtype=wide)
-    if blocks * _BLOCK < length:
+    if blocks * BLOCK < length:
         sums[(*(slice(None),) * axis, slice(0, 1))] += xp.sum(
-            part(blocks * _BLOCK, length), axis=axis, keepdims=True, dtype=wide
+            part(blocks * BLOCK, length), axis=axis, keepdims=True, dtype=wide
         )
     return sums

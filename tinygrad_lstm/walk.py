@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from .backends.base import Array
+from .backends.sums import BLOCK
 from .device import Device
 from .graph import LEAF, PICK, GraphNode, ancestors
 from .mode import Replayed, Switch, mode
@@ -79,6 +82,9 @@ def walk(
     gradients: dict[GraphNode, Any] = {}
     rows: dict[GraphNode, list[Rows]] = {}
     owned: set[GraphNode] = set()  # whose gradient is an array made here, that may be added to in place
+    halves: set[GraphNode] = set()  # whose float16 gradients are added up in float32
+    additions: dict[GraphNode, int] = {}
+    blocks: dict[GraphNode, Any] = {}  # of long sums, what earlier blocks of gradients add up to
     result: dict[GraphNode, Any] = {}
     anomaly = mode().value.anomaly
 
@@ -86,6 +92,19 @@ def walk(
         on.move(node.device)
         for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
             receive(node, g)
+
+    def widened(node: GraphNode, g: Any) -> Any:
+        if g.dtype.itemsize > 2:
+            return g
+        halves.add(node)
+        if g.ndim and not create_graph:
+            owned.add(node)
+        return g.astype(np.float32)
+
+    def end_block(node: GraphNode) -> None:
+        block = gradients.pop(node)
+        owned.discard(node)
+        blocks[node] = blocks[node] + block if node in blocks else block
 
     def receive(node: GraphNode, g: Any) -> None:
         before = gradients.get(node)
@@ -95,16 +114,24 @@ def walk(
             if node not in owned:
                 gradients[node] = g.make_zeros() if before is None else before.copy()
                 owned.add(node)
+            gradients[node] = widened(node, gradients[node])
             g.add(gradients[node])
         elif before is None:
             gradients[node] = g
-        elif node in owned:
-            before += g
+            return
         else:
-            gradients[node] = before + g
-            # NumPy gives scalars, not arrays, for 0-d sums; Tensors are part of a graph.
-            if g.ndim and not create_graph:
-                owned.add(node)
+            before = widened(node, before)
+            if node in owned:
+                before += g
+                gradients[node] = before
+            else:
+                gradients[node] = before + g
+                # NumPy gives scalars, not arrays, for 0-d sums; Tensors are part of a graph.
+                if g.ndim and not create_graph:
+                    owned.add(node)
+        number = additions[node] = additions.get(node, 0) + 1
+        if number % BLOCK == 0:
+            end_block(node)
 
     with _walking(create_graph), _Devices() as on:
         for node, g in roots:
@@ -113,6 +140,10 @@ def walk(
         for node in order:
             if rows and node in rows:
                 receive_rows(node)
+            if blocks and node in blocks:
+                if node in gradients:
+                    end_block(node)
+                gradients[node] = blocks.pop(node)
             g = gradients.pop(node, None)
             if g is None:
                 continue
@@ -120,6 +151,8 @@ def walk(
                 on.move(node.device)
             if g.__class__ is not node.device.array_type and not create_graph and g.__class__ is not dict:
                 g = node.device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
+            if halves and node in halves:
+                g = g.astype(np.float16)
             if node.hooks:
                 for _, hook in sorted(node.hooks.items()):
                     g = hook(g)

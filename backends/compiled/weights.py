@@ -14,6 +14,7 @@ __all__ = ["weight_gradients"]
 
 _DEEP = 512  # rows of g_net that are taken at a time, and
 _TILES = 8  # tiles of its columns: together they stay in a core's second-level cache
+_BLOCK = 128  # rows of a bias's gradient that are added up by themselves
 _PLACE = -(-TILE_ROWS // 8) * 8
 
 
@@ -37,17 +38,30 @@ def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, numb
 
 @jit
 def _add_bias_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: Any) -> None:
-    """Adds the sum of the rows, for its elements `first` to before `last`, to a bias's gradient."""
-    out = total[first:last]
-    for k in range(0, rows - rows % 4, 4):
-        a, b = g_net[k, column + first : column + last], g_net[k + 1, column + first : column + last]
-        c, d = g_net[k + 2, column + first : column + last], g_net[k + 3, column + first : column + last]
-        for j in range(last - first):
-            out[j] += (a[j] + b[j]) + (c[j] + d[j])
-    for k in range(rows - rows % 4, rows):
-        a = g_net[k, column + first : column + last]
-        for j in range(last - first):
-            out[j] += a[j]
+    """Adds the sum of the rows, for its elements `first` to before `last`, to a bias's gradient: by blocks."""
+    width = last - first
+    sums = np.zeros((2, width), g_net.dtype)
+    block, blocks = sums[0], sums[1]
+    for begin in range(0, rows, _BLOCK):
+        end = min(begin + _BLOCK, rows)
+        last_of_four = end - (end - begin) % 4
+        block[:] = 0
+        for k in range(begin, last_of_four, 4):
+            a, b = g_net[k, column + first : column + last], g_net[k + 1, column + first : column + last]
+            c, d = g_net[k + 2, column + first : column + last], g_net[k + 3, column + first : column + last]
+            for j in range(width):
+                block[j] += (a[j] + b[j]) + (c[j] + d[j])
+        for k in range(last_of_four, end):
+            a = g_net[k, column + first : column + last]
+            for j in range(width):
+                block[j] += a[j]
+        for j in range(width):
+            blocks[j] += block[j]
+        if end % (_BLOCK * _BLOCK) == 0 or end == rows:
+            out = total[first:last]
+            for j in range(width):
+                out[j] += blocks[j]
+            blocks[:] = 0
 
 
 @jit

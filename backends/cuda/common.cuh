@@ -59,6 +59,20 @@ __device__ inline void store(Real* to, const Pack& pack, Index left) {
         if (k < left) to[k] = pack.at[k];
 }
 
+// A long sum of one thread's: by blocks, and blocks of blocks, so that its rounding error stays small.
+struct Sum {
+    Wide block = 0, blocks = 0, rest = 0;
+    unsigned terms = 0;
+    __device__ void add(Wide term) {
+        block += term;
+        if (++terms % 64) return;
+        blocks += block, block = 0;
+        if (terms % 4096) return;
+        rest += blocks, blocks = 0;
+    }
+    __device__ Wide value() const { return rest + (blocks + block); }
+};
+
 __device__ inline Wide sigmoid(Wide x) { return 1 / (1 + exp(-x)); }
 
 // The number of a thread among all, in one dimension.

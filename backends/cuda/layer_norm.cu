@@ -49,11 +49,12 @@ extern "C" __global__ void layer_norm_backward_weights(const Real* g, const Real
                                                        Index C) {
     const Index c = (Index)blockIdx.x * 32 + threadIdx.x, rows = (N + gridDim.y - 1) / gridDim.y;
     const Index begin = blockIdx.y * rows, end = begin + rows < N ? begin + rows : N;
-    Wide weight = 0, bias = 0;
+    Sum of_weights, of_biases;
     for (Index n = begin + threadIdx.y; n < end && c < C; n += blockDim.y) {
-        weight += (Wide)g[n * C + c] * ((Wide)x[n * C + c] - means[n]) * scales[n];
-        bias += (Wide)g[n * C + c];
+        of_weights.add((Wide)g[n * C + c] * ((Wide)x[n * C + c] - means[n]) * scales[n]);
+        of_biases.add((Wide)g[n * C + c]);
     }
+    Wide weight = of_weights.value(), bias = of_biases.value();
     Wide* sums = shared<Wide>();
     const unsigned others = 32 * blockDim.y, mine = threadIdx.y * 32 + threadIdx.x;
     sums[mine] = weight, sums[others + mine] = bias;

@@ -34,10 +34,11 @@ extern "C" __global__ void add_rows(Real* target, const Index* sorted, const Ind
     Wide* sums = shared<Wide>();
     for (Index first = (Index)blockIdx.y * blockDim.x; first < C; first += (Index)gridDim.y * blockDim.x) {
         const Index c = first + threadIdx.x;
-        Wide sum = 0;
+        Sum terms;
 #pragma unroll 4
         for (Index n = begin + threadIdx.y; n < end; n += blockDim.y)
-            if (c < C) sum += (Wide)values[order[n] * C + c];
+            if (c < C) terms.add((Wide)values[order[n] * C + c]);
+        Wide sum = terms.value();
         __syncthreads();
         sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
         __syncthreads();

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import RNN
 
 HostArray = np.ndarray[Any, Any]
 
@@ -103,12 +104,12 @@ def test_running_sums(device: str, case: tuple[HostArray, Any]) -> None:
 N = 6000
 
 
-def spread(x: tg.Tensor) -> tg.Tensor:
-    return x.expand(N, 3)
+def step_by_step(x: tg.Tensor) -> tg.Tensor:
+    return tg.stack([x + 0 for _ in range(N)])
 
 
 GRADIENTS: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
-    "expand": spread,
+    "expand": lambda x: x.expand(N, 3),
     "broadcast_to": lambda x: x.broadcast_to((N, 3)),
     "bias": lambda x: tg.ones(N, 3, dtype=x.dtype, device=x.device) + x,
     "scale": lambda x: tg.ones(N, 3, dtype=x.dtype, device=x.device) * x,
@@ -119,6 +120,21 @@ GRADIENTS: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
         tg.ones(N, 1, dtype=x.dtype, device=x.device), x.reshape(3, 1), tg.zeros(3, dtype=x.dtype, device=x.device)
     ),
     "matmul": lambda x: tg.ones(N, 1, dtype=x.dtype, device=x.device) @ x.reshape(1, 3),
+    "embedding": lambda x: tg.embedding(np.zeros(N, np.int64), x.reshape(1, 3)),
+    "embedding of pieces": lambda x: tg.cat([tg.embedding(np.zeros(N // 60, np.int64), x.reshape(1, 3))] * 60),
+    "rows": lambda x: x.reshape(1, 3)[np.zeros(N, np.int64)],
+    "places": lambda x: x[(np.tile(np.arange(3), N),)].reshape(N, 3),
+    "index_select": lambda x: tg.index_select(x.reshape(1, 3), 0, np.zeros(N, np.int64)),
+    "gather": lambda x: tg.gather(x.reshape(1, 3), 0, np.zeros((N, 3), np.int64)),
+    "einsum": lambda x: tg.einsum("n,c->nc", tg.ones(N, dtype=x.dtype, device=x.device), x),
+    "einsum of elements": lambda x: tg.einsum("nc,c->nc", tg.ones(N, 3, dtype=x.dtype, device=x.device), x),
+    "conv1d bias": lambda x: (
+        tg.conv1d(
+            tg.zeros(1, 1, N, dtype=x.dtype, device=x.device), tg.zeros(3, 1, 1, dtype=x.dtype, device=x.device), x
+        )[0].T
+    ),
+    "conv1d weight": lambda x: tg.conv1d(tg.ones(1, 1, N, dtype=x.dtype, device=x.device), x.reshape(3, 1, 1))[0].T,
+    "used at every step": step_by_step,
     "layer_norm bias": lambda x: tg.layer_norm(
         tg.zeros(N, 3, dtype=x.dtype, device=x.device), 3, tg.ones(3, dtype=x.dtype, device=x.device), x
     ),
@@ -134,3 +150,42 @@ def test_gradients_that_are_sums(device: str, name: str, dtype: str) -> None:
     assert x.grad is not None
     assert x.grad.dtype == dtype
     assert_adds_up(x.grad, g, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_gradients_that_are_sums_are_part_of_a_graph(device: str, dtype: str) -> None:
+    x = tg.zeros(3, dtype=dtype, device=device, requires_grad=True)
+    g = laid_out((N, 3), dtype, "rows")
+    (found,) = tg.grad([step_by_step(x) * x.exp()], x, [tg.tensor(g, device=device)], create_graph=True)
+    assert found.requires_grad
+    assert found.dtype == dtype
+    assert_adds_up(found.detach(), g, 0)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_kernels_add_up_a_million_terms() -> None:
+    number = 1_000_000
+    g = laid_out((number, 2), "float32", "rows")
+    rows = tg.zeros(3, 2, requires_grad=True)
+    tg.embedding(np.ones(number, np.int64), rows).backward(tg.tensor(g))
+    assert rows.grad is not None
+    assert_adds_up(rows.grad[1], g, 0)
+
+    x = tg.zeros(2, requires_grad=True)
+    x[(np.tile(np.arange(2), number),)].reshape(number, 2).backward(tg.tensor(g))
+    assert x.grad is not None
+    assert_adds_up(x.grad, g, 0)
+
+    # Of net = 0, h = tanh(net) has the derivative 1.
+    net = RNN(1, 2)
+    for parameter in net.parameters():
+        tg.nn.init.zeros_(parameter)
+    out, _ = net(tg.zeros(1, number, 1))
+    out.backward(tg.tensor(g[None]))
+    assert net.bias_l0.grad is not None
+    assert_adds_up(net.bias_l0.grad, g, 0)
+
+    logits = laid_out((2, number), "float32", "rows")
+    losses = tg.cross_entropy(tg.tensor(logits), tg.tensor([0, 1]), reduction="none")
+    exact = np.log(np.exp(logits.astype(np.float64)).sum(1)) - logits[[0, 1], [0, 1]]
+    np.testing.assert_allclose(losses, exact, rtol=3e-7)

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..arguments import integer
 from ..backends.base import Array
+from ..backends.sums import widened_dtype
 from ..tensor import Tensor, operand
 from .define import composite, op, shown_whole
 from .linalg import matrix_product
@@ -28,10 +29,10 @@ def windows(xp: Any, x: Array, size: int, stride: int, dilation: int) -> Array:
 def overlapped(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Array:
     """(C, size, N, L') to (C, N, length): each window added to where `windows` took it from."""
     channels, size, batch, _ = x.shape
-    out = xp.zeros((channels, batch, length), x.dtype)
+    out = xp.zeros((channels, batch, length), widened_dtype(x.dtype))
     for k, tap in enumerate(_taps(length, size, stride, dilation)):
         out[..., tap] += x[:, k]
-    return out
+    return out.astype(x.dtype, copy=False)
 
 
 @composite

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends.base import Array
+from ..backends.sums import total, widened_dtype
 from ..creation import arange
 from ..device import device_of
 from ..tensor import Tensor, operand
@@ -114,8 +115,28 @@ def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_te
 @op(promotion="common", operands=_einsum_rule, name="einsum")
 def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
     """An einsum whose terms name each letter once."""
-    out = xp.einsum(f"{','.join(terms)}->{out_term}", *operands, optimize=True)
+    dtype = operands[0].dtype
+    summed = [_alone_summed(xp, array, k, terms, out_term) for k, array in enumerate(operands)]
+    arrays, terms = [array for array, _ in summed], tuple(term for _, term in summed)
+    if len(arrays) == 2 and sorted(terms[0]) == sorted(terms[1]):
+        # A product of elements, of which NumPy's einsum would take a running sum.
+        order = (*out_term, *(letter for letter in terms[0] if letter not in out_term))
+        x, y = (xp.transpose(array, [term.index(letter) for letter in order]) for array, term in zip(arrays, terms))
+        return total(xp, x * y, tuple(range(len(out_term), len(order))), dtype=dtype)
+    out = xp.einsum(f"{','.join(terms)}->{out_term}", *arrays, optimize=True)
+    if out.dtype != dtype:
+        return out.astype(dtype)
     return out.copy() if len(operands) == 1 else out  # NumPy's may be a view
+
+
+def _alone_summed(xp: Any, array: Array, k: int, terms: tuple[str, ...], out_term: str) -> tuple[Array, str]:
+    """Operand k and its term, float16 in float32, without the dimensions over which it is summed by itself."""
+    elsewhere = {*out_term, *"".join(term for j, term in enumerate(terms) if j != k)}
+    wide = widened_dtype(array.dtype) if array.dtype.kind == "f" else array.dtype
+    alone = tuple(d for d, letter in enumerate(terms[k]) if letter not in elsewhere)
+    if alone:
+        array = total(xp, array, alone, dtype=wide)
+    return array.astype(wide, copy=False), "".join(letter for letter in terms[k] if letter in elsewhere)
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:

@@ -57,17 +57,18 @@ class Runs:
             return "none"
         last = Checkpoint.load(out / "last.safetensors")
         whole, text = (self.old, TEXT) if last.options.seed == 0 else (self.new, OTHER_TEXT)
+        folder = RunFolder(out)
+        folder.complete()
+        assert folder.read_text(last) == text
+        resumed = resume(out, text, steps=6 if last.step == 5 else None)
         if last.step < 5:
-            resume(out, text).run()
-        else:
-            resume(out, text, steps=6)  # completes what is left to be done
+            resumed.run()
         for name in ("last.safetensors", "best.safetensors"):
             mine, theirs = Checkpoint.load(out / name), Checkpoint.load(whole / name)
             assert (mine.step, mine.best, mine.text_digest) == (theirs.step, theirs.best, theirs.text_digest)
             for key, array in theirs.weights.items():
                 assert mine.weights[key].tobytes() == array.tobytes(), (name, key)
         assert losses(out) == losses(whole)
-        assert RunFolder(out).read_text(last) == text
         expected = {path.name for path in whole.iterdir()}
         found = {path.name for path in out.iterdir() if not path.name.endswith(".tmp")}
         assert expected - {"loss.png"} <= found <= expected
@@ -223,6 +224,7 @@ def test_texts_of_any_characters_are_kept(tmp_path: Path) -> None:
     text = TEXT + "\r\n\ufeff\ud800ü😀"
     start(tmp_path, 0, text).run()
     folder = RunFolder(tmp_path)
+    assert folder.text.stat().st_mode & 0o077 == 0 or os.name != "posix"  # others need not be able to read it
     assert folder.read_text(Checkpoint.load(folder.last)) == text
     folder.text.unlink()
     resume(tmp_path, text, steps=6).run()  # and once more, if they were removed

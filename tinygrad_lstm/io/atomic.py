@@ -27,15 +27,16 @@ def naming_errors(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes, mode: int = 0o666) -> None:
     """Writes a file whole, or leaves what was there before.
 
     The data goes to a new file in the same folder, which is moved into place once it is on the disk. Whatever
     interrupts this, a kill or a loss of power included, leaves the old file whole. If several processes write the same
     path, the file is always whole and from one of them.
 
-    An existing file keeps its permissions. A symbolic link stays a link: the file that it points to is replaced.
-    Devices, pipes and open files such as /dev/stdout cannot be replaced, so the data is written to them directly.
+    An existing file keeps its permissions; a new one gets `mode`, less the process's umask. A symbolic link stays a
+    link: the file that it points to is replaced. Devices, pipes and open files such as /dev/stdout cannot be replaced,
+    so the data is written to them directly.
 
     Raises:
         OSError: the folder is not there, it or an existing file may not be written, or the disk is full.
@@ -49,7 +50,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
                 file.write(data)
             return
         _remove_leftovers(target)
-        with _moved_into_place(target) as file:
+        with _moved_into_place(target, mode) as file:
             file.write(data)
         _flush_folder(target.parent)
 
@@ -87,10 +88,10 @@ def _descriptor(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _moved_into_place(target: Path) -> Iterator[BinaryIO]:
+def _moved_into_place(target: Path, mode: int) -> Iterator[BinaryIO]:
     """A new file to write, which replaces the target at the end; an error removes it instead."""
     old = target.stat() if target.exists() else None
-    descriptor, temporary = _create_beside(target, 0o666 if old is None else 0o600)
+    descriptor, temporary = _create_beside(target, mode if old is None else 0o600)
     try:
         with open(descriptor, "wb") as file:
             if old is not None:

@@ -17,6 +17,9 @@ from .checkpoint import Checkpoint, digest, encoded_text
 
 __all__ = ["RunFolder", "newest_folder", "next_folder"]
 
+PRIVATE = 0o600
+"""Permissions of a kept text: it may come from a file that others are not to read."""
+
 
 class RunFolder:
     """The files of one run.
@@ -94,7 +97,7 @@ class RunFolder:
         """
         data = encoded_text(text)
         if not (self.text.exists() and self.text.stat().st_size == len(data) and read_file(self.text) == data):
-            write_atomically(self.text, data)
+            write_atomically(self.text, data, PRIVATE)
 
     def save(self, checkpoint: Checkpoint, better: bool) -> None:
         """Saves a checkpoint of the run that is here, or of the first one.
@@ -113,9 +116,8 @@ class RunFolder:
             OSError: a file cannot be written; then either the earlier run is whole, or the new one can be resumed.
         """
         data = checkpoint.encoded()
-        prepared = {self.text: encoded_text(text), self.metrics: metrics.encode()}
-        for path, content in prepared.items():
-            write_atomically(_prepared(path, data), content)
+        write_atomically(_prepared(self.text, data), encoded_text(text), PRIVATE)
+        write_atomically(_prepared(self.metrics, data), metrics.encode())
         write_atomically(self.last, data)
         self.complete()
 

@@ -1395,6 +1395,57 @@ def test_errors_of_a_forward_rule_name_the_op_and_its_inputs() -> None:
         my_mul(leaf(1.0, 2.0), leaf(1.0, 2.0, 3.0))
 
 
+class UnfitError(ValueError):
+    """An error with more than a message."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def failing(error: Exception) -> Callable[..., Tensor]:
+    @tg.op(x=lambda g: g)
+    def my_check(xp: Any, x: Array) -> Array:
+        raise error
+
+    return my_check
+
+
+@pytest.mark.parametrize("error", [
+    np.linalg.LinAlgError("singular"),
+    UnfitError("too wide", 7),
+    KeyError("x"),
+    FloatingPointError("divided"),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "why"),
+    np.exceptions.AxisError(3, 2),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+@pytest.mark.parametrize("watched", [False, True])
+def test_errors_of_a_forward_rule_stay_what_they_are(error: Exception, watched: bool) -> None:
+    before, attributes = str(error), dict(vars(error))
+    with pytest.raises(type(error)) as raised, tg.detect_anomaly() if watched else tg.enable_grad():
+        failing(error)(leaf(1.0, 2.0))
+    assert raised.value is error and str(error) == before
+    assert {name: value for name, value in vars(error).items() if name != "__notes__"} == attributes
+    assert error.__notes__ == ["in op 'my_check' (inputs: float64 (2,) on cpu)"]
+    del error.__notes__
+
+
+def test_plain_errors_of_a_forward_rule_name_the_op_in_their_message() -> None:
+    error = ValueError("too wide")
+    with pytest.raises(ValueError) as raised:
+        failing(error)(leaf(1.0, 2.0))
+    assert raised.value is error and str(error) == "my_check: too wide (inputs: float64 (2,) on cpu)"
+
+
+def test_singular_matrices_in_a_forward_rule() -> None:
+    @tg.op(x=lambda g, out: g)
+    def inverse(xp: Any, x: Array) -> Array:
+        return xp.linalg.inv(x)
+
+    with pytest.raises(np.linalg.LinAlgError, match="Singular"):
+        inverse(tg.zeros(2, 2))
+
+
 def test_nothing_here_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

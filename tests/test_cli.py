@@ -19,6 +19,7 @@ from commands import COMMAND, environment, fail, reset_signals, run, succeed
 from safetensors.numpy import save_file
 
 import tinygrad_lstm as tg
+from tinygrad_lstm import cli
 from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer
@@ -558,3 +559,21 @@ def test_training_that_goes_astray(book: Path, tmp_path: Path) -> None:
     assert re.fullmatch(
         r"error: the loss is (nan|inf) at step 20: training went astray; try a smaller lr than 1e\+38\n", result.stderr
     )
+
+
+def test_notes_of_an_error_are_shown_in_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> None:
+        error = np.linalg.LinAlgError("Singular\nmatrix")
+        error.add_note("in op 'inverse'")
+        raise error
+
+    monkeypatch.setattr(cli, "app", failing)
+    monkeypatch.setattr(cli, "end_at_signals", lambda: None)
+    monkeypatch.setattr(cli, "open_standard_streams", lambda: None)
+    monkeypatch.setattr(cli, "settle_output", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: Singular matrix in op 'inverse'\n"

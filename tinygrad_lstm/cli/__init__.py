@@ -84,4 +84,5 @@ def _run() -> None:
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    parts = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
+    return " ".join(" ".join(parts).split())

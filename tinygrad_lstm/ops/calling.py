@@ -47,6 +47,9 @@ def _unary(op: Op) -> Callable[..., Any]:
             out = forward(device.backend if wants_backend else device.xp, array)
         except MemoryError as error:
             raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
+        except Exception as error:
+            op.explain(error, args)
+            raise
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (has_rules and x._requires_grad and now.recording):
@@ -106,10 +109,11 @@ def _binary(op: Op) -> Callable[..., Any]:
             return op.run(args, kwargs)
         try:
             out = forward(device.backend if wants_backend else device.xp, a, b)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise op.explained(error, args) from error
         except MemoryError as error:
             raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
+        except Exception as error:
+            op.explain(error, args)
+            raise
         if out.__class__ is not device.array_type:
             out = device.backend.as_array(out)
         if not (wanting and has_rules and now.recording):

@@ -25,6 +25,7 @@ Promotion = Literal["common", "float"]
 registry: dict[str, Callable[..., Any]] = {}
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
 NUMBERS = frozenset({float, int, bool})
+_PLAIN = frozenset({TypeError, ValueError, IndexError, OverflowError})
 
 
 class Functions:
@@ -261,10 +262,11 @@ class Op:
                 out, kept = self.forward(device.backend, *values, recorded)
             else:
                 out = kept = self.forward(device.backend if self.wants_backend else device.xp, *values)
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
-            raise self.explained(error, inputs) from error
         except MemoryError as error:
             raise device.out_of_memory(self.name, error)  # noqa: B904 (it has its cause)
+        except Exception as error:
+            self.explain(error, inputs)
+            raise
         if not self.trusted:
             out = kept = self._checked_output(out, arrays)
         if now.watched:
@@ -365,8 +367,9 @@ class Op:
                     raise self._mixed(inputs)
                 try:
                     value = operand(value, device)
-                except (TypeError, ValueError) as error:
-                    raise self.explained(error, inputs) from error
+                except Exception as error:
+                    self.explain(error, inputs)
+                    raise
             settled.append(value)
         if self.promotion is not None:
             # Inputs without a rule, such as a condition, are not computed with.
@@ -564,11 +567,16 @@ class Op:
             for value in inputs
         )
 
-    def explained(self, error: Exception, inputs: Sequence[Any]) -> Exception:
-        """The error that the forward rule raised, with the op and its inputs."""
-        kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, OverflowError)
-        kind = next(kind for kind in kinds if isinstance(error, kind))
-        return kind(f"{self.name}: {str(error).removeprefix(f'{self.name}: ')} (inputs: {self._describe(inputs)})")
+    def explain(self, error: Exception, inputs: Sequence[Any]) -> None:
+        """Tells of an error that the forward rule raised the op and its inputs: it stays the same object.
+
+        The message of a plain error is all that it holds, and is added to; any other gets a note.
+        """
+        where = f"(inputs: {self._describe(inputs)})"
+        if type(error) in _PLAIN and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f"{self.name}: {error.args[0].removeprefix(f'{self.name}: ')} {where}",)
+        else:
+            error.add_note(f"in op {self.name!r} {where}")
 
     def _mixed(self, inputs: Sequence[Any]) -> RuntimeError:
         devices = [value.device if isinstance(value, Tensor) else device_of(value) for value in inputs]

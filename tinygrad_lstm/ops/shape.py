@@ -165,7 +165,13 @@ def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int,
     Raises:
         IndexError: a dimension named is not there.
     """
-    return xp.roll(x, _one_or_several("shifts", shifts), dim if dim is None else _one_or_several("dim", dim))
+    shifts = _one_or_several("shifts", shifts)
+    if dim is None:
+        return xp.roll(x, shifts)
+    dims = _one_or_several("dim", dim)
+    for d in dims if isinstance(dims, tuple) else (dims,):  # one may be named twice here
+        dim_of("roll", d, x.shape)
+    return xp.roll(x, shifts, dims)
 
 
 def _one_or_several(argument: str, given: int | Sequence[int]) -> int | tuple[int, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..backends.base import Array, HostArray
 from ..device import Device
 from ..io import load_weights, save_weights
@@ -86,7 +86,7 @@ class Stream:
                 f"stream: a bidirectional {type(network).__name__} cannot go step by step: its outputs depend on steps "
                 "to come"
             )
-        batch = operator.index(batch)
+        batch = integer("stream", "batch", batch)
         if batch < 1:
             raise ValueError(f"stream: expected a batch of 1 or more, got {batch}")
         # As one, so that weights that they share stay shared.

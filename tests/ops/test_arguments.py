@@ -107,6 +107,7 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "LSTM of a projection": lambda n: LSTM(3, 4, proj_size=n),
     "CharLM": lambda n: CharLM(n, 3, 4),
     "ManyToOne": lambda n: ManyToOne(LSTM(3, 4), n),
+    "stream": lambda n: LSTM(3, 4).stream(n),
     "add_lora": lambda n: nn.add_lora(nn.Linear(3, 4), rank=n),
 }
 

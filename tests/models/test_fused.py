@@ -787,28 +787,23 @@ def test_the_kernels_of_a_registered_backend_are_used(kind: Any) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("wide", ["x", "state", "network"])
-def test_dtypes_are_promoted_and_gradients_keep_their_own(kind: Any, compiled: bool, wide: str) -> None:
-    problem = problem_of(kind, 3, 2, 4, 5, dtype="float32")
+@pytest.mark.parametrize("wide", ["x", "h", "weight_hh_l0"])
+def test_the_ops_promote_and_gradients_keep_their_own_dtype(kind: Any, compiled: bool, wide: str) -> None:
+    leaves = problem_of(kind, 3, 2, 4, 5, dtype="float32").leaves
+    leaves |= {name: tg.tensor(host(leaves[name])[0], requires_grad=True) for name in kind.STATES}
+    leaves[wide] = tg.tensor(host(leaves[wide]).astype(np.float64), requires_grad=True)
 
-    def widened(tensor: tg.Tensor) -> tg.Tensor:
-        return tg.tensor(host(tensor).astype(np.float64), requires_grad=True)
+    def outputs(operands: list[tg.Tensor]) -> Parts:
+        return kind.OP(operands, kind.STEP, None, False)
 
-    if wide == "x":
-        problem = replace(problem, x=widened(problem.x))
-    elif wide == "state":
-        assert problem.state is not None
-        problem = replace(problem, state=tuple(map(widened, problem.state)))
-    else:
-        problem.network.to(dtype="float64")
-    fused, composed = problem.fused(), problem.composed()
-    assert fused[0].dtype == np.float64
-    leaves = problem.leaves
-    pairs = zip(leaves, gradients(fused, leaves.values()), gradients(composed, leaves.values()), strict=True)
+    mixed = outputs(list(leaves.values()))
+    all_wide = outputs([leaf.to(dtype="float64") for leaf in leaves.values()])
+    assert mixed[0].dtype == np.float64
+    assert_same(mixed, all_wide)
+    pairs = zip(leaves, gradients(mixed, leaves.values()), gradients(all_wide, leaves.values()), strict=True)
     for name, actual, expected in pairs:
         assert actual.dtype == leaves[name].dtype
-        # To float32: of a cell's parts some come before all is float64.
-        assert_close(actual.to(dtype="float32"), expected.to(dtype="float32"), what=name)
+        assert_close(actual, expected, what=name)
 
 
 @every_kind

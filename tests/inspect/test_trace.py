@@ -981,6 +981,42 @@ def test_traces_of_one_frozen_model_that_overlap_in_threads(first_out: int) -> N
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_trace_changes_no_parameter_for_other_threads(frozen: bool) -> None:
+    """What they see is the model as it is, and may freeze and unfreeze it."""
+    seen: list[Any] = []
+
+    class Looked(Looping):
+        def forward(self, ids: tg.Tensor) -> tg.Tensor:
+            if not seen:
+                look()
+                seen.append([parameter.requires_grad for parameter in self.parameters()])
+            return super().forward(ids)
+
+    def look() -> None:
+        def from_outside() -> None:
+            seen.append([parameter.requires_grad for parameter in model.parameters()])
+            with tg.enable_grad():
+                seen.append(score(model(tg.tensor(ids))).requires_grad)
+            model.requires_grad_(frozen)
+            seen.append([parameter.requires_grad for parameter in model.parameters()])
+
+        thread = threading.Thread(target=from_outside)
+        thread.start()
+        thread.join()
+
+    ids = np.random.default_rng(0).integers(0, 7, (5, 2))
+    expected = trace(drawn_model(Looping), ids, loss=score)
+    model = drawn_model(Looked).requires_grad_(not frozen)
+    number, classes = len(list(model.parameters())), {type(parameter) for parameter in model.parameters()}
+    found = trace(model, ids, loss=score)
+    assert_same(found, expected)
+    assert seen[0] == [not frozen] * number and seen[1] == (not frozen) and seen[2] == [frozen] * number
+    assert seen[3] == [True] * number  # in the trace's own thread
+    assert all(parameter.requires_grad == frozen for parameter in model.parameters())
+    assert {type(parameter) for parameter in model.parameters()} == classes == {nn.Parameter}
+
+
 def test_layers_that_another_thread_runs_are_not_seen() -> None:
     class Sending(nn.Module):
         def __init__(self) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from .. import ops
 from ..backends.base import HostArray
+from ..backends.scoped import Scoped
 from ..mode import Switch
-from ..nn import Module
+from ..nn import Module, Parameter
 from ..nn.module import described
 from ..ops.recurrent import checked_lengths, going
 from ..tensor import Tensor, as_tensor
@@ -82,7 +84,7 @@ def trace(
     calls = Calls(model)
     # A checkpoint around this call would take from the layers what they keep.
     with Switch(recording=True, region=None), _thawed(model):
-        x = _followed(x)
+        x = _leading_back(x)
         with Switch(observer=calls):
             given = _unrolled(model, x, state, numbers, calls) if _is_cell(model) else _called(model, x, state, lengths)
         if not calls:
@@ -157,7 +159,7 @@ def _is_cell(model: Module) -> bool:
     return callable(getattr(type(model), "gates", None))
 
 
-def _followed(x: Tensor) -> Tensor:
+def _leading_back(x: Tensor) -> Tensor:
     """A copy of x; gradients are followed back to it, if it can have one: weights may be no parameters."""
     leaf = x.detach()
     leaf.requires_grad = x.dtype.kind == "f"
@@ -209,31 +211,41 @@ def _kept(mask: Tensor, new: Any, old: Any) -> Any:
     return ops.where(mask, new, 0.0 if old is None else old)
 
 
+_tracing = Scoped("tracing", False)
 _thawing = threading.Lock()
-_traces: Counter[int] = Counter()  # how many are under way, in any thread, of a frozen parameter, by its id
+_traces: Counter[int] = Counter()  # how many are under way, in any thread, of a parameter, by its id
 
 
 @contextmanager
 def _thawed(model: Module) -> Iterator[None]:
-    """Within it, frozen parameters require gradients too, so that these are followed through what is made of them."""
+    """Within it, frozen parameters require gradients too, so that these are followed through what is made of them.
+
+    They do in this thread alone: elsewhere the model is used, and perhaps trained, as it is.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.dtype.kind == "f"]
     with _thawing:
-        frozen = [
-            parameter
-            for parameter in model.parameters()
-            if parameter.dtype.kind == "f" and (not parameter.requires_grad or id(parameter) in _traces)
-        ]
-        for parameter in frozen:
+        for parameter in parameters:
             _traces[id(parameter)] += 1
-            parameter.requires_grad = True
+            if _traces[id(parameter)] == 1:
+                parameter.__class__ = _followed(type(parameter))
     try:
-        yield
+        with _tracing.set_to(True):
+            yield
     finally:
         with _thawing:
-            for parameter in frozen:
+            for parameter in parameters:
                 _traces[id(parameter)] -= 1
                 if not _traces[id(parameter)]:
                     del _traces[id(parameter)]
-                    parameter.requires_grad = False
+                    parameter.__class__ = type(parameter).__base__
+
+
+@cache
+def _followed(kind: type[Parameter]) -> type[Parameter]:
+    """That class of parameters, but of such as require a gradient wherever a trace is under way."""
+    own = Tensor.__dict__["_requires_grad"]
+    followed = property(lambda parameter: _tracing.value or own.__get__(parameter), own.__set__)
+    return type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "_requires_grad": followed})
 
 
 def _scalar(value: Any) -> Tensor:

@@ -8,6 +8,7 @@ files with which something went wrong.
 """
 
 import argparse
+import copy
 import io
 import json
 import os
@@ -206,7 +207,8 @@ def json_changed(rng: random.Random, text: bytes | str) -> str:
             parent[key] = value + rng.choice([-1, 1, 10, -value * 2])
         else:
             other_parent, other = rng.choice(places)
-            parent[key] = rng.choice(ODD_VALUES) if rng.random() < 0.6 else json.loads(json.dumps(other_parent[other]))
+            new = rng.choice(ODD_VALUES) if rng.random() < 0.6 else other_parent[other]
+            parent[key] = copy.deepcopy(new)
     return json.dumps(whole)
 
 
@@ -400,6 +402,7 @@ def main() -> int:
     """Fuzzes, and prints how many files of each format were read or refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first, to go on from there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="read the file of this number here, and show what happens")
     parser.add_argument("--keep", type=Path, help="a folder for the files with which something went wrong")
@@ -417,7 +420,7 @@ def main() -> int:
         return 0
     counts: Counter[tuple[str, str]] = Counter()
     begun = time.monotonic()
-    for number, what in fuzz(given.seed, 0, given.cases):
+    for number, what in fuzz(given.seed, given.first, given.cases):
         format = list(FORMATS)[number % len(FORMATS)]
         counts[format, what.split(":")[0]] += 1
         if what.startswith("wrong"):
@@ -425,6 +428,8 @@ def main() -> int:
             if given.keep:
                 given.keep.mkdir(parents=True, exist_ok=True)
                 (given.keep / str(number)).write_bytes(case(given.seed, number).content)
+        if (number + 1) % 10_000 == 0:
+            print(f"{sum(counts.values()):,} files, up to number {number:,}", file=sys.stderr, flush=True)
     for format in FORMATS:
         read, refused, wrong = (counts[format, what] for what in ("read", "refused", "wrong"))
         print(f"{format:12} {read + refused + wrong:8,} files: {read:7,} read, {refused:7,} refused, {wrong:5,} wrong")

@@ -26,7 +26,7 @@ def test_whole_files_are_read(tmp_path: Path, format: str) -> None:
 
 
 def test_a_number_tells_the_file() -> None:
-    assert all(case(0, number) == case(0, number) for number in range(40))
+    assert [case(0, number) for number in range(400)] == [case(0, number) for number in range(400)]
     assert len({case(0, number).content for number in range(40)}) > 35
 
 

@@ -7,7 +7,6 @@ from ..backends.base import HostArray
 from .contents import Weights
 from .dtypes import BFLOAT16
 from .formats import Format, find_format
-from .npz_file import read_npz, write_npz
 from .safetensors_file import read_safetensors, write_safetensors
 
 __all__ = ["load_weights", "save_weights"]
@@ -27,6 +26,8 @@ def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
     """
     ending = Path(path).suffix.lower()
     if ending == ".npz":
+        from .npz_file import write_npz
+
         write_npz(path, weights)
     elif ending in ("", ".safetensors"):
         write_safetensors(path, weights, {})
@@ -76,6 +77,8 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
 
             return read_torch_legacy
         case "NumPy":
+            from .npz_file import read_npz
+
             return read_npz
         case "Keras":
             from .keras.file import read_keras

@@ -102,7 +102,7 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
 
 # mypy cannot follow an editable install of mapped folders: it reads the wheel, unpacked in a folder of its own.
 # The wheel is built from the sdist, so a file that either misses is seen here.
-$(VENV)/.wheel: pyproject.toml README.md LICENSE $(SOURCES) | $(VENV)/.installed-test
+$(VENV)/.wheel: pyproject.toml MANIFEST.in README.md LICENSE $(SOURCES) | $(VENV)/.installed-test
 	rm -rf $(VENV)/wheel $(VENV)/dist
 	$(VENV)/bin/python -m build --no-isolation --outdir $(VENV)/dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	$(PIP) install --no-deps --no-index --no-compile --target $(VENV)/wheel $(VENV)/dist/*.whl

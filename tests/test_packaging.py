@@ -84,8 +84,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = tmp_path_factory.mktemp("dist")
     for folder in FOLDERS:
         shutil.copytree(CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / file, copy / file)
+    (copy / "tests").mkdir()
+    shutil.copy(Path(__file__), copy / "tests")
     result = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy],
         stdin=subprocess.DEVNULL,
@@ -122,6 +124,8 @@ def test_sdist_holds_what_a_build_needs(built: Built) -> None:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     sources = source_files("*.py") | source_files("*.cu") | source_files("py.typed")
     assert {"pyproject.toml", "README.md", "LICENSE"} | sources <= packed
+    # setuptools would take some of the tests' files by itself, without what these need.
+    assert not [name for name in packed if name.startswith("tests/")]
 
 
 def test_metadata(built: Built) -> None:

@@ -195,6 +195,31 @@ def test_streams_that_are_closed_from_the_start(endless: list[str], tmp_path: Pa
     assert all(line.startswith("{") for line in metrics.read_text().splitlines())
 
 
+# The command, whose progress is more than fits into a pipe.
+MUCH_PROGRESS = """
+from tinygrad_lstm import cli
+from tinygrad_lstm.cli import training
+training._line = lambda progress, steps: "x" * 1_000_000
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_signal_saves_though_the_reader_does_not_read(endless: list[str], tmp_path: Path, together: bool) -> None:
+    """As `less`, or a terminal that was stopped by Ctrl-S."""
+    stderr = subprocess.STDOUT if together else subprocess.PIPE
+    with running([sys.executable, "-c", MUCH_PROGRESS, *endless[3:]], stderr=stderr) as process:
+        wait_for(process, "training")
+        assert process.stdout is not None
+        assert process.stdout.read(10) == "x" * 10  # and no more
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+        if process.stderr is not None:
+            errors = process.stderr.read()
+            assert errors.startswith(TERM_MESSAGE) and "resume with: " in errors
+    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 200
+
+
 def test_a_run_whose_reader_leaves_is_saved(endless: list[str], tmp_path: Path) -> None:
     """As in `train | head -1`."""
     with running(endless) as process:

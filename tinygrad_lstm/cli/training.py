@@ -21,7 +21,7 @@ from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train import evaluate as evaluate_model
 from ..train.folder import RunFolder, newest_folder, next_folder
-from .interruption import Stop, say, stopping_at_signals
+from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .shared import (
     DEFAULT_OUT,
     Device,
@@ -242,13 +242,18 @@ def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
 
     def report(progress: Progress) -> None:
         try:
-            show(progress)
+            stop.showing = True
+            try:
+                show(progress)
+            finally:
+                stop.showing = False
         except OSError as error:
             give_up(error)
 
     def give_up(error: OSError) -> None:
         stop.failure = error
         trainer.stop()
+        leave_standard_output()
 
     try:
         with stopping_at_signals(trainer.stop) as stop:

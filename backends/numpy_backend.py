@@ -13,7 +13,7 @@ from .base import Array, Backend, HostArray
 from .recurrent import RecurrentKernels
 from .scatter import blocks_of_values
 from .sums import SHORT, total
-from .threads import give_blas_its_threads
+from .threads import for_products, own_threads, own_threads_compute
 from .training import TrainingKernels
 
 _ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
@@ -75,12 +75,19 @@ def _sum_of_squares(x: HostArray) -> float:
     if x.dtype == np.float16:
         x = x.astype(np.float32)
     pieces = [x[begin : begin + _PIECE] for begin in range(0, x.size, _PIECE)]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"), for_products():
         found = sum((float(np.dot(piece, piece)) for piece in pieces), 0.0)
     if x.dtype == np.float32 and not _TINY < found < math.inf:  # squares that overflowed, or vanished
         wide = (piece.astype(np.float64) for piece in pieces)
         found = sum((float(np.dot(piece, piece)) for piece in wide), 0.0)
     return found
+
+
+def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
+    """Whether OpenBLAS may share a product among threads: such sizes stand in its sources."""
+    rows, depth = x.shape[-2:] if x.ndim > 1 else (1, len(x))
+    columns = y.shape[-1] if y.ndim > 1 else 1
+    return rows * depth * columns >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
 def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:
@@ -97,7 +104,7 @@ def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., A
         if compiled.serves(arrays[0].dtype):
             with compiled.UNLESS_BROKEN:
                 return fast()(arrays, *rest)
-        give_blas_its_threads()
+        own_threads_compute(False)
         return plain(self, arrays, *rest)
 
     return kernel
@@ -199,6 +206,9 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
                 from .compiled.matrices import matmul
 
                 return matmul(x, y)
+        if own_threads() and _shared_by_blas(x, y):
+            with for_products():
+                return np.matmul(x, y)
         return np.matmul(x, y)
 
     def synchronize(self) -> None:

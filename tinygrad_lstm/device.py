@@ -236,8 +236,9 @@ def get_num_threads() -> int:
 def set_num_threads(number: int) -> None:
     """Sets how many threads compute on the CPU, in products and in recurrent kernels.
 
-    Compiled recurrent kernels have threads of their own. Once they use more than one, NumPy's products keep to one, as
-    OpenBLAS's threads spin on the same cores while they wait; plain kernels give them back.
+    Compiled recurrent kernels have threads of their own. Where they use more than one, the library's products in NumPy
+    keep to one while they run, as OpenBLAS's threads spin on the same cores when they wait. Those of the program itself
+    use this many.
 
     Raises:
         ValueError: the number is below 1.

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..threads import keep_blas_to_one_thread, number_of_threads
+from ..threads import number_of_threads, own_threads_compute
 from .atomics import add_to_word, call, exchange_word, pause, read_word, write_word, yield_core
 from .jit import jit
 
@@ -253,7 +253,7 @@ def team(wanted: int, brief: bool = False) -> AbstractContextManager[Any]:
     found = _team_of(threads)
     if found is None:
         return _ALONE
-    keep_blas_to_one_thread()
+    own_threads_compute(True)
     return _Session(found, threads, brief)
 
 

@@ -1,7 +1,10 @@
 """How many threads compute, and whose."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
@@ -39,19 +42,66 @@ def test_numpys_products_use_as_many() -> None:
         assert blas_threads() == number
 
 
-def test_numpys_products_keep_to_one_while_compiled_kernels_use_several() -> None:
+def compute_compiled() -> None:
     pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
+    with tg.compiled_kernels(True):
+        LSTM(60, 60)(tg.randn(50, 40, 60))
+
+
+def test_products_of_the_user_keep_their_threads_beside_compiled_kernels() -> None:
     tg.set_num_threads(2)
-    lstm, x = LSTM(60, 60), tg.randn(50, 40, 60)
-    with tg.compiled_kernels(True):
-        lstm(x)
-    assert blas_threads() == 1 and tg.get_num_threads() == 2
+    compute_compiled()
+    x = tg.randn(80, 80, requires_grad=True)
+    (x @ x).sum().backward()
+    tg.einsum("ij,jk->ik", x, x)
+    tg.optim.clip_grad_norm_([x], 1.0)
+    assert blas_threads() == tg.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_products_of_the_library_keep_to_one_thread_beside_compiled_kernels(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            seen.append(blas_threads())
+            assert tg.get_num_threads() == number
+            return function(*args, **options)
+
+        return noted
+
+    tg.set_num_threads(2)
+    compute_compiled()
+    tg.set_num_threads(number)
+    for name in ("matmul", "dot"):
+        monkeypatch.setattr(np, name, noting(getattr(np, name)))
+    x = tg.randn(80, 80)
+    x @ x
+    tg.randn(1, 100) @ tg.randn(100, 100)
+    tg.randn(2, 80, 80) @ x
+    assert seen == [1, 1, 1]
+    tg.ones(2, 2) @ tg.ones(2, 2)  # so small that it is never shared
+    assert seen[3:] == [number] and blas_threads() == number
     with tg.compiled_kernels(False):
-        lstm(x)
-    assert blas_threads() == 2
-    with tg.compiled_kernels(True):
-        lstm(x)
-    tg.set_num_threads(tg.get_num_threads())  # as the README says
+        LSTM(3, 4)(tg.randn(5, 2, 3))
+    del seen[:]
+    x @ x
+    assert seen == [number]
+
+
+def test_threads_that_multiply_at_once_give_the_number_back() -> None:
+    tg.set_num_threads(3)
+    compute_compiled()
+    x = tg.randn(100, 100)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: [x @ x for _ in range(50)], range(8)))
+    assert blas_threads() == 3
+    with pytest.raises(ValueError), threads.ONE_BLAS_THREAD:
+        tg.set_num_threads(2)  # takes effect afterwards
+        assert (blas_threads(), tg.get_num_threads()) == (1, 2)
+        raise ValueError
     assert blas_threads() == 2
 
 

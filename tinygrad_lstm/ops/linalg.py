@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backends.base import Array
 from ..backends.sums import total, widened_dtype
+from ..backends.threads import for_products
 from ..creation import arange
 from ..device import device_of
 from ..tensor import Tensor, operand
@@ -123,7 +124,8 @@ def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_
         order = (*out_term, *(letter for letter in terms[0] if letter not in out_term))
         x, y = (xp.transpose(array, [term.index(letter) for letter in order]) for array, term in zip(arrays, terms))
         return total(xp, x * y, tuple(range(len(out_term), len(order))), dtype=dtype)
-    out = xp.einsum(f"{','.join(terms)}->{out_term}", *arrays, optimize=True)
+    with for_products():
+        out = xp.einsum(f"{','.join(terms)}->{out_term}", *arrays, optimize=True)
     if out.dtype != dtype:
         return out.astype(dtype)
     return out.copy() if len(operands) == 1 else out  # NumPy's may be a view

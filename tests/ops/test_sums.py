@@ -189,3 +189,31 @@ def test_kernels_add_up_a_million_terms() -> None:
     losses = tg.cross_entropy(tg.tensor(logits), tg.tensor([0, 1]), reduction="none")
     exact = np.log(np.exp(logits.astype(np.float64)).sum(1)) - logits[[0, 1], [0, 1]]
     np.testing.assert_allclose(losses, exact, rtol=3e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("equation", ["nc->c", "nc,nc->c", "nc,cn->c", "nc,n->c", "nc,nc,n->c"])
+def test_einsum_adds_up(device: str, equation: str, dtype: str) -> None:
+    x = laid_out((N, 3), dtype, "rows")
+    shapes = {"n": N, "c": 3}
+    terms = equation.partition("->")[0].split(",")
+    ones = [tg.ones(*(shapes[letter] for letter in term), dtype=dtype, device=device) for term in terms[1:]]
+    assert_adds_up(tg.einsum(equation, tg.tensor(x, device=device), *ones), x, 0)
+
+
+@pytest.mark.parametrize(
+    "reduce",
+    [tg.mse_loss, tg.l1_loss, tg.smooth_l1_loss, lambda x, y, reduction: tg.logsumexp(x, 0).sum()],
+    ids=["mse", "l1", "smooth l1", "logsumexp"],
+)
+def test_losses_of_many_float16_elements(device: str, reduce: Callable[..., tg.Tensor]) -> None:
+    """What float32 gives, rounded once."""
+    x = tg.tensor(laid_out((N, 3), "float16", "rows"), device=device)
+    half, single = x.detach().requires_grad_(), x.to(dtype="float32").requires_grad_()
+    values = [reduce(each, tg.zeros_like(each), reduction="mean") for each in (half, single)]
+    for value in values:
+        value.backward()
+    assert half.grad is not None
+    assert single.grad is not None
+    np.testing.assert_allclose(values[0].item(), values[1].item(), rtol=2e-3)
+    np.testing.assert_allclose(half.grad.cpu().numpy(), single.grad.cpu().numpy(), rtol=2e-3, atol=6e-8)

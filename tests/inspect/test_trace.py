@@ -424,9 +424,9 @@ def test_parameters_are_as_before_after_an_error() -> None:
 
     model = Failing()
     with pytest.raises(ArithmeticError):
-        trace(model, drawn(2, 2, 3))
+        trace(model, tg.ones(2, 2, 3))
     with pytest.raises(ZeroDivisionError):
-        trace(model.lstm, drawn(2, 2, 3), loss=lambda out: 1 / 0)
+        trace(model.lstm, tg.ones(2, 2, 3), loss=lambda out: 1 / 0)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     out, _ = model.lstm(tg.zeros(2, 2, 3))  # no one looks any more
     assert not out.requires_grad
@@ -1037,8 +1037,8 @@ def test_layers_that_another_thread_runs_are_not_seen() -> None:
 def test_memory_is_known_beforehand(gradients: bool) -> None:
     x, ids = drawn(6, 2, 3), np.zeros((6, 2), np.int64)
     models = [
-        (LSTM(3, 4, num_layers=2, bidirectional=True), x),
-        (GRU(3, 4, num_layers=2).to(dtype="float64"), x.astype("float32")),
+        (LSTM(3, 4, num_layers=2, bidirectional=True), x.astype("float32")),
+        (GRU(3, 4, num_layers=2).to(dtype="float64"), x),
         (RNN(3, 4, batch_first=True).to(dtype="float16"), x.astype("float16")),
         (LSTMCell(3, 4), x.astype("float32").tolist()),
         (GRUCell(3, 4), x.astype("float32")[0]),
@@ -1109,7 +1109,7 @@ ARGUMENTS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
         lambda: nn.Linear(3, 4), {},
         r"nothing recurrent has run in this Linear, of an input of shape \(5, 2, 3\); expected at least one step",
     ),
-    "no steps": (lambda: LSTM(3, 4), {"x": np.zeros((0, 2, 3))}, r"nothing recurrent .* of shape \(0, 2, 3\)"),
+    "no steps": (lambda: LSTM(3, 4), {"x": tg.zeros(0, 2, 3)}, r"nothing recurrent .* of shape \(0, 2, 3\)"),
     "no steps of a cell": (
         lambda: LSTMCell(3, 4), {"x": np.zeros((0, 2, 3))},
         r"LSTMCell expects an input of shape .*, at least one step, .* got \(0, 2, 3\)",

@@ -81,13 +81,14 @@ def trace(
     x = as_tensor(x)
     _check_memory(trace_memory(model, x, gradients=loss is not None), max_bytes)
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
+    batch_first = any(getattr(module, "batch_first", False) is True for module in model.modules())
     calls = Calls(model)
     # A checkpoint around this call would take from the layers what they keep.
     with Switch(recording=True, region=None), _thawed(model):
         x = _leading_back(x)
         with Switch(observer=calls):
             given = _unrolled(model, x, state, numbers, calls) if _is_cell(model) else _called(model, x, state, lengths)
-        if not calls:
+        if not calls or 0 in x.shape[batch_first : batch_first + 1]:  # the dimension of time
             raise ValueError(
                 f"trace: nothing recurrent has run in this {type(model).__name__}, of an input of shape {x.shape}; "
                 "expected at least one step of a cell, an LSTM, a GRU or an RNN"
@@ -102,7 +103,7 @@ def trace(
         output=read_only(on_host(output)) if isinstance(output, Tensor) else None,
         loss=None if value is None else float(value.item()),
         lengths=None if numbers is None else read_only(numbers),
-        batch_first=any(getattr(module, "batch_first", False) is True for module in model.modules()),
+        batch_first=batch_first,
     )
 
 

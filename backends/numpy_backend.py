@@ -87,7 +87,7 @@ def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
     """Whether OpenBLAS may share a product among threads: such sizes stand in its sources."""
     rows, depth = x.shape[-2:] if x.ndim > 1 else (1, len(x))
     columns = y.shape[-1] if y.ndim > 1 else 1
-    return rows * depth * columns >= (9_216 if rows == 1 or columns == 1 else 2**18)
+    return int(rows * depth * columns) >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
 def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:

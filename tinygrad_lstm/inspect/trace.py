@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
@@ -238,15 +237,21 @@ def _thawed(model: Module) -> Iterator[None]:
                 _traces[id(parameter)] -= 1
                 if not _traces[id(parameter)]:
                     del _traces[id(parameter)]
-                    parameter.__class__ = type(parameter).__base__
+                    (parameter.__class__,) = type(parameter).__bases__
 
 
-@cache
+_followed_kinds: dict[Any, type[Parameter]] = {}
+
+
 def _followed(kind: type[Parameter]) -> type[Parameter]:
     """That class of parameters, but of such as require a gradient wherever a trace is under way."""
+    if kind in _followed_kinds:
+        return _followed_kinds[kind]
     own = Tensor.__dict__["_requires_grad"]
     followed = property(lambda parameter: _tracing.value or own.__get__(parameter), own.__set__)
-    return type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "_requires_grad": followed})
+    attributes = {"__slots__": (), "__module__": kind.__module__, "_requires_grad": followed}
+    _followed_kinds[kind] = type(kind.__name__, (kind,), attributes)
+    return _followed_kinds[kind]
 
 
 def _scalar(value: Any) -> Tensor:

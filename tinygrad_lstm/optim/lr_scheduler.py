@@ -4,20 +4,7 @@ A schedule is made after its optimizer, whose groups' rates it takes as the ones
 called once an epoch, or once a step, after the optimizer's.
 
 As in torch, a step changes the present rate instead of replacing it. So several schedules of one optimizer compose, a
-`ReduceLROnPlateau` beside a warm-up keeps its reductions, and a rate that was set by hand holds:
-
->>> import tinygrad_lstm as tg
->>> from tinygrad_lstm.optim.lr_scheduler import ExponentialLR, StepLR
->>> sgd = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=1.0)
->>> falling, halved = ExponentialLR(sgd, gamma=0.9), StepLR(sgd, step_size=2, gamma=0.5)
->>> for _ in range(4):
-...     falling.step()
-...     halved.step()
-...     print(round(sgd.param_groups[0]["lr"], 6))
-0.9
-0.405
-0.3645
-0.164025
+`ReduceLROnPlateau` beside a warm-up keeps its reductions, and a rate that was set by hand holds.
 """
 
 import math
@@ -61,6 +48,19 @@ class LRScheduler(ABC):
 
     Attributes:
         last_epoch: how often `step()` was called.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.optim.lr_scheduler import ExponentialLR, StepLR
+    >>> sgd = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> falling, halved = ExponentialLR(sgd, gamma=0.9), StepLR(sgd, step_size=2, gamma=0.5)
+    >>> for _ in range(4):
+    ...     falling.step()
+    ...     halved.step()
+    ...     print(round(sgd.param_groups[0]["lr"], 6))
+    0.9
+    0.405
+    0.3645
+    0.164025
     """
 
     def __init__(self, optimizer: Optimizer) -> None:

@@ -104,15 +104,11 @@ class Mode:
 
     def changed(self, fields: Mapping[str, Any]) -> "Mode":
         """The same mode with other values in these fields."""
-        kept: dict[str, Any] = {
-            "recording": self.recording,
-            "anomaly": self.anomaly,
-            "region": self.region,
-            "observer": self.observer,
-            "recorder": self.recorder,
-            "replayed": self.replayed,
-        }
-        return Mode(**{**kept, **fields})
+        new = Mode(self.recording, self.anomaly, self.region, self.observer, self.recorder, self.replayed)
+        for name, value in fields.items():
+            setattr(new, name, value)
+        new.watched = new.anomaly or new.region is not None or new.recorder is not None
+        return new
 
 
 _MODE = Scoped("tinygrad_lstm mode", Mode())

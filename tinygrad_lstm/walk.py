@@ -1,7 +1,7 @@
 """The walk back over a graph: the gradients of its leaves from those of its ends."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -133,7 +133,7 @@ def walk(
         if number % BLOCK == 0:
             end_block(node)
 
-    with _walking(create_graph), _Devices() as on:
+    with _Walking(create_graph), _Devices() as on:
         for node, g in roots:
             if needed is None or node in needed:
                 receive(node, g)
@@ -194,15 +194,16 @@ def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> N
             )
 
 
-@contextmanager
-def _walking(create_graph: bool) -> Iterator[None]:
+class _Walking(Switch):
     """Within it, ops record only to create a graph. After it, checkpointed calls that ran again for the walk forget."""
-    replayed: list[Replayed] = []
-    try:
-        with Switch(recording=create_graph, replayed=replayed):
-            yield
-    finally:
-        for call in replayed:
+
+    def __init__(self, create_graph: bool) -> None:
+        self._replayed: list[Replayed] = []
+        super().__init__(recording=create_graph, replayed=self._replayed)
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        for call in self._replayed:
             call.forget()
 
 

@@ -266,6 +266,25 @@ def modes(model: nn.Module) -> list[Any]:
     return [dict(vars(module)) for module in model.modules()]
 
 
+def test_a_model_that_looks_at_its_own_forward_is_followed() -> None:
+    class Looking(tg.nn.Module):
+        def __init__(self) -> None:
+            self.layer = tg.nn.Linear(3, 2)
+
+        def forward(self, x: tg.Tensor) -> Any:
+            assert "forward" not in vars(self) | vars(self.layer)
+            assert self.layer.forward.__func__ is tg.nn.Linear.forward
+            return self.layer(x)
+
+    seen: list[tuple[int, ...]] = []
+    model = Looking()
+    with model.layer.register_forward_hook(lambda module, args, y: seen.append(y.shape)):
+        assert [row.calls for row in summary(model, tg.ones(4, 3)).rows] == [1, 1]
+        assert seen == [(4, 2)]
+        model(tg.ones(1, 3))
+    assert seen == [(4, 2), (1, 2)]
+
+
 def test_a_run_leaves_no_trace() -> None:
     model, x = CharLM(7, 4, 6, num_layers=2, dropout=0.5), tg.tensor([[1, 2], [3, 4]])
     model.lstm.eval()

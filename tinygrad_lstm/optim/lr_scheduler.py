@@ -105,24 +105,25 @@ class LRScheduler(ABC):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands: plain values. The settings are the constructor's, the rates the optimizer's."""
-        return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs}
+        """Where the schedule and the rates stand: plain values. The settings are the constructor's."""
+        return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs, "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave; the optimizer's own state holds the rates, as in torch.
+        """Goes on from what `state_dict` gave, at the rates of that time.
 
         Raises:
             ValueError: it is of an optimizer with another number of groups, or no schedule's.
         """
         _check_keys(self, state_dict, ("last_epoch", "base_lrs"))
         last_epoch, base_lrs = int(state_dict["last_epoch"]), [float(lr) for lr in state_dict["base_lrs"]]
+        lrs = [float(lr) for lr in state_dict.get("lrs", self.get_last_lr())]  # a state without them leaves these
         groups = self.optimizer.param_groups
-        if len(base_lrs) != len(groups):
+        if not len(base_lrs) == len(lrs) == len(groups):
             raise ValueError(
                 f"{type(self).__name__}: the state is of {len(base_lrs)} groups, the optimizer has {len(groups)}"
             )
-        for group, base_lr in zip(groups, base_lrs, strict=True):
-            group["initial_lr"] = base_lr
+        for group, base_lr, lr in zip(groups, base_lrs, lrs, strict=True):
+            group["initial_lr"], group["lr"] = base_lr, lr
         self.last_epoch = last_epoch
 
 

@@ -188,7 +188,8 @@ class Trainer(Generic[M]):
         learning = sum(parameter.requires_grad for parameter in self.model.parameters())
         if counters != [step] * (learning if step else 0):
             raise ValueError(f"the optimizer does not stand at step {step}")
-        if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step}:
+        rates = [group["lr"] for group in optimizer["param_groups"]]
+        if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step, "lrs": rates}:
             raise ValueError(f"the schedule does not stand at step {step}")
         self._optimizer.load_state_dict(optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -462,6 +463,16 @@ def test_checkpoints_say_what_they_hold(unbroken: Path) -> None:
     assert {name: array.shape for name, array in checkpoint.weights.items()} == {
         name: array.shape for name, array in weights.items()
     }
+
+
+def test_the_version_tells_what_a_checkpoint_holds() -> None:
+    """Whoever changes this raises `checkpoint.VERSION`, so that older checkpoints are refused as what they are."""
+    held = [field.name for kind in (Checkpoint, TrainingOptions) for field in fields(kind)]
+    assert (checkpoint_file.VERSION, " ".join(held)) == (
+        2,
+        "options vocabulary text_digest sources step best random_state weights optimizer schedule state path "
+        "steps embedding hidden layers forget_bias dropout seq_len batch lr warmup clip seed validate_every log_every",
+    )
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: what they hold comes back, and a kill at any time leaves the old one whole."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from tinygrad_lstm.io import checkpoint, save_weights
+
+VERSION = str(checkpoint.VERSION)
 
 leaves = (
     st.none()
@@ -61,9 +64,19 @@ def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "a")
 
 
-def test_other_versions_are_refused(tmp_path: Path) -> None:
-    save_file({"x": np.ones(2)}, tmp_path / "a", {"format": "tinygrad_lstm.checkpoint", "version": "99"})
-    with pytest.raises(ValueError, match="a: a checkpoint of version 99; this release reads version 1"):
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("1", "of an older tinygrad_lstm (version 1)"),
+        ("99", "of a newer tinygrad_lstm (version 99)"),
+        ("1\n", r"of version 1\x0a"),
+        ("²", "of version ²"),
+    ],
+)
+def test_other_versions_are_refused(tmp_path: Path, version: str, said: str) -> None:
+    save_file({"x": np.ones(2)}, tmp_path / "a", {"format": "tinygrad_lstm.checkpoint", "version": version})
+    expected = f"a checkpoint {said}; this release reads version {VERSION} only: train the model again"
+    with pytest.raises(ValueError, match=f"a: {re.escape(expected)}$"):
         checkpoint.load(tmp_path / "a")
 
 
@@ -78,7 +91,7 @@ def test_other_versions_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_header_is_refused(tmp_path: Path, rest: dict[str, str]) -> None:
-    save_file({"x": np.ones(2)}, tmp_path / "a", {"format": "tinygrad_lstm.checkpoint", "version": "1", **rest})
+    save_file({"x": np.ones(2)}, tmp_path / "a", {"format": "tinygrad_lstm.checkpoint", "version": VERSION, **rest})
     with pytest.raises(ValueError, match=r"a: a checkpoint whose contents (cannot be read|are a list)"):
         checkpoint.load(tmp_path / "a")
 
@@ -93,7 +106,7 @@ def test_a_broken_header_is_refused(tmp_path: Path, rest: dict[str, str]) -> Non
     ids=["repeated", "many", "beside a string"],
 )
 def test_contents_are_no_larger_than_the_file(tmp_path: Path, contents: str) -> None:
-    header = {"format": "tinygrad_lstm.checkpoint", "version": "1", "contents": contents}
+    header = {"format": "tinygrad_lstm.checkpoint", "version": VERSION, "contents": contents}
     save_file({"x": np.ones(2)}, tmp_path / "a", header)
     with pytest.raises(ValueError, match="a: a checkpoint whose contents cannot be read"):
         checkpoint.load(tmp_path / "a")

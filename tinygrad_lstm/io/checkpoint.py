@@ -15,7 +15,8 @@ from .safetensors_file import encode_safetensors, read_safetensors
 __all__ = ["encode", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
-VERSION = 1
+VERSION = 2
+"""To be raised with each change of what `train.Checkpoint` or `train.TrainingOptions` holds."""
 ARRAY = "$array"
 
 # There may be so many lists and dicts for each tensor, and this many beside: each takes 20 times as much memory as in
@@ -65,9 +66,7 @@ def load(path: str | Path) -> dict[str, Any]:
     tensors, header, _ = read_safetensors(path)
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: a safetensors file, but not a checkpoint of tinygrad_lstm")
-    if (version := header.get("version", "none")) != str(VERSION):
-        said = printable(version[:100])
-        raise ValueError(f"{path}: a checkpoint of version {said}; this release reads version {VERSION}")
+    _check_version(path, header.get("version", "none"))
     try:
         _check_containers(header["contents"], CONTAINERS_A_TENSOR * len(tensors) + CONTAINERS_ALLOWED)
         contents = _with_arrays(json.loads(header["contents"]), tensors)
@@ -76,6 +75,16 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(contents, dict):
         raise ValueError(f"{path}: a checkpoint whose contents are a {type(contents).__name__}; expected a dict")
     return contents
+
+
+def _check_version(path: str | Path, version: str) -> None:
+    if version == str(VERSION):
+        return
+    said = f"a checkpoint of version {printable(version[:100])}"
+    if re.fullmatch("[0-9]{1,9}", version):
+        age = "an older" if int(version) < VERSION else "a newer"
+        said = f"a checkpoint of {age} tinygrad_lstm (version {version})"
+    raise ValueError(f"{path}: {said}; this release reads version {VERSION} only: train the model again")
 
 
 def _check_containers(text: str, allowed: int) -> None:

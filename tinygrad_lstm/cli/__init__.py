@@ -1,4 +1,4 @@
-"""The command line, `tinygrad-lstm`, thin over the library: a file for each group of commands.
+"""The command line, `tinygrad-lstm`, thin over the library: a file for each command.
 
 It is the one package that stands above models/: it is where a model and the training loop meet.
 """
@@ -13,12 +13,14 @@ from .. import __version__
 from ..backends import threads
 from ..device import set_num_threads
 from .escaping import escaped_output
+from .evaluating import evaluate
 from .explaining import explain
 from .flowing import gradient_flow
 from .information import info
 from .inspecting import inspect
 from .interruption import end_at_signals, open_standard_streams, settle_output
-from .training import evaluate, sample, train
+from .sampling import sample
+from .training import train
 from .weights import inspect_weights
 
 __all__ = ["app", "main"]

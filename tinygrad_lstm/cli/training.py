@@ -1,6 +1,5 @@
-"""`tinygrad-lstm train | sample | eval`."""
+"""`tinygrad-lstm train`."""
 
-import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -19,18 +18,13 @@ from ..data.text import Vocabulary, manual_text, read_text
 from ..device import get_device, get_num_threads
 from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
-from ..train import evaluate as evaluate_model
 from ..train.folder import RunFolder, newest_folder, next_folder
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .shared import (
     DEFAULT_OUT,
     Device,
-    SavedModel,
     Threads,
-    UnknownOption,
     data_hint,
-    known_text,
-    load_model,
     model_maker,
     path_option,
     program,
@@ -38,7 +32,7 @@ from .shared import (
     use_threads,
 )
 
-__all__ = ["evaluate", "sample", "train"]
+__all__ = ["train"]
 
 DEFAULTS = TrainingOptions()
 
@@ -134,50 +128,6 @@ def train(
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if stop.failure is not None or not summary.finished:
         stop.end()
-
-
-def sample(
-    checkpoint: SavedModel,
-    prompt: Annotated[str, typer.Option(help="The text to go on from.")],
-    length: Annotated[int, typer.Option(help="Characters to generate.")] = 500,
-    temperature: Annotated[
-        float, typer.Option(help="0 always takes the likeliest character; the higher, the more varied the text.")
-    ] = 0.7,
-    top_k: Annotated[int | None, typer.Option(help="Draw from this many likeliest characters alone.")] = None,
-    unknown: UnknownOption = "error",
-    device: Device = None,
-    seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
-) -> None:
-    """Let a trained model go on with a text."""
-    require("--prompt", bool(prompt), "at least one character to go on from", "none")
-    require("--length", length >= 1, "at least 1", length)
-    require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
-    require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
-    require("--seed", seed is None or seed >= 0, "at least 0", seed)
-    saved, model = load_model(checkpoint, device)
-    prompt = known_text(saved.vocabulary, prompt, unknown)
-    require("--prompt", bool(prompt), "at least one character that the model knows", "none")
-    ids = saved.vocabulary.encode(prompt).tolist()
-    drawn = model.sample(ids, temperature, top_k, np.random.default_rng(seed))
-    print(prompt, end="", flush=True)
-    for _ in range(length):
-        print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
-    print()
-
-
-def evaluate(
-    checkpoint: SavedModel,
-    data: Annotated[list[str], typer.Option(help="A text file, or a folder of them; may be repeated.", metavar="PATH")],
-    unknown: UnknownOption = "error",
-    device: Device = None,
-) -> None:
-    """Measure how well a trained model predicts a text."""
-    saved, model = load_model(checkpoint, device)
-    text = known_text(saved.vocabulary, read_text([path_option("--data", path) for path in data]), unknown)
-    require("--data", len(text) >= 2, "at least two characters that the model knows", len(text))
-    ids = saved.vocabulary.encode(text)
-    nats = evaluate_model(model, ids)
-    print(f"{nats:.4f} nats a character, {nats_to_bits(nats):.4f} bits a character, over {len(ids) - 1:,} characters")
 
 
 def _with_threads(device: str) -> str:

@@ -1,0 +1,40 @@
+"""`tinygrad-lstm sample`."""
+
+import math
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from .shared import Device, SavedModel, UnknownOption, known_text, load_model, require
+
+__all__ = ["sample"]
+
+
+def sample(
+    checkpoint: SavedModel,
+    prompt: Annotated[str, typer.Option(help="The text to go on from.")],
+    length: Annotated[int, typer.Option(help="Characters to generate.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="0 always takes the likeliest character; the higher, the more varied the text.")
+    ] = 0.7,
+    top_k: Annotated[int | None, typer.Option(help="Draw from this many likeliest characters alone.")] = None,
+    unknown: UnknownOption = "error",
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
+) -> None:
+    """Let a trained model go on with a text."""
+    require("--prompt", bool(prompt), "at least one character to go on from", "none")
+    require("--length", length >= 1, "at least 1", length)
+    require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
+    require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
+    require("--seed", seed is None or seed >= 0, "at least 0", seed)
+    saved, model = load_model(checkpoint, device)
+    prompt = known_text(saved.vocabulary, prompt, unknown)
+    require("--prompt", bool(prompt), "at least one character that the model knows", "none")
+    ids = saved.vocabulary.encode(prompt).tolist()
+    drawn = model.sample(ids, temperature, top_k, np.random.default_rng(seed))
+    print(prompt, end="", flush=True)
+    for _ in range(length):
+        print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
+    print()

@@ -22,6 +22,8 @@ from .creation import *
 from .device import *
 from .gradcheck import *
 from .mode import *
+from .ops.activation import *
+from .ops.comparison import *
 from .ops.convolution import *
 from .ops.define import op as op
 from .ops.elementwise import *

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case, erf, sigmoid
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.ops import elementwise, indexing, linalg, reduction, shape
+from tinygrad_lstm.ops import activation, elementwise, indexing, linalg, reduction, shape
 
 HostArray = np.ndarray[Any, Any]
 Slopes = Callable[..., Sequence[Any]]
@@ -186,7 +186,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "pow-number": [{"y": y} for y in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)],
 }
 
-ELEMENTWISE = [case for case in CASES if case.differentiable and case.name in elementwise.__all__]
+ELEMENTWISE = [
+    case for case in CASES if case.differentiable and case.name in {*elementwise.__all__, *activation.__all__}
+]
 
 
 def limited(x: HostArray, values: Any, limits: dict[float, float]) -> HostArray:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case, Drawn
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.ops import elementwise, indexing, linalg, reduction, shape
+from tinygrad_lstm.ops import activation, comparison, elementwise, indexing, linalg, reduction, shape
 
 HostArray = np.ndarray[Any, Any]
 
-FAMILIES = [elementwise, reduction, shape, indexing, linalg]
+FAMILIES = [elementwise, activation, comparison, reduction, shape, indexing, linalg]
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
 STEP = 1e-5
 

@@ -2,6 +2,8 @@
 
 from . import numpy_protocol as numpy_protocol
 from . import transfer as transfer
+from .activation import *
+from .comparison import *
 from .convolution import *
 from .define import op as op
 from .elementwise import *

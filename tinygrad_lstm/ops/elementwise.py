@@ -1,20 +1,17 @@
-"""Elementwise ops: each output element depends on the same element of the (broadcast) inputs.
+"""Arithmetic and elementary functions: each output element depends on the same element of the (broadcast) inputs.
 
 Ops of one input take any shape and keep it. Those of several broadcast their shapes as NumPy does, and raise ValueError
 where these do not fit.
 
-At ±inf values and derivatives are the limits where there are such. NaN gives NaN. Ops that choose (`relu`, `clamp`,
-`maximum` and their kin) pass the gradient on to a NaN, as to the one that was chosen.
+At ±inf values and derivatives are the limits where there are such. NaN gives NaN. Ops that choose (`clamp`, `maximum`,
+`minimum` and `relu`) pass the gradient on to a NaN, as to the one that was chosen.
 
 The derivative may be infinite or undefined where the value is finite: that of `sqrt`, `log`, `div` and `pow` at 0. See
-`where` for how to keep a gradient from such places.
+`where` for how to keep a gradient from such places. Activations and comparisons have files of their own.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from ..arguments import integer
 from ..backends.base import Array
@@ -30,42 +27,23 @@ __all__ = [
     "clone",
     "cos",
     "div",
-    "elu",
-    "eq",
     "erf",
     "exp",
     "expm1",
     "floor",
-    "ge",
-    "gelu",
-    "gt",
-    "isfinite",
-    "isnan",
-    "le",
-    "leaky_relu",
     "lerp",
     "log",
     "log1p",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "lt",
     "maximum",
     "minimum",
     "mul",
-    "ne",
     "neg",
     "pow",
     "reciprocal",
-    "relu",
     "round",
     "rsqrt",
-    "sigmoid",
     "sign",
-    "silu",
     "sin",
-    "softplus",
     "sqrt",
     "square",
     "sub",
@@ -254,61 +232,6 @@ def tanh(xp: Any, x: Array) -> Array:
     return xp.tanh(x)
 
 
-@op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
-def sigmoid(xp: Any, x: Array) -> Array:
-    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails, down to the least normal number."""
-    # Where e⁻ˣ overflows, σ(x) is below that number: 0 is right. Not so in float16, whose e⁻ˣ overflows at once.
-    with np.errstate(over="ignore"):
-        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype.itemsize == 2 else x))
-        e += 1
-    return xp.reciprocal(e).astype(x.dtype, copy=False)
-
-
-@op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x))
-def log1pexp(xp: Any, x: Array) -> Array:
-    """log(1 + eˣ), without overflow."""
-    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
-
-
-@composite
-def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + e^(beta·x)) / beta; x itself where beta·x is above `threshold`."""
-    far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # from where on nothing changes: no product overflows
-    scaled = x if beta == 1 else clamp(x, -far, far) * beta
-    return where(scaled > threshold, x, log1pexp(scaled) / beta)
-
-
-@op(x=lambda g, x, F: F.where(x <= 0, 0, g), method=True)
-def relu(xp: Any, x: Array) -> Array:
-    """max(x, 0). The derivative at 0 is 0; NaN stays NaN, with the derivative 1."""
-    return xp.maximum(x, 0)
-
-
-@composite
-def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where positive, else negative_slope·x. The derivative at 0 is the slope."""
-    if not negative_slope:
-        return where(x <= 0, 0.0, x)  # 0·x is NaN at -inf
-    return where(x > 0, x, x * negative_slope)
-
-
-@composite
-def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
-    """x where positive, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
-    return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
-
-
-def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
-    """A curve that is 0 from -far down and x from far up, to the last bit; at ±inf too, where its formula gives NaN."""
-    return where(x > far, x, curve(clamp(x, -far, far)))
-
-
-@composite
-def silu(x: Tensor) -> Tensor:
-    """x·σ(x), also known as swish."""
-    return _until(x, 1000.0, lambda x: x * sigmoid(x))
-
-
 def _erf_rule(g: Any, x: Any, F: Any) -> Any:
     near = F.clamp(x, -30, 30)  # e^-900 is 0 in every dtype, and no square overflows
     return g * (F.exp(F.neg(near * near)) * (2 / math.sqrt(math.pi)))
@@ -318,24 +241,6 @@ def _erf_rule(g: Any, x: Any, F: Any) -> Any:
 def erf(backend: Any, x: Array) -> Array:
     """The error function."""
     return backend.erf(x)
-
-
-@composite
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """x·Φ(x) with Φ the normal distribution (Hendrycks & Gimpel 2016); `approximate="tanh"` for their fast form.
-
-    Raises:
-        ValueError: `approximate` is neither "none" nor "tanh".
-    """
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate is {approximate!r}; expected 'none' or 'tanh'")
-
-    def curve(x: Tensor) -> Tensor:
-        if approximate == "tanh":
-            return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1)
-        return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1)
-
-    return _until(x, 10.0, curve)
 
 
 # -- two inputs --------------------------------------------------------------------------------------------------------
@@ -492,114 +397,3 @@ def lerp(x: Tensor, end: Any, weight: Any) -> Tensor:
         ValueError: the shapes do not broadcast.
     """
     return x + mul(sub(end, x), weight)
-
-
-# -- comparisons and logic ---------------------------------------------------------------------------------------------
-
-
-@op(promotion="common", method=True)
-def eq(xp: Any, x: Array, y: Array) -> Array:
-    """x == y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.equal(x, y)
-
-
-@op(promotion="common", method=True)
-def ne(xp: Any, x: Array, y: Array) -> Array:
-    """x != y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.not_equal(x, y)
-
-
-@op(promotion="common", method=True)
-def lt(xp: Any, x: Array, y: Array) -> Array:
-    """x < y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.less(x, y)
-
-
-@op(promotion="common", method=True)
-def le(xp: Any, x: Array, y: Array) -> Array:
-    """x <= y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.less_equal(x, y)
-
-
-@op(promotion="common", method=True)
-def gt(xp: Any, x: Array, y: Array) -> Array:
-    """x > y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.greater(x, y)
-
-
-@op(promotion="common", method=True)
-def ge(xp: Any, x: Array, y: Array) -> Array:
-    """x >= y.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.greater_equal(x, y)
-
-
-@op(method=True)
-def logical_and(xp: Any, x: Array, y: Array) -> Array:
-    """Whether both are non-zero.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.logical_and(x, y)
-
-
-@op(method=True)
-def logical_or(xp: Any, x: Array, y: Array) -> Array:
-    """Whether either is non-zero.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.logical_or(x, y)
-
-
-@op(method=True)
-def logical_xor(xp: Any, x: Array, y: Array) -> Array:
-    """Whether just one is non-zero.
-
-    Raises:
-        ValueError: the shapes do not broadcast.
-    """
-    return xp.logical_xor(x, y)
-
-
-@op(method=True)
-def logical_not(xp: Any, x: Array) -> Array:
-    """Whether x is zero."""
-    return xp.logical_not(x)
-
-
-@op(method=True)
-def isnan(xp: Any, x: Array) -> Array:
-    """Whether x is not a number."""
-    return xp.isnan(x)
-
-
-@op(method=True)
-def isfinite(xp: Any, x: Array) -> Array:
-    """Whether x is neither infinite nor NaN."""
-    return xp.isfinite(x)

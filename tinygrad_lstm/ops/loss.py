@@ -15,8 +15,9 @@ from ..backends.base import Array
 from ..backends.sums import total, widened_dtype
 from ..mode import mode
 from ..tensor import Tensor, as_tensor, operand
+from .activation import log1pexp
 from .define import composite, op
-from .elementwise import abs, clamp, log1pexp, where
+from .elementwise import abs, clamp, where
 from .indexing import check_range, getitem, masked_fill
 from .reduction import Dim, count, dims_of, mean, narrowed, widened
 

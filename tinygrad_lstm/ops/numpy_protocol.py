@@ -13,7 +13,7 @@ import numpy as np
 
 from ..creation import full, ones_like, zeros_like
 from ..tensor import Tensor, as_tensor
-from . import elementwise, indexing, linalg, reduction
+from . import comparison, elementwise, indexing, linalg, reduction
 from .shape import (
     broadcast_to,
     cat,
@@ -51,9 +51,9 @@ UFUNCS: dict[Any, Function] = {
     np.sin: elementwise.sin,
     np.cos: elementwise.cos,
     np.tanh: elementwise.tanh,
-    np.isnan: elementwise.isnan,
-    np.isfinite: elementwise.isfinite,
-    np.logical_not: elementwise.logical_not,
+    np.isnan: comparison.isnan,
+    np.isfinite: comparison.isfinite,
+    np.logical_not: comparison.logical_not,
     np.invert: lambda x: ~x,
     np.add: elementwise.add,
     np.subtract: elementwise.sub,
@@ -62,15 +62,15 @@ UFUNCS: dict[Any, Function] = {
     np.power: elementwise.pow,
     np.maximum: elementwise.maximum,
     np.minimum: elementwise.minimum,
-    np.equal: elementwise.eq,
-    np.not_equal: elementwise.ne,
-    np.less: elementwise.lt,
-    np.less_equal: elementwise.le,
-    np.greater: elementwise.gt,
-    np.greater_equal: elementwise.ge,
-    np.logical_and: elementwise.logical_and,
-    np.logical_or: elementwise.logical_or,
-    np.logical_xor: elementwise.logical_xor,
+    np.equal: comparison.eq,
+    np.not_equal: comparison.ne,
+    np.less: comparison.lt,
+    np.less_equal: comparison.le,
+    np.greater: comparison.gt,
+    np.greater_equal: comparison.ge,
+    np.logical_and: comparison.logical_and,
+    np.logical_or: comparison.logical_or,
+    np.logical_xor: comparison.logical_xor,
     np.bitwise_and: lambda x, y: as_tensor(x) & y if isinstance(y, Tensor) else x & y,
     np.bitwise_or: lambda x, y: as_tensor(x) | y if isinstance(y, Tensor) else x | y,
     np.bitwise_xor: lambda x, y: as_tensor(x) ^ y if isinstance(y, Tensor) else x ^ y,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ....ops import elementwise, loss
+from ....ops import activation, comparison, elementwise, loss
 from ..graph import Graph
 from ..program import Constant, Operand, Value
 from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
@@ -42,9 +42,9 @@ write_alike(
         elementwise.sin: "Sin",
         elementwise.cos: "Cos",
         elementwise.tanh: "Tanh",
-        elementwise.sigmoid: "Sigmoid",
-        elementwise.log1pexp: "Softplus",
-        elementwise.relu: "Relu",
+        activation.sigmoid: "Sigmoid",
+        activation.log1pexp: "Softplus",
+        activation.relu: "Relu",
         elementwise.erf: "Erf",
     },
 )
@@ -159,12 +159,12 @@ def _where(g: Graph, condition: Any, x: Any, y: Any) -> str:
     return g.node("Where", as_dtype(g, np.bool_, condition), as_dtype(g, dtype, x), as_dtype(g, dtype, y))
 
 
-@writes(elementwise.isnan)
+@writes(comparison.isnan)
 def _isnan(g: Graph, x: Operand) -> str:
     return g.node("IsNaN", wide(g, x))
 
 
-@writes(elementwise.isfinite)
+@writes(comparison.isfinite)
 def _isfinite(g: Graph, x: Operand) -> str:
     x_wide = wide(g, x)
     return g.node("Not", g.node("Or", g.node("IsInf", x_wide), g.node("IsNaN", x_wide)))
@@ -187,18 +187,18 @@ def _comparison(kind: str) -> Entry:
 write_alike(
     _comparison,
     {
-        elementwise.eq: "Equal",
-        elementwise.lt: "Less",
-        elementwise.le: "LessOrEqual",
-        elementwise.gt: "Greater",
-        elementwise.ge: "GreaterOrEqual",
+        comparison.eq: "Equal",
+        comparison.lt: "Less",
+        comparison.le: "LessOrEqual",
+        comparison.gt: "Greater",
+        comparison.ge: "GreaterOrEqual",
     },
 )
 
 
-@writes(elementwise.ne)
+@writes(comparison.ne)
 def _ne(g: Graph, x: Any, y: Any) -> str:
-    return g.node("Not", ENTRIES[elementwise.eq.op](g, x, y))  # type: ignore[attr-defined]
+    return g.node("Not", ENTRIES[comparison.eq.op](g, x, y))  # type: ignore[attr-defined]
 
 
 def _logic(kind: str) -> Entry:
@@ -209,9 +209,9 @@ def _logic(kind: str) -> Entry:
 write_alike(
     _logic,
     {
-        elementwise.logical_and: "And",
-        elementwise.logical_or: "Or",
-        elementwise.logical_xor: "Xor",
-        elementwise.logical_not: "Not",
+        comparison.logical_and: "And",
+        comparison.logical_or: "Or",
+        comparison.logical_xor: "Xor",
+        comparison.logical_not: "Not",
     },
 )

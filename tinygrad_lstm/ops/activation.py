@@ -1,0 +1,99 @@
+"""Activations: the elementwise functions between the layers of a network, which take any shape and keep it.
+
+At ±inf values and derivatives are the limits where there are such. NaN gives NaN. (`tanh` is among the elementary
+functions.)
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array
+from ..tensor import DEFAULT_FLOAT, Tensor
+from .define import composite, op
+from .elementwise import clamp, erf, expm1, tanh, where
+
+__all__ = [
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softplus",
+]
+
+
+@op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
+def sigmoid(xp: Any, x: Array) -> Array:
+    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails, down to the least normal number."""
+    # Where e⁻ˣ overflows, σ(x) is below that number: 0 is right. Not so in float16, whose e⁻ˣ overflows at once.
+    with np.errstate(over="ignore"):
+        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype.itemsize == 2 else x))
+        e += 1
+    return xp.reciprocal(e).astype(x.dtype, copy=False)
+
+
+@op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x))
+def log1pexp(xp: Any, x: Array) -> Array:
+    """log(1 + eˣ), without overflow."""
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@composite
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + e^(beta·x)) / beta; x itself where beta·x is above `threshold`."""
+    far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # from where on nothing changes: no product overflows
+    scaled = x if beta == 1 else clamp(x, -far, far) * beta
+    return where(scaled > threshold, x, log1pexp(scaled) / beta)
+
+
+@op(x=lambda g, x, F: F.where(x <= 0, 0, g), method=True)
+def relu(xp: Any, x: Array) -> Array:
+    """max(x, 0). The derivative at 0 is 0; NaN stays NaN, with the derivative 1."""
+    return xp.maximum(x, 0)
+
+
+@composite
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where positive, else negative_slope·x. The derivative at 0 is the slope."""
+    if not negative_slope:
+        return where(x <= 0, 0.0, x)  # 0·x is NaN at -inf
+    return where(x > 0, x, x * negative_slope)
+
+
+@composite
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
+    return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
+
+
+def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
+    """A curve that is 0 from -far down and x from far up, to the last bit; at ±inf too, where its formula gives NaN."""
+    return where(x > far, x, curve(clamp(x, -far, far)))
+
+
+@composite
+def silu(x: Tensor) -> Tensor:
+    """x·σ(x), also known as swish."""
+    return _until(x, 1000.0, lambda x: x * sigmoid(x))
+
+
+@composite
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x·Φ(x) with Φ the normal distribution (Hendrycks & Gimpel 2016); `approximate="tanh"` for their fast form.
+
+    Raises:
+        ValueError: `approximate` is neither "none" nor "tanh".
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate is {approximate!r}; expected 'none' or 'tanh'")
+
+    def curve(x: Tensor) -> Tensor:
+        if approximate == "tanh":
+            return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1)
+        return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1)
+
+    return _until(x, 10.0, curve)

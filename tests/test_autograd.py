@@ -834,6 +834,34 @@ def test_checkpoint_may_change_its_own_tensors_in_place() -> None:
     assert given(x) == expected.tolist()
 
 
+@pytest.mark.parametrize("operate", [lambda x, fresh: x * fresh * x, lambda x, fresh: tg.stack([x, fresh]).prod(0)])
+def test_checkpoint_may_fill_new_tensors_in_place_before_their_use(operate: Callable[..., Tensor]) -> None:
+    x = leaf(1.0, 2.0)
+
+    def function(x: Tensor) -> Tensor:
+        return operate(x, tg.nn.init.uniform_(tg.zeros(2, dtype=F64), 1.0, 2.0)).sum()
+
+    for order in (1, 2):
+        found = []
+        for run in (function, lambda x: tg.checkpoint(function, x)):
+            tg.manual_seed(0)
+            (g,) = tg.grad(run(x), x, create_graph=order == 2)
+            found.append(g if order == 1 else tg.grad(g.square().sum(), x, allow_unused=True)[0])
+        assert found[0] is found[1] is None or found[0].tolist() == found[1].tolist()
+
+
+def test_checkpoint_raises_where_the_function_fills_a_new_tensor_after_its_use() -> None:
+    def function(x: Tensor) -> Tensor:
+        fresh = tg.ones(2, dtype=F64)
+        y = (x * fresh).sum()
+        fresh.fill_(3)
+        return y
+
+    for run in (function, lambda x: tg.checkpoint(function, x)):
+        with pytest.raises(RuntimeError, match="'mul' needs for its derivative was changed in place"):
+            run(leaf(1.0, 2.0)).backward()
+
+
 def test_checkpoint_raises_where_the_function_does_other_ops() -> None:
     turns = iter([lambda x: x.exp(), lambda x: x.sin(), lambda x: x.exp(), lambda x: x.exp().exp()])
     for message in ("'exp' at first, but 'sin'", "recorded 1 ops at first, but 2"):
@@ -1428,6 +1456,40 @@ def test_errors_of_a_forward_rule_stay_what_they_are(error: Exception, watched: 
     assert {name: value for name, value in vars(error).items() if name != "__notes__"} == attributes
     assert error.__notes__ == ["in op 'my_check' (inputs: float64 (2,) on cpu)"]
     del error.__notes__
+
+
+def division_by_zero(*arguments: Any) -> Any:
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize("rules", [
+    {"x": lambda g: division_by_zero()},
+    {"x": lambda g, x, F: F.exp(division_by_zero())},
+    {"x": lambda g: g, "into": {"x": lambda buffer, g: division_by_zero()}},
+    {"x": lambda g: division_by_zero(), "by_rows": ("x",)},
+], ids=["on arrays", "with F", "into", "by rows"])  # fmt: skip
+@pytest.mark.parametrize("times", [1, 2])
+def test_errors_of_a_derivative_rule_name_the_op(rules: dict[str, Any], times: int) -> None:
+    @tg.op(**rules)
+    def my_copy(xp: Any, x: Array) -> Array:
+        return x.copy()
+
+    x = leaf(1.0, 2.0)
+    y = my_copy(x) if times == 1 else my_copy(x) + my_copy(x)
+    with pytest.raises(ZeroDivisionError, match="division by zero") as raised:
+        (y + x).sum().backward()
+    assert raised.value.__notes__ == ["in the derivative of op 'my_copy'"]
+    assert x.grad is None
+
+
+def test_errors_of_the_derivative_rule_of_an_op_of_a_list_name_the_op() -> None:
+    @tg.op(parts=lambda g: [division_by_zero()])
+    def my_sum(xp: Any, parts: Sequence[Array]) -> Array:
+        return sum(parts)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        my_sum([leaf(1.0), leaf(2.0)]).backward()
+    assert raised.value.__notes__ == ["in the derivative of op 'my_sum'"]
 
 
 def test_plain_errors_of_a_forward_rule_name_the_op_in_their_message() -> None:

@@ -52,7 +52,7 @@ class _Region:
         self._run = run
         self._begun = next_number()
         self._nodes: list[weakref.ref[GraphNode]] = []
-        self._restored: dict[int, tuple[Any, Any]] = {}
+        self._restored: dict[int, tuple[Any, Any, int]] = {}
 
     def admit(self, node: GraphNode) -> None:
         """Notes a node of the first run, and takes from it what it kept."""
@@ -63,8 +63,8 @@ class _Region:
     def check(self, name: str, inputs: Iterable[Any]) -> None:
         """Nothing: the first run may read what it will."""
 
-    def restore(self, index: int) -> tuple[Any, Any]:
-        """What the node of that index keeps: its arguments and its output."""
+    def restore(self, index: int) -> tuple[Any, Any, int]:
+        """What the node of that index keeps: its arguments and its output, and when the second run kept them."""
         if index not in self._restored:
             replay = _Replay(self._begun)
             with Switch(recording=True, region=replay):
@@ -96,7 +96,7 @@ class _Region:
                 )
             if isinstance(node, Node) and node.keeps:
                 _reroot(node.saved, stands_for)
-                self._restored[index] = (node.saved, node.out)
+                self._restored[index] = (node.saved, node.out, node.number)
 
 
 class _Replayed:
@@ -112,7 +112,7 @@ class _Replayed:
     def pull(
         self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
     ) -> Iterable[tuple[GraphNode, Any]]:
-        node.saved, node.out = self._region.restore(self._index)
+        node.saved, node.out, node.kept_at = self._region.restore(self._index)
         try:
             return self._op.pull(node, g, needed, create_graph)
         finally:

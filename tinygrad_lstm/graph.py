@@ -109,12 +109,14 @@ class Node(GraphNode):
         saved: the arguments, without the tensors that no derivative rule asks for.
         out: the output, if a rule asks for it; with its `version`, once someone writes to it or a walk records it.
         shapes: those of the inputs, if they are needed.
+        kept_at: when it got what it keeps, which must not be written to since: as it was made, or in a checkpoint's
+            second run.
     """
 
     shape: tuple[int, ...] | None
     parts: list[tuple[tuple[int, ...], Any]] | None
 
-    __slots__ = ("dtype", "freed", "keeps", "out", "parts", "plan", "saved", "shape", "shapes", "version")
+    __slots__ = ("dtype", "freed", "keeps", "kept_at", "out", "parts", "plan", "saved", "shape", "shapes", "version")
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class Node(GraphNode):
         self.saved = saved
         self.out = out
         self.shapes = shapes
+        self.kept_at = self.number
         self.keeps = plan is not None and plan.keeps
         self.freed = False
         self.version: Version | None = None

@@ -28,12 +28,13 @@ class Rows:
     """A gradient `rule(*arguments)` that is a sum over the rows of the first `joined` arguments.
 
     Of several, the sum is the rule applied once to all their rows: a weight that is used at every step of a sequence
-    gets its gradient as one large product.
+    gets its gradient as one large product. `node` is whose rule it is.
     """
 
     rule: Callable[..., Array]
     arguments: tuple[Any, ...]
     joined: int
+    node: GraphNode
 
 
 # Rows that are taken together: enough for a product at full speed, few enough not to hold a long sequence's memory.
@@ -47,11 +48,21 @@ def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array])
         by_rule.setdefault(part.rule, []).append(part)
     for rule, group in by_rule.items():
         first = group[0]
-        if len(group) == 1:
-            yield rule(*first.arguments)
-            continue
-        columns = [list(column) for column in zip(*(part.arguments for part in group), strict=True)]
-        yield rule(*map(concatenate, columns[: first.joined]), *first.arguments[first.joined :])
+        arguments: Sequence[Any] = first.arguments
+        if len(group) > 1:
+            columns = [list(column) for column in zip(*(part.arguments for part in group), strict=True)]
+            arguments = [*map(concatenate, columns[: first.joined]), *first.arguments[first.joined :]]
+        try:
+            gradient = rule(*arguments)
+        except Exception as error:
+            tell_op(error, first.node)
+            raise
+        yield gradient
+
+
+def tell_op(error: Exception, node: GraphNode) -> None:
+    """Notes on an error that a derivative rule raised the op whose rule it is."""
+    error.add_note(f"in the derivative of op {node.describe()}")
 
 
 def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:

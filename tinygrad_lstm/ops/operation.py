@@ -15,7 +15,7 @@ from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
 from ..tensor import DEFAULT_FLOAT, Tensor, operand
-from ..walk import Increment, Rows, has_nan
+from ..walk import Increment, Rows, has_nan, tell_op
 
 __all__ = ["Op"]
 
@@ -105,11 +105,19 @@ class Plan:
 def _increment(k: int, rule: Rule, pick: Callable[..., Any], pool: Sequence[Any], node: Node) -> Increment:
     arguments = pick(pool)
     make_zeros = functools.partial(node.device.xp.zeros, node.shapes[k], pool[0].dtype)
-    return Increment(make_zeros, lambda buffer: rule(buffer, *arguments))
+
+    def add(buffer: Array) -> None:
+        try:
+            rule(buffer, *arguments)
+        except Exception as error:
+            tell_op(error, node)
+            raise
+
+    return Increment(make_zeros, add)
 
 
 def _rows(rule: Rule, pick: Callable[..., Any], joined: int, pool: Sequence[Any], node: Node) -> Rows:
-    return Rows(rule, pick(pool), joined)
+    return Rows(rule, pick(pool), joined, node)
 
 
 def _count_rows(rule: Rule) -> int:
@@ -429,7 +437,11 @@ class Op:
             return self._pull_composed(node, g, values, needed, create_graph)
         if self.sequence:
             ((_, rule, pick),) = plan.wanted
-            gradients = list(rule(*pick((g, out, F, *values, shapes))))
+            try:
+                gradients = list(rule(*pick((g, out, F, *values, shapes))))
+            except Exception as error:
+                tell_op(error, node)
+                raise
             if len(gradients) != len(parents):
                 raise RuntimeError(
                     f"backward: the rule of op {self.name!r} gave {len(gradients)} gradients; expected {len(parents)}"
@@ -448,7 +460,11 @@ class Op:
             if k in plan.special and not create_graph and not mode().value.anomaly:
                 gradient = plan.special[k](pool, node)
             else:
-                gradient = rule(*pick(pool))
+                try:
+                    gradient = rule(*pick(pool))
+                except Exception as error:
+                    tell_op(error, node)
+                    raise
                 if shapes is not None:
                     gradient = self._fitted(gradient, shapes[k], k, device, create_graph)
             pulled.append((parent, gradient))
@@ -463,7 +479,11 @@ class Op:
             gradients = self._through_twin(values, g, wanted)
         else:
             ((_, rule, pick),) = node.plan.wanted
-            gradients = rule(*pick((g, node.out, node.device.backend, *values, wanted)))
+            try:
+                gradients = rule(*pick((g, node.out, node.device.backend, *values, wanted)))
+            except Exception as error:
+                tell_op(error, node)
+                raise
         return [(parent, gradient) for parent, gradient, asked in zip(node.parents, gradients, wanted) if asked]  # type: ignore[misc]
 
     def _through_twin(self, values: Sequence[Any], g: Any, wanted: Sequence[bool]) -> list[Any]:
@@ -520,13 +540,13 @@ class Op:
         for slot in node.plan.kept:
             value = values[slot]
             if isinstance(value, Tensor):
-                if value._version is not None and value._version.written > node.number:
+                if value._version is not None and value._version.written > node.kept_at:
                     raise self._changed(node, f"an input of shape {value.shape}")
                 if not create_graph:
                     values[slot] = value._array
             elif isinstance(value, list):
                 for part in value:
-                    if isinstance(part, Tensor) and part._version is not None and part._version.written > node.number:
+                    if isinstance(part, Tensor) and part._version is not None and part._version.written > node.kept_at:
                         raise self._changed(node, f"an input of shape {part.shape}")
                 if not create_graph:
                     values[slot] = [part._array if isinstance(part, Tensor) else part for part in value]

@@ -200,6 +200,14 @@ def test_leftovers_of_killed_writers_are_removed_and_those_of_others_are_not(tmp
             process.communicate()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_a_pipe_that_has_the_name_of_a_leftover_does_not_hold_up_a_writer(tmp_path: Path) -> None:
+    """Nobody reads from it, so that opening it would wait."""
+    os.mkfifo(tmp_path / f".file.{'0' * 16}.tmp")
+    write_atomically(tmp_path / "file", b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"
+
+
 # -- where it goes ----------------------------------------------------------------------------------------------------
 
 

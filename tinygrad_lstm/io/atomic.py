@@ -138,7 +138,9 @@ def _remove_leftovers(target: Path) -> None:
     with contextlib.suppress(PermissionError):  # a folder may be writable and still not be listed
         for name in filter(pattern.fullmatch, os.listdir(target.parent)):
             with contextlib.suppress(OSError):  # someone else's, or gone by now
-                descriptor = os.open(target.with_name(name), os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+                # A pipe of such a name, which anyone may put into a shared folder, must not make the writer wait.
+                flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+                descriptor = os.open(target.with_name(name), flags)
                 try:
                     if lock(descriptor):
                         os.unlink(target.with_name(name))

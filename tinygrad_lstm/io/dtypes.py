@@ -13,7 +13,16 @@ import numpy as np
 from ..backends.base import HostArray
 from .errors import ContentError, shown
 
-__all__ = ["BFLOAT16", "TORCH_STORAGES", "TORCH_TYPES", "ByteOrder", "elements", "item_size", "numpy_array"]
+__all__ = [
+    "BFLOAT16",
+    "TORCH_STORAGES",
+    "TORCH_TYPES",
+    "ByteOrder",
+    "elements",
+    "is_numpy_type",
+    "item_size",
+    "numpy_array",
+]
 
 Bytes = bytearray | memoryview
 ByteOrder = Literal["little", "big"]
@@ -77,6 +86,11 @@ def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -
         wide <<= 16
         array = wide.view(np.float32)
     return array
+
+
+def is_numpy_type(code: str) -> bool:
+    """Whether `numpy_array` makes arrays of elements of the type that NumPy calls so."""
+    return NUMPY_TYPE.fullmatch(code) is not None
 
 
 def numpy_array(content: Bytes, code: str, shape: tuple[int, ...], fortran_order: bool) -> HostArray:

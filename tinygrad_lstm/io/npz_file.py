@@ -15,7 +15,7 @@ from ..backends.base import HostArray
 from .archive import OUTSIDE, open_archive
 from .atomic import write_atomically
 from .contents import Weights
-from .dtypes import numpy_array
+from .dtypes import is_numpy_type, numpy_array
 from .errors import ContentError, naming_file, shown
 from .formats import NPY_MAGIC, NPY_SUFFIX
 
@@ -56,15 +56,18 @@ def write_npz(path: str | Path, arrays: Mapping[str, HostArray]) -> None:
 
     Raises:
         OSError: the file cannot be written; one that was there before stays whole.
-        ValueError: an array is of Python objects, or its name is none that a file in an archive can have.
+        ValueError: an array's elements are of a type that is not read from such a file, such as Python objects; its
+            name is none that a file in an archive can have.
     """
     content = BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
             if not FILE_NAME.fullmatch(name) or OUTSIDE.search(name):
                 raise ValueError(f"{path}: an archive can have no file that is called {shown(name)}; use safetensors")
+            if not is_numpy_type(array.dtype.str):
+                raise ValueError(f"{path}: cannot hold {shown(name)}, an array of {array.dtype}; convert it")
             with archive.open(zipfile.ZipInfo(name + NPY_SUFFIX), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+                np.lib.format.write_array(file, array, allow_pickle=False)
     write_atomically(path, content.getvalue())
 
 

@@ -31,6 +31,7 @@ TYPES = {
     **{"BF16": BFLOAT16, "C64": "complex64"},
 }
 METADATA = "__metadata__"
+NAME = re.compile("[^\ud800-\udfff]*")  # halves of characters are no UTF-8
 
 LENGTH = 8  # bytes at the beginning, which say how long the header is
 LONGEST_HEADER = 100_000_000  # as for all readers of the format
@@ -79,14 +80,32 @@ class _Place(NamedTuple):
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays and texts, each under a name, to a safetensors file, atomically."""
-    write_atomically(path, encode_safetensors(tensors, metadata))
+    """Writes arrays and texts, each under a name, to a safetensors file, atomically.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays whole.
+        ValueError: as of `encode_safetensors`.
+    """
+    try:
+        content = encode_safetensors(tensors, metadata)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    write_atomically(path, content)
 
 
 def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file with these arrays and texts, each under a name."""
+    """The bytes of a safetensors file with these arrays and texts, each under a name.
+
+    Raises:
+        ValueError: an array's elements are of a type that is not read from such a file, or its name cannot be in one.
+    """
     from safetensors.numpy import save
 
+    for name, array in tensors.items():
+        if name == METADATA or not NAME.fullmatch(name):
+            raise ValueError(f"a safetensors file can have no array that is called {shown(name)}")
+        if array.dtype.name not in TYPES.values():
+            raise ValueError(f"a safetensors file cannot hold {shown(name)}, an array of {array.dtype}; convert it")
     # The format stores bytes in C order; safetensors would write a strided array's memory as it lies.
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     return save(contiguous, dict(metadata) or None)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from ..backends.base import HostArray
 from .contents import Weights
 from .dtypes import BFLOAT16
@@ -18,19 +20,20 @@ def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
     Args:
         path: the file; one that is there already is replaced. Its ending says in which format: `.safetensors`, as also
             without an ending, or NumPy's `.npz`.
-        weights: NumPy arrays by name.
+        weights: arrays, or what NumPy makes arrays of, by name.
 
     Raises:
         OSError: the file cannot be written; one that was there before stays whole.
-        ValueError: the ending is another; a name is none that an `.npz` file can have.
+        ValueError: the ending is another; the format can have no such name, or no elements of an array's type.
     """
+    arrays = {name: np.asarray(array) for name, array in weights.items()}
     ending = Path(path).suffix.lower()
     if ending == ".npz":
         from .npz_file import write_npz
 
-        write_npz(path, weights)
+        write_npz(path, arrays)
     elif ending in ("", ".safetensors"):
-        write_safetensors(path, weights, {})
+        write_safetensors(path, arrays, {})
     else:
         raise ValueError(f"{path}: weights are not written as {ending!r}; use the ending .safetensors or .npz")
 

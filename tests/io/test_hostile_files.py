@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras_files import ROLES, write_hdf5
 from torch_pickles import REBUILD, archive, dictionary, legacy, number, storage, tensor, text
 
-from tinygrad_lstm.io import load_weights
+from tinygrad_lstm.io import load_weights, save_weights
 from tinygrad_lstm.io.recognition import recognised
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
@@ -254,6 +255,26 @@ def test_networks_that_share_their_arrays_take_memory_one_by_one(tmp_path: Path)
     weights = load_weights(tmp_path / "model.pt")
     found = in_little_memory(len(content), lambda: [str(each.network) for each in recognised(weights)])
     assert found == ["LSTM(16, 16)"] * 1000
+
+
+def test_networks_within_networks_do_not_name_all_that_are_below(tmp_path: Path) -> None:
+    """What is said of a file would grow with the cube of their number: 88 MB of these."""
+    prefixes = ["a." * depth for depth in range(400)]
+    arrays = {f"{prefix}weight_{of}_l0": np.ones((4, 1), "f4") for prefix in prefixes for of in ("ih", "hh")}
+    save_weights(tmp_path / "a.safetensors", arrays)
+    weights = load_weights(tmp_path / "a.safetensors")
+    reasons = [found.reason for found in sorted(recognised(weights), key=lambda found: found.prefix)]
+    assert len(reasons) == 400 and sum(map(len, reasons)) < 20 * (tmp_path / "a.safetensors").stat().st_size
+    assert reasons[-2].endswith(f"extra: {prefixes[-1]}weight_hh_l0, {prefixes[-1]}weight_ih_l0")
+    assert reasons[0].endswith(", and others") and not reasons[-1]
+
+
+def test_layers_of_keras_within_layers_do_not_name_all_that_are_below(tmp_path: Path) -> None:
+    paths = ["a/" * depth for depth in range(1, 60)]
+    arrays = {f"{path}{role}:0": np.ones((1, 4), "f4") for path in paths for role in ROLES[:2]}
+    texts = {"/": {"layer_names": [b"a"], "keras_version": "2.15.0"}}
+    weights = load_weights(write_hdf5(tmp_path / "a.h5", arrays, texts))
+    assert len(weights.layers) == 59 and max(len(each.unsupported) for each in weights.layers.values()) <= 4
 
 
 def test_a_pickle_is_not_larger_than_its_file(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def load(path: str | Path) -> dict[str, Any]:
         _check_containers(header["contents"], CONTAINERS_A_TENSOR * len(tensors) + CONTAINERS_ALLOWED)
         contents = _with_arrays(json.loads(header["contents"]), tensors)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: a checkpoint whose contents cannot be read ({error!r})") from error
+        raise ValueError(f"{path}: a checkpoint whose contents cannot be read ({error!r:.200})") from error
     if not isinstance(contents, dict):
         raise ValueError(f"{path}: a checkpoint whose contents are a {type(contents).__name__}; expected a dict")
     return contents

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from .contents import Kind, Weights
@@ -10,6 +11,8 @@ from .recurrent import Recurrent, under
 from .torch.names import recurrent_layers, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
+
+MOST_NAMED = 10  # of the arrays under a network's prefix that are not its own
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,17 @@ def recognised(weights: Weights) -> Iterator[Recognised]:
 
 
 def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
-    names = sorted(weights)
+    in_order = sorted(weights)
     for prefix, own in recurrent_layers(weights).items():
         kind = torch_kind({name: weights[name] for name in own})
-        there = {name: weights[name] for name in under(prefix, names)}
+        known = set(own)
+        others = (name for name in under(prefix, in_order) if name not in known)
+        named = list(islice(others, MOST_NAMED))  # of prefixes within prefixes, each could name all below
         try:
-            network = torch_network(kind or "LSTM", there, prefix)
+            network = torch_network(kind or "LSTM", {name: weights[name] for name in (*own, *named)}, prefix)
         except ValueError as error:
-            yield Recognised(prefix, "", kind, "torch", None, str(error))
+            reason = f"{error}{', and others' if next(others, None) is not None else ''}"
+            yield Recognised(prefix, "", kind, "torch", None, reason)
         else:
             yield Recognised(prefix, "", kind, "torch", network)
 

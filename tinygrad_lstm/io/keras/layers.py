@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ...backends.base import HostArray
 from ..contents import FileLayer, Kind
@@ -30,7 +31,10 @@ CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
 DIRECTION = re.compile(r"(forward|backward)_")
 
 # What a cell that draws random numbers for dropout keeps beside its arrays.
-GENERATORS = re.compile(r"(.*/)?(seed_generator|_random_generator)/.*")
+GENERATORS = re.compile(r"(.*/)?(seed_generator|_random_generator)/.*", re.DOTALL)
+
+# So many of the arrays that a layer has beside its own are named: of groups within groups, each could name all below.
+MOST_NAMED = 4
 
 # In the archives of TensorFlow 2.12 to 2.14, where layers that have weights are counted twice.
 COUNTED_TWICE = re.compile(r"_layer_checkpoint_dependencies/([^/]+?)(?:_(\d{1,9}))?(?=/|$)")
@@ -46,7 +50,7 @@ class Cell:
         path: that of the layer or direction.
         roles: the arrays' names, by their roles.
         described: what the config says of the layer, where there is one.
-        extra: the names of arrays beside these, of which no layer here knows.
+        extra: the first names of arrays beside these, which no layer here has.
     """
 
     path: str
@@ -163,13 +167,13 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
             groups[group.removesuffix("/vars") if numbered else group] = roles
     beside = Counter(map(posixpath.dirname, groups))
-    in_order = sorted(arrays)
+    in_order = sorted(name for name in arrays if not GENERATORS.fullmatch(name))
     for group, roles in groups.items():
         above, last = posixpath.split(group)
         alone = above and not above.endswith("cells") and beside[above] == 1
         path = above if alone and CELL.fullmatch(last) else group
         within = under(group, in_order, "/") if group else [name for name in in_order if "/" not in name]
-        extra = [name for name in within if name not in roles.values() and not GENERATORS.fullmatch(name)]
+        extra = list(islice((name for name in within if name not in roles.values()), MOST_NAMED))
         yield Cell(path, roles, find(group), extra)
 
 

@@ -114,7 +114,7 @@ def torch_network(
     arrays, unknown = plain_weights(arrays)
     if unknown:
         raise ValueError(f"{kind}.from_torch: {printable('; '.join(unknown))}")
-    there = torch_kind(arrays)
+    there = torch_kind({name: array for name, array in arrays.items() if _taken_apart(name)[0] == prefix})
     if there not in (None, kind):
         raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
     faults = Faults()

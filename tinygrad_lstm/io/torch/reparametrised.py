@@ -16,7 +16,7 @@ _WEIGHT = r"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l(?:0|[1-9]\d?)(?:_reverse
 _PART = re.compile(
     rf"(?P<module>(?:.+\.)?)(?:(?P<parametrized>parametrizations)\.(?P<within>{_WEIGHT})\..+"
     rf"|(?P<weight>{_WEIGHT})_(?P<part>g|v|orig|mask|u|raw))",
-    re.ASCII,
+    re.ASCII | re.DOTALL,  # where a dot stands for any character, no long name is scanned again and again
 )
 
 

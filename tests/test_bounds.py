@@ -108,6 +108,14 @@ def test_integers_too_large_for_any_dtype_become_no_floats(data: Any) -> None:
     assert tg.tensor([1e30, 1.0]).dtype == "float32"
 
 
+@pytest.mark.parametrize("data", [[0, 2**64 - 1], [[5], [2**63 + 1]]])
+def test_small_and_large_integers_in_one_list_keep_their_digits(data: Any) -> None:
+    assert tg.tensor(data, dtype="uint64").tolist() == data
+    x = tg.zeros(2, dtype="uint64")
+    x[:] = tg.tensor(data, dtype="uint64").flatten()
+    assert x.tolist() == np.ravel(np.array(data, object)).tolist()
+
+
 def test_comparisons_take_any_number(device: str) -> None:
     x = tg.zeros(2, dtype="int8", device=device)
     assert (x < 300).tolist() == [True, True]

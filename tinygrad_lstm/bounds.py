@@ -6,7 +6,7 @@ import numpy as np
 
 from .backends.base import HostArray
 
-__all__ = ["check_bounds", "check_integers"]
+__all__ = ["check_bounds", "check_integers", "exact_integers"]
 
 
 def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
@@ -40,12 +40,20 @@ def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
 
 def check_integers(name: str, data: Any, made: HostArray) -> None:
     """Raises OverflowError if `made`, NumPy's array of `data`, is none of integers because these are too large."""
+    exact = exact_integers(data, made)
+    if exact is not made:
+        check_bounds(name, exact, np.dtype(np.int64))
+
+
+def exact_integers(data: Any, made: HostArray) -> HostArray:
+    """`made`, NumPy's array of `data`; or Python's integers, where `data` holds these alone but NumPy made floats."""
     if made.dtype.kind not in "fO":
-        return
+        return made
     first = data
     while isinstance(first, list | tuple) and first:
         first = first[0]
     if type(first) is int:
         exact = np.array(data, dtype=object)
         if all(type(value) is int for value in exact.flat):
-            check_bounds(name, exact, np.dtype(np.int64))
+            return exact
+    return made

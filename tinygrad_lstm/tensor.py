@@ -12,7 +12,7 @@ import numpy as np
 
 from . import autograd
 from .backends.base import Array, HostArray
-from .bounds import check_bounds, check_integers
+from .bounds import check_bounds, check_integers, exact_integers
 from .device import Device, device_of, get_device
 from .exchange import Exchange
 from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
@@ -842,6 +842,7 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
     except ValueError as error:
         raise ValueError(f"tensor: {error}; give nested lists of equal lengths") from error
     if wanted is not None:
+        array = exact_integers(data, array) if wanted.kind in "iu" else array
         check_bounds("tensor", array, wanted)
     else:
         array_like = isinstance(data, np.generic) or _holds_arrays(data)

@@ -11,6 +11,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,40 @@ def test_an_op_of_single_elements(case: Case, dtype: str, device: str) -> None:
             return [limited(x, slope, known) for slope in slopes(x, *others)]
 
         check(call, reference, derivatives, swept(case, dtype), dtype, device, f"{case} {options}", made)
+
+
+@every_dtype
+@pytest.mark.parametrize("decimals", [-400, -3, -1, 1, 2, 5, 39, 400])
+def test_round_of_floats_to_any_decimals(decimals: int, dtype: str, device: str) -> None:
+    """What has no digits there stays as it is; what is smaller than half a unit becomes 0."""
+    info = np.finfo(dtype)
+    unit, x = Fraction(10) ** -decimals, extremes(dtype)
+    expected = [float(round(Fraction(float(v)) / unit) * unit) if math.isfinite(v) else v for v in x]
+    value, gradient = run(functools.partial(tg.round, decimals=decimals), [x], device)
+    with np.errstate(over="ignore"):
+        rounded = np.array(expected, dtype)
+    np.testing.assert_allclose(value, rounded, 2 * info.eps, float(info.smallest_normal))
+    assert not gradient.any()
+
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@given(st.data())
+def test_round_of_integers_is_exact_or_an_error(dtype: str, device: str, data: st.DataObject) -> None:
+    info = np.iinfo(dtype)
+    decimals = data.draw(st.integers(-21, 1))
+    near = st.builds(lambda m, d: m * 10**-decimals // 2 + d, st.integers(-9, 9), st.integers(-1, 1))
+    numbers = st.integers(info.min, info.max) | near.filter(lambda n: info.min <= n <= info.max)
+    values = data.draw(st.lists(numbers, max_size=5))
+    x = tg.tensor(values, dtype=dtype, device=device)
+    expected = [round(value, decimals) for value in values]
+    if all(info.min <= value <= info.max for value in expected):
+        assert x.round(decimals).tolist() == expected
+    else:
+        with pytest.raises(OverflowError, match=f"^round: .* is out of bounds for {dtype}"):
+            x.round(decimals)
 
 
 # -- ops that move elements --------------------------------------------------------------------------------------------

@@ -13,8 +13,11 @@ The derivative may be infinite or undefined where the value is finite: that of `
 import math
 from typing import Any
 
+import numpy as np
+
 from ..arguments import integer
 from ..backends.base import Array
+from ..backends.sums import widened_dtype
 from ..bounds import check_bounds
 from ..tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .define import composite, op
@@ -87,15 +90,52 @@ def floor(xp: Any, x: Array) -> Array:
 
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
-def round(xp: Any, x: Array, decimals: int = 0) -> Array:
+def round(backend: Any, x: Array, decimals: int = 0) -> Array:
     """x to the nearest number of `decimals` decimals, halves to even. The derivative is 0.
 
+    Negative decimals round to tens, hundreds and so on: `tg.round(1234, -2)` is 1200.
+
     Raises:
+        OverflowError: an integer dtype cannot hold a rounded number, such as the 260 of 255 in uint8.
         TypeError: `decimals` is no integer.
     """
-    decimals = integer("round", "decimals", decimals)
-    # Of integers, NumPy before 2.4 may give the array itself.
-    return x.copy() if x.dtype.kind in "iu" and decimals >= 0 else xp.round(x, decimals)
+    xp, decimals = backend.xp, integer("round", "decimals", decimals)
+    if x.dtype.kind in "biu":
+        return x.copy() if decimals >= 0 else _to_multiple(backend, x, 10**-decimals)
+    if not decimals:
+        return xp.round(x)
+    wide = x.astype(widened_dtype(x.dtype), copy=False)
+    with np.errstate(all="ignore"):
+        rounded = xp.round(wide, decimals)
+        # Where 10^|decimals|, or its product with x, overflows: x has no digits so far right of the point, and stays;
+        # or it is less than half of that power, and becomes 0.
+        failed = ~xp.isfinite(rounded) if decimals > 0 else xp.isnan(rounded)
+        instead = wide if decimals > 0 else xp.where(xp.isinf(wide), wide, wide * 0)
+        return xp.where(failed, instead, rounded).astype(x.dtype, copy=False)
+
+
+def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
+    """Integers to the nearest multiple of an even unit, halves to the even multiple."""
+    xp, half = backend.xp, unit // 2
+    lowest, highest = (0, 1) if x.dtype.kind == "b" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    if half > highest:
+        return xp.zeros_like(x)
+    if unit > highest:
+        multiple = xp.zeros_like(x)
+        overflows = (x > half) | (x < -half) if lowest else x > half
+    else:
+        rest = xp.fmod(x, unit)  # of x's sign
+        multiple = x - rest
+        distance = xp.abs(rest)
+        further = (distance > half) | ((distance == half) & (multiple // unit % 2 == 1))
+        overflows = further & ((multiple > highest - unit) | (multiple < lowest + unit if lowest else False))
+        multiple = xp.where(further, multiple + xp.sign(x) * unit, multiple)
+    over = backend.to_host(overflows)
+    if over.any():
+        raise OverflowError(
+            f"{backend.to_host(x)[over][0]} to a multiple of {unit} is out of bounds for {x.dtype}; widen it first"
+        )
+    return multiple
 
 
 @op(x=lambda g, x, F: g * (2 * x), method=True)

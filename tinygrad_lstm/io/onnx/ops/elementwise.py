@@ -94,8 +94,18 @@ def _round(g: Graph, x: Operand, decimals: int) -> str:
         if decimals < 0:
             raise ValueError("export_onnx: op 'round' is to round integers to tens; ONNX rounds floats alone")
         return g.name(x)
-    scale = g.number(10.0**decimals, x.dtype)
-    return g.node("Div", g.node("Round", g.node("Mul", x, scale)), scale)
+    if not decimals:
+        return g.node("Round", x)
+    dtype = np.promote_types(x.dtype, np.float32)  # float16 would overflow
+    scale = g.number(float(f"1e{abs(decimals)}"), dtype)
+    if not np.isfinite(scale):
+        raise ValueError(f"export_onnx: op 'round' is to round to {decimals} decimals, whose power of ten overflows")
+    there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
+    scaled = g.node(there, wide(g, x), scale)
+    rounded = g.node(back, g.node("Round", scaled), scale)
+    if decimals > 0:  # where scaling overflows, there are no such decimals
+        rounded = g.node("Where", g.node("IsInf", scaled), wide(g, x), rounded)
+    return g.name(g.cast(rounded, x.dtype, dtype))
 
 
 @writes(elementwise.square)

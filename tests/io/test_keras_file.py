@@ -98,7 +98,6 @@ UNSUPPORTED = {
     "the activation 'relu'": layer("LSTM", activation="relu"),
     "the activation 'LeakyReLU'": layer("LSTM", activation=layer("LeakyReLU")),
     "the recurrent activation 'hard_sigmoid'": layer("LSTM", recurrent_activation="hard_sigmoid"),
-    "the class 'CuDNNLSTM'": layer("CuDNNLSTM"),
     "the class 'PeepholeLSTMCell'": layer("RNN", cell=layer("PeepholeLSTMCell")),
     "the class 'LSTM'": {**layer("LSTM"), "registered_name": "mine>LSTM"},
 }
@@ -107,7 +106,7 @@ UNSUPPORTED = {
 @pytest.mark.parametrize("words", UNSUPPORTED)
 def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, words: str) -> None:
     one = UNSUPPORTED[words]
-    path = {"CuDNNLSTM": "cu_dnnlstm", "RNN": "rnn"}.get(one["class_name"], "lstm")
+    path = {"RNN": "rnn"}.get(one["class_name"], "lstm")
     (found,) = layers_of(tmp_path, model(one), cell(f"layers/{path}/cell", 4)).values()
     assert found.kind == "LSTM" and tuple(found.unsupported) == (words,)
 

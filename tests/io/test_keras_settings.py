@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras_files import Arrays, Config, cell, layer, layers_of, model, older, write_hdf5
+from keras_files import ROLES, Arrays, Config, cell, layer, layers_of, model, older, write_hdf5, write_keras
 from weight_files import lstm_steps
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.io import FileLayer, Weights, load_weights
 from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.models import GRU, LSTM, RNN
+
+DIRECTIONS = ("forward", "backward")
 
 # Every setting that Keras 2.0 to 3.15 writes into the config of an LSTM, and what its value is by default.
 LSTM_CONFIG: Config = {
@@ -160,10 +162,24 @@ def test_a_gru_of_a_keras_that_had_one_variant_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3)])
-def test_layers_for_cudnn_are_named(kind: type[LSTM] | type[GRU], gates: int) -> None:
-    arrays = [np.ones((3, gates * 2)), np.ones((2, gates * 2)), np.ones(2 * gates * 2)]
-    with pytest.raises(ValueError, match=rf"two biases as of a CuDNN{kind.__name__}, whose kernels lie otherwise"):
-        kind.from_keras(arrays)
+def test_layers_for_cudnn_are_named(tmp_path: Path, kind: type[LSTM] | type[GRU], gates: int) -> None:
+    """Whether a config, a file of weights alone, or arrays in memory tell it."""
+    name, bias = kind.__name__, (2 * gates * 2,)
+    advice = rf".* in Keras 2, .* that has {name}\(units, recurrent_activation='sigmoid'"
+    arrays = dict(zip(ROLES, cell("", gates, bias=bias).values()))
+    listed = {f"a/a/{role}:0": array for role, array in arrays.items()}
+    for weights in ([*arrays.values()], write_hdf5(tmp_path / "a.h5", listed, {"/": {"layer_names": [b"a"]}})):
+        with pytest.raises(ValueError, match=f"two biases as of a CuDNN{name}; {advice}"):
+            kind.from_keras(weights)
+    one = layer(f"CuDNN{name}", name="a")
+    forward, backward = (cell(f"layers/bidirectional/{each}_layer/cell", gates, bias=bias) for each in DIRECTIONS)
+    written = [
+        (one, cell(f"layers/cu_dnn{name.lower()}/cell", gates, bias=bias)),
+        (layer("Bidirectional", name="b", layer=one), forward | backward),
+    ]
+    for config, there in written:
+        with pytest.raises(ValueError, match=rf"the class 'CuDNN{name}' \({advice}"):
+            kind.from_keras(write_keras(tmp_path / "a.keras", model(config), there))
 
 
 # --- Optimizers -----------------------------------------------------------------------------------

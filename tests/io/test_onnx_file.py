@@ -234,6 +234,7 @@ def test_graphs_within_nodes(tmp_path: Path) -> None:
     ]
     weights = read(tmp_path, nodes, [one, *tensors("R")])
     assert list(weights) == ["W", "R", "W_1", "W_2"] and weights["W"][0, 0] == 0 and weights["W_1"][0, 0] == 1
+    assert weights.layers.pop("theirs").unsupported == ["the op 'com.example.GRU' (only ONNX's own are read)"]
     names = {name: found.arrays[0]["W"] for name, found in weights.layers.items()}
     assert names == {"gru": "W", "gru_1": "W_1", "gru_2": "W_2", "last": "W"}
 

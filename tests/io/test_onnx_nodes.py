@@ -12,6 +12,7 @@ from commands import succeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnx.inliner import inline_local_functions
 from onnx_graphs import WAYS, Graph, Way, by_gates, constant, initialiser, ints, reshaped, transposed
 
 import tinygrad_lstm as tg
@@ -252,16 +253,41 @@ def test_states_that_a_branch_gives(path: Path, condition: str, words: list[str]
     assert [each[: len(start)] for each, start in zip(found.unsupported, words, strict=True)] == words
 
 
-def test_states_that_are_given_to_a_function(path: Path) -> None:
-    """Where it is called from, an array may be given."""
-    node = helper.make_node("GRU", ["X", "W", "R", "", "", "h"], ["Y"], "node")
-    model = Graph().model()
-    model.functions.append(helper.make_function("own", "f", ["X", "W", "R", "h"], ["Y"], [node], []))
+def test_weights_and_states_that_are_given_to_a_function(path: Path) -> None:
+    """Where it is called from, an array may be given; once it is inlined, the node has it."""
+    node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], "node", linear_before_reset=1)
+    g = Graph(inputs={"X": small(5, 2, 3)})
+    g.nodes.append(
+        helper.make_node("a\x1bb", ["X", g.array(small(1, 12, 3)), g.array(small(1, 12, 4))], ["Y"], domain="own")
+    )
+    model = g.model("Y")
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    standard = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "a\x1bb", ["X", "W", "R"], ["Y"], [node], standard))
     path.write_bytes(model.SerializeToString())
     (found,) = load_weights(path).layers.values()
-    *weights, state = found.unsupported
-    assert weights == ["a W that is given to a function", "an R that is given to a function"]
-    assert state.startswith("initial_h that is given to a function ('h'; make the network")
+    reason = "that is given to the function 'a\\x1bb' where it is called (inline it with onnx.inliner"
+    assert [each.partition(".inline_")[0] for each in found.unsupported] == [f"a W {reason}", f"an R {reason}"]
+    path.write_bytes(inline_local_functions(model).SerializeToString())
+    assert GRU.from_onnx(path).hidden_size == 4
+    node.input.extend(["", "", "h"])
+    model.functions[0].CopyFrom(helper.make_function("own", "f", ["X", "W", "R", "h"], ["Y"], [node], standard))
+    path.write_bytes(model.SerializeToString())
+    (found,) = load_weights(path).layers.values()
+    assert found.unsupported[2].startswith("initial_h that is given to the function 'f'")
+
+
+@pytest.mark.parametrize(("domain", "op", "kind", "advice"), [
+    ("com.microsoft", "DynamicQuantizeLSTM", LSTM, "export the model before quantization"),
+    ("com.microsoft", "AttnLSTM", LSTM, "only ONNX's own are read"),
+    ("own", "GRU", GRU, "only ONNX's own are read"),
+])  # fmt: skip
+def test_recurrent_ops_that_are_not_of_onnx_are_named(path: Path, domain: str, op: str, kind: Any, advice: str) -> None:
+    g = Graph()
+    weights = [g.array(np.ones((1, 3, 8), "u1"), "W"), g.array(np.ones((1, 2, 8), "u1"), "R")]
+    g.nodes.append(helper.make_node(op, ["X", *weights], ["Y"], "node", domain=domain))
+    with pytest.raises(ValueError, match=rf"'node': a layer with the op '{domain}\.{op}' \({advice}\)"):
+        kind.from_onnx(g.saved(path))
 
 
 def test_the_command_lists_what_is_made_and_what_is_in_branches(path: Path) -> None:

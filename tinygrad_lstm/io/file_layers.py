@@ -11,7 +11,7 @@ from ..tensor import DType
 from .contents import FileLayer, Kind, Weights
 from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
 
-__all__ = ["ALIKE", "file_network", "network_of"]
+__all__ = ["ALIKE", "cudnn_advice", "file_network", "network_of"]
 
 Framework = Literal["keras", "onnx"]
 
@@ -81,6 +81,15 @@ def file_network(
     return _network(who, kind, weights, layers, prefix, dtype, settings)
 
 
+def cudnn_advice(kind: Kind) -> str:
+    """Why Keras's CuDNNLSTM or CuDNNGRU is not read, and what to do."""
+    settings = "recurrent_activation='sigmoid'" + ", reset_after=True" * (kind == "GRU")
+    return (
+        "its kernels and biases are laid out differently: in Keras 2, load the weights into a model that has "
+        f"{kind}(units, {settings}) in its place, and save that model"
+    )
+
+
 def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType = None) -> Recurrent:
     """The network of one layer that a file describes.
 
@@ -90,14 +99,14 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
     unsupported = [*layer.unsupported, *["time that runs from the end in its one direction"] * layer.reverse]
     if unsupported:
         raise ValueError(f"a layer with {' and '.join(unsupported)}, which the layers here do not have")
-    if layer.undecided:
-        raise ValueError("; ".join(layer.undecided.values()))
     faults = Faults()
     number = 2 if layer.bidirectional else 1
     read = _keras_places if layer.framework == "keras" else _onnx_places
     places = dict(zip(("l0", "l0_reverse")[:number], read(weights, layer, number, faults), strict=False))
     if faults:
         raise ValueError(str(faults))
+    if layer.undecided:
+        raise ValueError("; ".join(layer.undecided.values()))
     options: dict[str, Any] = {}
     if layer.kind == "GRU" and not layer.reset_after:
         options["reset_after"] = False
@@ -166,8 +175,7 @@ def _keras_places(
             name, bias = parts["bias"].name, parts["bias"].array
             if layer.kind != "RNN" and bias.shape == (2 * len(roles["weight_hh"].array),):
                 faults.misshapen.append(
-                    f"{name} ({bias.shape}, two biases as of a CuDNN{layer.kind}, whose kernels lie otherwise: load the"
-                    f" file into a model with a plain {layer.kind} in Keras, and save that)"
+                    f"{name} ({bias.shape}, two biases as of a CuDNN{layer.kind}; {cudnn_advice(layer.kind)})"
                 )
             elif layer.kind != "GRU" or not layer.reset_after:
                 roles["bias"] = Part(name, bias)

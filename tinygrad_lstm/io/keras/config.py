@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..contents import Kind
 from ..errors import ContentError, shown
+from ..file_layers import cudnn_advice
 
 __all__ = ["Described", "Settings", "described_layers"]
 
@@ -19,6 +20,8 @@ KINDS: dict[str, Kind] = {
     "SimpleRNN": "RNN",
     "SimpleRNNCell": "RNN",
 }
+
+CUDNN: dict[str, Kind] = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
 # The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
 # they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
@@ -173,7 +176,9 @@ def _settings(layer: Any, runner: Config) -> Settings:
     """The settings of a layer or cell, and of what runs it through time."""
     kind = KINDS.get(_class(layer))
     if kind is None or _is_custom(layer):
-        return Settings(unsupported=(f"the class {_shown(_class(layer))}",))
+        of_cudnn = CUDNN.get(_class(layer))
+        advice = f" ({cudnn_advice(of_cudnn)})" if of_cudnn else ""
+        return Settings(unsupported=(f"the class {_shown(_class(layer))}{advice}",))
     config = _config(layer)
     of_runner = READ_OF_RUNNER | OF_RUNNER
     if runner is config:

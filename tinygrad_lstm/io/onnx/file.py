@@ -3,6 +3,7 @@
 Reference: onnx.proto, which describes the format.
 """
 
+import re
 from collections import ChainMap, Counter
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxUnavailableError", "read_onnx"]
 
 STANDARD = ("", "ai.onnx")  # what the set of ONNX's own operators is called
+OTHER_KINDS = re.compile("LSTM|GRU|RNN")  # within the name of an op that is not ONNX's own
 MADE_A_BYTE = 8  # so much memory may what is made of constants take for each byte of the file: int8 as float32, twice
 
 Scope: TypeAlias = ChainMap[str, Term]
@@ -53,10 +55,15 @@ def read_onnx(path: Path) -> Weights:
     """
     with naming_file(path):
         model = _parsed(path)
-        contents = _Contents(MADE_A_BYTE * path.stat().st_size)
+        functions = {(function.domain, function.name) for function in model.functions}
+        contents = _Contents(MADE_A_BYTE * path.stat().st_size, functions)
         contents.add_graph(model.graph, ChainMap())
         for function in model.functions:
-            given = {_name(name): Term(name, stored=Unknown("is given to a function")) for name in function.input}
+            unknown = Unknown(
+                f"is given to the function {shown(_name(function.name))} where it is called (inline it with "
+                "onnx.inliner.inline_local_functions)"
+            )
+            given = {_name(name): Term(name, stored=unknown) for name in function.input}
             contents.add_nodes(function.node, ChainMap(given))
         return Weights(contents.arrays, contents.layers, contents.types)
 
@@ -83,12 +90,14 @@ class _Contents:
 
     Args:
         most_made: how many bytes what is made of the constants may take.
+        functions: the domains and names of the model's own functions.
     """
 
-    def __init__(self, most_made: int) -> None:
+    def __init__(self, most_made: int, functions: Container[tuple[str, str]]) -> None:
         self.arrays: dict[str, HostArray] = {}
         self.layers: dict[str, FileLayer] = {}
         self.types: dict[str, str] = {}
+        self._functions = functions
         self._values = Values(most_made)
         self._copies: Counter[str] = Counter()
 
@@ -121,9 +130,13 @@ class _Contents:
                 name = _name(node.output[0])
                 scope[name] = self._constant_of(node, name)
                 continue
+            layer = None
             if node.domain in STANDARD and node.op_type in KINDS:
-                name = next((_name(name) for name in [node.name, *node.output] if name), node.op_type)
                 layer = layer_of(KINDS[node.op_type], node, inputs, self._values, self._read)
+            elif (node.domain, node.op_type) not in self._functions:
+                layer = _layer_of_other(_name(node.domain), _name(node.op_type))
+            if layer is not None:
+                name = next((_name(name) for name in [node.name, *node.output] if name), node.op_type)
                 self.layers[self._unique(name, self.layers)] = layer
             if node.domain in STANDARD and node.op_type in ("Shape", "Size"):
                 depends = min(depends, Depends.LENGTHS)
@@ -183,6 +196,15 @@ class _Contents:
             self._copies[name] += 1
             free = f"{name}_{self._copies[name]}"
         return free
+
+
+def _layer_of_other(domain: str, op: str) -> FileLayer | None:
+    """The layer, which is not read, that a node of an op that is not ONNX's own is; None if it is no recurrent one."""
+    kind = OTHER_KINDS.search(op)
+    if kind is None:
+        return None
+    advice = "export the model before quantization" if "Q" in op else "only ONNX's own are read"
+    return FileLayer(KINDS[kind[0]], "onnx", [{}], unsupported=[f"the op {shown(f'{domain}.{op}')} ({advice})"])
 
 
 def _term(name: str, scope: Scope) -> Term | None:

@@ -242,7 +242,7 @@ INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 def test_round_of_integers_is_exact_or_an_error(dtype: str, device: str, data: st.DataObject) -> None:
     info = np.iinfo(dtype)
     decimals = data.draw(st.integers(-21, 1))
-    near = st.builds(lambda m, d: m * 10**-decimals // 2 + d, st.integers(-9, 9), st.integers(-1, 1))
+    near = st.builds(lambda m, d: m * 10 ** max(-decimals, 0) // 2 + d, st.integers(-9, 9), st.integers(-1, 1))
     numbers = st.integers(info.min, info.max) | near.filter(lambda n: info.min <= n <= info.max)
     values = data.draw(st.lists(numbers, max_size=5))
     x = tg.tensor(values, dtype=dtype, device=device)

@@ -97,9 +97,9 @@ def _round(g: Graph, x: Operand, decimals: int) -> str:
     if not decimals:
         return g.node("Round", x)
     dtype = np.promote_types(x.dtype, np.float32)  # float16 would overflow
-    scale = g.number(float(f"1e{abs(decimals)}"), dtype)
-    if not np.isfinite(scale):
+    if 10 ** abs(decimals) > float(np.finfo(dtype).max):
         raise ValueError(f"export_onnx: op 'round' is to round to {decimals} decimals, whose power of ten overflows")
+    scale = g.number(10.0 ** abs(decimals), dtype)
     there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
     scaled = g.node(there, wide(g, x), scale)
     rounded = g.node(back, g.node("Round", scaled), scale)

@@ -111,18 +111,14 @@ def _listed(texts: Mapping[str, Sequence[str]]) -> list[str]:
 def _of_layers(names: Iterable[str], listed: Sequence[str], root: str) -> Iterator[str]:
     """The names of the arrays that belong to layers, and not to an optimizer."""
     groups = {posixpath.join(root, name) for name in listed}
+    depths = sorted({group.count("/") + 1 for group in groups})
     for name in names:
         if listed:
-            if any(group in groups for group in _groups_around(name)):
+            parts = name.split("/")
+            if any("/".join(parts[:depth]) in groups for depth in depths if depth < len(parts)):
                 yield name
         elif _outermost(name, root) not in OPTIMIZERS:
             yield name
-
-
-def _groups_around(name: str) -> Iterator[str]:
-    while name:
-        name = posixpath.dirname(name)
-        yield name
 
 
 def _finder_by_path(described: Sequence[Described]) -> Find:

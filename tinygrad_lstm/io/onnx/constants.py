@@ -97,6 +97,7 @@ class Values:
 
     bytes_left: int
     _known: dict[Term, Value] = field(default_factory=dict)
+    _numbers: dict[Term, float | Length | None] = field(default_factory=dict)
     _outputs: dict[int, Sequence[Value]] = field(default_factory=dict)  # by the identity of a node
 
     def of(self, term: Term) -> Value:
@@ -115,6 +116,17 @@ class Values:
             else:
                 self._known[each] = self._computed(each)
         return self._known[term]
+
+    def number(self, term: Term) -> float | Length | None:
+        """The number that each element of a term is; None if they differ, are not known, or there are none."""
+        if term not in self._numbers:  # many nodes may take one large array
+            value, number = self.of(term), None
+            if isinstance(value, Filled):
+                number = value.number
+            elif isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
+                number = value.flat[0].item()
+            self._numbers[term] = number
+        return self._numbers[term]
 
     def copied(self, term: Term) -> HostArray:
         """The array that a term is, to be written to.
@@ -161,11 +173,31 @@ class Values:
                 with np.errstate(all="ignore"):
                     made = EVALUATED[kind](self._take, attributes, *inputs)
                 return made if isinstance(made, list) else [made]
-            known_in_part = _in_part(kind, attributes, term.inputs, inputs)
+            known_in_part = self._in_part(kind, attributes, term.inputs, inputs)
             unknown = next((each for each in inputs if isinstance(each, Unknown)), None)
             return [known_in_part or unknown or Unknown("depends on the lengths of what the model is given")]
         except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError, _OutOfMemoryError) as error:
             return [Unknown(f"{shown(kind)} cannot make of the file's arrays: {shown(str(error))}")]
+
+    def _in_part(
+        self, kind: str, attributes: Attributes, terms: Sequence[Term | None], inputs: Sequence[Value | None]
+    ) -> Value | None:
+        """What is known of an output whose shape or values are not: mostly they depend on the inputs' lengths."""
+        if kind == "Shape" and terms[0] is not None:
+            return _lengths_at(terms[0], np.arange(_DIMENSIONS)[attributes.get("start", 0) : attributes.get("end")])
+        if kind == "ConstantOfShape":
+            return Filled(filling(attributes).item())
+        if kind in ("Gather", "Slice") and isinstance(inputs[0], Lengths):
+            if not all(each is None or isinstance(each, np.ndarray) for each in inputs[1:]):
+                return None
+            taken = EVALUATED[kind](lambda nbytes: None, attributes, np.arange(_DIMENSIONS), *inputs[1:])
+            return _lengths_at(inputs[0].of, np.asarray(taken))
+        if kind in KEEPING:
+            first, *others = {
+                None if each is None else self.number(each) for each in (terms if kind == "Concat" else terms[:1])
+            }
+            return None if first is None or others else Filled(first)
+        return None
 
 
 def _attributes(node: "NodeProto") -> dict[str, Any]:
@@ -179,28 +211,6 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
     return {each.name: helper.get_attribute_value(each) for each in node.attribute} | {"outputs": len(node.output)}
 
 
-# -- what is known in part ---------------------------------------------------------------------------------------------
-
-
-def _in_part(
-    kind: str, attributes: Attributes, terms: Sequence[Term | None], inputs: Sequence[Value | None]
-) -> Value | None:
-    """What is known of an output whose shape, or whose values, are not: they mostly depend on the inputs' lengths."""
-    if kind == "Shape" and terms[0] is not None:
-        return _lengths_at(terms[0], np.arange(_DIMENSIONS)[attributes.get("start", 0) : attributes.get("end")])
-    if kind == "ConstantOfShape":
-        return Filled(filling(attributes).item())
-    if kind in ("Gather", "Slice") and isinstance(inputs[0], Lengths):
-        if not all(each is None or isinstance(each, np.ndarray) for each in inputs[1:]):
-            return None
-        taken = EVALUATED[kind](lambda nbytes: None, attributes, np.arange(_DIMENSIONS), *inputs[1:])
-        return _lengths_at(inputs[0].of, np.asarray(taken))
-    if kind in KEEPING:
-        first, *others = {_each_element(each) for each in (inputs if kind == "Concat" else inputs[:1])}
-        return None if first is None or others else Filled(first)
-    return None
-
-
 _DIMENSIONS = 3
 """How many a recurrent layer's input has, of which alone the lengths are told apart."""
 
@@ -209,13 +219,3 @@ def _lengths_at(of: Term, dims: HostArray) -> Value | None:
     if dims.size == 1:
         return Filled(Length(of, dims.item()))
     return Lengths(of) if np.array_equal(dims, np.arange(_DIMENSIONS)) else None
-
-
-def _each_element(value: Value | None) -> float | Length | None:
-    """The number that each element of a tensor is; None if they differ or are not known."""
-    if isinstance(value, Filled):
-        return value.number
-    if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
-        number: float = value.flat[0].item()
-        return number
-    return None

@@ -143,7 +143,7 @@ def _fixed(term: Term, allowed: Filled | None, values: Values) -> str:
     if term.depends == Depends.VALUES:
         return ""
     value = values.of(term)
-    zeros = not value.any() if isinstance(value, np.ndarray) else value == _ZEROS
+    zeros = values.number(term) == 0 or (isinstance(value, np.ndarray) and not value.size)
     if zeros if allowed is _ZEROS else isinstance(value, Filled) and value == allowed:
         return ""
     fixed = value.reason if isinstance(value, Unknown) else f"the file fixes to {_summary(value)}"

@@ -211,7 +211,7 @@ def test_cuda_without_cupy_names_the_extra(name: str) -> None:
         lambda: tg.ones(2).to(name),
         lambda: tg.default_device(name).__enter__(),
     ):
-        with pytest.raises(tg.DeviceUnavailableError, match=r"tinygrad-lstm\[cuda12\]") as raised:
+        with pytest.raises(tg.DeviceUnavailableError, match=r"\.\[cuda12\]") as raised:
             ask()
         assert isinstance(raised.value, RuntimeError)
         assert "\n" not in str(raised.value)

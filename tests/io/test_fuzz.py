@@ -80,7 +80,7 @@ sys.path.insert(0, {str(Path(fuzz_files.__file__).parent)!r})
 import fuzz_files
 fuzz_files.whole_files = lambda: None
 fuzz_files.case = lambda seed, number: fuzz_files.Case("state", "", b"")
-fuzz_files.FORMATS["state"] = fuzz_files.Format(list, lambda path: bytearray(fuzz_files.MEMORY))
+fuzz_files.FORMATS["state"] = fuzz_files.Format(list, lambda path: bytearray(2 * fuzz_files.MEMORY))
 fuzz_files.serve(0, [7])
 """
     assert list(lines_of([sys.executable, "-c", program])) == ["ready", "7 wrong: MemoryError()"]

@@ -72,7 +72,9 @@ class Loadable(Module):
         >>> LSTM.from_torch(arrays, prefix="rnn")
         LSTM(3, 5)      180 parameters
         """
-        found = torch_network(cls.KIND, _arrays(state_dict), prefix, gates=gates, dtype=dtype, options=options)
+        found = torch_network(
+            cls.KIND, _arrays(f"{cls.KIND}.from_torch", state_dict), prefix, gates=gates, dtype=dtype, options=options
+        )
         return cls._made(found, batch_first, dropout, dtype)
 
     @classmethod
@@ -114,7 +116,11 @@ class Loadable(Module):
         >>> LSTM.from_keras([np.ones((3, 20)), np.ones((5, 20)), np.ones(20)])
         LSTM(3, 5, batch_first=True)      180 parameters
         """
-        given = weights if isinstance(weights, Sequence) and not isinstance(weights, str) else _arrays(weights)
+        given = (
+            weights
+            if isinstance(weights, Sequence) and not isinstance(weights, str)
+            else _arrays(f"{cls.KIND}.from_keras", weights)
+        )
         found = file_network(
             cls.KIND,
             "keras",
@@ -163,7 +169,13 @@ class Loadable(Module):
         GRU(3, 5, bidirectional=True, reset_after=False)      270 parameters
         """
         found = file_network(
-            cls.KIND, "onnx", _arrays(weights), prefix, dtype, reset_after=reset_after, nonlinearity=nonlinearity
+            cls.KIND,
+            "onnx",
+            _arrays(f"{cls.KIND}.from_onnx", weights),
+            prefix,
+            dtype,
+            reset_after=reset_after,
+            nonlinearity=nonlinearity,
         )
         return cls._made(found, batch_first, dropout, dtype)
 
@@ -194,5 +206,10 @@ class Loadable(Module):
         return made
 
 
-def _arrays(source: str | Path | Mapping[str, A]) -> Mapping[str, A | HostArray]:
+def _arrays(who: str, source: str | Path | Mapping[str, A]) -> Mapping[str, A | HostArray]:
+    if not isinstance(source, str | Path | Mapping):
+        raise TypeError(
+            f"{who}: expected a file's path, or arrays by name such as a module's state_dict(), got a "
+            f"{type(source).__name__}"
+        )
     return load_weights(source) if isinstance(source, str | Path) else source

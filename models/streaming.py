@@ -207,10 +207,13 @@ class Stream:
 
         Raises:
             IndexError: a row is out of range, or there is another number of booleans.
+            TypeError: `rows` is one boolean.
         """
         if rows is None:
             self._state = self._zeros()
             return
+        if isinstance(rows, bool):
+            raise TypeError(f"stream.reset: rows is {rows}; expected a row, several, or a boolean for each")
         kept = np.ones(self._batch, np.bool_)
         try:
             kept[list(rows) if isinstance(rows, tuple) else rows] = False

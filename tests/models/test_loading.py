@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ def test_another_frameworks_file_is_told_how_it_is_loaded() -> None:
 def test_integers_are_no_weights() -> None:
     arrays = LSTM(2, 3).to_torch()
     arrays["bias_ih_l0"] = arrays["bias_ih_l0"].astype("int64")
-    with pytest.raises(ValueError, match=r"misshapen: bias_ih_l0 \(int64 \(12,\), expected \(12,\)\)"):
+    with pytest.raises(ValueError, match=r"misshapen: bias_ih_l0 \(int64 \(12,\), expected floats \(12,\)\)"):
         LSTM.from_torch(arrays)
 
 
@@ -439,3 +440,28 @@ def test_arrays_of_onnx_that_make_no_layer() -> None:
         LSTM.from_onnx({"W": np.ones((1, 12, 2)), "R": np.ones((1, 12, 3)), "Q": np.ones(3)})
     with pytest.raises(ValueError, match="no recurrent layer's name begins with ''; there are none"):
         LSTM.from_onnx({"weight": np.ones((1, 12, 2))})
+    with pytest.raises(ValueError, match=r"B \(\(1, 31\), expected \(1, 2·k·H\)\)"):
+        LSTM.from_onnx({"W": np.ones((1, 16, 3)), "R": np.ones((1, 16, 4)), "B": np.ones((1, 31))})
+
+
+def test_arrays_of_another_framework_are_told_apart() -> None:
+    arrays = LSTM(3, 4).to_torch()
+    for load in (LSTM.from_keras, LSTM.from_onnx):
+        with pytest.raises(ValueError, match=r"there are none; .* another framework: use LSTM\.from_torch"):
+            load(arrays)
+    onnx = Weights({}, {"a": FileLayer("LSTM", "onnx", [{}])})
+    with pytest.raises(ValueError, match=r"there are none; .* another framework: use LSTM\.from_onnx"):
+        LSTM.from_keras(onnx)
+
+
+@pytest.mark.parametrize("load", [LSTM.from_torch, LSTM.from_keras, LSTM.from_onnx])
+def test_a_module_in_place_of_its_arrays_is_refused(load: Callable[[Any], LSTM]) -> None:
+    with pytest.raises(TypeError, match=r"expected a file's path, or arrays by name .* state_dict\(\), got a LSTM"):
+        load(LSTM(3, 4))
+
+
+def test_nested_lists_are_arrays() -> None:
+    keras = {"kernel": np.ones((3, 16)).tolist(), "recurrent_kernel": np.ones((4, 16)).tolist()}
+    onnx = {"W": np.ones((1, 16, 3)).tolist(), "R": np.ones((1, 16, 4)).tolist()}
+    for lstm in (LSTM.from_keras(keras), LSTM.from_onnx(onnx)):
+        assert (lstm.input_size, lstm.hidden_size) == (3, 4)

@@ -384,6 +384,8 @@ def test_rows_out_of_range_are_told(rows: Any) -> None:
     with pytest.raises(IndexError, match=r"stream\.reset: .* no rows of a batch of 4") as told:
         stream.reset(rows)
     assert "\n" not in str(told.value)
+    with pytest.raises(TypeError, match=r"stream\.reset: rows is True; expected a row, several, or a boolean for each"):
+        stream.reset(True)
     assert all((part == kept).all() for part, kept in zip(stream.state, before, strict=True))
 
 

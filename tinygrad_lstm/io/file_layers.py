@@ -10,6 +10,7 @@ from ..backends.base import HostArray
 from ..tensor import DType
 from .contents import FileLayer, Kind, Weights
 from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
+from .torch.names import recurrent_layers
 
 __all__ = ["ALIKE", "cudnn_advice", "file_network", "network_of"]
 
@@ -65,6 +66,8 @@ def file_network(
         raise ValueError(f"{who}: the recurrent activation {activation!r} is not supported; only 'sigmoid' is")
     if not isinstance(weights, Mapping):
         weights = _named(who, weights)
+    elif not isinstance(weights, Weights):
+        weights = {name: np.asarray(array) for name, array in weights.items()}
     if isinstance(weights, Weights) and weights.layers:
         layers = {name: layer for name, layer in weights.layers.items() if layer.framework == framework}
     else:
@@ -132,7 +135,7 @@ def _network(
     found = found or [name for name in layers if name.startswith(prefix)]
     found = [name for name in found if layers[name].kind == kind] or found
     if not found:
-        there = ", ".join(map(repr, layers)) or "none"
+        there = ", ".join(map(repr, layers)) or f"none{_hint(kind, weights)}"
         raise ValueError(f"{who}: no recurrent layer's name begins with {prefix!r}; there are {there}")
     if len(found) > 1:
         names = ", ".join(map(repr, found))
@@ -146,6 +149,13 @@ def _network(
         return network_of(weights, _with_settings(layer, settings), dtype)
     except ValueError as error:
         raise ValueError(f"{who}: {found[0]!r}: {error}") from error
+
+
+def _hint(kind: Kind, weights: Mapping[str, HostArray]) -> str:
+    """Which framework's layers there are instead."""
+    others: list[str] = [layer.framework for layer in weights.layers.values()] if isinstance(weights, Weights) else []
+    others += ["torch"] if recurrent_layers(weights) else []
+    return f"; the arrays have the names of another framework: use {kind}.from_{others[0]}" if others else ""
 
 
 def _with_settings(layer: FileLayer, settings: Mapping[str, Any]) -> FileLayer:
@@ -194,8 +204,9 @@ def _onnx_places(
     faults.missing += [names.get(role, role) for role in ("W", "R") if names.get(role) not in weights]
     parts = {role: Part(name, weights[name]) for role, name in names.items() if name in weights}
     for role, part in parts.items():
-        if part.array.ndim != (3 if role in "WR" else 2) or len(part.array) != number:
-            shape = f"({number}, ·, ·)" if role in "WR" else f"({number}, ·)"
+        whole = part.array.ndim == (3 if role in "WR" else 2) and len(part.array) == number
+        if not whole or (role == "B" and part.array.shape[1] % 2):
+            shape = f"({number}, {'·, ·' if role in 'WR' else '2·k·H' if role == 'B' else '3·H'})"
             faults.misshapen.append(f"{part.name} ({part.array.shape}, expected {shape})")
     if faults:
         return

@@ -346,5 +346,5 @@ def _misfit(part: Part, *expected: int | str) -> str:
     shape, wanted = part.array.shape, expected
     if part.transposed:
         shape, wanted = shape[::-1], wanted[::-1]
-    kind = "" if part.array.dtype.kind == "f" else f"{part.array.dtype} "
-    return f"{part.name} ({kind}{shape}, expected ({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}))"
+    given, floats = ("", "") if part.array.dtype.kind == "f" else (f"{part.array.dtype} ", "floats ")
+    return f"{part.name} ({given}{shape}, expected {floats}({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}))"

@@ -104,7 +104,7 @@ class CharLM(Module):
         expected: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
         for k in range(layers):
             expected |= {f"lstm.weight_hh_l{k}": (4 * H, H), f"lstm.weight_ih_l{k}": (4 * H, H if k else E)}
-        expected["output.weight"] = (V, H)
+        expected |= {"output.weight": (V, H), "output.bias": (V,)}
         for name, shape in expected.items():
             if shapes.get(name) != shape:
                 raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
@@ -122,6 +122,7 @@ class CharLM(Module):
         rows = vocabulary.encode(saved.vocabulary.characters)
         weights = dict(saved.weights)
         with saved.blamed():
+            self.check_sizes(saved)
             for name in ("embedding.weight", "output.weight", "output.bias"):
                 own = self.state_dict()[name].copy()
                 own[rows] = weights[name]
@@ -195,7 +196,8 @@ class CharLM(Module):
             rng: draws the ids; the library's generator by default.
 
         Raises:
-            ValueError: an empty prompt, a temperature that is negative or not finite, or a `top_k` below 1.
+            ValueError: an empty prompt, a temperature that is negative or not finite, or a `top_k` below 1; later, a
+                model whose logits are NaN or infinite.
         """
         if not len(prompt):
             raise ValueError("sample: the prompt is empty; give one id at least")
@@ -230,6 +232,8 @@ class CharLM(Module):
 
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator | None) -> int:
     """An index, drawn with the probabilities softmax(logits / temperature)."""
+    if not math.isfinite(highest := logits.max()):
+        raise ValueError(f"sample: the highest of the model's logits is {highest}; are its weights finite?")
     if temperature == 0:
         return int(logits.argmax())
     likeliest = np.argsort(-logits, kind="stable")[:top_k]

@@ -173,6 +173,15 @@ def test_named_forward_is_forward_of_a_subclass_too() -> None:
         model.named_forward(given["ids"], h0=given["h0"])
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named_as_the_fault(weight: float, temperature: float) -> None:
+    lm = model()
+    lm.output.bias.data[3] = weight
+    with pytest.raises(ValueError, match=f"sample: the highest of the model's logits is {weight}"):
+        lm.generate([1], 1, temperature)
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -256,3 +265,10 @@ def test_weights_of_other_sizes_or_characters_are_not_taken_over(checkpoint: Pat
             lm.take_over(saved, saved.vocabulary)
         for name, array in lm.state_dict().items():
             np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_bias_of_one_number_is_not_spread_over_all_characters(checkpoint: Path) -> None:
+    saved = Checkpoint.load(checkpoint)
+    wrong = replace(saved, weights={**saved.weights, "output.bias": np.zeros(1, np.float32)})
+    with pytest.raises(ValueError, match=r"give output\.bias the shape \(29,\), the weights have \(1,\)"):
+        CharLM.from_options(len(saved.vocabulary), saved.options).take_over(wrong, saved.vocabulary)

@@ -35,6 +35,8 @@ def sample(
     ids = saved.vocabulary.encode(prompt).tolist()
     drawn = model.sample(ids, temperature, top_k, np.random.default_rng(seed))
     print(prompt, end="", flush=True)
-    for _ in range(length):
-        print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
-    print()
+    try:
+        for _ in range(length):
+            print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
+    finally:
+        print()

@@ -217,7 +217,33 @@ def test_one_trainer_at_a_time_writes(tmp_path: Path) -> None:
 
     start(tmp_path, 0).run(try_too)
     assert refused == [3, 3]
-    other.run()  # now it may
+    other.run()  # now it may, and replaces the run that the folder has got meanwhile
+    assert Checkpoint.load(tmp_path / "last.safetensors").options.seed == 1
+    assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["last.safetensors", "best.safetensors", "metrics.jsonl", "loss.png", "text.utf8", f".text.utf8.{'0' * 16}.next"],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_links_in_a_folder(runs: Runs, tmp_path: Path, name: str, there: bool) -> None:
+    out, mine = tmp_path / "theirs", tmp_path / "mine"
+    shutil.copytree(runs.old, out)
+    checkpoint = Checkpoint.load(out / "last.safetensors")
+    link = out / name
+    if there:
+        mine.write_bytes(link.read_bytes() if link.exists() else b"")
+        before = mine.read_bytes()
+    link.unlink(missing_ok=True)
+    link.symlink_to(mine)
+    for attempt in (
+        lambda: start(out, 1, OTHER_TEXT).run(),
+        lambda: Trainer.resume(CharLM.from_options, TEXT, checkpoint, out, 6),
+    ):
+        with pytest.raises(ValueError, match=f"{link.name}: a symbolic link; expected a file of the run itself"):
+            attempt()
+    assert mine.read_bytes() == before if there else not mine.exists()
 
 
 def test_texts_of_any_characters_are_kept(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def inspect(
 ) -> None:
     """Write a page of every gate, state and gradient of a model."""
     path, run = _to_inspect(checkpoint)
-    place = writable_file("--out", str((run.path if run else Path()) / "page.html") if out is None else out)
+    place = writable_file("--out", str(run.page if run else "page.html") if out is None else out)
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:
@@ -134,6 +134,7 @@ def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
     if not path.is_dir():
         return path, None
     folder = RunFolder(path)
+    folder.check_links()
     return folder.best if folder.best.exists() else folder.last, folder
 
 

@@ -42,6 +42,8 @@ class RunFolder:
         self.text = self.path / "text.utf8"
         """The text that the model is trained on: with it the run can be resumed, wherever the text came from. Its name
         does not end as those of texts do, so that it is not read again if the folder holds texts as well."""
+        self.page = self.path / "page.html"
+        """Where `inspect` shows the model."""
 
     def make(self) -> None:
         """Makes the folder if it is not there.
@@ -57,13 +59,21 @@ class RunFolder:
         """Whether a run has left something here."""
         return any(path.exists() for path in (self.last, self.best, self.metrics, self.plot))
 
+    def check_links(self) -> None:
+        """Raises ValueError if a file here is a symbolic link: a stranger's folder might lead anywhere by one."""
+        for path in (self.last, self.best, self.metrics, self.plot, self.text, self.page, *self._all_prepared()):
+            if path.is_symlink():
+                raise ValueError(f"{path}: a symbolic link; expected a file of the run itself")
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Within it, no other trainer may write here.
 
         Raises:
             OSError: one does already.
+            ValueError: a file here is a symbolic link.
         """
+        self.check_links()
         if sys.platform == "win32":  # which has no locks on folders
             yield
             return
@@ -82,8 +92,6 @@ class RunFolder:
             OSError: it is not there or cannot be read.
             ValueError: it is another text, or no regular file.
         """
-        if self.text.is_symlink():
-            raise ValueError(f"{self.text}: a link, where the text of the run should be")
         data = read_file(self.text)
         if digest(data) != checkpoint.text_digest:
             raise ValueError(f"{self.text}: not the text that this run was started with")
@@ -128,7 +136,7 @@ class RunFolder:
             OSError: a file cannot be written or moved.
             ValueError: `last` is damaged.
         """
-        leftovers = [path for path in self.path.glob(".*.next") if _PREPARED.fullmatch(path.name)]
+        leftovers = self._all_prepared()
         if not leftovers:
             return
         data = read_file(self.last) if self.last.exists() else b""
@@ -143,6 +151,9 @@ class RunFolder:
                     os.replace(_prepared(path, data), path)
         for path in leftovers:
             path.unlink(missing_ok=True)
+
+    def _all_prepared(self) -> list[Path]:
+        return [path for path in self.path.glob(".*.next") if _PREPARED.fullmatch(path.name)]
 
     def check_same_run(self, checkpoint: Checkpoint) -> None:
         """Raises ValueError if there is a run here, and the checkpoint is of another one."""

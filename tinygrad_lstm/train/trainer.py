@@ -128,8 +128,6 @@ class Trainer(Generic[M]):
         manual_seed(options.seed)
         trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
         trainer.folder.make()
-        if trainer.folder.is_used():
-            trainer._unwritten = []
         return trainer
 
     @classmethod
@@ -262,9 +260,12 @@ class Trainer(Generic[M]):
         Raises:
             FloatingPointError: the loss is no longer a number; checkpoints from before stay.
             OSError: a file cannot be written, or another trainer is writing into the folder.
+            ValueError: a file in the folder is a symbolic link.
         """
         # A loss that is no number is an error of ours; the warnings on the way there say less.
         with np.errstate(over="ignore", invalid="ignore"), self.folder.locked():
+            if self._saved is None and self.folder.is_used():
+                self._unwritten = []
             return self._run(report)
 
     def _run(self, report: Callable[[Progress], None]) -> Summary:

@@ -110,12 +110,32 @@ def assert_resumed_exactly(out: Path, book: Path, planned: int, stopped: int, st
         assert resumed.weights[name].tobytes() == array.tobytes(), name
 
 
+# The command with steps that take a while, so that few of them are done when a signal arrives.
+SLOW = """
+import sys, time
+from tinygrad_lstm import cli
+from tinygrad_lstm.models import CharLM
+
+loss = CharLM.loss
+
+def slow(*args):
+    print("in a step", flush=True)
+    time.sleep(0.3)
+    return loss(*args)
+
+CharLM.loss = slow
+cli.main()
+"""
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
-    process = popen("train", "--data", book, "--out", out, "--steps", 1000000, "--dropout", 0.2, *TINY)
+    arguments = ["--data", book, "--out", out, "--steps", 1000000, "--dropout", 0.2, *TINY]
+    process = popen("train", *arguments, command=[sys.executable, "-c", SLOW])
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("training")
+        assert process.stdout.readline() == "in a step\n"
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     finally:
@@ -126,12 +146,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
     found = re.search(r"interrupted at step (\d+) of 1000000; saved in (.*)\n", printed)
     assert found is not None and found[2] == str(out / "last.safetensors")
     step = int(found[1])
+    assert step >= 1
     assert Checkpoint.load(out / "last.safetensors").step == step
     shown = re.search(r"resume with: (.*)\n", printed)
     assert shown is not None
     resume = shlex.split(shown[1])
-    assert resume == [sys.executable, "-m", "tinygrad_lstm", "train", "--resume", "--out", str(out)]
-    succeed(*resume[3:], "--steps", step + 5)
+    assert resume == ["-c", "train", "--resume", "--out", str(out)]  # after the program's own name
+    succeed(*resume[1:], "--steps", step + 5)
     assert_resumed_exactly(out, book, planned=1000000, stopped=step, steps=step + 5)
 
 
@@ -295,7 +316,7 @@ def test_what_a_checkpoint_names_is_not_opened(runs: tuple[Path, str], tmp_path:
     # Nor is what the text of the run is a link to.
     (theirs / "text.utf8").symlink_to(secret)
     for command in (["train", "--resume", "--steps", 40, "--out", theirs], ["inspect", theirs, "--out", page]):
-        assert fail(*command) == f"{theirs / 'text.utf8'}: a link, where the text of the run should be"
+        assert fail(*command) == f"{theirs / 'text.utf8'}: a symbolic link; expected a file of the run itself"
     (theirs / "text.utf8").unlink()
     (theirs / "text.utf8").write_text("another")
     assert fail("inspect", theirs, "--out", page).endswith("text.utf8: not the text that this run was started with")
@@ -304,6 +325,10 @@ def test_what_a_checkpoint_names_is_not_opened(runs: tuple[Path, str], tmp_path:
     assert "step 40/40" in succeed("train", "--resume", "--steps", 40, "--out", theirs, "--data", secret)
     assert (theirs / "text.utf8").read_text() == TEXT
     succeed("inspect", theirs / "last.safetensors", "--data", secret, "--out", page)
+    # The page is not written through a link.
+    (theirs / "page.html").symlink_to(secret)
+    message = fail("inspect", theirs)
+    assert message == f"{theirs / 'page.html'}: a symbolic link; expected a file of the run itself"
 
 
 def test_sample_goes_on_from_the_prompt(runs: tuple[Path, str]) -> None:

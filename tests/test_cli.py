@@ -99,8 +99,6 @@ def assert_resumed_exactly(out: Path, book: Path, planned: int, stopped: int, st
     assert resumed.step == steps
     options = replace(resumed.options, steps=planned, log_every=1)
     trainer = Trainer.start(CharLM.from_options, book.read_text(), options, out / "again")
-    if not stopped:
-        trainer.stop()
     trainer.run(lambda progress: trainer.stop() if progress.step == stopped else None)
     assert trainer.step == stopped
     checkpoint = Checkpoint.load(trainer.last_path)

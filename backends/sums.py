@@ -12,7 +12,7 @@ import numpy as np
 
 from .base import Array
 
-__all__ = ["BLOCK", "SHORT", "average", "running", "total", "widened_dtype"]
+__all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total", "widened_dtype"]
 
 SHORT = 256
 """Up to so many terms are added one after the other: the error is small, and one call is fastest."""
@@ -57,6 +57,21 @@ def average(xp: Any, x: Array, axis: int | tuple[int, ...], keepdims: bool = Fal
     """The mean of floats over dimensions, none of which is negative, by the same rule."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     return total(xp, x, axes, keepdims) / _terms(x, axes)
+
+
+def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps: float) -> Array:
+    """1 / √(variance + eps) of floats whose mean is 0 over dimensions, which are kept."""
+    with np.errstate(over="ignore"):
+        variances = average(xp, centred * centred, axis, True)
+    scales = 1 / xp.sqrt(variances + eps)
+    if xp is np and scales.all():
+        return scales
+    # Where squares overflow, of numbers that are first made smaller; eps is nothing beside them.
+    largest = xp.max(xp.abs(centred), axis=axis, keepdims=True)
+    smaller = centred / xp.where(scales == 0, largest, 1)
+    with np.errstate(over="ignore", divide="ignore"):
+        of_smaller = 1 / xp.sqrt(average(xp, smaller * smaller, axis, True))
+    return xp.where(scales == 0, of_smaller / largest, scales)
 
 
 def running(xp: Any, x: Array, axis: int) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .base import Array
 from .kernels import ArrayKernels
-from .sums import average, total, widened_dtype
+from .sums import average, inverse_deviations, total, widened_dtype
 
 __all__ = ["TrainingKernels", "threshold"]
 
@@ -92,13 +92,13 @@ class TrainingKernels(ArrayKernels):
         wide = x.astype(widened_dtype(x.dtype), copy=False)  # float16 cannot hold the squares
         means = average(xp, wide, 1)
         out = wide - means[:, None]
-        scales = 1 / xp.sqrt(average(xp, out * out, 1) + eps)
-        out *= scales[:, None]
+        scales = inverse_deviations(xp, out, 1, eps)
+        out *= scales
         if weight is not None:
             out *= weight
         if bias is not None:
             out += bias
-        return out.astype(x.dtype, copy=False), (means, scales)
+        return out.astype(x.dtype, copy=False), (means, scales[:, 0])
 
     def layer_norm_backward(
         self, arrays: Sequence[Array | None], wanted: Sequence[bool]

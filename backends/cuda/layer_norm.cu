@@ -12,7 +12,16 @@ extern "C" __global__ void layer_norm_forward(const Real* x, const Real* weight,
     for (Index c = threadIdx.x; c < C; c += blockDim.x) sum += (Wide)row[c];
     const Wide mean = sum_over_row(sum, room) / C;
     for (Index c = threadIdx.x; c < C; c += blockDim.x) squares += ((Wide)row[c] - mean) * ((Wide)row[c] - mean);
-    const Wide scale = 1 / sqrt(sum_over_row(squares, room) / C + (Wide)eps);
+    Wide scale = 1 / sqrt(sum_over_row(squares, room) / C + (Wide)eps);
+    if (scale == 0) {  // squares overflow: those of numbers that are made smaller do not; eps is nothing beside them
+        const Wide factor = sizeof(Wide) == 8 ? (Wide)0x1p-540 : (Wide)0x1p-80f;
+        squares = 0;
+        for (Index c = threadIdx.x; c < C; c += blockDim.x) {
+            const Wide smaller = ((Wide)row[c] - mean) * factor;
+            squares += smaller * smaller;
+        }
+        scale = factor / sqrt(sum_over_row(squares, room) / C);
+    }
     for (Index c = threadIdx.x; c < C; c += blockDim.x) {
         const Wide normalized = ((Wide)row[c] - mean) * scale;
         out[n * C + c] = normalized * (weight ? (Wide)weight[c] : (Wide)1) + (bias ? (Wide)bias[c] : (Wide)0);

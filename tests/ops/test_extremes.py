@@ -421,6 +421,14 @@ def test_a_function_of_rows(name: str, dtype: str, device: str) -> None:
             assert gradient[np.isnan(x)].all(), f"{name} of {row}: the gradient of a NaN is 0"
 
 
+@pytest.mark.parametrize("extreme", [tg.max, tg.min, functools.partial(tg.norm, p=INF)])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_more_ties_than_float16_can_count(extreme: Any, create_graph: bool, device: str) -> None:
+    x = tg.ones(70_000, dtype="float16", device=device, requires_grad=True)
+    (g,) = tg.grad(extreme(x), x, create_graph=create_graph)
+    np.testing.assert_array_equal(g.detach().cpu().numpy(), np.full(70_000, 1 / 70_000, "float16"))
+
+
 # -- products ----------------------------------------------------------------------------------------------------------
 
 PRODUCTS = {*linalg.__all__}

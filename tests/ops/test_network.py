@@ -476,6 +476,25 @@ def test_layer_norm_laws(seed: int, dims: int, scale: float, shift: float, devic
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("C", [3, 700])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_layer_norm_of_rows_whose_squares_overflow(dtype: str, C: int, create_graph: bool, device: str) -> None:
+    """They are normalized as small rows are, beside which they may stand."""
+    rng = np.random.default_rng(0)
+    rows, g = rng.uniform(-1, 1, (2, 3, C)).astype(dtype)
+    factors = np.array([[1], [2.0 ** (np.finfo(dtype).maxexp - 12)], [1]], dtype)
+    small, large = (tg.tensor(x, device=device, requires_grad=True) for x in (rows, rows * factors))
+    found = []
+    for x in (small, large):
+        out = tg.layer_norm(x, C, eps=0.0)
+        found.append((host(out), host(tg.grad(out, x, tg.tensor(g, device=device), create_graph=create_graph)[0])))
+    (out, gradient), (out_large, gradient_large) = found
+    tolerance = 64 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(out_large, out, tolerance, tolerance)
+    np.testing.assert_allclose(gradient_large * factors, gradient, tolerance, tolerance * 8)
+
+
 def test_layer_norm_of_a_small_spread_around_a_large_mean(device: str) -> None:
     x = tg.tensor(np.array([[4096.0, 4097.0, 4098.0]], np.float32), device=device)
     np.testing.assert_allclose(host(tg.layer_norm(x, 3)), [[-math.sqrt(1.5), 0.0, math.sqrt(1.5)]], rtol=1e-4)

@@ -51,7 +51,7 @@ def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
 
 @op(promotion="float", x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)), method=True)
 def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
-    """eˣ / Σ eˣ over `dim`, without overflow: not negative, and 1 in sum."""
+    """eˣ / Σ eˣ over `dim`, without overflow: not negative, and 1 in sum. A slice with an element of inf is NaN."""
     dims = dims_of("softmax", dim, x.shape)
     out = xp.exp(_below_largest(xp, x, dims))
     out /= total(xp, out, dims, True)
@@ -60,7 +60,10 @@ def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
 
 @op(promotion="float", x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True), method=True)
 def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
-    """x - log Σ eˣ over `dim`, without overflow; exact where the softmax itself is 0."""
+    """x - log Σ eˣ over `dim`, without overflow; exact where the softmax itself is 0.
+
+    A slice with an element of inf is NaN.
+    """
     dims = dims_of("log_softmax", dim, x.shape)
     out = _below_largest(xp, x, dims)
     if count(x.shape, dims):
@@ -103,7 +106,7 @@ def cross_entropy(
     Where ids lie on a device whose values are not read on the host, the loss of one out of range is NaN.
 
     Args:
-        input: logits (C,), (N, C) or (N, C, d1, ...).
+        input: logits (C,), (N, C) or (N, C, d1, ...). A sample with a logit of inf has a loss of NaN.
         target: class ids, integers of input's shape without C; or probabilities, floats of input's shape. A class of
             probability 0 counts for nothing, even where its logit is -inf.
         weight: (C,), one for each class. With ids, "mean" divides by the weights of the targets: NaN of none at all.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arguments import integers
 from ..backends.base import Array
-from ..backends.sums import average, widened_dtype
+from ..backends.sums import average, inverse_deviations, widened_dtype
 from ..tensor import Tensor, operand
 from .define import composite, op
 from .reduction import count
@@ -18,8 +18,7 @@ def _centred(xp: Any, x: Array, dims: tuple[int, ...], eps: float) -> tuple[Arra
     """x less its mean, and 1 / √(variance + eps), in float32 at least: float16 cannot hold the squares."""
     wide = x.astype(widened_dtype(x.dtype), copy=False)
     centred = wide - average(xp, wide, dims, True)
-    variance = average(xp, centred * centred, dims, True)
-    return centred, 1 / xp.sqrt(variance + eps)
+    return centred, inverse_deviations(xp, centred, dims, eps)
 
 
 def _normalized_rule(g: Any, x: Any, out: Any, dims: tuple[int, ...], eps: float, F: Any) -> Any:

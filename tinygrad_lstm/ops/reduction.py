@@ -110,6 +110,8 @@ def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. Integers give float32.
 
+    It is infinite where the sum overflows: float16 is added up in float32, float32 and float64 in their own dtype.
+
     Raises:
         IndexError: a dimension of `dim` is not there.
         ValueError: there is nothing to take the mean of.
@@ -123,6 +125,9 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
     """The variance over `dim`, divided by the number of elements less `correction` (1: unbiased, 0: biased).
 
+    It is infinite where the sum of the squared deviations overflows, as of float32 numbers 1e20 apart, and NaN where
+    the sum of the elements does.
+
     Raises:
         IndexError: a dimension of `dim` is not there.
         TypeError: `dim` is a bool: torch's `unbiased` is `correction` here, 1 for True and 0 for False.
@@ -135,6 +140,8 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 @shown_whole
 def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
     """The standard deviation over `dim`: the root of `var`. The derivative where all elements are equal is 0.
+
+    It is infinite or NaN where `var` is.
 
     Raises:
         IndexError: a dimension of `dim` is not there.
@@ -223,8 +230,10 @@ def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
     kept = _kept(x.shape, dim)
     # Where the extreme is NaN, it is the NaNs that tie.
     ties = F.logical_or(F.eq(x, out.reshape(kept)), F.isnan(x))
-    number = F.sum(F.cast(ties, g.dtype, ties.dtype), dim, True)
-    return F.where(ties, g.reshape(kept) / number, 0)
+    wide = widened_dtype(g.dtype)  # float16 cannot count beyond 65504
+    number = F.sum(F.cast(ties, wide, ties.dtype), dim, True)
+    shares = F.where(ties, g.reshape(kept) / number, 0)
+    return shares if wide == g.dtype else F.cast(shares, g.dtype, wide)
 
 
 def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:

@@ -297,9 +297,7 @@ def _odd(rng: random.Random, value: Any) -> Any:
     if isinstance(value, float):
         return rng.choice([0.0, -1.0, float("nan"), float("inf"), 1e30])
     if isinstance(value, str):
-        return rng.choice(
-            ["", "W", "R", "X", "h", "LSTM", "GRU", "Concat", "Slice", "Expand", "Shape", "axis", "x" * 300]
-        )
+        return rng.choice([*ODD_NAMES, "x" * 300])
     return bytes_changed(rng, value) if value else b"\x00"
 
 

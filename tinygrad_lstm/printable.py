@@ -5,7 +5,7 @@ import re
 __all__ = ["printable"]
 
 # C0 and C1 controls with DEL, the separators of lines and paragraphs, what embeds, overrides or isolates the direction
-# of writing, and halves of surrogate pairs.
+# of writing, and halves of surrogate pairs. Marks of direction, which texts in Hebrew and Arabic have, stay.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -51,6 +51,35 @@ def test_contents_round_trip(tmp_path_factory: pytest.TempPathFactory, contents:
     assert same(checkpoint.load(path), contents)
 
 
+KEYS = st.sampled_from(["a", "b", "a/b", "b/0", "$array", "", "/", "__metadata__", "\ud800"])
+NESTED = st.recursive(
+    st.integers() | hnp.arrays("float32", 2), lambda inner: st.dictionaries(KEYS, inner), max_leaves=8
+)
+
+
+@given(st.dictionaries(KEYS, NESTED))
+def test_keys_that_could_be_taken_for_others_are_refused_before_writing(
+    tmp_path_factory: pytest.TempPathFactory, contents: dict[str, Any]
+) -> None:
+    """What is saved can be read; what could not be is not saved."""
+    path = tmp_path_factory.mktemp("checkpoint") / "a"
+    try:
+        checkpoint.save(path, contents)
+    except ValueError:
+        assert not path.exists()
+    else:
+        assert same(checkpoint.load(path), contents)
+
+
+@pytest.mark.parametrize(("value", "reason"), [
+    ({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, "two arrays stand at 'a/b'"),
+    ({"a": {"$array": "b"}}, r"a would be read as an array; rename '\$array'"),
+])  # fmt: skip
+def test_such_keys_are_named(value: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=f"checkpoint: {reason}"):
+        checkpoint.encode(value)
+
+
 @pytest.mark.parametrize("value", [object(), {1: 2}, np.float32(1.0), [{"x": b"bytes"}]])
 def test_what_cannot_be_stored_is_refused_and_nothing_is_written(tmp_path: Path, value: Any) -> None:
     with pytest.raises(TypeError, match="checkpoint: "):

@@ -125,6 +125,7 @@ def test_formats_are_told_by_content(tmp_path: Path) -> None:
         (b"", "of no known kind; known are safetensors, PyTorch's"),
         (b"once upon a time " * 50, "of no known kind; known are safetensors, PyTorch's"),
         (bytes(1000), "of no known kind; known are safetensors, PyTorch's"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS, not the file"),
         (pickle.dumps({"x": [1.0]}), "a pickle that torch.save did not write"),
         (b"PK\x03\x04" + bytes(100), "a zip archive that is cut off or damaged"),
         (
@@ -223,6 +224,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     assert raised.value.filename == str(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert np.array_equal(load_weights(path)["x"], np.ones(2))
+
+
+def test_any_byte_but_0_is_true(tmp_path: Path) -> None:
+    """NumPy would count such an element for more than one."""
+    (tmp_path / "a").write_bytes(safetensors({"x": ("BOOL", [3], [0, 3])}, b"\x00\x02\xff"))
+    np.savez(tmp_path / "b.npz", x=np.frombuffer(b"\x00\x02\xff", np.bool_))
+    for name in ("a", "b.npz"):
+        array = load_weights(tmp_path / name)["x"]
+        assert array.dtype == np.bool_ and array.sum() == 2 and array.flags.writeable
 
 
 def header_of(text: str) -> bytes:

@@ -34,7 +34,7 @@ def save(path: str | Path, contents: dict[str, Any]) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        TypeError: `contents` holds something that cannot be stored.
+        TypeError, ValueError: `contents` holds something that cannot be stored; see `encode`.
     """
     write_atomically(path, encode(contents))
 
@@ -50,6 +50,8 @@ def encode(contents: dict[str, Any]) -> bytes:
 
     Raises:
         TypeError: `contents` holds something else.
+        ValueError: it could not be read again: two arrays stand at one place, a dict's only key is "$array", or an
+            array's elements or name cannot be in such a file.
     """
     tensors: dict[str, HostArray] = {}
     rest = json.dumps(_without_arrays(contents, "", tensors))
@@ -96,6 +98,10 @@ def _check_containers(text: str, allowed: int) -> None:
 def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> Any:
     """`value` with a reference in place of each array, which goes to `tensors`."""
     if isinstance(value, np.ndarray):
+        if place in tensors:
+            raise ValueError(
+                f"checkpoint: two arrays stand at {place!r}; keys with a slash in them name one as another"
+            )
         tensors[place] = value
         return {ARRAY: place}
     if isinstance(value, list | tuple):
@@ -104,6 +110,8 @@ def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> An
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"checkpoint: expected texts as keys, got {key!r} in {place or 'the contents'}")
+        if value.keys() == {ARRAY}:
+            raise ValueError(f"checkpoint: {place or 'the contents'} would be read as an array; rename {ARRAY!r}")
         return {key: _without_arrays(part, _below(place, key), tensors) for key, part in value.items()}
     if value is not None and type(value) not in (bool, int, float, str):
         raise TypeError(f"checkpoint: cannot store {place}, a {type(value).__name__}")

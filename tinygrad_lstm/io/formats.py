@@ -18,6 +18,7 @@ ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NPY_MAGIC = b"\x93NUMPY"
 TAR, TAR_AT = b"ustar", 257
+LFS = b"version https://git-lfs"
 PICKLE = b"\x80"
 TORCH_LEGACY, TORCH_LEGACY_WITHIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 32  # its magic number as a pickle has it
 SAFETENSORS, SAFETENSORS_AT = b"{", 8
@@ -59,6 +60,8 @@ def find_format(path: Path) -> Format:
         reason = "one array of NumPy's, without a name: save it with numpy.savez(path, name=array)"
     elif head.startswith(TAR, TAR_AT):
         reason = "a tar archive, as PyTorch wrote them before 0.1.10: load and save it again with a later PyTorch"
+    elif head.startswith(LFS):
+        reason = "a pointer of Git LFS, not the file that it stands for: fetch that with git lfs pull"
     elif head.startswith(PICKLE):
         reason = "a pickle that torch.save did not write, and it could run anything: save the arrays in another format"
     else:

@@ -524,7 +524,7 @@ def test_an_earlier_run_is_spared(runs: tuple[Path, str], book: Path) -> None:
     message = fail("train", "--data", book, "--out", runs[0], *TINY)
     assert message == f"{runs[0]}: holds a run of 30 steps; --resume goes on with it, or give another --out"
     assert {path: path.read_bytes() for path in runs[0].iterdir()} == before
-    assert fail("train", "--data", book, "--out", "") == "--out: expected a path, got an empty text"
+    assert fail("train", "--data", book, "--out", "") == "--out: expected a path, got an empty string"
 
 
 def test_a_device_that_is_not_there(runs: tuple[Path, str], book: Path) -> None:

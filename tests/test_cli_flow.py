@@ -88,6 +88,6 @@ def test_bad_input_is_one_line_before_any_work(tmp_path: Path) -> None:
         assert fail("gradient-flow", option, tmp_path) == (
             f"{option}: expected the path of a file, got the folder '{tmp_path}'"
         )
-        assert fail("gradient-flow", option, "") == f"{option}: expected a path, got an empty text"
+        assert fail("gradient-flow", option, "") == f"{option}: expected a path, got an empty string"
     message = fail("gradient-flow", "--out", tmp_path / "flow.xyz")
     assert message == f"--out: expected a name ending in .png, .svg, .pdf, got '{tmp_path / 'flow.xyz'}'"

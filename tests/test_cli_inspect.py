@@ -97,7 +97,7 @@ def test_bad_input_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
         (["--text", "the", "--steps", "5"], "--steps: expected two numbers as in 0:500, got 5"),
         (["--text", "the", "--steps", "7:9"], "page: slice(7, 9, None) of 3 steps has nothing to show"),
         (["--text", "the", "--units", "9:12"], "page: layer 'lstm.l0' has units 0 to 5; got slice(9, 12, None)"),
-        (["--text", "the", "--out", ""], "--out: expected a path, got an empty text"),
+        (["--text", "the", "--out", ""], "--out: expected a path, got an empty string"),
         (
             ["--text", "the", "--out", tmp_path / "no" / "page.html"],
             f"{tmp_path}/no/page.html: No such file or directory",

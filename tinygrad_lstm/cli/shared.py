@@ -52,7 +52,7 @@ DEFAULT_OUT = Path("runs/char-lm")
 
 def path_option(option: str, text: str) -> Path:
     """The path that an option was given."""
-    require(option, bool(text), "a path", "an empty text")  # which pathlib takes for the folder that one is in
+    require(option, bool(text), "a path", "an empty string")  # which pathlib takes for the folder that one is in
     return Path(text)
 
 

@@ -46,7 +46,7 @@ def encode(contents: dict[str, Any]) -> bytes:
     JSON in its metadata. There is no pickle in it, so that reading one runs no code.
 
     Args:
-        contents: dicts, with texts as keys, and lists, of NumPy arrays, numbers, texts, booleans and None.
+        contents: dicts, with strings as keys, and lists, of NumPy arrays, numbers, strings, booleans and None.
 
     Raises:
         TypeError: `contents` holds something else.
@@ -109,7 +109,7 @@ def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> An
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"checkpoint: expected texts as keys, got {key!r} in {place or 'the contents'}")
+                raise TypeError(f"checkpoint: expected strings as keys, got {key!r} in {place or 'the contents'}")
         if value.keys() == {ARRAY}:
             raise ValueError(f"checkpoint: {place or 'the contents'} would be read as an array; rename {ARRAY!r}")
         return {key: _without_arrays(part, _below(place, key), tensors) for key, part in value.items()}

@@ -13,7 +13,7 @@ class TrainingOptions:
     """How a model is made and trained; all but `steps` belong to a run for good.
 
     Raises:
-        TypeError: a value is no number, or no whole one where it must be.
+        TypeError: a value is not a number, or not an integer where one is needed.
         ValueError: a value is out of its range.
     """
 
@@ -50,7 +50,7 @@ class TrainingOptions:
         for option in fields(self):
             value = getattr(self, option.name)
             if isinstance(value, bool) or not isinstance(value, int if option.type is int else int | float):
-                expected = "a whole number" if option.type is int else "a number"
+                expected = "an integer" if option.type is int else "a number"
                 raise TypeError(f"{option.name}: expected {expected}, got {value!r}")
         for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup"):
             self._check(name, getattr(self, name) >= 1, "at least 1")

@@ -244,7 +244,7 @@ class Trainer(Generic[M]):
     def stop(self) -> None:
         """Lets `run` save and return after the step that it is in, or amid a validation, which is given up.
 
-        May be called from a signal handler.
+        Called before `run`, it stops that at once. The `run` after that goes on. May be called from a signal handler.
         """
         self._stop_asked = True
 
@@ -309,6 +309,7 @@ class Trainer(Generic[M]):
             report(progress)
         if self._stopped():
             self._save()
+            self._stop_asked = False
         return Summary(
             step=self.step,
             finished=self.step >= options.steps,

@@ -107,6 +107,7 @@ def described(folder: Path, one: NodeProto) -> FileLayer:
         (node("LSTM", clip=3.0), ["sums clipped at 3"]),
         (node("LSTM", input_forget=1), ["coupled input and forget gates"]),
         (node("LSTM", direction="sideways"), ["the direction 'sideways'"]),
+        (node("LSTM", layout=2), ["the layout 2"]),
         (node("GRU", activations=["Relu", "Relu"]), ["the activations 'relu, relu'"]),
         (node("RNN", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
         (node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"), ["the activations 'tanh, relu'"]),

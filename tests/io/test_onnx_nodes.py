@@ -253,6 +253,19 @@ def test_states_that_a_branch_gives(path: Path, condition: str, words: list[str]
     assert [each[: len(start)] for each, start in zip(found.unsupported, words, strict=True)] == words
 
 
+@pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike", "EyeLike"])
+def test_states_that_have_the_shape_of_an_input_alone_are_not_given(path: Path, op: str) -> None:
+    """Such an op takes none of the values, so the file fixes what it makes."""
+    g = Graph(inputs={"X": small(5, 2, 3)})
+    state = g.node(op, "X")
+    gru(g, g.array(small(1, 12, 3)), g.array(small(1, 12, 4)), "gru")
+    g.nodes[-1].input.extend(["", "", state])
+    (found,) = load_weights(g.saved(path, "gru_Y")).layers.values()
+    assert [each.partition(" (")[0] for each in found.unsupported] == [
+        f"initial_h that is made by the op '{op}', which is not evaluated"
+    ]
+
+
 def test_weights_and_states_that_are_given_to_a_function(path: Path) -> None:
     """Where it is called from, an array may be given; once it is inlined, the node has it."""
     node = helper.make_node("GRU", ["X", "W", "R"], ["Y"], "node", linear_before_reset=1)

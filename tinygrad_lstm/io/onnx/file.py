@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxUnavailableError", "read_onnx"]
 
 STANDARD = ("", "ai.onnx")  # what the set of ONNX's own operators is called
+OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # ops that take no values
 OTHER_KINDS = re.compile("LSTM|GRU|RNN")  # within the name of an op that is not ONNX's own
 MADE_A_BYTE = 8  # so much memory may what is made of constants take for each byte of the file: int8 as float32, twice
 
@@ -138,7 +139,7 @@ class _Contents:
             if layer is not None:
                 name = next((_name(name) for name in [node.name, *node.output] if name), node.op_type)
                 self.layers[self._unique(name, self.layers)] = layer
-            if node.domain in STANDARD and node.op_type in ("Shape", "Size"):
+            if node.domain in STANDARD and node.op_type in OF_SHAPES:
                 depends = min(depends, Depends.LENGTHS)
             if node.domain in STANDARD and node.op_type == "Identity" and inputs and inputs[0] is not None:
                 scope |= {_name(output): inputs[0] for output in node.output}

@@ -84,7 +84,10 @@ def layer_of(
         shape = np.shape(values.of(given["R"]))  # type: ignore[arg-type]
         if shape[-1:] != (attributes["hidden_size"],):
             unsupported.append(f"a hidden_size of {attributes['hidden_size']} beside an R of shape {shape}")
-    batch_first = bool(attributes.get("layout"))
+    layout = attributes.get("layout", 0)
+    if layout not in (0, 1):
+        unsupported.append(f"the layout {layout}")
+    batch_first = layout == 1
     return FileLayer(
         kind,
         "onnx",

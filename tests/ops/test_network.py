@@ -377,6 +377,19 @@ def test_a_loss_stays_on_its_device() -> None:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("beta", [0.0, 1e-320, 1e-60, 1e-44, 1e-7])
+def test_smooth_l1_of_the_smallest_beta_is_l1(beta: float, dtype: str, device: str) -> None:
+    x = tg.tensor([3.0, -2.0, 0.0], dtype=dtype, device=device, requires_grad=True)
+    loss = tg.smooth_l1_loss(x, tg.zeros_like(x), "sum", beta)
+    (g,) = tg.grad(loss, x)
+    np.testing.assert_allclose(loss.item(), 5, 1e-6)
+    np.testing.assert_allclose(host(g), [1, -1, 0], 1e-6)
+    assert (
+        tg.smooth_l1_loss(tg.tensor([3, 0], device=device), tg.tensor([1, 0], device=device), beta=beta).item() == 1.0
+    )
+
+
 @given(seed=SEEDS, beta=st.sampled_from([0.0, 0.3, 1.0, 4.0]))
 def test_smooth_l1_pieces(seed: int, beta: float, device: str) -> None:
     rng = np.random.default_rng(seed)
@@ -658,6 +671,9 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: tg.mse_loss(X, tg.zeros(2, 1)), ValueError, r"mse_loss: target of shape \(2, 1\) .*\(2, 3\)"),
     (lambda: tg.l1_loss(X, Y), ValueError, r"l1_loss: target of shape \(2, 3, 4\)"),
     (lambda: tg.smooth_l1_loss(X, X, beta=-1.0), ValueError, "beta is -1.0"),
+    (lambda: tg.smooth_l1_loss(X, X, beta=math.nan), ValueError, "beta is nan"),
+    (lambda: tg.layer_norm(X, 3, eps=-1.0), ValueError, "eps is -1.0"),
+    (lambda: tg.layer_norm(X, 3, eps=math.nan), ValueError, "eps is nan"),
     (lambda: tg.smooth_l1_loss(X, [0.0]), ValueError, r"smooth_l1_loss: target of shape \(1,\)"),
     (lambda: tg.binary_cross_entropy_with_logits(X, [1.0]), ValueError, r"logits: target of shape \(1,\)"),
     (lambda: tg.binary_cross_entropy_with_logits(X, X, Y), ValueError, r"weight of shape \(2, 3, 4\) does not"),

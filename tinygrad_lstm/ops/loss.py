@@ -14,7 +14,7 @@ from ..arguments import integer
 from ..backends.base import Array
 from ..backends.sums import total, widened_dtype
 from ..mode import mode
-from ..tensor import Tensor, as_tensor, operand
+from ..tensor import DEFAULT_FLOAT, Tensor, as_tensor, operand
 from .activation import log1pexp
 from .define import composite, op
 from .elementwise import abs, clamp, where
@@ -326,14 +326,15 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
     Raises:
         ValueError: the shapes differ; an unknown `reduction`; a negative `beta`.
     """
-    if beta < 0:
+    if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}; expected zero or more")
-    if beta == 0:
-        return l1_loss(input, target, reduction)
     difference = input - _of_same_shape("smooth_l1_loss", target, input)
-    # Both pieces in one, which squares nothing that is large.
+    computed = difference.dtype if difference.dtype.kind == "f" else DEFAULT_FLOAT
+    if beta < np.finfo(computed).tiny:  # 0, or nothing beside any difference
+        return _reduced("smooth_l1_loss", abs(difference), reduction)
+    # Both pieces in one, which squares nothing that is large, and multiplies by no large 1 / beta.
     near = clamp(difference, -beta, beta)
-    return _reduced("smooth_l1_loss", near * (difference - near * 0.5) * (1 / beta), reduction)
+    return _reduced("smooth_l1_loss", near / beta * (difference - near * 0.5), reduction)
 
 
 @composite

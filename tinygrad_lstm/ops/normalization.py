@@ -104,12 +104,14 @@ def layer_norm(
         eps: keeps the divisor from 0; the variance is the biased one.
 
     Raises:
-        ValueError: the shapes do not fit, or there is nothing to normalize over.
+        ValueError: the shapes do not fit, there is nothing to normalize over, or `eps` is negative or NaN.
     """
     given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     shape = integers("layer_norm", "normalized_shape", given, "an integer or several")
     if not shape or not math.prod(shape) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x of shape {x.shape} must end in normalized_shape {shape}, which holds elements")
+    if not eps >= 0:
+        raise ValueError(f"layer_norm: eps is {eps}; expected a number of 0 or more")
     affine = [
         None if value is None else _of_shape(what, value, shape, x)
         for what, value in (("weight", weight), ("bias", bias))

@@ -388,7 +388,8 @@ def magnitude(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
 def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. Integers give float32.
 
-    The derivative at elements of 0 is 0. No power overflows or vanishes on the way: [1e30, 1e30] has a norm in float32.
+    The derivative at elements of 0 is 0; at infinite elements it is NaN unless p is 1 or inf. No power overflows or
+    vanishes on the way: [1e30, 1e30] has a norm in float32.
 
     Raises:
         IndexError: a dimension of `dim` is not there.

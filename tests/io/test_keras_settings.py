@@ -182,6 +182,27 @@ def test_layers_for_cudnn_are_named(tmp_path: Path, kind: type[LSTM] | type[GRU]
             kind.from_keras(write_keras(tmp_path / "a.keras", model(config), there))
 
 
+# --- Configs and arrays that contradict each other --------------------------------------------------
+
+
+@pytest.mark.parametrize(("config", "left_out", "reason"), [
+    ({"use_bias": True}, "2", "missing: layers/lstm/bias"),
+    ({"use_bias": False}, "", "the array 'layers/lstm/cell/vars/2', though its config says that it has no bias"),
+    ({"units": 7}, "", "arrays of 2 units, though its config says 7"),
+])  # fmt: skip
+def test_arrays_that_are_not_what_the_config_says(tmp_path: Path, config: Config, left_out: str, reason: str) -> None:
+    arrays = {name: array for name, array in cell("layers/lstm/cell", 4).items() if name[-1] != left_out}
+    path = write_keras(tmp_path / "a.keras", model(layer("LSTM", **config)), arrays)
+    with pytest.raises(ValueError, match=reason):
+        LSTM.from_keras(path)
+
+
+def test_a_config_of_many_unknown_settings_gives_a_short_message(tmp_path: Path) -> None:
+    config = model(layer("LSTM", **{f"setting_{k}": k for k in range(500)}))
+    (found,) = layers_of(tmp_path, config, cell("layers/lstm/cell", 4)).values()
+    assert len(found.unsupported) == 4
+
+
 # --- Optimizers -----------------------------------------------------------------------------------
 
 

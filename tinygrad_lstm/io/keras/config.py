@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 from ..contents import Kind
@@ -26,9 +27,9 @@ CUDNN: dict[str, Kind] = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 # The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
 # they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
 READ_OF_CELL: dict[Kind, set[str]] = {
-    "LSTM": {"activation", "recurrent_activation"},
-    "GRU": {"activation", "recurrent_activation", "reset_after"},
-    "RNN": {"activation"},
+    "LSTM": {"units", "use_bias", "activation", "recurrent_activation"},
+    "GRU": {"units", "use_bias", "activation", "recurrent_activation", "reset_after"},
+    "RNN": {"units", "use_bias", "activation"},
 }
 READ_OF_RUNNER = {"go_backwards", "time_major", "cell"}
 READ_OF_BIDIRECTIONAL = {"layer", "backward_layer", "merge_mode"}
@@ -37,7 +38,7 @@ OF_ANY_LAYER = {
     *("input_dim", "input_length"),
 }
 OF_CELL = OF_ANY_LAYER | {
-    *("units", "use_bias", "unit_forget_bias", "dropout", "recurrent_dropout", "seed", "implementation", "use_cudnn"),
+    *("unit_forget_bias", "dropout", "recurrent_dropout", "seed", "implementation", "use_cudnn"),
     *("kernel_initializer", "recurrent_initializer", "bias_initializer"),
     *("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer"),
     *("kernel_constraint", "recurrent_constraint", "bias_constraint"),
@@ -45,6 +46,8 @@ OF_CELL = OF_ANY_LAYER | {
 OF_RUNNER = OF_ANY_LAYER | {
     *("return_sequences", "return_state", "stateful", "unroll", "zero_output_for_mask", "implementation"),
 }
+
+MOST_NAMED = 4  # settings in one message
 
 # Settings that mean something if they are given at all, and what stands there if they are not.
 OPTIONAL, OFF = ("num_constants", "quantization_config"), (None, 0)
@@ -63,13 +66,15 @@ class Settings:
 
     Attributes:
         kind: None if its class is none that is known.
-        reset_after: None if the config does not say.
+        reset_after, use_bias, units: None if the config does not say.
     """
 
     kind: Kind | None = None
     reverse: bool = False
     bidirectional: bool = False
     reset_after: bool | None = None
+    use_bias: bool | None = None
+    units: int | None = None
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     batch_first: bool = True
     unsupported: tuple[str, ...] = ()
@@ -190,11 +195,13 @@ def _settings(layer: Any, runner: Config) -> Settings:
         unsupported.append(f"the activation {_shown(activation)}")
     if kind != "RNN" and (gates := config.get("recurrent_activation", "sigmoid")) != "sigmoid":
         unsupported.append(f"the recurrent activation {_shown(gates)}")
-    reset_after = config.get("reset_after")
+    reset_after, use_bias, units = map(config.get, ("reset_after", "use_bias", "units"))
     return Settings(
         kind,
         reverse=bool(runner.get("go_backwards", False)),
         reset_after=reset_after if isinstance(reset_after, bool) else None,
+        use_bias=use_bias if isinstance(use_bias, bool) else None,
+        units=units if isinstance(units, int) else None,
         nonlinearity="relu" if kind == "RNN" and activation == "relu" else "tanh",
         batch_first=not runner.get("time_major", False),
         unsupported=tuple(unsupported),
@@ -209,9 +216,9 @@ def _is_custom(layer: Config) -> bool:
 
 
 def _unknown(config: Config, known: Container[str]) -> list[str]:
-    """What a config has beside known settings, in words."""
+    """What a config has beside known settings, in words; the first few."""
     unknown = (key for key, value in config.items() if key not in known and not (key in OPTIONAL and value in OFF))
-    return [f"the setting {shown(key)}" for key in unknown]
+    return [f"the setting {shown(key)}" for key in islice(unknown, MOST_NAMED)]
 
 
 def _shown(value: Any) -> str:

@@ -226,7 +226,7 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
         reset_after = kind != "GRU" or arrays[first.roles["bias"]].ndim == 2  # with it, there are two biases
     elif reset_after is None:
         reset_after = kind != "GRU" or "reset_after" in undecided
-    roles = [cell.roles for cell in cells]
+    roles = [_roles(cell, settings) for cell in cells]
     if settings.bidirectional and len(cells) == 1:  # the other direction's arrays are missing
         roles.insert(0 if posixpath.basename(first.path).startswith("backward") else 1, {})
     return FileLayer(
@@ -238,10 +238,27 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
         reset_after=reset_after,
         nonlinearity=settings.nonlinearity,
         batch_first=settings.batch_first,
-        unsupported=(*settings.unsupported, *(f"the array {shown(name)}" for cell in cells for name in cell.extra)),
+        unsupported=(*settings.unsupported, *(reason for cell in cells for reason in _beside(cell, settings, arrays))),
         undecided=undecided,
         name=described.name if described else name,
     )
+
+
+def _roles(cell: Cell, settings: Settings) -> Mapping[str, str]:
+    """The names of a cell's arrays by their roles; also of a bias that the config tells of and that is missing."""
+    missing = settings.use_bias and "bias" not in cell.roles
+    return {**cell.roles, "bias": f"{cell.path}/bias"} if missing else cell.roles
+
+
+def _beside(cell: Cell, settings: Settings, arrays: Mapping[str, HostArray]) -> Iterator[str]:
+    """In words, what a cell has beside what its config tells."""
+    for name in cell.extra:
+        yield f"the array {shown(name)}"
+    if settings.use_bias is False and "bias" in cell.roles:
+        yield f"the array {shown(cell.roles['bias'])}, though its config says that it has no bias"
+    units = len(arrays[cell.roles["recurrent_kernel"]])
+    if settings.units not in (None, units):
+        yield f"arrays of {units} units, though its config says {settings.units}"
 
 
 def _undecided(cell: Cell, kind: Kind, version: str) -> dict[str, str]:

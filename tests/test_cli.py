@@ -451,6 +451,15 @@ def test_a_foreign_checkpoint(runs: tuple[Path, str], book: Path, tmp_path: Path
     assert fail("sample", tmp_path / "none", "--prompt", "t") == f"{tmp_path / 'none'}: No such file or directory"
 
 
+def test_a_model_that_is_not_finite(runs: tuple[Path, str], tmp_path: Path) -> None:
+    saved = Checkpoint.load(runs[0] / "best.safetensors")
+    weights = {name: np.full_like(array, np.nan) for name, array in saved.weights.items()}
+    replace(saved, weights=weights).save(tmp_path / "nan")
+    result = run("sample", tmp_path / "nan", "--prompt", "the")
+    assert (result.returncode, result.stdout) == (2, "the\n")
+    assert result.stderr == "error: sample: the highest of the model's logits is nan; are its weights finite?\n"
+
+
 def test_a_vocabulary_that_does_not_fit(runs: tuple[Path, str], tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text(TEXT + "Ω", encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..backends.base import Array
 from ..device import Device
-from ..ops.operation import Functions
+from ..ops.plan import Functions
 from .variants import Variant
 
 if TYPE_CHECKING:

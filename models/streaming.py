@@ -15,7 +15,7 @@ from ..device import Device
 from ..io import load_weights, save_weights
 from ..nn import Embedding, Linear, Module
 from ..ops.indexing import check_range
-from ..ops.operation import Functions
+from ..ops.plan import Functions
 from ..printable import printable
 from ..tensor import as_tensor, tensor
 from .cells import parts_of, state_of_parts

@@ -31,7 +31,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from ..mode import mode
 from ..tensor import Tensor, operand
 from .calling import caller
-from .operation import ALIASES, Op, Promotion, Rule, registry
+from .operation import ALIASES, Op, Promotion
+from .plan import Rule, registry
 
 __all__ = ["composite", "op", "shown_whole"]
 

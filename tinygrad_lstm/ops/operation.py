@@ -1,6 +1,5 @@
 """The mechanism behind `define.op`: how an op is called and recorded, and its derivative rules are run."""
 
-import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -15,115 +14,16 @@ from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
 from ..tensor import DEFAULT_FLOAT, Tensor, operand
-from ..walk import Increment, Rows, has_nan, tell_op
+from ..walk import has_nan, tell_op
+from .plan import ON_TENSORS, Plan, Rule, on_arrays, parameters_of
 
 __all__ = ["Op"]
 
-Rule = Callable[..., Any]
 Promotion = Literal["common", "float"]
 
-registry: dict[str, Callable[..., Any]] = {}
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
 NUMBERS = frozenset({float, int, bool})
 _PLAIN = frozenset({TypeError, ValueError, IndexError, OverflowError})
-
-
-class Functions:
-    """Every op by name: the forward rules bound to a device, or for None the ops on Tensors."""
-
-    def __init__(self, device: Device | None) -> None:
-        self._device = device
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        found = registry.get(name)
-        if found is None:
-            raise AttributeError(f"there is no op named {name!r}")
-        function = self(found)
-        setattr(self, name, function)
-        return function
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function for an op that has no name here: one of the user's own."""
-        if self._device is None:
-            return function
-        op: Op = function.op  # type: ignore[attr-defined]
-        return functools.partial(op.forward, op.context(self._device))
-
-
-_on_tensors = Functions(None)
-_by_device: dict[Device, Functions] = {}
-
-
-def _on_arrays(device: Device) -> Functions:
-    found = _by_device.get(device)
-    if found is None:
-        found = _by_device[device] = Functions(device)
-    return found
-
-
-def _parameters(rule: Rule) -> list[str]:
-    return list(inspect.signature(rule).parameters)
-
-
-class Plan:
-    """What the rules of the inputs in `wanted` ask for, and how it is handed to them.
-
-    Their arguments are picked from the pool `(g, out, F, *arguments of the op, *shapes of its inputs)`; of a composed
-    op, from `(g, saved, backend, *arguments of the op, wanted)`.
-    """
-
-    def __init__(self, owner: "Op", wanted: Sequence[int]) -> None:
-        self._places = {"g": 0, "out": 1, "F": 2, "saved": 1, "backend": 2, "wanted": 3 + owner.arity}
-        self._places |= {name: 3 + k for k, name in enumerate(owner.names)}
-        self._places |= {f"{owner.names[slot]}_shape": 3 + owner.arity + k for k, slot in enumerate(owner.slots)}
-        self.wanted = [(k, owner.rules[k], self._picker(owner.rules[k])) for k in wanted]
-        self.special: dict[int, Callable[[Sequence[Any], Node], Any]] = {}
-        into = [owner.into[k] for k in wanted if k in owner.into]
-        for k in wanted:
-            if k in owner.into:
-                self.special[k] = functools.partial(_increment, k, owner.into[k], self._picker(owner.into[k]))
-            elif k in owner.by_rows:
-                rule = owner.rules[k]
-                self.special[k] = functools.partial(_rows, rule, self._picker(rule), _count_rows(rule))
-        rules = [owner.rules[k] for k in wanted]
-        asked = {name for rule in (*rules, *into) for name in _parameters(rule)}
-        self.kept = [slot for slot in owner.slots if owner.names[slot] in asked]
-        self.dropped = [slot for slot in owner.slots if slot not in self.kept]
-        self.keeps_out = "out" in asked or "saved" in asked
-        self.asks_functions = "F" in asked
-        self.keeps_shapes = bool(into) or not owner.trusted or any(name.endswith("_shape") for name in asked)
-        self.keeps = bool(self.kept) or self.keeps_out
-
-    def _picker(self, rule: Rule) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-        places = [self._places[name] for name in _parameters(rule) if name != "buffer"]
-        if len(places) == 1:
-            return lambda pool: (pool[places[0]],)
-        pick: Callable[[Sequence[Any]], tuple[Any, ...]] = operator.itemgetter(*places)
-        return pick
-
-
-def _increment(k: int, rule: Rule, pick: Callable[..., Any], pool: Sequence[Any], node: Node) -> Increment:
-    arguments = pick(pool)
-    make_zeros = functools.partial(node.device.xp.zeros, node.shapes[k], pool[0].dtype)
-
-    def add(buffer: Array) -> None:
-        try:
-            rule(buffer, *arguments)
-        except Exception as error:
-            tell_op(error, node)
-            raise
-
-    return Increment(make_zeros, add)
-
-
-def _rows(rule: Rule, pick: Callable[..., Any], joined: int, pool: Sequence[Any], node: Node) -> Rows:
-    return Rows(rule, pick(pool), joined, node)
-
-
-def _count_rows(rule: Rule) -> int:
-    """How many of a rule's first arguments have rows: all but the settings behind them."""
-    names = _parameters(rule)
-    return sum(name != "F" and not name.endswith("_shape") for name in names)
 
 
 class Op:
@@ -190,7 +90,7 @@ class Op:
         for name, rule in rules.items():
             if name not in inputs:
                 raise TypeError(f"op {self.name!r}: a rule for {name!r}, but its inputs are {', '.join(inputs)}")
-            if unknown := set(_parameters(rule)) - known:
+            if unknown := set(parameters_of(rule)) - known:
                 raise TypeError(f"op {self.name!r}: the rule for {name!r} asks for {', '.join(sorted(unknown))}")
 
     def __repr__(self) -> str:
@@ -422,7 +322,7 @@ class Op:
     ) -> Iterable[tuple[GraphNode, Any]]:
         """Each input's node with its gradient, given that of the output: arrays, or Tensors with `create_graph`."""
         plan, device, values, out = node.plan, node.device, node.saved, node.out
-        F = None if not plan.asks_functions else _on_tensors if create_graph else _on_arrays(device)
+        F = None if not plan.asks_functions else ON_TENSORS if create_graph else on_arrays(device)
         if node.parts is not None:
             g = self._complete(node, g, create_graph)
         if plan.kept:
@@ -506,7 +406,7 @@ class Op:
         )
         gradients = [next(found) if asked else None for asked in wanted]
         return [
-            _on_tensors.zeros_like(x) if asked and gradient is None else gradient
+            ON_TENSORS.zeros_like(x) if asked and gradient is None else gradient
             for x, asked, gradient in zip(inputs, wanted, gradients)
         ]
 
@@ -521,7 +421,7 @@ class Op:
                 f"{type(gradient).__name__ if given is None else f'a gradient of shape {given}'}; "
                 f"expected a gradient of shape {shape}"
             )
-        return (_on_tensors if create_graph else _on_arrays(device)).sum_to(gradient, shape)
+        return (ON_TENSORS if create_graph else on_arrays(device)).sum_to(gradient, shape)
 
     def _output(self, node: Node, out: Any) -> Any:
         """The output that was kept, as a tensor of the graph, or as several."""

@@ -249,6 +249,9 @@ def test_round_of_integers_is_exact_or_an_error(dtype: str, device: str, data: s
     expected = [round(value, decimals) for value in values]
     if all(info.min <= value <= info.max for value in expected):
         assert x.round(decimals).tolist() == expected
+        with warnings.catch_warnings():  # NumPy warns of scalars
+            warnings.simplefilter("error")
+            assert [value.round(decimals).item() for value in x] == expected
     else:
         with pytest.raises(OverflowError, match=f"^round: .* is out of bounds for {dtype}"):
             x.round(decimals)

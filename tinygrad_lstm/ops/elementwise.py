@@ -129,7 +129,7 @@ def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
         distance = xp.abs(rest)
         further = (distance > half) | ((distance == half) & (multiple // unit % 2 == 1))
         overflows = further & ((multiple > highest - unit) | (multiple < lowest + unit if lowest else False))
-        multiple = xp.where(further, multiple + xp.sign(x) * unit, multiple)
+        multiple = multiple + xp.sign(x) * xp.where(further & ~overflows, unit, 0).astype(x.dtype)
     over = backend.to_host(overflows)
     if over.any():
         raise OverflowError(

@@ -177,3 +177,12 @@ def test_a_graph_that_kept_a_clipped_gradient_says_so():
 def test_what_does_not_fit_is_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+def test_empty_gradients_have_no_part(norm_type: float, device: str) -> None:
+    empty, x = (tg.zeros(n, device=device, requires_grad=True) for n in (0, 1))
+    empty.grad, x.grad = tg.zeros(0, device=device), tg.tensor([4.0], device=device)
+    assert clip_grad_norm_([empty], 1.0, norm_type).item() == 0
+    assert clip_grad_norm_([empty, x], 1.0, norm_type).item() == 4
+    np.testing.assert_allclose(x.grad.cpu().numpy(), [1.0], 1e-5)

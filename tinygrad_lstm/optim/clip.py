@@ -19,12 +19,12 @@ __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
 
 def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """The gradients that there are, each once."""
+    """The gradients that hold numbers, each once."""
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for parameter in given:
         if not isinstance(parameter, Tensor):
             raise TypeError(f"{name}: expected tensors, got {type(parameter).__name__}")
-    return list({id(p.grad): p.grad for p in given if p.grad is not None}.values())
+    return list({id(p.grad): p.grad for p in given if p.grad is not None and p.grad.size}.values())
 
 
 @no_grad()

@@ -13,7 +13,7 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
     """The value of an argument that must be an integer.
 
     Raises:
-        TypeError: it is no integer; or it is a bool or a tensor, which is most often meant for another argument.
+        TypeError: it is not an integer; or it is a bool or a tensor, which is most often meant for another argument.
     """
     if value.__class__ is int:
         return value

@@ -142,7 +142,7 @@ def linspace(
 
     Raises:
         OverflowError, ValueError: an integer dtype cannot hold one of both.
-        TypeError: `number` is no integer.
+        TypeError: `number` is not an integer.
     """
     kind, number = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "number", number)
     check_bounds("linspace", [start, stop], kind)
@@ -166,7 +166,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
     """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default.
 
     Raises:
-        TypeError: the dtype is no float, or a length a bool or a tensor.
+        TypeError: the dtype is not a float, or a length is a bool or a tensor.
         ValueError: a length is negative or no integer.
     """
     lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)

@@ -176,8 +176,8 @@ class Switch:
 class no_grad(Switch):  # noqa: N801
     """Within it, operations record nothing, in this thread or asyncio task.
 
-    Decorates functions and coroutine functions too. A generator that is suspended within it leaves it on for whoever
-    runs the generator, until it goes on or is closed.
+    Decorates functions and coroutine functions too. A generator that is suspended within it leaves it on for the code
+    that runs the generator, until the generator goes on or is closed.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.ones(2, requires_grad=True)

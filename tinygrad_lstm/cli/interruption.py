@@ -101,7 +101,7 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[Stop]:
 
 
 def _tell(message: str) -> None:
-    """Writes to standard error if that is possible at once: saving must not wait for whoever reads there."""
+    """Writes to standard error if that is possible at once: saving must not wait for its reader."""
     # Past Python's buffers, which the signal may have found half written.
     with contextlib.suppress(OSError):
         if _takes_output(2):

@@ -69,7 +69,7 @@ def page(
         trace: what `trace` gave.
         path: the file to write, such as "page.html".
         vocabulary: for a model of ids (T, B) that gives logits (T, B, V), or of (B, T) that gives (B, T, V), what each
-            id stands for: the page then shows the text, the likeliest predictions, and the loss of each token.
+            id means: the page then shows the text, the likeliest predictions, and the loss of each token.
         batch_first: whether the ids are (B, T). By default their shape tells or, with as many sequences as steps, where
             the first layer was given equal inputs, and then whether the model's layers are `batch_first`.
         title: the page's heading; the model by default.

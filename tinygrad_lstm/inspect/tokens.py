@@ -1,4 +1,4 @@
-"""The ids that a model was given, time first, with what they stand for and what the model predicts after each."""
+"""The ids that a model was given, time first, with what they mean and what the model predicts after each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ TOP_SHOWN = 5  # of the predictions, the likeliest
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The ids of a trace, one for each step of a layer, and what they stand for.
+    """The ids of a trace, one for each step of a layer, and what they mean.
 
     Attributes:
         ids: (T, B), in whichever order the model takes them.
         lengths: the steps of each sequence, (B,).
-        vocabulary: what each id stands for; None if it is not known.
+        vocabulary: what each id means; None if it is not known.
         logits: the model's, (T, B, V); None without a vocabulary.
     """
 
@@ -88,7 +88,7 @@ class Tokens:
                 "top": [
                     [[self.vocabulary[k], _rounded(np.exp(row[k]))] for k in likeliest] for row, likeliest, _ in rows
                 ],
-                # Where among these the one is that came: two ids may stand for the same string.
+                # Where among these the one is that came: two ids may mean the same string.
                 "came": [likeliest.index(k) if k in likeliest else None for _, likeliest, k in rows],
                 "next": [None if k is None else self.vocabulary[k] for *_, k in rows],
                 "loss": [None if k is None else _rounded(-row[k]) for row, _, k in rows],

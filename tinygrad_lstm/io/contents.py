@@ -26,7 +26,7 @@ class FileLayer:
         nonlinearity: of an RNN.
         batch_first: whether its inputs are (B, T, I).
         unsupported: what else it computes that the layers here do not, in words.
-        undecided: settings that the file does not tell and whoever loads the layer must give; of each, why.
+        undecided: settings that the file does not tell, which must be given when the layer is loaded; of each, why.
         name: what the model calls it, which may differ from its path; empty if the file does not say it.
     """
 

@@ -61,7 +61,7 @@ def find_format(path: Path) -> Format:
     elif head.startswith(TAR, TAR_AT):
         reason = "a tar archive, as PyTorch wrote them before 0.1.10: load and save it again with a later PyTorch"
     elif head.startswith(LFS):
-        reason = "a pointer of Git LFS, not the file that it stands for: fetch that with git lfs pull"
+        reason = "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
     elif head.startswith(PICKLE):
         reason = "a pickle that torch.save did not write, and it could run anything: save the arrays in another format"
     else:

@@ -34,7 +34,7 @@ class Linear(Module):
     Parameters: `weight` (out_features, in_features) and `bias` (out_features,), uniform within ±1/√in_features.
 
     Raises:
-        TypeError: a length is no integer.
+        TypeError: a length is not an integer.
         ValueError: a length is below 1.
     """
 
@@ -64,7 +64,7 @@ class Embedding(Module):
         padding_idx: the id of padding, whose row starts as zeros and gets no gradient; negative from the end.
 
     Raises:
-        TypeError: a length is no integer.
+        TypeError: a length is not an integer.
         ValueError: a length is below 1.
         IndexError: `padding_idx` is no id.
     """
@@ -99,7 +99,7 @@ class Conv1d(Module):
     ±1/√(in_channels / groups · kernel_size).
 
     Raises:
-        TypeError: a setting is no integer.
+        TypeError: a setting is not an integer.
         ValueError: a length is below 1 (padding: 0), `padding` is another text, or "same" beside a stride; `groups`
             does not divide both numbers of channels.
     """
@@ -161,7 +161,7 @@ class LayerNorm(Module):
         bias: whether there is a bias beside the weight.
 
     Raises:
-        TypeError: a length is no integer.
+        TypeError: a length is not an integer.
         ValueError: a length is below 1.
     """
 

@@ -61,7 +61,7 @@ def conv1d(
 
     Raises:
         TypeError: a bool or a tensor as a setting.
-        ValueError: the shapes do not fit, a setting is no integer or out of range, or the window is longer
+        ValueError: the shapes do not fit, a setting is not an integer or out of range, or the window is longer
             than the padded input.
 
     >>> import tinygrad_lstm as tg

@@ -97,7 +97,7 @@ def round(backend: Any, x: Array, decimals: int = 0) -> Array:
 
     Raises:
         OverflowError: an integer dtype cannot hold a rounded number, such as the 260 of 255 in uint8.
-        TypeError: `decimals` is no integer.
+        TypeError: `decimals` is not an integer.
     """
     xp, decimals = backend.xp, integer("round", "decimals", decimals)
     if x.dtype.kind in "biu":

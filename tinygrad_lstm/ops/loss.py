@@ -116,7 +116,7 @@ def cross_entropy(
     Raises:
         ValueError: the shapes do not fit; an unknown `reduction`; `label_smoothing` is not within [0, 1].
         IndexError: an id is negative, or not below C.
-        TypeError: a target of input's shape that is no float, ids that are no integers, or `ignore_index` is none.
+        TypeError: a target of input's shape is not of floats, ids or `ignore_index` are not integers.
 
     >>> import tinygrad_lstm as tg
     >>> tg.cross_entropy(tg.zeros(3, 4), tg.tensor([0, 3, 1]))

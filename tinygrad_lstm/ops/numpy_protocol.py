@@ -1,4 +1,4 @@
-"""NumPy's functions on tensors: those that an op stands for give tensors, and are differentiated.
+"""NumPy's functions on tensors: those for which there is an op give tensors, and are differentiated.
 
 Another function is computed on the tensors' arrays; of a tensor that requires a gradient, or is on another device, it
 raises TypeError. A ufunc without an op always does.
@@ -212,7 +212,7 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opt
     """What NumPy calls for a ufunc of a tensor, or of an array and a tensor, as in `array * tensor`.
 
     Raises:
-        TypeError: no op stands for the ufunc; it is given options, or is called by one of its methods.
+        TypeError: there is no op for the ufunc; it is given options, or is called by one of its methods.
     """
     name = _name(ufunc)
     if method != "__call__":
@@ -221,7 +221,7 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opt
         given = ", ".join(f"{option}=" for option in options)
         raise TypeError(f"{name}: {given} cannot be given beside a tensor; take the result, a new tensor")
     if ufunc not in UFUNCS:
-        raise TypeError(f"{name}: no op stands for it; compute it of x.detach().cpu().numpy(), without a gradient")
+        raise TypeError(f"{name}: there is no op for it; compute it of x.detach().cpu().numpy(), without a gradient")
     if ufunc in COMPARISONS:  # which NumPy's scalars call with 0-d arrays of themselves
         inputs = tuple(x[()] if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
     return UFUNCS[ufunc](*inputs)
@@ -233,7 +233,7 @@ def _array_function(
     """What NumPy calls for any other function of a tensor.
 
     Raises:
-        TypeError: the op that stands for the function does not take these arguments; or there is none, and a tensor
+        TypeError: the op for the function does not take these arguments; or there is none, and a tensor
             requires a gradient or is on another device.
     """
     name, found = _name(function), FUNCTIONS.get(function)
@@ -253,7 +253,7 @@ def _as_arrays(name: str, given: Any) -> Any:
     if isinstance(given, Tensor):
         if given.requires_grad or given.device != "cpu":
             reason = "requires a gradient" if given.requires_grad else f"is on {str(given.device)!r}"
-            raise TypeError(f"{name}: no op stands for it, and a tensor {reason}; give it x.detach().cpu().numpy()")
+            raise TypeError(f"{name}: there is no op for it, and a tensor {reason}; give it x.detach().cpu().numpy()")
         array = given.numpy().view()
         array.flags.writeable = False
         return array

@@ -36,7 +36,7 @@ class Functions:
         return function
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function for an op that has no name here: one of the user's own."""
+        """The function for an op that has no name here: a user-defined one."""
         if self._device is None:
             return function
         op: Op = function.op  # type: ignore[attr-defined]

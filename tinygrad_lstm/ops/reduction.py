@@ -63,7 +63,7 @@ def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
 
     Raises:
         numpy.exceptions.AxisError: it is not there (an IndexError and a ValueError).
-        TypeError: it is no integer, a bool or a tensor.
+        TypeError: it is not an integer, or it is a bool or a tensor.
     """
     return dims_of(name, integer(name, "dim", dim, "one integer"), shape)[0]
 

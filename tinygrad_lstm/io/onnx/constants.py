@@ -1,4 +1,4 @@
-"""What the names in an ONNX graph stand for, as far as the file alone tells: constants, and what is made of them.
+"""What the names in an ONNX graph mean, as far as the file alone tells: constants, and what is made of them.
 
 Exporters store a layer's weights as initialisers or Constant nodes, or make them of these when the model runs, by
 Slice, Concat, Unsqueeze and the like. Those few ops are evaluated (`evaluation`), in bounded memory.
@@ -38,7 +38,7 @@ class Unknown:
 
 @dataclass(eq=False, slots=True)
 class Term:
-    """A tensor that a name in a graph stands for.
+    """A tensor that has a name in a graph.
 
     Attributes:
         name: its name.

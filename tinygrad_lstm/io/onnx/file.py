@@ -209,7 +209,7 @@ def _layer_of_other(domain: str, op: str) -> FileLayer | None:
 
 
 def _term(name: str, scope: Scope) -> Term | None:
-    """What a node's input stands for; None if it is left out."""
+    """The tensor that a node's input is; None if it is left out."""
     if not name:
         return None
     return scope.get(name) or Term(name, stored=Unknown("the file does not hold"))

@@ -293,7 +293,7 @@ def _change_items(rng: random.Random, items: Any) -> None:
 def _odd(rng: random.Random, value: Any) -> Any:
     """Another value of the same type, that some field of it may have."""
     if isinstance(value, bool | int):
-        return rng.choice([number for number in ODD_NUMBERS if -(2**31) <= number < 2**31] + [value + 1])
+        return rng.choice([number for number in ODD_NUMBERS if -(2**31) <= number < 2**31] + [value ^ 1])
     if isinstance(value, float):
         return rng.choice([0.0, -1.0, float("nan"), float("inf"), 1e30])
     if isinstance(value, str):

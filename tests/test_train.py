@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,15 @@ def test_a_run_is_resumed_on_its_own_text_alone(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match="the text is not the one"):
         Trainer.resume(make_model, TEXT + "x", checkpoint, unbroken, STEPS + 1)
+
+
+def test_weights_that_are_not_finite_resume_without_a_warning(unbroken: Path, tmp_path: Path) -> None:
+    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    output = np.copysign(np.float32(np.inf), checkpoint.weights["output.weight"])
+    damaged = replace(checkpoint, weights={**checkpoint.weights, "output.weight": output})
+    trainer = Trainer.resume(make_model, TEXT, damaged, tmp_path, STEPS + 1)
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        trainer.run()
 
 
 def test_weights_that_do_not_fit_are_refused(unbroken: Path) -> None:

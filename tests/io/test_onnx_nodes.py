@@ -512,3 +512,16 @@ def test_an_output_that_no_op_gives_is_no_array(tmp_path: Path) -> None:
     gru(g, "W2", g.array(small(1, 12, 4)), "gru")
     (found,) = load_weights(g.saved(tmp_path / "model.onnx")).layers.values()
     assert found.unsupported == ["a W that no op gives"]
+
+
+def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    """protobuf gives such a name as bytes."""
+    name, path = "x" * 150, tmp_path / "model.onnx"
+    node = helper.make_node("LSTM", ["x", "W", "R"], ["y"], hidden_size=5, **{name: [1, 2]})
+    stored = [numpy_helper.from_array(np.ones((1, 20, size), np.float32), key) for key, size in (("W", 3), ("R", 5))]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph([node], "graph", [x], [y], stored))
+    path.write_bytes(model.SerializeToString().replace(name.encode(), b"\xff" * 150))
+    with pytest.raises(ValueError, match=r"the attribute .*xff.* which the layers here do not have"):
+        LSTM.from_onnx(path)

@@ -20,6 +20,11 @@ def naming_file(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def shown(text: str) -> str:
-    """A text from a file, for a message: in quotes, on one line, not too long."""
+def shown(text: str | bytes) -> str:
+    """A string from a file, for a message: in quotes, on one line, not too long.
+
+    Bytes are a string of an ONNX file that is not UTF-8.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
     return ascii(text if len(text) <= 100 else text[:97] + "...")

@@ -202,7 +202,8 @@ class Trainer(Generic[M]):
     def _any_state(self) -> State:
         """A state of the right shapes: that after one character of each stream."""
         ids = np.zeros((1, self.options.batch), np.int64)
-        with self.model.evaluating(), no_grad():
+        # Weights that are not finite are no fault here: the loss will tell.
+        with np.errstate(over="ignore", invalid="ignore"), self.model.evaluating(), no_grad():
             _, state = self.model.loss(*on_device_of(self.model, TextBatch(ids, ids, True)))
         return tuple(state)
 

@@ -103,7 +103,10 @@ def _gather(take: Take, attributes: Attributes, x: HostArray, places: HostArray)
     axis = attributes.get("axis", 0)
     if places.dtype.kind not in "iu":
         raise ValueError("expected integers as places")
-    take(places.size * x.nbytes // max(x.shape[axis], 1))
+    length = x.shape[axis]
+    if places.size and not (places.min() >= -length and places.max() < length):  # NumPy lets it pass in an empty array
+        raise ValueError(f"expected places from {-length} to {length - 1}")
+    take(places.size * x.nbytes // max(length, 1))
     return np.take(x, places, axis)
 
 

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from .. import ops
-from ..arguments import integer
-from ..backends.base import HostArray
-from ..creation import zeros
-from ..io.contents import Kind
-from ..io.torch.names import cell_in_torch_names, own_arrays
-from ..nn import Module, Parameter, init
-from ..nn.inputs import check_input
-from ..observing import show_step
-from ..tensor import Tensor
+from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor
+from tinygrad_lstm.arguments import integer
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.creation import zeros
+from tinygrad_lstm.io.contents import Kind
+from tinygrad_lstm.io.torch.names import cell_in_torch_names, own_arrays
+from tinygrad_lstm.nn import Module, Parameter, init
+from tinygrad_lstm.nn.inputs import check_input
+from tinygrad_lstm.observing import show_step
 
 FORGET_BIAS = 1.0
 """Where the forget gate's bias starts by default (Jozefowicz et al. 2015)."""

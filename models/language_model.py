@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .. import ops
-from ..backends.base import Array
-from ..device import Device, default_device, get_device
-from ..nn import Dropout, Embedding, Linear, Module
-from ..random import drawing
-from ..tensor import Tensor, tensor
+from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor, tensor
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.device import Device, default_device, get_device
+from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
+from tinygrad_lstm.random import drawing
+
 from .recurrent import LSTM
 from .streaming import Stream, check_forward
 
 if TYPE_CHECKING:
-    from ..data.text import Vocabulary
-    from ..train import Checkpoint, TrainingOptions
+    from tinygrad_lstm.data.text import Vocabulary
+    from tinygrad_lstm.train import Checkpoint, TrainingOptions
 
 State = tuple[Tensor, Tensor]
 
@@ -77,7 +78,7 @@ class CharLM(Module):
         >>> ids = model.generate(saved.vocabulary.encode("The ").tolist(), length=100)  # doctest: +SKIP
         >>> print(saved.vocabulary.decode(ids))  # doctest: +SKIP
         """
-        from ..train import Checkpoint  # a model that is not loaded does without the training loop
+        from tinygrad_lstm.train import Checkpoint  # a model that is not loaded does without the training loop
 
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
         with saved.blamed():

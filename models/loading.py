@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import HostArray
-from ..io import load_weights
-from ..io.contents import Kind
-from ..io.file_layers import file_network
-from ..io.recurrent import Recurrent
-from ..io.torch.names import in_torch_names, own_arrays, torch_network
-from ..nn import Module
-from ..tensor import DType
+from tinygrad_lstm._tensor import DType
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.io import load_weights
+from tinygrad_lstm.io.contents import Kind
+from tinygrad_lstm.io.file_layers import file_network
+from tinygrad_lstm.io.recurrent import Recurrent
+from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
+from tinygrad_lstm.nn import Module
 
 __all__ = ["Loadable"]
 

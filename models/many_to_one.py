@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import ops
-from ..backends.base import Array
-from ..nn import Linear, Module
-from ..tensor import Tensor
+from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.nn import Linear, Module
+
 from .recurrent import GRU, LSTM, RNN, Lengths
 from .streaming import Stream, check_forward
 

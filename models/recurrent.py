@@ -7,16 +7,17 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from .. import ops
-from ..arguments import integer
-from ..backends.base import Array
-from ..creation import randn, zeros
-from ..io.contents import Kind
-from ..nn import Parameter, init
-from ..nn.inputs import check_input
-from ..observing import SteppedLayer, show_layer, show_steps
-from ..ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
-from ..tensor import Tensor, operand
+from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor, operand
+from tinygrad_lstm.arguments import integer
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.creation import randn, zeros
+from tinygrad_lstm.io.contents import Kind
+from tinygrad_lstm.nn import Parameter, init
+from tinygrad_lstm.nn.inputs import check_input
+from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
+from tinygrad_lstm.ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
+
 from .cells import (
     FORGET_BIAS,
     GRUGates,

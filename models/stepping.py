@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..backends.base import Array
-from ..device import Device
-from ..ops.plan import Functions
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.device import Device
+from tinygrad_lstm.ops.plan import Functions
+
 from .variants import Variant
 
 if TYPE_CHECKING:

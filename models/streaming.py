@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arguments import integer
-from ..backends.base import Array, HostArray
-from ..device import Device
-from ..io import load_weights, save_weights
-from ..nn import Embedding, Linear, Module
-from ..ops.indexing import check_range
-from ..ops.plan import Functions
-from ..printable import printable
-from ..tensor import as_tensor, tensor
+from tinygrad_lstm._tensor import as_tensor, tensor
+from tinygrad_lstm.arguments import integer
+from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.device import Device
+from tinygrad_lstm.io import load_weights, save_weights
+from tinygrad_lstm.nn import Embedding, Linear, Module
+from tinygrad_lstm.ops.indexing import check_range
+from tinygrad_lstm.ops.plan import Functions
+from tinygrad_lstm.printable import printable
+
 from .cells import parts_of, state_of_parts
 from .stepping import Stepper
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
-from .. import ops
+from tinygrad_lstm import ops
+
 from .cells import GRUGates, LSTMGates, RNNGates
 
 __all__ = ["GRUResetBefore", "LSTMNorm", "LSTMVariant", "RNNWithReLU", "Variant"]

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 if not (_Path(__file__).parent / "backends").exists():
     __path__.append(str(_Path(__file__).parents[1]))
 
+from tinygrad_lstm.backends.base import Array as Array
+
 from . import cuda as cuda
 from . import data as data
 from . import func as func
 from . import io as io
 from . import nn as nn
 from . import optim as optim
+from ._gradcheck import *
+from ._tensor import *
 from .autograd import *
-from .backends.base import Array as Array
 from .checkpointing import *
 from .creation import *
 from .device import *
-from .gradcheck import *
 from .mode import *
 from .ops.activation import *
 from .ops.comparison import *
@@ -35,7 +37,6 @@ from .ops.random import *
 from .ops.reduction import *
 from .ops.shape import *
 from .random import *
-from .tensor import *
 
 if _TYPE_CHECKING:
     from . import inspect as inspect

@@ -7,7 +7,7 @@ from .graph import GraphNode, Leaf
 from .walk import walk
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from ._tensor import Tensor
 
 __all__ = ["grad"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
 
 __all__ = ["check_bounds", "check_integers", "exact_integers"]
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import HostArray
+
+from ._tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .arguments import integer, integers
-from .backends.base import HostArray
 from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
 from .random import drawing
-from .tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 
 __all__ = [
     "arange",

@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from .backends import threads
-from .backends.base import Array, Backend, DeviceUnavailableError
-from .backends.compiled import compiled_kernels
-from .backends.cuda.precision import get_precision, set_precision
-from .backends.numpy_backend import NumpyBackend
-from .backends.scoped import Scoped
+from tinygrad_lstm.backends import threads
+from tinygrad_lstm.backends.base import Array, Backend, DeviceUnavailableError
+from tinygrad_lstm.backends.compiled import compiled_kernels
+from tinygrad_lstm.backends.cuda.precision import get_precision, set_precision
+from tinygrad_lstm.backends.numpy_backend import NumpyBackend
+from tinygrad_lstm.backends.scoped import Scoped
 
 __all__ = [
     "Device",
@@ -111,7 +111,7 @@ class Device:
 
 
 def _cuda_backend(index: int) -> Backend:
-    from .backends.cupy_backend import CupyBackend
+    from tinygrad_lstm.backends.cupy_backend import CupyBackend
 
     return CupyBackend(index)
 
@@ -119,7 +119,7 @@ def _cuda_backend(index: int) -> Backend:
 def cuda_device_count() -> int:
     """The number of CUDA devices that can be used; 0 without CuPy or without a driver."""
     try:
-        from .backends import cupy_backend
+        from tinygrad_lstm.backends import cupy_backend
     except DeviceUnavailableError:
         return 0
     return cupy_backend.device_count()

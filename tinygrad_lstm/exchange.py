@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import Array, HostArray
+
 from .device import Device
 from .graph import Version
 

@@ -20,14 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.scoped import Scoped
+
+from ._tensor import Tensor, as_tensor, tensor
 from .autograd import grad as gradients_of
-from .backends.scoped import Scoped
 from .creation import ones_like, zeros, zeros_like
 from .device import Device, device_of, get_device
 from .graph import GraphNode, Leaf, ancestors
 from .mode import enable_grad, mode, no_grad
 from .ops.shape import stack
-from .tensor import Tensor, as_tensor, tensor
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "value_and_grad", "vjp"]
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .backends import base
+from tinygrad_lstm.backends import base
+
 from .device import Device
 from .mode import mode
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from ._tensor import Tensor
 
 _FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
 _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))

@@ -5,12 +5,12 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
-from .backends.base import Array
-from .backends.scoped import Block, Scoped
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.scoped import Block, Scoped
 
 if TYPE_CHECKING:
+    from ._tensor import Tensor
     from .graph import GraphNode
-    from .tensor import Tensor
 
 __all__ = ["detect_anomaly", "enable_grad", "no_grad"]
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from ._tensor import Tensor
 from .mode import mode
 from .nn import Module
-from .tensor import Tensor
 
 __all__ = ["SteppedLayer", "show_layer", "show_step", "show_steps"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends.scoped import Scoped
+from tinygrad_lstm.backends.scoped import Scoped
 
 __all__ = ["manual_seed"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .backends.base import Array
-from .backends.sums import BLOCK
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import BLOCK
+
 from .device import Device
 from .graph import LEAF, PICK, GraphNode, ancestors
 from .mode import Replayed, Switch, mode

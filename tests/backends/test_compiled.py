@@ -16,7 +16,7 @@ PROGRAM = """
 import contextlib, io, warnings
 import numpy as np
 import tinygrad_lstm as tg
-from tinygrad_lstm.cli.information import info
+from tinygrad_lstm.cli.info import info
 from tinygrad_lstm.models import GRU, LSTM
 
 ids = tg.tensor([[0, 1], [1, 0]])

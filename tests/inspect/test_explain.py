@@ -15,7 +15,7 @@ from hypothesis import given
 import tinygrad_lstm as tg
 from tinygrad_lstm import models
 from tinygrad_lstm.inspect import Stage, explain, stage_text
-from tinygrad_lstm.inspect.stage_text import needs_ascii
+from tinygrad_lstm.inspect._stage_text import needs_ascii
 from tinygrad_lstm.models import GRUCell, LSTMCell
 
 TITLES = ["Concatenation", "Forget gate", "Input gate and candidate", "Cell update", "Output gate", "Hidden state"]

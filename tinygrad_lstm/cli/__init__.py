@@ -9,19 +9,13 @@ from typing import Annotated
 
 import typer
 
+from tinygrad_lstm.backends import threads
+
 from .. import __version__
-from ..backends import threads
 from ..device import set_num_threads
+from . import eval, explain, gradient_flow, info, inspect, inspect_weights, sample, train
 from .escaping import escaped_output
-from .evaluating import evaluate
-from .explaining import explain
-from .flowing import gradient_flow
-from .information import info
-from .inspecting import inspect
 from .interruption import end_at_signals, open_standard_streams, settle_output
-from .sampling import sample
-from .training import train
-from .weights import inspect_weights
 
 __all__ = ["app", "main"]
 
@@ -52,14 +46,14 @@ def _prepare(
         set_num_threads(1)
 
 
-app.command()(train)
-app.command()(sample)
-app.command("eval")(evaluate)
-app.command()(explain)
-app.command("gradient-flow")(gradient_flow)
-app.command()(inspect)
-app.command("inspect-weights")(inspect_weights)
-app.command()(info)
+app.command()(train.train)
+app.command()(sample.sample)
+app.command("eval")(eval.evaluate)
+app.command()(explain.explain)
+app.command("gradient-flow")(gradient_flow.gradient_flow)
+app.command()(inspect.inspect)
+app.command("inspect-weights")(inspect_weights.inspect_weights)
+app.command()(info.info)
 
 
 def main() -> None:

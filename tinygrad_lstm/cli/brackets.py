@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.models import LSTM
+
+from .._tensor import tensor
 from ..data.text import Vocabulary
-from ..models import LSTM
 from ..ops.loss import mse_loss
 from ..optim import Adam
 from ..random import restored_random_state
-from ..tensor import tensor
 
 __all__ = ["CHARACTERS", "PAIRS", "YES", "answers", "one_hot", "trained_memory"]
 

@@ -9,12 +9,13 @@ from typing import Annotated, TypeAlias
 import numpy as np
 import typer
 
-from ..backends import compiled, threads
+from tinygrad_lstm.backends import compiled, threads
+from tinygrad_lstm.models import CharLM
+
 from ..data.text import Unknown, Vocabulary
 from ..device import default_device, get_device, set_num_threads
 from ..io.atomic import check_writable
 from ..io.errors import shown
-from ..models import CharLM
 from ..train import Checkpoint, TrainingOptions
 
 __all__ = [

@@ -1,12 +1,15 @@
 """Looking inside: every gate, state and gradient of a recurrent model, and the graph that made a tensor."""
 
 from ..observing import show_step
-from .explain import Calculation, Stage, explain
+from ._explain import Calculation, Stage, explain
+from ._graph import Graph, graph
+from ._page import PageTooLargeError, page
+from ._stage_text import stage_text
+from ._summary import Summary, SummaryRow, summary
+from ._trace import trace, trace_memory
 from .flow import Decay, FlowCurve, GradientFlow, fit_decay, flow_of, gradient_flow, median_flow
 from .flow_experiment import TASKS, LongLagTask, NetworkFlow, compare_flow, flow_csv, flow_table
-from .graph import Graph, graph
 from .layers import LayerTrace, Saturation, Trace
-from .page import PageTooLargeError, page
 from .plots import (
     PlotsUnavailableError,
     plot_cell_states,
@@ -15,9 +18,6 @@ from .plots import (
     plot_losses,
     plot_saturation,
 )
-from .stage_text import stage_text
-from .summary import Summary, SummaryRow, summary
-from .trace import trace, trace_memory
 
 # Every gate, state and gradient: as arrays, as a page, as plots.
 __all__ = ["LayerTrace", "Saturation", "Trace", "show_step", "trace", "trace_memory"]

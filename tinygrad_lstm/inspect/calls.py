@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array, HostArray
+
+from .._tensor import Tensor, as_tensor
 from ..autograd import grad
-from ..backends.base import Array, HostArray
 from ..creation import zeros_like
 from ..graph import Node, next_number
 from ..mode import enable_grad, mode, no_grad
 from ..nn import Module
 from ..nn.module import joined
 from ..observing import SteppedLayer
-from ..tensor import Tensor, as_tensor
 from .layers import LayerTrace
 from .through_time import OUTPUTS, SavedLayer
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .._tensor import Tensor
 from ..nn import Module
-from ..tensor import Tensor
+from ._trace import trace
 from .layers import LayerTrace, Trace
 from .tables import aligned
-from .trace import trace
 
 __all__ = ["Decay", "FlowCurve", "GradientFlow", "fit_decay", "flow_of", "gradient_flow", "median_flow"]
 

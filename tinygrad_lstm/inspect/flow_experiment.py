@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import ops
+from .._tensor import Tensor, tensor
 from ..data.long_lag import LongLagBatch, adding, distant_symbol, noisy_signal
 from ..mode import no_grad
 from ..nn import Module
 from ..optim import Adam, clip_grad_norm_
 from ..random import manual_seed, random_state, restored_random_state
-from ..tensor import Tensor, tensor
 from .flow import GradientFlow, gradient_flow, median_flow
 from .tables import aligned
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..html import preformatted, table
 
 __all__ = ["LayerTrace", "Saturation", "Trace"]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..backends.installing import how_to_install
+from tinygrad_lstm.backends.installing import how_to_install
+
 from ..io.atomic import write_atomically
 from .flow import FlowCurve, GradientFlow
 from .layers import LayerTrace

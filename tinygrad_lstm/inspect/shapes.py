@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .._tensor import Tensor
 from ..graph import GraphNode, Leaf, Node, Pick
 from ..ops.operation import Op
-from ..tensor import Tensor
 
 __all__ = ["Value", "inputs_of", "value_of"]
 

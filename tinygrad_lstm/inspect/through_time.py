@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import Array, HostArray
+
 from ..device import Device
 from ..graph import Node
 from ..ops.recurrent import going

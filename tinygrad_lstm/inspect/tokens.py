@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .layers import LayerTrace, Trace
 
 __all__ = ["TOP_SHOWN", "Tokens"]

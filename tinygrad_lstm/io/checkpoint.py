@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..printable import printable
 from .atomic import write_atomically
 from .safetensors_file import encode_safetensors, read_safetensors

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
 
 __all__ = ["FileLayer", "Kind", "Weights"]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .errors import ContentError, shown
 
 __all__ = [

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..backends.base import HostArray
-from ..tensor import DType
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import DType
 from .contents import FileLayer, Kind, Weights
 from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
 from .torch.names import recurrent_layers

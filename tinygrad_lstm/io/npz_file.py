@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .archive import OUTSIDE, open_archive
 from .atomic import write_atomically
 from .contents import Weights

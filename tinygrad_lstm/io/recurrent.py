@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import DType
 from ..printable import printable
-from ..tensor import DType
 from .contents import Kind
 
 __all__ = [

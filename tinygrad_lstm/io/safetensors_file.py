@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..files import open_file
 from .atomic import naming_errors, write_atomically
 from .dtypes import BFLOAT16, elements, item_size

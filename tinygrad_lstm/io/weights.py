@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .contents import Weights
 from .dtypes import BFLOAT16
 from .formats import Format, find_format

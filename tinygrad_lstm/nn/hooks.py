@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._tensor import HookHandle, Tensor
 from ..graph import GraphNode, Node, Pick, watch
 from ..mode import mode
-from ..tensor import HookHandle, Tensor
 
 if TYPE_CHECKING:
     from .module import Module

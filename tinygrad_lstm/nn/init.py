@@ -10,10 +10,11 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import Tensor
 from ..mode import no_grad
 from ..random import drawing
-from ..tensor import Tensor
 
 __all__ = [
     "calculate_gain",

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import ops
+from .._tensor import Tensor
 from ..arguments import integer, integers
 from ..creation import ones, zeros
-from ..tensor import Tensor
 from . import init
 from .inputs import check_input
 from .module import Module

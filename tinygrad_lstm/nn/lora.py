@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import Tensor, tensor
 from ..creation import zeros
 from ..mode import no_grad
 from ..printable import printable
-from ..tensor import Tensor, tensor
 from . import init
 from .module import Module
 from .parameter import Parameter

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, Self
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import DType, Tensor, checked_dtype, fitting
 from ..device import Device, get_device
 from ..mode import no_grad
 from ..printable import printable
-from ..tensor import DType, Tensor, checked_dtype, fitting
 from .hooks import HasHooks
 from .parameter import Parameter
 from .patterns import matching

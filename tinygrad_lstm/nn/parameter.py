@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from .._tensor import DType, Tensor
 from ..device import Device
-from ..tensor import DType, Tensor
 
 __all__ = ["Parameter"]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Array
-from ..tensor import DEFAULT_FLOAT, Tensor
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import DEFAULT_FLOAT, Tensor
 from .define import composite, op
 from .elementwise import clamp, erf, expm1, tanh, where
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from .._tensor import Tensor
 from ..graph import Node
 from ..mode import mode
-from ..tensor import Tensor
 from .operation import NUMBERS, Op
 
 _NOTHING = (None,)

@@ -5,7 +5,8 @@ Those of two inputs broadcast their shapes as NumPy does, and raise ValueError w
 
 from typing import Any
 
-from ..backends.base import Array
+from tinygrad_lstm.backends.base import Array
+
 from .define import op
 
 __all__ = [

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import widened_dtype
+
+from .._tensor import Tensor, operand
 from ..arguments import integer
-from ..backends.base import Array
-from ..backends.sums import widened_dtype
-from ..tensor import Tensor, operand
 from .define import composite, op, shown_whole
 from .linalg import matrix_product
 from .shape import pad, reshape, squeeze, swapaxes, unsqueeze

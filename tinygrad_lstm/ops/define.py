@@ -28,8 +28,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from .._tensor import Tensor, operand
 from ..mode import mode
-from ..tensor import Tensor, operand
 from .calling import caller
 from .operation import ALIASES, Op, Promotion
 from .plan import Rule, registry

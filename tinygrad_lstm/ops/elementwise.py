@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import widened_dtype
+
+from .._tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from ..arguments import integer
-from ..backends.base import Array
-from ..backends.sums import widened_dtype
 from ..bounds import check_bounds
-from ..tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
 from .define import composite, op
 
 __all__ = [

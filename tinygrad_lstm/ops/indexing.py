@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import Tensor, as_tensor
 from ..arguments import integer
-from ..backends.base import Array
 from ..device import Device, device_of, get_device
 from ..mode import mode
-from ..tensor import Tensor, as_tensor
 from .define import composite, op, shown_whole
 from .elementwise import where
 from .reduction import dim_of

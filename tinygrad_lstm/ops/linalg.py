@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..backends.base import Array
-from ..backends.sums import total, widened_dtype
-from ..backends.threads import for_products
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import total, widened_dtype
+from tinygrad_lstm.backends.threads import for_products
+
+from .._tensor import Tensor, operand
 from ..creation import arange
 from ..device import device_of
-from ..tensor import Tensor, operand
 from .define import composite, op
 from .indexing import getitem
 from .shape import reshape, unsqueeze

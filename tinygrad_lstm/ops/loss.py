@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import total, widened_dtype
+
+from .._tensor import DEFAULT_FLOAT, Tensor, as_tensor, operand
 from ..arguments import integer
-from ..backends.base import Array
-from ..backends.sums import total, widened_dtype
 from ..mode import mode
-from ..tensor import DEFAULT_FLOAT, Tensor, as_tensor, operand
 from .activation import log1pexp
 from .define import composite, op
 from .elementwise import abs, clamp, where

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import average, inverse_deviations, widened_dtype
+
+from .._tensor import Tensor, operand
 from ..arguments import integers
-from ..backends.base import Array
-from ..backends.sums import average, inverse_deviations, widened_dtype
-from ..tensor import Tensor, operand
 from .define import composite, op
 from .reduction import count
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .._tensor import Tensor, as_tensor
 from ..creation import full, ones_like, zeros_like
-from ..tensor import Tensor, as_tensor
 from . import comparison, elementwise, indexing, linalg, reduction
 from .shape import (
     broadcast_to,

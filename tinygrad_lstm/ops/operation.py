@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import DEFAULT_FLOAT, Tensor, operand
 from ..autograd import grad
-from ..backends.base import Array
 from ..bounds import check_bounds
 from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
-from ..tensor import DEFAULT_FLOAT, Tensor, operand
 from ..walk import has_nan, tell_op
 from .plan import ON_TENSORS, Plan, Rule, on_arrays, parameters_of
 

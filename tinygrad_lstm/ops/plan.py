@@ -6,7 +6,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..backends.base import Array
+from tinygrad_lstm.backends.base import Array
+
 from ..device import Device
 from ..graph import Node
 from ..walk import Increment, Rows, tell_op

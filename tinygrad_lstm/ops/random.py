@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from ..backends.base import Array
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import Tensor
 from ..random import drawing
-from ..tensor import Tensor
 from .define import composite, op
 from .elementwise import where
 

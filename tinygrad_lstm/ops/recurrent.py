@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import Array, HostArray
+
+from .._tensor import Tensor, as_tensor
 from ..device import Device
 from ..mode import mode
-from ..tensor import Tensor, as_tensor
 from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear

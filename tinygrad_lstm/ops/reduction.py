@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import running, total, widened_dtype
+
+from .._tensor import DEFAULT_FLOAT, Tensor
 from ..arguments import integer, integers
-from ..backends.base import Array
-from ..backends.sums import running, total, widened_dtype
-from ..tensor import DEFAULT_FLOAT, Tensor
 from .define import composite, op, shown_whole
 from .elementwise import abs, maximum, minimum, sqrt, where
 

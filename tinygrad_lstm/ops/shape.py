@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import Tensor, as_tensor
 from ..arguments import integer, integers
-from ..backends.base import Array
 from ..bounds import check_bounds
-from ..tensor import Tensor, as_tensor
 from .define import composite, op
 from .elementwise import clone
 from .reduction import dim_of, dims_of

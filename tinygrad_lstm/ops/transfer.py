@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from .._tensor import Tensor
 from ..device import Device
 from ..graph import GraphNode, Node, watch
 from ..mode import mode
-from ..tensor import Tensor
 
 
 class _Move:

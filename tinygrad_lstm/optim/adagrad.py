@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..backends.base import Backend
+from tinygrad_lstm.backends.base import Backend
+
 from .optimizer import Group, Optimizer, Parameters, Scratch, Update, decayed
 
 __all__ = ["Adagrad"]

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Array
-from ..backends.sums import widened_dtype
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.sums import widened_dtype
+
+from .._tensor import Tensor
 from ..creation import zeros
 from ..device import Device
 from ..mode import no_grad
 from ..ops import norm, stack
 from ..ops.reduction import widened
-from ..tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..backends.base import Array, Backend
-from ..backends.sums import widened_dtype
+from tinygrad_lstm.backends.base import Array, Backend
+from tinygrad_lstm.backends.sums import widened_dtype
+
+from .._tensor import Tensor, fitting
 from ..device import Device, device_of
 from ..printable import printable
-from ..tensor import Tensor, fitting
 
 __all__ = ["Optimizer"]
 

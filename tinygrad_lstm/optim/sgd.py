@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..backends.base import Array, Backend
+from tinygrad_lstm.backends.base import Array, Backend
+
 from .optimizer import Group, Optimizer, Parameters, Scratch, Update
 
 __all__ = ["SGD"]

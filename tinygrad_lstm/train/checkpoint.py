@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..data.text import Vocabulary
 from ..io import checkpoint as checkpoint_file
 from ..io.atomic import write_atomically

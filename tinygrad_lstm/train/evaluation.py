@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import Tensor, tensor
 from ..data.text import Ids, TextBatch, TextBatches
 from ..device import Device
 from ..mode import no_grad
-from ..tensor import Tensor, tensor
 
 __all__ = ["LanguageModel", "State", "device_of", "evaluate", "nats_to_bits", "on_device_of"]
 

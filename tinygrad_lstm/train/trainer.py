@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from .._tensor import Tensor, tensor
 from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
 from ..io.atomic import naming_errors, write_atomically
 from ..metrics import plot_metrics, read_metrics
 from ..mode import no_grad
 from ..optim import Adam, clip_grad_norm_
 from ..random import manual_seed, random_state, set_random_state
-from ..tensor import Tensor, tensor
 from .checkpoint import Checkpoint, text_digest
 from .evaluation import LanguageModel, State, device_of, evaluate, nats_to_bits, on_device_of
 from .folder import RunFolder

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..dtypes import BFLOAT16, ByteOrder, elements
 from ..errors import ContentError, shown
 

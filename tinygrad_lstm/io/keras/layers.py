@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..contents import FileLayer, Kind
 from ..errors import shown
 from ..file_layers import ALIKE

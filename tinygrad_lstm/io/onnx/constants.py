@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..errors import shown
 from .evaluation import EVALUATED, KEEPING, NEEDED, Attributes, filling
 

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .tensors import TYPES, array_of
 
 __all__ = ["EVALUATED", "KEEPING", "NEEDED", "Attributes", "filling"]

@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from ..._tensor import Tensor, as_tensor, tensor
 from ...device import Device, get_device
 from ...nn import Module
-from ...tensor import Tensor, as_tensor, tensor
 
 __all__ = ["RUNS", "Dims", "Example", "examples_of", "lengths_of_runs"]
 

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ...backends.installing import how_to_install
+from tinygrad_lstm.backends.installing import how_to_install
+
 from ...nn import Module
 from ..atomic import write_atomically
 

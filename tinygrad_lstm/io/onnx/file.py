@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ...backends.base import HostArray
-from ...backends.installing import how_to_install
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.installing import how_to_install
+
 from ...files import read_file
 from ..atomic import naming_errors
 from ..contents import FileLayer, Weights

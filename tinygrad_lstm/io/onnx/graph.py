@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
 
 __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]

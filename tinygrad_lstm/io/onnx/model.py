@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from onnx import checker, helper, shape_inference
 
+from ..._tensor import Tensor
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
-from ...tensor import Tensor
 from .examples import RUNS, Dims, Example, examples_of, lengths_of_runs
 from .graph import Graph, value_info
 from .program import Length, Program, Size, merged

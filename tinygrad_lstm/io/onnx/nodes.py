@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..contents import FileLayer, Kind
 from ..errors import shown
 from .constants import Depends, Filled, Length, Lengths, Term, Unknown, Values

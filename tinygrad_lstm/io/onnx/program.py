@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ...backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import Array, HostArray
+
 from ...device import device_of
 from ...ops.shape import slices
 from .recording import Held, Note, NotedStep, Run, Slot

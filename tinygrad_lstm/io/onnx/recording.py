@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.base import Array
+from tinygrad_lstm.backends.base import Array
+
+from ..._tensor import Tensor
 from ...graph import next_number
 from ...mode import Switch
 from ...nn import Module
 from ...nn.module import joined
 from ...observing import SteppedLayer
 from ...ops.recurrent import scan
-from ...tensor import Tensor
 
 __all__ = ["Held", "Note", "NotedStep", "Run", "Slot"]
 

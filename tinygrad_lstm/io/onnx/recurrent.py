@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ...ops import recurrent
 from ..contents import Kind
 from ..recurrent import FRAMEWORK_GATES, GATES

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..dtypes import BFLOAT16, elements
 from ..errors import ContentError, shown
 

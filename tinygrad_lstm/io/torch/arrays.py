@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..dtypes import BFLOAT16, TORCH_TYPES, ByteOrder, elements, item_size, numpy_array
 from ..errors import ContentError, shown
 from .pickled import NumpyArray, NumpyType, Storage, Tensor

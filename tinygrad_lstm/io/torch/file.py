@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ...files import open_file
 from ..archive import Archive, open_archive
 from ..atomic import naming_errors

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
+from ..._tensor import DType
 from ...mode import no_grad
 from ...nn import LoRA, Module
 from ...nn.module import joined
 from ...printable import printable
-from ...tensor import DType
 from ..contents import Kind, Weights
 from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
 from ..safetensors_file import write_safetensors

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Array
+from tinygrad_lstm.backends.base import Array
+
+from .._tensor import Tensor
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
 from ..mode import Switch, mode
 from ..nn import Module
 from ..nn.module import described
 from ..random import random_state, restored_random_state
-from ..tensor import Tensor
 from .tables import aligned
 
 __all__ = ["Summary", "SummaryRow", "summary"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .. import ops
+from .._tensor import Tensor, tensor
 from ..data.text import manual_text, read_text, split_text
 from ..inspect import (
     PageTooLargeError,
@@ -21,7 +22,6 @@ from ..inspect import (
     trace_memory,
 )
 from ..inspect.plots import new_figure, write_figure
-from ..tensor import Tensor, tensor
 from ..train import Checkpoint
 from ..train.checkpoint import text_digest
 from ..train.folder import RunFolder, newest_folder

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .._tensor import Tensor, operand
 from ..mode import no_grad
-from ..tensor import Tensor, operand
 from .lines import CodeLine, lines_run
 
 __all__ = ["Calculation", "Stage", "explain"]

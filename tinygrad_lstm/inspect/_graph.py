@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._tensor import Tensor
 from ..graph import GraphNode, Leaf, Node, Pick, ancestors
 from ..html import preformatted
 from ..io.atomic import write_atomically
 from ..nn import Module, Parameter
-from ..tensor import Tensor
 from .folding import Given, Item, Made, Place, find_loops
 from .shapes import Value, inputs_of, value_of
 from .through_time import OUTPUTS

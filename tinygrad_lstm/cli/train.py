@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from tinygrad_lstm.models import CharLM
+
 from ..data.text import Vocabulary, manual_text, read_text
 from ..device import get_device, get_num_threads
-from ..models import CharLM
 from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
 from ..train.folder import RunFolder, newest_folder, next_folder
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals

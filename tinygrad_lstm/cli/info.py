@@ -7,12 +7,13 @@ from importlib.metadata import version
 
 import numpy as np
 
+from tinygrad_lstm.backends import compiled, threads
+from tinygrad_lstm.backends.installing import how_to_install
+
 from .. import __version__, cuda
-from ..backends import compiled, threads
-from ..backends.installing import how_to_install
+from .._tensor import tensor
 from ..device import DeviceUnavailableError, get_device, get_num_threads
 from ..nn import Embedding
-from ..tensor import tensor
 
 __all__ = ["info"]
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import HostArray
+
+from ._tensor import Tensor, as_tensor, tensor
 from .autograd import grad
-from .backends.base import HostArray
 from .mode import enable_grad
-from .tensor import Tensor, as_tensor, tensor
 
 __all__ = ["gradcheck", "gradgradcheck"]
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+
 from ..io.atomic import write_atomically
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer

@@ -11,14 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.scoped import Scoped
+
 from .. import ops
-from ..backends.base import HostArray
-from ..backends.scoped import Scoped
+from .._tensor import Tensor, as_tensor
 from ..mode import Switch
 from ..nn import Module, Parameter
 from ..nn.module import described
 from ..ops.recurrent import checked_lengths, going
-from ..tensor import Tensor, as_tensor
 from .calls import Calls, on_host, read_only
 from .layers import Trace
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinygrad_lstm.models import GRU, LSTM, RNN, ManyToOne
+
 from ..device import default_device, get_device
 from ..inspect.flow import median_flow
 from ..inspect.flow_experiment import TASKS, NetworkFlow, compare_flow, flow_csv, flow_table
 from ..inspect.plots import new_figure, plot_gradient_flow, write_figure
 from ..io.atomic import write_atomically
 from ..mode import no_grad
-from ..models import GRU, LSTM, RNN, ManyToOne
 from .shared import Device, require, writable_file
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array, HostArray
+
 from . import autograd
-from .backends.base import Array, HostArray
 from .bounds import check_bounds, check_integers, exact_integers
 from .device import Device, device_of, get_device
 from .exchange import Exchange

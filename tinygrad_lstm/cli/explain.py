@@ -10,16 +10,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ..backends.base import HostArray
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.models import LSTMCell
+
+from .._tensor import tensor
 from ..device import compiled_kernels, default_device, get_device
-from ..inspect.explain import explain as explain_step
+from ..inspect._explain import explain as explain_step
+from ..inspect._stage_text import StageLine, needs_ascii, stage_lines
+from ..inspect._trace import trace
 from ..inspect.layers import LayerTrace
-from ..inspect.stage_text import StageLine, needs_ascii, stage_lines
-from ..inspect.trace import trace
-from ..models import LSTMCell
 from ..nn import Module
 from ..printable import printable
-from ..tensor import tensor
 from .brackets import CHARACTERS, YES, one_hot, trained_memory
 from .shared import Device, load_model, require
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
-from .explain import Calculation, Stage
+from ._explain import Calculation, Stage
 
 __all__ = ["StageLine", "needs_ascii", "stage_lines", "stage_text"]
 

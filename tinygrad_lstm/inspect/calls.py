@@ -16,7 +16,7 @@ from ..creation import zeros_like
 from ..graph import Node, next_number
 from ..mode import enable_grad, mode, no_grad
 from ..nn import Module
-from ..nn.module import joined
+from ..nn.names import joined
 from ..observing import SteppedLayer
 from .layers import LayerTrace
 from .through_time import OUTPUTS, SavedLayer

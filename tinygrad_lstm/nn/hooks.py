@@ -3,16 +3,12 @@
 import itertools
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._tensor import HookHandle, Tensor
-from ..graph import GraphNode, Node, Pick, watch
-from ..mode import mode
-
-if TYPE_CHECKING:
-    from .module import Module
+from .._tensor import HookHandle
+from .backward_hooks import WayBack
 
 _numbers = itertools.count()
 
@@ -35,17 +31,17 @@ class Hooks:
         self.backward_pre: OrderedDict[int, Hook] = OrderedDict()
         self.backward: OrderedDict[int, Hook] = OrderedDict()
 
-    def call(self, module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the module gives, with its hooks called."""
+    def call(self, module: object, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the module's `forward` gives, with its hooks called."""
         output, called = None, set()
         try:
             for hook in list(self.forward_pre.values()):
                 args, kwargs = _arguments_before(hook, module, args, kwargs)
             way_back = None
             if self.backward_pre or self.backward:
-                way_back = _WayBack(module, [*self.backward_pre.values()], [*self.backward.values()])
+                way_back = WayBack(module, _functions(self.backward_pre), _functions(self.backward))
                 args = way_back.through_inputs(args)
-            output = module.forward(*args, **kwargs)
+            output = forward(*args, **kwargs)
             for number, hook in list(self.forward.items()):
                 called.add(number)
                 output = _output_after(hook, module, args, kwargs, output)
@@ -62,8 +58,12 @@ class Hooks:
             raise
 
 
+def _functions(hooks: OrderedDict[int, Hook]) -> list[Callable[..., Any]]:
+    return [hook.function for hook in hooks.values()]
+
+
 def _arguments_before(
-    hook: Hook, module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]
+    hook: Hook, module: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if hook.with_kwargs:
         given = hook.function(module, args, kwargs)
@@ -81,132 +81,9 @@ def _arguments_before(
     return given if isinstance(given, tuple) else (given,), kwargs
 
 
-def _output_after(hook: Hook, module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+def _output_after(hook: Hook, module: object, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     given = hook.function(module, args, *([kwargs] if hook.with_kwargs else []), output)
     return output if given is None else given
-
-
-class _WayBack:
-    """One call of a module with backward hooks: two nodes, behind its inputs and before its outputs, that call them."""
-
-    def __init__(self, module: "Module", before: Sequence[Hook], after: Sequence[Hook]) -> None:
-        self._module = module
-        self._before = before
-        self._after = after
-        self._inputs: _Passage | None = None
-        self._number_of_inputs = 0
-        self._of_outputs: tuple[Tensor | None, ...] = ()
-
-    def through_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments, behind a node at which the hooks learn their gradients."""
-        self._number_of_inputs = len(args)
-        self._inputs = _Passage("hooked_inputs", self._inputs_reached)
-        passed = self._inputs.passed(args)
-        if passed is args:
-            self._inputs = None
-        return passed
-
-    def through_outputs(self, output: Any) -> Any:
-        """What the module gave, before a node at which the hooks learn its gradient."""
-        parts = output if isinstance(output, tuple) else (output,)
-        if not any(isinstance(part, Tensor) for part in parts):
-            warnings.warn(
-                f"{type(self._module).__name__}: backward hooks are not called, as the module gave "
-                f"{type(output).__name__}; they need a Tensor, or a tuple with Tensors",
-                stacklevel=4,
-            )
-            return output
-        passed = _Passage("hooked_outputs", self._outputs_reached).passed(parts)
-        if not isinstance(output, tuple):
-            return passed[0]
-        return type(output)(*passed) if hasattr(output, "_fields") else passed
-
-    def _outputs_reached(self, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for hook in self._before:
-            gradients = self._replaced(gradients, hook.function(self._module, gradients))
-        if self._inputs is None:  # no input has a gradient, so the hooks are called now
-            for hook in self._after:
-                nothing = (None,) * self._number_of_inputs
-                self._replaced(nothing, hook.function(self._module, nothing, gradients))
-        else:
-            self._of_outputs = gradients
-        return gradients
-
-    def _inputs_reached(self, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        of_outputs, self._of_outputs = self._of_outputs, ()
-        for hook in self._after:
-            gradients = self._replaced(gradients, hook.function(self._module, gradients, of_outputs))
-        return gradients
-
-    def _replaced(self, gradients: tuple[Tensor | None, ...], given: Any) -> tuple[Tensor | None, ...]:
-        """The gradients that a hook gave in place of these."""
-        if given is None:
-            return gradients
-        name = type(self._module).__name__
-        parts = given if isinstance(given, tuple) else (given,)
-        if len(parts) != len(gradients):
-            raise RuntimeError(f"{name}: a backward hook returned {len(parts)} gradients, expected {len(gradients)}")
-        return tuple(self._fitting(old, new) for old, new in zip(gradients, parts, strict=True))
-
-    def _fitting(self, old: Tensor | None, new: Any) -> Tensor | None:
-        name = type(self._module).__name__
-        if new is None:
-            return None
-        if old is None:
-            raise RuntimeError(f"{name}: a backward hook returned a gradient where there is none; return None there")
-        if not isinstance(new, Tensor):
-            raise TypeError(f"{name}: a backward hook must return Tensors or None, got {type(new).__name__}")
-        if new.shape != old.shape:
-            raise ValueError(f"{name}: a backward hook returned a gradient of shape {new.shape}, expected {old.shape}")
-        return old._matching(new)
-
-
-class _Passage:
-    """The operation of a node that hands tensors on as they are, and their gradients to a function on the way back."""
-
-    gives_own = False
-
-    def __init__(self, name: str, reached: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]) -> None:
-        self.name = name
-        self._reached = reached
-        self._places: list[int] = []
-        self._number = 0
-
-    def passed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values, with the tensors among them that have a gradient behind a node; itself if none has."""
-        now = mode().value
-        self._number = len(values)
-        self._places = [k for k, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
-        if not self._places or not now.recording:
-            return values
-        tensors = [values[k] for k in self._places]
-        node = Node(self, [x._graph_node() for x in tensors], tensors[0].device, tuple(x._array for x in tensors))
-        if now.watched:
-            watch(node)
-        passed = list(values)
-        for index, (k, x) in enumerate(zip(self._places, tensors, strict=True)):
-            pick = Pick(node, index)
-            pick.device = x.device
-            passed[k] = Tensor._wrap(x._array, x.device, pick)
-            x._share_version(passed[k])
-            if now.watched:
-                watch(pick)
-        return tuple(passed)
-
-    def pull(
-        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterator[tuple[GraphNode, Any]]:
-        """Each tensor's node with its gradient, once the hooks know all of them."""
-        gradients: list[Tensor | None] = [None] * self._number
-        for index, (k, parent) in enumerate(zip(self._places, node.parents, strict=True)):
-            if index in g:
-                with parent.device.current():
-                    gradients[k] = g[index] if create_graph else Tensor._wrap(g[index].copy(), parent.device)
-        reached = self._reached(tuple(gradients))
-        for k, parent in zip(self._places, node.parents, strict=True):
-            gradient = reached[k]
-            if gradient is not None and (needed is None or parent in needed):
-                yield parent, gradient if create_graph else gradient._array
 
 
 class _ModuleHook(HookHandle):

@@ -5,8 +5,6 @@ Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang and Chen, "LoRA: Low-rank adaptation
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,10 @@ from ..creation import zeros
 from ..mode import no_grad
 from ..printable import printable
 from . import init
+from .adapters import ADAPTABLE, Weight, adaptable_by_name, weights_of
 from .module import Module
+from .names import matching
 from .parameter import Parameter
-from .patterns import matching
 
 __all__ = ["LoRA", "add_lora", "load_lora", "lora_state_dict", "merge_lora"]
 
@@ -108,8 +107,9 @@ def add_lora(model: Module, *patterns: str, rank: int, alpha: float | None = Non
     1216
     """
     _check_settings("add_lora", rank, alpha)
-    by_name = _adaptable_by_name("add_lora", model)
-    chosen = _once(by_name[name] for name in matching("add_lora", patterns or ["*"], by_name, _ADAPTABLE))
+    by_name = adaptable_by_name("add_lora", model)
+    names = matching("add_lora", patterns or ["*"], by_name, ADAPTABLE)
+    chosen = list({by_name[name].name: by_name[name] for name in names}.values())  # each weight once
     _check_free("add_lora", chosen)
     if small := [f"{weight.name} {weight.parameter.shape}" for weight in chosen if rank > min(weight.parameter.shape)]:
         raise ValueError(
@@ -196,7 +196,7 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
     """
     if not state_dict:
         raise ValueError("load_lora: there are no adapters to load; expected what lora_state_dict gives")
-    by_name = _adaptable_by_name("load_lora", model)
+    by_name = adaptable_by_name("load_lora", model)
     parts: dict[str, dict[str, Any]] = {name: {} for name in by_name}  # of each weight, by its first name
     unexpected: list[str] = []
     for key, value in state_dict.items():
@@ -210,7 +210,7 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
         raise ValueError(f"load_lora: of no weight that this {type(model).__name__} can adapt: {names}")
     chosen = [by_name[name] for name, values in parts.items() if values]
     _check_free("load_lora", chosen)
-    adapters: list[tuple[_Weight, LoRA]] = []
+    adapters: list[tuple[Weight, LoRA]] = []
     misfits: list[str] = []
     for weight in chosen:
         try:
@@ -223,81 +223,14 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
     return _attach(model, adapters)
 
 
-# -- weights, and where they stand ------------------------------------------------------------------------------------
-
-_ADAPTABLE = "weight that can be adapted"
-
-
-@dataclass
-class _Weight:
-    """A parameter, and the places where it stands: several, if it is tied.
-
-    Attributes:
-        names: its dotted names in the model.
-        owners: the modules that have it, each with its name there.
-    """
-
-    parameter: Parameter
-    names: list[str]
-    owners: list[tuple[Module, str]]
-
-    @property
-    def name(self) -> str:
-        """The first of its names."""
-        return self.names[0]
-
-    @property
-    def can_be_adapted(self) -> bool:
-        """Whether it is a matrix that each of its modules takes by `adapted`."""
-        return (
-            self.parameter.ndim == 2
-            and self.parameter.dtype.kind == "f"
-            and all(any(fnmatchcase(name, own) for own in module.adaptable) for module, name in self.owners)
-        )
-
-    @property
-    def adapters(self) -> list[Any]:
-        """What stands in an adapter's place in each of its modules, None where nothing does."""
-        return [vars(module).get(f"{name}_lora") for module, name in self.owners]
-
-
-def _weights(caller: str, model: Module) -> list[_Weight]:
-    """All parameters, each once.
-
-    Raises:
-        TypeError: `model` is no Module.
-    """
-    if not isinstance(model, Module):
-        raise TypeError(f"{caller}: expected a Module, got {type(model).__name__}")
-    modules = dict(model.named_modules(remove_duplicate=False))
-    found: dict[int, _Weight] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        path, _, own = name.rpartition(".")
-        weight = found.setdefault(id(parameter), _Weight(parameter, [], []))
-        weight.names.append(name)
-        if (modules[path], own) not in weight.owners:
-            weight.owners.append((modules[path], own))
-    return list(found.values())
-
-
-def _adaptable_by_name(caller: str, model: Module) -> dict[str, _Weight]:
-    """The weights that can be adapted, by each of their names."""
-    return {name: weight for weight in _weights(caller, model) if weight.can_be_adapted for name in weight.names}
-
-
-def _once(weights: Iterable[_Weight]) -> list[_Weight]:
-    """Each weight once."""
-    return list({id(weight.parameter): weight for weight in weights}.values())
-
-
-def _adapted(caller: str, model: Module) -> list[tuple[_Weight, LoRA]]:
+def _adapted(caller: str, model: Module) -> list[tuple[Weight, LoRA]]:
     """The weights that have an adapter, and it.
 
     Raises:
         ValueError: there is none; a weight has one in some of its places only.
     """
-    found: list[tuple[_Weight, LoRA]] = []
-    for weight in _weights(caller, model):
+    found: list[tuple[Weight, LoRA]] = []
+    for weight in weights_of(caller, model):
         first, *others = weight.adapters
         if any(other is not first for other in others):
             raise ValueError(
@@ -310,7 +243,7 @@ def _adapted(caller: str, model: Module) -> list[tuple[_Weight, LoRA]]:
     return found
 
 
-def _check_free(caller: str, weights: Iterable[_Weight]) -> None:
+def _check_free(caller: str, weights: Iterable[Weight]) -> None:
     if taken := [weight.name for weight in weights if any(adapter is not None for adapter in weight.adapters)]:
         raise ValueError(f"{caller}: {', '.join(taken)} has an adapter already; merge_lora merges it")
 
@@ -326,10 +259,7 @@ def _check_settings(caller: str, rank: Any, alpha: Any) -> None:
         raise ValueError(f"{caller}: alpha must be above 0 and finite, got {alpha}")
 
 
-# -- adapters ---------------------------------------------------------------------------------------------------------
-
-
-def _attach(model: Module, adapters: Iterable[tuple[_Weight, LoRA]]) -> list[str]:
+def _attach(model: Module, adapters: Iterable[tuple[Weight, LoRA]]) -> list[str]:
     """Sets adapters in all places of their weights, freezes what is no adapter's, and gives the weights' names."""
     adapters = list(adapters)
     kept = {id(p) for module in model.modules() if isinstance(module, LoRA) for p in module.parameters()}

@@ -2,26 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from tinygrad_lstm.backends.base import HostArray
 
-from .._tensor import DType, Tensor, checked_dtype, fitting
-from ..device import Device, get_device
-from ..mode import no_grad
-from ..printable import printable
+from .._tensor import DType, Tensor
+from ..device import Device
+from .groups import grouped, require_gradients
 from .hooks import HasHooks
+from .names import joined
 from .parameter import Parameter
-from .patterns import matching
+from .state import IncompatibleKeys, load, move, snapshot
 
 __all__ = ["Module"]
-
-
-class IncompatibleKeys(NamedTuple):
-    """The names that `load_state_dict` did not find in the mapping, and those of the mapping that it did not need."""
-
-    missing: list[str]
-    unexpected: list[str]
 
 
 class Module(HasHooks):
@@ -66,7 +59,7 @@ class Module(HasHooks):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._hooks is not None:
-            return self._hooks.call(self, args, kwargs)
+            return self._hooks.call(self, self.forward, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -147,66 +140,6 @@ class Module(HasHooks):
         for _, parameter in self.named_parameters():
             yield parameter
 
-    def adapted(self, name: str) -> Tensor:
-        """One of its own parameters as `forward` computes with it: changed by its adapter, if it has one.
-
-        An adapter is a child called `{name}_lora`, a module that takes the parameter and gives what stands in for it;
-        `nn.add_lora` sets such. A module of yours takes part if it reads a weight in this way, and says so:
-
-        >>> import tinygrad_lstm as tg
-        >>> class Bilinear(tg.nn.Module):
-        ...     adaptable = ("weight",)
-        ...
-        ...     def __init__(self, size):
-        ...         self.weight = tg.nn.Parameter(tg.randn(size, size))
-        ...
-        ...     def forward(self, x, y):
-        ...         return ((x @ self.adapted("weight")) * y).sum(-1)
-        >>> tg.nn.add_lora(Bilinear(8), rank=2)
-        ['weight']
-        """
-        parameter: Tensor = getattr(self, name)
-        adapter: Callable[[Tensor], Tensor] | None = self.__dict__.get(name + "_lora")
-        return parameter if adapter is None else adapter(parameter)
-
-    def parameter_groups(self, settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The parameters in groups for an optimizer, each with its own learning rate or other settings.
-
-        Args:
-            settings: for shell patterns of dotted names, as `freeze` takes them, the settings of what they match. A
-                parameter goes with the first pattern that matches one of its names; those that no pattern matches
-                are a last group, with the optimizer's own settings. Frozen parameters are in no group.
-
-        Raises:
-            ValueError: a pattern matches no parameter, or only such as are frozen or went with a pattern before it.
-            TypeError: a pattern is no string, or its settings are no mapping.
-
-        >>> import tinygrad_lstm as tg
-        >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
-        >>> groups = model.parameter_groups({"0.*": {"lr": 1e-4}, "*.bias": {"weight_decay": 0.0}})
-        >>> [[p.shape for p in group["params"]] for group in groups]
-        [[(8, 3), (8,)], [(1,)], [(1, 8)]]
-        >>> optimizer = tg.optim.AdamW(groups, lr=1e-3)
-        """
-        named = dict(self.named_parameters(remove_duplicate=False))
-        left = {id(parameter): parameter for parameter in self.parameters() if parameter.requires_grad}
-        groups: list[dict[str, Any]] = []
-        for pattern, own in settings.items():
-            if not isinstance(own, Mapping):
-                raise TypeError(
-                    f"parameter_groups: expected settings such as {{'lr': 0.001}} for {pattern!r}, "
-                    f"got {type(own).__name__}"
-                )
-            keys = [id(named[name]) for name in matching("parameter_groups", [pattern], named)]
-            params = [left.pop(key) for key in keys if key in left]
-            if not params:
-                raise ValueError(
-                    f"parameter_groups: all that {pattern!r} matches is frozen, or went with a pattern before it; "
-                    "leave it out, or put it first"
-                )
-            groups.append({**own, "params": params})
-        return groups + [{"params": list(left.values())}] * bool(left)
-
     def register_buffer(self, name: str, tensor: Any) -> None:
         """Sets an attribute that is no parameter, but moves and is saved with them.
 
@@ -232,6 +165,28 @@ class Module(HasHooks):
         for _, buffer in self.named_buffers():
             yield buffer
 
+    def adapted(self, name: str) -> Tensor:
+        """One of its own parameters as `forward` computes with it: changed by its adapter, if it has one.
+
+        An adapter is a child called `{name}_lora`, a module that takes the parameter and gives what stands in for it;
+        `nn.add_lora` sets such. A module of yours takes part if it reads a weight in this way, and says so:
+
+        >>> import tinygrad_lstm as tg
+        >>> class Bilinear(tg.nn.Module):
+        ...     adaptable = ("weight",)
+        ...
+        ...     def __init__(self, size):
+        ...         self.weight = tg.nn.Parameter(tg.randn(size, size))
+        ...
+        ...     def forward(self, x, y):
+        ...         return ((x @ self.adapted("weight")) * y).sum(-1)
+        >>> tg.nn.add_lora(Bilinear(8), rank=2)
+        ['weight']
+        """
+        parameter: Tensor = getattr(self, name)
+        adapter: Callable[[Tensor], Tensor] | None = self.__dict__.get(name + "_lora")
+        return parameter if adapter is None else adapter(parameter)
+
     # -- saving and loading -------------------------------------------------------------------------------------------
 
     def _named_tensors(self) -> dict[str, Tensor]:
@@ -244,9 +199,7 @@ class Module(HasHooks):
         It does not change as training goes on, and can be handed to safetensors as it is. A tensor that has several
         names is there under each, as in PyTorch's files.
         """
-        return {
-            name: tensor.device.backend.to_host(tensor._array).copy() for name, tensor in self._named_tensors().items()
-        }
+        return snapshot(self._named_tensors())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copies values into the parameters and buffers in place, so that optimizers keep theirs.
@@ -264,26 +217,7 @@ class Module(HasHooks):
                 too large for the tensor's dtype. One error names all of them, before anything is changed. (It is the
                 mapping's value that is wrong; a KeyError's message would be shown in quotes.)
         """
-        wanted = self._named_tensors()
-        missing = [name for name in wanted if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in wanted]
-        fitted: dict[str, Tensor] = {}
-        misfits: list[str] = []
-        for name, tensor in wanted.items():
-            try:
-                if name in state_dict:
-                    fitted[name] = fitting(state_dict[name], tensor)
-            except ValueError as error:
-                misfits.append(f"{name} ({error})")
-        faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
-        faults.append(("not fitting", misfits))
-        if any(names for _, names in faults):
-            listed = "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in faults if names)
-            raise ValueError(f"load_state_dict: the values do not fit this {type(self).__name__}: {listed}")
-        with no_grad():
-            for name, value in fitted.items():
-                wanted[name].copy_(value)
-        return IncompatibleKeys(missing, unexpected)
+        return load(self._named_tensors(), state_dict, strict, type(self).__name__)
 
     # -- changing all of it -------------------------------------------------------------------------------------------
 
@@ -297,18 +231,8 @@ class Module(HasHooks):
             ValueError: the device is unknown.
             DeviceUnavailableError: the device is not there.
         """
-        place = None if device is None else get_device(device)
-        if dtype is not None and checked_dtype(dtype).kind != "f":
-            raise TypeError(f"to: a module's dtype must be float16, float32 or float64, got {checked_dtype(dtype)}")
-        tensors = {id(tensor): tensor for tensor in self._named_tensors().values()}
-        tensors |= {id(p.grad): p.grad for p in self.parameters() if p.grad is not None}
-        with no_grad():  # all are moved before any is changed: where memory runs out, nothing is
-            moved = {
-                key: tensor.to(place, dtype if tensor.dtype.kind == "f" else None) for key, tensor in tensors.items()
-            }
-        for key, tensor in tensors.items():
-            if moved[key] is not tensor:
-                _become(tensor, moved[key])
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        move([*self._named_tensors().values(), *gradients], device, dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -331,6 +255,14 @@ class Module(HasHooks):
         finally:
             for module, mode in modes:
                 module.training = mode
+
+    def apply(self, function: Callable[["Module"], Any]) -> Self:
+        """Calls a function with every module below this one, children first, and with this one last."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    # -- which parameters learn ----------------------------------------------------------------------------------------
 
     def zero_grad(self) -> None:
         """Forgets the gradients of all parameters."""
@@ -376,21 +308,29 @@ class Module(HasHooks):
         return self._require_gradients("unfreeze", patterns, True)
 
     def _require_gradients(self, caller: str, patterns: tuple[str, ...], value: bool) -> Self:
-        named = dict(self.named_parameters(remove_duplicate=False))
-        chosen = {name: named[name] for name in (matching(caller, patterns, named) if patterns else named)}
-        if value and (integers := [name for name, p in chosen.items() if p.dtype.kind != "f"]):
-            raise TypeError(f"{caller}: only floats have gradients, and of integers are {', '.join(integers)}")
-        for parameter in chosen.values():
-            parameter.requires_grad = value
-            if not value:
-                parameter.grad = None
+        require_gradients(caller, dict(self.named_parameters(remove_duplicate=False)), patterns, value)
         return self
 
-    def apply(self, function: Callable[["Module"], Any]) -> Self:
-        """Calls a function with every module below this one, children first, and with this one last."""
-        for module in reversed(list(self.modules())):
-            function(module)
-        return self
+    def parameter_groups(self, settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The parameters in groups for an optimizer, each with its own learning rate or other settings.
+
+        Args:
+            settings: for shell patterns of dotted names, as `freeze` takes them, the settings of what they match. A
+                parameter goes with the first pattern that matches one of its names; those that no pattern matches
+                are a last group, with the optimizer's own settings. Frozen parameters are in no group.
+
+        Raises:
+            ValueError: a pattern matches no parameter, or only such as are frozen or went with a pattern before it.
+            TypeError: a pattern is no string, or its settings are no mapping.
+
+        >>> import tinygrad_lstm as tg
+        >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
+        >>> groups = model.parameter_groups({"0.*": {"lr": 1e-4}, "*.bias": {"weight_decay": 0.0}})
+        >>> [[p.shape for p in group["params"]] for group in groups]
+        [[(8, 3), (8,)], [(1,)], [(1, 8)]]
+        >>> optimizer = tg.optim.AdamW(groups, lr=1e-3)
+        """
+        return grouped(dict(self.named_parameters(remove_duplicate=False)), settings)
 
     # -- what it looks like -------------------------------------------------------------------------------------------
 
@@ -424,11 +364,6 @@ def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, in
         yield from _tree_lines(child_name, child, depth + 1)
 
 
-def joined(path: str, name: str) -> str:
-    """A dotted name below a path; either may be empty."""
-    return f"{path}.{name}" if path and name else path or name
-
-
 def _holds_modules(container: Any) -> bool:
     """Whether modules or parameters lie in a plain container, or in those that it holds."""
     left, seen = [container], set()
@@ -440,12 +375,3 @@ def _holds_modules(container: Any) -> bool:
             seen.add(id(part))
             left += [*part.keys(), *part.values()] if isinstance(part, dict) else part
     return False
-
-
-def _become(tensor: Tensor, moved: Tensor) -> None:
-    """Gives a leaf another one's array and device. Graphs that kept the old values raise when they are walked."""
-    tensor._mark_written()
-    tensor._array = moved._array
-    tensor.device = moved.device
-    if tensor._node is not None:
-        tensor._node.device = moved.device

@@ -13,7 +13,7 @@ from ..._tensor import Tensor
 from ...graph import next_number
 from ...mode import Switch
 from ...nn import Module
-from ...nn.module import joined
+from ...nn.names import joined
 from ...observing import SteppedLayer
 from ...ops.recurrent import scan
 

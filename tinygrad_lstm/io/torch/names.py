@@ -13,7 +13,7 @@ from tinygrad_lstm.backends.base import HostArray
 from ..._tensor import DType
 from ...mode import no_grad
 from ...nn import LoRA, Module
-from ...nn.module import joined
+from ...nn.names import joined
 from ...printable import printable
 from ..contents import Kind, Weights
 from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked

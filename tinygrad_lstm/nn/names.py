@@ -1,9 +1,14 @@
-"""Choosing among dotted names by shell patterns."""
+"""Dotted names: put together, and chosen by shell patterns."""
 
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-__all__ = ["matching"]
+__all__ = ["joined", "matching"]
+
+
+def joined(path: str, name: str) -> str:
+    """A dotted name below a path; either may be empty."""
+    return f"{path}.{name}" if path and name else path or name
 
 
 def matching(caller: str, patterns: Iterable[str], names: Collection[str], what: str = "parameter") -> list[str]:

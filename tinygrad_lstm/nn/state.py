@@ -1,0 +1,74 @@
+"""The tensors of a module as a whole: a snapshot of them, values loaded into them, and moving them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from tinygrad_lstm.backends.base import HostArray
+
+from .._tensor import DType, Tensor, checked_dtype, fitting
+from ..device import Device, get_device
+from ..mode import no_grad
+from ..printable import printable
+
+__all__ = ["IncompatibleKeys", "load", "move", "snapshot"]
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that `load_state_dict` did not find in the mapping, and those of the mapping that it did not need."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
+    """NumPy copies of the tensors; see `Module.state_dict`."""
+    return {name: tensor.device.backend.to_host(tensor._array).copy() for name, tensor in tensors.items()}
+
+
+def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool, owner: str) -> IncompatibleKeys:
+    """Copies values into the tensors of their names; see `Module.load_state_dict`.
+
+    Args:
+        owner: the name of the module's class, for errors.
+    """
+    missing = [name for name in tensors if name not in values]
+    unexpected = [name for name in values if name not in tensors]
+    fitted: dict[str, Tensor] = {}
+    misfits: list[str] = []
+    for name, tensor in tensors.items():
+        try:
+            if name in values:
+                fitted[name] = fitting(values[name], tensor)
+        except ValueError as error:
+            misfits.append(f"{name} ({error})")
+    faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
+    faults.append(("not fitting", misfits))
+    if any(names for _, names in faults):
+        listed = "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in faults if names)
+        raise ValueError(f"load_state_dict: the values do not fit this {owner}: {listed}")
+    with no_grad():
+        for name, value in fitted.items():
+            tensors[name].copy_(value)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def move(tensors: Iterable[Tensor], device: str | Device | None, dtype: DType) -> None:
+    """Moves tensors in place to a device, and those that are floats to a dtype; see `Module.to`."""
+    place = None if device is None else get_device(device)
+    if dtype is not None and checked_dtype(dtype).kind != "f":
+        raise TypeError(f"to: a module's dtype must be float16, float32 or float64, got {checked_dtype(dtype)}")
+    once = {id(tensor): tensor for tensor in tensors}.values()
+    with no_grad():  # all are moved before any is changed: where memory runs out, nothing is
+        moved = [tensor.to(place, dtype if tensor.dtype.kind == "f" else None) for tensor in once]
+    for tensor, now in zip(once, moved, strict=True):
+        if now is not tensor:
+            _become(tensor, now)
+
+
+def _become(tensor: Tensor, moved: Tensor) -> None:
+    """Gives a leaf another one's array and device. Graphs that kept the old values raise when they are walked."""
+    tensor._mark_written()
+    tensor._array = moved._array
+    tensor.device = moved.device
+    if tensor._node is not None:
+        tensor._node.device = moved.device

@@ -11,24 +11,17 @@ from typing import Any
 import numpy as np
 
 from .base import Array
+from .dtypes import is_float, widened_dtype
 
-__all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total", "widened_dtype"]
+__all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total"]
 
 SHORT = 256
 """Up to so many terms are added one after the other: the error is small, and one call is fastest."""
-
-_FLOAT32 = np.dtype(np.float32)
 
 BLOCK = 64
 """Terms that are added one after the other, where there are more."""
 
 _WIDE_ROW = 1024  # elements of a row, from which on a block's rows are taken one after the other from memory
-
-
-def widened_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype in which floats of this dtype are computed with: float32 for float16, else their own."""
-    given = np.dtype(dtype)
-    return given if given.itemsize > _FLOAT32.itemsize else _FLOAT32
 
 
 def total(
@@ -41,9 +34,9 @@ def total(
         dtype: that of the result, if it is another than x's. Integers and bool are summed in 64 bits by default.
     """
     given = x.dtype
-    if given.kind != "f":
+    if not is_float(given):
         return xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
-    wide = given if given.itemsize > 2 else _FLOAT32
+    wide = widened_dtype(given)
     if x.size > SHORT:
         axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
         if _terms(x, axes) > SHORT and not (xp is np and _added_in_pairs(x, axes)):
@@ -76,7 +69,7 @@ def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps
 
 def running(xp: Any, x: Array, axis: int) -> Array:
     """`xp.cumsum`. Each result goes into the next, so floats are added in float64, and each result rounded once."""
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         return xp.cumsum(x, axis=axis)
     return xp.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from .base import Array
+from .dtypes import widened_dtype
 from .kernels import ArrayKernels
-from .sums import average, inverse_deviations, total, widened_dtype
+from .sums import average, inverse_deviations, total
 
 __all__ = ["TrainingKernels", "threshold"]
 

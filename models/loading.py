@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygrad_lstm._tensor import DType
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DType
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.io.contents import Kind
 from tinygrad_lstm.io.file_layers import file_network

@@ -6,25 +6,37 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.dtypes import (
+    BOOL,
+    DEFAULT_FLOAT,
+    FLOAT64,
+    INT64,
+    DType,
+    can_store,
+    check_bounds,
+    check_differentiable,
+    check_integers,
+    checked_dtype,
+    exact_integers,
+    fits,
+    is_bool,
+    is_dtype,
+    is_float,
+    is_integer,
+)
 
 from . import autograd
-from .bounds import check_bounds, check_integers, exact_integers
 from .device import Device, device_of, get_device
 from .exchange import Exchange
 from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
 from .mode import mode, no_grad
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
-
-DType: TypeAlias = Any
-"""A dtype, or a name or type that `numpy.dtype` takes."""
-
-DEFAULT_FLOAT = np.dtype(np.float32)
 
 _hook_numbers = itertools.count()
 
@@ -248,7 +260,7 @@ class Tensor(Exchange):
         return int(self.item())
 
     def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
+        if not is_integer(self.dtype):
             raise TypeError(f"an index must be an integer, got a {self.dtype} tensor")
         return int(self.item())
 
@@ -273,7 +285,7 @@ class Tensor(Exchange):
         prefix = "tensor("
         text = np.array2string(self.detach().cpu()._array, separator=", ", prefix=prefix)
         notes = [] if self.size or self.shape == (0,) else [f"shape={self.shape}"]
-        notes += [] if self.dtype in (DEFAULT_FLOAT, np.int64, np.bool_) else [f"dtype={self.dtype}"]
+        notes += [] if self.dtype in (DEFAULT_FLOAT, INT64, BOOL) else [f"dtype={self.dtype}"]
         notes += [] if self.device == "cpu" else [f"device={str(self.device)!r}"]
         if self._requires_grad:
             notes.append("requires_grad=True" if self.is_leaf else f"op={self._graph_node().op.name}")
@@ -327,7 +339,7 @@ class Tensor(Exchange):
         >>> tg.tensor([1, 2]).to("cpu", dtype="float32")
         tensor([1., 2.])
         """
-        if dtype is None and device is not None and not isinstance(device, Device) and _names_dtype(device):
+        if dtype is None and device is not None and not isinstance(device, Device) and is_dtype(device):
             device, dtype = None, device
         moved = self
         if dtype is not None and checked_dtype(dtype) != self.dtype:
@@ -364,7 +376,7 @@ class Tensor(Exchange):
         if not self.is_leaf:
             raise RuntimeError("requires_grad can be set on leaves only; this tensor was made by an op: use .detach()")
         if value:
-            _check_differentiable(self.dtype)
+            check_differentiable(self.dtype)
         if value != self._requires_grad:  # noted before and after, as a graph made meanwhile holds the values
             self._requires_grad = bool(value)
             if self._version is not None or not value:
@@ -506,7 +518,7 @@ class Tensor(Exchange):
         """Puts the result of an op on this tensor in its place, in memory and in the graph."""
         if result.shape != self.shape:
             raise ValueError(f"{name}: the result has shape {result.shape}, which does not fit into {self.shape}")
-        if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
+        if not can_store(result.dtype, self.dtype):
             raise TypeError(f"{name}: the result is {result.dtype}, which does not fit into a {self.dtype} tensor")
         self._check_in_place(name, result._requires_grad)
         if result.dtype != self.dtype:
@@ -531,7 +543,7 @@ class Tensor(Exchange):
                 f"{name}: this is a view of another tensor, whose graph would not see the change; "
                 "change the other by x[index] = value, or a .clone() of this one"
             )
-        _check_differentiable(self.dtype)
+        check_differentiable(self.dtype)
 
     def _shares_elements(self) -> bool:
         """Whether this is a broadcast view, which not every device makes read-only by itself, or read-only."""
@@ -689,7 +701,7 @@ class Tensor(Exchange):
         """`other`, if it and this tensor are bool: of integers, NumPy's signs mean their bits, which is no op here."""
         other = other if isinstance(other, Tensor | bool) else as_tensor(other, device_of(other) or self.device)
         for value in (self, other):
-            if isinstance(value, Tensor) and value.dtype != np.bool_:
+            if isinstance(value, Tensor) and not is_bool(value.dtype):
                 raise TypeError(
                     f"{sign}: expected bool tensors, got {value.dtype} of shape {value.shape}; compare first, "
                     "as in (x != 0), or use tg.logical_and, logical_or, logical_xor, logical_not"
@@ -793,40 +805,15 @@ def fitting(given: Any, like: Tensor) -> Tensor:
     except (TypeError, ValueError) as error:
         described = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
         raise ValueError(f"given {described}, {expected}") from error
-    if value.shape != like.shape or not np.can_cast(value.dtype, like.dtype, "same_kind"):
+    if value.shape != like.shape or not can_store(value.dtype, like.dtype):
         raise ValueError(f"given {value.dtype} {value.shape}, {expected}")
     with np.errstate(over="ignore"):
         cast = value.to(dtype=like.dtype)
-    if not np.can_cast(value.dtype, like.dtype):
-        kept = cast.isfinite() == value.isfinite() if like.dtype.kind == "f" else cast == value
+    if not fits(value.dtype, like.dtype):
+        kept = cast.isfinite() == value.isfinite() if is_float(like.dtype) else cast == value
         if not kept.all():
             raise ValueError(f"given {value.dtype} numbers beyond the range of {like.dtype}")
     return cast.to(like.device)
-
-
-def checked_dtype(dtype: DType) -> np.dtype[Any]:
-    """The NumPy dtype, in the machine's order of bytes, if tensors can have it.
-
-    Raises:
-        TypeError: it is none of float16, float32, float64, the integers and bool.
-    """
-    checked: np.dtype[Any] = np.dtype(dtype)
-    if checked.kind not in "fiub" or checked.itemsize > 8:
-        raise TypeError(f"dtype {checked} is not supported; use float16, float32, float64, an integer type or bool")
-    return np.dtype(checked.type)
-
-
-def _names_dtype(value: Any) -> bool:
-    if isinstance(value, np.dtype | type):
-        return True
-    return isinstance(value, str) and value in np.sctypeDict
-
-
-def _check_differentiable(dtype: np.dtype[Any]) -> None:
-    if dtype.kind != "f":
-        raise TypeError(
-            f"requires_grad: only float tensors have gradients, this one is {dtype}; use .to(dtype='float32')"
-        )
 
 
 def _to_array(data: Any, dtype: DType, device: Device) -> Array:
@@ -843,13 +830,13 @@ def _to_array(data: Any, dtype: DType, device: Device) -> Array:
     except ValueError as error:
         raise ValueError(f"tensor: {error}; give nested lists of equal lengths") from error
     if wanted is not None:
-        array = exact_integers(data, array) if wanted.kind in "iu" else array
+        array = exact_integers(data, array) if is_integer(wanted) else array
         check_bounds("tensor", array, wanted)
     else:
         array_like = isinstance(data, np.generic) or _holds_arrays(data)
         if not array_like:
             check_integers("tensor", data, array)
-        wanted = DEFAULT_FLOAT if array.dtype == np.float64 and not array_like else checked_dtype(array.dtype)
+        wanted = DEFAULT_FLOAT if array.dtype == FLOAT64 and not array_like else checked_dtype(array.dtype)
     with device.making("tensor"):
         return device.backend.from_host(array.astype(wanted, copy=False))
 

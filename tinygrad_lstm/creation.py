@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, check_integers, checked_dtype
 
-from ._tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
+from ._tensor import Tensor
 from .arguments import integer, integers
-from .bounds import check_bounds, check_integers
 from .device import Device, device_of, get_device
 from .random import drawing
 

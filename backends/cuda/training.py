@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..base import Array
-from ..sums import total, widened_dtype
+from ..dtypes import widened_dtype
+from ..sums import total
 from ..training import TrainingKernels, threshold
 from .launching import THREADS, LaunchedKernels, blocks
 

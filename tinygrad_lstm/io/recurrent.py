@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DType
 
-from .._tensor import DType
 from ..printable import printable
 from .contents import Kind
 

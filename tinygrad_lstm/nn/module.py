@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DType
 
-from .._tensor import DType, Tensor
+from .._tensor import Tensor
 from ..device import Device
 from .groups import grouped, require_gradients
 from .hooks import HasHooks

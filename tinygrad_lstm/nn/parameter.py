@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .._tensor import DType, Tensor
+from tinygrad_lstm.backends.dtypes import DType
+
+from .._tensor import Tensor
 from ..device import Device
 
 __all__ = ["Parameter"]

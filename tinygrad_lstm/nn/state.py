@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DType, checked_dtype
 
-from .._tensor import DType, Tensor, checked_dtype, fitting
+from .._tensor import Tensor, fitting
 from ..device import Device, get_device
 from ..mode import no_grad
 from ..printable import printable

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT
 
-from .._tensor import DEFAULT_FLOAT, Tensor
+from .._tensor import Tensor
 from .define import composite, op
 from .elementwise import clamp, erf, expm1, tanh, where
 

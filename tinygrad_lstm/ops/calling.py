@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from tinygrad_lstm.backends.dtypes import FLOAT32, FLOAT64
 
 from .._tensor import Tensor
 from ..graph import Node
@@ -11,7 +11,6 @@ from ..mode import mode
 from .operation import NUMBERS, Op
 
 _NOTHING = (None,)
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def caller(op: Op) -> Callable[..., Any]:
@@ -39,7 +38,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             return op.run(args, kwargs)
         array, device = x._array, x.device
         dtype = array.dtype
-        if (dtype is not _FLOAT32 and dtype is not _FLOAT64) or device.switch is not None:
+        if (dtype is not FLOAT32 and dtype is not FLOAT64) or device.switch is not None:
             return op.run(args, kwargs)
         if x._viewed_at is not None:
             x._check_current(op.name)
@@ -105,7 +104,7 @@ def _binary(op: Op) -> Callable[..., Any]:
             b = y
         else:
             return op.run(args, kwargs)
-        if device is None or (dtype is not _FLOAT32 and dtype is not _FLOAT64) or device.switch is not None:
+        if device is None or (dtype is not FLOAT32 and dtype is not FLOAT64) or device.switch is not None:
             return op.run(args, kwargs)
         try:
             out = forward(device.backend if wants_backend else device.xp, a, b)

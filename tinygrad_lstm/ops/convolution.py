@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import widened_dtype
+from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from .._tensor import Tensor, operand
 from ..arguments import integer

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import widened_dtype
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, checked_dtype, widened_dtype
 
-from .._tensor import DEFAULT_FLOAT, DType, Tensor, checked_dtype
+from .._tensor import Tensor
 from ..arguments import integer
-from ..bounds import check_bounds
 from .define import composite, op
 
 __all__ = [

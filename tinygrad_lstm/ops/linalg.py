@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import total, widened_dtype
+from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.sums import total
 from tinygrad_lstm.backends.threads import for_products
 
 from .._tensor import Tensor, operand
@@ -135,7 +136,7 @@ def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_
 def _alone_summed(xp: Any, array: Array, k: int, terms: tuple[str, ...], out_term: str) -> tuple[Array, str]:
     """Operand k and its term, float16 in float32, without the dimensions over which it is summed by itself."""
     elsewhere = {*out_term, *"".join(term for j, term in enumerate(terms) if j != k)}
-    wide = widened_dtype(array.dtype) if array.dtype.kind == "f" else array.dtype
+    wide = widened_dtype(array.dtype)
     alone = tuple(d for d, letter in enumerate(terms[k]) if letter not in elsewhere)
     if alone:
         array = total(xp, array, alone, dtype=wide)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import total, widened_dtype
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, widened_dtype
+from tinygrad_lstm.backends.sums import total
 
-from .._tensor import DEFAULT_FLOAT, Tensor, as_tensor, operand
+from .._tensor import Tensor, as_tensor, operand
 from ..arguments import integer
 from ..mode import mode
 from .activation import log1pexp

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import average, inverse_deviations, widened_dtype
+from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.sums import average, inverse_deviations
 
 from .._tensor import Tensor, operand
 from ..arguments import integers

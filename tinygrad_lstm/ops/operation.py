@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import check_bounds, is_float, promoted_dtype
 
-from .._tensor import DEFAULT_FLOAT, Tensor, operand
+from .._tensor import Tensor, operand
 from ..autograd import grad
-from ..bounds import check_bounds
 from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
@@ -126,7 +126,7 @@ class Op:
                 arrays.append(array)
                 if device is None:
                     device, dtype = value.device, array.dtype
-                    if dtype.kind != "f" and self.promotion is not None:
+                    if self.promotion is not None and not is_float(dtype):
                         fit = False
                 elif value.device is not device:
                     raise self._mixed(inputs)
@@ -288,8 +288,10 @@ class Op:
                     operand(value, device) if takes_part and value is not None else value
                     for value, takes_part in zip(settled, promoted)
                 ]
-            dtype = self._common_dtype(
-                [value for value, takes_part in zip(settled, promoted, strict=True) if takes_part]
+            operands = [value for value, takes_part in zip(settled, promoted, strict=True) if takes_part]
+            dtype = promoted_dtype(
+                (value.dtype for value in operands if isinstance(value, Tensor)),
+                needs_float=self.promotion == "float" or any(isinstance(value, float) for value in operands),
             )
             for k, value in enumerate(settled):
                 if promoted[k] and isinstance(value, Tensor):
@@ -297,16 +299,6 @@ class Op:
                 elif promoted[k] and self.rules and type(value) is int:  # comparisons take any number
                     check_bounds(self.name, value, dtype)
         return settled, device
-
-    def _common_dtype(self, inputs: Sequence[Any]) -> np.dtype[Any]:
-        """NumPy's promotion, but integers never widen a float, and become float32 where a float is needed."""
-        dtypes = [value.dtype for value in inputs if isinstance(value, Tensor)]
-        floats = [dtype for dtype in dtypes if dtype.kind == "f"]
-        if floats:
-            return np.result_type(*floats)
-        if self.promotion == "float" or any(isinstance(value, float) for value in inputs):
-            return DEFAULT_FLOAT
-        return np.result_type(*dtypes)
 
     def plan(self, wanting: int, number: int) -> Plan:
         """The plan for `number` inputs, which require a gradient where `wanting`, first input first, has a bit."""

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import running, total, widened_dtype
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, widened_dtype
+from tinygrad_lstm.backends.sums import running, total
 
-from .._tensor import DEFAULT_FLOAT, Tensor
+from .._tensor import Tensor
 from ..arguments import integer, integers
 from .define import composite, op, shown_whole
 from .elementwise import abs, maximum, minimum, sqrt, where

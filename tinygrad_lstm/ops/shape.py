@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import check_bounds
 
 from .._tensor import Tensor, as_tensor
 from ..arguments import integer, integers
-from ..bounds import check_bounds
 from .define import composite, op
 from .elementwise import clone
 from .reduction import dim_of, dims_of

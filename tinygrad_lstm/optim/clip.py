@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.sums import widened_dtype
+from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from .._tensor import Tensor
 from ..creation import zeros

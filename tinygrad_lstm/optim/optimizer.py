@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, Backend
-from tinygrad_lstm.backends.sums import widened_dtype
+from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from .._tensor import Tensor, fitting
 from ..device import Device, device_of

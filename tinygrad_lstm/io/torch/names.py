@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import DType
 
-from ..._tensor import DType
 from ...mode import no_grad
 from ...nn import LoRA, Module
 from ...nn.names import joined

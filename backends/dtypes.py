@@ -1,0 +1,190 @@
+"""Dtypes: which of them tensors may have, what each is computed in, how they promote, and which numbers they hold.
+
+The one place that decides anything by a dtype; the rest of the library asks here. dtypes are NumPy's, on every device.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .base import HostArray
+
+__all__ = [
+    "BOOL",
+    "DEFAULT_FLOAT",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "INT64",
+    "DType",
+    "can_store",
+    "check_bounds",
+    "check_differentiable",
+    "check_integers",
+    "checked_dtype",
+    "exact_integers",
+    "fits",
+    "is_bool",
+    "is_dtype",
+    "is_float",
+    "is_integer",
+    "limits",
+    "promoted_dtype",
+    "smallest_normal",
+    "widened_dtype",
+]
+
+DType: TypeAlias = Any
+"""A dtype, or a name or type that `numpy.dtype` takes."""
+
+FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+
+DEFAULT_FLOAT = FLOAT32
+"""The dtype of Python's floats, and of integers where an op needs a float."""
+
+
+# -- What a dtype is ---------------------------------------------------------------------------------------------------
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a floating-point dtype: only tensors of such a dtype have gradients."""
+    return dtype.kind == "f"
+
+
+def is_integer(dtype: np.dtype[Any]) -> bool:
+    """Whether it is an integer dtype, signed or unsigned; bool is none."""
+    return dtype.kind in "iu"
+
+
+def is_bool(dtype: np.dtype[Any]) -> bool:
+    """Whether it is bool."""
+    return dtype.kind == "b"
+
+
+def is_dtype(value: Any) -> bool:
+    """Whether a value is a dtype, a type or a dtype's name, rather than a device or its name."""
+    if isinstance(value, np.dtype | type):
+        return True
+    return isinstance(value, str) and value in np.sctypeDict
+
+
+def checked_dtype(dtype: DType) -> np.dtype[Any]:
+    """The NumPy dtype, in the machine's byte order, if tensors can have it.
+
+    Raises:
+        TypeError: it is not float16, float32, float64, an integer dtype or bool.
+    """
+    checked: np.dtype[Any] = np.dtype(dtype)
+    if checked.kind not in "fiub" or checked.itemsize > 8:
+        raise TypeError(f"dtype {checked} is not supported; use float16, float32, float64, an integer type or bool")
+    return np.dtype(checked.type)
+
+
+def check_differentiable(dtype: np.dtype[Any]) -> None:
+    """Raises TypeError if tensors of this dtype cannot require a gradient."""
+    if not is_float(dtype):
+        raise TypeError(
+            f"requires_grad: only float tensors have gradients, this one is {dtype}; use .to(dtype='float32')"
+        )
+
+
+# -- What a result's dtype is ------------------------------------------------------------------------------------------
+
+
+def widened_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype to compute in, of which the result is rounded once: float32 for float16, else the dtype itself."""
+    return FLOAT32 if dtype == FLOAT16 else dtype
+
+
+def promoted_dtype(dtypes: Iterable[np.dtype[Any]], needs_float: bool = False) -> np.dtype[Any]:
+    """The dtype in which operands of these dtypes are combined.
+
+    NumPy's promotion, except that integers and bool never widen a float: int64 with float32 is float32.
+
+    Args:
+        needs_float: whether operands without a float among them become DEFAULT_FLOAT, as for `exp` or beside 0.5.
+    """
+    dtypes = list(dtypes)
+    floats = [dtype for dtype in dtypes if is_float(dtype)]
+    if needs_float and not floats:
+        return DEFAULT_FLOAT
+    return np.result_type(*(floats or dtypes))
+
+
+def can_store(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether values of a dtype may be written into a tensor of another: floats not into integers, numbers not into
+    bool. float64 may be written into float32, and is rounded."""
+    return np.can_cast(dtype, target, "same_kind")
+
+
+# -- Which numbers a dtype holds ---------------------------------------------------------------------------------------
+
+
+def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The smallest and the largest finite number of a dtype."""
+    if is_bool(dtype):
+        return 0, 1
+    info = np.finfo(dtype) if is_float(dtype) else np.iinfo(dtype)
+    return info.min, info.max
+
+
+def smallest_normal(dtype: np.dtype[Any]) -> float:
+    """The smallest positive float of full precision: `torch.finfo(dtype).tiny`."""
+    return float(np.finfo(dtype).tiny)
+
+
+def fits(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether each value of a dtype is within the range of another."""
+    return np.can_cast(dtype, target)
+
+
+def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
+    """Raises if `dtype` is an integer dtype and one of the numbers, rounded towards 0, is out of its range.
+
+    Args:
+        name: what the error begins with.
+        numbers: a number, an array on the host, or nested lists of numbers.
+        dtype: the dtype that they are to have; any number fits a float or bool.
+
+    Raises:
+        OverflowError: a number is out of the dtype's range, or infinite.
+        ValueError: a number is NaN.
+    """
+    if not is_integer(dtype):
+        return
+    lowest, highest = limits(dtype)
+    if type(numbers) is int and lowest <= numbers <= highest:
+        return
+    values = np.asarray(numbers)
+    if values.dtype == dtype or values.dtype.kind not in "iufO":
+        return
+    whole = np.trunc(values.astype(np.float64)) if is_float(values.dtype) else values
+    # highest + 1 is a power of two, which a float holds exactly. NaN is outside of any range.
+    outside = ~((whole >= lowest) & (whole < highest + 1))
+    if outside.any():
+        wrong = values[outside].flat[0]
+        kind = ValueError if wrong != wrong else OverflowError
+        raise kind(f"{name}: {wrong} is out of bounds for {dtype}, which holds {lowest} to {highest}")
+
+
+def check_integers(name: str, data: Any, made: HostArray) -> None:
+    """Raises OverflowError if `data` are Python integers too large for int64, of which NumPy made the array `made`."""
+    exact = exact_integers(data, made)
+    if exact is not made:
+        check_bounds(name, exact, INT64)
+
+
+def exact_integers(data: Any, made: HostArray) -> HostArray:
+    """`made`, NumPy's array of `data`; or one of Python integers, if `data` holds only these but NumPy made floats."""
+    if made.dtype.kind not in "fO":
+        return made
+    first = data
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if type(first) is int:
+        exact = np.array(data, dtype=object)
+        if all(type(value) is int for value in exact.flat):
+            return exact
+    return made

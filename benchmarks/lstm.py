@@ -42,8 +42,9 @@ from pathlib import Path
 
 from harness import TOLERANCE, Worker, check_agreement, row, take_turns, tells_memory
 from lstm_cuda import device_name, gate_kernels, start_up
+from lstm_data import PRECISION, Sizes
 from lstm_plot import plot
-from lstm_sides import PRECISION, SIDES, Sizes, prepare
+from lstm_sides import SIDES, prepare
 
 from tinygrad_lstm.backends.base import DeviceUnavailableError
 from tinygrad_lstm.backends.threads import blas_kernels, blas_library, number_of_cores

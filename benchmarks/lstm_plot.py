@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import ratio
-from lstm_sides import Sizes
+from lstm_data import Sizes
 
 COLOURS = {"compiled": "tab:blue", "NumPy": "tab:orange", "torch": "tab:red"}
 BEHIND_LABELS = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}

@@ -83,43 +83,28 @@ def train(
     ] = False,
 ) -> None:
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
-    options: dict[str, Any] = {
+    options = {
         "steps": steps,
         "hidden": hidden,
         "layers": layers,
         "seq_len": seq_len,
         "batch": batch,
         "lr": lr,
+        "forget_bias": forget_bias,
+        "dropout": dropout,
+        "seed": seed,
     }
-    options |= {"forget_bias": forget_bias, "dropout": dropout, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     use_threads(threads)
     place = str(get_device(device))
-    make_model = model_maker(place)
-    named = None if out is None else path_option("--out", out)
+    folder = None if out is None else path_option("--out", out)
     paths = [path_option("--data", path).absolute() for path in data or []]
     if resume:
         require("--init-from", init_from is None, "none together with --resume", repr(init_from))
-        checkpoint, folder = _to_resume(named or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
-        with _option_named():
-            checkpoint.options.continued(given)
-        with checkpoint.blamed():
-            CharLM.check_sizes(checkpoint)
-        text = read_text(paths) if paths else _text_of(checkpoint, folder)
-        trainer = Trainer.resume(make_model, text, checkpoint, folder.path, steps=given.get("steps"))
+        trainer, text = _resumed(folder, paths, given, place)
     else:
-        if named is not None:
-            _spare_earlier_run(named)
-        earlier = None if init_from is None else Checkpoint.load(path_option("--init-from", init_from))
-        with _option_named():
-            chosen = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
-        text = read_text(paths) if paths else manual_text()
-        vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
-        if earlier is not None:
-            make_model = model_maker(place, earlier, vocabulary)
-        with _new_folder(named) as place_for_run:
-            trainer = Trainer.start(make_model, text, chosen, place_for_run, map(str, paths), vocabulary)
-
+        earlier = None if init_from is None else path_option("--init-from", init_from)
+        trainer, text = _started(folder, paths, given, place, earlier)
     size = sum(parameter.size for parameter in trainer.model.parameters())
     summary, stop = _run(
         trainer,
@@ -129,6 +114,33 @@ def train(
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if stop.failure is not None or not summary.finished:
         stop.end()
+
+
+def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: str) -> tuple[Trainer[CharLM], str]:
+    """The run in a folder, to go on with, and its text."""
+    checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
+    with _option_named():
+        checkpoint.options.continued(given)
+    with checkpoint.blamed():
+        CharLM.check_sizes(checkpoint)
+    text = read_text(data) if data else _text_of(checkpoint, folder)
+    return Trainer.resume(model_maker(device), text, checkpoint, folder.path, steps=given.get("steps")), text
+
+
+def _started(
+    out: Path | None, data: list[Path], given: dict[str, Any], device: str, init_from: Path | None
+) -> tuple[Trainer[CharLM], str]:
+    """A new run, from the weights of a checkpoint if one is given, and its text."""
+    if out is not None:
+        _spare_earlier_run(out)
+    earlier = None if init_from is None else Checkpoint.load(init_from)
+    with _option_named():
+        options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
+    text = read_text(data) if data else manual_text()
+    vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
+    make_model = model_maker(device, earlier, vocabulary)
+    with _new_folder(out) as folder:
+        return Trainer.start(make_model, text, options, folder, map(str, data), vocabulary), text
 
 
 def _with_threads(device: str) -> str:

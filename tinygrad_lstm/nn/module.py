@@ -263,7 +263,7 @@ class Module(HasHooks):
             function(module)
         return self
 
-    # -- which parameters learn -----------------------------------------------------------------------------------------
+    # -- which parameters learn ----------------------------------------------------------------------------------------
 
     def zero_grad(self) -> None:
         """Forgets the gradients of all parameters."""

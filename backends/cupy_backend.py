@@ -13,6 +13,7 @@ from .base import Array, Backend, DeviceUnavailableError, HostArray
 from .cuda import CudaKernels
 from .cuda.launching import Kernel, Matrices, Multiply, definitions, source
 from .cuda.precision import get_precision
+from .dtypes import FLOAT32
 from .installing import how_to_install
 
 _SHARED_BYTES = 48 * 1024  # what a block may have of shared memory without asking
@@ -190,7 +191,7 @@ class CupyBackend(CudaKernels):
     def kernel(
         self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
     ) -> Kernel:
-        key = (file, name, np.dtype(dtype).name, width, cooperative, *constants.items())
+        key = (file, name, dtype, width, cooperative, *constants.items())
         found = self._kernels.get(key)
         if found is None:
             found = self._kernels[key] = self._compiled(file, name, definitions(dtype, width, **constants), cooperative)
@@ -211,7 +212,7 @@ class CupyBackend(CudaKernels):
     def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
         m, n, k, transposed, leading, dtype = matrices
         kind, adding, wide = _BLAS[dtype.name]
-        if dtype == np.float32:
+        if dtype == FLOAT32:
             adding = _FASTER.get(get_precision(), adding)
         code, compute = getattr(cupy.cuda.runtime, kind), getattr(self._cublas, adding)
         gemm, algorithm = self._cublas.gemmEx, self._cublas.CUBLAS_GEMM_DEFAULT

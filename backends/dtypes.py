@@ -54,7 +54,7 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def is_integer(dtype: np.dtype[Any]) -> bool:
-    """Whether it is an integer dtype, signed or unsigned; bool is none."""
+    """Whether it is an integer dtype, signed or unsigned; not bool."""
     return dtype.kind in "iu"
 
 
@@ -94,8 +94,11 @@ def check_differentiable(dtype: np.dtype[Any]) -> None:
 
 
 def widened_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype to compute in, of which the result is rounded once: float32 for float16, else the dtype itself."""
-    return FLOAT32 if dtype == FLOAT16 else dtype
+    """The float dtype to compute in, before the result is rounded: float32 for float16, integers and bool, else itself.
+
+    Sums of float16 would soon be inexact, or beyond its largest number, 65504.
+    """
+    return FLOAT64 if dtype == FLOAT64 else FLOAT32
 
 
 def promoted_dtype(dtypes: Iterable[np.dtype[Any]], needs_float: bool = False) -> np.dtype[Any]:
@@ -123,11 +126,12 @@ def can_store(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The smallest and the largest finite number of a dtype."""
+    """The smallest and the largest finite number of a dtype, as Python numbers."""
     if is_bool(dtype):
         return 0, 1
-    info = np.finfo(dtype) if is_float(dtype) else np.iinfo(dtype)
-    return info.min, info.max
+    if is_float(dtype):
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
 def smallest_normal(dtype: np.dtype[Any]) -> float:

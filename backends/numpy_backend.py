@@ -10,6 +10,7 @@ import numpy as np
 
 from . import compiled, memory
 from .base import Array, Backend, HostArray
+from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .recurrent import RecurrentKernels
 from .scatter import blocks_of_values
 from .sums import SHORT, total
@@ -72,12 +73,11 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
 
 def _sum_of_squares(x: HostArray) -> float:
     """Σ x² by dot products of pieces, which have the digits that one of the whole loses."""
-    if x.dtype == np.float16:
-        x = x.astype(np.float32)
+    x = x.astype(widened_dtype(x.dtype), copy=False)
     pieces = [x[begin : begin + _PIECE] for begin in range(0, x.size, _PIECE)]
     with np.errstate(over="ignore"), for_products():
         found = sum((float(np.dot(piece, piece)) for piece in pieces), 0.0)
-    if x.dtype == np.float32 and not _TINY < found < math.inf:  # squares that overflowed, or vanished
+    if x.dtype == FLOAT32 and not _TINY < found < math.inf:  # squares that overflowed, or vanished
         wide = (piece.astype(np.float64) for piece in pieces)
         found = sum((float(np.dot(piece, piece)) for piece in wide), 0.0)
     return found
@@ -154,20 +154,20 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
-        if target.dtype == np.float16:
-            wide = target.astype(np.float32)
+        if target.dtype == FLOAT16:
+            wide = target.astype(FLOAT32)
             self.scatter_add(wide, index, values)
             target[...] = wide
-        elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size and values.size:
+        elif isinstance(index, np.ndarray) and is_integer(index.dtype) and index.size and values.size:
             rows, values = _row_numbers(index, len(target)), values.reshape(index.size, *target.shape[1:])
-            if target.dtype.kind == "f":
+            if is_float(target.dtype):
                 values = values.astype(target.dtype, copy=False)
                 while (blocks := blocks_of_values(rows, len(target))) is not None:
                     sums = np.zeros((len(blocks.rows), *target.shape[1:]), target.dtype)
                     self._add_to_rows(sums, blocks.of_values, values)
                     rows, values = blocks.rows, sums
             self._add_to_rows(target, rows, values)
-        elif target.dtype.kind == "f" and values.size > SHORT:
+        elif is_float(target.dtype) and values.size > SHORT:
             # Each place as a row of its own.
             places = np.arange(target.size).reshape(target.shape)[index]
             if blocks_of_values(places.reshape(-1), target.size) is None:
@@ -196,8 +196,8 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.asarray(_erf(x), x.dtype)
 
     def matmul(self, x: Array, y: Array) -> Array:
-        if x.dtype == y.dtype == np.float16:  # NumPy's own product is slow, and a plain running sum in float32
-            return self.matmul(x.astype(np.float32), y.astype(np.float32)).astype(np.float16)
+        if x.dtype == y.dtype == FLOAT16:  # NumPy's own product is slow, and a plain running sum in float32
+            return self.matmul(x.astype(FLOAT32), y.astype(FLOAT32)).astype(FLOAT16)
         # Threads of our own, since OpenBLAS's would get in the way of the compiled layers'. Whether, the sizes alone
         # decide: so results do not depend on how many there are.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING

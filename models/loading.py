@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import DType
+from tinygrad_lstm.backends.dtypes import DType, promoted_dtype
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.io.contents import Kind
 from tinygrad_lstm.io.file_layers import file_network
@@ -201,7 +200,7 @@ class Loadable(Module):
             bidirectional=found.bidirectional,
             **found.options,
         )
-        made.to(dtype=np.result_type(*found.parameters.values()) if dtype is None else dtype)
+        made.to(dtype=promoted_dtype(array.dtype for array in found.parameters.values()) if dtype is None else dtype)
         made.load_state_dict(found.parameters)
         return made
 

@@ -12,6 +12,7 @@ import numpy as np
 from tinygrad_lstm._tensor import as_tensor, tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.dtypes import is_integer
 from tinygrad_lstm.device import Device
 from tinygrad_lstm.io import load_weights, save_weights
 from tinygrad_lstm.nn import Embedding, Linear, Module
@@ -133,7 +134,7 @@ class Stream:
     def _run(self, x: Any) -> Array:
         if not self._device.backend.owns(x):
             x = self._from_numbers(x)
-        if not (x.dtype == self._dtype if self._embed is None else x.dtype.kind in "iu"):
+        if not (x.dtype == self._dtype if self._embed is None else is_integer(x.dtype)):
             raise self._misfit(x)
         if x.shape == self._step_shape:
             return self._step(x)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import FLOAT64, is_float
 
 from ._tensor import Tensor, as_tensor, tensor
 from .autograd import grad
@@ -110,7 +111,7 @@ def _checked_inputs(name: str, inputs: Sequence[Any]) -> list[Tensor]:
     if not checked:
         raise ValueError(f"{name}: none of the {len(inputs)} inputs is a Tensor that requires a gradient")
     for value in checked:
-        if value.dtype != np.float64:
+        if value.dtype != FLOAT64:
             raise TypeError(
                 f"{name}: an input of shape {value.shape} is {value.dtype}; differences need float64: use .double()"
             )
@@ -123,7 +124,7 @@ def _float_outputs(name: str, function: Callable[..., Any], inputs: Sequence[Any
     for value in given:
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: the function gave a {type(value).__name__}; it must give Tensors")
-    outputs = [value for value in given if value.dtype.kind == "f"]
+    outputs = [value for value in given if is_float(value.dtype)]
     if not outputs:
         raise ValueError(f"{name}: the function gave no Tensor of floats")
     return outputs

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, check_integers, checked_dtype
+from tinygrad_lstm.backends.dtypes import (
+    DEFAULT_FLOAT,
+    FLOAT16,
+    DType,
+    check_bounds,
+    check_integers,
+    checked_dtype,
+    is_float,
+    is_integer,
+)
 
 from ._tensor import Tensor
 from .arguments import integer, integers
@@ -130,7 +139,7 @@ def arange(
     if dtype is None:
         dtype = DEFAULT_FLOAT if any(isinstance(number, float) for number in (start, stop, step)) else np.int64
     kind = checked_dtype(dtype)
-    if kind.kind in "iu" and step and math.isfinite(stop - start):
+    if is_integer(kind) and step and math.isfinite(stop - start):
         steps = math.ceil((stop - start) / step)
         check_bounds("arange", [start, start + (steps - 1) * step] if steps > 0 else [], kind)
     return _filled(get_device(device), requires_grad, "arange", start, stop, step, dtype=kind)
@@ -152,7 +161,7 @@ def linspace(
 
 def _float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
     drawn = checked_dtype(dtype or DEFAULT_FLOAT)
-    if drawn.kind != "f":
+    if not is_float(drawn):
         raise TypeError(f"{name}: dtype is {drawn}; expected float16, float32 or float64")
     return drawn
 
@@ -171,7 +180,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
         ValueError: a length is negative or no integer.
     """
     lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)
-    if kind.itemsize == 2:  # float16's own multiples of 2⁻¹¹: float32's would round up to 1
+    if kind == FLOAT16:  # float16's own multiples of 2⁻¹¹: float32's would round up to 1
         with drawing() as rng:
             values = (rng.integers(2**11, size=lengths) / 2**11).astype(kind)
     else:

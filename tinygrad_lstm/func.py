@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import FLOAT64, is_float
 from tinygrad_lstm.backends.scoped import Scoped
 
 from ._tensor import Tensor, as_tensor, tensor
@@ -184,8 +185,8 @@ class _Call:
     def _input(self, value: Any) -> Tensor:
         if isinstance(value, Tensor) and value.requires_grad:
             return value.clone()
-        dtype = np.dtype(float) if type(value) is float else getattr(value, "dtype", None)
-        if dtype is None or dtype.kind != "f":
+        dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
+        if dtype is None or not is_float(dtype):
             given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
             raise TypeError(
                 f"{self._name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}"
@@ -195,7 +196,7 @@ class _Call:
     def _output(self, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"{self._name}: the function gave a {type(value).__name__}; it must give a Tensor")
-        if value.dtype.kind != "f":
+        if not is_float(value.dtype):
             raise TypeError(f"{self._name}: the function gave a Tensor of {value.dtype}; it must give one of floats")
         return value
 

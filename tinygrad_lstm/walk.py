@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32
 from tinygrad_lstm.backends.sums import BLOCK
 
 from .device import Device
@@ -106,12 +107,12 @@ def walk(
             receive(node, g)
 
     def widened(node: GraphNode, g: Any) -> Any:
-        if g.dtype.itemsize > 2:
+        if g.dtype != FLOAT16:
             return g
         halves.add(node)
         if g.ndim and not create_graph:
             owned.add(node)
-        return g.astype(np.float32)
+        return g.astype(FLOAT32)
 
     def end_block(node: GraphNode) -> None:
         block = gradients.pop(node)

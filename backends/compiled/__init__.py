@@ -15,8 +15,7 @@ from importlib.util import find_spec
 from types import FrameType, TracebackType
 from typing import Any
 
-import numpy as np
-
+from ..dtypes import FLOAT32, FLOAT64
 from ..installing import how_to_install
 from ..scoped import Scoped
 
@@ -103,7 +102,7 @@ def serves(dtype: Any) -> bool:
     wanted = _wanted.value
     if wanted is None:
         wanted = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
-    return wanted and dtype in (np.float32, np.float64) and available()
+    return wanted and dtype in (FLOAT32, FLOAT64) and available()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base import Array
+from ..dtypes import checked_dtype, is_float
 from ..kernels import ArrayKernels
 
 __all__ = [
@@ -59,7 +60,7 @@ def _read(file: str) -> str:
 
 def definitions(dtype: Any, width: int = 1, **constants: int) -> tuple[str, ...]:
     """The compiler's options for what a source leaves open: the dtype, a pack's width, and constants of its own."""
-    given = {"REAL": _NAMES[np.dtype(dtype).name], "WIDTH": width, **constants}
+    given = {"REAL": _NAMES[checked_dtype(dtype).name], "WIDTH": width, **constants}
     return ("-std=c++17", *(f"-D{name}={value}" for name, value in given.items()))
 
 
@@ -118,7 +119,7 @@ class LaunchedKernels(ArrayKernels):
     # -- products ------------------------------------------------------------------------------------------------------
 
     def matmul(self, x: Array, y: Array) -> Array:
-        if y.ndim != 2 or x.ndim < 2 or x.dtype != y.dtype or x.dtype.kind != "f" or x.shape[-1] != len(y):
+        if y.ndim != 2 or x.ndim < 2 or x.dtype != y.dtype or not is_float(x.dtype) or x.shape[-1] != len(y):
             return self.xp.matmul(x, y)
         rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), len(y))
         return self.gemm(rows, y).reshape(*x.shape[:-1], y.shape[1])

@@ -7,7 +7,7 @@ the same time.
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from ..dtypes import FLOAT64, checked_dtype
 
 __all__ = ["COUNTER_STEP", "THREADS", "Plan", "plan"]
 
@@ -64,7 +64,7 @@ class Plan:
 def plan(hidden_size: int, batch: int, dtype: Any, multiprocessors: int, shared_bytes: int) -> Plan | None:
     """A plan for these sizes, on a device that has so many multiprocessors with so much shared memory; None if none
     fits."""
-    if not 0 < hidden_size <= _MOST or not batch or np.dtype(dtype).itemsize > 4:
+    if not 0 < hidden_size <= _MOST or not batch or checked_dtype(dtype) == FLOAT64:
         return None
     units = _MANY_UNITS if hidden_size <= _MOST_WITH_MANY else _FEW_UNITS
     at_once = 32 * _WARPS // (4 * units)  # sequences that a warp computes with together

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Array
-from ..dtypes import widened_dtype
+from ..dtypes import is_float, is_integer, widened_dtype
 from ..sums import total
 from ..training import TrainingKernels, threshold
 from .launching import THREADS, LaunchedKernels, blocks
@@ -92,10 +92,10 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         xp = self.xp
-        if target.dtype.kind != "f":
+        if not is_float(target.dtype):
             xp.add.at(target, index, values)  # sums of integers have no order
             return
-        whole_rows = getattr(index, "dtype", np.dtype(bool)).kind in "iu"
+        whole_rows = hasattr(index, "dtype") and is_integer(index.dtype)
         rows, columns = (len(target), math.prod(target.shape[1:])) if whole_rows else (target.size, 1)
         if whole_rows:
             places = index.astype(np.int64, copy=False) % max(rows, 1)

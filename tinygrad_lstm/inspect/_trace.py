@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float, promoted_dtype
 from tinygrad_lstm.backends.scoped import Scoped
 
 from .. import ops
@@ -129,7 +128,7 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     for module in model.modules():
         if isinstance(module, _Foreseeable):
             dtype = next(module.parameters()).dtype
-            width = (np.result_type(dtype, x.dtype) if x.dtype.kind == "f" else dtype).itemsize
+            width = promoted_dtype([dtype, x.dtype]).itemsize
             for inputs, sizes in module.layer_sizes():
                 computed = sum(sizes.values()) * (2 if gradients else 1)
                 total += rows * width * (inputs + computed + sum(sizes[state] for state in module.STATES))
@@ -163,7 +162,7 @@ def _is_cell(model: Module) -> bool:
 def _leading_back(x: Tensor) -> Tensor:
     """A copy of x; gradients are followed back to it, if it can have one: weights may be no parameters."""
     leaf = x.detach()
-    leaf.requires_grad = x.dtype.kind == "f"
+    leaf.requires_grad = is_float(x.dtype)
     return leaf.clone()
 
 
@@ -223,7 +222,7 @@ def _thawed(model: Module) -> Iterator[None]:
 
     They do in this thread alone: elsewhere the model is used, and perhaps trained, as it is.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.dtype.kind == "f"]
+    parameters = [parameter for parameter in model.parameters() if is_float(parameter.dtype)]
     with _thawing:
         for parameter in parameters:
             _traces[id(parameter)] += 1
@@ -256,7 +255,7 @@ def _followed(kind: type[Parameter]) -> type[Parameter]:
 
 
 def _scalar(value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.size != 1 or value.dtype.kind != "f":
+    if not isinstance(value, Tensor) or value.size != 1 or not is_float(value.dtype):
         given = f"{value.dtype} {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ValueError(f"trace: the loss gave {given}; expected a scalar tensor, as .sum() or .mean() gives")
     return value

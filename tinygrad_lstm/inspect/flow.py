@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tinygrad_lstm.backends.dtypes import FLOAT64, smallest_normal
+
 from .._tensor import Tensor
 from ..nn import Module
 from ._trace import trace
@@ -225,7 +227,7 @@ def _curve(layer: LayerTrace, state: str) -> FlowCurve:
     distances = (ranks if layer.reverse else ranks[::-1])[going]
     sequences = np.bincount(distances)
     means = np.bincount(distances, norms[going]) / sequences
-    smallest = max(float(np.finfo(layer.gradients[state].dtype).tiny), math.sqrt(np.finfo(np.float64).tiny))
+    smallest = max(smallest_normal(layer.gradients[state].dtype), math.sqrt(smallest_normal(FLOAT64)))
     return FlowCurve(layer.name, state, means, sequences, math.sqrt(layer.gradients[state].shape[2]) * smallest)
 
 

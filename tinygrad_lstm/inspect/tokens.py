@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_integer
 
 from .layers import LayerTrace, Trace
 
@@ -105,7 +106,7 @@ class Tokens:
 
 
 def _is_ids(trace: Trace) -> bool:
-    return trace.inputs.ndim == 2 and trace.inputs.dtype.kind in "iu"
+    return trace.inputs.ndim == 2 and is_integer(trace.inputs.dtype)
 
 
 def _is_batch_first(trace: Trace) -> bool:

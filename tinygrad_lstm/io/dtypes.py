@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_bool
 
 from .errors import ContentError, shown
 
@@ -82,7 +83,7 @@ def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -
         array = array.byteswap()
     if not array.flags.aligned:
         array = array.copy()
-    if dtype == np.bool_:  # a byte other than 0 and 1 would count for itself in a sum or product
+    if is_bool(dtype):  # a byte other than 0 and 1 would count for itself in a sum or product
         array = array.view(np.uint8) != 0
     if type_name == BFLOAT16:  # the upper half of a float32
         wide = array.astype(np.uint32)

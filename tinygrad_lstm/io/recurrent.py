@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import DType
+from tinygrad_lstm.backends.dtypes import DType, checked_dtype, is_float, promoted_dtype
 
 from ..printable import printable
 from .contents import Kind
@@ -178,12 +178,12 @@ def assembled(
         columns = I if place.startswith("l0") else directions * P
         shapes = _shapes(kind, columns, H, P)
         for role, part in parts.items():
-            if role in known and (part.array.shape != shapes[role] or part.array.dtype.kind != "f"):
+            if role in known and (part.array.shape != shapes[role] or not is_float(part.array.dtype)):
                 faults.misshapen.append(_misfit(part, *shapes[role]))
     if faults:
         return None
     dtypes = [part.array.dtype for parts in places.values() for part in parts.values()]
-    common = np.result_type(*dtypes, *[np.dtype(dtype)] * (dtype is not None))
+    common = promoted_dtype(dtypes if dtype is None else [*dtypes, checked_dtype(dtype)])
     found: dict[str, Any] = {}
     found |= {"proj_size": P} if "weight_hr" in roles else {}
     found |= {"peephole": True} if "peephole" in roles else {}
@@ -347,5 +347,5 @@ def _misfit(part: Part, *expected: int | str) -> str:
     shape, wanted = part.array.shape, expected
     if part.transposed:
         shape, wanted = shape[::-1], wanted[::-1]
-    given, floats = ("", "") if part.array.dtype.kind == "f" else (f"{part.array.dtype} ", "floats ")
+    given, floats = ("", "") if is_float(part.array.dtype) else (f"{part.array.dtype} ", "floats ")
     return f"{part.name} ({given}{shape}, expected {floats}({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}))"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tinygrad_lstm.backends.dtypes import is_float
+
 from .module import Module
 from .parameter import Parameter
 
@@ -35,7 +37,7 @@ class Weight:
         """Whether it is a matrix that each of its modules takes by `adapted`."""
         return (
             self.parameter.ndim == 2
-            and self.parameter.dtype.kind == "f"
+            and is_float(self.parameter.dtype)
             and all(any(fnmatchcase(name, own) for own in module.adaptable) for module, name in self.owners)
         )
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinygrad_lstm.backends.dtypes import is_float
+
 from .names import matching
 from .parameter import Parameter
 
@@ -37,7 +39,7 @@ def require_gradients(caller: str, parameters: Mapping[str, Parameter], patterns
         parameters: under all their names.
     """
     chosen = {name: parameters[name] for name in (matching(caller, patterns, parameters) if patterns else parameters)}
-    if value and (integers := [name for name, parameter in chosen.items() if parameter.dtype.kind != "f"]):
+    if value and (integers := [name for name, parameter in chosen.items() if not is_float(parameter.dtype)]):
         raise TypeError(f"{caller}: only floats have gradients, and of integers are {', '.join(integers)}")
     for parameter in chosen.values():
         parameter.requires_grad = value

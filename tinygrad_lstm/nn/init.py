@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 from .._tensor import Tensor
 from ..mode import no_grad
@@ -40,7 +41,7 @@ def _write(tensor: T, values: HostArray | float) -> T:
 
 
 def _check_float(name: str, tensor: Tensor) -> None:
-    if tensor.dtype.kind != "f":
+    if not is_float(tensor.dtype):
         raise TypeError(f"{name}: expected a float tensor, got one of {tensor.dtype}")
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import is_float
+
 from .._tensor import Tensor
 
 __all__ = ["check_input"]
@@ -28,7 +30,7 @@ def check_input(name: str, what: str, given: Any, like: Tensor | None) -> None:
             f"{name}: {what} is a tuple of {len(given)}; expected a tensor, such as the first of what an LSTM gives"
         )
     dtype = getattr(given, "dtype", None)
-    if like is None or dtype is like.dtype or not isinstance(dtype, np.dtype) or dtype.kind != "f":
+    if like is None or dtype is like.dtype or not isinstance(dtype, np.dtype) or not is_float(dtype):
         return
     if dtype != like.dtype:
         raise TypeError(

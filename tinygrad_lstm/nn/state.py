@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import DType, checked_dtype
+from tinygrad_lstm.backends.dtypes import DType, checked_dtype, is_float
 
 from .._tensor import Tensor, fitting
 from ..device import Device, get_device
@@ -56,11 +56,11 @@ def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool,
 def move(tensors: Iterable[Tensor], device: str | Device | None, dtype: DType) -> None:
     """Moves tensors in place to a device, and those that are floats to a dtype; see `Module.to`."""
     place = None if device is None else get_device(device)
-    if dtype is not None and checked_dtype(dtype).kind != "f":
+    if dtype is not None and not is_float(checked_dtype(dtype)):
         raise TypeError(f"to: a module's dtype must be float16, float32 or float64, got {checked_dtype(dtype)}")
     once = {id(tensor): tensor for tensor in tensors}.values()
     with no_grad():  # all are moved before any is changed: where memory runs out, nothing is
-        moved = [tensor.to(place, dtype if tensor.dtype.kind == "f" else None) for tensor in once]
+        moved = [tensor.to(place, dtype if is_float(tensor.dtype) else None) for tensor in once]
     for tensor, now in zip(once, moved, strict=True):
         if now is not tensor:
             _become(tensor, now)

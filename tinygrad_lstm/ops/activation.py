@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16
 
 from .._tensor import Tensor
 from .define import composite, op
@@ -33,7 +33,7 @@ def sigmoid(xp: Any, x: Array) -> Array:
     """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails, down to the least normal number."""
     # Where e⁻ˣ overflows, σ(x) is below that number: 0 is right. Not so in float16, whose e⁻ˣ overflows at once.
     with np.errstate(over="ignore"):
-        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype.itemsize == 2 else x))
+        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype == FLOAT16 else x))
         e += 1
     return xp.reciprocal(e).astype(x.dtype, copy=False)
 

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, checked_dtype, widened_dtype
+from tinygrad_lstm.backends.dtypes import (
+    DEFAULT_FLOAT,
+    DType,
+    check_bounds,
+    checked_dtype,
+    is_float,
+    limits,
+    widened_dtype,
+)
 
 from .._tensor import Tensor
 from ..arguments import integer
@@ -86,7 +94,7 @@ def sign(xp: Any, x: Array) -> Array:
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def floor(xp: Any, x: Array) -> Array:
     """The largest integer not above x, in x's dtype. The derivative is 0."""
-    return x.copy() if x.dtype.kind in "biu" else xp.floor(x)  # NumPy 2.0 makes floats of integers
+    return xp.floor(x) if is_float(x.dtype) else x.copy()  # NumPy 2.0 makes floats of integers
 
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
@@ -100,7 +108,7 @@ def round(backend: Any, x: Array, decimals: int = 0) -> Array:
         TypeError: `decimals` is not an integer.
     """
     xp, decimals = backend.xp, integer("round", "decimals", decimals)
-    if x.dtype.kind in "biu":
+    if not is_float(x.dtype):
         return x.copy() if decimals >= 0 else _to_multiple(backend, x, 10**-decimals)
     if not decimals:
         return xp.round(x)
@@ -117,7 +125,7 @@ def round(backend: Any, x: Array, decimals: int = 0) -> Array:
 def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
     """Integers to the nearest multiple of an even unit, halves to the even multiple."""
     xp, half = backend.xp, unit // 2
-    lowest, highest = (0, 1) if x.dtype.kind == "b" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    lowest, highest = limits(x.dtype)
     if half > highest:
         return xp.zeros_like(x)
     if unit > highest:
@@ -154,7 +162,7 @@ def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None)
         OverflowError: a bound is out of bounds for x's integer dtype.
         TypeError: a bound is a tensor.
     """
-    if x.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
+    if not is_float(x.dtype) and (isinstance(min, float) or isinstance(max, float)):
         x = x.astype(DEFAULT_FLOAT)
     for bound in (min, max):
         if isinstance(bound, Tensor):
@@ -206,7 +214,7 @@ def astype(x: Tensor, dtype: DType) -> Tensor:
     dtype = checked_dtype(dtype)
     if dtype == x.dtype:
         return x
-    return cast(x if dtype.kind == "f" else x.detach(), dtype, x.dtype)
+    return cast(x if is_float(dtype) else x.detach(), dtype, x.dtype)
 
 
 # -- one input, to float -----------------------------------------------------------------------------------------------

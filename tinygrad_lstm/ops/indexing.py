@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import BOOL, INT64, is_bool, is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..arguments import integer
@@ -27,7 +28,7 @@ def _is_basic(index: Any) -> bool:
 def _may_repeat(index: Any) -> bool:
     """Whether an index can name a place twice."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(hasattr(part, "dtype") and part.dtype.kind in "iu" for part in parts)
+    return any(hasattr(part, "dtype") and is_integer(part.dtype) for part in parts)
 
 
 def _prepared(index: Any, x: Tensor) -> Any:
@@ -62,7 +63,7 @@ def _dims_indexed(index: tuple[Any, ...], x: Tensor) -> list[int | None]:
 def _dims_taken(part: Any) -> int:
     if part is None or part is Ellipsis or isinstance(part, bool):
         return 0
-    return len(part.shape) if getattr(part, "dtype", None) == np.bool_ else 1
+    return len(part.shape) if hasattr(part, "dtype") and is_bool(part.dtype) else 1
 
 
 def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
@@ -74,9 +75,9 @@ def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
         part = part._array
     if not hasattr(part, "dtype"):
         return part
-    if part.dtype.kind not in "iub":
+    if not (is_integer(part.dtype) or is_bool(part.dtype)):
         raise IndexError(f"getitem: index arrays must be integers or bool, got {part.dtype}")
-    if isinstance(part, np.ndarray) and dim is not None and part.dtype.kind in "iu" and dim < x.ndim:
+    if isinstance(part, np.ndarray) and dim is not None and is_integer(part.dtype) and dim < x.ndim:
         check_range("getitem", part, x.shape[dim], dim)
     return _own_copy(part, x.device)
 
@@ -94,7 +95,7 @@ def _own_copy(array: Array, device: Device) -> Array:
 
     Integers become int64, so that counting with them overflows nowhere.
     """
-    kept = np.bool_ if array.dtype == np.bool_ else np.int64
+    kept = BOOL if is_bool(array.dtype) else INT64
     if device_of(array) is not device:
         copied = device.backend.from_host(array.astype(kept, copy=False))
     else:
@@ -226,7 +227,7 @@ def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None
         raise RuntimeError(f"{name}: a tensor on {str(x.device)!r}, an index on {str(index.device)!r}; use .to(device)")
     if not index.size:
         index = index.astype(np.int64)
-    if index.dtype.kind not in "iu":
+    if not is_integer(index.dtype):
         raise TypeError(f"{name}: an index must be of integers, got {index.dtype} of shape {index.shape}")
     if index.device == "cpu":
         check_range(name, index._array, x.shape[dim], dim, lowest)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 from tinygrad_lstm.backends.sums import total
 from tinygrad_lstm.backends.threads import for_products
 
@@ -136,7 +136,7 @@ def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_
 def _alone_summed(xp: Any, array: Array, k: int, terms: tuple[str, ...], out_term: str) -> tuple[Array, str]:
     """Operand k and its term, float16 in float32, without the dimensions over which it is summed by itself."""
     elsewhere = {*out_term, *"".join(term for j, term in enumerate(terms) if j != k)}
-    wide = widened_dtype(array.dtype)
+    wide = widened_dtype(array.dtype) if is_float(array.dtype) else array.dtype
     alone = tuple(d for d, letter in enumerate(terms[k]) if letter not in elsewhere)
     if alone:
         array = total(xp, array, alone, dtype=wide)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, widened_dtype
+from tinygrad_lstm.backends.dtypes import is_float, is_integer, promoted_dtype, smallest_normal, widened_dtype
 from tinygrad_lstm.backends.sums import total
 
 from .._tensor import Tensor, as_tensor, operand
@@ -135,7 +135,7 @@ def cross_entropy(
         _check_classes("cross_entropy", input, target, ignore_index)
         logs = log_softmax(_without_ignored(input, target, ignore_index), dim)
         return _of_classes("cross_entropy", logs, target, weight, ignore_index, reduction, label_smoothing)
-    if target.dtype.kind != "f":
+    if not is_float(target.dtype):
         raise TypeError(
             f"cross_entropy: a target of input's shape {input.shape} holds probabilities, which must be floats, "
             f"got {target.dtype}; class ids have that shape without dim {dim}"
@@ -264,7 +264,7 @@ def _check_classes(name: str, input: Tensor, target: Tensor, ignore_index: int) 
             f"expected class ids of shape {expected}"
             + (f" or probabilities of {input.shape}" if "cross" in name else "")
         )
-    if target.dtype.kind not in "iu":
+    if not is_integer(target.dtype):
         raise TypeError(f"{name}: class ids must be integers, got {target.dtype} of shape {target.shape}")
     if input.device == "cpu" and target.size:
         ids, classes = target.data, input.shape[dim]
@@ -331,8 +331,8 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}; expected zero or more")
     difference = input - _of_same_shape("smooth_l1_loss", target, input)
-    computed = difference.dtype if difference.dtype.kind == "f" else DEFAULT_FLOAT
-    if beta < np.finfo(computed).tiny:  # 0, or nothing beside any difference
+    computed = promoted_dtype([difference.dtype], needs_float=True)
+    if beta < smallest_normal(computed):  # 0, or nothing beside any difference
         return _reduced("smooth_l1_loss", abs(difference), reduction)
     # Both pieces in one, which squares nothing that is large, and multiplies by no large 1 / beta.
     near = clamp(difference, -beta, beta)

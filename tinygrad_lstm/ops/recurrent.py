@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.dtypes import is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..device import Device
@@ -37,7 +38,7 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     on_host = lengths.device.backend.to_host(lengths._array) if isinstance(lengths, Tensor) else lengths
     numbers = np.asarray(on_host)
     numbers = numbers.astype(np.int64) if not numbers.size else numbers
-    if numbers.shape != (B,) or numbers.dtype.kind not in "iu" or (B and not 0 <= numbers.min() <= numbers.max() <= T):
+    if numbers.shape != (B,) or not is_integer(numbers.dtype) or (B and not 0 <= numbers.min() <= numbers.max() <= T):
         raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")
     checked = numbers.astype(np.int64)
     recorder = mode().value.recorder

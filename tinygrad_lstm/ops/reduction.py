@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, widened_dtype
+from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 from tinygrad_lstm.backends.sums import running, total
 
 from .._tensor import Tensor
@@ -175,12 +175,13 @@ def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
 
 def widened(x: Tensor) -> Tensor:
     """x in a float dtype in which sums of many elements, or of their squares, do not overflow at once."""
-    return x if x.dtype.kind == "f" and x.dtype.itemsize > 2 else x.to(dtype=DEFAULT_FLOAT)
+    wide = widened_dtype(x.dtype)
+    return x if x.dtype == wide else x.to(dtype=wide)
 
 
 def narrowed(result: Tensor, x: Tensor) -> Tensor:
     """The result in x's own dtype again, if that is a float."""
-    return result.to(dtype=x.dtype) if x.dtype.kind == "f" else result
+    return result.to(dtype=x.dtype) if is_float(x.dtype) else result
 
 
 def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
@@ -205,7 +206,7 @@ def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
         IndexError: a dimension of `dim` is not there.
     """
     dims = None if dim is None else dims_of("prod", dim, x.shape)
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         return xp.prod(x, axis=dims, keepdims=keepdim)
     return xp.prod(x, axis=dims, keepdims=keepdim, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 

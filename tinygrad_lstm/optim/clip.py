@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.dtypes import FLOAT64, promoted_dtype, widened_dtype
 
 from .._tensor import Tensor
 from ..creation import zeros
@@ -88,7 +88,7 @@ def clip_grad_norm_(
             place.backend.scale(arrays, factor.to(place, widened_dtype(dtype))._array)
     for g in gradients:
         g._mark_written()
-    return total.to(dtype=widened_dtype(np.result_type(*{g.dtype for g in gradients})))
+    return total.to(dtype=widened_dtype(promoted_dtype({g.dtype for g in gradients})))
 
 
 def _together(gradients: list[Tensor]) -> dict[tuple[Device, np.dtype[Any]], list[Array]]:
@@ -106,7 +106,7 @@ def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
     """
     norms = []
     for (place, dtype), arrays in _together(gradients).items():
-        if dtype == np.float64:
+        if dtype == FLOAT64:
             norms += [norm(Tensor._wrap(array, place)) for array in arrays]
             continue
         with place.current():

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, Backend
-from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 
 from .._tensor import Tensor, fitting
 from ..device import Device, device_of
@@ -121,7 +121,7 @@ class Optimizer(ABC):
                     f"{self._name}: a tensor of shape {p.shape} was made by an op; only leaves can be optimized, "
                     "use .detach().requires_grad_()"
                 )
-            if p.dtype.kind != "f":
+            if not is_float(p.dtype):
                 raise ValueError(f"{self._name}: a {p.dtype} tensor of shape {p.shape} has no gradient to follow")
             if id(p) in known:
                 raise ValueError(f"{self._name}: a parameter of shape {p.shape} was given twice")

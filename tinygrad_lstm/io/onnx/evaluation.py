@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float, is_integer, limits
 
+from ..dtypes import item_size
 from .tensors import TYPES, array_of
 
 __all__ = ["EVALUATED", "KEEPING", "NEEDED", "Attributes", "filling"]
@@ -31,7 +33,7 @@ def _ints(array: HostArray | None, attribute: Any) -> list[int] | None:
     """
     if array is None:
         return None if attribute is None else list(attribute)
-    if array.ndim > 1 or array.dtype.kind not in "iu":
+    if array.ndim > 1 or not is_integer(array.dtype):
         raise ValueError("expected a vector of integers")
     return [int(number) for number in array.reshape(-1)]
 
@@ -51,10 +53,10 @@ def _cast(take: Take, attributes: Attributes, x: HostArray) -> HostArray:
     from onnx import TensorProto
 
     kind = TensorProto.DataType.Name(attributes["to"]) if isinstance(attributes.get("to"), int) else ""
-    if kind not in TYPES or kind == "BFLOAT16" or x.dtype.kind == "c":
+    if kind not in TYPES or kind == "BFLOAT16" or np.iscomplexobj(x):
         raise ValueError(f"the type {kind or attributes.get('to')} is not cast to")
-    dtype = np.dtype(TYPES[kind][0])
-    take(x.size * dtype.itemsize)
+    dtype = TYPES[kind][0]
+    take(x.size * item_size(dtype))
     return x.astype(dtype)
 
 
@@ -102,7 +104,7 @@ def _split(take: Take, attributes: Attributes, x: HostArray, split: HostArray | 
 
 def _gather(take: Take, attributes: Attributes, x: HostArray, places: HostArray) -> HostArray:
     axis = attributes.get("axis", 0)
-    if places.dtype.kind not in "iu":
+    if not is_integer(places.dtype):
         raise ValueError("expected integers as places")
     length = x.shape[axis]
     if places.size and not (places.min() >= -length and places.max() < length):  # NumPy lets it pass in an empty array
@@ -192,7 +194,7 @@ _QUANTIZING = {"axis", "outputs"}
 def _dequantize(
     take: Take, attributes: Attributes, x: HostArray, scale: HostArray, zero: HostArray | None = None
 ) -> HostArray:
-    if not attributes.keys() <= _QUANTIZING or x.dtype.kind not in "iu" or scale.dtype.kind != "f":
+    if not attributes.keys() <= _QUANTIZING or not is_integer(x.dtype) or not is_float(scale.dtype):
         raise ValueError("quantization in blocks or of other types")
     axis = attributes.get("axis", 1)
     take(2 * x.size * max(scale.itemsize, 4))
@@ -204,13 +206,13 @@ def _dequantize(
 def _quantize(
     take: Take, attributes: Attributes, x: HostArray, scale: HostArray, zero: HostArray | None = None
 ) -> HostArray:
-    if not attributes.keys() <= _QUANTIZING or x.dtype.kind != "f" or scale.dtype.kind != "f":
-        raise ValueError("quantization in blocks or to other types")
     axis, zero = attributes.get("axis", 1), np.zeros((), np.uint8) if zero is None else zero
-    range_ = np.iinfo(zero.dtype)
+    floats = is_float(x.dtype) and is_float(scale.dtype)
+    if not attributes.keys() <= _QUANTIZING or not floats or not is_integer(zero.dtype):
+        raise ValueError("quantization in blocks or to other types")
     take(2 * x.nbytes)
     rounded = np.rint(x / _along(axis, scale, x)) + _along(axis, zero, x)
-    made: HostArray = np.clip(rounded, range_.min, range_.max).astype(zero.dtype)
+    made: HostArray = np.clip(rounded, *limits(zero.dtype)).astype(zero.dtype)
     return made
 
 

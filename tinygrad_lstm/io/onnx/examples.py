@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 from ..._tensor import Tensor, as_tensor, tensor
 from ...device import Device, get_device
@@ -51,7 +52,7 @@ class Example:
         array = self.array
         for dim, label in self.dims.items():
             array = np.take(array, np.arange(lengths[label][run]) % array.shape[dim], axis=dim)
-        if array.dtype.kind == "f":
+        if is_float(array.dtype):
             array = (array + rng.uniform(0, 0.1, array.shape)).astype(array.dtype)
         elif array.size and run in (1, 2):  # integers may mean something: if they differ, they are the example's alone
             low, high = array.min(), array.max()

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import INT64, checked_dtype, limits
 
 from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
 
@@ -18,8 +19,8 @@ __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 Input: TypeAlias = Operand | HostArray | str | None
 """What a node takes: an operand of a call, an array, the name of another node's output, or None for nothing."""
 
-largest, smallest = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-"""Ends of a slice that goes on to the end of a dimension, forward and backward."""
+smallest, largest = limits(INT64)
+"""Ends of a slice that goes on to the end of a dimension, backward and forward."""
 
 _FEW_BYTES = 1024  # up to which equal arrays are looked for, to be written once
 
@@ -135,9 +136,9 @@ class Graph:
         start, step = self.number(constant.progression[0], np.int64), np.array(constant.progression[1])
         shape = self.ints(constant.shape)
         if not step:
-            return self.name(self.cast(self.node("Expand", start, shape), constant.dtype, np.dtype(np.int64)))
+            return self.name(self.cast(self.node("Expand", start, shape), constant.dtype, INT64))
         end = self.node("Add", start, self.node("Mul", self.node("ReduceProd", shape, keepdims=0), step))
-        numbers = self.cast(self.node("Range", start, end, step), constant.dtype, np.dtype(np.int64))
+        numbers = self.cast(self.node("Range", start, end, step), constant.dtype, INT64)
         return self.node("Reshape", numbers, shape)
 
     def array(self, array: HostArray, name: str = "") -> str:
@@ -155,7 +156,7 @@ class Graph:
         if isinstance(value, Reciprocal):
             return self.node("Reciprocal", self.number(value.length, dtype))
         if isinstance(value, Length):
-            return self.cast(self.node("Squeeze", self.length(value), np.array([0])), dtype, np.dtype(np.int64))
+            return self.cast(self.node("Squeeze", self.length(value), np.array([0])), dtype, INT64)
         return np.array(value, dtype)
 
     def cast(self, x: Any, dtype: Any, given: Any = None) -> Input:
@@ -163,7 +164,7 @@ class Graph:
         if not isinstance(x, Value | Constant | str):
             return np.asarray(x, dtype)
         given = given if isinstance(x, str) else x.dtype
-        return x if given == dtype else self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return x if given == dtype else self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(checked_dtype(dtype)))
 
     def note(self, value: Operand, name: str) -> None:
         """Notes what a value is called, and that its lengths are known from here on."""

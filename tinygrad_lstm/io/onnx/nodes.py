@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float, is_integer
 
 from ..contents import FileLayer, Kind
 from ..errors import shown
@@ -163,7 +164,8 @@ def _summary(value: Filled | Lengths | HostArray) -> str:
         return "the lengths of a tensor"
     if isinstance(value, Filled):
         return "the length of a tensor" if isinstance(value.number, Length) else f"{value.number:g} everywhere"
-    range_ = f", from {value.min():g} to {value.max():g}" if value.size and value.dtype.kind in "iuf" else ""
+    numeric = is_float(value.dtype) or is_integer(value.dtype)
+    range_ = f", from {value.min():g} to {value.max():g}" if value.size and numeric else ""
     return f"{value.dtype} of shape {value.shape}{range_}"
 
 

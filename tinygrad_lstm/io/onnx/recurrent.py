@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import INT64
 
 from ...ops import recurrent
 from ..contents import Kind
@@ -106,7 +107,7 @@ def _node(g: Graph, layer: _Layer) -> list[str]:
     }
     states = [_initial(g, operands) for operands in zip(*(each.states for each in layers), strict=True)]
     wide_lengths = None if layer.lengths is None else _checked(g, layer.lengths, layer.x.shape[0])
-    lengths = None if wide_lengths is None else g.cast(wide_lengths, np.int32, np.dtype(np.int64))
+    lengths = None if wide_lengths is None else g.cast(wide_lengths, np.int32, INT64)
     out, *finals = g.several(
         1 + len(states),
         layer.kind,

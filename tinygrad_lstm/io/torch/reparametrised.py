@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 __all__ = ["plain_weights", "whole_name"]
 
@@ -71,7 +72,7 @@ def _whole(parts: Mapping[str, HostArray]) -> HostArray | None:
 
 def _is_norm(g: HostArray, v: HostArray) -> bool:
     """Whether g has a number for each vector of v along one dimension, or one for all."""
-    if g.dtype.kind != "f" or v.dtype.kind != "f":
+    if not is_float(g.dtype) or not is_float(v.dtype):
         return False
     kept = [size for size in g.shape if size != 1]
     alike = all(size in (1, whole) for size, whole in zip(g.shape, v.shape, strict=False))

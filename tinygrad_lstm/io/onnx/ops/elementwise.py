@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer, limits, widened_dtype
+
 from ....ops import activation, comparison, elementwise, loss
 from ..graph import Graph
 from ..program import Constant, Operand, Value
@@ -19,7 +21,7 @@ def _arithmetic(kind: str) -> Entry:
 
     def entry(g: Graph, *operands: Any) -> str:
         dtype = g.call.result.dtype
-        if dtype == np.bool_:
+        if is_bool(dtype):
             raise ValueError(
                 f"export_onnx: op {g.call.name!r} is given bool tensors, with which ONNX does not compute; use "
                 "tg.logical_and and its kin, or astype before"
@@ -64,7 +66,7 @@ write_alike(
 
 @writes(elementwise.pow)
 def _pow(g: Graph, x: Any, y: Any) -> str:
-    integers, by_values = g.call.result.dtype.kind in "iu", isinstance(y, Value)
+    integers, by_values = is_integer(g.call.result.dtype), isinstance(y, Value)
     if integers and by_values:
         raise ValueError(
             "export_onnx: op 'pow' is given integers as exponents, of which it refuses negative ones, and an ONNX file "
@@ -85,19 +87,19 @@ def _weigh(g: Graph, weight: Operand, y: Operand) -> str:
 
 @writes(elementwise.floor)
 def _floor(g: Graph, x: Operand) -> str:
-    return g.node("Floor", x) if x.dtype.kind == "f" else g.name(x)
+    return g.node("Floor", x) if is_float(x.dtype) else g.name(x)
 
 
 @writes(elementwise.round)
 def _round(g: Graph, x: Operand, decimals: int) -> str:
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         if decimals < 0:
             raise ValueError("export_onnx: op 'round' is to round integers to tens; ONNX rounds floats alone")
         return g.name(x)
     if not decimals:
         return g.node("Round", x)
-    dtype = np.promote_types(x.dtype, np.float32)  # float16 would overflow
-    if 10 ** abs(decimals) > float(np.finfo(dtype).max):
+    dtype = widened_dtype(x.dtype)  # float16 would overflow
+    if 10 ** abs(decimals) > limits(dtype)[1]:
         raise ValueError(f"export_onnx: op 'round' is to round to {decimals} decimals, whose power of ten overflows")
     scale = g.number(10.0 ** abs(decimals), dtype)
     there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
@@ -117,7 +119,7 @@ def _square(g: Graph, x: Operand) -> str:
 def _clamp(g: Graph, x: Operand, low: float | None, high: float | None) -> str:
     """A bound that is left out is the largest finite number to Clip, to which it would bring infinities."""
     dtype = g.call.result.dtype
-    if dtype.kind == "f":
+    if is_float(dtype):
         low, high = -np.inf if low is None else low, np.inf if high is None else high
     bounds = [None if bound is None else g.number(bound, dtype) for bound in (low, high)]
     return g.node("Clip", g.cast(x, dtype), *bounds)
@@ -188,7 +190,7 @@ def _comparison(kind: str) -> Entry:
 
     def entry(g: Graph, x: Any, y: Any) -> str:
         like = (x if isinstance(x, Value | Constant) else y).dtype
-        dtype = np.int32 if like == np.bool_ else like
+        dtype = np.int32 if is_bool(like) else like
         return g.node(kind, as_dtype(g, dtype, x), as_dtype(g, dtype, y))
 
     return entry

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import widened_dtype
+
 from ....ops.reduction import Dim, dim_of, dims_of
 from ..graph import Graph, Input, largest, some
 from ..program import Call, Length, Operand, Reciprocal
@@ -102,7 +104,7 @@ def dim_in(x: Operand, dim: int) -> int:
 
 def wide(g: Graph, x: Operand) -> Input:
     """A tensor as one of the floats that ONNX looks for infinities and NaN in."""
-    return g.cast(x, np.promote_types(x.dtype, np.float32))
+    return g.cast(x, widened_dtype(x.dtype))
 
 
 def at_places(g: Graph, x: Input, places: Input) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import is_bool, is_integer
+
 from ....ops import indexing
 from ..graph import Graph, Input, largest, smallest
 from ..program import Constant, Length, Operand, Size, Value
@@ -17,9 +19,9 @@ def _index(g: Graph, index: Any) -> Input:
     Raises:
         ValueError: it is a mask, other than a constant in one dimension.
     """
-    if isinstance(index, Constant) and index.array is not None and index.dtype == np.bool_ and len(index.shape) == 1:
+    if isinstance(index, Constant) and index.array is not None and is_bool(index.dtype) and len(index.shape) == 1:
         return np.flatnonzero(index.array)
-    if isinstance(index, bool) or (isinstance(index, Value | Constant) and index.dtype.kind not in "iu"):
+    if isinstance(index, bool) or (isinstance(index, Value | Constant) and not is_integer(index.dtype)):
         raise ValueError(
             f"export_onnx: op {g.call.name!r} is given a mask, and how many elements it takes depends on the input's "
             "values; use tg.where"

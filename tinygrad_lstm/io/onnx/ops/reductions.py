@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinygrad_lstm.backends.dtypes import INT64, is_float, widened_dtype
+
 from ....ops import loss, reduction
 from ....ops.reduction import Dim
 from ..graph import Graph, Input
@@ -45,7 +47,7 @@ def _keeping_nan(kind: str) -> Entry:
         dims = dims_in(x, dim)
         given = g.cast(x, g.call.result.dtype)
         reduced = _reduced(g, kind, given, dims, keepdim)
-        if x.dtype.kind != "f" or not dims:
+        if not is_float(x.dtype) or not dims:
             return reduced
         nans = g.node("Where", g.node("IsNaN", wide(g, x)), given, g.number(0, g.call.result.dtype))
         return g.node("Add", reduced, _reduced(g, "ReduceSum", nans, dims, keepdim))
@@ -78,7 +80,7 @@ def _variance(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) 
     centred = g.node("Sub", x_wide, _reduced(g, "ReduceMean", x_wide, dims, True))
     biased = _reduced(g, "ReduceMean", g.node("Mul", centred, centred), dims, keepdim)
     lengths = g.ints(x.shape[d] for d in dims)
-    number = g.cast(g.node("ReduceProd", lengths, keepdims=0), dtype, np.dtype(np.int64))
+    number = g.cast(g.node("ReduceProd", lengths, keepdims=0), dtype, INT64)
     return g.node("Mul", biased, g.node("Div", number, g.node("Sub", number, g.number(correction, dtype))))
 
 
@@ -112,9 +114,9 @@ def _searched(kind: str) -> Entry:
 def _found(g: Graph, kind: str, x: Operand, given: Input, dim: int, keepdim: bool) -> str:
     """The place along a dimension of x, or of x in another shape."""
     place = g.node(kind, given, axis=dim, keepdims=int(keepdim))
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         return place
-    wider = g.cast(given, np.promote_types(x.dtype, np.float32), x.dtype)
+    wider = g.cast(given, widened_dtype(x.dtype), x.dtype)
     nans = g.cast(g.node("IsNaN", wider), np.int32, np.bool_)
     first = g.node("ArgMax", nans, axis=dim, keepdims=int(keepdim))
     some = g.cast(_reduced(g, "ReduceMax", nans, [dim], keepdim), np.bool_, np.int32)

@@ -63,3 +63,15 @@ def test_every_gradient_that_a_rule_gets_is_an_array(device: str) -> None:
     (g,) = seen
     assert type(g) is type(x.data)
     assert type(x.grad.data) is type(x.data)
+
+
+def test_parts_of_a_result_are_arrays(device: str) -> None:
+    @tg.op()
+    def ends(xp: Any, x: tg.Array) -> Any:
+        return x[0], x[-1]
+
+    x = tg.tensor([1.0, 2.0], device=device)
+    for part in (*ends(x), *x.unbind()):
+        assert isinstance(part.data, x.device.array_type) and part.cpu().numpy().shape == ()
+    x.unbind()[1].fill_(5.0)
+    assert x.tolist() == [1.0, 5.0]

@@ -228,7 +228,9 @@ class Op:
         """The result where the forward rule gave no array: several, or a scalar as NumPy does for 0-d arrays."""
         if not isinstance(out, tuple):
             return Tensor._wrap(device.backend.as_array(out), device, node)
-        results = [Tensor._wrap(part, device, node and Pick(node, k)) for k, part in enumerate(out)]
+        results = [
+            Tensor._wrap(device.backend.as_array(part), device, node and Pick(node, k)) for k, part in enumerate(out)
+        ]
         if node is not None and mode().value.watched:
             for result in results:
                 watch(result._graph_node())

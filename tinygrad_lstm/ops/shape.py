@@ -395,7 +395,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 @op(x=lambda g, dim, F: F.layered(list(g), dim), view=True, name="unbind")
 def slices(xp: Any, x: Array, dim: int) -> tuple[Array, ...]:
     lead = (slice(None),) * dim
-    return tuple([x[(*lead, k)] for k in range(x.shape[dim])])
+    return tuple([x[(*lead, k, ...)] for k in range(x.shape[dim])])
 
 
 @op(promotion="common", tensors=lambda g, dim, F: F.slices(g, dim), name="stack")

@@ -130,6 +130,7 @@ def differentiated(folder: Path) -> None:
     tg.checkpoint(lambda x: tg.dropout(x.exp(), 0.5), x).sum().backward()
     tg.gradcheck(lambda x: x.sin().sum(), x)
     tg.func.hessian(lambda x: (x**3).sum())(np.ones(2))
+    tg.func.jvp(lambda x: tg.where(x > 0, x * 0, x), (np.ones(2),), (np.ones(2),))
     with tg.detect_anomaly(), tg.no_grad():
         x.exp()
 

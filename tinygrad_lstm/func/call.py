@@ -1,0 +1,215 @@
+"""One call of a function that is differentiated."""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.dtypes import FLOAT64, is_float
+from tinygrad_lstm.backends.scoped import Scoped
+
+from .._tensor import Tensor, as_tensor, tensor
+from ..autograd import grad as gradients_of
+from ..creation import ones_like, zeros, zeros_like
+from ..device import Device, device_of, get_device
+from ..graph import GraphNode, Leaf, ancestors
+from ..mode import Switch, enable_grad, mode, no_grad
+from ..ops.shape import stack
+from .trees import aligned, leaves, mapped
+
+Argnums = int | tuple[int, ...]
+
+_ACTIVE = Scoped("nodes of arguments", frozenset[GraphNode]())
+"""The nodes of the tensors that stand for arguments in the calls under way."""
+
+
+class Call:
+    """One call of a function, with tensors in place of its arguments; `inputs` are those to differentiate in."""
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> None:
+        self._name = name
+        self._records = mode().value.recording
+        chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
+        self._argument = args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
+        self._place = _common_place(args)
+        with enable_grad():
+            stands_in = {k: mapped(self._input, args[k]) for k in chosen}
+            self.inputs: list[Tensor] = list(leaves([stands_in[k] for k in chosen]))
+            nodes = [value._graph_node() for value in self.inputs]
+            own = {node for node in nodes if node not in _ACTIVE.value}
+            with _ACTIVE.set_to(_ACTIVE.value | own):
+                given = [stands_in.get(k, mapped(_wrapped, value)) for k, value in enumerate(args)]
+                self._result = function(*given, **kwargs)
+        if [value._graph_node() for value in self.inputs] != nodes:
+            raise RuntimeError(f"{name}: the function changed an argument in place; it must change a .clone() of it")
+        self._outputs = [self._output(value) for value in leaves(self._result)]
+        self._in_graph = self._reaches_further(own)
+
+    def _input(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor) and value.requires_grad:
+            return value.clone()
+        dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
+        if dtype is None or not is_float(dtype):
+            given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
+            raise TypeError(
+                f"{self._name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}"
+            )
+        return tensor(value, dtype, None if isinstance(value, Tensor) else self._place, requires_grad=True)
+
+    def _output(self, value: Any) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{self._name}: the function gave a {type(value).__name__}; it must give a Tensor")
+        if not is_float(value.dtype):
+            raise TypeError(f"{self._name}: the function gave a Tensor of {value.dtype}; it must give one of floats")
+        return value
+
+    def _reaches_further(self, own: set[GraphNode]) -> bool:
+        """Whether the outputs depend on more than the inputs, in a way that the caller may differentiate."""
+        holds_tensors = any(isinstance(value, Tensor) for value in leaves(self._argument))
+        if not self._records or not (holds_tensors or _ACTIVE.value):
+            return False
+        nodes = ancestors(output._graph_node() for output in self._outputs if output.requires_grad)
+        return any(
+            node in _ACTIVE.value or (holds_tensors and isinstance(node, Leaf) and node not in own) for node in nodes
+        )
+
+    def one(self) -> Tensor:
+        """The gradient of a scalar function's output with respect to itself."""
+        if len(self._outputs) != 1 or self._outputs[0].size != 1:
+            shapes = " and ".join(str(output.shape) for output in self._outputs) or "nothing"
+            raise ValueError(f"{self._name}: the function gave {shapes}; it must give a scalar, or use func.jacobian")
+        (output,) = self._outputs
+        return ones_like(output)
+
+    def value(self) -> Any:
+        """What the function gave, in the kind of the arguments."""
+        return self._as_result(output if self._in_graph else output.detach() for output in self._outputs)
+
+    def _as_result(self, tensors: Iterable[Tensor]) -> Any:
+        """A tensor for each output, nested as the function gave them, in the kind of the arguments."""
+        kinds = list(leaves(self._argument))
+        like = next((kind for kind in kinds if type(kind) is not float), 0.0)
+        like = next((kind for kind in kinds if isinstance(kind, Tensor)), like)
+        found = iter(tensors)
+        return mapped(lambda _: _as_kind(next(found), like), self._result)
+
+    def gradients(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> Any:
+        """The gradient of the (weighted) outputs in the argument."""
+        found = iter(self._walk(grad_outputs, retain_graph))
+        return mapped(lambda like: _as_kind(next(found), like), self._argument)
+
+    def _walk(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> list[Tensor]:
+        records = self._records_product(grad_outputs)
+        return _gradients(self._outputs, self.inputs, grad_outputs, retain_graph or records, records)
+
+    def _records_product(self, weights: Sequence[Tensor]) -> bool:
+        """Whether the caller may differentiate a product of the Jacobian and these weights."""
+        return mode().value.recording and (self._in_graph or any(weight.requires_grad for weight in weights))
+
+    def pull(self, cotangent: Any) -> Any:
+        """The gradient of (cotangent · outputs) in the argument."""
+        given = aligned(self._name, cotangent, self._result, "the function gave")
+        return self.gradients(self._weights(given, self._outputs, "an output"))
+
+    def push(self, tangent: Any) -> Any:
+        """The derivative of the outputs along the tangent: the Jacobian times it."""
+        given = aligned(self._name, tangent, self._argument, "the primals are")
+        weights = self._weights(given, self.inputs, "an argument")
+        cotangents, pulled = self._transposed
+        return self._as_result(_gradients(pulled, cotangents, weights, True, self._records_product(weights)))
+
+    @functools.cached_property
+    def _transposed(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Cotangents v of the outputs, and v times the Jacobian, of which v's derivative is the Jacobian transposed.
+
+        The numbers are of no interest: v is zero, so that none overflows, and zero times infinity is no fault.
+        """
+        cotangents = [zeros_like(output, requires_grad=True) for output in self._outputs]
+        with Switch(anomaly=False), np.errstate(invalid="ignore"):
+            return cotangents, _gradients(self._outputs, self.inputs, cotangents, True, True)
+
+    def _weights(self, given: Iterable[Any], tensors: Sequence[Tensor], what: str) -> list[Tensor]:
+        """What was given as tensors like these, one for each."""
+        weights = []
+        for value, like in zip(given, tensors, strict=True):
+            weight = like._matching(value)
+            if weight.shape != like.shape:
+                raise ValueError(f"{self._name}: {what} has shape {like.shape}, what was given {weight.shape}")
+            weights.append(weight)
+        return weights
+
+    def jacobian(self) -> Any:
+        """The gradient of each element of each output, as one array for each output and input."""
+        outputs = iter(self._outputs)
+        return mapped(lambda _: self._jacobian_of(next(outputs)), self._result)
+
+    def _jacobian_of(self, output: Tensor) -> Any:
+        """One walk for each element of the output."""
+        rows = []
+        for k in range(output.size):
+            weight = zeros(output.size, dtype=output.dtype, device=output.device)
+            weight[k] = 1
+            records = self._records_product([])
+            rows.append(_gradients([output], self.inputs, [weight.reshape(output.shape)], True, records))
+        with enable_grad() if self._records_product([]) else no_grad():
+            stacked = iter(
+                [self._stacked(output, like, [row[k] for row in rows]) for k, like in enumerate(self.inputs)]
+            )
+        return mapped(lambda like: _as_kind(next(stacked), like), self._argument)
+
+    def _stacked(self, output: Tensor, like: Tensor, rows: list[Tensor]) -> Tensor:
+        shape = (*output.shape, *like.shape)
+        return stack(rows).reshape(shape) if rows else zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _gradients(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grad_outputs: Sequence[Tensor],
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[Tensor]:
+    """The gradients of the weighted outputs in the inputs; zero where none depends on an input."""
+    joined = [(output, g) for output, g in zip(outputs, grad_outputs, strict=True) if output.requires_grad]
+    found: Sequence[Tensor | None] = [None] * len(inputs)
+    if joined:
+        found = gradients_of(
+            [output for output, _ in joined],
+            inputs,
+            [g for _, g in joined],
+            retain_graph=retain_graph,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    return [zeros_like(like) if g is None else g for g, like in zip(found, inputs, strict=True)]
+
+
+def _position(name: str, argnum: Any, number: int) -> int:
+    if not isinstance(argnum, int) or isinstance(argnum, bool):
+        raise TypeError(f"{name}: argnums must be an int or a tuple of ints, got {argnum!r}")
+    if not -number <= argnum < number:
+        raise ValueError(f"{name}: argnums {argnum} names no argument; {number} positional arguments were given")
+    return argnum % number
+
+
+def _common_place(args: Sequence[Any]) -> Device:
+    """The device of the arrays among the arguments, on which numbers beside them are put."""
+    places = (value.device if isinstance(value, Tensor) else device_of(value) for value in leaves(args))
+    return next(filter(None, places), None) or get_device()
+
+
+def _wrapped(value: Any) -> Any:
+    """An array as a tensor; anything else as it is."""
+    return value if isinstance(value, Tensor) or device_of(value) is None else as_tensor(value)
+
+
+def _as_kind(value: Tensor, like: Any) -> Any:
+    """A result as a float, an array or a Tensor, as `like` is; a Tensor in any case where it is part of a graph."""
+    if value.requires_grad or isinstance(like, Tensor):
+        return value
+    if type(like) is float and not value.shape:
+        return value.item()
+    return value.data[()] if isinstance(like, np.generic) else value.data

@@ -3,6 +3,7 @@
 import ast
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_each_dtype_is_of_one_kind() -> None:
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)
-def test_what_a_dtype_holds(dtype: np.dtype) -> None:  # type: ignore[type-arg]
+def test_what_a_dtype_holds(dtype: np.dtype[Any]) -> None:
     lowest, highest = dtypes.limits(dtype)
     ends = tg.tensor([lowest, highest], dtype)
     assert ends.tolist() == [lowest, highest]
@@ -137,7 +138,7 @@ def test_what_a_dtype_holds(dtype: np.dtype) -> None:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize(("x", "y"), list(itertools.product(ALL, ALL)), ids=str)
-def test_promotion(x: np.dtype, y: np.dtype) -> None:  # type: ignore[type-arg]
+def test_promotion(x: np.dtype[Any], y: np.dtype[Any]) -> None:
     """Integers and bool never widen floats, and become float32 where a float is needed; the rest is NumPy's."""
     floats = [dtype for dtype in (x, y) if dtype in FLOATS]
     expected = np.result_type(*(floats or (x, y)))
@@ -146,7 +147,7 @@ def test_promotion(x: np.dtype, y: np.dtype) -> None:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)
-def test_which_dtypes_have_gradients(dtype: np.dtype) -> None:  # type: ignore[type-arg]
+def test_which_dtypes_have_gradients(dtype: np.dtype[Any]) -> None:
     if dtype in FLOATS:
         assert tg.ones(2, dtype=dtype, requires_grad=True).requires_grad
     else:

@@ -485,7 +485,7 @@ def test_each_thread_has_a_copy_and_gets_what_it_would_alone(model: Any, compile
         (LSTM(3, 5), np.ones((2, 3), np.int64), "got int64"),
         (LSTM(3, 5), [1.0, 2.0, 3.0], r"got float32 of shape \(3,\)"),
         (LSTM(3, 5), [[1.0, 2.0, 3.0], [1.0]], "lists of equal lengths"),
-        (LSTM(3, 5), tg.ones(2, 3), r"expected an array on 'cpu', .*, got a tinygrad_lstm\.tensor\.Tensor"),
+        (LSTM(3, 5), tg.ones(2, 3), r"expected an array on 'cpu', .*, got a tinygrad_lstm\._tensor\.Tensor"),
         (LSTM(3, 5), None, "got a builtins.NoneType"),
         (LSTM(3, 5), on("strict", numbers(2, 3)), "got a strict_backend.StrictArray"),
         (CharLM(7, 4, 5), np.ones(2, np.float32), r"expected integers of shape \(2,\), or \(T, 2\) for T steps"),

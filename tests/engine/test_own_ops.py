@@ -1,0 +1,324 @@
+"""User-defined ops."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from leaves import F64, given, leaf
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import Tensor
+from tinygrad_lstm.backends.base import Array
+
+
+@tg.op(x=lambda g, x, F: g * F.cos(x))
+def my_sin(xp: Any, x: tg.Array) -> Any:
+    """The sine."""
+    return xp.sin(x)
+
+
+@tg.op(x=lambda g, x, F: F.neg(g * F(my_sin)(x)))
+def my_cos(xp: Any, x: tg.Array) -> Any:
+    return xp.cos(x)
+
+
+@tg.op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x)
+def my_mul(xp: Any, x: tg.Array, y: tg.Array) -> Any:
+    return xp.multiply(x, y)
+
+
+@tg.op(xs=lambda g, xs, k: [g * xs[1] * k, g * xs[0] * k])
+def my_pair(xp: Any, xs: Sequence[tg.Array], k: float = 1.0) -> Any:
+    return xs[0] * xs[1] * k
+
+
+@tg.op(x=lambda g, out: g[0] * out[0] - g[1] * out[1])
+def exp_both(xp: Any, x: tg.Array) -> Any:
+    return xp.exp(x), xp.exp(-x)
+
+
+@tg.op(x=lambda g, scale: g * scale)
+def scaled(xp: Any, x: tg.Array, scale: float = 3.0) -> Any:
+    return x * scale
+
+
+def test_an_op_of_one_input() -> None:
+    x = leaf(0.3, 0.7)
+    assert my_sin.__doc__ == "The sine." and my_sin.__name__ == "my_sin"
+    assert tg.gradcheck(my_sin, x) and tg.gradgradcheck(my_sin, x)
+    np.testing.assert_array_equal(my_sin(x).detach().data, np.sin([0.3, 0.7]))
+    assert my_sin(np.array([0.5])).tolist() == [np.sin(0.5)]
+
+
+def test_an_op_that_uses_another_of_ones_own() -> None:
+    x = leaf(0.3, 0.7)
+    assert tg.gradcheck(my_cos, x) and tg.gradgradcheck(my_cos, x)
+
+
+def test_an_op_of_two_inputs_broadcasts() -> None:
+    x, y = tg.tensor([[1.0], [2.0]], dtype=F64, requires_grad=True), leaf(3.0, 4.0, 5.0)
+    assert tg.gradcheck(my_mul, [x, y]) and tg.gradgradcheck(my_mul, [x, y])
+    my_mul(x, y).sum().backward()
+    assert given(x) == [[12.0], [12.0]] and given(y) == [3.0, 3.0, 3.0]
+    assert my_mul(x, 2.0).shape == (2, 1) and my_mul(2, y).shape == (3,)
+
+
+def test_settings_of_an_op() -> None:
+    x = leaf(1.0, 2.0)
+    assert scaled(x).tolist() == [3.0, 6.0] and scaled(x, scale=2.0).tolist() == [2.0, 4.0]
+    scaled(x, 5.0).sum().backward()
+    assert given(x) == [5.0, 5.0]
+    with pytest.raises(TypeError, match="scaled: unexpected or repeated argument 'size'"):
+        scaled(x, size=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="scaled: 3 arguments do not fit"):
+        scaled(x, 1.0, 2.0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="scaled"):
+        scaled(scale=1.0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_an_op_of_a_list(kind: Callable[[list[Tensor]], Any]) -> None:
+    x, y = leaf(2.0, 3.0), leaf(5.0, 7.0)
+    my_pair(kind([x, y]), 10.0).sum().backward()
+    assert given(x) == [50.0, 70.0] and given(y) == [20.0, 30.0]
+    assert tg.gradcheck(lambda x, y: my_pair(kind([x, y])), [x, y])
+    assert tg.gradgradcheck(lambda x, y: my_pair(kind([x, y])), [x, y])
+
+
+def test_a_list_given_to_an_op_may_be_changed_after() -> None:
+    x, y = leaf(2.0), leaf(5.0)
+    given_list = [x, y]
+    z = my_pair(given_list)
+    given_list[:] = []
+    z.backward()
+    assert given(x) == 5.0 and given(y) == 2.0
+
+
+def test_a_changed_tensor_of_a_list_raises() -> None:
+    for kind in (list, tuple):
+        x, y = leaf(2.0), leaf(5.0)
+        z = my_pair(kind([x, y]))
+        with tg.no_grad():
+            y.zero_()
+        with pytest.raises(RuntimeError, match=r"'my_pair' .*changed in place"):
+            z.backward()
+
+
+def test_an_op_of_several_outputs() -> None:
+    x = leaf(0.5, -0.5)
+    assert tg.gradcheck(exp_both, x) and tg.gradgradcheck(exp_both, x)
+    up, down = exp_both(x)
+    (down * 2).sum().backward(retain_graph=True)
+    np.testing.assert_allclose(given(x), -2 * np.exp([-0.5, 0.5]))
+    with tg.no_grad():
+        up.zero_()
+    with pytest.raises(RuntimeError, match="its output that op 'exp_both' needs"):
+        down.sum().backward()
+
+
+def test_an_op_without_rules_records_nothing() -> None:
+    @tg.op()
+    def count(xp: Any, x: tg.Array) -> Any:
+        return xp.sum(x > 0)
+
+    assert not count(leaf(1.0, -1.0)).requires_grad and count(leaf(1.0, -1.0)).item() == 1
+
+
+def test_rules_keep_only_what_they_ask_for() -> None:
+    x = tg.ones(3, requires_grad=True) * 1
+    kept, dropped = weakref.ref(x.data), weakref.ref(x.data)
+    y = my_sin(x)
+    del x
+    assert kept() is not None
+    del y
+    x = tg.ones(3, requires_grad=True) * 1
+    dropped = weakref.ref(x.data)
+    y = scaled(x)
+    del x
+    assert dropped() is None and y.requires_grad
+
+
+def test_bad_definitions() -> None:
+    with pytest.raises(TypeError, match="op 'f': annotate its inputs"):
+
+        @tg.op()
+        def f(xp: Any, x: Any) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match="op 'f': the forward rule's first parameter is 'x'"):
+
+        @tg.op()
+        def f(x: tg.Array, y: tg.Array) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match="op 'f': a rule for 'y', but its inputs are x"):
+
+        @tg.op(y=lambda g: g)
+        def f(xp: Any, x: tg.Array) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match="op 'f': the rule for 'x' asks for grad"):
+
+        @tg.op(x=lambda grad: grad)
+        def f(xp: Any, x: tg.Array) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match="op 'f': annotate its inputs"):
+
+        @tg.op()
+        def f(xp: Any, xs: Sequence[tg.Array], y: tg.Array) -> Any:
+            return y
+
+
+def test_a_rule_that_gives_a_gradient_of_another_shape_or_dtype() -> None:
+    @tg.op(x=lambda g: g.sum())
+    def shrinks(xp: Any, x: tg.Array) -> Any:
+        return x * 1
+
+    @tg.op(x=lambda g: g * np.float64(2))
+    def widens(xp: Any, x: tg.Array) -> Any:
+        return x * 2
+
+    x = tg.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"rule for 'x' of op 'shrinks' gave .* \(\); expected .* \(3,\)"):
+        shrinks(x).sum().backward()
+    with pytest.raises(RuntimeError, match=r"float32 tensor .* a float64 gradient"):
+        tg.grad(widens(x).sum(), x)
+    assert x.grad is None
+
+
+def test_errors_of_a_forward_rule_name_the_op_and_its_inputs() -> None:
+    with pytest.raises(ValueError, match=r"my_mul: .*float64 \(2,\) on cpu, float64 \(3,\) on cpu"):
+        my_mul(leaf(1.0, 2.0), leaf(1.0, 2.0, 3.0))
+
+
+class UnfitError(ValueError):
+    """An error with more than a message."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def failing(error: Exception) -> Callable[..., Tensor]:
+    @tg.op(x=lambda g: g)
+    def my_check(xp: Any, x: Array) -> Array:
+        raise error
+
+    return my_check
+
+
+@pytest.mark.parametrize("error", [
+    np.linalg.LinAlgError("singular"),
+    UnfitError("too wide", 7),
+    KeyError("x"),
+    FloatingPointError("divided"),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "why"),
+    np.exceptions.AxisError(3, 2),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+@pytest.mark.parametrize("watched", [False, True])
+def test_errors_of_a_forward_rule_stay_what_they_are(error: Exception, watched: bool) -> None:
+    before, attributes = str(error), dict(vars(error))
+    with pytest.raises(type(error)) as raised, tg.detect_anomaly() if watched else tg.enable_grad():
+        failing(error)(leaf(1.0, 2.0))
+    assert raised.value is error and str(error) == before
+    assert {name: value for name, value in vars(error).items() if name != "__notes__"} == attributes
+    assert error.__notes__ == ["in op 'my_check' (inputs: float64 (2,) on cpu)"]
+    del error.__notes__
+
+
+def division_by_zero(*arguments: Any) -> Any:
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize("rules", [
+    {"x": lambda g: division_by_zero()},
+    {"x": lambda g, x, F: F.exp(division_by_zero())},
+    {"x": lambda g: g, "into": {"x": lambda buffer, g: division_by_zero()}},
+    {"x": lambda g: division_by_zero(), "by_rows": ("x",)},
+], ids=["on arrays", "with F", "into", "by rows"])  # fmt: skip
+@pytest.mark.parametrize("times", [1, 2])
+def test_errors_of_a_derivative_rule_name_the_op(rules: dict[str, Any], times: int) -> None:
+    @tg.op(**rules)
+    def my_copy(xp: Any, x: Array) -> Array:
+        return x.copy()
+
+    x = leaf(1.0, 2.0)
+    y = my_copy(x) if times == 1 else my_copy(x) + my_copy(x)
+    with pytest.raises(ZeroDivisionError, match="division by zero") as raised:
+        (y + x).sum().backward()
+    assert raised.value.__notes__ == ["in the derivative of op 'my_copy'"]
+    assert x.grad is None
+
+
+def test_errors_of_the_derivative_rule_of_an_op_of_a_list_name_the_op() -> None:
+    @tg.op(parts=lambda g: [division_by_zero()])
+    def my_sum(xp: Any, parts: Sequence[Array]) -> Array:
+        return sum(parts)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        my_sum([leaf(1.0), leaf(2.0)]).backward()
+    assert raised.value.__notes__ == ["in the derivative of op 'my_sum'"]
+
+
+def test_plain_errors_of_a_forward_rule_name_the_op_in_their_message() -> None:
+    error = ValueError("too wide")
+    with pytest.raises(ValueError) as raised:
+        failing(error)(leaf(1.0, 2.0))
+    assert raised.value is error and str(error) == "my_check: too wide (inputs: float64 (2,) on cpu)"
+
+
+def test_singular_matrices_in_a_forward_rule() -> None:
+    @tg.op(x=lambda g, out: g)
+    def inverse(xp: Any, x: Array) -> Array:
+        return xp.linalg.inv(x)
+
+    with pytest.raises(np.linalg.LinAlgError, match="Singular"):
+        inverse(tg.zeros(2, 2))
+
+
+def test_a_rule_of_the_wrong_shape_is_found_where_it_stands() -> None:
+    """Not only at a leaf: broadcasting on the way there could hide it."""
+
+    @tg.op(x=lambda g, x: (g * x).sum())
+    def wrong(xp: Any, x: tg.Array) -> Any:
+        return x * x / 2
+
+    x, w = tg.tensor([1.0, 2.0, 3.0], requires_grad=True), tg.tensor([1.0, 2.0, 3.0])
+    with pytest.raises(RuntimeError, match="rule for 'x' of op 'wrong'"):
+        wrong(x * w).sum().backward()
+    assert x.grad is None
+
+
+def test_a_rule_that_gives_nothing_is_an_error() -> None:
+    @tg.op(x=lambda g: None)
+    def forgets(xp: Any, x: tg.Array) -> Any:
+        return x * 2
+
+    x = tg.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="op 'forgets' gave NoneType"):
+        forgets(x).sum().backward()
+
+
+def test_a_forward_rule_may_give_its_input_back() -> None:
+    @tg.op(x=lambda g: g)
+    def same(xp: Any, x: tg.Array) -> Any:
+        return x
+
+    x = tg.ones(2, requires_grad=True)
+    y = x * 1
+    z = (y * y).sum()
+    same(y).mul_(10.0)
+    z.backward()
+    assert given(x) == [2.0, 2.0]
+
+
+def test_a_forward_rule_that_gives_a_list_is_an_error() -> None:
+    @tg.op(x=lambda g: g[0])
+    def listed(xp: Any, x: tg.Array) -> Any:
+        return [x, x]
+
+    with pytest.raises(TypeError, match="listed: the forward rule gave a list"):
+        listed(tg.ones(2))

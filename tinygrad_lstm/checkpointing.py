@@ -2,7 +2,10 @@
 
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
+
+from tinygrad_lstm.backends.scoped import Scoped
 
 from .device import default_device, get_device
 from .graph import GraphNode, Node, Operation, next_number
@@ -12,6 +15,9 @@ from .random import noted_draws, repeated_draws
 __all__ = ["checkpoint"]
 
 R = TypeVar("R")
+
+SURROUNDINGS = Scoped[tuple[Callable[[], AbstractContextManager[Any]], ...]]("surroundings of checkpoints", ())
+"""Makers of the context managers in which checkpointed calls are to run again, outermost first."""
 
 
 def checkpoint(function: Callable[..., R], *args: Any) -> R:
@@ -35,10 +41,12 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     if now.region is not None or now.observer is not None:
         return function(*args)  # the call around this one keeps nothing either; or someone wants to see what is kept
     draws: list[Any] = []
-    device = get_device()
+    device, surroundings = get_device(), SURROUNDINGS.value
 
     def rerun() -> None:
-        with repeated_draws(draws), default_device(device):
+        with repeated_draws(draws), default_device(device), ExitStack() as stack:
+            for enter in surroundings:
+                stack.enter_context(enter())
             function(*args)
 
     with Switch(region=_Region(rerun)), noted_draws(draws):

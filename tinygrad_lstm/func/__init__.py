@@ -14,4 +14,5 @@ a tuple as well. The `.grad` of no tensor is touched.
 """
 
 from .forward import *
+from .modules import *
 from .reverse import *

@@ -30,3 +30,13 @@ class Parameter(Tensor):
         self, data: Any, dtype: DType = None, device: str | Device | None = None, requires_grad: bool = True
     ) -> None:
         super().__init__(data, dtype, device, requires_grad)
+
+    @classmethod
+    def around(cls, tensor: Tensor) -> "Parameter":
+        """A tensor as a parameter: a view of it, part of its graph. A parameter stays itself."""
+        if isinstance(tensor, cls):
+            return tensor
+        view: Any = tensor.reshape(tensor.shape)
+        view.__class__ = cls
+        made: Parameter = view
+        return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tinygrad_lstm import ops
@@ -11,8 +11,8 @@ from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.creation import zeros
-from tinygrad_lstm.io.contents import Kind
 from tinygrad_lstm.io.torch.names import cell_in_torch_names, own_arrays
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Module, Parameter, init
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import show_step
@@ -24,9 +24,8 @@ FORGET_BIAS = 1.0
 class _Cell(Module):
     """What LSTMCell, GRUCell and RNNCell share: sizes, and the names of what they compute."""
 
-    KIND: ClassVar[Kind]
-    STATES: ClassVar[Sequence[str]]  # the hidden state, which is the output, first
-    SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
+    KIND: ClassVar[str]
+    STATES: ClassVar[tuple[str, ...]]
     adaptable = ("weight*",)
     bias: Parameter
 
@@ -37,7 +36,7 @@ class _Cell(Module):
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """Of the one layer that this is I, and how many numbers each gate and state has."""
-        return [(self.input_size, dict.fromkeys(self.SHOWN, self.hidden_size))]
+        return [(self.input_size, dict.fromkeys(KINDS[self.KIND].values, self.hidden_size))]
 
     def to_torch(self) -> dict[str, HostArray]:
         """The parameters under the names of PyTorch's cell; see `tinygrad_lstm.io.to_torch`, which takes a model."""
@@ -86,14 +85,13 @@ class LSTMCell(_Cell):
     ((2, 5), (2, 5))
     """
 
-    KIND: ClassVar[Kind] = "LSTM"
-    STATES, SHOWN = ("h", "c"), LSTMGates._fields
+    KIND, STATES = "LSTM", KINDS["LSTM"].state_names
+    weight: Parameter
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         check_forget_bias(self, forget_bias)
-        self.weight = Parameter(zeros(4 * hidden_size, hidden_size + input_size))
-        self.bias = Parameter(zeros(4 * hidden_size))
+        make_cell_parameters(self)
         init_recurrent(self, hidden_size)
         init_forget_bias(self.bias, hidden_size, forget_bias)
 
@@ -116,6 +114,11 @@ class LSTMCell(_Cell):
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `LSTM` has them: weight_ih (4H, I), weight_hh (4H, H), bias (4H,)."""
         return parameters_apart(self)
+
+
+def lstm_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
+    """The step of a layer of `LSTM`, given its weights, and net_x (B, 4H), the W·x + b of the gates."""
+    return lstm_step(net_x + ops.linear(h, weights["weight_hh"]), c)
 
 
 def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
@@ -155,15 +158,12 @@ class GRUCell(_Cell):
         weight_ih (3H, I), the W; weight_hh (3H, H), the U; bias (3H,); bias_hn (H,).
     """
 
-    KIND: ClassVar[Kind] = "GRU"
-    STATES, SHOWN = ("h",), GRUGates._fields
+    KIND, STATES = "GRU", KINDS["GRU"].state_names
+    bias_hn: Parameter
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
-        self.weight_ih = Parameter(zeros(3 * hidden_size, input_size))
-        self.weight_hh = Parameter(zeros(3 * hidden_size, hidden_size))
-        self.bias = Parameter(zeros(3 * hidden_size))
-        self.bias_hn = Parameter(zeros(hidden_size))
+        make_cell_parameters(self)
         init_recurrent(self, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
@@ -183,7 +183,12 @@ class GRUCell(_Cell):
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `GRU` has them, which are the cell's own."""
-        return {name: self.adapted(name) for name in ("weight_ih", "weight_hh", "bias", "bias_hn")}
+        return {weight.name: self.adapted(weight.name) for weight in KINDS["GRU"].weights_with({})}
+
+
+def gru_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> GRUGates:
+    """The step of a layer of `GRU`, given its weights, and net_x (B, 3H), the W·x + b of the gates."""
+    return gru_step(net_x, ops.linear(h, weights["weight_hh"]), weights["bias_hn"], h)
 
 
 def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGates:
@@ -214,13 +219,12 @@ class RNNCell(_Cell):
         weight (H, H + I); bias (H,).
     """
 
-    KIND: ClassVar[Kind] = "RNN"
-    STATES, SHOWN = ("h",), RNNGates._fields
+    KIND, STATES = "RNN", KINDS["RNN"].state_names
+    weight: Parameter
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
-        self.weight = Parameter(zeros(hidden_size, hidden_size + input_size))
-        self.bias = Parameter(zeros(hidden_size))
+        make_cell_parameters(self)
         init_recurrent(self, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
@@ -243,6 +247,22 @@ class RNNCell(_Cell):
         return parameters_apart(self)
 
 
+def rnn_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> RNNGates:
+    """The step of a layer of `RNN`, given its weights, and net_x (B, H), the W·x + b."""
+    return RNNGates(ops.tanh(net_x + ops.linear(h, weights["weight_hh"])))
+
+
+def make_cell_parameters(cell: _Cell) -> None:
+    """Gives a cell the parameters of a plain layer of its kind, as zeros; where both products are one, one weight."""
+    kind, I, H = KINDS[cell.KIND], cell.input_size, cell.hidden_size
+    shapes = {weight.name: kind.shape(weight, I, H, H) for weight in kind.weights_with({})}
+    if kind.one_product:
+        (rows, _), _ = shapes.pop("weight_ih"), shapes.pop("weight_hh")
+        shapes = {"weight": (rows, H + I), **shapes}
+    for name, shape in shapes.items():
+        setattr(cell, name, Parameter(zeros(*shape)))
+
+
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:
     """The parameters with the one weight over [h, x] taken apart, as views."""
     W, H = cell.adapted("weight"), cell.hidden_size
@@ -262,7 +282,7 @@ def init_recurrent(module: Module, hidden_size: int) -> None:
 def init_forget_bias(bias: Parameter, hidden_size: int, value: float) -> None:
     """Sets the forget gate's rows of an LSTM's bias."""
     with bias.device.current():
-        bias.data[hidden_size : 2 * hidden_size] = value
+        bias.data[KINDS["LSTM"].rows("f", hidden_size)] = value
 
 
 def check_forget_bias(module: Module, value: float) -> None:

@@ -14,6 +14,7 @@ from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor, tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.device import Device, default_device, get_device
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing
 
@@ -103,8 +104,9 @@ class CharLM(Module):
         if layers != options.layers:
             raise ValueError(f"the options have {options.layers} layers, the weights {layers}")
         expected: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
+        rows = len(KINDS["LSTM"].gates) * H
         for k in range(layers):
-            expected |= {f"lstm.weight_hh_l{k}": (4 * H, H), f"lstm.weight_ih_l{k}": (4 * H, H if k else E)}
+            expected |= {f"lstm.weight_hh_l{k}": (rows, H), f"lstm.weight_ih_l{k}": (rows, H if k else E)}
         expected |= {"output.weight": (V, H), "output.bias": (V,)}
         for name, shape in expected.items():
             if shapes.get(name) != shape:

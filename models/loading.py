@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType, promoted_dtype
 from tinygrad_lstm.io import load_weights
-from tinygrad_lstm.io.contents import Kind
 from tinygrad_lstm.io.file_layers import file_network
 from tinygrad_lstm.io.recurrent import Recurrent
 from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
@@ -30,7 +29,7 @@ class Loadable(Module):
     Sizes, layers, directions and variants are read off the arrays. The network lies on the default device.
     """
 
-    KIND: ClassVar[Kind]
+    KIND: ClassVar[str]
 
     @classmethod
     def from_torch(

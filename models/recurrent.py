@@ -12,23 +12,21 @@ from tinygrad_lstm._tensor import Tensor, operand
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn, zeros
-from tinygrad_lstm.io.contents import Kind
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Parameter, init
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
-from tinygrad_lstm.ops.recurrent import checked_lengths, going, gru, lstm, rnn, scan
+from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, going, scan
 
 from .cells import (
     FORGET_BIAS,
-    GRUGates,
-    LSTMGates,
-    RNNGates,
     check_forget_bias,
     check_sizes,
-    gru_step,
+    gru_layer_step,
     init_forget_bias,
     init_recurrent,
-    lstm_step,
+    lstm_layer_step,
+    rnn_layer_step,
     state_of_parts,
     states_of,
 )
@@ -45,12 +43,8 @@ States = tuple[Tensor, ...]
 class _Recurrent(Loadable):
     """What LSTM, GRU and RNN share: layers, directions, batches of sequences of different lengths."""
 
-    GATES: ClassVar[int]
-    STATES: ClassVar[tuple[str, ...]]  # the hidden state, which is the output, first
-    OPTIONS: ClassVar[Mapping[str, Any]]  # by name, with the values that a plain network has
-    OP: ClassVar[Any]  # the layer as one op, if there are no options
-    STEP: ClassVar[Callable[..., Any]]  # the cell that it unrolls
-    SHOWN: ClassVar[Sequence[str]]  # the gates and states of a step, which a trace shows
+    STATES: ClassVar[tuple[str, ...]]
+    STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
     adaptable = ("weight_*",)
 
     def __init__(
@@ -77,7 +71,8 @@ class _Recurrent(Loadable):
         self.batch_first = batch_first
         self.dropout = dropout
         self.bidirectional = bidirectional
-        self.options = {name: value for name, plain in self.OPTIONS.items() if (value := getattr(self, name)) != plain}
+        options = KINDS[self.KIND].options
+        self.options = {name: value for name, plain in options.items() if (value := getattr(self, name)) != plain}
         self._directions = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             shapes = self._parameter_shapes(self.output_size if layer else input_size)
@@ -89,8 +84,8 @@ class _Recurrent(Loadable):
 
     def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """By name, the shapes of a layer's parameters in one direction, in the order in which the op takes them."""
-        rows = self.GATES * self.hidden_size
-        return {"weight_ih": (rows, inputs), "weight_hh": (rows, self.state_sizes["h"]), "bias": (rows,)}
+        kind, H, P = KINDS[self.KIND], self.hidden_size, self.state_sizes["h"]
+        return {weight.name: kind.shape(weight, inputs, H, P) for weight in kind.weights_with(self.options)}
 
     def _init_parameters(self) -> None:
         init_recurrent(self, self.hidden_size)
@@ -152,8 +147,8 @@ class _Recurrent(Loadable):
         if self.options:
             layer = SteppedLayer(place, self.KIND, self.options, parameters, x, self.STATES, lengths, reverse)
             return self._unrolled(layer, states)
-        operands = [x, *states, *parameters.values()]
-        return show_layer(self, place, lambda operands: self.OP(operands, self.STEP, lengths, reverse), operands)
+        operands, layer = [x, *states, *parameters.values()], LAYERS[self.KIND]
+        return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
 
     def _unrolled(self, layer: SteppedLayer, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The same of a layer with options, which no op computes at once."""
@@ -198,7 +193,7 @@ class _Recurrent(Loadable):
             if self.options:
                 own = {name: array.copy() for name, array in parameters.items()}
                 return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
-            step: LayerStep = getattr(device.backend, f"{self.OP.op.name}_stepper")(list(parameters.values()))
+            step: LayerStep = getattr(device.backend, f"{self.KIND.lower()}_stepper")(list(parameters.values()))
             return step
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
@@ -242,7 +237,7 @@ class _Recurrent(Loadable):
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """Of each layer in each direction I, and how many numbers each gate and state has."""
         inputs = [self.input_size, *[self.output_size] * (self.num_layers - 1)]
-        sizes = dict.fromkeys(self.SHOWN, self.hidden_size) | self.state_sizes
+        sizes = dict.fromkeys(KINDS[self.KIND].values, self.hidden_size) | self.state_sizes
         return [(I, sizes) for I in inputs for _ in self._directions]
 
     def extra_repr(self) -> str:
@@ -294,9 +289,7 @@ class LSTM(_Recurrent):
     ((7, 2, 2), (1, 2, 2), (1, 2, 5))
     """
 
-    KIND: ClassVar[Kind] = "LSTM"
-    GATES, STATES, OPTIONS = 4, ("h", "c"), {"proj_size": 0, "peephole": False, "layer_norm": None}
-    OP, STEP, SHOWN = staticmethod(lstm), staticmethod(lstm_step), LSTMGates._fields
+    KIND, STATES, STEP = "LSTM", KINDS["LSTM"].state_names, staticmethod(lstm_layer_step)
 
     def __init__(
         self,
@@ -326,16 +319,6 @@ class LSTM(_Recurrent):
     @property
     def state_sizes(self) -> dict[str, int]:
         return {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
-
-    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
-        shapes, H = super()._parameter_shapes(inputs), self.hidden_size
-        if self.proj_size:
-            shapes["weight_hr"] = (self.proj_size, H)
-        if self.peephole:
-            shapes["peephole"] = (3 * H,)
-        if self.layer_norm:
-            shapes |= {"norm_ih": (4 * H,), "norm_hh": (4 * H,), "norm_c": (H,), "bias_c": (H,)}
-        return shapes
 
     def _init_parameters(self) -> None:
         super()._init_parameters()
@@ -380,9 +363,7 @@ class GRU(_Recurrent):
         weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
     """
 
-    KIND: ClassVar[Kind] = "GRU"
-    GATES, STATES, OPTIONS = 3, ("h",), {"reset_after": True}
-    OP, STEP, SHOWN = staticmethod(gru), staticmethod(gru_step), GRUGates._fields
+    KIND, STATES, STEP = "GRU", KINDS["GRU"].state_names, staticmethod(gru_layer_step)
 
     def __init__(
         self,
@@ -404,10 +385,6 @@ class GRU(_Recurrent):
         out, (h,) = self._run(x, state, lengths)
         return out, h
 
-    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
-        shapes = super()._parameter_shapes(inputs)
-        return shapes | {"bias_hn": (self.hidden_size,)} if self.reset_after else shapes
-
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> GRUResetBefore:
         return GRUResetBefore(parameters, F)
 
@@ -422,9 +399,7 @@ class RNN(_Recurrent):
         weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
     """
 
-    KIND: ClassVar[Kind] = "RNN"
-    GATES, STATES, OPTIONS = 1, ("h",), {"nonlinearity": "tanh"}
-    OP, STEP, SHOWN = staticmethod(rnn), staticmethod(ops.tanh), RNNGates._fields
+    KIND, STATES, STEP = "RNN", KINDS["RNN"].state_names, staticmethod(rnn_layer_step)
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from tinygrad_lstm.graph import Node, Pick
 from tinygrad_lstm.inspect import LayerTrace, Trace, show_step, trace, trace_memory
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, RNNCell
 from tinygrad_lstm.observing import show_layer
-from tinygrad_lstm.ops.recurrent import rnn
+from tinygrad_lstm.ops.recurrent import LAYERS
 from tinygrad_lstm.random import random_state, restored_random_state
 
 CELLS: dict[Any, Any] = {LSTM: LSTMCell, GRU: GRUCell, RNN: RNNCell}
@@ -464,7 +464,7 @@ class OwnLayer(nn.Module):
         weights = [tg.tensor(drawn(*shape, seed=7)) for shape in ((4, 3), (4, 4), (4,))]
         operands = [ids.to(dtype="float64"), tg.zeros(2, 4, dtype="float64"), *weights]
         with contextlib.nullcontext() if self.recorded else tg.no_grad():
-            out, _ = show_layer(self, "own", lambda operands: rnn(operands, tg.tanh, None, False), operands)
+            out, _ = show_layer(self, "own", lambda operands: LAYERS["RNN"](operands, tg.tanh, None, False), operands)
             assert out.requires_grad == self.recorded
         return out * tg.ones(1, requires_grad=True)
 

@@ -24,6 +24,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.backends import memory
 from tinygrad_lstm.backends.compiled import available
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from tinygrad_lstm.ops.recurrent import LAYERS
 
 Parts = tuple[tg.Tensor, ...]
 
@@ -445,7 +446,7 @@ def test_the_ops_outputs_share_no_memory(kind: Any, compiled: bool, reverse: boo
     parameters = list(problem.network.layer_parameters("l0").values())
     operands = [problem.x.detach(), *(part[0].detach() for part in problem.state), *parameters]
     with tg.enable_grad() if recorded else tg.no_grad():
-        outputs = kind.OP(operands, kind.STEP, None, reverse)
+        outputs = LAYERS[kind.KIND](operands, kind.STEP, None, reverse)
     arrays = [tensor.data for tensor in (*operands, *outputs)]
     for k, array in enumerate(arrays):
         assert not any(np.shares_memory(array, other) for other in arrays[:k])
@@ -794,7 +795,7 @@ def test_the_ops_promote_and_gradients_keep_their_own_dtype(kind: Any, compiled:
     leaves[wide] = tg.tensor(host(leaves[wide]).astype(np.float64), requires_grad=True)
 
     def outputs(operands: list[tg.Tensor]) -> Parts:
-        return kind.OP(operands, kind.STEP, None, False)
+        return LAYERS[kind.KIND](operands, kind.STEP, None, False)
 
     mixed = outputs(list(leaves.values()))
     all_wide = outputs([leaf.to(dtype="float64") for leaf in leaves.values()])

@@ -7,6 +7,7 @@ import pytest
 from golden.load import load, options
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinygrad_lstm.nn import Module
 
@@ -30,7 +31,7 @@ def test_network_agrees_with_torch(file: str, case: str, device: str) -> None:
     golden, settings = load(file, case), options(file)[case]
     kind = settings.pop("kind", file)
     make: Any = NETWORKS[kind]
-    hidden_size = len(golden["weight_ih_l0"]) // make.GATES
+    hidden_size = len(golden["weight_ih_l0"]) // len(KINDS[make.KIND].gates)
     network = make(golden["x"].shape[-1], hidden_size, **settings).to(device, dtype="float64")
     network.load_state_dict({name: golden[name] for name in network.state_dict()})
 

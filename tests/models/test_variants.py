@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import LayerTrace, Trace, trace
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, ManyToOne
 from tinygrad_lstm.ops.recurrent import scan
 
@@ -671,7 +672,7 @@ def test_a_trace_has_what_it_says(kind: Any, options: dict[str, Any]) -> None:
     for layer in traced:
         assert (layer.kind, layer.options, layer.shape) == (kind.__name__, options, (5, 3, 4))
         assert layer.described == f"{kind.__name__}({settings})"
-        assert list(layer.values) == list(layer.gradients) == list(network.SHOWN)
+        assert list(layer.values) == list(layer.gradients) == list(KINDS[network.KIND].values)
         assert {name: array.shape[2] for name, array in layer.before.items()} == network.state_sizes
         np.testing.assert_array_equal(layer.going.sum(axis=0), [5, 0, 3])
         for array in (*layer.values.values(), *layer.gradients.values(), *layer.before.values(), layer.inputs):
@@ -774,7 +775,7 @@ def test_gradient_flow(kind: Any, options: dict[str, Any]) -> None:
 @each_variant
 def test_summary_counts_all_products(kind: Any, options: dict[str, Any]) -> None:
     network = network_of(kind, 3, 4, **options)
-    rows, P = network.GATES * 4, network.state_sizes["h"]
+    rows, P = len(KINDS[network.KIND].gates) * 4, network.state_sizes["h"]
     products = rows * (3 + P) + 4 * options.get("proj_size", 0)
     assert tg.inspect.summary(network, tg.zeros(5, 2, 3, dtype="float64")).total.multiply_adds == 5 * 2 * products
 

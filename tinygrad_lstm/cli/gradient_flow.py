@@ -12,6 +12,7 @@ from ..inspect.flow import median_flow
 from ..inspect.flow_experiment import TASKS, NetworkFlow, compare_flow, flow_csv, flow_table
 from ..inspect.plots import new_figure, plot_gradient_flow, write_figure
 from ..io.atomic import write_atomically
+from ..kinds import KINDS
 from ..mode import no_grad
 from .shared import Device, require, writable_file
 
@@ -94,9 +95,10 @@ def _maker(
         with default_device(device):
             network = kind(input_size, hidden)
             if bias is not None:
-                rows = dict(network.named_parameters())["bias_l0"]
+                kept = KINDS[kind.KIND].keeps
+                assert kept is not None  # only kinds with a gate that keeps their state have a bias here
                 with no_grad():
-                    rows[hidden : 2 * hidden] = bias  # an LSTM's f, a GRU's z
+                    dict(network.named_parameters())["bias_l0"][KINDS[kind.KIND].rows(kept[0], hidden)] = bias
             return ManyToOne(network, output_size)
 
     return make

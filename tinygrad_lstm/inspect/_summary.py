@@ -14,6 +14,7 @@ from tinygrad_lstm.backends.base import Array
 from .._tensor import Tensor
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
+from ..kinds import KINDS
 from ..mode import Switch, mode
 from ..nn import Module
 from ..nn.module import described
@@ -253,10 +254,8 @@ def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
             return N * I * O
         case "matmul", [(*before_x, n, k), (*before_y, _, m)]:
             return math.prod(np.broadcast_shapes(tuple(before_x), tuple(before_y))) * n * k * m
-        case "lstm", [(T, B, I), (_, H), _, (gates, _), *_]:
-            return T * B * gates * (I + H)
-        case "gru" | "rnn", [(T, B, I), (_, H), (gates, _), *_]:
-            return T * B * gates * (I + H)
+        case layer, [(T, B, I), (_, H), *_] if layer.upper() in KINDS:
+            return T * B * len(KINDS[layer.upper()].gates) * H * (I + H)
     return 0
 
 

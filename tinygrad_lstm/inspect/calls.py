@@ -19,7 +19,7 @@ from ..nn import Module
 from ..nn.names import joined
 from ..observing import SteppedLayer
 from .layers import LayerTrace
-from .through_time import OUTPUTS, SavedLayer
+from .through_time import SavedLayer
 
 __all__ = ["Calls", "on_host", "read_only"]
 
@@ -90,8 +90,9 @@ class Calls:
             outputs = layer(_requiring_gradient(operands))
         node = outputs[0]._graph_node().parents[0]
         assert isinstance(node, Node)  # the op that has made the outputs
-        name = self._place(network, place)
-        self._note(_Layer(name, node.number, dict(zip(OUTPUTS[node.op.name], outputs)), operands, SavedLayer.of(node)))
+        name, saved = self._place(network, place), SavedLayer.of(node)
+        named = dict(zip(("out", *saved.after), outputs, strict=True))
+        self._note(_Layer(name, node.number, named, operands, saved))
         return outputs if mode().value.recording else tuple(output.detach() for output in outputs)
 
     def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -145,12 +145,8 @@ class GradientFlow:
 
     @property
     def memory(self) -> tuple[FlowCurve, ...]:
-        """Of each layer the curve of the state that is its memory: c where there is one, else h."""
-        chosen: dict[str, FlowCurve] = {}
-        for curve in self.curves:
-            if curve.layer not in chosen or curve.state == "c":
-                chosen[curve.layer] = curve
-        return tuple(chosen.values())
+        """Of each layer the curve of the state that is its memory, the last: c of an LSTM, h of a GRU or an RNN."""
+        return tuple({curve.layer: curve for curve in self.curves}.values())
 
     def table(self, distances: Sequence[int] = _SHOWN) -> str:
         """Decay rates, half-lives in steps, how well they fit, and the norms at distances that there are."""

@@ -9,13 +9,9 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 
 from ..html import preformatted, table
+from ..kinds import KINDS
 
 __all__ = ["LayerTrace", "Saturation", "Trace"]
-
-_GATES = {"LSTM": ("i", "f", "o"), "GRU": ("r", "z"), "RNN": ()}
-
-# Of each kind the gate that multiplies a state on its way to the next step, and that state.
-_KEEPS = {"LSTM": ("f", "c"), "GRU": ("z", "h")}
 
 
 class Saturation(NamedTuple):
@@ -34,7 +30,7 @@ class LayerTrace:
 
     Attributes:
         name: where in the model it is: "lstm.l0", "l1_reverse", "cell".
-        kind: "LSTM", "GRU", "RNN"; or what a cell of the user's calls itself.
+        kind: its name in `KINDS`; or what a cell of the user's calls itself.
         options: by name, what the layer computes otherwise than a plain one of its kind; empty for most.
         reverse: whether time ran from the end.
         inputs: what came in, (T, B, I).
@@ -67,8 +63,18 @@ class LayerTrace:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(T, B, H), where H is the number of units: of an LSTM, however long its outputs are, of cell states."""
-        T, B, H = self.before.get("c", next(iter(self.before.values()))).shape
+        T, B, H = self.before[self.memory].shape
         return T, B, H
+
+    @property
+    def memory(self) -> str:
+        """The state that is the layer's memory, the last: c of an LSTM, h of a GRU or an RNN."""
+        return [*self.before][-1]
+
+    def named(self, value: str) -> str:
+        """What a value is called: "forget gate f"; of a cell of the user's, its name alone."""
+        meaning = KINDS[self.kind].meanings.get(value) if self.kind in KINDS else None
+        return f"{meaning} {value}" if meaning else value
 
     @property
     def described(self) -> str:
@@ -79,7 +85,9 @@ class LayerTrace:
     @property
     def gates(self) -> tuple[str, ...]:
         """The names of the gates, which lie between 0 and 1: of a cell of the user's, of all that are no states."""
-        return _GATES.get(self.kind, tuple(name for name in self.values if name not in self.before))
+        if self.kind in KINDS:
+            return KINDS[self.kind].shares
+        return tuple(name for name in self.values if name not in self.before)
 
     @property
     def keeps(self) -> tuple[str, str] | None:
@@ -87,7 +95,9 @@ class LayerTrace:
 
         The normalization of an LSTM's cell state, with layer_norm="cell", changes what the gate has kept.
         """
-        return None if self.options.get("layer_norm") == "cell" else _KEEPS.get(self.kind)
+        if self.kind not in KINDS or self.options.get("layer_norm") == "cell":
+            return None
+        return KINDS[self.kind].keeps
 
     @property
     def nbytes(self) -> int:

@@ -38,16 +38,6 @@ COLOURS = ("#0072b2", "#d55e00", "#000000", "#e69f00", "#009e73", "#cc79a7", "#5
 LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), ":", "-")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-NAMES = {
-    "i": "input gate i",
-    "f": "forget gate f",
-    "o": "output gate o",
-    "r": "reset gate r",
-    "z": "update gate z",
-    "c": "cell state c",
-    "h": "hidden state h",
-}
-
 
 class PlotsUnavailableError(RuntimeError):
     """matplotlib is not installed."""
@@ -110,7 +100,7 @@ def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: 
         ax.axhline(foot, color="0.4", linewidth=0.8)
         ax.axhline(foot + 1, color="0.4", linewidth=0.8, linestyle=":")
     ax.set_yticks([*feet, *feet + 1], ["0"] * len(feet) + ["1"] * len(feet))
-    ax.set_yticks(feet + 0.5, [NAMES.get(gate, gate) for gate in layer.gates], minor=True)
+    ax.set_yticks(feet + 0.5, [layer.named(gate) for gate in layer.gates], minor=True)
     ax.tick_params(axis="y", which="minor", length=0, pad=16)
     ax.set(xlabel="time (steps)", ylabel="activation", title=f"{layer.name}, unit {unit}")
     ax.margins(x=0)
@@ -131,16 +121,15 @@ def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int =
         PlotsUnavailableError: matplotlib is not installed.
     """
     _check_layer("plot_cell_states", layer)
-    name = "c" if "c" in layer.values else "h"
     steps = _steps("plot_cell_states", layer, item)
     ax = _axes(ax)
-    states = layer.values[name][steps, item].T.astype(np.float64)  # (H, T)
+    states = layer.values[layer.memory][steps, item].T.astype(np.float64)  # (H, T)
     largest = float(np.abs(states).max(initial=0)) or 1.0
     # Lightness rises all the way, so that the scale holds in grey; 0 is in its middle.
     image = ax.imshow(
         states, aspect="auto", interpolation="nearest", cmap="cividis", vmin=-largest, vmax=largest, origin="lower"
     )
-    ax.figure.colorbar(image, ax=ax, label=NAMES[name])
+    ax.figure.colorbar(image, ax=ax, label=layer.named(layer.memory))
     ax.set(xlabel="time (steps)", ylabel="unit", title=layer.name)
     return ax
 
@@ -166,9 +155,7 @@ def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
     ax.plot([0, 1], [1, 0], color="0.6", linewidth=0.8)  # the shares add up to 1 at most
     for gate, colour, marker in zip(layer.gates, cycle(COLOURS), cycle(MARKERS)):
         below, above = layer.saturation(gate)
-        ax.plot(
-            below, above, marker, color=colour, fillstyle="none", alpha=0.8, label=NAMES.get(gate, gate), clip_on=False
-        )
+        ax.plot(below, above, marker, color=colour, fillstyle="none", alpha=0.8, label=layer.named(gate), clip_on=False)
     ax.set(xlabel="share of steps below 0.1 (shut)", ylabel="share of steps above 0.9 (open)", title=layer.name)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return _finished(ax, loc="upper right")

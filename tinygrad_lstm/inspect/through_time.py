@@ -8,7 +8,7 @@ left are the equations of a step, for all steps at once. Sizes: T steps, batch B
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 
 from ..device import Device
 from ..graph import Node
+from ..kinds import KINDS
 from ..ops.recurrent import going
 
 __all__ = ["OUTPUTS", "SavedLayer"]
@@ -28,12 +29,12 @@ class SavedLayer:
     """A layer that ran as one op, by what the op has kept for its derivative.
 
     Attributes:
-        kind: "LSTM", "GRU" or "RNN".
+        kind: its name in `KINDS`.
         device: where it ran.
         operands, saved, lengths, reverse: as `ops.recurrent` and the backend's protocol have them.
         before, after: by name the states, h first, before and after each step (T, B, H).
-        gates: by name the gates (T, B, H), in the order of the weights' rows.
-        rest: U_n·h + b_hn of a GRU (T, B, H); otherwise None.
+        gates: by name the gates (T, B, H), in the order of the weights' rows; none that is a state.
+        rest: what else the op has kept, by name: of a GRU q = U_n·h + b_hn (T, B, H).
     """
 
     kind: str
@@ -45,20 +46,20 @@ class SavedLayer:
     before: Arrays
     after: Arrays
     gates: Arrays
-    rest: Array | None
+    rest: Arrays
 
     @classmethod
     def of(cls, node: Node) -> "SavedLayer":
         """The layer that a node of the graph records."""
-        name = node.op.name.upper()
-        kind = _KINDS[name]
+        kind = KINDS[node.op.name.upper()]
         (operands, _, lengths, reverse), saved = node.saved, node.out
         x, h, *_ = arrays = [tensor._array for tensor in operands]
         T, H = len(x), h.shape[1]
-        states = dict(zip(kind.states, saved))  # each (T + 1, B, H)
-        gates, rest = (*saved[len(states) :], None, None)[:2]
+        rest = dict(zip(kind.saved, saved, strict=True))
+        states = {state: rest.pop(state) for state in kind.state_names}  # each (T + 1, B, H)
+        gates = rest.pop("gates", None)
         return cls(
-            kind=name,
+            kind=kind.name,
             device=node.device,
             operands=arrays,
             saved=saved,
@@ -66,7 +67,7 @@ class SavedLayer:
             reverse=reverse,
             before={state: hs[1:] if reverse else hs[:T] for state, hs in states.items()},
             after={state: hs[:T] if reverse else hs[1:] for state, hs in states.items()},
-            gates={gate: gates[:, :, k * H : (k + 1) * H] for k, gate in enumerate(kind.gates)},
+            gates={} if gates is None else {gate: gates[:, :, kind.rows(gate, H)] for gate in kind.letters},
             rest=rest,
         )
 
@@ -78,12 +79,14 @@ class SavedLayer:
     @property
     def parameters(self) -> Arrays:
         """The parameters by name."""
-        return dict(zip(_KINDS[self.kind].parameters, self.operands[1 + len(self.after) :]))
+        names = [weight.name for weight in KINDS[self.kind].weights_with({})]
+        return dict(zip(names, self.operands[1 + len(self.after) :], strict=True))
 
     @property
     def values(self) -> Arrays:
         """Gates and states by name, (T, B, H)."""
-        return {**self.gates, **dict(reversed(self.after.items()))}
+        found = {**self.gates, **self.after}
+        return {name: found[name] for name in KINDS[self.kind].values}
 
     @property
     def ends(self) -> HostArray:
@@ -100,8 +103,8 @@ class SavedLayer:
             return {name: self._where_going(array) for name, array in arrays.items()}
 
         with self.device.current():
-            rest = None if self.rest is None else self._where_going(self.rest)
-            return replace(self, before=cut(self.before), after=cut(self.after), gates=cut(self.gates), rest=rest)
+            before, after, gates, rest = map(cut, (self.before, self.after, self.gates, self.rest))
+            return replace(self, before=before, after=after, gates=gates, rest=rest)
 
     def gradients(self, g_out: Array, *g_states: Array) -> Arrays:
         """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step.
@@ -109,7 +112,7 @@ class SavedLayer:
         Of a layer that was cut.
         """
         with self.device.current():
-            return _KINDS[self.kind].gradients(self, self._where_going(g_out), g_states)
+            return _GRADIENTS[self.kind](self, self._where_going(g_out), g_states)
 
     def sent_back(self, g_out: Array, g_states: Sequence[Array], weight: Array) -> Array:
         """The gradient of each step's W·x, times this weight: by the op's derivative, with the weight in W's place."""
@@ -158,7 +161,7 @@ class SavedLayer:
 
 
 def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
-    i, f, g, o = layer.gates.values()
+    i, f, g, o = (layer.gates[gate] for gate in ("i", "f", "g", "o"))
     tanh_c = layer.device.xp.tanh(layer.after["c"])
     g_h, g_c = g_states
     d_h = g_out + layer.from_next(layer.sent_back(g_out, g_states, layer.parameters["weight_hh"]), g_h)
@@ -167,7 +170,8 @@ def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) 
 
 
 def _gru_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
-    xp, U, (r, z, n) = layer.device.xp, layer.parameters["weight_hh"], layer.gates.values()
+    xp, U = layer.device.xp, layer.parameters["weight_hh"]
+    r, z, n = (layer.gates[gate] for gate in ("r", "z", "n"))
     H = U.shape[1]
     # The candidate's U·h is multiplied by r, unlike its W·x: its gradient is taken by itself, and then times r and U.
     weight = xp.zeros((3 * H, 2 * H), U.dtype)
@@ -176,7 +180,7 @@ def _gru_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -
     d_net_n = sent[:, :, H:]
     to_h = sent[:, :, :H] + (d_net_n * r) @ U[2 * H :]
     d_h = layer.summed_back(g_out + layer.from_next(to_h, 0), z, g_states[0])
-    return {"r": d_net_n * layer.rest, "z": d_h * (layer.before["h"] - n), "n": d_h * (1 - z), "h": d_h}
+    return {"r": d_net_n * layer.rest["q"], "z": d_h * (layer.before["h"] - n), "n": d_h * (1 - z), "h": d_h}
 
 
 def _rnn_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
@@ -184,21 +188,11 @@ def _rnn_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -
     return {"h": g_out + layer.from_next(sent, g_states[0])}
 
 
-class _Kind(NamedTuple):
-    """Of a kind of layer the names of its states, gates and parameters, in order, and all its values' gradients."""
-
-    states: Sequence[str]
-    gates: Sequence[str]
-    parameters: Sequence[str]
-    gradients: Callable[[SavedLayer, Array, Sequence[Array]], Arrays]
-
-
-_PARAMETERS = ("weight_ih", "weight_hh", "bias")
-_KINDS = {
-    "LSTM": _Kind("hc", "ifgo", _PARAMETERS, _lstm_gradients),
-    "GRU": _Kind("h", "rzn", (*_PARAMETERS, "bias_hn"), _gru_gradients),
-    "RNN": _Kind("h", "", _PARAMETERS, _rnn_gradients),
+_GRADIENTS: dict[str, Callable[[SavedLayer, Array, Sequence[Array]], Arrays]] = {
+    "LSTM": _lstm_gradients,
+    "GRU": _gru_gradients,
+    "RNN": _rnn_gradients,
 }
 
-OUTPUTS = {name.lower(): ("out", *kind.states) for name, kind in _KINDS.items()}
+OUTPUTS = {name.lower(): ("out", *kind.state_names) for name, kind in KINDS.items()}
 """What the outputs of a layer are called, by its op's name."""

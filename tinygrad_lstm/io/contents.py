@@ -6,9 +6,9 @@ from typing import Literal
 
 from tinygrad_lstm.backends.base import HostArray
 
-__all__ = ["FileLayer", "Kind", "Weights"]
+from ..kinds import Framework
 
-Kind = Literal["LSTM", "GRU", "RNN"]
+__all__ = ["FileLayer", "Weights"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class FileLayer:
     """What a Keras or ONNX file says of a recurrent layer beside its arrays.
 
     Attributes:
-        kind: LSTM, GRU, or RNN (Keras's SimpleRNN).
+        kind: its name in `KINDS`: Keras's SimpleRNN is RNN.
         framework: whose names, gate order and layout the arrays have.
         arrays: the names of its arrays in the file, by what they are called in the framework: of Keras kernel,
             recurrent_kernel, bias, for each direction; of ONNX W, R, B, P, which hold all directions, once.
@@ -30,8 +30,8 @@ class FileLayer:
         name: what the model calls it, which may differ from its path; empty if the file does not say it.
     """
 
-    kind: Kind
-    framework: Literal["keras", "onnx"]
+    kind: str
+    framework: Framework
     arrays: Sequence[Mapping[str, str]]
     reverse: bool = False
     bidirectional: bool = False

@@ -2,38 +2,31 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType
 
-from .contents import FileLayer, Kind, Weights
-from .recurrent import FRAMEWORK_GATES, Faults, Part, Recurrent, assembled, each_made, stacked
+from ..kinds import KINDS, Framework, Kind
+from .contents import FileLayer, Weights
+from .recurrent import Faults, Part, Recurrent, assembled, each_made, stacked
 from .torch.names import recurrent_layers
 
 __all__ = ["ALIKE", "cudnn_advice", "file_network", "network_of"]
-
-Framework = Literal["keras", "onnx"]
 
 ALIKE = "without biases both variants of a GRU look alike: give reset_after=True or False"
 _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
 }
-_SETTINGS: dict[Framework, dict[Kind, set[str]]] = {
-    "keras": {
-        "LSTM": {"recurrent_activation"},
-        "GRU": {"reset_after", "recurrent_activation"},
-        "RNN": {"nonlinearity"},
-    },
-    "onnx": {"LSTM": set(), "GRU": {"reset_after"}, "RNN": {"nonlinearity"}},
-}
+_TOLD = ("reset_after", "nonlinearity")
+"""The options that a `FileLayer` tells."""
 
 
 def file_network(
-    kind: Kind,
+    kind: str,
     framework: Framework,
     weights: Mapping[str, HostArray] | Sequence[HostArray],
     prefix: str | Sequence[str] = "",
@@ -43,7 +36,7 @@ def file_network(
     """The network of a kind that a layer of a file is; of several layers, the stack of these.
 
     Args:
-        kind: LSTM, GRU or RNN.
+        kind: its name in `KINDS`.
         framework: whose the arrays are.
         weights: what `load_weights` gave; or a layer's own arrays, by their names in the framework or, of Keras, in the
             order of `layer.get_weights()`.
@@ -58,9 +51,11 @@ def file_network(
             layers here do not; arrays are missing or do not fit, all of which one error names; nothing says of which
             variant a GRU is; a setting is of another kind.
     """
-    who = f"{kind}.from_{framework}"
+    who, options = f"{kind}.from_{framework}", KINDS[kind].options
+    known = {*_TOLD} & options.keys()
+    known |= {"recurrent_activation"} if framework == "keras" and KINDS[kind].shares else set()
     settings = {name: value for name, value in settings.items() if value is not None}
-    if strange := [name for name in settings if name not in _SETTINGS[framework][kind]]:
+    if strange := [name for name in settings if name not in known]:
         raise ValueError(f"{who}: {', '.join(strange)} is no setting of this kind; leave it out")
     activation = settings.get("recurrent_activation", "sigmoid")
     if activation != "sigmoid":
@@ -73,7 +68,7 @@ def file_network(
         layers = {name: layer for name, layer in weights.layers.items() if layer.framework == framework}
     else:
         layers = _by_names(kind, framework, weights)
-        if kind == "GRU" and framework == "onnx" and layers and not settings:
+        if "reset_after" in options and framework == "onnx" and layers and not settings:
             raise ValueError(
                 f"{who}: by arrays alone both variants look alike; give reset_after, the node's linear_before_reset"
             )
@@ -86,11 +81,11 @@ def file_network(
 
 
 def cudnn_advice(kind: Kind) -> str:
-    """Why Keras's CuDNNLSTM or CuDNNGRU is not read, and what to do."""
-    settings = "recurrent_activation='sigmoid'" + ", reset_after=True" * (kind == "GRU")
+    """Why Keras's layer of a kind in CuDNN's layout is not read, and what to do."""
+    settings = "recurrent_activation='sigmoid'" + ", reset_after=True" * ("reset_after" in kind.options)
     return (
         "its kernels and biases are laid out differently: in Keras 2, load the weights into a model that has "
-        f"{kind}(units, {settings}) in its place, and save that model"
+        f"{kind.name}(units, {settings}) in its place, and save that model"
     )
 
 
@@ -111,13 +106,10 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
         raise ValueError(str(faults))
     if layer.undecided:
         raise ValueError("; ".join(layer.undecided.values()))
-    options: dict[str, Any] = {}
-    if layer.kind == "GRU" and not layer.reset_after:
-        options["reset_after"] = False
-    if layer.kind == "RNN" and layer.nonlinearity != "tanh":
-        options["nonlinearity"] = layer.nonlinearity
-    gates = FRAMEWORK_GATES[layer.framework][layer.kind]
-    network = assembled(layer.kind, places, faults, gates=gates, dtype=dtype, options=options)
+    kind = KINDS[layer.kind]
+    told = {name: getattr(layer, name) for name in _TOLD if name in kind.options}
+    options = {name: value for name, value in told.items() if value != kind.options[name]}
+    network = assembled(kind, places, faults, gates=kind.orders[layer.framework], dtype=dtype, options=options)
     if faults or network is None:
         raise ValueError(str(faults))
     return replace(network, batch_first=layer.batch_first)
@@ -125,7 +117,7 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
 
 def _network(
     who: str,
-    kind: Kind,
+    kind: str,
     weights: Mapping[str, HostArray],
     layers: Mapping[str, FileLayer],
     prefix: str,
@@ -152,7 +144,7 @@ def _network(
         raise ValueError(f"{who}: {found[0]!r}: {error}") from error
 
 
-def _hint(kind: Kind, weights: Mapping[str, HostArray]) -> str:
+def _hint(kind: str, weights: Mapping[str, HostArray]) -> str:
     """Which framework's layers there are instead."""
     others: list[str] = [layer.framework for layer in weights.layers.values()] if isinstance(weights, Weights) else []
     others += ["torch"] if recurrent_layers(weights) else []
@@ -170,6 +162,7 @@ def _keras_places(
     weights: Mapping[str, HostArray], layer: FileLayer, number: int, faults: Faults
 ) -> Iterator[dict[str, Part]]:
     """Roles and arrays of each direction: kernels transposed; of a GRU's bias (2, 3H), with reset_after, both rows."""
+    kind = KINDS[layer.kind]
     faults.missing += [
         name or role
         for names in layer.arrays
@@ -184,11 +177,11 @@ def _keras_places(
         roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
         if "bias" in parts:
             name, bias = parts["bias"].name, parts["bias"].array
-            if layer.kind != "RNN" and bias.shape == (2 * len(roles["weight_hh"].array),):
+            if kind.cudnn_class and bias.shape == (2 * len(roles["weight_hh"].array),):
                 faults.misshapen.append(
-                    f"{name} ({bias.shape}, two biases as of a CuDNN{layer.kind}; {cudnn_advice(layer.kind)})"
+                    f"{name} ({bias.shape}, two biases as of a {kind.cudnn_class}; {cudnn_advice(kind)})"
                 )
-            elif layer.kind != "GRU" or not layer.reset_after:
+            elif "reset_after" not in kind.options or not layer.reset_after:
                 roles["bias"] = Part(name, bias)
             elif bias.ndim == 2 and len(bias) == 2:
                 roles |= {"bias_ih": Part(name, bias[0]), "bias_hh": Part(name, bias[1])}
@@ -235,7 +228,7 @@ def _named(who: str, arrays: Sequence[HostArray]) -> dict[str, HostArray]:
     return dict(zip(names, map(np.asarray, arrays), strict=True))
 
 
-def _by_names(kind: Kind, framework: Framework, weights: Mapping[str, HostArray]) -> dict[str, FileLayer]:
+def _by_names(kind: str, framework: Framework, weights: Mapping[str, HostArray]) -> dict[str, FileLayer]:
     """The layers that arrays make whose names end in the framework's own."""
     roles, tells = _ROLES[framework], "W" if framework == "onnx" else "recurrent_kernel"
     groups: dict[str, dict[str, str]] = {}
@@ -269,7 +262,9 @@ def _by_names(kind: Kind, framework: Framework, weights: Mapping[str, HostArray]
             bidirectional=len(stems) == 2,
             batch_first=True,
             reset_after="bias" not in found[stems[0]] or weights[found[stems[0]]["bias"]].ndim == 2,
-            undecided={"reset_after": ALIKE} if kind == "GRU" and "bias" not in found[stems[0]] else {},
+            undecided={"reset_after": ALIKE}
+            if "reset_after" in KINDS[kind].options and "bias" not in found[stems[0]]
+            else {},
             unsupported=[array for stem in stems for array in extra[stem]],
         )
         for layer, stems in parts.items()

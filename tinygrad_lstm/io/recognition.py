@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from .contents import Kind, Weights
+from .contents import Weights
 from .file_layers import network_of
 from .recurrent import Recurrent, under
 from .torch.names import recurrent_layers, torch_kind, torch_network
@@ -30,7 +30,7 @@ class Recognised:
 
     prefix: str
     name: str
-    kind: Kind | None
+    kind: str | None
     framework: Literal["torch", "keras", "onnx"]
     network: Recurrent | None
     reason: str = ""

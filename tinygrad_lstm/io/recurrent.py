@@ -10,42 +10,30 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType, checked_dtype, is_float, promoted_dtype
 
+from ..kinds import Kind, Weight
 from ..printable import printable
-from .contents import Kind
 
 __all__ = [
-    "FRAMEWORK_GATES",
-    "GATES",
     "Faults",
     "Part",
     "Place",
     "Recurrent",
     "assembled",
     "each_made",
-    "reordered",
+    "gates_reordered",
+    "recurrent_bias",
     "stacked",
     "under",
 ]
 
 S = TypeVar("S")
-
-GATES: dict[Kind, str] = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
-"""The gates of each kind in the order in which their rows stand here; g and n are the candidates."""
-
-FRAMEWORK_GATES: dict[Literal["keras", "onnx"], dict[Kind, str]] = {
-    "keras": {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"},
-    "onnx": {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"},
-}
-"""The same gates in the order of other frameworks; PyTorch's is the order here."""
-
-_OTHER_LETTERS: dict[Kind, dict[str, str]] = {"LSTM": {"c": "g"}, "GRU": {"h": "n"}, "RNN": {}}
 
 _TWO_BIASES = {"bias_ih", "bias_hh"}
 _NORMS = {"norm_ih", "norm_hh", "norm_c"}
@@ -69,7 +57,7 @@ class Recurrent:
     """A recurrent network that was found among arrays: what the module that takes it is to be made with.
 
     Attributes:
-        kind: LSTM, GRU, RNN.
+        kind: its name in `KINDS`.
         input_size, hidden_size, num_layers, bidirectional: its sizes.
         options: the settings of variants that differ from the defaults: proj_size, peephole, layer_norm, reset_after,
             nonlinearity.
@@ -78,7 +66,7 @@ class Recurrent:
         batch_first: whether inputs are (B, T, I) there.
     """
 
-    kind: Kind
+    kind: str
     input_size: int
     hidden_size: int
     num_layers: int
@@ -124,17 +112,15 @@ def under(prefix: str, names: Sequence[str], separator: str = ".") -> Iterator[s
     return takewhile(lambda name: name.startswith(start), (names[at] for at in range(first, len(names))))
 
 
-def reordered(kind: Kind, gates: str | None) -> list[int]:
-    """Where each gate of this library's order stands in another, such as "iofc"; letters in either case.
-
-    Raises:
-        ValueError: the letters are not those of this kind's gates.
-    """
-    own = GATES[kind]
-    letters = [_OTHER_LETTERS[kind].get(letter, letter) for letter in (gates or own).lower()]
-    if sorted(letters) != sorted(own):
-        raise ValueError(f"gates: expected the letters of {own!r} in the order of the arrays' rows, got {gates!r}")
-    return [letters.index(letter) for letter in own]
+def gates_reordered(kind: Kind, role: str, array: HostArray, before: str, after: str) -> HostArray:
+    """The array of a role with its gates' rows, if it has such, brought from an order of all gates into another."""
+    weight = next((weight for weight in kind.weights if weight.name == role), None)
+    if weight is not None and "kH" not in weight.shape:
+        return array
+    own = (weight and weight.gates) or kind.letters  # roles that are no parameters here are biases of all gates
+    letters = [gate for gate in before if gate in own]
+    by_gate = array.reshape(len(letters), -1, *array.shape[1:])
+    return by_gate[[letters.index(gate) for gate in after if gate in own]].reshape(array.shape)
 
 
 def assembled(
@@ -159,7 +145,7 @@ def assembled(
         name: what a missing array would be called, of its role and place.
         options: settings that no array tells: reset_after, nonlinearity, layer_norm.
     """
-    order = reordered(kind, gates)
+    order = kind.order(gates or kind.letters)
     given = set[str]().union(*places.values())
     known = _known_roles(kind, given, options)
     faults.extra += [part.name for parts in places.values() for role, part in parts.items() if role not in known]
@@ -168,7 +154,7 @@ def assembled(
     first = places["l0"]
     sizes = _sizes(kind, first)
     if sizes is None:
-        rows = f"{len(GATES[kind])}·H".removeprefix("1·")
+        rows = f"{len(kind.gates)}·H".removeprefix("1·")
         wanted = {"weight_ih": (rows, "I"), "weight_hh": (rows, "H")}
         faults.misshapen += [_misfit(first[role], *shape) for role, shape in wanted.items() if role in first]
         return None
@@ -188,7 +174,7 @@ def assembled(
     found |= {"proj_size": P} if "weight_hr" in roles else {}
     found |= {"peephole": True} if "peephole" in roles else {}
     return Recurrent(
-        kind,
+        kind.name,
         I,
         H,
         len(places) // directions,
@@ -250,11 +236,12 @@ def stacked(networks: Sequence[Recurrent]) -> Recurrent:
 
 def _known_roles(kind: Kind, given: Iterable[str], options: Mapping[str, Any]) -> set[str]:
     """The roles that a network of a kind knows, beside those that are given."""
-    known = {"weight_ih", "weight_hh", *_TWO_BIASES}
-    if kind == "LSTM":
-        known |= {"weight_hr", "peephole", *_NORMS, *_NORM_BIASES}
-    if not _TWO_BIASES.intersection(given):  # else they would be counted twice
-        known |= {"bias", "bias_hn"} if kind == "GRU" and options.get("reset_after", True) else {"bias"}
+    weights = [weight for weight in kind.weights if options.get(weight.option, True)]
+    known = {weight.name for weight in weights} | _TWO_BIASES
+    if "norm_ih" in known:
+        known |= _NORM_BIASES
+    if _TWO_BIASES.intersection(given):  # else they would be counted twice
+        known -= {"bias", *(weight.name for weight in weights if weight.part_of)}
     return known
 
 
@@ -273,7 +260,7 @@ def _sizes(kind: Kind, parts: Place) -> tuple[int, int, int] | None:
     if not {"weight_ih", "weight_hh"} <= parts.keys():
         return None
     of_x, of_h = parts["weight_ih"].array, parts["weight_hh"].array
-    number = len(GATES[kind])
+    number = len(kind.gates)
     if of_x.ndim != 2 or of_h.ndim != 2 or not of_x.size or not of_h.size or len(of_h) % number:
         return None
     H, P = len(of_h) // number, of_h.shape[1]
@@ -283,63 +270,49 @@ def _sizes(kind: Kind, parts: Place) -> tuple[int, int, int] | None:
 
 
 def _shapes(kind: Kind, I: int, H: int, P: int) -> dict[str, tuple[int, ...]]:
-    rows = len(GATES[kind]) * H
-    by_rows = ("bias_ih", "bias_hh", "bias", "norm_ih", "norm_hh", "norm_ih_bias", "norm_hh_bias")
-    return {
-        "weight_ih": (rows, I),
-        "weight_hh": (rows, P),
-        **dict.fromkeys(by_rows, (rows,)),
-        "bias_hn": (H,),
-        "weight_hr": (P, H),
-        "peephole": (3 * H,),
-        "norm_c": (H,),
-        "bias_c": (H,),
-    }
+    shapes = {weight.name: kind.shape(weight, I, H, P) for weight in kind.weights}
+    return {**dict.fromkeys((*_TWO_BIASES, "norm_ih_bias", "norm_hh_bias"), shapes["bias"]), **shapes}
 
 
 def _own(
-    kind: Kind, arrays: Mapping[str, HostArray], order: Sequence[int], H: int, options: Mapping[str, Any]
+    kind: Kind, arrays: Mapping[str, HostArray], order: str, H: int, options: Mapping[str, Any]
 ) -> Iterator[tuple[str, HostArray]]:
     """The parameters of one place under this library's names, without the place, with gates in its order."""
-
-    def gate_rows(array: HostArray, order: Sequence[int]) -> HostArray:
-        by_gate = array.reshape(len(order), H, *array.shape[1:])
-        return by_gate[list(order)].reshape(array.shape)
-
-    dtype = arrays["weight_ih"].dtype
-    yield "weight_ih", gate_rows(arrays["weight_ih"], order)
-    yield "weight_hh", gate_rows(arrays["weight_hh"], order)
-    biases = [
-        gate_rows(arrays[role], order)
-        for role in ("bias_ih", "bias_hh", "bias", "norm_ih_bias", "norm_hh_bias")
-        if role in arrays
-    ]
-    if kind == "GRU" and options.get("reset_after", True):
-        bias_hn = arrays.get("bias_hn", np.zeros(H, dtype))
-        if "bias_hh" in arrays:
-            # U·h + bias_hn is what the reset gate multiplies: of the candidate's two biases, this one stays apart.
-            of_h = biases[1].copy()
-            bias_hn, of_h[2 * H :] = biases[1][2 * H :], 0
-            biases[1] = of_h
-        yield "bias_hn", bias_hn
+    own = {role: gates_reordered(kind, role, array, order, kind.letters) for role, array in arrays.items()}
+    dtype = own["weight_ih"].dtype
+    yield "weight_ih", own["weight_ih"]
+    yield "weight_hh", own["weight_hh"]
+    for weight in kind.weights_with(options):
+        if weight.part_of:
+            part = own.get(weight.name, np.zeros(kind.shape(weight, 0, H, H), dtype))
+            if weight.part_of in own:  # these rows of the bias are not added to those of the other
+                rows = _rows(kind, weight, H)
+                own[weight.part_of] = own[weight.part_of].copy()
+                part, own[weight.part_of][rows] = own[weight.part_of][rows], 0
+            yield weight.name, part
+    biases = [own[role] for role in ("bias_ih", "bias_hh", "bias", "norm_ih_bias", "norm_hh_bias") if role in own]
     with np.errstate(all="ignore"):  # a file's numbers may be infinities
         bias: HostArray = sum(biases, np.zeros(len(order) * H, dtype))
     yield "bias", bias
-    if "peephole" in arrays:
-        yield "peephole", gate_rows(arrays["peephole"], _without_candidate(order))
-    if "norm_ih" in arrays:
-        for role in ("norm_ih", "norm_hh"):
-            yield role, gate_rows(arrays[role], order)
-        yield "norm_c", arrays["norm_c"]
-        yield "bias_c", arrays.get("bias_c", np.zeros(H, dtype))
-    if "weight_hr" in arrays:
-        yield "weight_hr", arrays["weight_hr"]
+    if "norm_ih" in own:
+        own.setdefault("bias_c", np.zeros(H, dtype))
+    for weight in kind.weights:
+        if weight.option and not weight.part_of and weight.name in own:
+            yield weight.name, own[weight.name]
 
 
-def _without_candidate(order: Sequence[int]) -> list[int]:
-    """The order of an LSTM's gates without g, which has no peephole."""
-    i, f, g, o = order
-    return [place - (place > g) for place in (i, f, o)]
+def recurrent_bias(kind: Kind, parameters: Mapping[str, HostArray]) -> HostArray:
+    """The bias_hh of these parameters, beside a bias_ih that is their bias: 0 but for what stands apart from that."""
+    bias = np.zeros_like(parameters["bias"])
+    for weight in kind.weights:
+        if weight.part_of and weight.name in parameters:
+            bias[_rows(kind, weight, len(bias) // len(kind.gates))] = parameters[weight.name]
+    return bias
+
+
+def _rows(kind: Kind, weight: Weight, H: int) -> HostArray:
+    """Which rows of all gates' a parameter has."""
+    return np.concatenate([np.r_[kind.rows(gate, H)] for gate in weight.gates])
 
 
 def _misfit(part: Part, *expected: int | str) -> str:

@@ -16,13 +16,14 @@ from tinygrad_lstm.backends.dtypes import is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..device import Device
+from ..kinds import KINDS, Kind
 from ..mode import mode
 from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear
 from .shape import stack, unbind
 
-__all__ = ["checked_lengths", "going", "gru", "lstm", "rnn", "scan"]
+__all__ = ["LAYERS", "checked_lengths", "going", "scan"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -64,7 +65,7 @@ def scan(
             comes first.
         T: the number of steps, at least 1.
         states: the states before the first step, each (B, ·).
-        lengths, reverse: as for `lstm`.
+        lengths, reverse: as for the ops in `LAYERS`.
 
     Returns:
         The hidden states after each step (T, B, ·), zero past a sequence's length; and the states after each sequence's
@@ -83,98 +84,47 @@ def scan(
     return stack(outputs), *states
 
 
-def _composed_lstm(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
-    x, h, c, weight_ih, weight_hh, bias = operands
-    nets = unbind(linear(x, weight_ih, bias), 0)
+def _layer(kind: Kind) -> Any:
+    """The op that a plain layer of a kind is, in one direction."""
+    name, names, number = kind.name.lower(), [weight.name for weight in kind.weights_with({})], len(kind.states)
 
-    def lstm_step(t: int, h: Tensor, c: Tensor) -> States:
-        gates = step(nets[t] + linear(h, weight_hh), c)
-        return gates.h, gates.c
+    def composed(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
+        x, *others = operands
+        weights = dict(zip(names, others[number:], strict=True))
+        nets = unbind(linear(x, weights["weight_ih"], weights["bias"]), 0)
 
-    return scan(lstm_step, len(x), (h, c), lengths, reverse)
+        def step_at(t: int, *states: Tensor) -> States:
+            gates = step(weights, nets[t], *states)
+            return tuple(getattr(gates, state) for state in kind.state_names)
 
+        return scan(step_at, len(x), others[:number], lengths, reverse)
 
-@op(
-    promotion="common",
-    composed=_composed_lstm,
-    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.lstm_backward(
-        g, operands, saved, lengths, reverse, wanted
-    ),
-)
-def lstm(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    """A layer of an LSTM in one direction.
+    def forward(
+        backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool
+    ) -> Any:
+        """A plain layer in one direction.
 
-    Args:
-        operands: x (T, B, I); h and c before the first step (B, H); weight_ih (4H, I), weight_hh (4H, H), bias (4H,),
-            rows in gate order i, f, g, o.
-        step: `step(net, c)` gives what has the next `.h` and `.c`, net (B, 4H) being W·x + U·h + b.
-        lengths: how many steps each sequence has, in host memory; None for T each.
-        reverse: time runs from the end.
+        Args:
+            operands: x (T, B, I); the states before the first step (B, H) and the weights, in the order of `KINDS`.
+            step: `step(weights, net_x, *states)` gives the gates and states of a step, given the weights by name,
+                net_x, which is W·x + b (B, gates · H), and the states before.
+            lengths: how many steps each sequence has, in host memory; None for T each.
+            reverse: time runs from the end.
 
-    Returns:
-        h after each step (T, B, H), zero past a sequence's length; h and c (B, H) after each sequence's last step.
-    """
-    return backend.lstm_forward(operands, lengths, reverse, saving)
+        Returns:
+            h after each step (T, B, H), zero past a sequence's length; the states (B, H) after each sequence's last
+            step.
+        """
+        return getattr(backend, f"{name}_forward")(operands, lengths, reverse, saving)
 
+    def gradients(
+        backend: Any, g: Any, operands: Any, saved: Any, lengths: Lengths, reverse: bool, wanted: Sequence[bool]
+    ) -> Any:
+        return getattr(backend, f"{name}_backward")(g, operands, saved, lengths, reverse, wanted)
 
-def _composed_gru(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
-    x, h, weight_ih, weight_hh, bias, bias_hn = operands
-    nets = unbind(linear(x, weight_ih, bias), 0)
-
-    def gru_step(t: int, h: Tensor) -> States:
-        return (step(nets[t], linear(h, weight_hh), bias_hn, h).h,)
-
-    return scan(gru_step, len(x), (h,), lengths, reverse)
+    forward.__name__ = name
+    return op(promotion="common", composed=composed, operands=gradients)(forward)
 
 
-@op(
-    promotion="common",
-    composed=_composed_gru,
-    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.gru_backward(
-        g, operands, saved, lengths, reverse, wanted
-    ),
-)
-def gru(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    """A layer of a GRU in one direction.
-
-    Args:
-        operands: x (T, B, I); h before the first step (B, H); weight_ih (3H, I), weight_hh (3H, H), bias (3H,), rows in
-            gate order r, z, n; bias_hn (H,).
-        step: `step(net_x, net_h, bias_hn, h)` gives what has the next `.h`, of W·x + b and U·h, each (B, 3H).
-        lengths, reverse: as for `lstm`.
-
-    Returns:
-        h after each step (T, B, H), zero past a sequence's length; h (B, H) after each sequence's last step.
-    """
-    return backend.gru_forward(operands, lengths, reverse, saving)
-
-
-def _composed_rnn(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
-    x, h, weight_ih, weight_hh, bias = operands
-    nets = unbind(linear(x, weight_ih, bias), 0)
-
-    def rnn_step(t: int, h: Tensor) -> States:
-        return (step(nets[t] + linear(h, weight_hh)),)
-
-    return scan(rnn_step, len(x), (h,), lengths, reverse)
-
-
-@op(
-    promotion="common",
-    composed=_composed_rnn,
-    operands=lambda backend, g, operands, saved, lengths, reverse, wanted: backend.rnn_backward(
-        g, operands, saved, lengths, reverse, wanted
-    ),
-)
-def rnn(backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    """A layer of a simple recurrent network in one direction.
-
-    Args:
-        operands: x (T, B, I); h before the first step (B, H); weight_ih (H, I), weight_hh (H, H), bias (H,).
-        step: `step(net)` is the next h, of W·x + U·h + b.
-        lengths, reverse: as for `lstm`.
-
-    Returns:
-        As `gru`.
-    """
-    return backend.rnn_forward(operands, lengths, reverse, saving)
+LAYERS = {name: _layer(kind) for name, kind in KINDS.items()}
+"""The ops of all kinds, by the kinds' names."""

@@ -7,30 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
-from ..contents import Kind
+from ...kinds import KINDS, Kind
 from ..errors import ContentError, shown
 from ..file_layers import cudnn_advice
 
 __all__ = ["Described", "Settings", "described_layers"]
 
-KINDS: dict[str, Kind] = {
-    "LSTM": "LSTM",
-    "LSTMCell": "LSTM",
-    "GRU": "GRU",
-    "GRUCell": "GRU",
-    "SimpleRNN": "RNN",
-    "SimpleRNNCell": "RNN",
-}
-
-CUDNN: dict[str, Kind] = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
-
 # The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
 # they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
-READ_OF_CELL: dict[Kind, set[str]] = {
-    "LSTM": {"units", "use_bias", "activation", "recurrent_activation"},
-    "GRU": {"units", "use_bias", "activation", "recurrent_activation", "reset_after"},
-    "RNN": {"units", "use_bias", "activation"},
-}
+READ_OF_CELL = {"units", "use_bias", "activation"}
 READ_OF_RUNNER = {"go_backwards", "time_major", "cell"}
 READ_OF_BIDIRECTIONAL = {"layer", "backward_layer", "merge_mode"}
 OF_ANY_LAYER = {
@@ -69,7 +54,7 @@ class Settings:
         reset_after, use_bias, units: None if the config does not say.
     """
 
-    kind: Kind | None = None
+    kind: str | None = None
     reverse: bool = False
     bidirectional: bool = False
     reset_after: bool | None = None
@@ -143,7 +128,7 @@ def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) 
     outermost = outermost or name
     if kind == "Bidirectional":
         yield Described(path, name, outermost, _both_directions(config))
-    elif kind in KINDS:
+    elif _kind_of(kind):
         yield Described(path, name, outermost, _settings(layer, runner or config))
     elif kind == "RNN" and _class(config.get("cell")) != "StackedRNNCells":
         yield Described(path, name, outermost, _one_direction(layer))
@@ -151,6 +136,11 @@ def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) 
         if "layers" not in config:
             yield Described(path, name, outermost, _settings(layer, config))
         yield from _layers_within(layer, path, outermost, config if kind == "RNN" else runner)
+
+
+def _kind_of(class_name: str) -> Kind | None:
+    """The kind that a class of Keras's is, a layer's or a cell's."""
+    return next((kind for kind in KINDS.values() if class_name in kind.keras_classes), None)
 
 
 def _class(layer: Any) -> str:
@@ -179,30 +169,33 @@ def _one_direction(layer: Any) -> Settings:
 
 def _settings(layer: Any, runner: Config) -> Settings:
     """The settings of a layer or cell, and of what runs it through time."""
-    kind = KINDS.get(_class(layer))
+    kind = _kind_of(_class(layer))
     if kind is None or _is_custom(layer):
-        of_cudnn = CUDNN.get(_class(layer))
+        of_cudnn = next((kind for kind in KINDS.values() if kind.cudnn_class == (_class(layer) or None)), None)
         advice = f" ({cudnn_advice(of_cudnn)})" if of_cudnn else ""
         return Settings(unsupported=(f"the class {_shown(_class(layer))}{advice}",))
     config = _config(layer)
-    of_runner = READ_OF_RUNNER | OF_RUNNER
+    of_cell, of_runner = READ_OF_CELL | OF_CELL, READ_OF_RUNNER | OF_RUNNER
+    of_cell |= {"recurrent_activation"} if kind.shares else set()
+    of_cell |= {"reset_after"} & kind.options.keys()
     if runner is config:
-        unsupported = _unknown(config, of_runner | READ_OF_CELL[kind] | OF_CELL)
+        unsupported = _unknown(config, of_runner | of_cell)
     else:
-        unsupported = [*_unknown(config, READ_OF_CELL[kind] | OF_CELL), *_unknown(runner, of_runner)]
+        unsupported = [*_unknown(config, of_cell), *_unknown(runner, of_runner)]
     activation = config.get("activation", "tanh")
-    if activation != "tanh" and not (kind == "RNN" and activation == "relu"):
+    relu = "nonlinearity" in kind.options and activation == "relu"
+    if activation != "tanh" and not relu:
         unsupported.append(f"the activation {_shown(activation)}")
-    if kind != "RNN" and (gates := config.get("recurrent_activation", "sigmoid")) != "sigmoid":
+    if kind.shares and (gates := config.get("recurrent_activation", "sigmoid")) != "sigmoid":
         unsupported.append(f"the recurrent activation {_shown(gates)}")
     reset_after, use_bias, units = map(config.get, ("reset_after", "use_bias", "units"))
     return Settings(
-        kind,
+        kind.name,
         reverse=bool(runner.get("go_backwards", False)),
         reset_after=reset_after if isinstance(reset_after, bool) else None,
         use_bias=use_bias if isinstance(use_bias, bool) else None,
         units=units if isinstance(units, int) else None,
-        nonlinearity="relu" if kind == "RNN" and activation == "relu" else "tanh",
+        nonlinearity="relu" if relu else "tanh",
         batch_first=not runner.get("time_major", False),
         unsupported=tuple(unsupported),
     )

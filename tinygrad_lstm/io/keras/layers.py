@@ -9,7 +9,8 @@ from itertools import islice
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..contents import FileLayer, Kind
+from ...kinds import KINDS, kind_with_gates
+from ..contents import FileLayer
 from ..errors import shown
 from ..file_layers import ALIKE
 from ..recurrent import under
@@ -25,7 +26,6 @@ OPTIMIZERS = ("optimizer", "optimizer_weights")
 SIGMOID_SINCE = (2, 3)
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
-KINDS: dict[int, Kind] = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by the number of gates
 
 WORD = re.compile(r"\w+")
 CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
@@ -222,11 +222,12 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
     kind = settings.kind or _kind(arrays[first.roles["kernel"]].shape, arrays[first.roles["recurrent_kernel"]].shape)
     if kind is None:
         return None
+    has_variants = "reset_after" in KINDS[kind].options
     reset_after, undecided = settings.reset_after, _undecided(first, kind, version)
     if reset_after is None and "bias" in first.roles:
-        reset_after = kind != "GRU" or arrays[first.roles["bias"]].ndim == 2  # with it, there are two biases
+        reset_after = not has_variants or arrays[first.roles["bias"]].ndim == 2  # with it, there are two biases
     elif reset_after is None:
-        reset_after = kind != "GRU" or "reset_after" in undecided
+        reset_after = not has_variants or "reset_after" in undecided
     roles = [_roles(cell, settings) for cell in cells]
     if settings.bidirectional and len(cells) == 1:  # the other direction's arrays are missing
         roles.insert(0 if posixpath.basename(first.path).startswith("backward") else 1, {})
@@ -262,12 +263,12 @@ def _beside(cell: Cell, settings: Settings, arrays: Mapping[str, HostArray]) -> 
         yield f"arrays of {units} units, though its config says {settings.units}"
 
 
-def _undecided(cell: Cell, kind: Kind, version: str) -> dict[str, str]:
+def _undecided(cell: Cell, kind: str, version: str) -> dict[str, str]:
     """The settings of a layer that neither a config nor its arrays tell, and that differed among versions of Keras."""
-    if cell.described or kind == "RNN":
+    if cell.described or not KINDS[kind].shares:
         return {}
     undecided = {}
-    if kind == "GRU" and "bias" not in cell.roles:
+    if "reset_after" in KINDS[kind].options and "bias" not in cell.roles:
         undecided["reset_after"] = ALIKE
     numbers = re.match(r"(\d{1,9})\.(\d{1,9})", version)
     before = numbers is None or (int(numbers[1]), int(numbers[2])) < SIGMOID_SINCE
@@ -280,9 +281,9 @@ def _undecided(cell: Cell, kind: Kind, version: str) -> dict[str, str]:
     return undecided
 
 
-def _kind(kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> Kind | None:
+def _kind(kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> str | None:
     """What a layer is whose kernels, (I, k·H) and (H, k·H), are for k gates."""
     H, columns = recurrent
     if kernel[1] != columns or not H or columns % H:
         return None
-    return KINDS.get(columns // H)
+    return kind_with_gates(columns // H)

@@ -15,12 +15,13 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.installing import how_to_install
 
 from ...files import read_file
+from ...kinds import KINDS
 from ..atomic import naming_errors
 from ..contents import FileLayer, Weights
 from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file, shown
 from .constants import Depends, Term, Unknown, Values
-from .nodes import KINDS, layer_of
+from .nodes import layer_of
 from .tensors import array_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = ["OnnxUnavailableError", "read_onnx"]
 
 STANDARD = ("", "ai.onnx")  # what the set of ONNX's own operators is called
 OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # ops that take no values
-OTHER_KINDS = re.compile("LSTM|GRU|RNN")  # within the name of an op that is not ONNX's own
 MADE_A_BYTE = 8  # so much memory may what is made of constants take for each byte of the file: int8 as float32, twice
 
 Scope: TypeAlias = ChainMap[str, Term]
@@ -134,7 +134,7 @@ class _Contents:
                 continue
             layer = None
             if node.domain in STANDARD and node.op_type in KINDS:
-                layer = layer_of(KINDS[node.op_type], node, inputs, self._values, self._read)
+                layer = layer_of(node.op_type, node, inputs, self._values, self._read)
             elif (node.domain, node.op_type) not in self._functions:
                 layer = _layer_of_other(_name(node.domain), _name(node.op_type))
             if layer is not None:
@@ -202,11 +202,11 @@ class _Contents:
 
 def _layer_of_other(domain: str, op: str) -> FileLayer | None:
     """The layer, which is not read, that a node of an op that is not ONNX's own is; None if it is no recurrent one."""
-    kind = OTHER_KINDS.search(op)
-    if kind is None:
+    found = re.search("|".join(KINDS), op)
+    if found is None:
         return None
     advice = "export the model before quantization" if "Q" in op else "only ONNX's own are read"
-    return FileLayer(KINDS[kind[0]], "onnx", [{}], unsupported=[f"the op {shown(f'{domain}.{op}')} ({advice})"])
+    return FileLayer(found[0], "onnx", [{}], unsupported=[f"the op {shown(f'{domain}.{op}')} ({advice})"])
 
 
 def _term(name: str, scope: Scope) -> Term | None:

@@ -11,31 +11,25 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float, is_integer
 
-from ..contents import FileLayer, Kind
+from ...kinds import KINDS
+from ..contents import FileLayer
 from ..errors import shown
 from .constants import Depends, Filled, Length, Lengths, Term, Unknown, Values
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["KINDS", "layer_of"]
+__all__ = ["layer_of"]
 
-KINDS: dict[str, Kind] = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN"}
 MOST_NAMED = 4  # attributes in one message
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 
-INPUTS: dict[Kind, Sequence[str]] = {
-    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
-    "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
-    "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
-}
+INPUTS = ("X", "W", "R", "B", "sequence_lens")  # then the initial states and, of a layer that can have peepholes, P
 WEIGHTS = ("W", "R", "B", "P")
-STATES = ("initial_h", "initial_c")
+INITIAL = "initial_"
 
-# The activations that the layers here have; none of them uses activation_alpha or activation_beta.
-ACTIVATIONS: dict[Kind, list[str]] = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
-
-# The attributes that a node may have, and the name of their type.
+# The attributes that a node may have, and the name of their type. The functions that the layers here have need neither
+# activation_alpha nor activation_beta.
 ATTRIBUTES = {
     "activation_alpha": "FLOATS",
     "activation_beta": "FLOATS",
@@ -51,7 +45,7 @@ ATTRIBUTES = {
 
 
 def layer_of(
-    kind: Kind, node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
+    kind: str, node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
 ) -> FileLayer:
     """The layer that a node is.
 
@@ -63,9 +57,11 @@ def layer_of(
         values: those of the file's terms.
         read: makes a term one of the file's arrays, and gives its name among them; or raises a ValueError.
     """
-    given = {role: term for role, term in zip(INPUTS[kind], inputs, strict=False) if term is not None}
+    table = KINDS[kind]
+    known = (*INPUTS, *(f"{INITIAL}{state}" for state in table.state_names), *("P",) * ("peephole" in table.options))
+    given = {role: term for role, term in zip(known, inputs, strict=False) if term is not None}
     attributes, unsupported = _attributes(node)
-    if any(inputs[len(INPUTS[kind]) :]):
+    if any(inputs[len(known) :]):
         unsupported.append("more inputs than such a node has")
     roles, unknown = _weights(given, values, read)
     unsupported += unknown
@@ -73,9 +69,9 @@ def layer_of(
     if direction not in DIRECTIONS:
         unsupported.append(f"the direction {shown(direction)}")
     bidirectional = direction == "bidirectional"
-    standard = ACTIVATIONS[kind] * (1 + bidirectional)
+    standard = [*table.onnx_activations] * (1 + bidirectional)
     activations = [_text(name).lower() for name in attributes.get("activations", ())] or standard
-    relu = kind == "RNN" and activations == ["relu"] * (1 + bidirectional)
+    relu = "nonlinearity" in table.options and activations == ["relu"] * (1 + bidirectional)
     if not relu and activations != standard:
         unsupported.append(f"the activations {shown(', '.join(activations))}")
     if "clip" in attributes:
@@ -96,7 +92,7 @@ def layer_of(
         [roles],
         reverse=direction == "reverse",
         bidirectional=bidirectional,
-        reset_after=kind != "GRU" or bool(attributes.get("linear_before_reset")),
+        reset_after="reset_after" not in table.options or bool(attributes.get("linear_before_reset")),
         nonlinearity="relu" if relu else "tanh",
         batch_first=batch_first,
         unsupported=[*unsupported, *_fixed_inputs(given, values, 1 if batch_first else 0)],
@@ -131,7 +127,8 @@ def _fixed_inputs(given: Mapping[str, Term], values: Values, time: int) -> Itera
         time: which dimension of the node's input it is.
     """
     all_steps = Filled(Length(given["X"], time)) if "X" in given else None
-    for role, allowed in {"sequence_lens": all_steps, **dict.fromkeys(STATES, _ZEROS)}.items():
+    states = [role for role in given if role.startswith(INITIAL)]
+    for role, allowed in {"sequence_lens": all_steps, **dict.fromkeys(states, _ZEROS)}.items():
         if role in given and (reason := _fixed(given[role], allowed, values)):
             yield f"{role} {reason}"
 

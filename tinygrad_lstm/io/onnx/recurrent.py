@@ -11,23 +11,17 @@ from onnx import TensorProto, helper
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64
 
+from ...kinds import KINDS
 from ...ops import recurrent
-from ..contents import Kind
-from ..recurrent import FRAMEWORK_GATES, GATES
+from ..recurrent import gates_reordered, recurrent_bias
 from .graph import Graph, Input, value_info
 from .ops import at_places, write, writes
 from .program import Call, Constant, Loop, Operand, Size
 
 __all__ = ["write"]
 
-_STATES: dict[Kind, int] = {"LSTM": 2, "GRU": 1, "RNN": 1}
-_KINDS: dict[Any, Kind] = {
-    recurrent.lstm.op: "LSTM",  # type: ignore[attr-defined]
-    recurrent.gru.op: "GRU",  # type: ignore[attr-defined]
-    recurrent.rnn.op: "RNN",  # type: ignore[attr-defined]
-}
+_KINDS = {layer.op: kind for kind, layer in recurrent.LAYERS.items()}
 _SCAN = inspect.unwrap(recurrent.scan)
-_PARAMETERS = ("weight_ih", "weight_hh", "bias", "bias_hn")
 _NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's layers have
 
 
@@ -35,7 +29,7 @@ _NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONN
 class _Layer:
     """A layer in one direction that an ONNX node can be."""
 
-    kind: Kind
+    kind: str
     x: Operand
     states: Sequence[Operand]
     parameters: Mapping[str, Operand]
@@ -55,8 +49,10 @@ def _layer_of(call: Call) -> _Layer | None:
     if call.function in _KINDS:
         kind = _KINDS[call.function]
         (x, *operands), _, lengths, reverse = call.arguments
-        states, parameters = operands[: _STATES[kind]], operands[_STATES[kind] :]
-        return _Layer(kind, x, states, dict(zip(_PARAMETERS, parameters, strict=False)), {}, lengths, reverse)
+        table, number = KINDS[kind], len(KINDS[kind].states)
+        names = [weight.name for weight in table.weights_with({})]
+        parameters = dict(zip(names, operands[number:], strict=True))
+        return _Layer(kind, x, operands[:number], parameters, {}, lengths, reverse)
     if call.function is not _SCAN or call.arguments[1] is None:
         return None
     _, (kind, options, (names, parameters), x), _, states, lengths, reverse = call.arguments
@@ -78,7 +74,7 @@ def _checked(g: Graph, lengths: Operand, T: Size) -> str:
     return at_places(g, g.node("Range", np.array(0), after_last, np.array(1)), g.cast(lengths, np.int64))
 
 
-@writes(recurrent.lstm, recurrent.gru, recurrent.rnn)
+@writes(*recurrent.LAYERS.values())
 def _fused(g: Graph, *arguments: Any) -> list[str]:
     layer = _layer_of(g.call)
     assert layer is not None
@@ -160,23 +156,12 @@ def _arrays(layer: _Layer, place: str) -> dict[str, HostArray]:
                 f"export_onnx: {role} of {place!r} depends on an input; in ONNX a layer's weights are fixed"
             )
         own[role] = array
-    order = [GATES[layer.kind].index(letter) for letter in FRAMEWORK_GATES["onnx"][layer.kind]]
-    peephole = own.get("peephole")
-    H = own["weight_hh"].shape[1]
-    of_h = np.zeros_like(own["bias"])
-    if "bias_hn" in own:
-        of_h[2 * H :] = own["bias_hn"]
-    arrays = {
-        "W": _by_gate(own["weight_ih"], order),
-        "R": _by_gate(own["weight_hh"], order),
-        "B": np.concatenate([_by_gate(own["bias"], order), _by_gate(of_h, order)]),
-    }
-    return arrays if peephole is None else {**arrays, "P": _by_gate(peephole, [0, 2, 1])}  # i, o, f
-
-
-def _by_gate(array: HostArray, order: Sequence[int]) -> HostArray:
-    """The rows of each gate in another order."""
-    return array.reshape(len(order), -1, *array.shape[1:])[order].reshape(array.shape)
+    kind = KINDS[layer.kind]
+    own["bias_hh"] = recurrent_bias(kind, own)
+    order = kind.order(kind.orders["onnx"])
+    own = {role: gates_reordered(kind, role, array, kind.letters, order) for role, array in own.items()}
+    arrays = {"W": own["weight_ih"], "R": own["weight_hh"], "B": np.concatenate([own["bias"], own["bias_hh"]])}
+    return {**arrays, "P": own["peephole"]} if "peephole" in own else arrays
 
 
 def _initial(g: Graph, states: Sequence[Operand]) -> Input:
@@ -187,11 +172,13 @@ def _initial(g: Graph, states: Sequence[Operand]) -> Input:
 
 
 def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
-    if layer.kind == "GRU":
-        return {"linear_before_reset": int(layer.options.get("reset_after", True))}
-    if layer.kind == "RNN":
-        return {"activations": ["Relu" if layer.options.get("nonlinearity") == "relu" else "Tanh"] * directions}
-    return {}
+    options = {**KINDS[layer.kind].options, **layer.options}
+    attributes: dict[str, Any] = {}
+    if "reset_after" in options:
+        attributes["linear_before_reset"] = int(options["reset_after"])
+    if "nonlinearity" in options:
+        attributes["activations"] = [options["nonlinearity"].capitalize()] * directions
+    return attributes
 
 
 # -- a step at a time --------------------------------------------------------------------------------------------------

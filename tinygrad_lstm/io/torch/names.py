@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType
 
+from ...kinds import KINDS, kind_with_gates
 from ...mode import no_grad
 from ...nn import LoRA, Module
 from ...nn.names import joined
 from ...printable import printable
-from ..contents import Kind, Weights
-from ..recurrent import GATES, Faults, Part, Place, Recurrent, assembled, each_made, stacked
+from ..contents import Weights
+from ..recurrent import Faults, Part, Place, Recurrent, assembled, each_made, recurrent_bias, stacked
 from ..safetensors_file import write_safetensors
 from .reparametrised import plain_weights, whole_name
 from .tensors import host_array
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 _ROLES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-_OWN_ROLES = ("bias", "bias_hn", "peephole", "norm_ih", "norm_hh", "norm_c", "bias_c")  # PyTorch has none of these
 _LAYER_NAME = re.compile(r"(\w+)_(l(?:0|[1-9]\d?)(?:_reverse)?)", re.ASCII)
 _CELL_NAMES = {name: name for name in _ROLES} | {
     # As in the layer-normalised cell of PyTorch's own examples, which normalises the state that it carries on.
@@ -64,7 +64,7 @@ def recurrent_layers(names: Iterable[str]) -> dict[str, list[str]]:
     return {prefix: found[prefix] for prefix in recurrent}
 
 
-def torch_kind(arrays: Mapping[str, HostArray]) -> Kind | None:
+def torch_kind(arrays: Mapping[str, HostArray]) -> str | None:
     """The kind of the layers of one prefix, by the shapes of the first one's recurrent weights."""
     first = {_taken_apart(name)[1:]: array for name, array in plain_weights(arrays)[0].items()}
     of_h = first.get(("weight_hh", "l0"))
@@ -72,12 +72,11 @@ def torch_kind(arrays: Mapping[str, HostArray]) -> Kind | None:
         return None
     if ("weight_hr", "l0") in first:
         return "LSTM"
-    number = len(of_h) / of_h.shape[1]
-    return next((kind for kind, gates in GATES.items() if len(gates) == number), None)
+    return kind_with_gates(len(of_h) / of_h.shape[1])
 
 
 def torch_network(
-    kind: Kind,
+    kind: str,
     weights: Mapping[str, ArrayLike],
     prefix: str | Sequence[str] = "",
     *,
@@ -88,7 +87,7 @@ def torch_network(
     """The network of a kind that PyTorch's arrays under a prefix make; under several prefixes, one stack of these.
 
     Args:
-        kind: LSTM, GRU or RNN.
+        kind: its name in `KINDS`.
         weights: arrays by name; the names under the prefix must be those of one network, and no other.
         prefix: the dotted name of the module, with or without the dot at its end.
         gates: the order of the rows, where it is not PyTorch's.
@@ -135,7 +134,9 @@ def torch_network(
     def name_of(role: str, place: str) -> str:
         return start + (_IN_CELLS.get(role, role) if in_cell else f"{role}_{place}")
 
-    network = assembled(kind, _all_places(places), faults, gates=gates, dtype=dtype, name=name_of, options=settings)
+    network = assembled(
+        KINDS[kind], _all_places(places), faults, gates=gates, dtype=dtype, name=name_of, options=settings
+    )
     if faults or network is None:
         raise ValueError(f"{kind}.from_torch: the arrays under the prefix {prefix!r} make no {kind}: {faults}")
     return network
@@ -149,7 +150,7 @@ def _prefix_there(prefix: str, found: Iterable[str]) -> str:
     return wrapped[0] if len(wrapped) == 1 else prefix
 
 
-def _hint(kind: Kind, weights: Mapping[str, ArrayLike]) -> str:
+def _hint(kind: str, weights: Mapping[str, ArrayLike]) -> str:
     """What there is instead of the layer that was asked for."""
     if isinstance(weights, Weights) and weights.layers:
         framework = next(iter(weights.layers.values())).framework
@@ -252,36 +253,35 @@ def to_torch(model: Module) -> dict[str, HostArray]:
     return arrays
 
 
-def in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+def in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
     """A recurrent network's parameters under PyTorch's names; those that PyTorch has not keep theirs."""
-    arrays: dict[str, HostArray] = {}
+    places: dict[str, dict[str, HostArray]] = {}
     for name, array in parameters.items():
         _, role, place = _taken_apart(name)
-        if role == "bias":
-            of_h = np.zeros_like(array)
-            if kind == "GRU":
-                bias_hn = parameters[f"bias_hn_{place}"]
-                of_h[-len(bias_hn) :] = bias_hn
-            arrays |= {f"bias_ih_{place}": array, f"bias_hh_{place}": of_h}
-        elif role != "bias_hn":
-            arrays[name] = array
+        places.setdefault(place, {})[role] = array
+    apart = {"bias", *(weight.name for weight in KINDS[kind].weights if weight.part_of)}
+    arrays: dict[str, HostArray] = {}
+    for place, own in places.items():
+        theirs = {role: array for role, array in own.items() if role not in apart}
+        theirs |= {"bias_ih": own["bias"], "bias_hh": recurrent_bias(KINDS[kind], own)}
+        arrays |= {f"{role}_{place}": array for role, array in theirs.items()}
     return arrays
 
 
-def cell_in_torch_names(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+def cell_in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
     """A recurrent cell's parameters under PyTorch's names; see `in_torch_names`."""
     arrays = dict(parameters)
-    if kind != "GRU":
-        weight, H = arrays.pop("weight"), len(arrays["bias"]) // len(GATES[kind])
+    if KINDS[kind].one_product:
+        weight, H = arrays.pop("weight"), len(arrays["bias"]) // len(KINDS[kind].gates)
         arrays |= {"weight_ih": weight[:, H:], "weight_hh": weight[:, :H]}
     as_layer = in_torch_names(kind, {f"{name}_l0": array for name, array in arrays.items()})
     return {name.removesuffix("_l0"): array for name, array in as_layer.items()}
 
 
-def _as_cell(kind: Kind, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
-    """The parameters of a layer as a cell has them: but for a GRU's, one weight over [h, x]."""
+def _as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """The parameters of a layer as a cell has them, which may have one weight over [h, x]."""
     arrays = {name.removesuffix("_l0"): array for name, array in parameters.items()}
-    if kind != "GRU":
+    if KINDS[kind].one_product:
         arrays["weight"] = np.concatenate([arrays.pop("weight_hh"), arrays.pop("weight_ih")], axis=1)
     return arrays
 
@@ -301,7 +301,8 @@ def _taken_apart(name: str) -> tuple[str, str, str]:
             return name[: -len(end)].removesuffix("."), role, "l0"
     prefix, _, last = name.rpartition(".")
     match = _LAYER_NAME.fullmatch(last)
-    return (prefix, match[1], match[2]) if match and match[1] in (*_ROLES, *_OWN_ROLES) else (prefix, "", "")
+    own_roles = (weight.name for kind in KINDS.values() for weight in kind.weights)
+    return (prefix, match[1], match[2]) if match and match[1] in (*_ROLES, *own_roles) else (prefix, "", "")
 
 
 def _all_places(places: Mapping[str, Mapping[str, Part]]) -> dict[str, Place]:

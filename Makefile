@@ -30,7 +30,7 @@ inspect: $(VENV)/.installed  ## look inside the model that train made, or make o
 	$(VENV)/bin/tinygrad-lstm inspect $(ARGS)
 
 # One BLAS thread a worker: two workers with two threads each would fight over two cores.
-test: $(VENV)/.installed-test $(VENV)/.wheel  ## linter, formatter, type checker and every test
+test: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## linter, formatter, type checker and every test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	cd $(VENV)/wheel && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p tinygrad_lstm
@@ -44,15 +44,15 @@ test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
 	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
 
-install: $(VENV)/.installed  ## make .venv and install the project there, editable
+install: $(VENV)/.installed $(VENV)/.stubs  ## make .venv and install the project there, editable
 
-install-test: $(VENV)/.installed-test  ## the same, with the extra "test"
+install-test: $(VENV)/.installed-test $(VENV)/.stubs  ## the same, with the extra "test"
 
 clean-kernels:  ## remove the machine code that numba has cached
 	find . -name '*.nb[ic]' -not -path './$(VENV)/*' -delete
 
 clean:  ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tinygrad_lstm/backends tinygrad_lstm/models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What installs a Debian package, or says how to.
@@ -100,7 +100,12 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
 	@test -e $(OLDEST)/bin || echo "note: without Python 3.11 or 3.12 the oldest dependencies are not tested; install one" >&2
 	@touch $@
 
-# mypy cannot follow an editable install of mapped folders: it reads the wheel, unpacked in a folder of its own.
+# For editors and type checkers that are run on the checkout itself.
+$(VENV)/.stubs: .ci/stubs.py $(SOURCES) | $(VENV)/.made
+	$(VENV)/bin/python .ci/stubs.py
+	@touch $@
+
+# What is type-checked is the wheel, as users get it, unpacked in a folder of its own.
 # The wheel is built from the sdist, so a file that either misses is seen here.
 $(VENV)/.wheel: pyproject.toml MANIFEST.in README.md LICENSE $(SOURCES) | $(VENV)/.installed-test
 	rm -rf $(VENV)/wheel $(VENV)/dist

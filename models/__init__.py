@@ -1,5 +1,7 @@
 """Cells, sequence models, and whole programs' models."""
 
+from tinygrad_lstm import _public
+
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
@@ -7,3 +9,5 @@ from .recurrent import GRU, LSTM, RNN
 from .streaming import Stream
 
 __all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell", "Stream"]
+
+_public.publish(globals())

@@ -12,18 +12,10 @@ from typing import Any
 import pytest
 
 import tinygrad_lstm as tg
-import tinygrad_lstm.backends
-import tinygrad_lstm.models
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-# In a checkout the package's path ends with the folder above, where other things stand too.
-FLOORS = {
-    "tinygrad_lstm.": tg.__path__[:1],
-    "tinygrad_lstm.backends.": tinygrad_lstm.backends.__path__,
-    "tinygrad_lstm.models.": tinygrad_lstm.models.__path__,
-}
 MODULES = sorted(
-    {"tinygrad_lstm", *(found.name for prefix, path in FLOORS.items() for found in pkgutil.walk_packages(path, prefix))}
+    {"tinygrad_lstm", *(found.name for found in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."))}
     - {"tinygrad_lstm.__main__"}  # runs the command when imported
     - ({"tinygrad_lstm.backends.cupy_backend"} if not tg.cuda.is_available() else set())
 )

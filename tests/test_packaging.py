@@ -1,6 +1,7 @@
 """What is built and installed: the wheel, the sdist, the metadata, and what importing the package costs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,12 +27,20 @@ FOLDERS = {
 # Folders holding the runtime dependencies that `import tinygrad_lstm` may use.
 SITE_PACKAGES = sorted({str(Path(module.__file__ or "").parent.parent) for module in (np, safetensors)})
 
-# Prints the file of the package and of one module of each outer floor.
-PRINT_FILES = """
+# Prints the files of the three folders' packages, and then what else of the checkout can be imported with them.
+PRINT_FILES = f"""
+import importlib.util
 import tinygrad_lstm, tinygrad_lstm.backends, tinygrad_lstm.models
 for module in (tinygrad_lstm, tinygrad_lstm.backends, tinygrad_lstm.models):
     print(module.__file__)
+others = {sorted({path.stem for path in CHECKOUT.iterdir() if "." not in path.stem} - {"backends", "models"})}
+print(*(name for name in others if importlib.util.find_spec("tinygrad_lstm." + name)))
 """
+
+
+def imported_from(root: Path, folders: Iterable[str]) -> list[str]:
+    """What `PRINT_FILES` prints where the three packages lie in these folders and nothing else is found."""
+    return [*(str(root / folder / "__init__.py") for folder in folders), ""]
 
 
 def source_files(pattern: str) -> set[str]:
@@ -157,7 +166,9 @@ def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> 
         (elsewhere / folder).mkdir(parents=True)
         (elsewhere / folder / "__init__.py").write_text("raise ImportError('the wrong one')\n")
     files = run_python(PRINT_FILES, cwd=elsewhere, path=[site, *SITE_PACKAGES], no_site=True)
-    assert [Path(file) for file in files] == [site / place / "__init__.py" for place in FOLDERS.values()]
+    assert files == imported_from(site, FOLDERS.values())
+    code = "import sys, tinygrad_lstm; print(tinygrad_lstm.__path__, 'tinygrad_lstm._checkout' in sys.modules)"
+    assert run_python(code, cwd=elsewhere, path=[site]) == [f"{[str(site / 'tinygrad_lstm')]} False"]
 
 
 USERS_SCRIPT = """
@@ -211,12 +222,74 @@ def test_a_users_script_is_well_typed(built: Built, tmp_path: Path) -> None:
 def test_checkout_is_imported_whole_where_a_wheel_is_installed(built: Built, tmp_path: Path) -> None:
     site = built.unpack(tmp_path / "site")
     files = run_python(PRINT_FILES, cwd=CHECKOUT, path=[site, *SITE_PACKAGES], no_site=True)
-    assert [Path(file) for file in files] == [CHECKOUT / folder / "__init__.py" for folder in FOLDERS]
+    assert files == imported_from(CHECKOUT, FOLDERS)
 
 
-def test_checkout_runs_with_nothing_installed(tmp_path: Path) -> None:
-    files = run_python(PRINT_FILES, cwd=tmp_path, path=[CHECKOUT, *SITE_PACKAGES], no_site=True)
-    assert [Path(file) for file in files] == [CHECKOUT / folder / "__init__.py" for folder in FOLDERS]
+@pytest.mark.parametrize("installed", [False, True], ids=["on the path", "installed"])
+@pytest.mark.parametrize("where", ["inside", "elsewhere"])
+def test_checkout_is_imported_whole_and_nothing_else_of_it(installed: bool, where: str, tmp_path: Path) -> None:
+    """By its editable install, which the tests run with, and with nothing installed."""
+    cwd = CHECKOUT if where == "inside" else tmp_path
+    path = [] if installed else ["." if where == "inside" else CHECKOUT, *SITE_PACKAGES]
+    assert run_python(PRINT_FILES, cwd=cwd, path=path, no_site=not installed) == imported_from(CHECKOUT, FOLDERS)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A checkout that is called as the package, with the stubs that `make install` writes."""
+    copy = tmp_path / "tinygrad_lstm"
+    for folder in FOLDERS:
+        shutil.copytree(CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
+    shutil.copy(CHECKOUT / "pyproject.toml", copy)
+    (copy / "tests").mkdir()
+    subprocess.run([sys.executable, CHECKOUT / ".ci" / "stubs.py", copy], check=True)
+    return copy
+
+
+def test_checkout_is_imported_from_the_folder_above(copied: Path) -> None:
+    """From there the checkout itself looks like a package of that name without an `__init__.py`."""
+    path = [copied, *SITE_PACKAGES]
+    assert run_python(PRINT_FILES, cwd=copied.parent, path=path, no_site=True) == imported_from(copied, FOLDERS)
+
+
+CHECKOUTS_TYPES = """
+import tinygrad_lstm as tg
+import tinygrad_lstm.cli  # leads to every other module
+from tinygrad_lstm.backends import numpy_backend
+from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.models.recurrent import GRU
+
+lstm: tg.models.LSTM = LSTM(2, 3)
+reveal_type(lstm)
+reveal_type(GRU(2, 3).stream())
+reveal_type(numpy_backend.NumpyBackend())
+reveal_type(tg.sum(tg.zeros(2, 3)))
+reveal_type(tg.inspect.trace(lstm, tg.zeros(4, 1, 2)))
+reveal_type(tg.train.TrainingOptions())
+"""
+REVEALED = [
+    "models.recurrent.LSTM",
+    "models.streaming.Stream",
+    "backends.numpy_backend.NumpyBackend",
+    "tinygrad_lstm._tensor.Tensor",
+    "tinygrad_lstm.inspect.layers.Trace",
+    "tinygrad_lstm.train.options.TrainingOptions",
+]
+
+
+def test_checkout_is_well_typed_without_a_build(copied: Path) -> None:
+    """Every import of every module is found, and by whatever name a class is imported, it is one class."""
+    (copied / "script.py").write_text(CHECKOUTS_TYPES)
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", copied / "cache", "script.py"],
+        cwd=copied,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.findall(r'Revealed type is "(.*)"', result.stdout) == REVEALED
 
 
 def test_installed_package_puts_nothing_else_on_the_import_path(tmp_path: Path) -> None:
@@ -229,7 +302,15 @@ print([name for name in ("backends", "models", "tests") if importlib.util.find_s
 
 
 def test_import_loads_nothing_heavy(tmp_path: Path) -> None:
-    unwanted = ("cupy", "matplotlib", "typer", "rich", "tinygrad_lstm.inspect", "tinygrad_lstm.models")
+    unwanted = (
+        "cupy",
+        "matplotlib",
+        "typer",
+        "rich",
+        "tinygrad_lstm.inspect",
+        "tinygrad_lstm.models",
+        "tinygrad_lstm.train",
+    )
     code = f"""
 import sys
 import tinygrad_lstm

@@ -6,11 +6,14 @@ from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # In a checkout the outer floors, backends and models, stand beside this folder; once installed they lie inside it.
-if not (_Path(__file__).parent / "backends").exists():
-    __path__.append(str(_Path(__file__).parents[1]))
+if not (_Path(__file__).parent / "backends" / "__init__.py").exists():
+    from ._checkout import ENTRY as _ENTRY
+
+    __path__.append(_ENTRY)
 
 from tinygrad_lstm.backends.base import Array as Array
 
+from . import _public
 from . import cuda as cuda
 from . import data as data
 from . import func as func
@@ -40,16 +43,19 @@ from .random import *
 
 if _TYPE_CHECKING:
     from . import inspect as inspect
+    from . import models as models
+    from . import train as train
 
 __version__ = "0.1.0"
 
+# Imported when first used, to keep the import of the package quick.
+_LAZY = ("inspect", "models", "train")
+
 
 def __getattr__(name: str) -> _ModuleType:
-    """Imports `inspect` when it is first used: it takes half as long as all else."""
-    if name == "inspect":
-        return _import_module(".inspect", __name__)
+    if name in _LAZY:
+        return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
-    return [*globals(), "inspect"]
+_public.publish_gathered(globals(), "cuda", "data", "func", "io", "nn", "optim", "random", *_LAZY)

@@ -1,4 +1,7 @@
 """Sequences and batches."""
 
+from .. import _public
 from .long_lag import *
 from .text import *
+
+_public.publish_gathered(globals())

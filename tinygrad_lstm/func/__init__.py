@@ -13,6 +13,9 @@ back as a Tensor.
 a tuple as well. The `.grad` of no tensor is touched.
 """
 
+from .. import _public
 from .forward import *
 from .modules import *
 from .reverse import *
+
+_public.publish_gathered(globals())

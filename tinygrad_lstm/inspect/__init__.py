@@ -1,5 +1,6 @@
 """Looking inside: every gate, state and gradient of a recurrent model, and the graph that made a tensor."""
 
+from .. import _public
 from ..observing import show_step
 from ._explain import Calculation, Stage, explain
 from ._graph import Graph, graph
@@ -32,3 +33,5 @@ __all__ += ["TASKS", "LongLagTask", "NetworkFlow", "compare_flow", "flow_csv", "
 # One step in words and numbers; the graph behind a tensor; a module's table.
 __all__ += ["Calculation", "Stage", "explain", "stage_text"]
 __all__ += ["Graph", "Summary", "SummaryRow", "graph", "summary"]
+
+_public.publish(globals())

@@ -1,8 +1,11 @@
 """Modules: layers with parameters, and what is done with all of them at once."""
 
+from .. import _public
 from . import init as init
 from .containers import *
 from .layers import *
 from .lora import *
 from .module import *
 from .parameter import *
+
+_public.publish_gathered(globals(), "init")

@@ -1,5 +1,6 @@
 """Optimizers, clipping of gradients, and schedules of learning rates."""
 
+from .. import _public
 from . import lr_scheduler as lr_scheduler
 from .adagrad import *
 from .adam import *
@@ -7,3 +8,5 @@ from .clip import *
 from .optimizer import *
 from .rmsprop import *
 from .sgd import *
+
+_public.publish_gathered(globals(), "lr_scheduler")

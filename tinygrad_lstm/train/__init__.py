@@ -1,5 +1,6 @@
 """Training a character model on a text: options, the loop, its checkpoints and its measurements. It prints nothing."""
 
+from .. import _public
 from .checkpoint import Checkpoint
 from .evaluation import LanguageModel, evaluate, nats_to_bits
 from .options import TrainingOptions
@@ -15,3 +16,5 @@ __all__ = [
     "evaluate",
     "nats_to_bits",
 ]
+
+_public.publish(globals())

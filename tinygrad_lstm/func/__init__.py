@@ -14,6 +14,7 @@ a tuple as well. The `.grad` of no tensor is touched.
 """
 
 from .. import _public
+from .examples import *
 from .forward import *
 from .modules import *
 from .reverse import *

@@ -1,7 +1,7 @@
 """One call of a function that is differentiated."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..autograd import grad as gradients_of
 from ..creation import ones_like, zeros, zeros_like
 from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Leaf, ancestors
-from ..mode import Switch, enable_grad, mode, no_grad
+from ..mode import Switch, enable_grad, mode
 from ..ops.shape import stack
 from .trees import aligned, leaves, mapped
 
@@ -32,32 +32,20 @@ class Call:
     ) -> None:
         self._name = name
         self._records = mode().value.recording
-        chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
-        self._argument = args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
-        self._place = _common_place(args)
+        chosen, self._argument = chosen_arguments(name, argnums, args)
+        place = common_place(args)
         with enable_grad():
-            stands_in = {k: mapped(self._input, args[k]) for k in chosen}
+            stands_in = {k: mapped(lambda value: as_input(name, value, place), args[k]) for k in chosen}
             self.inputs: list[Tensor] = list(leaves([stands_in[k] for k in chosen]))
             nodes = [value._graph_node() for value in self.inputs]
             own = {node for node in nodes if node not in _ACTIVE.value}
             with _ACTIVE.set_to(_ACTIVE.value | own):
-                given = [stands_in.get(k, mapped(_wrapped, value)) for k, value in enumerate(args)]
+                given = [stands_in.get(k, mapped(wrapped, value)) for k, value in enumerate(args)]
                 self._result = function(*given, **kwargs)
         if [value._graph_node() for value in self.inputs] != nodes:
             raise RuntimeError(f"{name}: the function changed an argument in place; it must change a .clone() of it")
         self._outputs = [self._output(value) for value in leaves(self._result)]
         self._in_graph = self._reaches_further(own)
-
-    def _input(self, value: Any) -> Tensor:
-        if isinstance(value, Tensor) and value.requires_grad:
-            return value.clone()
-        dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
-        if dtype is None or not is_float(dtype):
-            given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
-            raise TypeError(
-                f"{self._name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}"
-            )
-        return tensor(value, dtype, None if isinstance(value, Tensor) else self._place, requires_grad=True)
 
     def _output(self, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
@@ -98,10 +86,10 @@ class Call:
 
     def gradients(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> Any:
         """The gradient of the (weighted) outputs in the argument."""
-        found = iter(self._walk(grad_outputs, retain_graph))
-        return mapped(lambda like: _as_kind(next(found), like), self._argument)
+        return as_kinds(self.walk(grad_outputs, retain_graph), self._argument)
 
-    def _walk(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> list[Tensor]:
+    def walk(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> list[Tensor]:
+        """The gradient of the weighted outputs in each of the inputs."""
         records = self._records_product(grad_outputs)
         return _gradients(self._outputs, self.inputs, grad_outputs, retain_graph or records, records)
 
@@ -147,22 +135,17 @@ class Call:
         return mapped(lambda _: self._jacobian_of(next(outputs)), self._result)
 
     def _jacobian_of(self, output: Tensor) -> Any:
-        """One walk for each element of the output."""
-        rows = []
+        whole = stacked(self._rows(output), output.size, self.inputs)
+        shaped = (rows.reshape((*output.shape, *like.shape)) for rows, like in zip(whole, self.inputs, strict=True))
+        return as_kinds(shaped, self._argument)
+
+    def _rows(self, output: Tensor) -> Iterator[list[Tensor]]:
+        """The gradients of one element of the output after the other."""
+        records = self._records_product([])
         for k in range(output.size):
             weight = zeros(output.size, dtype=output.dtype, device=output.device)
             weight[k] = 1
-            records = self._records_product([])
-            rows.append(_gradients([output], self.inputs, [weight.reshape(output.shape)], True, records))
-        with enable_grad() if self._records_product([]) else no_grad():
-            stacked = iter(
-                [self._stacked(output, like, [row[k] for row in rows]) for k, like in enumerate(self.inputs)]
-            )
-        return mapped(lambda like: _as_kind(next(stacked), like), self._argument)
-
-    def _stacked(self, output: Tensor, like: Tensor, rows: list[Tensor]) -> Tensor:
-        shape = (*output.shape, *like.shape)
-        return stack(rows).reshape(shape) if rows else zeros(shape, dtype=like.dtype, device=like.device)
+            yield _gradients([output], self.inputs, [weight.reshape(output.shape)], True, records)
 
 
 def _gradients(
@@ -187,6 +170,31 @@ def _gradients(
     return [zeros_like(like) if g is None else g for g, like in zip(found, inputs, strict=True)]
 
 
+def stacked(rows: Iterable[Sequence[Tensor]], number: int, like: Sequence[Tensor]) -> list[Tensor]:
+    """So many rows, each a list of tensors like these, as one list of tensors (number, ·).
+
+    What is part of no graph is copied to its place as it comes.
+    """
+    whole = [zeros((number, *x.shape), dtype=x.dtype, device=x.device) for x in like]
+    recorded: list[dict[int, Tensor]] = [{} for _ in like]
+    for k, row in enumerate(rows):
+        for part, parts, in_graph in zip(row, whole, recorded, strict=True):
+            if part.requires_grad:
+                in_graph[k] = part
+            else:
+                parts[k] = part
+    return [
+        stack([in_graph.get(k, parts[k]) for k in range(number)]) if in_graph else parts
+        for parts, in_graph in zip(whole, recorded, strict=True)
+    ]
+
+
+def chosen_arguments(name: str, argnums: Argnums, args: Sequence[Any]) -> tuple[list[int], Any]:
+    """The positions of the arguments to differentiate in, and these: one, or a tuple of them."""
+    chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
+    return chosen, args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
+
+
 def _position(name: str, argnum: Any, number: int) -> int:
     if not isinstance(argnum, int) or isinstance(argnum, bool):
         raise TypeError(f"{name}: argnums must be an int or a tuple of ints, got {argnum!r}")
@@ -195,15 +203,32 @@ def _position(name: str, argnum: Any, number: int) -> int:
     return argnum % number
 
 
-def _common_place(args: Sequence[Any]) -> Device:
+def common_place(args: Sequence[Any]) -> Device:
     """The device of the arrays among the arguments, on which numbers beside them are put."""
     places = (value.device if isinstance(value, Tensor) else device_of(value) for value in leaves(args))
     return next(filter(None, places), None) or get_device()
 
 
-def _wrapped(value: Any) -> Any:
+def wrapped(value: Any) -> Any:
     """An array as a tensor; anything else as it is."""
     return value if isinstance(value, Tensor) or device_of(value) is None else as_tensor(value)
+
+
+def as_input(name: str, value: Any, place: Device) -> Tensor:
+    """A tensor that stands for a float, array or Tensor in which a function is differentiated."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        return value.clone()
+    dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
+    if dtype is None or not is_float(dtype):
+        given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
+        raise TypeError(f"{name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}")
+    return tensor(value, dtype, None if isinstance(value, Tensor) else place, requires_grad=True)
+
+
+def as_kinds(tensors: Iterable[Tensor], like: Any) -> Any:
+    """Results nested as `like` is, each a float, an array or a Tensor as what is in its place there."""
+    found = iter(tensors)
+    return mapped(lambda kind: _as_kind(next(found), kind), like)
 
 
 def _as_kind(value: Tensor, like: Any) -> Any:

@@ -1,0 +1,78 @@
+"""Gradients for each example of a batch."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .._tensor import Tensor
+from .call import Argnums, Call, as_input, as_kinds, chosen_arguments, common_place, stacked, wrapped
+from .trees import leaves, mapped
+
+__all__ = ["per_example_grad"]
+
+
+def per_example_grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """The gradient of a scalar function of one example, for each example of a batch: (B, *argument shape).
+
+    Called as the function is, but with a batch in the place of each other positional argument than those of `argnums`:
+    the arrays and Tensors in it have B examples in their first dimension, and the function is given one at a time,
+    without that dimension. Numbers and other settings in it, and keyword arguments, are handed on as they are. What
+    the result is otherwise, see `grad`, of which it is `vmap(grad(function), in_dims=(None, 0, ...))` in PyTorch.
+
+    The function runs B times, each time followed by a walk: exact for any function, at the cost of B calls of `grad`,
+    and with one example's graph in memory at a time. Dropout drops other units for each example.
+
+    Raises:
+        ValueError: (when called) there is no array in the other arguments, one is 0-d, or they have different numbers
+            of examples; or as `grad`.
+        TypeError: as `grad`.
+
+    >>> import numpy as np
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Linear(3, 1)
+    >>> def loss(parameters, x, y):  # of one example: x (3,), y ()
+    ...     return tg.mse_loss(tg.func.functional_call(model, parameters, (x,))[0], y)
+    >>> x, y = np.ones((5, 3), "float32"), np.zeros(5, "float32")
+    >>> gradients = tg.func.per_example_grad(loss)(model.state_dict(), x, y)
+    >>> {name: g.shape for name, g in gradients.items()}
+    {'weight': (5, 1, 3), 'bias': (5, 1)}
+    """
+    name = "per_example_grad"
+
+    @functools.wraps(function, updated=())
+    def gradients(*args: Any, **kwargs: Any) -> Any:
+        chosen, argument = chosen_arguments(name, argnums, args)
+        batches = {k: mapped(wrapped, value) for k, value in enumerate(args) if k not in chosen}
+        number = _number_of_examples(list(batches.values()))
+
+        def rows() -> Iterator[list[Tensor]]:
+            for b in range(number):
+                call = Call(name, function, argnums, _example(args, batches, b), kwargs)
+                yield call.walk([call.one()], retain_graph=False)
+
+        place = common_place(args)
+        like = [as_input(name, value, place) for value in leaves(argument)]
+        return as_kinds(stacked(rows(), number, like), argument)
+
+    return gradients
+
+
+def _number_of_examples(batches: Any) -> int:
+    shapes = [part.shape for part in leaves(batches) if isinstance(part, Tensor)]
+    numbers = {shape[:1] for shape in shapes}
+    if len(numbers) != 1 or () in numbers:
+        found = " and ".join(map(str, shapes)) or "no array"
+        raise ValueError(
+            "per_example_grad: expected arrays with as many examples in their first dimension in the arguments that "
+            f"argnums does not name, got {found}"
+        )
+    return shapes[0][0]
+
+
+def _example(args: Sequence[Any], batches: Mapping[int, Any], b: int) -> list[Any]:
+    """The arguments with one example in place of each batch."""
+
+    def picked(part: Any) -> Any:
+        return part[b] if isinstance(part, Tensor) else part
+
+    return [mapped(picked, batches[k]) if k in batches else value for k, value in enumerate(args)]

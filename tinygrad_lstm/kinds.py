@@ -217,7 +217,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="RNN",
-            gates=(Gate("h", "hidden state", "tanh", symbol="h", subscript=""),),
+            gates=(Gate("h", "hidden state", "tanh", symbol="hₜ", subscript=""),),
             states=(State("h", "hidden state"),),
             weights=_ALL,
             options={"nonlinearity": "tanh"},

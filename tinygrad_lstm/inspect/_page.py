@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 
 from ..io.atomic import write_atomically
+from ..kinds import KINDS, Kind
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
 from .tokens import TOP_SHOWN, Tokens
@@ -25,9 +26,6 @@ __all__ = ["PageTooLargeError", "page"]
 _SCRIPTS = tuple(
     f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "views", "main")
 )
-# What the page itself computes of other values, and of other gradients: the file is smaller without it.
-_VALUES_LEFT_OUT = {"LSTM": {"h"}}
-_GRADIENTS_LEFT_OUT = {"LSTM": {"i", "f", "g", "o"}, "GRU": {"z", "n"}}
 # At most, in bytes: the page without arrays, what it says of a step beside tokens, what it says of an array, and a
 # column's scale.
 _PAGE_BYTES, _STEP_BYTES, _ARRAY_BYTES, _COLUMN_BYTES = 90_000, 300, 200, 20
@@ -105,6 +103,7 @@ def page(
         "first": window.steps.start,
         "isText": window.tokens is not None and window.tokens.is_text,
         "items": [{"number": b, **_item(b, window)} for b in window.items],
+        "kinds": {layer.kind: _kind(KINDS[layer.kind]) for layer in window.layers if layer.kind in KINDS},
         "layers": [_layer(layer, window, packer) for layer in window.layers],
     }
     contents["precision"] = _precision(packer)
@@ -177,8 +176,8 @@ class _Window:
         numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
         for layer in self.layers:
             units = share * len(self.units(layer))
-            arrays = len(_packed(layer, layer.values, _VALUES_LEFT_OUT))
-            arrays += len(_packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT))
+            values, gradients = _packed(layer)
+            arrays = len(values) + len(gradients)
             width = arrays * units
             specs += items * (arrays + len(layer.before) + 1) + len(layer.parameters)
             if units == layer.shape[2]:
@@ -225,10 +224,25 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _packed(layer: LayerTrace, arrays: dict[str, HostArray], left_out: dict[str, set[str]]) -> dict[str, HostArray]:
-    """The arrays that are put into the page as they are."""
-    computed = () if layer.options else left_out.get(layer.kind, ())
-    return {name: array for name, array in arrays.items() if name not in computed}
+def _kind(kind: Kind) -> dict[str, Any]:
+    """What the page has to know of a kind."""
+    return {
+        "gates": [asdict(gate) for gate in kind.gates],
+        "states": [asdict(state) for state in kind.states],
+        "apart": {gate: weight.name for weight in kind.weights if weight.part_of for gate in weight.gates},
+    }
+
+
+def _packed(layer: LayerTrace) -> tuple[dict[str, HostArray], dict[str, HostArray]]:
+    """The values and the gradients that are put into the page: without those that it computes of the others."""
+    computed = ("", "")
+    if layer.kind in KINDS and not layer.options:
+        computed = KINDS[layer.kind].follows, KINDS[layer.kind].gradients_follow
+    values, gradients = (
+        {name: array for name, array in arrays.items() if name not in left_out}
+        for arrays, left_out in zip((layer.values, layer.gradients), computed, strict=True)
+    )
+    return values, gradients
 
 
 def _is_share(array: HostArray) -> bool:
@@ -267,15 +281,12 @@ def _run(
     def rows(array: HostArray) -> HostArray:
         return window.rows(array, b)[:steps][:, units]
 
-    values, before = _packed(layer, layer.values, _VALUES_LEFT_OUT), layer.before
+    (values, gradients), before = _packed(layer), layer.before
     restarts = _restarts({name: (rows(layer.values[name]), rows(before[name])) for name in before}, layer.reverse)
     return {
         "steps": steps,
         "values": {name: packer.linear(rows(array)) for name, array in values.items()},
-        "gradients": {
-            name: packer.logarithmic(rows(array))
-            for name, array in _packed(layer, layer.gradients, _GRADIENTS_LEFT_OUT).items()
-        },
+        "gradients": {name: packer.logarithmic(rows(array)) for name, array in gradients.items()},
         "restarts": {
             "steps": restarts.tolist(),
             "states": {name: packer.linear(rows(before[name])[restarts]) for name in before},

@@ -1,8 +1,8 @@
 // The cells' data paths as drawings, with one unit's numbers on their wires.
 
 // A drawing: `stages` are those of the equations, whose parts light up together; `wires` are lines, each with a number
-// beside it; `boxes` are layers of weights; `ops` work unit by unit; `ports` are where states come in and go out.
-const letThrough = (v) => (v.nets ? v.r * (v.nets.n.h + v.nets.n.b_hn) : null);
+// beside it; `gates` are where the gates' boxes stand; `ops` work unit by unit; `ports` are where states come in and go out.
+const letThrough = (v) => (v.nets ? v.r * (v.nets.n.h + v.nets.n.ofState) : null);
 
 const DRAWINGS = {
   LSTM: {
@@ -28,12 +28,7 @@ const DRAWINGS = {
       { stage: "o", line: "M635 260 V230 H702", value: "o", at: [664, 218], arrow: true },
       { stage: "h", line: "M738 230 H820 V370 H930", value: "h", at: [868, 358], arrow: true },
     ],
-    boxes: [
-      { stage: "f", at: [240, 286], label: "f: σ forget", value: "f" },
-      { stage: "i", at: [375, 286], label: "i: σ input", value: "i" },
-      { stage: "g", at: [500, 286], label: "c̃: tanh", value: "g" },
-      { stage: "o", at: [635, 286], label: "o: σ output", value: "o" },
-    ],
+    gates: { f: [240, 286], i: [375, 286], g: [500, 286], o: [635, 286] },
     ops: [
       { stage: "c", at: [240, 80], label: "×" },
       { stage: "c", at: [437, 80], label: "+" },
@@ -66,11 +61,7 @@ const DRAWINGS = {
       { stage: "n", line: "M617 256 H700", value: "n", at: [660, 244], arrow: true },
       { stage: "h", line: "M740 238 V88", value: (v) => (1 - v.z) * v.n, at: [785, 170], arrow: true },
     ],
-    boxes: [
-      { stage: "r", at: [200, 256], label: "r: σ reset", value: "r" },
-      { stage: "z", at: [380, 256], label: "z: σ update", value: "z" },
-      { stage: "n", at: [560, 256], label: "n: tanh", value: "n" },
-    ],
+    gates: { r: [200, 256], z: [380, 256], n: [560, 256] },
     ops: [
       { stage: "h", at: [560, 70], label: "×" },
       { stage: "n", at: [300, 150], label: "×" },
@@ -88,7 +79,7 @@ const DRAWINGS = {
       { stage: "hx", line: "M250 120 H430", arrow: true },
       { stage: "h", line: "M547 120 H930", value: "h", at: [720, 108], arrow: true },
     ],
-    boxes: [{ stage: "h", at: [490, 120], label: "tanh", value: "h" }],
+    gates: { h: [490, 120] },
     ops: [{ stage: "hx", at: [250, 120], label: "[,]" }],
     ports: [{ at: [40, 148], label: "hₜ₋₁" }, { at: [280, 220], label: "xₜ" }, { at: [915, 148], label: "hₜ" }],
   },
@@ -129,6 +120,12 @@ const PARTS = {
   },
 };
 
+/** A gate's box, "f: σ forget": a layer of weights; a state that is one has its name beside it. */
+function boxOf({ name, symbol, subscript, meaning, function: squash }, at) {
+  const label = squash === "σ" ? `${symbol}: σ ${meaning.replace(" gate", "")}` : `${symbol}: ${squash}`;
+  return { stage: name, at, label: subscript ? label : squash, value: name };
+}
+
 function stageGroup(id, choose) {
   const group = svg("g", { "data-stage": id, tabindex: 0, role: "button" });
   for (const event of ["pointerenter", "focus", "click"]) group.addEventListener(event, () => choose(id));
@@ -143,7 +140,7 @@ function arrowHead() {
 
 /** The cell's drawing; `update` puts numbers into it, `mark` shows which stage is chosen. */
 function drawCell(run, choose) {
-  const { size: [width, height], stages, wires, boxes, ops, ports } = DRAWINGS[run.kind];
+  const { size: [width, height], stages, wires, gates, ops, ports } = DRAWINGS[run.kind];
   const label = `The data path of the ${run.kind} cell`;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, arrowHead());
   const groups = new Map(stages.map((id) => [id, stageGroup(id, choose)]));
@@ -154,7 +151,7 @@ function drawCell(run, choose) {
     if (fill) fillers.push(fill);
   };
   wires.forEach(add(PARTS.wire));
-  boxes.forEach(add(PARTS.box));
+  run.table.gates.map((gate) => boxOf(gate, gates[gate.name])).forEach(add(PARTS.box));
   ops.forEach(add(PARTS.op));
   root.append(...groups.values());
   root.append(...ports.map(({ at: [x, y], label: name }) => svg("text", { class: "port", x, y }, inOrder(run, name))));

@@ -63,15 +63,40 @@ class Derived {
 const unpacked = (spec) => (spec.low === undefined ? new Linear(spec) : new Logarithmic(spec));
 const allUnpacked = (specs) => Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, unpacked(spec)]));
 
-// The gates, and what is squashed into one, in the order of the weights' rows.
-const WEIGHED = { LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"], RNN: ["h"] };
+/** What a plain layer's equations give of its other values and gradients, which the page does not hold. */
+const DERIVED = {
+  LSTM(run) {
+    const { i, g, o, c } = run.values;
+    const { c: ofC, h: ofH } = run.gradients;
+    return {
+      values: { h: new Derived((t, u) => o.at(t, u) * Math.tanh(c.at(t, u))) },
+      gradients: ofC && {
+        i: new Derived((t, u) => ofC.at(t, u) * g.at(t, u), ofC.spec),
+        f: new Derived((t, u) => ofC.at(t, u) * run.before("c", t, u), ofC.spec),
+        g: new Derived((t, u) => ofC.at(t, u) * i.at(t, u), ofC.spec),
+        o: new Derived((t, u) => ofH.at(t, u) * Math.tanh(c.at(t, u)), ofH.spec),
+      },
+    };
+  },
+  GRU(run) {
+    const { z, n } = run.values;
+    const { h: ofH } = run.gradients;
+    return {
+      gradients: ofH && {
+        z: new Derived((t, u) => ofH.at(t, u) * (run.before("h", t, u) - n.at(t, u)), ofH.spec),
+        n: new Derived((t, u) => ofH.at(t, u) * (1 - z.at(t, u)), ofH.spec),
+      },
+    };
+  },
+};
 
 /** One layer, in one direction, of one sequence of the batch. */
 class Run {
   constructor(layer, item) {
     const packed = layer.items[item];
     this.layer = layer;
-    this.kind = layer.plain ? layer.kind : null; // whose equations it has
+    this.table = trace.kinds[layer.kind] ?? null; // what the library knows of its kind
+    this.kind = layer.plain && this.table ? layer.kind : null; // whose equations it has
     this.keeps = layer.keeps; // the gate that multiplies a state on its way to the next step, and that state, if any
     this.steps = packed.steps;
     this.units = layer.units.length;
@@ -83,26 +108,14 @@ class Run {
     this.restarts = new Map(packed.restarts.steps.map((t, row) => [t, row]));
     this.begun = allUnpacked(packed.restarts.states);
     this.kept = new Map();
-    if (this.kind === "LSTM") this.deriveOfLSTM();
-    if (this.kind === "GRU" && this.gradients.h) this.deriveOfGRU();
+    const derived = DERIVED[this.kind]?.(this);
+    Object.assign(this.values, derived?.values);
+    Object.assign(this.gradients, derived?.gradients);
   }
 
-  deriveOfLSTM() {
-    const { i, g, o, c } = this.values;
-    this.values.h = new Derived((t, u) => o.at(t, u) * Math.tanh(c.at(t, u)));
-    const { c: ofC, h: ofH } = this.gradients;
-    if (!ofC) return;
-    this.gradients.i = new Derived((t, u) => ofC.at(t, u) * g.at(t, u), ofC.spec);
-    this.gradients.f = new Derived((t, u) => ofC.at(t, u) * this.before("c", t, u), ofC.spec);
-    this.gradients.g = new Derived((t, u) => ofC.at(t, u) * i.at(t, u), ofC.spec);
-    this.gradients.o = new Derived((t, u) => ofH.at(t, u) * Math.tanh(c.at(t, u)), ofH.spec);
-  }
-
-  deriveOfGRU() {
-    const { z, n } = this.values;
-    const { h: ofH } = this.gradients;
-    this.gradients.z = new Derived((t, u) => ofH.at(t, u) * (this.before("h", t, u) - n.at(t, u)), ofH.spec);
-    this.gradients.n = new Derived((t, u) => ofH.at(t, u) * (1 - z.at(t, u)), ofH.spec);
+  /** The state that is the memory: the last. */
+  get memory() {
+    return Object.keys(this.begun).at(-1);
   }
 
   /** The step that was computed before step t; it may lie outside. */
@@ -143,12 +156,14 @@ class Run {
   /** What went into the gates of a unit, by gate; null where the page does not hold it. */
   nets(t, u) {
     if (!this.parameters.weight_ih || !this.inputs) return null;
-    return Object.fromEntries(WEIGHED[this.kind].map((gate, k) => [gate, this.net(t, u, gate, k * this.units + u)]));
+    const { gates } = this.table;
+    return Object.fromEntries(gates.map(({ name }, k) => [name, this.net(t, u, name, k * this.units + u)]));
   }
 
-  /** Of one row of the weights: its products with inputs and states, their sums, and the biases. */
+  /** Of one row of the weights: its products with inputs and states, their sums, and the biases: b, and that of U·h. */
   net(t, u, gate, row) {
-    const { weight_ih, weight_hh, bias, bias_hn } = this.parameters;
+    const { weight_ih, weight_hh, bias } = this.parameters;
+    const apart = this.parameters[this.table.apart[gate]]; // a bias that belongs to U·h
     const products = [];
     const sumOf = (of, weights, columns, valueAt) => {
       let sum = 0;
@@ -162,7 +177,7 @@ class Run {
     const x = sumOf("x", weight_ih, weight_ih.columns, (j) => this.inputs.at(t, j));
     const h = sumOf("h", weight_hh, this.units, (j) => this.before("h", t, j));
     products.sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
-    return { x, h, b: bias.at(0, row), b_hn: gate === "n" ? bias_hn.at(0, u) : 0, largest: products.slice(0, 4) };
+    return { x, h, b: bias.at(0, row), ofState: apart ? apart.at(0, u) : 0, largest: products.slice(0, 4) };
   }
 
   /** What `make` gives, made once for a key. */

@@ -26,8 +26,10 @@ function gateNumbers(squash, net, gate) {
 }
 
 /** The stage of a gate, or of what else is a squashed sum. */
-function gateStage(v, id, name, meaning, { symbol = id, index = `_${id}`, squash = "σ" } = {}) {
+function gateStage(v, gates, id, meaning) {
   const net = v.nets?.[id];
+  const { meaning: name, function: squash, symbol, subscript } = gates.find((gate) => gate.name === id);
+  const index = subscript && `_${subscript}`;
   return {
     id, name, meaning,
     formula: `${symbol} = ${squash}(W${index}·xₜ + U${index}·hₜ₋₁ + b${index})`,
@@ -35,6 +37,9 @@ function gateStage(v, id, name, meaning, { symbol = id, index = `_${id}`, squash
     largest: net?.largest,
   };
 }
+
+/** The stage of a state, under its name in the table of kinds. */
+const stateStage = (states, id, stage) => ({ id, name: states.find((state) => state.name === id).meaning, ...stage });
 
 const concatenation = (v) => ({
   id: "hx", name: "concatenation", meaning: "what all gates see",
@@ -87,64 +92,58 @@ function gradientOfGRU(v) {
   }];
 }
 
-function candidateOfGRU(v) {
+function candidateOfGRU(v, gates) {
   const net = v.nets?.n;
   let numbers = rounded(v.n);
   if (net) {
-    const old = net.h + net.b_hn;
+    const old = net.h + net.ofState;
     const sum = `${precise(net.x + net.b)} + ${precise(v.r)}·${inBrackets(old)}`;
     numbers = `tanh(${sum}) = tanh(${precise(net.x + net.b + v.r * old)}) = ${rounded(v.n)}`;
   }
-  return {
-    id: "n", name: "candidate", meaning: "what could be written", numbers, largest: net?.largest,
-    formula: "n = tanh(W_n·xₜ + b_n + r·(U_n·hₜ₋₁ + b_hn))",
-  };
+  const formula = "n = tanh(W_n·xₜ + b_n + r·(U_n·hₜ₋₁ + b_hn))";
+  return { ...gateStage(v, gates, "n", "what could be written"), numbers, formula };
 }
 
 const EQUATIONS = {
-  LSTM: (v) => [
+  LSTM: (v, { gates, states }) => [
     concatenation(v),
-    gateStage(v, "f", "forget gate", `keeps ${percent(v.f)} of the old cell state`),
-    gateStage(v, "i", "input gate", `lets in ${percent(v.i)} of the candidate`),
-    gateStage(v, "g", "candidate", "what could be written", { symbol: "c̃", index: "_C", squash: "tanh" }),
-    {
-      id: "c", name: "cell state", meaning: "what is kept, and what is added",
+    gateStage(v, gates, "f", `keeps ${percent(v.f)} of the old cell state`),
+    gateStage(v, gates, "i", `lets in ${percent(v.i)} of the candidate`),
+    gateStage(v, gates, "g", "what could be written"),
+    stateStage(states, "c", {
+      meaning: "what is kept, and what is added",
       formula: "cₜ = f·cₜ₋₁ + i·c̃",
       numbers: mixture(
         { factors: [precise(v.f), v.c_before], product: v.f * v.c_before },
         { factors: [precise(v.i), v.g], product: v.i * v.g },
         v.c,
       ),
-    },
-    gateStage(v, "o", "output gate", `shows ${percent(v.o)} of the squashed cell state`),
-    {
-      id: "h", name: "hidden state", meaning: "the output, and what the next step sees",
+    }),
+    gateStage(v, gates, "o", `shows ${percent(v.o)} of the squashed cell state`),
+    stateStage(states, "h", {
+      meaning: "the output, and what the next step sees",
       formula: "hₜ = o·tanh(cₜ)",
       numbers: [`tanh(${precise(v.c)})`, inBrackets(Math.tanh(v.c))]
         .map((squashed) => `${precise(v.o)}·${squashed}`).concat(rounded(v.h)).join(" = "),
-    },
+    }),
     ...gradientOfCell(v),
   ],
-  GRU: (v) => [
-    gateStage(v, "r", "reset gate", `lets ${percent(v.r)} of the old state's share into the candidate`),
-    gateStage(v, "z", "update gate", `keeps ${percent(v.z)} of the old state`),
-    candidateOfGRU(v),
-    {
-      id: "h", name: "hidden state", meaning: "what is added, and what is kept",
+  GRU: (v, { gates, states }) => [
+    gateStage(v, gates, "r", `lets ${percent(v.r)} of the old state's share into the candidate`),
+    gateStage(v, gates, "z", `keeps ${percent(v.z)} of the old state`),
+    candidateOfGRU(v, gates),
+    stateStage(states, "h", {
+      meaning: "what is added, and what is kept",
       formula: "hₜ = (1 − z)·n + z·hₜ₋₁",
       numbers: mixture(
         { factors: [`(1 − ${precise(v.z)})`, v.n], product: (1 - v.z) * v.n },
         { factors: [precise(v.z), v.h_before], product: v.z * v.h_before },
         v.h,
       ),
-    },
+    }),
     ...gradientOfGRU(v),
   ],
-  RNN: (v) => [
-    concatenation(v),
-    gateStage(v, "h", "hidden state", "the output, and what the next step sees",
-      { symbol: "hₜ", index: "", squash: "tanh" }),
-  ],
+  RNN: (v, { gates }) => [concatenation(v), gateStage(v, gates, "h", "the output, and what the next step sees")],
 };
 
 const OTHER_WAY = { "ₜ₋₁": "ₜ₊₁", "ₜ₊₁": "ₜ₋₁" };
@@ -154,7 +153,7 @@ const inOrder = (run, text) => (run.reverse ? text.replace(/ₜ[₋₊]₁/g, (i
 
 /** The equations of a unit at a step, as a list of stages in the order of computation. */
 function equationsOf(run, numbers) {
-  const written = EQUATIONS[run.kind](numbers);
+  const written = EQUATIONS[run.kind](numbers, run.table);
   return written.map((stage) => ({
     ...stage, formula: inOrder(run, stage.formula), numbers: inOrder(run, stage.numbers),
   }));

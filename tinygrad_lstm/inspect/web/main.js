@@ -59,18 +59,16 @@ function about({ name, described, reverse, units, hidden }) {
     + `${reverse ? ", time running from the end" : ""}${loss}`;
 }
 
-const MEANINGS = {
-  LSTM: {
-    i: "input gate", f: "forget gate", g: "candidate c̃", o: "output gate", c: "cell state", h: "hidden state",
-  },
-  GRU: { r: "reset gate", z: "update gate", n: "candidate", h: "hidden state" },
-  RNN: { h: "hidden state" },
-};
+/** What gates and states are called, by name, with their symbols in equations where these differ. */
+function meaningsOf({ gates, states }) {
+  const named = ({ name, meaning, symbol }) => [name, symbol === name ? meaning : `${meaning} ${symbol}`];
+  return Object.fromEntries([...gates.map(named), ...states.map(({ name, meaning }) => [name, meaning])]);
+}
 
 function offerQuantities() {
   const names = run.names;
-  const meanings = MEANINGS[run.layer.kind] ?? {};
-  if (!names.includes(chosen.quantity)) chosen.quantity = names.includes("c") ? "c" : Object.keys(run.begun)[0];
+  const meanings = run.table ? meaningsOf(run.table) : {};
+  if (!names.includes(chosen.quantity)) chosen.quantity = run.memory;
   const written = (name) => (name in meanings ? `${name}, ${meanings[name]}` : quantityName(name));
   fillSelect(byId("quantity"), names.map((name) => [name, written(name)]), chosen.quantity);
   byId("quantity-keys").textContent = Object.keys(run.values).filter((name) => name.length === 1).join(" ");

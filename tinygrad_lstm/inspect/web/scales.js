@@ -74,7 +74,7 @@ function scaleOf(run, name, unit) {
   if (run.layer.gates.includes(name)) {
     return { place: (value) => value, colours: RISING, ends: ["0, shut", "1, open"], note: "" };
   }
-  const isBounded = run.kind in WEIGHED && name !== "c"; // by tanh
+  const isBounded = run.kind !== null && (run.table.states.find((state) => state.name === name)?.bounded ?? true);
   const largest = isBounded ? 1 : run.quantity(name).largest(unit) || 1;
   return {
     place: (value) => (value / largest + 1) / 2,

@@ -95,7 +95,7 @@ const vary = ([, feature]) => moments(feature)[1] > 0;
 
 /** Ways to sort units: each gives for a unit a number, of which the largest size comes first, and what it is about. */
 function measuresFor(run, tokens, isText) {
-  const state = run.values.c ? "c" : "h";
+  const state = run.memory;
   const column = (name, u) => columnOf(run.quantity(name), u, run.steps);
   const ofText = isText ? Object.entries(featuresOf(tokens)).filter(vary) : [];
   const features = [["position in the sequence", tokens.map((_, t) => t)], ...ofText];

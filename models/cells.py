@@ -311,33 +311,33 @@ def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | Non
     check_input(name, "x", x, cell.bias)
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    return states_of(name, state, [(x.shape[0], H)] * len(cell.STATES), x, cell.bias)
+    return states_of(name, state, dict.fromkeys(cell.STATES, (x.shape[0], H)), x, cell.bias)
 
 
 def states_of(
     name: str,
     state: Tensor | Sequence[Tensor] | None,
-    shapes: Sequence[tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     like: Tensor,
     parameter: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The given state or states, checked; or, for None, zeros of these shapes, `like` an input.
+    """The given state or states, checked; or, for None, zeros of these shapes by name, `like` an input.
 
     Raises:
         TypeError: a state is of floats of another dtype than the parameters.
         ValueError: another number of states, or another shape.
     """
     if state is None:
-        return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for shape in shapes)
+        return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for shape in shapes.values())
     states = parts_of(state)
     given = [getattr(part, "shape", type(part).__name__) for part in states]
-    if given != list(shapes):
+    if given != list(shapes.values()):
         if len(shapes) == 1:
             expected = "a state of shape"
         else:
-            each = "each of shape" if len(set(shapes)) == 1 else "of shapes"
-            expected = f"{len(shapes)} states, (h, c), {each}"
-        wanted = " and ".join(map(str, dict.fromkeys(shapes)))
+            each = "each of shape" if len(set(shapes.values())) == 1 else "of shapes"
+            expected = f"{len(shapes)} states, ({', '.join(shapes)}), {each}"
+        wanted = " and ".join(map(str, dict.fromkeys(shapes.values())))
         raise ValueError(f"{name}: expected {expected} {wanted}, got {', '.join(map(str, given))}")
     for part in states:
         check_input(name, "a state", part, parameter)

@@ -118,7 +118,8 @@ class _Recurrent(Loadable):
         x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
         T, B = x.shape[:2]
         places = self.num_layers * len(self._directions)
-        states = states_of(name, state, [(places, B, size) for size in self.state_sizes.values()], x, parameter)
+        shapes = {state: (places, B, size) for state, size in self.state_sizes.items()}
+        states = states_of(name, state, shapes, x, parameter)
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
         if not T:  # as one step that no sequence reaches: gradients come back as of sequences of length 0
             x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)

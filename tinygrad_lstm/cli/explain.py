@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, TypeAlias
 
-import numpy as np
 import typer
 from rich.cells import cell_len
 from rich.console import Console
@@ -19,6 +18,7 @@ from ..inspect._explain import explain as explain_step
 from ..inspect._stage_text import StageLine, needs_ascii, stage_lines
 from ..inspect._trace import trace
 from ..inspect.layers import LayerTrace
+from ..io.torch.names import as_cell
 from ..nn import Module
 from ..printable import printable
 from .brackets import CHARACTERS, YES, one_hot, trained_memory
@@ -118,17 +118,17 @@ def _saved(checkpoint: str, text: str, device: str | None) -> tuple[Module, Host
 
 def _cell(layer: LayerTrace) -> LSTMCell:
     """The cell that computes what the layer did."""
-    weight_ih, weight_hh, bias = (layer.parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
-    cell = LSTMCell(weight_ih.shape[1], weight_hh.shape[1])
-    cell.load_state_dict({"weight": np.concatenate([weight_hh, weight_ih], axis=1), "bias": bias})
+    cell = LSTMCell(layer.inputs.shape[2], layer.shape[2])
+    cell.load_state_dict(as_cell(layer.kind, layer.parameters))
     return cell
 
 
 def _pages(layer: LayerTrace, text: str, told: range, units: Sequence[int] | None, ascii: bool) -> Iterator[Page]:
     """The stages of each step; the first also shows where in the text the step is."""
-    cell, h, c = _cell(layer), layer.before["h"], layer.before["c"]
+    cell = _cell(layer)
     for t in told:
-        stages = explain_step(cell, tensor(layer.inputs[t]), (tensor(h[t]), tensor(c[t])), units)
+        h, c = (tensor(layer.before[state][t]) for state in cell.STATES)
+        stages = explain_step(cell, tensor(layer.inputs[t]), (h, c), units)
         first, *others = stages
         yield f"step {t}", [*_reading(text, t), *stage_lines(first, ascii)]
         for stage in others:

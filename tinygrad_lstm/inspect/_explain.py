@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from .._tensor import Tensor, operand
+from ..kinds import KINDS
 from ..mode import no_grad
 from .lines import CodeLine, lines_run
 
@@ -20,20 +21,9 @@ MOST_PRODUCTS = 3
 """A gate whose sum has more products than this, those with 0 not counted, is told by the shares of h and x in it."""
 
 
-class _Gate(NamedTuple):
-    symbol: str
-    subscript: str
-    function: str
-
-
-# By their names in the code, in the order of the rows of a cell's weight.
-_GATES = {
-    "i": _Gate("i", "i", "σ"),
-    "f": _Gate("f", "f", "σ"),
-    "g": _Gate("c̃", "C", "tanh"),
-    "o": _Gate("o", "o", "σ"),
-}
-_VARIABLES = ("hx", "net", *(f"net_{gate}" for gate in _GATES), *_GATES, "c", "h")
+_LSTM = KINDS["LSTM"]
+_GATES = {gate.name: gate for gate in _LSTM.gates}
+_VARIABLES = ("hx", "net", *(f"net_{gate}" for gate in _GATES), *_LSTM.values)
 
 
 class Cell(Protocol):
@@ -288,7 +278,8 @@ class _Step:
 
     def _gate_equations(self, *names: str) -> tuple[str, ...]:
         equations = []
-        for symbol, at, function in (_GATES[name] for name in names):
+        for gate in (_GATES[name] for name in names):
+            symbol, at, function = gate.symbol, gate.subscript, gate.function
             shares = f" = {function}(W_{at}h·h + W_{at}x·x + b_{at})" if self._in_shares else ""
             equations.append(f"{symbol} = {function}(W_{at}·[h, x] + b_{at}){shares}")
         return tuple(equations)
@@ -298,7 +289,7 @@ class _Step:
             Calculation(
                 unit,
                 _GATES[name].symbol,
-                self._terms(list(_GATES).index(name) * self._size + unit),
+                self._terms(_LSTM.rows(name, self._size).start + unit),
                 self._values[f"net_{name}"][unit],
                 _GATES[name].function,
                 self._values[name][unit],

@@ -161,7 +161,8 @@ class SavedLayer:
 
 
 def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
-    i, f, g, o = (layer.gates[gate] for gate in ("i", "f", "g", "o"))
+    gates = layer.gates
+    i, f, g, o = gates["i"], gates["f"], gates["g"], gates["o"]
     tanh_c = layer.device.xp.tanh(layer.after["c"])
     g_h, g_c = g_states
     d_h = g_out + layer.from_next(layer.sent_back(g_out, g_states, layer.parameters["weight_hh"]), g_h)
@@ -171,7 +172,7 @@ def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) 
 
 def _gru_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
     xp, U = layer.device.xp, layer.parameters["weight_hh"]
-    r, z, n = (layer.gates[gate] for gate in ("r", "z", "n"))
+    r, z, n = layer.gates["r"], layer.gates["z"], layer.gates["n"]
     H = U.shape[1]
     # The candidate's U·h is multiplied by r, unlike its W·x: its gradient is taken by itself, and then times r and U.
     weight = xp.zeros((3 * H, 2 * H), U.dtype)

@@ -23,6 +23,7 @@ from .reparametrised import plain_weights, whole_name
 from .tensors import host_array
 
 __all__ = [
+    "as_cell",
     "cell_in_torch_names",
     "export_torch",
     "from_torch",
@@ -202,7 +203,7 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
         for name in layers[prefix]:
             del converted[name]
         in_cell, start = prefix in in_cells, starts[prefix]
-        own = network.parameters if not in_cell or network.options else _as_cell(network.kind, network.parameters)
+        own = network.parameters if not in_cell or network.options else as_cell(network.kind, network.parameters)
         converted |= {f"{start}{name}": array for name, array in own.items()}
     return converted
 
@@ -278,8 +279,8 @@ def cell_in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[
     return {name.removesuffix("_l0"): array for name, array in as_layer.items()}
 
 
-def _as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
-    """The parameters of a layer as a cell has them, which may have one weight over [h, x]."""
+def as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """The parameters of a layer, the first of its network, as a cell has them: some have one weight over [h, x]."""
     arrays = {name.removesuffix("_l0"): array for name, array in parameters.items()}
     if KINDS[kind].one_product:
         arrays["weight"] = np.concatenate([arrays.pop("weight_hh"), arrays.pop("weight_ih")], axis=1)

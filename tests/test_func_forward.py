@@ -12,6 +12,7 @@ from ops.cases import CASES, SEEDS, Case
 import tinygrad_lstm as tg
 from tinygrad_lstm import func
 from tinygrad_lstm.models import GRU, LSTM, RNN
+from tinygrad_lstm.ops import convolution, loss, normalization
 
 differentiable = pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
 every_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN], ids=lambda kind: kind.__name__)
@@ -107,12 +108,18 @@ LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "nll_loss": lambda x: tg.nll_loss(x, tg.tensor([1, 0, 2])),
     "mse_loss": lambda x: tg.mse_loss(x, tg.ones_like(x)),
     "binary_cross_entropy_with_logits": lambda x: tg.binary_cross_entropy_with_logits(x, tg.ones_like(x)),
+    "l1_loss": lambda x: tg.l1_loss(x, tg.ones_like(x), reduction="none"),
     "smooth_l1_loss": lambda x: tg.smooth_l1_loss(x, tg.ones_like(x)),
     "softmax": lambda x: tg.softmax(x, 0),
     "log_softmax": lambda x: tg.log_softmax(x, 1),
     "layer_norm": lambda x: tg.layer_norm(x, (4,)),
     "conv1d": lambda x: tg.conv1d(x.reshape(1, 3, 4), tg.ones(2, 3, 2, dtype="float64").cumsum(0), padding=1),
 }
+
+
+def test_every_loss_and_layer_is_there() -> None:
+    public = {name for module in (loss, normalization, convolution) for name in module.__all__}
+    assert set(LOSSES) == public
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -255,10 +262,18 @@ def test_linearize_runs_the_function_once_and_is_linear(seed: int) -> None:
     np.testing.assert_allclose(value, np.tanh(w @ x) * 2)
     np.testing.assert_allclose(push(3 * t + u, 7.0), 3 * push(t, 2.0) + push(u, 1.0), atol=1e-12)
     np.testing.assert_allclose(push(t, 0.5), func.jvp(function, (x, 2.0), (t, 0.5))[1], atol=1e-14)
-    assert calls == 2
+    assert calls == 2  # one of linearize, one of jvp
     jacobian = func.jacobian(function)(x, 2.0)
     np.testing.assert_allclose(np.stack([push(e, 0.0) for e in np.eye(3)], 1), jacobian, atol=1e-12)
     assert not np.shares_memory(push(t, 0.5), push(t, 0.5))
+
+
+def test_linearize_is_differentiated_in_primals_and_tangents() -> None:
+    x = 0.7
+    assert func.grad(lambda x: func.linearize(bent, x)[1](2.0))(x) == pytest.approx(2 * bent_derivative(x, 2))
+    _, push = func.linearize(bent, x)
+    assert func.grad(lambda t: push(t) ** 2)(3.0) == pytest.approx(6 * bent_derivative(x, 1) ** 2)
+    assert type(push(3.0)) is float
 
 
 def test_linearize_repeats_dropped_units_and_noise() -> None:
@@ -351,6 +366,26 @@ def test_an_op_of_the_users(device: str) -> None:
     x = tg.tensor([1.0, 2.0], dtype="float64", device=device)
     _, tangent = func.jvp(lambda x: func.jvp(cube, (x,), (tg.ones_like(x),))[1], (x,), (tg.ones_like(x),))
     assert tangent.tolist() == [6.0, 12.0]
+
+
+def test_through_conversions_and_moves(device: str) -> None:
+    def function(x: tg.Tensor) -> tg.Tensor:
+        return (x.to(dtype="float32") * 3).to("cpu").to(dtype="float64") ** 2
+
+    x = tg.tensor([1.0, 2.0], dtype="float64", device=device)
+    value, tangent = func.jvp(function, (x,), (tg.ones_like(x),))
+    assert value.device == tangent.device == "cpu"
+    assert tangent.dtype == np.float64 and tangent.tolist() == [18.0, 36.0]
+
+
+def test_a_hook_takes_part_as_on_the_way_back() -> None:
+    def function(x: tg.Tensor) -> tg.Tensor:
+        y = x * x
+        y.register_hook(lambda g: -g)  # as a layer that reverses gradients does
+        return y * x
+
+    x, t = np.array([1.0, 2.0]), np.array([1.0, 0.5])
+    np.testing.assert_array_equal(func.jvp(function, (x,), (t,))[1], func.jacobian(function)(x) @ t)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -111,9 +111,10 @@ class Call:
 
     @functools.cached_property
     def _transposed(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Cotangents v of the outputs, and v times the Jacobian, of which v's derivative is the Jacobian transposed.
+        """Cotangents v of the outputs, and v times the Jacobian, recorded so that it can be differentiated in v.
 
-        The numbers are of no interest: v is zero, so that none overflows, and zero times infinity is no fault.
+        Only the graph is of use. The values are not: v is zero, so that nothing overflows, and a NaN, which is zero
+        times an infinite derivative, is no error.
         """
         cotangents = [zeros_like(output, requires_grad=True) for output in self._outputs]
         with Switch(anomaly=False), np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
 """Derivatives along a direction: Jacobian-vector products.
 
-A vector-Jacobian product v -> v·J is linear in v, and is recorded as it is computed. So its own derivative rules give
-J·t: each op needs one rule for both ways, and where that can be differentiated, orders go on without end.
+The walk back computes v·J, which is linear in v. If it is recorded, a second walk, over its own graph, gives its
+derivative in v, which is J. So an op needs no further rule for this, and what comes out can be differentiated again.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,9 @@ __all__ = ["jvp", "linearize"]
 def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The pair of `function(*primals)` and its derivative along the tangents, the Jacobian times them.
 
-    Both are of the shape and structure of what the function gives. It costs a run of the function and two walks back,
-    however many inputs and outputs there are. Where `where` masks a branch, its infinite derivatives do not show.
+    Both are of the shape and structure of what the function gives. The cost is one run of the function and two walks,
+    however many inputs and outputs there are. An infinite derivative in a branch that `where` masks makes no NaN, as it
+    does in `grad`. Hooks of tensors take part as they do in `grad`.
 
     Args:
         primals: a tuple of the function's arguments, all of floats.
@@ -44,8 +45,8 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
 def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """The pair of `function(*primals)` and of `push`, its derivative there.
 
-    `push(*tangents)` gives what `jvp` gives second, any number of times: the function runs once, and each call is one
-    walk. `push` keeps the function's graph for as long as it is kept itself.
+    `push(*tangents)` gives the derivative along the tangents, as `jvp` does. It can be called any number of times: the
+    function runs once, and each call is one walk. The function's graph stays in memory as long as `push` does.
 
     Raises:
         ValueError, TypeError: as `jvp`; those about tangents when `push` is called.

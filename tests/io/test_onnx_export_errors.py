@@ -1,0 +1,182 @@
+"""What cannot be exported to ONNX is told, and why."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx_exports import Applied, Function, Inputs, Spotter, Tensor, rows
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.io.onnx import model as onnx_model
+from tinygrad_lstm.mode import mode
+from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.ops.recurrent import LAYERS, scan
+
+
+@tg.op()
+def of_ones_own(xp: Any, x: tg.Array) -> tg.Array:
+    """An op that the export does not know."""
+    return x * 2
+
+
+def in_a_loop(x: Tensor) -> Tensor:
+    h = tg.zeros(x.shape[1], 3)
+    for step in x:
+        h = tg.tanh(step + h)
+    return h
+
+
+def changing(x: Tensor) -> Tensor:
+    y = x * 2
+    y[0] = 0
+    return y + 1
+
+
+def changing_its_output(x: Tensor) -> Tensor:
+    y = x * 2
+    y += 1
+    return y
+
+
+def with_weights_of_the_input(x: Tensor) -> Any:
+    h = tg.zeros(x.shape[1], 2)
+    return LAYERS["RNN"]([x, h, tg.ones(2, 3) * x.mean(), tg.ones(2, 2), tg.ones(2)], tg.tanh, None, False)
+
+
+def counting_its_steps(x: Tensor) -> Any:
+    xs = x.unbind(0)
+    return scan(lambda t, h: (xs[t] * t + h,), len(x), [x[0]])
+
+
+def going_by_the_last_step(x: Tensor) -> Any:
+    xs = x.unbind(0)
+    return scan(lambda t, h: (xs[t] * (2.5 if t == len(xs) - 1 else 1.5) + h,), len(xs), [x[0]])
+
+
+@pytest.mark.parametrize(("function", "message"), [
+    (of_ones_own, "op 'of_ones_own' cannot be written as ONNX; do what it does by those that can: abs, add, all, "),
+    (in_a_loop, "forward applies .* ops to inputs of some lengths, .*: it goes through the steps one by one"),
+    (lambda x: x * 2 if len(x) > 9 else x + 2, "'add' where that has 'mul': it goes .* or chooses by a length"),
+    (lambda x: [x * 2, x + 1][len(x) % 2], "an output is given what 'mul' gave in one run and what 'add' gave in"),
+    (lambda x: x + tg.full((x.shape[1], 3), 1.0 / len(x)), "op 'add' is given an array, of shape"),
+    (changing, r"op 'add' is given a tensor of shape \(4, 2, 3\) that was changed in place"),
+    (changing_its_output, "output 'output' is given a tensor of shape .* that was changed in place"),
+    (lambda x: x[x > 0.5], "op 'getitem' is given a mask"),
+    (lambda x: x[:, 0, [0, 1]], "'getitem' is given arrays as an index together with numbers"),
+    (lambda x: x[:, [0, 1], [0, 1]], "'getitem' is given arrays .* for dimensions that are not the first"),
+    (lambda x: x + tg.tensor(x.numpy()), "op 'add' is given an array, of shape .* not made of them by ops"),
+    (lambda x: x * x.numpy().max(), "op 'mul' is given .* in one run and .* in another"),
+    (lambda x: x * len(x) ** 0.5, "op 'mul' is given 2.0 in one run and 2.236.* in another"),
+    (lambda x: x[: math.isqrt(len(x))], "op 'getitem' takes the number 2 or 3 or 5, by the lengths of the inputs"),
+    (lambda x: x[: 3 * len(x) // 4], "op 'getitem' takes the number 3 or 4 or 5 or 6, by the lengths of the inputs"),
+    (lambda x: x[:: len(x)], "'getitem' takes the number 4 or 5 or 6 or 7, .* that is not always the same"),
+    (lambda x: tg.conv1d(x.permute(1, 2, 0), x.permute(1, 2, 0)), "'conv1d' takes the number .* always the same"),
+    (lambda x: tg.stack(x.unbind(0)[:2]), "op 'unbind' gives 4 results in one run and 5 in another"),
+    (lambda x: scan(lambda t, h: (x[t] + h,), len(x), [x[0]]), "a step takes no element of a sequence"),
+    (counting_its_steps, "op 'mul' takes the number 0 or 4 or 1 or 5, by the lengths"),
+    (going_by_the_last_step, "op 'mul' is given 1.5 in one run and 2.5 in another"),
+    (lambda x: x * 2 if x.max() > 100 else x, "forward reads what 'gt' gave as Python's numbers"),
+    (lambda x: x[:1] if x.tolist() else x, "forward reads an input as Python's numbers"),
+    (lambda x: (x > 1).max(0), r"ONNX does not take what forward computes: .*\(bool\); where it names a type"),
+    (lambda x: tg.softmax(x, (0, 1)), "op 'softmax' goes over the dimensions"),
+    (lambda x: tg.maximum(x > 1, x < 2), "op 'maximum' is given bool tensors"),
+    (lambda x: tg.dropout(x, 0.5), "op 'dropout' cannot be written"),
+    (lambda x: x + tg.randn(3), "op 'add' is given an array"),
+    (with_weights_of_the_input, "weight_ih of 'RNN' depends on an input"),
+    (lambda x: {}, "forward gave nothing"),
+    (lambda x: (x, None), "expected forward to give tensors, .* but 'output_1' is NoneType"),
+    (lambda x: {0: x}, "expected forward to give tensors by names, in a dict, but one is 0"),
+    (lambda x: {"x": x * 2}, "x is the name of an input and of an output"),
+])  # fmt: skip
+def test_what_cannot_be_written_is_named(tmp_path: Path, function: Function, message: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+    outside = mode().value
+    with pytest.raises(ValueError, match=f"^export_onnx: .*{message}") as raised:
+        tg.io.export_onnx(Applied(function), path, {"x": rows(4, 2)})
+    assert "\n" not in str(raised.value)
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+    assert mode().value is outside
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "bool", "float32"])
+def test_numbers_made_of_values_are_seen(tmp_path: Path, dtype: str) -> None:
+    def function(x: Tensor, lengths: Tensor) -> Tensor:
+        return x[: int(10 * lengths.numpy().sum())]
+
+    inputs = {"x": rows(4, 3), "lengths": np.array([1, 0, 0], dtype)}
+    with pytest.raises(ValueError, match="op 'getitem' takes the number"):
+        tg.io.export_onnx(Applied(function), tmp_path / "model.onnx", inputs)
+
+
+class Counter(tg.nn.Module):
+    """A module that changes a buffer of its own."""
+
+    def __init__(self) -> None:
+        self.register_buffer("seen", tg.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.seen
+        self.seen += 1
+        return y
+
+
+def test_a_model_that_keeps_something_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="forward changes 'seen' in place"):
+        tg.io.export_onnx(Counter(), tmp_path / "model.onnx", {"x": rows(4, 2)})
+
+
+X, LETTERS = rows(4, 2), "abcdefghijklmnopqrstuvw"
+
+
+@pytest.mark.parametrize(("model", "inputs", "dynamic", "message"), [
+    (Spotter(), None, None, "a Spotter says nothing of its inputs; give examples"),
+    (Spotter(), {"y": X}, None, r"Spotter.forward\(x\) cannot be given the inputs y: missing a required argument: 'x'"),
+    (Spotter(), {"x": X}, {"y": {}}, "dynamic names y, but the inputs are x"),
+    (Spotter(), {"x": X}, {"x": {3: "time"}}, r"'time' is to be dimension 3 of 'x', .* has shape \(4, 2, 3\)"),
+    (Spotter(), {"x": X[:0]}, None, "'time' is to be dimension 0 of 'x', .* expected a dimension of length 1 or more"),
+    (Applied(tg.add), {"x": X, "y": X[:3]}, None, "'time' is 4 of 'x' and 3 of 'y'; say which dimensions"),
+    (Applied(tg.add), {"x": X, "y": np.ones((1,) * 23)}, {"y": dict(enumerate(LETTERS))}, "at most 6 dynamic dim"),
+])  # fmt: skip
+def test_inputs_that_do_not_fit_are_named(
+    tmp_path: Path, model: tg.nn.Module, inputs: Inputs | None, dynamic: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^export_onnx: .*{message}"):
+        tg.io.export_onnx(model, tmp_path / "model.onnx", inputs, dynamic=dynamic)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_models_own_comes_with_the_shapes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="conv1d: x of shape") as raised:
+        tg.io.export_onnx(Spotter(), tmp_path / "model.onnx", {"x": rows(4, 2, 5)})
+    assert raised.value.__notes__ == ["export_onnx ran Spotter with x (4, 2, 5), made of the examples"]
+
+
+def test_states_have_names() -> None:
+    with pytest.raises(ValueError, match="LSTM: expected the states h0, c0, got h0"):
+        LSTM(3, 4).named_forward(tg.ones(2, 1, 3), h0=tg.ones(1, 1, 4))
+
+
+def test_only_modules_are_exported(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a Module, got function"):
+        tg.io.export_onnx(in_a_loop, tmp_path / "model.onnx", {"x": X})  # type: ignore[arg-type]
+
+
+def test_too_large_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_model, "LARGEST_FILE", 1000)
+    with pytest.raises(ValueError, match=r"the weights take 1,.* bytes, and an ONNX file holds at most 1,000"):
+        tg.io.export_onnx(LSTM(3, 8), tmp_path / "model.onnx")
+
+
+def test_without_onnx_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RuntimeError, match=r"pip install '\.\[onnx\]' in a checkout"):
+        tg.io.export_onnx(LSTM(3, 8), tmp_path / "model.onnx")
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.model\.onnx"):
+        tg.io.export_onnx(LSTM(3, 8), tmp_path / "none" / "model.onnx")

@@ -32,7 +32,8 @@ def publish_gathered(package: dict[str, Any], *modules: str) -> None:
 
 
 def _show(module: dict[str, Any], names: Iterable[str]) -> None:
-    def names_and_special() -> list[str]:
-        return sorted({*names, *(name for name in module if name.startswith("__") and name.endswith("__"))})
+    def shown() -> list[str]:
+        special = {name for name in module if name.startswith("__") and name.endswith("__")}
+        return sorted(special.difference(["__dir__", "__getattr__"]).union(names))
 
-    module["__dir__"] = names_and_special
+    module["__dir__"] = shown

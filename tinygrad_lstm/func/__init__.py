@@ -1,8 +1,9 @@
 """Derivatives of plain functions over plain arrays.
 
-Each function here takes a function and gives back another one, to be called with the same arguments. The arguments may
-be NumPy or CuPy arrays, Python floats (computed with in float64), Tensors, or tuples, lists and dicts of these; the
-function itself is given Tensors in place of all arrays, and computes with `tg` ops.
+`grad` and most others take a function and give back another one, to be called with the same arguments; `jvp` and
+`linearize` take the arguments at once. These may be NumPy or CuPy arrays, Python floats (computed with in float64),
+Tensors, or tuples, lists and dicts of these; the function itself is given Tensors in place of all arrays, and computes
+with `tg` ops. It must not change them in place. `functional_call` makes such a function of a module.
 
 What comes back is of the kind that was given: arrays for arrays, floats for floats, Tensors for Tensors. Since Tensors
 stay part of the graph, transformed functions nest: `grad(grad(f))`, or `tg.grad` over what `func.grad` gave. Arrays and

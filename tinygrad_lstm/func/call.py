@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,27 +25,47 @@ _ACTIVE = Scoped("nodes of arguments", frozenset[GraphNode]())
 
 
 class Call:
-    """One call of a function, with tensors in place of its arguments; `inputs` are those to differentiate in."""
+    """A call of a function, with tensors in place of its arguments; `inputs` are those to differentiate in."""
 
     def __init__(
         self, name: str, function: Callable[..., Any], argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
         self._name = name
+        self._function = function
+        self._kwargs = kwargs
         self._records = mode().value.recording
-        chosen, self._argument = chosen_arguments(name, argnums, args)
-        place = common_place(args)
+        chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
+        self._argument = args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
+        self._place = _common_place(args)
         with enable_grad():
-            stands_in = {k: mapped(lambda value: as_input(name, value, place), args[k]) for k in chosen}
-            self.inputs: list[Tensor] = list(leaves([stands_in[k] for k in chosen]))
-            nodes = [value._graph_node() for value in self.inputs]
-            own = {node for node in nodes if node not in _ACTIVE.value}
-            with _ACTIVE.set_to(_ACTIVE.value | own):
-                given = [stands_in.get(k, mapped(wrapped, value)) for k, value in enumerate(args)]
-                self._result = function(*given, **kwargs)
-        if [value._graph_node() for value in self.inputs] != nodes:
-            raise RuntimeError(f"{name}: the function changed an argument in place; it must change a .clone() of it")
+            self._stand_ins = {k: mapped(self._input, args[k]) for k in chosen}
+        self.inputs: list[Tensor] = list(leaves([self._stand_ins[k] for k in chosen]))
+        self.others = {k: mapped(_wrapped, value) for k, value in enumerate(args) if k not in chosen}
+
+    def run(self, others: dict[int, Any] | None = None) -> Self:
+        """Calls the function; with other arguments than its own, if these are given by their positions."""
+        given = self._stand_ins | (self.others if others is None else others)
+        own = {value._graph_node() for value in self.inputs} - _ACTIVE.value
+        with enable_grad(), _ACTIVE.set_to(_ACTIVE.value | own):
+            self._result = self._function(*(given[k] for k in range(len(given))), **self._kwargs)
+        if any(value._version is not None and value._version.written >= 0 for value in self.inputs):
+            raise RuntimeError(
+                f"{self._name}: the function changed an argument in place; it must change a .clone() of it"
+            )
         self._outputs = [self._output(value) for value in leaves(self._result)]
         self._in_graph = self._reaches_further(own)
+        return self
+
+    def _input(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor) and value.requires_grad:
+            return value.clone()
+        dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
+        if dtype is None or not is_float(dtype):
+            given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
+            raise TypeError(
+                f"{self._name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}"
+            )
+        return tensor(value, dtype, None if isinstance(value, Tensor) else self._place, requires_grad=True)
 
     def _output(self, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
@@ -84,9 +104,14 @@ class Call:
         found = iter(tensors)
         return mapped(lambda _: _as_kind(next(found), like), self._result)
 
+    def like_argument(self, tensors: Iterable[Tensor]) -> Any:
+        """A tensor for each input, nested as the argument is, in the kind of what is in its place there."""
+        found = iter(tensors)
+        return mapped(lambda kind: _as_kind(next(found), kind), self._argument)
+
     def gradients(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> Any:
         """The gradient of the (weighted) outputs in the argument."""
-        return as_kinds(self.walk(grad_outputs, retain_graph), self._argument)
+        return self.like_argument(self.walk(grad_outputs, retain_graph))
 
     def walk(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> list[Tensor]:
         """The gradient of the weighted outputs in each of the inputs."""
@@ -138,7 +163,7 @@ class Call:
     def _jacobian_of(self, output: Tensor) -> Any:
         whole = stacked(self._rows(output), output.size, self.inputs)
         shaped = (rows.reshape((*output.shape, *like.shape)) for rows, like in zip(whole, self.inputs, strict=True))
-        return as_kinds(shaped, self._argument)
+        return self.like_argument(shaped)
 
     def _rows(self, output: Tensor) -> Iterator[list[Tensor]]:
         """The gradients of one element of the output after the other."""
@@ -190,12 +215,6 @@ def stacked(rows: Iterable[Sequence[Tensor]], number: int, like: Sequence[Tensor
     ]
 
 
-def chosen_arguments(name: str, argnums: Argnums, args: Sequence[Any]) -> tuple[list[int], Any]:
-    """The positions of the arguments to differentiate in, and these: one, or a tuple of them."""
-    chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
-    return chosen, args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
-
-
 def _position(name: str, argnum: Any, number: int) -> int:
     if not isinstance(argnum, int) or isinstance(argnum, bool):
         raise TypeError(f"{name}: argnums must be an int or a tuple of ints, got {argnum!r}")
@@ -204,32 +223,15 @@ def _position(name: str, argnum: Any, number: int) -> int:
     return argnum % number
 
 
-def common_place(args: Sequence[Any]) -> Device:
+def _common_place(args: Sequence[Any]) -> Device:
     """The device of the arrays among the arguments, on which numbers beside them are put."""
     places = (value.device if isinstance(value, Tensor) else device_of(value) for value in leaves(args))
     return next(filter(None, places), None) or get_device()
 
 
-def wrapped(value: Any) -> Any:
+def _wrapped(value: Any) -> Any:
     """An array as a tensor; anything else as it is."""
     return value if isinstance(value, Tensor) or device_of(value) is None else as_tensor(value)
-
-
-def as_input(name: str, value: Any, place: Device) -> Tensor:
-    """A tensor that stands for a float, array or Tensor in which a function is differentiated."""
-    if isinstance(value, Tensor) and value.requires_grad:
-        return value.clone()
-    dtype = FLOAT64 if type(value) is float else getattr(value, "dtype", None)
-    if dtype is None or not is_float(dtype):
-        given = type(value).__name__ if dtype is None else f"{dtype} {type(value).__name__}"
-        raise TypeError(f"{name}: expected floats, or an array or Tensor of them, to differentiate in, got {given}")
-    return tensor(value, dtype, None if isinstance(value, Tensor) else place, requires_grad=True)
-
-
-def as_kinds(tensors: Iterable[Tensor], like: Any) -> Any:
-    """Results nested as `like` is, each a float, an array or a Tensor as what is in its place there."""
-    found = iter(tensors)
-    return mapped(lambda kind: _as_kind(next(found), kind), like)
 
 
 def _as_kind(value: Tensor, like: Any) -> Any:

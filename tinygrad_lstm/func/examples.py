@@ -1,11 +1,11 @@
 """Gradients for each example of a batch."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._tensor import Tensor
-from .call import Argnums, Call, as_input, as_kinds, chosen_arguments, common_place, stacked, wrapped
+from .call import Argnums, Call, stacked
 from .trees import leaves, mapped
 
 __all__ = ["per_example_grad"]
@@ -37,22 +37,18 @@ def per_example_grad(function: Callable[..., Any], argnums: Argnums = 0) -> Call
     >>> {name: g.shape for name, g in gradients.items()}
     {'weight': (5, 1, 3), 'bias': (5, 1)}
     """
-    name = "per_example_grad"
 
     @functools.wraps(function, updated=())
     def gradients(*args: Any, **kwargs: Any) -> Any:
-        chosen, argument = chosen_arguments(name, argnums, args)
-        batches = {k: mapped(wrapped, value) for k, value in enumerate(args) if k not in chosen}
-        number = _number_of_examples(list(batches.values()))
+        call = Call("per_example_grad", function, argnums, args, kwargs)
+        number = _number_of_examples(call.others)
 
         def rows() -> Iterator[list[Tensor]]:
             for b in range(number):
-                call = Call(name, function, argnums, _example(args, batches, b), kwargs)
+                call.run(_example(call.others, b))
                 yield call.walk([call.one()], retain_graph=False)
 
-        place = common_place(args)
-        like = [as_input(name, value, place) for value in leaves(argument)]
-        return as_kinds(stacked(rows(), number, like), argument)
+        return call.like_argument(stacked(rows(), number, call.inputs))
 
     return gradients
 
@@ -69,10 +65,5 @@ def _number_of_examples(batches: Any) -> int:
     return shapes[0][0]
 
 
-def _example(args: Sequence[Any], batches: Mapping[int, Any], b: int) -> list[Any]:
-    """The arguments with one example in place of each batch."""
-
-    def picked(part: Any) -> Any:
-        return part[b] if isinstance(part, Tensor) else part
-
-    return [mapped(picked, batches[k]) if k in batches else value for k, value in enumerate(args)]
+def _example(batches: Any, b: int) -> Any:
+    return mapped(lambda part: part[b] if isinstance(part, Tensor) else part, batches)

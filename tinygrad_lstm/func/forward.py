@@ -38,7 +38,7 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
     for role, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, tuple | list):
             raise TypeError(f"jvp: {role} must be a tuple, with an entry for each argument, got {type(given).__name__}")
-    call = Call("jvp", function, tuple(range(len(primals))), primals, {})
+    call = Call("jvp", function, tuple(range(len(primals))), primals, {}).run()
     return call.value(), call.push(tangents)
 
 
@@ -57,5 +57,5 @@ def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callabl
     >>> value, push(np.array([1.0, 0.0])), push(np.array([0.0, 1.0]))
     (array([1., 4.]), array([2., 0.]), array([0., 4.]))
     """
-    call = Call("linearize", function, tuple(range(len(primals))), primals, {})
+    call = Call("linearize", function, tuple(range(len(primals))), primals, {}).run()
     return call.value(), lambda *tangents: call.push(tangents)

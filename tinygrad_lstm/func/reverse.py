@@ -26,7 +26,7 @@ def grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., An
 
     @functools.wraps(function, updated=())
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        call = Call("grad", function, argnums, args, kwargs)
+        call = Call("grad", function, argnums, args, kwargs).run()
         return call.gradients([call.one()], retain_graph=False)
 
     return gradient
@@ -42,7 +42,7 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callab
 
     @functools.wraps(function, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        call = Call("value_and_grad", function, argnums, args, kwargs)
+        call = Call("value_and_grad", function, argnums, args, kwargs).run()
         gradient = call.gradients([call.one()], retain_graph=False)
         return call.value(), gradient
 
@@ -67,7 +67,7 @@ def vjp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., tup
 
     @functools.wraps(function, updated=())
     def value_and_pull(*args: Any, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
-        call = Call("vjp", function, argnums, args, kwargs)
+        call = Call("vjp", function, argnums, args, kwargs).run()
         return call.value(), call.pull
 
     return value_and_pull
@@ -89,7 +89,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
 
     @functools.wraps(function, updated=())
     def all_derivatives(*args: Any, **kwargs: Any) -> Any:
-        call = Call("jacobian", function, argnums, args, kwargs)
+        call = Call("jacobian", function, argnums, args, kwargs).run()
         return call.jacobian()
 
     return all_derivatives

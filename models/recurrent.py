@@ -161,7 +161,7 @@ class _Recurrent(Loadable):
             gates = take(t, *states)
             return tuple(getattr(gates, name) for name in self.STATES)
 
-        return scan(step, len(nets), states, layer.lengths, layer.reverse)
+        return scan(step, layer.x.shape[0], states, layer.lengths, layer.reverse)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
         """What a layer with options computes, of its parameters by the functions F."""

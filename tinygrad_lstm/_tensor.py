@@ -35,6 +35,7 @@ from .device import Device, device_of, get_device
 from .exchange import Exchange
 from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
 from .mode import mode, no_grad
+from .tracing import shapes
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
 
@@ -220,7 +221,7 @@ class Tensor(Exchange):
     def shape(self) -> tuple[int, ...]:
         """The length of each dimension."""
         shape: tuple[int, ...] = self._array.shape
-        return shape
+        return shapes.shape_seen(self, shape) if shapes.under_way else shape
 
     @property
     def ndim(self) -> int:

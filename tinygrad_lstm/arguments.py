@@ -2,9 +2,11 @@
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from .tracing.lengths import Length
 
 __all__ = ["integer", "integers"]
 
@@ -15,8 +17,8 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
     Raises:
         TypeError: it is not an integer; or it is a bool or a tensor, which is most often meant for another argument.
     """
-    if value.__class__ is int:
-        return value
+    if value.__class__ in (int, Length):
+        return cast(int, value)
     advice = ""
     if isinstance(value, bool | np.bool_):
         advice = "; give flags by name"

@@ -21,6 +21,8 @@ from ._tensor import Tensor
 from .arguments import integer, integers
 from .device import Device, device_of, get_device
 from .random import drawing
+from .tracing.calls import shown_whole
+from .tracing.lengths import Length
 
 __all__ = [
     "arange",
@@ -41,7 +43,7 @@ Place = str | Device | None
 
 def _shape(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     given = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
-    numbers = all(isinstance(length, int) or hasattr(length, "dtype") for length in given)
+    numbers = all(isinstance(length, int | Length) or hasattr(length, "dtype") for length in given)
     lengths = integers(name, "shape", given) if numbers else ()
     if not numbers or any(length < 0 for length in lengths):
         raise ValueError(f"{name}: expected lengths of zero or more, got {given}")
@@ -64,6 +66,7 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+@shown_whole
 def full(
     shape: Any,
     value: Any,
@@ -121,6 +124,7 @@ def eye(n: int, m: int | None = None, dtype: DType = None, device: Place = None,
     return _filled(get_device(device), requires_grad, "eye", rows, columns, dtype=checked_dtype(dtype or DEFAULT_FLOAT))
 
 
+@shown_whole
 def arange(
     start: float,
     stop: float | None = None,

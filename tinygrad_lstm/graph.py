@@ -5,9 +5,10 @@ in the order in which they are made, so decreasing numbers are a reverse topolog
 """
 
 import itertools
+import linecache
 import operator
 import os
-import traceback
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -193,12 +194,11 @@ LEAF, PICK = _WithoutRule("leaf"), _WithoutRule("pick")
 
 def user_line() -> str:
     """The innermost line outside this package that led here, as `file:line: code`."""
-    stack = traceback.extract_stack()
-    for frame in reversed(stack):
-        if not frame.filename.startswith(_OWN_CODE):
-            return f"{frame.filename}:{frame.lineno}: {frame.line}"
-    frame = stack[0]
-    return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    frame = sys._getframe()
+    while frame.f_code.co_filename.startswith(_OWN_CODE) and frame.f_back is not None:
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return f"{file}:{line}: {linecache.getline(file, line, frame.f_globals).strip()}"
 
 
 def ancestors(roots: Iterable[GraphNode]) -> list[GraphNode]:

@@ -59,6 +59,9 @@ class Recorder(Protocol):
     def see_copy(self, source: Any, copied: Array) -> None:
         """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
 
+    def see_shape(self, tensor: "Tensor", shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a Tensor is read: gives it, which may have a `Length` in place of a length."""
+
     def see_read(self, tensor: "Tensor") -> None:
         """The values of a Tensor are read as numbers of Python's."""
 

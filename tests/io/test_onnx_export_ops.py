@@ -1,5 +1,6 @@
 """Ops exported to ONNX: onnxruntime computes what they do, for any lengths."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,14 @@ KERNEL = np.random.default_rng(2).normal(size=(4, 3, 2)).astype(np.float32)
     lambda x: x + tg.sin(tg.arange(1, x.shape[0] + 1) * 0.1).reshape(-1, 1, 1),
     lambda x: x * tg.full(x.shape, 0.5),
     lambda x: x + tg.full((x.shape[1], 1), len(x)),
+    lambda x: x + tg.full((x.shape[1], 3), 1.0 / len(x)),
+    lambda x: x * (0.5 * len(x) - 1 / (x.shape[1] + 1.5)),
+    lambda x: x[: 3 * len(x) // 4],
+    lambda x: x[len(x) % 4 :] if len(x) else x,
+    lambda x: x[(1 - len(x)) // 2 :],
+    lambda x: x.reshape(len(x), *x.shape[1:], 1)[: math.prod(x.shape) // 7, ..., 0],
+    lambda x: tg.arange(0.5, len(x), 0.25),
+    lambda x: tg.arange(x.shape[1] - 3, 2 * len(x), 2, dtype="float32"),
     lambda x: tg.where(tg.arange(2 * x.shape[1], 0, -2).unsqueeze(-1) > 2, x, 0.0),
     lambda x: tg.softmax(x, 0),
     lambda x: tg.log_softmax(x, -1),

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._tensor import Tensor, operand
-from ..mode import mode
+from ..tracing.calls import shown_whole
 from .calling import caller
 from .operation import ALIASES, Op, Promotion
 from .plan import Rule, registry
@@ -112,18 +112,4 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
         return function(x if isinstance(x, Tensor) else operand(x), *args, **kwargs)
 
     setattr(Tensor, function.__name__, call)
-    return call
-
-
-def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
-    """Shows the calls of a function made of ops to whoever records a run, who may note them in place of its ops."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        recorder = mode().value.recorder
-        if recorder is None:
-            return function(*args, **kwargs)
-        result: R = recorder.see_call(function, args, kwargs)
-        return result
-
     return call

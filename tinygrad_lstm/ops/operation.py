@@ -15,6 +15,7 @@ from ..autograd import grad
 from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
+from ..tracing.lengths import Length, Quotient, plain
 from ..walk import has_nan, tell_op
 from .plan import ON_TENSORS, Plan, Rule, on_arrays, parameters_of
 
@@ -23,7 +24,7 @@ __all__ = ["Op"]
 Promotion = Literal["common", "float"]
 
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
-NUMBERS = frozenset({float, int, bool})
+NUMBERS = frozenset({float, int, bool, Length, Quotient})
 _PLAIN = frozenset({TypeError, ValueError, IndexError, OverflowError})
 
 
@@ -164,6 +165,8 @@ class Op:
         """The op's result on inputs of one device, with their arrays; recorded, if one of them wants a gradient."""
         values = arrays if self.only_inputs else self._with(arguments, arrays)
         now = mode().value
+        if now.recorder is not None:
+            values = plain(values)
         recorded = bool(wanting and self.rules and now.recording)
         kept: Any = None
         try:

@@ -1,6 +1,6 @@
 """Example inputs of a model, and inputs of other lengths that are made of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,16 +13,15 @@ from ..._tensor import Tensor, as_tensor, tensor
 from ...device import Device, get_device
 from ...nn import Module
 
-__all__ = ["RUNS", "Dims", "Example", "examples_of", "lengths_of_runs"]
+__all__ = ["Dims", "Example", "examples_of", "lengths_of_runs"]
 
 Dims: TypeAlias = Mapping[int, str]
 """The dimensions whose length may be any, with their names."""
 
-RUNS = 9
-
-# By which of these strides each dynamic dimension goes through its lengths, of which it has one for each run. So no
-# dimension's follow from another's, and it is seen from which a number comes.
-STRIDES = (1, 8, 2, 7, 4, 5)
+# By how much longer each dynamic dimension is in the second run, or how many times as long: different for each, so that
+# it is seen which one a tensor's dimension is. Primes change the remainders by which a model may choose.
+LONGER = (29, 23, 3, 5, 7, 11)
+TIMES = (9, 8, 2, 3, 5, 4)
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,27 @@ class Example:
     dims: Dims
 
     def for_run(
-        self, run: int, lengths: Mapping[str, Sequence[int]], rng: np.random.Generator, *, own_integers: bool
+        self, run: int, lengths: Mapping[str, tuple[int, int]], rng: np.random.Generator, *, own_integers: bool
     ) -> Tensor:
         """An input of the lengths that are those of the run, with the example's values over again, a little changed.
 
-        What a model makes of values outside of ops is then seen to differ from run to run.
+        What a model makes of values outside of ops is then seen to differ between the runs.
 
         Args:
-            own_integers: whether integers are the example's alone; otherwise those that are all equal become 0 or 1.
+            run: 0 or 1.
+            own_integers: whether all integers are the example's, in both runs. Otherwise the largest ones are replaced
+                by the smallest in the first run and the smallest by the largest in the second; those that are all equal
+                become 0 or 1 in the second.
         """
         array = self.array
         for dim, label in self.dims.items():
             array = np.take(array, np.arange(lengths[label][run]) % array.shape[dim], axis=dim)
         if is_float(array.dtype):
             array = (array + rng.uniform(0, 0.1, array.shape)).astype(array.dtype)
-        elif array.size and run in (1, 2):  # integers may mean something: if they differ, they are the example's alone
+        elif array.size and not own_integers:  # they may mean something: if they differ, there are no new ones
             low, high = array.min(), array.max()
-            if low == high and not own_integers:
-                low = array.dtype.type(not high)
-            array = np.where(array == high, low, array) if run == 1 else np.where(array == low, high, array)
+            old, new = (high, low) if run == 0 else (low, high if low != high else array.dtype.type(not high))
+            array = np.where(array == old, new, array)
         return tensor(array, device=self.device)
 
 
@@ -114,11 +115,11 @@ def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
     return given, dims
 
 
-def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict[str, Sequence[int]]:
-    """How long each dynamic dimension is in each run, by its name.
+def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict[str, tuple[int, int]]:
+    """How long each dynamic dimension is in both runs, by its name: as the example, if that is 2 or more, and longer.
 
     Args:
-        multiples: whether of the example's length.
+        multiples: whether it is a multiple of the example's length in the second.
 
     Raises:
         ValueError: examples differ in the length of one, or there are too many of them.
@@ -132,19 +133,10 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
                     f"export_onnx: {label!r} is {length} of {other!r} and {example.array.shape[dim]} of {name!r}; say "
                     f"which dimensions may be of any length, as in dynamic={{{name!r}: {{1: 'batch'}}}}"
                 )
-    if len(lengths) > len(STRIDES):
-        raise ValueError(f"export_onnx: expected at most {len(STRIDES)} dynamic dimensions, got {', '.join(lengths)}")
-    of_runs: dict[str, Sequence[int]] = {}
-    for (label, (_, length)), stride in zip(lengths.items(), STRIDES, strict=False):
-        sizes = _multiples(max(length, 2)) if multiples else _lengths(max(length, 2))
-        of_runs[label] = [sizes[stride * run % RUNS] for run in range(RUNS)]
-    return of_runs
-
-
-def _lengths(length: int) -> list[int]:
-    """Eight in a row, which divided by any number up to 8 leave all remainders; and one that is far from them."""
-    return [*range(length, length + RUNS - 1), 4 * length + 17]
-
-
-def _multiples(length: int) -> list[int]:
-    return [length * times for times in range(1, RUNS + 1)]
+    if len(lengths) > len(LONGER):
+        raise ValueError(f"export_onnx: expected at most {len(LONGER)} dynamic dimensions, got {', '.join(lengths)}")
+    first = {label: max(length, 2) for label, (_, length) in lengths.items()}
+    return {
+        label: (length, length * times if multiples else length + longer)
+        for (label, length), times, longer in zip(first.items(), TIMES, LONGER, strict=False)
+    }

@@ -23,13 +23,14 @@ def export_onnx(
     """Writes a model to an ONNX file, which runs with any batch and any number of steps, each at least 1.
 
     What is written is what `forward` computes when it is run outside of training: so dropout is left out, and adapters
-    are part of the weights. It is run nine times, with inputs that are as long as the examples, a little longer, or
-    some four times as long (up to nine times, if it takes multiples of a length alone). What it does alike in these is
-    taken to be what it always does. Each recurrent layer becomes one LSTM, GRU or RNN node, of both directions if it
-    has both; with a projection or layer normalization, which these nodes lack, a Scan of its steps. Initial states are
-    inputs if they are among the examples, else zeros. Parameters keep the names of `state_dict()` where they are used
-    as they are; the weights of a recurrent layer are called `lstm.l0.W`, `.R` and `.B`, after its place in the model,
-    and have ONNX's order of gates.
+    are part of the weights. It is run twice, with inputs that are as long as the examples, and then longer ones; again
+    with multiples of the examples' lengths, or only their integers, if it raises. In the second run `x.shape` and
+    `len(x)` say where a length comes from, and arithmetic on it (+ - * / // %) says how a number depends on it; all
+    else has to be the same in both runs. Each recurrent layer becomes one LSTM, GRU or RNN node, of both directions if
+    it has both; with a projection or layer normalization, which these nodes lack, a Scan of its steps. Initial states
+    are inputs if they are among the examples, else zeros. Parameters keep the names of `state_dict()` where they are
+    used as they are; the weights of a recurrent layer are called `lstm.l0.W`, `.R` and `.B`, after its place in the
+    model, and have ONNX's order of gates.
 
     The file is of opset 17, for onnxruntime 1.12 and later. Models of float16 and float64 are written as they are, but
     onnxruntime does not run recurrent nodes and convolutions of float64: `model.to(dtype="float32")` before.
@@ -54,8 +55,8 @@ def export_onnx(
     Raises:
         ValueError: the inputs are not those of `forward`; it goes through the steps one by one, outside of a layer; it
             applies an op that ONNX lacks, or lacks for such tensors; it depends on a length or on values outside of
-            ops, as by `if x.max() > 1`, or changes tensors in place; the weights take more than 2 GB. No file is
-            written then.
+            ops, as by `if x.max() > 1`, or changes tensors in place; the weights take more than 2 GB. The error names
+            the line, and no file is written.
         TypeError: `model` is no Module.
         OnnxUnavailableError: onnx is not installed (a RuntimeError).
         OSError: the file cannot be written.

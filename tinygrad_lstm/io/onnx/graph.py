@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64, checked_dtype, limits
 
-from .program import Call, Constant, Length, Operand, Reciprocal, Size, Value, formula
+from ...tracing.lengths import Derived, Length, Quotient, Size
+from .program import Call, Constant, Operand, Value
 
 __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 
@@ -51,8 +52,8 @@ class Graph:
         self._names: dict[Operand, str] = {}
         self._equal: dict[Any, str] = {}
         self._given: set[str] = set()  # names of outputs
-        self._lengths: dict[Length, str] = {}
-        self._sources: dict[Length, tuple[Value, int]] = {}
+        self._lengths: dict[Any, str] = {}  # by their keys
+        self._sources: dict[Any, tuple[Value, int]] = {}
 
     def inner(self) -> "Graph":
         """A graph for a node of this one, which sees what there is in this one, and has its arrays there."""
@@ -120,26 +121,18 @@ class Graph:
         return self.node("ConstantOfShape", self.ints(shape), value=numpy_helper.from_array(number))
 
     def _by_lengths(self, constant: Constant) -> str:
-        """The name of an array that is made anew, as it depends on lengths: of one number, or of a range of numbers.
+        """The name of an array that is made anew, as its shape depends on lengths: all of it is one number.
 
         Raises:
-            ValueError: it is another.
+            ValueError: its values depend on the inputs.
         """
         if (filling := constant.filling) is not None:
             return self.filled(filling, constant.shape)
-        if constant.progression is None:
-            raise ValueError(
-                f"export_onnx: op {self.call.name!r} is given an array, of shape "
-                f"{some(array.shape for array in constant.arrays)}, that depends on the inputs "
-                "and was not made of them by ops; only tg.zeros, ones, full and arange of an input's length may be"
-            )
-        start, step = self.number(constant.progression[0], np.int64), np.array(constant.progression[1])
-        shape = self.ints(constant.shape)
-        if not step:
-            return self.name(self.cast(self.node("Expand", start, shape), constant.dtype, INT64))
-        end = self.node("Add", start, self.node("Mul", self.node("ReduceProd", shape, keepdims=0), step))
-        numbers = self.cast(self.node("Range", start, end, step), constant.dtype, INT64)
-        return self.node("Reshape", numbers, shape)
+        raise ValueError(
+            f"export_onnx: op {self.call.name!r} is given an array, of shape "
+            f"{some(array.shape for array in constant.arrays)}, that depends on the inputs "
+            "and was not made of them by ops; only tg.zeros, ones, full and arange of an input's length may be"
+        )
 
     def array(self, array: HostArray, name: str = "") -> str:
         """The name of an initialiser with these values: the given one, if there is one and it is not another's."""
@@ -151,10 +144,12 @@ class Graph:
             self.arrays[self._equal[key]] = array
         return self._equal[key]
 
-    def number(self, value: float | Length | Reciprocal, dtype: Any) -> Input:
+    def number(self, value: float | Derived, dtype: Any) -> Input:
         """A number, 0-d, in a dtype."""
-        if isinstance(value, Reciprocal):
-            return self.node("Reciprocal", self.number(value.length, dtype))
+        if isinstance(value, Quotient):
+            assert value.how is not None
+            kind, *operands = value.how
+            return self.node(_KINDS[kind], *(self.number(each, dtype) for each in operands))
         if isinstance(value, Length):
             return self.cast(self.node("Squeeze", self.length(value), np.array([0])), dtype, INT64)
         return np.array(value, dtype)
@@ -172,7 +167,7 @@ class Graph:
             self._names[value] = name
             for dim, size in enumerate(value.shape):
                 if isinstance(size, Length):
-                    self._sources.setdefault(size, (value, dim))
+                    self._sources.setdefault(size.key, (value, dim))
 
     def has(self, value: Operand) -> bool:
         """Whether the value was written already."""
@@ -210,7 +205,7 @@ class Graph:
     # -- lengths -------------------------------------------------------------------------------------------------------
 
     def ints(self, sizes: Iterable[Size]) -> Input:
-        """A vector of whole numbers, of which some are lengths that are known when the graph runs."""
+        """A vector of integers, of which some are lengths that are known when the graph runs."""
         sizes = list(sizes)
         if not any(isinstance(size, Length) for size in sizes):
             return np.array(sizes, np.int64)
@@ -223,44 +218,52 @@ class Graph:
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
 
     def length(self, length: Length) -> str:
-        """A vector of one whole number.
+        """A vector of one integer.
 
         Raises:
-            ValueError: it follows from no length that is known.
+            ValueError: it does not say how it follows from the length of a tensor.
         """
-        if length not in self._lengths:
-            self._lengths[length] = self._worked_out(length)
-        return self._lengths[length]
+        if length.key not in self._lengths:
+            self._lengths[length.key] = self._worked_out(length)
+        return self._lengths[length.key]
 
     def _knows(self, length: Length) -> bool:
         """Whether it is the length of a tensor in this graph, or around it."""
-        return length in self._sources or (self._outer is not None and self._outer._knows(length))
+        return length.key in self._sources or (self._outer is not None and self._outer._knows(length))
 
     def _worked_out(self, length: Length) -> str:
-        if length in self._sources:
-            value, dim = self._sources[length]
+        if length.key in self._sources:
+            value, dim = self._sources[length.key]
             return self.node("Shape", value, start=dim, end=dim + 1)
         if self._outer is not None and self._outer._knows(length):
             return self._outer.length(length)
-        # Within a step a number that differs may also be that of the step, from which no length is to be guessed.
-        found = formula(length, list(self._sources)) if self._outer is None else None
-        if found is None:
+        if length.how is None:
             raise ValueError(
                 f"export_onnx: op {self.call.name!r} takes the number {some(length.values)}, by the lengths of the "
-                "inputs, and no tensor's length tells how; make it of one of these, by adding, multiplying or dividing"
+                "inputs, and it does not say how; make it of x.shape or len(x) of a tensor x by + - * // %, without "
+                "int(), math or NumPy"
             )
-        first, *others = found.lengths
-        number = self.length(first)
-        for other in others:
-            number = self.node("Mul", number, self.length(other))
-        for kind, by, neutral in (("Div", found.divisor, 1), ("Mul", found.factor, 1), ("Add", found.addend, 0)):
-            number = number if by == neutral else self.node(kind, number, np.array([by]))
-        return number
+        kind, *operands = length.how
+        a, b = (self.length(each) if isinstance(each, Length) else np.array([each]) for each in operands)
+        if kind == "floordiv" and not all(map(_is_natural, operands)):  # ONNX rounds towards zero
+            a = self.node("Sub", a, self.node("Mod", a, b))
+        return self.node(_KINDS[kind], a, b)
 
 
-def value_info(name: str, value: Operand, labels: Mapping[Size, str] | None = None) -> onnx.ValueInfoProto:
-    """A tensor's name, dtype and shape, in which lengths that depend on the inputs have a label, or are not said."""
-    lengths = [size if isinstance(size, int) else (labels or {}).get(size) for size in value.shape]
+_KINDS = {"add": "Add", "sub": "Sub", "mul": "Mul", "truediv": "Div", "floordiv": "Div", "mod": "Mod"}
+"""The nodes of the functions of `operator`."""
+
+
+def _is_natural(number: Size) -> bool:
+    """Whether an integer is surely not negative."""
+    if isinstance(number, int):
+        return number >= 0
+    return number.how is None or (number.how[0] != "sub" and all(map(_is_natural, number.how[1:])))
+
+
+def value_info(name: str, value: Operand, labels: Mapping[Any, str] | None = None) -> onnx.ValueInfoProto:
+    """A tensor's name, dtype and shape, in which free lengths have a label, by their keys, or are not said."""
+    lengths = [size if isinstance(size, int) else (labels or {}).get(size.key) for size in value.shape]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), lengths)
 
 

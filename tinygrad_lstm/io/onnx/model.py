@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from ..._tensor import Tensor
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
-from .examples import RUNS, Dims, Example, examples_of, lengths_of_runs
+from .examples import Dims, Example, examples_of, lengths_of_runs
 from .graph import Graph, value_info
-from .program import Length, Program, Size, merged
-from .recording import Run
+from .program import Program, Trace
+from .recording import Run, UntraceableError
 from .recurrent import write
 
 __all__ = ["content_of"]
@@ -31,29 +30,18 @@ def content_of(model: Module, inputs: Mapping[str, Any] | None, dynamic: Mapping
     """The content of the file of a model; see `export_onnx`."""
     with restored_random_state(random_state()), model.evaluating(), no_grad():
         examples = examples_of(model, inputs, dynamic)
-        recorded = _recorded(model, examples)
-    return _serialized(type(model).__name__, list(examples), recorded)
+        program, labels = _traced(model, examples)
+    return _serialized(type(model).__name__, list(examples), program, labels)
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """What a model computes.
+def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, dict[Any, str]]:
+    """What the model computes, by two runs with inputs that are like the examples; and the names of free lengths.
 
-    Attributes:
-        outputs: their names.
-        labels: the names of the lengths of its inputs.
-    """
-
-    program: Program
-    outputs: Sequence[str]
-    labels: Mapping[Size, str]
-
-
-def _recorded(model: Module, examples: Mapping[str, Example]) -> _Recorded:
-    """Runs the model with inputs that are like the examples.
+    A model may take only multiples of some length, as the example's is, or only the example's integers: if it raises,
+    both runs are tried again with those.
 
     Raises:
         ValueError: the inputs are not those of forward; what it does cannot be written down.
@@ -67,50 +55,46 @@ def _recorded(model: Module, examples: Mapping[str, Example]) -> _Recorded:
             f"export_onnx: {type(model).__name__}.forward({', '.join(takes.parameters)}) cannot be given the inputs "
             f"{', '.join(examples)}: {error}"
         ) from error
-    runs, outputs, lengths = _runs_that_it_takes(model, forward, examples)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    program = merged(runs, {id(parameter.data): name for name, parameter in tensors})
-    return _Recorded(program, outputs, {Length(tuple(each)): label for label, each in lengths.items()})
-
-
-def _runs_that_it_takes(
-    model: Module, forward: Callable[..., Any], examples: Mapping[str, Example]
-) -> tuple[list[Run], list[str], Mapping[str, Sequence[int]]]:
-    """The runs, the names of the outputs, and the lengths of the runs.
-
-    A model may take multiples of some length alone, as the example's is, or no integers but the example's.
-    """
     for own_integers, multiples in ((False, False), (False, True), (True, False)):
-        lengths = lengths_of_runs(examples, multiples=multiples)
-        with contextlib.suppress(Exception):  # if it was something else, the last try raises it
-            return *_runs(model, forward, examples, lengths, own_integers), lengths
-    lengths = lengths_of_runs(examples, multiples=True)
-    return *_runs(model, forward, examples, lengths, own_integers=True), lengths
-
-
-def _runs(
-    model: Module,
-    forward: Callable[..., Any],
-    examples: Mapping[str, Example],
-    lengths: Mapping[str, Sequence[int]],
-    own_integers: bool,
-) -> tuple[list[Run], list[str]]:
-    """The runs, and the names of the outputs."""
-    rng = np.random.default_rng(0)
-    runs: list[Run] = []
-    for number in range(RUNS):
-        inputs = {
-            name: example.for_run(number, lengths, rng, own_integers=own_integers) for name, example in examples.items()
-        }
-        run = Run(model, list(inputs.values()), number)
         try:
-            outputs = run.outputs_of(lambda inputs=inputs: _named(forward(**inputs)))  # type: ignore[misc]
-        except Exception as error:
-            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-            error.add_note(f"export_onnx ran {type(model).__name__} with {shapes}, made of the examples")
+            return _two_runs(model, forward, examples, own_integers=own_integers, multiples=multiples)
+        except UntraceableError:
             raise
-        runs.append(run)
-    return runs, list(outputs)
+        except Exception:  # if it was something else, the last try raises it
+            continue
+    return _two_runs(model, forward, examples, own_integers=True, multiples=True)
+
+
+def _two_runs(
+    model: Module, forward: Callable[..., Any], examples: Mapping[str, Example], *, own_integers: bool, multiples: bool
+) -> tuple[Program, dict[Any, str]]:
+    lengths = lengths_of_runs(examples, multiples=multiples)
+    rng = np.random.default_rng(0)
+    given, longer = (
+        {name: each.for_run(run, lengths, rng, own_integers=own_integers) for name, each in examples.items()}
+        for run in (0, 1)
+    )
+    measured = Run(model, given)
+    trace = Trace(model, longer, measured)
+    with _told(model, given):
+        measured.note(lambda **inputs: _named(forward(**inputs)))
+    with _told(model, longer):
+        program = trace.program(lambda **inputs: _named(forward(**inputs)))
+    labels = {pair: label for label, pair in lengths.items()}
+    return program, {length.key: labels[length.values] for length in trace.lengths}
+
+
+@contextlib.contextmanager
+def _told(model: Module, inputs: Mapping[str, Tensor]) -> Iterator[None]:
+    """Adds the shapes of its inputs to an error of the model's own."""
+    try:
+        yield
+    except UntraceableError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+        error.add_note(f"export_onnx ran {type(model).__name__} with {shapes}, made of the examples")
+        raise
 
 
 def _named(given: Any) -> dict[str, Tensor]:
@@ -148,22 +132,25 @@ def _flat(given: Any) -> Iterator[Any]:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _serialized(model: str, inputs: Sequence[str], recorded: _Recorded) -> bytes:
+def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Mapping[Any, str]) -> bytes:
     """The file's content.
+
+    Args:
+        labels: the names of free lengths, by their keys.
 
     Raises:
         ValueError: names are there twice; an op cannot be written, or not for such tensors; it is too large.
     """
     from ... import __version__
 
-    program, outputs = recorded.program, recorded.outputs
+    outputs = list(program.outputs)
     if twice := [name for name in outputs if name in inputs]:
         raise ValueError(f"export_onnx: {', '.join(twice)} is the name of an input and of an output; name them apart")
     graph = Graph([*inputs, *outputs])
     for name, value in zip(inputs, program.inputs, strict=True):
         graph.note(value, name)
     write(graph, program.calls)
-    for name, operand in zip(outputs, program.outputs, strict=True):
+    for name, operand in program.outputs.items():
         graph.give(operand, name)
     total = sum(array.nbytes for array in graph.arrays.values())
     if total > LARGEST_FILE:
@@ -172,8 +159,8 @@ def _serialized(model: str, inputs: Sequence[str], recorded: _Recorded) -> bytes
             "parts of the model, or half as many bytes with model.to(dtype='float16')"
         )
     infos = (
-        [value_info(name, operand, recorded.labels) for name, operand in zip(names, operands, strict=True)]
-        for names, operands in ((inputs, program.inputs), (outputs, program.outputs))
+        [value_info(name, operand, labels) for name, operand in zip(names, operands, strict=True)]
+        for names, operands in ((inputs, program.inputs), (outputs, program.outputs.values()))
     )
     written = helper.make_model(
         graph.finished(model, *infos),

@@ -1,95 +1,33 @@
 """What a model computes, as a list of calls of ops that is the same for inputs of every length.
 
-`merged` makes it of several runs, with inputs of other lengths each time, laid side by side. What is the same in all of
-them stays as it is; a whole number that is not is a `Length`; a tensor that no input has a part in is a `Constant`,
-however it came about.
+It takes two runs. In the first, the measured run, each result's shape is taken down. The second, the traced run, has
+inputs of other lengths: a dimension that differs from the first run is free, and `Tensor.shape` gives it as a `Length`,
+which carries into later calls how they depend on it. So no rule is needed for the shapes of each op, and nothing is
+guessed of integers: one that differs between the runs and does not say how it came about is an error. All else has to
+be the same in both runs, whose lengths, steps and inputs' values differ.
 """
 
 import functools
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
 
+from ..._tensor import Tensor
 from ...device import device_of
+from ...graph import user_line
+from ...nn import Module
 from ...ops.shape import slices
-from .recording import Held, Note, NotedStep, Run, Slot
+from ...tracing.lengths import Derived, Length, Size
+from ...tracing.shapes import shapes_traced
+from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
-__all__ = [
-    "Call",
-    "Constant",
-    "Formula",
-    "Length",
-    "Loop",
-    "Operand",
-    "Program",
-    "Reciprocal",
-    "Size",
-    "Value",
-    "formula",
-    "merged",
-]
+__all__ = ["Call", "Constant", "Loop", "Operand", "Program", "Trace", "Value"]
 
 _UNBIND = slices.op  # type: ignore[attr-defined]
-
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Length:
-    """A whole number that depends on the lengths of the inputs: what it was in each run."""
-
-    values: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Reciprocal:
-    """1 divided by a length, as in a mean."""
-
-    length: Length
-
-
-Size: TypeAlias = int | Length
-
-
-def _size(numbers: Sequence[int]) -> Size:
-    """A whole number, given what it was in each run."""
-    return numbers[0] if len(set(numbers)) == 1 else Length(tuple(numbers))
-
-
-def _shape(shapes: Sequence[Sequence[int]]) -> tuple[Size, ...]:
-    """A shape, given what it was in each run."""
-    return tuple(_size(lengths) for lengths in zip(*shapes, strict=True))
-
-
-class Formula(NamedTuple):
-    """How a length follows from others: factor · (their product // divisor) + addend; not all of these at once."""
-
-    lengths: tuple[Length, ...]
-    divisor: int = 1
-    factor: int = 1
-    addend: int = 0
-
-
-def formula(length: Length, known: Sequence[Length]) -> Formula | None:
-    """How a length follows from those known: by one simple step of arithmetic, or a product of two; else None."""
-    wanted = np.array(length.values)
-    bases = [Formula((each,)) for each in known]
-    bases += [Formula(pair) for pair in itertools.combinations_with_replacement(known, 2)]
-    bases += [Formula((each,), divisor) for each in known for divisor in range(2, 9)]
-    for base in bases:
-        value = np.prod([each.values for each in base.lengths], axis=0) // base.divisor
-        if value.all() and not (wanted % value).any() and len(factors := set(wanted // value)) == 1:
-            return base._replace(factor=int(factors.pop()))
-    for base in bases[: len(known)]:
-        if len(addends := set(wanted - np.array(base.lengths[0].values))) == 1:
-            return base._replace(addend=int(addends.pop()))
-    return None
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -100,11 +38,13 @@ class Constant:
     """A tensor that no input has a part in.
 
     Attributes:
-        arrays: what it was in each run: the same, unless the lengths of the inputs have a part in it.
+        arrays: what it was in both runs: the same, unless the lengths of the inputs have a part in it.
+        shape: as of a tensor.
         name: that of the parameter or buffer that it is; "" of others.
     """
 
-    arrays: tuple[HostArray, ...]
+    arrays: tuple[HostArray, HostArray]
+    shape: tuple[Size, ...]
     name: str = ""
 
     @property
@@ -112,35 +52,18 @@ class Constant:
         """The elements' type."""
         return self.arrays[0].dtype
 
-    @property
-    def shape(self) -> tuple[Size, ...]:
-        """The length of each dimension."""
-        return _shape([array.shape for array in self.arrays])
-
     @functools.cached_property
     def array(self) -> HostArray | None:
-        """The values, if they were the same in all runs."""
-        first, *others = self.arrays
-        return first if all(other is first or _equal(first, other) for other in others) else None
+        """The values, if they were the same in both runs."""
+        before, now = self.arrays
+        return now if now is before or _equal(before, now) else None
 
     @functools.cached_property
     def filling(self) -> HostArray | None:
-        """The number, in an array (1,), that all elements were in all runs, if there is one; 0 of no elements."""
+        """The number, in an array (1,), that all elements were in both runs, if there is one; 0 of no elements."""
         first = next((array.reshape(-1)[:1] for array in self.arrays if array.size), np.zeros(1, self.dtype))
         filled = (np.broadcast_to(first.reshape(()), array.shape) for array in self.arrays)
         return first if all(map(_equal, filled, self.arrays)) else None
-
-    @property
-    def progression(self) -> tuple[Size, int] | None:
-        """The first number and the step, if the elements are whole numbers, one step apart along one dimension."""
-        flat = [array.reshape(-1) for array in self.arrays]
-        if any(len(own) < 2 or len(own) != max(array.shape) for own, array in zip(flat, self.arrays, strict=True)):
-            return None
-        starts, steps = [int(own[0]) for own in flat], [int(own[1]) - int(own[0]) for own in flat]
-        numbers = (start + step * np.arange(len(own)) for start, step, own in zip(starts, steps, flat, strict=True))
-        if len(set(steps)) > 1 or not all(map(np.array_equal, flat, numbers)):
-            return None
-        return _size(starts), steps[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +102,8 @@ class Call:
         arguments: all of them, in order, with operands in place of tensors and arrays.
         place: of a recurrent layer, the name of its place in the model.
         numbers: how many results it gave in each run.
-        results: those that it gave in all runs.
+        line: the user's, from which it was called.
+        results: those that it gave in both runs.
     """
 
     name: str
@@ -187,6 +111,7 @@ class Call:
     arguments: Sequence[Any]
     place: str
     numbers: Sequence[int]
+    line: str
     results: list[Operand] = field(default_factory=list)
 
     @property
@@ -221,12 +146,12 @@ class Program:
     Attributes:
         inputs: as many as the model was given.
         calls: those that the outputs need, each after those whose results it takes.
-        outputs: what the model gave.
+        outputs: what the model gave, by name.
     """
 
     inputs: list[Value]
     calls: list[Call]
-    outputs: list[Operand]
+    outputs: Mapping[str, Operand]
 
 
 def _leaves(argument: Any) -> Iterator[Any]:
@@ -264,135 +189,192 @@ def _needed(outputs: Sequence[Operand]) -> list[Call]:
     return list(found)
 
 
-# -- runs side by side -------------------------------------------------------------------------------------------------
+# -- the traced run ----------------------------------------------------------------------------------------------------
 
 
-def merged(runs: Sequence[Run], names: Mapping[int, str]) -> Program:
-    """What runs of a model have in common.
+class Trace(Run):
+    """The traced run of a model: makes a call of each note, which it holds to that of the measured run.
 
     Args:
-        runs: with inputs whose lengths differ wherever they may.
-        names: those of the model's parameters and buffers, by the ids of their arrays.
+        model, inputs: as of a run.
+        measured: the run before, with inputs of other lengths wherever they are free.
 
-    Raises:
-        ValueError: the runs differ in more than lengths.
+    Attributes:
+        lengths: those of the inputs that are free.
     """
-    _check_alike(runs)
-    merger = _Merger(names)
-    for notes in zip(*(run.notes for run in runs), strict=True):
-        merger.take(notes)
-    merger.check_reads(runs[0].reads)
-    outputs = [merger.merged("an output", parts) for parts in zip(*(run.outputs for run in runs), strict=True)]
-    inputs = [value for value in merger.calls[0].results if isinstance(value, Value)]
-    return Program(inputs, _needed(outputs), outputs)
 
+    def __init__(self, model: Module, inputs: Mapping[str, Tensor], measured: Run) -> None:
+        super().__init__(model, inputs)
+        self._measured = measured
+        self._calls: list[Call] = []
+        self._steps: list[tuple[int, int]] = []  # of each loop that is open, the numbers of the noted steps
+        self._items: list[dict[Call, Value]] = []  # and the elements that the step takes
+        self._names = {id(each.data): name for name, each in [*model.named_parameters(), *model.named_buffers()]}
+        self.lengths: list[Length] = []
 
-def _check_alike(runs: Sequence[Run]) -> None:
-    """Raises unless the runs apply the same ops."""
-    first, *others = runs
-    for other in others:
-        pairs = zip(first.notes, other.notes, strict=False)
-        differing = next(((a.name, b.name) for a, b in pairs if a.function is not b.function), None)
-        if differing or len(first.notes) != len(other.notes) or len(first.outputs) != len(other.outputs):
-            where = f", {differing[0]!r} where that has {differing[1]!r}" if differing else ""
-            raise ValueError(
-                f"export_onnx: forward applies {len(first.notes) - 1} ops to inputs of some lengths, and "
-                f"{len(other.notes) - 1} to those of others{where}: it goes through the steps one by one, or chooses "
-                "by a length or a value; use a layer for the whole sequence, such as LSTM, or tg.where, or leave that "
-                "dimension out of dynamic="
+    def program(self, forward: Callable[..., Mapping[str, Tensor]]) -> Program:
+        """What the model computes, by calling the function that runs it.
+
+        Raises:
+            UntraceableError: the runs differ in more than lengths; or as `note`.
+        """
+        with shapes_traced():
+            self.note(forward)
+        before, now = self._measured.outputs, self.outputs
+        if len(self._measured.notes) != len(self.notes) or before.keys() != now.keys():
+            raise self._unlike()
+        outputs = {name: self._merged("an output", before[name], now[name]) for name in now}
+        inputs = [value for value in self._calls[0].results if isinstance(value, Value)]
+        return Program(inputs, _needed(list(outputs.values())), outputs)
+
+    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Gives the shape with a `Length` for each free dimension."""
+        slot = self._slots.get(id(tensor._array))
+        known: Any = () if slot is None else self._result(slot).shape
+        return known if known == shape else shape
+
+    def see_read(self, tensor: Tensor) -> None:
+        """Raises if the inputs' values have a part in what is read by Python, which may go by it."""
+        slot = self._slots.get(id(tensor._array))
+        value = None if slot is None else self._result(slot)
+        if isinstance(value, Value) and value.varies:
+            what = "an input" if value.call is None else f"what {value.call.name!r} gave"
+            raise UntraceableError(
+                f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose with "
+                f"tg.where, index with the tensor itself, and check inputs before forward ({user_line()})"
             )
 
+    def _steps_noted(self, T: int) -> int:
+        """All of them, as each has to be like that of the measured run."""
+        return int(T)
 
-class _Merger:
-    """Makes calls of notes, one after the other."""
+    def _forget(self, begun: int) -> None:
+        super()._forget(begun)
+        if begun < len(self._calls):
+            del self._calls[begun:]
+            self._steps.pop()
+            self._items.pop()
 
-    def __init__(self, names: Mapping[int, str]) -> None:
-        self._names = names
-        self._steps: list[Sequence[int]] = []  # of each loop that is open, the number of the noted step in each run
-        self._items: list[dict[Call, Value]] = []  # and the elements that the step takes
-        self.calls: list[Call] = []
+    def _note(self, name: str, function: Any, arguments: Sequence[Any], result: Any, step: int = 0) -> None:
+        super()._note(name, function, arguments, result, step)
+        number = len(self.notes) - 1
+        before = self._measured.notes[number] if number < len(self._measured.notes) else None
+        if before is None or before.function is not function:
+            raise self._unlike(before, self.notes[-1])
+        self._take(before, self.notes[-1])
 
-    def take(self, notes: Sequence[Note]) -> None:
-        """The next call, as it was noted in each run."""
-        first = notes[0]
-        given = first.function is None
-        if given and self.calls:  # states before a step, not inputs
-            self._steps.append([note.step for note in notes])
+    def _unlike(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
+        """The error where the runs apply different ops."""
+        where = f", {before.name!r} where that has {now.name!r}" if before and now else ""
+        line = f" ({user_line()})" if now else ""
+        return UntraceableError(
+            f"export_onnx: forward applies {len(self._measured.notes) - 1} ops to inputs of some lengths, and others "
+            f"to those of others{where}: it goes through the steps one by one, or chooses by a length or a value; use "
+            f"a layer for the whole sequence, such as LSTM, or tg.where, or leave that dimension out of dynamic={line}"
+        )
+
+    def _take(self, before: Note, now: Note) -> None:
+        """The next call, as it was noted in both runs."""
+        given = now.function is None
+        if given and self._calls:  # states before a step, not inputs
+            self._steps.append((before.step, now.step))
             self._items.append({})
-        arguments = self.merged(f"op {first.name!r}", [note.arguments for note in notes])
-        call = Call(first.name, first.function, arguments, first.place, [len(note.results) for note in notes])
+        taken = [self._result(leaf) for leaf in _leaves(now.arguments) if isinstance(leaf, Slot)]
+        own = [leaf for leaf in _leaves(now.arguments) if isinstance(leaf, Length)]
+        known = [*own, *(size for operand in taken for size in operand.shape if isinstance(size, Length))]
+        arguments = self._merged(f"op {now.name!r}", before.arguments, now.arguments, known)
+        numbers = len(before.results), len(now.results)
+        call = Call(now.name, now.function, arguments, now.place, numbers, user_line())
         operands = _operands(arguments)
         varies = given or any(operand.varies for operand in operands if isinstance(operand, Value))
-        known = not given and all(_is_known(operand) for operand in operands)
-        by_length = any(isinstance(number, Length | Reciprocal) for number in _leaves(arguments))
-        for arrays in zip(*(note.results for note in notes), strict=False):
-            constant = self._constant(arrays) if known else None
+        folded = not given and all(_is_known(operand) for operand in operands)
+        by_length = any(isinstance(number, Derived) for number in _leaves(arguments))
+        for arrays in zip(before.results, now.results, strict=False):
+            constant = self._constant(*arrays, known) if folded else None
             if constant is not None and (
                 constant.filling is not None or (constant.array is not None and not by_length)
             ):
                 call.results.append(constant)
             else:
-                shape, dtype = _shape([array.shape for array in arrays]), arrays[0].dtype
-                call.results.append(Value(shape, dtype, None if given else call, varies))
-        self.calls.append(call)
+                shape = self._shape(*arrays, known)
+                if given and not self._calls:
+                    others = [size for size in shape if isinstance(size, Length)]
+                    self.lengths += [size for size in others if not any(size is each for each in self.lengths)]
+                call.results.append(Value(shape, arrays[0].dtype, None if given else call, varies))
+        self._calls.append(call)
 
-    def merged(self, user: str, parts: Sequence[Any]) -> Any:
-        """What a user is given, of what it was given in each run.
+    def _merged(self, user: str, before: Any, now: Any, known: Sequence[Length] = ()) -> Any:
+        """What a user is given, of what it was given in both runs.
+
+        Args:
+            known: lengths that it has to do with.
 
         Raises:
-            ValueError: it differs in more than a length.
+            UntraceableError: it differs in more than a length.
         """
-        first, kinds = parts[0], {type(part) for part in parts}
-        if kinds == {Held}:
-            return self._constant([part.array for part in parts])
-        if kinds == {Slot} and (operand := self._result(parts)) is not None:
+        kinds = (type(before), type(now))
+        if kinds == (Held, Held):
+            return self._constant(before.array, now.array)
+        if kinds == (Slot, Slot) and (operand := self._result_of_both(before, now)) is not None:
             return operand
-        if kinds == {NotedStep}:
-            return self._loop(first.note, self.merged(user, [part.after for part in parts]))
-        if kinds <= {list, tuple} and len(kinds) == 1 and len({len(part) for part in parts}) == 1:
-            return type(first)([self.merged(user, column) for column in zip(*parts, strict=True)])
-        if kinds == {slice}:
-            return slice(*self.merged(user, [(part.start, part.stop, part.step) for part in parts]))
-        if all(_is_same(first, part) for part in parts):
-            return first
-        if (number := _number(parts)) is not None:
-            return number
-        one, another = map(self._said, (first, next(part for part in parts if not _is_same(first, part))))
-        raise ValueError(
+        if kinds == (NotedStep, NotedStep):
+            return self._loop(now.note, self._merged(user, before.after, now.after))
+        if kinds in ((list, list), (tuple, tuple)) and len(before) == len(now):
+            return kinds[0]([self._merged(user, *parts, known) for parts in zip(before, now, strict=True)])
+        if kinds == (slice, slice):
+            return slice(*(self._merged(user, getattr(before, end), getattr(now, end), known) for end in _ENDS))
+        if isinstance(now, Derived):
+            if now.values[0] == before:
+                return now
+        elif _is_same(before, now):
+            return now
+        elif kinds in ((int, int), (float, float)):
+            # A plain number: the length of a tensor itself is told by its two values, and nothing else is.
+            length = _found((before, now), [*known, *self.lengths])
+            if length is not None or type(now) is int:
+                return Length(before, now) if length is None else length
+        one, another = map(self._said, (before, now))
+        raise UntraceableError(
             f"export_onnx: {user} is given {one} in one run and {another} in another, with inputs of other lengths or "
-            "values; only tensors, and lengths, may depend on inputs"
+            f"values; only tensors, and lengths, may depend on inputs ({user_line()})"
         )
-
-    def check_reads(self, reads: Sequence[Slot]) -> None:
-        """Raises if the inputs' values have a part in what was read by Python, which may have gone by it."""
-        for slot in reads:
-            call = self.calls[slot.note]
-            value = call.results[slot.result] if slot.result < len(call.results) else None
-            if isinstance(value, Value) and value.varies:
-                what = "an input" if call.function is None else f"what {call.name!r} gave"
-                raise ValueError(
-                    f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose "
-                    "with tg.where, index with the tensor itself, and check inputs before forward"
-                )
 
     def _said(self, part: Any) -> str:
         """A part of an argument, for a message."""
         if isinstance(part, Slot):
-            return f"what {self.calls[part.note].name!r} gave"
+            return f"what {self._calls[part.note].name!r} gave"
         return f"an array of shape {part.array.shape}" if isinstance(part, Held) else repr(part)
 
-    def _constant(self, arrays: Sequence[Array]) -> Constant:
-        first, *others = arrays
-        if all(other is first for other in others):
-            return Constant((_on_host(first),) * len(arrays), self._names.get(id(first), ""))
-        return Constant(tuple(_on_host(array) for array in arrays))
+    def _shape(self, before: Array, now: Array, known: Sequence[Length]) -> tuple[Size, ...]:
+        """The shape that an array had in both runs, whose free lengths may be some of those known."""
+        sizes: list[Size] = []
+        known = [*known, *self.lengths]
+        for pair in zip(before.shape, now.shape, strict=True):
+            if pair[0] == pair[1]:
+                sizes.append(pair[0])
+                continue
+            length = _found(pair, known)
+            if length is None:
+                length = Length(*pair)
+                known.append(length)
+            sizes.append(length)
+        return tuple(sizes)
 
-    def _result(self, slots: Sequence[Slot]) -> Operand | None:
-        """The result that the slots stand for: the same one in all runs, or that of the step that was noted in each."""
-        numbers = [slot.result for slot in slots]
-        if len({slot.note for slot in slots}) > 1:
+    def _constant(self, before: Array, now: Array, known: Sequence[Length] = ()) -> Constant:
+        shape, on_host = self._shape(before, now, known), _on_host(before)
+        return Constant((on_host, on_host if now is before else _on_host(now)), shape, self._names.get(id(now), ""))
+
+    def _result(self, slot: Slot) -> Operand:
+        """The result that a slot of this run stands for; of a sequence taken apart, one like it."""
+        results = self._calls[slot.note].results
+        return results[min(slot.result, len(results) - 1)]
+
+    def _result_of_both(self, before: Slot, now: Slot) -> Operand | None:
+        """The result that the slots stand for: the same one in both runs, or that of the step noted in each."""
+        numbers = (before.result, now.result)
+        if before.note != now.note:
             return None
-        call = self.calls[slots[0].note]
+        call = self._calls[now.note]
         if self._steps and call.function is _UNBIND and numbers == self._steps[-1]:
             item = call.results[0]
             return self._items[-1].setdefault(call, Value(item.shape, item.dtype, None))
@@ -400,8 +382,8 @@ class _Merger:
 
     def _loop(self, begun: int, after: list[Operand]) -> Loop:
         """The calls since that of the number `begun`, which gave the states before, as those of one step."""
-        before = [value for value in self.calls[begun].results if isinstance(value, Value)]
-        inside = set(self.calls[begun + 1 :])
+        before = [value for value in self._calls[begun].results if isinstance(value, Value)]
+        inside = set(self._calls[begun + 1 :])
         self._steps.pop()
         items = {item: unbound for unbound, item in self._items.pop().items()}
         calls = [call for call in _needed(after) if call in inside]
@@ -411,6 +393,14 @@ class _Merger:
         return Loop(before, items, calls, after, [operand for operand in taken if operand not in own])
 
 
+_ENDS = ("start", "stop", "step")
+
+
+def _found(values: tuple[Any, Any], known: Sequence[Length]) -> Length | None:
+    """The first length that is these two values in the runs."""
+    return next((length for length in known if length.values == values), None)
+
+
 def _is_known(operand: Operand) -> bool:
     """Whether a tensor is the same whatever the lengths of the inputs, or all one number, of whatever lengths."""
     return isinstance(operand, Constant) and (operand.array is not None or operand.filling is not None)
@@ -418,25 +408,6 @@ def _is_known(operand: Operand) -> bool:
 
 def _is_same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and (callable(a) or bool(a == b) or (a != a and b != b)))
-
-
-def _number(parts: Sequence[Any]) -> Length | Reciprocal | None:
-    """A number that differs from run to run, if it is whole, or 1 divided by a whole number."""
-    kinds = {type(part) for part in parts}
-    if kinds == {int}:
-        return Length(tuple(parts))
-    if kinds != {float} or not all(np.isfinite(part) and part for part in parts):
-        return None
-    if (whole := _whole(parts)) is not None:
-        return Length(whole)
-    whole = _whole([1 / part for part in parts])
-    return None if whole is None else Reciprocal(Length(whole))
-
-
-def _whole(numbers: Sequence[float]) -> tuple[int, ...] | None:
-    """The numbers as integers, if they are, but for rounding."""
-    rounded = tuple(round(number) for number in numbers)
-    return rounded if np.allclose(numbers, rounded, rtol=1e-12, atol=0) else None
 
 
 def _on_host(array: Array) -> HostArray:

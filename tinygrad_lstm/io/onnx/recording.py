@@ -1,4 +1,4 @@
-"""One run of a model, noted as it goes: which ops it applies to what."""
+"""A run of a model, noted as it goes: which ops it applies to what."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +10,21 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array
 
 from ..._tensor import Tensor
-from ...graph import next_number
+from ...graph import next_number, user_line
 from ...mode import Switch
 from ...nn import Module
 from ...nn.names import joined
 from ...observing import SteppedLayer
 from ...ops.recurrent import scan
+from ...tracing.lengths import plain
 
-__all__ = ["Held", "Note", "NotedStep", "Run", "Slot"]
+__all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError"]
 
 _SCAN = inspect.unwrap(scan)
+
+
+class UntraceableError(ValueError):
+    """What the model does cannot be written down, whatever inputs it is given."""
 
 
 @dataclass(frozen=True)
@@ -71,44 +76,40 @@ class Run:
 
     Args:
         model: what is run.
-        inputs: what the model is given.
-        number: of the run, by which another step is noted in each of cells that go through a sequence.
+        inputs: what the model is given, by name.
 
     Attributes:
         notes: the first of them are the inputs.
-        outputs: what stands for what the model gave.
-        reads: what stands for results that were read as Python's numbers.
+        outputs: what stands for what the model gave, by name.
     """
 
-    def __init__(self, model: Module, inputs: Sequence[Tensor], number: int) -> None:
+    def __init__(self, model: Module, inputs: Mapping[str, Tensor]) -> None:
         self._model = model
-        self._number = number
+        self._inputs = inputs
         self._begun = next_number()
         self._slots: dict[int, Slot] = {}  # by the ids of arrays
         self._copies: list[Array] = []  # which, as those in the notes, are to be the only ones with their ids
         self._place = ""
         self._layer: SteppedLayer | None = None
         self.notes: list[Note] = []
-        self.outputs: list[Slot | Held] = []
-        self.reads: list[Slot] = []
-        self._note("inputs", None, (), tuple(inputs))
+        self.outputs: dict[str, Slot | Held] = {}
 
-    def outputs_of(self, forward: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """Calls a function that runs the model, and notes the ops; what it gives are the outputs.
+    def note(self, forward: Callable[..., Mapping[str, Tensor]]) -> None:
+        """Calls a function that runs the model with the inputs, and notes the ops and the outputs, which it gives.
 
         Raises:
-            ValueError: an op is given a tensor that was changed in place; forward changes parameters or buffers.
+            UntraceableError: an op is given a tensor that was changed in place; forward changes parameters or buffers.
         """
+        self._note("inputs", None, (), tuple(self._inputs.values()))
         with Switch(recorder=self, observer=self):
-            given = forward()
-        self.outputs = [self._noted(f"output {name!r}", output) for name, output in given.items()]
+            given = forward(**self._inputs)
+        self.outputs = {name: self._noted(f"output {name!r}", output) for name, output in given.items()}
         for name, tensor in [*self._model.named_parameters(), *self._model.named_buffers()]:
             if self._was_changed(tensor):
-                raise ValueError(
+                raise UntraceableError(
                     f"export_onnx: forward changes {name!r} in place, but what runs an ONNX file keeps nothing from "
                     "one call to the next; take it as an input, and give it as an output"
                 )
-        return given
 
     # -- as a recorder -------------------------------------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class Run:
         if function is _SCAN:
             return self._see_scan(*bound.args)
         with Switch(recorder=None):
-            result = function(*args, **kwargs)
+            result = function(*plain(bound.args))
         self._note(function.__name__, function, bound.args, result)
         return result
 
@@ -134,32 +135,44 @@ class Run:
             self._slots[id(copied)] = slot
             self._copies.append(copied)
 
+    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Gives the shape as it is."""
+        return shape
+
     def see_read(self, tensor: Tensor) -> None:
-        """Notes that a result is read as numbers of Python's."""
-        slot = self._slots.get(id(tensor._array))
-        if slot is not None:
-            self.reads.append(slot)
+        """Does nothing: what is read may be the same in every run."""
 
     def _see_scan(
         self, step: Callable[..., Sequence[Tensor]], T: int, states: Sequence[Tensor], lengths: Any, reverse: bool
     ) -> tuple[Tensor, ...]:
-        """Notes one step; then all of them as one call, with that step, and the layer whose steps they are."""
+        """Notes a step; then all of them as one call, with that step, and the layer whose steps they are."""
         layer, place, begun = self._layer, self._place, len(self.notes)
-        from_end, count = self._number % 2, self._number // 2
-        t = (~count if from_end else count) % T  # the first, the last, the second, the last but one, ...
         self._layer, self._place = None, ""
+        after: list[Slot | Held] = []
+        for t in range(self._steps_noted(T)):
+            self._forget(begun)
+            with Switch(recorder=None):
+                before = tuple(state.clone() for state in states)
+            self._note("step", None, (), before, t)
+            after = [self._noted("a step", state) for state in step(t, *before)]
         with Switch(recorder=None):
-            before = tuple(state.clone() for state in states)
-        self._note("step", None, (), before, t)
-        after = [self._noted("a step", state) for state in step(t, *before)]
-        with Switch(recorder=None):
-            result: tuple[Tensor, ...] = _SCAN(step, T, states, lengths, reverse)
+            result: tuple[Tensor, ...] = _SCAN(step, plain(T), states, lengths, reverse)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)
         self._place = place
         self._note("scan", _SCAN, (NotedStep(begun, after), described, T, list(states), lengths, reverse), result)
         self._place = ""
         return result
+
+    def _steps_noted(self, T: int) -> int:
+        """How many of the T steps of a scan are noted, each in place of the one before."""
+        return 1
+
+    def _forget(self, begun: int) -> None:
+        """Drops the notes from the number `begun` on."""
+        if begun < len(self.notes):
+            del self.notes[begun:]
+            self._slots = {array: slot for array, slot in self._slots.items() if slot.note < begun}
 
     # -- as an observer ------------------------------------------------------------------------------------------------
 
@@ -208,9 +221,9 @@ class Run:
             return slice(*self._noted(user, (argument.start, argument.stop, argument.step)))
         if isinstance(argument, Tensor):
             if self._was_changed(argument):
-                raise ValueError(
+                raise UntraceableError(
                     f"export_onnx: {user} is given a tensor of shape {argument.shape} that was changed in place, which "
-                    "ONNX does not have; make a new tensor, as tg.where, tg.cat and tg.stack do"
+                    f"ONNX does not have; make a new tensor, as tg.where, tg.cat and tg.stack do ({user_line()})"
                 )
             argument = argument._array
         elif isinstance(argument, np.generic):

@@ -13,10 +13,11 @@ from tinygrad_lstm.backends.dtypes import INT64
 
 from ...kinds import KINDS
 from ...ops import recurrent
+from ...tracing.lengths import Size
 from ..recurrent import gates_reordered, recurrent_bias
 from .graph import Graph, Input, value_info
 from .ops import at_places, write, writes
-from .program import Call, Constant, Loop, Operand, Size
+from .program import Call, Constant, Loop, Operand
 
 __all__ = ["write"]
 

@@ -13,8 +13,10 @@ import numpy as np
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ....ops.reduction import Dim, dim_of, dims_of
+from ....tracing.lengths import Derived, Length
 from ..graph import Graph, Input, largest, some
-from ..program import Call, Length, Operand, Reciprocal
+from ..program import Call, Operand
+from ..recording import UntraceableError
 
 __all__ = [
     "ENTRIES",
@@ -76,20 +78,30 @@ def write(g: Graph, calls: Sequence[Call]) -> None:
     for call in calls:
         if all(map(g.has, call.results)):  # written with another
             continue
-        if len(numbers := sorted(set(call.numbers))) > 1:
-            raise ValueError(
-                f"export_onnx: op {call.name!r} gives {numbers[0]} results in one run and {numbers[1]} in another, by "
-                "the length of an input, and they are used one by one; use ops that take the whole sequence"
-            )
         g.call = call
-        given = _entry_for(call.name, call.function)(g, *call.arguments)
+        try:
+            given = _written(g, call)
+        except UntraceableError:  # within its step
+            raise
+        except ValueError as error:
+            raise UntraceableError(f"{error} ({call.line})") from None
         for value, name in zip(call.results, [given] if isinstance(given, str) else given, strict=True):
             g.note(value, name)
 
 
+def _written(g: Graph, call: Call) -> Any:
+    """The names of a call's results."""
+    if len(numbers := sorted(set(call.numbers))) > 1:
+        raise ValueError(
+            f"export_onnx: op {call.name!r} gives {numbers[0]} results in one run and {numbers[1]} in another, by "
+            "the length of an input, and they are used one by one; use ops that take the whole sequence"
+        )
+    return _entry_for(call.name, call.function)(g, *call.arguments)
+
+
 def as_dtype(g: Graph, dtype: Any, x: Any) -> Input:
     """An operand, or a number in its place, in a dtype."""
-    return g.number(x, dtype) if isinstance(x, int | float | Length | Reciprocal) else g.cast(x, dtype)
+    return g.number(x, dtype) if isinstance(x, int | float | Derived) else g.cast(x, dtype)
 
 
 def dims_in(x: Operand, dim: Dim) -> tuple[int, ...]:

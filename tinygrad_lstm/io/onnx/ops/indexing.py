@@ -8,8 +8,9 @@ import numpy as np
 from tinygrad_lstm.backends.dtypes import is_bool, is_integer
 
 from ....ops import indexing
+from ....tracing.lengths import Length, Size
 from ..graph import Graph, Input, largest, smallest
-from ..program import Constant, Length, Operand, Size, Value
+from ..program import Constant, Operand, Value
 from .entries import at_places, dim_in, fixed, writes
 
 

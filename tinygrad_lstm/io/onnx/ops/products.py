@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ops import convolution, linalg, normalization
+from ....tracing.lengths import Size
 from ..graph import Graph, Input
-from ..program import Operand, Size
+from ..program import Operand
 from .entries import fixed, writes
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from ....ops import linalg, shape
 from ....ops.reduction import Dim
+from ....tracing.lengths import Length, Size, key
 from ..graph import Graph, Input, largest, smallest
-from ..program import Call, Length, Operand, Size, Value
+from ..program import Call, Operand, Value
 from .entries import ENTRIES, Entry, dim_in, dims_in, writes
 
 _RESHAPED = shape.reshaped.op  # type: ignore[attr-defined]
@@ -25,7 +26,8 @@ def _reshaped(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
         return name
     if 0 in out:  # which would stand for a length of x
         return g.node("Reshape", x, g.ints(out), allowzero=1)
-    taken = [0 if isinstance(n, Length) and x.shape[d : d + 1] == (n,) else n for d, n in enumerate(out)]
+    of_x = [key(n) for n in x.shape]
+    taken = [0 if isinstance(n, Length) and of_x[d : d + 1] == [n.key] else n for d, n in enumerate(out)]
     left = [d for d, n in enumerate(taken) if isinstance(n, Length)]
     if len(left) == 1:
         taken[left[0]] = -1
@@ -46,8 +48,10 @@ def _unflattened(product: Operand, out: Sequence[Size]) -> tuple[Call, Operand] 
     if call is None or rows is None or flattened is None or flattened.function is not _RESHAPED:
         return None
     given: Operand = flattened.arguments[0]
-    as_flat = len(rows.shape) == len(product.shape) == 2 and rows.shape[-1:] == given.shape[-1:]
-    return (call, given) if as_flat and tuple(out) == (*given.shape[:-1], product.shape[-1]) else None
+    if not len(rows.shape) == len(product.shape) == 2 or not given.shape:
+        return None
+    of_rows, wanted = (rows.shape[-1], *out), (given.shape[-1], *given.shape[:-1], product.shape[-1])
+    return (call, given) if list(map(key, of_rows)) == list(map(key, wanted)) else None
 
 
 @writes(shape.permuted)

@@ -1,0 +1,26 @@
+"""Functions that a tracer sees as one call, not as the ops they are made of."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from ..mode import mode
+
+__all__ = ["shown_whole"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
+    """Shows the calls of a function to the tracer of a run, if there is one, who may note them in place of its ops."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        recorder = mode().value.recorder
+        if recorder is None:
+            return function(*args, **kwargs)
+        result: R = recorder.see_call(function, args, kwargs)
+        return result
+
+    return call

@@ -1,0 +1,143 @@
+"""Numbers of a traced run that follow from the lengths of its inputs, and say how.
+
+While a run is traced, `Tensor.shape` gives each free length as a `Length`, which stands for the integer that it is in
+this run. Arithmetic carries on how a number came about, so that `x.shape[0] // 2` reaches an op as just that. It is no
+`int`, as `1.0 * n` would then be a plain float. What NumPy and other code in C make of it are plain numbers.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+__all__ = ["Derived", "Length", "Quotient", "Size", "key", "plain"]
+
+How: TypeAlias = tuple[str, Any, Any]
+"""The name of a function of `operator`, and its operands."""
+
+
+def _carried(kind: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The methods of an operator for a derived number on its left, and on its right."""
+
+    def left(self: Any, other: Any) -> Any:
+        return _derived(kind, self, other)
+
+    def right(self: Any, other: Any) -> Any:
+        return _derived(kind, other, self)
+
+    return left, right
+
+
+def _as_plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method by which an integer is taken as it is, and how it came about is lost."""
+    return lambda self, *others: function(plain(self), *map(plain, others))
+
+
+class Derived:
+    """A number that follows from the lengths of the inputs.
+
+    Args:
+        before: what it was in the measured run.
+        now: what it is in the traced run.
+        how: how it came about; None for the length of a tensor.
+
+    Attributes:
+        values: what it is in both runs.
+        key: equal for numbers that came about from the same lengths in the same way.
+    """
+
+    def __init__(self, before: Any, now: Any, how: How | None = None) -> None:
+        self.values = (before, now)
+        self.how = how
+        self.key: Any = object() if how is None else (how[0], key(how[1]), key(how[2]))
+
+    __add__, __radd__ = _carried("add")
+    __sub__, __rsub__ = _carried("sub")
+    __mul__, __rmul__ = _carried("mul")
+    __truediv__, __rtruediv__ = _carried("truediv")
+
+    def __neg__(self) -> Any:
+        return 0 - self
+
+
+class Quotient(Derived, float):
+    """A float of a traced run that follows from the lengths of the inputs, such as 1 / x.shape[0]."""
+
+    def __new__(cls, before: float, now: float, how: How | None = None) -> "Quotient":
+        """A float of the value that it has now."""
+        return float.__new__(cls, now)
+
+
+class Length(Derived):
+    """An integer of a traced run that follows from the lengths of the inputs; it compares as the integer."""
+
+    values: tuple[int, int]
+
+    __floordiv__, __rfloordiv__ = _carried("floordiv")
+    __mod__, __rmod__ = _carried("mod")
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    __eq__, __lt__, __le__, __gt__, __ge__ = map(
+        _as_plain, (operator.eq, operator.lt, operator.le, operator.gt, operator.ge)
+    )
+    __hash__ = _as_plain(hash)
+    __bool__ = _as_plain(bool)
+    __repr__ = _as_plain(repr)
+    __format__ = _as_plain(format)
+    __int__ = __index__ = __trunc__ = __floor__ = __ceil__ = _as_plain(int)
+    __float__ = _as_plain(float)
+    __abs__ = _as_plain(abs)
+    __round__ = _as_plain(round)
+    __pow__ = _as_plain(pow)
+
+    def __rpow__(self, other: Any) -> Any:
+        return other ** plain(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(plain(self), dtype)
+
+
+Size: TypeAlias = int | Length
+
+_NEUTRAL = {("add", 0), ("sub", 0), ("mul", 1), ("floordiv", 1)}
+
+
+def _derived(kind: str, a: Any, b: Any) -> Any:
+    """What a function of `operator` makes of two numbers, at least one of which is derived."""
+    if not isinstance(a, int | float | Length) or not isinstance(b, int | float | Length):
+        return NotImplemented
+    if type(b) is int and (kind, b) in _NEUTRAL:
+        return a
+    function: Callable[[Any, Any], Any] = getattr(operator, kind)
+    now = function(plain(a), plain(b))
+    try:
+        before = function(_before(a), _before(b))
+    except ZeroDivisionError:  # which the measured run did not come to
+        before = 0
+    return (Quotient if isinstance(now, float) else Length)(before, now, (kind, a, b))
+
+
+def _before(number: Any) -> Any:
+    return number.values[0] if isinstance(number, Derived) else number
+
+
+def key(number: Any) -> Any:
+    """What tells numbers apart: derived ones are the same if they came about from the same lengths in the same way."""
+    return number.key if isinstance(number, Derived) else number
+
+
+def plain(argument: Any) -> Any:
+    """An argument, with numbers in place of derived ones, in lists, tuples and slices too."""
+    if isinstance(argument, Derived):
+        return argument.values[1]
+    if type(argument) in (list, tuple):
+        return type(argument)(map(plain, argument))
+    if type(argument) is slice:
+        return slice(plain(argument.start), plain(argument.stop), plain(argument.step))
+    return argument

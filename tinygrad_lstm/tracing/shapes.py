@@ -1,0 +1,52 @@
+"""What a traced run sees of shapes: `Tensor.shape` and `len` say where a length comes from.
+
+Python makes a plain integer of whatever `__len__` gives, so `len` itself is replaced while a run is traced. To threads
+that trace nothing it is the `len` that it always was.
+"""
+
+import builtins
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..mode import mode
+from .lengths import Length, Size
+
+__all__ = ["shape_seen", "shapes_traced"]
+
+under_way = 0
+"""How many runs are traced now, in all threads."""
+
+_lock = threading.Lock()
+_builtin_len = len
+
+
+def shape_seen(tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a Tensor as the tracer of this thread's run shows it, if there is one."""
+    recorder = mode().value.recorder
+    return shape if recorder is None else recorder.see_shape(tensor, shape)
+
+
+def _len(of: Any, /) -> Size:
+    number = _builtin_len(of)
+    if mode().value.recorder is None:
+        return number
+    first = next(iter(getattr(of, "shape", ())), number)
+    return first if isinstance(first, Length) else number
+
+
+@contextmanager
+def shapes_traced() -> Iterator[None]:
+    """Within it, a tracer is asked for the shapes of tensors."""
+    global under_way
+    with _lock:
+        under_way += 1
+        builtins.len = _len  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        with _lock:
+            under_way -= 1
+            if not under_way:
+                builtins.len = _builtin_len

@@ -73,7 +73,9 @@ def next_number() -> int:
 class GraphNode:
     """A place in the graph: a `Node`, or one of the two kinds that the walk serves itself, a `Leaf` or a `Pick`."""
 
-    __slots__ = ("__weakref__", "device", "hooks", "number", "op", "origin", "parents")
+    __slots__ = ("__weakref__", "device", "hooks", "number", "op", "origin", "parents", "step")
+
+    step: tuple[int, int]  # set by `declare_step` only: the loop, and when the step began that made this node
 
     hooks: dict[float, Callable[[Any], Any]] | None
     keeps = False  # whether it holds arrays, which are freed once walked
@@ -90,6 +92,21 @@ class GraphNode:
     def describe(self) -> str:
         """The op's name, and where it was called if that is known."""
         return f"{self.op.name!r}" + (f" (called at {self.origin})" if self.origin else "")
+
+
+def declare_step(loop: object, began: int, result: Any) -> None:
+    """Notes that a step of a loop gave this result, for drawings: see `inspect.graph`.
+
+    Args:
+        loop: what runs again in each step, such as a module.
+        began: the `next_number()` when the step began.
+        result: a Tensor, or a tuple that begins with one; anything else is ignored.
+    """
+    while isinstance(result, tuple) and result:
+        result = result[0]
+    node = getattr(result, "_node", None)
+    if node is not None and node.number > began:
+        node.step = id(loop), began
 
 
 def watch(node: GraphNode) -> None:

@@ -1,4 +1,4 @@
-"""Loops found again in sequences of ops: what is true of any sequence, and that those written as loops are found."""
+"""Loops folded in sequences of ops: what is true of any sequence, and that declared steps are one loop."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ def sequences(draw: st.DrawFn) -> Program:
         near = st.builds(Made, st.integers(max(0, k - 4), k - 1), st.sampled_from(["a", "b"]), st.integers(0, 1))
         given_ = st.builds(Given, st.sampled_from("xy"), st.booleans())
         values = draw(st.lists(near | given_ if k else given_, max_size=2))
-        items.append(Item(draw(st.sampled_from("fg")) + str(len(values)), values))
+        begins = draw(st.sampled_from([None, None, "one", "other"]))
+        items.append(Item(draw(st.sampled_from("fg")) + str(len(values)), values, begins))
     return items
 
 
@@ -43,7 +44,7 @@ def loops(draw: st.DrawFn) -> tuple[Program, int, int]:
             if k == 0:
                 values.append(Made(base - 1) if t else Made(0))
                 values.append(Made(0, None, t) if slices else Given("w", False))
-            items.append(Item(f"op{k}", values))
+            items.append(Item(f"op{k}", values, "step" if k == 0 else None))
     items.append(Item("end", [Made(len(items) - 1)]))
     return items, len(start) + 1, size
 
@@ -59,9 +60,9 @@ def disturbed(draw: st.DrawFn) -> Program:
             items.append(Item(item.label, moved))
     for _ in range(draw(st.integers(0, 3))):
         k = draw(st.integers(1, len(items) - 1))
-        label, values = items[k]
+        label, values, begins = items[k]
         values = [Made(draw(st.integers(0, k - 1))) if draw(st.booleans()) else value for value in values]
-        items[k] = Item(label if draw(st.booleans()) else "other", values)
+        items[k] = Item(label if draw(st.booleans()) else "other", values, begins)
     return items
 
 
@@ -82,7 +83,7 @@ def test_a_last_step_may_lack_what_nobody_used() -> None:
     items: Program = []
     for t in range(10):
         carried = [Made(len(items) - 1), Made(len(items) - 2)] if t else [Given("x", False)] * 2
-        items.append(Item("f", carried))
+        items.append(Item("f", carried, "step"))
         at = len(items) - 1
         items += [Item("aside", [Made(at)])] * (t < 9) + [Item("g", [Made(at)])]
     places, steps = find_loops(items)
@@ -95,7 +96,7 @@ def test_a_first_step_must_be_what_the_second_goes_on_from() -> None:
     last_a, last_b = 0, 2  # not the a that stands before b
     for _ in range(10):
         at = len(items)
-        items += [Item("a", [Made(last_a)]), Item("m", [Made(last_b)]), Item("b", [Made(at + 1)])]
+        items += [Item("a", [Made(last_a)], "step"), Item("m", [Made(last_b)]), Item("b", [Made(at + 1)])]
         last_a, last_b = at, at + 2
     places, steps = find_loops(items)
     assert steps == [10]

@@ -21,6 +21,7 @@ from ops.cases import CASES, Case
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import graph
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, RNNCell
+from tinygrad_lstm.ops.recurrent import scan
 
 CELLS = [LSTMCell, GRUCell, RNNCell]
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's program `dot` is not installed")
@@ -307,6 +308,27 @@ def test_loops_are_found_in(program: Callable[[int], tg.Tensor], loops: list[str
     assert arrows <= set(drawing.arrows())
     for long, short in [(longer.labels(), drawing.labels()), (longer.arrows(), drawing.arrows())]:
         assert [text.replace("40", "12") for text in long] == short
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": [12, 7]}], ids=["whole", "lengths"])
+def test_a_layer_that_goes_step_by_step_is_one_loop(options: dict[str, Any]) -> None:
+    layer = LSTM(3, 5, peephole=True, bidirectional=True)
+    out, _ = layer(tg.ones(12, 2, 3), **options)
+    drawing = drawn(out.sum(), layer)
+    assert drawing.loops() == ["× 12", "× 12"]
+    nets = sum(label.startswith("linear (2, 20)") for label in drawing.labels())
+    assert nets == 2  # U·h of each direction, once
+
+
+def test_a_user_function_is_unrolled_by_scan_into_one_loop() -> None:
+    weight, x = tg.rand(5, 5, requires_grad=True), tg.rand(20, 2, 5)
+
+    def step(t: int, h: tg.Tensor) -> tuple[tg.Tensor]:
+        seen = x[t] + h
+        return ((tg.tanh(seen @ weight) + seen).sin(),)
+
+    out, _ = scan(step, 20, [tg.zeros(2, 5)])
+    assert drawn(out.sum(), {"U": weight}).loops() == ["× 20"]
 
 
 def test_a_state_given_at_first_enters_the_first_step() -> None:

@@ -1,6 +1,7 @@
 """The graph behind a tensor as a drawing: which ops made it, of what, with loops over time folded."""
 
 import shutil
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,9 +99,9 @@ def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fo
     """The graph behind a tensor: the ops that made it and the leaves that it was made of, as they are recorded.
 
     Values flow from the top to the bottom. An op shows its output's shape and dtype, where these are known; a constant,
-    for which no gradient is computed, is grey. A loop that was unrolled is drawn as one step in a frame, with how many
-    steps there are: dashed arrows lead from a step to the next. (The first step may lack ops on constants, such as an
-    initial state of zeros: these are not recorded.) `inspect.folding` says how loops are found.
+    for which no gradient is computed, is grey. An unrolled loop is drawn as one step in a frame, with the number of
+    steps: dashed arrows lead from a step to the next. (The first step may lack ops on constants, such as an initial
+    state of zeros: these are not recorded.) Repeated calls of a module are steps of a loop; so are repeated ops.
 
     Args:
         tensor: one that requires a gradient.
@@ -221,7 +222,9 @@ class _Drawing:
         self._places, self._loops = [Place(k, ()) for k in range(len(ops))], list[int]()
         if fold:
             givens = [[self._given(value) for value in row] for row in self._inputs]
-            self._places, self._loops = find_loops([Item(*item) for item in zip(self._op_looks, givens, strict=True)])
+            begins = _declared(ops)
+            items = [Item(look, row, begins.get(k)) for k, (look, row) in enumerate(zip(self._op_looks, givens))]
+            self._places, self._loops = find_loops(items)
         shown = dict.fromkeys(sorted(place.shown for place in self._places))
         self._ids = {k: f"op{number}" for number, k in enumerate(shown)}
         self._edges: dict[Any, _Edge] = {}
@@ -337,6 +340,13 @@ class _Drawing:
 
 
 _Input = Leaf | Made | Value
+
+
+def _declared(ops: Sequence[GraphNode]) -> dict[int, int]:
+    """The ops at which a step begins, as modules and `scan` declare, each with its loop."""
+    numbers = [node.number for node in ops]
+    steps = (node.step for node in ops if hasattr(node, "step"))
+    return {bisect(numbers, began): loop for loop, began in steps}
 
 
 def _op_look(node: GraphNode, name: str | None) -> str:

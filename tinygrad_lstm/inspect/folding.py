@@ -1,37 +1,30 @@
-"""Loops in a sequence of ops, found again after they were unrolled.
+"""Folds the steps of unrolled loops in a sequence of ops.
 
-Items of a sequence are alike, one period apart, if their labels are, and each of their inputs comes either from the
-same item, or from items that are one period apart in turn, or is alike to begin with. A stretch in which every item is
-alike to the one a period before it is a loop. To find such stretches without trying every period:
+Where steps begin is declared by what unrolls them (see `graph.declare_step`). An op that is applied again to the same
+inputs counts as the beginning of a step, too, so that plain loops of ops fold as well.
 
-1. How far it is from an item to the next that has the same label, and inputs with the same labels, is a period to try.
-2. From there the stretch is followed to both sides, comparing item by item.
-3. Of the places in a period past which fewest values are carried, steps begin at the one with which most items fall
-   into steps. The first step may differ in the states that it begins with, and lack the ops on constants alone, which
-   are not recorded; the last may lack what nobody used.
-4. The loop becomes one item of the sequence, in which loops around it, or over its results, are then looked for.
-
-A turn takes time in proportion to the sequence's length, but for periods that mislead.
+Beginnings at one distance are those of a loop. Each of its steps is held to the last whole one: each op must do the
+same, to what was made at the same place of the same step, or so many steps before, or outside the loop. The first step
+may differ in the states that it begins with and lack ops on constants; the last one may lack what nobody used. The loop
+becomes one entry of the sequence; loops of such entries are folded next.
 """
 
+import operator
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 __all__ = ["Given", "Item", "Made", "Place", "find_loops"]
 
 _LEAST_STEPS = 3
-_LEAST_HIDDEN = 8  # items that a loop must save the reader, to be worth its frame
-_CUTS_TRIED = 32
+_LEAST_HIDDEN = 8  # ops that folding must hide
 
 
 class Given(NamedTuple):
     """An input that no item of the sequence made.
 
     Attributes:
-        key: equal for the same input, and for inputs that are to count as alike.
-        constant: whether no gradient flows to it, so that an op on such inputs alone is not recorded.
+        key: equal for inputs that count as the same.
+        constant: whether no gradient flows to it. Ops on constants only are not recorded.
     """
 
     key: Hashable
@@ -42,9 +35,9 @@ class Made(NamedTuple):
     """An input that an earlier item made.
 
     Attributes:
-        at: the item.
-        port: which of its values; the same in all steps of a loop.
-        step: which of several values of a kind, such as the slices of a sequence; each step of a loop may take another.
+        at: the index of that item.
+        port: which of its outputs; the same in all steps of a loop.
+        step: which of several outputs of one kind, such as the slices of a sequence; may differ from step to step.
     """
 
     at: int
@@ -53,41 +46,33 @@ class Made(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An op: what it does, and on what. `label` is equal for items that may stand for each other."""
+    """An op.
+
+    Attributes:
+        label: what the op does, equal for ops that may be drawn as one.
+        inputs: what it is applied to.
+        begins: the loop of which a step begins here, if that was declared.
+    """
 
     label: Hashable
     inputs: Sequence[Given | Made]
+    begins: Hashable = None
 
 
 class Place(NamedTuple):
-    """Where an item is found after folding.
+    """Where an item is after folding.
 
     Attributes:
-        shown: the item that stands for it: itself, outside of loops.
-        path: the loops around it, outermost first, each with the number of its step.
+        shown: the item that is drawn in its place: itself, outside of loops.
+        path: the loops around it, outermost first, each with the index of its step.
     """
 
     shown: int
     path: tuple[tuple[int, int], ...]
 
 
-@dataclass(eq=False)
-class _Fold:
-    """Steps in a row that do the same, each a list of entries by position; None where a step lacks one.
-
-    `whole` is a step that lacks none; `wiring` says how its entries are connected.
-    """
-
-    steps: list[list["_Entry | None"]]
-    whole: list["_Entry"]
-    wiring: Hashable
-
-
-_Entry = int | _Fold
-
-
 def find_loops(items: Sequence[Item]) -> tuple[list[Place], list[int]]:
-    """The place of each item once loops are folded, and how many steps each loop has.
+    """The place of each item, and the number of steps of each loop.
 
     Args:
         items: in an order in which each comes after those that made its inputs.
@@ -97,334 +82,253 @@ def find_loops(items: Sequence[Item]) -> tuple[list[Place], list[int]]:
     >>> steps, len({place.shown for place in places}), places[7].path
     ([20], 1, ((0, 7),))
     """
-    entries: list[_Entry] = list(range(len(items)))
-    while found := _Sequence(items, entries).loops():
-        folded: list[_Entry] = []
-        end = 0
-        for loop in sorted(found, key=lambda loop: loop.start):
-            steps = [[None if k is None else entries[k] for k in step] for step in loop.steps]
-            folded += entries[end : loop.start]
-            folded.append(_Fold(steps, [entries[k] for k in loop.whole], loop.wiring))
-            end = loop.end
-        entries = folded + entries[end:]
-    return _places(entries, len(items))
+    folding = _Folding(items)
+    while loops := folding.loops():
+        folding.fold(loops)
+    return folding.places()
 
 
-def _places(entries: Sequence[_Entry], number: int) -> tuple[list[Place], list[int]]:
-    places = [Place(k, ()) for k in range(number)]
-    loops: dict[_Fold, int] = {}
-    for entry in entries:
-        for item, positions, steps in _inside(entry):
-            shown, path = entry, list[tuple[int, int]]()
-            for position, t in zip(positions, steps):
-                assert isinstance(shown, _Fold)
-                path.append((loops.setdefault(shown, len(loops)), t))
-                shown = shown.whole[position]
-            assert isinstance(shown, int)
-            places[item] = Place(shown, tuple(path))
-    return places, [len(loop.steps) for loop in loops]
+_Step = list[int | None]  # the entries of a step by position; None where the first or last step lacks one
 
 
 class _Loop(NamedTuple):
-    """A loop found: entries from `start` to `end`, as in a `_Fold`; of several, that with the highest score is best."""
+    """A loop found.
+
+    Attributes:
+        start, stop: the entries that it is made of.
+        steps: the same, step by step.
+        example: the index of a step that lacks none.
+        wiring: how the entries of a step are connected.
+        carried: the values that steps take from steps before.
+    """
 
     start: int
-    end: int
-    steps: list[list[int | None]]
-    whole: list[int]
+    stop: int
+    steps: list[_Step]
+    example: int
     wiring: Hashable
-    score: tuple[int, ...]
+    carried: set[Hashable]
+
+    def cost(self) -> tuple[int, int, int]:
+        """What is little if steps begin at the right place: how much they carry, and how much the outer ones lack."""
+        first, last = self.steps[0].count(None), self.steps[-1].count(None)
+        return len(self.carried), max(first, last), last
 
 
-# Of entries that are alike to those a period before: for each input whether it too comes from an entry that is a period
-# on, or else is the same.
-_Moved = dict[int, tuple[bool, ...]]
+class _Folding:
+    """A sequence of entries, each an item or a folded loop of entries."""
 
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = items
+        self._entries = [[k] for k in range(len(items))]  # the items in each entry
+        self._numbers: dict[Hashable, int] = {}
+        self._labels = [self._number(item.label) for item in items]
+        self._begins = [item.begins for item in items]
+        self._paths: list[tuple[tuple[int, int], ...]] = [()] * len(items)  # (position, step) in the loops around it
+        self._is_shown = [True] * len(items)
+        self._describe()
 
-class _Sequence:
-    """Entries of which some may be folded loops, with labels and inputs of their own, in terms of entries."""
+    def _number(self, label: Hashable) -> int:
+        return self._numbers.setdefault(label, len(self._numbers))
 
-    def __init__(self, items: Sequence[Item], entries: Sequence[_Entry]) -> None:
-        self._where: dict[int, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}  # item: entry, positions, steps
-        for k, entry in enumerate(entries):
-            for item, positions, steps in _inside(entry):
-                self._where[item] = k, positions, steps
-        numbers: dict[Hashable, int] = {}
-        self.labels = [numbers.setdefault(_label(items, entry), len(numbers)) for entry in entries]
-        self.inputs = [self._inputs(items, k, entry) for k, entry in enumerate(entries)]
-        self._taken = bytearray(len(entries))
+    def _describe(self) -> None:
+        self._at = [0] * len(self._items)  # the entry of each item
+        for k, members in enumerate(self._entries):
+            for item in members:
+                self._at[item] = k
+        self._inputs = [self._inputs_of(k) for k in range(len(self._entries))]
+        self._taken = bytearray(len(self._entries))  # which entries are in a loop of this turn
 
-    def _inputs(self, items: Sequence[Item], k: int, entry: _Entry) -> list[Given | Made]:
-        """What an entry takes from outside itself: of a loop each value once, in the order of first use."""
-        if isinstance(entry, int):
-            return [self._renamed(value) for value in items[entry].inputs]
+    def _inputs_of(self, k: int) -> list[Given | Made]:
+        """What an entry takes from outside itself, in terms of entries; of a loop, each value once."""
         found: dict[Hashable, Given | Made] = {}
-        for item, positions, _ in _inside(entry):
-            for n, value in enumerate(items[item].inputs):
-                value = self._renamed(value)
+        for item in self._entries[k]:
+            positions = tuple(position for position, _ in self._paths[item])
+            for n, value in enumerate(self._items[item].inputs):
                 if isinstance(value, Given):
-                    found.setdefault((positions, n, value), value)
-                elif value.at != k:
-                    key = (positions, n, value.at, value.port)
-                    if found.setdefault(key, value) != value:
-                        found[key] = value._replace(step=None)  # several
+                    found[positions, n, value] = value
+                elif (at := self._at[value.at]) != k:
+                    made = Made(at, value.port, value.step)
+                    if path := self._paths[value.at]:
+                        where, when = zip(*path)
+                        made = Made(at, (where, value.port), (when, value.step))
+                    key = positions, n, at, made.port
+                    if found.setdefault(key, made) != made:
+                        found[key] = Made(at, made.port, None)  # several
         return list(found.values())
 
-    def _renamed(self, value: Given | Made) -> Given | Made:
-        if isinstance(value, Given):
-            return value
-        at, positions, steps = self._where[value.at]
-        return Made(at, (positions, value.port), (steps, value.step))
+    def fold(self, loops: Sequence[_Loop]) -> None:
+        """Makes each loop one entry."""
+        for loop in sorted(loops, reverse=True):
+            example = [k for k in loop.steps[loop.example] if k is not None]
+            label = len(loop.steps), *(self._labels[k] for k in example), loop.wiring
+            members = []
+            for t, step in enumerate(loop.steps):
+                for position, k in enumerate(step):
+                    for item in () if k is None else self._entries[k]:
+                        self._paths[item] = (position, t), *self._paths[item]
+                        self._is_shown[item] &= t == loop.example
+                        members.append(item)
+            place = slice(loop.start, loop.stop)
+            self._begins[place] = [self._begins[example[0]]]
+            self._labels[place] = [self._number(label)]
+            self._entries[place] = [members]
+        self._describe()
+
+    def places(self) -> tuple[list[Place], list[int]]:
+        """Where each item is now, and the number of steps of each loop."""
+
+        def around(k: int) -> list[Hashable]:
+            """What is equal for items in one loop, for each loop around an item; at last for items drawn as one."""
+            positions = [position for position, _ in self._paths[k]]
+            return [(self._at[k], *positions[:depth]) for depth in range(len(positions) + 1)]
+
+        shown = {around(k)[-1]: k for k, is_shown in enumerate(self._is_shown) if is_shown}
+        numbers: dict[Hashable, int] = {}
+        steps: dict[int, int] = {}
+        places = []
+        for k, path in enumerate(self._paths):
+            *loops, own = around(k)
+            inside = tuple((numbers.setdefault(loop, len(numbers)), t) for loop, (_, t) in zip(loops, path))
+            steps |= {loop: max(t + 1, steps.get(loop, 0)) for loop, t in inside}
+            places.append(Place(shown[own], inside))
+        return places, list(steps.values())
 
     def loops(self) -> list[_Loop]:
-        """Loops that do not overlap, shortest periods first."""
-        found: list[_Loop] = []
-        for period, places in sorted(self._periods().items()):
-            end = 0
-            for k in places:
-                if k < end:
-                    continue
-                start, end, moved = self._stretch(k, period, end)
-                if end - start < period or 1 in self._taken[start - period : end]:
-                    continue
-                carried = self._carried(end, period, moved)
-                cuts = sorted(range(start - period, start), key=lambda cut: carried[cut % period])
-                tried = [loop for cut in cuts[:_CUTS_TRIED] if (loop := self._cut(cut, end, period, moved))]
-                if tried:
-                    best = max(tried, key=lambda loop: loop.score)
-                    self._taken[best.start : best.end] = b"\1" * (best.end - best.start)
-                    found.append(best)
+        """Loops that do not overlap, those with the shortest steps first."""
+        found = []
+        for _, is_op, _, starts in sorted(self._beginnings(), key=operator.itemgetter(0, 1, 2)):
+            if len(starts) < _LEAST_STEPS - (not is_op):
+                continue
+            loop = self._loop(starts)
+            if loop is not None and (beyond := loop.steps[-1].count(None)):
+                # Steps may rather begin so that the last one is whole, if the first then lacks no more.
+                first = starts[0] + starts.step - beyond
+                shifted = self._loop(range(first - starts.step * (first >= starts.step), loop.stop + 1, starts.step))
+                if shifted is not None and shifted.start <= loop.start:
+                    loop = min(loop, shifted, key=_Loop.cost)
+            if loop is not None:
+                self._taken[loop.start : loop.stop] = b"\1" * (loop.stop - loop.start)
+                found.append(loop)
         return found
 
-    def _periods(self) -> dict[int, list[int]]:
-        """Periods to try, each with the entries that are like the one a period before at first sight."""
-        periods: dict[int, list[int]] = {}
-        last: dict[Hashable, int] = {}
-        for k, (label, inputs) in enumerate(zip(self.labels, self.inputs)):
-            described = [value if isinstance(value, Given) else (self.labels[value.at], value.port) for value in inputs]
-            key = (label, *described)
-            if key in last:
-                periods.setdefault(k - last[key], []).append(k)
-            last[key] = k
-        return periods
+    def _beginnings(self) -> Iterator[tuple[int, bool, int, range]]:
+        """Where steps may begin.
 
-    def _moved(self, k: int, period: int) -> tuple[bool, ...] | None:
-        """Whether each input of an entry is a period on; None if the entry is not alike to the one a period before."""
-        before = k - period
-        if self.labels[k] != self.labels[before] or len(self.inputs[k]) != len(self.inputs[before]):
-            return None
-        moved = []
-        for a, b in zip(self.inputs[k], self.inputs[before]):
-            if isinstance(a, Given) or isinstance(b, Given):
-                if a != b:
-                    return None
-                moved.append(False)
-            elif a.port != b.port:
-                return None
-            elif a.at == b.at:
-                moved.append(False)
-            elif a.at - b.at == period and a.step == b.step:
-                moved.append(True)
-            else:
-                return None
-        return tuple(moved)
-
-    def _stretch(self, k: int, period: int, least: int) -> tuple[int, int, _Moved]:
-        """From where to where, around an entry, all are alike to the one a period before, always in the same way."""
-        moved: _Moved = {}
-        least = max(least, period)
-
-        def alike(at: int, neighbour: int) -> bool:
-            found = self._moved(at, period)
-            if found is None or moved.get(neighbour, found) != found:
-                return False
-            moved[at] = found
-            return True
-
-        start, end = k, k
-        while end < len(self.labels) and alike(end, end - period):
-            end += 1
-        while end > k and start > least and alike(start - 1, start - 1 + period):
-            start -= 1
-        return start, end, moved
-
-    def _carried(self, end: int, period: int, moved: _Moved) -> list[int]:
-        """For each place in a period how many values are made before it and used after it."""
-        reach: dict[Hashable, tuple[int, int]] = {}  # a value: where in a period it is made, how far on it is used
-        for k in range(end - period, end):
-            for value, moves in zip(self.inputs[k], moved[k]):
-                if moves and isinstance(value, Made):
-                    at, distance = value.at % period, min(k - value.at, period)
-                    key = (at, value.port, value.step)
-                    reach[key] = at, max(distance, reach.get(key, (at, 0))[1])
-        changes = [0] * (2 * period + 1)
-        for at, distance in reach.values():
-            changes[at + 1] += 1
-            changes[at + 1 + distance] -= 1
-        carried = list(accumulate(changes))
-        return [carried[place] + carried[place + period] for place in range(period)]
-
-    def _cut(self, cut: int, end: int, period: int, moved: _Moved) -> _Loop | None:
-        """The loop whose whole steps begin at `cut` and a period each after it, if it is worth its frame."""
-        number = (end - cut) // period
-        if number < _LEAST_STEPS - 1:
-            return None
-        start, stop = cut, cut + number * period
-        steps: list[list[int | None]] = [list(range(at, at + period)) for at in range(start, stop, period)]
-        step = _Step(self, cut, stop - period, period, moved)
-        for _ in range(step.longest_lag):
-            if (first := step.before(start, steps)) is None:
-                break
-            steps.insert(0, first)
-            start -= period - first.count(None)
-        if (last := step.after(stop, steps)) is not None:
-            steps.append(last)
-            stop += period - last.count(None)
-        if len(steps) < _LEAST_STEPS or stop - start - period < _LEAST_HIDDEN:
-            return None
-        missing = [row.count(None) for row in steps]
-        score = (stop - start - sum(missing), -max(missing), -missing[-1], -cut)
-        return _Loop(start, stop, steps, step.whole, step.wiring, score)
-
-    def free(self, k: int) -> bool:
-        """Whether there is an entry, and in no loop of this turn."""
-        return 0 <= k < len(self.labels) and not self._taken[k]
-
-
-class _Source(NamedTuple):
-    """Where an input in a step comes from: how many steps before, and from which position."""
-
-    lag: int
-    position: int
-
-
-class _Step:
-    """What all steps of a loop from `start` on do: the entries from `base` on, a period of them."""
-
-    def __init__(self, sequence: _Sequence, start: int, base: int, period: int, moved: _Moved) -> None:
-        self._sequence = sequence
-        self.whole = list(range(base, base + period))
-        self._sources: list[list[_Source | None]] = []  # None: from outside the loop
-        for k in self.whole:
-            row: list[_Source | None] = []
-            for value, moves in zip(sequence.inputs[k], moved[k]):
-                if moves and isinstance(value, Made) and value.at >= start:
-                    steps_on, position = divmod(value.at - base, period)
-                    row.append(_Source(-steps_on, position))
-                else:
-                    row.append(None)
-            self._sources.append(row)
-        self.longest_lag = max((source.lag for row in self._sources for source in row if source), default=0)
-        self.wiring = tuple(
-            tuple(
-                (source, value.port, value.step) if source and isinstance(value, Made) else getattr(value, "key", None)
-                for value, source in zip(sequence.inputs[k], row)
-            )
-            for k, row in zip(self.whole, self._sources)
-        )
-
-    def before(self, end: int, steps: Sequence[list[int | None]]) -> list[int | None] | None:
-        """The entries up to `end` as a first step before these, by position; the states it begins with are anything.
-
-        Ops on constants alone, as initial states may be, are not recorded, and so may be missing.
+        Yields:
+            How long they are; whether nobody declared it; where a first step, which may be shorter, may begin; and
+            beginnings at one distance, at least two.
         """
-        size = len(self.whole)
-        for start in range(end - size, end - size // 2):
-            first, stop = self._matched(start, end, start, [])
-            if stop == end and self._leads_on(start, [first, *steps]):
-                return first
+        runs: dict[tuple[bool, Hashable], tuple[int, range]] = {}
+        for k, (begins, label, inputs) in enumerate(zip(self._begins, self._labels, self._inputs)):
+            described = [
+                value if isinstance(value, Given) else (self._labels[value.at], value.port) for value in inputs
+            ]
+            for key in ((False, begins), (True, (label, *described))):
+                if key[1] is None:
+                    continue
+                before, run = runs.get(key, (k, range(k, k + 1)))
+                if len(run) > 1 and k - run[-1] != run.step:
+                    yield run.step, key[0], before, run
+                    before, run = run[-2], run[-1:]
+                runs[key] = before, range(run[0], k + 1, max(k - run[-1], 1))
+        yield from ((run.step, key[0], before, run) for key, (before, run) in runs.items() if len(run) > 1)
+
+    def _loop(self, starts: range) -> _Loop | None:
+        """The loop whose steps begin there, if folding it hides enough."""
+        period, stop = starts.step, starts[-1]
+        if any(self._taken[stop - period : stop]):
+            return None
+        shorter = range(max(starts[0] - period, 0), starts[0] - period // 2)  # where a shorter first step may begin
+        if self._labels[starts[0] - 1] != self._labels[stop - 1]:
+            shorter = range(0)
+        failed = 0
+        for start in (*shorter, *starts[:-1]):
+            if start < failed:
+                continue
+            example = _Example(self._labels, self._inputs, stop - period, period, start)
+            steps, end = self._steps(example, starts)
+            if end >= stop and len(steps) >= _LEAST_STEPS and end - start - period >= _LEAST_HIDDEN:
+                at = -((start - stop) // period) - 1
+                return _Loop(start, end, steps, at, example.wiring(), example.carried())
+            if len(steps) > 1:
+                failed = end
         return None
 
-    def _leads_on(self, begin: int, steps: Sequence[list[int | None]]) -> bool:
-        """Whether what the steps after the first carry on from it is what it made."""
-        return all(
-            k is None or self._fits(k, position, begin, steps[t], steps[:t])
-            for t in range(1, min(self.longest_lag + 1, len(steps)))
-            for position, k in enumerate(steps[t])
+    def _steps(self, example: "_Example", starts: range) -> tuple[list[_Step], int]:
+        """The steps that are as the example, and where they stop."""
+        steps: list[_Step] = []
+        k = example.start
+        while k < len(self._labels):
+            is_whole = starts[0] <= k < starts[-1]
+            limit = min(k + starts.step, len(self._labels)) if k >= starts[0] else starts[0]
+            step: _Step = []
+            stop = k
+            for position in range(starts.step):
+                fits = stop < limit and not self._taken[stop] and example.fits(stop, position, step, steps)
+                if is_whole and not fits:
+                    return steps, k
+                step.append(stop if fits else None)
+                stop += fits
+            if stop < limit if k < starts[0] else 2 * (stop - k) < starts.step:
+                break
+            steps.append(step)
+            k = stop
+            if None in step and len(steps) > 1:
+                break
+        return steps, k
+
+
+class _Example:
+    """A step from `base` on, of a loop that begins at `start`: what the other steps must be like."""
+
+    def __init__(
+        self, labels: Sequence[int], inputs: Sequence[Sequence[Given | Made]], base: int, period: int, start: int
+    ) -> None:
+        self._labels, self._inputs, self.start = labels, inputs, start
+        self._base, self._period = base, period
+        self._sources: dict[int, list[tuple[int, int] | None]] = {}
+
+    def _sources_of(self, position: int) -> list[tuple[int, int] | None]:
+        """For each input how many steps before it was made, and where in the step; None for one from outside."""
+        if position not in self._sources:
+            self._sources[position] = [
+                (-((value.at - self._base) // self._period), (value.at - self._base) % self._period)
+                if isinstance(value, Made) and value.at >= self.start
+                else None
+                for value in self._inputs[self._base + position]
+            ]
+        return self._sources[position]
+
+    def wiring(self) -> Hashable:
+        """How the entries of the step are connected, and which inputs no item made."""
+        return tuple(
+            (source, *value[1:]) if source else isinstance(value, Given) and value
+            for position in range(self._period)
+            for value, source in zip(self._inputs[self._base + position], self._sources_of(position))
         )
 
-    def after(self, start: int, steps: Sequence[list[int | None]]) -> list[int | None] | None:
-        """The entries from `start` on as a last step after these, of which those may be missing that nobody used."""
-        begin = next(k for k in steps[0] if k is not None)
-        last, stop = self._matched(start, len(self._sequence.labels), begin, steps)
-        return last if 2 * (stop - start) >= len(last) else None
+    def carried(self) -> set[Hashable]:
+        """What is taken from steps before: how many steps, and from which position."""
+        sources = (source for position in range(self._period) for source in self._sources_of(position))
+        return {source for source in sources if source and source[0]}
 
-    def _matched(
-        self, start: int, end: int, begin: int, steps: Sequence[list[int | None]]
-    ) -> tuple[list[int | None], int]:
-        """The entries from `start` on, by position, as a step after these of a loop; and where they stop."""
-        step: list[int | None] = [None] * len(self.whole)
-        k = start
-        for position in range(len(step)):
-            if k < end and self._sequence.free(k) and self._fits(k, position, begin, step, steps):
-                step[position] = k
-                k += 1
-            elif not steps and not self._may_be_missing(position, step):
-                break
-        return step, k
-
-    def _fits(
-        self, k: int, position: int, begin: int, step: list[int | None], steps: Sequence[list[int | None]]
-    ) -> bool:
-        """Whether an entry can stand at the position of a step, after these steps of a loop that begins at `begin`."""
-        if not self._alike(k, position):
+    def fits(self, k: int, position: int, step: _Step, steps: Sequence[_Step]) -> bool:
+        """Whether an entry can stand at a position, past these of its step and after these steps."""
+        example, inputs = self._base + position, self._inputs[k]
+        if self._labels[k] != self._labels[example] or len(inputs) != len(self._inputs[example]):
             return False
-        inputs = zip(self._sequence.inputs[k], self._sequence.inputs[self.whole[position]], self._sources[position])
-        for value, wanted, source in inputs:
-            if source is None:
-                continue
-            if source.lag > len(steps):  # a state that the loop begins with
-                if isinstance(value, Made) and value.at >= begin:
-                    return False
-                continue
-            maker = (steps[-source.lag] if source.lag else step)[source.position]
-            if isinstance(value, Given):
-                if steps or maker is not None or not value.constant:
-                    return False
-            elif value.at != maker or value[1:] != wanted[1:]:
+        for value, wanted, source in zip(inputs, self._inputs[example], self._sources_of(position)):
+            if source is None:  # the same for all steps, but for which slice of a sequence it is
+                fits = value[:2] == wanted[:2]
+            elif source[0] > len(steps):  # a state that the loop begins with
+                fits = isinstance(value, Given) or value.at < self.start
+            else:
+                maker = (steps[-source[0]] if source[0] else step)[source[1]]
+                if isinstance(value, Made):
+                    fits = value.at == maker and value[1:] == wanted[1:]
+                else:  # The first step lacks ops on constants, which are not recorded.
+                    fits = not steps and maker is None and value.constant
+            if not fits:
                 return False
         return True
-
-    def _may_be_missing(self, position: int, step: Sequence[int | None]) -> bool:
-        """Whether all inputs of a first step's op may be constants, so that it was not recorded."""
-        return all(
-            (isinstance(wanted, Given) and wanted.constant)
-            if source is None
-            else bool(source.lag) or step[source.position] is None
-            for wanted, source in zip(self._sequence.inputs[self.whole[position]], self._sources[position])
-        )
-
-    def _alike(self, k: int, position: int) -> bool:
-        """Whether an entry does what that at the position does, with the same inputs from outside the loop."""
-        sequence, example = self._sequence, self.whole[position]
-        if sequence.labels[k] != sequence.labels[example] or len(sequence.inputs[k]) != len(sequence.inputs[example]):
-            return False
-        return all(
-            source is not None
-            or value == wanted
-            or (isinstance(value, Made) and isinstance(wanted, Made) and value[:2] == wanted[:2])
-            for value, wanted, source in zip(sequence.inputs[k], sequence.inputs[example], self._sources[position])
-        )
-
-
-def _inside(entry: _Entry) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-    """The items in an entry, in order, each with its positions in the loops around it and its steps of these."""
-    stack: list[tuple[_Entry, tuple[int, ...], tuple[int, ...]]] = [(entry, (), ())]
-    while stack:
-        entry, positions, steps = stack.pop()
-        if isinstance(entry, int):
-            yield entry, positions, steps
-            continue
-        stack += [
-            (part, (*positions, position), (*steps, t))
-            for t, step in reversed(list(enumerate(entry.steps)))
-            for position, part in reversed(list(enumerate(step)))
-            if part is not None
-        ]
-
-
-def _label(items: Sequence[Item], entry: _Entry) -> Hashable:
-    """What is equal for entries that do the same. (Recursive, in loops within loops, of which there are few.)"""
-    if isinstance(entry, int):
-        return items[entry].label
-    return len(entry.steps), tuple(_label(items, part) for part in entry.whole), entry.wiring

@@ -9,6 +9,7 @@ from tinygrad_lstm.backends.dtypes import DType
 
 from .._tensor import Tensor
 from ..device import Device
+from ..graph import declare_step, next_number
 from .groups import grouped, require_gradients
 from .hooks import HasHooks
 from .names import joined
@@ -59,9 +60,13 @@ class Module(HasHooks):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is not None:
-            return self._hooks.call(self, self.forward, args, kwargs)
-        return self.forward(*args, **kwargs)
+        began = next_number()
+        if self._hooks is None:
+            result = self.forward(*args, **kwargs)
+        else:
+            result = self._hooks.call(self, self.forward, args, kwargs)
+        declare_step(self, began, result)
+        return result
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Guards against the ways in which a parameter would silently no longer be, or never become, one.

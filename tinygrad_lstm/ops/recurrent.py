@@ -16,6 +16,7 @@ from tinygrad_lstm.backends.dtypes import is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..device import Device
+from ..graph import declare_step, next_number
 from ..kinds import KINDS, Kind
 from ..mode import mode
 from .define import op, shown_whole
@@ -74,7 +75,9 @@ def scan(
     mask = None if lengths is None else unbind(going(lengths, T, states[0].device), 0)
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
+        began = next_number()
         stepped = step(t, *states)
+        declare_step(step, began, stepped)
         outputs[t] = stepped[0]
         if mask is not None:
             # A sequence that has ended, or in reverse not begun, keeps its states.

@@ -116,11 +116,6 @@ class LSTMCell(_Cell):
         return parameters_apart(self)
 
 
-def lstm_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
-    """The step of a layer of `LSTM`, given its weights, and net_x (B, 4H), the W·x + b of the gates."""
-    return lstm_step(net_x + ops.linear(h, weights["weight_hh"]), c)
-
-
 def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
     """The step of an LSTM cell, given `net` (B, 4H), the W·[h, x] + b of the gates i, f, g, o side by side."""
     net_i, net_f, net_g, net_o = ops.chunk(net, 4, dim=-1)  # each (B, H)
@@ -131,6 +126,11 @@ def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
     o = ops.sigmoid(net_o)
     h = o * ops.tanh(c)
     return LSTMGates(i, f, g, o, c, h)
+
+
+def lstm_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
+    """The step of a layer of `LSTM`, given its weights, and net_x (B, 4H), the W·x + b of the gates."""
+    return lstm_step(net_x + ops.linear(h, weights["weight_hh"]), c)
 
 
 class GRUGates(NamedTuple):

@@ -109,7 +109,7 @@ class LSTMCell(_Cell):
         h, c = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
         gates = lstm_step(ops.linear(hx, self.adapted("weight"), self.bias), c)
-        return show_step(self, "LSTM", x, {"h": h, "c": c}, gates)
+        return show_step(self, self.KIND, x, {"h": h, "c": c}, gates)
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `LSTM` has them: weight_ih (4H, I), weight_hh (4H, H), bias (4H,)."""
@@ -179,7 +179,7 @@ class GRUCell(_Cell):
         (h,) = checked_state(self, x, state)
         W, U = self.adapted("weight_ih"), self.adapted("weight_hh")
         net_x, net_h = ops.linear(x, W, self.bias), ops.linear(h, U)
-        return show_step(self, "GRU", x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
+        return show_step(self, self.KIND, x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `GRU` has them, which are the cell's own."""
@@ -240,7 +240,7 @@ class RNNCell(_Cell):
         (h,) = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
         gates = RNNGates(ops.tanh(ops.linear(hx, self.adapted("weight"), self.bias)))
-        return show_step(self, "RNN", x, {"h": h}, gates)
+        return show_step(self, self.KIND, x, {"h": h}, gates)
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters as a layer of `RNN` has them: weight_ih (H, I), weight_hh (H, H), bias (H,)."""

@@ -194,7 +194,7 @@ class _Recurrent(Loadable):
             if self.options:
                 own = {name: array.copy() for name, array in parameters.items()}
                 return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
-            step: LayerStep = getattr(device.backend, f"{self.KIND.lower()}_stepper")(list(parameters.values()))
+            step: LayerStep = getattr(device.backend, f"{KINDS[self.KIND].op}_stepper")(list(parameters.values()))
             return step
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["KINDS", "Framework", "Gate", "Kind", "State", "Weight", "kind_with_gates"]
+__all__ = ["KINDS", "Framework", "Gate", "Kind", "State", "Weight", "kind_of_op", "kind_with_gates"]
 
 Framework = Literal["keras", "onnx"]
 
@@ -84,7 +84,7 @@ class Kind:
             others. The page leaves them out of its file.
         one_product: whether W·x and U·h are needed as their sum alone, so that a cell has one weight over [h, x].
         orders: the gates' order in other frameworks, in their letters; PyTorch's is that of `gates`.
-        keras_classes: the classes of Keras's layer and cell.
+        keras_classes: the classes of Keras's layer and of its cell.
         cudnn_class: the class of Keras's layer whose arrays have CuDNN's layout.
         onnx_activations: the functions of ONNX's node of this name, in lower case.
     """
@@ -100,9 +100,14 @@ class Kind:
     gradients_follow: str
     one_product: bool
     orders: Mapping[Framework, str]
-    keras_classes: tuple[str, ...]
+    keras_classes: tuple[str, str]
     cudnn_class: str
     onnx_activations: tuple[str, ...]
+
+    @property
+    def op(self) -> str:
+        """What the op of a plain layer is called, and with what the names of a backend's kernels for it begin."""
+        return self.name.lower()
 
     @property
     def letters(self) -> str:
@@ -239,3 +244,8 @@ KINDS: dict[str, Kind] = {
 def kind_with_gates(number: int | float) -> str | None:
     """The kind whose weights have so many gates' rows; None if there is none."""
     return next((name for name, kind in KINDS.items() if len(kind.gates) == number), None)
+
+
+def kind_of_op(op: str) -> Kind | None:
+    """The kind whose plain layer is an op of this name; None if there is none."""
+    return next((kind for kind in KINDS.values() if kind.op == op), None)

@@ -22,7 +22,7 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
 
     Args:
         cell: the module whose step it is.
-        kind: what the trace calls it; "LSTM", "GRU" and "RNN" say that it has these cells' gates and equations.
+        kind: what the trace calls it; the name of one of `KINDS` says that it has that kind's gates and equations.
         x: the step's input (B, I).
         before: the states before the step by name, h first, each (B, H).
         gates: a NamedTuple of what the step computed, the states after it among them, each (B, H).
@@ -78,7 +78,7 @@ class SteppedLayer:
 
     Attributes:
         place: where in the network it is, such as "l0_reverse".
-        kind: "LSTM", "GRU" or "RNN", whose gates and states it has.
+        kind: the name of the one of `KINDS` whose gates and states it has.
         options: by name, what it computes otherwise than a plain layer of that kind.
         parameters: by name.
         x: the inputs (T, B, I).

@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.base import Array
 from .._tensor import Tensor
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
-from ..kinds import KINDS
+from ..kinds import kind_of_op
 from ..mode import Switch, mode
 from ..nn import Module
 from ..nn.module import described
@@ -254,8 +254,8 @@ def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
             return N * I * O
         case "matmul", [(*before_x, n, k), (*before_y, _, m)]:
             return math.prod(np.broadcast_shapes(tuple(before_x), tuple(before_y))) * n * k * m
-        case layer, [(T, B, I), (_, H), *_] if layer.upper() in KINDS:
-            return T * B * len(KINDS[layer.upper()].gates) * H * (I + H)
+        case op, [(T, B, I), (_, H), *_] if kind := kind_of_op(op):
+            return T * B * len(kind.gates) * H * (I + H)
     return 0
 
 

@@ -16,7 +16,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 
 from ..device import Device
 from ..graph import Node
-from ..kinds import KINDS
+from ..kinds import KINDS, kind_of_op
 from ..ops.recurrent import going
 
 __all__ = ["OUTPUTS", "SavedLayer"]
@@ -51,7 +51,8 @@ class SavedLayer:
     @classmethod
     def of(cls, node: Node) -> "SavedLayer":
         """The layer that a node of the graph records."""
-        kind = KINDS[node.op.name.upper()]
+        kind = kind_of_op(node.op.name)
+        assert kind is not None
         (operands, _, lengths, reverse), saved = node.saved, node.out
         x, h, *_ = arrays = [tensor._array for tensor in operands]
         T, H = len(x), h.shape[1]
@@ -119,7 +120,7 @@ class SavedLayer:
         _, *others = self.operands
         others[len(self.after)] = weight
         room = self.device.xp.empty((*g_out.shape[:2], weight.shape[1]), g_out.dtype)  # in x's place, never read
-        derivative = getattr(self.device.backend, f"{self.kind.lower()}_backward")
+        derivative = getattr(self.device.backend, f"{KINDS[self.kind].op}_backward")
         wanted = [True] + [False] * len(others)
         found = derivative((g_out, *g_states), (room, *others), self.saved, self.lengths, self.reverse, wanted)
         return found[0]
@@ -195,5 +196,5 @@ _GRADIENTS: dict[str, Callable[[SavedLayer, Array, Sequence[Array]], Arrays]] = 
     "RNN": _rnn_gradients,
 }
 
-OUTPUTS = {name.lower(): ("out", *kind.state_names) for name, kind in KINDS.items()}
+OUTPUTS = {kind.op: ("out", *kind.state_names) for kind in KINDS.values()}
 """What the outputs of a layer are called, by its op's name."""

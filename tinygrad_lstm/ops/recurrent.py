@@ -89,7 +89,8 @@ def scan(
 
 def _layer(kind: Kind) -> Any:
     """The op that a plain layer of a kind is, in one direction."""
-    name, names, number = kind.name.lower(), [weight.name for weight in kind.weights_with({})], len(kind.states)
+    run_forward, run_backward = f"{kind.op}_forward", f"{kind.op}_backward"
+    names, number = [weight.name for weight in kind.weights_with({})], len(kind.states)
 
     def composed(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
         x, *others = operands
@@ -118,14 +119,14 @@ def _layer(kind: Kind) -> Any:
             h after each step (T, B, H), zero past a sequence's length; the states (B, H) after each sequence's last
             step.
         """
-        return getattr(backend, f"{name}_forward")(operands, lengths, reverse, saving)
+        return getattr(backend, run_forward)(operands, lengths, reverse, saving)
 
     def gradients(
         backend: Any, g: Any, operands: Any, saved: Any, lengths: Lengths, reverse: bool, wanted: Sequence[bool]
     ) -> Any:
-        return getattr(backend, f"{name}_backward")(g, operands, saved, lengths, reverse, wanted)
+        return getattr(backend, run_backward)(g, operands, saved, lengths, reverse, wanted)
 
-    forward.__name__ = name
+    forward.__name__ = kind.op
     return op(promotion="common", composed=composed, operands=gradients)(forward)
 
 

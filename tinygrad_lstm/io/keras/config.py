@@ -11,7 +11,7 @@ from ...kinds import KINDS, Kind
 from ..errors import ContentError, shown
 from ..file_layers import cudnn_advice
 
-__all__ = ["Described", "Settings", "described_layers"]
+__all__ = ["Described", "Settings", "described_layers", "snake_case"]
 
 # The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
 # they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
@@ -113,7 +113,7 @@ def _layers_within(layer: Config, path: str, outermost: str, runner: Config | No
                 continue
             part = f"{path}/{key}".removeprefix("/")
             if isinstance(value, list):
-                stem = _snake_case(child["class_name"])
+                stem = snake_case(child["class_name"])
                 part += f"/{stem}_{used[stem]}" if used[stem] else f"/{stem}"
                 used[stem] += 1
             if len(part) > LONGEST_PATH:
@@ -219,7 +219,7 @@ def _shown(value: Any) -> str:
     return shown(_class(value) or str(value))
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """What Keras makes of a class's name for a path: LSTM lstm, SimpleRNN simple_rnn."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -14,7 +14,7 @@ from ..contents import FileLayer
 from ..errors import shown
 from ..file_layers import ALIKE
 from ..recurrent import under
-from .config import Described, Settings
+from .config import Described, Settings, snake_case
 from .hdf5 import Hdf5Contents
 
 __all__ = ["recurrent_layers"]
@@ -28,7 +28,6 @@ SIGMOID_SINCE = (2, 3)
 ROLES = ("kernel", "recurrent_kernel", "bias")
 
 WORD = re.compile(r"\w+")
-CELL = re.compile(r"cell|(lstm|gru|simple_rnn)_cell(_\d+)?")
 DIRECTION = re.compile(r"(forward|backward)_")
 
 # What a cell that draws random numbers for dropout keeps beside its arrays.
@@ -164,11 +163,13 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
             groups[group.removesuffix("/vars") if numbered else group] = roles
     beside = Counter(map(posixpath.dirname, groups))
+    cells = [snake_case(cell) for _, cell in (kind.keras_classes for kind in KINDS.values())]
+    called_cell = re.compile(rf"cell|({'|'.join(cells)})(_\d+)?")
     in_order = sorted(name for name in arrays if not GENERATORS.fullmatch(name))
     for group, roles in groups.items():
         above, last = posixpath.split(group)
         alone = above and not above.endswith("cells") and beside[above] == 1
-        path = above if alone and CELL.fullmatch(last) else group
+        path = above if alone and called_cell.fullmatch(last) else group
         within = under(group, in_order, "/") if group else [name for name in in_order if "/" not in name]
         extra = list(islice((name for name in within if name not in roles.values()), MOST_NAMED))
         yield Cell(path, roles, find(group), extra)

@@ -72,7 +72,7 @@ def torch_kind(arrays: Mapping[str, HostArray]) -> str | None:
     if of_h is None or of_h.ndim != 2 or not of_h.size:
         return None
     if ("weight_hr", "l0") in first:
-        return "LSTM"
+        return next(name for name, kind in KINDS.items() if any(each.name == "weight_hr" for each in kind.weights))
     return kind_with_gates(len(of_h) / of_h.shape[1])
 
 

@@ -111,11 +111,21 @@ def test_the_lines_are_those_of_the_file() -> None:
     assert any('ops.linear(hx, self.adapted("weight"), self.bias)' in line.text for line in stages[1].code)
 
 
+def module_of(path: Path, source: str) -> Any:
+    """The module that is written to this file."""
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_lines_are_those_that_run(tmp_path: Path) -> None:
     """A cell in another file, written otherwise: what is shown is that file's."""
     source = """\
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTMCell
+from tinygrad_lstm.models.cells import LSTMCell, LSTMGates
 
 
 class Coupled(LSTMCell):
@@ -132,17 +142,115 @@ class Coupled(LSTMCell):
         c = c + i * (g - c)
         o = tg.sigmoid(net_o)
         h = o * tg.tanh(c)
-        return h, c
+        return LSTMGates(i, f, g, o, c, h)
 """
     path = tmp_path / "coupled.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location("coupled", path)
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(path, source)
     stages = explain(module.Coupled(3, 2), tg.ones(1, 3), (tg.zeros(1, 2), tg.ones(1, 2)))
     assert [(line.path, line.number) for line in stages[1].code] == [(str(path), number) for number in (9, 12, 14)]
     assert [line.text for line in stages[3].code] == ["c = c + i * (g - c)"]
+
+
+OWN = """\
+from typing import NamedTuple
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.nn import Linear, Module
+
+
+class Computed(NamedTuple):
+    h: tg.Tensor
+    c: tg.Tensor
+    o: tg.Tensor
+    i: tg.Tensor
+    g: tg.Tensor
+    f: tg.Tensor
+
+
+class Own(Module):
+    def __init__(self, size, units):
+        self.look = Linear(size, 4 * units)
+        self.recall = Linear(units, 4 * units, bias=False)
+
+    def gates(self, inputs, state=None):
+        shown, memory = (tg.zeros(1, 2), tg.zeros(1, 2)) if state is None else state
+        sums = self.look(inputs) + self.recall(shown)
+        write, keep, new, show = tg.chunk(sums, 4, dim=-1)
+        keep, write = keep.sigmoid(), write.sigmoid()
+        memory = keep * memory + write * (new := new.tanh())
+        return Computed(tg.tanh(memory) * (show := show.sigmoid()), memory, show, write, new, keep)
+
+    def layer_parameters(self):
+        return {"weight_ih": self.look.weight, "weight_hh": self.recall.weight, "bias": self.look.bias}
+"""
+
+
+def test_a_cell_with_names_of_its_own_is_explained(tmp_path: Path) -> None:
+    tg.manual_seed(0)
+    cell = module_of(tmp_path / "own.py", OWN).Own(3, 2)
+    x, state = tg.rand(1, 3), (tg.rand(1, 2), tg.rand(1, 2))
+    same = LSTMCell(3, 2)
+    own = cell.state_dict()
+    weight = np.concatenate([own["recall.weight"], own["look.weight"]], axis=1)
+    same.load_state_dict({"weight": weight, "bias": own["look.bias"]})
+    for given_state in (state, None):
+        stages = explain(cell, x, given_state)
+        for stage, expected in zip(stages, explain(same, x, given_state), strict=True):
+            assert (stage.title, stage.equations, stage.meaning) == (
+                expected.title,
+                expected.equations,
+                expected.meaning,
+            )
+            for one, other in zip(stage.calculations, expected.calculations, strict=True):
+                assert (one.unit, one.symbol, one.function) == (other.unit, other.symbol, other.function)
+                assert one.terms == other.terms
+                assert (one.argument, one.result) == pytest.approx((other.argument, other.result), rel=1e-5)
+    source = OWN.splitlines()
+    keeps, updates, returns = (
+        source.index(f"        {line}") + 1
+        for line in (
+            "keep, write = keep.sigmoid(), write.sigmoid()",
+            "memory = keep * memory + write * (new := new.tanh())",
+            "return Computed(tg.tanh(memory) * (show := show.sigmoid()), memory, show, write, new, keep)",
+        )
+    )
+    assert [[line.number for line in stage.code] for stage in stages] == [
+        [keeps - 2],
+        [keeps - 1, keeps],
+        [keeps, updates],
+        [updates],
+        [returns],
+        [returns],
+    ]
+
+
+def test_a_cell_says_what_it_lacks_to_be_explained(tmp_path: Path) -> None:
+    module = module_of(tmp_path / "own.py", OWN)
+
+    class Undeclared(module.Own):  # type: ignore[misc, name-defined]
+        layer_parameters = None
+
+    class Incomplete(module.Own):  # type: ignore[misc, name-defined]
+        def layer_parameters(self) -> Any:
+            return {"weight_ih": self.look.weight}
+
+    class Other(module.Own):  # type: ignore[misc, name-defined]
+        def layer_parameters(self) -> Any:
+            return super().layer_parameters() | {"bias": self.look.bias + 1.0}
+
+    class Pair(module.Own):  # type: ignore[misc, name-defined]
+        def gates(self, *given: Any) -> Any:
+            return super().gates(*given)[:2]
+
+    for cell, message in [
+        (Undeclared, r"Undeclared has no layer_parameters\(\) with weight_ih, weight_hh, bias; define it"),
+        (Incomplete, r"Incomplete has no layer_parameters\(\) with weight_hh, bias; define it"),
+        (Other, r"the forget gate of Other, unit 0, is σ of .*, but W·\[h, x\] \+ b is .*; return from layer_para"),
+        (Pair, r"gates\(\) of Pair returns a tuple; return a NamedTuple with the fields i, f, g, o, c, h"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            explain(cell(3, 2), tg.ones(1, 3))
+        assert "\n" not in str(caught.value)
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -344,7 +452,7 @@ def test_what_does_not_fit_the_cell() -> None:
 
 def test_what_is_no_such_cell() -> None:
     other: Any = GRUCell(3, 2)
-    with pytest.raises(ValueError, match=r"computes as LSTMCell does; the gates\(\) of GRUCell sets no hx, net, net_i"):
+    with pytest.raises(ValueError, match=r"computes as LSTMCell does; the gates\(\) of GRUCell returns r, z, n, h"):
         explain(other, tg.ones(1, 3))
     network: Any = models.LSTM(3, 2)
     with pytest.raises(ValueError, match=r"explain: expected a cell, as LSTMCell is, got LSTM"):

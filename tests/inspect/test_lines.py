@@ -1,32 +1,32 @@
-"""The lines that ran, with the variables they set."""
+"""The ops that a function applied, each with the line of code that applied it."""
 
 import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from tinygrad_lstm.inspect.lines import lines_run
+import tinygrad_lstm as tg
+from tinygrad_lstm.inspect.lines import OpsRun, lines_of
+from tinygrad_lstm.mode import mode
 
 SOURCE = """\
-import math
+import tinygrad_lstm as tg
 
 
-def half(number):
-    return number / 2
+def half(x):
+    return x / 2
 
 
-def length(count):
+def length(xs, pick):
     squares = 0
-    for number in range(count):
-        squares += number * number
-    root = math.sqrt(half(squares))
-    return root
+    for x in xs:
+        squares = x * x + squares
+    return tg.sqrt(half(pick(squares)))
 
 
-def inverse(number):
-    return 1 / number
+def fails(x):
+    return x @ x.sum()
 """
 
 
@@ -41,37 +41,35 @@ def module(tmp_path: Path) -> ModuleType:
     return made
 
 
-def test_each_line_is_noted_as_often_as_it_ran(module: ModuleType) -> None:
-    assert [(line.number, dict(line.variables)) for line in lines_run(module.length, 3)] == [
-        (9, {"squares": 0}),
-        (10, {"number": 0}),
-        (10, {"number": 1}),  # adding 0 has changed nothing
-        (11, {"squares": 1}),
-        (10, {"number": 2}),
-        (11, {"squares": 5}),
-        (12, {"number": 5}),  # the argument of half
-        (12, {"root": 2.5**0.5}),
+def elsewhere(x: tg.Tensor) -> tg.Tensor:
+    return x.exp().log()
+
+
+def test_each_op_is_noted_with_its_line_as_often_as_it_was_applied(module: ModuleType, tmp_path: Path) -> None:
+    run = OpsRun(module.length, [tg.ones(3), tg.ones(3)], elsewhere)
+    assert [(op.name, op.line.number) for op in run.ops] == [
+        *[("mul", 11), ("add", 11)] * 2,
+        *[("exp", 12), ("log", 12)],  # in another file: the line that called it
+        ("div", 5),
+        ("sqrt", 12),
     ]
+    for op in run.ops:
+        assert op.line.path == str(tmp_path / "sums.py") and op.line.file == f"{tmp_path.name}/sums.py"
+        assert op.line.text == SOURCE.splitlines()[op.line.number - 1].strip()
+    assert run.result is run.ops[-1].outputs[0]
 
 
-def test_lines_are_those_of_the_file(module: ModuleType, tmp_path: Path) -> None:
-    for line in lines_run(module.length, 3):
-        assert line.path == str(tmp_path / "sums.py") and line.file == f"{tmp_path.name}/sums.py"
-        assert line.text == SOURCE.splitlines()[line.number - 1].strip()
+def test_lines_are_found_back_from_a_tensor(module: ModuleType) -> None:
+    first, second = tg.ones(3), tg.ones(3)
+    run = OpsRun(module.length, [first, second], elsewhere)
+    assert len(run.behind(run.result)) == len(run.ops)
+    assert [line.number for line in lines_of(run.behind(run.result), run)] == [11, 12, 5]
+    squares = run.ops[3].outputs[0]
+    assert [line.number for line in lines_of(run.behind(run.result, [squares]), run)] == [12, 5]
+    assert run.maker(first) is None and run.behind(first) == set()
 
 
-def test_whoever_traced_before_goes_on(module: ModuleType) -> None:
-    def own(*_: object) -> None:
-        pass
-
-    before = sys.gettrace()
-    sys.settrace(own)
-    try:
-        lines_run(module.length, 3)
-        after = sys.gettrace()
-        with pytest.raises(ZeroDivisionError):
-            lines_run(module.inverse, 0)
-        after_error = sys.gettrace()
-    finally:
-        sys.settrace(before)
-    assert after is own and after_error is own
+def test_after_an_error_nothing_is_noted_any_more(module: ModuleType) -> None:
+    with pytest.raises(ValueError, match="matmul"):
+        OpsRun(module.fails, tg.ones(3))
+    assert mode().value.recorder is None

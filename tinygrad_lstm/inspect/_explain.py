@@ -1,6 +1,7 @@
 """One step of an LSTM cell, taken apart: six stages, each with its equation, its lines of code, and its numbers."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -8,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._tensor import Tensor, operand
-from ..kinds import KINDS
+from ..creation import zeros_like
+from ..kinds import KINDS, Gate
 from ..mode import no_grad
-from .lines import CodeLine, lines_run
+from .lines import AppliedOp, CodeLine, OpsRun, lines_of
 
 __all__ = ["Calculation", "Stage", "explain"]
 
@@ -20,23 +22,25 @@ OPEN, SHUT = 0.9, 0.1
 MOST_PRODUCTS = 3
 """A gate whose sum has more products than this, those with 0 not counted, is told by the shares of h and x in it."""
 
+_TOLERANCE = 0.01  # of the parts of a sum, as far as float16 may round
 
 _LSTM = KINDS["LSTM"]
 _GATES = {gate.name: gate for gate in _LSTM.gates}
-_VARIABLES = ("hx", "net", *(f"net_{gate}" for gate in _GATES), *_LSTM.values)
+_OPS = {"σ": "sigmoid", "tanh": "tanh"}
 
 
 class Cell(Protocol):
-    """What can be explained: an `LSTMCell`, or a cell of yours whose `gates` sets variables of the same names."""
-
-    hidden_size: int
-    bias: Any
-
-    def adapted(self, name: str, /) -> Any:
-        """The parameter `weight` as the cell computes with it; see `Module.adapted`."""
+    """What can be explained: an `LSTMCell`, or a cell of yours that computes by the same equations."""
 
     def gates(self, x: Any, state: Any = None, /) -> Any:
-        """Computes a step from an input (1, I) and the states (h, c) before."""
+        """A step from an input (1, I) and the states (h, c) before, each (1, H).
+
+        Returns:
+            A NamedTuple with the fields i, f, g, o, c and h, each (1, H), as `show_step` takes it.
+        """
+
+    def layer_parameters(self) -> Mapping[str, Tensor]:
+        """The parameters weight_ih (4H, I), weight_hh (4H, H) and bias (4H,), rows in gate order i, f, g, o."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,11 @@ def explain(
 
     The numbers are those of this very run, and so are the lines of code. `stage_text` makes a stage readable.
 
+    A cell of yours is explained if its `gates` returns a NamedTuple with the fields i, f, g, o, c and h, and its
+    `layer_parameters` returns weight_ih (4H, I), weight_hh (4H, H) and bias (4H,), rows in gate order i, f, g, o.
+
     Args:
-        cell: an `LSTMCell`.
+        cell: an `LSTMCell`, or a cell of yours that computes by the same equations.
         x: one input (1, I).
         state: the states before, (h, c), each (1, H); zeros by default.
         units: the numbers of the units to tell of; the first two by default.
@@ -100,7 +107,8 @@ def explain(
         Concatenation, forget gate, input gate and candidate, cell update, output gate, hidden state.
 
     Raises:
-        ValueError: x or a state has another shape; a unit is not there; the cell computes otherwise than `LSTMCell`.
+        ValueError: x or a state has another shape; there is no such unit; the cell does not return or have what is
+            needed, or a gate is not what `LSTMCell` computes from these parameters.
         TypeError: `units` is no sequence.
 
     >>> import tinygrad_lstm as tg
@@ -116,10 +124,8 @@ def explain(
     x = operand(x)
     if x.ndim != 2 or x.shape[0] != 1:
         raise ValueError(f"explain: expected one input, of shape (1, input size), got {x.shape}")
-    H = cell.hidden_size
-    told = range(min(2, H)) if units is None else _checked_units(units, H)
     with no_grad():
-        step = _Step(cell, x, None if state is None else _pair(state, H), told)
+        step = _Step(cell, x, _states(cell, x, state), units)
         return (
             step.concatenation(),
             step.forget_gate(),
@@ -139,39 +145,97 @@ def _checked_units(units: Any, size: int) -> list[int]:
     return list(units)
 
 
-def _pair(state: Any, size: int) -> tuple[Tensor, Tensor]:
+def _states(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+    """The states before the step, zeros by default."""
+    if state is None:
+        after = _declared(cell, cell.gates(x))
+        return zeros_like(after["h"]), zeros_like(after["c"])
     if not (isinstance(state, tuple | list) and len(state) == 2):
+        H = _parameters(cell)["weight_hh"].shape[1]
         raise ValueError(
-            f"explain: expected a pair of states, (h, c), each of shape (1, {size}), got {type(state).__name__}"
+            f"explain: expected a pair of states, (h, c), each of shape (1, {H}), got {type(state).__name__}"
         )
     return operand(state[0]), operand(state[1])
 
 
-class _Step:
-    """A step that was run: the values of its variables, and the lines that set them."""
+def _declared(cell: Cell, gates: Any) -> dict[str, Tensor]:
+    """What the step of a cell has computed, by name."""
+    names = getattr(gates, "_fields", ())
+    missing = [name for name in _LSTM.values if name not in names]
+    if missing:
+        given = ", ".join(names) or f"a {type(gates).__name__}"
+        raise ValueError(
+            f"explain: expected a cell that computes as LSTMCell does; the gates() of {type(cell).__name__} returns "
+            f"{given}; return a NamedTuple with the fields {', '.join(_LSTM.values)}"
+        )
+    return {name: getattr(gates, name) for name in _LSTM.values}
 
-    def __init__(self, cell: Cell, x: Tensor, state: tuple[Tensor, Tensor] | None, units: Sequence[int]) -> None:
-        self._cell, self._units, self._size = cell, units, cell.hidden_size
-        self._lines = {name: line for line in lines_run(cell.gates, x, state) for name in line.variables}
-        missing = [name for name in _VARIABLES if name not in self._lines]
-        if missing:
-            raise ValueError(
-                f"explain: expected a cell that computes as LSTMCell does; the gates() of {type(cell).__name__} "
-                f"sets no {', '.join(missing)}"
-            )
-        self._values = {name: _row(self._lines[name].variables[name]) for name in _VARIABLES}
-        self._c_before = [0.0] * self._size if state is None else _row(state[1])
+
+def _parameters(cell: Cell) -> dict[str, Tensor]:
+    """The parameters of a plain layer that the cell computes with, by name."""
+    given = cell.layer_parameters() if callable(getattr(cell, "layer_parameters", None)) else {}
+    names = [weight.name for weight in _LSTM.weights_with({})]
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ValueError(
+            f"explain: {type(cell).__name__} has no layer_parameters() with {', '.join(missing)}; define it to return "
+            "weight_ih (4H, I), weight_hh (4H, H) and bias (4H,), rows in gate order i, f, g, o"
+        )
+    return {name: given[name] for name in names}
+
+
+class _Step:
+    """A step that was run: what the cell has declared of it, and the ops that made this."""
+
+    def __init__(self, cell: Cell, x: Tensor, before: tuple[Tensor, Tensor], units: Sequence[int] | None) -> None:
+        self._name = type(cell).__name__
+        self._run = OpsRun(cell.gates, x, before)
+        self._made = _declared(cell, self._run.result)
+        self._parameters = _parameters(cell)
+        self._size = self._made["h"].shape[1]
+        self._units = range(min(2, self._size)) if units is None else _checked_units(units, self._size)
+        self._values = {name: _row(tensor) for name, tensor in self._made.items()}
+        self._x, self._h_before, self._c_before = _row(x), *map(_row, before)
+        self._code = self._lines(x, before[0])
+
+    def _lines(self, x: Tensor, h: Tensor) -> dict[str, tuple[CodeLine, ...]]:
+        """The lines of each stage: an op is told in the first stage that needs it."""
+        behind = {name: self._run.behind(tensor, self._made.values()) for name, tensor in self._made.items()}
+        uses = Counter(op for gate in _GATES for op in behind[gate])
+        stages = {
+            "hx": self._joining(x, h),
+            "f": {op for op, number in uses.items() if number > 1} | behind["f"],
+            "ig": behind["i"] | behind["g"],
+            "c": behind["c"],
+            "o": behind["o"],
+            "h": behind["h"],
+        }
+        told: set[AppliedOp] = set()
+        lines = {}
+        for stage, ops in stages.items():
+            lines[stage] = lines_of(ops - told, self._run)
+            told |= ops
+        return lines
+
+    def _joining(self, x: Tensor, h: Tensor) -> set[AppliedOp]:
+        """The ops that put the previous hidden state and the input together."""
+        seen: dict[int, set[str]] = {id(x): {"x"}, id(h): {"h"}}
+        for op in self._run.ops:
+            sees = set[str]().union(*(seen.get(id(value), ()) for value in op.inputs))
+            seen |= dict.fromkeys(map(id, op.outputs), sees)
+            if len(sees) > 1:
+                return self._run.behind(op.outputs[0])
+        return set()
 
     def concatenation(self) -> Stage:
-        hx = tuple(self._values["hx"])
-        h, x = hx[: self._size], hx[self._size :]
+        h, x = tuple(self._h_before), tuple(self._x)
         return Stage(
             "Concatenation",
             "What do the gates see? The previous hidden state and the input, side by side.",
             ("[h, x] = (h_1, …, h_H, x_1, …, x_I)",),
-            self._code("hx"),
+            self._code["hx"],
             (f"{len(h)} numbers come from the step before, {len(x)} from the input.",),
-            vectors={"h": h, "x": x, "[h, x]": hx},
+            vectors={"h": h, "x": x, "[h, x]": h + x},
         )
 
     def forget_gate(self) -> Stage:
@@ -184,7 +248,7 @@ class _Step:
             "Forget gate",
             "How much of the cell state is kept? One product gives all gates' W·[h, x] + b.",
             self._gate_equations("f"),
-            self._code("net", "net_f", "f"),
+            self._code["f"],
             self._of_units(meaning),
             calculations=self._gate_calculations("f"),
         )
@@ -199,7 +263,7 @@ class _Step:
             "Input gate and candidate",
             "What could be written to the cell state (c̃, g in the code)? How much of it is?",
             self._gate_equations("i", "g"),
-            self._code("i", "g"),
+            self._code["ig"],
             self._of_units(meaning),
             calculations=self._gate_calculations("i", "g"),
         )
@@ -219,7 +283,7 @@ class _Step:
             "Cell update",
             "What does the cell remember now? What was kept, plus what is written.",
             ("c' = f ⊙ c + i ⊙ c̃",),
-            self._code("c"),
+            self._code["c"],
             self._of_units(meaning),
             calculations=tuple(
                 Calculation(unit, "c'", ((f[unit], before[unit]), (i[unit], g[unit])), c[unit], "", c[unit])
@@ -237,7 +301,7 @@ class _Step:
             "Output gate",
             "How much of the cell state is shown, to the next step and to what comes after?",
             self._gate_equations("o"),
-            self._code("o"),
+            self._code["o"],
             self._of_units(meaning),
             calculations=self._gate_calculations("o"),
         )
@@ -253,7 +317,7 @@ class _Step:
             "Hidden state",
             "What is shown? The cell state, squashed by tanh, as far as the gate is open.",
             ("h' = o ⊙ tanh(c')",),
-            self._code("h"),
+            self._code["h"],
             self._of_units(meaning),
             calculations=tuple(
                 calculation
@@ -265,16 +329,12 @@ class _Step:
             ),
         )
 
-    def _code(self, *names: str) -> tuple[CodeLine, ...]:
-        """The lines that last set these variables."""
-        return tuple(dict.fromkeys(self._lines[name] for name in names))
-
     def _of_units(self, meaning: Callable[[int], str]) -> tuple[str, ...]:
         return tuple(f"Unit {unit}: {meaning(unit)}" for unit in self._units)
 
     @property
     def _in_shares(self) -> bool:
-        return sum(map(bool, self._values["hx"])) > MOST_PRODUCTS
+        return sum(map(bool, (*self._h_before, *self._x))) > MOST_PRODUCTS
 
     def _gate_equations(self, *names: str) -> tuple[str, ...]:
         equations = []
@@ -285,26 +345,33 @@ class _Step:
         return tuple(equations)
 
     def _gate_calculations(self, *names: str) -> tuple[Calculation, ...]:
-        return tuple(
-            Calculation(
-                unit,
-                _GATES[name].symbol,
-                self._terms(_LSTM.rows(name, self._size).start + unit),
-                self._values[f"net_{name}"][unit],
-                _GATES[name].function,
-                self._values[name][unit],
-            )
-            for unit in self._units
-            for name in names
-        )
+        return tuple(self._gate_calculation(_GATES[name], unit) for unit in self._units for name in names)
+
+    def _gate_calculation(self, gate: Gate, unit: int) -> Calculation:
+        """A unit's gate.
+
+        Raises:
+            ValueError: the cell has put something other than W·[h, x] + b into the gate's function.
+        """
+        terms = self._terms(_LSTM.rows(gate.name, self._size).start + unit)
+        total = argument = sum(map(math.prod, terms))
+        made_by = self._run.maker(self._made[gate.name])
+        if made_by is not None and made_by.name == _OPS[gate.function]:
+            argument = _row(made_by.inputs[0])[unit]
+            if abs(argument - total) > _TOLERANCE * (1 + sum(abs(math.prod(term)) for term in terms)):
+                raise ValueError(
+                    f"explain: the {gate.meaning} of {self._name}, unit {unit}, is {gate.function} of {argument:.3f}, "
+                    f"but W·[h, x] + b is {total:.3f}; return from layer_parameters() what gates() computes with"
+                )
+        return Calculation(unit, gate.symbol, terms, argument, gate.function, self._values[gate.name][unit])
 
     def _terms(self, row: int) -> tuple[tuple[float, ...], ...]:
         """What W·[h, x] + b is the sum of, in a row of W."""
-        products = list(zip(self._cell.adapted("weight")[row].tolist(), self._values["hx"]))
-        bias = (float(self._cell.bias[row].item()),)
-        if not self._in_shares:
-            return (*products, bias)
-        return (_sum(products[: self._size]),), (_sum(products[self._size :]),), bias
+        W, U, b = (self._parameters[name][row].tolist() for name in ("weight_ih", "weight_hh", "bias"))
+        of_h, of_x = list(zip(U, self._h_before)), list(zip(W, self._x))
+        if self._in_shares:
+            return (_sum(of_h),), (_sum(of_x),), (b,)
+        return *of_h, *of_x, (b,)
 
 
 def _row(tensor: Tensor) -> list[float]:

@@ -1,16 +1,17 @@
-"""Which line of code computed what: a function is run, and each line that ran is noted with the variables it set."""
+"""Which op made what while a function ran, and which line of code applied it."""
 
+import inspect
 import linecache
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-__all__ = ["CodeLine", "lines_run"]
+from .._tensor import Tensor
+from ..mode import Switch
 
-_UNSET = object()
+__all__ = ["AppliedOp", "CodeLine", "OpsRun", "lines_of"]
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,14 @@ class CodeLine:
     """A line of code that ran.
 
     Attributes:
-        path: the file that it stands in.
+        path: the path of its file.
         number: its number there, from 1.
-        text: what it says, without the indentation.
-        variables: the variables that it set, with their values then.
+        text: the line without its indentation.
     """
 
     path: str
     number: int
     text: str
-    variables: Mapping[str, Any] = field(repr=False, compare=False)
 
     @property
     def file(self) -> str:
@@ -35,50 +34,97 @@ class CodeLine:
         return "/".join(Path(self.path).parts[-2:])
 
 
-def lines_run(function: Callable[..., Any], *arguments: Any) -> list[CodeLine]:
-    """Calls a function, and returns the lines that changed variables, in the order in which they ran.
+@dataclass(frozen=True, eq=False)
+class AppliedOp:
+    """An op that was applied.
 
-    Followed are the function, and whatever it calls that stands in the same file. The arguments of such a call are set
-    by the line that calls. Python's tracing does it (`sys.settrace`), so that a debugger sees nothing of this call.
-
-    Args:
-        function: a function or a method, written in Python.
-        arguments: what it is called with.
-
-    >>> import colorsys
-    >>> lines = lines_run(colorsys.rgb_to_hls, 1.0, 0.5, 0.0)
-    >>> lines[0].text, lines[0].variables
-    ('maxc = max(r, g, b)', {'maxc': 1.0})
+    Attributes:
+        name: the op's name.
+        inputs: the tensors that it was applied to.
+        outputs: the tensors that it made.
+        line: the line that applied it.
     """
-    path: str = function.__code__.co_filename
-    lines: list[CodeLine] = []
 
-    def note(number: int, variables: Mapping[str, Any]) -> None:
-        if variables:
-            lines.append(CodeLine(path, number, linecache.getline(path, number).strip(), variables))
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    line: CodeLine
 
-    def enter(frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename != path:
-            return None
-        known, running = dict(frame.f_locals), frame.f_lineno
-        if frame.f_back is not None and frame.f_back.f_code.co_filename == path:
-            note(frame.f_back.f_lineno, known)
 
-        # Called before each line, and at the end: what has changed by then was set by the line before.
-        def follow(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
-            nonlocal known, running
-            if event in ("line", "return"):
-                found = dict(frame.f_locals)
-                note(running, {name: value for name, value in found.items() if known.get(name, _UNSET) is not value})
-                known, running = found, frame.f_lineno
-            return follow
+class OpsRun:
+    """Calls a function and notes the ops that it applies.
 
-        return follow
+    The line of an op is one of the function's own file: the innermost that was running.
 
-    before = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        function(*arguments)
-    finally:
-        sys.settrace(before)
-    return lines
+    Attributes:
+        result: what the function returned.
+        ops: the ops in the order in which they were applied.
+
+    >>> from tinygrad_lstm import ones
+    >>> from tinygrad_lstm.models import RNNCell
+    >>> run = OpsRun(RNNCell(3, 5).gates, ones(1, 3))
+    >>> [op.name for op in run.ops]
+    ['cat', 'linear', 'tanh']
+    >>> run.ops[0].line.text
+    'hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)'
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._path = inspect.unwrap(function).__code__.co_filename
+        self.ops: list[AppliedOp] = []
+        with Switch(recorder=self):
+            self.result = function(*arguments)
+        self._makers = {id(output): op for op in self.ops for output in op.outputs}
+
+    def maker(self, tensor: Tensor) -> AppliedOp | None:
+        """The op that made a tensor; None for one that was there before."""
+        return self._makers.get(id(tensor))
+
+    def behind(self, tensor: Tensor, others: Iterable[Tensor] = ()) -> set[AppliedOp]:
+        """The ops that a tensor was made by, back to others, whose own ops are left out."""
+        stops = {id(other) for other in others} - {id(tensor)}
+        found: set[AppliedOp] = set()
+        left = [tensor]
+        while left:
+            op = self.maker(left.pop())
+            if op is not None and op not in found:
+                found.add(op)
+                left += [value for value in op.inputs if id(value) not in stops]
+        return found
+
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """Notes an op."""
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename != self._path and frame.f_back is not None:
+            frame = frame.f_back
+        number = frame.f_lineno
+        line = CodeLine(self._path, number, linecache.getline(self._path, number).strip())
+        outputs = result if isinstance(result, tuple) else (result,)
+        self.ops.append(AppliedOp(op.name, tuple(_tensors(arguments)), outputs, line))
+
+    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Calls a function made of ops, each of which is noted."""
+        return function(*args, **kwargs)
+
+    def see_copy(self, source: Any, copied: Any) -> None:
+        """Ignores copies."""
+
+    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape as it is."""
+        return shape
+
+    def see_read(self, tensor: Tensor) -> None:
+        """Ignores reading."""
+
+
+def lines_of(ops: Collection[AppliedOp], run: OpsRun) -> tuple[CodeLine, ...]:
+    """The lines that applied these ops, in the order in which they ran, each once."""
+    return tuple(dict.fromkeys(op.line for op in run.ops if op in ops))
+
+
+def _tensors(arguments: Iterable[Any]) -> Iterable[Tensor]:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, list | tuple):
+            yield from _tensors(argument)

@@ -71,7 +71,7 @@ KERNEL = np.random.default_rng(2).normal(size=(4, 3, 2)).astype(np.float32)
 
 
 # Of a tensor (T, B, 3), with T and B others when it runs.
-@pytest.mark.parametrize("function", [
+OF_ANY_LENGTHS: list[Function] = [
     lambda x: x.flatten(),
     lambda x: x.flatten(0, 1),
     lambda x: x.reshape(-1, 3),
@@ -172,9 +172,24 @@ KERNEL = np.random.default_rng(2).normal(size=(4, 3, 2)).astype(np.float32)
     lambda x: tg.dropout(x, 0.5, training=False),
     lambda x: x.detach() + x.clone().double().float(),
     lambda x: tg.isfinite(x),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", OF_ANY_LENGTHS)
 def test_lengths_may_be_others(tmp_path: Path, function: Function) -> None:
     assert_same_function(function, {"x": rows(4, 3)}, {"x": rows(6, 2)}, {"x": rows(5, 7)}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("function", OF_ANY_LENGTHS)
+def test_lengths_of_results_may_be_used(tmp_path: Path, function: Function) -> None:
+    """In arithmetic, where nothing else of the result is."""
+
+    def of_lengths(x: Tensor) -> Tensor:
+        given = function(x)
+        lengths = [length for part in (given if isinstance(given, tuple) else (given,)) for length in part.shape]
+        return tg.full((1,), sum(place * length for place, length in enumerate(lengths, 2)))
+
+    assert_same_function(of_lengths, {"x": rows(4, 3)}, {"x": rows(6, 2)}, {"x": rows(5, 7)}, folder=tmp_path)
 
 
 @pytest.mark.parametrize("part", [

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Derived", "Length", "Quotient", "Size", "key", "plain"]
+__all__ = ["Derived", "Length", "Quotient", "Size", "key", "plain", "sources"]
 
 How: TypeAlias = tuple[str, Any, Any]
 """The name of a function of `operator`, and its operands."""
@@ -70,18 +70,34 @@ class Quotient(Derived, float):
 
 
 class Length(Derived):
-    """An integer of a traced run that follows from the lengths of the inputs; it compares as the integer."""
+    """An integer of a traced run that follows from the lengths of the inputs; it compares as the integer.
+
+    Attributes:
+        source: of the length of a tensor, what stands for the tensor.
+    """
 
     values: tuple[int, int]
+    source: Any = None
 
     __floordiv__, __rfloordiv__ = _carried("floordiv")
     __mod__, __rmod__ = _carried("mod")
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self
+
+    __pos__ = __trunc__ = __floor__ = __ceil__ = __round__
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
 
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * 2**other
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // 2**other
 
     __eq__, __lt__, __le__, __gt__, __ge__ = map(
         _as_plain, (operator.eq, operator.lt, operator.le, operator.gt, operator.ge)
@@ -90,14 +106,22 @@ class Length(Derived):
     __bool__ = _as_plain(bool)
     __repr__ = _as_plain(repr)
     __format__ = _as_plain(format)
-    __int__ = __index__ = __trunc__ = __floor__ = __ceil__ = _as_plain(int)
+    __int__ = __index__ = _as_plain(int)
     __float__ = _as_plain(float)
     __abs__ = _as_plain(abs)
-    __round__ = _as_plain(round)
     __pow__ = _as_plain(pow)
+
+    __and__ = __rand__ = _as_plain(operator.and_)
+    __or__ = __ror__ = _as_plain(operator.or_)
+    __xor__ = __rxor__ = _as_plain(operator.xor)
+    __invert__ = _as_plain(operator.invert)
 
     def __rpow__(self, other: Any) -> Any:
         return other ** plain(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else an integer has, such as `bit_length`."""
+        return getattr(int(self), name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(plain(self), dtype)
@@ -116,6 +140,8 @@ def _derived(kind: str, a: Any, b: Any) -> Any:
         return a
     function: Callable[[Any, Any], Any] = getattr(operator, kind)
     now = function(plain(a), plain(b))
+    if isinstance(now, float) and kind in ("floordiv", "mod"):
+        return now
     try:
         before = function(_before(a), _before(b))
     except ZeroDivisionError:  # which the measured run did not come to
@@ -130,6 +156,15 @@ def _before(number: Any) -> Any:
 def key(number: Any) -> Any:
     """What tells numbers apart: derived ones are the same if they came about from the same lengths in the same way."""
     return number.key if isinstance(number, Derived) else number
+
+
+def sources(number: Any) -> list[Any]:
+    """What stands for the tensors by whose lengths a number came about."""
+    if not isinstance(number, Derived):
+        return []
+    if number.how is not None:
+        return [source for operand in number.how[1:] for source in sources(operand)]
+    return [number.source] if isinstance(number, Length) and number.source is not None else []
 
 
 def plain(argument: Any) -> Any:

@@ -1,5 +1,7 @@
 """Example inputs of a model, and inputs of other lengths that are made of them."""
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,10 +20,9 @@ __all__ = ["Dims", "Example", "examples_of", "lengths_of_runs"]
 Dims: TypeAlias = Mapping[int, str]
 """The dimensions whose length may be any, with their names."""
 
-# By how much longer each dynamic dimension is in the second run, or how many times as long: different for each, so that
-# it is seen which one a tensor's dimension is. Primes change the remainders by which a model may choose.
-LONGER = (29, 23, 3, 5, 7, 11)
-TIMES = (9, 8, 2, 3, 5, 4)
+# How long dynamic dimensions are at least in the second run, the last ones if there are fewer.
+AT_LEAST = (5, 7, 9, 11, 29, 31)
+LONG = 128
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,13 @@ def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
 
 
 def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict[str, tuple[int, int]]:
-    """How long each dynamic dimension is in both runs, by its name: as the example, if that is 2 or more, and longer.
+    """How long each dynamic dimension is in both runs, by its name: in the first about as long as the example.
+
+    The runs are to tell apart what may differ. In the second the order of the lengths is reversed, as a model may take
+    `min(T, B)` or `x[:B]`, and all remainders are different, as it may choose by one.
 
     Args:
-        multiples: whether it is a multiple of the example's length in the second.
+        multiples: whether they are only multiples of the example's lengths, whatever their order.
 
     Raises:
         ValueError: examples differ in the length of one, or there are too many of them.
@@ -133,10 +137,19 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
                     f"export_onnx: {label!r} is {length} of {other!r} and {example.array.shape[dim]} of {name!r}; say "
                     f"which dimensions may be of any length, as in dynamic={{{name!r}: {{1: 'batch'}}}}"
                 )
-    if len(lengths) > len(LONGER):
-        raise ValueError(f"export_onnx: expected at most {len(LONGER)} dynamic dimensions, got {', '.join(lengths)}")
-    first = {label: max(length, 2) for label, (_, length) in lengths.items()}
-    return {
-        label: (length, length * times if multiples else length + longer)
-        for (label, length), times, longer in zip(first.items(), TIMES, LONGER, strict=False)
-    }
+    if len(lengths) > len(AT_LEAST):
+        raise ValueError(f"export_onnx: expected at most {len(AT_LEAST)} dynamic dimensions, got {', '.join(lengths)}")
+    first: dict[str, int] = {}
+    second: dict[str, int] = {}
+    for label, (_, length) in lengths.items():
+        longer = itertools.count(max(length, 2))
+        first[label] = next(n for n in longer if multiples or n not in first.values())
+    for label, low in zip(sorted(first, key=lambda label: -first[label]), AT_LEAST[-len(first) :], strict=False):
+        length = first[label]
+        if multiples:
+            numbers = itertools.count(2 * length, length)
+            second[label] = next(n for n in numbers if n >= low and n not in second.values())
+        else:  # an example that is long may be longer than needed
+            low = max([low, *(n + 1 for n in second.values()), length if length < LONG else 0])
+            second[label] = next(n for n in itertools.count(low) if math.gcd(n - length, 2 * 3 * 5 * 7) == 1)
+    return {label: (length, second[label]) for label, length in first.items()}

@@ -37,6 +37,7 @@ class Graph:
         arrays: initialisers, by name.
         calls: those that are being written.
         call: the one of them whose turn it is.
+        user: what takes what is written now, for messages.
     """
 
     calls: Sequence[Call]
@@ -52,6 +53,7 @@ class Graph:
         self._names: dict[Operand, str] = {}
         self._equal: dict[Any, str] = {}
         self._given: set[str] = set()  # names of outputs
+        self.user = ""
         self._lengths: dict[Any, str] = {}  # by their keys
         self._sources: dict[Any, tuple[Value, int]] = {}
 
@@ -129,7 +131,7 @@ class Graph:
         if (filling := constant.filling) is not None:
             return self.filled(filling, constant.shape)
         raise ValueError(
-            f"export_onnx: op {self.call.name!r} is given an array, of shape "
+            f"export_onnx: {self.user} is given an array, of shape "
             f"{some(array.shape for array in constant.arrays)}, that depends on the inputs "
             "and was not made of them by ops; only tg.zeros, ones, full and arange of an input's length may be"
         )
@@ -175,6 +177,7 @@ class Graph:
 
     def give(self, value: Operand, name: str) -> None:
         """Makes a value an output of that name: that of the node which gives it, if it has no other yet."""
+        self.user = f"output {name!r}"
         old = self.name(value)
         if old in self._given or not any(old in node.output for node in self.nodes):
             old = self.node("Identity", old)
@@ -239,13 +242,14 @@ class Graph:
             return self._outer.length(length)
         if length.how is None:
             raise ValueError(
-                f"export_onnx: op {self.call.name!r} takes the number {some(length.values)}, by the lengths of the "
+                f"export_onnx: {self.user} takes the number {some(length.values)}, by the lengths of the "
                 "inputs, and it does not say how; make it of x.shape or len(x) of a tensor x by + - * // %, without "
                 "int(), math or NumPy"
             )
         kind, *operands = length.how
         a, b = (self.length(each) if isinstance(each, Length) else np.array([each]) for each in operands)
-        if kind == "floordiv" and not all(map(_is_natural, operands)):  # ONNX rounds towards zero
+        # ONNX rounds towards zero; and onnxruntime (1.32) computes x * (1 // y) as x // y.
+        if kind == "floordiv" and not (isinstance(operands[0], Length) and all(map(_is_natural, operands))):
             a = self.node("Sub", a, self.node("Mod", a, b))
         return self.node(_KINDS[kind], a, b)
 

@@ -8,6 +8,7 @@ be the same in both runs, whose lengths, steps and inputs' values differ.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -17,17 +18,20 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, HostArray
 
 from ..._tensor import Tensor
+from ...creation import arange
 from ...device import device_of
 from ...graph import user_line
 from ...nn import Module
+from ...ops.indexing import get
 from ...ops.shape import slices
-from ...tracing.lengths import Derived, Length, Size
+from ...tracing.lengths import Derived, Length, Size, sources
 from ...tracing.shapes import shapes_traced
 from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
-__all__ = ["Call", "Constant", "Loop", "Operand", "Program", "Trace", "Value"]
+__all__ = ["Call", "Constant", "Loop", "Operand", "Program", "Trace", "Value", "spelled_out"]
 
-_UNBIND = slices.op  # type: ignore[attr-defined]
+_UNBIND, _GET = slices.op, get.op  # type: ignore[attr-defined]
+_ARANGE = inspect.unwrap(arange)
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -172,10 +176,20 @@ def _operands(arguments: Any) -> list[Operand]:
     return [leaf for leaf in _leaves(arguments) if isinstance(leaf, Value | Constant)]
 
 
+def _taken(arguments: Any) -> list[Operand]:
+    """The operands in a call's arguments, and those whose lengths it takes."""
+    taken: list[Operand] = []
+    for leaf in _leaves(arguments):
+        taken += [leaf] if isinstance(leaf, Value | Constant) else sources(leaf)
+        if isinstance(leaf, Constant):
+            taken += [source for size in leaf.shape for source in sources(size)]
+    return taken
+
+
 def _needed(outputs: Sequence[Operand]) -> list[Call]:
     """The calls without which there would not be these outputs, each after those whose results it takes."""
     found: dict[Call, None] = {}  # in order
-    stack = [(output, False) for output in reversed(outputs)]
+    stack = [(output, False) for output in reversed(_taken(outputs))]
     while stack:
         operand, ready = stack.pop()
         call = operand.call if isinstance(operand, Value) else None
@@ -185,7 +199,7 @@ def _needed(outputs: Sequence[Operand]) -> list[Call]:
             found[call] = None
         else:
             stack.append((operand, True))
-            stack += [(taken, False) for taken in reversed(_operands(call.arguments))]
+            stack += [(taken, False) for taken in reversed(_taken(call.arguments))]
     return list(found)
 
 
@@ -280,8 +294,7 @@ class Trace(Run):
             self._steps.append((before.step, now.step))
             self._items.append({})
         taken = [self._result(leaf) for leaf in _leaves(now.arguments) if isinstance(leaf, Slot)]
-        own = [leaf for leaf in _leaves(now.arguments) if isinstance(leaf, Length)]
-        known = [*own, *(size for operand in taken for size in operand.shape if isinstance(size, Length))]
+        known = [size for operand in taken for size in operand.shape if isinstance(size, Length)]
         arguments = self._merged(f"op {now.name!r}", before.arguments, now.arguments, known)
         numbers = len(before.results), len(now.results)
         call = Call(now.name, now.function, arguments, now.place, numbers, user_line())
@@ -289,18 +302,26 @@ class Trace(Run):
         varies = given or any(operand.varies for operand in operands if isinstance(operand, Value))
         folded = not given and all(_is_known(operand) for operand in operands)
         by_length = any(isinstance(number, Derived) for number in _leaves(arguments))
+        if given:
+            known = self.lengths
+        elif now.function is _GET:
+            known = _kept(*arguments)
+        elif now.function is not _ARANGE:  # whose length is none of the numbers that it takes, if it is empty
+            known += [leaf for leaf in _leaves(arguments) if isinstance(leaf, Length)]
         for arrays in zip(before.results, now.results, strict=False):
             constant = self._constant(*arrays, known) if folded else None
             if constant is not None and (
-                constant.filling is not None or (constant.array is not None and not by_length)
+                (constant.filling is not None and not any(map(_is_new, constant.shape)))
+                or (constant.array is not None and not by_length)
             ):
                 call.results.append(constant)
-            else:
-                shape = self._shape(*arrays, known)
-                if given and not self._calls:
-                    others = [size for size in shape if isinstance(size, Length)]
-                    self.lengths += [size for size in others if not any(size is each for each in self.lengths)]
-                call.results.append(Value(shape, arrays[0].dtype, None if given else call, varies))
+                continue
+            value = Value(self._shape(*arrays, known), arrays[0].dtype, None if given else call, varies)
+            call.results.append(value)
+            for size in value.shape:
+                if isinstance(size, Length) and _is_new(size):
+                    size.source = value
+                    self.lengths += [] if self._calls else [size]
         self._calls.append(call)
 
     def _merged(self, user: str, before: Any, now: Any, known: Sequence[Length] = ()) -> Any:
@@ -314,7 +335,7 @@ class Trace(Run):
         """
         kinds = (type(before), type(now))
         if kinds == (Held, Held):
-            return self._constant(before.array, now.array)
+            return self._constant(before.array, now.array, self.lengths)
         if kinds == (Slot, Slot) and (operand := self._result_of_both(before, now)) is not None:
             return operand
         if kinds == (NotedStep, NotedStep):
@@ -348,7 +369,7 @@ class Trace(Run):
     def _shape(self, before: Array, now: Array, known: Sequence[Length]) -> tuple[Size, ...]:
         """The shape that an array had in both runs, whose free lengths may be some of those known."""
         sizes: list[Size] = []
-        known = [*known, *self.lengths]
+        known = [*known]
         for pair in zip(before.shape, now.shape, strict=True):
             if pair[0] == pair[1]:
                 sizes.append(pair[0])
@@ -360,7 +381,7 @@ class Trace(Run):
             sizes.append(length)
         return tuple(sizes)
 
-    def _constant(self, before: Array, now: Array, known: Sequence[Length] = ()) -> Constant:
+    def _constant(self, before: Array, now: Array, known: Sequence[Length]) -> Constant:
         shape, on_host = self._shape(before, now, known), _on_host(before)
         return Constant((on_host, on_host if now is before else _on_host(now)), shape, self._names.get(id(now), ""))
 
@@ -389,11 +410,28 @@ class Trace(Run):
         calls = [call for call in _needed(after) if call in inside]
         own = {*before, *items, *(result for call in calls for result in call.results)}
         sequences = [unbound.arguments[0] for unbound in items.values()]
-        taken = [*after, *_operands([call.arguments for call in calls]), *sequences]
+        taken = [*_taken([after, *(call.arguments for call in calls)]), *sequences]
         return Loop(before, items, calls, after, [operand for operand in taken if operand not in own])
 
 
 _ENDS = ("start", "stop", "step")
+
+
+def spelled_out(index: Any, ndim: int) -> list[Any]:
+    """The parts of an index, with what `...` stands for, and what is not said at the end."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    rest = [slice(None)] * (ndim - sum(part is not None and part is not Ellipsis for part in parts))
+    at = next((k for k, part in enumerate(parts) if part is Ellipsis), None)
+    return [*parts, *rest] if at is None else [*parts[:at], *rest, *parts[at + 1 :]]
+
+
+def _kept(x: Operand, index: Any) -> list[Length]:
+    """The lengths that a tensor's elements at an index may have. A slice's own, which ends where x does, is none."""
+    parts = [part for part in spelled_out(index, len(x.shape)) if part is not None]
+    pairs = zip(x.shape, parts, strict=False)  # fewer parts, if one is a mask of several dimensions
+    whole = [size for size, part in pairs if part in (slice(None), slice(None, None, -1))]
+    of_arrays = [size for part in parts if isinstance(part, Value | Constant) for size in part.shape]
+    return [size for size in (*whole, *of_arrays) if isinstance(size, Length)]
 
 
 def _found(values: tuple[Any, Any], known: Sequence[Length]) -> Length | None:
@@ -404,6 +442,11 @@ def _found(values: tuple[Any, Any], known: Sequence[Length]) -> Length | None:
 def _is_known(operand: Operand) -> bool:
     """Whether a tensor is the same whatever the lengths of the inputs, or all one number, of whatever lengths."""
     return isinstance(operand, Constant) and (operand.array is not None or operand.filling is not None)
+
+
+def _is_new(size: Size) -> bool:
+    """Whether it is a length that is not known from another tensor."""
+    return isinstance(size, Length) and size.how is None and size.source is None
 
 
 def _is_same(a: Any, b: Any) -> bool:

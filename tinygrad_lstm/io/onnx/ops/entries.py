@@ -78,7 +78,7 @@ def write(g: Graph, calls: Sequence[Call]) -> None:
     for call in calls:
         if all(map(g.has, call.results)):  # written with another
             continue
-        g.call = call
+        g.call, g.user = call, f"op {call.name!r}"
         try:
             given = _written(g, call)
         except UntraceableError:  # within its step

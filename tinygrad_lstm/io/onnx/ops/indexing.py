@@ -10,7 +10,7 @@ from tinygrad_lstm.backends.dtypes import is_bool, is_integer
 from ....ops import indexing
 from ....tracing.lengths import Length, Size
 from ..graph import Graph, Input, largest, smallest
-from ..program import Constant, Operand, Value
+from ..program import Constant, Operand, Value, spelled_out
 from .entries import at_places, dim_in, fixed, writes
 
 
@@ -33,7 +33,7 @@ def _index(g: Graph, index: Any) -> Input:
 @writes(indexing.get)
 def _getitem(g: Graph, x: Operand, index: Any) -> str:
     """Slices first, then what takes dimensions away, from the last to the first, then new ones."""
-    parts = _spelled_out(index, len(x.shape))
+    parts = spelled_out(index, len(x.shape))
     of_x = [part for part in parts if part is not None]  # one for each dimension
     slices = {dim: part for dim, part in enumerate(of_x) if isinstance(part, slice)}
     numbers = {dim: part for dim, part in enumerate(of_x) if type(part) in (int, Length)}
@@ -74,14 +74,6 @@ def _at_arrays(g: Graph, x: Input, arrays: Mapping[int, Any], shape: Sequence[Si
     return g.node(
         "GatherND", x, g.node("Concat", *(g.node("Unsqueeze", each, np.array([-1])) for each in places), axis=-1)
     )
-
-
-def _spelled_out(index: Any, ndim: int) -> list[Any]:
-    """The parts of an index, with what `...` stands for, and what is not said at the end."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    rest = [slice(None)] * (ndim - sum(part is not None and part is not Ellipsis for part in parts))
-    at = next((k for k, part in enumerate(parts) if part is Ellipsis), None)
-    return [*parts, *rest] if at is None else [*parts[:at], *rest, *parts[at + 1 :]]
 
 
 def _sliced(g: Graph, x: Input, slices: Mapping[int, slice]) -> Input:

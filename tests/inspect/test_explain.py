@@ -1,6 +1,5 @@
 """The explained step: its numbers are the cell's, its lines the file's, and what is shown adds up."""
 
-import importlib.util
 import math
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
+from written_modules import module_of
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import models
@@ -109,16 +109,6 @@ def test_the_lines_are_those_of_the_file() -> None:
         for name in names:
             assert any(re.match(rf"(\w+, )*{name}(, \w+)* = ", line.text) for line in stage.code), (stage.title, name)
     assert any('ops.linear(hx, self.adapted("weight"), self.bias)' in line.text for line in stages[1].code)
-
-
-def module_of(path: Path, source: str) -> Any:
-    """The module that is written to this file."""
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_lines_are_those_that_run(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The ops that a function applied, each with the line of code that applied it."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
+from written_modules import module_of
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect.lines import OpsRun, lines_of
@@ -31,21 +31,15 @@ def fails(x):
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> ModuleType:
-    path = tmp_path / "sums.py"
-    path.write_text(SOURCE)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+def module(tmp_path: Path) -> Any:
+    return module_of(tmp_path / "sums.py", SOURCE)
 
 
 def elsewhere(x: tg.Tensor) -> tg.Tensor:
     return x.exp().log()
 
 
-def test_each_op_is_noted_with_its_line_as_often_as_it_was_applied(module: ModuleType, tmp_path: Path) -> None:
+def test_each_op_is_noted_with_its_line_as_often_as_it_was_applied(module: Any, tmp_path: Path) -> None:
     run = OpsRun(module.length, [tg.ones(3), tg.ones(3)], elsewhere)
     assert [(op.name, op.line.number) for op in run.ops] == [
         *[("mul", 11), ("add", 11)] * 2,
@@ -59,7 +53,7 @@ def test_each_op_is_noted_with_its_line_as_often_as_it_was_applied(module: Modul
     assert run.result is run.ops[-1].outputs[0]
 
 
-def test_lines_are_found_back_from_a_tensor(module: ModuleType) -> None:
+def test_lines_are_found_back_from_a_tensor(module: Any) -> None:
     first, second = tg.ones(3), tg.ones(3)
     run = OpsRun(module.length, [first, second], elsewhere)
     assert len(run.behind(run.result)) == len(run.ops)
@@ -69,7 +63,7 @@ def test_lines_are_found_back_from_a_tensor(module: ModuleType) -> None:
     assert run.maker(first) is None and run.behind(first) == set()
 
 
-def test_after_an_error_nothing_is_noted_any_more(module: ModuleType) -> None:
+def test_after_an_error_nothing_is_noted_any_more(module: Any) -> None:
     with pytest.raises(ValueError, match="matmul"):
         OpsRun(module.fails, tg.ones(3))
     assert mode().value.recorder is None

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.models import CharLM
+
 from .. import ops
 from .._tensor import Tensor, tensor
-from ..data.text import manual_text, read_text, split_text
+from ..data.text import Unknown, manual_text, read_text, split_text
 from ..inspect import (
     PageTooLargeError,
     Trace,
@@ -86,44 +89,50 @@ def inspect(
     if folder is not None:
         new_figure()  # says beforehand if it cannot
     saved, model = load_model(str(path), device)
-    if data:
-        require("--text", text is None, "either a text or --data", "both")
-        text = read_text([path_option("--data", path) for path in data])
-    text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
-    require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
-    parameter = next(model.parameters())
-    ids = tensor(saved.vocabulary.encode(text), device=parameter.device).unsqueeze(1)  # (T, 1)
-    print(
-        f"a trace of {len(text):,} characters takes {trace_memory(model, ids, gradients=True) / 1e6:,.1f} MB",
-        flush=True,
-    )
-
-    def of_last(logits: Tensor) -> Tensor:
-        return ops.cross_entropy(logits[-2], ids[-1])
-
-    def of_all(logits: Tensor) -> Tensor:
-        return ops.cross_entropy(ops.flatten(logits[:-1], 0, 1), ops.flatten(ids[1:]))
-
-    traced = trace(model, ids, loss=of_last if loss == "last" else of_all)
-    said = "the loss of the last character" if loss == "last" else "the mean loss of all characters"
-    title = f"Inside {path.name}"
+    text = _text(saved, run, text, data, unknown)
+    traced = _traced(model, saved.vocabulary.encode(text), of_all=loss == "mean")
+    said = "the mean loss of all characters" if loss == "mean" else "the loss of the last character"
     try:
         written = page(
             traced,
             place,
             vocabulary=saved.vocabulary.characters,
-            title=title,
+            title=f"Inside {path.name}",
             loss_is=said,
             steps=shown_steps,
             units=shown_units,
         )
     except PageTooLargeError as error:
-        windows = {"--steps": error.steps, "--units": error.units}
-        fitting = [f"{option} {w.start}:{w.stop}" for option, w in windows.items() if w is not None]
-        raise ValueError(f"{error.said}; give {' or '.join(fitting) or 'both fewer --steps and --units'}") from error
+        allowed = {"--steps": error.steps, "--units": error.units}
+        options = [f"{option} {window.start}:{window.stop}" for option, window in allowed.items() if window is not None]
+        raise ValueError(f"{error.said}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
         print(f"plots: {'  '.join(map(str, _drawn(traced, folder)))}")
+
+
+def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown) -> str:
+    """The text to follow the model through."""
+    if data:
+        require("--text", text is None, "either a text or --data", "both")
+        text = read_text([path_option("--data", path) for path in data])
+    text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
+    require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
+    return text
+
+
+def _traced(model: CharLM, encoded: HostArray, of_all: bool) -> Trace:
+    """The model's run through a text, with the gradients of the last character's loss, or of the mean of all."""
+    ids = tensor(encoded, device=next(model.parameters()).device).unsqueeze(1)  # (T, 1)
+    megabytes = trace_memory(model, ids, gradients=True) / 1e6
+    print(f"a trace of {len(ids):,} characters takes {megabytes:,.1f} MB", flush=True)
+
+    def loss(logits: Tensor) -> Tensor:
+        if of_all:
+            return ops.cross_entropy(ops.flatten(logits[:-1], 0, 1), ops.flatten(ids[1:]))
+        return ops.cross_entropy(logits[-2], ids[-1])
+
+    return trace(model, ids, loss=loss)
 
 
 def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:

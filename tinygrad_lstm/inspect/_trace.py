@@ -84,15 +84,7 @@ def trace(
     calls = Calls(model)
     # A checkpoint around this call would take from the layers what they keep.
     with Switch(recording=True, region=None), _thawed(model):
-        x = _leading_back(x)
-        with Switch(observer=calls):
-            given = _unrolled(model, x, state, numbers, calls) if _is_cell(model) else _called(model, x, state, lengths)
-        if not calls or 0 in x.shape[batch_first : batch_first + 1]:  # the dimension of time
-            raise ValueError(
-                f"trace: nothing recurrent has run in this {type(model).__name__}, of an input of shape {x.shape}; "
-                "expected at least one step of a cell, an LSTM, a GRU or an RNN"
-            )
-        output = given[0] if isinstance(given, tuple | list) else given
+        output = _observed(model, x, state, lengths, calls, time=int(batch_first))
         value = None if loss is None else _scalar(loss(output))
         layers = calls.traced(value)
     return Trace(
@@ -104,6 +96,32 @@ def trace(
         lengths=None if numbers is None else read_only(numbers),
         batch_first=batch_first,
     )
+
+
+def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, time: int) -> Any:
+    """Runs the model while `calls` takes notes.
+
+    Args:
+        time: the dimension of x that is time.
+
+    Returns:
+        The model's output, or the first of its outputs.
+
+    Raises:
+        ValueError: nothing recurrent has run.
+    """
+    x = _leading_back(x)
+    with Switch(observer=calls):
+        if _is_cell(model):
+            given: Any = _unrolled(model, x, state, None if lengths is None else on_host(as_tensor(lengths)), calls)
+        else:
+            given = _called(model, x, state, lengths)
+    if not calls or 0 in x.shape[time : time + 1]:
+        raise ValueError(
+            f"trace: nothing recurrent has run in this {type(model).__name__}, of an input of shape {x.shape}; "
+            "expected at least one step of a cell, an LSTM, a GRU or an RNN"
+        )
+    return given[0] if isinstance(given, tuple | list) else given
 
 
 def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:

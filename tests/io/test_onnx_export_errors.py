@@ -83,6 +83,8 @@ def taking_the_step_before(x: Tensor) -> Any:
     (lambda x: x * len(x) ** 0.5, "op 'mul' is given 2.0 in one run and 5.74.* in another"),
     (lambda x: x[: math.isqrt(len(x))], "op 'getitem' takes the number 2 or 5, by the lengths of the inputs"),
     (lambda x: x[: int(x.shape[0]) - 1], "op 'getitem' takes the number 3 or 32, by the lengths .*, without int"),
+    (lambda x: x + tg.zeros(math.isqrt(len(x)), 1, 1, 1), "op 'full' takes the number 2 or 5"),
+    (lambda x: x.sum() + tg.zeros(2 * math.isqrt(len(x)), x.shape[1]), "op 'full' takes the number 4 or 10"),
     (lambda x: x + tg.tensor(np.arange(len(x)))[:, None, None], "op 'getitem' is given an array, of shape"),
     (lambda x: x[:: len(x)], "'getitem' takes the number 4 or 33, .* that is not always the same"),
     (lambda x: tg.conv1d(x.permute(1, 2, 0), x.permute(1, 2, 0)), "'conv1d' takes the number .* always the same"),

@@ -307,7 +307,7 @@ class Trace(Run):
         elif now.function is _GET:
             known = _kept(*arguments)
         elif now.function is not _ARANGE:  # whose length is none of the numbers that it takes, if it is empty
-            known += [leaf for leaf in _leaves(arguments) if isinstance(leaf, Length)]
+            known += [leaf for leaf in _leaves(arguments) if isinstance(leaf, Length) and not _is_new(leaf)]
         for arrays in zip(before.results, now.results, strict=False):
             constant = self._constant(*arrays, known) if folded else None
             if constant is not None and (

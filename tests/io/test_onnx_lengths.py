@@ -68,6 +68,7 @@ def test_numbers_made_of_lengths(tmp_path_factory: pytest.TempPathFactory, tree:
     lambda x: tg.zeros(len(x[: 2 * (len(x) // 4)]) + 1) + tg.zeros(len(x[: len(x) // 2]), 1),
     lambda x: tg.full((2,), x.size) + x.ndim,
     lambda x: tg.full((2,), divmod(len(x), 3)[1] + math.ceil(len(x)) + round(+len(x))),
+    lambda x: tg.full((2,), math.ceil(len(x) / 3) + 10 * math.floor(x.shape[1] / 2) - math.ceil(-len(x) / 2)),
     lambda x: tg.full((2,), sum(x.shape[:2])) + math.prod(x.shape),
     lambda x: tg.zeros_like(x[1:]) + tg.ones_like(x[:-1]),
     lambda x: x.float().detach()[: x.detach().shape[0] - 1],

@@ -5,6 +5,7 @@ this run. Arithmetic carries on how a number came about, so that `x.shape[0] // 
 `int`, as `1.0 * n` would then be a plain float. What NumPy and other code in C make of it are plain numbers.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -67,6 +68,15 @@ class Quotient(Derived, float):
     def __new__(cls, before: float, now: float, how: How | None = None) -> "Quotient":
         """A float of the value that it has now."""
         return float.__new__(cls, now)
+
+    def __floor__(self) -> Any:
+        kind, a, b = self.how or ("", 0, 0)
+        whole = kind == "truediv" and isinstance(a, int | Length) and isinstance(b, int | Length)
+        return a // b if whole else math.floor(plain(self))
+
+    def __ceil__(self) -> Any:
+        kind, a, b = self.how or ("", 0, 0)
+        return -math.floor(_derived("truediv", -a, b)) if kind == "truediv" else math.ceil(plain(self))
 
 
 class Length(Derived):

@@ -15,9 +15,10 @@ from ...nn import Module
 from ...random import random_state, restored_random_state
 from .examples import Dims, Example, examples_of, lengths_of_runs
 from .graph import Graph, value_info
-from .program import Program, Trace
+from .program import Program
 from .recording import Run, UntraceableError
 from .recurrent import write
+from .trace import Trace
 
 __all__ = ["content_of"]
 

@@ -1,0 +1,284 @@
+"""The traced run of a model, which gives its program.
+
+It takes two runs. In the first, the measured run, each result's shape is taken down. The second, the traced run, has
+inputs of other lengths: a dimension that differs from the first run is free, and `Tensor.shape` gives it as a `Length`,
+which carries into later calls how they depend on it. So no rule is needed for the shapes of each op, and nothing is
+guessed of integers: one that differs between the runs and does not say how it came about is an error. All else has to
+be the same in both runs, whose lengths, steps and inputs' values differ.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array, HostArray
+
+from ..._tensor import Tensor
+from ...creation import arange
+from ...device import device_of
+from ...graph import user_line
+from ...nn import Module
+from ...ops.indexing import get
+from ...ops.shape import slices
+from ...tracing.lengths import Derived, Length, Size
+from ...tracing.shapes import shapes_traced
+from .program import Call, Constant, Loop, Operand, Program, Value, leaves, needed, operands, spelled_out, taken
+from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
+
+__all__ = ["Trace"]
+
+_UNBIND, _GET = slices.op, get.op  # type: ignore[attr-defined]
+_ARANGE = inspect.unwrap(arange)
+_ENDS = ("start", "stop", "step")
+
+
+class Trace(Run):
+    """The traced run of a model: makes a call of each note, which it holds to that of the measured run.
+
+    Args:
+        model, inputs: as of a run.
+        measured: the run before, with inputs of other lengths wherever they are free.
+
+    Attributes:
+        lengths: those of the inputs that are free.
+    """
+
+    def __init__(self, model: Module, inputs: Mapping[str, Tensor], measured: Run) -> None:
+        super().__init__(model, inputs)
+        self._measured = measured
+        self._calls: list[Call] = []
+        self._steps: list[tuple[int, int]] = []  # of each loop that is open, the numbers of the noted steps
+        self._items: list[dict[Call, Value]] = []  # and the elements that the step takes
+        self._names = {id(each.data): name for name, each in [*model.named_parameters(), *model.named_buffers()]}
+        self.lengths: list[Length] = []
+
+    def program(self, forward: Callable[..., Mapping[str, Tensor]]) -> Program:
+        """What the model computes, by calling the function that runs it.
+
+        Raises:
+            UntraceableError: the runs differ in more than lengths; or as `note`.
+        """
+        with shapes_traced():
+            self.note(forward)
+        before, now = self._measured.outputs, self.outputs
+        if len(self._measured.notes) != len(self.notes) or before.keys() != now.keys():
+            raise self._unlike()
+        outputs = {name: self._merged("an output", before[name], now[name]) for name in now}
+        inputs = [value for value in self._calls[0].results if isinstance(value, Value)]
+        return Program(inputs, needed(list(outputs.values())), outputs)
+
+    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Gives the shape with a `Length` for each free dimension."""
+        slot = self._slots.get(id(tensor._array))
+        known: Any = () if slot is None else self._result(slot).shape
+        return known if known == shape else shape
+
+    def see_read(self, tensor: Tensor) -> None:
+        """Raises if the inputs' values have a part in what is read by Python, which may go by it."""
+        slot = self._slots.get(id(tensor._array))
+        value = None if slot is None else self._result(slot)
+        if isinstance(value, Value) and value.varies:
+            what = "an input" if value.call is None else f"what {value.call.name!r} gave"
+            raise UntraceableError(
+                f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose with "
+                f"tg.where, index with the tensor itself, and check inputs before forward ({user_line()})"
+            )
+
+    def _steps_noted(self, T: int) -> int:
+        """All of them, as each has to be like that of the measured run."""
+        return int(T)
+
+    def _forget(self, begun: int) -> None:
+        super()._forget(begun)
+        if begun < len(self._calls):
+            del self._calls[begun:]
+            self._steps.pop()
+            self._items.pop()
+
+    def _note(self, name: str, function: Any, arguments: Sequence[Any], result: Any, step: int = 0) -> None:
+        super()._note(name, function, arguments, result, step)
+        number = len(self.notes) - 1
+        before = self._measured.notes[number] if number < len(self._measured.notes) else None
+        if before is None or before.function is not function:
+            raise self._unlike(before, self.notes[-1])
+        self._take(before, self.notes[-1])
+
+    def _unlike(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
+        """The error where the runs apply different ops."""
+        where = f", {before.name!r} where that has {now.name!r}" if before and now else ""
+        line = f" ({user_line()})" if now else ""
+        return UntraceableError(
+            f"export_onnx: forward applies {len(self._measured.notes) - 1} ops to inputs of some lengths, and others "
+            f"to those of others{where}: it goes through the steps one by one, or chooses by a length or a value; use "
+            f"a layer for the whole sequence, such as LSTM, or tg.where, or leave that dimension out of dynamic={line}"
+        )
+
+    def _take(self, before: Note, now: Note) -> None:
+        """The next call, as it was noted in both runs."""
+        given = now.function is None
+        if given and self._calls:  # states before a step, not inputs
+            self._steps.append((before.step, now.step))
+            self._items.append({})
+        given_to = [self._result(leaf) for leaf in leaves(now.arguments) if isinstance(leaf, Slot)]
+        lengths = [size for operand in given_to for size in operand.shape if isinstance(size, Length)]
+        arguments = self._merged(f"op {now.name!r}", before.arguments, now.arguments, lengths)
+        numbers = len(before.results), len(now.results)
+        call = Call(now.name, now.function, arguments, now.place, numbers, user_line())
+        values = operands(arguments)
+        varies = given or any(value.varies for value in values if isinstance(value, Value))
+        folded = not given and all(_is_known(value) for value in values)
+        by_length = any(isinstance(number, Derived) for number in leaves(arguments))
+        known = self.lengths if given else _lengths_of_results(call, lengths)
+        for arrays in zip(before.results, now.results, strict=False):
+            constant = self._constant(*arrays, known) if folded else None
+            if constant is not None and (
+                (constant.filling is not None and not any(map(_is_new, constant.shape)))
+                or (constant.array is not None and not by_length)
+            ):
+                call.results.append(constant)
+                continue
+            value = Value(self._shape(*arrays, known), arrays[0].dtype, None if given else call, varies)
+            call.results.append(value)
+            for size in value.shape:
+                if isinstance(size, Length) and _is_new(size):
+                    size.source = value
+                    self.lengths += [] if self._calls else [size]
+        self._calls.append(call)
+
+    def _merged(self, user: str, before: Any, now: Any, known: Sequence[Length] = ()) -> Any:
+        """What a user is given, of what it was given in both runs.
+
+        Args:
+            known: lengths that it has to do with.
+
+        Raises:
+            UntraceableError: it differs in more than a length.
+        """
+        kinds = (type(before), type(now))
+        if kinds == (Held, Held):
+            return self._constant(before.array, now.array, self.lengths)
+        if kinds == (Slot, Slot) and (operand := self._result_of_both(before, now)) is not None:
+            return operand
+        if kinds == (NotedStep, NotedStep):
+            return self._loop(now.note, self._merged(user, before.after, now.after))
+        if kinds in ((list, list), (tuple, tuple)) and len(before) == len(now):
+            return kinds[0]([self._merged(user, *parts, known) for parts in zip(before, now, strict=True)])
+        if kinds == (slice, slice):
+            return slice(*(self._merged(user, getattr(before, end), getattr(now, end), known) for end in _ENDS))
+        if isinstance(now, Derived):
+            if now.values[0] == before:
+                return now
+        elif _is_same(before, now):
+            return now
+        elif kinds in ((int, int), (float, float)):
+            # A plain number: the length of a tensor itself is told by its two values, and nothing else is.
+            length = _found((before, now), [*known, *self.lengths])
+            if length is not None or type(now) is int:
+                return Length(before, now) if length is None else length
+        one, another = map(self._said, (before, now))
+        raise UntraceableError(
+            f"export_onnx: {user} is given {one} in one run and {another} in another, with inputs of other lengths or "
+            f"values; only tensors, and lengths, may depend on inputs ({user_line()})"
+        )
+
+    def _said(self, part: Any) -> str:
+        """A part of an argument, for a message."""
+        if isinstance(part, Slot):
+            return f"what {self._calls[part.note].name!r} gave"
+        return f"an array of shape {part.array.shape}" if isinstance(part, Held) else repr(part)
+
+    def _shape(self, before: Array, now: Array, known: Sequence[Length]) -> tuple[Size, ...]:
+        """The shape that an array had in both runs, whose free lengths may be some of those known."""
+        sizes: list[Size] = []
+        known = [*known]
+        for pair in zip(before.shape, now.shape, strict=True):
+            if pair[0] == pair[1]:
+                sizes.append(pair[0])
+                continue
+            length = _found(pair, known)
+            if length is None:
+                length = Length(*pair)
+                known.append(length)
+            sizes.append(length)
+        return tuple(sizes)
+
+    def _constant(self, before: Array, now: Array, known: Sequence[Length]) -> Constant:
+        shape, on_host = self._shape(before, now, known), _on_host(before)
+        return Constant((on_host, on_host if now is before else _on_host(now)), shape, self._names.get(id(now), ""))
+
+    def _result(self, slot: Slot) -> Operand:
+        """The result that a slot of this run stands for; of a sequence taken apart, one like it."""
+        results = self._calls[slot.note].results
+        return results[min(slot.result, len(results) - 1)]
+
+    def _result_of_both(self, before: Slot, now: Slot) -> Operand | None:
+        """The result that the slots stand for: the same one in both runs, or that of the step noted in each."""
+        numbers = (before.result, now.result)
+        if before.note != now.note:
+            return None
+        call = self._calls[now.note]
+        if self._steps and call.function is _UNBIND and numbers == self._steps[-1]:
+            item = call.results[0]
+            return self._items[-1].setdefault(call, Value(item.shape, item.dtype, None))
+        return call.results[numbers[0]] if len(set(numbers)) == 1 and numbers[0] < len(call.results) else None
+
+    def _loop(self, begun: int, after: list[Operand]) -> Loop:
+        """The calls since that of the number `begun`, which gave the states before, as those of one step."""
+        before = [value for value in self._calls[begun].results if isinstance(value, Value)]
+        inside = set(self._calls[begun + 1 :])
+        self._steps.pop()
+        items = {item: unbound for unbound, item in self._items.pop().items()}
+        calls = [call for call in needed(after) if call in inside]
+        own = {*before, *items, *(result for call in calls for result in call.results)}
+        sequences = [unbound.arguments[0] for unbound in items.values()]
+        outer = [*taken([after, *(call.arguments for call in calls)]), *sequences]
+        return Loop(before, items, calls, after, [operand for operand in outer if operand not in own])
+
+
+def _lengths_of_results(call: Call, lengths: Sequence[Length]) -> list[Length]:
+    """The lengths that the results of a call may have, besides their own.
+
+    Args:
+        lengths: those of its operands.
+    """
+    if call.function is _GET:
+        return _kept(*call.arguments)
+    if call.function is _ARANGE:  # which is empty where the end comes before the start
+        return []
+    own = (leaf for leaf in leaves(call.arguments) if isinstance(leaf, Length))
+    return [*lengths, *(length for length in own if not _is_new(length))]
+
+
+def _kept(x: Operand, index: Any) -> list[Length]:
+    """The lengths that a tensor's elements at an index may have. A slice's own, which ends where x does, is none."""
+    parts = [part for part in spelled_out(index, len(x.shape)) if part is not None]
+    pairs = zip(x.shape, parts, strict=False)  # fewer parts, if one is a mask of several dimensions
+    whole = [size for size, part in pairs if part in (slice(None), slice(None, None, -1))]
+    of_arrays = [size for part in parts if isinstance(part, Value | Constant) for size in part.shape]
+    return [size for size in (*whole, *of_arrays) if isinstance(size, Length)]
+
+
+def _found(values: tuple[Any, Any], known: Sequence[Length]) -> Length | None:
+    """The first length that is these two values in the runs."""
+    return next((length for length in known if length.values == values), None)
+
+
+def _is_known(operand: Operand) -> bool:
+    """Whether a tensor is the same whatever the lengths of the inputs, or all one number, of whatever lengths."""
+    return isinstance(operand, Constant) and (operand.array is not None or operand.filling is not None)
+
+
+def _is_new(size: Size) -> bool:
+    """Whether it is a length that is not known from another tensor."""
+    return isinstance(size, Length) and size.how is None and size.source is None
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and (callable(a) or bool(a == b) or (a != a and b != b)))
+
+
+def _on_host(array: Array) -> HostArray:
+    device = device_of(array)
+    return np.asarray(array) if device is None else device.backend.to_host(array)

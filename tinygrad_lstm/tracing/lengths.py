@@ -144,6 +144,7 @@ _NEUTRAL = {("add", 0), ("sub", 0), ("mul", 1), ("floordiv", 1)}
 
 def _derived(kind: str, a: Any, b: Any) -> Any:
     """What a function of `operator` makes of two numbers, at least one of which is derived."""
+    a, b = (number.item() if isinstance(number, np.generic) else number for number in (a, b))
     if not isinstance(a, int | float | Length) or not isinstance(b, int | float | Length):
         return NotImplemented
     if type(b) is int and (kind, b) in _NEUTRAL:

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import INT64, checked_dtype, limits
+from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, checked_dtype, limits
 
 from ...tracing.lengths import Derived, Length, Quotient, Size
 from .program import Call, Constant, Operand, Value
@@ -149,12 +149,17 @@ class Graph:
     def number(self, value: float | Derived, dtype: Any) -> Input:
         """A number, 0-d, in a dtype."""
         if isinstance(value, Quotient):
-            assert value.how is not None
-            kind, *operands = value.how
-            return self.node(_KINDS[kind], *(self.number(each, dtype) for each in operands))
+            return self.cast(self._float(value), dtype, FLOAT64)
         if isinstance(value, Length):
             return self.cast(self.node("Squeeze", self.length(value), np.array([0])), dtype, INT64)
         return np.array(value, dtype)
+
+    def _float(self, value: float | Derived) -> Input:
+        """A number in float64, in which Python computes."""
+        if not isinstance(value, Quotient) or value.how is None:
+            return self.number(value, FLOAT64)
+        kind, *operands = value.how
+        return self.node(_KINDS[kind], *map(self._float, operands))
 
     def cast(self, x: Any, dtype: Any, given: Any = None) -> Input:
         """x, a node's output of the dtype given, an operand, or numbers, in another dtype where it has not that."""

@@ -69,17 +69,18 @@ def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, di
 def _two_runs(
     model: Module, forward: Callable[..., Any], examples: Mapping[str, Example], *, own_integers: bool, multiples: bool
 ) -> tuple[Program, dict[Any, str]]:
+    """The program and the names of free lengths, by one measured and one traced run."""
     lengths = lengths_of_runs(examples, multiples=multiples)
     rng = np.random.default_rng(0)
-    given, longer = (
+    given, others = (
         {name: each.for_run(run, lengths, rng, own_integers=own_integers) for name, each in examples.items()}
         for run in (0, 1)
     )
     measured = Run(model, given)
-    trace = Trace(model, longer, measured)
+    trace = Trace(model, others, measured)
     with _told(model, given):
         measured.note(lambda **inputs: _named(forward(**inputs)))
-    with _told(model, longer):
+    with _told(model, others):
         program = trace.program(lambda **inputs: _named(forward(**inputs)))
     labels = {pair: label for label, pair in lengths.items()}
     return program, {length.key: labels[length.values] for length in trace.lengths}

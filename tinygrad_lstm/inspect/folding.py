@@ -10,7 +10,7 @@ becomes one entry of the sequence; loops of such entries are folded next.
 """
 
 import operator
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 __all__ = ["Given", "Item", "Made", "Place", "find_loops"]
@@ -99,7 +99,7 @@ class _Loop(NamedTuple):
         steps: the same, step by step.
         example: the index of a step that lacks none.
         wiring: how the entries of a step are connected.
-        carried: the values that steps take from steps before.
+        carried: how many values a step takes from steps before.
     """
 
     start: int
@@ -107,12 +107,12 @@ class _Loop(NamedTuple):
     steps: list[_Step]
     example: int
     wiring: Hashable
-    carried: set[Hashable]
+    carried: int
 
     def cost(self) -> tuple[int, int, int]:
-        """What is little if steps begin at the right place: how much they carry, and how much the outer ones lack."""
+        """What is small if steps begin at the right place: what they carry, and what the first and the last lack."""
         first, last = self.steps[0].count(None), self.steps[-1].count(None)
-        return len(self.carried), max(first, last), last
+        return self.carried, max(first, last), last
 
 
 class _Folding:
@@ -122,9 +122,10 @@ class _Folding:
         self._items = items
         self._entries = [[k] for k in range(len(items))]  # the items in each entry
         self._numbers: dict[Hashable, int] = {}
-        self._labels = [self._number(item.label) for item in items]
+        self.labels = [self._number(item.label) for item in items]
         self._begins = [item.begins for item in items]
-        self._paths: list[tuple[tuple[int, int], ...]] = [()] * len(items)  # (position, step) in the loops around it
+        self._positions: list[tuple[int, ...]] = [()] * len(items)  # of each item in the loops around it
+        self._steps: list[tuple[int, ...]] = [()] * len(items)  # the same, in which steps
         self._is_shown = [True] * len(items)
         self._describe()
 
@@ -136,79 +137,77 @@ class _Folding:
         for k, members in enumerate(self._entries):
             for item in members:
                 self._at[item] = k
-        self._inputs = [self._inputs_of(k) for k in range(len(self._entries))]
-        self._taken = bytearray(len(self._entries))  # which entries are in a loop of this turn
+        self.inputs = [self._inputs_of(k) for k in range(len(self._entries))]
+        self.taken = bytearray(len(self._entries))  # which entries are in a loop of this turn
 
     def _inputs_of(self, k: int) -> list[Given | Made]:
         """What an entry takes from outside itself, in terms of entries; of a loop, each value once."""
         found: dict[Hashable, Given | Made] = {}
         for item in self._entries[k]:
-            positions = tuple(position for position, _ in self._paths[item])
             for n, value in enumerate(self._items[item].inputs):
                 if isinstance(value, Given):
-                    found[positions, n, value] = value
+                    found[self._positions[item], n, value] = value
                 elif (at := self._at[value.at]) != k:
-                    made = Made(at, value.port, value.step)
-                    if path := self._paths[value.at]:
-                        where, when = zip(*path)
-                        made = Made(at, (where, value.port), (when, value.step))
-                    key = positions, n, at, made.port
-                    if found.setdefault(key, made) != made:
-                        found[key] = Made(at, made.port, None)  # several
+                    port = self._positions[value.at], value.port
+                    made = Made(at, port, (self._steps[value.at], value.step))
+                    if found.setdefault((self._positions[item], n, at, port), made) != made:
+                        found[self._positions[item], n, at, port] = Made(at, port, None)  # several
         return list(found.values())
 
     def fold(self, loops: Sequence[_Loop]) -> None:
         """Makes each loop one entry."""
         for loop in sorted(loops, reverse=True):
             example = [k for k in loop.steps[loop.example] if k is not None]
-            label = len(loop.steps), *(self._labels[k] for k in example), loop.wiring
-            members = []
+            label = len(loop.steps), *(self.labels[k] for k in example), loop.wiring
             for t, step in enumerate(loop.steps):
                 for position, k in enumerate(step):
                     for item in () if k is None else self._entries[k]:
-                        self._paths[item] = (position, t), *self._paths[item]
+                        self._positions[item] = position, *self._positions[item]
+                        self._steps[item] = t, *self._steps[item]
                         self._is_shown[item] &= t == loop.example
-                        members.append(item)
             place = slice(loop.start, loop.stop)
             self._begins[place] = [self._begins[example[0]]]
-            self._labels[place] = [self._number(label)]
-            self._entries[place] = [members]
+            self.labels[place] = [self._number(label)]
+            self._entries[place] = [[item for members in self._entries[place] for item in members]]
         self._describe()
 
     def places(self) -> tuple[list[Place], list[int]]:
         """Where each item is now, and the number of steps of each loop."""
-
-        def around(k: int) -> list[Hashable]:
-            """What is equal for items in one loop, for each loop around an item; at last for items drawn as one."""
-            positions = [position for position, _ in self._paths[k]]
-            return [(self._at[k], *positions[:depth]) for depth in range(len(positions) + 1)]
-
-        shown = {around(k)[-1]: k for k, is_shown in enumerate(self._is_shown) if is_shown}
-        numbers: dict[Hashable, int] = {}
-        steps: dict[int, int] = {}
-        places = []
-        for k, path in enumerate(self._paths):
-            *loops, own = around(k)
-            inside = tuple((numbers.setdefault(loop, len(numbers)), t) for loop, (_, t) in zip(loops, path))
-            steps |= {loop: max(t + 1, steps.get(loop, 0)) for loop, t in inside}
-            places.append(Place(shown[own], inside))
-        return places, list(steps.values())
+        places = list(zip(self._at, self._positions))  # equal for items that are drawn as one
+        shown = {place: k for k, place in enumerate(places) if self._is_shown[k]}
+        loops: dict[Hashable, int] = {}
+        lengths: list[int] = []
+        paths = []
+        for (at, positions), steps in zip(places, self._steps):
+            path = []
+            for depth, t in enumerate(steps):
+                loop = loops.setdefault((at, positions[:depth]), len(loops))
+                lengths += [0] * (loop == len(lengths))
+                lengths[loop] = max(lengths[loop], t + 1)
+                path.append((loop, t))
+            paths.append(tuple(path))
+        return [Place(shown[place], path) for place, path in zip(places, paths)], lengths
 
     def loops(self) -> list[_Loop]:
         """Loops that do not overlap, those with the shortest steps first."""
         found = []
-        for _, is_op, _, starts in sorted(self._beginnings(), key=operator.itemgetter(0, 1, 2)):
-            if len(starts) < _LEAST_STEPS - (not is_op):
+        for period, is_op, first, starts in sorted(self._beginnings(), key=operator.itemgetter(0, 1, 2)):
+            if len(starts) < _LEAST_STEPS - (not is_op) or any(self.taken[starts[-2] : starts[-1]]):
                 continue
-            loop = self._loop(starts)
+            one, other = (self.labels[start : start + period] for start in (starts[-3:-1][0], starts[-2]))
+            if one != other:
+                continue
+            # Where a first step may begin that lacks ops on constants.
+            shorter = range(max(starts[0] - period, 0), starts[0] - period // 2) if is_op else (first,)
+            loop = self._loop(shorter, starts)
             if loop is not None and (beyond := loop.steps[-1].count(None)):
                 # Steps may rather begin so that the last one is whole, if the first then lacks no more.
-                first = starts[0] + starts.step - beyond
-                shifted = self._loop(range(first - starts.step * (first >= starts.step), loop.stop + 1, starts.step))
+                shift = starts[0] + period - beyond
+                shifted = self._loop((loop.start,), range(shift - period * (shift >= period), loop.stop + 1, period))
                 if shifted is not None and shifted.start <= loop.start:
                     loop = min(loop, shifted, key=_Loop.cost)
             if loop is not None:
-                self._taken[loop.start : loop.stop] = b"\1" * (loop.stop - loop.start)
+                self.taken[loop.start : loop.stop] = b"\1" * (loop.stop - loop.start)
                 found.append(loop)
         return found
 
@@ -216,14 +215,11 @@ class _Folding:
         """Where steps may begin.
 
         Yields:
-            How long they are; whether nobody declared it; where a first step, which may be shorter, may begin; and
-            beginnings at one distance, at least two.
+            How long they are; whether nobody declared it; the beginning before; and beginnings at that distance.
         """
         runs: dict[tuple[bool, Hashable], tuple[int, range]] = {}
-        for k, (begins, label, inputs) in enumerate(zip(self._begins, self._labels, self._inputs)):
-            described = [
-                value if isinstance(value, Given) else (self._labels[value.at], value.port) for value in inputs
-            ]
+        for k, (begins, label, inputs) in enumerate(zip(self._begins, self.labels, self.inputs)):
+            described = [x if isinstance(x, Given) else (self.labels[x.at], x.port) for x in inputs]
             for key in ((False, begins), (True, (label, *described))):
                 if key[1] is None:
                     continue
@@ -234,95 +230,67 @@ class _Folding:
                 runs[key] = before, range(run[0], k + 1, max(k - run[-1], 1))
         yield from ((run.step, key[0], before, run) for key, (before, run) in runs.items() if len(run) > 1)
 
-    def _loop(self, starts: range) -> _Loop | None:
-        """The loop whose steps begin there, if folding it hides enough."""
-        period, stop = starts.step, starts[-1]
-        if any(self._taken[stop - period : stop]):
-            return None
-        shorter = range(max(starts[0] - period, 0), starts[0] - period // 2)  # where a shorter first step may begin
-        if self._labels[starts[0] - 1] != self._labels[stop - 1]:
-            shorter = range(0)
+    def _loop(self, shorter: Iterable[int], starts: range) -> _Loop | None:
+        """The loop whose steps begin there, after a first one that may be shorter, if folding it hides enough."""
+        base, stop = starts[-2], starts[-1]
         failed = 0
         for start in (*shorter, *starts[:-1]):
             if start < failed:
                 continue
-            example = _Example(self._labels, self._inputs, stop - period, period, start)
-            steps, end = self._steps(example, starts)
-            if end >= stop and len(steps) >= _LEAST_STEPS and end - start - period >= _LEAST_HIDDEN:
-                at = -((start - stop) // period) - 1
-                return _Loop(start, end, steps, at, example.wiring(), example.carried())
+            example = _Example(self, base, starts.step, start)
+            steps, end = example.steps(starts)
+            if end >= stop and len(steps) >= _LEAST_STEPS and end - start - starts.step >= _LEAST_HIDDEN:
+                at = next(t for t, step in enumerate(steps) if step[0] == base)
+                return _Loop(start, end, steps, at, *example.wiring())
             if len(steps) > 1:
                 failed = end
         return None
-
-    def _steps(self, example: "_Example", starts: range) -> tuple[list[_Step], int]:
-        """The steps that are as the example, and where they stop."""
-        steps: list[_Step] = []
-        k = example.start
-        while k < len(self._labels):
-            is_whole = starts[0] <= k < starts[-1]
-            limit = min(k + starts.step, len(self._labels)) if k >= starts[0] else starts[0]
-            step: _Step = []
-            stop = k
-            for position in range(starts.step):
-                fits = stop < limit and not self._taken[stop] and example.fits(stop, position, step, steps)
-                if is_whole and not fits:
-                    return steps, k
-                step.append(stop if fits else None)
-                stop += fits
-            if stop < limit if k < starts[0] else 2 * (stop - k) < starts.step:
-                break
-            steps.append(step)
-            k = stop
-            if None in step and len(steps) > 1:
-                break
-        return steps, k
 
 
 class _Example:
     """A step from `base` on, of a loop that begins at `start`: what the other steps must be like."""
 
-    def __init__(
-        self, labels: Sequence[int], inputs: Sequence[Sequence[Given | Made]], base: int, period: int, start: int
-    ) -> None:
-        self._labels, self._inputs, self.start = labels, inputs, start
-        self._base, self._period = base, period
+    def __init__(self, folding: _Folding, base: int, period: int, start: int) -> None:
+        self._labels, self._inputs, self._taken = folding.labels, folding.inputs, folding.taken
+        self._base, self._period, self._start = base, period, start
         self._sources: dict[int, list[tuple[int, int] | None]] = {}
 
-    def _sources_of(self, position: int) -> list[tuple[int, int] | None]:
-        """For each input how many steps before it was made, and where in the step; None for one from outside."""
-        if position not in self._sources:
-            self._sources[position] = [
-                (-((value.at - self._base) // self._period), (value.at - self._base) % self._period)
-                if isinstance(value, Made) and value.at >= self.start
-                else None
-                for value in self._inputs[self._base + position]
-            ]
-        return self._sources[position]
+    def steps(self, starts: range) -> tuple[list[_Step], int]:
+        """The steps that are like this one, and where they stop."""
+        steps: list[_Step] = []
+        k = self._start
+        while k < len(self._labels):
+            is_first, is_last = k < starts[0], k >= starts[-1]
+            limit = starts[0] if is_first else min(k + self._period, len(self._labels))
+            step: _Step = []
+            stop = k
+            for position in range(self._period):
+                fits = stop < limit and self._fits(stop, position, step, steps)
+                if not (fits or is_first or is_last):
+                    return steps, k
+                step.append(stop if fits else None)
+                stop += fits
+            if stop < limit if is_first else 2 * (stop - k) < self._period:
+                break
+            steps.append(step)
+            k = stop
+            if is_last and None in step:
+                break
+        return steps, k
 
-    def wiring(self) -> Hashable:
-        """How the entries of the step are connected, and which inputs no item made."""
-        return tuple(
-            (source, *value[1:]) if source else isinstance(value, Given) and value
-            for position in range(self._period)
-            for value, source in zip(self._inputs[self._base + position], self._sources_of(position))
-        )
-
-    def carried(self) -> set[Hashable]:
-        """What is taken from steps before: how many steps, and from which position."""
-        sources = (source for position in range(self._period) for source in self._sources_of(position))
-        return {source for source in sources if source and source[0]}
-
-    def fits(self, k: int, position: int, step: _Step, steps: Sequence[_Step]) -> bool:
+    def _fits(self, k: int, position: int, step: _Step, steps: Sequence[_Step]) -> bool:
         """Whether an entry can stand at a position, past these of its step and after these steps."""
-        example, inputs = self._base + position, self._inputs[k]
-        if self._labels[k] != self._labels[example] or len(inputs) != len(self._inputs[example]):
+        example = self._base + position
+        if self._labels[k] != self._labels[example] or self._taken[k]:
             return False
-        for value, wanted, source in zip(inputs, self._inputs[example], self._sources_of(position)):
+        inputs, expected = self._inputs[k], self._inputs[example]
+        if len(inputs) != len(expected):
+            return False
+        for value, wanted, source in zip(inputs, expected, self._sources_of(position)):
             if source is None:  # the same for all steps, but for which slice of a sequence it is
                 fits = value[:2] == wanted[:2]
             elif source[0] > len(steps):  # a state that the loop begins with
-                fits = isinstance(value, Given) or value.at < self.start
+                fits = isinstance(value, Given) or value.at < self._start
             else:
                 maker = (steps[-source[0]] if source[0] else step)[source[1]]
                 if isinstance(value, Made):
@@ -332,3 +300,24 @@ class _Example:
             if not fits:
                 return False
         return True
+
+    def _sources_of(self, position: int) -> list[tuple[int, int] | None]:
+        """For each input how many steps before it was made, and where in the step; None for one from outside."""
+        if position not in self._sources:
+            self._sources[position] = [
+                (-((value.at - self._base) // self._period), (value.at - self._base) % self._period)
+                if isinstance(value, Made) and value.at >= self._start
+                else None
+                for value in self._inputs[self._base + position]
+            ]
+        return self._sources[position]
+
+    def wiring(self) -> tuple[Hashable, int]:
+        """How the entries of the step are connected, with the inputs that no item made; and how many are carried."""
+        values = [value for k in range(self._base, self._base + self._period) for value in self._inputs[k]]
+        sources = [source for position in range(self._period) for source in self._sources_of(position)]
+        wires = [
+            (source, *value[1:]) if source else isinstance(value, Given) and value
+            for value, source in zip(values, sources, strict=True)
+        ]
+        return tuple(wires), len({source for source in sources if source and source[0]})

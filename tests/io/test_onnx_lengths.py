@@ -1,8 +1,10 @@
 """Lengths in exported models: numbers that are made of them, wherever they come from, are right for any lengths."""
 
 import builtins
+import copy
 import math
 import operator
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from onnx_exports import Applied, Runner, Tensor, assert_same_function, rows
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.tracing.lengths import Length, Quotient
 
 OPERATORS = {sign: getattr(operator, name) for sign, name in [
     ("+", "add"), ("-", "sub"), ("*", "mul"), ("//", "floordiv"), ("%", "mod"), ("/", "truediv"), (">>", "rshift")
@@ -103,6 +106,15 @@ def test_a_long_example_is_exported_with_short_inputs(tmp_path: Path) -> None:
 
     assert_same_function(function, {"x": rows(5000, 7)}, {"x": rows(9, 3)}, folder=tmp_path)
     assert len(seen) == 4 and seen[1] < seen[0]  # two runs for the export
+
+
+def test_lengths_that_a_model_keeps_are_copied_and_pickled_as_integers(tmp_path: Path) -> None:
+    model = Applied(lambda x: x)
+    model.function = lambda x: setattr(model, "kept", [len(x), x.shape[1] * 0.5]) or x * 2
+    tg.io.export_onnx(model, tmp_path / "model.onnx", {"x": rows(4, 2)})
+    assert [type(number) for number in model.kept] == [Length, Quotient]
+    for copied in (copy.deepcopy(model.kept), pickle.loads(pickle.dumps(model.kept))):
+        assert copied == [33, 19.5] and [type(number) for number in copied] == [int, float]
 
 
 def test_a_model_is_run_twice(tmp_path: Path) -> None:

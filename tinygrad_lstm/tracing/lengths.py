@@ -61,6 +61,10 @@ class Derived:
     def __neg__(self) -> Any:
         return 0 - self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or pickled, it is a plain number."""
+        return type(self.values[1]), (self.values[1],)
+
 
 class Quotient(Derived, float):
     """A float of a traced run that follows from the lengths of the inputs, such as 1 / x.shape[0]."""

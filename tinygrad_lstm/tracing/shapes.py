@@ -32,8 +32,8 @@ def _len(of: Any, /) -> Size:
     number = _builtin_len(of)
     if mode().value.recorder is None:
         return number
-    first = next(iter(getattr(of, "shape", ())), number)
-    return first if isinstance(first, Length) else number
+    shape = getattr(of, "shape", ())
+    return shape[0] if isinstance(shape, tuple) and isinstance(next(iter(shape), None), Length) else number
 
 
 @contextmanager

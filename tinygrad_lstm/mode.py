@@ -47,20 +47,22 @@ class Observer(Protocol):
         """A network is to go through a layer step by step: gives the step to take, which shows what it computes."""
 
 
-class Recorder(Protocol):
-    """What notes the ops of a run as they are applied, to write the run down elsewhere."""
+class Recorder:
+    """What notes the ops of a run as they are applied, to write the run down elsewhere; of itself it notes nothing."""
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """An op has given this result, a Tensor or a tuple of them."""
 
     def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """A function made of ops is called: calls it, and gives its result; may note it in place of its ops."""
+        return function(*args, **kwargs)
 
     def see_copy(self, source: Any, copied: Array) -> None:
         """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
 
     def see_shape(self, tensor: "Tensor", shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a Tensor is read: gives it, which may have a `Length` in place of a length."""
+        return shape
 
     def see_read(self, tensor: "Tensor") -> None:
         """The values of a Tensor are read as numbers of Python's."""

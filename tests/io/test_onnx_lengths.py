@@ -113,6 +113,10 @@ def test_lengths_that_a_model_keeps_are_copied_and_pickled_as_integers(tmp_path:
     model.function = lambda x: setattr(model, "kept", [len(x), x.shape[1] * 0.5]) or x * 2
     tg.io.export_onnx(model, tmp_path / "model.onnx", {"x": rows(4, 2)})
     assert [type(number) for number in model.kept] == [Length, Quotient]
+    for number, plain in zip(model.kept, (33, 19.5), strict=True):  # and computed with as such, outside of the run
+        for function in (tg.mul, tg.maximum, lambda x, y: tg.where(x > 0, x, y)):
+            result = function(tg.ones(3), number)
+            assert result.dtype == "float32" and result.tolist() == function(tg.ones(3), plain).tolist()
     for copied in (copy.deepcopy(model.kept), pickle.loads(pickle.dumps(model.kept))):
         assert copied == [33, 19.5] and [type(number) for number in copied] == [int, float]
 

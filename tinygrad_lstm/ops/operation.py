@@ -15,7 +15,7 @@ from ..autograd import grad
 from ..device import Device, device_of, get_device
 from ..graph import GraphNode, Node, Pick, user_line, watch
 from ..mode import Mode, enable_grad, mode
-from ..tracing.lengths import Length, Quotient, plain
+from ..tracing.lengths import Derived, plain
 from ..walk import has_nan, tell_op
 from .plan import ON_TENSORS, Plan, Rule, on_arrays, parameters_of
 
@@ -24,7 +24,7 @@ __all__ = ["Op"]
 Promotion = Literal["common", "float"]
 
 ALIASES = {"axis": "dim", "keepdims": "keepdim"}
-NUMBERS = frozenset({float, int, bool, Length, Quotient})
+NUMBERS = frozenset({float, int, bool})
 _PLAIN = frozenset({TypeError, ValueError, IndexError, OverflowError})
 
 
@@ -271,12 +271,15 @@ class Op:
         if device is None:
             owners = (device_of(value) for value in inputs)
             device = next((owner for owner in owners if owner is not None), None) or get_device()
-            if all(type(value) in NUMBERS or value is None or isinstance(value, np.generic) for value in inputs):
+            if all(_is_number(value) or value is None or isinstance(value, np.generic) for value in inputs):
                 inputs = [None if value is None else operand(value, device) for value in inputs]
         settled: list[Any] = []
+        traced = mode().value.recorder is not None
         for value in inputs:
             value = value.item() if isinstance(value, np.generic) else value
-            if not isinstance(value, Tensor) and type(value) not in NUMBERS and value is not None:
+            if isinstance(value, Derived) and not traced:
+                value = plain(value)
+            if not isinstance(value, Tensor) and not _is_number(value) and value is not None:
                 if device_of(value) not in (None, device):
                     raise self._mixed(inputs)
                 try:
@@ -503,6 +506,10 @@ class Op:
             f"{self.name}: inputs on {names}; move them to one device with .to(device) "
             f"(inputs: {self._describe(inputs)})"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in NUMBERS or isinstance(value, Derived)
 
 
 def _takes_tensors(annotation: Any) -> bool:

@@ -11,7 +11,7 @@ from tinygrad_lstm.backends.base import Array
 
 from ..._tensor import Tensor
 from ...graph import next_number, user_line
-from ...mode import Switch
+from ...mode import Recorder, Switch
 from ...nn import Module
 from ...nn.names import joined
 from ...observing import SteppedLayer
@@ -21,6 +21,13 @@ from ...tracing.lengths import plain
 __all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError"]
 
 _SCAN = inspect.unwrap(scan)
+
+
+class _Silent(Recorder):
+    """What takes the place of a run while ops are not to be noted: lengths are plain numbers for them all the same."""
+
+
+_SILENT = _Silent()
 
 
 class UntraceableError(ValueError):
@@ -71,7 +78,7 @@ class NotedStep:
     after: list[Slot | Held]
 
 
-class Run:
+class Run(Recorder):
     """Notes the ops of one run of a model: a recorder of ops, and an observer of recurrent layers.
 
     Args:
@@ -123,7 +130,7 @@ class Run:
         bound.apply_defaults()
         if function is _SCAN:
             return self._see_scan(*bound.args)
-        with Switch(recorder=None):
+        with Switch(recorder=_SILENT):
             result = function(*plain(bound.args))
         self._note(function.__name__, function, bound.args, result)
         return result
@@ -135,13 +142,6 @@ class Run:
             self._slots[id(copied)] = slot
             self._copies.append(copied)
 
-    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Gives the shape as it is."""
-        return shape
-
-    def see_read(self, tensor: Tensor) -> None:
-        """Does nothing: what is read may be the same in every run."""
-
     def _see_scan(
         self, step: Callable[..., Sequence[Tensor]], T: int, states: Sequence[Tensor], lengths: Any, reverse: bool
     ) -> tuple[Tensor, ...]:
@@ -151,11 +151,11 @@ class Run:
         after: list[Slot | Held] = []
         for t in range(self._steps_noted(T)):
             self._forget(begun)
-            with Switch(recorder=None):
+            with Switch(recorder=_SILENT):
                 before = tuple(state.clone() for state in states)
             self._note("step", None, (), before, t)
             after = [self._noted("a step", state) for state in step(t, *before)]
-        with Switch(recorder=None):
+        with Switch(recorder=_SILENT):
             result: tuple[Tensor, ...] = _SCAN(step, plain(T), states, lengths, reverse)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)

@@ -17,10 +17,10 @@ from .lines import AppliedOp, CodeLine, OpsRun, lines_of
 __all__ = ["Calculation", "Stage", "explain"]
 
 OPEN, SHUT = 0.9, 0.1
-"""A gate from the one on is called open, one up to the other shut."""
+"""A gate of at least the first value is called open; one of at most the second is called shut."""
 
 MOST_PRODUCTS = 3
-"""A gate whose sum has more products than this, those with 0 not counted, is told by the shares of h and x in it."""
+"""For a gate whose sum has more nonzero products than this, only the two sums over h and over x are shown."""
 
 _TOLERANCE = 0.01  # of the parts of a sum, as far as float16 may round
 
@@ -45,11 +45,11 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class Calculation:
-    """One number of one unit: `result` is `function` of `argument`, which is the sum of products `terms`.
+    """One number of one unit: `result` is `function` of `argument`, which is the sum of the products in `terms`.
 
     Attributes:
-        unit: whose number it is.
-        symbol: what it is called in the equation.
+        unit: the index of the unit.
+        symbol: the name in the equation.
         terms: the factors of each product.
         argument: the sum.
         function: "σ" or "tanh"; empty if the sum itself is the result.
@@ -69,12 +69,12 @@ class Stage:
     """A part of a step.
 
     Attributes:
-        title: what it is called.
-        question: what it answers.
+        title: its name.
+        question: the question that it answers.
         equations: how it is computed, in the notation of `LSTMCell`.
         code: the lines that computed it.
-        meaning: what the numbers say, in sentences.
-        vectors: the whole vectors that it is about, by name.
+        meaning: what the numbers mean, in sentences.
+        vectors: whole vectors, by name.
         calculations: the numbers of each unit.
     """
 
@@ -90,9 +90,9 @@ class Stage:
 def explain(
     cell: Cell, x: Any, state: tuple[Any, Any] | None = None, units: Sequence[int] | None = None
 ) -> tuple[Stage, ...]:
-    """Runs one step of a cell, and tells it in six stages, in the order of its data path.
+    """Runs one step of a cell and explains it in six stages, in the order in which data flows.
 
-    The numbers are those of this very run, and so are the lines of code. `stage_text` makes a stage readable.
+    The numbers and the lines of code are those of this run. `stage_text` formats a stage as text.
 
     A cell of yours is explained if its `gates` returns a NamedTuple with the fields i, f, g, o, c and h, and its
     `layer_parameters` returns weight_ih (4H, I), weight_hh (4H, H) and bias (4H,), rows in gate order i, f, g, o.
@@ -101,7 +101,7 @@ def explain(
         cell: an `LSTMCell`, or a cell of yours that computes by the same equations.
         x: one input (1, I).
         state: the states before, (h, c), each (1, H); zeros by default.
-        units: the numbers of the units to tell of; the first two by default.
+        units: the indices of the units to show; the first two by default.
 
     Returns:
         Concatenation, forget gate, input gate and candidate, cell update, output gate, hidden state.
@@ -109,7 +109,7 @@ def explain(
     Raises:
         ValueError: x or a state has another shape; there is no such unit; the cell does not return or have what is
             needed, or a gate is not what `LSTMCell` computes from these parameters.
-        TypeError: `units` is no sequence.
+        TypeError: `units` is not a sequence.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.models import LSTMCell
@@ -159,7 +159,7 @@ def _states(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
 
 
 def _declared(cell: Cell, gates: Any) -> dict[str, Tensor]:
-    """What the step of a cell has computed, by name."""
+    """The gates and states that the step of a cell returned, by name."""
     names = getattr(gates, "_fields", ())
     missing = [name for name in _LSTM.values if name not in names]
     if missing:
@@ -185,7 +185,7 @@ def _parameters(cell: Cell) -> dict[str, Tensor]:
 
 
 class _Step:
-    """A step that was run: what the cell has declared of it, and the ops that made this."""
+    """A step that was run: the values that the cell has named, and the ops that computed them."""
 
     def __init__(self, cell: Cell, x: Tensor, before: tuple[Tensor, Tensor], units: Sequence[int] | None) -> None:
         self._name = type(cell).__name__
@@ -199,7 +199,7 @@ class _Step:
         self._code = self._lines(x, before[0])
 
     def _lines(self, x: Tensor, h: Tensor) -> dict[str, tuple[CodeLine, ...]]:
-        """The lines of each stage: an op is told in the first stage that needs it."""
+        """The lines of each stage. An op is shown in the first stage that needs it."""
         behind = {name: self._run.behind(tensor, self._made.values()) for name, tensor in self._made.items()}
         uses = Counter(op for gate in _GATES for op in behind[gate])
         stages = {
@@ -218,7 +218,7 @@ class _Step:
         return lines
 
     def _joining(self, x: Tensor, h: Tensor) -> set[AppliedOp]:
-        """The ops that put the previous hidden state and the input together."""
+        """The ops up to the first that depends on both the previous hidden state and the input."""
         seen: dict[int, set[str]] = {id(x): {"x"}, id(h): {"h"}}
         for op in self._run.ops:
             sees = set[str]().union(*(seen.get(id(value), ()) for value in op.inputs))
@@ -351,7 +351,7 @@ class _Step:
         """A unit's gate.
 
         Raises:
-            ValueError: the cell has put something other than W·[h, x] + b into the gate's function.
+            ValueError: the argument of the gate's function is not W·[h, x] + b.
         """
         terms = self._terms(_LSTM.rows(gate.name, self._size).start + unit)
         total = argument = sum(map(math.prod, terms))
@@ -384,7 +384,7 @@ def _sum(products: Iterable[tuple[float, float]]) -> float:
 
 
 def _in_words(gate: float, open: str, between: str, shut: str) -> str:
-    """What a gate does."""
+    """What a gate does, in words."""
     if gate >= OPEN:
         return open
     return shut if gate <= SHUT else between.format(share=f"{gate:.0%}")

@@ -35,12 +35,12 @@ _CARRIED = 'style="dashed", constraint=false'
 
 @dataclass(frozen=True)
 class Graph:
-    """A drawing of a graph, as text: it holds on to no tensor. Notebooks show it.
+    """A drawing of a graph, as text. It keeps no tensor alive. Notebooks show it.
 
     Attributes:
         dot: the drawing in Graphviz's language.
         ops: how many ops were recorded.
-        shown: how many of them are drawn; the others are steps of loops that look the same.
+        shown: how many of them are drawn; the others are repeated steps of loops.
     """
 
     dot: str = field(repr=False)
@@ -58,8 +58,8 @@ class Graph:
         program = shutil.which("dot")
         if program is None:
             raise RuntimeError(
-                "Graph.svg: the program `dot` is not there; install Graphviz (apt-get install graphviz, brew install "
-                "graphviz, or https://graphviz.org/download), or take .dot, which websites draw too"
+                "Graph.svg: the program `dot` is not installed; install Graphviz (apt-get install graphviz, brew "
+                "install graphviz, or https://graphviz.org/download), or take .dot, which websites draw too"
             )
         try:
             done = subprocess.run(
@@ -105,13 +105,13 @@ def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fo
 
     Args:
         tensor: one that requires a gradient.
-        names: what leaves are called: a module, for the names of its parameters; or tensors by name, results of ops
-            among them if you like.
-        fold: whether to draw loops as one step, or else all steps.
+        names: names for leaves: a module, whose parameters have their names in it; or tensors by name, which may be
+            results of ops, too.
+        fold: whether to draw one step of a loop, or all of them.
 
     Raises:
         RuntimeError: the tensor requires no gradient.
-        TypeError: `tensor` is no Tensor, or `names` neither a Module nor a mapping of Tensors.
+        TypeError: `tensor` is not a Tensor, or `names` is neither a Module nor a mapping of Tensors.
 
     >>> import tinygrad_lstm as tg
     >>> model = tg.nn.Linear(3, 1)

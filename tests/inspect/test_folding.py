@@ -133,7 +133,7 @@ def test_what_is_shown_stands_for_the_others(items: Program) -> None:
 def check_input(value: Any, wanted: Any, place: Place, places: list[Place], by_place: dict[Place, int]) -> None:
     """An input of an item is to it what that of the item shown is to that one; unless a loop begins with it."""
     begins = any(t == 0 for _, t in place.path)
-    if isinstance(value, Given) or isinstance(wanted, Given):
+    if isinstance(wanted, Given):
         assert value == wanted or begins
         return
     example, source = places[places[by_place[place]].shown], places[wanted.at]
@@ -141,9 +141,12 @@ def check_input(value: Any, wanted: Any, place: Place, places: list[Place], by_p
     while common < min(len(example.path), len(source.path)) and example.path[common] == source.path[common]:
         common += 1
     inside = common < min(len(example.path), len(source.path)) and example.path[common][0] == source.path[common][0]
-    if common == len(place.path) == len(source.path):  # in the same step
+    carried = inside and common + 1 == len(place.path) == len(source.path)
+    if isinstance(value, Given):  # what the loop begins with, in place of what is carried on
+        assert begins or (carried and place.path[common][1] < example.path[common][1] - source.path[common][1])
+    elif common == len(place.path) == len(source.path):  # in the same step
         assert by_place.get(Place(source.shown, place.path)) == value.at or begins
-    elif inside and common + 1 == len(place.path) == len(source.path):  # carried on
+    elif carried:
         loop, t = place.path[common]
         lag = example.path[common][1] - source.path[common][1]
         expected = Place(source.shown, (*place.path[:common], (loop, t - lag)))

@@ -3,13 +3,13 @@
 import inspect
 import linecache
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._tensor import Tensor
-from ..mode import Switch
+from ..mode import Recorder, Switch
 
 __all__ = ["AppliedOp", "CodeLine", "OpsRun", "lines_of"]
 
@@ -51,7 +51,7 @@ class AppliedOp:
     line: CodeLine
 
 
-class OpsRun:
+class OpsRun(Recorder):
     """Calls a function and notes the ops that it applies.
 
     The line of an op is one of the function's own file: the innermost that was running.
@@ -101,20 +101,6 @@ class OpsRun:
         line = CodeLine(self._path, number, linecache.getline(self._path, number).strip())
         outputs = result if isinstance(result, tuple) else (result,)
         self.ops.append(AppliedOp(op.name, tuple(_tensors(arguments)), outputs, line))
-
-    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Calls a function made of ops, each of which is noted."""
-        return function(*args, **kwargs)
-
-    def see_copy(self, source: Any, copied: Any) -> None:
-        """Ignores copies."""
-
-    def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape as it is."""
-        return shape
-
-    def see_read(self, tensor: Tensor) -> None:
-        """Ignores reading."""
 
 
 def lines_of(ops: Collection[AppliedOp], run: OpsRun) -> tuple[CodeLine, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.device import Device
-from tinygrad_lstm.ops.plan import Functions
+from tinygrad_lstm.ops.rules import Functions
 
 from .variants import Variant
 

@@ -17,7 +17,7 @@ from tinygrad_lstm.device import Device
 from tinygrad_lstm.io import load_weights, save_weights
 from tinygrad_lstm.nn import Embedding, Linear, Module
 from tinygrad_lstm.ops.indexing import check_range
-from tinygrad_lstm.ops.plan import Functions
+from tinygrad_lstm.ops.rules import Functions
 from tinygrad_lstm.printable import printable
 
 from .cells import parts_of, state_of_parts

@@ -6,7 +6,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from tinygrad_lstm.backends.dtypes import (
     checked_dtype,
     exact_integers,
     fits,
-    is_bool,
     is_dtype,
     is_float,
     is_integer,
@@ -33,8 +32,9 @@ from tinygrad_lstm.backends.dtypes import (
 from . import autograd
 from .device import Device, device_of, get_device
 from .exchange import Exchange
-from .graph import GraphNode, Leaf, Node, Pick, Version, next_number
-from .mode import mode, no_grad
+from .graph import GraphNode, Leaf
+from .in_place import InPlace
+from .mode import Switch, mode, no_grad
 from .tracing import shapes
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
@@ -42,7 +42,7 @@ __all__ = ["Tensor", "as_tensor", "tensor"]
 _hook_numbers = itertools.count()
 
 
-class Tensor(Exchange):
+class Tensor(InPlace, Exchange):
     """An n-dimensional array on a device, which may record how it came about.
 
     Made by `tg.tensor` and its kin, and by ops. `data` is the array itself, NumPy's or CuPy's; what is written through
@@ -51,14 +51,10 @@ class Tensor(Exchange):
     Methods that stand for ops are documented there: `x.sum(dim)` is `tg.sum(x, dim)`.
     """
 
-    __slots__ = ("__weakref__", "_array", "_node", "_requires_grad", "_version", "_viewed_at", "device", "grad")
+    __slots__ = ("__weakref__", "_array", "_leaf", "_node", "_version", "_viewed_at", "device", "grad")
 
-    _array: Array
-    _node: GraphNode | None
-    _requires_grad: bool
-    _version: Version | None
-    _viewed_at: int | None
-    device: Device
+    _leaf: Leaf  # once it was needed
+    _node: GraphNode | None  # what made the tensor, or its leaf; None where it requires no gradient
     grad: "Tensor | None"
 
     def __init__(
@@ -71,114 +67,8 @@ class Tensor(Exchange):
         self._node = None
         self._version = None
         self._viewed_at = None
-        self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
-
-    # The ops attach these methods; each is documented where it is defined, in ops/.
-    __array_function__: ClassVar[Callable[..., Any]]
-    __array_ufunc__: ClassVar[Callable[..., Any]]
-    getitem: ClassVar[Callable[..., "Tensor"]]
-    _move: ClassVar[Callable[..., "Tensor"]]
-    _put: ClassVar[Callable[..., "Tensor"]]
-    abs: ClassVar[Callable[..., "Tensor"]]
-    add: ClassVar[Callable[..., "Tensor"]]
-    all: ClassVar[Callable[..., "Tensor"]]
-    any: ClassVar[Callable[..., "Tensor"]]
-    argmax: ClassVar[Callable[..., "Tensor"]]
-    argmin: ClassVar[Callable[..., "Tensor"]]
-    astype: ClassVar[Callable[..., "Tensor"]]
-    binary_cross_entropy_with_logits: ClassVar[Callable[..., "Tensor"]]
-    broadcast_to: ClassVar[Callable[..., "Tensor"]]
-    chunk: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
-    clamp: ClassVar[Callable[..., "Tensor"]]
-    clone: ClassVar[Callable[..., "Tensor"]]
-    conv1d: ClassVar[Callable[..., "Tensor"]]
-    cos: ClassVar[Callable[..., "Tensor"]]
-    cross_entropy: ClassVar[Callable[..., "Tensor"]]
-    cumsum: ClassVar[Callable[..., "Tensor"]]
-    div: ClassVar[Callable[..., "Tensor"]]
-    dropout: ClassVar[Callable[..., "Tensor"]]
-    elu: ClassVar[Callable[..., "Tensor"]]
-    eq: ClassVar[Callable[..., "Tensor"]]
-    erf: ClassVar[Callable[..., "Tensor"]]
-    exp: ClassVar[Callable[..., "Tensor"]]
-    expand: ClassVar[Callable[..., "Tensor"]]
-    expm1: ClassVar[Callable[..., "Tensor"]]
-    flatten: ClassVar[Callable[..., "Tensor"]]
-    flip: ClassVar[Callable[..., "Tensor"]]
-    floor: ClassVar[Callable[..., "Tensor"]]
-    gather: ClassVar[Callable[..., "Tensor"]]
-    ge: ClassVar[Callable[..., "Tensor"]]
-    gelu: ClassVar[Callable[..., "Tensor"]]
-    gt: ClassVar[Callable[..., "Tensor"]]
-    index_select: ClassVar[Callable[..., "Tensor"]]
-    isfinite: ClassVar[Callable[..., "Tensor"]]
-    isnan: ClassVar[Callable[..., "Tensor"]]
-    l1_loss: ClassVar[Callable[..., "Tensor"]]
-    layer_norm: ClassVar[Callable[..., "Tensor"]]
-    le: ClassVar[Callable[..., "Tensor"]]
-    leaky_relu: ClassVar[Callable[..., "Tensor"]]
-    lerp: ClassVar[Callable[..., "Tensor"]]
-    linear: ClassVar[Callable[..., "Tensor"]]
-    log: ClassVar[Callable[..., "Tensor"]]
-    log1p: ClassVar[Callable[..., "Tensor"]]
-    log_softmax: ClassVar[Callable[..., "Tensor"]]
-    logical_and: ClassVar[Callable[..., "Tensor"]]
-    logical_not: ClassVar[Callable[..., "Tensor"]]
-    logical_or: ClassVar[Callable[..., "Tensor"]]
-    logical_xor: ClassVar[Callable[..., "Tensor"]]
-    logsumexp: ClassVar[Callable[..., "Tensor"]]
-    lt: ClassVar[Callable[..., "Tensor"]]
-    masked_fill: ClassVar[Callable[..., "Tensor"]]
-    matmul: ClassVar[Callable[..., "Tensor"]]
-    max: ClassVar[Callable[..., "Tensor"]]
-    maximum: ClassVar[Callable[..., "Tensor"]]
-    mean: ClassVar[Callable[..., "Tensor"]]
-    min: ClassVar[Callable[..., "Tensor"]]
-    minimum: ClassVar[Callable[..., "Tensor"]]
-    mse_loss: ClassVar[Callable[..., "Tensor"]]
-    mul: ClassVar[Callable[..., "Tensor"]]
-    ne: ClassVar[Callable[..., "Tensor"]]
-    neg: ClassVar[Callable[..., "Tensor"]]
-    nll_loss: ClassVar[Callable[..., "Tensor"]]
-    norm: ClassVar[Callable[..., "Tensor"]]
-    outer: ClassVar[Callable[..., "Tensor"]]
-    pad: ClassVar[Callable[..., "Tensor"]]
-    permute: ClassVar[Callable[..., "Tensor"]]
-    pow: ClassVar[Callable[..., "Tensor"]]
-    prod: ClassVar[Callable[..., "Tensor"]]
-    reciprocal: ClassVar[Callable[..., "Tensor"]]
-    relu: ClassVar[Callable[..., "Tensor"]]
-    repeat: ClassVar[Callable[..., "Tensor"]]
-    reshape: ClassVar[Callable[..., "Tensor"]]
-    roll: ClassVar[Callable[..., "Tensor"]]
-    round: ClassVar[Callable[..., "Tensor"]]
-    rsqrt: ClassVar[Callable[..., "Tensor"]]
-    sigmoid: ClassVar[Callable[..., "Tensor"]]
-    sign: ClassVar[Callable[..., "Tensor"]]
-    silu: ClassVar[Callable[..., "Tensor"]]
-    sin: ClassVar[Callable[..., "Tensor"]]
-    smooth_l1_loss: ClassVar[Callable[..., "Tensor"]]
-    softmax: ClassVar[Callable[..., "Tensor"]]
-    softplus: ClassVar[Callable[..., "Tensor"]]
-    split: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
-    sqrt: ClassVar[Callable[..., "Tensor"]]
-    square: ClassVar[Callable[..., "Tensor"]]
-    squeeze: ClassVar[Callable[..., "Tensor"]]
-    std: ClassVar[Callable[..., "Tensor"]]
-    sub: ClassVar[Callable[..., "Tensor"]]
-    sum: ClassVar[Callable[..., "Tensor"]]
-    swapaxes: ClassVar[Callable[..., "Tensor"]]
-    take_along_axis: ClassVar[Callable[..., "Tensor"]]
-    tanh: ClassVar[Callable[..., "Tensor"]]
-    transpose: ClassVar[Callable[..., "Tensor"]]
-    tril: ClassVar[Callable[..., "Tensor"]]
-    triu: ClassVar[Callable[..., "Tensor"]]
-    unbind: ClassVar[Callable[..., "tuple[Tensor, ...]"]]
-    unsqueeze: ClassVar[Callable[..., "Tensor"]]
-    var: ClassVar[Callable[..., "Tensor"]]
-    where: ClassVar[Callable[..., "Tensor"]]
 
     @staticmethod
     def _wrap(array: Array, device: Device, node: GraphNode | None = None) -> "Tensor":
@@ -187,7 +77,6 @@ class Tensor(Exchange):
         self._array = array
         self.device = device
         self._node = node
-        self._requires_grad = node is not None
         self.grad = None
         self._version = None
         self._viewed_at = None
@@ -272,7 +161,7 @@ class Tensor(Exchange):
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaves can be copied, this tensor was made by an op; use .detach()")
         copied = _new(type(self))
-        Tensor.__init__(copied, self, requires_grad=self._requires_grad)
+        Tensor.__init__(copied, self, requires_grad=self.requires_grad)
         copied.grad = None if self.grad is None else Tensor(self.grad)
         return copied
 
@@ -280,7 +169,7 @@ class Tensor(Exchange):
         """For pickle: the values, the device's name and `requires_grad`; a gradient is not part of it."""
         if not self.is_leaf:
             raise RuntimeError("pickle: only leaves can be pickled, this tensor was made by an op; use .detach()")
-        return _unpickled, (type(self), self.device.backend.to_host(self._array), self.device, self._requires_grad)
+        return _unpickled, (type(self), self.device.backend.to_host(self._array), self.device, self.requires_grad)
 
     def __repr__(self) -> str:
         prefix = "tensor("
@@ -288,7 +177,7 @@ class Tensor(Exchange):
         notes = [] if self.size or self.shape == (0,) else [f"shape={self.shape}"]
         notes += [] if self.dtype in (DEFAULT_FLOAT, INT64, BOOL) else [f"dtype={self.dtype}"]
         notes += [] if self.device == "cpu" else [f"device={str(self.device)!r}"]
-        if self._requires_grad:
+        if self.requires_grad:
             notes.append("requires_grad=True" if self.is_leaf else f"op={self._graph_node().op.name}")
         return ", ".join([prefix + text, *notes]) + ")"
 
@@ -319,9 +208,9 @@ class Tensor(Exchange):
         return self._read().tolist()
 
     def _read(self) -> HostArray:
-        recorder = mode().value.recorder
-        if recorder is not None:
-            recorder.see_read(self)
+        tracer = mode().value.tracer
+        if tracer is not None:
+            tracer.see_read(self)
         return self.device.backend.to_host(self._array)
 
     # -- devices and dtypes -------------------------------------------------------------------------------------------
@@ -370,7 +259,7 @@ class Tensor(Exchange):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients are followed back to, or through, this tensor; can be set on leaves."""
-        return self._requires_grad
+        return self._node is not None
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -378,8 +267,8 @@ class Tensor(Exchange):
             raise RuntimeError("requires_grad can be set on leaves only; this tensor was made by an op: use .detach()")
         if value:
             check_differentiable(self.dtype)
-        if value != self._requires_grad:  # noted before and after, as a graph made meanwhile holds the values
-            self._requires_grad = bool(value)
+        if bool(value) != self.requires_grad:  # noted before and after, as a graph made meanwhile holds the values
+            self._node = self._own_leaf() if value else None
             if self._version is not None or not value:
                 self._shared_version().in_graph = True
 
@@ -391,7 +280,7 @@ class Tensor(Exchange):
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made this tensor."""
-        return self._node is None or isinstance(self._node, Leaf)
+        return self._node is None or self._node.__class__ is Leaf
 
     def backward(
         self, grad: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
@@ -423,7 +312,7 @@ class Tensor(Exchange):
         Raises:
             RuntimeError: the tensor does not require a gradient.
         """
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise RuntimeError("retain_grad: this tensor does not require a gradient, so there will be none to keep")
         if not self.is_leaf:
             reference = weakref.ref(self)
@@ -447,7 +336,7 @@ class Tensor(Exchange):
             RuntimeError: the tensor does not require a gradient.
             ValueError, TypeError: (in `backward`) the hook returns a tensor of another shape, or no tensor.
         """
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient, so none will come by")
         return self._add_hook(hook, next(_hook_numbers))
 
@@ -456,7 +345,8 @@ class Tensor(Exchange):
 
         def on_gradient(g: Any) -> Any:
             given = g.clone() if isinstance(g, Tensor) else Tensor._wrap(device.backend.as_array(g.copy()), device)
-            replaced = hook(given)
+            with Switch(recording=isinstance(g, Tensor)):
+                replaced = hook(given)
             if replaced is None:
                 return g
             if not isinstance(replaced, Tensor):
@@ -466,9 +356,9 @@ class Tensor(Exchange):
             replaced = given._matching(replaced)
             return replaced if isinstance(g, Tensor) else replaced._array
 
-        node.hooks = {} if node.hooks is None else node.hooks
-        node.hooks[number] = on_gradient
-        return HookHandle(node.hooks, number)
+        hooks = node.with_extras().hooks
+        hooks[number] = on_gradient
+        return HookHandle(hooks, number)
 
     def _matching(self, value: Any) -> "Tensor":
         """`value` as a tensor of this one's device and dtype."""
@@ -481,233 +371,14 @@ class Tensor(Exchange):
         return value.to(dtype=self.dtype)
 
     def _graph_node(self) -> GraphNode:
-        """The node that made this tensor; for a leaf, the one into which its gradient flows."""
-        if self._node is None:
-            self._node = Leaf(self)
-        return self._node
+        """The node that made this tensor; of a leaf, the one into which its gradient flows."""
+        return self._own_leaf() if self._node is None else self._node
 
-    # -- in place -----------------------------------------------------------------------------------------------------
-
-    def _share_version(self, *views: "Tensor") -> None:
-        """Notes that the views share this tensor's memory."""
-        version, now = self._shared_version(), next_number()
-        for view in views:
-            view._version = version
-            view._viewed_at = now
-
-    def _shared_version(self) -> Version:
-        if self._version is None:
-            self._version = Version(self._node, self._requires_grad)
-        return self._version
-
-    def _check_current(self, asker: str) -> None:
-        """Raises if this is a view of a tensor into whose graph something was written after the view was taken."""
-        if self._viewed_at is not None and self._shared_version().recorded > self._viewed_at:
-            raise RuntimeError(
-                f"{asker}: an input of shape {self.shape} is a view of a tensor that was changed in place later; "
-                "take the view again"
-            )
-
-    def _mark_written(self) -> None:
-        version = self._shared_version()
-        version.written = next_number()
-        maker = version.maker.parents[0] if isinstance(version.maker, Pick) else version.maker
-        if isinstance(maker, Node):
-            maker.output_version().written = version.written
-
-    def _write(self, name: str, result: "Tensor") -> "Tensor":
-        """Puts the result of an op on this tensor in its place, in memory and in the graph."""
-        if result.shape != self.shape:
-            raise ValueError(f"{name}: the result has shape {result.shape}, which does not fit into {self.shape}")
-        if not can_store(result.dtype, self.dtype):
-            raise TypeError(f"{name}: the result is {result.dtype}, which does not fit into a {self.dtype} tensor")
-        self._check_in_place(name, result._requires_grad)
-        if result.dtype != self.dtype:
-            result = result.to(dtype=self.dtype)
-        with self.device.current():
-            self._array[...] = result._array
-        self._note_in_place(result._node)
-        return self
-
-    def _check_in_place(self, name: str, recorded: bool) -> None:
-        if self._shares_elements():
-            raise RuntimeError(
-                f"{name}: this tensor of shape {self.shape} is a read-only view, such as expand gives, in which "
-                "elements may share memory; change a .clone() of it"
-            )
-        if not (mode().value.recording and (recorded or self._requires_grad)):
-            return
-        if self._requires_grad and self.is_leaf:
-            raise RuntimeError(f"{name}: a leaf that requires a gradient cannot be changed in place; use tg.no_grad()")
-        if self._viewed_at is not None:
-            raise RuntimeError(
-                f"{name}: this is a view of another tensor, whose graph would not see the change; "
-                "change the other by x[index] = value, or a .clone() of this one"
-            )
-        check_differentiable(self.dtype)
-
-    def _shares_elements(self) -> bool:
-        """Whether this is a broadcast view, which not every device makes read-only by itself, or read-only."""
-        array = self._array
-        if not getattr(array.flags, "writeable", True):
-            return True
-        if 0 not in array.strides or 0 in array.shape:
-            return False
-        return builtins.any([not stride and n > 1 for stride, n in zip(array.strides, array.shape)])
-
-    def _note_in_place(self, node: GraphNode | None) -> None:
-        self._mark_written()
-        if node is not None:
-            version = self._shared_version()
-            version.recorded, version.maker, version.in_graph = version.written, None, True
-            self._node, self._requires_grad = node, True
-
-    def add_(self, other: Any) -> "Tensor":
-        """Adds in place."""
-        return self._write("add_", self + other)
-
-    def sub_(self, other: Any) -> "Tensor":
-        """Subtracts in place."""
-        return self._write("sub_", self - other)
-
-    def mul_(self, other: Any) -> "Tensor":
-        """Multiplies in place."""
-        return self._write("mul_", self * other)
-
-    def div_(self, other: Any) -> "Tensor":
-        """Divides in place."""
-        return self._write("div_", self / other)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> "Tensor":
-        """Limits to a range in place."""
-        return self._write("clamp_", self.clamp(min, max))
-
-    def masked_fill_(self, mask: Any, value: Any) -> "Tensor":
-        """Writes `value` where `mask` is true."""
-        return self._write("masked_fill_", self.masked_fill(mask, value))
-
-    def copy_(self, source: Any) -> "Tensor":
-        """Writes the values of `source`, which broadcasts and may be on another device or of another dtype."""
-        self[...] = source.to(self.device) if isinstance(source, Tensor) else source
-        return self
-
-    def fill_(self, value: Any) -> "Tensor":
-        """Writes one value everywhere."""
-        self[...] = value
-        return self
-
-    def zero_(self) -> "Tensor":
-        """Writes zeros."""
-        return self.fill_(0)
-
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """Writes in place; differentiable in the tensor and in `value`.
-
-        Raises:
-            OverflowError, ValueError: as `tg.tensor`, of numbers that this tensor's integer dtype cannot hold.
-        """
-        given = value.to(dtype=self.dtype) if isinstance(value, Tensor) else self._matching(value)
-        self._check_in_place("setitem", given._requires_grad)
-        self._note_in_place(self._put(given, index)._node)
-
-    # -- operators ----------------------------------------------------------------------------------------------------
-
-    def __neg__(self) -> "Tensor":
-        return self.neg()
-
-    def __pos__(self) -> "Tensor":
-        return self
-
-    def __abs__(self) -> "Tensor":
-        return self.abs()
-
-    def __invert__(self) -> "Tensor":
-        self._check_bool("~", self)
-        return self.logical_not()
-
-    def __getitem__(self, index: Any) -> "Tensor":
-        return self.getitem(index)
-
-    def __round__(self, decimals: int = 0) -> "Tensor":
-        return self.round(decimals)
-
-    def __add__(self, other: Any) -> "Tensor":
-        return Tensor.add(self, other)
-
-    def __radd__(self, other: Any) -> "Tensor":
-        return Tensor.add(other, self)
-
-    def __sub__(self, other: Any) -> "Tensor":
-        return Tensor.sub(self, other)
-
-    def __rsub__(self, other: Any) -> "Tensor":
-        return Tensor.sub(other, self)
-
-    def __mul__(self, other: Any) -> "Tensor":
-        return Tensor.mul(self, other)
-
-    def __rmul__(self, other: Any) -> "Tensor":
-        return Tensor.mul(other, self)
-
-    def __truediv__(self, other: Any) -> "Tensor":
-        return Tensor.div(self, other)
-
-    def __rtruediv__(self, other: Any) -> "Tensor":
-        return Tensor.div(other, self)
-
-    def __pow__(self, other: Any) -> "Tensor":
-        return Tensor.pow(self, other)
-
-    def __rpow__(self, other: Any) -> "Tensor":
-        return Tensor.pow(other, self)
-
-    def __matmul__(self, other: Any) -> "Tensor":
-        return Tensor.matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> "Tensor":
-        return Tensor.matmul(other, self)
-
-    def __lt__(self, other: Any) -> "Tensor":
-        return Tensor.lt(self, other)
-
-    def __le__(self, other: Any) -> "Tensor":
-        return Tensor.le(self, other)
-
-    def __gt__(self, other: Any) -> "Tensor":
-        return Tensor.gt(self, other)
-
-    def __ge__(self, other: Any) -> "Tensor":
-        return Tensor.ge(self, other)
-
-    def __eq__(self, other: Any) -> "Tensor":  # type: ignore[override]
-        return Tensor.eq(self, other)
-
-    def __ne__(self, other: Any) -> "Tensor":  # type: ignore[override]
-        return Tensor.ne(self, other)
-
-    def __and__(self, other: Any) -> "Tensor":
-        return Tensor.logical_and(self, self._check_bool("&", other))
-
-    def __or__(self, other: Any) -> "Tensor":
-        return Tensor.logical_or(self, self._check_bool("|", other))
-
-    def __xor__(self, other: Any) -> "Tensor":
-        return Tensor.logical_xor(self, self._check_bool("^", other))
-
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
-
-    def _check_bool(self, sign: str, other: Any) -> Any:
-        """`other`, if it and this tensor are bool: of integers, NumPy's signs mean their bits, which is no op here."""
-        other = other if isinstance(other, Tensor | bool) else as_tensor(other, device_of(other) or self.device)
-        for value in (self, other):
-            if isinstance(value, Tensor) and not is_bool(value.dtype):
-                raise TypeError(
-                    f"{sign}: expected bool tensors, got {value.dtype} of shape {value.shape}; compare first, "
-                    "as in (x != 0), or use tg.logical_and, logical_or, logical_xor, logical_not"
-                )
-        return other
+    def _own_leaf(self) -> Leaf:
+        """The node of this tensor as a leaf; always the same, whether or not it requires a gradient meanwhile."""
+        if not hasattr(self, "_leaf"):
+            self._leaf = Leaf(self)
+        return self._leaf
 
 
 _new = object.__new__
@@ -761,7 +432,7 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
     tensor([[1., 2.],
             [3., 4.]])
     """
-    if isinstance(data, Tensor) and data._requires_grad and mode().value.recording:
+    if isinstance(data, Tensor) and data.requires_grad and mode().value.recording:
         warnings.warn(
             "tensor: the copy is not part of the graph of the tensor that is given, which requires a gradient; "
             "use .clone() for a copy that is, or .detach().clone() for one that is not",

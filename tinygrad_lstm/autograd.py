@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .graph import GraphNode, Leaf
+from .graph import GraphNode
 from .walk import walk
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ def backward(
     targets = None if wanted is None else _target_nodes(wanted, "backward")
     roots = _roots(outputs, grads, create_graph, "backward")
     found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
-    receivers = [(node, node.tensor()) for node in found if isinstance(node, Leaf)]
-    if wanted is not None:
-        receivers = [(tensor._graph_node(), tensor) for tensor in wanted if tensor._graph_node() in found]
-    gradients = [
-        (tensor, _checked(found[node], tensor, create_graph, "backward"))
-        for node, tensor in receivers
-        if tensor is not None and tensor.requires_grad
-    ]
-    sums = [(tensor, g if tensor.grad is None else tensor.grad + g) for tensor, g in gradients]
+    if wanted is None:
+        receivers = [(node.tensor(), g) for node, g in found.items()]  # type: ignore[attr-defined]  # all are leaves
+    else:
+        receivers = [(tensor, found[tensor._node]) for tensor in wanted if tensor._node in found]
+    sums = []
+    for tensor, g in receivers:
+        if tensor is not None and tensor._node is not None:
+            total = _checked(g, tensor, create_graph, "backward")
+            sums.append((tensor, total if tensor.grad is None else tensor.grad + total))
     for tensor, total in sums:  # no `.grad` changes unless all can
         tensor.grad = total
 
@@ -94,17 +94,21 @@ def _as_list(tensors: "Tensor | Iterable[Tensor]") -> list[Any]:
 
 def _checked(g: Any, tensor: "Tensor", is_tensor: bool, asked: str) -> "Tensor":
     """The gradient as a tensor, if it can be that of `tensor`: rules of ops defined elsewhere may be wrong."""
-    if g.shape != tensor.shape or g.dtype != tensor.dtype:
+    array = tensor._array
+    if g.shape != array.shape or g.dtype != array.dtype:
         raise RuntimeError(
-            f"{asked}: a {tensor.dtype} tensor of shape {tensor.shape} would get a {g.dtype} gradient of shape "
+            f"{asked}: a {array.dtype} tensor of shape {array.shape} would get a {g.dtype} gradient of shape "
             f"{g.shape}; correct the derivative rule of an op on the way"
         )
-    return g if is_tensor else tensor._wrap(tensor.device.backend.as_array(g), tensor.device)
+    device = tensor.device
+    return (
+        g if is_tensor else tensor._wrap(g if g.__class__ is device.array_type else device.backend.as_array(g), device)
+    )
 
 
 def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[GraphNode]:
     for k, tensor in enumerate(tensors):
-        if not tensor.requires_grad:
+        if tensor._node is None:
             raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")
     return {tensor._graph_node() for tensor in tensors}
 
@@ -116,23 +120,25 @@ def _roots(
         raise ValueError(f"{asked}: {len(outputs)} outputs, but {len(grads)} gradients for them; give one for each")
     roots = []
     for k, output in enumerate(outputs):
-        if not output.requires_grad:
+        node, array = output._node, output._array
+        if node is None:
             raise RuntimeError(
-                f"{asked}: output {k} (shape {output.shape}) requires no gradient: it was made from nothing that does, "
+                f"{asked}: output {k} (shape {array.shape}) requires no gradient: it was made from nothing that does, "
                 "or under no_grad"
             )
-        output._check_current(asked)
+        if output._viewed_at is not None:
+            output._check_current(asked)
         given = None if grads is None else grads[k]
         if given is None:
-            if output.size != 1:
+            if array.size != 1:
                 raise RuntimeError(
-                    f"{asked}: output {k} has shape {output.shape}; only a one-element output needs no gradient given"
+                    f"{asked}: output {k} has shape {array.shape}; only a one-element output needs no gradient given"
                 )
             with output.device.current():
-                given = output._wrap(output.device.xp.ones(output.shape, output.dtype), output.device)
+                given = output._wrap(output.device.xp.ones(array.shape, array.dtype), output.device)
         else:
             given = output._matching(given)
-            if given.shape != output.shape:
-                raise ValueError(f"{asked}: output {k} has shape {output.shape}, its gradient {given.shape}")
-        roots.append((output._graph_node(), given if create_graph else given._array))
+            if given._array.shape != array.shape:
+                raise ValueError(f"{asked}: output {k} has shape {array.shape}, its gradient {given.shape}")
+        roots.append((node, given if create_graph else given._array))
     return roots

@@ -1,15 +1,15 @@
 """Checkpoints: parts of a graph that keep nothing, and are run again when the walk reaches them."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
 from tinygrad_lstm.backends.scoped import Scoped
 
 from .device import default_device, get_device
-from .graph import GraphNode, Node, Operation, next_number
-from .mode import Switch, mode
+from .graph import Derivative, GraphNode, Node, Parents, next_number
+from .mode import Switch, Tracer, mode
 from .random import noted_draws, repeated_draws
 
 __all__ = ["checkpoint"]
@@ -37,8 +37,7 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
     >>> round(x.grad.item(), 4)
     -0.1283
     """
-    now = mode().value
-    if now.region is not None or now.observer is not None:
+    if mode().value.tracer is not None:
         return function(*args)  # the call around this one keeps nothing either; or someone wants to see what is kept
     draws: list[Any] = []
     device, surroundings = get_device(), SURROUNDINGS.value
@@ -49,11 +48,11 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
                 stack.enter_context(enter())
             function(*args)
 
-    with Switch(region=_Region(rerun)), noted_draws(draws):
+    with Switch(tracer=_FirstRun(rerun)), noted_draws(draws):
         return function(*args)
 
 
-class _Region:
+class _FirstRun(Tracer):
     """A checkpointed call: its nodes keep nothing, and get it back from a second run of the call when walked."""
 
     def __init__(self, run: Callable[[], Any]) -> None:
@@ -62,25 +61,22 @@ class _Region:
         self._nodes: list[weakref.ref[GraphNode]] = []
         self._restored: dict[int, tuple[Any, Any, int]] = {}
 
-    def admit(self, node: GraphNode) -> None:
+    def see_node(self, node: GraphNode) -> None:
         """Notes a node of the first run, and takes from it what it kept."""
-        if isinstance(node, Node) and node.keeps:
-            node.op, node.saved, node.out = _Replayed(node.op, self, len(self._nodes)), None, None
+        if isinstance(node, Node) and node.derivative.keeps:
+            node.derivative = _Restoring(node.derivative, self, len(self._nodes))
+            node.saved, node.out = (), None
+            node.with_extras().after_walk = self.forget
         self._nodes.append(weakref.ref(node))
 
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
-        """Nothing: the first run may read what it will."""
-
-    def restore(self, index: int) -> tuple[Any, Any, int]:
-        """What the node of that index keeps: its arguments and its output, and when the second run kept them."""
+    def restore(self, node: Node, index: int) -> None:
+        """Gives the node of that index what it keeps, from the second run."""
         if index not in self._restored:
-            replay = _Replay(self._begun)
-            with Switch(recording=True, region=replay):
+            replay = _SecondRun(self._begun)
+            with Switch(recording=True, tracer=replay):
                 self._run()
             self._adopt(replay.nodes)
-            if (replayed := mode().value.replayed) is not None:
-                replayed.append(self)
-        return self._restored.pop(index)
+        node.saved, node.out, node.with_extras().kept_at = self._restored.pop(index)
 
     def forget(self) -> None:
         """Lets go of what the walk that is over did not ask for."""
@@ -102,29 +98,41 @@ class _Region:
                     f"checkpoint: the function recorded op {original.op.name!r} at first, but {node.op.name!r} when "
                     "run again; it must do the same each time it is called"
                 )
-            if isinstance(node, Node) and node.keeps:
+            if isinstance(node, Node) and node.derivative.keeps:
                 _reroot(node.saved, stands_for)
                 self._restored[index] = (node.saved, node.out, node.number)
 
 
-class _Replayed:
-    """The op of a checkpointed node: gives back what the node kept, for as long as its derivative is taken."""
+class _Restoring:
+    """The derivative of a checkpointed node: gives back what the node kept, for as long as it is taken."""
 
-    def __init__(self, op: Operation, region: _Region, index: int) -> None:
-        self.name = op.name
-        self.gives_own = op.gives_own
-        self._op = op
-        self._region = region
+    keeps = True
+
+    def __init__(self, derivative: Derivative, run: _FirstRun, index: int) -> None:
+        self.op = derivative.op
+        self.fresh = derivative.fresh
+        self._derivative = derivative
+        self._first_run = run
         self._index = index
 
-    def pull(
-        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterable[tuple[GraphNode, Any]]:
-        node.saved, node.out, node.kept_at = self._region.restore(self._index)
+    def pull(self, node: Node, g: Any, parents: Parents) -> Iterable[Any]:
+        """The gradients of the derivative that keeps something, on arrays."""
+        return self._restored(self._derivative.pull, node, g, parents)
+
+    def pull_recorded(self, node: Node, g: Any, parents: Parents) -> Iterable[Any]:
+        """The same, as part of a graph."""
+        return self._restored(self._derivative.pull_recorded, node, g, parents)
+
+    def _restored(self, pull: Callable[..., Iterable[Any]], node: Node, g: Any, parents: Parents) -> Iterable[Any]:
+        self._first_run.restore(node, self._index)
         try:
-            return self._op.pull(node, g, needed, create_graph)
+            return pull(node, g, parents)
         finally:
-            node.saved, node.out = None, None
+            node.saved, node.out = (), None
+
+    def only_for(self, parents: Parents) -> "_Restoring":
+        """The same, for some of the parents."""
+        return _Restoring(self._derivative.only_for(parents), self._first_run, self._index)
 
 
 def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
@@ -136,7 +144,7 @@ def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
             value._node = stands_for[id(node)]
 
 
-class _Replay:
+class _SecondRun(Tracer):
     """Collects the nodes of the second run of a checkpointed call, whose first began at the time given."""
 
     def __init__(self, first_begun: int) -> None:
@@ -144,16 +152,17 @@ class _Replay:
         self._begun = next_number()
         self.nodes: list[GraphNode] = []
 
-    def admit(self, node: GraphNode) -> None:
+    def see_node(self, node: GraphNode) -> None:
         """Notes a node of the second run."""
         self.nodes.append(node)
 
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Raises if an op is given what was written to between the beginnings of the two runs."""
-        for value in inputs:
-            version = getattr(value, "_version", None)
-            if version is not None and self._first_begun < version.written < self._begun:
-                raise RuntimeError(
-                    f"checkpoint: an input of shape {value.shape} of op {name!r} was changed in place since the call, "
-                    "so that the function cannot be run again; change a .clone() instead"
-                )
+        for argument in arguments:
+            for value in argument if isinstance(argument, list) else (argument,):
+                version = getattr(value, "_version", None)
+                if version is not None and self._first_begun < version.written < self._begun:
+                    raise RuntimeError(
+                        f"checkpoint: an input of shape {value.shape} of op {op.name!r} was changed in place since the "
+                        "call, so that the function cannot be run again; change a .clone() instead"
+                    )

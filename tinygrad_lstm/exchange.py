@@ -7,7 +7,8 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, HostArray
 
 from .device import Device
-from .graph import Version
+from .graph import GraphNode
+from .in_place import Version
 
 __all__ = ["Exchange"]
 
@@ -22,7 +23,7 @@ class Exchange:
     __slots__ = ()
 
     _array: Array
-    _requires_grad: bool
+    _node: GraphNode | None
     _version: Version | None
     device: Device
     shared_read_only: ClassVar[bool] = False
@@ -43,7 +44,7 @@ class Exchange:
         return np.array(self._host_array("np.asarray"), dtype=dtype, copy=copy)
 
     def _host_array(self, asked: str) -> HostArray:
-        if self._requires_grad:
+        if self._node is not None:
             raise RuntimeError(f"{asked}: this tensor requires a gradient, which an array cannot carry; use .detach()")
         if self.device != "cpu":
             raise RuntimeError(f"{asked}: this tensor is on {str(self.device)!r}; move it with .cpu() first")
@@ -59,7 +60,7 @@ class Exchange:
 
     def __dlpack__(self, **options: Any) -> Any:
         """A DLPack capsule; of memory on the CPU that is read-only to NumPy, marked as such, which not all obey."""
-        if self._requires_grad:
+        if self._node is not None:
             raise BufferError("__dlpack__: this tensor requires a gradient, which DLPack cannot carry; use .detach()")
         array = self._guarded(self._array) if self.device == "cpu" else self._array
         with self.device.current():  # what takes it over waits for what is queued there

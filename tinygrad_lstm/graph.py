@@ -21,46 +21,63 @@ from .mode import mode
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
+    from .in_place import Version
 
 _FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
 _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
 
-
-class Version:
-    """When an array that a tensor shares with its views was last written to, in node numbers.
-
-    Attributes:
-        written: the last time at all.
-        recorded: the last time with the graph noting it, after which older views are out of date.
-        maker: the node whose output the array is, if any: it is told, since it may have kept it.
-        in_graph: whether one of the tensors requires a gradient, or did: arrays handed out are read-only then.
-    """
-
-    __slots__ = ("in_graph", "maker", "recorded", "written")
-
-    def __init__(self, maker: "GraphNode | None", in_graph: bool = True) -> None:
-        self.maker = maker
-        self.in_graph = in_graph
-        self.written = -1
-        self.recorded = -1
+Parents = Sequence["GraphNode | None"]
 
 
-class Operation(Protocol):
-    """What made a node: gives the gradients of a node's inputs from that of its output.
+class Derivative(Protocol):
+    """What a node does on the way back.
 
     Attributes:
-        name: the op's name in messages.
-        gives_own: whether the gradients are arrays that nobody else holds.
+        op: the op whose derivative it is, or what stands in for one: `name` is how messages call it.
+        keeps: whether its nodes hold arrays, which the walk lets go of.
+        fresh: whether the gradients on arrays are arrays that nobody else holds.
     """
 
-    name: str
-    gives_own: bool
+    @property
+    def op(self) -> Any: ...
+    @property
+    def keeps(self) -> bool: ...
+    @property
+    def fresh(self) -> bool: ...
 
-    def pull(
-        self, node: Any, g: Any, needed: "set[GraphNode] | None", create_graph: bool
-    ) -> "Iterable[tuple[GraphNode, Any]]":
-        """The node of each input that gradients go on to, with its gradient."""
+    def pull(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
+        """The gradient for each parent, given that of the output: arrays. None where the parent is None."""
 
+    def pull_recorded(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
+        """The same on Tensors, which are part of a graph in turn."""
+
+    def only_for(self, parents: Parents) -> "Derivative":
+        """The derivative for some of the parents; the others are None."""
+
+
+class PassedOn:
+    """The derivative of nodes that keep and compute nothing. (The walk itself serves leaves and picks.)"""
+
+    keeps = fresh = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.op = self
+
+    def pull(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
+        """No gradients."""
+        return ()
+
+    def pull_recorded(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
+        """No gradients."""
+        return ()
+
+    def only_for(self, parents: Parents) -> "PassedOn":
+        """Itself."""
+        return self
+
+
+_LEAF, _PICK = PassedOn("leaf"), PassedOn("pick")
 
 _numbers = itertools.count()
 
@@ -70,28 +87,154 @@ def next_number() -> int:
     return next(_numbers)
 
 
-class GraphNode:
-    """A place in the graph: a `Node`, or one of the two kinds that the walk serves itself, a `Leaf` or a `Pick`."""
+class Extras:
+    """What few nodes have.
 
-    __slots__ = ("__weakref__", "device", "hooks", "number", "op", "origin", "parents", "step")
+    Attributes:
+        hooks: functions of the gradient, called in the order of their numbers.
+        origin: the line of the user's code that applied the op.
+        version: when the output was written to.
+        kept_at: when the node got what it keeps, if later than it was made.
+        after_walk: called at the end of a walk over the node.
+    """
+
+    __slots__ = ("after_walk", "hooks", "kept_at", "origin", "version")
+
+    def __init__(self) -> None:
+        self.hooks: dict[float, Callable[[Any], Any]] = {}
+        self.origin: str | None = None
+        self.version: Version | None = None
+        self.kept_at: int | None = None
+        self.after_walk: Callable[[], None] | None = None
+
+
+class GraphNode:
+    """A place in the graph: a `Node`, a `Leaf` or a `Pick`."""
+
+    __slots__ = ("__weakref__", "derivative", "device", "extras", "number", "parents", "step")
 
     step: tuple[int, int]  # set by `declare_step` only: the loop, and when the step began that made this node
+    derivative: Derivative
+    device: Device
+    extras: Extras | None
+    number: int
+    parents: Parents
 
-    hooks: dict[float, Callable[[Any], Any]] | None
-    keeps = False  # whether it holds arrays, which are freed once walked
-    freed = False
+    @property
+    def op(self) -> Any:
+        """What made the node."""
+        return self.derivative.op
 
-    def __init__(self, op: Operation, parents: "Sequence[GraphNode | None]", device: Device) -> None:
-        self.op = op
-        self.parents = parents
-        self.device = device
-        self.hooks = None
-        self.origin: str | None = None
-        self.number = next(_numbers)
+    def with_extras(self) -> Extras:
+        """The node's extras, made at first use."""
+        if self.extras is None:
+            self.extras = Extras()
+        return self.extras
 
     def describe(self) -> str:
         """The op's name, and where it was called if that is known."""
-        return f"{self.op.name!r}" + (f" (called at {self.origin})" if self.origin else "")
+        origin = self.extras and self.extras.origin
+        return f"{self.op.name!r}" + (f" (called at {origin})" if origin else "")
+
+
+class Node(GraphNode):
+    """One recorded application of an op.
+
+    Attributes:
+        shape, dtype: those of the output; of an op with several outputs a tuple of each.
+        saved: the arguments, without the tensors that no derivative rule asks for; None once freed.
+        out: the output, or what a fused op saves instead, if a rule asks for it.
+        shapes: those of the inputs, unless all are the output's.
+    """
+
+    __slots__ = ("dtype", "out", "saved", "shape", "shapes")
+
+    shape: Any
+    dtype: Any
+    saved: Any
+    out: Any
+    shapes: Any
+
+    @property
+    def parts(self) -> list[tuple[tuple[int, ...], Any]] | None:
+        """The shape and dtype of each output, of an op with several."""
+        return list(zip(self.shape, self.dtype)) if self.dtype.__class__ is tuple else None
+
+    @property
+    def kept_at(self) -> int:
+        """When the node got what it keeps, which must not be written to since."""
+        later = None if self.extras is None else self.extras.kept_at
+        return self.number if later is None else later
+
+    def free(self) -> None:
+        """Lets go of what the node keeps."""
+        self.saved, self.out = None, None
+
+
+_new = object.__new__
+
+
+def record(
+    derivative: Derivative,
+    parents: Parents,
+    device: Device,
+    made: Any,
+    saved: Sequence[Any] = (),
+    out: Any = None,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+) -> Node:
+    """A new node, of an op that has `made` an array, or a tuple of several."""
+    node = _new(Node)
+    node.number = next(_numbers)
+    node.derivative = derivative
+    node.parents = parents
+    node.device = device
+    if made.__class__ is tuple:
+        node.shape, node.dtype = tuple([part.shape for part in made]), tuple([part.dtype for part in made])
+    else:
+        node.shape, node.dtype = made.shape, made.dtype
+    node.saved = saved
+    node.out = out
+    node.shapes = shapes
+    node.extras = None
+    return node
+
+
+def watch(node: GraphNode) -> None:
+    """Does with a new node what the current mode asks for."""
+    now = mode().value
+    if now.anomaly:
+        node.with_extras().origin = user_line()
+    if now.tracer is not None:
+        now.tracer.see_node(node)
+
+
+class Leaf(GraphNode):
+    """The end of a path: a tensor that no op made, into which gradients flow."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: "Tensor") -> None:
+        self.number = next(_numbers)
+        self.derivative = _LEAF
+        self.parents = ()
+        self.device = tensor.device
+        self.extras = None
+        self.tensor = weakref.ref(tensor)
+
+
+class Pick(GraphNode):
+    """One of the outputs of an op that has several."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, made_by: Node, index: int, device: Device) -> None:
+        self.number = next(_numbers)
+        self.derivative = _PICK
+        self.parents = (made_by,)
+        self.device = device
+        self.extras = None
+        self.index = index
 
 
 def declare_step(loop: object, began: int, result: Any) -> None:
@@ -110,106 +253,6 @@ def declare_step(loop: object, began: int, result: Any) -> None:
         return
     if node is not None and node.number > began:
         node.step = id(loop), began
-
-
-def watch(node: GraphNode) -> None:
-    """Does with a new node what the current mode asks for."""
-    now = mode().value
-    if now.anomaly:
-        node.origin = user_line()
-    if now.region is not None:
-        now.region.admit(node)
-
-
-class Node(GraphNode):
-    """One recorded application of an op.
-
-    Attributes:
-        shape, dtype: those of the output that was `made`, of an op that has one.
-        parts: the shape and dtype of each output, of an op that has several.
-        plan: what the op notes for all applications of this kind.
-        saved: the arguments, without the tensors that no derivative rule asks for.
-        out: the output, if a rule asks for it; with its `version`, once someone writes to it or a walk records it.
-        shapes: those of the inputs, if they are needed.
-        kept_at: when it got what it keeps, which must not be written to since: as it was made, or in a checkpoint's
-            second run.
-    """
-
-    shape: tuple[int, ...] | None
-    parts: list[tuple[tuple[int, ...], Any]] | None
-
-    __slots__ = ("dtype", "freed", "keeps", "kept_at", "out", "parts", "plan", "saved", "shape", "shapes", "version")
-
-    def __init__(
-        self,
-        op: Operation,
-        parents: Sequence[GraphNode | None],
-        device: Device,
-        made: Any,
-        plan: Any = None,
-        saved: Any = (),
-        out: Any = None,
-        shapes: Any = None,
-    ) -> None:
-        GraphNode.__init__(self, op, parents, device)
-        if made.__class__ is tuple:
-            self.shape, self.dtype = None, None
-            self.parts = [(part.shape, part.dtype) for part in made]
-        else:
-            self.shape, self.dtype = made.shape, made.dtype
-            self.parts = None
-        self.plan = plan
-        self.saved = saved
-        self.out = out
-        self.shapes = shapes
-        self.kept_at = self.number
-        self.keeps = plan is not None and plan.keeps
-        self.freed = False
-        self.version: Version | None = None
-
-    def output_version(self) -> Version:
-        """When the output was last written to."""
-        if self.version is None:
-            self.version = Version(None)
-        return self.version
-
-
-class Leaf(GraphNode):
-    """The end of a path: a tensor that no op made, into which gradients flow."""
-
-    __slots__ = ("tensor",)
-
-    def __init__(self, tensor: "Tensor") -> None:
-        super().__init__(LEAF, (), tensor.device)
-        self.tensor = weakref.ref(tensor)
-
-
-class Pick(GraphNode):
-    """One of the outputs of an op that has several."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, made_by: Node, index: int) -> None:
-        GraphNode.__init__(self, PICK, (made_by,), made_by.device)
-        self.index = index
-
-
-class _WithoutRule:
-    """Stands for the op of nodes that the walk itself serves."""
-
-    gives_own = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def pull(
-        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterable[tuple[GraphNode, Any]]:
-        """Nothing: the walk hands the gradient on."""
-        return ()
-
-
-LEAF, PICK = _WithoutRule("leaf"), _WithoutRule("pick")
 
 
 def user_line() -> str:

@@ -1,9 +1,9 @@
-"""How the current thread or asyncio task records: what `no_grad` and other switches set, and who takes part."""
+"""What the current thread or asyncio task does with ops: whether they record, and who follows the run."""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.scoped import Block, Scoped
@@ -18,21 +18,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Region(Protocol):
-    """A stretch of the program that takes part in what is recorded within it."""
+class Tracer:
+    """Follows a run: override the methods for what is to be seen. By default they do nothing.
 
-    def admit(self, node: "GraphNode") -> None:
-        """Takes note of a new node."""
+    `Switch(tracer=...)` sets it for a thread or an asyncio task. A tracer that is set within another takes its place.
+    """
 
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
-        """Raises if an op of that name must not be given these inputs."""
+    def see_node(self, node: "GraphNode") -> None:
+        """A node was recorded."""
 
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """An op has given this result, a Tensor or a tuple of Tensors."""
 
-class Observer(Protocol):
-    """What recurrent cells and layers show themselves to, as they compute; see `observing`."""
+    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A function made of ops is called: returns its result."""
+        return function(*args, **kwargs)
+
+    def see_copy(self, source: Any, copied: Array) -> None:
+        """An array of integers or bools was copied, outside of an op, from an array or a Tensor."""
+
+    def see_shape(self, tensor: "Tensor", shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a Tensor is read: returns it, perhaps with a `Length` in place of a length."""
+        return shape
+
+    def see_read(self, tensor: "Tensor") -> None:
+        """The values of a Tensor are read as Python numbers."""
 
     def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
-        """A cell has made a step."""
+        """A cell has made a step; see `observing.show_step`."""
 
     def see_layer(
         self,
@@ -41,79 +54,31 @@ class Observer(Protocol):
         layer: "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]",
         operands: "Sequence[Tensor]",
     ) -> "tuple[Tensor, ...]":
-        """A network is to run a whole layer as one op of these operands: runs it, and gives its outputs."""
+        """A network is to run a whole layer as one op of these operands: returns its outputs."""
+        return layer(operands)
 
     def see_steps(self, network: Any, layer: Any, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A network is to go through a layer step by step: gives the step to take, which shows what it computes."""
-
-
-class Recorder:
-    """What notes the ops of a run as they are applied, to write the run down elsewhere; of itself it notes nothing."""
-
-    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
-        """An op has given this result, a Tensor or a tuple of them."""
-
-    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """A function made of ops is called: calls it, and gives its result; may note it in place of its ops."""
-        return function(*args, **kwargs)
-
-    def see_copy(self, source: Any, copied: Array) -> None:
-        """An array of integers or bool was copied, outside of an op, from an array or a Tensor."""
-
-    def see_shape(self, tensor: "Tensor", shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a Tensor is read: gives it, which may have a `Length` in place of a length."""
-        return shape
-
-    def see_read(self, tensor: "Tensor") -> None:
-        """The values of a Tensor are read as numbers of Python's."""
-
-
-class Replayed(Protocol):
-    """A checkpointed call that was run again for a walk."""
-
-    def forget(self) -> None:
-        """The walk is over: lets go of what the second run computed."""
+        """A network is to go through a layer step by step: returns the step to take."""
+        return step
 
 
 class Mode:
-    """How ops record; never changed once made.
+    """What a thread does with ops; never changed once made.
 
     Attributes:
         recording: whether ops record.
         anomaly: whether NaNs are looked for.
-        region: the checkpointed call that takes part.
-        observer: what recurrent cells and layers show themselves to.
-        recorder: what notes every op.
-        replayed: a list, to which the walk that is under way wants checkpointed calls added that run again for it.
-        watched: whether anomaly, region or recorder is set, and ops must leave their short cuts.
+        tracer: who follows the run.
+        watched: whether there is more to do at an op than to compute and to record.
     """
 
-    __slots__ = ("anomaly", "observer", "recorder", "recording", "region", "replayed", "watched")
+    __slots__ = ("anomaly", "recording", "tracer", "watched")
 
-    def __init__(
-        self,
-        recording: bool = True,
-        anomaly: bool = False,
-        region: Region | None = None,
-        observer: Observer | None = None,
-        recorder: Recorder | None = None,
-        replayed: list[Replayed] | None = None,
-    ) -> None:
+    def __init__(self, recording: bool = True, anomaly: bool = False, tracer: Tracer | None = None) -> None:
         self.recording = recording
         self.anomaly = anomaly
-        self.region = region
-        self.observer = observer
-        self.recorder = recorder
-        self.replayed = replayed
-        self.watched = anomaly or region is not None or recorder is not None
-
-    def changed(self, fields: Mapping[str, Any]) -> "Mode":
-        """The same mode with other values in these fields."""
-        new = Mode(self.recording, self.anomaly, self.region, self.observer, self.recorder, self.replayed)
-        for name, value in fields.items():
-            setattr(new, name, value)
-        new.watched = new.anomaly or new.region is not None or new.recorder is not None
-        return new
+        self.tracer = tracer
+        self.watched = anomaly or tracer is not None
 
 
 _MODE = Scoped("tinygrad_lstm mode", Mode())
@@ -145,7 +110,8 @@ class Switch:
         _MODE.leave(block)
 
     def _change(self, around: Mode) -> Mode:
-        return around.changed(self._fields)
+        fields = {"recording": around.recording, "anomaly": around.anomaly, "tracer": around.tracer}
+        return Mode(**{**fields, **self._fields})
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """The function, which runs within the switch; if it is asynchronous, its body does.

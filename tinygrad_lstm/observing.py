@@ -50,9 +50,9 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
     >>> traced[0].a.shape
     (7, 2, 3)
     """
-    observer = mode().value.observer
-    if observer is not None:
-        observer.see_step(cell, kind, x, before, gates)
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_step(cell, kind, x, before, gates)
     return gates
 
 
@@ -66,10 +66,10 @@ def show_layer(
 
     Shows it to a `trace`, at a place in the network such as "l0_reverse".
     """
-    observer = mode().value.observer
-    if observer is None:
+    tracer = mode().value.tracer
+    if tracer is None:
         return layer(operands)
-    return observer.see_layer(network, place, layer, operands)
+    return tracer.see_layer(network, place, layer, operands)
 
 
 @dataclass(frozen=True)
@@ -102,5 +102,5 @@ def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> 
 
     For a `trace`, one that shows it what each step computes.
     """
-    observer = mode().value.observer
-    return step if observer is None else observer.see_steps(network, layer, step)
+    tracer = mode().value.tracer
+    return step if tracer is None else tracer.see_steps(network, layer, step)

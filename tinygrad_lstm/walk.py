@@ -1,79 +1,13 @@
 """The walk back over a graph: the gradients of its leaves from those of its ends."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32
-from tinygrad_lstm.backends.sums import BLOCK
-
+from .accumulate import Increment, RowSum, Total
 from .device import Device
-from .graph import LEAF, PICK, GraphNode, ancestors
-from .mode import Replayed, Switch, mode
-
-
-@dataclass(frozen=True, slots=True)
-class Increment:
-    """A gradient that is zero but for a part: `add` adds it into a buffer such as `make_zeros` makes."""
-
-    make_zeros: Callable[[], Array]
-    add: Callable[[Array], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A gradient `rule(*arguments)` that is a sum over the rows of the first `joined` arguments.
-
-    Of several, the sum is the rule applied once to all their rows: a weight that is used at every step of a sequence
-    gets its gradient as one large product. `node` is whose rule it is.
-    """
-
-    rule: Callable[..., Array]
-    arguments: tuple[Any, ...]
-    joined: int
-    node: GraphNode
-
-
-# Rows that are taken together: enough for a product at full speed, few enough not to hold a long sequence's memory.
-_ENOUGH_ROWS = 1024
-
-
-def _sum_of_rows(parts: list[Rows], concatenate: Callable[[list[Array]], Array]) -> Iterable[Array]:
-    """The gradients that the parts stand for, those of one rule taken together."""
-    by_rule: dict[Any, list[Rows]] = {}
-    for part in parts:
-        by_rule.setdefault(part.rule, []).append(part)
-    for rule, group in by_rule.items():
-        first = group[0]
-        arguments: Sequence[Any] = first.arguments
-        if len(group) > 1:
-            columns = [list(column) for column in zip(*(part.arguments for part in group), strict=True)]
-            arguments = [*map(concatenate, columns[: first.joined]), *first.arguments[first.joined :]]
-        try:
-            gradient = rule(*arguments)
-        except Exception as error:
-            tell_op(error, first.node)
-            raise
-        yield gradient
-
-
-def tell_op(error: Exception, node: GraphNode) -> None:
-    """Notes on an error that a derivative rule raised the op whose rule it is."""
-    error.add_note(f"in the derivative of op {node.describe()}")
-
-
-def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
-    """The nodes of `order` from which a target can be reached."""
-    leading = set(targets)
-    for node in reversed(order):
-        if any(parent in leading for parent in node.parents):
-            leading.add(node)
-    return leading
+from .graph import GraphNode, Leaf, Node, Pick, ancestors
+from .mode import Switch, mode
 
 
 def walk(
@@ -86,173 +20,111 @@ def walk(
 
     Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
     """
-    order = ancestors(node for node, _ in roots)
+    order = ancestors([node for node, _ in roots])
     needed = None if targets is None else _leading_to(targets, order)
     if needed is not None:
         order = [node for node in order if node in needed]
+        roots = [(node, g) for node, g in roots if node in needed]
     _check_alive(order, needed)
+    if not create_graph:
+        return _walk(order, roots, targets, needed, retain_graph, False)
+    with Switch(recording=True):
+        return _walk(order, roots, targets, needed, retain_graph, True)
 
-    gradients: dict[GraphNode, Any] = {}
-    rows: dict[GraphNode, list[Rows]] = {}
-    owned: set[GraphNode] = set()  # whose gradient is an array made here, that may be added to in place
-    halves: set[GraphNode] = set()  # whose float16 gradients are added up in float32
-    additions: dict[GraphNode, int] = {}
-    blocks: dict[GraphNode, Any] = {}  # of long sums, what earlier blocks of gradients add up to
+
+def _walk(
+    order: Sequence[GraphNode],
+    roots: Sequence[tuple[GraphNode, Any]],
+    targets: set[GraphNode] | None,
+    needed: set[GraphNode] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[GraphNode, Any]:
+    gradients: dict[GraphNode, Any] = {}  # arrays or Tensors; a Total where several came; by parts at a Pick's parent
     result: dict[GraphNode, Any] = {}
+    at_end: set[Callable[[], None]] = set()
     anomaly = mode().value.anomaly
-
-    def receive_rows(node: GraphNode) -> None:
-        on.move(node.device)
-        for g in _sum_of_rows(rows.pop(node), node.device.xp.concatenate):
-            receive(node, g)
-
-    def widened(node: GraphNode, g: Any) -> Any:
-        if g.dtype != FLOAT16:
-            return g
-        halves.add(node)
-        if g.ndim and not create_graph:
-            owned.add(node)
-        return g.astype(FLOAT32)
-
-    def end_block(node: GraphNode) -> None:
-        block = gradients.pop(node)
-        owned.discard(node)
-        blocks[node] = blocks[node] + block if node in blocks else block
-
-    def receive(node: GraphNode, g: Any) -> None:
-        before = gradients.get(node)
-        if node.device is not on.device:
-            on.move(node.device)
-        if isinstance(g, Increment):
-            if node not in owned:
-                gradients[node] = g.make_zeros() if before is None else before.copy()
-                owned.add(node)
-            gradients[node] = widened(node, gradients[node])
-            g.add(gradients[node])
-        elif before is None:
-            gradients[node] = g
-            return
-        else:
-            before = widened(node, before)
-            if node in owned:
-                before += g
-                gradients[node] = before
-            else:
-                gradients[node] = before + g
-                # NumPy gives scalars, not arrays, for 0-d sums; Tensors are part of a graph.
-                if g.ndim and not create_graph:
-                    owned.add(node)
-        number = additions[node] = additions.get(node, 0) + 1
-        if number % BLOCK == 0:
-            end_block(node)
-
-    with _Walking(create_graph), _Devices() as on:
-        for node, g in roots:
-            if needed is None or node in needed:
-                receive(node, g)
+    devices = _Devices()
+    here: Device | None = None
+    try:
+        for root, given in roots:
+            here = devices.move(root.device)
+            _add(gradients, root, given, not create_graph)
         for node in order:
-            if rows and node in rows:
-                receive_rows(node)
-            if blocks and node in blocks:
-                if node in gradients:
-                    end_block(node)
-                gradients[node] = blocks.pop(node)
             g = gradients.pop(node, None)
             if g is None:
                 continue
-            if node.device is not on.device:
-                on.move(node.device)
-            if g.__class__ is not node.device.array_type and not create_graph and g.__class__ is not dict:
-                g = node.device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
-            if halves and node in halves:
-                g = g.astype(np.float16)
-            if node.hooks:
-                for _, hook in sorted(node.hooks.items()):
-                    g = hook(g)
-                owned.discard(node)  # it may be the hook's own by now
-            if node.op is LEAF if targets is None else node in targets:
+            device = node.device
+            if device is not here:
+                here = devices.move(device)
+            owned = False
+            if g.__class__ is Total:
+                g, owned = g.result(), g.owned
+            if g.__class__ is not device.array_type and not create_graph and g.__class__ is not dict:
+                g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
+            if node.extras is not None:
+                if node.extras.hooks:
+                    g, owned = _hooked(node.extras.hooks, g), False  # it may be the hook's own by now
+                if node.extras.after_walk is not None:
+                    at_end.add(node.extras.after_walk)
+            parents = node.parents
+            if (node.__class__ is Leaf) if targets is None else (node in targets):
                 # What is given out must be no array that someone else holds.
-                result[node] = g.clone() if create_graph else g if node in owned else g.copy()
+                result[node] = g.clone() if create_graph else g if owned else g.copy()
                 if not _goes_on(node, needed):
                     continue
-            if node.op is PICK:
-                gradients.setdefault(node.parents[0], {})[node.index] = g  # type: ignore[arg-type, attr-defined]
+            if node.__class__ is Pick:
+                gradients.setdefault(parents[0], {})[node.index] = g  # type: ignore[arg-type]
                 continue
-            for parent, gradient in node.op.pull(node, g, needed, create_graph):
+            derivative = node.derivative
+            if needed is not None:
+                parents = [parent if parent in needed else None for parent in parents]
+                derivative = derivative.only_for(parents)
+            pull = derivative.pull_recorded if create_graph else derivative.pull
+            for parent, gradient in zip(parents, pull(node, g, parents)):
+                if gradient is None:
+                    continue
                 if anomaly:
-                    _check_gradient(node, g, gradient, parent.device)
-                if gradient.__class__ is Rows:
-                    waiting = rows.setdefault(parent, [])
-                    waiting.append(gradient)
-                    if len(waiting) * len(gradient.arguments[0]) >= _ENOUGH_ROWS:
-                        receive_rows(parent)
+                    gradient = _checked(node, g, gradient, parent)  # type: ignore[arg-type]
+                before = gradients.get(parent)  # type: ignore[arg-type]
+                if before is None and gradient.__class__ is device.array_type and not derivative.fresh:
+                    gradients[parent] = gradient  # type: ignore[index]
                 else:
-                    if node.op.gives_own and not create_graph and parent not in gradients:
-                        owned.add(parent)
-                        gradients[parent] = gradient
-                    else:
-                        receive(parent, gradient)
-            if node.keeps and not retain_graph:
-                _free(node)
+                    if parent.device is not here:  # type: ignore[union-attr]
+                        here = devices.move(parent.device)  # type: ignore[union-attr]
+                    _add(gradients, parent, gradient, not create_graph, derivative.fresh)  # type: ignore[arg-type]
+            if not retain_graph and derivative.keeps:
+                node.free()  # type: ignore[attr-defined]
+    except MemoryError as error:
+        raise error if here is None else here.out_of_memory("backward", error)  # noqa: B904 (it has its cause)
+    finally:
+        devices.leave()
+        for function in at_end:
+            function()
     return result
 
 
-def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> None:
-    """Raises if a node that gradients go on from was freed."""
-    for node in order:
-        if node.freed and _goes_on(node, needed):
-            raise RuntimeError(
-                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
-                "pass retain_graph=True to that one to walk the same graph again"
-            )
+def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: bool, fresh: bool = False) -> None:
+    """Adds a gradient to what has come to the node."""
+    before = gradients.get(node)
+    if before is None:
+        deferred = g.__class__ is Increment or g.__class__ is RowSum
+        gradients[node] = total = Total(None if deferred else g, fresh and in_place and not deferred, in_place)
+        if deferred:
+            total.add(g)
+        return
+    if before.__class__ is not Total:
+        before = gradients[node] = Total(before, False, in_place)
+    before.add(g)
 
 
-class _Walking(Switch):
-    """Within it, ops record only to create a graph. After it, checkpointed calls that ran again for the walk forget."""
-
-    def __init__(self, create_graph: bool) -> None:
-        self._replayed: list[Replayed] = []
-        super().__init__(recording=create_graph, replayed=self._replayed)
-
-    def __exit__(self, *exception: object) -> None:
-        super().__exit__(*exception)
-        for call in self._replayed:
-            call.forget()
-
-
-class _Devices:
-    """Makes one device after the other the current one; explains that it has no memory left."""
-
-    __slots__ = ("_entered", "device")
-
-    def __init__(self) -> None:
-        self.device: Device | None = None
-        self._entered: AbstractContextManager[object] | None = None
-
-    def move(self, device: Device) -> None:
-        """Makes this the current device."""
-        self._leave()
-        self.device = device
-        if device.switch is not None:
-            self._entered = device.switch()
-            self._entered.__enter__()
-
-    def _leave(self) -> None:
-        if self._entered is not None:
-            self._entered.__exit__(None, None, None)
-            self._entered = None
-
-    def __enter__(self) -> "_Devices":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._leave()
-        if isinstance(error, MemoryError) and self.device is not None:
-            raise self.device.out_of_memory("backward", error)
-
-
-def _free(node: Any) -> None:
-    node.saved, node.out, node.freed = None, None, True
+def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
+    """The nodes of `order` from which a target can be reached."""
+    leading = set(targets)
+    for node in reversed(order):
+        if any(parent in leading for parent in node.parents):
+            leading.add(node)
+    return leading
 
 
 def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
@@ -260,14 +132,30 @@ def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
     return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
 
 
-def _check_gradient(node: GraphNode, g: Any, gradient: Any, device: Device) -> None:
+def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> None:
+    """Raises if a node that gradients go on from was freed."""
+    for node in order:
+        if node.__class__ is Node and node.saved is None and _goes_on(node, needed):
+            raise RuntimeError(
+                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
+                "pass retain_graph=True to that one to walk the same graph again"
+            )
+
+
+def _hooked(hooks: dict[float, Callable[[Any], Any]], g: Any) -> Any:
+    for _, hook in sorted(hooks.items()):
+        g = hook(g)
+    return g
+
+
+def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode) -> Any:
+    """The gradient that a rule gave of g, if the rule has not made a NaN in it."""
+    if gradient.__class__ is Increment or gradient.__class__ is RowSum:
+        gradient = gradient.array()
     incoming = g.values() if isinstance(g, dict) else (g,)
-    if (
-        not isinstance(gradient, Increment | Rows)
-        and has_nan(gradient, device)
-        and not any(has_nan(part, node.device) for part in incoming)
-    ):
+    if has_nan(gradient, parent.device) and not any(has_nan(part, node.device) for part in incoming):
         raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
+    return gradient
 
 
 def has_nan(values: Any, device: Device) -> bool:
@@ -276,3 +164,26 @@ def has_nan(values: Any, device: Device) -> bool:
         array = getattr(values, "_array", values)
         found = device.backend.as_array((array != array).any())
     return bool(device.backend.to_host(found))
+
+
+class _Devices:
+    """Makes one device after the other the current one."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self) -> None:
+        self._entered: AbstractContextManager[object] | None = None
+
+    def move(self, device: Device) -> Device:
+        """Makes this the current device, and gives it back."""
+        self.leave()
+        if device.switch is not None:
+            self._entered = device.switch()
+            self._entered.__enter__()
+        return device
+
+    def leave(self) -> None:
+        """Goes back to the device before the first."""
+        if self._entered is not None:
+            self._entered.__exit__(None, None, None)
+            self._entered = None

@@ -11,6 +11,7 @@ from leaves import F64, given, leaf
 import tinygrad_lstm as tg
 from tinygrad_lstm import Tensor
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.ops.rules import AddsInto, OverRows
 
 
 @tg.op(x=lambda g, x, F: g * F.cos(x))
@@ -236,8 +237,8 @@ def division_by_zero(*arguments: Any) -> Any:
 @pytest.mark.parametrize("rules", [
     {"x": lambda g: division_by_zero()},
     {"x": lambda g, x, F: F.exp(division_by_zero())},
-    {"x": lambda g: g, "into": {"x": lambda buffer, g: division_by_zero()}},
-    {"x": lambda g: division_by_zero(), "by_rows": ("x",)},
+    {"x": AddsInto(lambda g: g, add=lambda buffer, g: division_by_zero())},
+    {"x": OverRows(lambda g: division_by_zero(), rows=("g",))},
 ], ids=["on arrays", "with F", "into", "by rows"])  # fmt: skip
 @pytest.mark.parametrize("times", [1, 2])
 def test_errors_of_a_derivative_rule_name_the_op(rules: dict[str, Any], times: int) -> None:

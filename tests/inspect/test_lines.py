@@ -66,4 +66,4 @@ def test_lines_are_found_back_from_a_tensor(module: Any) -> None:
 def test_after_an_error_nothing_is_noted_any_more(module: Any) -> None:
     with pytest.raises(ValueError, match="matmul"):
         OpsRun(module.fails, tg.ones(3))
-    assert mode().value.recorder is None
+    assert mode().value.tracer is None

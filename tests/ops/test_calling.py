@@ -1,4 +1,4 @@
-"""The short cut of an op's call equals the long way, `Op.run`: results, graphs, gradients and errors."""
+"""The function that is written for an op equals the plain, slow way: results, graphs, gradients and errors."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,31 +11,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case
+from ops.plain_way import Applied, apply_plainly
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.ops.rules import asked_by, plain
 
 SHORT = {
     case.name: case
     for case in CASES
-    if case.called_plainly and hasattr(case.call, "op") and case.call.op.only_inputs and case.call.op.arity <= 2
+    if hasattr(tg, case.name) and hasattr(getattr(tg, case.name), "op")
+    if (op := getattr(tg, case.name).op).names == op.inputs and not op.sequence
 }
-BINARY = [name for name, case in SHORT.items() if case.call.op.arity == 2]
+BINARY = [name for name in SHORT if len(getattr(tg, name).op.inputs) == 2]
 
 
-def test_the_short_cuts_are_those_of_elementwise_ops() -> None:
+def test_the_ops_are_those_of_each_number_of_inputs() -> None:
+    assert "where" in SHORT.keys() - set(BINARY)
     assert {"add", "mul", "div", "pow", "maximum", "lt", "logical_and"} <= set(BINARY)
     assert {"exp", "tanh", "sigmoid", "neg", "relu", "isnan", "clone"} <= SHORT.keys() - set(BINARY)
 
 
 @dataclass
 class Outcome:
-    """What a call gave: a tensor, or an error."""
+    """What a call gave, or an error."""
 
-    result: tg.Tensor | None = None
+    result: Any = None
     error: Exception | None = None
 
 
-def outcome(call: Callable[[], tg.Tensor]) -> Outcome:
+def outcome(call: Callable[[], Any]) -> Outcome:
     try:
         with np.errstate(all="ignore"):
             return Outcome(call())
@@ -74,14 +78,6 @@ def operands(draw: st.DrawFn, array: Any) -> Any:
     return x
 
 
-def gradients(out: tg.Tensor, arguments: list[Any], create_graph: bool) -> list[Any]:
-    wanted = [x for x in arguments if isinstance(x, tg.Tensor) and x.requires_grad]
-    weights = tg.ones(*out.shape, dtype=out.dtype, device=out.device) * 1.25
-    with np.errstate(all="ignore"):
-        found = tg.grad(out, wanted, weights, retain_graph=True, create_graph=create_graph, allow_unused=True)
-    return [None if g is None else (g.dtype, g.detach().cpu().numpy()) for g in found]
-
-
 def same(a: Any, b: Any) -> bool:
     """Whether nodes are the same, or such as the same casts of the same tensors make."""
     if a is None or b is None or a is b:
@@ -89,62 +85,80 @@ def same(a: Any, b: Any) -> bool:
     return a.op is b.op and a.op.name == "astype" and all(map(same, a.parents, b.parents))
 
 
-def assert_same_graph(short: tg.Tensor, long: tg.Tensor) -> None:
-    a, b = short._graph_node(), long._graph_node()
-    assert a.op is b.op
-    assert all(map(same, a.parents, b.parents))
-    for name in ("plan", "keeps", "shape", "dtype", "parts", "shapes", "device"):
-        mine, other = getattr(a, name), getattr(b, name)
-        assert (list(mine) == list(other)) if name == "shapes" and mine is not None else mine == other, name
-    for slot in a.plan.kept:
-        mine, other = a.saved[slot], b.saved[slot]
-        if isinstance(mine, tg.Tensor):
-            mine, other = mine.detach(), other.detach()
-        assert mine is other or np.array_equal(mine, other, equal_nan=True)
-    assert (a.out is None) == (b.out is None)
+def assert_node(node: Any, op: Any, applied: Applied) -> None:
+    """The node has the op's parents, and keeps what the rules of those that require a gradient ask for."""
+    assert node.op is op
+    assert all(map(same, node.parents, applied.parents))
+    assert (node.shape, node.dtype, node.device) == (applied.out.shape, applied.out.dtype, applied.out.device)
+    wanted = [name for name, parent in zip(op.inputs, node.parents, strict=True) if parent is not None]
+    asked = {asked for name in wanted for asked in asked_by(plain(op.rules[name]))}
+    for name, kept, x in zip(op.inputs, node.saved, applied.inputs, strict=True):
+        if name not in asked:
+            assert kept is None
+        elif isinstance(x, tg.Tensor):
+            assert kept is x or np.array_equal(kept.detach(), x.detach(), equal_nan=True)
+        else:
+            assert type(kept) is type(x) and (kept == x or kept != kept)
+    assert (node.out is not None) == ("out" in asked)
+    if node.shapes is None:
+        assert all(x.shape == node.shape for x in applied.inputs if isinstance(x, tg.Tensor))
+    else:
+        assert list(node.shapes) == [getattr(x, "shape", ()) for x in applied.inputs]
 
 
 @pytest.mark.parametrize("name", SHORT)
 @hypothesis.settings(max_examples=30)
 @given(data=st.data())
-def test_the_short_cut_equals_the_long_way(name: str, data: st.DataObject) -> None:
+def test_the_written_function_equals_the_plain_way(name: str, data: st.DataObject) -> None:
     case: Case = SHORT[name]
-    arrays = data.draw(case.drawn).arrays
+    drawn = data.draw(case.drawn)
+    arrays, call = drawn.arrays, getattr(tg, name)
+    if name == "where":
+        arrays = [arrays[0] > 0, *arrays]
     if len(arrays) == 2 and data.draw(st.integers(0, 5)) == 0:  # shapes that do not fit
         arrays[1] = np.ones((5, 7))
-    arguments = [data.draw(operands(array)) for array in arrays]
-    if not data.draw(st.integers(0, 9)):
-        arguments.append(arguments[0])  # one too many
+    arguments = [*(data.draw(operands(array)) for array in arrays), 2]  # of some drawn cases, one is a setting
+    arguments = arguments[: len(call.op.inputs)]
     mode = data.draw(st.sampled_from([contextlib.nullcontext, tg.no_grad]))
     with mode():
-        short = outcome(lambda: case.call(*arguments))
-        long = outcome(lambda: case.call.op.run(arguments, {}))
-    if long.error is not None or short.error is not None:
-        assert type(short.error) is type(long.error)
-        assert str(short.error) == str(long.error)
-        assert getattr(short.error, "__notes__", []) == getattr(long.error, "__notes__", [])
+        written = outcome(lambda: call(*arguments))
+        plainly = outcome(lambda: apply_plainly(call.op, *arguments))
+    if written.error is not None or plainly.error is not None:
+        assert type(written.error) is type(plainly.error), (written, plainly)
+        assert str(written.error) == str(plainly.error)
+        assert getattr(written.error, "__notes__", []) == getattr(plainly.error, "__notes__", [])
         return
-    assert short.result is not None
-    assert long.result is not None
-    a, b = short.result, long.result
-    assert (a.dtype, a.shape, a.device, a.requires_grad) == (b.dtype, b.shape, b.device, b.requires_grad)
+    a, applied = written.result, plainly.result
+    b = applied.out
+    assert (a.dtype, a.shape, a.device, a.requires_grad) == (b.dtype, b.shape, b.device, applied.requires_grad)
     assert type(a.data) is type(b.data)
-    np.testing.assert_array_equal(a.detach().cpu().numpy(), b.detach().cpu().numpy())
+    np.testing.assert_array_equal(a.detach().cpu().numpy(), b.numpy())
     if not a.requires_grad:
         return
-    assert_same_graph(a, b)
+    assert_node(a._node, call.op, applied)
+    weights = tg.ones(*a.shape, dtype=a.dtype, device=a.device) * 1.25
     for create_graph in (False, True):
-        for mine, other in zip(
-            gradients(a, arguments, create_graph), gradients(b, arguments, create_graph), strict=True
-        ):
-            assert (mine is None) == (other is None)
-            if mine is not None:
-                assert mine[0] == other[0]
-                np.testing.assert_array_equal(mine[1], other[1])
+        for input_name, x in zip(call.op.inputs, applied.inputs, strict=True):
+            if isinstance(x, tg.Tensor) and x.requires_grad and input_name in call.op.rules:
+                with np.errstate(all="ignore"):
+                    expected = applied.gradient(input_name, weights, create_graph).detach()
+                    node = a._node.derivative
+                    pull = node.pull_recorded if create_graph else node.pull
+                    found = pull(a._node, weights if create_graph else weights.data, a._node.parents)
+                (k,) = [k for k, other in enumerate(call.op.inputs) if other == input_name]
+                mine = found[k].detach().numpy() if create_graph else found[k]
+                np.testing.assert_array_equal(mine, expected.numpy())
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_too_many_arguments_are_told(name: str) -> None:
+    number = len(getattr(tg, name).op.inputs)
+    with pytest.raises(TypeError, match=rf"takes {number} positional arguments? but {number + 1} were given"):
+        getattr(tg, name)(*[tg.ones(2)] * (number + 1))
 
 
 @pytest.mark.parametrize("place", ["first", "second"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])  # by the short cut, and by the long way
+@pytest.mark.parametrize("dtype", ["float32", "float16"])  # with and without a conversion
 @pytest.mark.parametrize("name", BINARY)
 def test_a_stale_view_is_refused_wherever_it_stands(name: str, place: str, dtype: str, device: str) -> None:
     x = tg.tensor([1.0, 2.0], dtype=dtype, device=device)
@@ -163,12 +177,12 @@ def test_a_view_taken_again_is_not_stale(device: str) -> None:
 @pytest.mark.parametrize("name", SHORT)
 @given(seed=SEEDS)
 @hypothesis.settings(max_examples=5)
-def test_under_detect_anomaly_the_long_way_is_taken(name: str, seed: int) -> None:
-    case = SHORT[name]
+def test_detect_anomaly_changes_no_value(name: str, seed: int) -> None:
+    call = getattr(tg, name)
     arrays = [
-        np.random.default_rng(seed).uniform(0.5, 2.0, (2, 3)).astype(np.float32) for _ in range(case.call.op.arity)
+        np.random.default_rng(seed).uniform(0.5, 2.0, (2, 3)).astype(np.float32) for _ in getattr(tg, name).op.inputs
     ]
-    plain = case.call(*map(tg.tensor, arrays))
+    plain = call(*map(tg.tensor, arrays))
     with tg.detect_anomaly():
-        watched = case.call(*map(tg.tensor, arrays))
+        watched = call(*map(tg.tensor, arrays))
     np.testing.assert_array_equal(plain.numpy(), watched.numpy())

@@ -1,7 +1,7 @@
 """A module's table: of each module in it the parameters, outputs, multiply-adds, and the memory kept for backward."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from .._tensor import Tensor
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
 from ..kinds import kind_of_op
-from ..mode import Switch, mode
+from ..mode import Switch, Tracer, mode
 from ..nn import Module
 from ..nn.module import described
 from ..random import random_state, restored_random_state
@@ -157,7 +157,7 @@ def summary(module: Module, x: Any = None) -> Summary:
         return Summary(tuple(_row(name, part) for name, part in modules))
     run = _Run([part for _, part in modules])
     arguments = x if isinstance(x, tuple) else (x,)
-    with restored_random_state(random_state()), Switch(region=run), run.following():
+    with restored_random_state(random_state()), Switch(tracer=run), run.following():
         outputs = module(*arguments)
     kept = run.kept_bytes(outputs, [*module.parameters(), *module.buffers(), *arguments])
     rows = [
@@ -180,8 +180,8 @@ def _row(name: str, module: Module, *of_run: Any) -> SummaryRow:
     )
 
 
-class _Run:
-    """Follows a run: which module is being called, what the ops in it multiply and keep. A `Region` of autograd's."""
+class _Run(Tracer):
+    """Follows a run: which module is being called, what the ops in it multiply and keep."""
 
     def __init__(self, modules: Sequence[Module]) -> None:
         self._modules = modules
@@ -203,24 +203,25 @@ class _Run:
             yield
 
     def _begin(self, k: int, module: Module, args: Any) -> None:
-        if mode().value.region is not self:  # a call in another thread
+        if mode().value.tracer is not self:  # a call in another thread
             return
         self._outer.append(self._running)
         self._running = self._running if k in self._running else (*self._running, k)
 
     def _end(self, k: int, module: Module, args: Any, output: Any) -> None:
-        if mode().value.region is not self:
+        if mode().value.tracer is not self:
             return
         self._running = self._outer.pop()
         self.calls[k] += 1
         self.outputs[k] = tuple(tensor.shape for tensor in _tensors(output))
 
-    def check(self, name: str, inputs: Iterable[Any]) -> None:
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Counts what an op multiplies."""
-        self._count(_multiply_adds(name, [getattr(value, "shape", ()) for value in inputs]))
-        self.uncounted += name == "einsum"  # until its node says over what
+        inputs = arguments[0] if isinstance(arguments[0], list) else arguments
+        self.uncounted += op.name == "einsum"  # but for those of which the node says over what
+        self._count(_multiply_adds(op.name, [getattr(value, "shape", ()) for value in inputs]))
 
-    def admit(self, node: GraphNode) -> None:
+    def see_node(self, node: GraphNode) -> None:
         """Notes in which modules a node was made."""
         self._made_in[node.number] = self._running
         if isinstance(node, Node) and node.op.name == "einsum" and len(node.parents) == 2:

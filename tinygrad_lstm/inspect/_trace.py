@@ -83,7 +83,7 @@ def trace(
     batch_first = any(getattr(module, "batch_first", False) is True for module in model.modules())
     calls = Calls(model)
     # A checkpoint around this call would take from the layers what they keep.
-    with Switch(recording=True, region=None), _thawed(model):
+    with Switch(recording=True, tracer=None), _thawed(model):
         output = _observed(model, x, state, lengths, calls, time=int(batch_first))
         value = None if loss is None else _scalar(loss(output))
         layers = calls.traced(value)
@@ -111,7 +111,7 @@ def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, 
         ValueError: nothing recurrent has run.
     """
     x = _leading_back(x)
-    with Switch(observer=calls):
+    with Switch(tracer=calls):
         if _is_cell(model):
             given: Any = _unrolled(model, x, state, None if lengths is None else on_host(as_tensor(lengths)), calls)
         else:
@@ -265,9 +265,13 @@ def _followed(kind: type[Parameter]) -> type[Parameter]:
     """That class of parameters, but of such as require a gradient wherever a trace is under way."""
     if kind in _followed_kinds:
         return _followed_kinds[kind]
-    own = Tensor.__dict__["_requires_grad"]
-    followed = property(lambda parameter: _tracing.value or own.__get__(parameter), own.__set__)
-    attributes = {"__slots__": (), "__module__": kind.__module__, "_requires_grad": followed}
+    own = Tensor.__dict__["_node"]
+
+    def followed_node(parameter: Parameter) -> Any:
+        node = own.__get__(parameter)
+        return parameter._own_leaf() if node is None and _tracing.value else node
+
+    attributes = {"__slots__": (), "__module__": kind.__module__, "_node": property(followed_node, own.__set__)}
     _followed_kinds[kind] = type(kind.__name__, (kind,), attributes)
     return _followed_kinds[kind]
 

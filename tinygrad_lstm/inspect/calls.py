@@ -14,7 +14,7 @@ from .._tensor import Tensor, as_tensor
 from ..autograd import grad
 from ..creation import zeros_like
 from ..graph import Node, next_number
-from ..mode import enable_grad, mode, no_grad
+from ..mode import Tracer, enable_grad, mode, no_grad
 from ..nn import Module
 from ..nn.names import joined
 from ..observing import SteppedLayer
@@ -35,7 +35,7 @@ def read_only(array: HostArray) -> HostArray:
     return array
 
 
-class Calls:
+class Calls(Tracer):
     """An observer of a model's run: notes what cells and layers show, by their names in the model.
 
     Attributes:

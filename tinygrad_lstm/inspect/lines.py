@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._tensor import Tensor
-from ..mode import Recorder, Switch
+from ..mode import Switch, Tracer
 
 __all__ = ["AppliedOp", "CodeLine", "OpsRun", "lines_of"]
 
@@ -51,7 +51,7 @@ class AppliedOp:
     line: CodeLine
 
 
-class OpsRun(Recorder):
+class OpsRun(Tracer):
     """Calls a function and notes the ops that it applies.
 
     The line of an op is one of the function's own file: the innermost that was running.
@@ -72,7 +72,7 @@ class OpsRun(Recorder):
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._path = inspect.unwrap(function).__code__.co_filename
         self.ops: list[AppliedOp] = []
-        with Switch(recorder=self):
+        with Switch(tracer=self):
             self.result = function(*arguments)
         self._makers = {id(output): op for op in self.ops for output in op.outputs}
 

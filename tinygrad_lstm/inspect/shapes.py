@@ -23,7 +23,7 @@ class Value(NamedTuple):
 def value_of(node: GraphNode) -> Value:
     """The value that a node stands for; of a leaf that is gone, or an op with several outputs, nothing is known."""
     if isinstance(node, Node):
-        return Value(node.shape, node.dtype)
+        return Value() if node.parts else Value(node.shape, node.dtype)
     if isinstance(node, Pick):
         (made_by,) = node.parents
         return Value(*made_by.parts[node.index])  # type: ignore[union-attr]
@@ -33,9 +33,10 @@ def value_of(node: GraphNode) -> Value:
 
 def inputs_of(node: GraphNode) -> list[Value]:
     """The inputs of a node, those among them too that require no gradient."""
-    shapes: Sequence[Shape | None] = getattr(node, "shapes", None) or [None] * len(node.parents)
-    if isinstance(node, Node) and isinstance(node.op, Op) and node.op.broadcasts and node.shapes is None:
-        shapes = [node.shape] * len(node.parents)  # none are noted where all are the output's
+    noted = getattr(node, "shapes", None)
+    known = isinstance(node, Node) and isinstance(node.op, Op)
+    # None are noted where all are the output's.
+    shapes: Sequence[Shape | None] = noted or [node.shape if known else None] * len(node.parents)  # type: ignore[attr-defined]
     return [
         _constant(kept, shape) if parent is None else value_of(parent)
         for parent, kept, shape in zip(node.parents, _kept(node), shapes, strict=True)
@@ -53,6 +54,5 @@ def _kept(node: GraphNode) -> Sequence[Any]:
     nothing = [None] * len(node.parents)
     if not isinstance(node, Node) or not isinstance(node.op, Op) or node.saved is None:
         return nothing
-    if node.op.sequence:
-        return node.saved[node.op.slots[0]] or nothing
-    return [node.saved[slot] for slot in node.op.slots]
+    saved = [value for name, value in zip(node.op.names, node.saved) if name in node.op.inputs]
+    return (saved[0] if node.op.sequence else saved) or nothing

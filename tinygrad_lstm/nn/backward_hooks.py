@@ -1,12 +1,12 @@
 """What calls a module's backward hooks: nodes of the graph, one behind its inputs and one before its outputs."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._tensor import Tensor
-from ..graph import GraphNode, Node, Pick, watch
-from ..mode import mode
+from ..graph import Node, Parents, PassedOn, Pick, record, watch
+from ..mode import mode, no_grad
 
 __all__ = ["WayBack"]
 
@@ -88,13 +88,11 @@ class WayBack:
         return old._matching(new)
 
 
-class _Passage:
+class _Passage(PassedOn):
     """The operation of a node that hands tensors on as they are, and their gradients to a function on the way back."""
 
-    gives_own = False
-
     def __init__(self, name: str, reached: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]) -> None:
-        self.name = name
+        super().__init__(name)
         self._reached = reached
         self._places: list[int] = []
         self._number = 0
@@ -107,30 +105,37 @@ class _Passage:
         if not self._places or not now.recording:
             return values
         tensors = [values[k] for k in self._places]
-        node = Node(self, [x._graph_node() for x in tensors], tensors[0].device, tuple(x._array for x in tensors))
+        node = record(self, [x._graph_node() for x in tensors], tensors[0].device, tuple(x._array for x in tensors))
         if now.watched:
             watch(node)
         passed = list(values)
         for index, (k, x) in enumerate(zip(self._places, tensors, strict=True)):
-            pick = Pick(node, index)
-            pick.device = x.device
+            pick = Pick(node, index, x.device)
             passed[k] = Tensor._wrap(x._array, x.device, pick)
             x._share_version(passed[k])
             if now.watched:
                 watch(pick)
         return tuple(passed)
 
-    def pull(
-        self, node: Any, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterator[tuple[GraphNode, Any]]:
-        """Each tensor's node with its gradient, once the hooks know all of them."""
+    def pull(self, node: Node, g: Any, parents: Parents) -> list[Any]:
+        """The gradient of each tensor, once the hooks know all of them."""
+        given: dict[int, Tensor] = {}
+        for k, part in g.items():
+            device = node.parents[k].device
+            with device.current():
+                given[k] = Tensor._wrap(part.copy(), device)
+        with no_grad():
+            reached = self._gradients(given)
+        return [None if parent is None or x is None else x._array for parent, x in zip(parents, reached, strict=True)]
+
+    def pull_recorded(self, node: Node, g: Any, parents: Parents) -> list[Any]:
+        """The same, as part of a graph."""
+        return [None if parent is None else x for parent, x in zip(parents, self._gradients(g), strict=True)]
+
+    def _gradients(self, given: dict[int, Tensor]) -> list[Tensor | None]:
+        """What the hooks make of the gradients of the tensors that have one."""
         gradients: list[Tensor | None] = [None] * self._number
-        for index, (k, parent) in enumerate(zip(self._places, node.parents, strict=True)):
-            if index in g:
-                with parent.device.current():
-                    gradients[k] = g[index] if create_graph else Tensor._wrap(g[index].copy(), parent.device)
+        for index, k in enumerate(self._places):
+            gradients[k] = given.get(index)
         reached = self._reached(tuple(gradients))
-        for k, parent in zip(self._places, node.parents, strict=True):
-            gradient = reached[k]
-            if gradient is not None and (needed is None or parent in needed):
-                yield parent, gradient if create_graph else gradient._array
+        return [reached[k] for k in self._places]

@@ -71,5 +71,4 @@ def _become(tensor: Tensor, moved: Tensor) -> None:
     tensor._mark_written()
     tensor._array = moved._array
     tensor.device = moved.device
-    if tensor._node is not None:
-        tensor._node.device = moved.device
+    tensor._own_leaf().device = moved.device

@@ -1,6 +1,21 @@
 """Every op on tensors, a file a family; `define` says what an op is."""
 
+from . import (
+    activation,
+    comparison,
+    convolution,
+    elementwise,
+    indexing,
+    linalg,
+    loss,
+    normalization,
+    random,
+    recurrent,
+    reduction,
+    shape,
+)
 from . import numpy_protocol as numpy_protocol
+from . import operators as operators
 from . import transfer as transfer
 from .activation import *
 from .comparison import *
@@ -14,3 +29,19 @@ from .normalization import *
 from .random import *
 from .reduction import *
 from .shape import *
+
+FAMILIES = (
+    activation,
+    comparison,
+    convolution,
+    elementwise,
+    indexing,
+    linalg,
+    loss,
+    normalization,
+    random,
+    recurrent,
+    reduction,
+    shape,
+)
+"""The modules in which derivative rules find other ops by name."""

@@ -1,134 +1,200 @@
-"""The function that applies an op: `Op.run`, and the short cuts past what it must look at besides."""
+"""The function that applies an op. It is written for the op's own parameters, as `dataclasses` write an `__init__`.
+
+It takes tensors of one device and dtype, and numbers beside them, as most calls have. Whatever else an op is given,
+`Op.settled` makes into these.
+"""
 
 from collections.abc import Callable
+from textwrap import indent
 from typing import Any
 
-from tinygrad_lstm.backends.dtypes import FLOAT32, FLOAT64
+from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32, FLOAT64
 
 from .._tensor import Tensor
-from ..graph import Node
+from ..graph import record
 from ..mode import mode
-from .operation import NUMBERS, Op
+from ..tracing.lengths import Derived, plain
+from .operation import MISSING, NUMBERS, Op
+from .source import compiled, written_when_called
 
-_NOTHING = (None,)
+__all__ = ["caller"]
+
+# In the source the op's parameters have their own names, and a parameter's array is `_name`.
+_CALL = """
+def call({parameters}):
+    {bind}
+    _now, _device, _dtype, _mask, _number = _mode().value, None, None, 0, False
+{inputs}
+    if {unfit}:
+        return {settle}
+    if _now.watched:
+        _given = ({names},)
+        {values}, = _plain(({values},))
+    try:
+        if _device.switch is None:
+            _out = {forward}
+        else:
+            with _device.switch():
+                _out = {forward}
+    except Exception as _error:
+        _op.explain(_error, {given}, _device)
+        raise
+    if _out.__class__ is not _device.array_type or {same}:
+        _out = _op.regular(_out, _device)
+    _node = None
+    if _mask and _now.recording:
+        _derivative = _derivatives.get(_mask) or _op.derivative(_mask)
+        _keep, _shapes = _derivative.keep, {shapes}
+        if not _derivative.keeps_shapes and _out.__class__ is not tuple:
+            _shape = _out.shape
+            if {alike}:
+                _shapes = None
+        _kept = {kept} if _derivative.keeps_out else None
+        _node = _record(_derivative, {parents}, _device, _out, ({saved},), _kept, _shapes)
+    if _out.__class__ is tuple:
+        _result = _op.several(_out, _device, _node, {first})
+    else:
+        _result = _wrap(_out, _device, _node)
+        {view}
+    if _now.watched:
+        _op.watched(_now, _given, {arrays}, _result, _node)
+    return _result
+"""
+
+_INPUT = """
+if {x}.__class__ is _Tensor or isinstance({x}, _Tensor):
+    _{x} = {x}._array
+    if _device is None:
+        _device = {x}.device
+    elif {x}.device is not _device:
+        return {settle}
+    {promotion}
+    if {x}._node is not None:
+        _mask |= {bit}
+    if {x}._viewed_at is not None:
+        {x}._check_current({op!r})
+elif {x} is None:
+    _{x} = None
+elif {x}.__class__ in {numbers} or (_now.watched and isinstance({x}, _Derived)):
+    _{x} = {x}
+    {number}
+else:
+    return {settle}
+"""
+
+_INPUTS = """
+{x} = list({x})  # of its own, which no one changes
+_{x} = []
+for _each in {x}:
+{each}
+    _{x}.append(__each)
+"""
+
+_PROMOTION = """
+    if _dtype is None:
+        _dtype = _{x}.dtype
+    elif _{x}.dtype is not _dtype and _{x}.dtype != _dtype:
+        return {settle}
+"""
+
+# dtypes are equal, but not always the same object: those of unpickled arrays are not.
+_NO_FLOAT = "_dtype is not _float32 and _dtype is not _float64 and _dtype not in _FLOATS"
 
 
 def caller(op: Op) -> Callable[..., Any]:
-    """The function that applies an op.
-
-    Float tensors, or a float tensor and a number, are most of what ops of one or two inputs get: for these the function
-    takes a short cut past what `Op.run` must look at besides.
-    """
-    simple = op.only_inputs and op.view is False and op.trusted
-    if simple and op.arity == 1:
-        return _unary(op)
-    if simple and op.arity == 2:
-        return _binary(op)
-    return lambda *args, **kwargs: op.run(args, kwargs)
+    """The function that applies an op."""
+    return written_when_called(lambda: _written(op))
 
 
-def _unary(op: Op) -> Callable[..., Any]:
-    forward, wants_backend, has_rules = op.forward, op.wants_backend, bool(op.rules)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not isinstance(x := args[0], Tensor):
-            return op.run(args, kwargs)
-        now = mode().value
-        if now.watched:
-            return op.run(args, kwargs)
-        array, device = x._array, x.device
-        dtype = array.dtype
-        if (dtype is not FLOAT32 and dtype is not FLOAT64) or device.switch is not None:
-            return op.run(args, kwargs)
-        if x._viewed_at is not None:
-            x._check_current(op.name)
-        try:
-            out = forward(device.backend if wants_backend else device.xp, array)
-        except MemoryError as error:
-            raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
-        except Exception as error:
-            op.explain(error, args)
-            raise
-        if out.__class__ is not device.array_type:
-            out = device.backend.as_array(out)
-        if not (has_rules and x._requires_grad and now.recording):
-            return Tensor._wrap(out, device)
-        plan = op.plan(1, 1)
-        node = Node(
-            op,
-            (x._node or x._graph_node(),),
-            device,
-            out,
-            plan,
-            args if plan.kept else _NOTHING,
-            out if plan.keeps_out else None,
-            (array.shape,) if plan.keeps_shapes else None,
-        )
-        return Tensor._wrap(out, device, node)
-
-    return call
+def _written(op: Op) -> Callable[..., Any]:
+    defaults = {f"_{name}_default": default for name, default in op.defaults.items()}
+    names: dict[str, Any] = {
+        "_derivatives": op.derivatives,
+        "_float32": FLOAT32,
+        "_float64": FLOAT64,
+        "_FLOATS": frozenset({FLOAT16, FLOAT32, FLOAT64}),
+        "_forward": op.forward,
+        "_Derived": Derived,
+        "_missing": MISSING,
+        "_mode": mode,
+        "_NUMBERS": NUMBERS,
+        "_op": op,
+        "_plain": plain,
+        "_record": record,
+        "_Tensor": Tensor,
+        "_view": op.view,
+        "_wrap": Tensor._wrap,
+        **defaults,
+    }
+    return compiled(op.name, _source(op), names)
 
 
-def _binary(op: Op) -> Callable[..., Any]:
-    forward, wants_backend, has_rules, broadcasts = op.forward, op.wants_backend, bool(op.rules), op.broadcasts
+def _source(op: Op) -> str:
+    """The source of the function."""
+    inputs, first, all_names = op.inputs, op.inputs[0], ", ".join(op.names)
+    settle = f"call(*_op.settled(({all_names},)))"
+    parameters = [f"{name}=_{name}_default" if name in op.defaults else name for name in op.names]
+    bind = ""
+    if len(inputs) < len(op.names):  # settings go by other names, too
+        parameters += ["*_more", "**_named"]
+        missing = "".join(f" or {name} is _missing" for name, default in op.defaults.items() if default is MISSING)
+        bind = f"if _more or _named{missing}: return call(*_op.bound(({all_names},), _more, _named))"
+    values = ", ".join(f"_{name}" if name in inputs else name for name in op.names)
+    if op.composed is not None:
+        forward, kept = f"_forward(_device.backend, {values}, bool(_mask and _now.recording))", "_saved"
+        forward = f"_out, _saved = {forward}"
+    else:
+        forward, kept = f"_out = _forward(_device.{'backend' if op.wants_backend else 'xp'}, {values})", "_out"
+    arrays = [f"_{name}" for name in inputs]
+    if op.sequence:
+        same = f"any(_out is _array for _array in _{first})"
+        shapes, alike = f"[getattr(_array, 'shape', None) for _array in _{first}]", "False"
+        parents = f"[getattr(_each, '_node', None) for _each in {first}]"
+    else:
+        same = " or ".join(f"_out is {array}" for array in arrays)
+        shape = "(None if {0} is None else ()) if _{0} is {0} else _{0}.shape"  # a number is its own array
+        shapes = f"({', '.join(shape.format(name) for name in inputs)},)"
+        alike = " and ".join(f"_shapes[{k}] == _shape" for k in range(len(inputs)))
+        parents = f"({', '.join(f'{x}._node if _mask & {op.bit(x)} else None' for x in inputs)},)"
+    if op.promotion == "float":
+        unfit = f"_device is None or ({_NO_FLOAT})"
+    else:
+        beside = f"_number and {_NO_FLOAT} and not _op.take_beside(_dtype, ({', '.join(op.promoted)},))"
+        unfit = "_device is None" + f" or _dtype is None or ({beside})" * bool(op.promoted)
+    view = "" if op.view is False else f"if _view is True or _view({values}): {first}._share_version(_result)"
+    return _CALL.format(
+        parameters=", ".join(parameters),
+        bind=bind,
+        inputs=indent("".join(_input_source(op, name, settle) for name in inputs), "    "),
+        unfit=unfit,
+        settle=settle,
+        forward=forward,
+        given=first if op.sequence else f"({', '.join(inputs)},)",
+        same="False" if op.view is not False else same,
+        shapes=shapes,
+        alike=alike,
+        kept=kept,
+        parents=parents,
+        saved=", ".join(f"{name} if _keep & {op.bit(name)} else None" if name in inputs else name for name in op.names),
+        first=first,
+        view=view,
+        names=all_names,
+        values=values,
+        arrays=f"_{first}" if op.sequence else f"({', '.join(arrays)},)",
+    )
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        now = mode().value
-        if kwargs or len(args) != 2 or now.watched:
-            return op.run(args, kwargs)
-        x, y = args
-        wanting = 0
-        device = None
-        if isinstance(x, Tensor):
-            device, a = x.device, x._array
-            dtype = a.dtype
-            if x._requires_grad:
-                wanting = 2
-            if x._viewed_at is not None:
-                x._check_current(op.name)
-        elif type(x) in NUMBERS:
-            a = x
-        else:
-            return op.run(args, kwargs)
-        if isinstance(y, Tensor):
-            b = y._array
-            if device is None:
-                device, dtype = y.device, b.dtype
-            elif y.device is not device or b.dtype is not dtype:
-                return op.run(args, kwargs)
-            if y._requires_grad:
-                wanting += 1
-            if y._viewed_at is not None:
-                y._check_current(op.name)
-        elif type(y) in NUMBERS:
-            b = y
-        else:
-            return op.run(args, kwargs)
-        if device is None or (dtype is not FLOAT32 and dtype is not FLOAT64) or device.switch is not None:
-            return op.run(args, kwargs)
-        try:
-            out = forward(device.backend if wants_backend else device.xp, a, b)
-        except MemoryError as error:
-            raise device.out_of_memory(op.name, error)  # noqa: B904 (it has its cause)
-        except Exception as error:
-            op.explain(error, args)
-            raise
-        if out.__class__ is not device.array_type:
-            out = device.backend.as_array(out)
-        if not (wanting and has_rules and now.recording):
-            return Tensor._wrap(out, device)
-        plan = op.plan(wanting, 2)
-        shapes = None
-        if broadcasts or plan.keeps_shapes:
-            shape, first, second = out.shape, getattr(a, "shape", ()), getattr(b, "shape", ())
-            if plan.keeps_shapes or first != shape or second != shape:
-                shapes = (first, second)
-        saved = args if not plan.dropped else (x if 0 in plan.kept else None, y if 1 in plan.kept else None)
-        parents = (
-            (x._node or x._graph_node()) if wanting & 2 else None,
-            (y._node or y._graph_node()) if wanting & 1 else None,
-        )
-        node = Node(op, parents, device, out, plan, saved, out if plan.keeps_out else None, shapes)
-        return Tensor._wrap(out, device, node)
 
-    return call
+def _input_source(op: Op, name: str, settle: str) -> str:
+    """The part that takes the array of an input, or those of a list of inputs."""
+    x = "_each" if op.sequence else name
+    promoted = name in op.promoted
+    source = _INPUT.format(
+        x=x,
+        settle=settle,
+        promotion=_PROMOTION.strip().format(x=x, settle=settle) if promoted else "",
+        bit=op.bit(name) if name in op.rules else 0,
+        op=op.name,
+        numbers="()" if op.sequence else "_NUMBERS",
+        number="_number = True" if promoted and not op.sequence else "",
+    )
+    return _INPUTS.format(x=name, each=indent(source, "    ")) if op.sequence else source

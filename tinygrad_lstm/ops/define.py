@@ -14,6 +14,9 @@ parameters, and only that is kept for the way back: `g` (the gradient of the out
 as `F(my_op)` any other. It is written once for two uses: `backward` runs it on plain arrays, with `F` the forward rules
 of the array's backend; with `create_graph` it runs on Tensors, with `F` the ops themselves, and so is recorded in turn.
 
+A rule may say more than how to compute: `OverRows`, that it is a sum over rows; `AddsInto`, how to add a gradient that
+is mostly zeros.
+
 A fused op computes at once, in a backend's kernels, what a function of other ops says one by one: its `composed` twin.
 
     @op(composed=in_other_ops, inputs=lambda backend, g, inputs, saved, wanted: backend.fused_backward(...))
@@ -25,14 +28,14 @@ Its one rule runs on plain arrays alone, and gives the gradients of all inputs, 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._tensor import Tensor, operand
 from ..tracing.calls import shown_whole
 from .calling import caller
 from .operation import ALIASES, Op, Promotion
-from .plan import Rule, registry
+from .rules import Rule
 
 __all__ = ["composite", "op", "shown_whole"]
 
@@ -46,8 +49,6 @@ def op(
     broadcasts: bool = False,
     view: bool | Callable[..., bool] = False,
     method: bool | str = False,
-    into: dict[str, Rule] | None = None,
-    by_rows: Sequence[str] = (),
     composed: Callable[..., Any] | None = None,
     name: str | None = None,
     **rules: Rule,
@@ -61,12 +62,8 @@ def op(
             it is summed to the input's.
         view: the output may share memory with the first input; or a function of the arguments that says whether.
         method: the op is a method of Tensor as well, under its own or the given name.
-        into: for an input, a rule `(buffer, ...)` that adds the gradient into an array of the input's shape, used in
-            place of the plain rule on arrays, where the gradient would be mostly zeros.
-        by_rows: inputs whose gradient is a sum over the rows of what its rule takes, so that of an input used many
-            times all rows can be taken at once. Such a rule takes arrays with rows first, shapes and `F` last.
         composed: of a fused op, the function of other ops that computes the same; see this module's text.
-        name: the op's name in messages, where it is another than the forward rule's.
+        name: the op's name in messages, where it is different from the forward rule's.
         rules: for each input that has a derivative, its rule.
 
     Raises:
@@ -83,14 +80,10 @@ def op(
     """
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
-        own = (forward.__module__ or "").startswith(__package__)
-        known_as = name or forward.__name__
-        made = Op(forward, known_as, rules, into or {}, by_rows, promotion, broadcasts, view, composed, own)
+        made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed)
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
         del call.__wrapped__
-        if own:
-            registry[forward.__name__] = call
         if method:
             setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)
         return call

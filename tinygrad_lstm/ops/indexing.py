@@ -15,6 +15,7 @@ from ..mode import mode
 from .define import composite, op, shown_whole
 from .elementwise import where
 from .reduction import dim_of
+from .rules import AddsInto
 
 __all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "take_along_axis"]
 
@@ -101,13 +102,13 @@ def _own_copy(array: Array, device: Device) -> Array:
     else:
         with device.current():
             copied = array.astype(kept)
-    recorder = mode().value.recorder
-    if recorder is not None:
-        recorder.see_copy(array, copied)
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_copy(array, copied)
     return copied
 
 
-@op()
+@op(view=True)
 def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
     """Adds the values to the places of `index` in `into` itself; places named twice receive both."""
     if _may_repeat(index):
@@ -118,8 +119,10 @@ def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
 
 
 @op(
-    x=lambda g, index, x_shape, F: F.spread_at(g, index, x_shape),
-    into={"x": lambda buffer, g, index, F: F.add_at(buffer, index, g)},
+    x=AddsInto(
+        lambda g, index, x_shape, F: F.spread_at(g, index, x_shape),
+        add=lambda buffer, g, index, F: F.add_at(buffer, index, g),
+    ),
     view=lambda x, index: _is_basic(index),
     name="getitem",
 )
@@ -172,7 +175,7 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
     return (*(1,) * (len(to) - len(shape)), *shape)
 
 
-@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, name="setitem")
+@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True, name="setitem")
 def assign(backend: Any, x: Array, value: Array, index: Any) -> Array:
     """Writes the value to the places of `index` in x itself."""
     if _may_repeat(index):

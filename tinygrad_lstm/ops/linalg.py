@@ -16,6 +16,7 @@ from ..creation import arange
 from ..device import device_of
 from .define import composite, op
 from .indexing import getitem
+from .rules import OverRows
 from .shape import reshape, unsqueeze
 
 __all__ = ["einsum", "linear", "matmul", "outer"]
@@ -61,10 +62,9 @@ def matmul(x: Tensor, y: Any) -> Tensor:
 
 @op(
     promotion="common",
-    by_rows=("weight", "bias"),
     x=lambda g, weight, F: F.matrix_product(g, weight),
-    weight=lambda g, x, F: F.matrix_product(g.swapaxes(-1, -2), x),
-    bias=lambda g, bias_shape, F: F.sum_to(g, bias_shape),
+    weight=OverRows(lambda g, x, F: F.matrix_product(g.swapaxes(-1, -2), x), rows=("g", "x")),
+    bias=OverRows(lambda g, bias_shape, F: F.sum_to(g, bias_shape), rows=("g",)),
     name="linear",
 )
 def affine(backend: Any, x: Array, weight: Array, bias: Array | None) -> Array:

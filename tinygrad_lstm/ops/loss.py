@@ -208,9 +208,9 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
     with target.device.current():
         ids = target.data.reshape(-1).astype(np.int64)
-    recorder = mode().value.recorder
-    if recorder is not None:
-        recorder.see_copy(target, ids)
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_copy(target, ids)
     losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 

@@ -43,9 +43,9 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     if numbers.shape != (B,) or not is_integer(numbers.dtype) or (B and not 0 <= numbers.min() <= numbers.max() <= T):
         raise ValueError(f"{name}: expected {B} lengths, integers from 0 to {T}, got {numbers.dtype} {numbers}")
     checked = numbers.astype(np.int64)
-    recorder = mode().value.recorder
-    if recorder is not None:
-        recorder.see_copy(lengths, checked)
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_copy(lengths, checked)
     return checked
 
 

@@ -1,38 +1,36 @@
 """Moving between devices: the one op whose output lies elsewhere than its input."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import GraphNode, Node, watch
+from ..graph import Node, Parents, PassedOn, record, watch
 from ..mode import mode
 
 
-class _Move:
-    """Copies a tensor to another device; the gradient comes back by the same way."""
+class _Move(PassedOn):
+    """The derivative of a copy to another device: the gradient comes back by the same way."""
 
-    name = "to"
-    gives_own = False
-
-    def pull(
-        self, node: Node, g: Any, needed: set[GraphNode] | None, create_graph: bool
-    ) -> Iterator[tuple[GraphNode, Any]]:
+    def pull(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:
+        """The gradient where the tensor came from."""
         source: Device = node.saved[0]
-        (parent,) = node.parents
-        assert parent is not None
-        yield parent, g.to(source) if create_graph else source.backend.from_device(g, node.device.backend)
+        return (source.backend.from_device(g, node.device.backend),)
+
+    def pull_recorded(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:
+        """The same, as part of a graph."""
+        return (g.to(node.saved[0]),)
 
 
-_MOVE = _Move()
+_MOVE = _Move("to")
 
 
 def move(x: Tensor, device: Device) -> Tensor:
     """x on another device; differentiable."""
     node = None
     now = mode().value
-    if x.requires_grad and now.recording:
-        node = Node(_MOVE, (x._graph_node(),), device, x._array, saved=(x.device,))
+    if x._node is not None and now.recording:
+        node = record(_MOVE, (x._node,), device, x._array, saved=(x.device,))
         if now.watched:
             watch(node)
     with device.making("to"):

@@ -17,10 +17,10 @@ def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        recorder = mode().value.recorder
-        if recorder is None:
+        tracer = mode().value.tracer
+        if tracer is None:
             return function(*args, **kwargs)
-        result: R = recorder.see_call(function, args, kwargs)
+        result: R = tracer.see_call(function, args, kwargs)
         return result
 
     return call

@@ -24,13 +24,13 @@ _builtin_len = len
 
 def shape_seen(tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of a Tensor as the tracer of this thread's run shows it, if there is one."""
-    recorder = mode().value.recorder
-    return shape if recorder is None else recorder.see_shape(tensor, shape)
+    tracer = mode().value.tracer
+    return shape if tracer is None else tracer.see_shape(tensor, shape)
 
 
 def _len(of: Any, /) -> Size:
     number = _builtin_len(of)
-    if mode().value.recorder is None:
+    if mode().value.tracer is None:
         return number
     shape = getattr(of, "shape", ())
     return shape[0] if isinstance(shape, tuple) and isinstance(next(iter(shape), None), Length) else number

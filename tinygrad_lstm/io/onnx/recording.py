@@ -11,7 +11,7 @@ from tinygrad_lstm.backends.base import Array
 
 from ..._tensor import Tensor
 from ...graph import next_number, user_line
-from ...mode import Recorder, Switch
+from ...mode import Switch, Tracer
 from ...nn import Module
 from ...nn.names import joined
 from ...observing import SteppedLayer
@@ -23,7 +23,7 @@ __all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError"]
 _SCAN = inspect.unwrap(scan)
 
 
-class _Silent(Recorder):
+class _Silent(Tracer):
     """What takes the place of a run while ops are not to be noted: lengths are plain numbers for them all the same."""
 
 
@@ -78,7 +78,7 @@ class NotedStep:
     after: list[Slot | Held]
 
 
-class Run(Recorder):
+class Run(Tracer):
     """Notes the ops of one run of a model: a recorder of ops, and an observer of recurrent layers.
 
     Args:
@@ -108,7 +108,7 @@ class Run(Recorder):
             UntraceableError: an op is given a tensor that was changed in place; forward changes parameters or buffers.
         """
         self._note("inputs", None, (), tuple(self._inputs.values()))
-        with Switch(recorder=self, observer=self):
+        with Switch(tracer=self):
             given = forward(**self._inputs)
         self.outputs = {name: self._noted(f"output {name!r}", output) for name, output in given.items()}
         for name, tensor in [*self._model.named_parameters(), *self._model.named_buffers()]:
@@ -130,7 +130,7 @@ class Run(Recorder):
         bound.apply_defaults()
         if function is _SCAN:
             return self._see_scan(*bound.args)
-        with Switch(recorder=_SILENT):
+        with Switch(tracer=_SILENT):
             result = function(*plain(bound.args))
         self._note(function.__name__, function, bound.args, result)
         return result
@@ -151,11 +151,11 @@ class Run(Recorder):
         after: list[Slot | Held] = []
         for t in range(self._steps_noted(T)):
             self._forget(begun)
-            with Switch(recorder=_SILENT):
+            with Switch(tracer=_SILENT):
                 before = tuple(state.clone() for state in states)
             self._note("step", None, (), before, t)
             after = [self._noted("a step", state) for state in step(t, *before)]
-        with Switch(recorder=_SILENT):
+        with Switch(tracer=_SILENT):
             result: tuple[Tensor, ...] = _SCAN(step, plain(T), states, lengths, reverse)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)

@@ -1,0 +1,40 @@
+"""Functions that are written as source code, and compiled when they are first called."""
+
+import linecache
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+__all__ = ["compiled", "written_when_called"]
+
+
+def compiled(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
+    """The one function that the source defines, over these global names. Tracebacks show its lines."""
+    filename = str(Path(__file__).with_name(f"<{name}>"))  # beside this file, so that it counts as the library's own
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    namespace = dict(names)
+    before = set(namespace)
+    exec(compile(source, filename, "exec"), namespace)
+    (made,) = [value for key, value in namespace.items() if key not in before and isinstance(value, FunctionType)]
+    return made
+
+
+def written_when_called(write: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """A function that becomes, at its first call, the one that `write` gives: an import need not write all."""
+    namespace: dict[str, Any] = {}
+
+    def become_written() -> Callable[..., Any]:
+        written: Any = write()
+        namespace.update(written.__globals__)
+        function.__defaults__, function.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
+        function.__code__ = written.__code__
+        return function
+
+    function = FunctionType(_first_call.__code__, namespace, "first_call")
+    namespace["become_written"] = become_written
+    return function
+
+
+def _first_call(*args: Any, **kwargs: Any) -> Any:
+    return become_written()(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821

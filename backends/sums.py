@@ -42,8 +42,8 @@ def total(
         if _terms(x, axes) > SHORT and not (xp is np and _added_in_pairs(x, axes)):
             x = _shortened(xp, x, axes, wide)
     out = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
-    wanted = dtype or given
-    return out if wanted == wide else out.astype(wanted)
+    asked = dtype or given
+    return out if asked == wide else out.astype(asked)
 
 
 def average(xp: Any, x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:

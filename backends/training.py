@@ -102,16 +102,16 @@ class TrainingKernels(ArrayKernels):
         return out.astype(x.dtype, copy=False), (means, scales[:, 0])
 
     def layer_norm_backward(
-        self, arrays: Sequence[Array | None], wanted: Sequence[bool]
+        self, arrays: Sequence[Array | None], needs_grad: Sequence[bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
         xp = self.xp
         g, x, weight, means, scales = arrays
         assert g is not None and x is not None and means is not None and scales is not None
         normalized = x - means[:, None]
         normalized *= scales[:, None]
-        of_weight = total(xp, g * normalized, 0, dtype=x.dtype) if wanted[1] else None
-        of_bias = total(xp, g, 0, dtype=x.dtype) if wanted[2] else None
-        if not wanted[0]:
+        of_weight = total(xp, g * normalized, 0, dtype=x.dtype) if needs_grad[1] else None
+        of_bias = total(xp, g, 0, dtype=x.dtype) if needs_grad[2] else None
+        if not needs_grad[0]:
             return None, of_weight, of_bias
         weighted = g.astype(means.dtype) if weight is None else g * weight.astype(means.dtype, copy=False)
         # What would change the mean or the scale of a row has no effect.

@@ -464,7 +464,7 @@ def operand(data: Any, device: str | Device | None = None) -> Tensor:
 
 
 @no_grad()
-def fitting(given: Any, like: Tensor) -> Tensor:
+def cast_like(given: Any, like: Tensor) -> Tensor:
     """Values for a tensor's place, in its dtype and on its device.
 
     Raises:

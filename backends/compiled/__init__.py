@@ -23,7 +23,7 @@ __all__ = ["UNLESS_BROKEN", "available", "compiled_kernels", "serves", "why_not"
 
 _OLDEST = (0, 61)  # numba 0.60 cannot compile these kernels
 
-_wanted = Scoped[bool | None]("compiled_kernels", None)
+_enabled = Scoped[bool | None]("compiled_kernels", None)
 _failure: str | None = None  # what numba raised when a kernel was to be compiled
 
 
@@ -99,10 +99,10 @@ def _is_of_numba(call: tuple[FrameType, int]) -> bool:
 
 def serves(dtype: Any) -> bool:
     """Whether compiled kernels compute with this dtype: where numba is, and nobody said otherwise."""
-    wanted = _wanted.value
-    if wanted is None:
-        wanted = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
-    return wanted and dtype in (FLOAT32, FLOAT64) and available()
+    enabled = _enabled.value
+    if enabled is None:
+        enabled = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
+    return enabled and dtype in (FLOAT32, FLOAT64) and available()
 
 
 @contextmanager
@@ -118,5 +118,5 @@ def compiled_kernels(enabled: bool) -> Iterator[None]:
     """
     if enabled and not available():
         raise RuntimeError(f"compiled_kernels: {why_not()}; {how_to_install('fast')}")
-    with _wanted.set_to(enabled):
+    with _enabled.set_to(enabled):
         yield

@@ -7,7 +7,7 @@ import numba
 
 from ..base import HostArray
 
-__all__ = ["behaved", "compiled_with", "jit", "jit_in_any_order"]
+__all__ = ["contiguous", "compiled_with", "jit", "jit_in_any_order"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +43,6 @@ def jit_in_any_order(function: F) -> F:
     return compiled
 
 
-def behaved(array: HostArray) -> HostArray:
+def contiguous(array: HostArray) -> HostArray:
     """The array, or a copy of one that is not contiguous, aligned and writeable: for each sort there is other code."""
     return array if array.flags.carray else array.copy()

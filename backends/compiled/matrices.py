@@ -5,7 +5,7 @@ from typing import Any
 from .. import memory
 from ..base import HostArray
 from .atomics import outlined
-from .jit import behaved, jit
+from .jit import contiguous, jit
 from .product import empty_edge, pack, pack_transposed, panels_shape, product
 from .team import share, team, worthwhile_threads
 
@@ -41,7 +41,7 @@ def matmul(x: HostArray, y: HostArray) -> HostArray:
     (M, K), N = x.shape, y.shape[1]
     x = x if all(stride % x.itemsize == 0 for stride in x.strides) else x.copy()  # as a field of records may not be
     transposed = not y.flags.c_contiguous and y.T.flags.c_contiguous
-    second = behaved(y.T if transposed else y)
+    second = contiguous(y.T if transposed else y)
     out = memory.empty((M, N), x.dtype)
     panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
     with team(worthwhile_threads(2.0 * M * K * N)) as members:

@@ -18,15 +18,15 @@ from ..recurrent.sequence import (
     Lengths,
     Step,
     StepRoom,
+    active,
     first_and_last,
-    going,
     room_for_states,
     states,
-    where_going,
+    where_active,
 )
 from ..threads import number_of_threads
 from . import gru, lstm, rnn
-from .jit import behaved
+from .jit import contiguous
 from .product import pack_transposed, panels_shape
 from .team import team, worthwhile_threads
 
@@ -93,12 +93,12 @@ class _Layer:
     def room_backward(self, gates: int, of_weights: bool) -> tuple[HostArray, HostArray, HostArray]:
         """Room for the gradients of so many gates, of the steps that are taken at once; and for the panels of x and h.
 
-        The steps are as many as suit the product that turns all these into the weights' gradients. If those are not
-        wanted, there is no room for the panels.
+        The number of steps suits the product that turns all these into the weights' gradients. Without `of_weights`,
+        the panels are empty.
         """
         rows = max(self.B, 1)
-        fitting = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
-        steps = min(self.T, max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), fitting)))
+        in_cache = _BACKWARD_BYTES // (rows * self.net * self.dtype.itemsize)
+        steps = min(self.T, max(1, _BACKWARD_ROWS // rows, min(-(-self.T // 2), in_cache)))
         g_net = self.empty(steps, self.B, gates, self.H)
         rows = steps * self.B if of_weights else 0
         return g_net, self.panels(rows, self.I), self.panels(rows, self.H)
@@ -130,9 +130,9 @@ class _Layer:
         return last
 
     def outputs(self, hs: HostArray, lengths: Lengths) -> HostArray:
-        """The states after each step, zero where a sequence is not going."""
+        """The states after each step, zero where a sequence is not active."""
         after = states(hs, self.reverse, after=True)
-        out: HostArray = where_going(np, after, None if lengths is None else going(lengths, self.T))
+        out: HostArray = where_active(np, after, None if lengths is None else active(lengths, self.T))
         return out
 
 
@@ -147,7 +147,7 @@ def _layer(x: HostArray, h: HostArray, net: int, lengths: Lengths, reverse: bool
 
 
 def lstm_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, c, weight_ih, weight_hh, bias = map(behaved, operands)
+    x, h, c, weight_ih, weight_hh, bias = map(contiguous, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs, cs = layer.states(h), layer.states(c, None if saving else 2)
     at_once = layer.steps_forward
@@ -167,21 +167,21 @@ def lstm_backward(
     saved: Sequence[HostArray],
     lengths: Lengths,
     reverse: bool,
-    wanted: Sequence[bool],
+    needs_grad: Sequence[bool],
 ) -> Gradients:
-    x, h, _, weight_ih, weight_hh, bias = map(behaved, operands)
+    x, h, _, weight_ih, weight_hh, bias = map(contiguous, operands)
     hs, cs, gates = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h, g_c = g[1][None].copy(), g[2][None].copy()
-    of_weights = any(wanted[3:])
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
+    of_weights = any(needs_grad[3:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(needs_grad[0], of_weights)
     with layer.team() as members:
         lstm.backward(
             members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
             *layer.room_backward(4, of_weights), g_ih, g_hh, g_bias,
-            behaved(g[0]), g_h, g_c, x, hs, cs, layer.by_gate(gates, 4), layer.lengths, g_x,
+            contiguous(g[0]), g_h, g_c, x, hs, cs, layer.by_gate(gates, 4), layer.lengths, g_x,
         )  # fmt: skip
-    return [g_x if wanted[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
+    return [g_x if needs_grad[0] else None, g_h[0], g_c[0], g_ih, g_hh, g_bias]
 
 
 def lstm_stepper(weights: Sequence[HostArray]) -> Step:
@@ -192,7 +192,7 @@ def lstm_stepper(weights: Sequence[HostArray]) -> Step:
 
 
 def gru_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, weight_ih, weight_hh, bias, bias_hn = map(behaved, operands)
+    x, h, weight_ih, weight_hh, bias, bias_hn = map(contiguous, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs = layer.states(h)
     at_once = layer.steps_forward
@@ -212,24 +212,24 @@ def gru_backward(
     saved: Sequence[HostArray],
     lengths: Lengths,
     reverse: bool,
-    wanted: Sequence[bool],
+    needs_grad: Sequence[bool],
 ) -> Gradients:
-    x, h, weight_ih, weight_hh, bias, _ = map(behaved, operands)
+    x, h, weight_ih, weight_hh, bias, _ = map(contiguous, operands)
     hs, gates, qs = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     H = layer.H
     g_h = g[1][None].copy()
-    of_weights = any(wanted[2:])
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
+    of_weights = any(needs_grad[2:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(needs_grad[0], of_weights)
     g_bias_h = np.empty_like(g_bias)
     with layer.team() as members:
         gru.backward(
             members, int(reverse), np.roll(weight_ih, H, axis=0), weight_hh, *layer.weight_panels(transposed=False),
             *layer.room_backward(4, of_weights), g_ih, g_hh, g_bias, g_bias_h,
-            behaved(g[0]), g_h, x, hs, layer.by_gate(gates, 3), qs, layer.lengths, g_x,
+            contiguous(g[0]), g_h, x, hs, layer.by_gate(gates, 3), qs, layer.lengths, g_x,
         )  # fmt: skip
     g_ih, g_bias = np.roll(g_ih, -H, axis=0), np.roll(g_bias, -H)
-    return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
+    return [g_x if needs_grad[0] else None, g_h[0], g_ih, g_hh, g_bias, g_bias_h[2 * H :]]
 
 
 def gru_stepper(weights: Sequence[HostArray]) -> Step:
@@ -240,7 +240,7 @@ def gru_stepper(weights: Sequence[HostArray]) -> Step:
 
 
 def rnn_forward(operands: Sequence[HostArray], lengths: Lengths, reverse: bool, saving: bool) -> Any:
-    x, h, weight_ih, weight_hh, bias = map(behaved, operands)
+    x, h, weight_ih, weight_hh, bias = map(contiguous, operands)
     layer = _layer(x, h, len(bias), lengths, reverse)
     hs = layer.states(h)
     at_once = layer.steps_forward
@@ -259,21 +259,21 @@ def rnn_backward(
     saved: Sequence[HostArray],
     lengths: Lengths,
     reverse: bool,
-    wanted: Sequence[bool],
+    needs_grad: Sequence[bool],
 ) -> Gradients:
-    x, h, weight_ih, weight_hh, bias = map(behaved, operands)
+    x, h, weight_ih, weight_hh, bias = map(contiguous, operands)
     (hs,) = saved
     layer = _layer(x, h, len(bias), lengths, reverse)
     g_h = g[1][None].copy()
-    of_weights = any(wanted[2:])
-    g_x, (g_ih, g_hh, g_bias) = layer.gradients(wanted[0], of_weights)
+    of_weights = any(needs_grad[2:])
+    g_x, (g_ih, g_hh, g_bias) = layer.gradients(needs_grad[0], of_weights)
     with layer.team() as members:
         rnn.backward(
             members, int(reverse), weight_ih, weight_hh, *layer.weight_panels(transposed=False),
             *layer.room_backward(1, of_weights), g_ih, g_hh, g_bias,
-            behaved(g[0]), g_h, x, hs, layer.lengths, g_x,
+            contiguous(g[0]), g_h, x, hs, layer.lengths, g_x,
         )  # fmt: skip
-    return [g_x if wanted[0] else None, g_h[0], g_ih, g_hh, g_bias]
+    return [g_x if needs_grad[0] else None, g_h[0], g_ih, g_hh, g_bias]
 
 
 def rnn_stepper(weights: Sequence[HostArray]) -> Step:
@@ -311,6 +311,6 @@ def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., Non
 
     def step(x: HostArray, before: Sequence[HostArray], after: Sequence[HostArray]) -> None:
         with team(threads, brief=True) as members:
-            kernel(members, blocks, *map(behaved, (x, *before)), *after, *room(len(x)), *prepared)
+            kernel(members, blocks, *map(contiguous, (x, *before)), *after, *room(len(x)), *prepared)
 
     return step

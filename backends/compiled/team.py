@@ -115,7 +115,7 @@ class _Team:
     def __init__(self, helpers: int) -> None:
         self.busy = threading.Lock()
         self.words = np.zeros(_WORDS, np.int64)
-        self._wanted = 0  # how many threads are to look for jobs
+        self._threads = 0  # how many threads are to look for jobs
         self._gathered = -math.inf
         lock = threading.Lock()
         self._wakes = [threading.Condition(lock) for _ in range(helpers)]
@@ -138,7 +138,7 @@ class _Team:
         For `brief` jobs they are woken only if the last was a moment ago, and more may be expected.
         """
         self.words[_THREADS] = threads
-        self._wanted = threads
+        self._threads = threads
         now = time.perf_counter()
         if not brief or now - self._gathered < _MOMENT:
             asleep = [k for k in range(threads - 1) if self._asleep[k]]
@@ -149,7 +149,7 @@ class _Team:
 
     def disperse(self) -> None:
         """Lets the helpers sleep again."""
-        self._wanted = 0
+        self._threads = 0
 
     def leave(self) -> None:
         """Ends the helpers."""
@@ -163,7 +163,7 @@ class _Team:
             _serve(self.words, k + 1)
             with self._wakes[k]:
                 self._asleep[k] = True
-                while self._wanted <= k + 1 and not self.words[_LEAVE]:
+                while self._threads <= k + 1 and not self.words[_LEAVE]:
                     self._wakes[k].wait()
                 self._asleep[k] = False
 
@@ -241,13 +241,13 @@ def worthwhile_threads(operations: float) -> int:
     return 1 + int(operations / _OPERATIONS_A_THREAD)
 
 
-def team(wanted: int, brief: bool = False) -> AbstractContextManager[Any]:
-    """What `share` takes: up to `wanted` threads for the jobs within the context, where so many compute.
+def team(most: int, brief: bool = False) -> AbstractContextManager[Any]:
+    """What `share` takes: up to `most` threads for the jobs within the context, where so many compute.
 
     Jobs are `brief` if they take no longer than waking a helper does. While another thread has the helpers, the one
     that asks works alone: results do not depend on that.
     """
-    threads = min(wanted, number_of_threads(), _MOST_PARTS) if wanted > 1 else 1
+    threads = min(most, number_of_threads(), _MOST_PARTS) if most > 1 else 1
     if threads <= 1:
         return _ALONE
     found = _team_of(threads)

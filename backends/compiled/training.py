@@ -16,7 +16,7 @@ from .. import memory
 from ..base import HostArray
 from .atomics import outlined
 from .functions import exp
-from .jit import behaved, jit, jit_in_any_order
+from .jit import contiguous, jit, jit_in_any_order
 from .team import share, team
 
 __all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
@@ -142,7 +142,7 @@ def cross_entropy_forward(
     arrays: Sequence[HostArray], ignore_index: int
 ) -> tuple[HostArray, tuple[HostArray, HostArray]]:
     logits, ids = arrays
-    logits = behaved(logits)
+    logits = contiguous(logits)
     losses, largest, sums = np.empty((3, len(ids)), logits.dtype)
     keys = logits.view(f"i{logits.itemsize}")
     with _team(logits.size) as members:
@@ -153,7 +153,7 @@ def cross_entropy_forward(
 
 def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> HostArray:
     logits, ids, g, largest, sums = arrays
-    logits = behaved(logits)
+    logits = contiguous(logits)
     g_logits = memory.empty(logits.shape, logits.dtype)
     with _team(logits.size) as members:
         _backward(members, len(ids), logits, ids, ignore_index, g, largest, sums, g_logits)
@@ -182,7 +182,7 @@ def _add(members: Any, columns: int, *operands: Any) -> None:
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` in place, one row after the other; of a contiguous target, and values of its dtype."""
     columns = math.prod(target.shape[1:])
-    flat, values = target.reshape(len(target), columns), behaved(values).reshape(len(rows), columns)
+    flat, values = target.reshape(len(target), columns), contiguous(values).reshape(len(rows), columns)
     with _team(values.size) as members:
         _add(members, columns, flat, rows, values)
 

@@ -43,7 +43,7 @@ class CudaGRUKernels(CudaSequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         x, _, weight_ih, weight_hh, _, _ = operands
         hs, gates, qs = saved
@@ -57,5 +57,5 @@ class CudaGRUKernels(CudaSequenceKernels):
         for t in steps(T, not reverse):
             step(blocks(B * H, width), THREADS, (gates, qs, hs, g_out, g_h, g_net, ends, t, t + reverse, B, H))
             multiply(t, 0)
-        g_x, *of_weights = self._gradients_of_parts(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_parts(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, *of_weights]

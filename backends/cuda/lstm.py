@@ -83,7 +83,7 @@ class CudaLSTMKernels(CudaSequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         x, _, _, weight_ih, weight_hh, _ = operands
         hs, cs, gates = saved
@@ -95,7 +95,7 @@ class CudaLSTMKernels(CudaSequenceKernels):
             self._backward_by_steps(layer)
         else:
             self._backward_at_once(layer, plan)
-        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, g_c, *of_weights]
 
     # -- by steps ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class CudaRNNKernels(CudaSequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         x, _, weight_ih, weight_hh, _ = operands
         (hs,) = saved
@@ -52,5 +52,5 @@ class CudaRNNKernels(CudaSequenceKernels):
         for t in steps(T, not reverse):
             step(blocks(B * H, width), THREADS, (hs, g_out, g_h, g_net, ends, t, t + 1 - reverse, B, H))
             multiply(t, 0)
-        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, *of_weights]

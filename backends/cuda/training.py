@@ -60,16 +60,16 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         return out, (means, scales)
 
     def layer_norm_backward(
-        self, arrays: Sequence[Array | None], wanted: Sequence[bool]
+        self, arrays: Sequence[Array | None], needs_grad: Sequence[bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
         g, x, weight, means, scales = self._contiguous(*arrays)
         N, C = x.shape
         g_x = of_weight = of_bias = None
-        if wanted[0]:
+        if needs_grad[0]:
             g_x = self.empty((N, C), x.dtype)
             kernel = self.kernel("layer_norm", "layer_norm_backward", x.dtype)
             kernel(*_rows(N, C), (g, x, weight, means, scales, g_x, N, C), _ROOM)
-        if wanted[1] or wanted[2]:
+        if needs_grad[1] or needs_grad[2]:
             parts = max(1, min(_PARTS, N // _PARTS))
             sums = [self.empty((parts, C), means.dtype) for _ in range(2)]
             room = 2 * _WARP * _COLUMN_THREADS * means.dtype.itemsize

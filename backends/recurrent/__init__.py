@@ -1,15 +1,17 @@
-"""Recurrent networks over whole sequences, forward and backward, in terms of an array module alone.
+"""Recurrent layers over whole sequences, forward and backward, written with an array module only.
 
-What runs on every device, and what the kernels for one in particular must equal. A step costs few calls and no
-temporaries: each result goes into an array that was there before.
+This code runs on every device. The kernels of one device must compute the same. A step makes few calls and no
+temporaries: each result is written into an existing array.
 
-Throughout: T steps, batch B, input size I, hidden size H. `operands` are the inputs of the network in the order of its
-docstring; `lengths` says, on the host, how many steps each sequence has, or None for T each; with `reverse` time runs
-from the end. A forward function gives its outputs, and what its backward function wants to be given as `saved`: the
-states hs (T + 1, B, H), each before and after its step, and the gates. A backward function takes the gradients `g` of
-the outputs, and gives those of the operands; one that nobody asks for, as `wanted` says, may be None. A stepper
-prepares the weights once, for inference: it gives a function that from an input (B, I) and states (B, H) writes the
-next states.
+Shapes: T steps, batch B, input size I, hidden size H. `operands` are the inputs of the op in their order. `lengths`, an
+array on the host, has the number of steps of each sequence; None means T for all. With `reverse`, time runs backward.
+
+- A forward function returns the outputs and `saved`: the states hs (T + 1, B, H) before and after each step, and the
+  gates.
+- A backward function takes `saved` and the gradients `g` of the outputs. It returns the gradients of the operands; one
+  for which `needs_grad` is false may be None.
+- A stepper prepares the weights once, for inference. It returns a function that computes the next states from an input
+  (B, I) and states (B, H).
 """
 
 from .gru import GRUKernels

@@ -14,7 +14,7 @@ from .sequence import (
     room_for_states,
     states,
     steps,
-    where_going,
+    where_active,
 )
 
 __all__ = ["GRUKernels"]
@@ -31,7 +31,7 @@ class GRUKernels(SequenceKernels):
         T, (B, H) = len(x), h.shape
         gates = self._inputs_product(x, self._halved(weight_ih, 3), self._halved(bias, 3))
         weight = xp.ascontiguousarray(self._halved(weight_hh, 3).T)  # else each step's product would transpose it
-        going = self._going(lengths, T)
+        active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         qs = self.empty((T if saving else 1, B, H), x.dtype)  # U_n·h + b_hn
         net, part = self.empty((B, 3 * H), x.dtype), self.empty((B, H), x.dtype)
@@ -48,10 +48,10 @@ class GRUKernels(SequenceKernels):
             xp.subtract(h, n, out=part)
             part *= z
             xp.add(n, part, out=new_h)
-            if going is not None:
-                new_h[...] = xp.where(going[t], new_h, h)
+            if active is not None:
+                new_h[...] = xp.where(active[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (where_going(xp, states(hs, reverse, after=True), going), last), (hs, gates, qs) if saving else None
+        return (where_active(xp, states(hs, reverse, after=True), active), last), (hs, gates, qs) if saving else None
 
     def gru_backward(
         self,
@@ -60,15 +60,15 @@ class GRUKernels(SequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         xp = self.xp
         x, _, weight_ih, weight_hh, _, _ = operands
         hs, gates, qs = saved
         g_out, g_h = g[0], g[1].copy()
         T, B, H = g_out.shape
-        going = self._going(lengths, T)
-        g_out = where_going(xp, g_out, going)
+        active = self._active(lengths, T)
+        g_out = where_active(xp, g_out, active)
         g_net = self.empty((T, B, 4 * H), x.dtype)
         at_once = self._steps_at_once(T, B, H, x.dtype)
         part, carried = self.empty((at_once, B, H), x.dtype), self.empty((B, H), x.dtype)
@@ -88,9 +88,9 @@ class GRUKernels(SequenceKernels):
             for_r *= for_n
             xp.subtract(before[now], n, out=square)
             self._slope(z, square, for_z)
-            if going is not None:
-                net *= going[now]
-                z = xp.where(going[now], z, xp.ones((), z.dtype))
+            if active is not None:
+                net *= active[now]
+                z = xp.where(active[now], z, xp.ones((), z.dtype))
             for s in steps(len(gate), not reverse):
                 g_h += g_out[now.start + s]
                 by_gate = net[s].reshape(B, 4, H)
@@ -98,11 +98,11 @@ class GRUKernels(SequenceKernels):
                 xp.matmul(net[s, :, H:], weight_hh, out=carried)
                 g_h *= z[s]
                 g_h += carried
-        g_x, *of_weights = self._gradients_of_parts(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_parts(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, *of_weights]
 
     def _gradients_of_parts(
-        self, g_net: Array, x: Array, hs: Array, weight_ih: Array, reverse: bool, wanted: Sequence[bool]
+        self, g_net: Array, x: Array, hs: Array, weight_ih: Array, reverse: bool, needs_grad: Sequence[bool]
     ) -> Gradients:
         """The gradients of x and the weights, given those of the net's parts n, r, z and q for all steps, (T, B, 4H).
 
@@ -114,9 +114,9 @@ class GRUKernels(SequenceKernels):
         of_x, of_h, sums = flat[:, : 3 * H], flat[:, H:], self._gradient_of_bias(flat)
         before = states(hs, reverse, after=False).reshape(T * B, H)
         return [
-            self._gradient_of_inputs(of_x, x, xp.roll(weight_ih, H, axis=0), wanted[0]),
-            xp.roll(self.matmul(of_x.T, x.reshape(T * B, x.shape[2])), -H, axis=0) if wanted[2] else None,
-            self.matmul(of_h.T, before) if wanted[3] else None,
+            self._gradient_of_inputs(of_x, x, xp.roll(weight_ih, H, axis=0), needs_grad[0]),
+            xp.roll(self.matmul(of_x.T, x.reshape(T * B, x.shape[2])), -H, axis=0) if needs_grad[2] else None,
+            self.matmul(of_h.T, before) if needs_grad[3] else None,
             xp.roll(sums[: 3 * H], -H),  # of both biases together
             sums[3 * H :],
         ]

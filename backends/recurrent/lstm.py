@@ -14,7 +14,7 @@ from .sequence import (
     room_for_states,
     states,
     steps,
-    where_going,
+    where_active,
 )
 
 __all__ = ["LSTMKernels"]
@@ -31,7 +31,7 @@ class LSTMKernels(SequenceKernels):
         T, (B, H) = len(x), h.shape
         gates = self._inputs_product(x, self._halved(weight_ih, 4), self._halved(bias, 4))
         weight = xp.ascontiguousarray(self._halved(weight_hh, 4).T)  # else each step's product would transpose it
-        going = self._going(lengths, T)
+        active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
         net, part = self.empty((B, 4 * H), x.dtype), self.empty((B, H), x.dtype)
@@ -47,11 +47,11 @@ class LSTMKernels(SequenceKernels):
             xp.multiply(f, c, out=new_c)
             new_c += xp.multiply(i, g, out=part)
             xp.multiply(o, xp.tanh(new_c, out=part), out=new_h)
-            if going is not None:
-                new_h[...] = xp.where(going[t], new_h, h)
-                new_c[...] = xp.where(going[t], new_c, c)
+            if active is not None:
+                new_h[...] = xp.where(active[t], new_h, h)
+                new_c[...] = xp.where(active[t], new_c, c)
         _, last = first_and_last(T, reverse)
-        out = where_going(xp, states(hs, reverse, after=True), going)
+        out = where_active(xp, states(hs, reverse, after=True), active)
         return (out, hs[last].copy(), cs[last % len(cs)].copy()), (hs, cs, gates) if saving else None
 
     def lstm_backward(
@@ -61,15 +61,15 @@ class LSTMKernels(SequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         xp = self.xp
         x, _, _, weight_ih, weight_hh, _ = operands
         hs, cs, gates = saved
         g_out, g_h, g_c = g[0], g[1].copy(), g[2].copy()
         T, B, H = g_out.shape
-        going = self._going(lengths, T)
-        g_out = where_going(xp, g_out, going)
+        active = self._active(lengths, T)
+        g_out = where_active(xp, g_out, active)
         g_net = self.empty((T, B, 4 * H), x.dtype)
         at_once = self._steps_at_once(T, B, H, x.dtype)
         tanh_c, part = self.empty((at_once, B, H), x.dtype), self.empty((at_once, B, H), x.dtype)
@@ -94,10 +94,10 @@ class LSTMKernels(SequenceKernels):
             xp.multiply(tanhs, tanhs, out=to_c)
             to_c *= o
             xp.subtract(o, to_c, out=to_c)  # ∂h/∂c
-            if going is not None:
-                net *= going[now]
-                to_c *= going[now]
-                f = xp.where(going[now], f, xp.ones((), f.dtype))
+            if active is not None:
+                net *= active[now]
+                to_c *= active[now]
+                f = xp.where(active[now], f, xp.ones((), f.dtype))
             for s in steps(len(gate), not reverse):
                 t = now.start + s
                 g_h += g_out[t]
@@ -107,10 +107,10 @@ class LSTMKernels(SequenceKernels):
                 by_gate[:, 3] *= g_h
                 g_c *= f[s]
                 xp.matmul(net[s], weight_hh, out=carried)
-                if going is not None:
-                    carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
+                if active is not None:
+                    carried += xp.where(active[t], xp.zeros((), g_h.dtype), g_h)
                 g_h, carried = carried, g_h
-        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, g_c, *of_weights]
 
     def lstm_stepper(self, weights: Sequence[Array]) -> Step:

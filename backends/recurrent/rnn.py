@@ -13,7 +13,7 @@ from .sequence import (
     room_for_states,
     states,
     steps,
-    where_going,
+    where_active,
 )
 
 __all__ = ["RNNKernels"]
@@ -30,17 +30,17 @@ class RNNKernels(SequenceKernels):
         T = len(x)
         net = self._inputs_product(x, weight_ih, bias)
         weight = xp.ascontiguousarray(weight_hh.T)  # else each step's product would transpose it
-        going = self._going(lengths, T)
+        active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         for t in steps(T, reverse):
             h, new_h = hs[t + reverse], hs[t + 1 - reverse]
             xp.matmul(h, weight, out=new_h)
             new_h += net[t]
             xp.tanh(new_h, out=new_h)
-            if going is not None:
-                new_h[...] = xp.where(going[t], new_h, h)
+            if active is not None:
+                new_h[...] = xp.where(active[t], new_h, h)
         last = hs[first_and_last(T, reverse)[1]].copy()
-        return (where_going(xp, states(hs, reverse, after=True), going), last), (hs,) if saving else None
+        return (where_active(xp, states(hs, reverse, after=True), active), last), (hs,) if saving else None
 
     def rnn_backward(
         self,
@@ -49,31 +49,31 @@ class RNNKernels(SequenceKernels):
         saved: Sequence[Array],
         lengths: Lengths,
         reverse: bool,
-        wanted: Sequence[bool],
+        needs_grad: Sequence[bool],
     ) -> Gradients:
         xp = self.xp
         x, _, weight_ih, weight_hh, _ = operands
         (hs,) = saved
         g_out, g_h = g[0], g[1].copy()
         T, B, H = g_out.shape
-        going = self._going(lengths, T)
-        g_out = where_going(xp, g_out, going)
+        active = self._active(lengths, T)
+        g_out = where_active(xp, g_out, active)
         after = states(hs, reverse, after=True)
         g_net = self.empty((T, B, H), x.dtype)
         xp.multiply(after, after, out=g_net)
         xp.subtract(1, g_net, out=g_net)
-        if going is not None:
-            g_net *= going
+        if active is not None:
+            g_net *= active
         carried = self.empty((B, H), x.dtype)
         for t in steps(T, not reverse):
             g_h += g_out[t]
             net = g_net[t]
             net *= g_h
             xp.matmul(net, weight_hh, out=carried)
-            if going is not None:
-                carried += xp.where(going[t], xp.zeros((), g_h.dtype), g_h)
+            if active is not None:
+                carried += xp.where(active[t], xp.zeros((), g_h.dtype), g_h)
             g_h, carried = carried, g_h
-        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, wanted)
+        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, needs_grad)
         return [g_x, g_h, *of_weights]
 
     def rnn_stepper(self, weights: Sequence[Array]) -> Step:

@@ -60,7 +60,7 @@ def adding(rng: np.random.Generator, length: int, batch: int) -> LongLagBatch:
     lengths = _lengths(rng, length, batch)
     x = np.zeros((lengths.max(), batch, 2), np.float32)
     values, markers = x[..., 0], x[..., 1]
-    values[:] = np.where(_going(lengths), rng.uniform(-1, 1, values.shape), 0)
+    values[:] = np.where(_active(lengths), rng.uniform(-1, 1, values.shape), 0)
     sequences = np.arange(batch)
     first = rng.integers(0, 10, batch)
     second = rng.integers(0, length // 2 - 2, batch)
@@ -104,7 +104,7 @@ def distant_symbol(rng: np.random.Generator, lag: int, batch: int, distractors: 
     symbols[1] = x + targets
     symbols[lengths - 1, np.arange(batch)] = e
     one_hot = np.eye(distractors + 4, dtype=np.float32)[symbols]
-    one_hot[~_going(lengths)] = 0
+    one_hot[~_active(lengths)] = 0
     return LongLagBatch(one_hot, targets, lengths)
 
 
@@ -137,7 +137,7 @@ def noisy_signal(rng: np.random.Generator, length: int, batch: int, signal: int 
     targets = rng.integers(0, 2, batch)
     x = rng.normal(0, NOISE_VARIANCE**0.5, (lengths.max(), batch))
     x[:signal] = 2 * targets - 1
-    x[~_going(lengths)] = 0
+    x[~_active(lengths)] = 0
     return LongLagBatch(x[..., None].astype(np.float32), targets, lengths)
 
 
@@ -145,7 +145,7 @@ def _lengths(rng: np.random.Generator, length: int, batch: int) -> Integers:
     return rng.integers(length, length + length // 10, batch, endpoint=True)
 
 
-def _going(lengths: Integers) -> npt.NDArray[np.bool_]:
+def _active(lengths: Integers) -> npt.NDArray[np.bool_]:
     """Where (T, B) the sequences have not ended."""
     return np.arange(lengths.max())[:, None] < lengths
 

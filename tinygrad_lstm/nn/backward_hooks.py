@@ -73,9 +73,9 @@ class WayBack:
         parts = given if isinstance(given, tuple) else (given,)
         if len(parts) != len(gradients):
             raise RuntimeError(f"{name}: a backward hook returned {len(parts)} gradients, expected {len(gradients)}")
-        return tuple(self._fitting(old, new) for old, new in zip(gradients, parts, strict=True))
+        return tuple(self._checked(old, new) for old, new in zip(gradients, parts, strict=True))
 
-    def _fitting(self, old: Tensor | None, new: Any) -> Tensor | None:
+    def _checked(self, old: Tensor | None, new: Any) -> Tensor | None:
         name = type(self._module).__name__
         if new is None:
             return None

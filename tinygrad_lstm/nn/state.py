@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType, checked_dtype, is_float
 
-from .._tensor import Tensor, fitting
+from .._tensor import Tensor, cast_like
 from ..device import Device, get_device
 from ..mode import no_grad
 from ..printable import printable
@@ -34,12 +34,12 @@ def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool,
     """
     missing = [name for name in tensors if name not in values]
     unexpected = [name for name in values if name not in tensors]
-    fitted: dict[str, Tensor] = {}
+    cast: dict[str, Tensor] = {}
     misfits: list[str] = []
     for name, tensor in tensors.items():
         try:
             if name in values:
-                fitted[name] = fitting(values[name], tensor)
+                cast[name] = cast_like(values[name], tensor)
         except ValueError as error:
             misfits.append(f"{name} ({error})")
     faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
@@ -48,7 +48,7 @@ def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool,
         listed = "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in faults if names)
         raise ValueError(f"load_state_dict: the values do not fit this {owner}: {listed}")
     with no_grad():
-        for name, value in fitted.items():
+        for name, value in cast.items():
             tensors[name].copy_(value)
     return IncompatibleKeys(missing, unexpected)
 

@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, Backend
 from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 
-from .._tensor import Tensor, fitting
+from .._tensor import Tensor, cast_like
 from ..device import Device, device_of
 from ..printable import printable
 
@@ -297,7 +297,7 @@ class Optimizer(ABC):
         counts = isinstance(start, int)
         try:
             like = Tensor(start, device="cpu") if counts else p.detach().to(dtype=widened_dtype(p.dtype))
-            value = fitting(given, like)
+            value = cast_like(given, like)
         except ValueError as error:
             raise ValueError(f"{self._name}: {name} does not fit: {error}") from error
         if not counts:

@@ -174,3 +174,9 @@ def test_what_is_named_stands_there(name: str, target: str) -> None:
     if not name.endswith((".py", "/")):
         defined = rf"^\s*(def|class) {name}\b|^{name} = |^@op\(.*\b{name}=|^\s*{name}: "
         assert re.search(defined, path.read_text(encoding="utf-8"), re.MULTILINE), f"{name} is not defined in {target}"
+
+
+def test_files_that_the_drawing_names_are_there() -> None:
+    drawn = re.findall(r"[\w/]+\.py", (PAGE.parent / "road.svg").read_text("utf-8"))
+    assert len(drawn) >= 4
+    assert all((PAGE.parents[1] / "tinygrad_lstm" / name).exists() for name in drawn)

@@ -36,18 +36,18 @@ class ArrayFunctions:
 
     def __init__(self, device: Device) -> None:
         self._rules = rules = Functions(device)
-        self.linear = rules.affine
+        self.linear = rules.linear_op
         self.sigmoid, self.tanh, self.relu = rules.sigmoid, rules.tanh, rules.relu
 
     def split(self, x: Array, sizes: Sequence[int], dim: int) -> Sequence[Array]:
-        pieces: Sequence[Array] = self._rules.pieces(x, sizes, dim % x.ndim)
-        return pieces
+        parts: Sequence[Array] = self._rules.split_op(x, sizes, dim % x.ndim)
+        return parts
 
     def chunk(self, x: Array, chunks: int, dim: int) -> Sequence[Array]:
         return self.split(x, [x.shape[dim] // chunks] * chunks, dim)
 
     def layer_norm(self, x: Array, size: int, weight: Array, bias: Array | None, eps: float) -> Array:
-        out, _ = self._rules.normalized_affine((x, weight, bias), (size,), eps)
+        out, _ = self._rules.layer_norm_op((x, weight, bias), (size,), eps)
         return out
 
 

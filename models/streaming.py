@@ -334,10 +334,10 @@ def _on_arrays(module: Module, device: Device) -> Callable[[Array], Array]:
 
 def _linear(module: Linear, device: Device) -> Callable[[Array], Array]:
     weight, bias = module.adapted("weight").data, None if module.bias is None else module.bias.data
-    affine = Functions(device).affine
+    linear_op = Functions(device).linear_op
 
     def linear(x: Array) -> Array:
-        y = affine(x.reshape(-1, x.shape[-1]), weight, bias)
+        y = linear_op(x.reshape(-1, x.shape[-1]), weight, bias)
         return y.reshape(*x.shape[:-1], y.shape[1])
 
     return linear

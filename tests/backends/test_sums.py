@@ -15,8 +15,8 @@ WITH_REASONS = {
     ("backends/numpy_backend.py", "_sum_of_squares"): "dot products of short pieces",
     ("backends/numpy_backend.py", "scatter_add"): "integers, and places that are named a few times each",
     ("backends/scatter.py", "blocks_of_values"): "counts",
-    ("tinygrad_lstm/ops/linalg.py", "contraction"): "products of matrices, which are the array library's",
-    ("tinygrad_lstm/ops/loss.py", "of_rows"): "a count",
+    ("tinygrad_lstm/ops/linalg.py", "einsum_op"): "products of matrices, which are the array library's",
+    ("tinygrad_lstm/ops/loss.py", "cross_entropy_op"): "a count",
     ("tinygrad_lstm/ops/reduction.py", "prod"): "products, in float32 at least",
     ("tinygrad_lstm/ops/reduction.py", "cumprod_before"): "products, in float32 at least",
 }

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case, Drawn
 
 import tinygrad_lstm as tg
+from tinygrad_lstm import ops
 from tinygrad_lstm.ops import activation, comparison, elementwise, indexing, linalg, reduction, shape
 
 HostArray = np.ndarray[Any, Any]
@@ -58,6 +59,17 @@ def test_every_public_op_has_a_case() -> None:
 def test_every_public_op_says_what_it_does() -> None:
     for name in sorted({name for family in FAMILIES for name in family.__all__}):
         assert inspect.getdoc(getattr(tg, name)), name
+
+
+def test_ops_are_named_after_their_functions() -> None:
+    """A reader who knows `stack` finds `stack_op`, and no op has a second name."""
+    functions = [value for family in ops.FAMILIES for value in vars(family).values() if inspect.isfunction(value)]
+    functions = [function for function in functions if hasattr(function, "op")]
+    assert len(functions) > 100
+    for function in functions:
+        name, shown = function.__name__, function.op.name
+        public = inspect.getmodule(function).__all__  # type: ignore[union-attr]
+        assert name == (shown if name in public or shown not in dir(tg.Tensor) + public else f"{shown}_op"), name
 
 
 @every_case

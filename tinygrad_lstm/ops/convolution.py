@@ -8,7 +8,7 @@ from tinygrad_lstm.backends.dtypes import widened_dtype
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from .define import composite, op, shown_whole
-from .linalg import matrix_product
+from .linalg import matmul_op
 from .shape import pad, reshape, squeeze, swapaxes, unsqueeze
 
 __all__ = ["conv1d"]
@@ -20,14 +20,14 @@ def _taps(length: int, size: int, stride: int, dilation: int) -> list[slice]:
     return [slice(k * dilation, k * dilation + last, stride) for k in range(size)]
 
 
-@op(x=lambda g, stride, dilation, x_shape, F: F.overlapped(g, x_shape[-1], stride, dilation))
+@op(x=lambda g, stride, dilation, x_shape, F: F.overlap_add(g, x_shape[-1], stride, dilation))
 def windows(xp: Any, x: Array, size: int, stride: int, dilation: int) -> Array:
     """(C, N, L) to (C, size, N, L'): the elements at each place of each of the L' windows."""
     return xp.stack([x[..., tap] for tap in _taps(x.shape[-1], size, stride, dilation)], axis=1)
 
 
 @op(x=lambda g, stride, dilation, x_shape, F: F.windows(g, x_shape[1], stride, dilation))
-def overlapped(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Array:
+def overlap_add(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Array:
     """(C, size, N, L') to (C, N, length): each window added to where `windows` took it from."""
     channels, size, batch, _ = x.shape
     out = xp.zeros((channels, batch, length), widened_dtype(x.dtype))
@@ -88,7 +88,7 @@ def conv1d(
     steps = taken.shape[-1]
     columns = reshape(taken, (groups, depth * size, batch * steps))
     rows = reshape(weight, (groups, filters // groups, depth * size))
-    out = reshape(matrix_product(rows, columns), (filters, batch, steps))
+    out = reshape(matmul_op(rows, columns), (filters, batch, steps))
     if bias is not None:
         out = out + reshape(bias, (filters, 1, 1))
     return swapaxes(out, 0, 1)

@@ -13,6 +13,8 @@ parameters, and only that is kept for the way back: `g` (the gradient of the out
 `out` (its output), `x_shape` (the shape of input `x`, without keeping `x`), and `F`, which holds every op by name, and
 as `F(my_op)` any other. It is written once for two uses: `backward` runs it on plain arrays, with `F` the forward rules
 of the array's backend; with `create_graph` it runs on Tensors, with `F` the ops themselves, and so is recorded in turn.
+A function that prepares its arguments for an op has the op's name without `_op`: `stack` calls `stack_op`, which rules
+call as `F.stack_op`.
 
 A rule may say more than how to compute: `OverRows`, that it is a sum over rows; `AddsInto`, how to add a gradient that
 is mostly zeros.

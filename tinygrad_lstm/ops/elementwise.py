@@ -198,8 +198,8 @@ def clone(xp: Any, x: Array) -> Array:
     return x.copy()
 
 
-@op(x=lambda g, original, F: F.cast(g, original, g.dtype), name="astype")
-def cast(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
+@op(x=lambda g, original, F: F.astype_op(g, original, g.dtype), name="astype")
+def astype_op(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
     """x in another dtype, given its own."""
     return x.astype(dtype)
 
@@ -214,7 +214,7 @@ def astype(x: Tensor, dtype: DType) -> Tensor:
     dtype = checked_dtype(dtype)
     if dtype == x.dtype:
         return x
-    return cast(x if is_float(dtype) else x.detach(), dtype, x.dtype)
+    return astype_op(x if is_float(dtype) else x.detach(), dtype, x.dtype)
 
 
 # -- one input, to float -----------------------------------------------------------------------------------------------

@@ -126,12 +126,12 @@ def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
     view=lambda x, index: _is_basic(index),
     name="getitem",
 )
-def get(xp: Any, x: Array, index: Any) -> Array:
+def getitem_op(xp: Any, x: Array, index: Any) -> Array:
     """The elements at `index`."""
     return x[index]
 
 
-@op(values=lambda g, index, F: F.get(g, index))
+@op(values=lambda g, index, F: F.getitem_op(g, index))
 def spread_at(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of that shape, with the values added at the places of `index`."""
     buffer = backend.xp.zeros(shape, values.dtype)
@@ -164,7 +164,7 @@ def last_written(xp: Any, x: Array, index: Any) -> Array:
 
 
 def _value_gradient(g: Any, index: Any, value_shape: tuple[int, ...], F: Any) -> Any:
-    taken = F.get(g, index)
+    taken = F.getitem_op(g, index)
     if _may_repeat(index):
         taken = taken * F.last_written(g, index)
     return F.sum_to(taken.reshape(_aligned(taken.shape, value_shape)), value_shape)
@@ -176,7 +176,7 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True, name="setitem")
-def assign(backend: Any, x: Array, value: Array, index: Any) -> Array:
+def setitem_op(backend: Any, x: Array, value: Array, index: Any) -> Array:
     """Writes the value to the places of `index` in x itself."""
     if _may_repeat(index):
         backend.write(x, index, value)
@@ -202,7 +202,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     >>> x.grad
     tensor([2., 0., 1.])
     """
-    return get(x, _prepared(index, x))
+    return getitem_op(x, _prepared(index, x))
 
 
 @composite
@@ -213,7 +213,7 @@ def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
         IndexError: as `getitem`.
         ValueError: the value does not broadcast to the shape of x[index].
     """
-    return assign(x, value, _prepared(index, x))
+    return setitem_op(x, value, _prepared(index, x))
 
 
 Tensor._put = setitem
@@ -265,7 +265,7 @@ def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
             index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
             for d, length in enumerate(index.shape)
         ]
-    return get(x, tuple(places))
+    return getitem_op(x, tuple(places))
 
 
 @composite
@@ -299,7 +299,7 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     index = _index_tensor("index_select", index, x, dim)
     if index.ndim != 1:
         raise ValueError(f"index_select: index of shape {index.shape} must have one dimension")
-    return get(x, (*(slice(None),) * dim, index._array))
+    return getitem_op(x, (*(slice(None),) * dim, index._array))
 
 
 @composite
@@ -326,10 +326,10 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
         raise ValueError(f"embedding: weight of shape {weight.shape} must have two dimensions, (N, E)")
     ids = _index_tensor("embedding", ids, weight, 0, lowest=0)
     if weight.device == "cpu":
-        rows = get(weight, ids._array)
+        rows = getitem_op(weight, ids._array)
     else:
         known = (ids >= 0) & (ids < weight.shape[0])
-        rows = where(known.unsqueeze(-1), get(weight, ids.clamp(0, weight.shape[0] - 1)._array), math.nan)
+        rows = where(known.unsqueeze(-1), getitem_op(weight, ids.clamp(0, weight.shape[0] - 1)._array), math.nan)
     if padding_idx is None:
         return rows
     padding_idx = integer("embedding", "padding_idx", padding_idx)

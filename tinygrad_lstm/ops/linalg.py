@@ -25,11 +25,11 @@ __all__ = ["einsum", "linear", "matmul", "outer"]
 @op(
     promotion="common",
     broadcasts=True,
-    x=lambda g, y, F: F.matrix_product(g, y.swapaxes(-1, -2)),
-    y=lambda g, x, F: F.matrix_product(x.swapaxes(-1, -2), g),
+    x=lambda g, y, F: F.matmul_op(g, y.swapaxes(-1, -2)),
+    y=lambda g, x, F: F.matmul_op(x.swapaxes(-1, -2), g),
     name="matmul",
 )
-def matrix_product(backend: Any, x: Array, y: Array) -> Array:
+def matmul_op(backend: Any, x: Array, y: Array) -> Array:
     """(..., n, k) times (..., k, m): (..., n, m)."""
     return backend.matmul(x, y)
 
@@ -48,12 +48,12 @@ def matmul(x: Tensor, y: Any) -> Tensor:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
     if x.ndim > 2 and y.ndim == 2 and x.size and x.shape[-1] == y.shape[0]:
         # One large product instead of many small ones.
-        return reshape(matrix_product(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
+        return reshape(matmul_op(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
     if x.ndim > 1 and y.ndim > 1:
-        return matrix_product(x, y)
+        return matmul_op(x, y)
     rows = unsqueeze(x, 0) if x.ndim == 1 else x
     columns = unsqueeze(y, 1) if y.ndim == 1 else y
-    product = matrix_product(rows, columns)
+    product = matmul_op(rows, columns)
     shape = product.shape[:-2]
     shape += product.shape[-2:-1] if x.ndim > 1 else ()
     shape += product.shape[-1:] if y.ndim > 1 else ()
@@ -62,12 +62,12 @@ def matmul(x: Tensor, y: Any) -> Tensor:
 
 @op(
     promotion="common",
-    x=lambda g, weight, F: F.matrix_product(g, weight),
-    weight=OverRows(lambda g, x, F: F.matrix_product(g.swapaxes(-1, -2), x), rows=("g", "x")),
+    x=lambda g, weight, F: F.matmul_op(g, weight),
+    weight=OverRows(lambda g, x, F: F.matmul_op(g.swapaxes(-1, -2), x), rows=("g", "x")),
     bias=OverRows(lambda g, bias_shape, F: F.sum_to(g, bias_shape), rows=("g",)),
     name="linear",
 )
-def affine(backend: Any, x: Array, weight: Array, bias: Array | None) -> Array:
+def linear_op(backend: Any, x: Array, weight: Array, bias: Array | None) -> Array:
     """x (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
     out = backend.matmul(x, weight.swapaxes(0, 1))
     if bias is not None:
@@ -85,10 +85,10 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
         ValueError: x has not I columns, the weight is not 2-D, or the bias does not fit.
     """
     if x.ndim == 2:
-        return affine(x, weight, bias)
+        return linear_op(x, weight, bias)
     if not x.ndim:
         raise ValueError("linear: x is 0-d; expected shape (..., I)")
-    product = affine(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), weight, bias)
+    product = linear_op(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), weight, bias)
     return reshape(product, (*x.shape[:-1], product.shape[1]))
 
 
@@ -111,12 +111,12 @@ def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_te
             ones = F.ones_like(F.sum_to(array, shape))
             others.append(ones.reshape(tuple(length for length, letter in zip(shape, term) if letter in alone)))
             other_terms.append("".join(letter for letter in term if letter in alone))
-        gradients.append(F.contraction([g, *others], (out_term, *other_terms), term))
+        gradients.append(F.einsum_op([g, *others], (out_term, *other_terms), term))
     return gradients
 
 
 @op(promotion="common", operands=_einsum_rule, name="einsum")
-def contraction(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
+def einsum_op(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
     """An einsum whose terms name each letter once."""
     dtype = operands[0].dtype
     summed = [_alone_summed(xp, array, k, terms, out_term) for k, array in enumerate(operands)]
@@ -172,7 +172,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         if len(kept) != len(term):
             diagonals[k] = reshape(tensor, [tensor.shape[d] for d in kept])
             terms[k] = "".join(term[d] for d in kept)
-    return contraction(diagonals, tuple(terms), out_term)
+    return einsum_op(diagonals, tuple(terms), out_term)
 
 
 def _explicit(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:

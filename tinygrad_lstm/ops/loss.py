@@ -211,7 +211,7 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     tracer = mode().value.tracer
     if tracer is not None:
         tracer.see_copy(target, ids)
-    losses: Tensor = of_rows([logits], ids, ignore_index, reduction)
+    losses: Tensor = cross_entropy_op([logits], ids, ignore_index, reduction)
     return losses if reduction != "none" else losses.reshape(target.shape)
 
 
@@ -233,7 +233,7 @@ def _of_rows_rule(
 
 
 @op(promotion="float", composed=_composed_of_rows, inputs=_of_rows_rule, name="cross_entropy")
-def of_rows(
+def cross_entropy_op(
     backend: Any, inputs: Sequence[Array], ids: Any, ignore_index: int, reduction: str, saving: bool = False
 ) -> tuple[Array, Any]:
     """The cross entropy of the ids (N,) under a single input, logits (N, C): a loss of each row, or one of all."""

@@ -83,7 +83,7 @@ def _rows(array: Array | None, shape: tuple[int, ...]) -> Array | None:
 
 
 @op(promotion="float", composed=_composed_affine, inputs=_affine_rule, name="layer_norm")
-def normalized_affine(
+def layer_norm_op(
     backend: Any, inputs: Sequence[Array], shape: tuple[int, ...], eps: float, saving: bool = False
 ) -> tuple[Array, Any]:
     """Of x (..., *shape), weight and bias (of `shape`, or None): x normalized over the last dimensions, and so on."""
@@ -118,7 +118,7 @@ def layer_norm(
         None if value is None else _of_shape(what, value, shape, x)
         for what, value in (("weight", weight), ("bias", bias))
     ]
-    out: Tensor = normalized_affine([x, *affine], shape, float(eps))
+    out: Tensor = layer_norm_op([x, *affine], shape, float(eps))
     return out
 
 

@@ -12,8 +12,8 @@ from .elementwise import where
 __all__ = ["dropout"]
 
 
-@op(promotion="float", x=lambda g, p, key, F: F.dropped(g, p, key), name="dropout")
-def dropped(backend: Any, x: Array, p: float, key: int) -> Array:
+@op(promotion="float", x=lambda g, p, key, F: F.dropout_op(g, p, key), name="dropout")
+def dropout_op(backend: Any, x: Array, p: float, key: int) -> Array:
     """x with what `key` says dropped, and the rest divided by 1 - p."""
     return backend.dropout(x, p, key)
 
@@ -35,4 +35,4 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         return where(False, x, 0)
     with drawing() as rng:
         key = int(rng.integers(2**63))
-    return dropped(x, float(p), key)
+    return dropout_op(x, float(p), key)

@@ -83,7 +83,7 @@ def _kept(shape: tuple[int, ...], dim: Dim) -> tuple[int, ...]:
 
 def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
     """The gradient of a sum: each element's is that of the sum it went into."""
-    return F.broadcasted(g.reshape(_kept(shape, dim)), shape)
+    return F.broadcast_to_op(g.reshape(_kept(shape, dim)), shape)
 
 
 @op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
@@ -99,7 +99,7 @@ def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     return total(xp, x, dim if dim is None else dims_of("sum", dim, x.shape), keepdim)
 
 
-@op(x=lambda g, x_shape, F: F.broadcasted(g, x_shape))
+@op(x=lambda g, x_shape, F: F.broadcast_to_op(g, x_shape))
 def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     """The sum over the dimensions in which `shape` was broadcast to x's."""
     extra = len(x.shape) - len(shape)
@@ -190,12 +190,12 @@ def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
     kept = [d for d in range(len(x.shape)) if d not in dims]
     order = (*kept, *dims)
     lead = tuple(x.shape[d] for d in kept)
-    flat = F.permuted(x, order).reshape((*lead, count(x.shape, dims)))
+    flat = F.permute_op(x, order).reshape((*lead, count(x.shape, dims)))
     before = F.cumprod_before(flat)
     after = F.flip(F.cumprod_before(F.flip(flat, -1)), -1)
     others = (before * after).reshape(tuple(x.shape[d] for d in order))
     back = tuple(order.index(d) for d in range(len(order)))
-    return g.reshape(_kept(x.shape, dim)) * F.permuted(others, back)
+    return g.reshape(_kept(x.shape, dim)) * F.permute_op(others, back)
 
 
 @op(x=_prod_of_others, method=True)
@@ -215,7 +215,7 @@ def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
     """d out[k] / d x[j] = the product of x[:k] without x[j], for j < k: a lower triangle, by rows k and columns j."""
     n = x.shape[-1]
     lead = tuple(x.shape[:-1])
-    rows = F.broadcasted(x.reshape((*lead, 1, n)), (*lead, n, n))
+    rows = F.broadcast_to_op(x.reshape((*lead, 1, n)), (*lead, n, n))
     earlier = F.tril(F.ones_like(rows), -1) != 0
     rows = F.where(earlier, rows, 1)
     others = F.cumprod_before(rows) * F.flip(F.cumprod_before(F.flip(rows, -1)), -1)
@@ -234,9 +234,9 @@ def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
     # Where the extreme is NaN, it is the NaNs that tie.
     ties = F.logical_or(F.eq(x, out.reshape(kept)), F.isnan(x))
     wide = widened_dtype(g.dtype)  # float16 cannot count beyond 65504
-    number = F.sum(F.cast(ties, wide, ties.dtype), dim, True)
+    number = F.sum(F.astype_op(ties, wide, ties.dtype), dim, True)
     shares = F.where(ties, g.reshape(kept) / number, 0)
-    return shares if wide == g.dtype else F.cast(shares, g.dtype, wide)
+    return shares if wide == g.dtype else F.astype_op(shares, g.dtype, wide)
 
 
 def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:
@@ -247,12 +247,12 @@ def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:
 
 
 @op(x=_share_of_extreme, name="max")
-def largest(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
+def max_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
     return _extreme(xp, "max", x, dim, keepdim)
 
 
 @op(x=_share_of_extreme, name="min")
-def smallest(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
+def min_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
     return _extreme(xp, "min", x, dim, keepdim)
 
 
@@ -266,7 +266,7 @@ def max(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
         ValueError: there is nothing to reduce.
     """
     if not isinstance(dim, Tensor):
-        return largest(x, dim, keepdim)
+        return max_op(x, dim, keepdim)
     if keepdim:
         raise TypeError("max: keepdim=True, but two tensors are given, of which no dim is reduced")
     return maximum(x, dim)
@@ -282,7 +282,7 @@ def min(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
         ValueError: there is nothing to reduce.
     """
     if not isinstance(dim, Tensor):
-        return smallest(x, dim, keepdim)
+        return min_op(x, dim, keepdim)
     if keepdim:
         raise TypeError("min: keepdim=True, but two tensors are given, of which no dim is reduced")
     return minimum(x, dim)

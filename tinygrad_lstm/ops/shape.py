@@ -51,7 +51,7 @@ def _lengths(name: str, argument: str, given: tuple[Any, ...]) -> tuple[int, ...
 
 
 @op(x=lambda g, x_shape: g.reshape(x_shape), view=True, name="reshape")
-def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+def reshape_op(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
@@ -62,7 +62,7 @@ def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the number of elements does not fit.
     """
-    return reshaped(x, _lengths("reshape", "shape", shape))
+    return reshape_op(x, _lengths("reshape", "shape", shape))
 
 
 @composite
@@ -106,8 +106,8 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
 # -- the same elements in another order --------------------------------------------------------------------------------
 
 
-@op(x=lambda g, order, F: F.permuted(g, tuple(int(k) for k in np.argsort(order))), view=True, name="permute")
-def permuted(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
+@op(x=lambda g, order, F: F.permute_op(g, tuple(int(k) for k in np.argsort(order))), view=True, name="permute")
+def permute_op(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
     return x.transpose(order)
 
 
@@ -123,7 +123,7 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
     dims = dims_of("permute", given, x.shape)
     if len(dims) != x.ndim:
         raise ValueError(f"permute: {given} does not name each dimension of shape {x.shape} once")
-    return permuted(x, dims)
+    return permute_op(x, dims)
 
 
 @composite
@@ -136,7 +136,7 @@ def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
     order = list(range(x.ndim))
     a, b = dim_of("swapaxes", dim0, x.shape), dim_of("swapaxes", dim1, x.shape)
     order[a], order[b] = b, a
-    return permuted(x, tuple(order))
+    return permute_op(x, tuple(order))
 
 
 @composite
@@ -189,7 +189,7 @@ def _negated(shifts: int | Sequence[int]) -> int | tuple[int, ...]:
 
 
 @op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True, name="broadcast_to")
-def broadcasted(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+def broadcast_to_op(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return xp.broadcast_to(x, shape)
 
 
@@ -200,7 +200,7 @@ def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: it does not.
     """
-    return broadcasted(x, _lengths("broadcast_to", "shape", shape))
+    return broadcast_to_op(x, _lengths("broadcast_to", "shape", shape))
 
 
 @composite
@@ -215,7 +215,7 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     if extra < 0:
         raise ValueError(f"expand: shape {x.shape} has more dimensions than {lengths}")
     kept = [x.shape[d - extra] if length == -1 and d >= extra else length for d, length in enumerate(lengths)]
-    return broadcasted(x, tuple(kept))
+    return broadcast_to_op(x, tuple(kept))
 
 
 @composite
@@ -232,12 +232,12 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     # Each dimension becomes two, (times, length), the first of them broadcast.
     between = tuple(itertools.chain.from_iterable((1, length) for length in lengths))
     tiled = tuple(itertools.chain.from_iterable(zip(numbers, lengths, strict=True)))
-    laid = clone(broadcasted(reshaped(x, between), tiled))
-    return reshaped(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True)))
+    laid = clone(broadcast_to_op(reshape_op(x, between), tiled))
+    return reshape_op(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True)))
 
 
-@op(x=lambda g, widths, x_shape, F: F.get(g, _inside(widths, x_shape)), name="pad")
-def padded(xp: Any, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
+@op(x=lambda g, widths, x_shape, F: F.getitem_op(g, _inside(widths, x_shape)), name="pad")
+def pad_op(xp: Any, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
     return xp.pad(x, widths, constant_values=value) if widths else x.copy()
 
 
@@ -261,7 +261,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
         raise ValueError(f"pad: {pad} must hold two widths, zero or more, for some last dimensions of {x.shape}")
     check_bounds("pad", value, x.dtype)
-    return padded(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
+    return pad_op(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
 
 
 @op(x=lambda g, diagonal, F: F.tril(g, diagonal), method=True)
@@ -295,10 +295,10 @@ def _with_two_dims(x: Array) -> Array:
 
 @op(
     promotion="common",
-    tensors=lambda g, tensors_shape, dim, F: F.pieces(g, [s[dim] for s in tensors_shape], dim),
+    tensors=lambda g, tensors_shape, dim, F: F.split_op(g, [s[dim] for s in tensors_shape], dim),
     name="cat",
 )
-def joined(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
+def cat_op(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
     return xp.concatenate(tensors, axis=dim)
 
 
@@ -323,7 +323,7 @@ def cat(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = No
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: no tensors given; give at least one")
-    return joined(tensors, dim_of("cat", dim, as_tensor(tensors[0]).shape))
+    return cat_op(tensors, dim_of("cat", dim, as_tensor(tensors[0]).shape))
 
 
 concat = concatenate = cat
@@ -342,11 +342,11 @@ def stack(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = 
     shapes = {tensor.shape for tensor in tensors}
     if len(shapes) != 1:
         raise ValueError(f"stack: expected tensors of one shape, got {sorted(shapes) or 'none'}")
-    return layered(tensors, dim_of("stack", dim, (*shapes.pop(), 1)))
+    return stack_op(tensors, dim_of("stack", dim, (*shapes.pop(), 1)))
 
 
-@op(x=lambda g, dim, F: F.joined(list(g), dim), view=True, name="split")
-def pieces(xp: Any, x: Array, sizes: Sequence[int], dim: int) -> tuple[Array, ...]:
+@op(x=lambda g, dim, F: F.cat_op(list(g), dim), view=True, name="split")
+def split_op(xp: Any, x: Array, sizes: Sequence[int], dim: int) -> tuple[Array, ...]:
     lead = (slice(None),) * dim
     ends = list(itertools.accumulate(sizes))
     return tuple([x[(*lead, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
@@ -371,7 +371,7 @@ def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[
         sizes = [min(size, length - start) for start in range(0, max(length, 1), size)]
     if sum(sizes) != length or any(size < 0 for size in sizes):
         raise ValueError(f"split: sizes {sizes} do not add up to the {length} of dim {dim} in shape {x.shape}")
-    return pieces(x, sizes, dim)  # type: ignore[return-value]
+    return split_op(x, sizes, dim)  # type: ignore[return-value]
 
 
 @composite
@@ -389,17 +389,17 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     length = x.shape[dim]
     size = max(-(-length // chunks), 1)
     full, rest = divmod(length, size)
-    return pieces(x, [size] * full + [rest] * (rest > 0 or not length), dim)  # type: ignore[return-value]
+    return split_op(x, [size] * full + [rest] * (rest > 0 or not length), dim)  # type: ignore[return-value]
 
 
-@op(x=lambda g, dim, F: F.layered(list(g), dim), view=True, name="unbind")
-def slices(xp: Any, x: Array, dim: int) -> tuple[Array, ...]:
+@op(x=lambda g, dim, F: F.stack_op(list(g), dim), view=True, name="unbind")
+def unbind_op(xp: Any, x: Array, dim: int) -> tuple[Array, ...]:
     lead = (slice(None),) * dim
     return tuple([x[(*lead, k, ...)] for k in range(x.shape[dim])])
 
 
-@op(promotion="common", tensors=lambda g, dim, F: F.slices(g, dim), name="stack")
-def layered(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
+@op(promotion="common", tensors=lambda g, dim, F: F.unbind_op(g, dim), name="stack")
+def stack_op(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
     return xp.stack(tensors, axis=dim)
 
 
@@ -416,4 +416,4 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     dim = dim_of("unbind", dim, x.shape)
     if not x.shape[dim]:
         return ()
-    return slices(x, dim)  # type: ignore[return-value]
+    return unbind_op(x, dim)  # type: ignore[return-value]

@@ -20,8 +20,8 @@ from ...creation import arange
 from ...device import device_of
 from ...graph import user_line
 from ...nn import Module
-from ...ops.indexing import get
-from ...ops.shape import slices
+from ...ops.indexing import getitem_op
+from ...ops.shape import unbind_op
 from ...tracing.lengths import Derived, Length, Size
 from ...tracing.shapes import shapes_traced
 from .program import Call, Constant, Loop, Operand, Program, Value, leaves, needed, operands, spelled_out, taken
@@ -29,7 +29,7 @@ from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
 __all__ = ["Trace"]
 
-_UNBIND, _GET = slices.op, get.op  # type: ignore[attr-defined]
+_UNBIND, _GET = unbind_op.op, getitem_op.op  # type: ignore[attr-defined]
 _ARANGE = inspect.unwrap(arange)
 _ENDS = ("start", "stop", "step")
 

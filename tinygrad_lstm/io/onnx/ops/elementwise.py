@@ -130,7 +130,7 @@ def _clone(g: Graph, x: Operand) -> str:
     return g.name(x)
 
 
-@writes(elementwise.cast)
+@writes(elementwise.astype_op)
 def _cast(g: Graph, x: Operand, dtype: Any, original: Any) -> str:
     return g.name(g.cast(x, dtype))
 

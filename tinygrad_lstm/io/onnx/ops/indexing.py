@@ -30,7 +30,7 @@ def _index(g: Graph, index: Any) -> Input:
     return g.cast(index, np.int64)
 
 
-@writes(indexing.get)
+@writes(indexing.getitem_op)
 def _getitem(g: Graph, x: Operand, index: Any) -> str:
     """Slices first, then what takes dimensions away, from the last to the first, then new ones."""
     parts = spelled_out(index, len(x.shape))

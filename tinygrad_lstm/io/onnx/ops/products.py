@@ -11,19 +11,19 @@ from ..program import Operand
 from .entries import fixed, writes
 
 
-@writes(linalg.matrix_product)
+@writes(linalg.matmul_op)
 def _matmul(g: Graph, x: Input, y: Input) -> str:
     return g.node("MatMul", x, y)
 
 
-@writes(linalg.affine)
+@writes(linalg.linear_op)
 def _affine(g: Graph, x: Input, weight: Input, bias: Input) -> str:
     """The weight stays as it is, under its name: who runs the graph transposes it once, beforehand."""
     product = g.node("MatMul", x, g.node("Transpose", weight, perm=[1, 0]))
     return product if bias is None else g.node("Add", product, bias)
 
 
-@writes(linalg.contraction)
+@writes(linalg.einsum_op)
 def _contraction(g: Graph, operands: Sequence[Operand], terms: Sequence[str], out_term: str) -> str:
     return g.node("Einsum", *operands, equation=f"{','.join(terms)}->{out_term}")
 
@@ -49,7 +49,7 @@ def _conv1d(
     return g.node("Squeeze", out, np.array([0])) if alone else out
 
 
-@writes(normalization.normalized_affine)
+@writes(normalization.layer_norm_op)
 def _layer_norm(g: Graph, inputs: Sequence[Operand | None], lengths: Sequence[Size], eps: float) -> str:
     x, weight, bias = inputs
     scale = g.filled(np.ones(1, g.call.result.dtype), lengths) if weight is None else weight

@@ -57,7 +57,7 @@ def _keeping_nan(kind: str) -> Entry:
 
 write_alike(
     _keeping_nan,
-    {reduction.logsumexp: "ReduceLogSumExp", reduction.largest: "ReduceMax", reduction.smallest: "ReduceMin"},
+    {reduction.logsumexp: "ReduceLogSumExp", reduction.max_op: "ReduceMax", reduction.min_op: "ReduceMin"},
 )
 
 

@@ -12,11 +12,11 @@ from ..graph import Graph, Input, largest, smallest
 from ..program import Call, Operand, Value
 from .entries import ENTRIES, Entry, dim_in, dims_in, writes
 
-_RESHAPED = shape.reshaped.op  # type: ignore[attr-defined]
-_PRODUCTS = (linalg.affine.op, linalg.matrix_product.op)  # type: ignore[attr-defined]
+_RESHAPED = shape.reshape_op.op  # type: ignore[attr-defined]
+_PRODUCTS = (linalg.linear_op.op, linalg.matmul_op.op)  # type: ignore[attr-defined]
 
 
-@writes(shape.reshaped)
+@writes(shape.reshape_op)
 def _reshaped(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
     """A length that depends on the inputs is taken from x where x has it at that place, or worked out from the rest."""
     out = g.call.result.shape
@@ -54,7 +54,7 @@ def _unflattened(product: Operand, out: Sequence[Size]) -> tuple[Call, Operand] 
     return (call, given) if list(map(key, of_rows)) == list(map(key, wanted)) else None
 
 
-@writes(shape.permuted)
+@writes(shape.permute_op)
 def _permuted(g: Graph, x: Operand, order: Sequence[int]) -> str:
     return g.node("Transpose", x, perm=list(order)) if list(order) != sorted(order) else g.name(x)
 
@@ -86,14 +86,14 @@ def _rolled(g: Graph, x: Input, dim: int, shift: Any) -> str:
     return g.node("Gather", x, around, axis=dim)
 
 
-@writes(shape.broadcasted)
+@writes(shape.broadcast_to_op)
 def _broadcasted(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
     if 0 in lengths:  # which onnxruntime's Expand does not give
         return g.filled(np.zeros(1, x.dtype), lengths)
     return g.node("Expand", x, g.ints(lengths))
 
 
-@writes(shape.padded)
+@writes(shape.pad_op)
 def _padded(g: Graph, x: Operand, widths: Sequence[tuple[Size, Size]], value: float) -> str:
     ends = [before for before, _ in widths] + [after for _, after in widths]
     return g.node("Pad", x, g.ints(ends), g.number(value, x.dtype)) if widths else g.name(x)
@@ -107,21 +107,21 @@ writes(shape.tril)(_triangle(upper=False))
 writes(shape.triu)(_triangle(upper=True))
 
 
-@writes(shape.joined)
+@writes(shape.cat_op)
 def _joined(g: Graph, tensors: Sequence[Operand], dim: int) -> str:
     return g.joined(tensors, dim)
 
 
-@writes(shape.layered)
+@writes(shape.stack_op)
 def _layered(g: Graph, tensors: Sequence[Operand], dim: int) -> str:
     return g.joined([g.unsqueezed(x, dim) for x in tensors], dim)
 
 
-@writes(shape.pieces)
+@writes(shape.split_op)
 def _pieces(g: Graph, x: Operand, sizes: Sequence[Size], dim: int) -> list[str]:
     return g.several(len(sizes), "Split", x, g.ints(sizes), axis=dim)
 
 
-@writes(shape.slices)
+@writes(shape.unbind_op)
 def _slices(g: Graph, x: Operand, dim: int) -> list[str]:
     return g.unbound(x, dim, len(g.call.results))

@@ -38,31 +38,31 @@ def trace(
 ) -> Trace:
     """Runs a model, and returns what its recurrent parts computed: every gate and state at every step.
 
-    The model runs as it always does, on its fused layers, in the mode in which it is (`eval()` first, where dropout
-    should not drop), and its results are the same to the bit. It costs one forward pass, and with a loss one to two
-    backward passes. No `.grad` is touched. Several calls of one layer or cell within the model are joined in time.
+    The model runs on its fused layers, in its current mode (call `eval()` first to switch dropout off). Its results are
+    the same to the bit as without a trace. The cost is one forward pass and, with a loss, one to two backward passes.
+    No `.grad` changes. Several calls of one layer or cell are concatenated over time.
 
-    Gradients are those that `tg.grad` gives of the values, frozen parameters or not: 0 of what the loss does not depend
-    on, and of what the model computed under `no_grad` or has detached.
+    Gradients are those that `tg.grad` returns, also where parameters are frozen. They are 0 for values that the loss
+    does not depend on, that were detached, or that were computed under `no_grad`.
 
     Args:
-        model: a cell, an LSTM, a GRU, an RNN, a CharLM, or a module of yours with any of these in it. A cell goes
-            through the steps of an x of three dimensions, (T, B, I), one by one.
-        x: what the model takes: an array or a tensor.
-        state: handed to the model as its second argument, if given.
-        lengths: handed to the model as `lengths=`, if given; a cell takes them too.
+        model: a cell, an LSTM, a GRU, an RNN, a CharLM, or a user-defined module that contains any of these. A cell is
+            called once for each time step of x (T, B, I).
+        x: the model's input, an array or a tensor.
+        state: passed to the model as its second argument, if given.
+        lengths: passed to the model as `lengths=`, if given; also used for a cell.
         loss: a function of the model's output, or of the first of its outputs (the `out` of an LSTM, the logits of a
-            CharLM), that gives a scalar; with it, the trace has gradients.
-        max_bytes: how much the trace may take; `trace_memory` says it beforehand, and so does the log.
+            CharLM), that returns a scalar; with it, the trace has gradients.
+        max_bytes: the largest size of the trace; `trace_memory` returns its size beforehand, and it is logged.
 
     Returns:
-        A `Trace`, whose arrays are NumPy's, in the model's dtype, wherever it runs.
+        A `Trace` of NumPy arrays in the model's dtype, on whichever device the model runs.
 
     Raises:
-        ValueError: nothing recurrent has run; the loss is no scalar, or does not depend on what has run; the arguments
-            do not fit the model; a layer was called with batches of different sizes.
-        TypeError: `model` is no Module, or `loss` no function.
-        RuntimeError: the model has changed in place what a cell or layer computed, or a layer computed with.
+        ValueError: nothing recurrent has run; the loss is not a scalar, or does not depend on what has run; the model
+            does not take these arguments; a layer was called with batches of different sizes.
+        TypeError: `model` is not a Module, or `loss` is not callable.
+        RuntimeError: the model changed an output of a cell or layer, or an operand of a layer, in place.
         MemoryError: the trace would take more than `max_bytes`.
 
     >>> import tinygrad_lstm as tg
@@ -82,7 +82,7 @@ def trace(
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
     batch_first = any(getattr(module, "batch_first", False) is True for module in model.modules())
     calls = Calls(model)
-    # A checkpoint around this call would take from the layers what they keep.
+    # A checkpoint around this call would make the layers save nothing.
     with Switch(recording=True, tracer=None), _thawed(model):
         output = _observed(model, x, state, lengths, calls, time=int(batch_first))
         value = None if loss is None else _scalar(loss(output))
@@ -99,7 +99,7 @@ def trace(
 
 
 def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, time: int) -> Any:
-    """Runs the model while `calls` takes notes.
+    """Runs the model while `calls` records it.
 
     Args:
         time: the dimension of x that is time.
@@ -110,7 +110,7 @@ def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, 
     Raises:
         ValueError: nothing recurrent has run.
     """
-    x = _leading_back(x)
+    x = _copied(x)
     with Switch(tracer=calls):
         if _is_cell(model):
             given: Any = _unrolled(model, x, state, None if lengths is None else on_host(as_tensor(lengths)), calls)
@@ -125,10 +125,10 @@ def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, 
 
 
 def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
-    """How many bytes the arrays (T, B, ·) of a trace will take at most, before it is made.
+    """The largest number of bytes that the arrays (T, B, ·) of a trace can take, without making it.
 
-    Counted are the built-in cells and networks in the model, each run once over the steps of x, whose first two
-    dimensions are taken for time and batch.
+    It counts the built-in cells and networks in the model, each run once over the steps of x. The first two dimensions
+    of x are taken for time and batch.
 
     Raises:
         TypeError: `model` is no Module.
@@ -144,7 +144,7 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     rows = math.prod(x.shape[:1] if _is_cell(model) and x.ndim == 2 else x.shape[:2])
     total = 0
     for module in model.modules():
-        if isinstance(module, _Foreseeable):
+        if isinstance(module, _HasSizes):
             dtype = next(module.parameters()).dtype
             width = promoted_dtype([dtype, x.dtype]).itemsize
             for inputs, sizes in module.layer_sizes():
@@ -154,13 +154,13 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
 
 
 @runtime_checkable
-class _Foreseeable(Protocol):
-    """What built-in cells and networks say of themselves: the names of their states, and what they show at a step."""
+class _HasSizes(Protocol):
+    """What built-in cells and networks have: the names of their states, and the sizes of what they show at a step."""
 
     STATES: Sequence[str]
 
     def layer_sizes(self) -> Sequence[tuple[int, Mapping[str, int]]]:
-        """Of each layer in each direction I, and how many numbers each gate and state has."""
+        """For each layer and direction, its input size and the size of each gate and state."""
 
 
 def _check_memory(expected: int, allowed: int) -> None:
@@ -177,8 +177,8 @@ def _is_cell(model: Module) -> bool:
     return callable(getattr(type(model), "gates", None))
 
 
-def _leading_back(x: Tensor) -> Tensor:
-    """A copy of x; gradients are followed back to it, if it can have one: weights may be no parameters."""
+def _copied(x: Tensor) -> Tensor:
+    """A copy of x that requires a gradient, if its dtype allows: some weights may not be parameters."""
     leaf = x.detach()
     leaf.requires_grad = is_float(x.dtype)
     return leaf.clone()
@@ -209,43 +209,43 @@ def _unrolled(cell: Module, x: Tensor, state: Any, lengths: HostArray | None, ca
     masks: Sequence[Tensor | None] = [None] * len(x)
     if lengths is not None:
         lengths = checked_lengths("trace", lengths, *x.shape[:2])
-        is_going = going(lengths, len(x), x.device)
-        x = ops.where(is_going, x, 0.0)  # whatever stands past a length must not count, not even a NaN times zero
-        masks = ops.unbind(is_going, 0)
+        mask = going(lengths, len(x), x.device)
+        x = ops.where(mask, x, 0.0)  # values past a length must not count, not even as NaN times 0
+        masks = ops.unbind(mask, 0)
     outputs = []
-    for t, (step, mask) in enumerate(zip(ops.unbind(x, 0), masks)):
-        calls.going = None if lengths is None else t < lengths
+    for t, (step, active) in enumerate(zip(ops.unbind(x, 0), masks)):
+        calls.active = None if lengths is None else t < lengths
         stepped = cell(step) if state is None else cell(step, state)
         h = stepped[0] if isinstance(stepped, tuple) else stepped
-        outputs.append(h if mask is None else ops.where(mask, h, 0.0))
-        state = stepped if mask is None else _kept(mask, stepped, state)
+        outputs.append(h if active is None else ops.where(active, h, 0.0))
+        state = stepped if active is None else _updated(active, stepped, state)
     return ops.stack(outputs)
 
 
-def _kept(mask: Tensor, new: Any, old: Any) -> Any:
-    """The new states of the sequences that are going; the others keep theirs."""
+def _updated(active: Tensor, new: Any, old: Any) -> Any:
+    """The new states of the active sequences; the others keep theirs."""
     if isinstance(new, tuple):
-        return tuple(_kept(mask, part, None if old is None else old[k]) for k, part in enumerate(new))
-    return ops.where(mask, new, 0.0 if old is None else old)
+        return tuple(_updated(active, part, None if old is None else old[k]) for k, part in enumerate(new))
+    return ops.where(active, new, 0.0 if old is None else old)
 
 
 _tracing = Scoped("tracing", False)
 _thawing = threading.Lock()
-_traces: Counter[int] = Counter()  # how many are under way, in any thread, of a parameter, by its id
+_traces: Counter[int] = Counter()  # by a parameter's id, how many traces of it are running, in any thread
 
 
 @contextmanager
 def _thawed(model: Module) -> Iterator[None]:
-    """Within it, frozen parameters require gradients too, so that these are followed through what is made of them.
+    """Within it, frozen parameters require gradients too, so that what is computed from them is recorded.
 
-    They do in this thread alone: elsewhere the model is used, and perhaps trained, as it is.
+    This holds only in this thread: other threads may use or train the model.
     """
     parameters = [parameter for parameter in model.parameters() if is_float(parameter.dtype)]
     with _thawing:
         for parameter in parameters:
             _traces[id(parameter)] += 1
             if _traces[id(parameter)] == 1:
-                parameter.__class__ = _followed(type(parameter))
+                parameter.__class__ = _traceable(type(parameter))
     try:
         with _tracing.set_to(True):
             yield
@@ -258,26 +258,26 @@ def _thawed(model: Module) -> Iterator[None]:
                     (parameter.__class__,) = type(parameter).__bases__
 
 
-_followed_kinds: dict[Any, type[Parameter]] = {}
+_traceable_kinds: dict[Any, type[Parameter]] = {}
 
 
-def _followed(kind: type[Parameter]) -> type[Parameter]:
-    """That class of parameters, but of such as require a gradient wherever a trace is under way."""
-    if kind in _followed_kinds:
-        return _followed_kinds[kind]
-    own = Tensor.__dict__["_node"]
+def _traceable(kind: type[Parameter]) -> type[Parameter]:
+    """A subclass of `kind` whose parameters require a gradient in a thread that makes a trace."""
+    if kind in _traceable_kinds:
+        return _traceable_kinds[kind]
+    original = Tensor.__dict__["_node"]
 
-    def followed_node(parameter: Parameter) -> Any:
-        node = own.__get__(parameter)
+    def traceable_node(parameter: Parameter) -> Any:
+        node = original.__get__(parameter)
         return parameter._own_leaf() if node is None and _tracing.value else node
 
-    attributes = {"__slots__": (), "__module__": kind.__module__, "_node": property(followed_node, own.__set__)}
-    _followed_kinds[kind] = type(kind.__name__, (kind,), attributes)
-    return _followed_kinds[kind]
+    attributes = {"__slots__": (), "__module__": kind.__module__, "_node": property(traceable_node, original.__set__)}
+    _traceable_kinds[kind] = type(kind.__name__, (kind,), attributes)
+    return _traceable_kinds[kind]
 
 
 def _scalar(value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.size != 1 or not is_float(value.dtype):
         given = f"{value.dtype} {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ValueError(f"trace: the loss gave {given}; expected a scalar tensor, as .sum() or .mean() gives")
+        raise ValueError(f"trace: the loss gave {given}; expected a scalar tensor, as .sum() or .mean() returns")
     return value

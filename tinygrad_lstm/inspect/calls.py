@@ -1,4 +1,4 @@
-"""The calls of recurrent cells and layers in a traced run: noted as they are shown, then made into `LayerTrace`s."""
+"""The calls of recurrent cells and layers in a traced run: recorded first, then made into `LayerTrace`s."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -25,38 +25,38 @@ __all__ = ["Calls", "on_host", "read_only"]
 
 
 def on_host(tensor: Tensor) -> HostArray:
-    """The values as a NumPy array of its own, which changes with no tensor."""
+    """A copy of the values as a NumPy array."""
     return np.array(tensor.device.backend.to_host(tensor._array))
 
 
 def read_only(array: HostArray) -> HostArray:
-    """The array, which cannot be written to any more."""
+    """The array, made read-only."""
     array.flags.writeable = False
     return array
 
 
 class Calls(Tracer):
-    """An observer of a model's run: notes what cells and layers show, by their names in the model.
+    """Records what the cells and layers of a model compute, by their names in the model.
 
     Attributes:
-        going: which sequences are going at the step that a cell makes now, (B,); None for all.
+        active: which sequences have not ended at the cell's current step, (B,); None for all.
     """
 
     def __init__(self, model: Module) -> None:
         self._names = {module: name for name, module in model.named_modules()}
         self._calls: dict[str, list[_Call]] = {}
-        self.going: HostArray | None = None
+        self.active: HostArray | None = None
 
     def __bool__(self) -> bool:
-        """Whether there was any."""
+        """Whether any call was recorded."""
         return bool(self._calls)
 
     def see_step(self, cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
-        """Notes a step.
+        """Records a step.
 
         Raises:
-            ValueError: a state is not among what the step computed, or something of it is not (B, ·).
-            TypeError: what it computed is no NamedTuple.
+            ValueError: the step's values lack a state, or one of them is not of shape (B, ·).
+            TypeError: `gates` is not a NamedTuple.
         """
         if not hasattr(gates, "_asdict"):
             raise TypeError(
@@ -75,8 +75,8 @@ class Calls(Tracer):
                 f"{', '.join(values)}; put {', '.join(missing)} among them"
             )
         states = {name: _snapshot(state) for name, state in before.items()}
-        name = self._name(cell) or self._free("cell")
-        self._note(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self.going, cell))
+        name = self._name(cell) or self._unused("cell")
+        self._record(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self.active, cell))
 
     def see_layer(
         self,
@@ -85,38 +85,38 @@ class Calls(Tracer):
         layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
         operands: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """Runs a layer, and notes it; where nothing is recorded, its outputs are part of no graph."""
+        """Runs a layer and records it. Under `no_grad` its outputs are not part of a graph."""
         with enable_grad():
             outputs = layer(_requiring_gradient(operands))
         node = outputs[0]._graph_node().parents[0]
-        assert isinstance(node, Node)  # the op that has made the outputs
+        assert isinstance(node, Node)  # the op that made the outputs
         name, saved = self._place(network, place), SavedLayer.of(node)
         named = dict(zip(("out", *saved.after), outputs, strict=True))
-        self._note(_Layer(name, node.number, named, operands, saved))
+        self._record(_Layer(name, node.number, named, operands, saved))
         return outputs if mode().value.recording else tuple(output.detach() for output in outputs)
 
     def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
-        """The step, which notes what it is given and what it computes."""
+        """A step that also records its arguments and what it computes."""
         name = self._place(network, layer.place)
         calls = self._calls.setdefault(name, [])
         first = len(calls)
 
-        def noted(t: int, *states: Tensor) -> Any:
+        def recorded(t: int, *states: Tensor) -> Any:
             before = dict(zip(layer.states, map(_snapshot, states), strict=True))
             gates = step(t, *states)
-            x, going = _snapshot(layer.x.detach()[t]), None if layer.lengths is None else t < layer.lengths
-            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, going, layer)
+            x, active = _snapshot(layer.x.detach()[t]), None if layer.lengths is None else t < layer.lengths
+            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, active, layer)
             calls.insert(first if layer.reverse else len(calls), call)  # in the order of the sequence
             return gates
 
-        return noted
+        return recorded
 
     def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
-        """What was computed, and with a loss the gradients of it; the calls of a layer or cell are joined in time.
+        """What was computed and, with a loss, its gradients. The calls of one layer or cell are concatenated over time.
 
         Raises:
-            RuntimeError: the model has changed in place what a cell or layer computed, or a layer computed with.
-            ValueError: the loss depends on nothing that was computed; calls of one layer differ in their batches.
+            RuntimeError: the model changed an output of a cell or layer, or an operand of a layer, in place.
+            ValueError: the loss does not depend on anything that was computed; calls of one layer differ in batch size.
         """
         for call in self._all():
             call.check_unchanged()
@@ -125,12 +125,12 @@ class Calls(Tracer):
         return tuple(_joined(calls) for calls in self._calls.values())
 
     def _differentiate(self, loss: Tensor) -> None:
-        """Gives every call the gradients of what it computed."""
-        followed = [value for call in self._all() for value in call.outputs.values() if value.requires_grad]
+        """Sets the gradients of every call."""
+        outputs = [value for call in self._all() for value in call.outputs.values() if value.requires_grad]
         found: Sequence[Tensor | None] = ()
-        if followed and loss.requires_grad:
-            found = grad(loss, followed, allow_unused=True)
-        gradients = {id(value): gradient for value, gradient in zip(followed, found) if gradient is not None}
+        if outputs and loss.requires_grad:
+            found = grad(loss, outputs, allow_unused=True)
+        gradients = {id(value): gradient for value, gradient in zip(outputs, found) if gradient is not None}
         if not gradients:
             raise ValueError(
                 "trace: the loss does not depend on what the recurrent parts computed; make it of the model's output"
@@ -144,33 +144,33 @@ class Calls(Tracer):
     def _all(self) -> list["_Call"]:
         return [call for calls in self._calls.values() for call in calls]
 
-    def _note(self, call: "_Call") -> None:
+    def _record(self, call: "_Call") -> None:
         self._calls.setdefault(call.name, []).append(call)
 
     def _name(self, module: Module) -> str:
-        """The module's dotted name; one made of its class's if it is no part of the model."""
+        """The module's dotted name, or one made from its class's name if it is not part of the model."""
         if module not in self._names:
-            self._names[module] = self._free(type(module).__name__.lower())
+            self._names[module] = self._unused(type(module).__name__.lower())
         return self._names[module]
 
     def _place(self, network: Module, place: str) -> str:
         """The dotted name of a layer of a network."""
         return joined(self._name(network), place)
 
-    def _free(self, name: str) -> str:
-        """A name that no module has: this one, or this one with a number."""
+    def _unused(self, name: str) -> str:
+        """This name, with a number if a module has it already."""
         taken = set(self._names.values())
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         return next(name for name in names if name not in taken)
 
 
 def _snapshot(given: Any) -> Tensor:
-    """A copy: the model may write into what it gave a cell before the next step."""
+    """A copy, since the model may change the tensor in place before the next step."""
     return as_tensor(given).detach().clone()
 
 
 def _requiring_gradient(operands: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The operands, at least one of which requires a gradient: an op keeps what it computes for derivatives alone."""
+    """The operands, at least one of which requires a gradient: an op saves gates and states only for derivatives."""
     if any(operand.requires_grad for operand in operands):
         return operands
     *others, bias = operands
@@ -182,10 +182,10 @@ class _Call(ABC):
     """A call of a layer or cell.
 
     Attributes:
-        name: whose.
-        number: when, in node numbers.
-        outputs: the tensors that it gave, whose gradients are wanted, by name.
-        gradients: these gradients; empty without a loss.
+        name: the name of the layer or cell.
+        number: the graph's node number at the time of the call.
+        outputs: the tensors that it returned, by name; gradients are computed for these.
+        gradients: their gradients; empty without a loss.
     """
 
     name: str
@@ -195,19 +195,19 @@ class _Call(ABC):
 
     @property
     def shown(self) -> Sequence[Tensor]:
-        """The tensors whose memory the trace shows: its outputs, and what it computed with unless that was copied."""
+        """The tensors that must not change: the outputs, and operands that were not copied."""
         return tuple(self.outputs.values())
 
     @abstractmethod
     def parameters(self) -> dict[str, HostArray]:
-        """The parameters, as a layer has them."""
+        """The parameters, named as those of a layer."""
 
     @abstractmethod
     def traced(self) -> LayerTrace:
-        """All but the parameters."""
+        """The call as a trace, without parameters."""
 
     def check_unchanged(self) -> None:
-        """Raises if what the trace shows was changed in place since the call."""
+        """Raises if a shown tensor was changed in place since the call."""
         for tensor in self.shown:
             if tensor._version is not None and tensor._version.written > self.number:
                 raise RuntimeError(
@@ -218,20 +218,20 @@ class _Call(ABC):
 
 @dataclass
 class _Step(_Call):
-    """A step: its kind, its input, the states before, and which sequences are going, None for all."""
+    """A step: its kind, its input, the states before, and which sequences have not ended (None for all)."""
 
     kind: str
     x: Tensor
     before: dict[str, Tensor]
-    going: HostArray | None
+    active: HostArray | None
 
     def traced(self) -> LayerTrace:
         """The step as a layer with T = 1."""
-        going = np.ones(self.x.shape[0], bool) if self.going is None else self.going
+        active = np.ones(self.x.shape[0], bool) if self.active is None else self.active
 
         def step(tensor: Tensor) -> HostArray:
             values = on_host(tensor)
-            values[~going] = 0
+            values[~active] = 0
             return values[None]
 
         def steps(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
@@ -246,7 +246,7 @@ class _Step(_Call):
             gradients=steps(self.gradients),
             before=steps(self.before),
             parameters={},
-            going=going[None],
+            going=active[None],
         )
 
 
@@ -264,7 +264,7 @@ class _CellStep(_Step):
 
 @dataclass
 class _LayerStep(_Step):
-    """A step of a layer that goes step by step."""
+    """A step of a layer that runs step by step."""
 
     layer: SteppedLayer
 
@@ -281,7 +281,7 @@ class _LayerStep(_Step):
 
 @dataclass
 class _Layer(_Call):
-    """A layer that ran as one op: what it kept for its derivative holds all gates and states."""
+    """A layer that ran as one op: what the op saved for its derivative has all gates and states."""
 
     operands: Sequence[Tensor]
     saved: SavedLayer
@@ -289,7 +289,7 @@ class _Layer(_Call):
     @property
     def shown(self) -> Sequence[Tensor]:
         x, *others = self.operands
-        parameters = others[len(self.outputs) - 1 :]  # before them stand the initial states, which the op has copied
+        parameters = others[len(self.outputs) - 1 :]  # the initial states come before them, and the op copied these
         return x, *parameters, *self.outputs.values()
 
     def parameters(self) -> dict[str, HostArray]:
@@ -297,7 +297,7 @@ class _Layer(_Call):
 
     def traced(self) -> LayerTrace:
         """All steps."""
-        saved = self.saved.cut()
+        saved = self.saved.masked()
         given = [gradient._array for gradient in self.gradients.values()]
         return LayerTrace(
             name=self.name,
@@ -308,7 +308,7 @@ class _Layer(_Call):
             gradients=self._on_host(saved.gradients(*given)) if given else {},
             before=self._on_host(saved.before),
             parameters={},
-            going=np.arange(len(saved.x))[:, None] < saved.ends,
+            going=np.arange(len(saved.x))[:, None] < saved.sequence_lengths,
         )
 
     def _on_host(self, arrays: Mapping[str, Array]) -> dict[str, HostArray]:
@@ -316,7 +316,7 @@ class _Layer(_Call):
 
 
 def _joined(calls: Sequence[_Call]) -> LayerTrace:
-    """The calls of one layer or cell, joined in time.
+    """The calls of one layer or cell, concatenated over time.
 
     Raises:
         ValueError: their batches differ.

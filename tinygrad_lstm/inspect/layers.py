@@ -1,4 +1,4 @@
-"""What a trace holds, and what can be read off it: norms, saturation, how much the forget gates let through."""
+"""What a trace holds, and what is computed from it: norms, saturation, products of forget gates."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ __all__ = ["LayerTrace", "Saturation", "Trace"]
 
 
 class Saturation(NamedTuple):
-    """For each unit (H,), in which share of the steps a gate was nearly shut, `below`, or nearly open, `above`."""
+    """For each unit (H,), the share of steps at which a gate was nearly closed, `below`, or nearly open, `above`."""
 
     below: HostArray
     above: HostArray
@@ -23,24 +23,24 @@ class Saturation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
-    """What one layer, in one direction, computed: NumPy arrays (T, B, H), in the order of the sequence.
+    """What one layer computed in one direction: NumPy arrays (T, B, H), in the order of the sequence.
 
-    Each of `values` is an attribute as well: `layer.f` is `layer.values["f"]`. Past a sequence's length all is zero.
-    The arrays are read-only, since some share their memory: change a copy.
+    Each of `values` is also an attribute: `layer.f` is `layer.values["f"]`. Past a sequence's length all values are
+    zero. The arrays are read-only, since some share memory: change a copy.
 
     Attributes:
-        name: where in the model it is: "lstm.l0", "l1_reverse", "cell".
-        kind: its name in `KINDS`; or what a cell of the user's calls itself.
-        options: by name, what the layer computes otherwise than a plain one of its kind; empty for most.
-        reverse: whether time ran from the end.
-        inputs: what came in, (T, B, I).
+        name: its name in the model: "lstm.l0", "l1_reverse", "cell".
+        kind: its name in `KINDS`, or the kind that a user-defined cell states.
+        options: its settings that differ from a plain layer of its kind, by name.
+        reverse: whether it runs from the last step to the first.
+        inputs: its inputs, (T, B, I).
         values: i, f, g (the candidate), o, c, h of an LSTM; r, z, n, h of a GRU; h of an RNN. With an LSTM's
             proj_size h is (T, B, P).
-        gradients: ∂L/∂ each of the values, of the same names and shapes; empty without a loss.
-        before: the states before each step, by their names, of the shapes that they have in `values`.
-        parameters: weight_ih, weight_hh, bias (bias_hn of a GRU, and those of options), as they were, rows in the
-            gates' order; empty for a cell of the user's.
-        going: whether each sequence is going at each step, (T, B).
+        gradients: the gradient of each value, under the same name; empty without a loss.
+        before: the states before each step, by name, of the same shapes as in `values`.
+        parameters: copies of weight_ih, weight_hh, bias (bias_hn of a GRU, and those of options), rows in the gates'
+            order; empty for a user-defined cell.
+        going: whether each step lies within its sequence's length, (T, B).
     """
 
     name: str
@@ -62,17 +62,17 @@ class LayerTrace:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(T, B, H), where H is the number of units: of an LSTM, however long its outputs are, of cell states."""
+        """(T, B, H), where H is the number of units: for an LSTM with proj_size, that of its cell states."""
         T, B, H = self.before[self.memory].shape
         return T, B, H
 
     @property
     def memory(self) -> str:
-        """The state that is the layer's memory, the last: c of an LSTM, h of a GRU or an RNN."""
+        """The last state, which is the layer's memory: c of an LSTM, h of a GRU or an RNN."""
         return [*self.before][-1]
 
     def named(self, value: str) -> str:
-        """What a value is called: "forget gate f"; of a cell of the user's, its name alone."""
+        """A value's name with its meaning: "forget gate f"; only its name for a user-defined cell."""
         meaning = KINDS[self.kind].meanings.get(value) if self.kind in KINDS else None
         return f"{meaning} {value}" if meaning else value
 
@@ -84,16 +84,16 @@ class LayerTrace:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The names of the gates, which lie between 0 and 1: of a cell of the user's, of all that are no states."""
+        """The names of the gates with values from 0 to 1; of a user-defined cell, all values that are not states."""
         if self.kind in KINDS:
             return KINDS[self.kind].shares
         return tuple(name for name in self.values if name not in self.before)
 
     @property
     def keeps(self) -> tuple[str, str] | None:
-        """The gate that multiplies a state on its way to the next step, and that state; None if nothing does so alone.
+        """The gate that multiplies a state from step to step, and that state; None if no single gate does.
 
-        The normalization of an LSTM's cell state, with layer_norm="cell", changes what the gate has kept.
+        With layer_norm="cell", the normalization of the cell state changes it as well.
         """
         if self.kind not in KINDS or self.options.get("layer_norm") == "cell":
             return None
@@ -106,7 +106,7 @@ class LayerTrace:
         return self.inputs.nbytes + sum(array.nbytes for arrays in named for array in arrays.values())
 
     def gradient_norms(self, name: str) -> HostArray:
-        """‖∂L/∂·‖ of a value, over the units: (T, B).
+        """The norm over the units of a value's gradient: (T, B).
 
         Raises:
             ValueError: the trace was made without a loss, or the layer has no such value.
@@ -121,13 +121,13 @@ class LayerTrace:
     def forget_product(self, start: int, end: int) -> HostArray:
         """∏f, the share of the cell state after step `start` that is still in it after step `end`: (B, H), float64.
 
-        It is the product of the forget gates of the steps computed after `start`, up to and with `end`: what
-        ∂c_end/∂c_start is along the cell state itself, without the ways through the gates. Of a GRU it is the product
-        of z, for h. A sequence that ends between the two keeps its state from there on.
+        It is the product of the forget gates of the steps computed after `start`, up to and including `end`: the part
+        of ∂c_end/∂c_start along the cell state, without the paths through the gates. For a GRU it is the product of z,
+        for h. A sequence that ends between the two steps keeps its state from there on.
 
         Raises:
-            ValueError: a step is not there, or `end` comes before `start`; another call of the layer began between the
-                two, with another state; the layer has no such gate.
+            ValueError: a step is out of range, or `end` comes before `start`; a new call of the layer with a different
+                initial state began between the two; the layer has no such gate.
         """
         if self.keeps is None:
             raise ValueError(
@@ -145,7 +145,7 @@ class LayerTrace:
             array[::-1] if self.reverse else array  # in the order of computation
             for array in (self.going, self.values[gate], self.before[state], self.values[state])
         )
-        # Of each sequence the last step so far at which it was going, -1 for none.
+        # For each sequence its last active step so far; -1 for none.
         latest = np.maximum.accumulate(np.where(going, np.arange(T)[:, None], -1), axis=0)
         steps, earlier = slice(first + 1, last + 1), latest[first:last]
         carried = np.isclose(before[steps], after[earlier, np.arange(B)], rtol=0, atol=0, equal_nan=True).all(axis=2)
@@ -158,7 +158,7 @@ class LayerTrace:
         return product
 
     def saturation(self, name: str, low: float = 0.1, high: float = 0.9) -> Saturation:
-        """In which shares of the steps a gate was below `low` and above `high` (Karpathy et al. 2015), by unit.
+        """For each unit, the shares of steps at which a gate was below `low` and above `high` (Karpathy et al. 2015).
 
         Raises:
             ValueError: the layer has no such gate.
@@ -178,17 +178,17 @@ class LayerTrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a model computed on one input; `trace[0]`, `trace["lstm.l0"]` are its layers. Arrays are read-only.
+    """What a model computed on one input. `trace[0]` and `trace["lstm.l0"]` are its layers. Arrays are read-only.
 
     Attributes:
         model: the model's class and settings.
         layers: in the order of computation.
-        inputs: what the model was given.
-        output: what it gave; of several outputs the first; None if that is no tensor.
+        inputs: the model's input.
+        output: the model's output, or the first of several; None if that is not a tensor.
         loss: the loss; None without one.
-        lengths: the steps of each sequence (B,); None if all have T.
-        batch_first: whether a network in the model takes (B, T, I), as `batch_first=True` says. Layers' arrays are
-            (T, B, ·) in any case.
+        lengths: the number of steps of each sequence (B,); None if all have T.
+        batch_first: whether a network in the model has `batch_first=True`. The arrays of layers are (T, B, ·) in any
+            case.
     """
 
     model: str
@@ -225,7 +225,7 @@ class Trace:
 
 
 def _table(layers: Sequence[LayerTrace]) -> str:
-    """Of each gate the mean and the saturation, and of each gate and state how large its gradients are at both ends."""
+    """For each gate its mean and saturation; for each gate and state its gradient norms at the first and last step."""
     header = ["layer: kind, T × B × H", "", "mean", "below 0.1", "above 0.9"]
     if any(layer.gradients for layer in layers):
         header += ["‖∂L/∂·‖ at first step", "at last step"]
@@ -239,12 +239,12 @@ def _rows(layer: LayerTrace) -> Iterator[list[str]]:
         if name in layer.gates and layer.going.any():
             mean = layer.values[name][layer.going].mean(dtype=np.float64)
             row[2:] = [f"{mean:.2f}", *(f"{share.mean():.0%}" for share in layer.saturation(name))]
-        yield row + [f"{norm:.1e}" for norm in _at_both_ends(layer, name)]
+        yield row + [f"{norm:.1e}" for norm in _end_norms(layer, name)]
         label = ""
 
 
-def _at_both_ends(layer: LayerTrace, name: str) -> list[float]:
-    """The norm of a gradient at the first and at the last step of each sequence, the mean over these."""
+def _end_norms(layer: LayerTrace, name: str) -> list[float]:
+    """The norms of a gradient at the first and at the last step, each the mean over the sequences."""
     going = layer.going[:, layer.going.any(axis=0)]
     if not (layer.gradients and going.size):
         return []

@@ -1,4 +1,4 @@
-"""The shapes and dtypes of the values in a graph, as far as its nodes have noted them."""
+"""The shapes and dtypes of the values in a graph, as far as its nodes record them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 class Value(NamedTuple):
-    """What is known of a value: its shape and dtype; of a Python number the number."""
+    """What is known of a value: its shape and dtype, or its number if it is a Python number."""
 
     shape: Shape | None = None
     dtype: Any = None
@@ -21,7 +21,7 @@ class Value(NamedTuple):
 
 
 def value_of(node: GraphNode) -> Value:
-    """The value that a node stands for; of a leaf that is gone, or an op with several outputs, nothing is known."""
+    """A node's value; nothing is known of a leaf that was freed, or of an op with several outputs."""
     if isinstance(node, Node):
         return Value() if node.parts else Value(node.shape, node.dtype)
     if isinstance(node, Pick):
@@ -32,14 +32,14 @@ def value_of(node: GraphNode) -> Value:
 
 
 def inputs_of(node: GraphNode) -> list[Value]:
-    """The inputs of a node, those among them too that require no gradient."""
+    """The inputs of a node, including those that do not require a gradient."""
     noted = getattr(node, "shapes", None)
     known = isinstance(node, Node) and isinstance(node.op, Op)
-    # None are noted where all are the output's.
+    # None are recorded if all are equal to the output's shape.
     shapes: Sequence[Shape | None] = noted or [node.shape if known else None] * len(node.parents)  # type: ignore[attr-defined]
     return [
         _constant(kept, shape) if parent is None else value_of(parent)
-        for parent, kept, shape in zip(node.parents, _kept(node), shapes, strict=True)
+        for parent, kept, shape in zip(node.parents, _saved(node), shapes, strict=True)
     ]
 
 
@@ -49,8 +49,8 @@ def _constant(kept: Any, shape: Shape | None) -> Value:
     return Value(shape) if kept is None else Value((), None, kept)
 
 
-def _kept(node: GraphNode) -> Sequence[Any]:
-    """For each input of a node the tensor or number that is kept of it, or None."""
+def _saved(node: GraphNode) -> Sequence[Any]:
+    """For each input of a node the tensor or number that was saved, or None."""
     nothing = [None] * len(node.parents)
     if not isinstance(node, Node) or not isinstance(node.op, Op) or node.saved is None:
         return nothing

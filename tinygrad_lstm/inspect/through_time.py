@@ -1,8 +1,8 @@
 """The gradients of every state and gate at every step, for a layer that ran as one op.
 
-The op's derivative gives the gradient of the inputs: that of each step's W·x + U·h + b, times W. With U in W's place it
-gives what each step sends back to the hidden state before it. So the op's own kernels go back through time; what is
-left are the equations of a step, for all steps at once. Sizes: T steps, batch B, hidden size H.
+The op's derivative returns the gradient of the inputs: that of each step's W·x + U·h + b, times W. With U in place of W
+it returns what each step contributes to the gradient of the hidden state before it. So the op's own kernels run back
+through time, and the equations of a step are computed for all steps at once. Sizes: T steps, batch B, hidden size H.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True)
 class SavedLayer:
-    """A layer that ran as one op, by what the op has kept for its derivative.
+    """A layer that ran as one op, with what the op saved for its derivative.
 
     Attributes:
         kind: its name in `KINDS`.
-        device: where it ran.
-        operands, saved, lengths, reverse: as `ops.recurrent` and the backend's protocol have them.
-        before, after: by name the states, h first, before and after each step (T, B, H).
-        gates: by name the gates (T, B, H), in the order of the weights' rows; none that is a state.
-        rest: what else the op has kept, by name: of a GRU q = U_n·h + b_hn (T, B, H).
+        device: the device that it ran on.
+        operands, saved, lengths, reverse: as in `ops.recurrent` and the backend's protocol.
+        before, after: the states before and after each step (T, B, H), by name, h first.
+        gates: the gates (T, B, H) that are not states, by name, in the order of the weights' rows.
+        rest: what else the op saved, by name: for a GRU q = U_n·h + b_hn (T, B, H).
     """
 
     kind: str
@@ -90,75 +90,75 @@ class SavedLayer:
         return {name: found[name] for name in KINDS[self.kind].values}
 
     @property
-    def ends(self) -> HostArray:
-        """How many steps each sequence has, (B,)."""
+    def sequence_lengths(self) -> HostArray:
+        """The number of steps of each sequence, (B,)."""
         T, B = self.x.shape[:2]
         return np.full(B, T) if self.lengths is None else self.lengths
 
-    def cut(self) -> "SavedLayer":
-        """The layer with zeros past each sequence's length, where anything may stand."""
+    def masked(self) -> "SavedLayer":
+        """The layer with zeros past each sequence's length, where values are undefined."""
         if self.lengths is None:
             return self
 
-        def cut(arrays: Arrays) -> Arrays:
-            return {name: self._where_going(array) for name, array in arrays.items()}
+        def masked(arrays: Arrays) -> Arrays:
+            return {name: self._masked(array) for name, array in arrays.items()}
 
         with self.device.current():
-            before, after, gates, rest = map(cut, (self.before, self.after, self.gates, self.rest))
+            before, after, gates, rest = map(masked, (self.before, self.after, self.gates, self.rest))
             return replace(self, before=before, after=after, gates=gates, rest=rest)
 
     def gradients(self, g_out: Array, *g_states: Array) -> Arrays:
-        """The gradients of all values, given those of the outputs (T, B, H) and of the states after the last step.
+        """The gradients of all values, from those of the outputs (T, B, H) and of the states after the last step.
 
-        Of a layer that was cut.
+        The layer must be `masked()`.
         """
         with self.device.current():
-            return _GRADIENTS[self.kind](self, self._where_going(g_out), g_states)
+            return _GRADIENTS[self.kind](self, self._masked(g_out), g_states)
 
-    def sent_back(self, g_out: Array, g_states: Sequence[Array], weight: Array) -> Array:
-        """The gradient of each step's W·x, times this weight: by the op's derivative, with the weight in W's place."""
+    def gradient_times(self, g_out: Array, g_states: Sequence[Array], weight: Array) -> Array:
+        """The gradient of each step's W·x, times this weight: the op's derivative with the weight in place of W."""
         _, *others = self.operands
         others[len(self.after)] = weight
-        room = self.device.xp.empty((*g_out.shape[:2], weight.shape[1]), g_out.dtype)  # in x's place, never read
+        unread = self.device.xp.empty((*g_out.shape[:2], weight.shape[1]), g_out.dtype)  # in place of x
         derivative = getattr(self.device.backend, f"{KINDS[self.kind].op}_backward")
-        wanted = [True] + [False] * len(others)
-        found = derivative((g_out, *g_states), (room, *others), self.saved, self.lengths, self.reverse, wanted)
+        needed = [True] + [False] * len(others)
+        found = derivative((g_out, *g_states), (unread, *others), self.saved, self.lengths, self.reverse, needed)
         return found[0]
 
-    def from_next(self, sent: Array, last: Any) -> Array:
-        """For each step what the one computed after it sent back; for each sequence's last step, `last`."""
-        moved = self.device.xp.empty_like(sent)
+    def shifted(self, values: Array, last: Any) -> Array:
+        """For each step the value at the step computed after it; for each sequence's last step, `last`."""
+        moved = self.device.xp.empty_like(values)
         if self.reverse:
-            moved[1:], moved[0] = sent[:-1], last
+            moved[1:], moved[0] = values[:-1], last
         else:
-            moved[:-1], moved[-1] = sent[1:], last
+            moved[:-1], moved[-1] = values[1:], last
             if self.lengths is not None:
-                is_last = np.arange(len(sent))[:, None, None] == self.lengths[:, None] - 1
+                is_last = np.arange(len(values))[:, None, None] == self.lengths[:, None] - 1
                 moved = self.device.xp.where(self.device.backend.from_host(is_last), last, moved)
-        return self._where_going(moved)
+        return self._masked(moved)
 
-    def summed_back(self, own: Array, factor: Array, last: Array) -> Array:
-        """Σ of what each step has of its `own` and of what the next has, times that one's factor: (T, B, H).
+    def accumulated(self, own: Array, factor: Array, last: Array) -> Array:
+        """Each step's `own` gradient plus the next step's accumulated gradient times the next step's factor: (T, B, H).
 
-        It begins with what comes from outside after each sequence's `last` step (B, H).
+        It begins with the gradient `last` (B, H) of the state after each sequence's last step.
         """
         xp, T = self.device.xp, len(own)
-        found, going = xp.empty_like(own), self._going
+        found, active = xp.empty_like(own), self._active
         for t in range(T) if self.reverse else range(T - 1, -1, -1):
             xp.add(own[t], last, out=found[t])
             carried = factor[t] * found[t]
-            last = carried if going is None else xp.where(going[t], carried, last)
-        return self._where_going(found)
+            last = carried if active is None else xp.where(active[t], carried, last)
+        return self._masked(found)
 
     @cached_property
-    def _going(self) -> Array | None:
-        """Whether each sequence is going at each step, (T, B, 1); None if all are."""
+    def _active(self) -> Array | None:
+        """Whether each step lies within its sequence, (T, B, 1); None if all do."""
         return None if self.lengths is None else going(self.lengths, len(self.x), self.device)._array
 
-    def _where_going(self, values: Array) -> Array:
-        """The values (T, B, H), zero where a sequence is not going."""
+    def _masked(self, values: Array) -> Array:
+        """The values (T, B, H), with zeros past each sequence's length."""
         xp = self.device.xp
-        return values if self._going is None else xp.where(self._going, values, xp.zeros((), values.dtype))
+        return values if self._active is None else xp.where(self._active, values, xp.zeros((), values.dtype))
 
 
 def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
@@ -166,8 +166,8 @@ def _lstm_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) 
     i, f, g, o = gates["i"], gates["f"], gates["g"], gates["o"]
     tanh_c = layer.device.xp.tanh(layer.after["c"])
     g_h, g_c = g_states
-    d_h = g_out + layer.from_next(layer.sent_back(g_out, g_states, layer.parameters["weight_hh"]), g_h)
-    d_c = layer.summed_back(d_h * (o - layer.after["h"] * tanh_c), f, g_c)  # h = o·tanh(c), so ∂h/∂c = o - h·tanh(c)
+    d_h = g_out + layer.shifted(layer.gradient_times(g_out, g_states, layer.parameters["weight_hh"]), g_h)
+    d_c = layer.accumulated(d_h * (o - layer.after["h"] * tanh_c), f, g_c)  # h = o·tanh(c), so ∂h/∂c = o - h·tanh(c)
     return {"i": d_c * g, "f": d_c * layer.before["c"], "g": d_c * i, "o": d_h * tanh_c, "c": d_c, "h": d_h}
 
 
@@ -175,19 +175,19 @@ def _gru_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -
     xp, U = layer.device.xp, layer.parameters["weight_hh"]
     r, z, n = layer.gates["r"], layer.gates["z"], layer.gates["n"]
     H = U.shape[1]
-    # The candidate's U·h is multiplied by r, unlike its W·x: its gradient is taken by itself, and then times r and U.
+    # The candidate's U·h is multiplied by r, unlike its W·x: its gradient is computed separately, then times r and U.
     weight = xp.zeros((3 * H, 2 * H), U.dtype)
     weight[: 2 * H, :H], weight[2 * H :, H:] = U[: 2 * H], xp.eye(H, dtype=U.dtype)
-    sent = layer.sent_back(g_out, g_states, weight)
+    sent = layer.gradient_times(g_out, g_states, weight)
     d_net_n = sent[:, :, H:]
     to_h = sent[:, :, :H] + (d_net_n * r) @ U[2 * H :]
-    d_h = layer.summed_back(g_out + layer.from_next(to_h, 0), z, g_states[0])
+    d_h = layer.accumulated(g_out + layer.shifted(to_h, 0), z, g_states[0])
     return {"r": d_net_n * layer.rest["q"], "z": d_h * (layer.before["h"] - n), "n": d_h * (1 - z), "h": d_h}
 
 
 def _rnn_gradients(layer: SavedLayer, g_out: Array, g_states: Sequence[Array]) -> Arrays:
-    sent = layer.sent_back(g_out, g_states, layer.parameters["weight_hh"])
-    return {"h": g_out + layer.from_next(sent, g_states[0])}
+    sent = layer.gradient_times(g_out, g_states, layer.parameters["weight_hh"])
+    return {"h": g_out + layer.shifted(sent, g_states[0])}
 
 
 _GRADIENTS: dict[str, Callable[[SavedLayer, Array, Sequence[Array]], Arrays]] = {
@@ -197,4 +197,4 @@ _GRADIENTS: dict[str, Callable[[SavedLayer, Array, Sequence[Array]], Arrays]] = 
 }
 
 OUTPUTS = {kind.op: ("out", *kind.state_names) for kind in KINDS.values()}
-"""What the outputs of a layer are called, by its op's name."""
+"""The names of a layer's outputs, by its op's name."""

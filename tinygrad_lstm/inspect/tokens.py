@@ -1,4 +1,4 @@
-"""The ids that a model was given, time first, with what they mean and what the model predicts after each."""
+"""The ids that a model was given, time first, with their strings and the model's prediction after each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from .layers import LayerTrace, Trace
 
 __all__ = ["TOP_SHOWN", "Tokens"]
 
-TOP_SHOWN = 5  # of the predictions, the likeliest
+TOP_SHOWN = 5  # the number of likeliest predictions shown for each step
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The ids of a trace, one for each step of a layer, and what they mean.
+    """The ids of a trace, one for each step of a layer, and their strings.
 
     Attributes:
-        ids: (T, B), in whichever order the model takes them.
-        lengths: the steps of each sequence, (B,).
-        vocabulary: what each id means; None if it is not known.
-        logits: the model's, (T, B, V); None without a vocabulary.
+        ids: (T, B), also if the model takes (B, T).
+        lengths: the number of steps of each sequence, (B,).
+        vocabulary: the string of each id; None if it is not known.
+        logits: the model's output, (T, B, V); None without a vocabulary.
     """
 
     ids: HostArray
@@ -34,13 +34,13 @@ class Tokens:
 
     @classmethod
     def of(cls, trace: Trace, vocabulary: Sequence[str] | None, batch_first: bool | None) -> "Tokens | None":
-        """The tokens of a trace whose layers share a batch; None if its inputs are not an id for each step.
+        """The tokens of a trace whose layers have one batch size; None if its input is not one id for each step.
 
         Args:
             batch_first: whether the ids are (B, T) rather than (T, B); None to infer it.
 
         Raises:
-            ValueError: the trace does not fit the vocabulary or `batch_first`.
+            ValueError: the vocabulary or `batch_first` is invalid for the trace.
         """
         found = _is_batch_first(trace) if batch_first is None else batch_first
         ids = trace.inputs.swapaxes(0, 1) if found else trace.inputs
@@ -83,14 +83,14 @@ class Tokens:
             log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         top = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :TOP_SHOWN].tolist()
         following = self.ids[steps.start + 1 : min(end + 1, int(self.lengths[b])), b].tolist()
-        rows = list(zip(log_probabilities, top, [*following, None]))  # of the sequence's last step nothing follows
+        rows = list(zip(log_probabilities, top, [*following, None]))  # nothing follows the sequence's last step
         return {
             "tokens": [self.vocabulary[token] for token in ids],
             "predictions": {
                 "top": [
                     [[self.vocabulary[k], _rounded(np.exp(row[k]))] for k in likeliest] for row, likeliest, _ in rows
                 ],
-                # Where among these the one is that came: two ids may mean the same string.
+                # The rank of the actual next id among these: two ids may have the same string.
                 "came": [likeliest.index(k) if k in likeliest else None for _, likeliest, k in rows],
                 "next": [None if k is None else self.vocabulary[k] for *_, k in rows],
                 "loss": [None if k is None else _rounded(-row[k]) for row, _, k in rows],
@@ -99,7 +99,7 @@ class Tokens:
 
     @property
     def is_text(self) -> bool:
-        """Whether most of the vocabulary are single characters, which are read without gaps between them."""
+        """Whether most strings of the vocabulary are single characters, which are shown without gaps."""
         if self.vocabulary is None:
             return False
         return 2 * sum(len(token) <= 1 for token in self.vocabulary) > len(self.vocabulary)
@@ -112,8 +112,8 @@ def _is_ids(trace: Trace) -> bool:
 def _is_batch_first(trace: Trace) -> bool:
     """Whether the ids are (B, T) rather than (T, B).
 
-    With as many sequences as steps, their shape does not tell. What a layer was given may: an embedding gives the same
-    row for the same id. Where both orders agree with that equally well, the settings of the model's layers decide.
+    If there are as many sequences as steps, the shape cannot decide. A layer's inputs may: an embedding returns the
+    same row for the same id. If both orders agree with that equally well, the settings of the model's layers decide.
     """
     if not _is_ids(trace):
         return False

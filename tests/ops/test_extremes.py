@@ -10,7 +10,7 @@ warning may escape.
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -19,72 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.cases import CASES, SEEDS, Case, erf, sigmoid
+from ops.limits import DTYPES, INF, NAN, HostArray, Slopes, assert_limits, check, every_dtype, extremes, run
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.ops import activation, elementwise, indexing, linalg, reduction, shape
-
-HostArray = np.ndarray[Any, Any]
-Slopes = Callable[..., Sequence[Any]]
-
-INF, NAN = math.inf, math.nan
-DTYPES = ["float16", "float32", "float64"]
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-def extremes(dtype: str, largest: bool = True) -> HostArray:
-    info = np.finfo(dtype)
-    numbers = [0.0, float(info.smallest_subnormal), float(info.smallest_normal), 0.5, 1.0, 2.0, INF]
-    numbers += [float(info.max)] * largest
-    return np.array([*numbers, *(-x for x in numbers), NAN], dtype)
-
-
-def run(call: Callable[..., tg.Tensor], arrays: Sequence[HostArray], device: str) -> list[HostArray]:
-    """The result, and its sum's gradients; zeros where none reaches an input."""
-    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in arrays]
-    out = call(*tensors)
-    found = tg.grad(out, tensors, tg.ones_like(out), allow_unused=True)
-    gradients = [tg.zeros_like(x) if g is None else g for x, g in zip(tensors, found, strict=True)]
-    return [tensor.detach().cpu().numpy() for tensor in (out, *gradients)]
-
-
-def assert_limits(found: HostArray, expected: Any, dtype: str, what: str) -> None:
-    """Equal but for rounding; what the dtype cannot hold is infinite, or zero or nearly so."""
-    info = np.finfo(dtype)
-    with np.errstate(over="ignore"):
-        rounded = np.broadcast_to(np.asarray(expected), found.shape).astype(dtype)
-    assert found.dtype == dtype, what
-    least = 2 * info.smallest_subnormal if dtype == "float16" else info.smallest_normal
-    np.testing.assert_allclose(
-        found.astype("longdouble"), rounded.astype("longdouble"), 16 * info.eps, float(least), err_msg=what
-    )
-
-
-def check(
-    call: Callable[..., tg.Tensor],
-    reference: Callable[..., Any],
-    slopes: Slopes,
-    arrays: Sequence[HostArray],
-    dtype: str,
-    device: str,
-    what: str,
-    made: str | None = None,
-) -> None:
-    """Holds an elementwise function to a reference and its slopes; without warnings where all of these are finite."""
-    wide = [array.astype("longdouble") for array in arrays]
-    dtypes = [made or dtype, *[dtype] * len(arrays)]  # of the value, and of the derivatives
-    with np.errstate(all="ignore"):
-        expected = [np.broadcast_to(np.asarray(e), arrays[0].shape) for e in (reference(*wide), *slopes(*wide))]
-        finite = np.all([np.isfinite(e.astype(kind)) for e, kind in zip(expected, dtypes, strict=True)], axis=0)
-        found = run(call, arrays, device)
-    for part, (mine, other, kind) in enumerate(zip(found, expected, dtypes, strict=True)):
-        # At -0 an infinite derivative has the sign that IEEE gives to 1 / -0.
-        at_minus_zero = np.any([(a == 0) & np.signbit(a) for a in arrays], axis=0) & np.isinf(other) & (part > 0)
-        mine, other = (np.where(at_minus_zero, np.abs(values), values) for values in (mine, other))
-        assert_limits(mine, other, kind, f"{what}, {'the value' if part == 0 else f'the derivative in input {part}'}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run(call, [array[finite] for array in arrays], device)
-
 
 # -- ops of one element ------------------------------------------------------------------------------------------------
 
@@ -462,48 +400,3 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
 def test_every_differentiable_op_is_swept() -> None:
     names = {case.name for case in ELEMENTWISE} | {case.name for case in LINEAR} | REDUCTIONS | PRODUCTS
     assert {case.name for case in CASES if case.differentiable} == names
-
-
-# -- losses of single numbers ------------------------------------------------------------------------------------------
-
-
-def binary(x: HostArray, target: HostArray) -> Any:
-    """The binary cross entropy, in which a target of 0 or 1 takes nothing of the other term."""
-    right, wrong = np.logaddexp(0, -x), np.logaddexp(0, x)
-    return np.where(target == 1, right, np.where(target == 0, wrong, target * right + (1 - target) * wrong))
-
-
-LOSSES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Slopes]] = {
-    "mse_loss": (tg.mse_loss, lambda x, t: (x - t) ** 2, lambda x, t: [2 * (x - t), 2 * (t - x)]),
-    "l1_loss": (tg.l1_loss, lambda x, t: np.abs(x - t), lambda x, t: [np.sign(x - t), np.sign(t - x)]),
-    "smooth_l1_loss": (
-        tg.smooth_l1_loss,
-        lambda x, t: np.where(np.abs(x - t) < 1, (x - t) ** 2 / 2, np.abs(x - t) - 0.5),
-        lambda x, t: [np.clip(x - t, -1, 1), np.clip(t - x, -1, 1)],
-    ),
-    "binary_cross_entropy_with_logits": (
-        tg.binary_cross_entropy_with_logits,
-        binary,
-        lambda x, t: [sigmoid(x) - t, -x],
-    ),
-}
-
-
-@every_dtype
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_of_single_numbers(name: str, dtype: str, device: str) -> None:
-    loss, reference, slopes = LOSSES[name]
-    targets = np.array([0, 0.25, 1] if "binary" in name else [0, 1, -2, INF, -INF, NAN], dtype)
-    values = extremes(dtype)
-    if "binary" in name:  # whose derivative in the target, -x, is a difference of two logarithms
-        values = values[(values == 0) | ~(np.abs(values) < 0.25)]
-    arrays = [grid.reshape(-1) for grid in np.meshgrid(values, targets)]
-    check(functools.partial(loss, reduction="none"), reference, slopes, arrays, dtype, device, name)
-
-
-def test_a_weight_of_zero_takes_nothing_of_an_infinite_loss(device: str) -> None:
-    nothing, target = tg.zeros(3, device=device), tg.tensor([0.0, 1.0, 0.5], device=device)
-    x = tg.tensor([INF, -INF, INF], device=device, requires_grad=True)
-    loss = tg.binary_cross_entropy_with_logits(x, target, nothing)
-    loss.backward()
-    assert (loss.item(), x.grad.tolist()) == (0.0, [0.0, 0.0, 0.0])

@@ -1,34 +1,15 @@
-"""`Module` and `Parameter`: names, saving and loading, moving, and what they look like."""
+"""`Module` and `Parameter`: names, moving, freezing, groups, copies, and what they look like."""
 
 import copy
 import pickle
-import re
 from collections.abc import Callable
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from small_modules import NAMES, Block, learning, values
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
-
-
-class Block(nn.Module):
-    """A parameter, a buffer, children and a plain attribute."""
-
-    def __init__(self, width: int = 3) -> None:
-        self.scale = nn.Parameter(tg.ones(width))
-        self.register_buffer("offset", tg.arange(width, dtype="float32"))
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.dropout = nn.Dropout(0.5)
-        self.width = width
-
-    def forward(self, x: tg.Tensor) -> tg.Tensor:
-        x = x * self.scale + self.offset
-        for layer in self.layers:
-            x = layer(x)
-        return self.dropout(x)
 
 
 class Tied(nn.Module):
@@ -41,13 +22,6 @@ class Tied(nn.Module):
 
     def forward(self, ids: tg.Tensor) -> tg.Tensor:
         return self.head(self.embedding(ids))
-
-
-NAMES = ["scale", "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
-
-
-def values(module: nn.Module) -> list[np.ndarray]:
-    return list(module.state_dict().values())
 
 
 # -- Parameter ---------------------------------------------------------------------------------------------------------
@@ -169,127 +143,6 @@ def test_a_module_without_forward_says_so():
         nn.ModuleList()(tg.ones(1))
 
 
-# -- saving and loading ------------------------------------------------------------------------------------------------
-
-
-def test_a_state_dict_is_a_snapshot_on_the_host(device):
-    with tg.default_device(device):
-        block = Block()
-    state = block.state_dict()
-    assert sorted(state) == sorted([*NAMES, "offset"])
-    assert all(isinstance(array, np.ndarray) for array in state.values())
-    before = state["scale"].copy()
-    with tg.no_grad():
-        block.scale.fill_(9)
-    np.testing.assert_array_equal(state["scale"], before)
-
-
-def test_loading_brings_the_same_outputs_in_the_same_parameters(device):
-    with tg.default_device(device):
-        block, other = Block().eval(), Block().eval()
-        before = list(other.parameters())
-        x = tg.randn(4, 3)
-    report = other.load_state_dict(block.state_dict())
-    assert report == ([], [])
-    assert all(mine is old for mine, old in zip(other.parameters(), before, strict=True))
-    np.testing.assert_array_equal(other(x).detach().cpu(), block(x).detach().cpu())
-
-
-def test_values_are_taken_from_any_place_and_dtype(device):
-    layer = nn.Linear(2, 1)
-    layer.load_state_dict({"weight": tg.tensor([[1, 2]], device=device), "bias": [0.5]})
-    assert layer.weight.tolist() == [[1, 2]]
-    assert layer.bias.tolist() == [0.5]
-    assert layer.weight.dtype == np.float32
-    assert layer.weight.device == "cpu"
-    layer.load_state_dict({"weight": np.array([[3.0, 4.0]]), "bias": layer.bias})
-    assert layer.weight.tolist() == [[3, 4]]
-    assert layer.weight.dtype == np.float32
-
-
-def test_one_error_lists_all_that_does_not_fit_and_nothing_changes():
-    block = Block()
-    before = values(block)
-    state = block.state_dict()
-    state["scale"] += 1
-    del state["layers.0.bias"], state["offset"]
-    state["layers.1.weight"] = np.ones((4, 3), np.float32)
-    state["layers.1.bias"] = np.ones((2,), np.float64)
-    state |= {"head.weight": np.ones(2), "step": np.ones(())}
-    with pytest.raises(ValueError) as caught:
-        block.load_state_dict(state)
-    message = str(caught.value)
-    assert "missing: layers.0.bias, offset" in message
-    assert "unexpected: head.weight, step" in message
-    assert "layers.1.weight (given float32 (4, 3), expected float32 (3, 3))" in message
-    assert "layers.1.bias (given float64 (2,), expected float32 (3,))" in message
-    assert "\n" not in message
-    for mine, old in zip(values(block), before, strict=True):
-        np.testing.assert_array_equal(mine, old)
-
-
-def test_loading_what_there_is():
-    block = Block()
-    report = block.load_state_dict({"scale": [1, 2, 3], "head.weight": [0]}, strict=False)
-    assert block.scale.tolist() == [1, 2, 3]
-    assert report.missing == [*NAMES[1:], "offset"]
-    assert report.unexpected == ["head.weight"]
-    with pytest.raises(ValueError, match="not fitting: scale"):
-        block.load_state_dict({"scale": [1, 2]}, strict=False)
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ([1.0, 1e300, 0.0], "given float64 numbers beyond the range of float32"),
-        ("abc", "given a str, expected float32 (3,)"),
-        (None, "given a NoneType, expected"),
-        ([[1], [1, 2]], "given a list, expected"),
-        (np.ones(3, complex), "given complex128 (3,), expected float32 (3,)"),
-        (np.array([1.0, -1e300, np.inf]), "given float64 numbers beyond the range of float32"),
-    ],
-)
-def test_a_value_that_is_none_is_named_among_the_others(value, said):
-    block = Block()
-    before = values(block)
-    state = block.state_dict() | {"scale": value, "layers.0.bias": [1, 2]}
-    with pytest.raises(ValueError) as caught:
-        block.load_state_dict(state)
-    assert f"scale ({said}" in str(caught.value)
-    assert "layers.0.bias (given int64 (2,)" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    for mine, old in zip(values(block), before, strict=True):
-        np.testing.assert_array_equal(mine, old)
-
-
-def test_numbers_that_a_dtype_cannot_hold_are_refused(device):
-    module = nn.Module()
-    module.register_buffer("count", tg.tensor([1, 2], dtype="int32", device=device))
-    module.register_buffer("half", tg.ones(2, dtype="float16", device=device))
-    for name, value in {"count": [1, 2**40], "half": [1, 70000]}.items():
-        with pytest.raises(ValueError, match=f"{name} .given int64 numbers beyond the range of"):
-            module.load_state_dict({name: value}, strict=False)
-    module.load_state_dict({"count": [1, 2**31 - 1], "half": np.array([np.inf, np.nan])})
-    assert module.count.tolist() == [1, 2**31 - 1]
-    assert str(module.half.tolist()) == "[inf, nan]"
-
-
-def test_floats_do_not_become_integers_unseen():
-    module = nn.Module()
-    module.register_buffer("count", tg.tensor([1, 2]))
-    with pytest.raises(ValueError, match=r"count \(given float64"):
-        module.load_state_dict({"count": np.array([1.5, 2.5])})
-    assert module.count.tolist() == [1, 2]
-
-
-def test_loading_between_forward_and_backward_is_noticed():
-    layer = nn.Linear(2, 2)
-    loss = layer(layer(tg.ones(1, 2))).sum()
-    layer.load_state_dict(layer.state_dict())
-    with pytest.raises(RuntimeError, match="changed in place"):
-        loss.backward()
-
-
 # -- changing all of it ------------------------------------------------------------------------------------------------
 
 
@@ -358,10 +211,6 @@ def test_zero_grad_and_freezing():
     assert block.layers[1].weight.grad is not None
     block.requires_grad_()
     assert block.layers[0].weight.requires_grad
-
-
-def learning(module: nn.Module) -> list[str]:
-    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 def test_freezing_by_names() -> None:
@@ -484,89 +333,3 @@ def test_repr_is_a_tree_with_counts():
     ]
     assert repr(nn.Linear(1000, 1, bias=False)) == "Linear(1000, 1, bias=False)      1,000 parameters"
     assert repr(nn.LayerNorm(1, bias=False)).endswith(" 1 parameter")
-
-
-# -- laws --------------------------------------------------------------------------------------------------------------
-
-trees = st.recursive(
-    st.integers(0, 3),
-    lambda below: st.lists(st.tuples(st.sampled_from("abcd"), below), max_size=3, unique_by=lambda pair: pair[0]),
-    max_leaves=8,
-)
-
-
-def grown(tree) -> nn.Module:
-    """A module with as many parameters as a leaf of the tree says, and a child for each branch."""
-    module = nn.Module()
-    if isinstance(tree, int):
-        for k in range(tree):
-            setattr(module, f"p{k}", nn.Parameter(tg.randn(k + 1)))
-    else:
-        for name, below in tree:
-            setattr(module, name, grown(below))
-    return module
-
-
-def counted(tree) -> int:
-    return tree * (tree + 1) // 2 if isinstance(tree, int) else sum(counted(below) for _, below in tree)
-
-
-@given(trees)
-def test_any_tree_of_modules_round_trips(tree):
-    module, other = grown(tree), grown(tree)
-    state = module.state_dict()
-    names = [name for name, _ in module.named_parameters()]
-    assert list(state) == names
-    assert len(set(names)) == len(names) == len(list(module.parameters()))
-    assert sum(p.size for p in module.parameters()) == counted(tree)
-    other.load_state_dict(state)
-    for name, array in other.state_dict().items():
-        np.testing.assert_array_equal(array, state[name])
-
-
-likely = st.sampled_from(["*", "*p0", "*p1", "p?", "a*", "b.*", "[cd].*", "?.p*", "*.p?", "*a*"])
-patterns = st.lists(likely | st.text(alphabet="abcdp01.*?", min_size=1, max_size=4), max_size=3)
-
-
-def matched(name: str, pattern: str) -> bool:
-    """Whether a shell pattern matches, told by a regular expression."""
-    return re.fullmatch(pattern.replace(".", r"\.").replace("*", ".*").replace("?", "."), name) is not None
-
-
-@given(trees, patterns)
-def test_what_is_frozen_is_what_patterns_match(tree, patterns: list[str]) -> None:
-    module = grown(tree)
-    names = learning(module)
-    if not all(any(matched(name, pattern) for name in names) for pattern in patterns):
-        with pytest.raises(ValueError, match="matches no parameter"):
-            module.freeze(*patterns)
-        assert learning(module) == names
-        return
-    chosen = [name for name in names if not patterns or any(matched(name, pattern) for pattern in patterns)]
-    module.freeze(*patterns)
-    assert learning(module) == [name for name in names if name not in chosen]
-    module.freeze().unfreeze(*patterns)
-    assert learning(module) == chosen
-
-
-@given(trees, patterns, st.data())
-def test_every_parameter_that_learns_is_in_the_group_of_its_first_pattern(
-    tree, patterns: list[str], data: st.DataObject
-) -> None:
-    module = grown(tree)
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    for parameter in module.parameters():
-        parameter.requires_grad = data.draw(st.booleans())
-    expected: dict[str | None, list[str]] = {pattern: [] for pattern in patterns}
-    for name in learning(module):
-        first = next((pattern for pattern in expected if pattern is not None and matched(name, pattern)), None)
-        expected.setdefault(first, []).append(name)
-    settings = {pattern: {"lr": float(k)} for k, pattern in enumerate(expected) if pattern is not None}
-    if not all(expected.values()):
-        with pytest.raises(ValueError, match=r"matches no parameter|all that .* matches is frozen"):
-            module.parameter_groups(settings)
-        return
-    groups = module.parameter_groups(settings)
-    assert [[names[id(p)] for p in group["params"]] for group in groups] == list(expected.values())
-    assert [group["lr"] for group in groups[: len(settings)]] == [own["lr"] for own in settings.values()]
-    assert all(group.keys() == {"params"} for group in groups[len(settings) :])

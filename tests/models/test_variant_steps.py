@@ -1,0 +1,96 @@
+"""Variants of recurrent layers, one step at a time: steppers, and `scan`."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from variant_networks import drawn, each_variant, given_as, host, network_of, parts, problems, states_of
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.ops.recurrent import scan
+
+# -- one step at a time ------------------------------------------------------------------------------------------------
+
+
+@given(problem=problems(), dtype=st.sampled_from(["float32", "float64"]), with_state=st.booleans())
+def test_steps_equal_the_whole(problem: dict[str, Any], dtype: str, with_state: bool, compiled: bool) -> None:
+    kind, T, B, I, H = (problem[name] for name in ("kind", "T", "B", "I", "H"))
+    network = network_of(kind, I, H, dtype=dtype, **{**problem["settings"], "bidirectional": False})
+    x = drawn(T, B, I).astype(dtype)
+    states = [state.astype(dtype) for state in states_of(network, B)]
+    kept = [state.copy() for state in states]
+    whole, final = network(
+        tg.tensor(x.swapaxes(0, 1) if network.batch_first else x),
+        given_as([tg.tensor(state) for state in states]) if with_state else None,
+    )
+    step, outs = network.stepper(), []
+    state = given_as(states) if with_state else None
+    for x_t in x:
+        out, state = step(x_t, state)
+        outs.append(out)
+    rounding = 50 * np.finfo(dtype).eps
+    expected = host(whole).swapaxes(0, 1) if network.batch_first else host(whole)
+    np.testing.assert_allclose(np.stack(outs), expected, rtol=rounding, atol=rounding)
+    for actual, wanted in zip(parts(state), parts(final), strict=True):
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual, host(wanted), rtol=rounding, atol=rounding)
+    assert all((state == before).all() for state, before in zip(states, kept))
+
+
+@each_variant
+def test_a_stepper_stands_alone(kind: Any, options: dict[str, Any]) -> None:
+    """It has the weights of then, records nothing, and what it gives is the caller's."""
+    network = network_of(kind, 3, 4, **options)
+    step, x = network.stepper(), drawn(2, 3)
+    _, state = step(x)
+    kept = step(x, state)[0].copy()
+    for parameter in network.parameters():
+        parameter.data[...] = 0
+    out, after = step(x, state)
+    np.testing.assert_array_equal(out, kept)
+    for array in (out, *parts(after)):
+        assert isinstance(array, np.ndarray)
+        array[...] = 9
+    np.testing.assert_array_equal(step(x, state)[0], kept)
+
+
+def test_a_stepper_says_which_state_does_not_fit() -> None:
+    step, x = LSTM(3, 5, proj_size=2).stepper(), np.ones((1, 3), np.float32)
+    h, c = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1, 5), np.float32)
+    with pytest.raises(ValueError, match=r"LSTM.stepper: expected float32 states of shape \(1, 1, 2\), got .* for h$"):
+        step(x, (c, c))
+    with pytest.raises(ValueError, match=r"LSTM.stepper: expected float32 states of shape \(1, 1, 5\), got .* for c$"):
+        step(x, (h, h))
+    with pytest.raises(ValueError, match="bidirectional"):
+        LSTM(3, 5, proj_size=2, bidirectional=True).stepper()
+
+
+# -- unrolling a cell of one's own -------------------------------------------------------------------------------------
+
+
+@given(T=st.integers(1, 4), lengths=st.none() | st.lists(st.integers(0, 4), min_size=2, max_size=2), data=st.data())
+def test_scan_goes_through_the_steps(T: int, lengths: list[int] | None, data: st.DataObject) -> None:
+    """The hidden state comes first; of each sequence, its own steps count alone."""
+    reverse = data.draw(st.booleans())
+    ends = [T, T] if lengths is None else [min(length, T) for length in lengths]
+    x = drawn(T, 2, 3)
+    seen: list[int] = []
+
+    def step(t: int, h: tg.Tensor, number: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
+        seen.append(t)
+        return h * 0.5 + tg.tensor(x[t]), number + 1
+
+    first = tg.ones(2, 3, dtype="float64"), tg.zeros(2, 1, dtype="float64")
+    out, h, number = scan(step, T, first, None if lengths is None else np.array(ends), reverse)
+    assert seen == (list(range(T))[::-1] if reverse else list(range(T)))
+    for b, end in enumerate(ends):
+        state = np.ones(3)
+        for t in reversed(range(end)) if reverse else range(end):
+            state = state * 0.5 + x[t, b]
+            np.testing.assert_allclose(out.numpy()[t, b], state)
+        assert not out.numpy()[end:, b].any()
+        np.testing.assert_allclose(h.numpy()[b], state)
+        assert number.numpy()[b] == end

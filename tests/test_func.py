@@ -319,9 +319,9 @@ def test_names_are_kept() -> None:
 
 def test_errors() -> None:
     x = np.array([1.0, 2.0])
-    with pytest.raises(ValueError, match=r"^grad: the function gave \(2,\); it must give a scalar"):
+    with pytest.raises(ValueError, match=r"^grad: the function returned \(2,\); it must return a scalar"):
         func.grad(lambda x: x * 2)(x)
-    with pytest.raises(ValueError, match=r"^value_and_grad: the function gave \(\) and \(\)"):
+    with pytest.raises(ValueError, match=r"^value_and_grad: the function returned \(\) and \(\)"):
         func.value_and_grad(lambda x: (x.sum(), x.sum()))(x)
     with pytest.raises(TypeError, match=r"^grad: expected floats, .* to differentiate in, got int$"):
         func.grad(lambda x: x * 2)(3)
@@ -337,9 +337,9 @@ def test_errors() -> None:
         func.grad(lambda x, y: x, 2)(x, x)
     with pytest.raises(TypeError, match=r"^grad: argnums must be an int or a tuple of ints, got 'x'"):
         func.grad(lambda x: x, ("x",))(x)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^grad: the function gave a float; it must give a Tensor"):
+    with pytest.raises(TypeError, match=r"^grad: the function returned a float; it must return a Tensor"):
         func.grad(lambda x: x.item())(3.0)
-    with pytest.raises(TypeError, match=r"^jacobian: the function gave a Tensor of int64"):
+    with pytest.raises(TypeError, match=r"^jacobian: the function returned a Tensor of int64"):
         func.jacobian(lambda x: x.argmax())(x)
     _, pull = func.vjp(lambda x: x * 2)(x)
     with pytest.raises(ValueError, match=r"^vjp: an output has shape \(2,\), what was given \(3,\)"):

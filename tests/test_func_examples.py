@@ -119,7 +119,7 @@ def test_errors() -> None:
         g(w, 3)
     with pytest.raises(ValueError, match=r"^per_example_grad: expected arrays .*, got \(\)$"):
         g(w, np.array(3.0))
-    with pytest.raises(ValueError, match=r"^per_example_grad: the function gave \(3,\); it must give a scalar"):
+    with pytest.raises(ValueError, match=r"^per_example_grad: the function returned \(3,\); it must return a scalar"):
         func.per_example_grad(lambda w, x: w * x)(w, np.ones(2))
     with pytest.raises(TypeError, match=r"^per_example_grad: expected floats"):
         g(np.arange(3), np.ones((0, 3)))

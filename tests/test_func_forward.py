@@ -422,7 +422,7 @@ def test_errors() -> None:
         func.jvp(tg.sin, (x,), (np.ones(3),))
     with pytest.raises(TypeError, match=r"^jvp: expected floats, .* got int64 ndarray"):
         func.jvp(tg.sin, (np.arange(3),), (np.ones(3),))
-    with pytest.raises(TypeError, match=r"^jvp: the function gave a Tensor of int64"):
+    with pytest.raises(TypeError, match=r"^jvp: the function returned a Tensor of int64"):
         func.jvp(lambda x: x.argmax(), (x,), (x,))
     _, push = func.linearize(tg.sin, x)
     with pytest.raises(ValueError, match=r"^linearize: expected a tuple of 1 parts, as the primals are"):

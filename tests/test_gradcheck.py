@@ -158,9 +158,9 @@ def test_bad_arguments() -> None:
         tg.gradcheck(tg.exp, tg.ones(2, requires_grad=True))
     with pytest.raises(ValueError, match="gradgradcheck: none of the 1 inputs"):
         tg.gradgradcheck(tg.exp, tg.ones(2))
-    with pytest.raises(TypeError, match="gradcheck: the function gave a float; it must give Tensors"):
+    with pytest.raises(TypeError, match="gradcheck: the function returned a float; it must return Tensors"):
         tg.gradcheck(lambda x: x.sum().item(), x)
-    with pytest.raises(ValueError, match="gradcheck: the function gave no Tensor of floats"):
+    with pytest.raises(ValueError, match="gradcheck: the function returned no Tensor of floats"):
         tg.gradcheck(lambda x: x > 0, x)
     with pytest.raises(ValueError, match="gradgradcheck: no output of the function requires a gradient"):
         tg.gradgradcheck(lambda x: x.detach(), x)

@@ -1,4 +1,4 @@
-"""Tensors with reverse-mode autograd on NumPy or CuPy, for recurrent networks that can be looked into."""
+"""Tensors with reverse-mode autograd on NumPy or CuPy, for recurrent networks that can be inspected."""
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path

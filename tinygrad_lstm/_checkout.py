@@ -1,4 +1,4 @@
-"""Finds `backends/` and `models/` in a checkout, where they stand beside this package; a wheel has them inside it."""
+"""Finds `backends/` and `models/` in a checkout, where they are beside this package. In a wheel they are inside it."""
 
 import os
 import sys
@@ -11,12 +11,12 @@ __all__ = ["ENTRY"]
 
 _ROOT = Path(__file__).parents[1]
 _FLOORS = ("backends", "models")
-# Stands in the package's `__path__` for these two folders of the root: others there are no part of the package.
+# The entry of the package's `__path__` for these two folders only: other folders there are not part of the package.
 ENTRY = f"{_ROOT}{os.sep}{{{','.join(_FLOORS)}}}"
 
 
 class _OuterFloors:
-    """The finder that Python makes for this entry."""
+    """The finder that Python creates for this entry."""
 
     def __init__(self, entry: str) -> None:
         if entry != ENTRY:
@@ -27,7 +27,7 @@ class _OuterFloors:
         return spec_from_file_location(name, _ROOT / floor / "__init__.py") if floor in _FLOORS else None
 
     def iter_modules(self, prefix: str = "") -> list[tuple[str, bool]]:
-        """For `pkgutil`: what can be found, and whether it is a package."""
+        """For `pkgutil`: the names of the two packages, and that they are packages."""
         return [(prefix + floor, True) for floor in _FLOORS]
 
 

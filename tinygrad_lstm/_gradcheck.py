@@ -1,4 +1,4 @@
-"""Gradients held against finite differences."""
+"""Compares gradients with finite differences."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,22 +23,22 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Whether the derivatives of a function are right: the whole Jacobian, against central differences in float64.
+    """Whether the derivatives of a function are correct: the full Jacobian is compared with central differences.
 
-    Also checked: that the function gives the same each time, that walking back twice does, and that neither changes
-    the inputs or the gradients given. The function may reach the inputs as arguments or otherwise, as the same objects.
+    It also checks that the function and the backward pass return the same results when repeated, and that neither
+    changes the inputs or the given gradients. The function may also use the inputs without taking them as arguments.
 
     Args:
-        function: gives a Tensor, or a tuple or list of them; those that are no floats are passed over.
-        inputs: the arguments, one or a sequence; Tensors that require a gradient are checked, anything else is passed.
-        eps: how far an element is moved to each side.
-        atol, rtol: how far analytical and numerical values may differ: by atol + rtol * abs(numerical).
-        raise_exception: raise where something is wrong; else give False.
+        function: returns a Tensor, or a tuple or list of Tensors; those that are not floats are skipped.
+        inputs: the argument, or a sequence of arguments. Tensors that require a gradient are checked.
+        eps: the step of the differences, to each side.
+        atol, rtol: the tolerance: atol + rtol * abs(numerical).
+        raise_exception: whether to raise if a derivative is wrong; otherwise False is returned.
 
     Raises:
-        RuntimeError: something is wrong; the message says in which output and input, and how much.
-        TypeError: a checked input is not float64: in less, differences say too little.
-        ValueError: no input requires a gradient, or there is no float output.
+        RuntimeError: a derivative is wrong; the message names the output, the input and the error.
+        TypeError: a checked input is not float64; differences in a smaller dtype are too inexact.
+        ValueError: no input requires a gradient, or no output is a float.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.tensor([0.5, 1.5], dtype="float64", requires_grad=True)
@@ -57,12 +57,12 @@ def gradgradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Whether the second derivatives of a function are right: `gradcheck` of its gradient.
+    """Whether the second derivatives of a function are correct: `gradcheck` of its gradient.
 
     Args:
         function, inputs: as for `gradcheck`.
-        grad_outputs: for each float output the gradient to walk back with, in which the walk is differentiated as
-            well; by default random numbers, the same each time.
+        grad_outputs: the gradient of each float output. The derivatives in these gradients are checked as well. By
+            default they are random numbers, the same at each call.
         eps, atol, rtol, raise_exception: as for `gradcheck`.
 
     Raises:
@@ -123,10 +123,10 @@ def _float_outputs(name: str, function: Callable[..., Any], inputs: Sequence[Any
         given = _listed(function(*inputs))
     for value in given:
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: the function gave a {type(value).__name__}; it must give Tensors")
+            raise TypeError(f"{name}: the function returned a {type(value).__name__}; it must return Tensors")
     outputs = [value for value in given if is_float(value.dtype)]
     if not outputs:
-        raise ValueError(f"{name}: the function gave no Tensor of floats")
+        raise ValueError(f"{name}: the function returned no Tensor of floats")
     return outputs
 
 
@@ -142,7 +142,7 @@ def _same(a: Sequence[HostArray], b: Sequence[HostArray], rtol: float = 0.0) -> 
 
 
 _ROUNDING = 1e-9
-"""By how much sums may differ that a device adds up in another order than the host, or once in another way."""
+"""The tolerance for sums that are added up in a different order, on a device or in a second run."""
 
 
 def _checked(
@@ -166,7 +166,7 @@ def _checked(
 
 
 class _Wrong(Exception):  # noqa: N818
-    """What is wrong with a derivative."""
+    """A derivative is wrong."""
 
 
 def _verify(
@@ -179,7 +179,7 @@ def _verify(
     atol: float,
     rtol: float,
 ) -> None:
-    """Raises _Wrong if anything is."""
+    """Raises _Wrong if a check fails."""
     before, results = _values(inputs), _values(outputs)
     if not _same(results, _values(_float_outputs(name, function, inputs)), _ROUNDING):
         raise _Wrong("the function gives other values when it is called again; it must not be random")
@@ -201,7 +201,7 @@ def _verify(
 
 
 def _analytical(output: Tensor, inputs: list[Tensor]) -> list[HostArray]:
-    """For each input the Jacobian of the output: (output.size, input.size)."""
+    """The Jacobian of the output in each input: (output.size, input.size)."""
     jacobians = [np.zeros((output.size, value.size)) for value in inputs]
     if not output.requires_grad:
         return jacobians
@@ -221,7 +221,7 @@ def _analytical(output: Tensor, inputs: list[Tensor]) -> list[HostArray]:
 def _numerical(
     name: str, function: Callable[..., Any], inputs: list[Any], moved: Tensor, results: list[HostArray], eps: float
 ) -> list[HostArray]:
-    """For each output its Jacobian in the input `moved`, by central differences."""
+    """The Jacobian of each output in the input `moved`, by central differences."""
     jacobians = [np.zeros((result.size, moved.size)) for result in results]
     array = moved._array
     values = np.array(moved.device.backend.to_host(array))
@@ -232,7 +232,7 @@ def _numerical(
                 shifted = values.copy()
                 shifted.reshape(-1)[column] += step
                 places.append(shifted.reshape(-1)[column])
-                # The tensor itself gets other values, so that the function sees them however it reaches it.
+                # The tensor itself is changed, so that the function sees the values even if it is not an argument.
                 moved._array = moved.device.backend.from_host(shifted)
                 sides.append(_values(_float_outputs(name, function, inputs)))
             for jacobian, above, below in zip(jacobians, *sides, strict=True):
@@ -250,7 +250,7 @@ def _difference(
     atol: float,
     rtol: float,
 ) -> str | None:
-    """How many elements are wrong, and the worst of them; None if none is."""
+    """The number of wrong elements, and the worst one; None if all are correct."""
     wrong = ~np.isclose(analytical, numerical, rtol=rtol, atol=atol)
     if not wrong.any():
         return None

@@ -1,6 +1,7 @@
-"""What a module shows to its users: in `dir()`, completion and `help()`, and to `import *`.
+"""Sets which names of a module `dir()`, completion, `help()` and `import *` show.
 
-A package calls one of these at its end, with its `globals()`. Other attributes are not listed, but can be used.
+A package calls one of these functions at its end, with its `globals()`. Other attributes are not listed, but can be
+used.
 """
 
 import builtins
@@ -17,9 +18,9 @@ def publish(module: dict[str, Any]) -> None:
 
 
 def publish_gathered(package: dict[str, Any], *modules: str) -> None:
-    """Shows the public names that a package gathers from its files, and those of its modules that are named.
+    """Shows the public names that a package imports from its files, and the given modules.
 
-    Its `__all__`, which this makes, leaves out names such as `abs` and `sum`: `import *` must not hide a builtin.
+    Sets the package's `__all__`, without names such as `abs` and `sum`: `import *` must not hide a builtin.
     """
     gathered = (
         name for name, value in package.items() if not name.startswith("_") and not isinstance(value, ModuleType)

@@ -1,4 +1,4 @@
-"""Integers among arguments: dimensions, lengths, counts. Neither a bool nor a tensor is taken for one."""
+"""Checks of integer arguments: dimensions, lengths, counts. A bool or a tensor is not accepted."""
 
 import operator
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
     """The value of an argument that must be an integer.
 
     Raises:
-        TypeError: it is not an integer; or it is a bool or a tensor, which is most often meant for another argument.
+        TypeError: it is not an integer. A bool or a tensor is usually meant for a different argument.
     """
     if value.__class__ in (int, Length):
         return cast(int, value)
@@ -34,9 +34,9 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
 
 
 def integers(name: str, argument: str, values: Iterable[Any], expected: str = "integers") -> tuple[int, ...]:
-    """The values of an argument that must hold integers alone.
+    """The values of an argument that must contain only integers.
 
     Raises:
-        TypeError: as `integer`, of one of them.
+        TypeError: as for `integer`.
     """
     return tuple([value if value.__class__ is int else integer(name, argument, value, expected) for value in values])

@@ -1,4 +1,4 @@
-"""Tensors made of nothing: constants, ranges and random numbers; and of other libraries' arrays."""
+"""Functions that create tensors: constants, ranges, random numbers, and other libraries' arrays."""
 
 import math
 from typing import Any
@@ -56,13 +56,13 @@ def _made(array: Any, device: Device, requires_grad: bool) -> Tensor:
 
 
 def _filled(device: Device, requires_grad: bool, maker: str, *arguments: Any, **settings: Any) -> Tensor:
-    """What a function of the device's array module makes."""
+    """The result of a function of the device's array module, as a tensor."""
     with device.making(maker):
         return _made(getattr(device.xp, maker)(*arguments, **settings), device, requires_grad)
 
 
 def _number(value: Any) -> Any:
-    """A scalar of NumPy's as Python's number, which every device takes."""
+    """A NumPy scalar as a Python number, which every device accepts."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -74,10 +74,10 @@ def full(
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of one value and the shape given; the dtype is by default that which `tg.tensor(value)` has.
+    """A tensor of the given shape, filled with one value; by default with the dtype of `tg.tensor(value)`.
 
     Raises:
-        OverflowError, ValueError: an integer dtype cannot hold the value; or as `zeros`.
+        OverflowError, ValueError: an integer dtype cannot hold the value; or as for `zeros`.
     """
     place = get_device(device)
     if dtype is None and type(value) is not float:
@@ -90,11 +90,11 @@ def full(
 
 
 def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Zeros, as `zeros(2, 3)` or `zeros((2, 3))`; float32 by default.
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`; float32 by default.
 
     Raises:
         TypeError: a length is a bool or a tensor.
-        ValueError: a length is negative or no integer.
+        ValueError: a length is negative or not an integer.
 
     >>> import tinygrad_lstm as tg
     >>> tg.zeros(2, 3).shape
@@ -104,17 +104,17 @@ def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad:
 
 
 def ones(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Ones, as `ones(2, 3)` or `ones((2, 3))`; float32 by default."""
+    """Ones: `ones(2, 3)` or `ones((2, 3))`; float32 by default."""
     return full(_shape("ones", shape), 1.0, dtype, device, requires_grad)
 
 
 def zeros_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of x's shape, and of its dtype and device unless others are named."""
+    """Zeros of the shape of x; by default with its dtype, on its device."""
     return full(x.shape, 0.0, dtype or x.dtype, device or x.device, requires_grad)
 
 
 def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Ones of x's shape, and of its dtype and device unless others are named."""
+    """Ones of the shape of x; by default with its dtype, on its device."""
     return full(x.shape, 1.0, dtype or x.dtype, device or x.device, requires_grad)
 
 
@@ -133,11 +133,13 @@ def arange(
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The numbers from `start` (0 if one number is given) up to, and without, `stop`: int64, or float32 of floats.
+    """The numbers from `start` up to `stop`, which is excluded: int64, or float32 if an argument is a float.
+
+    With one number, that is `stop`, and `start` is 0.
 
     Raises:
-        OverflowError: one of them is beyond the range of an integer dtype.
-        ValueError: `step` is 0, or a number not finite.
+        OverflowError: a number is out of the range of an integer dtype.
+        ValueError: `step` is 0, or an argument is not finite.
     """
     start, stop, step = map(_number, (0, start, step) if stop is None else (start, stop, step))
     if dtype is None:
@@ -155,7 +157,7 @@ def linspace(
     """`number` evenly spaced values from `start` to `stop`, both included; float32 by default.
 
     Raises:
-        OverflowError, ValueError: an integer dtype cannot hold one of both.
+        OverflowError, ValueError: an integer dtype cannot hold `start` or `stop`.
         TypeError: `number` is not an integer.
     """
     kind, number = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "number", number)
@@ -177,14 +179,14 @@ def _drawn(values: HostArray, device: Place, requires_grad: bool) -> Tensor:
 
 
 def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Random numbers, uniform in [0, 1): the same after the same `manual_seed` on every device; float32 by default.
+    """Random numbers, uniform in [0, 1); float32 by default. After `manual_seed` they are the same on every device.
 
     Raises:
         TypeError: the dtype is not a float, or a length is a bool or a tensor.
-        ValueError: a length is negative or no integer.
+        ValueError: a length is negative or not an integer.
     """
     lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)
-    if kind == FLOAT16:  # float16's own multiples of 2⁻¹¹: float32's would round up to 1
+    if kind == FLOAT16:  # multiples of 2⁻¹¹, as float32 numbers would round up to 1
         with drawing() as rng:
             values = (rng.integers(2**11, size=lengths) / 2**11).astype(kind)
     else:
@@ -194,7 +196,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
 
 
 def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """Random numbers, normal with mean 0 and variance 1; otherwise as `rand`."""
+    """Random numbers of the normal distribution with mean 0 and variance 1; otherwise as `rand`."""
     lengths, kind = _shape("randn", shape), _float_dtype("randn", dtype)
     with drawing() as rng:
         values = rng.standard_normal(lengths).astype(kind)
@@ -202,10 +204,10 @@ def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad:
 
 
 def from_dlpack(array: Any) -> Tensor:
-    """A tensor that shares memory with an array of another library: NumPy's, CuPy's, PyTorch's, JAX's.
+    """A tensor that shares memory with an array of a different library, such as NumPy, CuPy, PyTorch or JAX.
 
     Raises:
-        TypeError: it does not speak DLPack, or its dtype is none that tensors have.
+        TypeError: it does not support DLPack, or tensors cannot have its dtype.
     """
     if not hasattr(array, "__dlpack__"):
         raise TypeError(f"from_dlpack: {type(array).__name__} does not speak DLPack; use tg.tensor to copy it")

@@ -1,4 +1,4 @@
-"""What CUDA devices there are, and in what precision they multiply."""
+"""CUDA devices: their number, synchronization, and the precision of their matrix products."""
 
 from .device import cuda_device_count as device_count
 from .device import get_device, get_precision, set_precision
@@ -12,5 +12,5 @@ def is_available() -> bool:
 
 
 def synchronize(device: str = "cuda") -> None:
-    """Returns when all work queued on the device is done."""
+    """Waits until all work queued on the device is done."""
     get_device(device).backend.synchronize()

@@ -1,4 +1,4 @@
-"""Device names, the default device, and the one door down to the backends."""
+"""Devices, the default device, and the number of threads. Only this module imports implementations of backends."""
 
 import os
 import threading
@@ -28,15 +28,15 @@ __all__ = [
 
 
 class _ExplainedError(MemoryError):
-    """Says already what had no room where, and what to do."""
+    """Its message already names the operation and the device, and says what to do."""
 
 
 class Device:
-    """A place where arrays lie: `"cpu"`, `"cuda:0"`, or a registered backend's name.
+    """A device that stores arrays and computes: `"cpu"`, `"cuda:0"`, or the name of a registered backend.
 
-    One object a device, so that `is` compares. A device also equals its name, and finds what a dict has under it. Its
-    name says which of several CUDA devices it is: "cuda:0", which "cuda" is short for, but not equal to. Whether it is
-    any of them says `type`.
+    There is one object per device, so devices can be compared with `is`. A device also equals its name, and has the
+    same hash. The name of a CUDA device contains its index: "cuda" is short for "cuda:0", but does not equal it. The
+    kind of a device is its `type`.
 
     >>> import tinygrad_lstm as tg
     >>> device = tg.zeros(2).device
@@ -59,13 +59,13 @@ class Device:
         return self.name.partition(":")[0]
 
     def current(self) -> AbstractContextManager[object]:
-        """A context within which arrays are made, and computed with, on this device; ops see to it themselves."""
+        """A context in which arrays are created, and computations run, on this device. Ops enter it themselves."""
         return nullcontext() if self.switch is None else self.switch()
 
     def out_of_memory(self, doing: str, error: MemoryError) -> MemoryError:
-        """The error to raise where there was no room for something on this device, saying what to do.
+        """The error to raise if this device has no memory left; it says what to do.
 
-        An error that says so already is given back; of others, the given one is the cause.
+        An error of this kind is returned unchanged; otherwise the given error becomes the cause.
         """
         if isinstance(error, _ExplainedError):
             return error
@@ -78,12 +78,12 @@ class Device:
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
-        """As `current`; a MemoryError within it is explained, as one of the function of that name."""
+        """As `current`; in addition, a MemoryError in it is explained as an error of the function `name`."""
         try:
             with self.current():
                 yield
         except MemoryError as error:
-            raise self.out_of_memory(name, error)  # noqa: B904 (it has its cause)
+            raise self.out_of_memory(name, error)  # noqa: B904 (it has a cause)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
@@ -100,7 +100,7 @@ class Device:
         return hash(self.name)
 
     def __reduce__(self) -> tuple[Callable[..., "Device"], tuple[str]]:
-        """For copy and pickle: the device of that name."""
+        """For copy and pickle: the device of the same name."""
         return get_device, (self.name,)
 
     def __str__(self) -> str:
@@ -140,11 +140,11 @@ def _canonical(name: str) -> str:
 
 
 def get_device(device: "str | Device | None" = None) -> Device:
-    """The device of that name, made on first use; the default device for None.
+    """The device of this name, created on first use; the default device for None.
 
     Raises:
-        ValueError: no backend has that name.
-        DeviceUnavailableError: the name is right, but the device, its driver or its Python package is not there.
+        ValueError: no backend has this name.
+        DeviceUnavailableError: the name is valid, but the device, its driver or its Python package is missing.
     """
     if isinstance(device, Device):
         return device
@@ -155,7 +155,7 @@ def get_device(device: "str | Device | None" = None) -> Device:
 
 
 def _made(name: str, asked: str) -> Device:
-    """The device of that name, made unless another thread just did."""
+    """The device of this name, created unless a different thread has just created it."""
     with _registering:
         if (found := _devices.get(name)) is not None:
             return found
@@ -172,29 +172,29 @@ def _made(name: str, asked: str) -> Device:
 
 
 def device_of(array: Array) -> Device | None:
-    """The device on which an array of some backend lies; None for anything that is no such array."""
+    """The device of an array of any backend; None for any other object."""
     cpu = get_device("cpu")
     if cpu.backend.owns(array):
         return cpu
     for device in tuple(_devices.values()):  # other threads may add some
         if device.backend.owns(array):
             return device
-    # An array of a CUDA device that was not asked for by name yet.
+    # An array of a CUDA device that was not requested by name yet.
     if type(array).__module__.partition(".")[0] == "cupy":
         return get_device(f"cuda:{array.device.id}")
     return None
 
 
 def register_backend(name: str, backend: Backend) -> Device:
-    """Makes a backend's device known under a name, and returns that device.
+    """Registers a backend's device under a name, and returns the device.
 
     Args:
-        name: the device's name from now on, in `.to(name)` and `device=name`.
-        backend: an object that fulfils `tinygrad_lstm.backends.base.Backend`.
+        name: the name of the device, for `.to(name)` and `device=name`.
+        backend: an object that implements `tinygrad_lstm.backends.base.Backend`.
 
     Raises:
-        TypeError: `backend` lacks some of the protocol.
-        ValueError: the name is taken, or is one of the built-in ones.
+        TypeError: `backend` lacks a part of the protocol.
+        ValueError: the name is already taken, or is a built-in one.
     """
     missing = [part for part in dir(Backend) if not part.startswith("_") and not hasattr(backend, part)]
     if missing:
@@ -209,14 +209,14 @@ def register_backend(name: str, backend: Backend) -> Device:
 
 
 def set_default_device(device: str | Device) -> None:
-    """Sets the device on which tensors are made where none is named; the environment's TINYGRAD_LSTM_DEVICE before."""
+    """Sets the device of tensors that are created without `device=`. Initially TINYGRAD_LSTM_DEVICE names it."""
     global _default
     _default = get_device(device)
 
 
 @contextmanager
 def default_device(device: str | Device) -> Iterator[Device]:
-    """Sets the default device within a `with` block, for the thread or asyncio task that runs it.
+    """Sets the default device in a `with` block, for the current thread or asyncio task.
 
     >>> import tinygrad_lstm as tg
     >>> with tg.default_device("cpu"):
@@ -229,16 +229,16 @@ def default_device(device: str | Device) -> Iterator[Device]:
 
 
 def get_num_threads() -> int:
-    """How many threads compute on the CPU; at first as many as the BLAS below NumPy uses."""
+    """The number of threads that compute on the CPU; by default that of NumPy's BLAS."""
     return threads.number_of_threads()
 
 
 def set_num_threads(number: int) -> None:
-    """Sets how many threads compute on the CPU, in products and in recurrent kernels.
+    """Sets the number of threads that compute on the CPU, in matrix products and in recurrent kernels.
 
-    Compiled recurrent kernels have threads of their own. Where they use more than one, the library's products in NumPy
-    keep to one while they run, as OpenBLAS's threads spin on the same cores when they wait. Those of the program itself
-    use this many.
+    Compiled recurrent kernels have their own threads. If these are more than one, this library's products in NumPy use
+    one BLAS thread, because OpenBLAS's threads spin on the same cores when they wait. NumPy products in user code use
+    the given number.
 
     Raises:
         ValueError: the number is below 1.

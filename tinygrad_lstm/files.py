@@ -1,4 +1,4 @@
-"""Opening files for reading: regular files only, so that no read waits forever or has no end."""
+"""Opens regular files for reading. Pipes and devices are refused, as reading them may never end."""
 
 import os
 import stat
@@ -12,15 +12,15 @@ def open_file(path: str | Path) -> BufferedReader:
     """Opens a regular file for reading bytes.
 
     Raises:
-        OSError: the file is not there, is a folder, or cannot be read.
-        ValueError: it is a pipe, a device or a socket. None of these is opened in a way that waits for another process.
+        OSError: the file is missing, is a folder, or cannot be read.
+        ValueError: it is a pipe, a device or a socket. This is found without waiting for a different process.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode):  # open() itself refuses a folder
         _check_regular(path, mode)
-    file = open(path, "rb", opener=_opener)  # noqa: SIM115 (it is the caller's to close)
+    file = open(path, "rb", opener=_opener)  # noqa: SIM115 (the caller closes it)
     try:
-        _check_regular(path, os.fstat(file.fileno()).st_mode)  # the path may lead elsewhere by now
+        _check_regular(path, os.fstat(file.fileno()).st_mode)  # the path may have changed since
     except BaseException:
         file.close()
         raise
@@ -28,7 +28,7 @@ def open_file(path: str | Path) -> BufferedReader:
 
 
 def read_file(path: str | Path) -> bytes:
-    """The content of a regular file; raises as `open_file`."""
+    """The content of a regular file. Raises the errors of `open_file`."""
     with open_file(path) as file:
         return file.read()
 

@@ -1,4 +1,4 @@
-"""Pieces of HTML for notebooks, without colours of their own, so that they fit light and dark pages."""
+"""HTML for notebooks, without colours, so that it suits light and dark pages."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -15,12 +15,12 @@ _LEFT, _RIGHT = "text-align: left; white-space: pre", "text-align: right"
 
 
 def preformatted(text: str) -> str:
-    """Text as it stands, in a font of one width."""
+    """Preformatted text, in a monospaced font."""
     return f"<pre>{escape(text)}</pre>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first `left` columns are text, which keeps its spaces, and the others numbers.
+    """A table. The first `left` columns are strings, which keep their spaces; the others are numbers.
 
     >>> table(["name", "size"], [["  a<b", "3"]]).count("a&lt;b")
     1
@@ -36,7 +36,7 @@ def _cells(tag: str, row: Sequence[str], left: int) -> str:
 
 
 def tensor_html(tensor: "Tensor") -> str:
-    """A tensor's shape, dtype, device and gradient, and its values, of which many are left out where there are many."""
+    """A tensor's shape, dtype, device and gradient, and its values, abbreviated if there are many."""
     gradient = "not required"
     if tensor.requires_grad:
         state = "is None" if tensor.grad is None else "is there"

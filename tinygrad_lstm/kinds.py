@@ -1,7 +1,7 @@
-"""What LSTM, GRU and RNN are: one table of their gates, states and parameters, and of how other frameworks have them.
+"""The table of LSTM, GRU and RNN: gates, states and parameters, and their order and names in other frameworks.
 
-Networks, readers and writers of files, traces, the page and the command line read it. The equations stand in
-`models/cells.py` and `models/variants.py`, where each gate and state is the variable of its name here.
+Networks, readers and writers of files, traces, the page and the command line read it. The equations are in
+`models/cells.py` and `models/variants.py`, where each gate and state is a variable of the same name.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ Framework = Literal["keras", "onnx"]
 
 @dataclass(frozen=True)
 class Gate:
-    """What a block of H rows of a layer's weights computes: a function of W·x + U·h + b.
+    """A gate: the function of W·x + U·h + b that a block of H rows of a layer's weights computes.
 
     Attributes:
         name: one letter.
         meaning: the name in words.
-        function: what squashes the sum. What σ gives is a share, from 0, shut, to 1, open.
-        symbol, subscript: how equations write the gate and its weights.
-        alias: another letter that frameworks use for it.
+        function: the activation function. The values of σ are between 0 (closed) and 1 (open).
+        symbol, subscript: the notation of the gate and its weights in equations.
+        alias: a different letter that frameworks use for it.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """What a layer carries from one step to the next.
+    """A value that a layer carries from one step to the next.
 
     Attributes:
         name: one letter.
         meaning: the name in words.
-        bounded: whether it lies between -1 and 1.
+        bounded: whether it is between -1 and 1.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Weight:
 
     Attributes:
         name: the name without the layer's place, such as "_l0_reverse".
-        shape: of I, the size of the input; H, the number of units; P, that of the hidden state; kH, H for each gate.
-        option: the option with which a layer has it; always, if empty.
-        gates: those whose rows it has; all, if empty.
-        part_of: which of PyTorch's two biases has it as its rows of these gates.
+        shape: in terms of I, the input size; H, the number of units; P, the size of the hidden state; kH, H per gate.
+        option: the option that requires it; if empty, every layer has it.
+        gates: the gates whose rows it has; if empty, all.
+        part_of: the one of PyTorch's two biases that contains it, as the rows of these gates.
     """
 
     name: str
@@ -72,21 +72,21 @@ class Kind:
     """A kind of recurrent layer.
 
     Attributes:
-        name: what its network is called.
+        name: the name of its network class.
         gates: in the order of the weights' rows. A gate with the name of a state is that state.
-        states: the hidden state, which is the output, first; the memory last.
-        weights: in the order in which an op takes them.
-        options: what a layer may compute otherwise, each with the value that a plain layer has.
-        keeps: the gate that alone multiplies a state on its way to the next step, and that state.
-        saved: what the forward kernel of a plain layer keeps for the backward kernel, in order: states before and after
-            each step, all gates, and whatever else.
-        follows, gradients_follow: values, and values whose gradients, that a plain layer's equations give of the
-            others. The page leaves them out of its file.
-        one_product: whether W·x and U·h are needed as their sum alone, so that a cell has one weight over [h, x].
-        orders: the gates' order in other frameworks, in their letters; PyTorch's is that of `gates`.
-        keras_classes: the classes of Keras's layer and of its cell.
-        cudnn_class: the class of Keras's layer whose arrays have CuDNN's layout.
-        onnx_activations: the functions of ONNX's node of this name, in lower case.
+        states: the hidden state, which is the output, is first; the memory is last.
+        weights: in the order of the op's parameters.
+        options: the options of a layer, with the values of a plain layer.
+        keeps: the gate that is the only factor of a state from one step to the next, and that state.
+        saved: what the forward kernel of a plain layer saves for the backward kernel, in order: states before and after
+            each step, all gates, and other arrays.
+        follows, gradients_follow: the values, and the values' gradients, that the equations of a plain layer compute
+            from the others. The page does not store them.
+        one_product: whether only the sum of W·x and U·h is needed, so that a cell has one weight over [h, x].
+        orders: the gates' order in other frameworks, in their letters. PyTorch's order is that of `gates`.
+        keras_classes: the Keras classes of the layer and of its cell.
+        cudnn_class: the Keras class of the layer whose arrays have CuDNN's layout.
+        onnx_activations: the functions of the ONNX node of this name, in lower case.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Kind:
 
     @property
     def op(self) -> str:
-        """What the op of a plain layer is called, and with what the names of a backend's kernels for it begin."""
+        """The name of a plain layer's op, which is also the prefix of its kernels' names in a backend."""
         return self.name.lower()
 
     @property
@@ -121,28 +121,28 @@ class Kind:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The names of all that a step computes: gates, then states, the hidden state last."""
+        """The names of all values of a step: gates, then states, the hidden state last."""
         states = self.state_names
         return (*(gate.name for gate in self.gates if gate.name not in states), *reversed(states))
 
     @property
     def shares(self) -> tuple[str, ...]:
-        """The names of the gates that lie between 0 and 1."""
+        """The names of the gates whose values are between 0 and 1."""
         return tuple(gate.name for gate in self.gates if gate.function == "σ")
 
     @property
     def meanings(self) -> dict[str, str]:
-        """What each gate and state is called in words, by name."""
+        """The name in words of each gate and state, by its letter."""
         meanings = {gate.name: gate.meaning for gate in self.gates}
         return {**meanings, **{state.name: state.meaning for state in self.states}}
 
     def rows(self, gate: str, H: int) -> slice:
-        """The rows of a gate in the weights of H units."""
+        """The rows of a gate in the weights of a layer with H units."""
         start = self.letters.index(gate) * H
         return slice(start, start + H)
 
     def order(self, theirs: str) -> str:
-        """Another order of the gates, such as "iofc", in the letters of this table; in either case.
+        """A different order of the gates, such as "iofc" (or in upper case), in the letters of this table.
 
         Raises:
             ValueError: the letters are not those of the gates.
@@ -156,7 +156,7 @@ class Kind:
         return order
 
     def weights_with(self, options: Mapping[str, Any]) -> tuple[Weight, ...]:
-        """The parameters of a layer with these options, others being as a plain layer has them."""
+        """The parameters of a layer with these options; other options have the values of a plain layer."""
         chosen = {"": True, **self.options, **options}
         return tuple(weight for weight in self.weights if chosen[weight.option])
 
@@ -242,10 +242,10 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_with_gates(number: int | float) -> str | None:
-    """The kind whose weights have so many gates' rows; None if there is none."""
+    """The kind with this number of gates; None if there is none."""
     return next((name for name, kind in KINDS.items() if len(kind.gates) == number), None)
 
 
 def kind_of_op(op: str) -> Kind | None:
-    """The kind whose plain layer is an op of this name; None if there is none."""
+    """The kind whose op has this name; None if there is none."""
     return next((kind for kind in KINDS.values() if kind.op == op), None)

@@ -1,4 +1,4 @@
-"""The methods that ops give Tensors, as type checkers see them. Each is documented where it is defined, in ops/."""
+"""Declares the methods that ops add to Tensors, for type checkers. They are documented in ops/."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +10,7 @@ __all__ = ["OpMethods"]
 
 
 class OpMethods:
-    """The part of a Tensor that the ops attach."""
+    """The methods of a Tensor that ops add."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a training run wrote down of itself: a metrics.jsonl, read and drawn."""
+"""Reads and plots the metrics.jsonl of a training run."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ __all__ = ["plot_metrics", "read_metrics"]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without one that was cut off by a kill; none if the file is not there.
+    """The lines of a metrics.jsonl, without an incomplete last line; an empty list if the file is missing.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is a pipe or a device, or a line is something else than `Trainer` writes; the message names the
-            file and the line.
+        ValueError: it is a pipe or a device, or a line is not in the format of `Trainer`; the message names the file
+            and the line.
     """
     path = Path(path)
     *lines, _ = read_file(path).split(b"\n") if path.exists() else [b""]
@@ -42,10 +42,10 @@ def _is_number(value: Any) -> bool:
 
 
 def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
-    """Draws the training and validation loss of a metrics.jsonl to a PNG, which is written atomically.
+    """Plots the training and validation loss of a metrics.jsonl to a PNG, which is written atomically.
 
     Returns:
-        The path, or None where matplotlib is not installed or there is nothing to draw.
+        The path, or None if matplotlib is not installed or there are no metrics.
     """
     from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses, write_figure
 

@@ -1,4 +1,4 @@
-"""How recurrent cells and layers show what they compute, to whoever looks; if nobody does, it costs next to nothing."""
+"""Functions by which recurrent cells and layers show their values to a tracer; almost free if there is none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ G = TypeVar("G", bound=tuple[Tensor, ...])
 
 
 def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: G) -> G:
-    """Shows a step of a cell to a `trace`, and gives back its gates.
+    """Shows a step of a cell to a `trace`, and returns its gates.
 
-    A cell of your own whose method `gates(x, state)` calls this is traced as the built-in ones are.
+    A user-defined cell whose method `gates(x, state)` calls this is traced like the built-in ones.
 
     Args:
-        cell: the module whose step it is.
-        kind: what the trace calls it; the name of one of `KINDS` says that it has that kind's gates and equations.
+        cell: the module of the step.
+        kind: the name in the trace. The name of one of `KINDS` means that the cell has its gates and equations.
         x: the step's input (B, I).
         before: the states before the step by name, h first, each (B, H).
-        gates: a NamedTuple of what the step computed, the states after it among them, each (B, H).
+        gates: a NamedTuple of the values that the step computed, with the states after it, each (B, H).
 
     Raises:
-        ValueError: (in `trace`) a state before the step is not among what it computed; something of that is not (B, ·).
-        TypeError: (in `trace`) what it computed is no NamedTuple.
+        ValueError: (in `trace`) a state before the step is missing from `gates`, or a value in it is not (B, ·).
+        TypeError: (in `trace`) `gates` is not a NamedTuple.
 
     >>> from typing import NamedTuple
     >>> import tinygrad_lstm as tg
@@ -62,9 +62,9 @@ def show_layer(
     layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
     operands: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
-    """The outputs of a layer, which is one op of these operands.
+    """The outputs of a layer, which is one op on these operands.
 
-    Shows it to a `trace`, at a place in the network such as "l0_reverse".
+    Shows the layer to a `trace`, with its place in the network, such as "l0_reverse".
     """
     tracer = mode().value.tracer
     if tracer is None:
@@ -74,17 +74,17 @@ def show_layer(
 
 @dataclass(frozen=True)
 class SteppedLayer:
-    """A layer of a network that goes step by step, in one direction, instead of as one op.
+    """A layer of a network, in one direction, that is computed step by step instead of as one op.
 
     Attributes:
-        place: where in the network it is, such as "l0_reverse".
-        kind: the name of the one of `KINDS` whose gates and states it has.
-        options: by name, what it computes otherwise than a plain layer of that kind.
-        parameters: by name.
+        place: its place in the network, such as "l0_reverse".
+        kind: the name in `KINDS` of its kind, which has its gates and states.
+        options: by name, the options in which it differs from a plain layer of this kind.
+        parameters: the parameters by name.
         x: the inputs (T, B, I).
         states: the names of the states, h first.
-        lengths: how many steps each sequence has; None for T each.
-        reverse: whether time runs from the end.
+        lengths: the number of steps of each sequence; None means T for all.
+        reverse: whether time runs backward.
     """
 
     place: str
@@ -98,9 +98,9 @@ class SteppedLayer:
 
 
 def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> Callable[..., G]:
-    """The step of a layer, `step(t, *states)`, which gives a NamedTuple of gates and states.
+    """The step of a layer, `step(t, *states)`, which returns a NamedTuple of gates and states.
 
-    For a `trace`, one that shows it what each step computes.
+    During a `trace`, it is wrapped so that the tracer sees the values of each step.
     """
     tracer = mode().value.tracer
     return step if tracer is None else tracer.see_steps(network, layer, step)

@@ -1,4 +1,4 @@
-"""The random numbers of the library: one generator on the host, the same stream whatever the device."""
+"""The random numbers of the library: one generator on the host, with the same stream for every device."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ __all__ = ["manual_seed"]
 
 
 class _Source:
-    """What random numbers are drawn from."""
+    """The source of random numbers."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -24,12 +24,12 @@ class _Source:
         return self._generator
 
     def restart(self, generator: np.random.Generator) -> None:
-        """Draws from this generator from now on."""
+        """Uses this generator from now on."""
         self._generator = generator
 
 
 class _Noted(_Source):
-    """Another source, noting the state before each draw."""
+    """A source that records the state of a different source before each draw."""
 
     def __init__(self, source: _Source, states: list[Any]) -> None:
         self._source = source
@@ -45,7 +45,7 @@ class _Noted(_Source):
 
 
 class _Repeated(_Source):
-    """The draws that were noted, by a generator that nobody else draws from."""
+    """Repeats the recorded draws, with its own generators."""
 
     def __init__(self, states: list[Any]) -> None:
         self._states = iter(states)
@@ -60,11 +60,11 @@ class _Repeated(_Source):
         return _generator_at(state)
 
     def restart(self, generator: np.random.Generator) -> None:
-        """Nothing: what was drawn after it at first was noted too."""
+        """Does nothing: the draws after the first restart were recorded too."""
 
 
 def _generator_at(state: Any) -> np.random.Generator:
-    """A new generator in this state of one such as `default_rng` makes."""
+    """A new generator, like `default_rng`'s, in this state."""
     bits = np.random.PCG64(0)
     bits.state = state
     return np.random.Generator(bits)
@@ -72,12 +72,12 @@ def _generator_at(state: Any) -> np.random.Generator:
 
 _source = Scoped("random numbers", _Source(np.random.default_rng()))
 _lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a fork while another thread draws would leave the lock held for good
+if hasattr(os, "register_at_fork"):  # a fork while a different thread draws would leave the lock held forever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class _Drawing:
-    """Gives the generator to one thread at a time."""
+    """Returns the generator, to one thread at a time."""
 
     def __enter__(self) -> np.random.Generator:
         _lock.acquire()
@@ -95,7 +95,7 @@ _DRAWING = _Drawing()
 
 
 def drawing() -> AbstractContextManager[np.random.Generator]:
-    """The generator of initial weights, dropout masks, `rand` and sampling, for one draw; other threads wait.
+    """The generator of initial weights, dropout masks, `rand` and sampling, for one draw. Other threads wait.
 
     >>> with drawing() as rng:
     ...     ids = rng.integers(10, size=3)
@@ -104,20 +104,20 @@ def drawing() -> AbstractContextManager[np.random.Generator]:
 
 
 def manual_seed(seed: int) -> None:
-    """Starts the random numbers of the library anew, the same for the same seed on every device."""
+    """Seeds the random numbers of the library, which are the same on every device."""
     generator = np.random.default_rng(seed)
     with _lock:
         _source.value.restart(generator)
 
 
 def random_state() -> dict[str, Any]:
-    """Where the random numbers stand: plain values, for `set_random_state`."""
+    """The state of the random numbers, as plain values, for `set_random_state`."""
     with drawing() as rng:
         return dict(rng.bit_generator.state)
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts the random numbers back to where `random_state` found them."""
+    """Restores a state that `random_state` returned."""
     generator = _generator_at(state)
     with _lock:
         _source.value.restart(generator)
@@ -125,24 +125,24 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def restored_random_state(state: dict[str, Any]) -> Iterator[None]:
-    """Within it, this thread's random numbers go on from `state`, and those of others are not touched."""
+    """In a `with` block, this thread's random numbers continue from `state`; those of other threads are unchanged."""
     with _source.set_to(_Source(_generator_at(state))):
         yield
 
 
 @contextmanager
 def noted_draws(states: list[Any]) -> Iterator[None]:
-    """Within it, the state before each draw of this thread is added to the list, for `repeated_draws`."""
+    """In a `with` block, the state before each draw of this thread is appended to the list, for `repeated_draws`."""
     with _source.set_to(_Noted(_source.value, states)):
         yield
 
 
 @contextmanager
 def repeated_draws(states: list[Any]) -> Iterator[None]:
-    """Within it, this thread's draws are those that were noted, whatever others draw meanwhile.
+    """In a `with` block, this thread repeats the recorded draws. Draws of other threads have no effect.
 
     Raises:
-        RuntimeError: at a draw, if more are made than were noted.
+        RuntimeError: (at a draw) there are more draws than were recorded.
     """
     with _source.set_to(_Repeated(states)):
         yield

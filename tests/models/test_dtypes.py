@@ -112,7 +112,7 @@ def test_a_row_of_modules_names_the_tuple_between_two(recurrent: Any, after: Cal
         model(tg.ones(1, 2, 3))  # of one step, so that outputs and states have the same shape
     message = str(raised.value)
     assert "\n" not in message
-    for part in (f"module 1 ({recurrent.__name__}) gives a tuple of 2", f"module 2 ({name})", "given[0]"):
+    for part in (f"module 1 ({recurrent.__name__}) returns a tuple of 2", f"module 2 ({name})", "given[0]"):
         assert part in message
     repaired = nn.Sequential(tg.tanh, recurrent(3, 4), lambda given: given[0], after())
     assert first(repaired(tg.ones(1, 2, 3))).shape[:2] == (1, 2)

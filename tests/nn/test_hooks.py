@@ -257,7 +257,7 @@ def test_outputs_without_tensors_have_no_backward_hooks() -> None:
 
     module, x = Named(), leaf(1.0)
     module.register_full_backward_hook(lambda m, inp, out: None)
-    with pytest.warns(UserWarning, match="Named: backward hooks are not called, as the module gave dict"):
+    with pytest.warns(UserWarning, match="Named: backward hooks are not called, as the module returned dict"):
         y = module(x)["x"]
     y.sum().backward()
     assert x.grad is not None and x.grad.tolist() == [1.0]

@@ -153,7 +153,7 @@ def test_weights_start_uniform_by_fan_in(make, fan_in):
         (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features must be 1 or more, got 0"),
         (lambda: nn.Linear(3, -1), ValueError, "Linear: out_features must be 1 or more, got -1"),
         (lambda: nn.Embedding(0, 3), ValueError, "Embedding: num_embeddings"),
-        (lambda: nn.Embedding(4, 3, padding_idx=4), IndexError, "padding_idx 4 is no id of 4"),
+        (lambda: nn.Embedding(4, 3, padding_idx=4), IndexError, "padding_idx 4 is not an id of 4"),
         (lambda: nn.Conv1d(3, 4, 2, groups=2), ValueError, "groups=2 must divide in_channels=3"),
         (lambda: nn.Conv1d(3, 4, 0), ValueError, "Conv1d: kernel_size"),
         (lambda: nn.Conv1d(3, 4, 1, stride=0), ValueError, "Conv1d: stride"),

@@ -1,7 +1,7 @@
-"""Long-time-lag tasks: what is asked at a sequence's end was shown long before, with noise between.
+"""Long-time-lag tasks: the target at a sequence's end depends on inputs long before, with noise between.
 
-They are from Hochreiter & Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997, section 5, under the
-paper's numbers. Each function draws a batch of one; sequences have different lengths, as in the paper.
+They are from Hochreiter & Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997, section 5, with the
+paper's numbers. Each function draws a batch of one task. Sequences have different lengths, as in the paper.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -14,19 +14,19 @@ __all__ = ["LongLagBatch", "adding", "distant_symbol", "noisy_signal"]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 CONTINUES = 0.9
-"""`distant_symbol`: the probability that one more distractor comes, once the first ones have."""
+"""`distant_symbol`: the probability of each further distractor after the first `lag` ones."""
 
 NOISE_VARIANCE = 0.2
 """`noisy_signal`: the variance of the elements after the signal."""
 
 
 class LongLagBatch(NamedTuple):
-    """B sequences, and what a network is to say at the end of each."""
+    """B sequences, and the target of the network at the end of each."""
 
     x: npt.NDArray[np.float32]
-    """The inputs (T, B, I), zeros past a sequence's end."""
+    """The inputs (T, B, I), zeros after a sequence's end."""
     targets: npt.NDArray[Any]
-    """What to come near to, float32 (B, 1); or, where there are two classes, which is right, int64 (B,)."""
+    """The targets: numbers, float32 (B, 1); or, for two classes, class ids, int64 (B,)."""
     lengths: Integers
     """The number of steps of each sequence, int64 (B,)."""
 
@@ -34,22 +34,22 @@ class LongLagBatch(NamedTuple):
 def adding(rng: np.random.Generator, length: int, batch: int) -> LongLagBatch:
     """Experiment 4: the sum of two numbers that were marked long ago.
 
-    Each step is a pair: a value, uniform within ±1, and a marker. One of the first ten pairs is marked by 1, then one
-    of those still unmarked among the first T/2 - 1; the first and the last pair have the marker -1, all others 0. With
-    X₁ and X₂ the values marked, the target is 0.5 + (X₁ + X₂) / 4. Where the first pair is drawn its marker stays -1,
-    and its value, which nothing marks, counts as 0. (The paper says so of X₁; here it holds for X₂ too.) In the paper
-    an answer is right if it is within 0.04 of the target.
+    Each step is a pair: a value, uniform in ±1, and a marker. One of the first ten pairs is marked by 1, then one of
+    the unmarked pairs among the first T/2 - 1. The first and the last pair have the marker -1, all others 0. The target
+    is 0.5 + (X₁ + X₂) / 4, where X₁ and X₂ are the marked values. If the first pair is drawn, its marker stays -1, and
+    its unmarked value counts as 0. (The paper states this for X₁; here it is also true for X₂.) In the paper an answer
+    is correct if it is within 0.04 of the target.
 
     Args:
-        rng: draws the sequences.
-        length: T, the least number of steps; each sequence has between T and T + T/10, drawn uniformly.
+        rng: the generator of random numbers.
+        length: T, the smallest number of steps; each sequence has between T and T + T/10, drawn uniformly.
         batch: B, the number of sequences.
 
     Returns:
         Inputs (up to T + T/10, B, 2), targets (B, 1) in [0, 1], lengths.
 
     Raises:
-        ValueError: fewer than 22 steps, of which the first ten would not all be among the first T/2 - 1.
+        ValueError: `length` is below 22 (the first ten steps must be among the first T/2 - 1), or `batch` is below 1.
 
     >>> import numpy as np
     >>> x, targets, lengths = adding(np.random.default_rng(0), length=100, batch=3)
@@ -64,7 +64,7 @@ def adding(rng: np.random.Generator, length: int, batch: int) -> LongLagBatch:
     sequences = np.arange(batch)
     first = rng.integers(0, 10, batch)
     second = rng.integers(0, length // 2 - 2, batch)
-    second += second >= first  # passes over the one that is marked already
+    second += second >= first  # skips the pair that is already marked
     markers[first, sequences] = markers[second, sequences] = 1
     markers[0] = markers[lengths - 1, sequences] = -1
     total = values.sum(axis=0, where=markers == 1, keepdims=True)
@@ -72,15 +72,15 @@ def adding(rng: np.random.Generator, length: int, batch: int) -> LongLagBatch:
 
 
 def distant_symbol(rng: np.random.Generator, lag: int, batch: int, distractors: int = 50) -> LongLagBatch:
-    """Experiment 2c: which of two symbols came at the beginning, before a long row of random ones.
+    """Experiment 2c: which of two symbols was at the beginning, before a long sequence of random ones.
 
-    A sequence is b, then x or y, then q distractors and more of them, each further one with probability 9/10, then e.
-    (The paper's ends with the second symbol once more, which is what is to be predicted after e.) A distractor is any
-    of p, all equally likely. In the paper an answer is right if both outputs are within 0.2 of the target.
+    A sequence is b, then x or y, then q distractors, then further ones, each with probability 9/10, then e. (The
+    paper's sequence ends with the second symbol again, which is to be predicted after e.) A distractor is one of p, all
+    equally likely. In the paper an answer is correct if both outputs are within 0.2 of the target.
 
     Args:
-        rng: draws the sequences.
-        lag: q, the least number of distractors; there are 9 more on average.
+        rng: the generator of random numbers.
+        lag: q, the smallest number of distractors; there are 9 more on average.
         batch: B, the number of sequences.
         distractors: p, the number of different ones.
 
@@ -88,7 +88,7 @@ def distant_symbol(rng: np.random.Generator, lag: int, batch: int, distractors: 
         One-hot inputs (T, B, p + 4), the distractors first, then b, e, x and y; targets 0 for x and 1 for y; lengths.
 
     Raises:
-        ValueError: a negative lag, no distractor, or no sequence.
+        ValueError: `lag` is negative, or `distractors` or `batch` is below 1.
 
     >>> import numpy as np
     >>> x, targets, lengths = distant_symbol(np.random.default_rng(0), lag=20, batch=4, distractors=5)
@@ -109,23 +109,23 @@ def distant_symbol(rng: np.random.Generator, lag: int, batch: int, distractors: 
 
 
 def noisy_signal(rng: np.random.Generator, length: int, batch: int, signal: int = 3) -> LongLagBatch:
-    """Experiment 3a: which of two signals came at the beginning, before noise on the same line.
+    """Experiment 3a: which of two signals was at the beginning, before noise in the same input.
 
-    The first N elements are all 1, in class 1, or all -1, in class 0; the others are normal with mean 0 and variance
-    0.2. (Class 0 is the paper's class 2, whose target is 0. The task is Bengio, Simard & Frasconi's, 1994.) In the
-    paper an answer is right if it is within 0.2 of the target.
+    The first N elements are all 1, in class 1, or all -1, in class 0. The others are normal with mean 0 and variance
+    0.2. (Class 0 is the paper's class 2, whose target is 0. The task is from Bengio, Simard & Frasconi, 1994.) In the
+    paper an answer is correct if it is within 0.2 of the target.
 
     Args:
-        rng: draws the sequences.
-        length: T, the least number of steps; each sequence has between T and T + T/10, drawn uniformly.
+        rng: the generator of random numbers.
+        length: T, the smallest number of steps; each sequence has between T and T + T/10, drawn uniformly.
         batch: B, the number of sequences.
-        signal: N, the number of elements of the signal; the paper has 3 and 1.
+        signal: N, the number of elements of the signal; 3 and 1 in the paper.
 
     Returns:
         Inputs (up to T + T/10, B, 1), targets 0 or 1, lengths.
 
     Raises:
-        ValueError: no sequence, no signal, or one longer than the sequences.
+        ValueError: `batch` or `signal` is below 1, or `signal` is above `length`.
 
     >>> import numpy as np
     >>> x, targets, lengths = noisy_signal(np.random.default_rng(1), length=100, batch=4)
@@ -146,12 +146,12 @@ def _lengths(rng: np.random.Generator, length: int, batch: int) -> Integers:
 
 
 def _active(lengths: Integers) -> npt.NDArray[np.bool_]:
-    """Where (T, B) the sequences have not ended."""
+    """Whether each sequence has not ended at each step, (T, B)."""
     return np.arange(lengths.max())[:, None] < lengths
 
 
 def _check(task: str, **settings: tuple[int, int]) -> None:
-    """Raises ValueError unless each setting is at least as large as its least value."""
+    """Raises ValueError if a setting is below its smallest value."""
     for name, (value, least) in settings.items():
         if value < least:
             raise ValueError(f"{task}: expected {name} to be at least {least}, got {value}")

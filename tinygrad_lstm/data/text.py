@@ -1,4 +1,4 @@
-"""Text as a model reads it: characters with numbers, in batches of parallel streams."""
+"""Text as input of a model: characters as ids, in batches of parallel streams."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,17 +16,17 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 Unknown: TypeAlias = Literal["error", "skip"]
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
-"""The endings of the files that `read_text` takes from a folder."""
+"""The suffixes of the files that `read_text` reads from a folder."""
 
 MOST_VALIDATION = 131_072
-"""`split_text` holds back no more characters than this, so that validating a long text stays cheap."""
+"""The most characters that `split_text` uses for validation, so that validation stays quick for a long text."""
 
 
 class Vocabulary:
     """The characters of a text, numbered from 0 in the order of their code points.
 
     Args:
-        text: any text; each different character in it becomes one of the vocabulary.
+        text: any string; the vocabulary consists of its distinct characters.
 
     Raises:
         ValueError: `text` is empty.
@@ -55,15 +55,15 @@ class Vocabulary:
         return f"Vocabulary({self.characters!r})"
 
     def encode(self, text: str, unknown: Unknown = "error") -> Ids:
-        """The numbers of the characters of `text`, int64 of shape (len(text),).
+        """The ids of the characters of `text`, int64 of shape (len(text),).
 
         Args:
             text: the characters.
-            unknown: what a character that is not in the vocabulary is: an "error"; or "skip" leaves it out.
+            unknown: for characters that are not in the vocabulary: "error" raises, "skip" leaves them out.
 
         Raises:
             ValueError: a character is not in the vocabulary and `unknown` is "error"; the message names the first one
-                and its position. `unknown` is something else.
+                and its position. Or `unknown` is invalid.
 
         >>> Vocabulary("hello").encode("hole!", unknown="skip").tolist()
         [1, 3, 2, 0]
@@ -87,10 +87,10 @@ class Vocabulary:
         return self.decode(self.encode(text, unknown="skip").tolist())
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The characters with these numbers.
+        """The characters with these ids.
 
         Raises:
-            IndexError: a number is not in [0, len(self)).
+            IndexError: an id is not in [0, len(self)).
         """
         ids = list(ids)
         for id in ids:
@@ -104,17 +104,17 @@ def _code_points(text: str) -> npt.NDArray[np.uint32]:
 
 
 def read_text(paths: str | Path | Iterable[str | Path]) -> str:
-    """The text of UTF-8 files, joined by line ends.
+    """The text of UTF-8 files, joined by newlines.
 
     Args:
-        paths: a file, a folder, or several of either. Of a folder, all files below it whose names end as those of text
-            files do, in the order of their names; hidden ones and empty ones are passed over.
+        paths: a file, a folder, or several of either. From a folder, all files below it with a suffix of text files are
+            read, in the order of their names. Hidden and empty files are skipped.
 
     Returns:
-        The text, with line ends "\\n" and without byte order marks.
+        The text, with newlines "\\n" and without byte order marks.
 
     Raises:
-        OSError: a path, or a folder below one, is not there or cannot be read.
+        OSError: a path, or a folder below one, is missing or cannot be read.
         ValueError: a file is empty, a pipe or a device, or not UTF-8 (the message names the byte and its offset); a
             folder holds no text.
     """
@@ -145,7 +145,7 @@ def _folder(folder: Path) -> Iterator[str]:
 
 def _text_files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> NoReturn:
-        raise error  # by default, what cannot be listed would be passed over
+        raise error  # by default, folders that cannot be listed would be skipped
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -154,10 +154,10 @@ def _text_files(folder: Path) -> Iterator[Path]:
 
 
 def manual_text() -> str:
-    """The language manual that the interpreter brings along, about 465,000 characters.
+    """The language manual that is part of Python, about 465,000 characters.
 
     Raises:
-        RuntimeError: this installation of Python comes without it.
+        RuntimeError: this installation of Python does not include it.
     """
     try:
         from pydoc_data.topics import topics
@@ -169,7 +169,7 @@ def manual_text() -> str:
 
 
 def characters_needed(batch: int, seq_len: int) -> int:
-    """The length of the shortest text of which `split_text` leaves enough for `TextBatches` of this size."""
+    """The length of the shortest text whose training part from `split_text` suffices for these `TextBatches`."""
     training = batch * seq_len + 1
     return max(training + min((training - 1) // 9, MOST_VALIDATION), 20)
 
@@ -181,31 +181,31 @@ def split_text(text: str) -> tuple[str, str]:
 
 
 class TextBatch(NamedTuple):
-    """What one training step reads: T characters of each of B streams."""
+    """The batch of one training step: T characters of each of B streams."""
 
     inputs: Ids
     """The characters, int64 of shape (T, B)."""
     targets: Ids
-    """After each of them, the next one: the same shape, one step later."""
+    """The next character after each of them: the same shape, one step later."""
     first: bool
-    """Whether the streams start here, so that no state is carried into this batch."""
+    """Whether the streams start here, so that no state is carried over into this batch."""
 
 
 class TextBatches:
-    """A text cut into parallel streams, read a window at a time: for truncated backpropagation through time.
+    """A text split into parallel streams, read one window at a time: for truncated backpropagation through time.
 
-    Stream b of a text of n characters is its part [b·L, (b+1)·L] with L = (n - 1) // B. Each batch goes on where the
-    one before it ended, stream by stream, so a model's state can be carried over; after the last window the streams
-    start again. In an epoch each character but the first (and fewer than B at the very end) is a target exactly once.
-    The windows of an epoch are as long as each other, or one shorter.
+    Stream b of a text of n characters is its part [b·L, (b+1)·L] with L = (n - 1) // B. Each batch continues the
+    streams where the previous one ended, so a model's state can be carried over; after the last window the streams
+    start again. In an epoch each character except the first (and fewer than B at the end) is a target exactly once. The
+    lengths of an epoch's windows differ by at most one.
 
     Args:
-        ids: the text's characters as numbers, of shape (n,).
+        ids: the ids of the text's characters, of shape (n,).
         batch: B, the number of streams.
         seq_len: T, the length of the longest window.
 
     Raises:
-        ValueError: the text is too short for one whole window of each stream.
+        ValueError: the text is too short for one full window of each stream.
 
     >>> import numpy as np
     >>> batches = TextBatches(np.arange(9), batch=2, seq_len=3)
@@ -215,7 +215,7 @@ class TextBatches:
     """
 
     position: int
-    """The number of batches read so far; set it to go on from elsewhere."""
+    """The number of batches read so far; set it to continue at a different position."""
 
     def __init__(self, ids: Ids, batch: int, seq_len: int) -> None:
         for name, value in (("batch", batch), ("seq_len", seq_len)):
@@ -239,14 +239,14 @@ class TextBatches:
 
     @property
     def epoch(self) -> float:
-        """How often the text was read so far, with fractions."""
+        """The number of epochs so far, with a fraction."""
         return self.position / len(self)
 
     def __iter__(self) -> Iterator[TextBatch]:
         return self
 
     def __next__(self) -> TextBatch:
-        """The next batch; there is always one, since the streams start again at the end."""
+        """The next batch. There is always one, as the streams start again at the end."""
         window = self.position % len(self)
         part = slice(self._bounds[window], self._bounds[window + 1])
         self.position += 1

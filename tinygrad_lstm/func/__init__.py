@@ -1,17 +1,17 @@
 """Derivatives of plain functions over plain arrays.
 
-`grad` and most others take a function and give back another one, to be called with the same arguments; `jvp` and
-`linearize` take the arguments at once. These may be NumPy or CuPy arrays, Python floats (computed with in float64),
-Tensors, or tuples, lists and dicts of these; the function itself is given Tensors in place of all arrays, and computes
-with `tg` ops. It must not change them in place. `functional_call` makes such a function of a module.
+`grad` and most of these functions take a function and return a function of the same arguments; `jvp` and `linearize`
+take the function and its arguments. Arguments are NumPy or CuPy arrays, Python floats (computed in float64), Tensors,
+or tuples, lists and dicts of these. The given function receives Tensors instead of all arrays, and computes with `tg`
+ops. It must not change them in place. `functional_call` makes such a function of a module.
 
-What comes back is of the kind that was given: arrays for arrays, floats for floats, Tensors for Tensors. Since Tensors
-stay part of the graph, transformed functions nest: `grad(grad(f))`, or `tg.grad` over what `func.grad` gave. Arrays and
-floats carry no graph, but inside the function of another transformation: there, what depends on its arguments comes
-back as a Tensor.
+Results are of the kind of the arguments: arrays for arrays, floats for floats, Tensors for Tensors. Tensors stay part
+of the graph, so transformed functions nest: `grad(grad(f))`, or `tg.grad` of the result of `func.grad`. Arrays and
+floats carry no graph, except inside the function of a different transformation: there, results that depend on its
+arguments are Tensors.
 
-`argnums` says which positional arguments to differentiate in: an int, or a tuple of ints, for which the derivative is
-a tuple as well. The `.grad` of no tensor is touched.
+`argnums` selects the positional arguments to differentiate in: an int, or a tuple of ints, for which the derivative is
+also a tuple. The `.grad` of tensors is not changed.
 """
 
 from .. import _public

@@ -21,11 +21,11 @@ from .trees import aligned, leaves, mapped
 Argnums = int | tuple[int, ...]
 
 _ACTIVE = Scoped("nodes of arguments", frozenset[GraphNode]())
-"""The nodes of the tensors that stand for arguments in the calls under way."""
+"""The nodes of the tensors that replace arguments in the current calls."""
 
 
 class Call:
-    """A call of a function, with tensors in place of its arguments; `inputs` are those to differentiate in."""
+    """A call of a function with tensors instead of its arguments; `inputs` are the tensors to differentiate in."""
 
     def __init__(
         self, name: str, function: Callable[..., Any], argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any]
@@ -43,7 +43,7 @@ class Call:
         self.others = {k: mapped(_wrapped, value) for k, value in enumerate(args) if k not in chosen}
 
     def run(self, others: dict[int, Any] | None = None) -> Self:
-        """Calls the function; with other arguments than its own, if these are given by their positions."""
+        """Calls the function. `others`, by position, replace the arguments that are not differentiated in."""
         given = self._stand_ins | (self.others if others is None else others)
         own = {value._graph_node() for value in self.inputs} - _ACTIVE.value
         with enable_grad(), _ACTIVE.set_to(_ACTIVE.value | own):
@@ -69,13 +69,13 @@ class Call:
 
     def _output(self, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
-            raise TypeError(f"{self._name}: the function gave a {type(value).__name__}; it must give a Tensor")
+            raise TypeError(f"{self._name}: the function returned a {type(value).__name__}; it must return a Tensor")
         if not is_float(value.dtype):
-            raise TypeError(f"{self._name}: the function gave a Tensor of {value.dtype}; it must give one of floats")
+            raise TypeError(f"{self._name}: the function returned a Tensor of {value.dtype}; it must return floats")
         return value
 
     def _reaches_further(self, own: set[GraphNode]) -> bool:
-        """Whether the outputs depend on more than the inputs, in a way that the caller may differentiate."""
+        """Whether the outputs depend on tensors besides the inputs in which the caller may differentiate."""
         holds_tensors = any(isinstance(value, Tensor) for value in leaves(self._argument))
         if not self._records or not (holds_tensors or _ACTIVE.value):
             return False
@@ -88,16 +88,18 @@ class Call:
         """The gradient of a scalar function's output with respect to itself."""
         if len(self._outputs) != 1 or self._outputs[0].size != 1:
             shapes = " and ".join(str(output.shape) for output in self._outputs) or "nothing"
-            raise ValueError(f"{self._name}: the function gave {shapes}; it must give a scalar, or use func.jacobian")
+            raise ValueError(
+                f"{self._name}: the function returned {shapes}; it must return a scalar, or use func.jacobian"
+            )
         (output,) = self._outputs
         return ones_like(output)
 
     def value(self) -> Any:
-        """What the function gave, in the kind of the arguments."""
+        """The result of the function, in the kind of the arguments."""
         return self._as_result(output if self._in_graph else output.detach() for output in self._outputs)
 
     def _as_result(self, tensors: Iterable[Tensor]) -> Any:
-        """A tensor for each output, nested as the function gave them, in the kind of the arguments."""
+        """A tensor for each output, nested as the function returned them, in the kind of the arguments."""
         kinds = list(leaves(self._argument))
         like = next((kind for kind in kinds if type(kind) is not float), 0.0)
         like = next((kind for kind in kinds if isinstance(kind, Tensor)), like)
@@ -105,12 +107,12 @@ class Call:
         return mapped(lambda _: _as_kind(next(found), like), self._result)
 
     def like_argument(self, tensors: Iterable[Tensor]) -> Any:
-        """A tensor for each input, nested as the argument is, in the kind of what is in its place there."""
+        """A tensor for each input, nested as the argument, each in the kind of its input."""
         found = iter(tensors)
         return mapped(lambda kind: _as_kind(next(found), kind), self._argument)
 
     def gradients(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> Any:
-        """The gradient of the (weighted) outputs in the argument."""
+        """The gradient of the weighted outputs in the argument."""
         return self.like_argument(self.walk(grad_outputs, retain_graph))
 
     def walk(self, grad_outputs: Sequence[Tensor], retain_graph: bool = True) -> list[Tensor]:
@@ -124,7 +126,7 @@ class Call:
 
     def pull(self, cotangent: Any) -> Any:
         """The gradient of (cotangent · outputs) in the argument."""
-        given = aligned(self._name, cotangent, self._result, "the function gave")
+        given = aligned(self._name, cotangent, self._result, "the function returned")
         return self.gradients(self._weights(given, self._outputs, "an output"))
 
     def push(self, tangent: Any) -> Any:
@@ -138,15 +140,15 @@ class Call:
     def _transposed(self) -> tuple[list[Tensor], list[Tensor]]:
         """Cotangents v of the outputs, and v times the Jacobian, recorded so that it can be differentiated in v.
 
-        Only the graph is of use. The values are not: v is zero, so that nothing overflows, and a NaN, which is zero
-        times an infinite derivative, is no error.
+        Only the graph is used, not the values: v is zero, so that nothing overflows, and a NaN, which is zero times an
+        infinite derivative, is not an error.
         """
         cotangents = [zeros_like(output, requires_grad=True) for output in self._outputs]
         with Switch(anomaly=False), np.errstate(invalid="ignore"):
             return cotangents, _gradients(self._outputs, self.inputs, cotangents, True, True)
 
     def _weights(self, given: Iterable[Any], tensors: Sequence[Tensor], what: str) -> list[Tensor]:
-        """What was given as tensors like these, one for each."""
+        """The given values as tensors of the same shapes, dtypes and devices as these."""
         weights = []
         for value, like in zip(given, tensors, strict=True):
             weight = like._matching(value)
@@ -156,7 +158,7 @@ class Call:
         return weights
 
     def jacobian(self) -> Any:
-        """The gradient of each element of each output, as one array for each output and input."""
+        """The gradient of each element of each output: one array for each output and input."""
         outputs = iter(self._outputs)
         return mapped(lambda _: self._jacobian_of(next(outputs)), self._result)
 
@@ -166,7 +168,7 @@ class Call:
         return self.like_argument(shaped)
 
     def _rows(self, output: Tensor) -> Iterator[list[Tensor]]:
-        """The gradients of one element of the output after the other."""
+        """The gradients of the elements of the output, one after the other."""
         records = self._records_product([])
         for k in range(output.size):
             weight = zeros(output.size, dtype=output.dtype, device=output.device)
@@ -181,7 +183,7 @@ def _gradients(
     retain_graph: bool,
     create_graph: bool,
 ) -> list[Tensor]:
-    """The gradients of the weighted outputs in the inputs; zero where none depends on an input."""
+    """The gradients of the weighted outputs in the inputs; zero for an input that no output depends on."""
     joined = [(output, g) for output, g in zip(outputs, grad_outputs, strict=True) if output.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(inputs)
     if joined:
@@ -197,9 +199,9 @@ def _gradients(
 
 
 def stacked(rows: Iterable[Sequence[Tensor]], number: int, like: Sequence[Tensor]) -> list[Tensor]:
-    """So many rows, each a list of tensors like these, as one list of tensors (number, ·).
+    """Stacks `number` rows, each a list of tensors like these, into one list of tensors (number, ·).
 
-    What is part of no graph is copied to its place as it comes.
+    Tensors that are not part of a graph are copied immediately.
     """
     whole = [zeros((number, *x.shape), dtype=x.dtype, device=x.device) for x in like]
     recorded: list[dict[int, Tensor]] = [{} for _ in like]
@@ -224,18 +226,18 @@ def _position(name: str, argnum: Any, number: int) -> int:
 
 
 def _common_place(args: Sequence[Any]) -> Device:
-    """The device of the arrays among the arguments, on which numbers beside them are put."""
+    """The device of the arrays among the arguments, for numbers that are given with them."""
     places = (value.device if isinstance(value, Tensor) else device_of(value) for value in leaves(args))
     return next(filter(None, places), None) or get_device()
 
 
 def _wrapped(value: Any) -> Any:
-    """An array as a tensor; anything else as it is."""
+    """An array as a tensor; anything else unchanged."""
     return value if isinstance(value, Tensor) or device_of(value) is None else as_tensor(value)
 
 
 def _as_kind(value: Tensor, like: Any) -> Any:
-    """A result as a float, an array or a Tensor, as `like` is; a Tensor in any case where it is part of a graph."""
+    """A result as a float, an array or a Tensor, as `like` is; always a Tensor if it is part of a graph."""
     if value.requires_grad or isinstance(like, Tensor):
         return value
     if type(like) is float and not value.shape:

@@ -14,18 +14,18 @@ __all__ = ["per_example_grad"]
 def per_example_grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """The gradient of a scalar function of one example, for each example of a batch: (B, *argument shape).
 
-    Called as the function is, but with a batch in the place of each other positional argument than those of `argnums`:
-    the arrays and Tensors in it have B examples in their first dimension, and the function is given one at a time,
-    without that dimension. Numbers and other settings in it, and keyword arguments, are handed on as they are. What
-    the result is otherwise, see `grad`, of which it is `vmap(grad(function), in_dims=(None, 0, ...))` in PyTorch.
+    It is called like the function, but with a batch for each positional argument that is not in `argnums`: its arrays
+    and Tensors have B examples in their first dimension. The function receives one example at a time, without that
+    dimension. Numbers and other settings, and keyword arguments, are passed on unchanged. The result is otherwise as
+    for `grad`. In PyTorch this is `vmap(grad(function), in_dims=(None, 0, ...))`.
 
-    The function runs B times, each time followed by a walk: exact for any function, at the cost of B calls of `grad`,
-    and with one example's graph in memory at a time. Dropout drops other units for each example.
+    The function runs B times, each time followed by a backward pass. This is exact for any function, costs as much as B
+    calls of `grad`, and keeps one example's graph in memory at a time. Dropout draws a mask for each example.
 
     Raises:
-        ValueError: (when called) there is no array in the other arguments, one is 0-d, or they have different numbers
-            of examples; or as `grad`.
-        TypeError: as `grad`.
+        ValueError: (when called) the other arguments contain no array, one is 0-d, or they have different numbers of
+            examples; or as for `grad`.
+        TypeError: as for `grad`.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg

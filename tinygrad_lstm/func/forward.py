@@ -1,7 +1,7 @@
 """Derivatives along a direction: Jacobian-vector products.
 
-The walk back computes v·J, which is linear in v. If it is recorded, a second walk, over its own graph, gives its
-derivative in v, which is J. So an op needs no further rule for this, and what comes out can be differentiated again.
+The backward pass computes v·J, which is linear in v. If it is recorded, a second backward pass over its graph computes
+its derivative in v, which is J. So an op needs no additional rule, and the results can be differentiated again.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ __all__ = ["jvp", "linearize"]
 def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The pair of `function(*primals)` and its derivative along the tangents, the Jacobian times them.
 
-    Both are of the shape and structure of what the function gives. The cost is one run of the function and two walks,
-    however many inputs and outputs there are. An infinite derivative in a branch that `where` masks makes no NaN, as it
-    does in `grad`. Hooks of tensors take part as they do in `grad`.
+    Both have the shape and structure of the function's result. The cost is one run of the function and two backward
+    passes, for any number of inputs and outputs. An infinite derivative in a branch that `where` masks makes no NaN,
+    unlike in `grad`. Hooks of tensors are called as in `grad`.
 
     Args:
         primals: a tuple of the function's arguments, all of floats.
-        tangents: for each argument the direction in which it changes, of its shape and structure.
+        tangents: the direction in which each argument changes, of the same shape and structure.
 
     Raises:
-        ValueError: the tangents have not the shapes or the structure of the primals.
-        TypeError: the primals or tangents are no tuples, a primal is not of floats, or the function gives something
-            other than Tensors of floats.
+        ValueError: the tangents do not have the shapes and the structure of the primals.
+        TypeError: the primals or tangents are not tuples, a primal is not a float, or the function does not return
+            float Tensors.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -45,11 +45,11 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
 def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """The pair of `function(*primals)` and of `push`, its derivative there.
 
-    `push(*tangents)` gives the derivative along the tangents, as `jvp` does. It can be called any number of times: the
-    function runs once, and each call is one walk. The function's graph stays in memory as long as `push` does.
+    `push(*tangents)` returns the derivative along the tangents, as `jvp` does. It can be called repeatedly: the
+    function runs once, and each call is one backward pass. `push` keeps the function's graph in memory.
 
     Raises:
-        ValueError, TypeError: as `jvp`; those about tangents when `push` is called.
+        ValueError, TypeError: as for `jvp`; those about tangents are raised by `push`.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg

@@ -12,25 +12,25 @@ from ..nn.parameter import Parameter
 __all__ = ["functional_call"]
 
 Places = list[tuple[Module, str, Tensor]]
-"""Attributes of modules, each with the tensor that is to stand there."""
+"""Attributes of modules, each with the tensor that replaces it."""
 
 
 def functional_call(
     module: Module, parameters: Mapping[str, Any], args: Any = (), kwargs: Mapping[str, Any] | None = None
 ) -> Any:
-    """`module(*args, **kwargs)`, computed with other parameters and buffers than its own.
+    """`module(*args, **kwargs)`, computed with the given parameters and buffers instead of the module's own.
 
-    So a model is a function that the transformations of `tg.func` can differentiate. The module has its own values
-    again when the call is over. Until then no other thread may use it.
+    This makes a model a function that the transformations of `tg.func` can differentiate. After the call the module has
+    its own values again. Different threads must not use the module during the call.
 
     Args:
-        parameters: arrays or Tensors by dotted name, such as `module.state_dict()` gives; those not named stay. A
-            parameter with several names is replaced under all of them, except those that are given a value themselves.
-        args: the positional arguments; what is no tuple is the only one.
+        parameters: arrays or Tensors by dotted name, such as `module.state_dict()` returns; others are unchanged. A
+            parameter with several names is replaced under all of them, except names with a given value.
+        args: a tuple of positional arguments, or a single one.
 
     Raises:
-        TypeError: `module` is no Module.
-        ValueError: a name is not a parameter or buffer of the module, a value has not its shape, or two values are
+        TypeError: `module` is not a Module.
+        ValueError: a name is not a parameter or buffer of the module, a value has a different shape, or two values are
             given for one attribute of a module that has several names.
 
     >>> import tinygrad_lstm as tg
@@ -71,7 +71,7 @@ def _places(module: Module, parameters: Mapping[str, Any]) -> Places:
 
 
 def _stand_in(name: str, value: Any, own: Tensor) -> Tensor:
-    """The value as what may stand in the place of a module's own tensor."""
+    """The value as a tensor that may replace a module's own."""
     tensor = operand(value, None if isinstance(value, Tensor) else own.device)
     if tensor.shape != own.shape:
         raise ValueError(f"functional_call: {name!r} has shape {own.shape}, what was given {tensor.shape}")
@@ -80,7 +80,7 @@ def _stand_in(name: str, value: Any, own: Tensor) -> Tensor:
 
 @contextmanager
 def _standing_in(places: Places) -> Iterator[None]:
-    # Module.__setattr__ guards against just this.
+    # Module.__setattr__ would refuse this.
     before = [vars(module)[attribute] for module, attribute, _ in places]
     for module, attribute, value in places:
         vars(module)[attribute] = value

@@ -1,4 +1,4 @@
-"""Derivatives by walking back: gradients, vector-Jacobian products, Jacobians and Hessians."""
+"""Reverse-mode derivatives: gradients, vector-Jacobian products, Jacobians and Hessians."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ __all__ = ["grad", "hessian", "hvp", "jacobian", "value_and_grad", "vjp"]
 
 
 def grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """The gradient of a scalar function: of the shape, dtype and structure of the argument.
+    """The gradient of a scalar function, with the shape, dtype and structure of the argument.
 
     Raises:
-        ValueError: (when called) the function gives more than one element, or `argnums` names no argument.
-        TypeError: (when called) the argument is not of floats, or the function gives no Tensor of floats.
+        ValueError: (when called) the function returns more than one element, or `argnums` names no argument.
+        TypeError: (when called) the argument is not a float, or the function does not return a float Tensor.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -50,13 +50,13 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0) -> Callab
 
 
 def vjp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., tuple[Any, Callable[[Any], Any]]]:
-    """The pair of a function's value, of any shape and structure, and of `pull`.
+    """The pair of a function's value, of any shape and structure, and the function `pull`.
 
-    `pull(v)`, for a `v` of the value's shape and structure, gives v times the Jacobian: the gradient of (v · value), of
-    the shape and structure of the argument. It can be called any number of times.
+    `pull(v)`, for a `v` of the value's shape and structure, returns v times the Jacobian: the gradient of (v · value),
+    with the shape and structure of the argument. It can be called any number of times.
 
     Raises:
-        ValueError: (of `pull`) v has not the value's shape or structure.
+        ValueError: (in `pull`) v does not have the value's shape and structure.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -76,9 +76,9 @@ def vjp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., tup
 def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """The derivative of each output element in each input element: (*output shape, *argument shape).
 
-    Of a function that gives a tuple, list or dict, one of Jacobians; each of which, for an argument that is one, or for
-    a tuple of `argnums`, is a tuple, list or dict of arrays in turn. One walk back is made for each output element; if
-    there are far fewer input elements, `linearize` gives the columns with fewer walks.
+    If the function returns a tuple, list or dict, the result is one of Jacobians. If the argument is a tuple, list or
+    dict, or `argnums` is a tuple, each Jacobian is in turn one of arrays. Each output element takes one backward pass;
+    if there are far fewer input elements, `linearize` computes the columns with fewer passes.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -98,7 +98,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
 def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """The second derivatives of a scalar function: (*argument shape, *argument shape).
 
-    For a tuple of `argnums`, a tuple of tuples: [i][j] is the derivative in argument i, then j.
+    For a tuple of `argnums` it is a tuple of tuples: [i][j] is the derivative in argument i, then in argument j.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -110,10 +110,10 @@ def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...,
 
 
 def hvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """The product of the Hessian and a vector, which is called for as the last positional argument.
+    """The product of the Hessian and a vector, which is the last positional argument.
 
-    `hvp(f)(x, v)` is of the shape and structure of the argument x, as v must be (a tuple for a tuple of `argnums`): two
-    walks, whatever the size.
+    `hvp(f)(x, v)` and v have the shape and structure of the argument x (tuples, for a tuple of `argnums`). It takes two
+    backward passes, for any size.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg

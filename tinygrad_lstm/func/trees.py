@@ -6,7 +6,7 @@ from typing import Any
 
 
 def leaves(tree: Any) -> Iterator[Any]:
-    """What the nested tuples, lists and dicts hold, in order."""
+    """The leaves of nested tuples, lists and dicts, in order."""
     if isinstance(tree, tuple | list | dict):
         parts = tree.values() if isinstance(tree, dict) else tree
         yield from itertools.chain.from_iterable(map(leaves, parts))
@@ -15,10 +15,10 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def aligned(name: str, tree: Any, like: Any, origin: str) -> Iterator[Any]:
-    """What `tree` holds where `like`, nested in the same way, holds its own.
+    """The parts of `tree` at the positions of the leaves of `like`, which must be nested in the same way.
 
     Raises:
-        ValueError: it is nested in another way; the error begins with the name, and ends with where `like` is from.
+        ValueError: the nesting differs. The message begins with `name` and ends with `origin`, the source of `like`.
     """
     if isinstance(like, dict):
         if not isinstance(tree, dict) or tree.keys() != like.keys():
@@ -36,7 +36,7 @@ def aligned(name: str, tree: Any, like: Any, origin: str) -> Iterator[Any]:
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same nesting of tuples, lists and dicts, with each thing in it replaced."""
+    """The same nesting of tuples, lists and dicts, with the function applied to each leaf."""
     if isinstance(tree, dict):
         return {key: mapped(function, part) for key, part in tree.items()}
     if isinstance(tree, tuple | list):

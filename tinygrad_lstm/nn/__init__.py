@@ -1,4 +1,4 @@
-"""Modules: layers with parameters, and what is done with all of them at once."""
+"""Modules: layers, containers, initial values, and adapters."""
 
 from .. import _public
 from . import init as init

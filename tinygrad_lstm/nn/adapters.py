@@ -1,4 +1,4 @@
-"""The weights of a model that can have adapters, and the modules in which they stand."""
+"""The weights of a model that can have adapters, and the modules that own them."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,11 +16,11 @@ ADAPTABLE = "weight that can be adapted"
 
 @dataclass
 class Weight:
-    """A parameter, and the places where it stands: several, if it is tied.
+    """A parameter and the modules that own it: several, if it is tied.
 
     Attributes:
         names: its dotted names in the model.
-        owners: the modules that have it, each with its name there.
+        owners: the modules that own it, each with its name in that module.
     """
 
     parameter: Parameter
@@ -34,7 +34,7 @@ class Weight:
 
     @property
     def can_be_adapted(self) -> bool:
-        """Whether it is a matrix that each of its modules takes by `adapted`."""
+        """Whether it is a matrix that all of its modules read with `adapted`."""
         return (
             self.parameter.ndim == 2
             and is_float(self.parameter.dtype)
@@ -43,7 +43,7 @@ class Weight:
 
     @property
     def adapters(self) -> list[Any]:
-        """What stands in an adapter's place in each of its modules, None where nothing does."""
+        """The adapter in each of its modules, or None."""
         return [vars(module).get(f"{name}_lora") for module, name in self.owners]
 
 
@@ -51,7 +51,7 @@ def weights_of(caller: str, model: Module) -> list[Weight]:
     """All parameters, each once.
 
     Raises:
-        TypeError: `model` is no Module.
+        TypeError: `model` is not a Module.
     """
     if not isinstance(model, Module):
         raise TypeError(f"{caller}: expected a Module, got {type(model).__name__}")
@@ -67,5 +67,5 @@ def weights_of(caller: str, model: Module) -> list[Weight]:
 
 
 def adaptable_by_name(caller: str, model: Module) -> dict[str, Weight]:
-    """The weights that can be adapted, by each of their names."""
+    """The weights that can be adapted, under all of their names."""
     return {name: weight for weight in weights_of(caller, model) if weight.can_be_adapted for name in weight.names}

@@ -1,4 +1,4 @@
-"""What calls a module's backward hooks: nodes of the graph, one behind its inputs and one before its outputs."""
+"""Calls a module's backward hooks, from two nodes of the graph: one for its inputs, one for its outputs."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ BackwardHook = Callable[..., Any]
 
 
 class WayBack:
-    """One call of a module with backward hooks: two nodes, behind its inputs and before its outputs, that call them."""
+    """One call of a module with backward hooks, which are called by a node for the inputs and one for the outputs."""
 
     def __init__(self, module: object, before: Sequence[BackwardHook], after: Sequence[BackwardHook]) -> None:
         self._module = module
@@ -25,7 +25,7 @@ class WayBack:
         self._of_outputs: tuple[Tensor | None, ...] = ()
 
     def through_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments, behind a node at which the hooks learn their gradients."""
+        """The arguments, passed through a node whose backward gives the hooks their gradients."""
         self._number_of_inputs = len(args)
         self._inputs = _Passage("hooked_inputs", self._inputs_reached)
         passed = self._inputs.passed(args)
@@ -34,11 +34,11 @@ class WayBack:
         return passed
 
     def through_outputs(self, output: Any) -> Any:
-        """What the module gave, before a node at which the hooks learn its gradient."""
+        """The output, passed through a node whose backward gives the hooks its gradient."""
         parts = output if isinstance(output, tuple) else (output,)
         if not any(isinstance(part, Tensor) for part in parts):
             warnings.warn(
-                f"{type(self._module).__name__}: backward hooks are not called, as the module gave "
+                f"{type(self._module).__name__}: backward hooks are not called, as the module returned "
                 f"{type(output).__name__}; they need a Tensor, or a tuple with Tensors",
                 stacklevel=4,
             )
@@ -66,7 +66,7 @@ class WayBack:
         return gradients
 
     def _replaced(self, gradients: tuple[Tensor | None, ...], given: Any) -> tuple[Tensor | None, ...]:
-        """The gradients that a hook gave in place of these."""
+        """The gradients that a hook returned, or these if it returned None."""
         if given is None:
             return gradients
         name = type(self._module).__name__
@@ -89,7 +89,7 @@ class WayBack:
 
 
 class _Passage(PassedOn):
-    """The operation of a node that hands tensors on as they are, and their gradients to a function on the way back."""
+    """A node's operation: the identity of tensors, whose gradients it passes to a function in the backward pass."""
 
     def __init__(self, name: str, reached: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]) -> None:
         super().__init__(name)
@@ -98,7 +98,7 @@ class _Passage(PassedOn):
         self._number = 0
 
     def passed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values, with the tensors among them that have a gradient behind a node; itself if none has."""
+        """The values, in which tensors that require a gradient come from a new node; unchanged if there are none."""
         now = mode().value
         self._number = len(values)
         self._places = [k for k, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
@@ -118,7 +118,7 @@ class _Passage(PassedOn):
         return tuple(passed)
 
     def pull(self, node: Node, g: Any, parents: Parents) -> list[Any]:
-        """The gradient of each tensor, once the hooks know all of them."""
+        """The gradient of each tensor, after the hooks have been called with all of them."""
         given: dict[int, Tensor] = {}
         for k, part in g.items():
             device = node.parents[k].device
@@ -133,7 +133,7 @@ class _Passage(PassedOn):
         return [None if parent is None else x for parent, x in zip(parents, self._gradients(g), strict=True)]
 
     def _gradients(self, given: dict[int, Tensor]) -> list[Tensor | None]:
-        """What the hooks make of the gradients of the tensors that have one."""
+        """The gradients after the hooks, of the tensors that require one."""
         gradients: list[Tensor | None] = [None] * self._number
         for index, k in enumerate(self._places):
             gradients[k] = given.get(index)

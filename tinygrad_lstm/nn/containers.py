@@ -1,4 +1,4 @@
-"""Modules that hold others in a row: `Sequential` and `ModuleList`."""
+"""Modules that contain a list of modules: `Sequential` and `ModuleList`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
@@ -9,7 +9,7 @@ __all__ = ["ModuleList", "Sequential"]
 
 
 class ModuleList(Module):
-    """A list of modules whose parameters are found, under the names "0", "1" and so on.
+    """A list of modules, which are registered under the names "0", "1" and so on.
 
     >>> from tinygrad_lstm import nn
     >>> layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
@@ -25,7 +25,7 @@ class ModuleList(Module):
         """Adds a module at the end.
 
         Raises:
-            TypeError: it is none.
+            TypeError: it is not a module.
         """
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}: expected a Module, got {type(module).__name__}")
@@ -43,7 +43,7 @@ class ModuleList(Module):
 
 
 class Function(Module):
-    """A function among modules."""
+    """A function as a module."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
@@ -56,13 +56,13 @@ class Function(Module):
 
 
 class Sequential(ModuleList):
-    """Modules, or functions of one tensor, each of which takes what the one before gives.
+    """Modules, or functions of one tensor. Each one is called with the output of the one before.
 
-    A recurrent layer gives a tuple, of which the next module takes a part:
+    A recurrent layer returns a tuple, from which a function takes the part for the next module:
     `Sequential(LSTM(3, 5), lambda given: given[0], Linear(5, 1))`.
 
     Raises:
-        TypeError: one of them cannot be called; in `forward`, one gives a tuple that the next cannot take.
+        TypeError: one of them cannot be called; in `forward`, one returns a tuple that the next does not accept.
 
     >>> import tinygrad_lstm as tg
     >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
@@ -85,7 +85,7 @@ class Sequential(ModuleList):
                 if before is None or not isinstance(x, tuple):
                     raise
                 raise TypeError(
-                    f"Sequential: module {k - 1} ({type(before).__name__}) gives a tuple of {len(x)}, on which "
+                    f"Sequential: module {k - 1} ({type(before).__name__}) returns a tuple of {len(x)}, on which "
                     f"module {k} ({type(module).__name__}) fails; put a function between them that takes a part of it, "
                     f"such as lambda given: given[0] ({error})"
                 ) from error

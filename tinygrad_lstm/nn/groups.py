@@ -1,4 +1,4 @@
-"""Which parameters learn, and in which of an optimizer's groups: chosen by patterns of their names."""
+"""Freezes parameters and sorts them into an optimizer's groups, by patterns of their names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["grouped", "require_gradients"]
 
 
 def grouped(parameters: Mapping[str, Parameter], settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """An optimizer's groups of these parameters, given under all their names; see `Module.parameter_groups`."""
+    """An optimizer's groups of these parameters, under all their names; see `Module.parameter_groups`."""
     left = {id(parameter): parameter for parameter in parameters.values() if parameter.requires_grad}
     groups: list[dict[str, Any]] = []
     for pattern, own in settings.items():
@@ -32,10 +32,10 @@ def grouped(parameters: Mapping[str, Parameter], settings: Mapping[str, Mapping[
 
 
 def require_gradients(caller: str, parameters: Mapping[str, Parameter], patterns: Sequence[str], value: bool) -> None:
-    """Sets whether the parameters that a pattern matches, or all if there is none, require gradients.
+    """Sets whether parameters require gradients: those that a pattern matches, or all if there are no patterns.
 
     Args:
-        caller: the method that errors are to name; see `Module.freeze`.
+        caller: the name of the method, for errors; see `Module.freeze`.
         parameters: under all their names.
     """
     chosen = {name: parameters[name] for name in (matching(caller, patterns, parameters) if patterns else parameters)}

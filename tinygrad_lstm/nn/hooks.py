@@ -1,4 +1,4 @@
-"""Hooks of modules: functions that are called around `forward` and on the way back, as PyTorch's are."""
+"""Hooks of modules, as PyTorch's: functions that are called around `forward` and in the backward pass."""
 
 import itertools
 import warnings
@@ -15,7 +15,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Hook:
-    """A function to call, and how; see `Module.register_forward_hook`."""
+    """A hook's function and options; see `Module.register_forward_hook`."""
 
     function: Callable[..., Any]
     with_kwargs: bool = False
@@ -32,7 +32,7 @@ class Hooks:
         self.backward: OrderedDict[int, Hook] = OrderedDict()
 
     def call(self, module: object, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the module's `forward` gives, with its hooks called."""
+        """Calls the module's `forward` and its hooks, and returns the output."""
         output, called = None, set()
         try:
             for hook in list(self.forward_pre.values()):
@@ -87,7 +87,7 @@ def _output_after(hook: Hook, module: object, args: tuple[Any, ...], kwargs: dic
 
 
 class _ModuleHook(HookHandle):
-    """The handle of a module's hook, without any of which the module is as it was before the first."""
+    """The handle of a module's hook. After the last one is removed, the module has no trace of hooks."""
 
     __slots__ = ("_module",)
 
@@ -96,17 +96,17 @@ class _ModuleHook(HookHandle):
         self._module = module
 
     def remove(self) -> None:
-        """Takes the hook away; does nothing the second time."""
+        """Removes the hook; a second call does nothing."""
         super().remove()
         self._module._forget_empty_hooks()
 
 
 class HasHooks:
-    """The part of `Module` that registers hooks, by PyTorch's names and in its order.
+    """The part of `Module` that registers hooks, with PyTorch's names and in its order.
 
     A call runs the forward pre-hooks, `forward`, and the forward hooks, each kind in the order of registration. The
-    backward hooks run when gradients come by. What calls `forward` itself, or computes without it as streams do, runs
-    none. A module that is copied copies its hooks.
+    backward hooks run in the backward pass. A direct call of `forward`, or code that does not call it, such as streams,
+    runs no hooks. A copy of a module has copies of its hooks.
     """
 
     _hooks: Hooks | None = None
@@ -114,15 +114,15 @@ class HasHooks:
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> HookHandle:
-        """Calls `hook(module, args)` before `forward`; what it returns, unless None, takes the arguments' place.
+        """Calls `hook(module, args)` before `forward`. A result, unless None, replaces the arguments.
 
         Args:
-            hook: gives None, the arguments in a tuple, or a lone argument.
-            prepend: call it before the hooks that are there.
-            with_kwargs: call `hook(module, args, kwargs)`, which gives None or `(args, kwargs)`.
+            hook: returns None, a tuple of arguments, or a single argument.
+            prepend: call it before the existing hooks.
+            with_kwargs: call `hook(module, args, kwargs)`, which returns None or `(args, kwargs)`.
 
         Returns:
-            A handle whose `remove()` undoes this, as does leaving a `with` block over it.
+            A handle. Its `remove()`, or the end of a `with` block over it, removes the hook.
 
         >>> import tinygrad_lstm as tg
         >>> layer = tg.nn.Linear(3, 2)
@@ -136,16 +136,16 @@ class HasHooks:
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> HookHandle:
-        """Calls `hook(module, args, output)` after `forward`; what it returns, unless None, takes the output's place.
+        """Calls `hook(module, args, output)` after `forward`. A result, unless None, replaces the output.
 
         Args:
-            hook: gives None or an output.
-            prepend: call it before the hooks that are there.
+            hook: returns None or an output.
+            prepend: call it before the existing hooks.
             with_kwargs: call `hook(module, args, kwargs, output)`.
-            always_call: call it also if `forward` or a hook before it raises, with what output there is, or None.
+            always_call: call it also if `forward` or an earlier hook raises, with the output so far, or None.
 
         Returns:
-            A handle, as of `register_forward_pre_hook`.
+            A handle, as `register_forward_pre_hook` does.
 
         >>> import tinygrad_lstm as tg
         >>> model, shapes = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1)), []
@@ -158,35 +158,35 @@ class HasHooks:
         return self._add_hook("forward", Hook(hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
-        """Calls `hook(module, grad_output)` once the gradient of the module's output is known.
+        """Calls `hook(module, grad_output)` when the gradient of the module's output is computed.
 
         Args:
-            hook: gets a tuple with a gradient for the output, or for each part of an output that is a tuple: None for
-                what is no tensor, or has no gradient. It gives None, or what is to take the gradients' place.
-            prepend: call it before the hooks that are there.
+            hook: is called with a tuple: the gradient of the output, or of each part of a tuple; None for a part that
+                is not a tensor or has no gradient. It returns None, or gradients that replace these.
+            prepend: call it before the existing hooks.
 
         Returns:
-            A handle, as of `register_forward_pre_hook`.
+            A handle, as `register_forward_pre_hook` does.
 
         Raises:
-            RuntimeError, TypeError, ValueError: (in `backward`) the hook returns something that does not fit.
+            RuntimeError, TypeError, ValueError: (in `backward`) the hook returns an invalid number, type or shape.
         """
         return self._add_hook("backward_pre", Hook(hook), prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
-        """Calls `hook(module, grad_input, grad_output)` once the gradients of the module's inputs are known.
+        """Calls `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are computed.
 
         Args:
-            hook: gets tuples with a gradient for each positional argument, and for the output as of
-                `register_full_backward_pre_hook`. It gives None, or what is to take the place of `grad_input`. Where no
-                argument requires a gradient, it is called as soon as `grad_output` is known.
-            prepend: call it before the hooks that are there.
+            hook: is called with two tuples: the gradient of each positional argument, and those of the output as in
+                `register_full_backward_pre_hook`. It returns None, or gradients that replace `grad_input`. If no
+                argument requires a gradient, it is called when `grad_output` is computed.
+            prepend: call it before the existing hooks.
 
         Returns:
-            A handle, as of `register_forward_pre_hook`.
+            A handle, as `register_forward_pre_hook` does.
 
         Raises:
-            RuntimeError, TypeError, ValueError: (in `backward`) the hook returns something that does not fit.
+            RuntimeError, TypeError, ValueError: (in `backward`) the hook returns an invalid number, type or shape.
 
         >>> import tinygrad_lstm as tg
         >>> layer, norms = tg.nn.Linear(3, 2), []

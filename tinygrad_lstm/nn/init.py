@@ -1,8 +1,8 @@
-"""Initial values of parameters: each function writes into a tensor in place and gives it back.
+"""Initial values of parameters: each function fills a tensor in place and returns it.
 
-All numbers are drawn on the host, from the generator that `tg.manual_seed` starts: the same on every device.
-Functions that draw raise a TypeError if the tensor is not of floats.
-In a weight of shape (out, in, *kernel), `fan_in` is in times the kernel's size, `fan_out` out times it.
+Random numbers are drawn on the host, from the generator that `tg.manual_seed` seeds: they are the same on every device.
+Functions that draw raise a TypeError if the tensor is not a float tensor.
+For a weight of shape (out, in, *kernel), `fan_in` is in times the kernel's size, and `fan_out` is out times it.
 """
 
 import math
@@ -46,7 +46,7 @@ def _check_float(name: str, tensor: Tensor) -> None:
 
 
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0) -> T:
-    """Numbers uniform in [low, high)."""
+    """Random numbers, uniform in [low, high)."""
     _check_float("uniform_", tensor)
     with drawing() as rng:
         drawn = rng.uniform(low, high, tensor.shape)
@@ -54,7 +54,7 @@ def uniform_(tensor: T, low: float = 0.0, high: float = 1.0) -> T:
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
-    """Numbers of a normal distribution."""
+    """Random numbers of a normal distribution."""
     _check_float("normal_", tensor)
     with drawing() as rng:
         drawn = rng.normal(mean, std, tensor.shape)
@@ -62,7 +62,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
 
 
 def constant_(tensor: T, value: float) -> T:
-    """One number everywhere."""
+    """One value for all elements."""
     return _write(tensor, value)
 
 
@@ -72,10 +72,10 @@ def zeros_(tensor: T) -> T:
 
 
 def calculate_gain(nonlinearity: str, negative_slope: float = 0.01) -> float:
-    """By how much to widen weights before a nonlinearity, so that variances stay as they are from layer to layer.
+    """The factor for weights before a nonlinearity that keeps variances equal from layer to layer.
 
     Raises:
-        ValueError: it is none of linear, conv1d, sigmoid, tanh, relu, leaky_relu.
+        ValueError: the nonlinearity is not linear, conv1d, sigmoid, tanh, relu or leaky_relu.
     """
     gains = {
         "linear": 1.0,
@@ -131,9 +131,9 @@ def kaiming_uniform_(tensor: T, a: float = 0.0, mode: Fan = "fan_in", nonlineari
     He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
 
     Args:
-        a: the negative slope of a leaky_relu; 0 is relu.
+        a: the negative slope of leaky_relu; 0 is relu.
         mode: "fan_in" keeps the variance of activations, "fan_out" that of gradients.
-        nonlinearity: what comes behind, a name that `calculate_gain` knows.
+        nonlinearity: the function after the layer, a name that `calculate_gain` accepts.
 
     Raises:
         ValueError: the tensor has fewer than two dimensions, or a name is unknown.
@@ -148,9 +148,9 @@ def kaiming_normal_(tensor: T, a: float = 0.0, mode: Fan = "fan_in", nonlinearit
 
 
 def orthogonal_(tensor: T, gain: float = 1.0) -> T:
-    """`gain` times a random orthogonal matrix; its rows, or columns if they are fewer, are orthonormal.
+    """`gain` times a random orthogonal matrix: its rows are orthonormal, or its columns if they are fewer.
 
-    Dimensions behind the second count to the columns. Every orthogonal matrix is as likely as any other.
+    Dimensions after the first are flattened into columns. The distribution over orthogonal matrices is uniform.
 
     Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks" (2014); Mezzadri, "How to generate random matrices from the classical compact groups" (2007).
@@ -164,6 +164,6 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
     with drawing() as rng:
         drawn = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(drawn)
-    # Of the factorisations, the one whose r has a positive diagonal makes q uniform.
+    # q is uniformly distributed if the diagonal of r is made positive.
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return _write(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))

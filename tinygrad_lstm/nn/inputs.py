@@ -1,4 +1,4 @@
-"""What modules refuse as inputs: floats of another dtype than their parameters', and tuples."""
+"""Checks of a module's inputs: tuples are refused, and floats whose dtype differs from the parameters'."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ __all__ = ["check_input"]
 
 
 def check_input(name: str, what: str, given: Any, like: Tensor | None) -> None:
-    """Raises unless a module of that name can take an input, or another tensor that goes with one.
+    """Checks an input of a module, or a tensor that belongs to it, such as a state.
 
-    Ops promote: a float64 array among the inputs of a float32 model would turn all that follows into float64.
+    Ops promote dtypes: a float64 input of a float32 model would turn all later results into float64.
 
     Args:
-        name: the module's.
-        what: what the tensor is to the module.
-        given: the tensor or array; integers, numbers and lists of them are left to the ops.
-        like: a parameter, if the module has one, whose dtype floats must have.
+        name: the module's name.
+        what: the name of the input.
+        given: the tensor or array. Integers, numbers and lists of numbers are left to the ops.
+        like: a parameter, if the module has one. Floats must have its dtype.
 
     Raises:
-        TypeError: `given` is of floats of another dtype than `like`; or a tuple with tensors in it.
+        TypeError: `given` has a different float dtype than `like`, or is a tuple that contains tensors.
     """
     if isinstance(given, tuple) and any(isinstance(part, Tensor) for part in given):
         raise TypeError(
-            f"{name}: {what} is a tuple of {len(given)}; expected a tensor, such as the first of what an LSTM gives"
+            f"{name}: {what} is a tuple of {len(given)}; expected a tensor, such as the first of what an LSTM returns"
         )
     dtype = getattr(given, "dtype", None)
     if like is None or dtype is like.dtype or not isinstance(dtype, np.dtype) or not is_float(dtype):

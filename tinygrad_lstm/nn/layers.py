@@ -1,4 +1,4 @@
-"""The layers: modules around the ops of the same names, with their parameters."""
+"""Layers: modules that own the parameters of the ops of the same names."""
 
 import math
 from collections.abc import Sequence
@@ -56,17 +56,18 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A row of numbers for each id: integers (...) below num_embeddings to (..., embedding_dim).
+    """A vector for each id: integers (...) below num_embeddings to (..., embedding_dim).
 
     Parameters: `weight` (num_embeddings, embedding_dim), normal with mean 0 and variance 1.
 
     Args:
-        padding_idx: the id of padding, whose row starts as zeros and gets no gradient; negative from the end.
+        padding_idx: the id of padding. Its row is initialized with zeros and gets no gradient. A negative id counts
+            from the end.
 
     Raises:
         TypeError: a length is not an integer.
         ValueError: a length is below 1.
-        IndexError: `padding_idx` is no id.
+        IndexError: `padding_idx` is out of range.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
@@ -74,7 +75,7 @@ class Embedding(Module):
         if padding_idx is not None:
             padding_idx = integer("Embedding", "padding_idx", padding_idx)
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise IndexError(f"Embedding: padding_idx {padding_idx} is no id of {num_embeddings} embeddings")
+                raise IndexError(f"Embedding: padding_idx {padding_idx} is not an id of {num_embeddings} embeddings")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -94,14 +95,14 @@ class Embedding(Module):
 class Conv1d(Module):
     """A convolution over the last dimension: (B, in_channels, L) to (B, out_channels, L').
 
-    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1. Padding "valid" is none, "same" keeps L.
+    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1. Padding "valid" is 0, "same" keeps L.
     Parameters: `weight` (out_channels, in_channels / groups, kernel_size) and `bias` (out_channels,), uniform within
     ±1/√(in_channels / groups · kernel_size).
 
     Raises:
         TypeError: a setting is not an integer.
-        ValueError: a length is below 1 (padding: 0), `padding` is another text, or "same" beside a stride; `groups`
-            does not divide both numbers of channels.
+        ValueError: a length is below 1 (padding: 0); `padding` is a different string, or "same" with a stride above 1;
+            `groups` does not divide both numbers of channels.
     """
 
     def __init__(
@@ -149,16 +150,16 @@ class Conv1d(Module):
 
 
 class LayerNorm(Module):
-    """Each row brought to mean 0 and variance 1, then times a weight, plus a bias; shapes stay as they are.
+    """Normalizes each row to mean 0 and variance 1, then multiplies by a weight and adds a bias; the shape is kept.
 
     Ba, Kiros and Hinton, "Layer normalization" (2016).
     Parameters: `weight`, ones, and `bias`, zeros, both of `normalized_shape`.
 
     Args:
-        normalized_shape: the lengths of the last dimensions, which make a row.
+        normalized_shape: the lengths of the last dimensions, which form a row.
         eps: added to the variance.
         elementwise_affine: whether there are a weight and a bias.
-        bias: whether there is a bias beside the weight.
+        bias: whether there is a bias in addition to the weight.
 
     Raises:
         TypeError: a length is not an integer.
@@ -190,7 +191,7 @@ class LayerNorm(Module):
 
 
 class Dropout(Module):
-    """In training, each element becomes zero with probability p, and the others are divided by 1 - p; else nothing.
+    """In training, sets each element to 0 with probability p and divides the others by 1 - p; otherwise the identity.
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout" (2014).
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a trained model learns anew by a few numbers beside each weight, which itself stays as it is.
+"""Low-rank adapters: a trained model is fine-tuned with few parameters added to each weight, which is unchanged.
 
 Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang and Chen, "LoRA: Low-rank adaptation of large language models" (2021).
 """
@@ -27,17 +27,17 @@ __all__ = ["LoRA", "add_lora", "load_lora", "lora_state_dict", "merge_lora"]
 class LoRA(Module):
     """The adapter of a weight W (out, in): W' = W + (alpha / rank) · B·A.
 
-    Parameters: `A` (rank, in), normal with mean 0 and variance 1 / in, and `B` (out, rank), zeros, so that W' starts
-    as W. `alpha` is a buffer, so that it is saved with them. All lie where the weight lies, in its dtype.
+    Parameters: `A` (rank, in), normal with mean 0 and variance 1 / in, and `B` (out, rank), zeros, so that W' is
+    W at first. `alpha` is a buffer, so that it is saved with them. All have the device and dtype of the weight.
 
     Args:
         weight: the weight, which is not kept.
-        rank: how many rows A has, at most the lesser of out and in.
-        alpha: with it the product grows, and so does what a step of the optimizer changes; `rank` by default.
+        rank: the number of rows of A, at most min(out, in).
+        alpha: the scale of the product, and so of the steps of the optimizer; `rank` by default.
 
     Raises:
-        ValueError: the weight has not two dimensions, `rank` is out of its range, or `alpha` not above 0 and finite.
-        TypeError: `rank` is no whole number, or `alpha` no number.
+        ValueError: the weight does not have two dimensions, `rank` is out of range, or `alpha` is not in (0, ∞).
+        TypeError: `rank` is not an integer, or `alpha` is not a number.
 
     >>> import tinygrad_lstm as tg
     >>> weight = tg.ones(4, 3)
@@ -68,32 +68,31 @@ class LoRA(Module):
 
 
 def add_lora(model: Module, *patterns: str, rank: int, alpha: float | None = None) -> list[str]:
-    """Adds adapters to weights of a model, and freezes all else, so that in training they alone change.
+    """Adds adapters to weights of a model and freezes all other parameters, so that training changes only adapters.
 
-    What can be adapted are the weights of `Linear` and of the recurrent cells and networks, and those of your own
-    modules that take them by `Module.adapted`. The adapter of `lstm.weight_hh_l0` is the module
-    `lstm.weight_hh_l0_lora`: its parameters, and its `alpha`, are the model's, and are moved, trained, saved and loaded
-    with it. At first the model's outputs stay as they are, to the bit. A weight that stands in several places has one
-    adapter for all of them, if all of them can be adapted.
+    The weights of `Linear` and of the recurrent cells and networks can be adapted, and those of user-defined modules
+    that read them with `Module.adapted`. The adapter of `lstm.weight_hh_l0` is the module `lstm.weight_hh_l0_lora`: its
+    parameters and its `alpha` belong to the model, and are moved, trained, saved and loaded with it. At first the
+    model's outputs are bitwise unchanged. A weight with several owners has one adapter for all of them, if all of them
+    can be adapted.
 
-    Adapters that the model has already stay as they are. `model.unfreeze("*bias*")` lets other parameters learn too.
-    Each call of a module computes W' anew, and its gradient: that saves memory of the optimizer, and of what is
-    stored, not time.
+    Existing adapters are unchanged. `model.unfreeze("*bias*")` lets other parameters learn too. Each call of a module
+    computes W' and its gradient: adapters save memory of the optimizer and size of files, not time.
 
     Args:
         model: changed in place.
-        patterns: shell patterns of dotted names, as `Module.freeze` takes them, which choose among the weights that
-            can be adapted: "lstm.*", "*weight_hh*", "output.weight". None: all.
-        rank: of each adapter; see `LoRA`.
-        alpha: of each adapter; see `LoRA`.
+        patterns: shell patterns of dotted names, as in `Module.freeze`, which select from the weights that can be
+            adapted: "lstm.*", "*weight_hh*", "output.weight". Without patterns, all are adapted.
+        rank: the rank of each adapter; see `LoRA`.
+        alpha: the scale of each adapter; see `LoRA`.
 
     Returns:
-        The names of the weights that have got an adapter.
+        The names of the weights that were given an adapter.
 
     Raises:
-        ValueError: a pattern matches no weight that can be adapted; a weight has an adapter already, or is smaller
-            than the rank; a setting is out of its range. All of these before anything is changed.
-        TypeError: a setting or a pattern is of the wrong type.
+        ValueError: a pattern matches no weight that can be adapted; a weight already has an adapter, or is smaller than
+            the rank; a setting is out of range. Nothing has been changed then.
+        TypeError: a setting or a pattern has an invalid type.
 
     >>> from tinygrad_lstm.models import CharLM
     >>> model = CharLM(vocab_size=50, embedding_size=16, hidden_size=32)
@@ -122,15 +121,15 @@ def add_lora(model: Module, *patterns: str, rank: int, alpha: float | None = Non
 def merge_lora(model: Module) -> list[str]:
     """Writes W' = W + (alpha / rank) · B·A into each adapted weight, and removes the adapters.
 
-    The model's outputs stay as they are, and it is again as it was before `add_lora`: to be exported, streamed, or
-    adapted anew. Which parameters are frozen stays as it is; `model.unfreeze()` lets all learn.
+    The model's outputs are unchanged, and it has the parameters that it had before `add_lora`, to be exported, streamed
+    or adapted again. Frozen parameters stay frozen; `model.unfreeze()` lets all learn.
 
     Returns:
         The names of the weights that were adapted.
 
     Raises:
-        ValueError: the model has no adapters; a weight has one in one place, and in another none, as it was tied
-            later. Before anything is changed.
+        ValueError: the model has no adapters; a weight has one in only some of its modules, because it was tied later.
+            Nothing has been changed then.
 
     >>> import tinygrad_lstm as tg
     >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 2))
@@ -142,7 +141,7 @@ def merge_lora(model: Module) -> list[str]:
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
     adapted = _adapted("merge_lora", model)
-    with no_grad():  # all are computed before any is changed: where memory runs out, nothing is
+    with no_grad():  # all are computed before any is changed: if memory runs out, nothing changes
         merged = [adapter(weight.parameter) for weight, adapter in adapted]
         for (weight, _), values in zip(adapted, merged, strict=True):
             weight.parameter.copy_(values)
@@ -153,10 +152,10 @@ def merge_lora(model: Module) -> list[str]:
 
 
 def lora_state_dict(model: Module) -> dict[str, HostArray]:
-    """A snapshot of a model's adapters alone: of `state_dict` that which `load_lora` takes.
+    """A snapshot of only a model's adapters: the part of `state_dict` that `load_lora` accepts.
 
     Raises:
-        ValueError: as `merge_lora`.
+        ValueError: as for `merge_lora`.
 
     >>> import tinygrad_lstm as tg
     >>> layer = tg.nn.Linear(3, 8)
@@ -172,20 +171,20 @@ def lora_state_dict(model: Module) -> dict[str, HostArray]:
 
 
 def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
-    """Adds adapters with the values that `lora_state_dict` gave, and freezes all else, as `add_lora` does.
+    """Adds adapters with the values from `lora_state_dict`, and freezes all other parameters, as `add_lora` does.
 
-    Into a model that has these adapters, `model.load_state_dict(state_dict, strict=False)` loads them.
+    For a model that already has these adapters, use `model.load_state_dict(state_dict, strict=False)`.
 
     Args:
-        model: of the sizes of the one that was adapted; changed in place.
-        state_dict: arrays by name; ranks are read from their shapes.
+        model: has the sizes of the model that was adapted; changed in place.
+        state_dict: arrays by name; their shapes determine the ranks.
 
     Returns:
-        The names of the weights that have got an adapter.
+        The names of the weights that were given an adapter.
 
     Raises:
-        ValueError: names are missing or unexpected, or values do not fit; a weight has an adapter already. One error
-            names all of them, before anything is changed.
+        ValueError: names are missing or unexpected, values have an invalid shape or dtype, or a weight already has an
+            adapter. One error names all of them. Nothing has been changed then.
 
     >>> import tinygrad_lstm as tg
     >>> layer, fresh = tg.nn.Linear(3, 8), tg.nn.Linear(3, 8)
@@ -195,9 +194,9 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
     ['weight']
     """
     if not state_dict:
-        raise ValueError("load_lora: there are no adapters to load; expected what lora_state_dict gives")
+        raise ValueError("load_lora: there are no adapters to load; expected what lora_state_dict returns")
     by_name = adaptable_by_name("load_lora", model)
-    parts: dict[str, dict[str, Any]] = {name: {} for name in by_name}  # of each weight, by its first name
+    parts: dict[str, dict[str, Any]] = {name: {} for name in by_name}  # for each weight, by its first name
     unexpected: list[str] = []
     for key, value in state_dict.items():
         name, _, part = key.rpartition("_lora.")
@@ -224,10 +223,10 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
 
 
 def _adapted(caller: str, model: Module) -> list[tuple[Weight, LoRA]]:
-    """The weights that have an adapter, and it.
+    """The weights that have an adapter, and these adapters.
 
     Raises:
-        ValueError: there is none; a weight has one in some of its places only.
+        ValueError: there is no adapter; a weight has one in only some of its modules.
     """
     found: list[tuple[Weight, LoRA]] = []
     for weight in weights_of(caller, model):
@@ -250,7 +249,7 @@ def _check_free(caller: str, weights: Iterable[Weight]) -> None:
 
 def _check_settings(caller: str, rank: Any, alpha: Any) -> None:
     if isinstance(rank, bool) or not isinstance(rank, int | np.integer):
-        raise TypeError(f"{caller}: rank must be a whole number, got {rank!r}")
+        raise TypeError(f"{caller}: rank must be an integer, got {rank!r}")
     if rank < 1:
         raise ValueError(f"{caller}: rank must be 1 or more, got {rank}")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number | None):
@@ -260,7 +259,7 @@ def _check_settings(caller: str, rank: Any, alpha: Any) -> None:
 
 
 def _attach(model: Module, adapters: Iterable[tuple[Weight, LoRA]]) -> list[str]:
-    """Sets adapters in all places of their weights, freezes what is no adapter's, and gives the weights' names."""
+    """Sets adapters in all modules of their weights, freezes other parameters, and returns the weights' names."""
     adapters = list(adapters)
     kept = {id(p) for module in model.modules() if isinstance(module, LoRA) for p in module.parameters()}
     for parameter in model.parameters():
@@ -273,10 +272,10 @@ def _attach(model: Module, adapters: Iterable[tuple[Weight, LoRA]]) -> list[str]
 
 
 def _loaded(weight: Parameter, values: Mapping[str, Any]) -> LoRA:
-    """The adapter of a weight with these values of A, B and alpha.
+    """The adapter of a weight with the given values of A, B and alpha.
 
     Raises:
-        ValueError: one is missing, or they do not fit the weight.
+        ValueError: one is missing, or does not have the weight's sizes.
     """
     if missing := [part for part in ("A", "B", "alpha") if part not in values]:
         raise ValueError(f"there is no {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""`Module`: parameters and other modules under names, and what is done with all of them at once."""
+"""`Module`: named parameters and submodules, and methods that apply to all of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +20,13 @@ __all__ = ["Module"]
 
 
 class Module(HasHooks):
-    """Something with parameters that computes: a layer, or a model made of layers.
+    """A layer, or a model made of layers: it has parameters and computes.
 
-    A subclass sets its parameters and the modules it is made of as attributes, and defines `forward`, which calling
-    the module runs. What is set under a name is found under that name, dotted from module to module. Modules and
-    parameters in plain lists and the like are not found: setting such a list raises, but what is appended to a list
-    that was set before cannot be seen; use `ModuleList`. Hooks, by `register_forward_hook` and the like, look into a
-    module from outside.
+    A subclass sets parameters and submodules as attributes and defines `forward`, which a call of the module runs.
+    Parameters and submodules have the names of their attributes, joined by dots from module to module. Modules and
+    parameters in plain lists, tuples, dicts and sets are not registered: setting such an attribute raises, but a later
+    append to a list is not noticed; use `ModuleList`. Hooks, as of `register_forward_hook`, inspect a module from
+    outside.
 
     >>> import tinygrad_lstm as tg
     >>> class Regression(tg.nn.Module):
@@ -47,14 +47,14 @@ class Module(HasHooks):
     """
 
     adaptable: ClassVar[tuple[str, ...]] = ()
-    """Its own parameters, as shell patterns of their names, with which it computes by way of `adapted` alone."""
+    """Shell patterns for the names of its own parameters that it reads only with `adapted`."""
 
     # Set on instances only when they differ, so that a subclass need not call super().__init__().
     training: bool = True
     _buffer_names: frozenset[str] = frozenset()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes; a subclass defines it."""
+        """Computes the output. A subclass defines it."""
         raise NotImplementedError(
             f"{type(self).__name__} defines no forward(); define it, or call a method that it has"
         )
@@ -69,12 +69,12 @@ class Module(HasHooks):
         return result
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Guards against the ways in which a parameter would silently no longer be, or never become, one.
+        """Refuses values by which a parameter would silently not be registered, or be lost.
 
         Raises:
-            TypeError: modules or parameters in a plain list, tuple, dict or set, at any depth, where they are not
-                found; or something other than a Parameter or None in a parameter's place.
-            ValueError: a module that holds this one, whose names would have no end.
+            TypeError: modules or parameters are in a plain list, tuple, dict or set, at any depth, where they are not
+                registered; or a value that is not a Parameter or None would replace a parameter.
+            ValueError: a module contains this one, so that names would be infinite.
         """
         if isinstance(value, Module):
             if any(module is self for module in value.modules()):
@@ -94,7 +94,7 @@ class Module(HasHooks):
             )
         super().__setattr__(name, value)
 
-    # -- what it is made of -------------------------------------------------------------------------------------------
+    # -- submodules, parameters and buffers ---------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """The modules that are its attributes, with their names."""
@@ -108,10 +108,10 @@ class Module(HasHooks):
             yield child
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, "Module"]]:
-        """Itself, under the name `prefix`, and all modules below it, parents first, with their dotted names.
+        """This module, with the name `prefix`, and all submodules with their dotted names, parents first.
 
         Args:
-            remove_duplicate: give a module that has several names once, under the first.
+            remove_duplicate: whether a module with several names is returned only once, with the first.
         """
         seen: set[Module] = set()
         below: list[tuple[str, Module]] = [(prefix, self)]
@@ -124,15 +124,16 @@ class Module(HasHooks):
             below += reversed([(joined(path, name), child) for name, child in module.named_children()])
 
     def modules(self) -> Iterator["Module"]:
-        """Itself and all modules below it, each once."""
+        """This module and all submodules, each once."""
         for _, module in self.named_modules():
             yield module
 
     def named_parameters(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their dotted names: its own, then those of the modules below it.
+        """All parameters with their dotted names: its own first, then those of its submodules.
 
         Args:
-            remove_duplicate: give a parameter that has several names, as tied weights do, once, under the first.
+            remove_duplicate: whether a parameter with several names (a tied weight) is returned only once, with the
+                first.
         """
         seen: set[int] = set()
         for path, module in self.named_modules(prefix, remove_duplicate):
@@ -147,10 +148,10 @@ class Module(HasHooks):
             yield parameter
 
     def register_buffer(self, name: str, tensor: Any) -> None:
-        """Sets an attribute that is no parameter, but moves and is saved with them.
+        """Sets an attribute that is not a parameter, but is moved and saved with the parameters.
 
         Raises:
-            TypeError: it is no tensor, or a parameter.
+            TypeError: it is not a tensor, or is a parameter.
         """
         if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
             raise TypeError(
@@ -172,10 +173,11 @@ class Module(HasHooks):
             yield buffer
 
     def adapted(self, name: str) -> Tensor:
-        """One of its own parameters as `forward` computes with it: changed by its adapter, if it has one.
+        """One of its own parameters as `forward` uses it: changed by its adapter, if it has one.
 
-        An adapter is a child called `{name}_lora`, a module that takes the parameter and gives what stands in for it;
-        `nn.add_lora` sets such. A module of yours takes part if it reads a weight in this way, and says so:
+        An adapter is a child module called `{name}_lora`. It is called with the parameter and returns the tensor that
+        replaces it; `nn.add_lora` adds adapters. A user-defined module supports them if it reads weights in this way
+        and lists their names:
 
         >>> import tinygrad_lstm as tg
         >>> class Bilinear(tg.nn.Module):
@@ -200,60 +202,59 @@ class Module(HasHooks):
         return {**dict(self.named_parameters("", False)), **dict(self.named_buffers("", False))}
 
     def state_dict(self) -> dict[str, HostArray]:
-        """A snapshot of all parameters and buffers: NumPy copies under dotted names, wherever the module lies.
+        """A snapshot of all parameters and buffers: NumPy copies under dotted names, from any device.
 
-        It does not change as training goes on, and can be handed to safetensors as it is. A tensor that has several
-        names is there under each, as in PyTorch's files.
+        Training does not change it, and safetensors can save it. A tensor with several names is there under each of
+        them, as in PyTorch's files.
         """
         return snapshot(self._named_tensors())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copies values into the parameters and buffers in place, so that optimizers keep theirs.
+        """Copies values into the parameters and buffers in place, so that optimizers stay valid.
 
         Args:
-            state_dict: for each dotted name the values, brought to the tensor's device and dtype: NumPy's or CuPy's
-                arrays, Tensors, nested lists.
-            strict: whether every name must be there, and no other.
+            state_dict: the values for each dotted name: NumPy or CuPy arrays, Tensors or nested lists. They are
+                converted to the tensor's device and dtype.
+            strict: whether exactly these names must be present.
 
         Returns:
             The names `missing` from the mapping and those `unexpected` in it; both empty if strict.
 
         Raises:
-            ValueError: names are missing or unexpected, or values are no numbers, do not fit in shape or kind, or are
-                too large for the tensor's dtype. One error names all of them, before anything is changed. (It is the
-                mapping's value that is wrong; a KeyError's message would be shown in quotes.)
+            ValueError: names are missing or unexpected, or values are not numbers, have a different shape or kind, or
+                are too large for the tensor's dtype. One error names all of them. Nothing has been changed then.
         """
         return load(self._named_tensors(), state_dict, strict, type(self).__name__)
 
-    # -- changing all of it -------------------------------------------------------------------------------------------
+    # -- moving, modes ------------------------------------------------------------------------------------------------
 
     def to(self, device: str | Device | None = None, dtype: DType = None) -> Self:
-        """Moves parameters, their gradients and buffers to a device, and those that are floats to a dtype; in place.
+        """Moves parameters, their gradients and buffers to a device, and floats to a dtype, in place.
 
-        The Parameter objects stay the same, so an optimizer made before goes on working.
+        The Parameter objects stay the same, so existing optimizers stay valid.
 
         Raises:
-            TypeError: `dtype` is no float type.
+            TypeError: `dtype` is not a float dtype.
             ValueError: the device is unknown.
-            DeviceUnavailableError: the device is not there.
+            DeviceUnavailableError: the device is missing.
         """
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         move([*self._named_tensors().values(), *gradients], device, dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Lets the module, and all below it, behave as in training, or not: dropout drops only then."""
+        """Sets the mode of this module and all submodules: training or not. Dropout is active only in training."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Lets the module, and all below it, behave as in use: `train(False)`."""
+        """Sets evaluation mode for this module and all submodules: `train(False)`."""
         return self.train(False)
 
     @contextmanager
     def evaluating(self) -> Iterator[Self]:
-        """Within a `with` block, `eval()`; after it, each module below is again in the mode in which it was before."""
+        """`eval()` in a `with` block; after it, this module and each submodule is in its previous mode again."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -263,7 +264,7 @@ class Module(HasHooks):
                 module.training = mode
 
     def apply(self, function: Callable[["Module"], Any]) -> Self:
-        """Calls a function with every module below this one, children first, and with this one last."""
+        """Calls a function with every submodule, children first, and with this module last."""
         for module in reversed(list(self.modules())):
             function(module)
         return self
@@ -271,32 +272,32 @@ class Module(HasHooks):
     # -- which parameters learn ----------------------------------------------------------------------------------------
 
     def zero_grad(self) -> None:
-        """Forgets the gradients of all parameters."""
+        """Sets the gradients of all parameters to None."""
         for parameter in self.parameters():
             parameter.grad = None
 
     def requires_grad_(self, value: bool = True) -> Self:
-        """Sets whether the parameters require gradients; those of a frozen module keep their values in training.
+        """Sets whether the parameters require gradients. Training does not change those that do not.
 
-        `freeze` and `unfreeze` do it for some of them, by their names.
+        `freeze` and `unfreeze` do this for some parameters, selected by names.
 
         Raises:
-            TypeError: a parameter is of integers, which have no gradients; before anything is changed.
+            TypeError: a parameter is an integer tensor, which has no gradient. Nothing has been changed then.
         """
         return self._require_gradients("requires_grad_", (), value)
 
     def freeze(self, *patterns: str) -> Self:
-        """Lets parameters keep their values in training: they require no gradients, and those they have are forgotten.
+        """Freezes parameters: they do not require gradients, their `.grad` is None, and training does not change them.
 
-        An optimizer passes over them, its weight decay and momentum too.
+        Optimizers skip them, also for weight decay and momentum.
 
         Args:
-            patterns: shell patterns of dotted names, in which `*` stands for anything, dots too: "embedding.*",
-                "lstm.*_l0", "*bias*". A parameter that has several names needs one that matches. None: all.
+            patterns: shell patterns of dotted names, in which `*` matches any string, with dots too: "embedding.*",
+                "lstm.*_l0", "*bias*". One matching name of a parameter is enough. Without patterns, all are frozen.
 
         Raises:
-            ValueError: a pattern matches no parameter; before anything is changed.
-            TypeError: a pattern is no string.
+            ValueError: a pattern matches no parameter. Nothing has been changed then.
+            TypeError: a pattern is not a string.
 
         >>> import tinygrad_lstm as tg
         >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1)).freeze("0.*")
@@ -309,7 +310,7 @@ class Module(HasHooks):
         """Lets parameters learn again; patterns as for `freeze`.
 
         Raises:
-            ValueError, TypeError: as `freeze`, and as `requires_grad_`.
+            ValueError, TypeError: as for `freeze` and `requires_grad_`.
         """
         return self._require_gradients("unfreeze", patterns, True)
 
@@ -321,13 +322,13 @@ class Module(HasHooks):
         """The parameters in groups for an optimizer, each with its own learning rate or other settings.
 
         Args:
-            settings: for shell patterns of dotted names, as `freeze` takes them, the settings of what they match. A
-                parameter goes with the first pattern that matches one of its names; those that no pattern matches
-                are a last group, with the optimizer's own settings. Frozen parameters are in no group.
+            settings: for each shell pattern of dotted names, as in `freeze`, the settings of the parameters that it
+                matches. The first pattern that matches one of its names decides for a parameter. The others form a last
+                group, with the optimizer's default settings. Frozen parameters are in no group.
 
         Raises:
-            ValueError: a pattern matches no parameter, or only such as are frozen or went with a pattern before it.
-            TypeError: a pattern is no string, or its settings are no mapping.
+            ValueError: a pattern matches no parameter, or only parameters that are frozen or in an earlier group.
+            TypeError: a pattern is not a string, or its settings are not a mapping.
 
         >>> import tinygrad_lstm as tg
         >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
@@ -338,7 +339,7 @@ class Module(HasHooks):
         """
         return grouped(dict(self.named_parameters(remove_duplicate=False)), settings)
 
-    # -- what it looks like -------------------------------------------------------------------------------------------
+    # -- representation -----------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """The settings that `repr` shows in parentheses; a subclass defines it."""
@@ -352,7 +353,7 @@ class Module(HasHooks):
         return "\n".join(f"{text:<{width}}{count}" for (text, _), count in zip(lines, counts, strict=True))
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the same tree as a table."""
+        """For notebooks: the same tree as a table."""
         from ..html import table
 
         return table(["module", "parameters"], [[text, f"{count:,}"] for text, count in _tree_lines("", self, 0)])
@@ -371,7 +372,7 @@ def _tree_lines(name: str, module: Module, depth: int) -> Iterator[tuple[str, in
 
 
 def _holds_modules(container: Any) -> bool:
-    """Whether modules or parameters lie in a plain container, or in those that it holds."""
+    """Whether a plain container has modules or parameters, at any depth."""
     left, seen = [container], set()
     while left:
         part = left.pop()

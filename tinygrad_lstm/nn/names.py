@@ -1,4 +1,4 @@
-"""Dotted names: put together, and chosen by shell patterns."""
+"""Dotted names: joined, and selected by shell patterns."""
 
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
@@ -12,17 +12,17 @@ def joined(path: str, name: str) -> str:
 
 
 def matching(caller: str, patterns: Iterable[str], names: Collection[str], what: str = "parameter") -> list[str]:
-    """The names that match at least one of the patterns, in their own order.
+    """The names that match at least one of the patterns, in the order of `names`.
 
     Args:
-        caller: the function that errors are to name.
-        patterns: as in a shell: `*` stands for anything, dots too, `?` for one character, `[01]` for one of these.
-        names: among which to choose.
-        what: what it is that has the names.
+        caller: the name of the function, for errors.
+        patterns: as in a shell: `*` matches any string, with dots too; `?` one character; `[01]` one of these.
+        names: the names to select from.
+        what: what is named, for errors.
 
     Raises:
         ValueError: a pattern matches none of the names.
-        TypeError: a pattern is no string.
+        TypeError: a pattern is not a string.
     """
     patterns = list(patterns)
     for pattern in patterns:

@@ -11,9 +11,9 @@ __all__ = ["Parameter"]
 
 
 class Parameter(Tensor):
-    """A leaf that requires a gradient; as an attribute of a `Module`, one of its parameters.
+    """A leaf that requires a gradient. As an attribute of a `Module` it is one of its parameters.
 
-    Holds a copy of `data`, a tensor, array or list of numbers, as `tg.tensor` makes it.
+    It contains a copy of `data` (a tensor, an array or a list of numbers), as `tg.tensor` does.
 
     Raises:
         TypeError: the elements are integers, which have no gradient, and `requires_grad` is true.
@@ -33,7 +33,7 @@ class Parameter(Tensor):
 
     @classmethod
     def around(cls, tensor: Tensor) -> "Parameter":
-        """A tensor as a parameter: a view of it, part of its graph. A parameter stays itself."""
+        """A tensor as a parameter: a view of it, part of its graph. A parameter is returned unchanged."""
         if isinstance(tensor, cls):
             return tensor
         view: Any = tensor.reshape(tensor.shape)

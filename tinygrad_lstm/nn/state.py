@@ -1,4 +1,4 @@
-"""The tensors of a module as a whole: a snapshot of them, values loaded into them, and moving them."""
+"""Functions for all tensors of a module: a snapshot, loading values, and moving them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ __all__ = ["IncompatibleKeys", "load", "move", "snapshot"]
 
 
 class IncompatibleKeys(NamedTuple):
-    """The names that `load_state_dict` did not find in the mapping, and those of the mapping that it did not need."""
+    """The names that are missing from the mapping of `load_state_dict`, and the unexpected names in it."""
 
     missing: list[str]
     unexpected: list[str]
@@ -27,7 +27,7 @@ def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
 
 
 def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool, owner: str) -> IncompatibleKeys:
-    """Copies values into the tensors of their names; see `Module.load_state_dict`.
+    """Copies values into the tensors of the same names; see `Module.load_state_dict`.
 
     Args:
         owner: the name of the module's class, for errors.
@@ -54,12 +54,12 @@ def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool,
 
 
 def move(tensors: Iterable[Tensor], device: str | Device | None, dtype: DType) -> None:
-    """Moves tensors in place to a device, and those that are floats to a dtype; see `Module.to`."""
+    """Moves tensors to a device, and float tensors to a dtype, in place; see `Module.to`."""
     place = None if device is None else get_device(device)
     if dtype is not None and not is_float(checked_dtype(dtype)):
         raise TypeError(f"to: a module's dtype must be float16, float32 or float64, got {checked_dtype(dtype)}")
     once = {id(tensor): tensor for tensor in tensors}.values()
-    with no_grad():  # all are moved before any is changed: where memory runs out, nothing is
+    with no_grad():  # all are moved before any is changed: if memory runs out, nothing changes
         moved = [tensor.to(place, dtype if is_float(tensor.dtype) else None) for tensor in once]
     for tensor, now in zip(once, moved, strict=True):
         if now is not tensor:
@@ -67,7 +67,7 @@ def move(tensors: Iterable[Tensor], device: str | Device | None, dtype: DType) -
 
 
 def _become(tensor: Tensor, moved: Tensor) -> None:
-    """Gives a leaf another one's array and device. Graphs that kept the old values raise when they are walked."""
+    """Gives a leaf the array and device of `moved`. The backward pass of a graph that saved the old values raises."""
     tensor._mark_written()
     tensor._array = moved._array
     tensor.device = moved.device

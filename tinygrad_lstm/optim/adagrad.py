@@ -12,7 +12,7 @@ __all__ = ["Adagrad"]
 
 
 class Adagrad(Optimizer):
-    """Steps along the gradient, divided by the root of the sum of all its squares so far.
+    """Steps along the gradient divided by the root of the sum of its squares in all steps so far.
 
     s = s + g²;  p = p - lr / (1 + (t - 1) lr_decay) · g / (√s + eps), at step t.
 
@@ -21,13 +21,13 @@ class Adagrad(Optimizer):
     Args:
         params: tensors, or groups of them; see `Optimizer`.
         lr: the learning rate.
-        lr_decay: how fast the learning rate falls from step to step.
-        weight_decay: times the parameter is added to the gradient.
-        initial_accumulator_value: what s starts with.
+        lr_decay: how fast the learning rate decays.
+        weight_decay: its product with the parameter is added to the gradient.
+        initial_accumulator_value: the initial value of s.
         eps: added to the root.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`.
+        TypeError, ValueError: as for `Optimizer`.
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {

@@ -12,7 +12,7 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    """Steps along the running mean of gradients, divided by the root of the running mean of their squares.
+    """Steps along the running mean of the gradient divided by the root of the running mean of its square.
 
     m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  p = p - lr · m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and
     v̂ = v / (1 - β₂ᵗ) at step t.
@@ -23,13 +23,13 @@ class Adam(Optimizer):
     Args:
         params: tensors, or groups of them; see `Optimizer`.
         lr: the learning rate.
-        betas: β₁ and β₂, how much of the running means stays.
+        betas: β₁ and β₂, the decay rates of the running means.
         eps: added to the root.
-        weight_decay: times the parameter is added to the gradient.
-        amsgrad: divide by the largest v so far.
+        weight_decay: its product with the parameter is added to the gradient.
+        amsgrad: whether to use the maximum of all v so far.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`.
+        TypeError, ValueError: as for `Optimizer`.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -74,17 +74,17 @@ class Adam(Optimizer):
         return {"step": 0, "exp_avg": 0.0, "exp_avg_sq": 0.0, **largest}
 
     def decays(self, group: Group) -> tuple[float, float]:
-        """By what the parameter shrinks, and times what it is then added to the gradient."""
+        """The arguments `shrink` and `decay` of `Backend.adam_update`."""
         return 1.0, float(group["weight_decay"])
 
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
         beta1, beta2 = (float(beta) for beta in group["betas"])
         names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
-        by_step: dict[int, list[list[Array]]] = {}  # a parameter may have been without gradient at times
+        by_step: dict[int, list[list[Array]]] = {}  # a parameter may have had no gradient in some steps
         for p, g, state in updates:
             by_step.setdefault(state["step"] + 1, []).append([p, g, *(state[name] for name in names)])
         for step, parameters in by_step.items():
-            # m̂ / (√v̂ + eps), with both corrections drawn into the numbers before the arrays.
+            # m̂ / (√v̂ + eps), with both corrections moved into the scalars.
             root = math.sqrt(1 - beta2**step)
             rate = float(group["lr"]) * root / (1 - beta1**step)
             backend.adam_update(parameters, *self.decays(group), beta1, beta2, float(group["eps"]) * root, rate)
@@ -93,7 +93,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam, but weights decay by themselves, p = p · (1 - lr · weight_decay), and not through the running means.
+    """Adam with decoupled weight decay: p = p · (1 - lr · weight_decay), not through the running means.
 
     Loshchilov and Hutter, "Decoupled weight decay regularization" (2019). Arguments and errors are Adam's.
     """

@@ -1,4 +1,4 @@
-"""Keeping gradients small: clipping by their norm and by value, in place."""
+"""Gradient clipping by norm and by value, in place."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
 
 def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """The gradients that hold numbers, each once."""
+    """The gradients that are not empty, each once."""
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for parameter in given:
         if not isinstance(parameter, Tensor):
@@ -35,26 +35,26 @@ def clip_grad_norm_(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
-    """Scales all gradients by one factor, so that the norm of all of them together is at most `max_norm`.
+    """Scales all gradients by one factor, so that their total norm is at most `max_norm`.
 
-    Norm and factor are computed in wider dtypes than the gradients', so that neither overflows nor vanishes.
+    The norm and the factor are computed in a wider dtype than the gradients, so that they do not overflow or vanish.
 
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
 
     Args:
-        parameters: tensors whose `.grad` is scaled in place; those without one are passed over.
+        parameters: tensors whose `.grad` is scaled in place; those without a gradient are skipped.
         max_norm: the largest norm.
-        norm_type: which norm, 2 or any other above 0; `math.inf` is the largest absolute value.
-        error_if_nonfinite: raise if the norm is infinite or NaN. By default the gradients are scaled all the same,
-            which leaves zeros and NaNs.
+        norm_type: the p of the p-norm, above 0; `math.inf` is the largest absolute value.
+        error_if_nonfinite: whether to raise if the norm is infinite or NaN. By default the gradients are scaled, which
+            makes zeros and NaNs.
 
     Returns:
-        The norm before, 0-d, on the first gradient's device; float32 of float16 gradients. Its value is read on the
-        host only with `error_if_nonfinite`.
+        The norm before clipping, 0-d, on the first gradient's device; float32 for float16 gradients. It is copied to
+        the host only with `error_if_nonfinite`.
 
     Raises:
-        RuntimeError: with `error_if_nonfinite`, the norm is infinite or NaN; the gradients stay as they are.
-        TypeError: something else than a tensor is among them.
+        RuntimeError: with `error_if_nonfinite`, the norm is infinite or NaN; the gradients are unchanged.
+        TypeError: a parameter is not a tensor.
         ValueError: `max_norm` is negative, or `norm_type` is not above 0.
 
     >>> import tinygrad_lstm as tg
@@ -100,9 +100,9 @@ def _together(gradients: list[Tensor]) -> dict[tuple[Device, np.dtype[Any]], lis
 
 
 def _euclidean_norm(gradients: list[Tensor], device: Device) -> Tensor:
-    """The norm of all gradients together, in float64: by one pass over each and without temporaries.
+    """The total norm of all gradients, in float64: one pass over each, without temporaries.
 
-    float64 has no wider dtype in which its squares fit: such gradients are scaled first, each by itself.
+    There is no wider dtype for the squares of float64 gradients: each of these is scaled first.
     """
     norms = []
     for (place, dtype), arrays in _together(gradients).items():
@@ -123,7 +123,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """Limits each element of the gradients to [-clip_value, clip_value], in place.
 
     Raises:
-        TypeError: something else than a tensor is among the parameters.
+        TypeError: a parameter is not a tensor.
         ValueError: `clip_value` is negative.
     """
     if not clip_value >= 0:

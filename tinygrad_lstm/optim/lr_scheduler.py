@@ -1,10 +1,10 @@
-"""Schedules: learning rates that change as training goes on.
+"""Schedules: learning rates that change during training.
 
-A schedule is made after its optimizer, whose groups' rates it takes as the ones to start from, and its `step()` is
-called once an epoch, or once a step, after the optimizer's.
+A schedule starts from the learning rates of its optimizer's groups. Its `step()` is called once an epoch, or once a
+step, after the optimizer's.
 
-As in torch, a step changes the present rate instead of replacing it. So several schedules of one optimizer compose, a
-`ReduceLROnPlateau` beside a warm-up keeps its reductions, and a rate that was set by hand holds.
+As in PyTorch, a step changes the current rate instead of replacing it. So several schedules of one optimizer compose, a
+`ReduceLROnPlateau` beside a warm-up keeps its reductions, and a rate that was set by hand stays.
 """
 
 import math
@@ -32,8 +32,8 @@ def _require(schedule: object, holds: bool, message: str) -> None:
 
 
 def _moved(lr: float, before: float, after: float, origin: float = 0.0) -> float:
-    """A rate that changes as the formula does from `before` to `after`: its distance to `origin` is multiplied."""
-    if lr == before:  # exactly the formula where nothing else changed the rate
+    """The rate after the formula went from `before` to `after`: its distance to `origin` is scaled in the same way."""
+    if lr == before:  # exactly the formula if nothing else changed the rate
         return after
     if before == origin:
         return lr + (after - before)
@@ -41,13 +41,13 @@ def _moved(lr: float, before: float, after: float, origin: float = 0.0) -> float
 
 
 class LRScheduler(ABC):
-    """A schedule given by a formula: `rate` says the learning rate after so many steps.
+    """A schedule defined by a formula: `rate` returns the learning rate after a number of steps.
 
-    That is the rate if nothing else changes it. Otherwise each step changes the present rate as the formula changes.
-    A group that joins the optimizer later takes part from the next step on; its rate then is the one it starts from.
+    This is the rate if nothing else changes it. Otherwise each step scales the current rate as the formula changes.
+    A group that is added to the optimizer later takes part from the next step on, and starts from its rate then.
 
     Attributes:
-        last_epoch: how often `step()` was called.
+        last_epoch: the number of calls of `step()`.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.optim.lr_scheduler import ExponentialLR, StepLR
@@ -75,44 +75,44 @@ class LRScheduler(ABC):
 
     @property
     def base_lrs(self) -> list[float]:
-        """For each group of the optimizer, the rate it started from."""
+        """The initial learning rate of each group of the optimizer."""
         groups = self.optimizer.param_groups
         return [float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups]
 
     @abstractmethod
     def rate(self, epoch: int, base_lr: float) -> float:
-        """The learning rate after `epoch` steps, of a group that started with `base_lr`."""
+        """The learning rate after `epoch` steps of a group whose initial rate is `base_lr`."""
 
     def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
-        """The learning rate after step `epoch`, of a group whose rate is `lr` before it."""
+        """The learning rate after step `epoch` of a group whose rate before it is `lr`."""
         return _moved(lr, self._before(epoch, base_lr), self.rate(epoch, base_lr))
 
     def _before(self, epoch: int, base_lr: float) -> float:
-        """What the formula gives before step `epoch`."""
+        """The value of the formula before step `epoch`."""
         return self.rate(epoch - 1, base_lr) if epoch else base_lr
 
     def step(self) -> None:
-        """Goes on by one, and changes the optimizer's rates."""
+        """Advances by one step, and changes the optimizer's rates."""
         self.last_epoch += 1
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             if "initial_lr" in group:
                 group["lr"] = self.next_rate(self.last_epoch, base_lr, group["lr"])
-            else:  # it has joined since the last step
+            else:  # it was added after the last step
                 group["initial_lr"], group["lr"] = base_lr, self.rate(self.last_epoch, base_lr)
 
     def get_last_lr(self) -> list[float]:
-        """The present rate of each group."""
+        """The current rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule and the rates stand: plain values. The settings are the constructor's."""
+        """The state of the schedule and the current rates, as plain values, without the constructor's settings."""
         return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs, "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave, at the rates of that time.
+        """Restores a state from `state_dict`, with its rates.
 
         Raises:
-            ValueError: it is of an optimizer with another number of groups, or no schedule's.
+            ValueError: the state is not a schedule's, or has a different number of groups.
         """
         _check_keys(self, state_dict, ("last_epoch", "base_lrs"))
         last_epoch, base_lrs = int(state_dict["last_epoch"]), [float(lr) for lr in state_dict["base_lrs"]]
@@ -133,7 +133,7 @@ def _check_keys(schedule: object, state_dict: Mapping[str, Any], keys: Sequence[
 
 
 class StepLR(LRScheduler):
-    """Times `gamma` every `step_size` steps.
+    """Multiplies the rate by `gamma` every `step_size` steps.
 
     Raises:
         ValueError: `step_size` is below 1, or `gamma` not above 0.
@@ -151,7 +151,7 @@ class StepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """Times `gamma` every step.
+    """Multiplies the rate by `gamma` at every step.
 
     Raises:
         ValueError: `gamma` is not above 0.
@@ -167,7 +167,7 @@ class ExponentialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """From the first rate down to `eta_min` along half a cosine of `T_max` steps; and up again after that.
+    """From the initial rate down to `eta_min` along half a cosine of `T_max` steps, and then up again.
 
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017).
 
@@ -213,19 +213,19 @@ class LinearLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after the other; each counts from where it begins.
+    """One schedule after the other; each counts from its own beginning.
 
-    As in torch, each begins from the optimizer's first rate: what changed the rate before that is forgotten.
+    As in PyTorch, each starts from the optimizer's initial rate: earlier changes of the rate are discarded.
 
     Args:
-        optimizer: the optimizer of all of them.
-        schedulers: the schedules; their own `step()` is not to be called.
+        optimizer: the optimizer of all schedules.
+        schedulers: the schedules; their own `step()` must not be called.
         milestones: the steps at which the second, the third, ... begin.
 
     Raises:
-        TypeError: something else than an `LRScheduler` is among the schedules.
-        ValueError: not one milestone fewer than schedules, or milestones that do not rise; a schedule of another
-            optimizer.
+        TypeError: a schedule is not an `LRScheduler`.
+        ValueError: the number of milestones is not that of schedules minus one, the milestones do not increase, or a
+            schedule belongs to a different optimizer.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
@@ -260,12 +260,12 @@ class SequentialLR(LRScheduler):
         _require(self, own, "every schedule must be of the same optimizer")
         self.schedulers = list(schedulers)
         self.milestones = list(milestones)
-        for group in optimizer.param_groups:  # undoes what its schedules did when they were made
+        for group in optimizer.param_groups:  # undoes the changes by the constructors of its schedules
             group["lr"] = group["initial_lr"]
         super().__init__(optimizer)
 
     def _turn(self, epoch: int) -> tuple[LRScheduler, int]:
-        """The schedule whose turn it is after so many steps, and how many of them are its own."""
+        """The current schedule after `epoch` steps, and the number of steps since it began."""
         turn = bisect_right(self.milestones, epoch)
         return self.schedulers[turn], epoch - (self.milestones[turn - 1] if turn else 0)
 
@@ -279,23 +279,23 @@ class SequentialLR(LRScheduler):
 
 
 class ReduceLROnPlateau:
-    """Times `factor` whenever a metric has not become better for more than `patience` steps.
+    """Multiplies the rates by `factor` when a metric has not improved for more than `patience` steps.
 
     Args:
         optimizer: the optimizer.
-        mode: "min" if less is better, "max" if more is.
-        factor: by which rates are multiplied.
-        patience: how many steps without a better metric are waited.
-        threshold: by how much a better metric must be better. A first metric counts as better unless it is NaN or the
-            worst there is: inf with "min", -inf with "max".
-        threshold_mode: "rel" for a share of the best so far, "abs" for a difference.
-        cooldown: how many steps after a reduction are not counted.
-        min_lr: no rate becomes less.
-        eps: changes smaller than this are left out.
+        mode: "min" if a lower metric is better, "max" if a higher one is.
+        factor: the factor of the rates.
+        patience: the number of steps without improvement before a reduction.
+        threshold: the smallest change that is an improvement. The first metric is an improvement unless it is NaN or
+            the worst value: inf with "min", -inf with "max".
+        threshold_mode: "rel" for a threshold relative to the best metric so far, "abs" for an absolute one.
+        cooldown: the number of steps after a reduction that do not count.
+        min_lr: the lower bound of the rates.
+        eps: smaller changes of a rate are skipped.
 
     Raises:
-        ValueError: `mode` or `threshold_mode` is none of the two; `factor` is not within (0, 1); `patience` or
-            `cooldown` is negative.
+        ValueError: `mode` or `threshold_mode` is invalid; `factor` is not within (0, 1); `patience` or `cooldown` is
+            negative.
     """
 
     def __init__(
@@ -334,7 +334,7 @@ class ReduceLROnPlateau:
         self.last_epoch = 0
 
     def step(self, metric: float) -> None:
-        """Takes in the metric's new value, and reduces the rates if it is time."""
+        """Records the metric's new value, and reduces the rates if it has not improved for long enough."""
         metric = float(metric)
         self.last_epoch += 1
         if self._is_better(metric):
@@ -364,18 +364,18 @@ class ReduceLROnPlateau:
                 group["lr"] = reduced
 
     def get_last_lr(self) -> list[float]:
-        """The present rate of each group."""
+        """The current rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands: plain values. The rates themselves are the optimizer's state."""
+        """The state of the schedule, as plain values. The rates are part of the optimizer's state."""
         return {name: getattr(self, name) for name in _PLATEAU_STATE}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave; the optimizer's own state holds the rates.
+        """Restores a state from `state_dict`. The rates are part of the optimizer's state.
 
         Raises:
-            ValueError: it is not of such a schedule.
+            ValueError: the state is not a `ReduceLROnPlateau`'s.
         """
         _check_keys(self, state_dict, _PLATEAU_STATE)
         for name in _PLATEAU_STATE:

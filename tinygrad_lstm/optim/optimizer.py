@@ -1,4 +1,4 @@
-"""What optimizers share: parameters in groups, their settings and state, steps, saving and loading."""
+"""The base class of optimizers: parameter groups, their settings and state, steps, saving and loading."""
 
 import itertools
 import math
@@ -24,16 +24,16 @@ State: TypeAlias = dict[str, Any]
 
 
 class Scratch:
-    """Arrays to compute in, shared by all parameters of a device and dtype.
+    """Temporary arrays, shared by all parameters of a device and dtype.
 
-    What they hold is lost from one parameter to the next.
+    Their contents are overwritten from one parameter to the next.
     """
 
     def __init__(self) -> None:
         self._room: dict[tuple[int, np.dtype[Any], int], Array] = {}
 
     def like(self, backend: Backend, p: Array, index: int) -> Array:
-        """An array of the parameter's shape and dtype; another for each index."""
+        """An array of the parameter's shape and dtype; a different one for each index."""
         key = (id(backend), p.dtype, index)
         room = self._room.get(key)
         if room is None or room.shape[0] < p.size:
@@ -49,31 +49,31 @@ class Update(NamedTuple):
     state: State
 
     def widened(self) -> "Update":
-        """The same in the dtype in which its step is computed: float32 for a float16 parameter, else its own."""
+        """The same in the dtype in which the step is computed: float32 for a float16 parameter, otherwise its own."""
         wide = widened_dtype(self.p.dtype)
         return self if self.p.dtype == wide else Update(self.p.astype(wide), self.g.astype(wide), self.state)
 
 
 class Optimizer(ABC):
-    """Changes parameters in place, by their gradients.
+    """Changes parameters in place, using their gradients.
 
-    A subclass says what an algorithm keeps for each parameter (`initial_state`) and how it makes a step (`update`), on
-    plain arrays. The step of a float16 parameter is computed in float32, in which its state is kept: squares of
-    gradients vanish in float16, and running means stop moving. Settings such as the learning rate stand in
-    `param_groups`, where schedules, and users, change them.
+    A subclass defines an algorithm's state for each parameter (`initial_state`) and its step (`update`), on plain
+    arrays. The step and the state of a float16 parameter are in float32: in float16, squares of gradients vanish and
+    running means stop moving. Settings such as the learning rate are in `param_groups`, where schedules and users
+    change them.
 
     Args:
-        params: tensors, or groups of them: dicts with their `params` and the settings in which the group differs.
-        defaults: the settings of groups that have none of their own.
+        params: tensors, or groups: dicts with `params` and the settings that differ from the defaults.
+        defaults: the default settings of groups.
 
     Raises:
-        TypeError: `params` is a single tensor, or holds something else than tensors; a setting is of the wrong type.
-        ValueError: no parameters; one that is given twice, no leaf or no float; a setting that is unknown or out of
-            its bounds.
+        TypeError: `params` is a single tensor, or contains a value that is not a tensor; a setting has an invalid type.
+        ValueError: there are no parameters; one is given twice, is not a leaf or is not a float; a setting is unknown
+            or out of bounds.
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
-    """For each setting that is a number the range [low, high) in which it must lie."""
+    """The range [low, high) of each setting that is a number."""
 
     flags: ClassVar[tuple[str, ...]] = ()
     """The settings that are True or False."""
@@ -97,13 +97,13 @@ class Optimizer(ABC):
         return type(self).__name__
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Takes in more parameters, with settings of their own.
+        """Adds parameters, with their own settings.
 
         Args:
-            group: `params`, and the settings in which they differ from the defaults.
+            group: `params`, and the settings that differ from the defaults.
 
         Raises:
-            TypeError, ValueError: as the constructor.
+            TypeError, ValueError: as for the constructor.
         """
         if "params" not in group:
             raise ValueError(f"{self._name}: a group needs 'params', this one has {', '.join(group) or 'nothing'}")
@@ -129,9 +129,9 @@ class Optimizer(ABC):
         self.param_groups.append(complete)
 
     def check_settings(self, settings: Group) -> None:
-        """Raises a ValueError for a setting that is unknown or out of its bounds, a TypeError for one of a wrong type.
+        """Raises a ValueError if a setting is unknown or out of bounds, a TypeError if it has an invalid type.
 
-        A subclass may look for more.
+        A subclass may check more.
         """
         known = [*self.defaults, "params", "initial_lr"]
         if unknown := [name for name in settings if name not in known]:
@@ -154,33 +154,33 @@ class Optimizer(ABC):
         if not (low <= number < high and abs(number) <= sys.float_info.max):
             raise ValueError(f"{self._name}: {name} must be within [{low:g}, {high:g}), got {value}")
 
-    # -- what an algorithm is -----------------------------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def initial_state(self, group: Group) -> dict[str, int | float]:
-        """What is kept for a parameter between steps, and how it begins.
+        """The initial state of a parameter: the names and values that are kept between steps.
 
-        An int is a counter; a float fills an array of the parameter's shape and device, and of its dtype, or of
-        float32 for a float16 parameter.
+        An int is a counter. A float is the initial value of an array of the parameter's shape, on its device, in its
+        dtype, or in float32 for a float16 parameter.
         """
 
     @abstractmethod
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
-        """Changes parameters and their states in place; their gradients stay as they are.
+        """Changes parameters and their states in place. Gradients must not be changed.
 
-        All are of one dtype, float32 or float64: float16 parameters come as float32 copies.
+        All have one dtype, float32 or float64: float16 parameters are passed as float32 copies.
         """
 
-    # -- what is done with it -----------------------------------------------------------------------------------------
+    # -- steps --------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Changes each parameter that has a gradient.
 
         Raises:
-            TypeError, ValueError: a setting in `param_groups` was changed to one that does not fit.
-            RuntimeError: a gradient lies on another device than its parameter, or has another shape.
-            MemoryError: there is no room for what the algorithm keeps. All of these before anything is changed;
-                but where there is no room to compute in, some parameters may have made their step.
+            TypeError, ValueError: a setting in `param_groups` was changed to an invalid one.
+            RuntimeError: the device or the shape of a gradient differs from its parameter's.
+            MemoryError: there is no memory for the algorithm's state. In all these cases nothing has been changed; but
+                if there is no memory for temporary arrays, some parameters may already be updated.
         """
         for group in self.param_groups:
             self.check_settings(group)
@@ -206,7 +206,7 @@ class Optimizer(ABC):
                         update.p[...] = wide.p
 
     def _present_state(self, p: Tensor, group: Group) -> State:
-        """A parameter's state: where the parameter lies, and with what the group's settings need by now."""
+        """A parameter's state, on its device, with the entries that the group's current settings need."""
         state, start = self.state.get(p, {}), self.initial_state(group)
         if state.keys() != start.keys():
             with p.device.making(f"{self._name}.step"):
@@ -216,7 +216,7 @@ class Optimizer(ABC):
         return state
 
     def zero_grad(self) -> None:
-        """Forgets the gradients of all parameters."""
+        """Sets the gradients of all parameters to None."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
@@ -224,13 +224,13 @@ class Optimizer(ABC):
     # -- saving and loading -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot of what the optimizer knows, in a form that fits a checkpoint.
+        """A snapshot of the optimizer's state, for a checkpoint.
 
         Returns:
             `state`: NumPy arrays by name, for safetensors: "3.exp_avg" is the state `exp_avg` of the fourth parameter,
-            counted through all groups; counters are 0-d int64 arrays. Parameters that never had a gradient have none.
-            `param_groups`: for each group its settings, plain values for JSON, with the numbers of its parameters
-            under `params`.
+            counted through all groups. Counters are 0-d int64 arrays. Parameters that never had a gradient have no
+            state. `param_groups`: the settings of each group, plain values for JSON; `params` are the numbers of its
+            parameters.
         """
         arrays: dict[str, Any] = {}
         groups: list[Group] = []
@@ -246,13 +246,13 @@ class Optimizer(ABC):
         return {"state": arrays, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` gave, on the devices of this optimizer's parameters.
+        """Restores a state from `state_dict`, on the devices of this optimizer's parameters.
 
-        Arrays of another dtype than this optimizer keeps are converted.
+        Arrays of a different dtype are converted.
 
         Raises:
-            TypeError: a setting is of the wrong type.
-            ValueError: it is of another algorithm, or of other parameters. Both before anything is changed.
+            TypeError: a setting has an invalid type.
+            ValueError: the state is of a different algorithm, or of different parameters. Nothing is changed then.
         """
         if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
             raise ValueError(f"{self._name}: this is no optimizer's state, it lacks {', '.join(missing)}")
@@ -308,7 +308,7 @@ class Optimizer(ABC):
 
 
 def decayed(backend: Backend, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
-    """The gradient with `weight_decay` times the parameter added, in scratch 1; itself where nothing decays."""
+    """The gradient plus `weight_decay` times the parameter, in scratch 1; the gradient itself if that is 0."""
     if not group["weight_decay"]:
         return g
     total = backend.xp.multiply(p, float(group["weight_decay"]), out=scratch.like(backend, p, 1))
@@ -321,14 +321,14 @@ def _started(p: Tensor, value: int | float) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON can hold it: no tuples, no numbers of NumPy's."""
+    """A setting as a JSON value: without tuples and NumPy numbers."""
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _follow(p: Tensor, state: State) -> None:
-    """Brings the state to where its parameter went, if a module was moved after the last step."""
+    """Moves the state to its parameter's device and dtype, if a module was moved after the last step."""
     backend, dtype = p.device.backend, widened_dtype(p.dtype)
     for name, value in state.items():
         if isinstance(value, int) or (backend.owns(value) and value.dtype == dtype):

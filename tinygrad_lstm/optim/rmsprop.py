@@ -12,7 +12,7 @@ __all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
-    """Steps along the gradient, divided by the root of a running mean of its square.
+    """Steps along the gradient divided by the root of the running mean of its square.
 
     v = alpha · v + (1 - alpha) g²;  p = p - lr · g / (√v + eps).
 
@@ -22,14 +22,15 @@ class RMSprop(Optimizer):
     Args:
         params: tensors, or groups of them; see `Optimizer`.
         lr: the learning rate.
-        alpha: how much of the running means stays.
+        alpha: the decay rate of the running means.
         eps: added to the root.
-        weight_decay: times the parameter is added to the gradient.
-        momentum: how much of a running sum of the steps, along which it then goes, stays.
-        centered: divide by the root of the running variance: v less the square of the gradients' running mean.
+        weight_decay: its product with the parameter is added to the gradient.
+        momentum: if above 0, steps follow their running sum, with this decay rate.
+        centered: whether to divide by the root of the running variance: v minus the square of the gradient's running
+            mean.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`.
+        TypeError, ValueError: as for `Optimizer`.
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {

@@ -12,22 +12,22 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """Steps along the gradient, or along a running sum of gradients: p = p - lr · b, with b = momentum · b + g.
+    """Steps along the gradient, or along its running sum: p = p - lr · b, with b = momentum · b + g.
 
     Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning" (2013), in
-    the form in which the learning rate is no part of b.
+    the form in which b does not contain the learning rate.
 
     Args:
         params: tensors, or groups of them; see `Optimizer`.
         lr: the learning rate.
-        momentum: how much of b stays; without any, b is g.
-        dampening: gradients after the first count in b (1 - dampening) times.
-        weight_decay: times the parameter is added to the gradient.
-        nesterov: step along g + momentum · b.
+        momentum: the decay rate of b; if 0, b is g.
+        dampening: the gradients after the first are multiplied by (1 - dampening) in b.
+        weight_decay: its product with the parameter is added to the gradient.
+        nesterov: whether to step along g + momentum · b.
 
     Raises:
-        TypeError: as `Optimizer`.
-        ValueError: as `Optimizer`; or `nesterov` without momentum, or with dampening.
+        TypeError: as for `Optimizer`.
+        ValueError: as for `Optimizer`; or `nesterov` without momentum, or with dampening.
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {
@@ -68,7 +68,7 @@ class SGD(Optimizer):
         if not momentum:
             backend.sgd_update([(p, g) for p, g, _ in updates], decay, 0.0, 1.0, rate, False)
             return
-        by_share: dict[float, list[tuple[Array, ...]]] = {}  # by that which a gradient has in its running sum
+        by_share: dict[float, list[tuple[Array, ...]]] = {}  # by the factor of the gradient in the running sum
         for p, g, state in updates:
             share = 1 - float(group["dampening"]) if state["step"] else 1.0
             by_share.setdefault(share, []).append((p, g, state["momentum_buffer"]))

@@ -1,1 +1,1 @@
-"""A model run once and noted: what a traced run needs from the tensors and ops themselves."""
+"""Tracing of one run of a model: what it needs from tensors and ops."""

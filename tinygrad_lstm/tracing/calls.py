@@ -1,4 +1,4 @@
-"""Functions that a tracer sees as one call, not as the ops they are made of."""
+"""Functions that a tracer sees as one call, not as their ops."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def shown_whole(function: Callable[P, R]) -> Callable[P, R]:
-    """Shows the calls of a function to the tracer of a run, if there is one, who may note them in place of its ops."""
+    """Shows the calls of a function to the current tracer, if there is one. It may record them instead of the ops."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

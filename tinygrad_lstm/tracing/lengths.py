@@ -1,8 +1,8 @@
-"""Numbers of a traced run that follow from the lengths of its inputs, and say how.
+"""Numbers of a traced run that are computed from the lengths of its inputs, with their expressions.
 
-While a run is traced, `Tensor.shape` gives each free length as a `Length`, which stands for the integer that it is in
-this run. Arithmetic carries on how a number came about, so that `x.shape[0] // 2` reaches an op as just that. It is no
-`int`, as `1.0 * n` would then be a plain float. What NumPy and other code in C make of it are plain numbers.
+While a run is traced, `Tensor.shape` returns each free length as a `Length`, which acts as the integer of this run.
+Arithmetic records the expression of a number, so that an op receives `x.shape[0] // 2` as this expression. It is not a
+subclass of `int`, as `1.0 * n` would then be a plain float. NumPy and other code in C make plain numbers of it.
 """
 
 import math
@@ -31,21 +31,21 @@ def _carried(kind: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any],
 
 
 def _as_plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method by which an integer is taken as it is, and how it came about is lost."""
+    """A method that uses the plain integer, so that the expression is lost."""
     return lambda self, *others: function(plain(self), *map(plain, others))
 
 
 class Derived:
-    """A number that follows from the lengths of the inputs.
+    """A number that is computed from the lengths of the inputs.
 
     Args:
-        before: what it was in the measured run.
-        now: what it is in the traced run.
-        how: how it came about; None for the length of a tensor.
+        before: its value in the measured run.
+        now: its value in the traced run.
+        how: its expression; None for the length of a tensor.
 
     Attributes:
-        values: what it is in both runs.
-        key: equal for numbers that came about from the same lengths in the same way.
+        values: its values in both runs.
+        key: equal for numbers with the same expression of the same lengths.
     """
 
     def __init__(self, before: Any, now: Any, how: How | None = None) -> None:
@@ -62,15 +62,15 @@ class Derived:
         return 0 - self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied or pickled, it is a plain number."""
+        """A copy, or a pickled one, is a plain number."""
         return type(self.values[1]), (self.values[1],)
 
 
 class Quotient(Derived, float):
-    """A float of a traced run that follows from the lengths of the inputs, such as 1 / x.shape[0]."""
+    """A float of a traced run that is computed from the lengths of the inputs, such as 1 / x.shape[0]."""
 
     def __new__(cls, before: float, now: float, how: How | None = None) -> "Quotient":
-        """A float of the value that it has now."""
+        """A float with the value of the traced run."""
         return float.__new__(cls, now)
 
     def __floor__(self) -> Any:
@@ -84,10 +84,10 @@ class Quotient(Derived, float):
 
 
 class Length(Derived):
-    """An integer of a traced run that follows from the lengths of the inputs; it compares as the integer.
+    """An integer of a traced run that is computed from the lengths of the inputs. It compares like the integer.
 
     Attributes:
-        source: of the length of a tensor, what stands for the tensor.
+        source: for the length of a tensor, the object that represents the tensor.
     """
 
     values: tuple[int, int]
@@ -134,7 +134,7 @@ class Length(Derived):
         return other ** plain(self)
 
     def __getattr__(self, name: str) -> Any:
-        """What else an integer has, such as `bit_length`."""
+        """Other attributes of an integer, such as `bit_length`."""
         return getattr(int(self), name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -147,7 +147,7 @@ _NEUTRAL = {("add", 0), ("sub", 0), ("mul", 1), ("floordiv", 1)}
 
 
 def _derived(kind: str, a: Any, b: Any) -> Any:
-    """What a function of `operator` makes of two numbers, at least one of which is derived."""
+    """Applies a function of `operator` to two numbers, at least one of which is derived."""
     a, b = (number.item() if isinstance(number, np.generic) else number for number in (a, b))
     if not isinstance(a, int | float | Length) or not isinstance(b, int | float | Length):
         return NotImplemented
@@ -159,7 +159,7 @@ def _derived(kind: str, a: Any, b: Any) -> Any:
         return now
     try:
         before = function(_before(a), _before(b))
-    except ZeroDivisionError:  # which the measured run did not come to
+    except ZeroDivisionError:  # the measured run did not compute it
         before = 0
     return (Quotient if isinstance(now, float) else Length)(before, now, (kind, a, b))
 
@@ -169,12 +169,12 @@ def _before(number: Any) -> Any:
 
 
 def key(number: Any) -> Any:
-    """What tells numbers apart: derived ones are the same if they came about from the same lengths in the same way."""
+    """Identifies a number: derived ones are equal if they have the same expression of the same lengths."""
     return number.key if isinstance(number, Derived) else number
 
 
 def sources(number: Any) -> list[Any]:
-    """What stands for the tensors by whose lengths a number came about."""
+    """The sources of the lengths in a number's expression."""
     if not isinstance(number, Derived):
         return []
     if number.how is not None:
@@ -183,7 +183,7 @@ def sources(number: Any) -> list[Any]:
 
 
 def plain(argument: Any) -> Any:
-    """An argument, with numbers in place of derived ones, in lists, tuples and slices too."""
+    """An argument with plain numbers instead of derived ones, also in lists, tuples and slices."""
     if isinstance(argument, Derived):
         return argument.values[1]
     if type(argument) in (list, tuple):

@@ -1,7 +1,7 @@
-"""What a traced run sees of shapes: `Tensor.shape` and `len` say where a length comes from.
+"""Shapes in a traced run: `Tensor.shape` and `len` return a `Length`, which knows its origin.
 
-Python makes a plain integer of whatever `__len__` gives, so `len` itself is replaced while a run is traced. To threads
-that trace nothing it is the `len` that it always was.
+Python converts the result of `__len__` to a plain integer, so `len` itself is replaced while a run is traced. For
+threads that trace nothing it is unchanged.
 """
 
 import builtins
@@ -16,14 +16,14 @@ from .lengths import Length, Size
 __all__ = ["shape_seen", "shapes_traced"]
 
 under_way = 0
-"""How many runs are traced now, in all threads."""
+"""The number of runs that are traced now, in all threads."""
 
 _lock = threading.Lock()
 _builtin_len = len
 
 
 def shape_seen(tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a Tensor as the tracer of this thread's run shows it, if there is one."""
+    """The shape of a Tensor, as the tracer of this thread shows it if there is one."""
     tracer = mode().value.tracer
     return shape if tracer is None else tracer.see_shape(tensor, shape)
 
@@ -38,7 +38,7 @@ def _len(of: Any, /) -> Size:
 
 @contextmanager
 def shapes_traced() -> Iterator[None]:
-    """Within it, a tracer is asked for the shapes of tensors."""
+    """In a `with` block, `len` asks the tracer for the shapes of tensors."""
     global under_way
     with _lock:
         under_way += 1

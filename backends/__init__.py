@@ -1,1 +1,1 @@
-"""What a device can do: the `Backend` protocol, and its NumPy and CuPy implementations."""
+"""The `Backend` protocol of a device, and its NumPy and CuPy implementations."""

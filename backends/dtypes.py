@@ -1,6 +1,6 @@
-"""Dtypes: which of them tensors may have, what each is computed in, how they promote, and which numbers they hold.
+"""Dtypes: those that tensors may have, their dtypes of computation, their promotion, and their ranges.
 
-The one place that decides anything by a dtype; the rest of the library asks here. dtypes are NumPy's, on every device.
+Only this module makes decisions by dtype; the rest of the library calls it. dtypes are NumPy's, on every device.
 """
 
 from collections.abc import Iterable
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 DType: TypeAlias = Any
-"""A dtype, or a name or type that `numpy.dtype` takes."""
+"""A dtype, or a name or type that `numpy.dtype` accepts."""
 
 FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 DEFAULT_FLOAT = FLOAT32
-"""The dtype of Python's floats, and of integers where an op needs a float."""
+"""The dtype of Python floats, and of integers in ops that need floats."""
 
 
-# -- What a dtype is ---------------------------------------------------------------------------------------------------
+# -- Kinds of dtypes ---------------------------------------------------------------------------------------------------
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -90,24 +90,24 @@ def check_differentiable(dtype: np.dtype[Any]) -> None:
         )
 
 
-# -- What a result's dtype is ------------------------------------------------------------------------------------------
+# -- dtypes of results -------------------------------------------------------------------------------------------------
 
 
 def widened_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The float dtype to compute in, before the result is rounded: float32 for float16, integers and bool, else itself.
+    """The float dtype to compute in before the result is rounded: float64 for float64, otherwise float32.
 
-    Sums of float16 would soon be inexact, or beyond its largest number, 65504.
+    Sums in float16 would soon be inexact, or beyond its largest number, 65504.
     """
     return FLOAT64 if dtype == FLOAT64 else FLOAT32
 
 
 def promoted_dtype(dtypes: Iterable[np.dtype[Any]], needs_float: bool = False) -> np.dtype[Any]:
-    """The dtype in which operands of these dtypes are combined.
+    """The dtype of the result of an op on operands of these dtypes.
 
     NumPy's promotion, except that integers and bool never widen a float: int64 with float32 is float32.
 
     Args:
-        needs_float: whether operands without a float among them become DEFAULT_FLOAT, as for `exp` or beside 0.5.
+        needs_float: whether operands without a float become DEFAULT_FLOAT, as for `exp` or with 0.5.
     """
     dtypes = list(dtypes)
     floats = [dtype for dtype in dtypes if is_float(dtype)]
@@ -117,12 +117,12 @@ def promoted_dtype(dtypes: Iterable[np.dtype[Any]], needs_float: bool = False) -
 
 
 def can_store(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    """Whether values of a dtype may be written into a tensor of another: floats not into integers, numbers not into
+    """Whether values of a dtype may be written into a tensor of `target`: floats not into integers, numbers not into
     bool. float64 may be written into float32, and is rounded."""
     return np.can_cast(dtype, target, "same_kind")
 
 
-# -- Which numbers a dtype holds ---------------------------------------------------------------------------------------
+# -- Ranges of dtypes --------------------------------------------------------------------------------------------------
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -135,12 +135,12 @@ def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 
 def smallest_normal(dtype: np.dtype[Any]) -> float:
-    """The smallest positive float of full precision: `torch.finfo(dtype).tiny`."""
+    """The smallest positive normal number: `torch.finfo(dtype).tiny`."""
     return float(np.finfo(dtype).tiny)
 
 
 def fits(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    """Whether each value of a dtype is within the range of another."""
+    """Whether each value of a dtype is within the range of `target`."""
     return np.can_cast(dtype, target)
 
 
@@ -148,9 +148,9 @@ def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
     """Raises if `dtype` is an integer dtype and one of the numbers, rounded towards 0, is out of its range.
 
     Args:
-        name: what the error begins with.
+        name: the beginning of the message.
         numbers: a number, an array on the host, or nested lists of numbers.
-        dtype: the dtype that they are to have; any number fits a float or bool.
+        dtype: the dtype of the result; a float or bool has no bounds.
 
     Raises:
         OverflowError: a number is out of the dtype's range, or infinite.
@@ -165,7 +165,7 @@ def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
     if values.dtype == dtype or values.dtype.kind not in "iufO":
         return
     whole = np.trunc(values.astype(np.float64)) if is_float(values.dtype) else values
-    # highest + 1 is a power of two, which a float holds exactly. NaN is outside of any range.
+    # highest + 1 is a power of two, which is exact as a float. NaN is outside of any range.
     outside = ~((whole >= lowest) & (whole < highest + 1))
     if outside.any():
         wrong = values[outside].flat[0]
@@ -174,14 +174,14 @@ def check_bounds(name: str, numbers: Any, dtype: np.dtype[Any]) -> None:
 
 
 def check_integers(name: str, data: Any, made: HostArray) -> None:
-    """Raises OverflowError if `data` are Python integers too large for int64, of which NumPy made the array `made`."""
+    """Raises OverflowError if `data` has Python integers too large for int64; `made` is NumPy's array of it."""
     exact = exact_integers(data, made)
     if exact is not made:
         check_bounds(name, exact, INT64)
 
 
 def exact_integers(data: Any, made: HostArray) -> HostArray:
-    """`made`, NumPy's array of `data`; or one of Python integers, if `data` holds only these but NumPy made floats."""
+    """`made`, NumPy's array of `data`; or one of Python integers, if `data` has only these but `made` has floats."""
     if made.dtype.kind not in "fO":
         return made
     first = data

@@ -1,4 +1,4 @@
-"""What kernels that are written over an array module alone stand on."""
+"""The base class of kernels that are written with an array module only."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["ArrayKernels"]
 
 
 class ArrayKernels:
-    """The little that they need of a backend."""
+    """The parts of a backend that these kernels need."""
 
     xp: Any
 
@@ -21,7 +21,7 @@ class ArrayKernels:
         return self.xp.matmul(x, y)
 
     def write(self, target: Array, index: Any, values: Array) -> None:
-        """`target[index] = values` in place, where of several values for one place the last stays."""
+        """`target[index] = values` in place; of several values for one element, the last one stays."""
         write_last(self.xp, target, index, values)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:

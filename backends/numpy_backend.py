@@ -1,4 +1,4 @@
-"""The CPU, through NumPy."""
+"""The CPU backend, with NumPy."""
 
 import functools
 import importlib
@@ -17,13 +17,13 @@ from .sums import SHORT, total
 from .threads import for_products, own_threads, own_threads_compute
 from .training import TrainingKernels
 
-_ERF_CELLS = 256  # in a unit: fine enough for the series below, whose next term is under 1e-17
+_ERF_CELLS = 256  # per unit: the next term of the series below is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
 
-_WORTH_SHARING = 2**21  # multiplications of a matrix product: twenty microseconds or so
+_WORTH_SHARING = 2**21  # multiplications of a matrix product: about 20 µs
 _PIECE = 2**16  # elements of a sum of squares
-_TINY = 1e-25  # a sum of squares beside which those that float32 cannot hold are nothing
-_WIDE = 32  # a second factor that is narrower, either way, is left to NumPy
+_TINY = 1e-25  # a sum of squares for which squares that vanish in float32 are negligible
+_WIDE = 32  # NumPy computes products whose second factor is narrower, in either dimension
 
 
 @functools.cache
@@ -35,10 +35,10 @@ def _erf_table() -> tuple[HostArray, HostArray]:
 
 
 def _erf(x: HostArray) -> HostArray:
-    """The error function in float64, to its rounding: Taylor's series about the nearest point of the table."""
+    """The error function in float64, to the last bit: a Taylor series about the nearest point of the table."""
     values, slopes = _erf_table()
     z = np.abs(x, dtype=np.float64)
-    cell = np.rint(np.fmin(z, _ERF_END) * _ERF_CELLS).astype(np.intp)  # fmin: a NaN has a cell too
+    cell = np.rint(np.fmin(z, _ERF_END) * _ERF_CELLS).astype(np.intp)  # fmin: a NaN needs a cell too
     a = cell / _ERF_CELLS
     d = np.minimum(z, _ERF_END) - a
     # The n-th derivative of e^(-a²) is (-1)ⁿ·Hₙ(a) times itself, with Hₙ the Hermite polynomials.
@@ -50,8 +50,8 @@ def _erf(x: HostArray) -> HostArray:
 
 
 def _row_numbers(index: HostArray, length: int) -> HostArray:
-    """The rows that an index names, of so many, one number for each."""
-    rows = index.reshape(-1).astype(np.int64, copy=False)  # a narrow dtype may not hold their number
+    """The row numbers of an index into `length` rows, flattened and non-negative."""
+    rows = index.reshape(-1).astype(np.int64, copy=False)  # a narrow dtype may be too small for `length`
     lowest, highest = rows.min(), rows.max()
     if lowest < -length or highest >= length:
         wrong = lowest if lowest < -length else highest
@@ -72,26 +72,26 @@ def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
 
 
 def _sum_of_squares(x: HostArray) -> float:
-    """Σ x² by dot products of pieces, which have the digits that one of the whole loses."""
+    """Σ x² by dot products of pieces, which are more exact than a single dot product."""
     x = x.astype(widened_dtype(x.dtype), copy=False)
     pieces = [x[begin : begin + _PIECE] for begin in range(0, x.size, _PIECE)]
     with np.errstate(over="ignore"), for_products():
         found = sum((float(np.dot(piece, piece)) for piece in pieces), 0.0)
-    if x.dtype == FLOAT32 and not _TINY < found < math.inf:  # squares that overflowed, or vanished
+    if x.dtype == FLOAT32 and not _TINY < found < math.inf:  # squares overflowed or vanished
         wide = (piece.astype(np.float64) for piece in pieces)
         found = sum((float(np.dot(piece, piece)) for piece in wide), 0.0)
     return found
 
 
 def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
-    """Whether OpenBLAS may share a product among threads: such sizes stand in its sources."""
+    """Whether OpenBLAS may share a product among threads. The sizes are from its sources."""
     rows, depth = x.shape[-2:] if x.ndim > 1 else (1, len(x))
     columns = y.shape[-1] if y.ndim > 1 else 1
     return int(rows * depth * columns) >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
 def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:
-    """A kernel of those: that of the compiled module, where it serves the dtype of the first of its arrays."""
+    """A method of `kernels`, replaced by the compiled function if that serves the dtype of the first array."""
     plain: Callable[..., Any] = getattr(kernels, name)
 
     @functools.cache
@@ -168,7 +168,7 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
                     rows, values = blocks.rows, sums
             self._add_to_rows(target, rows, values)
         elif is_float(target.dtype) and values.size > SHORT:
-            # Each place as a row of its own.
+            # Each element is treated as a row.
             places = np.arange(target.size).reshape(target.shape)[index]
             if blocks_of_values(places.reshape(-1), target.size) is None:
                 np.add.at(target, index, values)
@@ -181,7 +181,7 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
             np.add.at(target, index, values)
 
     def _add_to_rows(self, target: Array, rows: Array, values: Array) -> None:
-        """`target[rows] += values`, each row's values one after the other."""
+        """`target[rows] += values`, adding each row's values in their order."""
         if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
             with compiled.UNLESS_BROKEN:
                 from .compiled.training import add_rows
@@ -196,10 +196,10 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.asarray(_erf(x), x.dtype)
 
     def matmul(self, x: Array, y: Array) -> Array:
-        if x.dtype == y.dtype == FLOAT16:  # NumPy's own product is slow, and a plain running sum in float32
+        if x.dtype == y.dtype == FLOAT16:  # NumPy's float16 product is slow, and a plain running sum in float32
             return self.matmul(x.astype(FLOAT32), y.astype(FLOAT32)).astype(FLOAT16)
-        # Threads of our own, since OpenBLAS's would get in the way of the compiled layers'. Whether, the sizes alone
-        # decide: so results do not depend on how many there are.
+        # Our own threads compute large products, as OpenBLAS's would compete with the compiled layers' threads. This
+        # depends only on the sizes, so results do not depend on the number of threads.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
         if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.serves(x.dtype):
             with compiled.UNLESS_BROKEN:
@@ -212,4 +212,4 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         return np.matmul(x, y)
 
     def synchronize(self) -> None:
-        """NumPy returns when it is done."""
+        """Does nothing: NumPy's calls return when they are done."""

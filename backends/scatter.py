@@ -1,4 +1,4 @@
-"""Writing and adding to places that are named several times."""
+"""Writing and adding to elements with an index that contains duplicates."""
 
 from typing import Any, NamedTuple
 
@@ -11,14 +11,14 @@ __all__ = ["Blocks", "blocks_of_values", "write_last"]
 
 
 class Blocks(NamedTuple):
-    """How values for some rows are added up by blocks: the block of each value, and the row that each block is for."""
+    """How values for rows are summed in blocks: the block of each value, and the row of each block."""
 
     of_values: HostArray
     rows: HostArray
 
 
 def blocks_of_values(rows: HostArray, length: int) -> Blocks | None:
-    """Blocks of the values that are to be added to `rows`, numbers below `length`; None where each row gets few."""
+    """The blocks of values to add to `rows`, which are below `length`; None if each row has few values."""
     if len(rows) <= SHORT:
         return None
     if length <= 8 * len(rows):
@@ -40,9 +40,9 @@ def blocks_of_values(rows: HostArray, length: int) -> Blocks | None:
 
 
 def write_last(xp: Any, target: Array, index: Any, values: Array) -> None:
-    """`target[index] = values` in place, where of several values for one place the last stays.
+    """`target[index] = values` in place; of several values for one element, the last one stays.
 
-    All values for a place are replaced by the last of them, so that it does not matter in which order they are written.
+    All values for an element are replaced by the last one, so the order of writing does not matter.
     """
     places = xp.arange(target.size).reshape(target.shape)[index]
     order = xp.argsort(places.reshape(-1), kind="stable")

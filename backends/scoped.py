@@ -1,4 +1,4 @@
-"""Values that `with` blocks change for a thread or an asyncio task, however the blocks overlap."""
+"""Values that `with` blocks change for a thread or an asyncio task. The blocks may overlap in any way."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Layer(Generic[T]):
-    """The value within a block, on top of the layer of the block around it; the lowest is on top of itself."""
+    """The value in a block. `below` is the layer of the enclosing block; the lowest layer is its own `below`."""
 
     __slots__ = ("__weakref__", "below", "block", "value")
 
@@ -26,9 +26,9 @@ class Block(Generic[T]):
     """A `with` block that was entered.
 
     Attributes:
-        change: gives the value within the block, from that outside it.
+        change: returns the value in the block, given the value outside it.
         token: resets the variable, but only in the context in which the block was entered.
-        ended: whether the block was left in another context than its own.
+        ended: whether the block was left in a different context.
     """
 
     __slots__ = ("change", "ended", "token")
@@ -42,22 +42,22 @@ class Block(Generic[T]):
 class Scoped(Generic[T]):
     """A value of the current thread or asyncio task, which `with` blocks change.
 
-    A block that is left takes back its own change and no other, so blocks may end in any order, as those in generators
-    do. A task begins with the blocks in which it was created, and keeps them; a thread begins with none. A block that
-    is left in another context than its own, as when the event loop closes an asynchronous generator, ends everywhere.
+    The end of a block reverts only its own change, so blocks may end in any order, as those in generators do. A task
+    starts with the blocks in which it was created, and keeps them; a thread starts with none. If a block is left in a
+    different context, as when the event loop closes an asynchronous generator, it ends in all contexts.
 
     Args:
         name: for debuggers.
         default: the value outside all blocks.
 
     Attributes:
-        top: returns the current layer, whose `value` is the current value: the quickest way to read it.
+        top: returns the current layer, whose `value` is the current value. This is the quickest way to read it.
     """
 
     def __init__(self, name: str, default: T) -> None:
         lowest = Layer(None, Block[T](lambda value: value), default)
         self._variable: ContextVar[Layer[T]] = ContextVar(name, default=lowest)
-        self._layers: set[weakref.ref[Layer[T]]] = set()  # all that are in use, in any context
+        self._layers: set[weakref.ref[Layer[T]]] = set()  # all layers in use, in all contexts
         self.top = self._variable.get
 
     @property
@@ -67,7 +67,7 @@ class Scoped(Generic[T]):
 
     @contextmanager
     def set_to(self, value: T) -> Iterator[None]:
-        """Within it, this is the value."""
+        """Sets the value in a `with` block."""
         block = self.enter(lambda _: value)
         try:
             yield
@@ -75,7 +75,7 @@ class Scoped(Generic[T]):
             self.leave(block)
 
     def enter(self, change: Callable[[T], T]) -> Block[T]:
-        """Begins a block, which the caller has to `leave`."""
+        """Enters a block, which the caller must `leave`."""
         below = self.top()
         while below.block.ended:
             below = below.below
@@ -84,21 +84,21 @@ class Scoped(Generic[T]):
         return block
 
     def leave(self, block: Block[T]) -> None:
-        """Ends a block."""
+        """Leaves a block."""
         top, token = self.top(), block.token
-        del block.token  # which refers to the context, and so to the block
+        del block.token  # the token refers to the context, and so to the block
         try:
             self._variable.reset(token)
-        except ValueError:  # this is another context than the block's
+        except ValueError:  # the current context is not the block's
             self._end_everywhere(block)
             return
-        # Now the variable is as before the block; but other blocks may have been entered or left since.
+        # The variable is reset to before the block; but other blocks may have been entered or left since.
         rest = top.below if top.block is block else self._without(top, block)
         if self.top() is not rest:
             self._variable.set(rest)
 
     def is_within(self, block: Block[T]) -> bool:
-        """Whether the current context is within the block."""
+        """Whether the current context is in the block."""
         layer = self.top()
         while layer.block is not block and layer.below is not layer:
             layer = layer.below
@@ -110,7 +110,7 @@ class Scoped(Generic[T]):
         return layer
 
     def _without(self, layer: Layer[T], block: Block[T]) -> Layer[T]:
-        """The layers of all blocks but one."""
+        """The layers of all blocks except one."""
         above = []
         while layer.block is not block:
             if not layer.block.ended:
@@ -122,7 +122,7 @@ class Scoped(Generic[T]):
         return layer
 
     def _end_everywhere(self, block: Block[T]) -> None:
-        """Takes a block's change from all layers, in place, as no context can set another's variable."""
+        """Reverts a block's change in all layers, in place, as a context cannot set a different context's variable."""
         block.ended = True
         for reference in self._layers.copy():
             layer = reference()
@@ -131,7 +131,7 @@ class Scoped(Generic[T]):
 
 
 def _computed(layer: Layer[T]) -> T:
-    """A layer's value, by the blocks that have not ended."""
+    """A layer's value, from the blocks that have not ended."""
     changes = []
     while layer.below is not layer:
         if not layer.block.ended:

@@ -1,8 +1,8 @@
-"""How floats are added up: one rule for every sum over an array, on every device.
+"""Sums of floats: one rule for every sum over an array, on every device.
 
-float16 is added up in float32 and rounded once, at the end. Long sums are added up by blocks, along any dimension and
-in any memory layout, so that the rounding error grows like the logarithm of the number of terms: a plain running sum
-of 10⁷ float32 numbers has three correct digits, and one of float16 numbers ends at 2048 ones.
+float16 is summed in float32 and rounded once, at the end. Long sums are computed in blocks, along any dimension and in
+any memory layout, so that the rounding error grows like the logarithm of the number of terms. A plain running sum of
+10⁷ float32 numbers has three correct digits, and one of float16 ones stops at 2048.
 """
 
 import math
@@ -16,22 +16,22 @@ from .dtypes import is_float, widened_dtype
 __all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total"]
 
 SHORT = 256
-"""Up to so many terms are added one after the other: the error is small, and one call is fastest."""
+"""Sums of at most this many terms are not split: the error is small, and one call is fastest."""
 
 BLOCK = 64
-"""Terms that are added one after the other, where there are more."""
+"""The number of terms in a block of a longer sum."""
 
-_WIDE_ROW = 1024  # elements of a row, from which on a block's rows are taken one after the other from memory
+_WIDE_ROW = 1024  # elements; from this length of rows on, a block consists of adjacent rows in memory
 
 
 def total(
     xp: Any, x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, dtype: Any = None
 ) -> Array:
-    """`xp.sum`, by this module's rule.
+    """`xp.sum` by this module's rule.
 
     Args:
-        axis: dimensions, none of which is negative; None for all.
-        dtype: that of the result, if it is another than x's. Integers and bool are summed in 64 bits by default.
+        axis: non-negative dimensions; None for all.
+        dtype: the dtype of the result, by default that of x. Integers and bool are summed in 64 bits by default.
     """
     given = x.dtype
     if not is_float(given):
@@ -47,19 +47,19 @@ def total(
 
 
 def average(xp: Any, x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
-    """The mean of floats over dimensions, none of which is negative, by the same rule."""
+    """The mean of floats over non-negative dimensions, by the same rule."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     return total(xp, x, axes, keepdims) / _terms(x, axes)
 
 
 def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps: float) -> Array:
-    """1 / √(variance + eps) of floats whose mean is 0 over dimensions, which are kept."""
+    """1 / √(variance + eps) of floats with mean 0 over the dimensions, which are kept with length 1."""
     with np.errstate(over="ignore"):
         variances = average(xp, centred * centred, axis, True)
     scales = 1 / xp.sqrt(variances + eps)
     if xp is np and scales.all():
         return scales
-    # Where squares overflow, of numbers that are first made smaller; eps is nothing beside them.
+    # If squares overflow, the numbers are scaled down first. eps is negligible then.
     largest = xp.max(xp.abs(centred), axis=axis, keepdims=True)
     smaller = centred / xp.where(scales == 0, largest, 1)
     with np.errstate(over="ignore", divide="ignore"):
@@ -68,20 +68,20 @@ def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps
 
 
 def running(xp: Any, x: Array, axis: int) -> Array:
-    """`xp.cumsum`. Each result goes into the next, so floats are added in float64, and each result rounded once."""
+    """`xp.cumsum`. Errors would accumulate, so floats are summed in float64, and each result is rounded once."""
     if not is_float(x.dtype):
         return xp.cumsum(x, axis=axis)
     return xp.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 
 def _terms(x: Array, axes: tuple[int, ...]) -> int:
-    """How many elements of x go into a sum over `axes`."""
+    """The number of terms of a sum of x over `axes`."""
     shape = x.shape
     return math.prod([shape[d] for d in axes])
 
 
 def _added_in_pairs(x: Any, axes: tuple[int, ...]) -> bool:
-    """Whether NumPy adds up in pairs by itself: it does along the innermost dimension in memory."""
+    """Whether NumPy uses pairwise summation: it does along the innermost dimension in memory."""
     number, ndim = len(axes), x.ndim
     if x.flags.c_contiguous and min(axes, default=0) == ndim - number:
         return True
@@ -94,7 +94,7 @@ def _added_in_pairs(x: Any, axes: tuple[int, ...]) -> bool:
 
 
 def _shortened(xp: Any, x: Array, axes: tuple[int, ...], wide: np.dtype[Any]) -> Array:
-    """Sums of blocks of x, so that at most SHORT terms are left to be added along `axes`, none of which is dropped."""
+    """Sums of blocks of x, so that at most SHORT terms are left along `axes`, which are kept."""
     while _terms(x, axes) > SHORT:
         longest = max(axes, key=lambda d: x.shape[d])
         x = _sums_of_blocks(xp, x, longest, wide)
@@ -102,7 +102,7 @@ def _shortened(xp: Any, x: Array, axes: tuple[int, ...], wide: np.dtype[Any]) ->
 
 
 def _sums_of_blocks(xp: Any, x: Array, axis: int, wide: np.dtype[Any]) -> Array:
-    """The sums of blocks of x along a dimension, as that dimension."""
+    """The sums of blocks of x along a dimension, which becomes the dimension of blocks."""
     length = x.shape[axis]
     if length <= SHORT:
         return xp.sum(x, axis=axis, keepdims=True, dtype=wide)
@@ -112,8 +112,8 @@ def _sums_of_blocks(xp: Any, x: Array, axis: int, wide: np.dtype[Any]) -> Array:
     def part(begin: int, end: int) -> Array:
         return x[(*(slice(None),) * axis, slice(begin, end))]
 
-    # A block's terms lie side by side, or are each as far from the next as there are blocks: then NumPy adds up whole
-    # stretches of memory, which is many times as fast where rows are short.
+    # A block consists of adjacent terms, or of terms with a distance of `blocks`: then NumPy adds long contiguous
+    # stretches of memory, which is many times as fast for short rows.
     side_by_side = x.size // length >= _WIDE_ROW
     split = (blocks, BLOCK) if side_by_side else (BLOCK, blocks)
     whole = part(0, blocks * BLOCK).reshape(*before, *split, *after)  # a view: one dimension becomes two

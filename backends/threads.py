@@ -1,4 +1,4 @@
-"""How many threads compute on the CPU: those of the matrix library below NumPy, or our own of the compiled kernels."""
+"""The number of threads on the CPU: those of NumPy's BLAS, and our own threads of the compiled kernels."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""Environment variables by which a user says how many threads there are to be."""
+"""Environment variables that set the number of threads."""
 
 
 def blas_library() -> str:
@@ -22,7 +22,7 @@ def blas_library() -> str:
 
 
 def blas_kernels() -> str:
-    """The kind of processor whose kernels OpenBLAS chose, or "unknown"."""
+    """The processor type whose kernels OpenBLAS uses, or "unknown"."""
     function = _openblas("get_corename")
     if function is None:
         return "unknown"
@@ -31,7 +31,7 @@ def blas_kernels() -> str:
 
 
 def number_of_threads() -> int:
-    """How many threads compute: at first those that OpenBLAS uses; where it cannot be asked, one for each core."""
+    """The number of threads that compute: initially OpenBLAS's number; without OpenBLAS, one per core."""
     if _chosen is not None:
         return _chosen
     if ONE_BLAS_THREAD.usual is not None:
@@ -41,12 +41,12 @@ def number_of_threads() -> int:
 
 
 def number_of_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_number_of_threads(number: int) -> None:
-    """Sets how many threads compute, OpenBLAS's among them.
+    """Sets the number of threads that compute, also for OpenBLAS.
 
     Raises:
         ValueError: the number is below 1.
@@ -59,14 +59,14 @@ def set_number_of_threads(number: int) -> None:
 
 
 class _OneBlasThread:
-    """Within it, OpenBLAS computes with one thread. Several threads may be within it at once.
+    """A context in which OpenBLAS computes with one thread. Several threads may be in it at once.
 
-    After a product OpenBLAS's other threads wait for the next by spinning, for a hundredth of a second and more, and
-    threads of our own would have to share the cores with them. So the library's own products are computed within it
-    where those have computed. The user's products are not.
+    After a product, OpenBLAS's threads spin for 10 ms or more, waiting for the next one, on the cores that our own
+    threads need. So after our threads have computed, the library's NumPy products use this context. Products in user
+    code do not.
 
     Attributes:
-        usual: how many threads OpenBLAS has outside, while someone is within it.
+        usual: OpenBLAS's number of threads outside, while a thread is in the context.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class _OneBlasThread:
         self.usual: int | None = None
 
     def set_usual(self, number: int) -> None:
-        """Sets how many threads OpenBLAS uses outside of this."""
+        """Sets OpenBLAS's number of threads outside of the context."""
         with self._lock:
             if self._within:
                 self.usual = number
@@ -97,7 +97,7 @@ class _OneBlasThread:
                 _set_blas_threads(usual or 1)
 
     def after_fork(self) -> None:
-        """A forked process has none of the threads that were within it."""
+        """A forked process has none of the threads that were in the context."""
         self._lock = threading.Lock()
         if self._within:
             self._within, usual, self.usual = 0, self.usual, None
@@ -111,23 +111,23 @@ _ANY_NUMBER = nullcontext()
 
 
 def own_threads_compute(own: bool) -> None:
-    """Says that threads of our own compute from now on; or that NumPy's calls do, in which OpenBLAS may use its own."""
+    """Notes whether our own threads compute from now on, or NumPy's calls, in which OpenBLAS may use its threads."""
     global _own
     _own = own
 
 
 def own_threads() -> bool:
-    """Whether threads of our own computed last."""
+    """Whether our own threads computed last."""
     return _own
 
 
 def for_products() -> AbstractContextManager[None]:
-    """Within it, NumPy computes products for the library that OpenBLAS may share among threads."""
+    """A context for the library's NumPy products that OpenBLAS may share among threads."""
     return ONE_BLAS_THREAD if _own else _ANY_NUMBER
 
 
 def number_of_blas_threads() -> int:
-    """How many threads OpenBLAS uses now; 1 where it cannot be asked."""
+    """OpenBLAS's current number of threads; 1 without OpenBLAS."""
     function = _openblas("get_num_threads")
     return 1 if function is None else int(function())
 
@@ -139,7 +139,7 @@ def _set_blas_threads(number: int) -> None:
 
 
 def set_by_environment() -> bool:
-    """Whether the environment says how many threads there are to be."""
+    """Whether an environment variable sets the number of threads."""
     return any(os.environ.get(name) for name in VARIABLES)
 
 
@@ -149,7 +149,7 @@ _own = False
 
 @cache
 def _openblas(name: str) -> Any:
-    """OpenBLAS's function of that name, in the library in NumPy's wheel, whose build decides on prefix and suffix."""
+    """OpenBLAS's function of this name, in NumPy's wheel. Its prefix and suffix depend on the build."""
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         for path in folder.glob("*openblas*"):

@@ -1,7 +1,7 @@
-"""What a training step spends time in beside its networks, in terms of an array module alone.
+"""Cross entropy, layer normalization, dropout and optimizers, written with an array module only.
 
-What runs on every device, and what the kernels for one in particular must equal. Each passes over its arrays as few
-times as the array module allows.
+This code runs on every device. The kernels of one device must compute the same. Each function passes over its arrays as
+few times as the array module allows.
 """
 
 import functools
@@ -22,14 +22,14 @@ __all__ = ["TrainingKernels", "threshold"]
 
 
 class _Philox(threading.local):
-    """A generator for each thread, which is set to a key: a tenth of what a new one takes."""
+    """A generator per thread. Setting its key takes a tenth of the time of creating a new one."""
 
     def __init__(self) -> None:
         self._generator = np.random.Philox(key=0)
         self._state: Any = self._generator.state
 
     def words(self, key: int, number: int) -> Any:
-        """The first so many words of 64 bits under that key."""
+        """The first `number` 64-bit words for the key."""
         self._state["state"]["key"] = np.array([key, 0], np.uint64)
         self._generator.state = self._state
         return self._generator.random_raw(number)
@@ -39,11 +39,11 @@ _philox = _Philox()
 
 
 class TrainingKernels(ArrayKernels):
-    """The training part of a backend: what `Backend` says of it."""
+    """The training kernels of a backend; see `Backend`."""
 
     # -- cross entropy -------------------------------------------------------------------------------------------------
 
-    # Rows of ignored ids may hold infinities, and e to what lies very far below the largest is 0.
+    # Rows of ignored ids may contain infinities, and exp of a logit far below the maximum is 0.
     @np.errstate(invalid="ignore", over="ignore")
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
         xp = self.xp
@@ -53,7 +53,7 @@ class TrainingKernels(ArrayKernels):
         known, places = self._places(logits, ids, ignore_index)
         largest = xp.max(logits, axis=1)
         powers = self._powers(logits, largest)
-        # Their sums: a product with ones is faster than a reduction of short rows.
+        # The sums: a product with ones is faster than a reduction of short rows.
         sums = xp.matmul(powers, xp.ones(logits.shape[1], logits.dtype))
         losses = xp.log(sums)
         losses -= logits[places] - largest
@@ -69,18 +69,18 @@ class TrainingKernels(ArrayKernels):
         g_logits = self._powers(logits, largest)
         g_logits *= (g / sums)[:, None]
         g_logits[places] -= g
-        xp.copyto(g_logits, 0, where=~known[:, None])  # their logits may be NaN, and so be 0 times them
+        xp.copyto(g_logits, 0, where=~known[:, None])  # their logits may be NaN, and so may 0 times them
         return g_logits.astype(logits.dtype, copy=False)
 
     def _powers(self, logits: Array, largest: Array) -> Array:
-        """e to the logits less the largest of their row, none of which overflows."""
+        """exp(logit - maximum of its row), which does not overflow."""
         powers = self.empty(logits.shape, largest.dtype)
         self.xp.subtract(logits, largest[:, None], out=powers)
         self.xp.exp(powers, out=powers)
         return powers
 
     def _places(self, logits: Array, ids: Array, ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
-        """Whether each id is that of a class, and an index that takes from each row its element, or else the first."""
+        """Whether each id is a class, and an index of each row's element at its id (the first one if it is not)."""
         known = (ids != ignore_index) & (ids >= 0) & (ids < logits.shape[1])
         return known, (self.xp.arange(len(ids)), self.xp.where(known, ids, 0))
 
@@ -114,7 +114,7 @@ class TrainingKernels(ArrayKernels):
         if not needs_grad[0]:
             return None, of_weight, of_bias
         weighted = g.astype(means.dtype) if weight is None else g * weight.astype(means.dtype, copy=False)
-        # What would change the mean or the scale of a row has no effect.
+        # Changes of the mean or the scale of a row have no effect on the output.
         along_scale = average(xp, weighted * normalized, 1, True)
         weighted -= average(xp, weighted, 1, True)
         weighted -= normalized * along_scale
@@ -203,5 +203,5 @@ class TrainingKernels(ArrayKernels):
 
 
 def threshold(p: float) -> int:
-    """Below which of 32 random bits an element is dropped, with probability p."""
+    """An element is dropped, with probability p, if its 32 random bits are below this."""
     return min(round(p * 2**32), 2**32 - 1)

@@ -22,4 +22,4 @@ __all__ = ["RecurrentKernels"]
 
 
 class RecurrentKernels(LSTMKernels, GRUKernels, RNNKernels):
-    """The recurrent part of a backend: what `Backend` says of it."""
+    """The recurrent kernels of a backend; see `Backend`."""

@@ -1,4 +1,4 @@
-"""The GRU in terms of an array module."""
+"""The GRU, written with an array module."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ class GRUKernels(SequenceKernels):
         x, h, weight_ih, weight_hh, bias, bias_hn = operands
         T, (B, H) = len(x), h.shape
         gates = self._inputs_product(x, self._halved(weight_ih, 3), self._halved(bias, 3))
-        weight = xp.ascontiguousarray(self._halved(weight_hh, 3).T)  # else each step's product would transpose it
+        weight = xp.ascontiguousarray(self._halved(weight_hh, 3).T)  # otherwise each step's product would transpose it
         active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         qs = self.empty((T if saving else 1, B, H), x.dtype)  # U_n·h + b_hn
@@ -74,7 +74,7 @@ class GRUKernels(SequenceKernels):
         part, carried = self.empty((at_once, B, H), x.dtype), self.empty((B, H), x.dtype)
         before = states(hs, reverse, after=False)
         for now in chunks(T, at_once, not reverse):
-            # As for the LSTM.
+            # As in the LSTM.
             gate, net = gates[now], g_net[now]
             r, z, n = (gate[:, :, k * H : (k + 1) * H] for k in range(3))
             for_n, for_r, for_z, for_q = (net[:, :, k * H : (k + 1) * H] for k in range(4))
@@ -104,7 +104,7 @@ class GRUKernels(SequenceKernels):
     def _gradients_of_parts(
         self, g_net: Array, x: Array, hs: Array, weight_ih: Array, reverse: bool, needs_grad: Sequence[bool]
     ) -> Gradients:
-        """The gradients of x and the weights, given those of the net's parts n, r, z and q for all steps, (T, B, 4H).
+        """The gradients of x and the weights, given those of n, r, z, q before activation, for all steps (T, B, 4H).
 
         The first three parts belong to W·x, the last three to U·h.
         """

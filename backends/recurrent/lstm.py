@@ -1,4 +1,4 @@
-"""The LSTM in terms of an array module."""
+"""The LSTM, written with an array module."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ class LSTMKernels(SequenceKernels):
         x, h, c, weight_ih, weight_hh, bias = operands
         T, (B, H) = len(x), h.shape
         gates = self._inputs_product(x, self._halved(weight_ih, 4), self._halved(bias, 4))
-        weight = xp.ascontiguousarray(self._halved(weight_hh, 4).T)  # else each step's product would transpose it
+        weight = xp.ascontiguousarray(self._halved(weight_hh, 4).T)  # otherwise each step's product would transpose it
         active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
@@ -76,8 +76,8 @@ class LSTMKernels(SequenceKernels):
         carried = self.empty((B, H), x.dtype)
         c_before, c_after = states(cs, reverse, after=False), states(cs, reverse, after=True)
         for now in chunks(T, at_once, not reverse):
-            # What does not depend on the step after is computed for several steps at once: the factors by which ∂L/∂h
-            # and ∂L/∂c become the gates' gradients, in the very place of these.
+            # The factors from ∂L/∂h and ∂L/∂c to the gates' gradients do not depend on the next step. They are computed
+            # for several steps at once, in the array of these gradients.
             gate, net = gates[now], g_net[now]
             i, f, candidate, o = (gate[:, :, k * H : (k + 1) * H] for k in range(4))
             for_i, for_f, for_g, for_o = (net[:, :, k * H : (k + 1) * H] for k in range(4))

@@ -1,4 +1,4 @@
-"""The simple recurrent network in terms of an array module."""
+"""The simple recurrent network, written with an array module."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class RNNKernels(SequenceKernels):
         x, h, weight_ih, weight_hh, bias = operands
         T = len(x)
         net = self._inputs_product(x, weight_ih, bias)
-        weight = xp.ascontiguousarray(weight_hh.T)  # else each step's product would transpose it
+        weight = xp.ascontiguousarray(weight_hh.T)  # otherwise each step's product would transpose it
         active = self._active(lengths, T)
         hs = room_for_states(self.empty, T, h, reverse)
         for t in steps(T, reverse):

@@ -16,7 +16,7 @@ from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Parameter, init
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
-from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, going, scan
+from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, scan, step_mask
 
 from .cells import (
     FORGET_BIAS,
@@ -125,7 +125,7 @@ class _Recurrent(Loadable):
             x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)
         if numbers is not None:
             # Whatever stands past a length must not count, not even a NaN times zero.
-            x = ops.where(going(numbers, len(x), x.device), x, 0.0)
+            x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
 
         rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # of a place
         for layer in range(self.num_layers):

@@ -18,7 +18,7 @@ from .._tensor import Tensor, as_tensor
 from ..mode import Switch
 from ..nn import Module, Parameter
 from ..nn.module import described
-from ..ops.recurrent import checked_lengths, going
+from ..ops.recurrent import checked_lengths, step_mask
 from .calls import Calls, on_host, read_only
 from .layers import Trace
 
@@ -209,7 +209,7 @@ def _unrolled(cell: Module, x: Tensor, state: Any, lengths: HostArray | None, ca
     masks: Sequence[Tensor | None] = [None] * len(x)
     if lengths is not None:
         lengths = checked_lengths("trace", lengths, *x.shape[:2])
-        mask = going(lengths, len(x), x.device)
+        mask = step_mask(lengths, len(x), x.device)
         x = ops.where(mask, x, 0.0)  # values past a length must not count, not even as NaN times 0
         masks = ops.unbind(mask, 0)
     outputs = []

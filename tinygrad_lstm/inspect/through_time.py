@@ -17,7 +17,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 from ..device import Device
 from ..graph import Node
 from ..kinds import KINDS, kind_of_op
-from ..ops.recurrent import going
+from ..ops.recurrent import step_mask
 
 __all__ = ["OUTPUTS", "SavedLayer"]
 
@@ -153,7 +153,7 @@ class SavedLayer:
     @cached_property
     def _active(self) -> Array | None:
         """Whether each step lies within its sequence, (T, B, 1); None if all do."""
-        return None if self.lengths is None else going(self.lengths, len(self.x), self.device)._array
+        return None if self.lengths is None else step_mask(self.lengths, len(self.x), self.device)._array
 
     def _masked(self, values: Array) -> Array:
         """The values (T, B, H), with zeros past each sequence's length."""

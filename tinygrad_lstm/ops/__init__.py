@@ -1,4 +1,4 @@
-"""Every op on tensors, a file a family; `define` says what an op is."""
+"""Every op on tensors, one file for each family; `define` explains what an op is."""
 
 from . import (
     activation,

@@ -1,7 +1,6 @@
-"""Activations: the elementwise functions between the layers of a network, which take any shape and keep it.
+"""Activation functions. They are elementwise and keep the shape.
 
-At ±inf values and derivatives are the limits where there are such. NaN gives NaN. (`tanh` is among the elementary
-functions.)
+At ±inf, values and derivatives are the limits, if they exist. NaN returns NaN. `tanh` is in `elementwise.py`.
 """
 
 import math
@@ -30,8 +29,8 @@ __all__ = [
 
 @op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
 def sigmoid(xp: Any, x: Array) -> Array:
-    """The logistic function σ(x) = 1 / (1 + e⁻ˣ); exact in both tails, down to the least normal number."""
-    # Where e⁻ˣ overflows, σ(x) is below that number: 0 is right. Not so in float16, whose e⁻ˣ overflows at once.
+    """The logistic function σ(x) = 1 / (1 + e⁻ˣ), accurate in both tails down to the smallest normal number."""
+    # If e⁻ˣ overflows, σ(x) is below the smallest normal number, so 0 is right. In float16 it would overflow too soon.
     with np.errstate(over="ignore"):
         e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype == FLOAT16 else x))
         e += 1
@@ -46,8 +45,8 @@ def log1pexp(xp: Any, x: Array) -> Array:
 
 @composite
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + e^(beta·x)) / beta; x itself where beta·x is above `threshold`."""
-    far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # from where on nothing changes: no product overflows
+    """log(1 + e^(beta·x)) / beta, or x if beta·x is above `threshold`."""
+    far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # nothing changes beyond it, and no product overflows
     scaled = x if beta == 1 else clamp(x, -far, far) * beta
     return where(scaled > threshold, x, log1pexp(scaled) / beta)
 
@@ -60,7 +59,7 @@ def relu(xp: Any, x: Array) -> Array:
 
 @composite
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where positive, else negative_slope·x. The derivative at 0 is the slope."""
+    """x if x > 0, else negative_slope·x. The derivative at 0 is the slope."""
     if not negative_slope:
         return where(x <= 0, 0.0, x)  # 0·x is NaN at -inf
     return where(x > 0, x, x * negative_slope)
@@ -68,12 +67,12 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 
 @composite
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
-    """x where positive, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
+    """x if x > 0, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
     return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
 
 
 def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
-    """A curve that is 0 from -far down and x from far up, to the last bit; at ±inf too, where its formula gives NaN."""
+    """A curve that equals 0 below -far and x above far, at ±inf too, where its formula returns NaN."""
     return where(x > far, x, curve(clamp(x, -far, far)))
 
 
@@ -85,7 +84,7 @@ def silu(x: Tensor) -> Tensor:
 
 @composite
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """x·Φ(x) with Φ the normal distribution (Hendrycks & Gimpel 2016); `approximate="tanh"` for their fast form.
+    """x·Φ(x) with Φ the normal distribution function (Hendrycks & Gimpel 2016); "tanh" approximates it.
 
     Raises:
         ValueError: `approximate` is neither "none" nor "tanh".

@@ -1,6 +1,6 @@
-"""Comparisons and logic, element by element, which give bool and have no derivative.
+"""Elementwise comparisons and logic. They return bool and have no derivative.
 
-Those of two inputs broadcast their shapes as NumPy does, and raise ValueError where these do not fit.
+Ops of two inputs broadcast as NumPy does, and raise ValueError if the shapes do not broadcast.
 """
 
 from typing import Any
@@ -107,7 +107,7 @@ def logical_or(xp: Any, x: Array, y: Array) -> Array:
 
 @op(method=True)
 def logical_xor(xp: Any, x: Array, y: Array) -> Array:
-    """Whether just one is non-zero.
+    """Whether exactly one is non-zero.
 
     Raises:
         ValueError: the shapes do not broadcast.

@@ -1,4 +1,4 @@
-"""Convolution in one dimension: windows of the input, as columns of a matrix, times the weight."""
+"""Convolution in one dimension: the weight times a matrix whose columns are windows of the input."""
 
 from typing import Any
 
@@ -15,20 +15,20 @@ __all__ = ["conv1d"]
 
 
 def _taps(length: int, size: int, stride: int, dilation: int) -> list[slice]:
-    """For each of the `size` places in a window, where in the input it lies as the window moves on."""
+    """For each of the `size` elements of a window, the slice of the input that it covers as the window moves."""
     last = length - dilation * (size - 1)
     return [slice(k * dilation, k * dilation + last, stride) for k in range(size)]
 
 
 @op(x=lambda g, stride, dilation, x_shape, F: F.overlap_add(g, x_shape[-1], stride, dilation))
 def windows(xp: Any, x: Array, size: int, stride: int, dilation: int) -> Array:
-    """(C, N, L) to (C, size, N, L'): the elements at each place of each of the L' windows."""
+    """(C, N, L) to (C, size, N, L'): the elements of each of the L' windows."""
     return xp.stack([x[..., tap] for tap in _taps(x.shape[-1], size, stride, dilation)], axis=1)
 
 
 @op(x=lambda g, stride, dilation, x_shape, F: F.windows(g, x_shape[1], stride, dilation))
 def overlap_add(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Array:
-    """(C, size, N, L') to (C, N, length): each window added to where `windows` took it from."""
+    """(C, size, N, L') to (C, N, length): adds each window at the place that `windows` took it from."""
     channels, size, batch, _ = x.shape
     out = xp.zeros((channels, batch, length), widened_dtype(x.dtype))
     for k, tap in enumerate(_taps(length, size, stride, dilation)):
@@ -53,16 +53,16 @@ def conv1d(
 
     Args:
         x: (N, C, L), or (C, L) for an output without N.
-        weight: (O, C / groups, K), a filter for each output channel.
+        weight: (O, C / groups, K), one filter for each output channel.
         bias: (O,).
-        stride: how far the window moves on at each step.
-        padding: zeros put at both ends; "valid" for none, "same" for as many as keep the length (stride 1 only).
+        stride: how far the window moves at each step.
+        padding: the number of zeros at both ends; "valid" means 0, "same" keeps the length (stride 1 only).
         dilation: the distance between a window's elements.
-        groups: into how many parts the channels are cut: each part of the output sees one part of the input.
+        groups: the number of groups of channels; each group of outputs depends on one group of inputs.
 
     Raises:
-        TypeError: a bool or a tensor as a setting.
-        ValueError: the shapes do not fit, a setting is not an integer or out of range, or the window is longer
+        TypeError: a setting is a bool or a tensor.
+        ValueError: the shapes do not match, a setting is not an integer or out of range, or the window is longer
             than the padded input.
 
     >>> import tinygrad_lstm as tg
@@ -114,7 +114,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, dilation
 
 
 def padded_ends(padding: int | str, stride: int, overhang: int) -> tuple[int, int]:
-    """How many zeros go before and after, for a window that reaches `overhang` elements beyond its first."""
+    """The number of zeros before and after, for a window that reaches `overhang` elements beyond its first."""
     if padding == "valid":
         return 0, 0
     if padding == "same":

@@ -1,13 +1,12 @@
 """Arithmetic and elementary functions: each output element depends on the same element of the (broadcast) inputs.
 
-Ops of one input take any shape and keep it. Those of several broadcast their shapes as NumPy does, and raise ValueError
-where these do not fit.
+Ops of one input keep its shape. Ops of several inputs broadcast as NumPy does, and raise ValueError if the shapes do
+not broadcast.
 
-At ±inf values and derivatives are the limits where there are such. NaN gives NaN. Ops that choose (`clamp`, `maximum`,
-`minimum` and `relu`) pass the gradient on to a NaN, as to the one that was chosen.
+At ±inf, values and derivatives are the limits, if they exist. NaN returns NaN. `clamp`, `maximum`, `minimum` and `relu`
+pass the gradient to an input that is NaN.
 
-The derivative may be infinite or undefined where the value is finite: that of `sqrt`, `log`, `div` and `pow` at 0. See
-`where` for how to keep a gradient from such places. Activations and comparisons have files of their own.
+The derivatives of `sqrt`, `log`, `div` and `pow` at 0 may be infinite or undefined. See `where` for how to avoid them.
 """
 
 import math
@@ -83,7 +82,7 @@ def abs(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def sign(xp: Any, x: Array) -> Array:
-    """-1, 0 or 1, as x is negative, zero or positive. The derivative is 0.
+    """-1, 0 or 1 if x is negative, zero or positive. The derivative is 0.
 
     Raises:
         TypeError: x is bool.
@@ -94,17 +93,17 @@ def sign(xp: Any, x: Array) -> Array:
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def floor(xp: Any, x: Array) -> Array:
     """The largest integer not above x, in x's dtype. The derivative is 0."""
-    return xp.floor(x) if is_float(x.dtype) else x.copy()  # NumPy 2.0 makes floats of integers
+    return xp.floor(x) if is_float(x.dtype) else x.copy()  # NumPy 2.0 returns floats
 
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
 def round(backend: Any, x: Array, decimals: int = 0) -> Array:
-    """x to the nearest number of `decimals` decimals, halves to even. The derivative is 0.
+    """Rounds x to `decimals` decimals, halves to even. The derivative is 0.
 
     Negative decimals round to tens, hundreds and so on: `tg.round(1234, -2)` is 1200.
 
     Raises:
-        OverflowError: an integer dtype cannot hold a rounded number, such as the 260 of 255 in uint8.
+        OverflowError: an integer dtype cannot hold the result, such as 255 rounded to 260 in uint8.
         TypeError: `decimals` is not an integer.
     """
     xp, decimals = backend.xp, integer("round", "decimals", decimals)
@@ -115,15 +114,15 @@ def round(backend: Any, x: Array, decimals: int = 0) -> Array:
     wide = x.astype(widened_dtype(x.dtype), copy=False)
     with np.errstate(all="ignore"):
         rounded = xp.round(wide, decimals)
-        # Where 10^|decimals|, or its product with x, overflows: x has no digits so far right of the point, and stays;
-        # or it is less than half of that power, and becomes 0.
+        # If 10^|decimals| or its product with x overflows, x has no digits that far right of the point and stays;
+        # for negative decimals it is less than half of that power and becomes 0.
         failed = ~xp.isfinite(rounded) if decimals > 0 else xp.isnan(rounded)
         instead = wide if decimals > 0 else xp.where(xp.isinf(wide), wide, wide * 0)
         return xp.where(failed, instead, rounded).astype(x.dtype, copy=False)
 
 
 def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
-    """Integers to the nearest multiple of an even unit, halves to the even multiple."""
+    """Rounds integers to the nearest multiple of an even unit, halves to the even multiple."""
     xp, half = backend.xp, unit // 2
     lowest, highest = limits(x.dtype)
     if half > highest:
@@ -132,7 +131,7 @@ def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
         multiple = xp.zeros_like(x)
         overflows = (x > half) | (x < -half) if lowest else x > half
     else:
-        rest = xp.fmod(x, unit)  # of x's sign
+        rest = xp.fmod(x, unit)  # has x's sign
         multiple = x - rest
         distance = xp.abs(rest)
         further = (distance > half) | ((distance == half) & (multiple // unit % 2 == 1))
@@ -154,9 +153,9 @@ def square(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), method=True)
 def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """x limited to [min, max]; None leaves a side open. The derivative is 0 outside, else 1: at the bounds and NaN too.
+    """x limited to [min, max]; None means no bound. The derivative is 0 outside, and 1 inside, at bounds and at NaN.
 
-    The bounds are numbers; with a float among them, integers give float32.
+    The bounds are numbers. If x is of integers and a bound is a float, the result is float32.
 
     Raises:
         OverflowError: a bound is out of bounds for x's integer dtype.
@@ -186,7 +185,7 @@ def ones_like(xp: Any, x: Array) -> Array:
 
 @op()
 def outside(xp: Any, x: Array, min: float | None, max: float | None) -> Array:
-    """Whether x < min or x > max; None leaves a side open. NaN is not outside."""
+    """Whether x < min or x > max; None means no bound. NaN is not outside."""
     below = False if min is None else x < min
     above = False if max is None else x > max
     return xp.logical_or(below, above) if min is not None or max is not None else xp.zeros_like(x, dtype=bool)
@@ -200,16 +199,16 @@ def clone(xp: Any, x: Array) -> Array:
 
 @op(x=lambda g, original, F: F.astype_op(g, original, g.dtype), name="astype")
 def astype_op(xp: Any, x: Array, dtype: DType, original: DType) -> Array:
-    """x in another dtype, given its own."""
+    """x in a different dtype; `original` is its own."""
     return x.astype(dtype)
 
 
 @composite
 def astype(x: Tensor, dtype: DType) -> Tensor:
-    """x in another dtype; the gradient comes back in x's own. Integers and bool carry no gradient.
+    """x in a different dtype; the gradient has x's dtype. Integers and bool have no gradient.
 
     Raises:
-        TypeError: tensors cannot have that dtype.
+        TypeError: the dtype is not supported.
     """
     dtype = checked_dtype(dtype)
     if dtype == x.dtype:
@@ -222,13 +221,13 @@ def astype(x: Tensor, dtype: DType) -> Tensor:
 
 @op(promotion="float", x=lambda g, out: g * out, method=True)
 def exp(xp: Any, x: Array) -> Array:
-    """e to the x."""
+    """eˣ."""
     return xp.exp(x)
 
 
 @op(promotion="float", x=lambda g, out: g * (out + 1), method=True)
 def expm1(xp: Any, x: Array) -> Array:
-    """e to the x, less 1; exact near 0."""
+    """eˣ - 1, accurate near 0."""
     return xp.expm1(x)
 
 
@@ -240,7 +239,7 @@ def log(xp: Any, x: Array) -> Array:
 
 @op(promotion="float", x=lambda g, x: g / (x + 1), method=True)
 def log1p(xp: Any, x: Array) -> Array:
-    """The natural logarithm of 1 + x; exact near 0."""
+    """The natural logarithm of 1 + x, accurate near 0."""
     return xp.log1p(x)
 
 
@@ -326,7 +325,7 @@ def mul(xp: Any, x: Array, y: Array) -> Array:
 
 @op(promotion="float", broadcasts=True, x=lambda g, y: g / y, y=lambda g, y, out, F: F.neg(g * out / y), method=True)
 def div(xp: Any, x: Array, y: Array) -> Array:
-    """x / y; integers give floats.
+    """x / y, which is a float for integers too.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -337,7 +336,7 @@ def div(xp: Any, x: Array, y: Array) -> Array:
 def _pow_in_base(g: Any, x: Any, y: Any, F: Any) -> Any:
     if isinstance(y, int | float):
         return g * (F.pow(x, y - 1) * y) if y != 0 else F.zeros_like(g)
-    # x⁰ is 1 everywhere, with the derivative 0; so is that of 0 to an infinite power.
+    # x⁰ is 1 everywhere, so its derivative is 0. The derivative of 0 to an infinite power is 0 too.
     power = F.pow(F.where(F.eq(y, 0), 1, x), y - 1)
     constant = F.logical_and(F.eq(power, 0), F.logical_not(F.isfinite(y)))
     return g * (power * F.where(constant, 0, y))
@@ -348,14 +347,14 @@ def _pow_in_exponent(g: Any, x: Any, y: Any, out: Any, F: Any) -> Any:
         if 0 < x < math.inf:
             return g * (out * math.log(x))
         x = F.ones_like(out) * x
-    # Where the power is 0 it stays 0, and 0⁰ counts as constant; 0 to a negative power is infinite, and falls.
+    # If the power is 0 it stays 0, and 0⁰ counts as constant. 0 to a negative power is infinite and decreases.
     constant = F.logical_or(F.eq(out, 0), F.logical_and(F.eq(x, 0), F.eq(y, 0)))
     return g * (out * F.log(F.where(constant, 1, x)))
 
 
 @op(promotion="common", broadcasts=True, x=_pow_in_base, y=_pow_in_exponent, method=True)
 def pow(xp: Any, x: Array, y: Array) -> Array:
-    """x to the y. At x = 0 the derivative in y is 0 for y >= 0, and -inf below.
+    """x to the power y. At x = 0 the derivative in y is 0 if y >= 0, else -inf.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -364,7 +363,7 @@ def pow(xp: Any, x: Array, y: Array) -> Array:
 
 
 def _winner(g: Any, loses: Any, ties: Any, F: Any) -> Any:
-    """What goes to one of two: all unless it loses, half of a tie; all too where they are not comparable, as NaNs."""
+    """The gradient of one of two inputs: 0 if it loses, half of g in a tie, else g (also if one of them is NaN)."""
     return F.where(loses, 0, F.where(ties, g * 0.5, g))
 
 
@@ -376,9 +375,9 @@ def _winner(g: Any, loses: Any, ties: Any, F: Any) -> Any:
     method=True,
 )
 def maximum(xp: Any, x: Array, y: Array) -> Array:
-    """The larger of x and y. Where they are equal, each gets half the gradient.
+    """The larger of x and y. If they are equal, each gets half the gradient.
 
-    Where either is NaN, so is the result; the gradient goes to both.
+    If either is NaN, the result is NaN and both get the gradient.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -394,9 +393,9 @@ def maximum(xp: Any, x: Array, y: Array) -> Array:
     method=True,
 )
 def minimum(xp: Any, x: Array, y: Array) -> Array:
-    """The smaller of x and y. Where they are equal, each gets half the gradient.
+    """The smaller of x and y. If they are equal, each gets half the gradient.
 
-    Where either is NaN, so is the result; the gradient goes to both.
+    If either is NaN, the result is NaN and both get the gradient.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -411,10 +410,10 @@ def minimum(xp: Any, x: Array, y: Array) -> Array:
     y=lambda g, condition, F: F.where(condition, 0, g),
 )
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
-    """x where the condition is true, else y.
+    """x if the condition is true, else y.
 
-    The gradient of what was not chosen is 0, but 0 times an infinite derivative further back is NaN: both branches are
-    computed. Choose a harmless input first, so that the branch not taken has a finite derivative.
+    Both branches are computed. The gradient of the branch that is not chosen is 0, but 0 times an infinite derivative
+    is NaN. Replace the inputs first, so that this branch has a finite derivative.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.tensor([0.0, 4.0], requires_grad=True)
@@ -430,7 +429,7 @@ def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
 
 
 def _chosen(x: Tensor, condition: Any, other: Any) -> Tensor:
-    """x where the condition is true, else `other`: the method `x.where(condition, other)`."""
+    """x if the condition is true, else `other`: the method `x.where(condition, other)`."""
     return where(condition, x, other)
 
 

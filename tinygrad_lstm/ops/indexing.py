@@ -1,4 +1,4 @@
-"""Ops that read from and write to places: every NumPy index, and what is built on it."""
+"""Indexing: reading and writing with every NumPy index, and the ops built on it."""
 
 import math
 from typing import Any
@@ -21,19 +21,19 @@ __all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "tak
 
 
 def _is_basic(index: Any) -> bool:
-    """Whether an index takes a view: it has no arrays in it."""
+    """Whether an index returns a view: it contains no arrays."""
     parts = index if isinstance(index, tuple) else (index,)
     return not any(hasattr(part, "dtype") or isinstance(part, bool) for part in parts)
 
 
 def _may_repeat(index: Any) -> bool:
-    """Whether an index can name a place twice."""
+    """Whether an index can select an element twice."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(hasattr(part, "dtype") and is_integer(part.dtype) for part in parts)
 
 
 def _prepared(index: Any, x: Tensor) -> Any:
-    """The index with tensors and lists in it as arrays of x's device; those that come from the host are checked."""
+    """The index with its tensors and lists as arrays on x's device. Arrays from the host are checked."""
     if not isinstance(index, tuple):
         return _prepared_part(_as_array(index), x, 0 if x.ndim else None)
     index = tuple([_as_array(part) for part in index])
@@ -44,14 +44,14 @@ def _prepared(index: Any, x: Tensor) -> Any:
 
 
 def _as_array(part: Any) -> Any:
-    """A part of an index, with sequences made arrays as NumPy does."""
+    """A part of an index, with sequences converted to arrays as NumPy does."""
     if not isinstance(part, list | tuple | range):
         return part
     return np.asarray(part, dtype=None if len(part) else np.int64)
 
 
 def _dims_indexed(index: tuple[Any, ...], x: Tensor) -> list[int | None]:
-    """For each part of an index the dimension of x that it stands at."""
+    """For each part of an index, the dimension of x that it indexes."""
     taken = [_dims_taken(part) for part in index]
     dims: list[int | None] = []
     at = 0
@@ -84,7 +84,7 @@ def _prepared_part(part: Any, x: Tensor, dim: int | None) -> Any:
 
 
 def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, lowest: int | None = None) -> None:
-    """Raises IndexError if an index is out of range: devices wrap such indices silently, the host can look."""
+    """Raises IndexError if an index on the host is out of range, which devices would wrap silently."""
     lowest = -length if lowest is None else lowest
     if index.size and (index.min() < lowest or index.max() >= length):
         wrong = index[(index < lowest) | (index >= length)].flat[0]
@@ -92,9 +92,9 @@ def check_range(name: str, index: np.ndarray[Any, Any], length: int, dim: int, l
 
 
 def _own_copy(array: Array, device: Device) -> Array:
-    """The index array, on the device, that the graph keeps: whoever changes their own later changes no gradient.
+    """A copy of the index array on the device, so that later changes to the user's array do not change gradients.
 
-    Integers become int64, so that counting with them overflows nowhere.
+    Integers become int64, so that arithmetic with them does not overflow.
     """
     kept = BOOL if is_bool(array.dtype) else INT64
     if device_of(array) is not device:
@@ -110,7 +110,7 @@ def _own_copy(array: Array, device: Device) -> Array:
 
 @op(view=True)
 def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
-    """Adds the values to the places of `index` in `into` itself; places named twice receive both."""
+    """Adds the values to `into` at `index`, in place; an element selected twice receives both."""
     if _may_repeat(index):
         backend.scatter_add(into, index, values)
     else:
@@ -133,7 +133,7 @@ def getitem_op(xp: Any, x: Array, index: Any) -> Array:
 
 @op(values=lambda g, index, F: F.getitem_op(g, index))
 def spread_at(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
-    """Zeros of that shape, with the values added at the places of `index`."""
+    """Zeros of this shape with the values added at `index`."""
     buffer = backend.xp.zeros(shape, values.dtype)
     if _may_repeat(index):
         backend.scatter_add(buffer, index, values)
@@ -144,7 +144,7 @@ def spread_at(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -
 
 @op(x=lambda g, index, F: F.cleared_at(g, index))
 def cleared_at(xp: Any, x: Array, index: Any) -> Array:
-    """x with zeros at the places of `index`."""
+    """x with zeros at `index`."""
     cleared = x.copy()
     cleared[index] = 0
     return cleared
@@ -152,7 +152,7 @@ def cleared_at(xp: Any, x: Array, index: Any) -> Array:
 
 @op()
 def last_written(xp: Any, x: Array, index: Any) -> Array:
-    """1 for each element of `index` that is the last to name its place, else 0: that one stays when all are written."""
+    """1 for each element of `index` that is the last to select its place, and so is the one that stays, else 0."""
     places = xp.arange(math.prod(x.shape)).reshape(x.shape)[index]
     order = xp.argsort(places.reshape(-1), kind="stable")
     ranked = places.reshape(-1)[order]
@@ -171,13 +171,13 @@ def _value_gradient(g: Any, index: Any, value_shape: tuple[int, ...], F: Any) ->
 
 
 def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with leading ones where a written value has more dimensions than the places it is written to."""
+    """The shape with leading ones, if the written value has more dimensions than the elements it is written to."""
     return (*(1,) * (len(to) - len(shape)), *shape)
 
 
 @op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True, name="setitem")
 def setitem_op(backend: Any, x: Array, value: Array, index: Any) -> Array:
-    """Writes the value to the places of `index` in x itself."""
+    """Writes the value to x at `index`, in place."""
     if _may_repeat(index):
         backend.write(x, index, value)
     else:
@@ -189,12 +189,12 @@ def setitem_op(backend: Any, x: Array, value: Array, index: Any) -> Array:
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index], for every NumPy index: ints, slices, None, ..., integer arrays (repeats allowed), boolean masks.
 
-    Ints and slices give a view. The gradient of a place named twice is the sum.
+    Ints and slices return a view. The gradient of an element selected twice is the sum.
 
     Raises:
-        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), no integer, or there
-            are more of them than dimensions.
-        RuntimeError: an index tensor lies on another device.
+        IndexError: an index is out of range (index tensors on a GPU are not checked) or not an integer, or there are
+            more indices than dimensions.
+        RuntimeError: an index tensor is on a different device.
 
     >>> import tinygrad_lstm as tg
     >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -207,7 +207,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 @composite
 def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
-    """Writes `value`, which broadcasts, to x[index] in place. Of several values for one place the last stays.
+    """Writes `value`, which broadcasts, to x[index] in place. If several values go to one element, the last stays.
 
     Raises:
         IndexError: as `getitem`.
@@ -220,10 +220,7 @@ Tensor._put = setitem
 
 
 def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
-    """A copy of an index for dimension `dim`, on x's device; values on the host are checked before they travel.
-
-    It is of int64, so that counting with it overflows nowhere, and no one else's: the graph may keep it.
-    """
+    """A copy of an index for dimension `dim`, as int64 on x's device. Values on the host are checked."""
     travels = not isinstance(given, Tensor) and device_of(given) in (None, get_device("cpu"))
     index = as_tensor(given, "cpu") if travels else as_tensor(given)
     if not travels and index.device is not x.device:
@@ -245,8 +242,8 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     The result has the shape of `index`, whose other lengths are at most x's.
 
     Raises:
-        ValueError: it has another number, or is longer.
-        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+        ValueError: `index` has a different number of dimensions, or is longer.
+        IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
     dim = dim_of("gather", dim, x.shape)
     index = _index_tensor("gather", index, x, dim)
@@ -271,11 +268,11 @@ def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
 @composite
 @shown_whole
 def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
-    """NumPy's name and argument order for `gather`; other dimensions broadcast.
+    """`gather` with NumPy's name and argument order; other dimensions broadcast.
 
     Raises:
         ValueError: `indices` has another number of dimensions, or does not broadcast.
-        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+        IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
     dim = dim_of("take_along_axis", dim, x.shape)
     indices = _index_tensor("take_along_axis", indices, x, dim)
@@ -289,11 +286,11 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
 @composite
 @shown_whole
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of x along `dim` that a 1-D index names.
+    """The slices of x along `dim` that a 1-D index selects.
 
     Raises:
         ValueError: the index is not 1-D.
-        IndexError: an index is out of range (index tensors on a GPU excepted, which are not read), or no integer.
+        IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
     dim = dim_of("index_select", dim, x.shape)
     index = _index_tensor("index_select", index, x, dim)
@@ -304,22 +301,22 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
 
 @composite
 def masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
-    """x with `value` where the mask, which broadcasts to x's shape, is true."""
+    """x with `value` where the mask is true. The mask broadcasts to x's shape."""
     return where(mask, value, x)
 
 
 @shown_whole
 def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """The rows of `weight` (N, E) that `ids` (any shape, integers) name: (*ids.shape, E).
+    """The rows of `weight` (N, E) that `ids` (any shape, integers) select: (*ids.shape, E).
 
-    On a device whose values are not read on the host, a row out of range is NaN.
+    On a GPU, the row of an id that is out of range is NaN.
 
     Args:
         padding_idx: a row that gets no gradient.
 
     Raises:
-        IndexError: an id is negative, or not below N; `padding_idx` is no row.
-        TypeError: the ids are not integers, or `padding_idx` is none.
+        IndexError: an id is negative or at least N; `padding_idx` is out of range.
+        TypeError: the ids or `padding_idx` are not integers.
         ValueError: the weight is not 2-D.
     """
     if weight.ndim != 2:
@@ -334,5 +331,5 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
         return rows
     padding_idx = integer("embedding", "padding_idx", padding_idx)
     if not -weight.shape[0] <= padding_idx < weight.shape[0]:
-        raise IndexError(f"embedding: padding_idx {padding_idx} is no row of a weight of shape {weight.shape}")
+        raise IndexError(f"embedding: padding_idx {padding_idx} is out of range for a weight of shape {weight.shape}")
     return where((ids == padding_idx % weight.shape[0]).unsqueeze(-1), rows.detach(), rows)

@@ -38,7 +38,7 @@ def matmul_op(backend: Any, x: Array, y: Array) -> Array:
 def matmul(x: Tensor, y: Any) -> Tensor:
     """The matrix product, NumPy's `@`: (..., n, k) times (..., k, m) is (..., n, m).
 
-    Leading dimensions broadcast; a 1-D x (k,) is a row, a 1-D y (k,) a column, and neither leaves a dimension.
+    Leading dimensions broadcast. A 1-D x (k,) is a row and a 1-D y (k,) a column; the result lacks that dimension.
 
     Raises:
         ValueError: the inner lengths differ, leading dimensions do not broadcast, or an input is 0-d.
@@ -82,7 +82,7 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
     """x (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O).
 
     Raises:
-        ValueError: x has not I columns, the weight is not 2-D, or the bias does not fit.
+        ValueError: x does not have I columns, the weight is not 2-D, or the bias has a different shape.
     """
     if x.ndim == 2:
         return linear_op(x, weight, bias)
@@ -94,19 +94,19 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
 
 @composite
 def outer(x: Tensor, y: Any) -> Tensor:
-    """Every product of an element of x and one of y, both flattened: (x.size, y.size)."""
+    """The product of each element of x with each element of y, both flattened: (x.size, y.size)."""
     y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
     return reshape(x, (x.size, 1)) * reshape(y, (1, y.size))
 
 
 def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_term: str, F: Any) -> list[Any]:
-    """Each operand's gradient is an einsum of the output's with the other operands."""
+    """Each operand's gradient is an einsum of g with the other operands."""
     gradients = []
     for k, (array, term) in enumerate(zip(operands, terms, strict=True)):
         others = [other for j, other in enumerate(operands) if j != k]
         other_terms = [other for j, other in enumerate(terms) if j != k]
         alone = "".join(letter for letter in term if letter not in out_term and letter not in "".join(other_terms))
-        if alone:  # summed over by itself: its gradient is the same all along
+        if alone:  # only this operand is summed over it: its gradient is constant along it
             shape = tuple(1 if letter not in alone else array.shape[d] for d, letter in enumerate(term))
             ones = F.ones_like(F.sum_to(array, shape))
             others.append(ones.reshape(tuple(length for length, letter in zip(shape, term) if letter in alone)))
@@ -117,12 +117,12 @@ def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_te
 
 @op(promotion="common", operands=_einsum_rule, name="einsum")
 def einsum_op(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_term: str) -> Array:
-    """An einsum whose terms name each letter once."""
+    """An einsum in which each term has each letter once."""
     dtype = operands[0].dtype
     summed = [_alone_summed(xp, array, k, terms, out_term) for k, array in enumerate(operands)]
     arrays, terms = [array for array, _ in summed], tuple(term for _, term in summed)
     if len(arrays) == 2 and sorted(terms[0]) == sorted(terms[1]):
-        # A product of elements, of which NumPy's einsum would take a running sum.
+        # An elementwise product, which NumPy's einsum would add up with a running sum.
         order = (*out_term, *(letter for letter in terms[0] if letter not in out_term))
         x, y = (xp.transpose(array, [term.index(letter) for letter in order]) for array, term in zip(arrays, terms))
         return total(xp, x * y, tuple(range(len(out_term), len(order))), dtype=dtype)
@@ -134,7 +134,7 @@ def einsum_op(xp: Any, operands: Sequence[Array], terms: tuple[str, ...], out_te
 
 
 def _alone_summed(xp: Any, array: Array, k: int, terms: tuple[str, ...], out_term: str) -> tuple[Array, str]:
-    """Operand k and its term, float16 in float32, without the dimensions over which it is summed by itself."""
+    """Operand k and its term, summed over the dimensions that no other operand has; float16 becomes float32."""
     elsewhere = {*out_term, *"".join(term for j, term in enumerate(terms) if j != k)}
     wide = widened_dtype(array.dtype) if is_float(array.dtype) else array.dtype
     alone = tuple(d for d, letter in enumerate(terms[k]) if letter not in elsewhere)
@@ -144,10 +144,10 @@ def _alone_summed(xp: Any, array: Array, k: int, terms: tuple[str, ...], out_ter
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:
-    """Einstein's summation convention, as `numpy.einsum` has it: repeated letters, `...`, and with or without `->`.
+    """Einstein summation, as `numpy.einsum`: with repeated letters, `...`, and with or without `->`.
 
     Raises:
-        ValueError: the equation does not fit the operands.
+        ValueError: the equation does not match the operands.
 
     >>> import tinygrad_lstm as tg
     >>> tg.einsum("ij,j->i", tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2))
@@ -166,7 +166,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
                 lengths[letter] = length
             elif length not in (1, lengths[letter]):
                 raise ValueError(f"einsum: {letter!r} in {equation!r} is {lengths[letter]} and {length} long")
-    # A length of 1 that broadcasts carries no index of its own.
+    # A dimension of length 1 that broadcasts is removed.
     for k, (tensor, term) in enumerate(zip(diagonals, terms, strict=True)):
         kept = [d for d, letter in enumerate(term) if tensor.shape[d] == lengths[letter]]
         if len(kept) != len(term):
@@ -176,7 +176,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
 
 def _explicit(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
-    """The terms of an equation, with `...` written out in letters of its own and the output's term."""
+    """The terms of an equation and of its output, with letters in place of `...`."""
     equation = equation.replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -201,7 +201,7 @@ def _explicit(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
 
 
 def _diagonal(tensor: Tensor, term: str) -> tuple[Tensor, str]:
-    """The diagonal of dimensions that share a letter, as one dimension; and the term that then names each once."""
+    """The diagonal of the dimensions that share a letter, as one dimension, and the term with each letter once."""
     for letter, number in Counter(term).items():
         if number > 1:
             at = [d for d, other in enumerate(term) if other == letter]

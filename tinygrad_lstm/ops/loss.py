@@ -1,7 +1,7 @@
-"""Softmax, and the losses: how far an output is from its target.
+"""Softmax and the losses.
 
-Every loss ends with a `reduction`: "mean", "sum", or "none" for the loss of each element or sample. The mean of no
-losses is NaN.
+Every loss has a `reduction`: "mean", "sum", or "none" for the loss of each element or sample. The mean of no losses is
+NaN.
 """
 
 import math
@@ -37,7 +37,7 @@ __all__ = [
 
 @op(promotion="common", broadcasts=True, x=lambda g, y: g * y, y=lambda g, x: g * x)
 def weigh(xp: Any, x: Array, y: Array) -> Array:
-    """x·y, a weight x of a loss y, where a weight of 0 takes nothing even of an infinite loss."""
+    """x·y, the loss y with the weight x; 0 if the weight is 0, for an infinite loss too."""
     return x * xp.where(xp.logical_and(xp.equal(x, 0), xp.isinf(y)), 0, y)
 
 
@@ -45,15 +45,15 @@ def weigh(xp: Any, x: Array, y: Array) -> Array:
 
 
 def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
-    """x less its largest element over `dims`, so that no exponential overflows; in float32 at least, for their sum."""
+    """x minus its largest element over `dims`, so that no exponential overflows; at least in float32, for their sum."""
     x = x.astype(widened_dtype(x.dtype), copy=False)
-    with np.errstate(over="ignore"):  # e to what lies so far below is 0
+    with np.errstate(over="ignore"):  # the exponential of such differences is 0
         return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
 @op(promotion="float", x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)), method=True)
 def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
-    """eˣ / Σ eˣ over `dim`, without overflow: not negative, and 1 in sum. A slice with an element of inf is NaN."""
+    """eˣ / Σ eˣ over `dim`, without overflow. A slice with an element of inf is NaN."""
     dims = dims_of("softmax", dim, x.shape)
     out = xp.exp(_below_largest(xp, x, dims))
     out /= total(xp, out, dims, True)
@@ -62,7 +62,7 @@ def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
 
 @op(promotion="float", x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True), method=True)
 def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
-    """x - log Σ eˣ over `dim`, without overflow; exact where the softmax itself is 0.
+    """x - log Σ eˣ over `dim`, without overflow; accurate where the softmax itself is 0.
 
     A slice with an element of inf is NaN.
     """
@@ -70,7 +70,7 @@ def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     out = _below_largest(xp, x, dims)
     if count(x.shape, dims):
         out -= xp.log(total(xp, xp.exp(out), dims, True))
-    with np.errstate(over="ignore"):  # what float16 cannot hold is -inf
+    with np.errstate(over="ignore"):  # float16 overflows to -inf
         return out.astype(x.dtype, copy=False)
 
 
@@ -83,13 +83,13 @@ def _at_dim(ids: Array, dim: int) -> Array:
 
 @op(x=lambda g, ids, x_shape, dim, F: F.placed(g, ids, x_shape[dim], dim))
 def picked(xp: Any, x: Array, ids: Array, dim: int) -> Array:
-    """Of each slice of x along `dim` the element that its id names: x's shape without `dim`, which is ids' shape."""
+    """The element of each slice of x along `dim` that its id selects. The result has the shape of ids."""
     return xp.take_along_axis(x, _at_dim(ids, dim), axis=dim).reshape(ids.shape)
 
 
 @op(values=lambda g, ids, dim, F: F.picked(g, ids, dim))
 def placed(xp: Any, values: Array, ids: Array, length: int, dim: int) -> Array:
-    """Slices of `length` along `dim`, zero but for a value each, at the place that its id names."""
+    """Slices of `length` along `dim`, zero except for one value each, at the place that its id selects."""
     places = xp.arange(length).reshape([-1 if d == dim else 1 for d in range(len(ids.shape) + 1)])
     return xp.where(_at_dim(ids, dim) == places, _at_dim(values, dim), 0)
 
@@ -105,20 +105,20 @@ def cross_entropy(
 ) -> Tensor:
     """-log softmax(input) of the target class; or, for target probabilities p, -Σ p·log softmax(input).
 
-    Where ids lie on a device whose values are not read on the host, the loss of one out of range is NaN.
+    On a GPU, the loss of an id that is out of range is NaN.
 
     Args:
         input: logits (C,), (N, C) or (N, C, d1, ...). A sample with a logit of inf has a loss of NaN.
         target: class ids, integers of input's shape without C; or probabilities, floats of input's shape. A class of
-            probability 0 counts for nothing, even where its logit is -inf.
-        weight: (C,), one for each class. With ids, "mean" divides by the weights of the targets: NaN of none at all.
-        ignore_index: targets with this id count for nothing, whatever the input holds there: their gradients are 0.
+            probability 0 adds nothing, even if its logit is -inf.
+        weight: (C,), one for each class. With ids, "mean" divides by the sum of the targets' weights: NaN if it is 0.
+        ignore_index: targets with this id add nothing and have gradients of 0, whatever the input contains there.
         label_smoothing: ε: the target becomes 1 - ε times itself plus ε / C for each class (Szegedy et al. 2016).
 
     Raises:
-        ValueError: the shapes do not fit; an unknown `reduction`; `label_smoothing` is not within [0, 1].
+        ValueError: the shapes do not match; an unknown `reduction`; `label_smoothing` is not within [0, 1].
         IndexError: an id is negative, or not below C.
-        TypeError: a target of input's shape is not of floats, ids or `ignore_index` are not integers.
+        TypeError: a target of input's shape is not of floats; ids or `ignore_index` are not integers.
 
     >>> import tinygrad_lstm as tg
     >>> tg.cross_entropy(tg.zeros(3, 4), tg.tensor([0, 3, 1]))
@@ -151,7 +151,7 @@ def cross_entropy(
 def nll_loss(
     input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-input of the target class: the cross entropy, given log probabilities. Arguments as `cross_entropy`'s."""
+    """-input of the target class: the cross entropy, given log probabilities. Arguments are as for `cross_entropy`."""
     ignore_index = integer("nll_loss", "ignore_index", ignore_index)
     target = _beside("nll_loss", "target", target, input)
     _check_classes("nll_loss", input, target, ignore_index)
@@ -168,7 +168,7 @@ def _of_classes(
     reduction: str,
     label_smoothing: float,
 ) -> Tensor:
-    """The loss of class ids, which fit, under log probabilities."""
+    """The loss of valid class ids, given log probabilities."""
     dim = _class_dim(name, logs)
     classes = logs.shape[dim]
     counts = target != ignore_index
@@ -205,7 +205,7 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     if input.ndim != 2:
         dim = _class_dim("cross_entropy", input)
         logits = input.permute([*(d for d in range(input.ndim) if d != dim), dim]).reshape(-1, input.shape[dim])
-    # The graph keeps a copy of the ids: whoever changes their own later changes no gradient.
+    # The graph keeps a copy of the ids, so that later changes to the target do not change gradients.
     with target.device.current():
         ids = target.data.reshape(-1).astype(np.int64)
     tracer = mode().value.tracer
@@ -215,14 +215,14 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
     return losses if reduction != "none" else losses.reshape(target.shape)
 
 
-def _composed_of_rows(inputs: Sequence[Tensor], ids: Array, ignore_index: int, reduction: str) -> Tensor:
+def _composed_cross_entropy(inputs: Sequence[Tensor], ids: Array, ignore_index: int, reduction: str) -> Tensor:
     (logits,) = inputs
     target = as_tensor(ids, logits.device)
     logs = log_softmax(_without_ignored(logits, target, ignore_index), 1)
     return _of_classes("cross_entropy", logs, target, None, ignore_index, reduction, 0.0)
 
 
-def _of_rows_rule(
+def _cross_entropy_rule(
     backend: Any, g: Array, inputs: Sequence[Array], ids: Array, saved: Any, ignore_index: int, reduction: str
 ) -> list[Array]:
     (logits,) = inputs
@@ -232,11 +232,11 @@ def _of_rows_rule(
     return [backend.cross_entropy_backward((logits, ids, g_rows, *kept), ignore_index)]
 
 
-@op(promotion="float", composed=_composed_of_rows, inputs=_of_rows_rule, name="cross_entropy")
+@op(promotion="float", composed=_composed_cross_entropy, inputs=_cross_entropy_rule, name="cross_entropy")
 def cross_entropy_op(
     backend: Any, inputs: Sequence[Array], ids: Any, ignore_index: int, reduction: str, saving: bool = False
 ) -> tuple[Array, Any]:
-    """The cross entropy of the ids (N,) under a single input, logits (N, C): a loss of each row, or one of all."""
+    """The cross entropy of ids (N,), given one input, logits (N, C): one loss for each row, or one for all."""
     xp, (logits,) = backend.xp, inputs
     out, kept = backend.cross_entropy_forward((logits, ids), ignore_index)
     number = None
@@ -250,12 +250,12 @@ def cross_entropy_op(
 
 
 def _without_ignored(input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """The input with zeros where the target is ignored: a NaN or infinity there has no part in values or gradients."""
+    """The input with zeros where the target is ignored, so that NaN there does not reach values or gradients."""
     return where((target != ignore_index).unsqueeze(_class_dim("cross_entropy", input)), input, 0)
 
 
 def _check_classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> None:
-    """Raises if the target cannot hold the class of each sample."""
+    """Raises unless the target is a valid class id for each sample."""
     dim = _class_dim(name, input)
     expected = (*input.shape[:dim], *input.shape[dim + 1 :])
     if target.shape != expected:
@@ -313,7 +313,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
 
 @composite
 def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
-    """|input - target|. The derivative where they are equal is 0.
+    """|input - target|. The derivative is 0 if they are equal.
 
     Raises:
         ValueError: the shapes differ; an unknown `reduction`.
@@ -323,7 +323,7 @@ def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
 
 @composite
 def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """With d = |input - target|: d² / (2·beta) where d < beta, else d - beta / 2 (Girshick 2015).
+    """With d = |input - target|: d² / (2·beta) if d < beta, else d - beta / 2 (Girshick 2015).
 
     Raises:
         ValueError: the shapes differ; an unknown `reduction`; a negative `beta`.
@@ -332,9 +332,9 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
         raise ValueError(f"smooth_l1_loss: beta is {beta}; expected zero or more")
     difference = input - _of_same_shape("smooth_l1_loss", target, input)
     computed = promoted_dtype([difference.dtype], needs_float=True)
-    if beta < smallest_normal(computed):  # 0, or nothing beside any difference
+    if beta < smallest_normal(computed):  # 0, or negligible beside any difference
         return _reduced("smooth_l1_loss", abs(difference), reduction)
-    # Both pieces in one, which squares nothing that is large, and multiplies by no large 1 / beta.
+    # Both cases in one formula, which does not square large numbers or multiply by a large 1 / beta.
     near = clamp(difference, -beta, beta)
     return _reduced("smooth_l1_loss", near / beta * (difference - near * 0.5), reduction)
 
@@ -345,16 +345,16 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(target·log σ(input) + (1 - target)·log(1 - σ(input))), without overflow or cancellation.
 
-    0 of an infinite logit that is right, inf of one that is wrong.
+    For an infinite logit, 0 if it is right and inf if it is wrong.
 
     Args:
         input: logits, of any shape.
         target: probabilities, of the same shape.
-        weight: for each element; broadcasts to that shape.
-        pos_weight: for the first term, that of the positive class; broadcasts to that shape.
+        weight: of each element; broadcasts to that shape.
+        pos_weight: of the first term, the positive class; broadcasts to that shape.
 
     Raises:
-        ValueError: the shapes do not fit; an unknown `reduction`.
+        ValueError: the shapes do not match; an unknown `reduction`.
     """
     name = "binary_cross_entropy_with_logits"
     target = _of_same_shape(name, target, input)

@@ -17,14 +17,14 @@ __all__ = ["layer_norm"]
 
 
 def _centred(xp: Any, x: Array, dims: tuple[int, ...], eps: float) -> tuple[Array, Array]:
-    """x less its mean, and 1 / √(variance + eps), in float32 at least: float16 cannot hold the squares."""
+    """x minus its mean, and 1 / √(variance + eps), at least in float32: the squares overflow float16."""
     wide = x.astype(widened_dtype(x.dtype), copy=False)
     centred = wide - average(xp, wide, dims, True)
     return centred, inverse_deviations(xp, centred, dims, eps)
 
 
 def _normalized_rule(g: Any, x: Any, out: Any, dims: tuple[int, ...], eps: float, F: Any) -> Any:
-    """Of g, what would change the mean or the scale of x has no effect."""
+    """The components of g along the mean and along the scale of x are removed."""
     share = 1 / count(x.shape, dims)
     along = (F.sum(g, dims, True) + out * F.sum(g * out, dims, True)) * share
     return (g - along) * F.inverse_deviation(x, dims, eps)
@@ -76,7 +76,7 @@ def _affine_rule(
 
 
 def _rows(array: Array | None, shape: tuple[int, ...]) -> Array | None:
-    """The array with its last dimensions, of that shape, as one; or all as one."""
+    """The array with its last dimensions, those of `shape`, flattened; or all dimensions, if the shape is ()."""
     if array is None:
         return None
     return array.reshape(-1, math.prod(shape)) if shape else array.reshape(-1)
@@ -86,7 +86,7 @@ def _rows(array: Array | None, shape: tuple[int, ...]) -> Array | None:
 def layer_norm_op(
     backend: Any, inputs: Sequence[Array], shape: tuple[int, ...], eps: float, saving: bool = False
 ) -> tuple[Array, Any]:
-    """Of x (..., *shape), weight and bias (of `shape`, or None): x normalized over the last dimensions, and so on."""
+    """x (..., *shape) normalized over its last dimensions, times weight, plus bias (each of `shape`, or None)."""
     x, weight, bias = inputs
     out, kept = backend.layer_norm_forward((_rows(x, shape), _rows(weight, ()), _rows(bias, ())), eps)
     return out.reshape(x.shape), kept
@@ -103,10 +103,10 @@ def layer_norm(
         normalized_shape: the lengths of the dimensions to normalize over.
         weight: of shape `normalized_shape`.
         bias: of shape `normalized_shape`.
-        eps: keeps the divisor from 0; the variance is the biased one.
+        eps: keeps the divisor above 0. The variance is the biased one.
 
     Raises:
-        ValueError: the shapes do not fit, there is nothing to normalize over, or `eps` is negative or NaN.
+        ValueError: the shapes do not match, there is nothing to normalize over, or `eps` is negative or NaN.
     """
     given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     shape = integers("layer_norm", "normalized_shape", given, "an integer or several")

@@ -1,7 +1,7 @@
-"""NumPy's functions on tensors: those for which there is an op give tensors, and are differentiated.
+"""NumPy's functions on tensors: a function for which there is an op returns a tensor and is differentiable.
 
-Another function is computed on the tensors' arrays; of a tensor that requires a gradient, or is on another device, it
-raises TypeError. A ufunc without an op always does.
+Any other function is computed on the tensors' arrays, and raises TypeError if a tensor requires a gradient or is not on
+the CPU. A ufunc without an op always raises TypeError.
 """
 
 import inspect
@@ -79,7 +79,7 @@ UFUNCS: dict[Any, Function] = {
 COMPARISONS = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
 
 
-# -- functions whose arguments are not their op's; parameters have NumPy's names and order -----------------------------
+# -- functions whose arguments differ from their op's; parameters have NumPy's names and order -------------------------
 
 
 def _reducing(op: Function) -> Function:
@@ -209,10 +209,10 @@ def _name(function: Any) -> str:
 
 
 def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """What NumPy calls for a ufunc of a tensor, or of an array and a tensor, as in `array * tensor`.
+    """NumPy calls this for a ufunc of a tensor, or of an array and a tensor, as in `array * tensor`.
 
     Raises:
-        TypeError: there is no op for the ufunc; it is given options, or is called by one of its methods.
+        TypeError: there is no op for the ufunc; options are given; a method of the ufunc is called.
     """
     name = _name(ufunc)
     if method != "__call__":
@@ -222,7 +222,7 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opt
         raise TypeError(f"{name}: {given} cannot be given beside a tensor; take the result, a new tensor")
     if ufunc not in UFUNCS:
         raise TypeError(f"{name}: there is no op for it; compute it of x.detach().cpu().numpy(), without a gradient")
-    if ufunc in COMPARISONS:  # which NumPy's scalars call with 0-d arrays of themselves
+    if ufunc in COMPARISONS:  # NumPy's scalars pass themselves as 0-d arrays
         inputs = tuple(x[()] if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
     return UFUNCS[ufunc](*inputs)
 
@@ -230,11 +230,11 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opt
 def _array_function(
     self: Tensor, function: Function, types: Sequence[type], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
-    """What NumPy calls for any other function of a tensor.
+    """NumPy calls this for any other function of a tensor.
 
     Raises:
-        TypeError: the op for the function does not take these arguments; or there is none, and a tensor
-            requires a gradient or is on another device.
+        TypeError: the op for the function does not take these arguments; or there is none, and a tensor requires a
+            gradient or is not on the CPU.
     """
     name, found = _name(function), FUNCTIONS.get(function)
     if found is None or (function is np.where and len(args) == 1):
@@ -249,7 +249,7 @@ def _array_function(
 
 
 def _as_arrays(name: str, given: Any) -> Any:
-    """The given arguments with arrays for tensors, which the function may not write to."""
+    """The arguments with read-only arrays in place of tensors."""
     if isinstance(given, Tensor):
         if given.requires_grad or given.device != "cpu":
             reason = "requires a gradient" if given.requires_grad else f"is on {str(given.device)!r}"

@@ -1,4 +1,4 @@
-"""Python's operators on Tensors, by the ops."""
+"""Python's operators on Tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], T
 
 
 def _of_bools(sign: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A logical op under a sign of NumPy's, which takes bool alone: of integers the signs mean bits."""
+    """A logical op for one of NumPy's bitwise operators, for bool only."""
 
     def call(*values: Any) -> Tensor:
         device = next(value.device for value in values if isinstance(value, Tensor))

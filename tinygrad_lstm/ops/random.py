@@ -1,4 +1,4 @@
-"""Ops that draw random numbers: the same ones on every device."""
+"""Ops that draw random numbers, which are the same on every device."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ __all__ = ["dropout"]
 
 @op(promotion="float", x=lambda g, p, key, F: F.dropout_op(g, p, key), name="dropout")
 def dropout_op(backend: Any, x: Array, p: float, key: int) -> Array:
-    """x with what `key` says dropped, and the rest divided by 1 - p."""
+    """x with elements dropped, as `key` determines, and the others divided by 1 - p."""
     return backend.dropout(x, p, key)
 
 
 @composite
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """x with each element made 0 with probability p, and the others divided by 1 - p (Srivastava et al. 2014).
+    """Sets each element to 0 with probability p, and divides the others by 1 - p (Srivastava et al. 2014).
 
-    The gradient passes where the element did. Not in training, x itself.
+    Returns x if `training` is False.
 
     Raises:
         ValueError: p is not within [0, 1].

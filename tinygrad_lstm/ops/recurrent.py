@@ -1,9 +1,9 @@
-"""Recurrent networks over a whole sequence, as one op each: what a backend computes at once, forward and backward.
+"""Recurrent layers over a whole sequence, as one op each, whose forward and backward passes are a backend's kernels.
 
-Each equals its cell, unrolled step by step, which the caller gives as `step`: it stands in one place, where it can be
-read, and is what is differentiated for gradients of higher order. `scan` unrolls these, and any other cell.
+Each op equals its cell unrolled step by step. The caller passes the cell as `step`, and gradients of higher order
+differentiate it. `scan` unrolls these cells, and any other cell.
 
-Sizes: T steps, batch B, input size I, hidden size H.
+Sizes: T time steps, batch B, input size I, hidden size H.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from .elementwise import where
 from .linalg import linear
 from .shape import stack, unbind
 
-__all__ = ["LAYERS", "checked_lengths", "going", "scan"]
+__all__ = ["LAYERS", "checked_lengths", "scan", "step_mask"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -35,7 +35,7 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
     """The lengths of B sequences of at most T steps, as integers in host memory.
 
     Raises:
-        ValueError: there are not B, or one is no integer from 0 to T; the error begins with the name.
+        ValueError: there are not B lengths, or one is not an integer from 0 to T; the message begins with `name`.
     """
     on_host = lengths.device.backend.to_host(lengths._array) if isinstance(lengths, Tensor) else lengths
     numbers = np.asarray(on_host)
@@ -50,8 +50,8 @@ def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
 
 
 @shown_whole
-def going(lengths: HostArray, T: int, device: Device) -> Tensor:
-    """Whether each of the B sequences is still going at each step, (T, B, 1)."""
+def step_mask(lengths: HostArray, T: int, device: Device) -> Tensor:
+    """Whether each time step is within the length of each of the B sequences, (T, B, 1)."""
     return as_tensor(np.arange(T)[:, None, None] < lengths[None, :, None], "cpu").to(device)
 
 
@@ -59,20 +59,20 @@ def going(lengths: HostArray, T: int, device: Device) -> Tensor:
 def scan(
     step: Callable[..., States], T: int, states: Sequence[Tensor], lengths: Lengths = None, reverse: bool = False
 ) -> tuple[Tensor, ...]:
-    """A cell unrolled over the steps of a sequence.
+    """Unrolls a cell over the time steps of a sequence.
 
     Args:
-        step: `step(t, *states)` gives the states after step t, of those before; the hidden state, which is the output,
-            comes first.
+        step: `step(t, *states)` returns the states after step t, given the states before it. The first one is the
+            hidden state, which is the output.
         T: the number of steps, at least 1.
         states: the states before the first step, each (B, ·).
         lengths, reverse: as for the ops in `LAYERS`.
 
     Returns:
-        The hidden states after each step (T, B, ·), zero past a sequence's length; and the states after each sequence's
+        The hidden states after each step (T, B, ·), zero past a sequence's length, and the states after each sequence's
         last step.
     """
-    mask = None if lengths is None else unbind(going(lengths, T, states[0].device), 0)
+    mask = None if lengths is None else unbind(step_mask(lengths, T, states[0].device), 0)
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
         began = next_number()
@@ -80,7 +80,7 @@ def scan(
         declare_step(step, began, stepped)
         outputs[t] = stepped[0]
         if mask is not None:
-            # A sequence that has ended, or in reverse not begun, keeps its states.
+            # A sequence that has ended, or has not begun in reverse, keeps its states.
             outputs[t] = where(mask[t], stepped[0], 0.0)
             stepped = tuple(where(mask[t], new, old) for new, old in zip(stepped, states, strict=True))
         states = stepped
@@ -88,7 +88,7 @@ def scan(
 
 
 def _layer(kind: Kind) -> Any:
-    """The op that a plain layer of a kind is, in one direction."""
+    """The op for a plain layer of a kind, in one direction."""
     run_forward, run_backward = f"{kind.op}_forward", f"{kind.op}_backward"
     names, number = [weight.name for weight in kind.weights_with({})], len(kind.states)
 
@@ -110,10 +110,10 @@ def _layer(kind: Kind) -> Any:
 
         Args:
             operands: x (T, B, I); the states before the first step (B, H) and the weights, in the order of `KINDS`.
-            step: `step(weights, net_x, *states)` gives the gates and states of a step, given the weights by name,
-                net_x, which is W·x + b (B, gates · H), and the states before.
-            lengths: how many steps each sequence has, in host memory; None for T each.
-            reverse: time runs from the end.
+            step: `step(weights, net_x, *states)` returns the gates and states of a step, given the weights by name,
+                net_x = W·x + b (B, gates · H), and the states before.
+            lengths: the number of steps of each sequence, in host memory; None if all have T.
+            reverse: whether the steps are taken from the last to the first.
 
         Returns:
             h after each step (T, B, H), zero past a sequence's length; the states (B, H) after each sequence's last
@@ -131,4 +131,4 @@ def _layer(kind: Kind) -> Any:
 
 
 LAYERS = {name: _layer(kind) for name, kind in KINDS.items()}
-"""The ops of all kinds, by the kinds' names."""
+"""The op of each kind, by the kind's name."""

@@ -1,7 +1,7 @@
-"""Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` leaves reduced dimensions with length 1.
+"""Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` keeps reduced dimensions with length 1.
 
-A dimension that is not there raises numpy.exceptions.AxisError, an IndexError and a ValueError; one that is named twice
-raises ValueError; a bool or a tensor as a dimension raises TypeError.
+A dimension that is out of range raises numpy.exceptions.AxisError, an IndexError and a ValueError. A dimension that is
+given twice raises ValueError, and a bool or a tensor raises TypeError.
 """
 
 import math
@@ -42,9 +42,9 @@ def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
     """`dim` as a tuple of non-negative dimensions.
 
     Raises:
-        numpy.exceptions.AxisError: a dimension is not there (an IndexError and a ValueError).
-        TypeError: it is none, a bool or a tensor.
-        ValueError: one is named twice.
+        numpy.exceptions.AxisError: a dimension is out of range (an IndexError and a ValueError).
+        TypeError: a dimension is not an integer, or is a bool or a tensor.
+        ValueError: a dimension is given twice.
     """
     ndim = len(shape)
     if dim.__class__ is int and -ndim <= dim < ndim:
@@ -61,17 +61,17 @@ def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
-    """`dim`, of an op along one dimension, as a non-negative one.
+    """The `dim` of an op along one dimension, as a non-negative integer.
 
     Raises:
-        numpy.exceptions.AxisError: it is not there (an IndexError and a ValueError).
+        numpy.exceptions.AxisError: it is out of range (an IndexError and a ValueError).
         TypeError: it is not an integer, or it is a bool or a tensor.
     """
     return dims_of(name, integer(name, "dim", dim, "one integer"), shape)[0]
 
 
 def count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
-    """How many elements a reduction over `dims` takes together."""
+    """The number of elements that a reduction over `dims` reduces to one."""
     return math.prod(shape[d] for d in dims)
 
 
@@ -82,26 +82,26 @@ def _kept(shape: tuple[int, ...], dim: Dim) -> tuple[int, ...]:
 
 
 def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
-    """The gradient of a sum: each element's is that of the sum it went into."""
+    """The gradient of a sum: each element has the gradient of its sum."""
     return F.broadcast_to_op(g.reshape(_kept(shape, dim)), shape)
 
 
 @op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
 def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The sum over `dim`; 0 of nothing. Integers and bool are summed in 64 bits.
+    """The sum over `dim`; 0 if there are no elements. Integers and bool are summed in 64 bits.
 
-    Floats are added up by blocks, so that the rounding error of n terms grows like log n, along any dimension; float16
-    in float32, rounded once at the end.
+    Floats are added up in blocks, so that the rounding error of n terms grows like log n, along any dimension. float16
+    is added up in float32 and rounded once.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     return total(xp, x, dim if dim is None else dims_of("sum", dim, x.shape), keepdim)
 
 
 @op(x=lambda g, x_shape, F: F.broadcast_to_op(g, x_shape))
 def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
-    """The sum over the dimensions in which `shape` was broadcast to x's."""
+    """The sum over the dimensions that broadcasting `shape` to x's shape expanded."""
     extra = len(x.shape) - len(shape)
     stretched = [d for d, length in enumerate(x.shape) if d < extra or (shape[d - extra] == 1 and length != 1)]
     return total(xp, x, tuple(stretched), True).reshape(shape)
@@ -110,13 +110,13 @@ def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 @composite
 @shown_whole
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over `dim`. Integers give float32.
+    """The mean over `dim`, which is float32 for integers.
 
-    It is infinite where the sum overflows: float16 is added up in float32, float32 and float64 in their own dtype.
+    It is infinite if the sum overflows: float16 is added up in float32, float32 and float64 in their own dtype.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        ValueError: there is nothing to take the mean of.
+        IndexError: `dim` is out of range.
+        ValueError: there are no elements.
     """
     number = _checked_count("mean", x, dim)
     return narrowed(widened(x).sum(dim, keepdim) * (1.0 / number), x)
@@ -125,15 +125,15 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 @composite
 @shown_whole
 def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The variance over `dim`, divided by the number of elements less `correction` (1: unbiased, 0: biased).
+    """The variance over `dim`, divided by the number of elements minus `correction` (1: unbiased, 0: biased).
 
-    It is infinite where the sum of the squared deviations overflows, as of float32 numbers 1e20 apart, and NaN where
-    the sum of the elements does.
+    It is infinite if the sum of the squared deviations overflows, as for float32 numbers 1e20 apart, and NaN if the sum
+    of the elements overflows.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
         TypeError: `dim` is a bool: torch's `unbiased` is `correction` here, 1 for True and 0 for False.
-        ValueError: there are no more elements than `correction`.
+        ValueError: the number of elements is at most `correction`.
     """
     return narrowed(_variance("var", x, dim, correction, keepdim), x)
 
@@ -141,13 +141,13 @@ def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False
 @composite
 @shown_whole
 def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The standard deviation over `dim`: the root of `var`. The derivative where all elements are equal is 0.
+    """The standard deviation over `dim`: the square root of `var`. The derivative is 0 if all elements are equal.
 
-    It is infinite or NaN where `var` is.
+    It is infinite or NaN if `var` is.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        ValueError: there are no more elements than `correction`.
+        IndexError: `dim` is out of range.
+        ValueError: the number of elements is at most `correction`.
     """
     return narrowed(_power(_variance("std", x, dim, correction, keepdim), 0.5), x)
 
@@ -162,7 +162,7 @@ def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) 
         )
     wide = widened(x)
     difference = wide - mean(wide, dim, keepdim=True)
-    difference = difference - mean(difference, dim, keepdim=True)  # the mean of large numbers is itself rounded
+    difference = difference - mean(difference, dim, keepdim=True)  # corrects the rounding of a large mean
     return (difference * difference).sum(dim, keepdim) * (1.0 / (number - correction))
 
 
@@ -174,18 +174,18 @@ def _checked_count(name: str, x: Tensor, dim: Dim) -> int:
 
 
 def widened(x: Tensor) -> Tensor:
-    """x in a float dtype in which sums of many elements, or of their squares, do not overflow at once."""
+    """x in a dtype for sums of many elements or their squares: float16 and integers become float32."""
     wide = widened_dtype(x.dtype)
     return x if x.dtype == wide else x.to(dtype=wide)
 
 
 def narrowed(result: Tensor, x: Tensor) -> Tensor:
-    """The result in x's own dtype again, if that is a float."""
+    """The result in x's dtype, if that is a float."""
     return result.to(dtype=x.dtype) if is_float(x.dtype) else result
 
 
 def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
-    """The gradient of a product: the product of all other elements, right where elements are zero."""
+    """The gradient of a product: the product of all other elements, without dividing by elements that may be 0."""
     dims = dims_of("prod", dim, x.shape)
     kept = [d for d in range(len(x.shape)) if d not in dims]
     order = (*kept, *dims)
@@ -200,10 +200,10 @@ def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
 
 @op(x=_prod_of_others, method=True)
 def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """The product over `dim`; 1 of nothing. The derivative is right at zeros too.
+    """The product over `dim`; 1 if there are no elements. The derivative is right at zeros too.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     dims = None if dim is None else dims_of("prod", dim, x.shape)
     if not is_float(x.dtype):
@@ -224,14 +224,14 @@ def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
 
 @op(x=_cumprod_before_rule)
 def cumprod_before(xp: Any, x: Array) -> Array:
-    """At each place of the last dimension the product of all elements before it."""
+    """At each position of the last dimension, the product of all elements before it."""
     shifted = xp.concatenate([xp.ones_like(x[..., :1]), x[..., :-1]], axis=-1)
     return xp.cumprod(shifted, axis=-1, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 
 
 def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
     kept = _kept(x.shape, dim)
-    # Where the extreme is NaN, it is the NaNs that tie.
+    # If the extreme is NaN, the NaNs are tied.
     ties = F.logical_or(F.eq(x, out.reshape(kept)), F.isnan(x))
     wide = widened_dtype(g.dtype)  # float16 cannot count beyond 65504
     number = F.sum(F.astype_op(ties, wide, ties.dtype), dim, True)
@@ -258,12 +258,12 @@ def min_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
 
 @composite
 def max(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
-    """The largest element over `dim`. Ties share the gradient equally. Of two tensors their `maximum`, as in torch.
+    """The largest element over `dim`. Ties share the gradient equally. For two tensors, their `maximum`, as in torch.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        TypeError: `keepdim` beside two tensors.
-        ValueError: there is nothing to reduce.
+        IndexError: `dim` is out of range.
+        TypeError: `keepdim` with two tensors.
+        ValueError: there are no elements.
     """
     if not isinstance(dim, Tensor):
         return max_op(x, dim, keepdim)
@@ -274,12 +274,12 @@ def max(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
 
 @composite
 def min(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
-    """The smallest element over `dim`. Ties share the gradient equally. Of two tensors their `minimum`, as in torch.
+    """The smallest element over `dim`. Ties share the gradient equally. For two tensors, their `minimum`, as in torch.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        TypeError: `keepdim` beside two tensors.
-        ValueError: there is nothing to reduce.
+        IndexError: `dim` is out of range.
+        TypeError: `keepdim` with two tensors.
+        ValueError: there are no elements.
     """
     if not isinstance(dim, Tensor):
         return min_op(x, dim, keepdim)
@@ -301,22 +301,22 @@ def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Arra
 
 @op(method=True)
 def argmax(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the largest element over one dimension, or in the flattened tensor; the first of equals.
+    """The index of the largest element over one dimension, or in the flattened tensor; the first of equal elements.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        ValueError: there is nothing to search.
+        IndexError: `dim` is out of range.
+        ValueError: there are no elements.
     """
     return _arg("argmax", xp.argmax, x, dim, keepdim)
 
 
 @op(method=True)
 def argmin(xp: Any, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the smallest element over one dimension, or in the flattened tensor; the first of equals.
+    """The index of the smallest element over one dimension, or in the flattened tensor; the first of equal elements.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        ValueError: there is nothing to search.
+        IndexError: `dim` is out of range.
+        ValueError: there are no elements.
     """
     return _arg("argmin", xp.argmin, x, dim, keepdim)
 
@@ -326,7 +326,7 @@ def any(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether any element over `dim` is non-zero.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     return xp.any(x, axis=dims_of("any", dim, x.shape), keepdims=keepdim)
 
@@ -336,13 +336,13 @@ def all(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether all elements over `dim` are non-zero.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     return xp.all(x, axis=dims_of("all", dim, x.shape), keepdims=keepdim)
 
 
 def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
-    """The softmax: not e^(x - out), since out may be rounded. A sum of nothing but e^-inf has no share in anything."""
+    """g times the softmax: not e^(x - out), since out may be rounded. It is 0 if all elements are -inf."""
     kept = _kept(x.shape, dim)
     known = F.ne(out.reshape(kept), -math.inf)
     return F.where(known, g.reshape(kept), 0) * F.softmax(F.where(known, x, 0), dim)
@@ -350,10 +350,10 @@ def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
 
 @op(promotion="float", x=_logsumexp_rule, method=True)
 def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
-    """log Σ eˣ over `dim`, without overflow; -inf of nothing.
+    """log Σ eˣ over `dim`, without overflow; -inf if there are no elements.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     dims = dims_of("logsumexp", dim, x.shape)
     if count(x.shape, dims) == 0:
@@ -370,34 +370,34 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
 
 @op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True)
 def cumsum(xp: Any, x: Array, dim: int) -> Array:
-    """The sum of all elements up to and with each, along one dimension.
+    """The cumulative sum along one dimension.
 
     Floats are added up in float64, and each result is rounded once to x's dtype.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
+        IndexError: `dim` is out of range.
     """
     return running(xp, x, dim_of("cumsum", dim, x.shape))
 
 
 @op()
 def magnitude(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
-    """The largest |x| over `dims`, which are kept; 1 where that is no divisor: 0, infinite or NaN."""
+    """The largest |x| over `dims`, which are kept; 1 instead of 0, infinity or NaN, so that one can divide by it."""
     largest_of_all = xp.max(xp.abs(x), axis=dims, keepdims=True)
     return xp.where((largest_of_all > 0) & xp.isfinite(largest_of_all), largest_of_all, 1)
 
 
 @composite
 def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf gives the largest |x|. Integers give float32.
+    """The p-norm (Σ |x|ᵖ)^(1/p) over `dim`; p = inf means the largest |x|. It is float32 for integers.
 
-    The derivative at elements of 0 is 0; at infinite elements it is NaN unless p is 1 or inf. No power overflows or
-    vanishes on the way: [1e30, 1e30] has a norm in float32.
+    The derivative at elements of 0 is 0; at infinite elements it is NaN unless p is 1 or inf. Intermediate powers do
+    not overflow or vanish: [1e30, 1e30] has a norm in float32.
 
     Raises:
-        IndexError: a dimension of `dim` is not there.
-        TypeError: p is no number.
-        ValueError: p is not positive; with p = inf, there is nothing to reduce.
+        IndexError: `dim` is out of range.
+        TypeError: p is not a number.
+        ValueError: p is not positive; with p = inf, there are no elements.
     """
     if not isinstance(p, int | float | np.number):
         raise TypeError(f"norm: p is {p!r}; expected a positive number or inf")
@@ -410,7 +410,7 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
         return narrowed(abs(wide).sum(dim, keepdim), x)
     if not count(x.shape, dim):
         return narrowed(wide.sum(dim, keepdim), x)
-    # |x| = |x / s| · s for every s, which is a constant of the derivative too.
+    # |x| = |x / s| · s for every s, so s may be a constant of the derivative too.
     scale = magnitude(wide, dim)
     scaled = wide / scale
     powers = (scaled * scaled if p == 2 else _power(abs(scaled), p)).sum(dim, True)
@@ -419,7 +419,7 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
 
 
 def _power(x: Tensor, p: float) -> Tensor:
-    """x to the p, for x of zero or more; at 0, where the derivative may be infinite, it is 0."""
+    """x to the power p, for x >= 0. The derivative at 0 is 0."""
     zero = x == 0
     positive = where(zero, 1, x)
     return where(zero, 0, sqrt(positive) if p == 0.5 else positive**p)

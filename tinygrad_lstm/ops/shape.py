@@ -1,4 +1,4 @@
-"""Ops that move elements about: shapes, orders, joins and splits."""
+"""Ops that move elements: shapes, orders, joins and splits."""
 
 import itertools
 import math
@@ -43,11 +43,11 @@ __all__ = [
 
 
 def _lengths(name: str, argument: str, given: tuple[Any, ...]) -> tuple[int, ...]:
-    """The integers given as `f(2, 3)` or `f((2, 3))`."""
+    """The integers of a call `f(2, 3)` or `f((2, 3))`."""
     return integers(name, argument, given[0] if len(given) == 1 and isinstance(given[0], Sequence) else given)
 
 
-# -- the same elements in another shape --------------------------------------------------------------------------------
+# -- the same elements in a different shape ----------------------------------------------------------------------------
 
 
 @op(x=lambda g, x_shape: g.reshape(x_shape), view=True, name="reshape")
@@ -57,20 +57,20 @@ def reshape_op(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 @composite
 def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """The elements, in order, in another shape; one length may be -1, and is worked out.
+    """The elements, in order, in a different shape; one length may be -1 and is computed.
 
     Raises:
-        ValueError: the number of elements does not fit.
+        ValueError: the shape has a different number of elements.
     """
     return reshape_op(x, _lengths("reshape", "shape", shape))
 
 
 @composite
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from `start_dim` to `end_dim` made one.
+    """Flattens the dimensions from `start_dim` to `end_dim`.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
         ValueError: `start_dim` comes after `end_dim`.
     """
     if not x.ndim:
@@ -83,10 +83,10 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @composite
 def squeeze(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Without the dimensions of length 1: all of them, or those of `dim` that have it.
+    """Removes dimensions of length 1: all of them, or only those of `dim`.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     dims = dims_of("squeeze", dim, x.shape)
     return reshape(x, [length for d, length in enumerate(x.shape) if length != 1 or d not in dims])
@@ -94,16 +94,16 @@ def squeeze(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
 
 @composite
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
-    """With a dimension of length 1 put in at `dim`.
+    """Inserts a dimension of length 1 at `dim`.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     dim = dim_of("unsqueeze", dim, (*x.shape, 1))
     return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
 
 
-# -- the same elements in another order --------------------------------------------------------------------------------
+# -- the same elements in a different order ----------------------------------------------------------------------------
 
 
 @op(x=lambda g, order, F: F.permute_op(g, tuple(int(k) for k in np.argsort(order))), view=True, name="permute")
@@ -113,11 +113,11 @@ def permute_op(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
 
 @composite
 def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
-    """The dimensions in the order given.
+    """Permutes the dimensions.
 
     Raises:
-        IndexError: a dimension named is not there.
-        ValueError: `order` does not name each dimension once.
+        IndexError: a dimension is out of range.
+        ValueError: `order` does not have each dimension once.
     """
     given = _lengths("permute", "order", order)
     dims = dims_of("permute", given, x.shape)
@@ -128,10 +128,10 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
 
 @composite
 def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged.
+    """Exchanges two dimensions.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     order = list(range(x.ndim))
     a, b = dim_of("swapaxes", dim0, x.shape), dim_of("swapaxes", dim1, x.shape)
@@ -141,36 +141,36 @@ def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 @composite
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged; torch's name for `swapaxes`.
+    """Exchanges two dimensions; torch's name for `swapaxes`.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     return swapaxes(x, dim0, dim1)
 
 
 @op(x=lambda g, dim, F: F.flip(g, dim), view=True, method=True)
 def flip(xp: Any, x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
-    """The elements in reverse order along `dim`, without a copy where the device can; along all dimensions for None.
+    """Reverses the order along `dim`, or along all dimensions if it is None.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     return xp.flip(x, dims_of("flip", dim, x.shape))
 
 
 @op(x=lambda g, shifts, dim, F: F.roll(g, _negated(shifts), dim), method=True)
 def roll(xp: Any, x: Array, shifts: int | tuple[int, ...], dim: int | tuple[int, ...] | None = None) -> Array:
-    """The elements moved on by `shifts` along `dim`, around its end to its start; None rolls them flattened.
+    """Moves the elements by `shifts` along `dim`, from its end to its start; None rolls the flattened tensor.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
     """
     shifts = _one_or_several("shifts", shifts)
     if dim is None:
         return xp.roll(x, shifts)
     dims = _one_or_several("dim", dim)
-    for d in dims if isinstance(dims, tuple) else (dims,):  # one may be named twice here
+    for d in dims if isinstance(dims, tuple) else (dims,):  # one may be given twice here
         dim_of("roll", d, x.shape)
     return xp.roll(x, shifts, dims)
 
@@ -185,7 +185,7 @@ def _negated(shifts: int | Sequence[int]) -> int | tuple[int, ...]:
     return tuple([-shift for shift in shifts]) if isinstance(shifts, Sequence) else -shifts
 
 
-# -- elements repeated, added or left out ------------------------------------------------------------------------------
+# -- elements repeated, added or removed ------------------------------------------------------------------------------
 
 
 @op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True, name="broadcast_to")
@@ -195,10 +195,10 @@ def broadcast_to_op(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 @composite
 def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """Repeated, without a copy, to a shape that x's broadcasts to.
+    """Broadcasts x to a shape, without a copy.
 
     Raises:
-        ValueError: it does not.
+        ValueError: x's shape does not broadcast to it.
     """
     return broadcast_to_op(x, _lengths("broadcast_to", "shape", shape))
 
@@ -220,16 +220,16 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
 
 @composite
 def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
-    """A copy with x laid out `times[d]` times along each dimension d; leading dimensions are added where needed.
+    """Repeats x `times[d]` times along each dimension d, with leading dimensions added if needed.
 
     Raises:
-        ValueError: there are fewer numbers than dimensions.
+        ValueError: `times` has fewer numbers than x has dimensions.
     """
     numbers = _lengths("repeat", "times", times)
     if len(numbers) < x.ndim:
         raise ValueError(f"repeat: {numbers} has fewer numbers than shape {x.shape} has dimensions")
     lengths = (*(1,) * (len(numbers) - x.ndim), *x.shape)
-    # Each dimension becomes two, (times, length), the first of them broadcast.
+    # Each dimension becomes two, (times, length), of which the first is broadcast.
     between = tuple(itertools.chain.from_iterable((1, length) for length in lengths))
     tiled = tuple(itertools.chain.from_iterable(zip(numbers, lengths, strict=True)))
     laid = clone(broadcast_to_op(reshape_op(x, between), tiled))
@@ -247,12 +247,12 @@ def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tupl
 
 @composite
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """With `value` put around it: `pad` holds (before, after) of the last dimension, then of the one before it, ...
+    """Pads x with `value`: `pad` has (before, after) of the last dimension, then of the one before it, ...
 
     Raises:
-        OverflowError: x is of integers, and `value` beyond their dtype's range.
-        ValueError: an odd number of widths, more than the dimensions take, or a negative one; a mode but "constant"; x
-            is of integers, and `value` NaN.
+        OverflowError: x is of integers, and `value` is outside their dtype's range.
+        ValueError: the number of widths is odd or too large, or a width is negative; the mode is not "constant"; x is
+            of integers, and `value` is NaN.
     """
     if mode != "constant":
         raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")
@@ -266,7 +266,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
 
 @op(x=lambda g, diagonal, F: F.tril(g, diagonal), method=True)
 def tril(xp: Any, x: Array, diagonal: int = 0) -> Array:
-    """The last two dimensions' lower triangle, up to that diagonal (0: the main one; 1: the one above); zero above.
+    """The lower triangle of the last two dimensions, up to a diagonal (0: the main one; 1: the one above); zero above.
 
     Raises:
         ValueError: x has fewer than two dimensions.
@@ -276,7 +276,7 @@ def tril(xp: Any, x: Array, diagonal: int = 0) -> Array:
 
 @op(x=lambda g, diagonal, F: F.triu(g, diagonal), method=True)
 def triu(xp: Any, x: Array, diagonal: int = 0) -> Array:
-    """The last two dimensions' upper triangle, from that diagonal (0: the main one; 1: the one above); zero below.
+    """The upper triangle of the last two dimensions, from a diagonal (0: the main one; 1: the one above); zero below.
 
     Raises:
         ValueError: x has fewer than two dimensions.
@@ -303,7 +303,7 @@ def cat_op(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
 
 
 def _dim_or_axis(name: str, dim: int | None, axis: int | None) -> int:
-    """The one of both that was given, or the first dimension."""
+    """`dim` or `axis`, whichever was given, or the first dimension."""
     if dim is not None and axis is not None:
         raise TypeError(f"{name}: axis= is another name for dim=; give one")
     if axis is not None:
@@ -312,12 +312,12 @@ def _dim_or_axis(name: str, dim: int | None, axis: int | None) -> int:
 
 
 def cat(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = None) -> Tensor:
-    """The tensors joined along a dimension that they have, by default the first; also `concat` and `concatenate`.
+    """Joins tensors along an existing dimension, by default the first; also `concat` and `concatenate`.
 
     Raises:
-        IndexError: a dimension named is not there.
-        TypeError: both `dim` and `axis`, which mean the same.
-        ValueError: there are none, or their other dimensions differ.
+        IndexError: a dimension is out of range.
+        TypeError: both `dim` and `axis` are given.
+        ValueError: there are no tensors, or their other dimensions differ.
     """
     dim = _dim_or_axis("cat", dim, axis)
     tensors = list(tensors)
@@ -330,12 +330,12 @@ concat = concatenate = cat
 
 
 def stack(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = None) -> Tensor:
-    """The tensors, of one shape, joined along a new dimension, by default the first.
+    """Joins tensors of the same shape along a new dimension, by default the first.
 
     Raises:
-        IndexError: a dimension named is not there.
-        TypeError: both `dim` and `axis`, which mean the same.
-        ValueError: there are none, or their shapes differ.
+        IndexError: a dimension is out of range.
+        TypeError: both `dim` and `axis` are given.
+        ValueError: there are no tensors, or their shapes differ.
     """
     dim = _dim_or_axis("stack", dim, axis)
     tensors = [as_tensor(tensor) for tensor in tensors]
@@ -354,10 +354,10 @@ def split_op(xp: Any, x: Array, sizes: Sequence[int], dim: int) -> tuple[Array, 
 
 @composite
 def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces along a dimension: of one size, but for a smaller last one, or of the sizes given.
+    """Splits a dimension into parts of one size, except for a smaller last one, or of the given sizes.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
         ValueError: the sizes do not add up to the dimension's length.
     """
     dim = dim_of("split", dim, x.shape)
@@ -376,10 +376,10 @@ def split(x: Tensor, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[
 
 @composite
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """That many pieces of one size along a dimension; fewer, and a smaller last one, where the length does not divide.
+    """Splits a dimension into `chunks` parts of one size; otherwise the last is smaller or parts are fewer.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
         ValueError: `chunks` is not positive.
     """
     chunks = integer("chunk", "chunks", chunks)
@@ -405,10 +405,10 @@ def stack_op(xp: Any, tensors: Sequence[Array], dim: int) -> Array:
 
 @composite
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along a dimension, without it.
+    """The slices along a dimension, which is removed.
 
     Raises:
-        IndexError: a dimension named is not there.
+        IndexError: a dimension is out of range.
         TypeError: the tensor is 0-d.
     """
     if not x.ndim:

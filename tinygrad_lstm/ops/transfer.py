@@ -1,4 +1,4 @@
-"""Moving between devices: the one op whose output lies elsewhere than its input."""
+"""Moving between devices: the only op whose output is on a different device than its input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from ..mode import mode
 
 
 class _Move(PassedOn):
-    """The derivative of a copy to another device: the gradient comes back by the same way."""
+    """The derivative of a copy to a different device: the gradient is copied back."""
 
     def pull(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:
-        """The gradient where the tensor came from."""
+        """The gradient on the device that the tensor came from."""
         source: Device = node.saved[0]
         return (source.backend.from_device(g, node.device.backend),)
 
@@ -26,7 +26,7 @@ _MOVE = _Move("to")
 
 
 def move(x: Tensor, device: Device) -> Tensor:
-    """x on another device; differentiable."""
+    """x on a different device; differentiable."""
     node = None
     now = mode().value
     if x._node is not None and now.recording:

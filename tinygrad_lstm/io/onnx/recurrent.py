@@ -62,8 +62,8 @@ def _layer_of(call: Call) -> _Layer | None:
     return _Layer(kind, x, states, dict(zip(names, parameters, strict=True)), options, lengths, reverse)
 
 
-@writes(recurrent.going)
-def _going(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
+@writes(recurrent.step_mask)
+def _step_mask(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
     step = g.node("Range", np.array(0), g.number(T, np.int64), np.array(1))
     numbers = g.node("Unsqueeze", _checked(g, lengths, T), np.array([0, 2]))
     return g.node("Less", g.node("Unsqueeze", step, np.array([1, 2])), numbers)
@@ -203,7 +203,7 @@ def _scan(
     if lengths is not None:  # a sequence that has ended, or in reverse not begun, keeps its states, and gives zeros
         mask = body.unique("going")
         inputs.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, [None, 1]))
-        sequences.append((_going(g, lengths, T, None), 0))
+        sequences.append((_step_mask(g, lengths, T, None), 0))
         after = [body.node("Where", mask, new, old) for new, old in zip(after, loop.before, strict=True)]
         out = body.node("Where", mask, out, np.zeros((), loop.before[0].dtype))
     kinds = [*loop.before, loop.before[0]]

@@ -8,8 +8,8 @@ from commands import fail, succeed
 from tinygrad_lstm.io import save_weights
 from tinygrad_lstm.models import GRU, LSTM
 
-FILES = Path(__file__).parent / "golden" / "files"
-README = Path(__file__).parents[1] / "README.md"
+FILES = Path(__file__).parents[1] / "golden" / "files"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_it_lists_arrays_and_recurrent_layers() -> None:

@@ -41,7 +41,10 @@ def total(
         axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
         if _terms(x, axes) > SHORT and not (xp is np and _added_in_pairs(x, axes)):
             x = _shortened(xp, x, axes, wide)
-    out = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
+    if xp is np:  # what np.sum calls in the end
+        out: Array = np.add.reduce(x, axis, wide, None, keepdims)  # type: ignore[call-overload]
+    else:
+        out = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
     asked = dtype or given
     return out if asked == wide else out.astype(asked)
 

@@ -3,7 +3,8 @@
     pip install -e '.[bench]'
     python benchmarks/engine.py                 # all peers that are installed; two threads
 
-Every side computes the same loss of the same data in float32, which is checked first. The sides, each in a process of
+Every side computes the same loss of the same data in float32, which is checked first. "numpy" is
+the same calls of NumPy without any engine. The sides, each in a process of
 its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls
 on all alike. Memory is the growth of a process's peak resident size over a step: the second, since the first imports
 and compiles what it needs, after the first's arrays have gone back to the system.
@@ -19,7 +20,7 @@ from typing import Any
 from harness import Case, Worker, check_agreement, row, take_turns, tells_memory
 
 SHAPES = [(50, 50, 65, 128), (64, 32, 128, 256), (128, 16, 64, 64), (256, 1, 32, 64)]
-PEERS = ["tinygrad_lstm", "torch", "mygrad", "autograd"]
+PEERS = ["tinygrad_lstm", "numpy", "torch", "mygrad", "autograd"]
 
 Step = Callable[[], tuple[float, Any]]  # a training step: the loss, and the gradient of the weights
 
@@ -57,6 +58,65 @@ def tinygrad_lstm_step(x: Any, W: Any, b: Any, H: int) -> Step:
         loss = tg.stack(outputs).square().mean()
         loss.backward()
         return loss.item(), W.grad.data
+
+    return step
+
+
+def numpy_step(x: Any, W: Any, b: Any, H: int) -> Step:
+    """The NumPy calls that the engine makes, written out: what a step costs without any engine."""
+    import numpy as np
+
+    transposed = W.swapaxes(0, 1)
+    pieces = [(slice(None), slice(k * H, (k + 1) * H)) for k in range(4)]
+
+    def sigmoid(net: Any) -> Any:
+        e = np.exp(np.negative(net))
+        e += 1
+        return np.reciprocal(e)
+
+    def step() -> tuple[float, Any]:
+        h = c = np.zeros((x.shape[1], H), np.float32)
+        kept, outputs = [], []
+        for x_t in x:
+            hx = np.concatenate([h, x_t], axis=-1)
+            net = np.matmul(hx, transposed)
+            net += b
+            net_i, net_f, net_g, net_o = (net[piece] for piece in pieces)
+            f, i, g = sigmoid(net_f), sigmoid(net_i), np.tanh(net_g)
+            before, c = c, f * c + i * g
+            o, tanh_c = sigmoid(net_o), np.tanh(c)
+            h = o * tanh_c
+            kept.append((hx, i, f, g, o, before, tanh_c))
+            outputs.append(h)
+        stacked = np.stack(outputs)
+        loss = np.square(stacked).sum() / stacked.size
+        d_stacked = stacked * (2 / stacked.size)
+        dW, db = np.zeros_like(W), np.zeros_like(b)
+        dh = dc = None
+        rows: list[tuple[Any, Any]] = []
+        for (hx, i, f, g, o, before, tanh_c), d_out in zip(reversed(kept), reversed(d_stacked)):
+            dh = d_out if dh is None else d_out + dh
+            d_tanh_c = dh * o
+            through_h = d_tanh_c * (1 - tanh_c * tanh_c)
+            dc = through_h if dc is None else dc + through_h
+            d_net = np.concatenate(
+                [
+                    dc * g * (i * (1 - i)),
+                    dc * before * (f * (1 - f)),
+                    dc * i * (1 - g * g),
+                    dh * tanh_c * (o * (1 - o)),
+                ],
+                axis=-1,
+            )
+            rows.append((d_net, hx))
+            dc = dc * f
+            dh = np.matmul(d_net, W)[:, :H]
+        for start in range(0, len(rows), max(1, 1024 // x.shape[1])):
+            some = rows[start : start + max(1, 1024 // x.shape[1])]
+            d_nets, hxs = (np.concatenate(parts) for parts in zip(*some))
+            dW += np.matmul(d_nets.swapaxes(0, 1), hxs)
+            db += d_nets.sum(0)
+        return float(loss), dW
 
     return step
 
@@ -141,6 +201,7 @@ def autograd_step(x: Any, W: Any, b: Any, H: int) -> Step:
 
 STEPS: dict[str, Callable[..., Step]] = {
     "tinygrad_lstm": tinygrad_lstm_step,
+    "numpy": numpy_step,
     "torch": torch_step,
     "mygrad": mygrad_step,
     "autograd": autograd_step,
@@ -157,6 +218,13 @@ def small_op(peer: str) -> Callable[[], Any]:
 
         a, b = tg.tensor(x, requires_grad=True), tg.tensor(y)
         return lambda: (a * b).tanh().sum().backward()
+    if peer == "numpy":
+
+        def differentiated_by_hand() -> Any:
+            out = np.tanh(x * y)
+            return np.add.reduce(out), np.ones_like(out) * (1 - out * out) * y
+
+        return differentiated_by_hand
     if peer == "torch":
         import torch
 

@@ -115,7 +115,8 @@ class Tensor(InPlace, Exchange):
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return len(self.shape)
+        ndim: int = self._array.ndim
+        return ndim
 
     @property
     def size(self) -> int:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
         TypeError: it is not an integer. A bool or a tensor is usually meant for a different argument.
     """
     if value.__class__ in (int, Length):
-        return cast(int, value)
+        return value  # type: ignore[return-value]
     advice = ""
     if isinstance(value, bool | np.bool_):
         advice = "; give flags by name"

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from tinygrad_lstm.backends import threads
 from tinygrad_lstm.backends.base import Array, Backend, DeviceUnavailableError
@@ -44,7 +45,9 @@ class Device:
     (True, False, 1)
     """
 
-    __slots__ = ("array_type", "backend", "name", "switch", "xp")
+    __slots__ = ("array_type", "backend", "functions", "name", "switch", "xp")
+
+    functions: Any  # the forward rules of ops on its arrays, by name; see `ops.rules.on_arrays`
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
@@ -52,6 +55,7 @@ class Device:
         self.xp = backend.xp
         self.array_type = backend.array_type
         self.switch = backend.current
+        self.functions = None
 
     @property
     def type(self) -> str:

@@ -114,6 +114,7 @@ class GraphNode:
     __slots__ = ("__weakref__", "derivative", "device", "extras", "number", "parents", "step")
 
     step: tuple[int, int]  # set by `declare_step` only: the loop, and when the step began that made this node
+    saved: Any = ()
     derivative: Derivative
     device: Device
     extras: Extras | None
@@ -151,7 +152,6 @@ class Node(GraphNode):
 
     shape: Any
     dtype: Any
-    saved: Any
     out: Any
     shapes: Any
 
@@ -165,10 +165,6 @@ class Node(GraphNode):
         """When the node got what it keeps, which must not be written to since."""
         later = None if self.extras is None else self.extras.kept_at
         return self.number if later is None else later
-
-    def free(self) -> None:
-        """Lets go of what the node keeps."""
-        self.saved, self.out = None, None
 
 
 _new = object.__new__

@@ -1,5 +1,6 @@
 """The walk back over a graph: the gradients of its leaves from those of its ends."""
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -49,7 +50,10 @@ def _walk(
     try:
         for root, given in roots:
             here = devices.move(root.device)
-            _add(gradients, root, given, not create_graph)
+            if root in gradients:
+                _add(gradients, root, given, not create_graph)
+            else:
+                gradients[root] = given
         for node in order:
             g = gradients.pop(node, None)
             if g is None:
@@ -58,43 +62,44 @@ def _walk(
             if device is not here:
                 here = devices.move(device)
             owned = False
-            if g.__class__ is Total:
-                g, owned = g.result(), g.owned
-            if g.__class__ is not device.array_type and not create_graph and g.__class__ is not dict:
-                g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
+            if g.__class__ is not device.array_type:
+                if g.__class__ is Total:
+                    g, owned = g.result(), g.owned
+                if not create_graph and g.__class__ is not dict:
+                    g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
             if node.extras is not None:
                 if node.extras.hooks:
                     g, owned = _hooked(node.extras.hooks, g), False  # it may be the hook's own by now
                 if node.extras.after_walk is not None:
                     at_end.add(node.extras.after_walk)
             parents = node.parents
-            if (node.__class__ is Leaf) if targets is None else (node in targets):
-                # What is given out must be no array that someone else holds.
-                result[node] = g.clone() if create_graph else g if owned else g.copy()
-                if not _goes_on(node, needed):
-                    continue
-            if node.__class__ is Pick:
-                gradients.setdefault(parents[0], {})[node.index] = g  # type: ignore[arg-type]
-                continue
             derivative = node.derivative
-            if needed is not None:
-                parents = [parent if parent in needed else None for parent in parents]
-                derivative = derivative.only_for(parents)
+            if node.__class__ is not Node or needed is not None:
+                if (node.__class__ is Leaf) if targets is None else (node in targets):
+                    # What is given out must be no array that someone else holds.
+                    result[node] = g.clone() if create_graph else g if owned else g.copy()
+                    if not parents or not _goes_on(node, needed):
+                        continue
+                if node.__class__ is Pick:
+                    gradients.setdefault(parents[0], {})[node.index] = g  # type: ignore[arg-type]
+                    continue
+                if needed is not None:
+                    parents = [parent if parent in needed else None for parent in parents]
+                    derivative = derivative.only_for(parents)
             pull = derivative.pull_recorded if create_graph else derivative.pull
             for parent, gradient in zip(parents, pull(node, g, parents)):
                 if gradient is None:
                     continue
                 if anomaly:
                     gradient = _checked(node, g, gradient, parent)  # type: ignore[arg-type]
-                before = gradients.get(parent)  # type: ignore[arg-type]
-                if before is None and gradient.__class__ is device.array_type and not derivative.fresh:
+                if gradient.__class__ is device.array_type and parent not in gradients and not derivative.fresh:
                     gradients[parent] = gradient  # type: ignore[index]
                 else:
                     if parent.device is not here:  # type: ignore[union-attr]
                         here = devices.move(parent.device)  # type: ignore[union-attr]
                     _add(gradients, parent, gradient, not create_graph, derivative.fresh)  # type: ignore[arg-type]
             if not retain_graph and derivative.keeps:
-                node.free()  # type: ignore[attr-defined]
+                node.saved = node.out = None  # type: ignore[attr-defined]
     except MemoryError as error:
         raise error if here is None else here.out_of_memory("backward", error)  # noqa: B904 (it has its cause)
     finally:
@@ -134,12 +139,17 @@ def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
 
 def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> None:
     """Raises if a node that gradients go on from was freed."""
+    if None not in map(_SAVED, order):
+        return
     for node in order:
-        if node.__class__ is Node and node.saved is None and _goes_on(node, needed):
+        if node.saved is None and _goes_on(node, needed):
             raise RuntimeError(
                 f"backward: what op {node.describe()} kept was freed by an earlier backward; "
                 "pass retain_graph=True to that one to walk the same graph again"
             )
+
+
+_SAVED = operator.attrgetter("saved")
 
 
 def _hooked(hooks: dict[float, Callable[[Any], Any]], g: Any) -> Any:

@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16
+from tinygrad_lstm.backends.unflagged import without_overflow_warning
 
 from .._tensor import Tensor
 from .define import composite, op
@@ -31,9 +30,9 @@ __all__ = [
 def sigmoid(xp: Any, x: Array) -> Array:
     """The logistic function σ(x) = 1 / (1 + e⁻ˣ), accurate in both tails down to the smallest normal number."""
     # If e⁻ˣ overflows, σ(x) is below the smallest normal number, so 0 is right. In float16 it would overflow too soon.
-    with np.errstate(over="ignore"):
-        e = xp.exp(xp.negative(x.astype(DEFAULT_FLOAT) if x.dtype == FLOAT16 else x))
-        e += 1
+    wide = x.astype(DEFAULT_FLOAT) if x.dtype == FLOAT16 else x
+    e = without_overflow_warning(xp, xp.exp, xp.negative(wide))
+    e += 1
     return xp.reciprocal(e).astype(x.dtype, copy=False)
 
 

@@ -4,6 +4,8 @@ It takes tensors of one device and dtype, and numbers beside them, as most calls
 `Op.settled` makes into these.
 """
 
+import itertools
+import operator
 from collections.abc import Callable
 from textwrap import indent
 from typing import Any
@@ -32,10 +34,10 @@ def call({parameters}):
         {values}, = _plain(({values},))
     try:
         if _device.switch is None:
-            _out = {forward}
+            {forward}
         else:
             with _device.switch():
-                _out = {forward}
+                {forward}
     except Exception as _error:
         _op.explain(_error, {given}, _device)
         raise
@@ -44,11 +46,10 @@ def call({parameters}):
     _node = None
     if _mask and _now.recording:
         _derivative = _derivatives.get(_mask) or _op.derivative(_mask)
-        _keep, _shapes = _derivative.keep, {shapes}
-        if not _derivative.keeps_shapes and _out.__class__ is not tuple:
-            _shape = _out.shape
-            if {alike}:
-                _shapes = None
+        _keep = _derivative.keep
+        _shapes = None
+        if _out.__class__ is tuple or _number or _derivative.keeps_shapes or {unlike}:
+            _shapes = {shapes}
         _kept = {kept} if _derivative.keeps_out else None
         _node = _record(_derivative, {parents}, _device, _out, ({saved},), _kept, _shapes)
     if _out.__class__ is tuple:
@@ -64,36 +65,35 @@ def call({parameters}):
 _INPUT = """
 if {x}.__class__ is _Tensor or isinstance({x}, _Tensor):
     _{x} = {x}._array
-    if _device is None:
-        _device = {x}.device
-    elif {x}.device is not _device:
-        return {settle}
+    {device}
     {promotion}
     if {x}._node is not None:
         _mask |= {bit}
     if {x}._viewed_at is not None:
         {x}._check_current({op!r})
-elif {x} is None:
-    _{x} = None
-elif {x}.__class__ in {numbers} or (_now.watched and isinstance({x}, _Derived)):
+elif {x} is None or {x}.__class__ in {numbers} or (_now.watched and isinstance({x}, _Derived)):
     _{x} = {x}
-    {number}
+    _number = True
 else:
     return {settle}
 """
 
 _INPUTS = """
 {x} = list({x})  # of its own, which no one changes
-_{x} = []
+_{x}, _parents, _input_shapes = [], [], []
 for _each in {x}:
 {each}
     _{x}.append(__each)
+    _parents.append(None if _each is None else _each._node)
+    _input_shapes.append(None if _each is None else __each.shape)
 """
 
-_PROMOTION = """
-    if _dtype is None:
-        _dtype = _{x}.dtype
-    elif _{x}.dtype is not _dtype and _{x}.dtype != _dtype:
+_FIRST = "{name} = {value}"
+
+_NEXT = """
+    if {name} is None:
+        {name} = {value}
+    elif {value} is not {name}{differs}:
         return {settle}
 """
 
@@ -114,6 +114,7 @@ def _written(op: Op) -> Callable[..., Any]:
         "_float64": FLOAT64,
         "_FLOATS": frozenset({FLOAT16, FLOAT32, FLOAT64}),
         "_forward": op.forward,
+        "_is": operator.is_,
         "_Derived": Derived,
         "_missing": MISSING,
         "_mode": mode,
@@ -121,6 +122,7 @@ def _written(op: Op) -> Callable[..., Any]:
         "_op": op,
         "_plain": plain,
         "_record": record,
+        "_repeat": itertools.repeat,
         "_Tensor": Tensor,
         "_view": op.view,
         "_wrap": Tensor._wrap,
@@ -141,26 +143,25 @@ def _source(op: Op) -> str:
         bind = f"if _more or _named{missing}: return call(*_op.bound(({all_names},), _more, _named))"
     values = ", ".join(f"_{name}" if name in inputs else name for name in op.names)
     if op.composed is not None:
-        forward, kept = f"_forward(_device.backend, {values}, bool(_mask and _now.recording))", "_saved"
-        forward = f"_out, _saved = {forward}"
+        forward, kept = f"_out, _saved = _forward(_device.backend, {values}, bool(_mask and _now.recording))", "_saved"
     else:
         forward, kept = f"_out = _forward(_device.{'backend' if op.wants_backend else 'xp'}, {values})", "_out"
     arrays = [f"_{name}" for name in inputs]
     if op.sequence:
-        same = f"any(_out is _array for _array in _{first})"
-        shapes, alike = f"[getattr(_array, 'shape', None) for _array in _{first}]", "False"
-        parents = f"[getattr(_each, '_node', None) for _each in {first}]"
+        same = f"True in map(_is, _{first}, _repeat(_out))"
+        shapes, parents, unlike = "_input_shapes", "_parents", "True"
     else:
         same = " or ".join(f"_out is {array}" for array in arrays)
         shape = "(None if {0} is None else ()) if _{0} is {0} else _{0}.shape"  # a number is its own array
         shapes = f"({', '.join(shape.format(name) for name in inputs)},)"
-        alike = " and ".join(f"_shapes[{k}] == _shape" for k in range(len(inputs)))
+        unlike = " or ".join(f"{array}.shape != _out.shape" for array in arrays)
         parents = f"({', '.join(f'{x}._node if _mask & {op.bit(x)} else None' for x in inputs)},)"
     if op.promotion == "float":
         unfit = f"_device is None or ({_NO_FLOAT})"
     else:
-        beside = f"_number and {_NO_FLOAT} and not _op.take_beside(_dtype, ({', '.join(op.promoted)},))"
-        unfit = "_device is None" + f" or _dtype is None or ({beside})" * bool(op.promoted)
+        beside = f"({_NO_FLOAT} and not _op.take_beside(_dtype, ({', '.join(op.promoted)},)))"
+        unfit = "_device is None" + f" or _dtype is None or {beside}" * bool(op.promoted)
+        unfit = unfit if op.sequence else f"_number and ({unfit})"
     view = "" if op.view is False else f"if _view is True or _view({values}): {first}._share_version(_result)"
     return _CALL.format(
         parameters=", ".join(parameters),
@@ -172,7 +173,7 @@ def _source(op: Op) -> str:
         given=first if op.sequence else f"({', '.join(inputs)},)",
         same="False" if op.view is not False else same,
         shapes=shapes,
-        alike=alike,
+        unlike=unlike,
         kept=kept,
         parents=parents,
         saved=", ".join(f"{name} if _keep & {op.bit(name)} else None" if name in inputs else name for name in op.names),
@@ -187,14 +188,21 @@ def _source(op: Op) -> str:
 def _input_source(op: Op, name: str, settle: str) -> str:
     """The part that takes the array of an input, or those of a list of inputs."""
     x = "_each" if op.sequence else name
-    promoted = name in op.promoted
+
+    def agreeing(known: str, value: str, first: str, differs: str = "") -> str:
+        template = _FIRST if first == x else _NEXT.strip()
+        return template.format(name=known, value=value, settle=settle, differs=differs)
+
+    promotion = ""
+    if name in op.promoted:
+        promotion = agreeing("_dtype", f"_{x}.dtype", op.promoted[0], f" and _{x}.dtype != _dtype")
     source = _INPUT.format(
         x=x,
+        device=agreeing("_device", f"{x}.device", op.inputs[0]),
+        promotion=promotion,
         settle=settle,
-        promotion=_PROMOTION.strip().format(x=x, settle=settle) if promoted else "",
         bit=op.bit(name) if name in op.rules else 0,
         op=op.name,
         numbers="()" if op.sequence else "_NUMBERS",
-        number="_number = True" if promoted and not op.sequence else "",
     )
     return _INPUTS.format(x=name, each=indent(source, "    ")) if op.sequence else source

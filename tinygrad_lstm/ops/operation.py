@@ -206,7 +206,11 @@ class Op:
     def several(self, out: tuple[Any, ...], device: Device, node: Node | None, first: Any) -> tuple[Tensor, ...]:
         """The tensors of an op with several outputs."""
         results = [
-            Tensor._wrap(device.backend.as_array(part), device, node and Pick(node, k, device))
+            Tensor._wrap(
+                part if part.__class__ is device.array_type else device.backend.as_array(part),
+                device,
+                None if node is None else Pick(node, k, device),
+            )
             for k, part in enumerate(out)
         ]
         if self.view:

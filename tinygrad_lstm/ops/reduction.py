@@ -67,6 +67,8 @@ def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
         numpy.exceptions.AxisError: it is out of range (an IndexError and a ValueError).
         TypeError: it is not an integer, or it is a bool or a tensor.
     """
+    if dim.__class__ is int and -len(shape) <= dim < len(shape):
+        return dim % len(shape)
     return dims_of(name, integer(name, "dim", dim, "one integer"), shape)[0]
 
 

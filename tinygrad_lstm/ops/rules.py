@@ -81,14 +81,12 @@ class Functions:
 
 
 ON_TENSORS = Functions(None)
-_by_device: dict[Device, Functions] = {}
 
 
 def on_arrays(device: Device) -> Functions:
     """The forward rules of that device."""
-    found = _by_device.get(device)
-    if found is None:
-        found = _by_device[device] = Functions(device)
+    found: Functions = device.functions or Functions(device)
+    device.functions = found
     return found
 
 
@@ -172,7 +170,7 @@ class Derivative:
             yield "if _node.extras is not None: _check_output(_node)"
             yield "out = _output_tensors(_node)" if on_tensors else "out = _node.out"
         if "F" in asked and not on_tensors:
-            yield "F = _on_arrays(_node.device)"
+            yield "F = _node.device.functions or _on_arrays(_node.device)"
         yield "if g.__class__ is dict: g = _whole(_node, g)"
         yield "try:"
         for k, name in enumerate(op.inputs):
@@ -215,7 +213,7 @@ def _unwrapping(name: str, sequence: bool, on_tensors: bool) -> Iterator[str]:
             yield f"{name} = [_each._array if isinstance(_each, _Tensor) else _each for _each in {name}]"
         return
     yield f"if isinstance({name}, _Tensor):"
-    yield f"    if {name}._version is not None: _check_input(_node, {name})"
+    yield f"    if {name}._version is not None and {name}._version.written > _node.number: _check_input(_node, {name})"
     if not on_tensors:
         yield f"    {name} = {name}._array"
 

@@ -319,7 +319,8 @@ def cat(tensors: Sequence[Any], dim: int | None = None, *, axis: int | None = No
         TypeError: both `dim` and `axis` are given.
         ValueError: there are no tensors, or their other dimensions differ.
     """
-    dim = _dim_or_axis("cat", dim, axis)
+    if dim is None or axis is not None:
+        dim = _dim_or_axis("cat", dim, axis)
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: no tensors given; give at least one")

@@ -271,7 +271,7 @@ def test_a_dot_that_fails_is_an_error(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(sys.modules["tinygrad_lstm.inspect._graph"], "_PATIENCE", 0.2)
+    monkeypatch.setattr(sys.modules["tinygrad_lstm.inspect._graph"], "_TIMEOUT", 0.2)
     with pytest.raises(RuntimeError, match=message):
         small().svg()
 

@@ -60,7 +60,7 @@ ROWS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
 def test_linear_is_as_exact_as_it_says(rows: np.ndarray) -> None:
     packer = Packer()
     spec = json.loads(json.dumps(packer.linear(rows)))
-    error = np.abs(unpacked(spec, packer.texts) - rows)
+    error = np.abs(unpacked(spec, packer.encoded) - rows)
     assert (error <= np.abs(rows).max(axis=0) / 65534 * (1 + 1e-9) + 1e-300).all()
 
 
@@ -68,7 +68,7 @@ def test_linear_is_as_exact_as_it_says(rows: np.ndarray) -> None:
 def test_logarithmic_is_as_exact_as_it_says(rows: np.ndarray) -> None:
     packer = Packer()
     spec = json.loads(json.dumps(packer.logarithmic(rows)))
-    found = unpacked(spec, packer.texts)
+    found = unpacked(spec, packer.encoded)
     np.testing.assert_array_equal(np.sign(found), np.sign(rows))
     assert (np.abs(found - rows) <= np.abs(rows) * (packer.precision + 1e-12)).all()
 
@@ -77,7 +77,7 @@ def test_what_is_no_number_stays_none() -> None:
     packer = Packer()
     rows = np.array([[1.0, np.nan], [np.inf, -2.0]])
     for spec in (packer.linear(rows), packer.logarithmic(rows)):
-        np.testing.assert_allclose(unpacked(spec, packer.texts), [[1, np.nan], [np.nan, -2]], rtol=1e-4)
+        np.testing.assert_allclose(unpacked(spec, packer.encoded), [[1, np.nan], [np.nan, -2]], rtol=1e-4)
 
 
 # -- what the page holds -----------------------------------------------------------------------------------------------

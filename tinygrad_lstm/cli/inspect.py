@@ -105,7 +105,7 @@ def inspect(
     except PageTooLargeError as error:
         allowed = {"--steps": error.steps, "--units": error.units}
         options = [f"{option} {window.start}:{window.stop}" for option, window in allowed.items() if window is not None]
-        raise ValueError(f"{error.said}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
+        raise ValueError(f"{error.reason}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
         print(f"plots: {'  '.join(map(str, _drawn(traced, folder)))}")

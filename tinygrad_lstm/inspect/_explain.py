@@ -17,10 +17,10 @@ from .lines import AppliedOp, CodeLine, OpsRun, lines_of
 __all__ = ["Calculation", "Stage", "explain"]
 
 OPEN, SHUT = 0.9, 0.1
-"""A gate of at least the first value is called open; one of at most the second is called shut."""
+"""A gate is called open from the first value up, and shut from the second value down."""
 
 MOST_PRODUCTS = 3
-"""For a gate whose sum has more nonzero products than this, only the two sums over h and over x are shown."""
+"""If a gate's sum has more nonzero products than this, only the two sums over h and over x are shown."""
 
 _TOLERANCE = 0.01  # of the parts of a sum, as far as float16 may round
 
@@ -30,7 +30,7 @@ _OPS = {"σ": "sigmoid", "tanh": "tanh"}
 
 
 class Cell(Protocol):
-    """What can be explained: an `LSTMCell`, or a cell of yours that computes by the same equations."""
+    """What can be explained: an `LSTMCell`, or a user-defined cell with the same equations."""
 
     def gates(self, x: Any, state: Any = None, /) -> Any:
         """A step from an input (1, I) and the states (h, c) before, each (1, H).
@@ -94,11 +94,11 @@ def explain(
 
     The numbers and the lines of code are those of this run. `stage_text` formats a stage as text.
 
-    A cell of yours is explained if its `gates` returns a NamedTuple with the fields i, f, g, o, c and h, and its
+    A user-defined cell is explained if its `gates` returns a NamedTuple with the fields i, f, g, o, c and h, and its
     `layer_parameters` returns weight_ih (4H, I), weight_hh (4H, H) and bias (4H,), rows in gate order i, f, g, o.
 
     Args:
-        cell: an `LSTMCell`, or a cell of yours that computes by the same equations.
+        cell: an `LSTMCell`, or a user-defined cell with the same equations.
         x: one input (1, I).
         state: the states before, (h, c), each (1, H); zeros by default.
         units: the indices of the units to show; the first two by default.
@@ -107,8 +107,8 @@ def explain(
         Concatenation, forget gate, input gate and candidate, cell update, output gate, hidden state.
 
     Raises:
-        ValueError: x or a state has another shape; there is no such unit; the cell does not return or have what is
-            needed, or a gate is not what `LSTMCell` computes from these parameters.
+        ValueError: x or a state has an invalid shape; a unit is out of range; the cell's `gates` or `layer_parameters`
+            is missing or incomplete, or a gate differs from what `LSTMCell` computes from these parameters.
         TypeError: `units` is not a sequence.
 
     >>> import tinygrad_lstm as tg
@@ -185,7 +185,7 @@ def _parameters(cell: Cell) -> dict[str, Tensor]:
 
 
 class _Step:
-    """A step that was run: the values that the cell has named, and the ops that computed them."""
+    """A step that was run: its values by name, and the ops that computed them."""
 
     def __init__(self, cell: Cell, x: Tensor, before: tuple[Tensor, Tensor], units: Sequence[int] | None) -> None:
         self._name = type(cell).__name__
@@ -210,11 +210,11 @@ class _Step:
             "o": behind["o"],
             "h": behind["h"],
         }
-        told: set[AppliedOp] = set()
+        shown: set[AppliedOp] = set()
         lines = {}
         for stage, ops in stages.items():
-            lines[stage] = lines_of(ops - told, self._run)
-            told |= ops
+            lines[stage] = lines_of(ops - shown, self._run)
+            shown |= ops
         return lines
 
     def _joining(self, x: Tensor, h: Tensor) -> set[AppliedOp]:
@@ -333,15 +333,15 @@ class _Step:
         return tuple(f"Unit {unit}: {meaning(unit)}" for unit in self._units)
 
     @property
-    def _in_shares(self) -> bool:
+    def _shows_sums(self) -> bool:
         return sum(map(bool, (*self._h_before, *self._x))) > MOST_PRODUCTS
 
     def _gate_equations(self, *names: str) -> tuple[str, ...]:
         equations = []
         for gate in (_GATES[name] for name in names):
             symbol, at, function = gate.symbol, gate.subscript, gate.function
-            shares = f" = {function}(W_{at}h·h + W_{at}x·x + b_{at})" if self._in_shares else ""
-            equations.append(f"{symbol} = {function}(W_{at}·[h, x] + b_{at}){shares}")
+            sums = f" = {function}(W_{at}h·h + W_{at}x·x + b_{at})" if self._shows_sums else ""
+            equations.append(f"{symbol} = {function}(W_{at}·[h, x] + b_{at}){sums}")
         return tuple(equations)
 
     def _gate_calculations(self, *names: str) -> tuple[Calculation, ...]:
@@ -366,12 +366,12 @@ class _Step:
         return Calculation(unit, gate.symbol, terms, argument, gate.function, self._values[gate.name][unit])
 
     def _terms(self, row: int) -> tuple[tuple[float, ...], ...]:
-        """What W·[h, x] + b is the sum of, in a row of W."""
+        """The terms of the sum W·[h, x] + b, for a row of W."""
         W, U, b = (self._parameters[name][row].tolist() for name in ("weight_ih", "weight_hh", "bias"))
-        of_h, of_x = list(zip(U, self._h_before)), list(zip(W, self._x))
-        if self._in_shares:
-            return (_sum(of_h),), (_sum(of_x),), (b,)
-        return *of_h, *of_x, (b,)
+        products_h, products_x = list(zip(U, self._h_before)), list(zip(W, self._x))
+        if self._shows_sums:
+            return (_sum(products_h),), (_sum(products_x),), (b,)
+        return *products_h, *products_x, (b,)
 
 
 def _row(tensor: Tensor) -> list[float]:

@@ -1,4 +1,4 @@
-"""The graph behind a tensor as a drawing: which ops made it, of what, with loops over time folded."""
+"""The graph behind a tensor as a drawing: the ops and leaves that it was computed from, with loops over time folded."""
 
 import shutil
 from bisect import bisect
@@ -20,7 +20,7 @@ from .through_time import OUTPUTS
 
 __all__ = ["Graph", "graph"]
 
-_PATIENCE = 60  # seconds for `dot`, which takes minutes for thousands of nodes
+_TIMEOUT = 60  # seconds for `dot`, which takes minutes for thousands of nodes
 
 _HEADER = """digraph {
   graph [rankdir=TB, bgcolor="white", fontname="Helvetica", fontsize=12, nodesep=0.3, ranksep=0.3]
@@ -36,7 +36,7 @@ _CARRIED = 'style="dashed", constraint=false'
 
 @dataclass(frozen=True)
 class Graph:
-    """A drawing of a graph, as text. It keeps no tensor alive. Notebooks show it.
+    """A drawing of a graph, as a string. It keeps no tensor alive. Notebooks show it.
 
     Attributes:
         dot: the drawing in Graphviz's language.
@@ -64,11 +64,11 @@ class Graph:
             )
         try:
             done = subprocess.run(
-                [program, "-Tsvg"], input=self.dot.encode(), capture_output=True, timeout=_PATIENCE, check=False
+                [program, "-Tsvg"], input=self.dot.encode(), capture_output=True, timeout=_TIMEOUT, check=False
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(
-                f"Graph.svg: `dot` did not arrange {self.shown:,} ops within {_PATIENCE} s; draw less of the graph, or "
+                f"Graph.svg: `dot` did not arrange {self.shown:,} ops within {_TIMEOUT} s; draw less of the graph, or "
                 "save it as .dot and use Graphviz's `sfdp`, made for large ones"
             ) from None
         if done.returncode:
@@ -97,21 +97,21 @@ class Graph:
 
 
 def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fold: bool = True) -> Graph:
-    """The graph behind a tensor: the ops that made it and the leaves that it was made of, as they are recorded.
+    """The recorded graph behind a tensor: the ops and leaves that it was computed from.
 
-    Values flow from the top to the bottom. An op shows its output's shape and dtype, where these are known; a constant,
+    Values flow from the top to the bottom. An op shows its output's shape and dtype, if these are known. A constant,
     for which no gradient is computed, is grey. An unrolled loop is drawn as one step in a frame, with the number of
-    steps: dashed arrows lead from a step to the next. (The first step may lack ops on constants, such as an initial
-    state of zeros: these are not recorded.) Repeated calls of a module are steps of a loop; so are repeated ops.
+    steps: dashed arrows lead from one step to the next. (The first step may lack ops on constants, such as an initial
+    state of zeros, since these are not recorded.) Repeated calls of a module are steps of a loop; so are repeated ops.
 
     Args:
-        tensor: one that requires a gradient.
-        names: names for leaves: a module, whose parameters have their names in it; or tensors by name, which may be
-            results of ops, too.
-        fold: whether to draw one step of a loop, or all of them.
+        tensor: a tensor that requires a gradient.
+        names: names for leaves: a module, for the names of its parameters; or tensors by name, which may also be
+            results of ops.
+        fold: whether to draw only one step of a loop.
 
     Raises:
-        RuntimeError: the tensor requires no gradient.
+        RuntimeError: the tensor does not require a gradient.
         TypeError: `tensor` is not a Tensor, or `names` is neither a Module nor a mapping of Tensors.
 
     >>> import tinygrad_lstm as tg
@@ -126,8 +126,8 @@ def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fo
         raise TypeError(f"graph: expected a Tensor, got {type(tensor).__name__}")
     if not tensor.requires_grad:
         raise RuntimeError(
-            f"graph: this tensor of shape {tensor.shape} requires no gradient: it was made from nothing that does, or "
-            "under no_grad, so no graph was recorded"
+            f"graph: this tensor of shape {tensor.shape} requires no gradient: nothing that it was made "
+            "from does, or it was made under no_grad, so no graph was recorded"
         )
     named = _named(names)
     if tensor.is_leaf:
@@ -137,12 +137,12 @@ def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fo
 
 
 def _identity(tensor: Tensor) -> int:
-    """What a tensor and its place in the graph have in common."""
+    """The id of a tensor's node, or of a tensor without a node."""
     return id(tensor if tensor._node is None else tensor._node)
 
 
 def _named(names: Module | Mapping[str, Tensor] | None) -> dict[int, str]:
-    """The name of each tensor, by its identity; of several names the first."""
+    """The name of each tensor, by its identity; the first if it has several."""
     if names is None:
         return {}
     given: Mapping[str, Any]
@@ -165,10 +165,11 @@ class _Edge:
     """All edges that are drawn as one.
 
     Attributes:
-        lag: how many steps of a loop the values are carried on.
-        ports: which outputs they are, of an op that has several.
-        left: the steps of the loop that they come out of, which has `steps`.
-        is_first: whether they go into the first step of a loop alone, which carries on something else in the others.
+        lag: how many steps of a loop later the values are used.
+        ports: which outputs of the source they are, if it has several.
+        left: the steps of a loop that they leave.
+        steps: the number of steps of that loop.
+        is_first: whether they are used only in the first step of a loop.
     """
 
     source: str
@@ -199,7 +200,7 @@ class _Edge:
 
 
 class _Drawing:
-    """A tensor's graph, and what is drawn of it."""
+    """Draws the graph of a tensor."""
 
     def __init__(self, tensor: Tensor, named: dict[int, str], fold: bool) -> None:
         self._result = tensor._graph_node()
@@ -217,23 +218,23 @@ class _Drawing:
             for node in ops
         ]
         uses = Counter(value for row in self._inputs for value in row if isinstance(value, Leaf))
-        # A leaf that is used once may be another one in each step, as inputs are; one that has a name is itself.
+        # A leaf that is used once may differ from step to step, as inputs do; a leaf with a name is drawn by itself.
         self._apart = {leaf for leaf, number in uses.items() if number == 1 and id(leaf) not in named}
 
         self._places, self._loops = [Place(k, ()) for k in range(len(ops))], list[int]()
         if fold:
             givens = [[self._given(value) for value in row] for row in self._inputs]
-            begins = _declared(ops)
+            begins = _step_begins(ops)
             items = [Item(look, row, begins.get(k)) for k, (look, row) in enumerate(zip(self._op_looks, givens))]
             self._places, self._loops = find_loops(items)
         shown = dict.fromkeys(sorted(place.shown for place in self._places))
         self._ids = {k: f"op{number}" for number, k in enumerate(shown)}
         self._edges: dict[Any, _Edge] = {}
-        self._frames: dict[tuple[int, ...], list[str]] = {(): []}  # what is drawn in each loop, or in none
+        self._frames: dict[tuple[int, ...], list[str]] = {(): []}  # the lines drawn in each loop, and outside of loops
         self._draw()
 
     def _input(self, parent: GraphNode | None, value: Value) -> "_Input":
-        """An input of an op: a leaf, what another op made, or what is known of a constant."""
+        """An input of an op: a leaf, an output of an earlier op, or what is known of a constant."""
         if parent is None:
             return value
         if isinstance(parent, Leaf):
@@ -242,11 +243,11 @@ class _Drawing:
             return Made(self._numbers[parent])
         maker = parent.parents[0]
         assert isinstance(maker, Node) and maker.parts is not None
-        is_slice = len(set(maker.parts)) == 1  # one of several values of a kind, and not h beside c
+        is_slice = len(set(maker.parts)) == 1  # a slice of a sequence, unlike h and c
         return Made(self._numbers[maker], *((None, parent.index) if is_slice else (parent.index, None)))
 
     def _given(self, value: "_Input") -> Given | Made:
-        """An input, for comparison with those of other ops."""
+        """An input in a form that can be compared with other ops' inputs."""
         if isinstance(value, Leaf):
             number = self._leaves[value]
             return Given(self._leaf_looks[number] if value in self._apart else number, False)
@@ -258,7 +259,7 @@ class _Drawing:
         return Graph("\n".join(lines) + "\n", len(self._places), len(self._ids))
 
     def _framed(self, path: tuple[int, ...], indent: str) -> Iterator[str]:
-        """The lines of what is drawn in a loop, and in the loops within it. (Recursive: these are few.)"""
+        """The lines drawn in a loop and in the loops within it. (Recursive, since these are few.)"""
         yield from (indent + line for line in self._frames[path])
         for inner in [other for other in self._frames if other[:-1] == path and other]:
             yield f"{indent}subgraph cluster{inner[-1]} {{"
@@ -285,7 +286,7 @@ class _Drawing:
                     self._connect(value, place, n, example)
                 elif isinstance(value, Leaf):
                     self._connect_leaf(value, place, n, example, is_shown=place.shown == k)
-                elif isinstance(example, Value):  # and no initial state in place of one carried on
+                elif isinstance(example, Value):  # and not an initial state
                     constants.setdefault((place.shown, n), {})[value] = None
         for (k, n), values in constants.items():
             self._connect_constant(k, n, list(values))
@@ -295,7 +296,7 @@ class _Drawing:
         self._connect(root, None, 0, root)
 
     def _connect(self, value: Made, place: Place | None, n: int, example: "_Input") -> None:
-        """Draws the edge of input `n` of an op at that place, or of the output for None."""
+        """Draws the edge to input `n` of the op at a place, or to the output if the place is None."""
         source = self._places[value.at]
         path = () if place is None else place.path
         depth = 0
@@ -305,7 +306,7 @@ class _Drawing:
         lag = entered[0][1] - left[0][1] if left and entered and left[0][0] == entered[0][0] else 0
         target = "output" if place is None else self._ids[place.shown]
         if left and not entered:
-            n = -1  # what comes from all steps, to be stacked or summed up, is one edge
+            n = -1  # values of all steps, to be stacked or summed, are one edge
         edge = self._edges.setdefault((target, n, source.shown, lag), _Edge(self._ids[source.shown], target, lag))
         index = value.port if value.step is None else value.step
         if isinstance(index, int):
@@ -323,14 +324,14 @@ class _Drawing:
         number, is_first = self._leaves[leaf], isinstance(example, Made)
         if leaf in self._apart:
             if not is_shown and not is_first:
-                return  # the shown step has one like it
+                return  # the shown step has a similar leaf
             frame = self._frames[()] if is_first else self._frame(place)
             frame.append(f"leaf{number} {self._leaf_looks[number]}")
         edge = _Edge(f"leaf{number}", self._ids[place.shown], is_first=is_first)
         self._edges.setdefault((edge.target, n, leaf), edge)
 
     def _connect_constant(self, k: int, n: int, values: Sequence[Value]) -> None:
-        """Draws the constant input `n` of an op, which may have been several in the steps of a loop."""
+        """Draws the constant input `n` of an op, whose value may differ between the steps of a loop."""
         value = values[0] if len(values) == 1 else values[0]._replace(number=None)
         if value.shape is None:
             return
@@ -343,15 +344,15 @@ class _Drawing:
 _Input = Leaf | Made | Value
 
 
-def _declared(ops: Sequence[GraphNode]) -> dict[int, int]:
-    """The ops at which a step begins, as modules and `scan` declare, each with its loop."""
+def _step_begins(ops: Sequence[GraphNode]) -> dict[int, int]:
+    """The ops at which a step begins, each with its loop, as modules and `scan` declare them."""
     numbers = [node.number for node in ops]
     steps = (node.step for node in ops if hasattr(node, "step"))
     return {bisect(numbers, began): loop for loop, began in steps}
 
 
 def _op_look(node: GraphNode, name: str | None) -> str:
-    """How an op is drawn: its name, with its output's shape and dtype."""
+    """An op's label and style: its name, its output's shape and dtype."""
     title = node.op.name if name is None else f"{name} = {node.op.name}"
     parts = node.parts if isinstance(node, Node) else None
     if parts is None:
@@ -368,7 +369,7 @@ def _op_look(node: GraphNode, name: str | None) -> str:
 
 
 def _is_layer(node: GraphNode) -> bool:
-    """Whether the op is a recurrent layer of the library's."""
+    """Whether the op is one of the library's recurrent layers."""
     return any(node.op is layer.op for layer in LAYERS.values())
 
 
@@ -378,7 +379,7 @@ def _leaf_look(tensor: Tensor | None, value: Value, name: str | None) -> str:
 
 
 def _look(title: str, described: str, *style: str) -> str:
-    """The label and style of what is drawn."""
+    """A label and style in Graphviz's language."""
     label = _quoted(f"{title}\n{described}" if described else title)
     return f"[{', '.join([f'label={label}', *style])}]"
 
@@ -388,5 +389,5 @@ def _described(value: Value) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of Graphviz's language, in which it expands nothing."""
+    """A quoted string of Graphviz's language, without escapes that it expands."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

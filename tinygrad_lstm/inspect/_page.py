@@ -1,4 +1,4 @@
-"""`page`: a trace as one HTML file, which needs no network and no library, to be opened in any browser."""
+"""`page`: a trace as one HTML file, which any browser opens without a network or a library."""
 
 import bisect
 import html
@@ -26,7 +26,7 @@ __all__ = ["PageTooLargeError", "page"]
 _SCRIPTS = tuple(
     f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "views", "main")
 )
-# At most, in bytes: the page without arrays, what it says of a step beside tokens, what it says of an array, and a
+# The largest sizes in bytes: of the page without arrays, of a step without its tokens, of an array's description, of a
 # column's scale.
 _PAGE_BYTES, _STEP_BYTES, _ARRAY_BYTES, _COLUMN_BYTES = 90_000, 300, 200, 20
 
@@ -35,16 +35,16 @@ class PageTooLargeError(ValueError):
     """A page would be larger than allowed.
 
     Attributes:
-        steps: a window of steps that would fit, with all units; None if none does.
-        units: a window of units that would fit, with all steps; None if none does.
+        steps: a window of steps, with all units, that is small enough; None if there is none.
+        units: a window of units, with all steps, that is small enough; None if there is none.
     """
 
-    def __init__(self, said: str, steps: slice | None, units: slice | None) -> None:
+    def __init__(self, reason: str, steps: slice | None, units: slice | None) -> None:
         windows = {"steps": steps, "units": units}
         fitting = [f"{name}=slice({w.start}, {w.stop})" for name, w in windows.items() if w is not None]
         advice = " or ".join(fitting) or "fewer sequences, or fewer of both steps and units"
-        super().__init__(f"page: {said}; give a window that fits: {advice}")
-        self.said, self.steps, self.units = said, steps, units
+        super().__init__(f"page: {reason}; give a window that fits: {advice}")
+        self.reason, self.steps, self.units = reason, steps, units
 
 
 def page(
@@ -59,20 +59,21 @@ def page(
     units: slice | Sequence[int] | None = None,
     max_bytes: int = 25_000_000,
 ) -> Path:
-    """Writes a trace as a page on which every number can be seen: the cell, step by step, and all units over time.
+    """Writes a trace as a page that shows every number: the cell, step by step, and all units over time.
 
-    It is one file, that loads nothing. Values are rounded to 16 bits, which the page says in numbers. The cell with its
-    equations is shown of plain layers. Of an LSTM with proj_size, h is not, whose numbers are not those of its units.
+    The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. The cell with its
+    equations is shown for plain layers. The h of an LSTM with proj_size is not shown, since it does not have a number
+    for each unit.
 
     Args:
-        trace: what `trace` gave.
+        trace: what `trace` returned.
         path: the file to write, such as "page.html".
-        vocabulary: for a model of ids (T, B) that gives logits (T, B, V), or of (B, T) that gives (B, T, V), what each
-            id means: the page then shows the text, the likeliest predictions, and the loss of each token.
-        batch_first: whether the ids are (B, T). By default their shape tells or, with as many sequences as steps, where
-            the first layer was given equal inputs, and then whether the model's layers are `batch_first`.
+        vocabulary: the string of each id, for a model that takes ids (T, B) and returns logits (T, B, V), or (B, T) and
+            (B, T, V). The page then shows the text, the likeliest predictions, and the loss of each token.
+        batch_first: whether the ids are (B, T). By default this is inferred from their shape; if there are as many
+            sequences as steps, from the first layer's inputs, then from the layers' `batch_first`.
         title: the page's heading; the model by default.
-        loss_is: what the loss is, in words, where the trace has one.
+        loss_is: what the loss is, in words, if the trace has one.
         steps: which steps to show, all by default: `slice(0, 500)`.
         units: which units of each layer to show, all by default: `slice(0, 64)` or a list.
         max_bytes: the largest file to write.
@@ -81,9 +82,9 @@ def page(
         The path.
 
     Raises:
-        PageTooLargeError: the file would be larger than `max_bytes`; the error says which window would fit.
-        ValueError: nothing is left of the trace in the window; the vocabulary or `batch_first` does not fit the trace;
-            its layers ran on batches of different sizes.
+        PageTooLargeError: the file would be larger than `max_bytes`; the error names a window that is small enough.
+        ValueError: the window is empty; the vocabulary or `batch_first` is invalid for the trace; its layers ran on
+            batches of different sizes.
         OSError: the file cannot be written.
 
     >>> import tinygrad_lstm as tg
@@ -108,13 +109,13 @@ def page(
     }
     contents["precision"] = _precision(packer)
     place = Path(path)
-    # A title may be the name of a file, which need not be text.
+    # A title may be the name of a file, which may not be valid Unicode.
     write_atomically(place, _filled(title or f"Inside {trace.model}", contents, packer).encode(errors="replace"))
     return place
 
 
 class _Window:
-    """The part of a trace that is shown: some steps, some units of each layer, the sequences that are going then."""
+    """The part of a trace that is shown: some steps, some units of each layer, the sequences that have such steps."""
 
     def __init__(
         self,
@@ -137,18 +138,18 @@ class _Window:
             raise ValueError(f"page: {steps} of {T} steps has nothing to show; expected a slice of neighbouring steps")
         self.layers = [
             _shown(layer) for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
-        ]  # one may have run for fewer steps
+        ]  # a layer may have run for fewer steps
         self.tokens = Tokens.of(trace, vocabulary, batch_first)
         self._units = units
         longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)
-        self._step_bytes = _STEP_BYTES + (TOP_SHOWN + 2) * longest  # a step says itself, what follows, and what may
+        self._step_bytes = _STEP_BYTES + (TOP_SHOWN + 2) * longest  # its token, the next one, and predictions
         self.nbytes = self._bytes(len(self.steps), 1.0)
 
     def units(self, layer: LayerTrace) -> list[int]:
         """The units of a layer that are shown.
 
         Raises:
-            ValueError: there are none, or one is not there.
+            ValueError: there are none, or one is out of range.
         """
         H, units = layer.shape[2], self._units
         numbers = list(range(H)[units]) if isinstance(units, slice) else list(range(H) if units is None else units)
@@ -157,11 +158,11 @@ class _Window:
         return numbers
 
     def rows(self, array: HostArray, b: int) -> HostArray:
-        """The shown steps (steps, ·) of a sequence, of an array (T, B, ·)."""
+        """The shown steps (steps, ·) of a sequence in an array (T, B, ·)."""
         return array[self.steps.start : self.steps.stop, b]
 
     def too_large(self, max_bytes: int) -> PageTooLargeError:
-        """The error that says so, and what would fit."""
+        """The error for a page that is too large, with windows that are small enough."""
         first, H = self.steps.start, max(layer.shape[2] for layer in self.layers)
         steps = _largest(lambda number: self._bytes(number, 1.0) <= max_bytes, len(self.steps))
         units = _largest(lambda number: self._bytes(len(self.steps), number / H) <= max_bytes, H)
@@ -172,7 +173,7 @@ class _Window:
         )
 
     def _bytes(self, steps: int, share: float) -> int:
-        """At most how large a file is, with so many steps and a share of the units."""
+        """The largest size of a file with this number of steps and share of the units."""
         numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
         for layer in self.layers:
             units = share * len(self.units(layer))
@@ -196,9 +197,9 @@ class _Window:
 
 
 def _shown(layer: LayerTrace) -> LayerTrace:
-    """What is shown of a layer: all that has a number for each unit, which an h that is a projection has not.
+    """What is shown of a layer: the arrays that have a number for each unit, so not an h that is a projection.
 
-    Parameters are for the equations, which are those of plain layers.
+    Parameters are only for the equations, which are shown for plain layers.
     """
     H = layer.shape[2]
 
@@ -215,17 +216,17 @@ def _shown(layer: LayerTrace) -> LayerTrace:
 
 
 def _largest(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest number up to the limit that fits, if smaller ones fit too; 0 if none does."""
+    """The largest number up to the limit that fits, if all smaller ones fit too; 0 if there is none."""
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
 
 
 def _as_json(value: Any) -> str:
-    """JSON, in which no "<" may be read as the end of the script that holds it."""
+    """JSON without "<", which could be read as the end of the script that holds it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _kind(kind: Kind) -> dict[str, Any]:
-    """What the page has to know of a kind."""
+    """What the page needs of a kind."""
     return {
         "gates": [asdict(gate) for gate in kind.gates],
         "states": [asdict(state) for state in kind.states],
@@ -234,7 +235,7 @@ def _kind(kind: Kind) -> dict[str, Any]:
 
 
 def _packed(layer: LayerTrace) -> tuple[dict[str, HostArray], dict[str, HostArray]]:
-    """The values and the gradients that are put into the page: without those that it computes of the others."""
+    """The values and gradients that are stored in the page, without those that it computes from them."""
     computed = ("", "")
     if layer.kind in KINDS and not layer.options:
         computed = KINDS[layer.kind].follows, KINDS[layer.kind].gradients_follow
@@ -246,13 +247,13 @@ def _packed(layer: LayerTrace) -> tuple[dict[str, HostArray], dict[str, HostArra
 
 
 def _is_share(array: HostArray) -> bool:
-    """Whether all values lie between 0 and 1, as a gate's do: of a cell of the user's, that is not known."""
+    """Whether all values are between 0 and 1, as those of a gate; not known beforehand for a user-defined cell."""
     return not ((array < 0) | (array > 1)).any()
 
 
 def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]:
     units = window.units(layer)
-    # What went into a gate can be shown where all of it is there.
+    # A gate's inputs can be shown only if all units are.
     whole = units == list(range(layer.shape[2]))
     parameters = {name: np.atleast_2d(array) for name, array in layer.parameters.items()} if whole else {}
     return {
@@ -296,7 +297,7 @@ def _run(
 
 
 def _restarts(states: dict[str, tuple[HostArray, HostArray]], reverse: bool) -> HostArray:
-    """The steps before which a state is another than after the step that came before: the first, and new beginnings."""
+    """The steps whose state before differs from the state after the previous step: the first, and new beginnings."""
     steps = len(next(iter(states.values()))[0])
     fresh = np.zeros(steps, bool)
     fresh[-1 if reverse else 0] = True
@@ -309,13 +310,13 @@ def _restarts(states: dict[str, tuple[HostArray, HostArray]], reverse: bool) -> 
 
 
 def _differs(a: HostArray, b: HostArray) -> HostArray:
-    """Which rows differ, where a NaN is like another."""
+    """Which rows differ; NaNs are equal."""
     differs: HostArray = ((a != b) & ~(np.isnan(a) & np.isnan(b))).any(axis=1)
     return differs
 
 
 def _item(b: int, window: _Window) -> dict[str, Any]:
-    """What one sequence consists of, and what the model makes of it."""
+    """The tokens of one sequence, and the model's predictions."""
     return {"tokens": None} if window.tokens is None else window.tokens.said(b, window.steps)
 
 
@@ -330,7 +331,7 @@ def _precision(packer: Packer) -> str:
 
 
 def _filled(title: str, contents: dict[str, Any], packer: Packer) -> str:
-    """The page's text."""
+    """The page's HTML."""
     folder = files(__package__) / "web"
 
     def read(name: str) -> str:
@@ -342,7 +343,7 @@ def _filled(title: str, contents: dict[str, Any], packer: Packer) -> str:
         "script": "\n\n".join(read(name) for name in _SCRIPTS),
         "trace": _as_json(contents),
         "arrays": "\n".join(
-            f'<script type="text/plain" id="{name}">{text}</script>' for name, text in packer.texts.items()
+            f'<script type="text/plain" id="{name}">{text}</script>' for name, text in packer.encoded.items()
         ),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: filling[found[1]], read("page.html"))

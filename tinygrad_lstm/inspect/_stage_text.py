@@ -1,4 +1,4 @@
-"""A stage of an explained step as text, 80 columns wide: the numbers put into its equations, a bar for each gate."""
+"""A stage of an explained step as text, 80 columns wide: its equations with numbers put in, a bar for each gate."""
 
 import math
 import textwrap
@@ -11,35 +11,35 @@ from ._explain import Calculation, Stage
 
 __all__ = ["StageLine", "needs_ascii", "stage_lines", "stage_text"]
 
-Signs: TypeAlias = Callable[[str], str]
-"""How signs are written: as they are, or in ASCII."""
+Symbols: TypeAlias = Callable[[str], str]
+"""Converts symbols to ASCII, or leaves them unchanged."""
 
 Kind: TypeAlias = Literal["title", "question", "equation", "code", "numbers", "meaning", "empty"]
 
 WIDTH = 80
 BAR = 10
-"""The characters of a gate's bar."""
+"""The width of a gate's bar."""
 
 MOST_SHOWN = 8
-"""Of a longer vector only the beginning is shown."""
+"""Of a longer vector, only the beginning is shown."""
 
 _ASCII = {"c̃": "c~", "σ": "sigmoid", "·": "*", "⊙": "*", "█": "#", "░": ".", "─": "-", "…": "..."}
 
 
 class StageLine(NamedTuple):
-    """A line of text, and what it is, for whoever gives it a colour."""
+    """A line of text and its kind, by which it can be coloured."""
 
     kind: Kind
     text: str
 
 
 def stage_text(stage: Stage, ascii: bool = False) -> str:
-    """A stage as text: its equations, the code that ran, the equations with the numbers put in, and what they say.
+    """A stage as text: its equations, the code that ran, the equations with numbers put in, and their meaning.
 
-    Numbers are rounded to three decimals; those without any are exact. Products with an exact 0 are left out.
+    Numbers are rounded to three decimals; a number without decimals is exact. Products with an exact 0 are left out.
 
     Args:
-        stage: one of those that `explain` returns.
+        stage: a stage that `explain` returned.
         ascii: writes "sigmoid" for σ, and so on.
 
     >>> import tinygrad_lstm as tg
@@ -55,12 +55,12 @@ def stage_text(stage: Stage, ascii: bool = False) -> str:
 
 
 def stage_lines(stage: Stage, ascii: bool = False) -> list[StageLine]:
-    """The lines of `stage_text`, and what each of them is."""
+    """The lines of `stage_text`, each with its kind."""
     return [StageLine(kind, line) for kind, line in _lines(stage, _in_ascii if ascii else str)]
 
 
 def needs_ascii(encoding: str) -> bool:
-    """Whether a terminal of this encoding lacks a sign of the text.
+    """Whether an encoding lacks a symbol of the text.
 
     >>> needs_ascii("utf-8"), needs_ascii("latin-1")
     (False, True)
@@ -78,44 +78,44 @@ def _in_ascii(text: str) -> str:
     return text
 
 
-def _lines(stage: Stage, signs: Signs) -> Iterator[tuple[Kind, str]]:
-    yield "title", signs(f"── {stage.title} ".ljust(WIDTH, "─"))
-    yield from (("question", line) for line in textwrap.wrap(signs(stage.question), WIDTH))
+def _lines(stage: Stage, symbols: Symbols) -> Iterator[tuple[Kind, str]]:
+    yield "title", symbols(f"── {stage.title} ".ljust(WIDTH, "─"))
+    yield from (("question", line) for line in textwrap.wrap(symbols(stage.question), WIDTH))
     yield "empty", ""
-    yield from (("equation", f"  {signs(equation)}") for equation in stage.equations)
+    yield from (("equation", f"  {symbols(equation)}") for equation in stage.equations)
     yield "empty", ""
     for file, lines in groupby(stage.code, lambda line: line.file):
         yield "code", f"  {file}"
         yield from (("code", f"  {line.number:>5}  {line.text}") for line in lines)
     yield "empty", ""
     for name, values in stage.vectors.items():
-        yield from (("numbers", line) for line in _vector(name, values, signs))
+        yield from (("numbers", line) for line in _vector(name, values, symbols))
     digits = max((len(str(calculation.unit)) for calculation in stage.calculations), default=0)
     for calculation in stage.calculations:
-        yield from (("numbers", line) for line in _calculation(calculation, digits, signs))
+        yield from (("numbers", line) for line in _calculation(calculation, digits, symbols))
     yield "empty", ""
     for sentence in stage.meaning:
-        yield from (("meaning", line) for line in textwrap.wrap(signs(sentence), WIDTH))
+        yield from (("meaning", line) for line in textwrap.wrap(symbols(sentence), WIDTH))
 
 
-def _vector(name: str, values: Sequence[float], signs: Signs) -> list[str]:
+def _vector(name: str, values: Sequence[float], symbols: Symbols) -> list[str]:
     shown = [_number(value) for value in values]
     if len(shown) > MOST_SHOWN:
-        shown = [*shown[: MOST_SHOWN - 2], signs(f"… {len(values)} in all")]
+        shown = [*shown[: MOST_SHOWN - 2], symbols(f"… {len(values)} in all")]
     return _wrapped(f"  {name:<6} = ", f"[{', '.join(shown)}]")
 
 
-def _calculation(calculation: Calculation, digits: int, signs: Signs) -> list[str]:
-    """The equation with the numbers put in: on one line, or on two where that is too narrow."""
+def _calculation(calculation: Calculation, digits: int, symbols: Symbols) -> list[str]:
+    """The equation with the numbers put in, on one line, or on two if it is too long."""
     argument, result = _number(calculation.argument), _number(calculation.result)
     if calculation.function:
         around = f"{calculation.function}({{}})"
         sides = [around.format(_sum(calculation.terms)), around.format(argument), result]
     else:
         sides = [_sum(calculation.terms), result]
-    first, *rest = dict.fromkeys(map(signs, sides))
-    before = signs(f"  unit {calculation.unit:>{digits}}  {calculation.symbol} ")
-    after = "".join(f" = {side}" for side in rest) + signs(_bar(calculation))
+    first, *rest = dict.fromkeys(map(symbols, sides))
+    before = symbols(f"  unit {calculation.unit:>{digits}}  {calculation.symbol} ")
+    after = "".join(f" = {side}" for side in rest) + symbols(_bar(calculation))
     if _columns(before + "= " + first + after) <= WIDTH:
         return [f"{before}= {first}{after}"]
     return [*_wrapped(f"{before}= ", first), " " * (_columns(before) - 1) + after]
@@ -134,7 +134,7 @@ def _sum(terms: Sequence[Sequence[float]]) -> str:
 
 
 def _term(factors: Sequence[float]) -> str:
-    """A product with its sign before it; of the other factors, negative ones stand in parentheses."""
+    """A product with its sign first; the other factors are in parentheses if they are negative."""
     first, *others = factors
     written = [_number(abs(first)), *map(_number, others)]
     return f"{'-' if first < 0 else '+'} {'·'.join(f'({text})' if text.startswith('-') else text for text in written)}"
@@ -150,5 +150,5 @@ def _wrapped(before: str, text: str) -> list[str]:
 
 
 def _columns(text: str) -> int:
-    """How many columns a terminal takes for it."""
+    """The width of a string in a terminal."""
     return sum(not unicodedata.combining(character) for character in text)

@@ -1,4 +1,4 @@
-"""A module's table: of each module in it the parameters, outputs, multiply-adds, and the memory kept for backward."""
+"""A table of a module and those in it: parameters, outputs, multiply-adds, and the memory kept for backward."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,21 +26,21 @@ __all__ = ["Summary", "SummaryRow", "summary"]
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """What a module is and does, with all modules below it.
+    """A row for a module, with all modules below it.
 
-    What a run tells is None without one.
+    Attributes that need a run are None without one.
 
     Attributes:
-        name: the dotted name; "" of the whole.
+        name: the dotted name; "" for the outermost module.
         kind: its class, with its settings in parentheses.
-        depth: how many modules it lies in.
+        depth: how many modules contain it.
         parameters: how many numbers its parameters hold, each parameter counted once.
         trainable: how many of them require a gradient.
         parameter_bytes: their memory.
         calls: how often it was called.
-        outputs: the shapes of the tensors that the last call gave.
-        multiply_adds: in the products of matrices, of all calls together.
-        kept_bytes: memory that the run keeps for backward, beside the parameters and the input.
+        outputs: the shapes of the tensors that the last call returned.
+        multiply_adds: the multiply-adds of all calls, in products of matrices.
+        kept_bytes: memory that the run keeps for backward, without the parameters and the input.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Summary:
     """A module's table; `print` and notebooks show it.
 
     Attributes:
-        rows: the module itself, then all below it, parents first.
-        uncounted: how many calls of `einsum` are not among the multiply-adds: those of other than two tensors, and
-            those that were not recorded, as nothing requires a gradient.
+        rows: the module itself, then all modules below it, parents first.
+        uncounted: how many calls of `einsum` the multiply-adds do not include: those of one or more than two tensors,
+            and those that were not recorded, since nothing requires a gradient.
     """
 
     rows: tuple[SummaryRow, ...]
@@ -112,7 +112,7 @@ def _row_cells(row: SummaryRow) -> list[str]:
 
 
 def _bytes(number: int) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes with a unit."""
     if number < 1000:
         return f"{number} B"
     power = min(int(math.log10(number)) // 3, 4)
@@ -120,25 +120,25 @@ def _bytes(number: int) -> str:
 
 
 def summary(module: Module, x: Any = None) -> Summary:
-    """A table of a module and all modules below it: parameters; and of a run outputs, multiply-adds and memory kept.
+    """A table of a module and all modules below it: parameters and, of a run, outputs, multiply-adds and memory kept.
 
-    The run is one call of the module on x, in the mode in which the module is. Random numbers stand afterwards where
-    they stood before. Numbers of a module are those of all that it called. What it calls by another method than
-    `forward`, as a cell's `gates`, counts as done by itself.
+    The run is one call of the module on x, in its current mode. The state of the random generator is unchanged
+    afterwards. A module's numbers include those of the modules that it called. If it calls a method other than
+    `forward`, such as a cell's `gates`, that counts as its own work.
 
-    Multiply-adds are counted where the products run, not by the kinds of modules: n·k·m for (n, k) times (k, m), in
-    `matmul`, `linear`, `conv1d`, `einsum`, and at every step of recurrent layers, those of padding among them. What
-    works element by element, gates and biases too, counts nothing, nor do embeddings, nor ops of your own.
+    Multiply-adds are counted per op, not per kind of module: n·k·m for (n, k) times (k, m), in `matmul`, `linear`,
+    `conv1d`, `einsum`, and at every step of recurrent layers, including padding. Elementwise ops, such as those of
+    gates and biases, count 0; so do embeddings and user-defined ops.
 
-    Memory is that of all arrays that the graph of the outputs holds, each once, but for parameters and x. `checkpoint`
-    has no effect on it here. Under `no_grad` nothing is kept.
+    Memory is that of all arrays that the graph of the outputs holds, each counted once, except parameters and x.
+    `checkpoint` has no effect here. Under `no_grad` nothing is kept.
 
     Args:
         module: any module.
-        x: an example of its input, an array or a tensor; a tuple for several arguments. Without it nothing runs.
+        x: an example of its input, an array or a tensor; a tuple for several arguments. Without x nothing is run.
 
     Raises:
-        TypeError: `module` is no Module.
+        TypeError: `module` is not a Module.
 
     >>> import tinygrad_lstm as tg
     >>> model = tg.nn.Sequential(tg.nn.Linear(3, 8), tg.tanh, tg.nn.Linear(8, 1))
@@ -181,13 +181,13 @@ def _row(name: str, module: Module, *of_run: Any) -> SummaryRow:
 
 
 class _Run(Tracer):
-    """Follows a run: which module is being called, what the ops in it multiply and keep."""
+    """Records a run: which modules call each op, and what the ops multiply and keep."""
 
     def __init__(self, modules: Sequence[Module]) -> None:
         self._modules = modules
         self._running: tuple[int, ...] = ()  # the modules that are being called, outermost first
-        self._outer: list[tuple[int, ...]] = []  # what was running before each of the calls under way
-        self._made_in: dict[int, tuple[int, ...]] = {}  # by a node's number
+        self._outer: list[tuple[int, ...]] = []  # the value of `_running` before each open call
+        self._made_in: dict[int, tuple[int, ...]] = {}  # the modules in which a node was made, by its number
         self.calls = [0] * len(modules)
         self.outputs: list[tuple[tuple[int, ...], ...]] = [()] * len(modules)
         self.multiply_adds = [0] * len(modules)
@@ -195,7 +195,7 @@ class _Run(Tracer):
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Within it, calls of the modules are noted."""
+        """Within it, calls of the modules are recorded."""
         with ExitStack() as hooks:
             for k, module in enumerate(self._modules):
                 hooks.enter_context(module.register_forward_pre_hook(partial(self._begin, k), prepend=True))
@@ -218,11 +218,11 @@ class _Run(Tracer):
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Counts what an op multiplies."""
         inputs = arguments[0] if isinstance(arguments[0], list) else arguments
-        self.uncounted += op.name == "einsum"  # but for those of which the node says over what
+        self.uncounted += op.name == "einsum"  # `see_node` counts those whose node has the terms
         self._count(_multiply_adds(op.name, [getattr(value, "shape", ()) for value in inputs]))
 
     def see_node(self, node: GraphNode) -> None:
-        """Notes in which modules a node was made."""
+        """Records in which modules a node was made."""
         self._made_in[node.number] = self._running
         if isinstance(node, Node) and node.op.name == "einsum" and len(node.parents) == 2:
             operands, terms, _ = node.saved
@@ -235,7 +235,7 @@ class _Run(Tracer):
             self.multiply_adds[k] += number
 
     def kept_bytes(self, outputs: Any, given: Sequence[Any]) -> list[int]:
-        """For each module what the graph of the outputs holds of its run, but for what was given."""
+        """For each module the bytes that the graph of the outputs holds of its run, without the arrays given."""
         kept = [0] * len(self._modules)
         seen = {id(owner): owner for owner in map(_owner, _arrays(given))}
         for node in reversed(ancestors(tensor._graph_node() for tensor in _tensors(outputs) if tensor.requires_grad)):
@@ -249,7 +249,7 @@ class _Run(Tracer):
 
 
 def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """The multiply-adds of an op, by the shapes of its inputs; 0 of what multiplies no matrices."""
+    """The multiply-adds of an op, by the shapes of its inputs; 0 for ops that do not multiply matrices."""
     match name, shapes:
         case "linear", [(N, I), (O, _), *_]:
             return N * I * O
@@ -261,7 +261,7 @@ def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in what a module gave: one, or several in tuples, lists and dicts, in order."""
+    """The tensors in what a module returned: one, or several in tuples, lists and dicts, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list | dict):
@@ -270,7 +270,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _arrays(value: Any) -> Iterator[Array]:
-    """The arrays in what a node keeps."""
+    """The arrays that a node keeps."""
     if isinstance(value, tuple | list):
         for part in value:
             yield from _arrays(part)
@@ -281,7 +281,7 @@ def _arrays(value: Any) -> Iterator[Array]:
 
 
 def _owner(array: Array) -> Array:
-    """The array that the memory of a view belongs to."""
+    """The array that owns a view's memory."""
     while hasattr(getattr(array, "base", None), "dtype"):
         array = array.base
     return array

@@ -1,4 +1,4 @@
-"""`gradient_flow`: how much of a loss's gradient is left at each distance from the last step; how fast it decays."""
+"""`gradient_flow`: the norm of a loss's gradient at each distance from the last step, and how fast it decays."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +24,15 @@ _SHOWN = (0, 10, 50, 100)  # the distances in a table
 
 @dataclass(frozen=True)
 class Decay:
-    """An exponential fitted to a curve: norms go as rate^distance.
+    """An exponential fitted to a curve: norms are proportional to rate^distance.
 
     Attributes:
-        rate: the factor for each step further from the end; 1 is no decay, above 1 gradients explode. NaN if fewer than
-            two distances could be fitted.
+        rate: the factor for each step further from the end. At 1 gradients do not decay, above 1 they explode. NaN if
+            fewer than two distances could be fitted.
         spread: the typical factor between curve and fit, exp of the root mean square of the log's residuals; 1 is exact
             agreement.
-        start, stop: the distances fitted, `start` to `stop - 1`.
-        then: what ended the stretch: the "end" of the curve, "underflow" or "overflow".
+        start, stop: the fitted distances, `start` to `stop - 1`.
+        then: why the fitted range ends: "end" (of the curve), "underflow" or "overflow".
     """
 
     rate: float
@@ -43,7 +43,7 @@ class Decay:
 
     @property
     def half_life(self) -> float:
-        """The number of steps in which half of the gradient is lost; infinite where none is."""
+        """The number of steps in which the gradient halves; infinite if it does not decay."""
         if self.rate < 1:
             return math.log(0.5) / math.log(self.rate)
         return math.nan if math.isnan(self.rate) else math.inf
@@ -59,14 +59,14 @@ class Decay:
 def fit_decay(norms: npt.ArrayLike, floor: float = 0.0) -> Decay:
     """Fits an exponential by least squares on the log of a curve.
 
-    Fitted is the first unbroken stretch of finite values above the floor; what comes after is not guessed at.
+    It fits the first unbroken range of finite values above the floor; later values are ignored.
 
     Args:
         norms: values by distance (D,), at least 0.
-        floor: up to here values are taken for lost; 0 is always.
+        floor: values up to this are treated as underflow; 0 always is.
 
     Raises:
-        ValueError: the norms are not of one dimension.
+        ValueError: the norms do not have one dimension.
 
     >>> decay = fit_decay([8, 4, 2, 1, 0, 0])
     >>> round(decay.rate, 6), round(decay.half_life, 6), decay.stop, decay.then
@@ -91,7 +91,7 @@ def fit_decay(norms: npt.ArrayLike, floor: float = 0.0) -> Decay:
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(max(x, -700), 700))  # what a float holds
+    return math.exp(min(max(x, -700), 700))  # within the range of a float
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +101,9 @@ class FlowCurve:
     Attributes:
         layer: the layer's name in the trace.
         state: the state's name, "h" or "c".
-        norms: the mean over the sequences that are that long, float64 (D,); distance 0 is the last step.
-        sequences: over how many sequences the mean is, int64 (D,).
-        floor: norms below it have lost digits to the dtype's smallest numbers.
+        norms: the mean over the sequences that are long enough, float64 (D,); distance 0 is the last step.
+        sequences: the number of sequences in each mean, int64 (D,).
+        floor: norms below it are inaccurate, since they are near the dtype's smallest numbers.
     """
 
     layer: str
@@ -120,11 +120,11 @@ class FlowCurve:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientFlow:
-    """How the gradient of a loss fares on its way back through a model; `flow["l0", "c"]` is a curve.
+    """The norms of a loss's gradient back through the steps of a model; `flow["l0", "c"]` is a curve.
 
     Attributes:
         loss: the loss.
-        curves: for each layer one of each of its states.
+        curves: one curve for each state of each layer.
     """
 
     loss: float
@@ -145,11 +145,11 @@ class GradientFlow:
 
     @property
     def memory(self) -> tuple[FlowCurve, ...]:
-        """Of each layer the curve of the state that is its memory, the last: c of an LSTM, h of a GRU or an RNN."""
+        """For each layer the curve of its last state, which is its memory: c of an LSTM, h of a GRU or an RNN."""
         return tuple({curve.layer: curve for curve in self.curves}.values())
 
     def table(self, distances: Sequence[int] = _SHOWN) -> str:
-        """Decay rates, half-lives in steps, how well they fit, and the norms at distances that there are."""
+        """Decay rates, half-lives in steps, spreads of the fits, and the norms at the distances that exist."""
         longest = max((len(curve.norms) for curve in self.curves), default=0)
         there = [distance for distance in distances if distance < longest]
         header = ["layer", "state", "rate", "half-life", "fit", "of steps", *(f"at {distance}" for distance in there)]
@@ -158,7 +158,7 @@ class GradientFlow:
                 curve.layer,
                 curve.state,
                 *curve.decay.columns,
-                _stretch(curve.decay),
+                _range(curve.decay),
                 *(f"{curve.norms[d]:.1e}" if d < len(curve.norms) else "" for d in there),
             ]
             for curve in self.curves
@@ -172,22 +172,23 @@ class GradientFlow:
 def gradient_flow(
     model: Module, x: Any, loss: Callable[[Any], Tensor], state: Any = None, lengths: Any = None
 ) -> GradientFlow:
-    """Measures how the gradient of a loss fares on its way back through a model's recurrent layers.
+    """Measures the norms of a loss's gradient back through the steps of a model's recurrent layers.
 
-    For every layer and state, the norms ‖∂L/∂h_t‖ and ‖∂L/∂c_t‖ by distance from the last step, each gradient whole:
-    by all paths from t to the loss. Sequences of different lengths are aligned at their own last steps; a layer that
-    runs in reverse has its last step at the beginning. A loss of the last output alone shows what a model can learn
-    over a distance; one of all outputs adds new gradient at every step.
+    It returns ‖∂L/∂h_t‖ and ‖∂L/∂c_t‖ for every layer, by distance from the last step. Each gradient includes all paths
+    from t to the loss. Sequences of different lengths are aligned at their last steps; a layer that runs in reverse has
+    its last step at the beginning. A loss of only the last output shows over which distance a model can learn; a loss
+    of all outputs adds new gradient at every step.
 
-    Decay rates are fitted where the norm is above √H times the smallest normal number of the gradients' dtype, since
-    smaller numbers lose digits or become 0. (Of float64, above √H times the root of it: norms are made of squares.)
+    Decay rates are fitted to norms above √H times the smallest normal number of the gradients' dtype, since smaller
+    numbers lose digits or become 0. (For float64, above √H times its square root, since norms are computed from
+    squares.)
 
     Args:
-        model: what `trace` takes, and so for all others.
+        model: the model; this and the other arguments are as for `trace`.
         x: the input.
-        loss: a function of the model's output, or of the first of its outputs, that gives a scalar.
-        state: handed to the model as its second argument, if given.
-        lengths: handed to the model as `lengths=`, if given.
+        loss: a function of the model's output, or of the first of its outputs, that returns a scalar.
+        state: passed to the model as its second argument, if given.
+        lengths: passed to the model as `lengths=`, if given.
 
     Raises:
         ValueError: as `trace` does.
@@ -209,7 +210,7 @@ def flow_of(traced: Trace) -> GradientFlow:
     """The gradient flow in a trace that was made with a loss.
 
     Raises:
-        ValueError: it was made without one.
+        ValueError: it was made without a loss.
     """
     if traced.loss is None:
         raise ValueError("flow_of: this trace has no gradients; give trace() a loss")
@@ -219,7 +220,7 @@ def flow_of(traced: Trace) -> GradientFlow:
 def _curve(layer: LayerTrace, state: str) -> FlowCurve:
     norms, going = layer.gradient_norms(state), layer.going  # (T, B)
     steps = going if layer.reverse else going[::-1]
-    ranks = steps.cumsum(axis=0) - 1  # counted from the step computed last
+    ranks = steps.cumsum(axis=0) - 1  # by distance from the step computed last
     distances = (ranks if layer.reverse else ranks[::-1])[going]
     sequences = np.bincount(distances)
     means = np.bincount(distances, norms[going]) / sequences
@@ -228,10 +229,10 @@ def _curve(layer: LayerTrace, state: str) -> FlowCurve:
 
 
 def median_flow(flows: Sequence[GradientFlow]) -> GradientFlow:
-    """The median at each distance of several measurements, such as those of several seeds.
+    """The median, at each distance, of several measurements, such as those of several seeds.
 
     Raises:
-        ValueError: there are none, or they have other layers, states or lengths.
+        ValueError: there are none, or they differ in layers, states or lengths.
     """
     looks = {tuple((curve.layer, curve.state, len(curve.norms)) for curve in flow) for flow in flows}
     if len(looks) != 1:
@@ -249,7 +250,7 @@ def median_flow(flows: Sequence[GradientFlow]) -> GradientFlow:
     return GradientFlow(float(np.median([flow.loss for flow in flows])), curves)
 
 
-def _stretch(decay: Decay) -> str:
-    """The distances fitted, and what ended them."""
+def _range(decay: Decay) -> str:
+    """The fitted distances, and why they end."""
     steps = f"{decay.start}-{decay.stop - 1}" if decay.start < decay.stop else "none"
     return steps if decay.then == "end" else f"{steps}, {decay.then}"

@@ -19,17 +19,17 @@ from .tables import aligned
 
 __all__ = ["TASKS", "LongLagTask", "NetworkFlow", "compare_flow", "flow_csv", "flow_table"]
 
-_TESTED = 512  # sequences on which a trained network is tried
+_TESTED = 512  # the number of test sequences for a trained network
 
 
 @dataclass(frozen=True)
 class LongLagTask:
-    """A task of `tinygrad_lstm.data`, and how answers to it are judged.
+    """A task of `tinygrad_lstm.data`, and which outputs are correct.
 
     Attributes:
-        draw: makes a batch, given a generator, the lag (a sequence's least length, about) and the number of sequences.
-        outputs: O, how many numbers an answer has: one, or a score for each of two classes.
-        tolerance: within how much of its target an output, or the probability of a class, is right.
+        draw: draws a batch from a generator, the lag (about the minimum length) and the number of sequences.
+        outputs: O, the number of outputs: one, or a score for each of two classes.
+        tolerance: an output, or a class's probability, is correct if its error is smaller than this.
     """
 
     draw: Callable[[np.random.Generator, int, int], LongLagBatch]
@@ -37,11 +37,11 @@ class LongLagTask:
     tolerance: float
 
     def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """The mean squared error of numbers (B, 1), the mean cross-entropy of scores (B, 2)."""
+        """The mean squared error for one output (B, 1), the mean cross entropy for scores (B, 2)."""
         return ops.mse_loss(answers, targets) if self.outputs == 1 else ops.cross_entropy(answers, targets)
 
     def share_right(self, answers: Tensor, targets: Tensor) -> float:
-        """The share of the answers that are right."""
+        """The share of correct answers."""
         if self.outputs == 1:
             errors = (answers - targets).abs()
         else:
@@ -59,13 +59,13 @@ TASKS: Mapping[str, LongLagTask] = {
 
 @dataclass(frozen=True, eq=False)
 class NetworkFlow:
-    """What was measured of a network; of each seed one.
+    """The measurements of a network, one for each seed.
 
     Attributes:
-        label: what the network is called.
-        seeds: those that it was made and trained with.
-        untrained, trained: the gradient flow before and after.
-        right: the share of test sequences that the trained network answers right.
+        label: the network's name.
+        seeds: the seeds with which it was made and trained.
+        untrained, trained: the gradient flow before and after training.
+        right: the share of test sequences that the trained network answers correctly.
     """
 
     label: str
@@ -76,7 +76,7 @@ class NetworkFlow:
 
     @property
     def learnt(self) -> int:
-        """How many of the seeds have learnt the task: at least 99 of 100 answers are right."""
+        """The number of seeds that learnt the task: at least 99 of 100 answers are correct."""
         return sum(share >= 0.99 for share in self.right)
 
 
@@ -91,25 +91,25 @@ def compare_flow(
     clip: float = 1.0,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> Iterator[NetworkFlow]:
-    """Measures networks one by one, each before and after it was trained with Adam.
+    """Measures networks one by one, each before and after training with Adam.
 
-    Training sequences of a seed are the same for all networks; those on which they are measured and tried are the same
-    for all seeds too. The loss whose gradient is followed is the task's. The library's generator goes on afterwards as
-    if nothing had been drawn.
+    The training sequences of a seed are the same for all networks. The sequences for measurements and tests are the
+    same for all seeds too. The measured gradient is that of the task's loss. The state of the library's random
+    generator is unchanged afterwards.
 
     Args:
         makers: for each label a function of the input size and the output size that makes a network: a module that,
-            called as `model(x, lengths=lengths)`, gives answers (B, O), such as `tinygrad_lstm.models.ManyToOne`.
-        task: what to learn.
-        lag: over how many steps.
+            called as `model(x, lengths=lengths)`, returns answers (B, O), such as `tinygrad_lstm.models.ManyToOne`.
+        task: the task to learn.
+        lag: the time lag of the task, in steps.
         steps: training steps, each on a new batch.
-        batch: sequences in a batch, and of the measured ones.
+        batch: the number of sequences in a training batch, and of measured sequences.
         lr: the learning rate.
-        clip: the norm to which longer gradients are cut.
-        seeds: for each, weights and training sequences are drawn anew.
+        clip: the norm to which gradients are clipped.
+        seeds: weights and training sequences are drawn once for each.
 
     Raises:
-        ValueError: the lag or the batch is too small for the task; there is no seed; the steps are negative.
+        ValueError: the lag or the batch is too small for the task; `seeds` is empty; `steps` is negative.
 
     >>> from tinygrad_lstm.models import LSTM, ManyToOne
     >>> makers = {"LSTM": lambda inputs, outputs: ManyToOne(LSTM(inputs, 8), outputs)}
@@ -169,10 +169,10 @@ def _share_right(model: Module, task: LongLagTask, test: LongLagBatch) -> float:
 
 
 def flow_table(results: Sequence[NetworkFlow], distances: Sequence[int]) -> str:
-    """A table of the medians over the seeds: decay rates, half-lives, and what is left at distances.
+    """A table of the medians over the seeds: decay rates, half-lives, and relative norms at distances.
 
-    What is left is the norm divided by that at the last step. Two lines for each network and state: before and
-    after training.
+    Relative norms are divided by the norm at the last step. Each network and state has two lines: before and after
+    training.
     """
     header = ["network", "state", "trained", "rate", "half-life", "fit", *(f"at {d}" for d in distances), "learnt"]
     rows = []

@@ -1,12 +1,12 @@
 """Folds the steps of unrolled loops in a sequence of ops.
 
-Where steps begin is declared by what unrolls them (see `graph.declare_step`). An op that is applied again to the same
-inputs counts as the beginning of a step, too, so that plain loops of ops fold as well.
+Code that unrolls a loop declares where steps begin (see `graph.declare_step`). An op that is applied again to the same
+inputs also counts as the beginning of a step, so that plain loops of ops fold as well.
 
-Beginnings at one distance are those of a loop. Each of its steps is held to the last whole one: each op must do the
-same, to what was made at the same place of the same step, or so many steps before, or outside the loop. The first step
-may differ in the states that it begins with and lack ops on constants; the last one may lack what nobody used. The loop
-becomes one entry of the sequence; loops of such entries are folded next.
+Beginnings at equal distances form a loop. Each of its steps is compared with the last complete step: each op must be
+the same, and its inputs must come from the same position of the same step, from an equal number of steps before, or
+from outside the loop. The first step may begin with different states and lack ops on constants; the last step may lack
+unused ops. The loop becomes one entry of the sequence; loops of such entries are folded next.
 """
 
 import operator
@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 __all__ = ["Given", "Item", "Made", "Place", "find_loops"]
 
-_LEAST_STEPS = 3
-_LEAST_HIDDEN = 8  # ops that folding must hide
+_MIN_STEPS = 3
+_MIN_HIDDEN = 8  # the ops that folding must hide, at least
 
 
 class Given(NamedTuple):
-    """An input that no item of the sequence made.
+    """An input that was not made by an item of the sequence.
 
     Attributes:
-        key: equal for inputs that count as the same.
-        constant: whether no gradient flows to it. Ops on constants only are not recorded.
+        key: equal for inputs that are treated as the same.
+        constant: whether it does not require a gradient. Ops on constants only are not recorded.
     """
 
     key: Hashable
@@ -37,7 +37,7 @@ class Made(NamedTuple):
     Attributes:
         at: the index of that item.
         port: which of its outputs; the same in all steps of a loop.
-        step: which of several outputs of one kind, such as the slices of a sequence; may differ from step to step.
+        step: which of several similar outputs, such as the slices of a sequence; may differ from step to step.
     """
 
     at: int
@@ -50,8 +50,8 @@ class Item(NamedTuple):
 
     Attributes:
         label: what the op does, equal for ops that may be drawn as one.
-        inputs: what it is applied to.
-        begins: the loop of which a step begins here, if that was declared.
+        inputs: its inputs.
+        begins: the loop that has a step beginning here, if that was declared.
     """
 
     label: Hashable
@@ -63,7 +63,7 @@ class Place(NamedTuple):
     """Where an item is after folding.
 
     Attributes:
-        shown: the item that is drawn in its place: itself, outside of loops.
+        shown: the item that is drawn in its place: itself if it is not in a loop.
         path: the loops around it, outermost first, each with the index of its step.
     """
 
@@ -75,7 +75,7 @@ def find_loops(items: Sequence[Item]) -> tuple[list[Place], list[int]]:
     """The place of each item, and the number of steps of each loop.
 
     Args:
-        items: in an order in which each comes after those that made its inputs.
+        items: ordered such that each comes after the items that made its inputs.
 
     >>> chain = [Item("tanh", [Made(k - 1) if k else Given("x", False)]) for k in range(20)]
     >>> places, steps = find_loops(chain)
@@ -88,16 +88,16 @@ def find_loops(items: Sequence[Item]) -> tuple[list[Place], list[int]]:
     return folding.places()
 
 
-_Step = list[int | None]  # the entries of a step by position; None where the first or last step lacks one
+_Step = list[int | None]  # a step's entries by position; None if the first or last step lacks one
 
 
 class _Loop(NamedTuple):
     """A loop found.
 
     Attributes:
-        start, stop: the entries that it is made of.
-        steps: the same, step by step.
-        example: the index of a step that lacks none.
+        start, stop: the range of its entries.
+        steps: these entries by step.
+        example: the index of a complete step.
         wiring: how the entries of a step are connected.
         carried: how many values a step takes from steps before.
     """
@@ -110,7 +110,7 @@ class _Loop(NamedTuple):
     carried: int
 
     def cost(self) -> tuple[int, int, int]:
-        """What is small if steps begin at the right place: what they carry, and what the first and the last lack."""
+        """Small if steps begin at the right place: the number of values carried, and of entries missing at the ends."""
         first, last = self.steps[0].count(None), self.steps[-1].count(None)
         return self.carried, max(first, last), last
 
@@ -124,8 +124,8 @@ class _Folding:
         self._numbers: dict[Hashable, int] = {}
         self.labels = [self._number(item.label) for item in items]
         self._begins = [item.begins for item in items]
-        self._positions: list[tuple[int, ...]] = [()] * len(items)  # of each item in the loops around it
-        self._steps: list[tuple[int, ...]] = [()] * len(items)  # the same, in which steps
+        self._positions: list[tuple[int, ...]] = [()] * len(items)  # each item's positions in the loops around it
+        self._steps: list[tuple[int, ...]] = [()] * len(items)  # each item's steps in the loops around it
         self._is_shown = [True] * len(items)
         self._describe()
 
@@ -138,10 +138,10 @@ class _Folding:
             for item in members:
                 self._at[item] = k
         self.inputs = [self._inputs_of(k) for k in range(len(self._entries))]
-        self.taken = bytearray(len(self._entries))  # which entries are in a loop of this turn
+        self.taken = bytearray(len(self._entries))  # the entries in a loop found in this round
 
     def _inputs_of(self, k: int) -> list[Given | Made]:
-        """What an entry takes from outside itself, in terms of entries; of a loop, each value once."""
+        """The inputs that an entry takes from other entries or from outside; each value once."""
         found: dict[Hashable, Given | Made] = {}
         for item in self._entries[k]:
             for n, value in enumerate(self._items[item].inputs):
@@ -192,16 +192,16 @@ class _Folding:
         """Loops that do not overlap, those with the shortest steps first."""
         found = []
         for period, is_op, first, starts in sorted(self._beginnings(), key=operator.itemgetter(0, 1, 2)):
-            if len(starts) < _LEAST_STEPS - (not is_op) or any(self.taken[starts[-2] : starts[-1]]):
+            if len(starts) < _MIN_STEPS - (not is_op) or any(self.taken[starts[-2] : starts[-1]]):
                 continue
             one, other = (self.labels[start : start + period] for start in (starts[-3:-1][0], starts[-2]))
             if one != other:
                 continue
-            # Where a first step may begin that lacks ops on constants.
+            # Where a first step that lacks ops on constants may begin.
             shorter = range(max(starts[0] - period, 0), starts[0] - period // 2) if is_op else (first,)
             loop = self._loop(shorter, starts)
             if loop is not None and (beyond := loop.steps[-1].count(None)):
-                # Steps may rather begin so that the last one is whole, if the first then lacks no more.
+                # Steps may instead begin so that the last one is complete, if the first does not lack more then.
                 shift = starts[0] + period - beyond
                 shifted = self._loop((loop.start,), range(shift - period * (shift >= period), loop.stop + 1, period))
                 if shifted is not None and shifted.start <= loop.start:
@@ -215,7 +215,7 @@ class _Folding:
         """Where steps may begin.
 
         Yields:
-            How long they are; whether nobody declared it; the beginning before; and beginnings at that distance.
+            The length of the steps; whether they are not declared; the previous beginning; beginnings at that distance.
         """
         runs: dict[tuple[bool, Hashable], tuple[int, range]] = {}
         for k, (begins, label, inputs) in enumerate(zip(self._begins, self.labels, self.inputs)):
@@ -231,7 +231,7 @@ class _Folding:
         yield from ((run.step, key[0], before, run) for key, (before, run) in runs.items() if len(run) > 1)
 
     def _loop(self, shorter: Iterable[int], starts: range) -> _Loop | None:
-        """The loop whose steps begin there, after a first one that may be shorter, if folding it hides enough."""
+        """The loop whose steps begin at `starts`, after a first one that may be shorter, if folding it hides enough."""
         base, stop = starts[-2], starts[-1]
         failed = 0
         for start in (*shorter, *starts[:-1]):
@@ -239,7 +239,7 @@ class _Folding:
                 continue
             example = _Example(self, base, starts.step, start)
             steps, end = example.steps(starts)
-            if end >= stop and len(steps) >= _LEAST_STEPS and end - start - starts.step >= _LEAST_HIDDEN:
+            if end >= stop and len(steps) >= _MIN_STEPS and end - start - starts.step >= _MIN_HIDDEN:
                 at = next(t for t, step in enumerate(steps) if step[0] == base)
                 return _Loop(start, end, steps, at, *example.wiring())
             if len(steps) > 1:
@@ -248,7 +248,7 @@ class _Folding:
 
 
 class _Example:
-    """A step from `base` on, of a loop that begins at `start`: what the other steps must be like."""
+    """The step at `base` of a loop that begins at `start`, with which the other steps are compared."""
 
     def __init__(self, folding: _Folding, base: int, period: int, start: int) -> None:
         self._labels, self._inputs, self._taken = folding.labels, folding.inputs, folding.taken
@@ -256,7 +256,7 @@ class _Example:
         self._sources: dict[int, list[tuple[int, int] | None]] = {}
 
     def steps(self, starts: range) -> tuple[list[_Step], int]:
-        """The steps that are like this one, and where they stop."""
+        """The steps that are equal to this one, and where they end."""
         steps: list[_Step] = []
         k = self._start
         while k < len(self._labels):
@@ -265,11 +265,11 @@ class _Example:
             step: _Step = []
             stop = k
             for position in range(self._period):
-                fits = stop < limit and self._fits(stop, position, step, steps)
-                if not (fits or is_first or is_last):
+                matches = stop < limit and self._matches(stop, position, step, steps)
+                if not (matches or is_first or is_last):
                     return steps, k
-                step.append(stop if fits else None)
-                stop += fits
+                step.append(stop if matches else None)
+                stop += matches
             if stop < limit if is_first else 2 * (stop - k) < self._period:
                 break
             steps.append(step)
@@ -278,31 +278,31 @@ class _Example:
                 break
         return steps, k
 
-    def _fits(self, k: int, position: int, step: _Step, steps: Sequence[_Step]) -> bool:
-        """Whether an entry can stand at a position, past these of its step and after these steps."""
+    def _matches(self, k: int, position: int, step: _Step, steps: Sequence[_Step]) -> bool:
+        """Whether an entry can be at a position, after the previous entries of its step and the previous steps."""
         example = self._base + position
         if self._labels[k] != self._labels[example] or self._taken[k]:
             return False
         inputs, expected = self._inputs[k], self._inputs[example]
         if len(inputs) != len(expected):
             return False
-        for value, wanted, source in zip(inputs, expected, self._sources_of(position)):
-            if source is None:  # the same for all steps, but for which slice of a sequence it is
-                fits = value[:2] == wanted[:2]
+        for value, other, source in zip(inputs, expected, self._sources_of(position)):
+            if source is None:  # the same for all steps, except for the slice of a sequence
+                matches = value[:2] == other[:2]
             elif source[0] > len(steps):  # a state that the loop begins with
-                fits = isinstance(value, Given) or value.at < self._start
+                matches = isinstance(value, Given) or value.at < self._start
             else:
                 maker = (steps[-source[0]] if source[0] else step)[source[1]]
                 if isinstance(value, Made):
-                    fits = value.at == maker and value[1:] == wanted[1:]
-                else:  # The first step lacks ops on constants, which are not recorded.
-                    fits = not steps and maker is None and value.constant
-            if not fits:
+                    matches = value.at == maker and value[1:] == other[1:]
+                else:  # the first step lacks ops on constants, which are not recorded
+                    matches = not steps and maker is None and value.constant
+            if not matches:
                 return False
         return True
 
     def _sources_of(self, position: int) -> list[tuple[int, int] | None]:
-        """For each input how many steps before it was made, and where in the step; None for one from outside."""
+        """For each input how many steps before it was made, and at which position; None if it is from outside."""
         if position not in self._sources:
             self._sources[position] = [
                 (-((value.at - self._base) // self._period), (value.at - self._base) % self._period)
@@ -313,7 +313,7 @@ class _Example:
         return self._sources[position]
 
     def wiring(self) -> tuple[Hashable, int]:
-        """How the entries of the step are connected, with the inputs that no item made; and how many are carried."""
+        """How the step's entries are connected to each other and to outside inputs; how many values are carried."""
         values = [value for k in range(self._base, self._base + self._period) for value in self._inputs[k]]
         sources = [source for position in range(self._period) for source in self._sources_of(position)]
         wires = [

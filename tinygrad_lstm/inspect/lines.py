@@ -1,4 +1,4 @@
-"""Which op made what while a function ran, and which line of code applied it."""
+"""The ops that a function applied, and the line of code that applied each."""
 
 import inspect
 import linecache
@@ -20,7 +20,7 @@ class CodeLine:
 
     Attributes:
         path: the path of its file.
-        number: its number there, from 1.
+        number: its line number, from 1.
         text: the line without its indentation.
     """
 
@@ -30,7 +30,7 @@ class CodeLine:
 
     @property
     def file(self) -> str:
-        """The file's name, with that of its folder."""
+        """The file's name with that of its folder."""
         return "/".join(Path(self.path).parts[-2:])
 
 
@@ -52,9 +52,9 @@ class AppliedOp:
 
 
 class OpsRun(Tracer):
-    """Calls a function and notes the ops that it applies.
+    """Calls a function and records the ops that it applies.
 
-    The line of an op is one of the function's own file: the innermost that was running.
+    The line of an op is the innermost running line of the function's own file.
 
     Attributes:
         result: what the function returned.
@@ -77,11 +77,11 @@ class OpsRun(Tracer):
         self._makers = {id(output): op for op in self.ops for output in op.outputs}
 
     def maker(self, tensor: Tensor) -> AppliedOp | None:
-        """The op that made a tensor; None for one that was there before."""
+        """The op that made a tensor; None for a tensor that existed before."""
         return self._makers.get(id(tensor))
 
     def behind(self, tensor: Tensor, others: Iterable[Tensor] = ()) -> set[AppliedOp]:
-        """The ops that a tensor was made by, back to others, whose own ops are left out."""
+        """The ops that a tensor was computed by, without those of the tensors `others`."""
         stops = {id(other) for other in others} - {id(tensor)}
         found: set[AppliedOp] = set()
         left = [tensor]
@@ -93,7 +93,7 @@ class OpsRun(Tracer):
         return found
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
-        """Notes an op."""
+        """Records an op."""
         frame = sys._getframe(1)
         while frame.f_code.co_filename != self._path and frame.f_back is not None:
             frame = frame.f_back

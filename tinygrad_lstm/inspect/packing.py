@@ -1,4 +1,4 @@
-"""Arrays as 16-bit whole numbers in base64, small enough for a page; each says how to read it back."""
+"""Arrays as 16-bit integers in base64, small enough for a page; each says how to decode it."""
 
 import base64
 from typing import Any
@@ -19,26 +19,26 @@ class Packer:
     """Collects packed arrays under ids.
 
     Attributes:
-        texts: the arrays' base64 by id.
-        precision: the largest relative error of all that `logarithmic` has packed.
+        encoded: the arrays in base64, by id.
+        precision: the largest relative error of the arrays that `logarithmic` packed.
     """
 
     def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
+        self.encoded: dict[str, str] = {}
         self.precision = 0.0
 
     def linear(self, rows: HostArray) -> dict[str, Any]:
-        """Packs rows (N, C) in equal steps, each column by its largest magnitude."""
+        """Packs rows (N, C) linearly, each column scaled by its largest magnitude."""
         values = rows.astype(np.float64)
         finite = np.isfinite(values)
         largest = np.where(finite, np.abs(values), 0).max(axis=0, initial=0)
-        scale = np.array([float(f"{magnitude:.9g}") for magnitude in largest])  # short, as it is written out
+        scale = np.array([float(f"{magnitude:.9g}") for magnitude in largest])  # written as a decimal
         with np.errstate(divide="ignore", invalid="ignore"):
             numbers = np.where(scale > 0, np.round(values / scale * _LARGEST), 0)
         return {"id": self._add(np.where(finite, numbers, _MISSING)), "scale": scale.tolist()}
 
     def logarithmic(self, rows: HostArray) -> dict[str, Any]:
-        """Packs rows (N, C) by sign and logarithm, in equal steps of the latter; zeros stay zero."""
+        """Packs rows (N, C) by sign and logarithm; zeros stay zero."""
         values = rows.astype(np.float64)
         magnitude = np.where(np.isfinite(values), np.abs(values), 0)
         logs = np.log2(magnitude, out=np.zeros_like(magnitude), where=magnitude > 0)
@@ -51,6 +51,6 @@ class Packer:
         return {"id": self._add(numbers), "low": low, "high": high, "columns": rows.shape[1]}
 
     def _add(self, numbers: HostArray) -> str:
-        name = f"a{len(self.texts)}"
-        self.texts[name] = base64.b64encode(np.ascontiguousarray(numbers, "<i2").tobytes()).decode()
+        name = f"a{len(self.encoded)}"
+        self.encoded[name] = base64.b64encode(np.ascontiguousarray(numbers, "<i2").tobytes()).decode()
         return name

@@ -1,8 +1,8 @@
-"""Plots of traces, gradient flow and losses, with matplotlib (the extra `plot`), which is imported when one is made.
+"""Plots of traces, gradient flow and losses with matplotlib (the extra `plot`), imported when a plot is made.
 
-Each function draws into the `ax` that it is given, or into that of a new figure, and returns it; its
-`.figure.savefig(path)` writes it. No display is needed, and pyplot is not touched. Colours are those of Okabe & Ito
-(2008), and curves differ in line style and marker too, so that they can be told apart by the colour-blind and in grey.
+Each function draws into the given `ax`, or into that of a new figure, and returns it; its `.figure.savefig(path)`
+writes it. No display is needed, and pyplot is not used. Colours are those of Okabe & Ito (2008). Curves also differ in
+line style and marker, so that they can be told apart by colour-blind readers and in grey.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class PlotsUnavailableError(RuntimeError):
 
 
 def new_figure(width: float = 7, height: float = 4) -> "Figure":
-    """An empty figure of a size in inches, apart from pyplot's.
+    """An empty figure of a size in inches, without pyplot.
 
     Raises:
         PlotsUnavailableError: matplotlib is not installed.
@@ -57,7 +57,7 @@ def new_figure(width: float = 7, height: float = 4) -> "Figure":
 
 
 def write_figure(path: str | Path, figure: "Figure", dpi: float | None = None) -> None:
-    """Writes a figure in the format that the path's ending says, PNG without one, atomically.
+    """Writes a figure atomically, in the format of the path's suffix (PNG without one).
 
     Raises:
         ValueError: matplotlib does not know the format.
@@ -69,7 +69,7 @@ def write_figure(path: str | Path, figure: "Figure", dpi: float | None = None) -
 
 
 def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: int = 0) -> "Axes":
-    """The gates of one unit over time, each in a lane of its own from 0, shut, to 1, open.
+    """The gates of one unit over time, each in its own lane from 0 (shut) to 1 (open).
 
     Args:
         layer: a layer of a trace.
@@ -79,7 +79,7 @@ def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: 
 
     Raises:
         ValueError: the layer has no gates, or no such unit or sequence.
-        TypeError: `layer` is no layer of a trace.
+        TypeError: `layer` is not a layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
 
     >>> import tinygrad_lstm as tg
@@ -117,7 +117,7 @@ def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int =
 
     Raises:
         ValueError: the layer has no such sequence.
-        TypeError: `layer` is no layer of a trace.
+        TypeError: `layer` is not a layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
     """
     _check_layer("plot_cell_states", layer)
@@ -125,7 +125,7 @@ def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int =
     ax = _axes(ax)
     states = layer.values[layer.memory][steps, item].T.astype(np.float64)  # (H, T)
     largest = float(np.abs(states).max(initial=0)) or 1.0
-    # Lightness rises all the way, so that the scale holds in grey; 0 is in its middle.
+    # Lightness rises monotonically, so that the scale is readable in grey; 0 is in its middle.
     image = ax.imshow(
         states, aspect="auto", interpolation="nearest", cmap="cividis", vmin=-largest, vmax=largest, origin="lower"
     )
@@ -135,24 +135,24 @@ def plot_cell_states(layer: LayerTrace, ax: "Axes | None" = None, *, item: int =
 
 
 def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
-    """For every unit and gate, how often the gate is nearly shut against how often it is nearly open.
+    """For every unit and gate, the share of steps at which it is nearly shut against that at which it is nearly open.
 
     As in Karpathy, Johnson & Fei-Fei, "Visualizing and Understanding Recurrent Networks", 2015 (arXiv:1506.02078): a
-    unit at the upper left of the forget gates remembers for long; one at the right forgets at once; one at the origin
-    is never sure.
+    unit at the upper left of the forget gates remembers for long; one at the lower right forgets at once; one at the
+    origin is never saturated.
 
     Args:
-        layer: a layer of a trace; a longer sequence says more.
+        layer: a layer of a trace, preferably of a long sequence.
         ax: where to draw.
 
     Raises:
         ValueError: the layer has no gates.
-        TypeError: `layer` is no layer of a trace.
+        TypeError: `layer` is not a layer of a trace.
         PlotsUnavailableError: matplotlib is not installed.
     """
     _check_gates("plot_saturation", layer)
     ax = _axes(ax, width=5, height=5)
-    ax.plot([0, 1], [1, 0], color="0.6", linewidth=0.8)  # the shares add up to 1 at most
+    ax.plot([0, 1], [1, 0], color="0.6", linewidth=0.8)  # the two shares sum to at most 1
     for gate, colour, marker in zip(layer.gates, cycle(COLOURS), cycle(MARKERS)):
         below, above = layer.saturation(gate)
         ax.plot(below, above, marker, color=colour, fillstyle="none", alpha=0.8, label=layer.named(gate), clip_on=False)
@@ -164,12 +164,13 @@ def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
 def plot_gradient_flow(
     flow: GradientFlow | Mapping[str, GradientFlow], ax: "Axes | None" = None, *, relative: bool = False
 ) -> "Axes":
-    """‖∂L/∂state‖ by distance from the last step, on a log scale, with the decay rates fitted.
+    """‖∂L/∂state‖ by distance from the last step, on a log scale, with the fitted decay rates.
 
-    A curve ends, with a cross, where it falls below what its dtype holds, or grows past it.
+    A curve ends with a cross where its norms underflow or overflow its dtype.
 
     Args:
-        flow: all curves of one; or, of several with their labels, for each layer that of its memory (c, or else h).
+        flow: a GradientFlow, of which all curves are drawn; or several by label, of which for each layer the curve of
+            its memory is drawn (c, or h if there is no c).
         ax: where to draw.
         relative: divide each curve by its value at the last step.
 
@@ -205,7 +206,7 @@ def plot_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | Non
     """The training losses of several runs, and their validation losses where there are any.
 
     Args:
-        runs: for each label the lines of the run's metrics, as `tinygrad_lstm.metrics.read_metrics` gives them.
+        runs: for each label the lines of the run's metrics, as `tinygrad_lstm.metrics.read_metrics` returns them.
         ax: where to draw.
 
     Raises:
@@ -244,10 +245,10 @@ def _axes(ax: "Axes | None", width: float = 7, height: float = 4) -> "Axes":
 
 
 def _styles(points: int) -> Iterator[dict[str, Any]]:
-    """Without end, how to draw each of several curves of so many points: about ten markers each."""
+    """An endless sequence of styles for curves of this number of points, about ten markers each."""
     every = max(points // 10, 1)
     for k, (colour, line, marker) in enumerate(zip(cycle(COLOURS), cycle(LINES), cycle(MARKERS))):
-        first = k * every // len(MARKERS)  # so that curves that coincide are seen to
+        first = k * every // len(MARKERS)  # markers of coinciding curves stay visible
         yield {"color": colour, "linestyle": line, "marker": marker, "markevery": (first, every), "markersize": 4}
 
 

@@ -202,7 +202,7 @@ def test_what_is_no_number_is_shown_as_such(driver: Chrome, folder: Path) -> Non
     page.press(Keys.ARROW_RIGHT)
     assert page.text('#diagram [data-value="c"]') == "NaN"
     assert page.text("#prediction .bars > span:nth-child(3)") == "NaN"
-    assert "“d” came; the loss is no finite number" in page.text("#prediction")
+    assert "“d” came; the loss is not a finite number" in page.text("#prediction")
     striped = ["gradient" in span.value_of_css_property("background-image") for span in page.all("#text span")]
     assert striped == [False] * 3 + [True] * 3
     assert console_errors(driver) == []

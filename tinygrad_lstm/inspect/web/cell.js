@@ -87,7 +87,7 @@ const DRAWINGS = {
 
 const valueOf = (value, numbers) => (typeof value === "function" ? value(numbers) : numbers[value]);
 
-/** The parts that make up a drawing; each gives its elements, and how to fill them with numbers. */
+/** The parts of a drawing; each returns its elements, and how to fill them with numbers. */
 const PARTS = {
   wire({ line, value, at, arrow }) {
     const wire = svg("path", { class: "wire", d: line });
@@ -120,7 +120,7 @@ const PARTS = {
   },
 };
 
-/** A gate's box, "f: σ forget": a layer of weights; a state that is one has its name beside it. */
+/** A gate's box, "f: σ forget": a layer of weights. If it is a state, its name is beside it. */
 function boxOf({ name, symbol, subscript, meaning, function: squash }, at) {
   const label = squash === "σ" ? `${symbol}: σ ${meaning.replace(" gate", "")}` : `${symbol}: ${squash}`;
   return { stage: name, at, label: subscript ? label : squash, value: name };

@@ -4,7 +4,7 @@ const STROKES = ["#0b5cad", "#c4511b", "#3d7a3f", "#7b4a9e"];
 const STROKES_ON_DARK = ["#7db8f5", "#f2a36b", "#86c98a", "#c6a0e0"];
 const DASHES = ["", "7 4", "2 3", "9 3 2 3"];
 const CHART = { height: 210, left: 58, right: 8, top: 10, bottom: 24 };
-const POWERS_OF_TEN = 24; // that a logarithmic chart shows at most
+const POWERS_OF_TEN = 24; // the most that a logarithmic chart shows
 
 const strokeOf = (k) => ({
   fill: "none", stroke: (isDark() ? STROKES_ON_DARK : STROKES)[k], "stroke-dasharray": DASHES[k],
@@ -20,7 +20,7 @@ function ticksBetween(low, high) {
   return ticks;
 }
 
-/** Powers of ten between two logarithms, at most seven; where there are hardly any, the two themselves. */
+/** Powers of ten between two logarithms, at most seven; if there are hardly any, the two logarithms. */
 function powersBetween(low, high) {
   const [from, to] = [Math.ceil(low), Math.floor(high)];
   const every = Math.max(1, Math.ceil((to - from + 1) / 7));
@@ -75,7 +75,7 @@ function axes(width, steps, range, logarithmic, { x, y }) {
   return [...lines, ...below];
 }
 
-/** A curve's path, interrupted where there is no number. */
+/** A curve's path, interrupted at NaNs. */
 function pathOf(values, steps, { x, y, at, isInside }) {
   let path = "";
   let pen = "M";
@@ -103,7 +103,7 @@ function chartCaption(series, steps, file) {
   return { caption, readings };
 }
 
-/** Curves over the steps; a click goes to a step. Gives a function that moves the cursor. */
+/** Curves over the steps; a click goes to a step. Returns a function that moves the cursor. */
 function lineChart(place, { series, steps, logarithmic = false, label, file, pick }) {
   const width = Math.max(280, place.clientWidth || 640);
   const { height, top, bottom } = CHART;
@@ -133,7 +133,7 @@ function lineChart(place, { series, steps, logarithmic = false, label, file, pic
 }
 
 const WIDEST = 8192; // pictures that every browser can draw
-const CHEQUERS = [[0, 0, 0], [255, 255, 255]]; // for what is no number
+const CHEQUERS = [[0, 0, 0], [255, 255, 255]]; // for NaN
 
 /** A quantity of several units over all steps as a picture: a row for each unit, a column for each step or few. */
 function picture(run, name, units) {

@@ -16,7 +16,7 @@ function numbersOf(id) {
   return new Int16Array(bytesOf(document.getElementById(id).textContent.trim()).buffer);
 }
 
-/** Numbers in rows, each in steps of its column's scale. */
+/** Numbers in rows, each a multiple of its column's scale. */
 class Linear {
   constructor(spec) {
     this.spec = spec;
@@ -52,7 +52,7 @@ class Logarithmic {
   }
 }
 
-/** Numbers that follow from others; `spec` is that of numbers of the same range. */
+/** Numbers computed from others; `spec` is that of numbers in the same range. */
 class Derived {
   constructor(at, spec) {
     this.at = at;
@@ -63,7 +63,7 @@ class Derived {
 const unpacked = (spec) => (spec.low === undefined ? new Linear(spec) : new Logarithmic(spec));
 const allUnpacked = (specs) => Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, unpacked(spec)]));
 
-/** What a plain layer's equations give of its other values and gradients, which the page does not hold. */
+/** Values and gradients that the page does not store, computed from the others by a plain layer's equations. */
 const DERIVED = {
   LSTM(run) {
     const { i, g, o, c } = run.values;
@@ -95,8 +95,8 @@ class Run {
   constructor(layer, item) {
     const packed = layer.items[item];
     this.layer = layer;
-    this.table = trace.kinds[layer.kind] ?? null; // what the library knows of its kind
-    this.kind = layer.plain && this.table ? layer.kind : null; // whose equations it has
+    this.table = trace.kinds[layer.kind] ?? null; // its kind in the table of kinds
+    this.kind = layer.plain && this.table ? layer.kind : null; // the kind whose equations it has
     this.keeps = layer.keeps; // the gate that multiplies a state on its way to the next step, and that state, if any
     this.steps = packed.steps;
     this.units = layer.units.length;
@@ -113,12 +113,12 @@ class Run {
     Object.assign(this.gradients, derived?.gradients);
   }
 
-  /** The state that is the memory: the last. */
+  /** The last state, which is the memory. */
   get memory() {
     return Object.keys(this.begun).at(-1);
   }
 
-  /** The step that was computed before step t; it may lie outside. */
+  /** The step that was computed before step t; may be out of range. */
   previous(t) {
     return this.reverse ? t + 1 : t - 1;
   }
@@ -147,20 +147,20 @@ class Run {
     return [...Object.keys(this.values), ...Object.keys(this.gradients).map((name) => `∂${name}`)];
   }
 
-  /** Whether the state after step t is the state before the step that was computed next, of those in the page. */
+  /** Whether the state after step t is the state before the next computed step, if that is in the page. */
   goesOn(t) {
     const next = this.next(t);
     return this.has(next) && !this.restarts.has(next);
   }
 
-  /** What went into the gates of a unit, by gate; null where the page does not hold it. */
+  /** The inputs of a unit's gates, by gate; null if the page does not store them. */
   nets(t, u) {
     if (!this.parameters.weight_ih || !this.inputs) return null;
     const { gates } = this.table;
     return Object.fromEntries(gates.map(({ name }, k) => [name, this.net(t, u, name, k * this.units + u)]));
   }
 
-  /** Of one row of the weights: its products with inputs and states, their sums, and the biases: b, and that of U·h. */
+  /** For one row of the weights: its products with inputs and states, their sums, and the biases b and that of U·h. */
   net(t, u, gate, row) {
     const { weight_ih, weight_hh, bias } = this.parameters;
     const apart = this.parameters[this.table.apart[gate]]; // a bias that belongs to U·h
@@ -180,7 +180,7 @@ class Run {
     return { x, h, b: bias.at(0, row), ofState: apart ? apart.at(0, u) : 0, largest: products.slice(0, 4) };
   }
 
-  /** What `make` gives, made once for a key. */
+  /** What `make` returns, called once for each key. */
   once(key, make) {
     if (!this.kept.has(key)) this.kept.set(key, make());
     return this.kept.get(key);

@@ -2,7 +2,7 @@
 
 const byId = (id) => document.getElementById(id);
 
-/** An element with properties, or attributes where it has none of a name, and children. */
+/** An element with children and with properties, or with attributes for names that are not properties. */
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -20,13 +20,13 @@ function svg(name, attributes = {}, ...children) {
   return made;
 }
 
-/** Fills a list of choices from pairs of a value and a text. */
+/** Fills a list of choices from pairs of a value and a label. */
 function fillSelect(select, entries, value) {
   select.replaceChildren(...entries.map(([key, text]) => new Option(text, key)));
   select.value = value;
 }
 
-/** Columns of numbers as a text, one row a step; what is no number is left empty. */
+/** Columns of numbers as a string, one row for each step; NaNs are left empty. */
 function tableOf(series, steps, separator) {
   const quoted = (name) => (separator === "," ? `"${name.replaceAll('"', '""')}"` : name);
   const written = (value) => (Number.isNaN(value) ? "" : Number(value.toPrecision(6)));
@@ -40,7 +40,7 @@ function tableOf(series, steps, separator) {
 function download(name, text) {
   const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000); // once every browser has begun
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000); // when every browser has begun
 }
 
 async function copied(text) {
@@ -48,7 +48,7 @@ async function copied(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const area = element("textarea", { value: text }); // where a page from a file has no clipboard
+    const area = element("textarea", { value: text }); // a page from a file may have no clipboard
     document.body.append(area);
     area.select();
     const done = document.execCommand("copy");
@@ -57,7 +57,7 @@ async function copied(text) {
   }
 }
 
-/** Copies a text, and says beside the button whether that was possible. */
+/** Copies a string, and shows beside the button whether that was possible. */
 async function copyText(text, button) {
   const said = button.nextElementSibling;
   said.textContent = (await copied(text)) ? "copied" : "the browser refuses to copy";

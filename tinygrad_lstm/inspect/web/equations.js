@@ -1,6 +1,6 @@
 // The cells' equations, stage by stage, with one unit's numbers put in.
 
-/** What a unit's equations are made of at a step. */
+/** The values in a unit's equations at a step. */
 function numbersAt(run, t, u) {
   const found = { nets: run.nets(t, u), next: null };
   for (const name of Object.keys(run.values)) found[name] = run.values[name].at(t, u);
@@ -16,7 +16,7 @@ function numbersAt(run, t, u) {
 
 const percent = (share) => (Number.isNaN(share) ? "NaN" : `${Math.round(100 * share)} %`);
 
-/** "σ(a + b + c) = σ(sum) = gate", of what went into a gate; without the weights, the gate alone. */
+/** "σ(a + b + c) = σ(sum) = gate", from a gate's inputs; only the gate if the weights are not there. */
 function gateNumbers(squash, net, gate) {
   if (!net) return rounded(gate);
   const [x, h, b] = [net.x, net.h, net.b].map((part) => Number(part.toFixed(4)));
@@ -25,7 +25,7 @@ function gateNumbers(squash, net, gate) {
   return `${squash}(${sum}) = ${squash}(${write(x + h + b)}) = ${rounded(gate)}`;
 }
 
-/** The stage of a gate, or of what else is a squashed sum. */
+/** The stage of a gate, or of a state that is a squashed sum. */
 function gateStage(v, gates, id, meaning) {
   const net = v.nets?.[id];
   const { meaning: name, function: squash, symbol, subscript } = gates.find((gate) => gate.name === id);
@@ -64,7 +64,7 @@ function gradientOfCell(v) {
   const sum = `${inBrackets(along)} + ${inBrackets(byOutput)}`;
   let meaning = "what comes back along the state by the forget gate, and what comes by the hidden state";
   if (!v.next && along) meaning += "; the first comes from where this page does not reach";
-  if (!v.next && !along) meaning += "; nothing of the loss comes back along the state from a later step";
+  if (!v.next && !along) meaning += "; no gradient comes back along the state from a later step";
   return [{
     id: "back", name: "gradient of the cell state", meaning,
     formula: "∂L/∂cₜ = ∂L/∂cₜ₊₁·fₜ₊₁ + ∂L/∂hₜ·o·(1 − tanh²(cₜ))",
@@ -72,13 +72,13 @@ function gradientOfCell(v) {
   }];
 }
 
-/** The rest of a whole, of which a part is known; 0 if they differ by no more than numbers are rounded in this page. */
+/** The whole without a part; 0 if they differ by at most the page's rounding. */
 function remainder(whole, part) {
   const rest = whole - part;
   return Math.abs(rest) < 0.01 * Math.max(Math.abs(whole), Math.abs(part)) ? 0 : rest;
 }
 
-/** What of the gradient of a GRU's state comes along the state by the update gate, and what comes otherwise. */
+/** The gradient of a GRU's state: the part along the state by the update gate, and the rest. */
 function gradientOfGRU(v) {
   if (v["∂h"] === undefined || !v.next) return [];
   const along = v.next.ofState * v.next.gate;
@@ -129,7 +129,7 @@ const EQUATIONS = {
     ...gradientOfCell(v),
   ],
   GRU: (v, { gates, states }) => [
-    gateStage(v, gates, "r", `lets ${percent(v.r)} of the old state's share into the candidate`),
+    gateStage(v, gates, "r", `lets ${percent(v.r)} of the old state into the candidate`),
     gateStage(v, gates, "z", `keeps ${percent(v.z)} of the old state`),
     candidateOfGRU(v, gates),
     stateStage(states, "h", {
@@ -148,7 +148,7 @@ const EQUATIONS = {
 
 const OTHER_WAY = { "ₜ₋₁": "ₜ₊₁", "ₜ₊₁": "ₜ₋₁" };
 
-/** In a layer that runs from the end, what came before has the next number. */
+/** In a layer that runs from the end, the previous step has the next number. */
 const inOrder = (run, text) => (run.reverse ? text.replace(/ₜ[₋₊]₁/g, (index) => OTHER_WAY[index]) : text);
 
 /** The equations of a unit at a step, as a list of stages in the order of computation. */

@@ -1,6 +1,6 @@
-// What happens when something else is chosen, and what chooses it.
+// The controls, and what changes when they choose something else.
 
-/** Chooses what is named, and shows again what depends on it. */
+/** Applies choices, and updates what depends on them. */
 function go(change, announce = true) {
   const before = { ...chosen };
   Object.assign(chosen, change);
@@ -30,7 +30,7 @@ function go(change, announce = true) {
   }
 }
 
-/** Another layer or sequence is chosen. */
+/** Updates the page for a different layer or sequence. */
 function begin() {
   const layer = trace.layers[chosen.layer];
   run = new Run(layer, chosen.item);
@@ -59,7 +59,7 @@ function about({ name, described, reverse, units, hidden }) {
     + `${reverse ? ", time running from the end" : ""}${loss}`;
 }
 
-/** What gates and states are called, by name, with their symbols in equations where these differ. */
+/** The meanings of gates and states, by name, with their symbols in equations if these differ. */
 function meaningsOf({ gates, states }) {
   const named = ({ name, meaning, symbol }) => [name, symbol === name ? meaning : `${meaning} ${symbol}`];
   return Object.fromEntries([...gates.map(named), ...states.map(({ name, meaning }) => [name, meaning])]);
@@ -80,14 +80,14 @@ function offerMeasures() {
   fillSelect(byId("measure"), names.map((name) => [name, name]), chosen.measure);
 }
 
-/** Chooses a unit by its number in the layer; nothing, while there is none in the field. */
+/** Chooses a unit by its number in the layer; does nothing if the field is empty. */
 function chooseUnit(number) {
   if (Number.isNaN(number)) return;
   const at = run.layer.units.indexOf(number);
   go({ unit: at < 0 ? chosen.unit : at });
 }
 
-/** Chooses a unit so many places further in the order that is chosen. */
+/** Chooses the unit a number of places further in the chosen order. */
 function nextUnit(by) {
   const at = sorted.findIndex(({ unit }) => unit === chosen.unit);
   go({ unit: sorted[clamped(at + by, sorted.length)].unit });
@@ -144,7 +144,7 @@ function pressed(event) {
 
 const SYSTEM_IS_DARK = window.matchMedia("(prefers-color-scheme: dark)");
 
-/** Colours the page, and paints again what does not follow by itself. */
+/** Colours the page, and repaints what does not follow by itself. */
 function setTheme() {
   const choice = byId("theme").value;
   const dark = choice === "dark" || (choice === "auto" && SYSTEM_IS_DARK.matches);

@@ -1,9 +1,9 @@
-// Numbers as text and as colours. The colour scales are told apart by readers who see no red, green or blue.
+// Numbers as text and as colours. Colour-blind readers can tell the colour scales apart.
 
-/** A number of 0 to before a size, near the one given. */
+/** The integer from 0 to size - 1 that is nearest to a number. */
 const clamped = (number, size) => Math.max(0, Math.min(size - 1, number));
 
-/** A whole number as an exponent. */
+/** An integer as an exponent. */
 const raised = (power) => String(power).replace(/[-−]/, "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 
 const typeset = (text) => (/^-0\.?0*$/.test(text) ? text.slice(1) : text.replaceAll("-", "−"));
@@ -15,7 +15,7 @@ function scientific(number, digits = 3) {
   return typeset(text).replace(/e[+]?([−]?\d+)/, (_, power) => (power === "0" ? "" : `·10${raised(power)}`));
 }
 
-/** A number with a true minus, in so many decimals if it is of such a size; else with a power of ten. */
+/** A number with a true minus sign, with decimals if it is in a range, or else with a power of ten. */
 function shown(number, decimals = 3) {
   if (Number.isNaN(number)) return "NaN";
   const size = Math.abs(number);
@@ -23,14 +23,14 @@ function shown(number, decimals = 3) {
   return fits ? typeset(number.toFixed(decimals)) : scientific(number);
 }
 
-/** A number that others are computed of: four digits that count, or more. */
+/** A number that others are computed from: at least four significant digits. */
 function precise(number) {
   const size = Math.abs(number);
   if (size > 0 && size < 1e-3) return scientific(number);
   return shown(number, size < 0.1 && size > 0 ? 3 - powerOf(size) : 4);
 }
 
-/** A result: three decimals, or four digits where it is large. */
+/** A result: three decimals, or four digits if it is large. */
 function rounded(number) {
   const size = Math.abs(number);
   return shown(number, size >= 10 ? Math.max(0, 3 - powerOf(size)) : 3);
@@ -56,11 +56,11 @@ function gradation(anchors) {
   return colours;
 }
 
-// From dark blue to yellow, even in lightness: for what lies between 0 and 1.
+// From dark blue to yellow, even in lightness: for values between 0 and 1.
 const RISING = gradation([
   [0, 32, 81], [49, 68, 107], [102, 105, 112], [149, 143, 120], [203, 186, 105], [253, 231, 55],
 ]);
-// From blue by the paper's colour to orange: for what has two signs.
+// From blue by the paper's colour to orange: for values of both signs.
 const TWO_SIGNS = {
   light: gradation([[8, 69, 148], [107, 174, 214], [247, 247, 247], [244, 165, 96], [166, 54, 3]]),
   dark: gradation([[107, 174, 240], [33, 92, 150], [32, 36, 43], [166, 84, 30], [250, 176, 110]]),
@@ -68,7 +68,7 @@ const TWO_SIGNS = {
 
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
-/** How a quantity is coloured: from a value to a place between 0 and 1; the colours, and what to call their ends. */
+/** A quantity's colour scale: from a value to a place between 0 and 1; the colours, and labels of their ends. */
 function scaleOf(run, name, unit) {
   if (name.startsWith("∂")) return gradientScale(run.gradients[name.slice(1)].spec);
   if (run.layer.gates.includes(name)) {
@@ -85,7 +85,7 @@ function scaleOf(run, name, unit) {
 }
 
 const OWN_RANGE = "this unit's range";
-const POWERS_SHOWN = 30; // of two, from the largest gradient down
+const POWERS_SHOWN = 30; // powers of two, from the largest gradient down
 
 function gradientScale({ low, high }) {
   const bottom = high > low ? Math.max(low, high - POWERS_SHOWN) : high - 1;
@@ -106,7 +106,7 @@ function colourAt({ colours }, place) {
 const linear = (channel) => (channel / 255) ** 2.2;
 const EQUAL_CONTRAST = 0.179; // the luminance on which black and white are read equally well
 
-/** Background and ink for a value; stripes for what is no number. */
+/** Background and ink for a value; stripes for NaN. */
 function paint(scale, value) {
   if (Number.isNaN(value)) return ["repeating-linear-gradient(45deg, #777 0 3px, #222 3px 6px)", "#fff"];
   const [r, g, b] = colourAt(scale, scale.place(value));

@@ -1,8 +1,8 @@
-// The sequence, coloured; and the units, sorted by what they might be about.
+// The sequence, coloured; and the units, sorted by a measure.
 
 const SYMBOLS = new Map([["\n", "↵"], ["\t", "⇥"], [" ", "␣"]]);
 
-/** How a token looks by itself: spaces at its ends, control characters, and all else that has no sign, can be seen. */
+/** A token by itself, with spaces at its ends, control characters and other invisible characters made visible. */
 function visible(token) {
   if (token === "") return "∅";
   const characters = [...token];
@@ -25,7 +25,7 @@ function visibleCharacter(character) {
 /** Whether tokens are read without gaps between them: characters of a text, but not names such as "<end>", or ids. */
 const flows = (token) => trace.isText && Boolean(item.tokens) && /^.?\p{M}*$/su.test(token);
 
-/** How a token looks within the text, where lines end and spaces are spaces. */
+/** A token within the text, where line ends and spaces stay as they are. */
 function inText(token) {
   if (token === "\n") return "↵\n";
   return token === "\t" || token === " " ? token : visible(token);
@@ -34,7 +34,7 @@ function inText(token) {
 const OPENING = new Set("([{");
 const CLOSING = new Set(")]}");
 
-/** Follows a text: where in its line and word, in how many brackets, and whether in quotes, each token is. */
+/** For each token of a text: its place in its line and word, the depth of brackets, and whether it is in quotes. */
 function placesOf(tokens) {
   const [quotes, brackets, columns, words] = [[], [], [], []];
   let [inQuotes, depth, column, inWord] = [false, 0, 0, 0];
@@ -53,7 +53,7 @@ function placesOf(tokens) {
   return { quotes, brackets, columns, words };
 }
 
-/** What is true of a text at each of its characters, to which units may correspond. */
+/** Features of a text at each of its characters, to which units may correspond. */
 function featuresOf(tokens) {
   const { quotes, brackets, columns, words } = placesOf(tokens);
   const matches = (pattern) => tokens.map((token) => Number(pattern.test(token)));
@@ -79,7 +79,7 @@ function moments(values) {
   return [mean, squares / values.length];
 }
 
-/** The correlation of two rows of numbers; 0 where one does not vary. */
+/** The correlation of two rows of numbers; 0 if one does not vary. */
 function correlation(a, b) {
   const [meanA, varianceA] = moments(a);
   const [meanB, varianceB] = moments(b);
@@ -93,7 +93,7 @@ const columnOf = (quantity, unit, steps) => Float64Array.from({ length: steps },
 
 const vary = ([, feature]) => moments(feature)[1] > 0;
 
-/** Ways to sort units: each gives for a unit a number, of which the largest size comes first, and what it is about. */
+/** Ways to sort units: each returns a unit's number, of which the largest size comes first, and a note. */
 function measuresFor(run, tokens, isText) {
   const state = run.memory;
   const column = (name, u) => columnOf(run.quantity(name), u, run.steps);
@@ -101,7 +101,7 @@ function measuresFor(run, tokens, isText) {
   const features = [["position in the sequence", tokens.map((_, t) => t)], ...ofText];
   const measures = {};
   if (ofText.length) {
-    measures[`correlation of ${state} with what it fits best`] = (u) => {
+    measures[`correlation of ${state} with its best match`] = (u) => {
       const values = column(state, u);
       const found = ofText.map(([name, feature]) => [correlation(values, feature), name]);
       return found.reduce((best, other) => (Math.abs(other[0]) > Math.abs(best[0]) ? other : best));
@@ -120,7 +120,7 @@ function measuresFor(run, tokens, isText) {
   return measures;
 }
 
-/** All units, in the order of a measure, each with its value; those without a number at the end. */
+/** All units, in the order of a measure, each with its value; NaNs at the end. */
 function sortedUnits(run, measure) {
   const all = Array.from({ length: run.units }, (_, unit) => {
     const [value, note] = measure ? measure(unit) : [NaN];

@@ -1,4 +1,4 @@
-// What is chosen, and the parts of the page that show it.
+// The current choices, and the parts of the page that show them.
 
 const UNITS_SHOWN = 12; // at first
 const chosen = {
@@ -14,7 +14,7 @@ const stepName = (t) => t + trace.first;
 const unitName = (u) => run.layer.units[u];
 const quantityName = (name) => (name.startsWith("∂") ? `∂L/${name}` : name);
 
-/** What is shown of a unit at a step, in words. */
+/** The chosen quantity of a unit at a step, in words. */
 function readingOf(step, unit) {
   const value = run.quantity(chosen.quantity).at(step, unit);
   return `unit ${unitName(unit)}: ${quantityName(chosen.quantity)} = ${precise(value)}`;
@@ -49,14 +49,14 @@ function showCell() {
   showStage();
 }
 
-/** Marks the chosen stage, and says what it means. */
+/** Marks the chosen stage, and shows its meaning. */
 function showStage() {
   drawing.mark(chosen.stage);
   for (const row of byId("stages").children) row.classList.toggle("chosen", row.dataset.of === chosen.stage);
   const stage = equations.find(({ id }) => id === chosen.stage);
   byId("meaning").textContent = stage
     ? meaningOf(stage)
-    : "Point at a part of the drawing or an equation, or go to a part with Tab: what it means stands here.";
+    : "Point at a part of the drawing or an equation, or go to a part with Tab, to see its meaning here.";
 }
 
 function meaningOf({ name, meaning, largest }) {
@@ -65,7 +65,7 @@ function meaningOf({ name, meaning, largest }) {
     const source = `${of}[${of === "h" ? unitName(j) : j}]`;
     return `${source}: ${shown(weight)} × ${shown(value)} = ${shown(product)}`;
   });
-  return `${name}: ${meaning}; what counts most: ${products.join(", ")}`;
+  return `${name}: ${meaning}; largest products: ${products.join(", ")}`;
 }
 
 function chooseStage(id) {
@@ -74,7 +74,7 @@ function chooseStage(id) {
   showStage();
 }
 
-/** The numbers of the cell, as two columns. */
+/** The cell's numbers, as two columns. */
 function numbersAsTable() {
   const { nets, next, ...numbers } = numbersAt(run, chosen.step, chosen.unit);
   const rows = Object.entries(numbers).map(([name, value]) => {
@@ -118,7 +118,7 @@ function showLegend(scale) {
   );
 }
 
-/** The step of a character that an event is about, if it is about one. */
+/** The step of the character that an event is on, if it is on one. */
 function stepOf(event) {
   const span = event.target.closest("#text span");
   return span ? Array.prototype.indexOf.call(byId("text").children, span) : null;
@@ -200,7 +200,7 @@ function markInMap(context, ratio) {
   const { width, height } = context.canvas;
   const row = sorted.findIndex(({ unit }) => unit === chosen.unit);
   const [w, h] = [width / run.steps, height / run.units];
-  for (const [colour, thickness] of [["#fff", 4], ["#111", 2]]) { // seen on every colour
+  for (const [colour, thickness] of [["#fff", 4], ["#111", 2]]) { // visible on every colour
     context.strokeStyle = colour;
     context.lineWidth = thickness * ratio;
     context.strokeRect(chosen.step * w, 0, Math.max(w, 1), height);
@@ -219,7 +219,7 @@ function showMapReading({ step, unit } = chosen) {
   byId("map-reading").textContent = `step ${stepName(step)}, ${readingOf(step, unit)}`;
 }
 
-/** What is shown of all units, as a table. */
+/** The chosen quantity of all units, as a table. */
 function mapAsCsv() {
   const quantity = run.quantity(chosen.quantity);
   const series = Array.from({ length: run.units }, (_, u) => ({
@@ -249,10 +249,10 @@ function showPrediction() {
   byId("prediction").replaceChildren(element("div", { className: "bars" }, ...bars), said);
 }
 
-/** What came, and what it cost. */
+/** The next token, its probability and loss. */
 function outcome(next, loss) {
   if (next === null) return "Nothing follows.";
-  if (loss === null) return `“${visible(next)}” came; the loss is no finite number.`;
+  if (loss === null) return `“${visible(next)}” came; the loss is not a finite number.`;
   const probability = percentage(Math.exp(-loss));
   return `“${visible(next)}” came, to which the model gave ${probability}: a loss of ${shown(loss)} nats.`;
 }
@@ -285,15 +285,15 @@ function makeFlowChart() {
 }
 
 function flowHint() {
-  const sizes = "How much the loss depends on the state at each step: the gradient's size, on a logarithmic scale.";
+  const sizes = "The size of the loss's gradient for the state at each step, on a logarithmic scale.";
   if (!run.keeps) return sizes;
   const [gate, state] = run.keeps;
-  return `${sizes} ∏${gate} is what would come back along ${state} alone, from the last step on which the loss depends.`
-    + ` Where ∂L/∂${state}ₜ is above it, what comes through the gates, or of the loss at other steps, adds to it;`
-    + " where it is below, that takes away.";
+  return `${sizes} ∏${gate} is what comes back only along ${state}, from the last step on which the loss depends.`
+    + ` Paths through the gates, and the loss at other steps, add to it if ∂L/∂${state}ₜ is larger,`
+    + " and cancel some of it if that is smaller.";
 }
 
-/** ∂L/∂ of the states, and what of it the gate that keeps a state carries back by itself. */
+/** ∂L/∂ of the states, and the part that the gate which keeps a state carries back. */
 function flowSeries() {
   const ofUnit = chosen.flowOf === "unit";
   const units = ofUnit ? [chosen.unit] : Array.from({ length: run.units }, (_, u) => u);
@@ -316,8 +316,8 @@ function sizesOf(gradient, units) {
 }
 
 /**
- * What a gate alone carries back of a state's gradient: ∏ of the gate, times the gradient at the last step on which the
- * loss depends. It carries nothing past a step before which the state began anew.
+ * The part of a state's gradient that only a gate carries back: ∏ of the gate, times the gradient at the last step on
+ * which the loss depends. It is 0 before a step at which the state began anew.
  */
 function carriedAlone(run, gateName, stateName, units) {
   const [gate, gradient] = [run.values[gateName], run.gradients[stateName]];

@@ -167,7 +167,7 @@ def test_names_are_short(tmp_path: Path) -> None:
     """Joining the parts of one takes time, as often as it is called."""
     assert read(tmp_path / "model.pt", archive(b"c__torch__\n" + b"x" * 2000 + b"\n)R")) == "damaged: a name has no end"
     call = text("__torch__") + text("x" * 2000) + b"\x93)R"
-    assert read(tmp_path / "model.pt", archive(call)) == "damaged: a name that is none"
+    assert read(tmp_path / "model.pt", archive(call)) == "damaged: a name is not valid"
 
 
 # --- Pickles that take memory or time -------------------------------------------------------------

@@ -120,18 +120,18 @@ def in_itself(file: h5py.File) -> None:
         (circular, "'a' is a soft link"),
         (external_link, "has links to other files"),
         (not_ascii, "or layers whose names are not ASCII, neither of which is read; save the model as .keras"),
-        (external_data, "the dataset 'here' lies in another file, which is not followed"),
+        (external_data, "the dataset 'here' is in a different file, which is not read"),
         (virtual, "the dataset 'here' is compressed or not in one piece"),
         (chunked, "the dataset 'here' is compressed or not in one piece, .* h5repack"),
         (compressed, "the dataset 'here' is compressed"),
         (never_written, "it points past its end"),
-        (texts_in_an_array, "the dataset 'here' has elements other than integers, floats and booleans"),
-        (objects, "elements other than"),
-        (ragged, "elements other than"),
-        (structures, "elements other than"),
+        (texts_in_an_array, "the dataset 'here' has elements that are not integers, floats or booleans"),
+        (objects, "elements that are not integers"),
+        (ragged, "elements that are not integers"),
+        (structures, "elements that are not integers"),
         (type_alone, "'here' is neither a group nor a dataset"),
         (shared_type, "'there' shares its type with others|'here' is neither"),
-        (two_names, "the dataset 'there' overlaps another, or is another with a second name"),
+        (two_names, "the dataset 'there' overlaps a different one, or has two names"),
         (many_names, "parts of it overlap"),
         (in_itself, "overlap"),
     ],
@@ -175,7 +175,7 @@ def test_groups_within_groups_end(tmp_path: Path) -> None:
         group: Any = file
         for _ in range(5000):
             group = group.create_group("g")
-    assert "its texts overlap" in refusal(tmp_path / "a.h5")
+    assert "its strings overlap" in refusal(tmp_path / "a.h5")
 
 
 def test_texts_that_are_one_text_end(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_texts_that_are_one_text_end(tmp_path: Path) -> None:
     )
     assert number == 100
     (tmp_path / "a.h5").write_bytes(patched)
-    assert "its texts overlap" in refusal(tmp_path / "a.h5")
+    assert "its strings overlap" in refusal(tmp_path / "a.h5")
 
 
 def test_texts_without_length_end(tmp_path: Path) -> None:

@@ -326,7 +326,10 @@ def outside() -> TensorProto:
         (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[-1, -1], float_data=[1]), "the array 'W' is damaged"),
         (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[0, 2**63 - 1]), "the array 'W' is damaged"),
         (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[1] * 100, float_data=[1]), "more than 32 dimensions"),
-        (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[1], raw_data=b"123"), "no whole number of float32"),
+        (
+            TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[1], raw_data=b"123"),
+            "3 bytes are not a multiple of the size of float32",
+        ),
         (TensorProto(name="W", data_type=TensorProto.INT8, dims=[1], int32_data=[300]), "numbers that no int8 holds"),
         (TensorProto(name="W", data_type=TensorProto.BOOL, dims=[1], int32_data=[2]), "numbers that no bool holds"),
         (TensorProto(name="W", data_type=TensorProto.FLOAT16, dims=[1], int32_data=[-1]), "numbers that no float16"),

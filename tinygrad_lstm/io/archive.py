@@ -1,4 +1,4 @@
-"""Zip archives that are read with bounds: PyTorch's, NumPy's and Keras's files are such archives."""
+"""Zip archives, read with limits: the files of PyTorch, NumPy and Keras are such archives."""
 
 import os
 import re
@@ -17,11 +17,11 @@ from .errors import shown
 
 __all__ = ["OUTSIDE", "Archive", "open_archive"]
 
-# What is packed may unpack to this many times the file's size, and a small file to at least this many bytes.
+# An archive may unpack to this many times its size, and a small one to at least this many bytes.
 LARGEST_RATIO = 100
 ALWAYS_ALLOWED = 2**20
 
-# Names that may lead out of the folder into which an archive is unpacked.
+# Names that may lead outside of the folder into which an archive is unpacked.
 OUTSIDE = re.compile(r"^[/\\]|^\w:|(^|[/\\])\.\.([/\\]|$)")
 
 PIECE = 2**16
@@ -35,10 +35,11 @@ class Entry:
     """One file within an archive.
 
     Attributes:
-        header: where its local header begins; its packed bytes lie from `start` to `end`.
-        size: of what it unpacks to, in bytes.
-        checksum: CRC-32 of that; 0 where it was left out, as `torch.serialization.set_crc32_options(False)` does.
-        deflated: whether it is packed, with deflate.
+        header: the offset of its local header; its packed bytes are from `start` to `end`.
+        size: its unpacked size in bytes.
+        checksum: CRC-32 of the unpacked bytes; 0 if it is missing, as with
+            `torch.serialization.set_crc32_options(False)`.
+        deflated: whether it is compressed with deflate.
     """
 
     name: str
@@ -53,11 +54,11 @@ class Entry:
 class Archive:
     """The files within a zip archive, by name.
 
-    Nothing is ever written to the disk. Made by `open_archive`, which has checked all that can be without unpacking.
+    Nothing is written to the disk. Made by `open_archive`, which checks all that can be checked without unpacking.
 
     Attributes:
-        path: of the archive.
-        file_size: of the archive, in bytes.
+        path: the archive's path.
+        file_size: the archive's size in bytes.
     """
 
     def __init__(self, path: Path, file: BinaryIO, file_size: int, entries: dict[str, Entry]) -> None:
@@ -71,7 +72,7 @@ class Archive:
         return self._entries.keys()
 
     def size(self, name: str) -> int:
-        """How many bytes `read(name)` gives."""
+        """The number of bytes that `read(name)` returns."""
         return self._entries[name].size
 
     def read(self, name: str) -> bytearray:
@@ -99,7 +100,7 @@ class Archive:
         return content
 
     def _pieces(self, entry: Entry) -> Iterator[bytes]:
-        """The unpacked bytes, a few at a time."""
+        """The unpacked bytes, in pieces."""
         if not entry.deflated:
             yield from self._packed_pieces(entry)
             return
@@ -122,15 +123,15 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Opens a zip archive, for as long as the context lasts.
+    """Opens a zip archive for the duration of the context.
 
-    An archive is refused that names files outside itself, or one twice, whose files overlap, are encrypted, are packed
-    otherwise than with deflate, or would together unpack to more than 100 times the archive's size (1 MiB, if that is
+    An archive is refused if it names a file outside itself, or one file twice; if files overlap, are encrypted, or are
+    compressed with a method except deflate; or if it would unpack to more than 100 times its size (1 MiB, if that is
     more).
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: it is no zip archive, is cut off, damaged, or refused.
+        ValueError: it is not a zip archive, or is cut off, damaged, or refused.
     """
     with open_file(path) as file:
         with naming_errors(path):
@@ -141,7 +142,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def _listed(path: Path, file: BinaryIO) -> list[zipfile.ZipInfo]:
-    """What the directory at the archive's end says of its files."""
+    """The files in the directory at the archive's end."""
     try:
         with zipfile.ZipFile(file) as archive:
             return [info for info in archive.infolist() if not info.filename.endswith("/")]

@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole, or as it was before: the one way in which this library writes files."""
+"""Atomic writing of files, the only way in which this library writes files."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ __all__ = ["check_writable", "lock", "naming_errors", "write_atomically"]
 
 @contextlib.contextmanager
 def naming_errors(path: str | Path) -> Iterator[None]:
-    """Gives an OSError that is raised within it this path, since those of reads and writes name no file."""
+    """Adds this path to an OSError that is raised within it, since reads and writes do not name the file."""
     try:
         yield
     except OSError as error:
@@ -28,18 +28,18 @@ def naming_errors(path: str | Path) -> Iterator[None]:
 
 
 def write_atomically(path: str | Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file whole, or leaves what was there before.
+    """Writes a whole file, or leaves an existing file unchanged.
 
-    The data goes to a new file in the same folder, which is moved into place once it is on the disk. Whatever
-    interrupts this, a kill or a loss of power included, leaves the old file whole. If several processes write the same
-    path, the file is always whole and from one of them.
+    The data is written to a new file in the same folder, which is moved into place when it is on the disk. Any
+    interruption, including a kill or a power failure, leaves the old file unchanged. If several processes write the
+    same path, the file is always complete and from one of them.
 
-    An existing file keeps its permissions; a new one gets `mode`, less the process's umask. A symbolic link stays a
-    link: the file that it points to is replaced. Devices, pipes and open files such as /dev/stdout cannot be replaced,
-    so the data is written to them directly.
+    An existing file keeps its permissions; a new one gets `mode` without the process's umask. A symbolic link stays a
+    link: its target is replaced. Devices, pipes and open files such as /dev/stdout cannot be replaced, so the data is
+    written to them directly.
 
     Raises:
-        OSError: the folder is not there, it or an existing file may not be written, or the disk is full.
+        OSError: the folder does not exist, it or an existing file is not writable, or the disk is full.
     """
     path = Path(path)
     with naming_errors(path):
@@ -66,7 +66,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def _replaced_by_writing(path: Path) -> Path | None:
-    """The regular file, there or not, that the path leads to; None for anything that has to be written in place."""
+    """The regular file, existing or new, that the path leads to; None for anything that must be written in place."""
     if _descriptor(path) is not None:
         return None
     try:
@@ -75,13 +75,13 @@ def _replaced_by_writing(path: Path) -> Path | None:
         return Path(os.path.realpath(path))
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not os.access(path, os.W_OK):  # moving a file over it would be possible, but its owner says no
+    if not os.access(path, os.W_OK):  # a file could be moved over it, but it is write-protected
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return Path(os.path.realpath(path)) if stat.S_ISREG(mode) else None
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of the open file that a path such as /dev/stdout or /dev/fd/3 means."""
+    """The file descriptor of a path such as /dev/stdout or /dev/fd/3."""
     names = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}
     found = re.fullmatch(r"(?:/dev/fd|/proc/self/fd)/(\d+)", names.get(str(path), str(path)))
     return int(found[1]) if found else None
@@ -100,7 +100,7 @@ def _moved_into_place(target: Path, mode: int) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(descriptor)
             if sys.platform == "win32":
-                file.close()  # Windows moves no open file; elsewhere the lock is held until it is in place
+                file.close()  # Windows cannot move an open file; elsewhere the lock is held until it is in place
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -111,17 +111,17 @@ def _moved_into_place(target: Path, mode: int) -> Iterator[BinaryIO]:
 def _take_permissions(descriptor: int, old: os.stat_result) -> None:
     if sys.platform != "win32":
         for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
-            with contextlib.suppress(PermissionError):  # not everyone may give files away
+            with contextlib.suppress(PermissionError):  # not everyone may change the owner
                 os.fchown(descriptor, owner, group)
         same_group = os.fstat(descriptor).st_gid == old.st_gid
         os.fchmod(descriptor, old.st_mode & (0o777 if same_group else 0o707))
 
 
-# A temporary file is locked while its writer lives. One that is not locked was left by a process that was killed.
+# A temporary file is locked while its writer runs. A file that is not locked was left by a process that was killed.
 
 
 def _create_beside(target: Path, mode: int) -> tuple[int, Path]:
-    """A new locked file with a name of its own in the target's folder."""
+    """A new locked file with a unique name in the target's folder."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
         temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
@@ -135,9 +135,9 @@ def _create_beside(target: Path, mode: int) -> tuple[int, Path]:
 def _remove_leftovers(target: Path) -> None:
     """Removes temporary files of the target whose writers were killed."""
     pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{16}\.tmp")
-    with contextlib.suppress(PermissionError):  # a folder may be writable and still not be listed
+    with contextlib.suppress(PermissionError):  # a writable folder may not be readable
         for name in filter(pattern.fullmatch, os.listdir(target.parent)):
-            with contextlib.suppress(OSError):  # someone else's, or gone by now
+            with contextlib.suppress(OSError):  # another user's file, or already removed
                 # A pipe of such a name, which anyone may put into a shared folder, must not make the writer wait.
                 flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
                 descriptor = os.open(target.with_name(name), flags)
@@ -153,7 +153,7 @@ def _prefix(target: Path) -> str:
 
 
 def lock(descriptor: int) -> bool | None:
-    """Locks an open file until it is closed: whether nobody else has; None where this system cannot lock files."""
+    """Locks an open file until it is closed; returns whether it was free, or None if the system cannot lock files."""
     if sys.platform == "win32":
         return None
     try:

@@ -1,4 +1,4 @@
-"""A checkpoint: all that a training run needs to go on, in one safetensors file."""
+"""Checkpoints: all that a training run needs to continue, in one safetensors file."""
 
 import json
 import re
@@ -17,11 +17,11 @@ __all__ = ["encode", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
 VERSION = 2
-"""To be raised with each change of what `train.Checkpoint` or `train.TrainingOptions` holds."""
+"""Must be increased with each change of the contents of `train.Checkpoint` or `train.TrainingOptions`."""
 ARRAY = "$array"
 
-# There may be so many lists and dicts for each tensor, and this many beside: each takes 20 times as much memory as in
-# the file.
+# The number of lists and dicts allowed for each tensor, and in addition: each takes 20 times as much memory as in the
+# file.
 CONTAINERS_A_TENSOR, CONTAINERS_ALLOWED = 10, 10_000
 STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
@@ -30,12 +30,12 @@ def save(path: str | Path, contents: dict[str, Any]) -> None:
     """Writes a checkpoint, atomically.
 
     Args:
-        path: the file; one that is there already is replaced, or stays whole if writing fails.
-        contents: as `encode` takes them.
+        path: the file; an existing one is replaced, or unchanged if writing fails.
+        contents: as for `encode`.
 
     Raises:
         OSError: the file cannot be written.
-        TypeError, ValueError: `contents` holds something that cannot be stored; see `encode`.
+        TypeError, ValueError: `contents` cannot be stored; see `encode`.
     """
     write_atomically(path, encode(contents))
 
@@ -43,16 +43,16 @@ def save(path: str | Path, contents: dict[str, Any]) -> None:
 def encode(contents: dict[str, Any]) -> bytes:
     """The bytes of a checkpoint's file.
 
-    The arrays become tensors of a safetensors file, named by where they stand ("weights/output.bias"); all else is
-    JSON in its metadata. There is no pickle in it, so that reading one runs no code.
+    The arrays become tensors of a safetensors file, named by their paths ("weights/output.bias"); everything else is
+    JSON in its metadata. It contains no pickle, so reading it runs no code.
 
     Args:
         contents: dicts, with strings as keys, and lists, of NumPy arrays, numbers, strings, booleans and None.
 
     Raises:
         TypeError: `contents` holds something else.
-        ValueError: it could not be read again: two arrays stand at one place, a dict's only key is "$array", or an
-            array's elements or name cannot be in such a file.
+        ValueError: it could not be read again: two arrays have one path, a dict's only key is "$array", or an array's
+            type or name is not supported.
     """
     tensors: dict[str, HostArray] = {}
     rest = json.dumps(_without_arrays(contents, "", tensors))
@@ -64,7 +64,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
+        ValueError: the file is truncated, is not a checkpoint, or is of a different version.
     """
     tensors, header, _ = read_safetensors(path)
     if header.get("format") != FORMAT:
@@ -97,7 +97,7 @@ def _check_containers(text: str, allowed: int) -> None:
 
 
 def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> Any:
-    """`value` with a reference in place of each array, which goes to `tensors`."""
+    """`value` with a reference in place of each array, which is added to `tensors`."""
     if isinstance(value, np.ndarray):
         if place in tensors:
             raise ValueError(
@@ -124,7 +124,7 @@ def _with_arrays(value: Any, tensors: dict[str, HostArray]) -> Any:
         return [_with_arrays(part, tensors) for part in value]
     if isinstance(value, dict):
         if value.keys() == {ARRAY}:
-            return tensors.pop(value[ARRAY])  # once, so that what is read is no larger than the file
+            return tensors.pop(value[ARRAY])  # once, so that the result is not larger than the file
         return {key: _with_arrays(part, tensors) for key, part in value.items()}
     return value
 

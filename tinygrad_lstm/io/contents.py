@@ -1,4 +1,4 @@
-"""What a file of weights holds: arrays by name, and what it says of the recurrent layers that they belong to."""
+"""The contents of a file of weights: arrays by name, and descriptions of recurrent layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +13,21 @@ __all__ = ["FileLayer", "Weights"]
 
 @dataclass(frozen=True)
 class FileLayer:
-    """What a Keras or ONNX file says of a recurrent layer beside its arrays.
+    """A Keras or ONNX file's description of a recurrent layer, in addition to its arrays.
 
     Attributes:
         kind: its name in `KINDS`: Keras's SimpleRNN is RNN.
-        framework: whose names, gate order and layout the arrays have.
-        arrays: the names of its arrays in the file, by what they are called in the framework: of Keras kernel,
-            recurrent_kernel, bias, for each direction; of ONNX W, R, B, P, which hold all directions, once.
-        reverse: whether the layer, of one direction, runs from the end.
-        bidirectional: whether it runs in both.
-        reset_after: of a GRU, whether the reset gate comes after the product with the recurrent weights.
-        nonlinearity: of an RNN.
+        framework: the framework whose names, gate order and layout the arrays have.
+        arrays: the names of its arrays in the file, by their names in the framework: kernel, recurrent_kernel, bias for
+            each direction in Keras; W, R, B, P for all directions in ONNX.
+        reverse: whether a layer of one direction runs from the end.
+        bidirectional: whether it runs in both directions.
+        reset_after: for a GRU, whether the reset gate comes after the product with the recurrent weights.
+        nonlinearity: the nonlinearity of an RNN.
         batch_first: whether its inputs are (B, T, I).
-        unsupported: what else it computes that the layers here do not, in words.
-        undecided: settings that the file does not tell, which must be given when the layer is loaded; of each, why.
-        name: what the model calls it, which may differ from its path; empty if the file does not say it.
+        unsupported: what it computes that the layers here do not, in words.
+        undecided: settings that the file lacks and that must be given when the layer is loaded, with the reasons.
+        name: its name in the model, which may differ from its path; empty if the file does not have it.
     """
 
     kind: str
@@ -47,10 +47,9 @@ class Weights(dict[str, HostArray]):
     """Arrays by name.
 
     Attributes:
-        layers: the recurrent layers of which the file says what they compute, by their names in it. Files of PyTorch's
-            say it by their arrays' names alone, and have none here. `copy()` and `|` keep them; `dict(weights)` has the
-            arrays alone.
-        types: of arrays whose type in the file NumPy lacks, that type's name: "bfloat16", which is float32 here.
+        layers: the recurrent layers that the file describes, by their names in it. PyTorch's files have only the names
+            of arrays, so this is empty for them. `copy()` and `|` keep the layers; `dict(weights)` has only the arrays.
+        types: the type in the file of each array whose type NumPy lacks: "bfloat16", which is float32 here.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The types of elements in files, and how their bytes become arrays.
+"""The element types in files, and how bytes become arrays.
 
 The types have NumPy's names here, such as "float32" and "f4", and "bfloat16", which NumPy lacks.
 """
@@ -53,13 +53,13 @@ TORCH_STORAGES = {
     "ComplexDoubleStorage": "complex128",
 }
 
-# What NumPy's files have: the order of the bytes, then numbers (none of the long types, whose sizes differ among
-# machines), or texts.
+# NumPy's type codes: the byte order, then numbers (without the long types, whose sizes differ between machines) or
+# strings.
 NUMPY_TYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5})")
 
 
 def item_size(type_name: str) -> int:
-    """How many bytes of a file an element takes."""
+    """The number of bytes that an element takes in a file."""
     return _stored(type_name).itemsize
 
 
@@ -70,20 +70,20 @@ def _stored(type_name: str) -> np.dtype[Any]:
 def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -> HostArray:
     """The bytes of a file as an array of one dimension, in native byte order; bfloat16 as float32.
 
-    Where nothing has to be converted it is a view of them.
+    It is a view of the bytes if no conversion is needed.
 
     Raises:
-        ContentError: they are no whole number of elements.
+        ContentError: the number of bytes is not a multiple of the element size.
     """
     dtype = _stored(type_name)
     if len(content) % dtype.itemsize:
-        raise ContentError(f"{len(content)} bytes are no whole number of {type_name}")
+        raise ContentError(f"{len(content)} bytes are not a multiple of the size of {type_name}")
     array: HostArray = np.frombuffer(content, dtype)
     if byte_order != sys.byteorder:
         array = array.byteswap()
     if not array.flags.aligned:
         array = array.copy()
-    if is_bool(dtype):  # a byte other than 0 and 1 would count for itself in a sum or product
+    if is_bool(dtype):  # bytes other than 0 and 1 would give wrong sums and products
         array = array.view(np.uint8) != 0
     if type_name == BFLOAT16:  # the upper half of a float32
         wide = array.astype(np.uint32)
@@ -93,25 +93,25 @@ def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -
 
 
 def is_numpy_type(code: str) -> bool:
-    """Whether `numpy_array` makes arrays of elements of the type that NumPy calls so."""
+    """Whether `numpy_array` supports NumPy's type with this code."""
     return NUMPY_TYPE.fullmatch(code) is not None
 
 
 def numpy_array(content: Bytes, code: str, shape: tuple[int, ...], fortran_order: bool) -> HostArray:
-    """The bytes of an array that NumPy saved as this array, a view of them where it can be.
+    """An array from the bytes that NumPy saved, a view of them if possible.
 
     Args:
-        code: what NumPy calls the type of the elements, such as "<f4".
+        code: NumPy's code of the element type, such as "<f4".
 
     Raises:
-        ContentError: the elements are neither numbers nor texts, or not as many as the shape has.
+        ContentError: the elements are neither numbers nor strings, or their number does not match the shape.
     """
     parts = NUMPY_TYPE.fullmatch(code)
     if parts is None:
         raise ContentError(f"refuses an array of NumPy's type {shown(code)}{', Python objects' if 'O' in code else ''}")
     values = elements(content, parts[2], BYTE_ORDERS.get(parts[1], sys.byteorder))
     if math.prod(shape) != values.size:
-        raise ContentError(f"its shape {shape} has another number of elements than the {values.size} that are there")
+        raise ContentError(f"its shape {shape} does not have the {values.size} elements that are there")
     try:
         return values.reshape(shape, order="F" if fortran_order else "C")
     except ValueError as error:

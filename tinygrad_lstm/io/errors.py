@@ -1,4 +1,4 @@
-"""What is wrong within a file, said by code that does not know the file's name."""
+"""Errors within a file, raised by code that does not know the file's name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ __all__ = ["ContentError", "naming_file", "shown"]
 
 
 class ContentError(Exception):
-    """A reason why a file cannot be read, which `naming_file` makes an error that names the file."""
+    """Why a file cannot be read; `naming_file` makes it an error that names the file."""
 
 
 @contextmanager
 def naming_file(path: str | Path) -> Iterator[None]:
-    """Raises a ValueError that names this file for a ContentError that is raised within it."""
+    """Turns a ContentError that is raised within it into a ValueError that names this file."""
     try:
         yield
     except ContentError as error:
@@ -21,7 +21,7 @@ def naming_file(path: str | Path) -> Iterator[None]:
 
 
 def shown(text: str | bytes) -> str:
-    """A string from a file, for a message: in quotes, on one line, not too long.
+    """A string from a file, for a message: quoted, on one line, shortened.
 
     Bytes are a string of an ONNX file that is not UTF-8.
     """

@@ -1,4 +1,4 @@
-"""Recurrent layers of Keras and ONNX files: made of their arrays and of what the file says of them."""
+"""Recurrent layers of Keras and ONNX files, made from their arrays and the file's descriptions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
 }
-_TOLD = ("reset_after", "nonlinearity")
-"""The options that a `FileLayer` tells."""
+_DESCRIBED = ("reset_after", "nonlinearity")
+"""The options that a `FileLayer` contains."""
 
 
 def file_network(
@@ -33,26 +33,25 @@ def file_network(
     dtype: DType = None,
     **settings: Any,
 ) -> Recurrent:
-    """The network of a kind that a layer of a file is; of several layers, the stack of these.
+    """The network made from a file's layer of this kind, or from a stack of several layers.
 
     Args:
         kind: its name in `KINDS`.
-        framework: whose the arrays are.
-        weights: what `load_weights` gave; or a layer's own arrays, by their names in the framework or, of Keras, in the
-            order of `layer.get_weights()`.
-        prefix: the layer's name in the file or in its model; or the beginning of that in the file, if no other layer's
-            begins so.
+        framework: the framework that the arrays are from.
+        weights: what `load_weights` returned; or the arrays of one layer, by their names in the framework or, for
+            Keras, in the order of `layer.get_weights()`.
+        prefix: the layer's name in the file or in its model; or a unique prefix of its name in the file.
         dtype: as for `assembled`.
         settings: `reset_after` of a GRU, `nonlinearity` of an RNN, `recurrent_activation` of Keras's LSTM and GRU;
-            None, as by default, for what the file says.
+            None, the default, to use the file's setting.
 
     Raises:
-        ValueError: no layer, or more than one, is under the prefix; one that is of another kind, or computes what the
-            layers here do not; arrays are missing or do not fit, all of which one error names; nothing says of which
-            variant a GRU is; a setting is of another kind.
+        ValueError: no layer, or more than one, is under the prefix; the layer is of a different kind, or computes what
+            the layers here do not; arrays are missing or of a wrong shape (one error names all); the variant of a GRU
+            is unknown; a setting is invalid for this kind.
     """
     who, options = f"{kind}.from_{framework}", KINDS[kind].options
-    known = {*_TOLD} & options.keys()
+    known = {*_DESCRIBED} & options.keys()
     known |= {"recurrent_activation"} if framework == "keras" and KINDS[kind].shares else set()
     settings = {name: value for name, value in settings.items() if value is not None}
     if strange := [name for name in settings if name not in known]:
@@ -81,7 +80,7 @@ def file_network(
 
 
 def cudnn_advice(kind: Kind) -> str:
-    """Why Keras's layer of a kind in CuDNN's layout is not read, and what to do."""
+    """Why a Keras layer in CuDNN's layout is not read, and what to do."""
     settings = "recurrent_activation='sigmoid'" + ", reset_after=True" * ("reset_after" in kind.options)
     return (
         "its kernels and biases are laid out differently: in Keras 2, load the weights into a model that has "
@@ -93,7 +92,7 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
     """The network of one layer that a file describes.
 
     Raises:
-        ValueError: it computes what the layers here do not; arrays are missing or do not fit.
+        ValueError: it computes what the layers here do not; arrays are missing or of a wrong shape.
     """
     unsupported = [*layer.unsupported, *["time that runs from the end in its one direction"] * layer.reverse]
     if unsupported:
@@ -107,7 +106,7 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
     if layer.undecided:
         raise ValueError("; ".join(layer.undecided.values()))
     kind = KINDS[layer.kind]
-    told = {name: getattr(layer, name) for name in _TOLD if name in kind.options}
+    told = {name: getattr(layer, name) for name in _DESCRIBED if name in kind.options}
     options = {name: value for name, value in told.items() if value != kind.options[name]}
     network = assembled(kind, places, faults, gates=kind.orders[layer.framework], dtype=dtype, options=options)
     if faults or network is None:
@@ -145,14 +144,14 @@ def _network(
 
 
 def _hint(kind: str, weights: Mapping[str, HostArray]) -> str:
-    """Which framework's layers there are instead."""
+    """Which framework's layers are there instead."""
     others: list[str] = [layer.framework for layer in weights.layers.values()] if isinstance(weights, Weights) else []
     others += ["torch"] if recurrent_layers(weights) else []
     return f"; the arrays have the names of another framework: use {kind}.from_{others[0]}" if others else ""
 
 
 def _with_settings(layer: FileLayer, settings: Mapping[str, Any]) -> FileLayer:
-    """A layer with what its user says of it."""
+    """A layer with the settings that its user gave."""
     undecided = {name: reason for name, reason in layer.undecided.items() if name not in settings}
     own = {name: value for name, value in settings.items() if name != "recurrent_activation"}
     return replace(layer, undecided=undecided, **own)
@@ -229,7 +228,7 @@ def _named(who: str, arrays: Sequence[HostArray]) -> dict[str, HostArray]:
 
 
 def _by_names(kind: str, framework: Framework, weights: Mapping[str, HostArray]) -> dict[str, FileLayer]:
-    """The layers that arrays make whose names end in the framework's own."""
+    """The layers of arrays whose names end with the framework's names."""
     roles, tells = _ROLES[framework], "W" if framework == "onnx" else "recurrent_kernel"
     groups: dict[str, dict[str, str]] = {}
     for name in weights:

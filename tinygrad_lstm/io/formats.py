@@ -1,4 +1,4 @@
-"""Which format a file of weights has, told by its content and never by its name."""
+"""The format of a file of weights, determined only by its content, not by its name."""
 
 import os
 from pathlib import Path
@@ -13,23 +13,23 @@ Format = Literal["safetensors", "PyTorch", "PyTorch before 1.6", "NumPy", "Keras
 
 KNOWN = "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, and NumPy's .npz"
 
-HEAD = 512  # so many bytes tell most formats
+HEAD = 512  # the bytes by which most formats are recognised
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NPY_MAGIC = b"\x93NUMPY"
 TAR, TAR_AT = b"ustar", 257
 LFS = b"version https://git-lfs"
 PICKLE = b"\x80"
-TORCH_LEGACY, TORCH_LEGACY_WITHIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 32  # its magic number as a pickle has it
+TORCH_LEGACY, TORCH_LEGACY_WITHIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 32  # its magic number, pickled
 SAFETENSORS, SAFETENSORS_AT = b"{", 8
 
-# The files within archives that tell whose they are.
-TORCH_PICKLE = "/data.pkl"  # behind the name of a folder
-TORCH_EXPORT = "/models/model.json"  # likewise
+# The files within archives by which their formats are recognised.
+TORCH_PICKLE = "/data.pkl"  # after the name of a folder
+TORCH_EXPORT = "/models/model.json"  # the same
 KERAS_FILES = {"config.json", "model.weights.h5"}
 NPY_SUFFIX = ".npy"
 
-# The fields that an ONNX file may have, and whether each is a number or bytes, with their length before them.
+# The fields that an ONNX file may have, and whether each is a number or length-prefixed bytes.
 NUMBER, BYTES = 0, 2
 ONNX_FIELDS = {1: NUMBER, 5: NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
 ONNX_GRAPH = 7
@@ -41,7 +41,7 @@ def find_format(path: Path) -> Format:
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: it has none that is read, is a damaged archive, or is no file, but a pipe or a device.
+        ValueError: its format is not supported, it is a damaged archive, or it is a pipe or a device.
     """
     with open_file(path) as file, naming_errors(path):
         head = file.read(HEAD)
@@ -86,9 +86,9 @@ def _format_of_archive(path: Path) -> Format:
 
 
 def _is_onnx(file: BinaryIO) -> bool:
-    """Whether a file, from its beginning to its graph or to where it is cut off, has the fields of an ONNX file alone.
+    """Whether a file has only the fields of an ONNX file, up to its graph or to where it is cut off.
 
-    Reference: ModelProto in onnx.proto; it has no mark of its own.
+    Reference: ModelProto in onnx.proto; the format has no magic number.
     """
     field = None
     file_size = file.seek(0, os.SEEK_END)
@@ -107,7 +107,7 @@ def _is_onnx(file: BinaryIO) -> bool:
 
 
 def _varint(file: BinaryIO) -> int | None:
-    """A whole number as protobuf writes it, seven bits to a byte, the lowest first; None at the file's end."""
+    """An integer as protobuf writes it, seven bits a byte, lowest bits first; None at the end of the file."""
     number = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

@@ -1,4 +1,4 @@
-"""Archives of NumPy's arrays, .npz, without the pickles that NumPy may put into them.
+"""NumPy's archives of arrays, .npz, without the pickles that NumPy may put into them.
 
 Reference: `numpy.lib.format`, which describes the format.
 """
@@ -31,12 +31,12 @@ ORDER = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\dL, ]*)\)""")
 SIZE = re.compile(rb"\d+")
 
-# What an archive can call a file: zipfile would cut a name off at a NUL, and halves of characters are no UTF-8.
+# The valid names of files in an archive: zipfile would cut a name off at a NUL, and surrogates are not valid UTF-8.
 FILE_NAME = re.compile("[^\0\ud800-\udfff]{0,10000}")
 
 
 def read_npz(path: Path) -> Weights:
-    """The arrays of an .npz file by name, as `numpy.load` gives them with `allow_pickle=False`.
+    """The arrays of an .npz file by name, as `numpy.load` returns them with `allow_pickle=False`.
 
     Raises:
         OSError: the file is not there or cannot be read.
@@ -56,9 +56,9 @@ def write_npz(path: str | Path, arrays: Mapping[str, HostArray]) -> None:
     """Writes arrays by name to an .npz file, atomically, as `numpy.savez` does.
 
     Raises:
-        OSError: the file cannot be written; one that was there before stays whole.
-        ValueError: an array's elements are of a type that is not read from such a file, such as Python objects; its
-            name is none that a file in an archive can have.
+        OSError: the file cannot be written; an existing file is unchanged.
+        ValueError: an array's element type is not supported, such as Python objects; its name is not valid in an
+            archive.
     """
     content = BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -77,7 +77,7 @@ def _array(content: bytearray) -> HostArray:
     version_at, length_at = len(NPY_MAGIC), len(NPY_MAGIC) + 2
     version = content[version_at] if content.startswith(NPY_MAGIC) and len(content) > version_at else None
     if version not in LENGTH_SIZES:
-        raise ContentError("no .npy file of a version that is known")
+        raise ContentError("not an .npy file of a known version")
     header_at = length_at + LENGTH_SIZES[version]
     data_at = header_at + int.from_bytes(content[length_at:header_at], "little")
     header = content[header_at:data_at]

@@ -1,4 +1,4 @@
-"""Which recurrent networks are among the arrays of a file, and how each is loaded."""
+"""The recurrent networks among the arrays of a file, and how each is loaded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .torch.names import recurrent_layers, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
 
-MOST_NAMED = 10  # of the arrays under a network's prefix that are not its own
+MOST_NAMED = 10  # the number of foreign arrays under a network's prefix that a message names
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Recognised:
 
     Attributes:
         prefix: its name in the file.
-        name: what its model calls it, where that differs.
-        kind: LSTM, GRU or RNN; None if its shapes are of none of these.
-        framework: whose names its arrays have.
-        network: what it is; None if it cannot be loaded.
-        reason: why it cannot.
+        name: its name in the model, if that differs.
+        kind: LSTM, GRU or RNN; None if its shapes do not match any of these.
+        framework: the framework whose names its arrays have.
+        network: the network; None if it cannot be loaded.
+        reason: why it cannot be loaded.
     """
 
     prefix: str
@@ -37,7 +37,7 @@ class Recognised:
 
 
 def recognised(weights: Weights) -> Iterator[Recognised]:
-    """The recurrent networks of a file, in its order; one at a time, since each has copies of its arrays.
+    """Yields the recurrent networks of a file, in its order, one at a time, since each has copies of its arrays.
 
     >>> import numpy as np
     >>> arrays = {"rnn.weight_ih_l0": np.ones((20, 3)), "rnn.weight_hh_l0": np.ones((20, 5))}
@@ -54,7 +54,7 @@ def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
         kind = torch_kind({name: weights[name] for name in own})
         known = set(own)
         others = (name for name in under(prefix, in_order) if name not in known)
-        named = list(islice(others, MOST_NAMED))  # of prefixes within prefixes, each could name all below
+        named = list(islice(others, MOST_NAMED))  # limited, since prefixes may be nested
         try:
             network = torch_network(kind or "LSTM", {name: weights[name] for name in (*own, *named)}, prefix)
         except ValueError as error:
@@ -65,7 +65,7 @@ def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
 
 
 def _described(weights: Weights) -> Iterator[Recognised]:
-    """Those of which the file itself says what they are."""
+    """The networks that the file itself describes."""
     for name, layer in weights.layers.items():
         try:
             network = network_of(weights, layer)

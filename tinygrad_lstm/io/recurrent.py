@@ -1,9 +1,9 @@
 """Recurrent layers of other frameworks in this library's names, gate order and layout.
 
-Each framework's arrays are first named by their roles, which are PyTorch's names: weight_ih (k·H, I), weight_hh
-(k·H, P), bias_ih, bias_hh (k·H,), weight_hr (P, H), with k gates; and where a layer has them peephole (3·H,), and of
-layer normalisation norm_ih, norm_hh, norm_ih_bias, norm_hh_bias (k·H,), norm_c, bias_c (H,). P is the size of a
-projection, or H.
+Each framework's arrays are first named by their roles, which are PyTorch's names: weight_ih (k·H, I), weight_hh (k·H,
+P), bias_ih, bias_hh (k·H,), weight_hr (P, H), with k gates; if a layer has them, also peephole (3·H,), and for layer
+normalization norm_ih, norm_hh, norm_ih_bias, norm_hh_bias (k·H,), norm_c, bias_c (H,). P is the size of a projection,
+or H.
 """
 
 from bisect import bisect_left
@@ -41,7 +41,7 @@ _NORM_BIASES = {"norm_ih_bias", "norm_hh_bias", "bias_c"}
 
 
 class Part(NamedTuple):
-    """An array, its name where it comes from, and whether it is transposed there."""
+    """An array, its name in its source, and whether it is transposed there."""
 
     name: str
     array: HostArray
@@ -54,16 +54,15 @@ Place = Mapping[str, Part]
 
 @dataclass(frozen=True, eq=False)
 class Recurrent:
-    """A recurrent network that was found among arrays: what the module that takes it is to be made with.
+    """A recurrent network that was found among arrays: the settings and parameters of its module.
 
     Attributes:
         kind: its name in `KINDS`.
         input_size, hidden_size, num_layers, bidirectional: its sizes.
-        options: the settings of variants that differ from the defaults: proj_size, peephole, layer_norm, reset_after,
-            nonlinearity.
-        parameters: by the module's own names, such as weight_ih_l0.
-        names: those that the arrays have where they come from.
-        batch_first: whether inputs are (B, T, I) there.
+        options: the settings that differ from the defaults: proj_size, peephole, layer_norm, reset_after, nonlinearity.
+        parameters: by their names in the module, such as weight_ih_l0.
+        names: the arrays' names in their source.
+        batch_first: whether inputs are (B, T, I) in the source.
     """
 
     kind: str
@@ -85,13 +84,13 @@ class Recurrent:
 
     @property
     def output_size(self) -> int:
-        """The length of an output: what a layer above takes."""
+        """The size of an output, which is the input size of a layer above."""
         return (2 if self.bidirectional else 1) * (self.options.get("proj_size") or self.hidden_size)
 
 
 @dataclass
 class Faults:
-    """What is wrong with the arrays of a network: all of it, for one error."""
+    """Everything that is wrong with the arrays of a network, for one error."""
 
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
@@ -106,18 +105,18 @@ class Faults:
 
 
 def under(prefix: str, names: Sequence[str], separator: str = ".") -> Iterator[str]:
-    """Those of the sorted names that are under a prefix, found without looking at all the others."""
+    """The names under a prefix, found in sorted names by bisection."""
     start = prefix and f"{prefix}{separator}"
     first = bisect_left(names, start)
     return takewhile(lambda name: name.startswith(start), (names[at] for at in range(first, len(names))))
 
 
 def gates_reordered(kind: Kind, role: str, array: HostArray, before: str, after: str) -> HostArray:
-    """The array of a role with its gates' rows, if it has such, brought from an order of all gates into another."""
+    """The array of a role with the rows of its gates, if it has any, reordered from `before` to `after`."""
     weight = next((weight for weight in kind.weights if weight.name == role), None)
     if weight is not None and "kH" not in weight.shape:
         return array
-    own = (weight and weight.gates) or kind.letters  # roles that are no parameters here are biases of all gates
+    own = (weight and weight.gates) or kind.letters  # roles without a parameter here are biases of all gates
     letters = [gate for gate in before if gate in own]
     by_gate = array.reshape(len(letters), -1, *array.shape[1:])
     return by_gate[[letters.index(gate) for gate in after if gate in own]].reshape(array.shape)
@@ -133,17 +132,17 @@ def assembled(
     name: Callable[[str, str], str] = lambda role, place: role,
     options: Mapping[str, Any],
 ) -> Recurrent | None:
-    """A network of the arrays at its places "l0", "l0_reverse", "l1", ...; None, with the faults noted, if it is none.
+    """A network from arrays at its places "l0", "l0_reverse", "l1", ...; None, with faults added, if they are invalid.
 
     Args:
-        kind: of which kind it is to be.
-        places: at each of them, roles and arrays.
-        faults: what is found to be wrong is added there.
-        gates: the order of the gates' rows, where it is another than this library's.
-        dtype: the network's, where it is another than the arrays'. Parameters are of the more exact of both; who loads
-            them narrows them, and sees what is too large.
-        name: what a missing array would be called, of its role and place.
-        options: settings that no array tells: reset_after, nonlinearity, layer_norm.
+        kind: the kind of the network.
+        places: roles and arrays at each place.
+        faults: errors are added to these.
+        gates: the order of the gates' rows, if it differs from this library's.
+        dtype: the network's dtype, if it differs from the arrays'. Parameters have the more exact dtype; loading them
+            casts them and finds values that are too large.
+        name: returns the name of a missing array, from its role and place.
+        options: settings that arrays do not show: reset_after, nonlinearity, layer_norm.
     """
     order = kind.order(gates or kind.letters)
     given = set[str]().union(*places.values())
@@ -156,7 +155,7 @@ def assembled(
     if sizes is None:
         rows = f"{len(kind.gates)}·H".removeprefix("1·")
         wanted = {"weight_ih": (rows, "I"), "weight_hh": (rows, "H")}
-        faults.misshapen += [_misfit(first[role], *shape) for role, shape in wanted.items() if role in first]
+        faults.misshapen += [_shape_error(first[role], *shape) for role, shape in wanted.items() if role in first]
         return None
     I, H, P = sizes
     directions = 2 if any(place.endswith("_reverse") for place in places) else 1
@@ -165,7 +164,7 @@ def assembled(
         shapes = _shapes(kind, columns, H, P)
         for role, part in parts.items():
             if role in known and (part.array.shape != shapes[role] or not is_float(part.array.dtype)):
-                faults.misshapen.append(_misfit(part, *shapes[role]))
+                faults.misshapen.append(_shape_error(part, *shapes[role]))
     if faults:
         return None
     dtypes = [part.array.dtype for parts in places.values() for part in parts.values()]
@@ -192,10 +191,10 @@ def assembled(
 
 
 def each_made(sources: Iterable[S], make: Callable[[S], Recurrent]) -> list[Recurrent]:
-    """A network of each source.
+    """A network from each source.
 
     Raises:
-        ValueError: some cannot be made; one error says it of all of them.
+        ValueError: some sources are invalid; one error has all reasons.
     """
     networks, errors = [], []
     for source in sources:
@@ -209,10 +208,10 @@ def each_made(sources: Iterable[S], make: Callable[[S], Recurrent]) -> list[Recu
 
 
 def stacked(networks: Sequence[Recurrent]) -> Recurrent:
-    """Networks one above another, as one of several layers.
+    """A stack of networks, as one network of several layers.
 
     Raises:
-        ValueError: they differ in more than the sizes of their inputs, or one's outputs are not what the next takes.
+        ValueError: they differ in more than their input sizes, or an output size is not the next input size.
     """
     first = networks[0]
     layers = 0
@@ -235,18 +234,18 @@ def stacked(networks: Sequence[Recurrent]) -> Recurrent:
 
 
 def _known_roles(kind: Kind, given: Iterable[str], options: Mapping[str, Any]) -> set[str]:
-    """The roles that a network of a kind knows, beside those that are given."""
+    """The roles that a network of a kind may have, if these are given."""
     weights = [weight for weight in kind.weights if options.get(weight.option, True)]
     known = {weight.name for weight in weights} | _TWO_BIASES
     if "norm_ih" in known:
         known |= _NORM_BIASES
-    if _TWO_BIASES.intersection(given):  # else they would be counted twice
+    if _TWO_BIASES.intersection(given):  # or they would be added twice
         known -= {"bias", *(weight.name for weight in weights if weight.part_of)}
     return known
 
 
 def _roles(given: set[str]) -> list[str]:
-    """The roles that each place must have: those that one of them has, and those that come with these."""
+    """The roles that each place must have: those of any place, and those that come with them."""
     roles = {"weight_ih", "weight_hh"} | given
     if roles & _TWO_BIASES:
         roles |= _TWO_BIASES
@@ -256,7 +255,7 @@ def _roles(given: set[str]) -> list[str]:
 
 
 def _sizes(kind: Kind, parts: Place) -> tuple[int, int, int] | None:
-    """I, H and P, of the arrays of the first layer; None if its weights are no weights of this kind."""
+    """I, H and P, from the arrays of the first layer; None if these are not weights of this kind."""
     if not {"weight_ih", "weight_hh"} <= parts.keys():
         return None
     of_x, of_h = parts["weight_ih"].array, parts["weight_hh"].array
@@ -277,7 +276,7 @@ def _shapes(kind: Kind, I: int, H: int, P: int) -> dict[str, tuple[int, ...]]:
 def _own(
     kind: Kind, arrays: Mapping[str, HostArray], order: str, H: int, options: Mapping[str, Any]
 ) -> Iterator[tuple[str, HostArray]]:
-    """The parameters of one place under this library's names, without the place, with gates in its order."""
+    """The parameters of one place under this library's names and gate order, without the place."""
     own = {role: gates_reordered(kind, role, array, order, kind.letters) for role, array in arrays.items()}
     dtype = own["weight_ih"].dtype
     yield "weight_ih", own["weight_ih"]
@@ -285,13 +284,13 @@ def _own(
     for weight in kind.weights_with(options):
         if weight.part_of:
             part = own.get(weight.name, np.zeros(kind.shape(weight, 0, H, H), dtype))
-            if weight.part_of in own:  # these rows of the bias are not added to those of the other
+            if weight.part_of in own:  # these rows are not added to the other bias
                 rows = _rows(kind, weight, H)
                 own[weight.part_of] = own[weight.part_of].copy()
                 part, own[weight.part_of][rows] = own[weight.part_of][rows], 0
             yield weight.name, part
     biases = [own[role] for role in ("bias_ih", "bias_hh", "bias", "norm_ih_bias", "norm_hh_bias") if role in own]
-    with np.errstate(all="ignore"):  # a file's numbers may be infinities
+    with np.errstate(all="ignore"):  # a file may contain infinities
         bias: HostArray = sum(biases, np.zeros(len(order) * H, dtype))
     yield "bias", bias
     if "norm_ih" in own:
@@ -302,7 +301,7 @@ def _own(
 
 
 def recurrent_bias(kind: Kind, parameters: Mapping[str, HostArray]) -> HostArray:
-    """The bias_hh of these parameters, beside a bias_ih that is their bias: 0 but for what stands apart from that."""
+    """The bias_hh that goes with a bias_ih equal to `bias`: 0 except for separate parameters, such as bias_hn."""
     bias = np.zeros_like(parameters["bias"])
     for weight in kind.weights:
         if weight.part_of and weight.name in parameters:
@@ -311,12 +310,12 @@ def recurrent_bias(kind: Kind, parameters: Mapping[str, HostArray]) -> HostArray
 
 
 def _rows(kind: Kind, weight: Weight, H: int) -> HostArray:
-    """Which rows of all gates' a parameter has."""
+    """The row numbers of a parameter's gates among all gates' rows."""
     return np.concatenate([np.r_[kind.rows(gate, H)] for gate in weight.gates])
 
 
-def _misfit(part: Part, *expected: int | str) -> str:
-    """What an array is and should be, as it stands where it comes from."""
+def _shape_error(part: Part, *expected: int | str) -> str:
+    """An array's actual and expected shape, in its source's layout."""
     shape, wanted = part.array.shape, expected
     if part.transposed:
         shape, wanted = shape[::-1], wanted[::-1]

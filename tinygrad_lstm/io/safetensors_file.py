@@ -1,4 +1,4 @@
-"""Arrays with names, and texts, in one safetensors file.
+"""Named arrays and strings in one safetensors file.
 
 Reference: https://huggingface.co/docs/safetensors
 """
@@ -23,7 +23,7 @@ from .errors import ContentError, naming_file, shown
 
 __all__ = ["encode_safetensors", "read_safetensors", "write_safetensors"]
 
-# What the format calls the types of elements that are read, and NumPy's names.
+# The format's names of the supported element types, and NumPy's names.
 TYPES = {
     "BOOL": "bool",
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
@@ -32,16 +32,16 @@ TYPES = {
     **{"BF16": BFLOAT16, "C64": "complex64"},
 }
 METADATA = "__metadata__"
-NAME = re.compile("[^\ud800-\udfff]*")  # halves of characters are no UTF-8
+NAME = re.compile("[^\ud800-\udfff]*")  # surrogates are not valid UTF-8
 
-LENGTH = 8  # bytes at the beginning, which say how long the header is
+LENGTH = 8  # bytes at the beginning, with the length of the header
 LONGEST_HEADER = 100_000_000  # as for all readers of the format
 MOST_DIMENSIONS = 32
 FIELDS = {"dtype", "shape", "data_offsets"}
 
 # The header is a JSON object of objects, which hold strings and lists of integers. It is parsed entry by entry with
-# this grammar, since in a general JSON parser a hostile header would take many times its own size. The quantifiers are
-# possessive, so that nothing is tried twice.
+# this grammar, since a hostile header would take many times its size in a general JSON parser. The quantifiers are
+# possessive, so that there is no backtracking.
 SPACE = rb"[ \t\r\n]*+"
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 NUMBERS = rb"\[[\d, \t\r\n]*+\]"
@@ -63,7 +63,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_unrepeated)
 
 
 class Contents(NamedTuple):
-    """What a safetensors file holds: tensors, texts, and which of the tensors are of bfloat16 there."""
+    """The contents of a safetensors file: tensors, strings, and the names of tensors that are bfloat16 in the file."""
 
     tensors: dict[str, HostArray]
     metadata: dict[str, str]
@@ -71,7 +71,7 @@ class Contents(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A tensor as the header describes it: its bytes lie from `start` to `end` behind the header."""
+    """A tensor as the header describes it: its bytes are from `start` to `end` after the header."""
 
     start: int
     end: int
@@ -81,11 +81,11 @@ class _Place(NamedTuple):
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays and texts, each under a name, to a safetensors file, atomically.
+    """Writes named arrays and strings to a safetensors file, atomically.
 
     Raises:
-        OSError: the file cannot be written; one that was there before stays whole.
-        ValueError: as of `encode_safetensors`.
+        OSError: the file cannot be written; an existing file is unchanged.
+        ValueError: as for `encode_safetensors`.
     """
     try:
         content = encode_safetensors(tensors, metadata)
@@ -95,10 +95,10 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, HostArray], metada
 
 
 def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file with these arrays and texts, each under a name.
+    """The bytes of a safetensors file with these named arrays and strings.
 
     Raises:
-        ValueError: an array's elements are of a type that is not read from such a file, or its name cannot be in one.
+        ValueError: an array's element type or name is not supported.
     """
     from safetensors.numpy import save
 
@@ -107,7 +107,7 @@ def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, 
             raise ValueError(f"a safetensors file can have no array that is called {shown(name)}")
         if array.dtype.name not in TYPES.values():
             raise ValueError(f"a safetensors file cannot hold {shown(name)}, an array of {array.dtype}; convert it")
-    # The format stores bytes in C order; safetensors would write a strided array's memory as it lies.
+    # The format stores bytes in C order; safetensors would write a strided array's memory unchanged.
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     return save(contiguous, dict(metadata) or None)
 
@@ -115,12 +115,13 @@ def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, 
 def read_safetensors(path: str | Path) -> Contents:
     """Reads a safetensors file; bfloat16 becomes float32.
 
-    It is read by code of our own: the library parses a header of up to 100 MB in Rust, and where the memory for that is
-    not there, the whole process is aborted.
+    The safetensors library is not used, since it parses a header of up to 100 MB in Rust, and aborts the process if it
+    has not enough memory.
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: the file is no safetensors file, only a part of one, or has tensors of a type that NumPy lacks.
+        ValueError: the file is not a safetensors file, is only a part of one, or has tensors of a type that NumPy
+            lacks.
     """
     with open_file(path) as file, naming_errors(path), naming_file(path):
         places, metadata = _header(file)
@@ -130,7 +131,7 @@ def read_safetensors(path: str | Path) -> Contents:
 
 
 def _header(file: BufferedReader) -> tuple[list[_Place], dict[str, str]]:
-    """Where the tensors are, in that order, and the metadata; the file then stands behind its header."""
+    """The places of the tensors, in order, and the metadata. The file's position is then after its header."""
     file_size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH), "little")
     if file_size < LENGTH + length:
@@ -169,7 +170,7 @@ def _entries(header: bytes) -> Iterator[tuple[str, dict[str, object]]]:
             raise _partial(f"its header cannot be read from byte {at} on")
         try:
             name = json.loads(entry[1].decode())
-            name.encode()  # escapes may stand for halves of characters
+            name.encode()  # escapes may encode surrogates
             content = DECODER.decode(entry[2].decode())
         except ValueError as error:
             raise _partial(f"its header cannot be read from byte {at} on") from error
@@ -187,7 +188,7 @@ def _metadata(content: dict[str, object]) -> dict[str, str]:
 
 
 def _place(name: str, content: dict[str, object]) -> _Place:
-    """Where a tensor is, once what the header says of it fits together."""
+    """The place of a tensor, after its description is checked."""
     match content:
         case {"dtype": str() as kind, "shape": list() as shape, "data_offsets": [int() as start, int() as end]}:
             good = content.keys() == FIELDS and TYPE_NAME.fullmatch(kind)
@@ -205,13 +206,13 @@ def _place(name: str, content: dict[str, object]) -> _Place:
 
 
 def _array(file: BufferedReader, place: _Place) -> HostArray:
-    """The array that comes next in the file."""
+    """The next array in the file."""
     content = np.empty(place.end - place.start, np.uint8).data
     if file.readinto(content) < len(content):
         raise _partial("it has become shorter")
     try:
         return elements(content, place.type_name).reshape(place.shape)
-    except ValueError as error:  # without elements, but with other dimensions larger than memory
+    except ValueError as error:  # an empty array with too large dimensions
         raise ContentError(
             f"NumPy has no array for a tensor in it, {shown(place.name)} of shape {place.shape}"
         ) from error

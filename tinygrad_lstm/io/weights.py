@@ -1,4 +1,4 @@
-"""Weights in files: arrays by name, in whatever format they were saved."""
+"""Weights in files of several formats: arrays by name."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,13 +19,13 @@ def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
     """Writes arrays, such as a model's weights, to a file, atomically.
 
     Args:
-        path: the file; one that is there already is replaced. Its ending says in which format: `.safetensors`, as also
-            without an ending, or NumPy's `.npz`.
-        weights: arrays, or what NumPy makes arrays of, by name.
+        path: the file; an existing one is replaced. Its suffix chooses the format: `.safetensors` (also without a
+            suffix), or NumPy's `.npz`.
+        weights: arrays, or values that NumPy converts to arrays, by name.
 
     Raises:
-        OSError: the file cannot be written; one that was there before stays whole.
-        ValueError: the ending is another; the format can have no such name, or no elements of an array's type.
+        OSError: the file cannot be written; an existing file is unchanged.
+        ValueError: the suffix is invalid; the format does not support a name or the type of an array.
     """
     arrays = {name: np.asarray(array) for name, array in weights.items()}
     ending = Path(path).suffix.lower()
@@ -40,22 +40,22 @@ def save_weights(path: str | Path, weights: Mapping[str, HostArray]) -> None:
 
 
 def load_weights(path: str | Path) -> Weights:
-    """The arrays of a file by name, read without the framework that wrote it, and without running anything in it.
+    """The arrays of a file by name, read without the framework that wrote it and without running code in it.
 
-    The format is told by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives; Keras's
-    `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`. A PyTorch checkpoint's nested dictionaries give dotted
-    names, such as "model.lstm.weight_ih_l0"; what is no array in it is left out.
+    The format is determined by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives;
+    Keras's `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`. Nested dictionaries of a PyTorch checkpoint become
+    dotted names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped.
 
     Returns:
-        The arrays, which can be written to: of the types that they have in the file, except that bfloat16 becomes
-        float32, as `types` says. Tensors that PyTorch saved as views of one storage share their memory. Of Keras and
-        ONNX files, `layers` says what their recurrent layers compute.
+        The arrays, which are writable, of the types in the file, except that bfloat16 becomes float32 (see `types`).
+        Tensors that PyTorch saved as views of one storage share memory. For Keras and ONNX files, `layers` describes
+        the recurrent layers.
 
     Raises:
         OSError: the file is not there or cannot be read.
         RuntimeError: the format needs an extra that is not installed.
-        ValueError: the file is of another format, cut off, damaged, or hostile: it names what cannot be read as data
-            alone, or would take much more memory than its own size.
+        ValueError: the format is not supported, or the file is cut off, damaged, or hostile: it needs code to be run,
+            or would take much more memory than its size.
 
     >>> import tempfile
     >>> import numpy as np

@@ -1,4 +1,4 @@
-"""What the config of a Keras model, JSON within its files, says of its recurrent layers."""
+"""The recurrent layers in the config of a Keras model, which is JSON in its files."""
 
 import re
 from collections import Counter
@@ -13,8 +13,8 @@ from ..file_layers import cudnn_advice
 
 __all__ = ["Described", "Settings", "described_layers", "snake_case"]
 
-# The settings of Keras's layers that are read, and those that have no part in what a trained layer computes of inputs:
-# they say how it was made and trained, how it runs, and which of its outputs it gives. Any other is refused by name.
+# The settings of Keras's layers that are read, and those that do not affect what a trained layer computes: how it was
+# made and trained, how it runs, and which outputs it returns. All other settings are refused by name.
 READ_OF_CELL = {"units", "use_bias", "activation"}
 READ_OF_RUNNER = {"go_backwards", "time_major", "cell"}
 READ_OF_BIDIRECTIONAL = {"layer", "backward_layer", "merge_mode"}
@@ -32,14 +32,14 @@ OF_RUNNER = OF_ANY_LAYER | {
     *("return_sequences", "return_state", "stateful", "unroll", "zero_output_for_mask", "implementation"),
 }
 
-MOST_NAMED = 4  # settings in one message
+MOST_NAMED = 4  # the most settings in one message
 
-# Settings that mean something if they are given at all, and what stands there if they are not.
+# Settings that matter only if they are given, and their values if they are not.
 OPTIONAL, OFF = ("num_constants", "quantization_config"), (None, 0)
 
 OWN_MODULE = re.compile(r"(tf_)?keras(_core)?(\..*)?|tensorflow(\..*)?")
 
-# A path as long as this is none of a model's. Where each of many layers has a path of its own, these must be short.
+# Paths of a model are shorter than this. Their length is limited, since each of many layers has one.
 LONGEST_PATH = 1000
 
 Config = Mapping[str, Any]
@@ -47,10 +47,10 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a layer computes, in the words of `FileLayer`.
+    """What a layer computes, in the terms of `FileLayer`.
 
     Attributes:
-        kind: None if its class is none that is known.
+        kind: None if its class is unknown.
         reset_after, use_bias, units: None if the config does not say.
     """
 
@@ -70,9 +70,9 @@ class Described:
     """A layer of a model.
 
     Attributes:
-        path: where Keras 3 puts its variables, "layers/lstm_1".
-        name: its own.
-        outermost: the name of the outermost layer that holds it, or of itself.
+        path: the path of its variables in Keras 3, "layers/lstm_1".
+        name: the layer's name.
+        outermost: the name of the outermost layer that contains it, or its own.
     """
 
     path: str
@@ -82,10 +82,10 @@ class Described:
 
 
 def described_layers(model: Any) -> list[Described]:
-    """The layers that a model's config describes, in its order; none if it describes none, as of a class of the user's.
+    """The layers in a model's config, in its order; empty if it has none, as for a user-defined class.
 
     Raises:
-        ContentError: it describes layers within layers within layers, more than a model can have.
+        ContentError: the layers are nested more deeply than those of a model can be.
     """
     return list(_layers_within(model, "", "", None)) if _is_layer(model) else []
 
@@ -102,7 +102,7 @@ def _config(layer: Config) -> Config:
 
 
 def _layers_within(layer: Config, path: str, outermost: str, runner: Config | None) -> Iterator[Described]:
-    """The layers that are values of a layer's config, or in lists of these, and those within them.
+    """The layers that are values of a layer's config, or in lists there, and the layers within them.
 
     `runner` is the config of the RNN layer that runs its cells through time.
     """
@@ -122,7 +122,7 @@ def _layers_within(layer: Config, path: str, outermost: str, runner: Config | No
 
 
 def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) -> Iterator[Described]:
-    """A layer, unless it is a model, and those within it."""
+    """A layer, unless it is a model, and the layers within it."""
     kind, config = layer["class_name"], _config(layer)
     name = str(config.get("name", ""))
     outermost = outermost or name
@@ -139,7 +139,7 @@ def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) 
 
 
 def _kind_of(class_name: str) -> Kind | None:
-    """The kind that a class of Keras's is, a layer's or a cell's."""
+    """The kind of one of Keras's layer or cell classes."""
     return next((kind for kind in KINDS.values() if class_name in kind.keras_classes), None)
 
 
@@ -202,24 +202,24 @@ def _settings(layer: Any, runner: Config) -> Settings:
 
 
 def _is_custom(layer: Config) -> bool:
-    """Whether a layer's class is the user's own, though it has the name of one of Keras's."""
+    """Whether a layer's class is user-defined, with the name of one of Keras's."""
     module = layer.get("module")
     foreign = isinstance(module, str) and not OWN_MODULE.fullmatch(module)
     return foreign or ">" in str(layer.get("registered_name"))
 
 
 def _unknown(config: Config, known: Container[str]) -> list[str]:
-    """What a config has beside known settings, in words; the first few."""
+    """The first few unknown settings of a config, in words."""
     unknown = (key for key, value in config.items() if key not in known and not (key in OPTIONAL and value in OFF))
     return [f"the setting {shown(key)}" for key in islice(unknown, MOST_NAMED)]
 
 
 def _shown(value: Any) -> str:
-    """A setting, for a message: its text, or the name of what was made into a config."""
+    """A setting for a message: its string, or the name of its class if it is a config."""
     return shown(_class(value) or str(value))
 
 
 def snake_case(name: str) -> str:
-    """What Keras makes of a class's name for a path: LSTM lstm, SimpleRNN simple_rnn."""
+    """A class's name in a path of Keras: lstm for LSTM, simple_rnn for SimpleRNN."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,4 +1,4 @@
-"""Weights of Keras: `.keras` archives, `.weights.h5`, and the older `.h5` of whole models or of weights alone."""
+"""Weights of Keras: `.keras` archives, `.weights.h5`, and the older `.h5` of whole models or only weights."""
 
 import json
 import os
@@ -20,22 +20,22 @@ LARGEST_SMALL_CONFIG = 2**20
 
 
 def read_keras(path: Path) -> Weights:
-    """The arrays of a Keras file by their paths in it, and its recurrent layers by theirs, in the model's order.
+    """The arrays and recurrent layers of a Keras file by their paths in it, in the model's order.
 
-    A layer's path is that of the group which holds its arrays: "layers/lstm_1" in the files of Keras 3, whose paths do
-    not have the layers' own names, "model_weights/encoder" in older ones. Files of weights alone do not say what a
-    layer computes: the shapes tell its kind, and the rest is taken to be as Keras has it by default. bfloat16 is given
-    as float32. Nothing in a file is run, and memory stays in proportion to the file's size.
+    A layer's path is that of the group which holds its arrays: "layers/lstm_1" in files of Keras 3, whose paths do not
+    have the layers' names, "model_weights/encoder" in older ones. Files with only weights do not describe layers:
+    shapes determine the kind, and other settings are Keras's defaults. bfloat16 becomes float32. No code in a file is
+    run, and memory is proportional to the file's size.
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: it is no file of Keras's, is cut off, damaged, or has what Keras does not write.
+        ValueError: it is not a Keras file, is cut off or damaged, or has content that Keras does not write.
     """
     with naming_file(path):
         content, config = _opened(path)
         file = read_hdf5(content)
         if config is None:
-            config = "".join(file.texts[""].get("model_config", ["null"]))
+            config = "".join(file.strings[""].get("model_config", ["null"]))
         try:
             described = described_layers(json.loads(config))
         except (ValueError, RecursionError) as error:
@@ -45,7 +45,7 @@ def read_keras(path: Path) -> Weights:
 
 
 def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:
-    """What a file has of HDF5, and the config that lies beside it in a `.keras` archive."""
+    """The HDF5 content of a file, and the config beside it in a `.keras` archive."""
     with open_file(path) as file, naming_errors(path):
         beginning = file.read(len(SIGNATURE))
         if beginning == SIGNATURE:
@@ -54,7 +54,7 @@ def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:
             file.readinto(content)
             return content, None
     if not beginning.startswith(b"PK"):
-        raise ContentError("is no file of Keras's, which are HDF5 or zip archives")
+        raise ContentError("is not a Keras file, which are HDF5 or zip archives")
     with open_archive(path) as archive:
         for name in ("config.json", "model.weights.h5"):
             if name not in archive.names:

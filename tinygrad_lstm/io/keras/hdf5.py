@@ -1,10 +1,10 @@
 """HDF5 files as Keras writes them, read without the HDF5 library.
 
-On damaged files that library now and then crashes the process, or runs for ever, and weights from elsewhere must do
-neither. Keras uses little of the format: groups of its first kind, datasets that lie in one piece, attributes that are
-texts. That much is read here; all else, such as links to other files, is refused by name.
+On damaged files that library sometimes crashes the process or does not end, which weights from elsewhere must not
+cause. Keras uses little of the format: groups of the first kind, contiguous datasets, and attributes that are strings.
+Only that is read here; everything else, such as links to other files, is refused by name.
 
-Reference: The HDF Group, "HDF5 File Format Specification Version 3.0", to whose sections the comments point.
+Reference: The HDF Group, "HDF5 File Format Specification Version 3.0"; the comments name its sections.
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["SIGNATURE", "Hdf5Contents", "read_hdf5"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# II.A: the superblock, as far as the address of the root group's header.
+# II.A: the superblock, up to the address of the root group's header.
 SUPERBLOCK = struct.Struct("<8sB4xBBx8xQ8xQ8x8xQ")
 # III.A.1, III.B, III.C, III.D, III.E: a node of a group's tree, its leaves, their entries, and the two kinds of heaps.
 TREE_NODE = struct.Struct("<4sBBH16x")
@@ -35,7 +35,7 @@ HEAP_OBJECT = struct.Struct("<H6xQ")
 OBJECT = struct.Struct("<B7xI4x")
 MESSAGE = struct.Struct("<HHB3x")
 ATTRIBUTE = struct.Struct("<BBHHH")
-HEAP_TEXT = struct.Struct("<IQI")  # IV.B: a length, and where in which global heap
+HEAP_STRING = struct.Struct("<IQI")  # IV.B: a length, the address of a global heap, an index there
 
 SOFT_LINK = 2
 MOST_DIMENSIONS = 32
@@ -51,7 +51,7 @@ Messages = dict[int, list[bytes]]
 
 
 class ElementType(NamedTuple):
-    """The elements of a dataset: their type's name, their bytes, and the order of these."""
+    """The element type of a dataset: its name, its size in bytes, and the byte order."""
 
     name: str
     size: int
@@ -70,7 +70,7 @@ def _float(size: int, exponent: int, big: bool) -> bytes:
 
 
 def _element_types() -> Iterator[tuple[bytes, ElementType]]:
-    """What a datatype message begins with (IV.A.2.d), for each type of elements."""
+    """The beginning of a datatype message (IV.A.2.d) for each element type."""
     orders: tuple[ByteOrder, ByteOrder] = ("little", "big")
     for big, order in enumerate(orders):
         for size in (1, 2, 4, 8):
@@ -78,7 +78,7 @@ def _element_types() -> Iterator[tuple[bytes, ElementType]]:
             yield _integer(size, False, bool(big)), ElementType(f"uint{8 * size}", size, order)
         for size, exponent in ((2, 5), (4, 8), (8, 11)):
             yield _float(size, exponent, bool(big)), ElementType(f"float{8 * size}", size, order)
-    # h5py's booleans are an enumeration of two bytes; bfloat16, which it does not know, it writes as two opaque bytes.
+    # h5py writes booleans as an enumeration, and bfloat16, which it does not know, as two opaque bytes.
     members = _integer(1, True, False) + b"FALSE\0\0\0TRUE\0\0\0\0" + b"\0\1"
     yield struct.pack("<BHxI", 0x18, 2, 1) + members, ElementType("bool", 1, "little")
     yield struct.pack("<B3xI", 0x15, 2), ElementType(BFLOAT16, 2, "little")
@@ -89,24 +89,24 @@ ELEMENT_TYPES = dict(_element_types())
 
 @dataclass(frozen=True, slots=True)
 class Hdf5Contents:
-    """What an HDF5 file holds, by path, such as "layers/lstm/cell/vars/0"; the root's path is "".
+    """The contents of an HDF5 file by path, such as "layers/lstm/cell/vars/0"; the root's path is "".
 
     Attributes:
         arrays: the datasets.
-        texts: of each group and dataset the attributes that are texts, one or several, by their names.
-        bfloat16: the paths of those arrays that are of bfloat16 in the file.
+        strings: for each group and dataset the attributes that are one or several strings, by name.
+        bfloat16: the paths of the arrays that are bfloat16 in the file.
     """
 
     arrays: dict[str, HostArray] = field(default_factory=dict)
-    texts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    strings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     bfloat16: list[str] = field(default_factory=list)
 
 
 def read_hdf5(content: bytearray) -> Hdf5Contents:
-    """The datasets and texts of an HDF5 file.
+    """The datasets and strings of an HDF5 file.
 
     Raises:
-        ContentError: it is no HDF5 file, is cut off, damaged, or has what Keras does not write.
+        ContentError: it is not an HDF5 file, is cut off or damaged, or has content that Keras does not write.
     """
     try:
         return _Reader(content).contents()
@@ -117,11 +117,11 @@ def read_hdf5(content: bytearray) -> Hdf5Contents:
 class _Reader:
     def __init__(self, content: bytearray) -> None:
         self._content = memoryview(content)
-        # All that is read is no more than the file. So parts that overlap, or lead back to themselves, end the reading:
-        # memory and time stay in proportion to its size. Texts, which paths repeat, are counted by themselves.
-        self._unread = len(content)
-        self._untold = len(content)
-        self._extents: list[tuple[int, int, str]] = []  # of the arrays: beginning, end, path
+        # At most the file's size is read in total. So reading ends at parts that overlap or refer to themselves: memory
+        # and time are proportional to the file's size. Strings, which paths repeat, are counted separately.
+        self._bytes_left = len(content)
+        self._strings_left = len(content)
+        self._extents: list[tuple[int, int, str]] = []  # of each array: its start, end and path
         self._heaps: dict[int, dict[int, bytes]] = {}
 
     def contents(self) -> Hdf5Contents:
@@ -129,10 +129,10 @@ class _Reader:
         pending = [("", self._root())]
         while pending:
             path, address = pending.pop()
-            if path in found.texts:
+            if path in found.strings:
                 raise ContentError(f"an HDF5 file that is damaged: it has two {shown(path)}")
             messages = self._messages(path, address)
-            found.texts[path] = dict(self._texts(path, messages.get(ATTRIBUTES, ())))
+            found.strings[path] = dict(self._strings(path, messages.get(ATTRIBUTES, ())))
             if SYMBOL_TABLE in messages:
                 children = list(self._children(path, messages[SYMBOL_TABLE][0]))
                 pending += reversed(children)
@@ -143,32 +143,32 @@ class _Reader:
         taken = 0
         for start, end, path in sorted(self._extents):
             if start < taken:
-                raise ContentError(f"the dataset {shown(path)} overlaps another, or is another with a second name")
+                raise ContentError(f"the dataset {shown(path)} overlaps a different one, or has two names")
             taken = end
         return found
 
     def _take(self, address: int, size: int) -> memoryview:
-        """A part of the file, which counts as read."""
+        """A part of the file, counted as read."""
         if address + size > len(self._content):
             raise ContentError("an HDF5 file that is cut off or damaged: it points past its end")
-        self._unread -= size
-        if self._unread < 0:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
             raise ContentError("an HDF5 file that is damaged: parts of it overlap")
         return self._content[address : address + size]
 
-    def _text(self, text: bytes, stem: str = "") -> str:
-        self._untold -= len(stem) + len(text)
-        if self._untold < 0:
-            raise ContentError("an HDF5 file that is damaged: its texts overlap")
+    def _string(self, text: bytes, stem: str = "") -> str:
+        self._strings_left -= len(stem) + len(text)
+        if self._strings_left < 0:
+            raise ContentError("an HDF5 file that is damaged: its strings overlap")
         try:
             return stem + text.decode()
         except UnicodeDecodeError as error:
-            raise ContentError("an HDF5 file that is damaged: a text in it is not UTF-8") from error
+            raise ContentError("an HDF5 file that is damaged: a string in it is not UTF-8") from error
 
     def _root(self) -> int:
-        """Where the header of the root group is."""
+        """The address of the root group's header."""
         if self._content[: len(SIGNATURE)] != SIGNATURE:
-            raise ContentError("is no HDF5 file")
+            raise ContentError("is not an HDF5 file")
         _, version, offset_size, length_size, base, end, root = SUPERBLOCK.unpack(self._take(0, SUPERBLOCK.size))
         if version > 0:
             raise ContentError(NEWER)
@@ -179,7 +179,7 @@ class _Reader:
         return int(root)
 
     def _messages(self, path: str, address: int) -> Messages:
-        """The messages in the header of an object, by their types (IV.A.1)."""
+        """The messages in the header of an object, by type (IV.A.1)."""
         version, size = OBJECT.unpack(self._take(address, OBJECT.size))
         if version != 1:
             raise ContentError(f"{shown(path)} {NEWER}")
@@ -210,7 +210,7 @@ class _Reader:
         return found
 
     def _children(self, path: str, message: bytes) -> Iterator[tuple[str, int]]:
-        """The paths of what a group holds, and where their headers are (III.A.1 to III.D)."""
+        """The paths of a group's members, and the addresses of their headers (III.A.1 to III.D)."""
         tree, heap = struct.unpack_from("<QQ", message)
         signature, version, size, address = LOCAL_HEAP.unpack(self._take(heap, LOCAL_HEAP.size))
         self._check(signature == b"HEAP" and version == 0, path)
@@ -233,7 +233,7 @@ class _Reader:
         for start, address, kind in SYMBOL.iter_unpack(self._take(leaf + SYMBOL_NODE.size, number * SYMBOL.size)):
             end = names.find(b"\0", start)
             self._check(end > start and b"/" not in names[start:end], path)
-            name = self._text(names[start:end], f"{path}/" if path else "")
+            name = self._string(names[start:end], f"{path}/" if path else "")
             if kind == SOFT_LINK:
                 raise ContentError(f"{shown(name)} is a soft link, which Keras does not write")
             yield name, address
@@ -242,7 +242,7 @@ class _Reader:
         if not {DATASPACE, DATATYPE, LAYOUT} <= messages.keys():
             raise ContentError(f"{shown(path)} is neither a group nor a dataset")
         if EXTERNAL in messages:
-            raise ContentError(f"the dataset {shown(path)} lies in another file, which is not followed")
+            raise ContentError(f"the dataset {shown(path)} is in a different file, which is not read")
         shape = _shape(messages[DATASPACE][0])
         kind = _element_type(path, messages[DATATYPE][0])
         version, layout = struct.unpack_from("<BB", messages[LAYOUT][0])
@@ -255,16 +255,16 @@ class _Reader:
         if size != math.prod(shape) * kind.size:
             raise ContentError(f"the dataset {shown(path)} of shape {shape} has {size} bytes, {kind.size} an element")
         content = memoryview(b"")
-        if size:  # an array without elements has no place
+        if size:  # an empty array has no address
             content = self._take(address, size)
             self._extents.append((address, address + size, path))
         try:
             return elements(content, kind.name, kind.byte_order).reshape(shape)
-        except ValueError as error:  # without elements, but with other dimensions larger than memory
+        except ValueError as error:  # an empty array with too large dimensions
             raise ContentError(f"the dataset {shown(path)} cannot have the shape {shape}") from error
 
-    def _texts(self, path: str, messages: list[bytes] | tuple[()]) -> Iterator[tuple[str, list[str]]]:
-        """Those attributes of an object that are texts, by their names (IV.A.2.m)."""
+    def _strings(self, path: str, messages: list[bytes] | tuple[()]) -> Iterator[tuple[str, list[str]]]:
+        """The attributes of an object that are strings, by name (IV.A.2.m)."""
         for message in messages:
             version, flags, *sizes = ATTRIBUTE.unpack_from(message)
             self._check(version in (1, 2, 3) and (version == 1 or flags == 0), path)
@@ -280,23 +280,24 @@ class _Reader:
                 self._check(width > 0 and len(message) - place >= number * width, path)
                 pieces = [message[place + k * width : place + (k + 1) * width].rstrip(b"\0") for k in range(number)]
             elif kind == 0x19 and character & 0xF == 1:
-                self._check(len(message) - place >= number * HEAP_TEXT.size, path)
+                self._check(len(message) - place >= number * HEAP_STRING.size, path)
                 pieces = [
-                    self._heap_text(*HEAP_TEXT.unpack_from(message, place + k * HEAP_TEXT.size)) for k in range(number)
+                    self._heap_string(*HEAP_STRING.unpack_from(message, place + k * HEAP_STRING.size))
+                    for k in range(number)
                 ]
             else:
                 continue
-            yield self._text(name.rstrip(b"\0")), [self._text(piece) for piece in pieces]
+            yield self._string(name.rstrip(b"\0")), [self._string(piece) for piece in pieces]
 
-    def _heap_text(self, length: int, address: int, index: int) -> bytes:
-        """A text of variable length, which lies in a global heap (III.E)."""
+    def _heap_string(self, length: int, address: int, index: int) -> bytes:
+        """A string of variable length, from a global heap (III.E)."""
         if not length:
             return b""
         if address not in self._heaps:
             self._heaps[address] = dict(self._heap_objects(address))
         text = self._heaps[address].get(index, b"")
         if len(text) < length:
-            raise ContentError("an HDF5 file that is damaged: a text is not where it should be")
+            raise ContentError("an HDF5 file that is damaged: a string is not where it should be")
         return text[:length]
 
     def _heap_objects(self, address: int) -> Iterator[tuple[int, bytes]]:
@@ -306,7 +307,7 @@ class _Reader:
         place = 0
         while place + HEAP_OBJECT.size <= len(heap):
             index, size = HEAP_OBJECT.unpack_from(heap, place)
-            if not index:  # the space that is left
+            if not index:  # free space
                 return
             place += HEAP_OBJECT.size
             yield index, heap[place : place + size]
@@ -318,7 +319,7 @@ class _Reader:
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
-    """The dimensions that a dataspace message gives (IV.A.2.b)."""
+    """The dimensions in a dataspace message (IV.A.2.b)."""
     version, rank = struct.unpack_from("<BB", message)
     if rank > MOST_DIMENSIONS:
         raise ContentError(f"an HDF5 file that is damaged: it has an array of {rank} dimensions")
@@ -329,4 +330,4 @@ def _element_type(path: str, message: bytes) -> ElementType:
     for beginning, kind in ELEMENT_TYPES.items():
         if message.startswith(beginning):
             return kind
-    raise ContentError(f"the dataset {shown(path)} has elements other than integers, floats and booleans")
+    raise ContentError(f"the dataset {shown(path)} has elements that are not integers, floats or booleans")

@@ -1,4 +1,4 @@
-"""The recurrent layers among the arrays of a Keras file: found by their paths, described by the model's config."""
+"""The recurrent layers of a Keras file: found by the paths of arrays, described by the model's config."""
 
 import posixpath
 import re
@@ -19,10 +19,10 @@ from .hdf5 import Hdf5Contents
 
 __all__ = ["recurrent_layers"]
 
-# Where the arrays of optimizers are, of which some have the names of the layers' that they belong to.
+# The groups of optimizers, some of whose arrays have the names of layers.
 OPTIMIZERS = ("optimizer", "optimizer_weights")
 
-# Keras before this version had another default for the activation of gates.
+# Keras before this version had a different default for the activation of gates.
 SIGMOID_SINCE = (2, 3)
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
@@ -30,13 +30,13 @@ ROLES = ("kernel", "recurrent_kernel", "bias")
 WORD = re.compile(r"\w+")
 DIRECTION = re.compile(r"(forward|backward)_")
 
-# What a cell that draws random numbers for dropout keeps beside its arrays.
+# What a cell with dropout keeps in addition to its arrays.
 GENERATORS = re.compile(r"(.*/)?(seed_generator|_random_generator)/.*", re.DOTALL)
 
-# So many of the arrays that a layer has beside its own are named: of groups within groups, each could name all below.
+# How many of a layer's foreign arrays are named, limited since groups may be nested.
 MOST_NAMED = 4
 
-# In the archives of TensorFlow 2.12 to 2.14, where layers that have weights are counted twice.
+# In the archives of TensorFlow 2.12 to 2.14, layers with weights are counted twice.
 COUNTED_TWICE = re.compile(r"_layer_checkpoint_dependencies/([^/]+?)(?:_(\d{1,9}))?(?=/|$)")
 
 Find = Callable[[str], Described | None]
@@ -44,13 +44,13 @@ Find = Callable[[str], Described | None]
 
 @dataclass(frozen=True)
 class Cell:
-    """The arrays of a recurrent layer or, where it has two directions, of one of these.
+    """The arrays of a recurrent layer or, if it has two directions, of one direction.
 
     Attributes:
-        path: that of the layer or direction.
-        roles: the arrays' names, by their roles.
-        described: what the config says of the layer, where there is one.
-        extra: the first names of arrays beside these, which no layer here has.
+        path: the path of the layer or direction.
+        roles: the names of the arrays, by role.
+        described: the config's description of the layer, if there is one.
+        extra: the first names of further arrays, which the layers here do not have.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Cell:
     extra: Sequence[str] = ()
 
     @property
-    def of_two(self) -> bool:
+    def is_one_of_two(self) -> bool:
         """Whether the layer has two directions."""
         if self.described:
             return self.described.settings.bidirectional
@@ -67,49 +67,50 @@ class Cell:
 
     @property
     def layer(self) -> str:
-        """What the directions of a layer have in common."""
-        if self.described and self.of_two:
+        """The path that the directions of a layer share."""
+        if self.described and self.is_one_of_two:
             return self.described.path
-        return posixpath.dirname(self.path) if self.of_two else self.path
+        return posixpath.dirname(self.path) if self.is_one_of_two else self.path
 
 
 def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict[str, FileLayer]:
-    """The recurrent layers of a file by their paths, in the order of the model as far as the file tells it.
+    """The recurrent layers of a file by their paths, in the order of the model if the file has it.
 
     Args:
-        file: with the layout of Keras 3, where "layers/lstm/cell/vars/0" to 2 are kernel, recurrent kernel and bias, or
-            with the older one, where "lstm/lstm/lstm_cell/kernel:0" is a kernel and texts list the outermost groups.
-        described: the layers of the model's config; none of a file of weights alone.
+        file: a file with the layout of Keras 3, in which "layers/lstm/cell/vars/0" to 2 are kernel, recurrent kernel
+            and bias, or the older one, in which "lstm/lstm/lstm_cell/kernel:0" is a kernel and strings list the
+            outermost groups.
+        described: the layers of the model's config; empty for a file with only weights.
     """
-    root = "model_weights" if "model_weights" in file.texts else ""
-    listed = _listed(file.texts[root])
+    root = "model_weights" if "model_weights" in file.strings else ""
+    listed = _listed(file.strings[root])
     find = _finder_by_name(described, root) if listed else _finder_by_path(described)
     arrays = {name: file.arrays[name] for name in _of_layers(file.arrays, listed, root)}
     layers = _in_order(list(_together(_cells(arrays, find))), listed, root, described)
-    version = "".join(file.texts[root].get("keras_version", ()))
+    version = "".join(file.strings[root].get("keras_version", ()))
     outermost = Counter(_outermost(cells[0].path, root) for cells in layers)
     found = {}
     for cells in layers:
         path = cells[0].path if len(cells) == 1 else posixpath.commonpath([cell.path for cell in cells])
         if listed and outermost[_outermost(path, root)] == 1:
             path = posixpath.join(root, _outermost(path, root))
-        names = file.texts.get(f"{path}/vars", {}).get("name", [posixpath.basename(path) if listed else ""])
+        names = file.strings.get(f"{path}/vars", {}).get("name", [posixpath.basename(path) if listed else ""])
         layer = _file_layer(cells, arrays, names[0] if names else "", version)
         if layer is not None:
             found[path] = layer
     return found
 
 
-def _listed(texts: Mapping[str, Sequence[str]]) -> list[str]:
-    """The outermost groups in the older layout, which Keras lists in several attributes where one would be too long."""
-    if "layer_names" in texts:
-        return list(texts["layer_names"])
-    parts = (texts.get(f"layer_names{number}") for number in range(len(texts)))
+def _listed(strings: Mapping[str, Sequence[str]]) -> list[str]:
+    """The outermost groups in the older layout, which Keras lists in several attributes if one would be too long."""
+    if "layer_names" in strings:
+        return list(strings["layer_names"])
+    parts = (strings.get(f"layer_names{number}") for number in range(len(strings)))
     return [name for part in parts if part for name in part]
 
 
 def _of_layers(names: Iterable[str], listed: Sequence[str], root: str) -> Iterator[str]:
-    """The names of the arrays that belong to layers, and not to an optimizer."""
+    """Yields the names of arrays that belong to layers, not to an optimizer."""
     groups = {posixpath.join(root, name) for name in listed}
     depths = sorted({group.count("/") + 1 for group in groups})
     for name in names:
@@ -122,7 +123,7 @@ def _of_layers(names: Iterable[str], listed: Sequence[str], root: str) -> Iterat
 
 
 def _finder_by_path(described: Sequence[Described]) -> Find:
-    """Finds the layer to which a group of arrays belongs by the path that its config gives it."""
+    """Returns a function that finds the layer of a group of arrays by the path that the config implies."""
     by_path = {layer.path: layer for layer in described}
 
     def counted_once(part: re.Match[str]) -> str:
@@ -139,7 +140,7 @@ def _finder_by_path(described: Sequence[Described]) -> Find:
 
 
 def _finder_by_name(described: Sequence[Described], root: str) -> Find:
-    """Finds it by names: the outermost group's is that of a layer or model, and the layer's own is further in."""
+    """Returns a function that finds it by the names of the outermost group (a layer or model) and of inner groups."""
     by_name = {(layer.outermost, layer.name): layer for layer in reversed(described)}
 
     def find(group: str) -> Described | None:
@@ -150,10 +151,10 @@ def _finder_by_name(described: Sequence[Described], root: str) -> Find:
 
 
 def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
-    """The groups that hold a recurrent layer's arrays, which are matrices by the name of its kernels."""
+    """The groups with a recurrent layer's arrays: matrices with the names of kernels."""
     members: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name in arrays:
-        group, _, last = name.replace("\\", "/").rpartition("/")  # TensorFlow on Windows joined paths by the other one
+        group, _, last = name.replace("\\", "/").rpartition("/")  # TensorFlow on Windows joined paths by a backslash
         members[group][last.removesuffix(":0")] = name
     groups: dict[str, dict[str, str]] = {}
     for group, names in members.items():
@@ -168,15 +169,15 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
     in_order = sorted(name for name in arrays if not GENERATORS.fullmatch(name))
     for group, roles in groups.items():
         above, last = posixpath.split(group)
-        alone = above and not above.endswith("cells") and beside[above] == 1
-        path = above if alone and called_cell.fullmatch(last) else group
+        is_only_cell = above and not above.endswith("cells") and beside[above] == 1
+        path = above if is_only_cell and called_cell.fullmatch(last) else group
         within = under(group, in_order, "/") if group else [name for name in in_order if "/" not in name]
         extra = list(islice((name for name in within if name not in roles.values()), MOST_NAMED))
         yield Cell(path, roles, find(group), extra)
 
 
 def _is_numbered_cell(group: str) -> bool:
-    """Whether a group holds a cell's arrays by their numbers: "lstm/cell/vars", "rnn/cell/cells/high/vars"."""
+    """Whether a group has a cell's arrays by number: "lstm/cell/vars", "rnn/cell/cells/high/vars"."""
     cell, last = posixpath.split(group)
     above, name = posixpath.split(cell)
     named = "cell" in name and WORD.fullmatch(name) is not None
@@ -187,9 +188,9 @@ def _together(cells: Iterator[Cell]) -> Iterator[list[Cell]]:
     """The directions of each layer, forward first."""
     layers: defaultdict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        layers[cell.layer, cell.of_two].append(cell)
+        layers[cell.layer, cell.is_one_of_two].append(cell)
     for parts in layers.values():
-        if len(parts) == 2 and parts[0].of_two:
+        if len(parts) == 2 and parts[0].is_one_of_two:
             yield sorted(parts, key=lambda cell: not posixpath.basename(cell.path).startswith("forward"))
         else:
             yield from ([cell] for cell in parts)
@@ -198,7 +199,7 @@ def _together(cells: Iterator[Cell]) -> Iterator[list[Cell]]:
 def _in_order(
     layers: list[list[Cell]], listed: Sequence[str], root: str, described: Sequence[Described]
 ) -> list[list[Cell]]:
-    """Layers in the order of the file's list, of the config, and of the numbers in their paths."""
+    """Layers in the order of the file's list, then of the config, then of the numbers in their paths."""
     in_list = {name: place for place, name in enumerate(listed)}
     in_config = {layer.path: place for place, layer in enumerate(described)}
 
@@ -216,7 +217,7 @@ def _outermost(path: str, root: str) -> str:
 
 
 def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: str, version: str) -> FileLayer | None:
-    """A layer as the config or, without one, its arrays describe it; None if its arrays are no recurrent layer's."""
+    """A layer as described by the config or, without one, by its arrays; None if it is not a recurrent layer."""
     first = cells[0]
     described = first.described
     settings = described.settings if described else Settings(bidirectional=len(cells) == 2)
@@ -230,7 +231,7 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
     elif reset_after is None:
         reset_after = not has_variants or "reset_after" in undecided
     roles = [_roles(cell, settings) for cell in cells]
-    if settings.bidirectional and len(cells) == 1:  # the other direction's arrays are missing
+    if settings.bidirectional and len(cells) == 1:  # the arrays of the other direction are missing
         roles.insert(0 if posixpath.basename(first.path).startswith("backward") else 1, {})
     return FileLayer(
         kind,
@@ -248,13 +249,13 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
 
 
 def _roles(cell: Cell, settings: Settings) -> Mapping[str, str]:
-    """The names of a cell's arrays by their roles; also of a bias that the config tells of and that is missing."""
+    """The names of a cell's arrays by role, including a missing bias that the config has."""
     missing = settings.use_bias and "bias" not in cell.roles
     return {**cell.roles, "bias": f"{cell.path}/bias"} if missing else cell.roles
 
 
 def _beside(cell: Cell, settings: Settings, arrays: Mapping[str, HostArray]) -> Iterator[str]:
-    """In words, what a cell has beside what its config tells."""
+    """In words, what a cell has in addition to its config."""
     for name in cell.extra:
         yield f"the array {shown(name)}"
     if settings.use_bias is False and "bias" in cell.roles:
@@ -265,7 +266,7 @@ def _beside(cell: Cell, settings: Settings, arrays: Mapping[str, HostArray]) -> 
 
 
 def _undecided(cell: Cell, kind: str, version: str) -> dict[str, str]:
-    """The settings of a layer that neither a config nor its arrays tell, and that differed among versions of Keras."""
+    """The settings that neither a config nor the arrays contain, and that differ between versions of Keras."""
     if cell.described or not KINDS[kind].shares:
         return {}
     undecided = {}
@@ -273,17 +274,17 @@ def _undecided(cell: Cell, kind: str, version: str) -> dict[str, str]:
         undecided["reset_after"] = ALIKE
     numbers = re.match(r"(\d{1,9})\.(\d{1,9})", version)
     before = numbers is None or (int(numbers[1]), int(numbers[2])) < SIGMOID_SINCE
-    if before and not posixpath.basename(cell.roles["kernel"]).isdigit():  # numbers came with Keras 2.12
+    if before and not posixpath.basename(cell.roles["kernel"]).isdigit():  # since Keras 2.12 names are numbers
         of = f"of Keras {shown(version)}" if version else "of an unknown version of Keras"
         undecided["recurrent_activation"] = (
-            f"weights alone, {of}, do not tell whether its recurrent activation is hard_sigmoid, the default before"
+            f"weights only, {of}, do not tell whether its recurrent activation is hard_sigmoid, the default before"
             " 2.3, or sigmoid: give recurrent_activation='sigmoid' if it is that"
         )
     return undecided
 
 
 def _kind(kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> str | None:
-    """What a layer is whose kernels, (I, k·H) and (H, k·H), are for k gates."""
+    """The kind of a layer with kernels (I, k·H) and (H, k·H), for k gates."""
     H, columns = recurrent
     if kernel[1] != columns or not H or columns % H:
         return None

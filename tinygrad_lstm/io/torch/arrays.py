@@ -1,4 +1,4 @@
-"""The arrays that a PyTorch file describes, each checked and a view of its storage's elements."""
+"""The arrays that a PyTorch file describes, each checked, as a view of its storage."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ LARGEST_SIZE = 2**63 - 1
 
 
 class TorchArrays:
-    """Makes arrays of what a pickle says of them.
+    """Makes arrays from their descriptions in a pickle.
 
     Args:
-        read: gives the bytes of a storage.
-        byte_order: of the storages.
-        file_size: in bytes: arrays of NumPy's, which lie within the pickle, may be no larger together.
+        read: returns the bytes of a storage.
+        byte_order: the byte order of the storages.
+        file_size: in bytes; the NumPy arrays within the pickle may not be larger in total.
     """
 
     def __init__(self, read: Callable[[Storage], bytearray], byte_order: ByteOrder, file_size: int) -> None:
@@ -34,10 +34,10 @@ class TorchArrays:
         self._made: dict[Tensor | NumpyArray, HostArray] = {}
 
     def array(self, described: Tensor | NumpyArray) -> HostArray:
-        """The array; what is described once is made once.
+        """The array of a description, made once.
 
         Raises:
-            ContentError: what is said of it contradicts itself or its storage.
+            ContentError: the description contradicts itself or its storage.
         """
         if described in self._made:
             return self._made[described]
@@ -56,7 +56,9 @@ class TorchArrays:
         if storage.key not in self._storages:
             content = self._read(storage)
             if len(content) != storage.size * item_size(storage.type_name):
-                raise ContentError(f"its storage {shown(storage.key)} has {len(content)} bytes, which is another size")
+                raise ContentError(
+                    f"its storage {shown(storage.key)} has {len(content)} bytes, which is a different size"
+                )
             self._storages[storage.key] = type_name, elements(content, type_name, self._byte_order)
         known_type, values = self._storages[storage.key]
         if known_type != type_name:
@@ -72,20 +74,20 @@ class TorchArrays:
         try:
             content = array.content.encode("latin-1") if isinstance(array.content, str) else array.content
         except UnicodeEncodeError as error:
-            raise ContentError("its elements are no bytes") from error
+            raise ContentError("its elements are not bytes") from error
         code = array.type.byte_order + array.type.code
         return numpy_array(bytearray(content), code, _sizes(array.shape), bool(array.fortran_order))
 
 
 def is_bfloat16(described: Tensor | NumpyArray) -> bool:
-    """Whether an array that was made is of bfloat16 in the file."""
+    """Whether an array is bfloat16 in the file."""
     if not (isinstance(described, Tensor) and isinstance(described.storage, Storage)):
         return False
     return _type_name(described, described.storage) == BFLOAT16
 
 
 def _type_name(tensor: Tensor, storage: Storage) -> str:
-    """The type of a tensor's elements: its storage's, unless it has one of its own."""
+    """The type of a tensor's elements: its own type if it has one, or else its storage's."""
     if tensor.type is None:
         return storage.type_name
     if tensor.type.module != "torch" or tensor.type.name not in TORCH_TYPES:
@@ -99,13 +101,13 @@ def _sizes(value: object) -> tuple[int, ...]:
         sizes = tuple(size for size in value if isinstance(size, int) and 0 <= size <= LARGEST_SIZE)
         if len(sizes) == len(value):
             return sizes
-    raise ContentError("its shape or its strides are negative, absurd, or no numbers")
+    raise ContentError("its shape or its strides are negative, too large, or not integers")
 
 
 def _view(values: HostArray, offset: object, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
-    """A view of an array of one dimension; offset and strides count elements."""
+    """A view of a one-dimensional array; offset and strides are in elements."""
     if not isinstance(offset, int) or not 0 <= offset <= LARGEST_SIZE or len(shape) != len(strides):
-        raise ContentError("its shape, strides and offset do not fit each other")
+        raise ContentError("its shape, strides and offset contradict each other")
     count = math.prod(shape)
     if count > values.size:
         raise ContentError(

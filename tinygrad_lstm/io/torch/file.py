@@ -1,6 +1,6 @@
-"""Files of PyTorch, read without it: those of `torch.save`, in the zip format and the older one, and of TorchScript.
+"""Files of PyTorch, read without it: of `torch.save`, in the zip format and the older one, and of TorchScript.
 
-Tensors that share a storage share their memory as arrays too.
+Arrays of tensors that share a storage share memory.
 
 Reference: PyTorch's `torch/serialization.py`.
 """
@@ -52,7 +52,7 @@ def read_torch(path: Path) -> Weights:
 
 
 def _folder(archive: Archive) -> str:
-    """The folder that all is in, which is named after the file as it was when it was saved."""
+    """The folder that contains everything, which has the file's name at the time it was saved."""
     pickles = [name for name in archive.names if name.endswith(TORCH_PICKLE)]
     if not pickles:
         raise ContentError("a zip archive without the data.pkl of PyTorch")
@@ -83,8 +83,8 @@ def read_torch_legacy(path: Path) -> Weights:
         magic = read_pickle(stream, maker, file_size)
         version = read_pickle(stream, maker, file_size)
         if magic != LEGACY_MAGIC or version != LEGACY_VERSION:
-            raise ContentError("not a file of PyTorch's, or of another version of its format")
-        read_pickle(stream, maker, file_size)  # the system that it was saved on, which is of no matter
+            raise ContentError("not a PyTorch file, or of a different version of the format")
+        read_pickle(stream, maker, file_size)  # the system that it was saved on, which is not needed
         root = read_pickle(stream, maker, file_size)
         keys = read_pickle(stream, maker, file_size)
         storages = _legacy_storages(stream, keys, maker.storages)
@@ -92,7 +92,7 @@ def read_torch_legacy(path: Path) -> Weights:
 
 
 def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storage]) -> dict[str, bytearray]:
-    """The bytes of the storages, by their keys: they follow the pickles in the order of `keys`."""
+    """The bytes of the storages by key; they follow the pickles in the order of `keys`."""
     order = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
     if sorted(order) != sorted(expected):
         raise ContentError("damaged: its storages are not those that its tensors refer to")

@@ -38,7 +38,7 @@ __all__ = [
 _ROLES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _LAYER_NAME = re.compile(r"(\w+)_(l(?:0|[1-9]\d?)(?:_reverse)?)", re.ASCII)
 _CELL_NAMES = {name: name for name in _ROLES} | {
-    # As in the layer-normalised cell of PyTorch's own examples, which normalises the state that it carries on.
+    # As in the layer-normalized cell of PyTorch's examples, which normalizes its cell state.
     "layernorm_i.weight": "norm_ih",
     "layernorm_i.bias": "norm_ih_bias",
     "layernorm_h.weight": "norm_hh",
@@ -46,18 +46,18 @@ _CELL_NAMES = {name: name for name in _ROLES} | {
     "layernorm_c.weight": "norm_c",
     "layernorm_c.bias": "bias_c",
 }
-# What torch.nn.DataParallel and torch.compile put in front of the names of the module that they wrap.
+# The prefixes that torch.nn.DataParallel and torch.compile add to the names of the module that they wrap.
 _WRAPPERS = ("module", "_orig_mod")
 _PACKED = ("_all_weight_values", "_packed_weight_ih", "_packed_weight_hh", "_packed_params")
 _IN_CELLS = {role: name for name, role in _CELL_NAMES.items()}
 
 
 def recurrent_layers(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names of recurrent layers' arrays, by the prefix that they are under, as "encoder.lstm", or "" at the top."""
+    """The names of recurrent layers' arrays, by their prefix, such as "encoder.lstm", or "" at the top."""
     found: dict[str, list[str]] = {}
     recurrent = {}
     for name in names:
-        prefix, role, _ = _taken_apart(whole_name(name))
+        prefix, role, _ = _parsed(whole_name(name))
         if role:
             found.setdefault(prefix, []).append(name)
         if role == "weight_hh":
@@ -66,8 +66,8 @@ def recurrent_layers(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def torch_kind(arrays: Mapping[str, HostArray]) -> str | None:
-    """The kind of the layers of one prefix, by the shapes of the first one's recurrent weights."""
-    first = {_taken_apart(name)[1:]: array for name, array in plain_weights(arrays)[0].items()}
+    """The kind of the layers of one prefix, from the shape of the first layer's recurrent weights."""
+    first = {_parsed(name)[1:]: array for name, array in plain_weights(arrays)[0].items()}
     of_h = first.get(("weight_hh", "l0"))
     if of_h is None or of_h.ndim != 2 or not of_h.size:
         return None
@@ -85,18 +85,18 @@ def torch_network(
     dtype: DType = None,
     options: Mapping[str, Any] | None = None,
 ) -> Recurrent:
-    """The network of a kind that PyTorch's arrays under a prefix make; under several prefixes, one stack of these.
+    """The network of a kind made from PyTorch's arrays under a prefix, or a stack of networks from several prefixes.
 
     Args:
         kind: its name in `KINDS`.
-        weights: arrays by name; the names under the prefix must be those of one network, and no other.
+        weights: arrays by name; all names under the prefix must belong to one network.
         prefix: the dotted name of the module, with or without the dot at its end.
-        gates: the order of the rows, where it is not PyTorch's.
+        gates: the order of the gates' rows, if it is not PyTorch's.
         dtype: as for `assembled`.
-        options: settings that no array tells.
+        options: settings that arrays do not show.
 
     Raises:
-        ValueError: names are missing or extra, or shapes do not fit; one error names all.
+        ValueError: names are missing or extra, or shapes are wrong; one error names all.
     """
     if not isinstance(prefix, str):
         if not prefix:
@@ -115,15 +115,15 @@ def torch_network(
     arrays, unknown = plain_weights(arrays)
     if unknown:
         raise ValueError(f"{kind}.from_torch: {printable('; '.join(unknown))}")
-    there = torch_kind({name: array for name, array in arrays.items() if _taken_apart(name)[0] == prefix})
+    there = torch_kind({name: array for name, array in arrays.items() if _parsed(name)[0] == prefix})
     if there not in (None, kind):
         raise ValueError(f"{kind}.from_torch: under the prefix {prefix!r} are {there} layers; use {there}.from_torch")
     faults = Faults()
     places: dict[str, dict[str, Part]] = {}
     in_cell = False
     for name, array in arrays.items():
-        owner, role, place = _taken_apart(name)
-        if owner != prefix or not role or role in places.get(place, ()):  # a cell's name and a layer's may be for one
+        owner, role, place = _parsed(name)
+        if owner != prefix or not role or role in places.get(place, ()):  # a cell's name and a layer's name may collide
             faults.extra.append(name)
             continue
         in_cell |= name.removeprefix(start) in _CELL_NAMES
@@ -144,7 +144,7 @@ def torch_network(
 
 
 def _prefix_there(prefix: str, found: Iterable[str]) -> str:
-    """A prefix as the names have it: where torch.compile or DataParallel has put its own part into each."""
+    """The prefix in the names, which may have parts that torch.compile or DataParallel added."""
     if prefix in found:
         return prefix
     wrapped = [each for each in found if ".".join(part for part in each.split(".") if part not in _WRAPPERS) == prefix]
@@ -152,7 +152,7 @@ def _prefix_there(prefix: str, found: Iterable[str]) -> str:
 
 
 def _hint(kind: str, weights: Mapping[str, ArrayLike]) -> str:
-    """What there is instead of the layer that was asked for."""
+    """What is there instead of the requested layer."""
     if isinstance(weights, Weights) and weights.layers:
         framework = next(iter(weights.layers.values())).framework
         return f"; the file has layers of another framework: use {kind}.from_{framework}"
@@ -166,16 +166,16 @@ def _hint(kind: str, weights: Mapping[str, ArrayLike]) -> str:
 def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """The arrays of a whole PyTorch model under this library's names, for `load_state_dict`.
 
-    Recurrent layers get one bias, or of a GRU its two, in place of PyTorch's two, and so do cells, whose two weights
-    become the one that `LSTMCell` and `RNNCell` have; all other names are the same in both. (`LSTM.from_torch` makes a
-    module of one network's arrays.) Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are put
-    together, and the `_orig_mod` of `torch.compile` is left out of names.
+    Recurrent layers and cells get one bias (a GRU two) in place of PyTorch's two, and `LSTMCell` and `RNNCell` one
+    weight in place of two. All other names are the same. (`LSTM.from_torch` makes a module from one network's arrays.)
+    Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are computed from them, and the `_orig_mod` of
+    `torch.compile` is removed from names.
 
     Args:
-        weights: arrays by name, as `load_weights` gives them, or PyTorch's own tensors.
+        weights: arrays by name, as `load_weights` returns them, or PyTorch's tensors.
 
     Raises:
-        ValueError: names of recurrent layers are missing, or shapes do not fit; one error names all.
+        ValueError: names of recurrent layers are missing, or shapes are wrong; one error names all.
 
     >>> import numpy as np
     >>> lstm = {"weight_ih_l0": np.ones((20, 3)), "weight_hh_l0": np.ones((20, 5))}
@@ -190,7 +190,7 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     layers = recurrent_layers(arrays)
     starts = {prefix: prefix and f"{prefix}." for prefix in layers}
     in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in map(whole_name, layers[prefix])}
-    # Those of this library's own GRUCell, whose weights have PyTorch's names, stay as they are.
+    # This library's GRUCell has PyTorch's names of weights, and stays unchanged.
     prefixes = [prefix for prefix, start in starts.items() if prefix not in in_cells or f"{start}bias" not in arrays]
 
     def made(prefix: str) -> Recurrent:
@@ -209,7 +209,7 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
 
 
 def _without_compile(name: str) -> str:
-    """A name as it was before torch.compile, which puts `_orig_mod` in front of what it wraps."""
+    """A name without the `_orig_mod` that torch.compile adds for what it wraps."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
@@ -219,12 +219,12 @@ def export_torch(model: Module, path: str | Path) -> None:
     In PyTorch: `module.load_state_dict(safetensors.torch.load_file(path))`.
 
     Args:
-        model: any module; all its recurrent layers are written as PyTorch has them.
-        path: the file; one that is there already is replaced.
+        model: any module; its recurrent layers are written in PyTorch's form.
+        path: the file; an existing one is replaced.
 
     Raises:
-        ValueError: a network computes what PyTorch's does not; the path has another ending than `.safetensors`.
-        OSError: the file cannot be written; one that was there before stays whole.
+        ValueError: a network computes what PyTorch's does not; the path's suffix is not `.safetensors`.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     if Path(path).suffix.lower() not in ("", ".safetensors"):
         raise ValueError(f"{path}: PyTorch's names are written to a safetensors file; use the ending .safetensors")
@@ -232,11 +232,11 @@ def export_torch(model: Module, path: str | Path) -> None:
 
 
 def to_torch(model: Module) -> dict[str, HostArray]:
-    """The parameters and buffers of a model under PyTorch's names: `torch.nn.LSTM` and the like load them.
+    """The parameters and buffers of a model under PyTorch's names, for `torch.nn.LSTM` and similar modules.
 
-    A recurrent layer's or cell's bias becomes `bias_ih`, beside a `bias_hh` of zeros (of a GRU, with `bias_hn` in it).
-    Low-rank adapters are merged into their weights. Settings such as `nonlinearity="relu"` are to be given to PyTorch's
-    module. Peepholes and layer normalization, which it lacks, keep the names that they have here, which it refuses.
+    A recurrent layer's or cell's bias becomes `bias_ih`, with a `bias_hh` of zeros (for a GRU with `bias_hn` in it).
+    Low-rank adapters are merged into their weights. Settings such as `nonlinearity="relu"` must be given to PyTorch's
+    module. Peepholes and layer normalization, which PyTorch lacks, keep their names, which it refuses.
 
     Raises:
         ValueError: a network computes what PyTorch's does not: a GRU with `reset_after=False`.
@@ -255,10 +255,10 @@ def to_torch(model: Module) -> dict[str, HostArray]:
 
 
 def in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
-    """A recurrent network's parameters under PyTorch's names; those that PyTorch has not keep theirs."""
+    """A recurrent network's parameters under PyTorch's names; parameters that PyTorch lacks keep their names."""
     places: dict[str, dict[str, HostArray]] = {}
     for name, array in parameters.items():
-        _, role, place = _taken_apart(name)
+        _, role, place = _parsed(name)
         places.setdefault(place, {})[role] = array
     apart = {"bias", *(weight.name for weight in KINDS[kind].weights if weight.part_of)}
     arrays: dict[str, HostArray] = {}
@@ -280,7 +280,7 @@ def cell_in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[
 
 
 def as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArray]:
-    """The parameters of a layer, the first of its network, as a cell has them: some have one weight over [h, x]."""
+    """The parameters of a network's first layer in the form of a cell: some cells have one weight for [h, x]."""
     arrays = {name.removesuffix("_l0"): array for name, array in parameters.items()}
     if KINDS[kind].one_product:
         arrays["weight"] = np.concatenate([arrays.pop("weight_hh"), arrays.pop("weight_ih")], axis=1)
@@ -288,15 +288,15 @@ def as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArr
 
 
 def own_arrays(module: Module) -> dict[str, HostArray]:
-    """A module's own parameters and buffers, without those of modules below it; adapters merged into their weights."""
+    """A module's parameters and buffers, without those of its submodules; adapters are merged into their weights."""
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     with no_grad():
         tensors = {name: module.adapted(name) for name, _ in named if "." not in name}
     return {name: tensor.device.backend.to_host(tensor.data).copy() for name, tensor in tensors.items()}
 
 
-def _taken_apart(name: str) -> tuple[str, str, str]:
-    """The prefix, role and place of an array of a recurrent layer; an empty role if it is none of these."""
+def _parsed(name: str) -> tuple[str, str, str]:
+    """The prefix, role and place of a recurrent layer's array; the role is empty for other arrays."""
     for end, role in _CELL_NAMES.items():
         if name == end or name.endswith(f".{end}"):
             return name[: -len(end)].removesuffix("."), role, "l0"
@@ -307,7 +307,7 @@ def _taken_apart(name: str) -> tuple[str, str, str]:
 
 
 def _all_places(places: Mapping[str, Mapping[str, Part]]) -> dict[str, Place]:
-    """The places of all layers and directions, in order, with those at which nothing is."""
+    """The places of all layers and directions, in order, including empty ones."""
     layers = 1 + max(int(place[1:].partition("_")[0]) for place in places)
     directions = ("", "_reverse") if any(place.endswith("_reverse") for place in places) else ("",)
     wanted = [f"l{layer}{direction}" for layer in range(layers) for direction in directions]

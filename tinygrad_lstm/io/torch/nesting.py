@@ -10,8 +10,8 @@ __all__ = ["flattened"]
 
 DEEPEST = 100
 
-# How much room names may take, and how many steps it may take to find them: so much for each byte of the file, and
-# this much in a small one. What PyTorch writes needs less, even for thousands of views of one storage.
+# The memory that names may take, and the steps to find them: for each byte of the file, and in addition. PyTorch's
+# files need less, even for thousands of views of one storage.
 ROOM = 10
 ALWAYS_ALLOWED = 2**16
 ROOM_OF_AN_ARRAY = 200
@@ -20,24 +20,24 @@ LARGEST_NUMBER, LONGEST_NUMBER = 2**63, 20
 
 
 def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
-    """Tensors and NumPy arrays, each by the keys and places that lead to it, with dots in between.
+    """Tensors and NumPy arrays, each by the keys and indices that lead to it, joined by dots.
 
-    All else is left out. Of a module of TorchScript these are its parameters and buffers, as in its `state_dict()`.
+    Everything else is skipped. For a TorchScript module these are its parameters and buffers, as in its `state_dict()`.
 
     Args:
-        root: what a pickle holds.
-        file_size: in bytes: it bounds the memory and the time taken.
+        root: the value of a pickle.
+        file_size: in bytes; it limits the memory and the time.
 
     Raises:
-        ContentError: there are none, two have one name, one has no name, they lie deeper than 100 containers, or their
-            names take more room than in any file of this size.
+        ContentError: there are none, two have one name, one has no name, they are nested deeper than 100 containers, or
+            their names take more memory than in a valid file of this size.
     """
     if isinstance(root, Tensor | NumpyArray):
         raise ContentError("it holds one array, which has no name: save it in a dictionary")
     found: dict[str, Tensor | NumpyArray] = {}
     room = _Room(ROOM * file_size + ALWAYS_ALLOWED)
     walk = [_children(root)]
-    keys: list[object] = []  # that lead from one to the next
+    keys: list[object] = []  # the keys on the current path
     while walk:
         for key, child in walk[-1]:
             room.take(1)
@@ -53,7 +53,7 @@ def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
                 break
         else:
             walk.pop()
-            del keys[-1:]  # none leads to the root
+            del keys[-1:]  # the root has no key
         if len(walk) > DEEPEST:
             raise ContentError(f"its containers lie more than {DEEPEST} deep in each other")
     if not found:
@@ -73,26 +73,26 @@ class _Room:
 
 
 def _children(value: object) -> Iterator[tuple[object, object]]:
-    """What a container holds, by keys or places."""
+    """The contents of a container, by keys or indices."""
     if isinstance(value, Dictionary):
         yield from value.pairs()
     elif isinstance(value, list | tuple):
         yield from enumerate(value)
     elif isinstance(value, Record) and value.attributes is not None:
         for key, child in value.attributes.pairs():
-            # A module's lists and dictionaries are no part of its state_dict, and may hold its parameters again.
+            # A module's lists and dictionaries are not part of its state_dict, and may contain its parameters again.
             yield key, child if isinstance(child, Tensor | Record) else None
 
 
 def _most_bytes(keys: Sequence[object]) -> int:
-    """How much memory the name of these keys takes at the most: all its characters take as much as the widest."""
+    """The most memory that the name of these keys can take: all characters take as much as the widest."""
     texts = [key for key in keys if isinstance(key, str)]
     width = 1 if all(text.isascii() for text in texts) else 4
     return width * (sum(map(len, texts)) + LONGEST_NUMBER * (len(keys) - len(texts)))
 
 
 def _joined(keys: Sequence[object]) -> str:
-    """The name of what stands under these keys, one within the other."""
+    """The name of the value under these nested keys."""
     parts = []
     for key in keys:
         if isinstance(key, int) and abs(key) < LARGEST_NUMBER:
@@ -100,12 +100,12 @@ def _joined(keys: Sequence[object]) -> str:
         elif isinstance(key, str) and _is_unicode(key):
             parts.append(key)
         else:
-            raise ContentError("an array stands under a key that is neither a text nor a whole number")
+            raise ContentError("an array is under a key that is neither a string nor an integer")
     return ".".join(parts)
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written in UTF-8: a pickle may have halves of characters."""
+    """Whether it can be encoded as UTF-8: a pickle may contain surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """Reading a pickle without executing anything.
 
-A pickle is a program for a machine with a stack. Python's own machine imports and calls whatever the program names.
-This one knows the opcodes that `torch.save` writes, takes names for what they are, two texts, and asks a `Maker` what
-calling them gives. Whatever the pickle says, it takes less memory than twenty bytes for each of the file's.
+A pickle is a program for a stack machine. Python's machine imports and calls whatever the program names. This machine
+has the opcodes that `torch.save` writes, treats names as two strings, and asks a `Maker` for the results of calls. For
+any pickle it takes less than twenty bytes of memory for each byte of the file.
 
 Reference: the comments of Python's `pickletools`, whose functions read the opcodes' arguments here.
 """
@@ -17,8 +17,8 @@ from ..errors import ContentError
 
 __all__ = ["Dictionary", "Maker", "Name", "Stream", "read_pickle"]
 
-# There may be one container (a list, dictionary, tuple, or what a Maker makes) for so many bytes of the file, and this
-# many in a small one. The densest that PyTorch writes is one for nine bytes.
+# One container (a list, dictionary, tuple, or a Maker's result) is allowed for this many bytes of the file, and some in
+# addition. PyTorch writes at most one for nine bytes.
 BYTES_A_CONTAINER = 4
 ALWAYS_ALLOWED = 10_000
 
@@ -27,7 +27,7 @@ NEWEST_PROTOCOL = 5
 
 
 class Dictionary(list[object]):
-    """A dictionary of a pickle: its keys and values in turn, as they were given.
+    """A dictionary of a pickle: its keys and values, alternating.
 
     Not a dict, since in a hostile file all keys may have the same hash.
     """
@@ -41,7 +41,7 @@ class Dictionary(list[object]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Name:
-    """What a function or class is called."""
+    """The name of a function or class."""
 
     module: str
     name: str
@@ -51,27 +51,27 @@ class Name:
 
 
 class Maker(Protocol):
-    """Says what the calls of a pickle give. What it refuses raises a ContentError."""
+    """Makes the results of a pickle's calls. A call that it refuses raises a ContentError."""
 
     def make(self, name: Name, arguments: tuple[object, ...]) -> object:
-        """What calling the function or class of this name gives."""
+        """The result of calling the function or class of this name."""
 
     def set_state(self, value: object, state: object) -> None:
-        """Gives a state to what was made."""
+        """Sets the state of a value that was made."""
 
     def look_up(self, identifier: object) -> object:
-        """What is stored outside the pickle under this identifier."""
+        """The value that is stored outside the pickle under this identifier."""
 
 
 class Stream:
-    """A file, read from where it stands to a known end."""
+    """A file, read from its position to a known end."""
 
     def __init__(self, file: BufferedIOBase, size: int) -> None:
         self._file = file
         self.remaining = size
 
     def read(self, size: int) -> bytes:
-        """The next bytes, neither more nor fewer.
+        """Exactly this number of next bytes.
 
         Raises:
             ContentError: there are fewer.
@@ -80,7 +80,7 @@ class Stream:
         return self._file.read(size)
 
     def read_writable(self, size: int) -> bytearray:
-        """The same, as bytes that can be written to."""
+        """The same, as a bytearray."""
         self._advance(size)
         content = bytearray(size)
         self._file.readinto(content)
@@ -95,7 +95,7 @@ class Stream:
         """The next line, without its end.
 
         Raises:
-            ContentError: there is no line of a name's length.
+            ContentError: the line is too long for a name.
         """
         line = self._file.readline(min(self.remaining, LONGEST_NAME))
         self.remaining -= len(line)
@@ -105,14 +105,14 @@ class Stream:
 
 
 def read_pickle(stream: Stream, maker: Maker, file_size: int) -> object:
-    """The value that a pickle stands for.
+    """The value of a pickle.
 
-    None, booleans, numbers, texts, bytes, tuples and lists are Python's, and sets are lists too; dictionaries are
-    `Dictionary`, functions and classes `Name`; all else is what the maker makes. Containers may hold themselves.
+    None, booleans, numbers, strings, bytes, tuples and lists are Python's; sets become lists, dictionaries
+    `Dictionary`, functions and classes `Name`. The maker makes all other values. Containers may contain themselves.
 
     Args:
-        stream: afterwards, it stands behind the pickle.
-        file_size: of the whole file, in bytes: it bounds the memory taken.
+        stream: read up to the end of the pickle.
+        file_size: of the whole file, in bytes; it limits the memory.
 
     Raises:
         ContentError: the pickle is cut off, damaged, or refused.
@@ -122,7 +122,7 @@ def read_pickle(stream: Stream, maker: Maker, file_size: int) -> object:
         code = stream.read(1)
         opcode = OPCODES.get(code)
         if opcode is None:
-            raise ContentError(f"damaged: 0x{code.hex()} is no opcode of a pickle")
+            raise ContentError(f"damaged: 0x{code.hex()} is not an opcode of a pickle")
         if opcode.name == "STOP":
             return machine.pop()
         if opcode.name not in ACTIONS:
@@ -132,7 +132,7 @@ def read_pickle(stream: Stream, maker: Maker, file_size: int) -> object:
 
 def _argument(opcode: pickletools.OpcodeInfo, stream: Stream) -> Any:
     try:
-        if opcode.name == "GLOBAL":  # pickletools would take backslashes in it for escapes
+        if opcode.name == "GLOBAL":  # pickletools would treat backslashes in it as escapes
             return stream.read_line().decode(), stream.read_line().decode()
         return opcode.arg.reader(cast(IO[bytes], stream)) if opcode.arg else None
     except ValueError as error:
@@ -140,7 +140,7 @@ def _argument(opcode: pickletools.OpcodeInfo, stream: Stream) -> Any:
 
 
 class _Machine:
-    """The stack of values, where in it the marks are, and the memo of values that are used again."""
+    """The stack of values, the positions of marks in it, and the memo of values that are used again."""
 
     def __init__(self, maker: Maker, containers_allowed: int) -> None:
         self._maker = maker
@@ -207,7 +207,7 @@ class _Machine:
         self.set_items([key, value])
 
     def memoize(self, index: int) -> None:
-        # The numbers count up from 0, or from 1 in the files of Python 2.
+        # Indices count up from 0, or from 1 in the files of Python 2.
         if index > len(self._memo) + 1:
             raise ContentError("damaged: a number in its memo is too large")
         self._memo.extend([None] * (index + 1 - len(self._memo)))
@@ -225,14 +225,14 @@ class _Machine:
         name = self.pop()
         module = self.pop()
         if not (isinstance(module, str) and isinstance(name, str) and len(module) + len(name) <= LONGEST_NAME):
-            raise ContentError("damaged: a name that is none")
+            raise ContentError("damaged: a name is not valid")
         self.push_container(Name(module, name))
 
     def call(self) -> None:
         arguments = self.pop()
         name = self.pop()
         if not (isinstance(name, Name) and isinstance(arguments, tuple)):
-            raise ContentError("damaged: it calls what is no function")
+            raise ContentError("damaged: it calls something that is not a function")
         self.push_container(self._maker.make(name, arguments))
 
     def build(self) -> None:

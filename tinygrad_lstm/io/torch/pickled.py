@@ -1,4 +1,4 @@
-"""What the pickles of PyTorch hold: tensors, storages, and what else they may make.
+"""The contents of PyTorch's pickles: tensors, storages, and other allowed values.
 
 Reference: PyTorch's `torch/_utils.py`, `torch/_tensor.py` and `torch/jit/_pickle.py`, which have the functions that are
 named here.
@@ -15,15 +15,15 @@ from .pickle_reader import Dictionary, Name
 __all__ = ["NumpyArray", "NumpyType", "Record", "Storage", "Tensor", "TorchMaker", "described"]
 
 Arguments = tuple[object, ...]
-MISMATCH = "damaged: something is made of other arguments than PyTorch writes"
+MISMATCH = "damaged: something has arguments that PyTorch does not write"
 
-# Of a storage: what is longer or larger would take time wherever it is compared.
+# Limits of a storage, since comparing longer keys or larger sizes would take time.
 LONGEST_KEY, LARGEST_SIZE = 1000, 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """Elements that lie outside the pickle."""
+    """Elements that are stored outside the pickle."""
 
     key: str
     type_name: str
@@ -32,9 +32,9 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A view of a storage, as the pickle has it and nobody has checked it.
+    """A view of a storage as the pickle describes it, not checked.
 
-    `offset` and `strides` count elements. `type` names their type where it is another than the storage's.
+    `offset` and `strides` are in elements. `type` is their type if it differs from the storage's.
     """
 
     storage: object
@@ -46,7 +46,7 @@ class Tensor:
 
 @dataclass(slots=True, eq=False)
 class NumpyType:
-    """A type of elements: a code such as "f8", and "<" or ">", the order of their bytes, which comes as its state."""
+    """An element type: a code such as "f8", and the byte order, "<" or ">", which is its pickled state."""
 
     code: str
     byte_order: str = "="
@@ -54,9 +54,9 @@ class NumpyType:
 
 @dataclass(slots=True, eq=False)
 class NumpyArray:
-    """An array of NumPy's, as the pickle has it and nobody has checked it; before protocol 5 all comes as its state.
+    """A NumPy array as the pickle describes it, not checked; before protocol 5 everything is in its state.
 
-    `content` has the bytes of its elements, or is a text with a character for each.
+    `content` has the bytes of its elements, or is a string with a character for each byte.
     """
 
     type: object = None
@@ -67,19 +67,19 @@ class NumpyArray:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A module of a TorchScript archive, whose attributes come as its state."""
+    """A module of a TorchScript archive; its attributes are its pickled state."""
 
     name: Name
     attributes: Dictionary | None = None
 
 
 class TorchMaker:
-    """Makes tensors, dictionaries and plain values, and refuses all else by name.
+    """Makes tensors, dictionaries and plain values, and refuses everything else by name.
 
-    Plain values that no array needs, such as a `torch.device` or a NumPy scalar, are stood for by their class's name.
+    Plain values that arrays do not need, such as a `torch.device` or a NumPy scalar, become their class's name.
 
     Attributes:
-        storages: those that were looked up, by their keys.
+        storages: the storages that were looked up, by key.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class TorchMaker:
         if path not in MAKERS:
             raise ContentError(
                 f"refuses to call {shown(str(name))}: only tensors, dictionaries and plain values are read "
-                "(if you trust the file, load it with PyTorch and save the model's state_dict() alone)"
+                "(if you trust the file, load it with PyTorch and save only the model's state_dict())"
             )
         return MAKERS[path](arguments)
 
@@ -119,7 +119,7 @@ class TorchMaker:
 
     def look_up(self, identifier: object) -> object:
         if isinstance(identifier, tuple) and len(identifier) == 6 and identifier[5] is None:
-            identifier = identifier[:5]  # the older format adds which part of the storage it is, which is all of it
+            identifier = identifier[:5]  # the older format adds the part of the storage, None for all of it
         match identifier:
             case ("storage", Name() as kind, str() as key, _, int() as size):
                 if kind.module not in STORAGE_MODULES or kind.name not in TORCH_STORAGES:
@@ -127,13 +127,13 @@ class TorchMaker:
                 return self._storage(key, TORCH_STORAGES[kind.name], size)
             case ("storage", _, _, _, _, _):
                 raise ContentError("refuses a part of a storage, as PyTorch saved it before 0.4")
-            case ("module", Name() as kind, *_):  # of a model that was saved whole
+            case ("module", Name() as kind, *_):  # in a model that was saved whole
                 return self.make(kind, ())
-        raise ContentError("damaged: what it refers to is no storage")
+        raise ContentError("damaged: what it refers to is not a storage")
 
     def _storage(self, key: str, type_name: str, size: int) -> Storage:
         if len(key) > LONGEST_KEY or not 0 <= size <= LARGEST_SIZE:
-            raise ContentError(f"damaged: its storage {shown(key)} has an absurd name or size")
+            raise ContentError(f"damaged: its storage {shown(key)} has an invalid name or size")
         storage = self.storages.setdefault(key, Storage(key, type_name, size))
         if storage.type_name != type_name or storage.size != size:
             raise ContentError(f"its storage {shown(key)} is described in two ways")
@@ -141,7 +141,7 @@ class TorchMaker:
 
 
 def described(value: object) -> str:
-    """What a value of a pickle is, in a few words."""
+    """A short description of a value of a pickle."""
     if isinstance(value, Dictionary) and value:
         keys = [shown(key) if isinstance(key, str) else _kind(key) for key, _ in islice(value.pairs(), 5)]
         return f"a dictionary of {', '.join(keys)}"
@@ -149,7 +149,7 @@ def described(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """The same, but nothing of what a dictionary holds, which may be itself."""
+    """The same without the contents of a dictionary, which may contain itself."""
     match value:
         case Dictionary():
             return "a dictionary" if value else "an empty dictionary"
@@ -186,11 +186,11 @@ def _typed_tensor(arguments: Arguments) -> Tensor:
 
 def _check_view(view: Dictionary) -> None:
     if view:
-        raise ContentError("refuses a conjugated or negated view: save what its resolve_conj().resolve_neg() gives")
+        raise ContentError("refuses a conjugated or negated view: save its resolve_conj().resolve_neg()")
 
 
 def _parameter(arguments: Arguments) -> Tensor:
-    """Of its tensor, whether it wants a gradient, its hooks, and its own attributes."""
+    """From its tensor, `requires_grad`, hooks, and attributes."""
     match arguments:
         case (Tensor() as tensor, _, _) | (Tensor() as tensor, _, _, _):
             return tensor
@@ -198,7 +198,7 @@ def _parameter(arguments: Arguments) -> Tensor:
 
 
 def _buffer(arguments: Arguments) -> Tensor:
-    """Of the function that makes its tensor, its class, that function's arguments, and its own attributes."""
+    """From the function that makes its tensor, its class, that function's arguments, and its attributes."""
     match arguments:
         case (Name() as function, _, tuple() as inner, _) if str(function) in TENSORS:
             return TENSORS[str(function)](inner)
@@ -207,7 +207,7 @@ def _buffer(arguments: Arguments) -> Tensor:
 
 def _dictionary(arguments: Arguments) -> Dictionary:
     match arguments:
-        case () | (None | Name(),):  # of a defaultdict, what makes its values
+        case () | (None | Name(),):  # the default_factory of a defaultdict
             return Dictionary()
         case (Dictionary() as items,):
             return items
@@ -223,13 +223,13 @@ def _from_pairs(pairs: list[object]) -> Dictionary:
             case (key, value):
                 items.extend((key, value))
             case _:
-                raise ContentError("damaged: an ordered dictionary is made of what are no pairs")
-    pairs.clear()  # moved, not copied, as often as the pickle may ask for it
+                raise ContentError("damaged: an ordered dictionary is made of values that are not pairs")
+    pairs.clear()  # moved, not copied, however often the pickle repeats it
     return items
 
 
 def _itself(arguments: Arguments) -> object:
-    """Of a value, and what TorchScript says of its type."""
+    """From a value, and its type in TorchScript."""
     match arguments:
         case (value,) | (value, _):
             return value
@@ -237,7 +237,7 @@ def _itself(arguments: Arguments) -> object:
 
 
 def _text(arguments: Arguments) -> str:
-    """Bytes, as a text with a character for each."""
+    """Bytes, as a string with a character for each."""
     match arguments:
         case (str() as text, "latin1"):
             return text
@@ -252,7 +252,7 @@ def _numpy_type(arguments: Arguments) -> NumpyType:
 
 
 def _numpy_array(arguments: Arguments) -> NumpyArray:
-    """Of its bytes, its type, its shape, and the order of its elements, as pickles of protocol 5 have them."""
+    """From its bytes, type, shape and order, as in pickles of protocol 5."""
     match arguments:
         case (content, type, shape, "C" | "F" as order):
             return NumpyArray(type, shape, order == "F", content)

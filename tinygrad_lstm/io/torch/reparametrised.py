@@ -1,4 +1,4 @@
-"""Weights that PyTorch keeps as other arrays: weight normalization, pruning, spectral normalization, parametrizations.
+"""Weights that PyTorch stores as several arrays: weight or spectral normalization, pruning, parametrizations.
 
 Reference: PyTorch's `torch/nn/utils/weight_norm.py`, `prune.py`, `spectral_norm.py` and `parametrize.py`.
 """
@@ -17,24 +17,24 @@ _WEIGHT = r"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l(?:0|[1-9]\d?)(?:_reverse
 _PART = re.compile(
     rf"(?P<module>(?:.+\.)?)(?:(?P<parametrized>parametrizations)\.(?P<within>{_WEIGHT})\..+"
     rf"|(?P<weight>{_WEIGHT})_(?P<part>g|v|orig|mask|u|raw))",
-    re.ASCII | re.DOTALL,  # where a dot stands for any character, no long name is scanned again and again
+    re.ASCII | re.DOTALL,  # if a dot matches any character, long names are scanned only once
 )
 
 
 def whole_name(name: str) -> str:
-    """The name of the recurrent weight of which an array is a part; of any other array, its own name."""
+    """The name of the recurrent weight that an array is a part of, or its own name if it is not a part."""
     match = _PART.fullmatch(name)
     return match["module"] + (match["within"] or match["weight"]) if match else name
 
 
 def plain_weights(weights: Mapping[str, HostArray]) -> tuple[dict[str, HostArray], list[str]]:
-    """Arrays with recurrent weights under their own names, where PyTorch has them in parts.
+    """Replaces the parts of recurrent weights by the weights.
 
-    What `torch.nn.utils.weight_norm` and `torch.nn.utils.prune` keep is put together: `weight_hh_l0` is
-    g · v / ‖v‖ of `weight_hh_l0_g` and `weight_hh_l0_v`, or the product of `weight_hh_l0_orig` and `weight_hh_l0_mask`.
+    The parts of `torch.nn.utils.weight_norm` and `torch.nn.utils.prune` are combined: `weight_hh_l0` is g · v / ‖v‖ of
+    `weight_hh_l0_g` and `weight_hh_l0_v`, or the product of `weight_hh_l0_orig` and `weight_hh_l0_mask`.
 
     Returns:
-        The arrays, none of which is a part; and why some weights are not among them: their parts do not tell them.
+        The arrays, none of which is a part; and the reasons why some weights cannot be computed.
     """
     parts: dict[str, dict[str, HostArray]] = {}
     found: dict[str, HostArray] = {}
@@ -54,13 +54,13 @@ def plain_weights(weights: Mapping[str, HostArray]) -> tuple[dict[str, HostArray
 
 
 def _whole(parts: Mapping[str, HostArray]) -> HostArray | None:
-    """The weight that is made of these parts; None if they do not tell."""
+    """The weight computed from its parts; None if that is not possible."""
     whole: HostArray
     match parts:
         case {"g": g, "v": v, **others} if not others and _is_norm(g, v):
             axes = tuple(axis for axis in range(v.ndim) if not g.ndim or g.shape[axis] == 1)
             wide = v.astype(np.float64)
-            with np.errstate(divide="ignore", invalid="ignore"):  # of a zero vector it is NaN, as in PyTorch
+            with np.errstate(divide="ignore", invalid="ignore"):  # NaN for a zero vector, as in PyTorch
                 whole = g.astype(np.float64) * wide / np.sqrt(np.square(wide).sum(axis=axes, keepdims=True))
             whole = whole.astype(v.dtype)
         case {"orig": original, "mask": mask, **others} if not others and original.shape == mask.shape:
@@ -71,7 +71,7 @@ def _whole(parts: Mapping[str, HostArray]) -> HostArray | None:
 
 
 def _is_norm(g: HostArray, v: HostArray) -> bool:
-    """Whether g has a number for each vector of v along one dimension, or one for all."""
+    """Whether g has a number for each vector of v along one dimension, or one number for all."""
     if not is_float(g.dtype) or not is_float(v.dtype):
         return False
     kept = [size for size in g.shape if size != 1]
@@ -80,7 +80,7 @@ def _is_norm(g: HostArray, v: HostArray) -> bool:
 
 
 def _reason(weight: str, parts: set[str], is_there: bool) -> str:
-    """Why a weight cannot be computed of its parts, and what to do."""
+    """Why a weight cannot be computed from its parts, and what to do."""
     name = weight.rpartition(".")[-1]
     if is_there:
         return f"{weight} is there both as it is and in parts ({', '.join(sorted(parts))}); leave out one of the two"

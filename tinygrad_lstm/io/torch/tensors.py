@@ -1,4 +1,4 @@
-"""Tensors in memory, of PyTorch or any other library, as NumPy arrays; no library is imported for it."""
+"""Tensors in memory, of PyTorch or other libraries, as NumPy arrays, without importing these libraries."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ __all__ = ["host_array"]
 
 
 def host_array(name: str, value: Any) -> HostArray:
-    """The array that a tensor holds, wherever it lies and whether or not it requires a gradient; bfloat16 as float32.
+    """The array of a tensor, on any device, whether or not it requires a gradient; bfloat16 as float32.
 
     Args:
-        name: what it is called, for the error.
-        value: an array; a tensor with the methods `detach`, `cpu` and `numpy`; or whatever NumPy makes an array of.
+        name: its name, for the error.
+        value: an array; a tensor with the methods `detach`, `cpu` and `numpy`; or anything that NumPy converts to an
+            array.
 
     Raises:
-        ValueError: NumPy has no array for it, such as for a quantized or sparse tensor.
+        ValueError: NumPy cannot represent it, such as a quantized or sparse tensor.
     """
     array: HostArray
     if isinstance(value, np.ndarray):

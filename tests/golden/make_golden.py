@@ -32,7 +32,7 @@ milestones and the class and kwargs of each of its own), lr, metric (of every st
 Layouts. Torch's two bias vectors become one. LSTM and RNN: `bias` is their sum, and its gradient is that of either. GRU: `bias` is
 the sum for the rows r and z and torch's b_in for n, and `bias_hn` is torch's b_hn, inside the reset gate's product.
 Gate order: LSTM i, f, g, o; GRU r, z, n.
-"""  # noqa: E501
+"""  # noqa: E501 (a table's row is one line)
 
 import json
 from collections.abc import Iterator

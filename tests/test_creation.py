@@ -76,7 +76,7 @@ def test_tensor_copies(device: str) -> None:
 
 
 @pytest.mark.parametrize("data", ["text", [None], {"a": 1}, object(), 1j, [1 + 2j], np.zeros(2, "complex64"), b"x"])
-def test_what_is_no_number_raises(data: Any, device: str) -> None:
+def test_arguments_that_are_not_numbers_raise(data: Any, device: str) -> None:
     with pytest.raises(TypeError, match="not supported"):
         tg.tensor(data, device=device)
 

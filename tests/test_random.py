@@ -131,7 +131,7 @@ def test_restored_states_are_each_threads_own() -> None:
     assert tg.rand(3).tolist() == expected[1]
 
 
-def test_a_state_that_is_none_changes_nothing() -> None:
+def test_an_invalid_state_changes_nothing() -> None:
     expected = stream(1)
     for wrong in ({}, {"bit_generator": "MT19937", "state": {}}, {**random_state(), "state": {"state": -1}}):
         with pytest.raises((ValueError, KeyError, OverflowError, TypeError)):

@@ -87,14 +87,14 @@ def test_what_a_graph_may_need_is_read_only(make: str, outward: str) -> None:
 
 @pytest.mark.parametrize("outward", OUTWARD)
 @pytest.mark.parametrize("make", OWN)
-def test_the_users_own_stays_writable(make: str, outward: str) -> None:
+def test_the_users_array_stays_writable(make: str, outward: str) -> None:
     x = OWN[make]()
     array = OUTWARD[outward](x)
     array[...] = 7
     assert set(x.tolist()) == {7.0}
 
 
-def test_gradients_are_the_users_own() -> None:
+def test_gradients_belong_to_the_user() -> None:
     x = leaf()
     (x * x).sum().backward()
     assert x.grad is not None

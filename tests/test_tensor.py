@@ -20,7 +20,7 @@ OPERATORS = [
 
 
 @pytest.mark.parametrize("apply", OPERATORS, ids=lambda apply: apply.__name__)
-def test_an_array_on_the_left_gives_a_tensor(apply: Any) -> None:
+def test_an_array_on_the_left_makes_a_tensor(apply: Any) -> None:
     array, values = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 2.0], [1.0, 0.5]])
     x = tg.tensor(values, requires_grad=True)
     for result, expected in ((apply(array, x), apply(array, values)), (apply(x, array), apply(values, array))):
@@ -72,7 +72,7 @@ def test_logical_operators_beside_arrays_and_bools() -> None:
     ],
 )
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
-def test_logical_operators_are_of_bools_alone(apply: Any, dtype: str, device: str) -> None:
+def test_logical_operators_take_only_bools(apply: Any, dtype: str, device: str) -> None:
     with pytest.raises(TypeError, match=r"expected bool tensors, got (int64|float32)"):
         apply(tg.ones(2, dtype=dtype, device=device))
 
@@ -152,12 +152,12 @@ def test_one_element_is_formatted_as_a_number(device: str) -> None:
 
 @pytest.mark.parametrize("shape", [(0,), (2,), (1, 2)])
 @pytest.mark.parametrize("ask", [tg.Tensor.item, float, int, bool])
-def test_several_elements_are_no_number(ask: Any, shape: tuple[int, ...], device: str) -> None:
+def test_several_elements_are_not_a_number(ask: Any, shape: tuple[int, ...], device: str) -> None:
     with pytest.raises(ValueError, match=r"item: .*one"):
         ask(tg.zeros(shape, device=device))
 
 
-def test_a_float_is_no_index() -> None:
+def test_a_float_is_not_an_index() -> None:
     with pytest.raises(TypeError, match="float32"):
         [1, 2][tg.tensor(1.0)]
 
@@ -267,7 +267,7 @@ def test_in_place_methods_are_differentiable(device: str) -> None:
 @pytest.mark.parametrize(
     "change", [lambda x: x.add_(tg.ones(3, 2)), lambda x: x.copy_(tg.ones(3)), lambda x: x.mul_("a")]
 )
-def test_what_does_not_fit_in_place_changes_nothing(change: Any) -> None:
+def test_an_invalid_in_place_write_changes_nothing(change: Any) -> None:
     x = tg.tensor([1.0, 2.0])
     with pytest.raises((ValueError, TypeError)):
         change(x)
@@ -300,7 +300,7 @@ def test_elements_that_share_memory_are_known_where_the_array_is_writable() -> N
     assert memory.tolist() == [1.0, 1.0]
 
 
-def test_a_float_does_not_fit_into_integers() -> None:
+def test_a_float_is_not_written_into_integers() -> None:
     x = tg.tensor([1, 2])
     with pytest.raises(TypeError, match=r"div_.*float32.*int64"):
         x /= 2

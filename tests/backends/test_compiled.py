@@ -104,7 +104,7 @@ def test_a_numba_that_is_too_old_is_not_used(tmp_path: Path) -> None:
     assert reason in shown
 
 
-def test_where_no_folder_can_be_written_kernels_are_compiled_all_the_same() -> None:
+def test_without_a_writable_folder_kernels_are_compiled_in_memory() -> None:
     """As in a read-only tree, without a home: machine code is kept in memory alone."""
     pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
     code = """
@@ -124,7 +124,7 @@ print(target.tolist(), tg.backends.compiled.why_not())
     assert ended.stdout == "[[0.0, 0.0], [2.0, 2.0], [0.0, 0.0]] None\n"
 
 
-def test_an_error_of_a_kernels_own_is_no_reason_to_do_without() -> None:
+def test_an_error_raised_by_a_kernel_does_not_turn_kernels_off() -> None:
     with pytest.raises(ZeroDivisionError), compiled.UNLESS_BROKEN:
         1 / 0
     assert compiled.available() == (compiled.why_not() is None)

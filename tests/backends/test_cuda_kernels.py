@@ -229,7 +229,9 @@ def test_an_lstm_at_once(
     st.sampled_from([48, 100, 163, 227]),
 )  # fmt: skip
 @settings(max_examples=300)
-def test_a_plan_covers_everything_and_fits(H: int, B: int, dtype: str, multiprocessors: int, kilobytes: int) -> None:
+def test_a_plan_covers_all_units_and_is_within_the_devices_limits(
+    H: int, B: int, dtype: str, multiprocessors: int, kilobytes: int
+) -> None:
     found = persistent.plan(H, B, dtype, multiprocessors, kilobytes * 1024)
     if found is None:
         slices = -(-H // (16 if H <= 512 else 8))

@@ -191,7 +191,7 @@ def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devic
 
 @needs_compiler
 @pytest.mark.parametrize("H", [3, 40])
-def test_blocks_that_do_not_fit_at_once_are_refused(two: FakeCupy, H: int) -> None:
+def test_more_blocks_than_run_at_once_are_refused(two: FakeCupy, H: int) -> None:
     """CuPy would leave out some, for which the others would wait for ever."""
     network = LSTM(2, H).to("cuda:1")
     x = tg.randn(3, 90, 2, device="cuda:1")
@@ -231,7 +231,7 @@ def test_a_kernel_may_have_much_shared_memory(two: FakeCupy) -> None:
         ("float64", "tf32", COMPUTE_64F),
     ],
 )
-def test_products_are_added_up_as_wide_as_was_said(
+def test_products_are_summed_in_the_requested_precision(
     two: FakeCupy, dtype: str, precision: Any, compute: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["tinygrad_lstm.backends.cuda.precision"], "_precision", precision)
@@ -280,7 +280,7 @@ def test_an_index_that_is_not_there(two: FakeCupy) -> None:
         tg.zeros(2, device="cuda:2")
 
 
-def test_a_cupy_that_fails_says_what_it_said(
+def test_cupys_error_message_is_kept(
     install: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """CuPy frames its errors with rulers."""

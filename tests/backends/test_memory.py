@@ -69,7 +69,7 @@ def test_memory_is_used_again() -> None:
     assert place(smaller) != at
 
 
-def test_of_the_memory_that_waits_the_best_fit_is_used_and_none_much_too_large() -> None:
+def test_the_smallest_free_block_that_is_large_enough_is_used_and_none_much_too_large() -> None:
     tight, loose = memory.empty((LARGE + 1000,), np.uint8), memory.empty((LARGE + 100_000,), np.uint8)
     places = [place(tight), place(loose)]
     del loose, tight

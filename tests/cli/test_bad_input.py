@@ -35,7 +35,7 @@ def test_an_empty_text(tmp_path: Path) -> None:
     assert fail("train", "--data", tmp_path / "empty.txt") == f"{tmp_path / 'empty.txt'}: the file is empty"
 
 
-def test_a_folder_without_text(tmp_path: Path) -> None:
+def test_a_folder_without_text_files(tmp_path: Path) -> None:
     assert f"{tmp_path}: the folder holds no text" in fail("train", "--data", tmp_path)
 
 
@@ -69,7 +69,7 @@ def test_a_truncated_checkpoint(runs: tuple[Path, str], tmp_path: Path, length: 
         assert fail("eval", path, "--data", path).startswith(f"{path}: not a whole safetensors file")
 
 
-def test_a_foreign_checkpoint(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_something_else(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     assert "not a whole safetensors file" in fail("sample", book, "--prompt", "t")
     save_file({"x": np.ones(2)}, tmp_path / "theirs")
     assert "not a checkpoint of tinygrad_lstm" in fail("sample", tmp_path / "theirs", "--prompt", "t")
@@ -92,7 +92,7 @@ def test_a_model_that_is_not_finite(runs: tuple[Path, str], tmp_path: Path) -> N
     assert result.stderr == "error: sample: the highest of the model's logits is nan; are its weights finite?\n"
 
 
-def test_a_vocabulary_that_does_not_fit(runs: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_text_with_a_character_outside_the_vocabulary(runs: tuple[Path, str], tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text(TEXT + "Ω", encoding="utf-8")
     message = fail("eval", runs[0] / "best.safetensors", "--data", other, PYTHONIOENCODING="utf-8")
@@ -160,7 +160,7 @@ def test_a_full_disk(book: Path, tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if "safetensors" in path.name]
 
 
-def test_an_earlier_run_is_spared(runs: tuple[Path, str], book: Path) -> None:
+def test_an_earlier_run_is_not_overwritten(runs: tuple[Path, str], book: Path) -> None:
     before = {path: path.read_bytes() for path in runs[0].iterdir()}
     message = fail("train", "--data", book, "--out", runs[0], *TINY)
     assert message == f"{runs[0]}: holds a run of 30 steps; --resume goes on with it, or give another --out"
@@ -214,12 +214,12 @@ def test_a_sample_option_out_of_its_range(runs: tuple[Path, str], option: str, v
     assert message.startswith(f"--{option}: expected at least ")
 
 
-def test_a_number_that_is_none() -> None:
+def test_an_invalid_number() -> None:
     result = run("train", "--steps", "many")
     assert result.returncode == 2 and "--steps" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_training_that_goes_astray(book: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite(book: Path, tmp_path: Path) -> None:
     result = run("train", "--data", book, "--out", tmp_path, "--lr", 1e38, "--steps", 60, *TINY)
     assert result.returncode == 2
     # Whether the sum of the infinite terms is inf or nan is the kernels' own affair.

@@ -348,7 +348,7 @@ def test_help_names_the_commands_and_options() -> None:
     assert all(f"--{option} " in printed for option in options.split())
 
 
-def test_a_reader_that_leaves_is_no_error(runs: tuple[Path, str]) -> None:
+def test_a_closed_pipe_is_not_an_error(runs: tuple[Path, str]) -> None:
     command = [*COMMAND, "sample", str(runs[0] / "best.safetensors"), "--prompt", "the", "--length", "100000"]
     process = subprocess.Popen(
         command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -84,7 +84,7 @@ def test_the_following_steps_keep_forget_and_answer() -> None:
     assert abs(asked[4][1]) < 0.1 and asked[5][1] > 0.8
 
 
-def test_the_tiny_memory_is_asked_about_another_text() -> None:
+def test_the_tiny_memory_explains_a_different_text() -> None:
     printed = succeed("explain", "--text", "[]((?", "--units", 1)
     assert "Step 4 reads '?':  []((?" in printed
     assert "Unit 1:" in printed and "Unit 0:" not in printed
@@ -108,7 +108,7 @@ def test_answers() -> None:
     )
 
 
-def test_training_a_memory_leaves_random_numbers_alone() -> None:
+def test_training_a_memory_does_not_change_the_random_state() -> None:
     tg.manual_seed(1)
     expected = tg.rand(3).tolist()
     tg.manual_seed(1)
@@ -246,7 +246,7 @@ def test_options_out_of_range(arguments: list[object], message: str) -> None:
     assert fail("explain", *arguments).startswith(message)
 
 
-def test_a_checkpoint_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("the dog")
     assert "not a whole safetensors file" in fail("explain", tmp_path / "text", "--text", "t")
     assert fail("explain", tmp_path / "none", "--text", "t") == f"{tmp_path / 'none'}: No such file or directory"

@@ -32,7 +32,7 @@ def trained(folder: Path) -> Path:
 # -- where training starts from ---------------------------------------------------------------------------------------
 
 
-def test_training_starts_from_a_models_weights_on_another_text(folder: Path, trained: Path, tmp_path: Path) -> None:
+def test_training_starts_from_a_models_weights_on_a_different_text(folder: Path, trained: Path, tmp_path: Path) -> None:
     source = Checkpoint.load(trained)
     options = ["--steps", 1, "--lr", 1e-30, "--dropout", 0.1, *TINY[2:]]  # at this rate the weights stay as they are
     succeed("train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path, *options)

@@ -134,7 +134,7 @@ def test_of_several_signals_the_first_counts_and_none_spoils_the_save(endless: l
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_ctrl_c_in_a_save_that_takes_long_gives_it_up(endless: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_during_a_long_save_aborts_it(endless: list[str], tmp_path: Path) -> None:
     with running([sys.executable, "-c", SLOW_TO_SAVE, *endless[3:]]) as process:
         wait_for(process, "training")
         process.send_signal(signal.SIGTERM)

@@ -120,6 +120,6 @@ def test_noise_has_the_papers_variance() -> None:
         (lambda: noisy_signal(rng(0), 2, 1, 0), "noisy_signal: expected signal to be at least 1, got 0"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(drawing: Callable[[], LongLagBatch], message: str) -> None:
+def test_invalid_sizes_are_refused(drawing: Callable[[], LongLagBatch], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         drawing()

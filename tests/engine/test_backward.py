@@ -106,7 +106,7 @@ def test_backward_of_a_leaf() -> None:
     assert given(x) == 1.0
 
 
-def test_backward_to_chosen_inputs_alone() -> None:
+def test_backward_to_chosen_inputs_only() -> None:
     x, y = leaf(2.0), leaf(3.0)
     z = x * y
     (z * z).backward(inputs=[x, z])

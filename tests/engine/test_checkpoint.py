@@ -46,7 +46,7 @@ def test_checkpoint_changes_no_value_and_no_derivative(run: Callable[[Tensor, Te
         np.testing.assert_allclose(value, expected, rtol=1e-14)
 
 
-def test_checkpoint_gives_gradients_to_closures_of_no_argument() -> None:
+def test_checkpoint_computes_gradients_for_closures_without_arguments() -> None:
     w = leaf(2.0)
     tg.checkpoint(lambda x: x * w, tg.tensor(5.0, dtype=F64)).backward()
     assert given(w) == 5.0

@@ -183,7 +183,7 @@ def test_in_place_methods_are_differentiable() -> None:
     assert tg.gradcheck(function, [x, w])
 
 
-def test_in_place_results_must_fit() -> None:
+def test_in_place_results_must_have_the_tensors_shape_and_dtype() -> None:
     x, y = tg.zeros(2), tg.zeros(2, dtype="int64")
     with pytest.raises(ValueError, match=r"add_.*\(3, 2\).*\(2,\)"):
         x.add_(tg.ones(3, 2))

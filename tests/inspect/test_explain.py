@@ -80,14 +80,14 @@ def test_the_state_is_zero_by_default() -> None:
     assert explain(cell, x) == explain(cell, x, (zeros, zeros))
 
 
-def test_units_are_told_as_asked() -> None:
+def test_the_chosen_units_are_explained() -> None:
     given_step = step(0, 3, 7)
     assert [calculation.unit for calculation in explain(*given_step, [6, 2])[1].calculations] == [6, 2]
     assert [calculation.unit for calculation in explain(*given_step)[1].calculations] == [0, 1]
     assert [calculation.unit for calculation in explain(*step(0, 3, 1))[1].calculations] == [0]
 
 
-def test_a_step_leaves_the_graph_alone() -> None:
+def test_explaining_a_step_does_not_change_the_graph() -> None:
     cell, x, state = step(0, 3, 2)
     x.requires_grad = True
     explain(cell, x, state)
@@ -330,7 +330,7 @@ def test_exact_zeros_are_left_out() -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 2), (2, 2), (6, 2), (30, 1200)])
 @pytest.mark.parametrize("ascii", [False, True])
-def test_a_stage_fits_a_terminal(sizes: tuple[int, int], ascii: bool) -> None:
+def test_a_stage_is_no_wider_than_a_terminal(sizes: tuple[int, int], ascii: bool) -> None:
     last = sizes[1] - 1
     for stage in explain(*step(1, *sizes), [0, last]):
         lines = stage_text(stage, ascii).splitlines()
@@ -430,7 +430,7 @@ def test_an_input_of_another_shape(shape: tuple[int, ...]) -> None:
         explain(LSTMCell(3, 2), tg.ones(*shape))
 
 
-def test_what_does_not_fit_the_cell() -> None:
+def test_inputs_and_states_of_invalid_shapes() -> None:
     with pytest.raises(ValueError, match=r"LSTMCell: expected an input of shape \(batch, 3\), got \(1, 4\)"):
         explain(LSTMCell(3, 2), tg.ones(1, 4))
     alone: Any = tg.ones(1, 2)
@@ -440,7 +440,7 @@ def test_what_does_not_fit_the_cell() -> None:
         explain(LSTMCell(3, 2), tg.ones(1, 3), (tg.ones(1, 3), tg.ones(1, 2)))
 
 
-def test_what_is_no_such_cell() -> None:
+def test_arguments_that_are_not_such_a_cell() -> None:
     other: Any = GRUCell(3, 2)
     with pytest.raises(ValueError, match=r"computes as LSTMCell does; the gates\(\) of GRUCell returns r, z, n, h"):
         explain(other, tg.ones(1, 3))

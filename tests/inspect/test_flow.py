@@ -52,7 +52,7 @@ def test_half_of_it_is_left_after_the_half_life(rate: float) -> None:
 
 
 @given(st.lists(st.floats(min_value=0), max_size=12))
-def test_any_curve_is_fitted_within_its_stretch(curve: list[float]) -> None:
+def test_any_curve_is_fitted_within_its_range(curve: list[float]) -> None:
     decay = fit_decay(curve)
     stretch = curve[decay.start : decay.stop]
     assert all(0 < norm < math.inf for norm in stretch)
@@ -66,7 +66,7 @@ def test_what_does_not_decay_has_no_half_life(rate: float) -> None:
     assert fit_decay(rate ** np.arange(9)).half_life == math.inf
 
 
-def test_only_the_stretch_above_the_floor_is_fitted() -> None:
+def test_only_the_range_above_the_floor_is_fitted() -> None:
     curve = [0.0, 0.0, 8.0, 4.0, 2.0, 1.0, 0.9, 0.8, 5.0]
     decay = fit_decay(curve, floor=0.95)
     assert decay.rate == pytest.approx(0.5)
@@ -79,7 +79,7 @@ def test_only_the_stretch_above_the_floor_is_fitted() -> None:
 @pytest.mark.parametrize(
     ("curve", "then"), [([], "end"), ([1.0], "end"), ([0.0, 0.0], "underflow"), ([1.0, 0.0], "underflow")]
 )
-def test_nothing_to_fit_is_no_rate(curve: list[float], then: str) -> None:
+def test_without_values_to_fit_there_is_no_rate(curve: list[float], then: str) -> None:
     decay = fit_decay(curve)
     assert math.isnan(decay.rate) and math.isnan(decay.half_life) and math.isnan(decay.spread)
     assert decay.then == then
@@ -246,7 +246,7 @@ def test_every_layer_has_its_curves_and_the_table_shows_them() -> None:
         assert [float(norm) for norm in norms] == pytest.approx(curve.norms[[0, 10, 50]], rel=0.1)
 
 
-def test_the_table_says_where_nothing_could_be_fitted() -> None:
+def test_the_table_shows_where_nothing_could_be_fitted() -> None:
     network = built(RNN, 1, 1)
     with tg.no_grad():
         network.weight_hh_l0[:] = 0.0
@@ -269,7 +269,7 @@ def test_the_median_of_flows_is_taken_at_each_distance() -> None:
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     network, x = built(GRU, 2, 4), draw(0, 5, 2, 2)
     flow = gradient_flow(network, x, last)
     with pytest.raises(KeyError, match=r"no curve \('l0', 'c'\); there are \('l0', 'h'\)"):

@@ -98,7 +98,7 @@ def test_answers_are_judged_by_the_papers_tolerances(
     assert TASKS[task].share_right(tg.tensor(answers), tg.tensor(targets)) == share
 
 
-def test_a_lag_that_does_not_fit_is_refused_before_any_work() -> None:
+def test_invalid_arguments_are_refused_before_any_work() -> None:
     with pytest.raises(ValueError, match="adding: expected length to be at least 22, got 5"):
         compare_flow(makers(), TASKS["adding"], 5)
     with pytest.raises(ValueError, match="expected at least one seed"):

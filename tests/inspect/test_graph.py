@@ -59,7 +59,7 @@ def test_numbers_are_shown() -> None:
     assert "0.5 -> mul" in drawn(x * 0.5).arrows()
 
 
-def test_outputs_of_an_op_are_told_apart() -> None:
+def test_outputs_of_an_op_are_distinguished() -> None:
     first, second = tg.split(tg.ones(4, 3, requires_grad=True), 2)
     drawing = drawn(first.exp() * second)
     assert "split 2 × (2, 3) float32" in drawing.labels()
@@ -133,7 +133,7 @@ def test_the_shape_of_every_op_is_known(case: Case, data: st.DataObject) -> None
             assert drawing.label(op).endswith(f"\n{result.shape} {result.dtype}")
 
 
-def test_an_op_of_ones_own_has_its_shape() -> None:
+def test_a_user_defined_op_has_its_shape() -> None:
     @tg.op(x=lambda g: g[:2])
     def shortened(xp: Any, x: tg.Array) -> Any:
         return x[:2] + 0
@@ -250,7 +250,7 @@ def test_saving_says_what_is_wrong(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_dot_the_text_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_dot_the_source_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="install Graphviz") as caught:
         small().svg()

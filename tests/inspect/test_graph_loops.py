@@ -175,7 +175,7 @@ def test_long_steps_begin_where_the_state_alone_is_carried() -> None:
     assert [arrow for arrow in drawing.arrows() if "next step" in arrow] == ["tanh -> cat (next step)"]
 
 
-def test_gates_side_by_side_are_no_loop() -> None:
+def test_gates_side_by_side_are_not_a_loop() -> None:
     parts = tg.chunk(tg.ones(2, 16, requires_grad=True), 4, dim=-1)
     product = parts[0].sigmoid() * parts[1].sigmoid() * parts[2].sigmoid() * parts[3].sigmoid()
     assert not drawn(product).loops()

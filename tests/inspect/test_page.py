@@ -73,7 +73,7 @@ def test_logarithmic_is_as_exact_as_it_says(rows: np.ndarray) -> None:
     assert (np.abs(found - rows) <= np.abs(rows) * (packer.precision + 1e-12)).all()
 
 
-def test_what_is_no_number_stays_none() -> None:
+def test_nan_and_infinities_become_nan() -> None:
     packer = Packer()
     rows = np.array([[1.0, np.nan], [np.inf, -2.0]])
     for spec in (packer.linear(rows), packer.logarithmic(rows)):
@@ -322,7 +322,7 @@ def test_it_is_one_file_that_names_no_other(language: Trace, tmp_path: Path) -> 
     assert "{{" not in text
 
 
-def test_the_same_trace_gives_the_same_file(language: Trace, tmp_path: Path) -> None:
+def test_the_same_trace_writes_the_same_file(language: Trace, tmp_path: Path) -> None:
     first = page(language, tmp_path / "a.html", vocabulary=LETTERS).read_bytes()
     assert page(language, str(tmp_path / "b.html"), vocabulary=LETTERS).read_bytes() == first
 
@@ -338,7 +338,7 @@ def test_the_same_trace_gives_the_same_file(language: Trace, tmp_path: Path) -> 
     layers=st.integers(1, 2),
     share=st.floats(0.3, 1.2),
 )
-def test_the_advice_fits(
+def test_the_advice_keeps_the_page_within_its_limit(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, T: int, B: int, H: int, layers: int, share: float
 ) -> None:
     """A file is never larger than allowed; what is proposed instead is written."""
@@ -415,7 +415,7 @@ def test_long_tokens_are_counted(tmp_path: Path) -> None:
     assert path.stat().st_size <= 200_000
 
 
-def test_what_is_no_number_is_written_as_none(tmp_path: Path) -> None:
+def test_nan_and_infinities_are_written_as_null(tmp_path: Path) -> None:
     model = CharLM(5, 4, 6)
     weights = {name: np.full_like(array, np.nan) for name, array in model.state_dict().items()}
     model.load_state_dict(weights)

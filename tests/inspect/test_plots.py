@@ -214,7 +214,7 @@ def test_what_cannot_be_drawn_is_refused(drawing: Callable[[], Axes], message: s
         drawing()
 
 
-def test_a_trace_is_no_layer_and_no_flow() -> None:
+def test_a_trace_is_neither_a_layer_nor_a_flow() -> None:
     whole: Any = trace(LSTM(3, 5), tg.ones(4, 2, 3), loss=lambda out: out.sum())
     for plot in (plot_cell_states, plot_saturation, lambda layer: plot_gates(layer, 0)):
         with pytest.raises(TypeError, match=r"expected a layer of a trace, as traced\[0\] is, got Trace"):

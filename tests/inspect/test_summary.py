@@ -26,7 +26,7 @@ def multiply_adds(module: nn.Module, *args: Any) -> int:
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 
-def test_without_an_input_parameters_alone() -> None:
+def test_without_an_input_only_parameters() -> None:
     model = CharLM(7, 4, 6, num_layers=2, dropout=0.5)
     table = summary(model)
     assert [(row.name, row.kind, row.depth, row.parameters, row.parameter_bytes) for row in table.rows] == [
@@ -105,7 +105,7 @@ def test_products_are_counted_where_they_run() -> None:
     assert table.uncounted == 0
 
 
-def test_an_einsum_that_is_not_counted_is_said() -> None:
+def test_an_einsum_that_is_not_counted_is_reported() -> None:
     model, x = Attention(), tg.ones(2, 3, 4)
     with tg.no_grad():
         table = summary(model, x)
@@ -119,7 +119,7 @@ def test_what_multiplies_no_matrices_counts_nothing() -> None:
     assert multiply_adds(model, tg.tensor([[1, 2, 3]])) == 0
 
 
-def test_ops_of_the_users_own_may_have_any_name() -> None:
+def test_user_defined_ops_may_have_any_name() -> None:
     @tg.op(x=lambda g: g, name="lstm")
     def mine(xp: Any, x: tg.Array) -> Any:
         return x + 1

@@ -87,7 +87,7 @@ def test_parameters_are_as_before_after_an_error() -> None:
     assert not out.requires_grad
 
 
-def test_weights_that_are_no_parameters_are_followed() -> None:
+def test_weights_that_are_not_parameters_are_followed() -> None:
     """Such as a reservoir's, or those that another module computes."""
 
     class Reservoir(nn.Module):
@@ -124,7 +124,7 @@ class OwnLayer(nn.Module):
         return out * tg.ones(1, requires_grad=True)
 
 
-def test_a_layer_of_the_users_own() -> None:
+def test_a_user_defined_layer() -> None:
     ids = np.arange(30).reshape(5, 2, 3) % 4
     network = RNN(3, 4).to(dtype="float64")
     network.load_state_dict({name: drawn(*array.shape, seed=7) for name, array in network.state_dict().items()})
@@ -136,7 +136,7 @@ def test_a_layer_of_the_users_own() -> None:
         trace(OwnLayer(False), ids, loss=score)
 
 
-def test_a_frozen_network_that_is_no_part_of_the_model() -> None:
+def test_a_frozen_network_that_is_not_part_of_the_model() -> None:
     class Borrowing(nn.Module):
         def forward(self, ids: tg.Tensor) -> Any:
             return network(ids.to(dtype="float64"))
@@ -150,7 +150,7 @@ def test_a_frozen_network_that_is_no_part_of_the_model() -> None:
         assert_close(a.gradients["c"], b.gradients["c"])
 
 
-def test_integer_parameters_are_left_alone() -> None:
+def test_integer_parameters_are_unchanged() -> None:
     class Shifted(nn.Module):
         def __init__(self) -> None:
             self.shift = nn.Parameter(tg.tensor([1, 2, 3]), requires_grad=False)

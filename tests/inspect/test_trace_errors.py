@@ -119,7 +119,7 @@ def test_arguments_that_are_refused(which: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_model_and_no_loss() -> None:
+def test_invalid_models_and_losses() -> None:
     wrong: Any = np.tanh
     for run in (lambda: trace(wrong, tg.ones(5, 2, 3)), lambda: tg.inspect.trace_memory(wrong, tg.ones(5, 2, 3))):
         with pytest.raises(TypeError, match=r"^trace: expected a Module, got ufunc$"):

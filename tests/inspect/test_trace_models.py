@@ -112,7 +112,7 @@ class Leaky(nn.Module):
         return self.gates(x, h).h
 
 
-def test_a_cell_of_the_users_own(device: str) -> None:
+def test_a_user_defined_cell(device: str) -> None:
     cell, x = drawn_model(Leaky, 3, device=device), tg.tensor(drawn(5, 2, 3), device=device)
     lengths = np.array([5, 3])
     (layer,) = trace(cell, x, lengths=lengths, loss=score)
@@ -273,7 +273,7 @@ def test_calls_with_batches_of_two_sizes() -> None:
         trace(model, drawn(2, 3, 3, dtype="float32"))
 
 
-def test_cells_that_are_no_part_of_the_model_are_told_apart() -> None:
+def test_cells_that_are_not_part_of_the_model_are_distinguished() -> None:
     class Borrowing(nn.Module):
         def forward(self, x: tg.Tensor) -> tg.Tensor:
             return tg.stack([cell(x[0])[0] for cell in others])

@@ -134,14 +134,14 @@ def test_a_broken_header_is_refused(tmp_path: Path, rest: dict[str, str]) -> Non
     ],
     ids=["repeated", "many", "beside a string"],
 )
-def test_contents_are_no_larger_than_the_file(tmp_path: Path, contents: str) -> None:
+def test_contents_are_not_larger_than_the_file(tmp_path: Path, contents: str) -> None:
     header = {"format": "tinygrad_lstm.checkpoint", "version": VERSION, "contents": contents}
     save_file({"x": np.ones(2)}, tmp_path / "a", header)
     with pytest.raises(ValueError, match="a: a checkpoint whose contents cannot be read"):
         checkpoint.load(tmp_path / "a")
 
 
-def test_brackets_in_a_string_are_no_containers(tmp_path: Path) -> None:
+def test_brackets_in_a_string_are_not_containers(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a", {"text": '[{\\"' * 100_000, "array": np.ones(2)})
     assert checkpoint.load(tmp_path / "a")["text"] == '[{\\"' * 100_000
 

@@ -178,7 +178,7 @@ def test_groups_within_groups_end(tmp_path: Path) -> None:
     assert "its strings overlap" in refusal(tmp_path / "a.h5")
 
 
-def test_texts_that_are_one_text_end(tmp_path: Path) -> None:
+def test_strings_that_share_one_place_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["long"] = "x" * 50000
         for k in range(100):
@@ -193,7 +193,7 @@ def test_texts_that_are_one_text_end(tmp_path: Path) -> None:
     assert "its strings overlap" in refusal(tmp_path / "a.h5")
 
 
-def test_texts_without_length_end(tmp_path: Path) -> None:
+def test_strings_of_length_zero_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["texts"] = np.array([b"abcde"] * 13)
     content = (tmp_path / "a.h5").read_bytes()
@@ -264,7 +264,7 @@ def test_packed_archives_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", ["", "{", '{"class_name": "Seq', "\xff", "[" * 100000, "1" * 5000])
-def test_configs_that_are_no_json(tmp_path: Path, config: str) -> None:
+def test_configs_that_are_not_json(tmp_path: Path, config: str) -> None:
     assert "the model's config cannot be read" in refusal(write_keras(tmp_path / "a.keras", config, {}))
 
 

@@ -92,7 +92,7 @@ def test_settings_of_other_layers_are_not_known(tmp_path: Path, config: Config) 
 
 
 @pytest.mark.parametrize("module", ["__main__", "keras_contrib.layers", "my.keras"])
-def test_classes_of_the_users_own_are_named(tmp_path: Path, module: str) -> None:
+def test_user_defined_classes_are_named(tmp_path: Path, module: str) -> None:
     for own in ("keras.layers", "tf_keras.src.layers", "tensorflow.python.keras.layers", None):
         assert not only_layer(tmp_path, {**layer("LSTM"), "module": own}).unsupported
     found = only_layer(tmp_path, {**layer("LSTM"), "module": module, "registered_name": "LSTM"})
@@ -197,7 +197,7 @@ def test_arrays_that_are_not_what_the_config_says(tmp_path: Path, config: Config
         LSTM.from_keras(path)
 
 
-def test_a_config_of_many_unknown_settings_gives_a_short_message(tmp_path: Path) -> None:
+def test_many_unknown_settings_make_a_short_message(tmp_path: Path) -> None:
     config = model(layer("LSTM", **{f"setting_{k}": k for k in range(500)}))
     (found,) = layers_of(tmp_path, config, cell("layers/lstm/cell", 4)).values()
     assert len(found.unsupported) == 4
@@ -207,7 +207,7 @@ def test_a_config_of_many_unknown_settings_gives_a_short_message(tmp_path: Path)
 
 
 @pytest.mark.parametrize("optimizer", ["optimizer_weights/adam/m/a/a", "optimizer_weights/Adam/a/a/lstm_cell"])
-def test_moments_of_an_optimizer_are_no_layers(tmp_path: Path, optimizer: str) -> None:
+def test_moments_of_an_optimizer_are_not_layers(tmp_path: Path, optimizer: str) -> None:
     arrays = older("model_weights/a/a", 4) | older(optimizer, 4) | {"top/iterations:0": np.ones(1)}
     texts = {"model_weights": {"layer_names": [b"a"], "keras_version": "2.15.0"}}
     weights = load_weights(write_hdf5(tmp_path / "a.h5", arrays, texts))

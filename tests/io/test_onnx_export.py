@@ -103,7 +103,7 @@ def test_networks_are_read_back(tmp_path_factory: pytest.TempPathFactory, networ
     assert all(np.array_equal(values[name], array) for name, array in network.state_dict().items())
 
 
-def test_a_plain_network_is_its_node_alone(tmp_path: Path) -> None:
+def test_a_plain_network_is_only_its_node(tmp_path: Path) -> None:
     run = Runner(LSTM(3, 5), folder=tmp_path)
     assert run.nodes == ["LSTM", "Squeeze"]
     assert run.proto.graph.node[0].name == "l0"
@@ -164,7 +164,7 @@ def test_answers_for_whole_sequences(
 
 
 @given(size=sizes)
-def test_modules_of_ones_own(tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int]) -> None:
+def test_user_defined_modules(tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int]) -> None:
     model = Spotter()
     run = Runner(model, {"x": rows(4, 2, 2)}, tmp_path_factory.mktemp("export"))
     assert model.training and "Conv" in run.nodes and "Dropout" not in run.nodes

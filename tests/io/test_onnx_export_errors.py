@@ -199,7 +199,7 @@ X, LETTERS = rows(4, 2), "abcdefghijklmnopqrstuvw"
     (Applied(tg.add), {"x": X, "y": X[:3]}, None, "'time' is 4 of 'x' and 3 of 'y'; say which dimensions"),
     (Applied(tg.add), {"x": X, "y": np.ones((1,) * 23)}, {"y": dict(enumerate(LETTERS))}, "at most 6 dynamic dim"),
 ])  # fmt: skip
-def test_inputs_that_do_not_fit_are_named(
+def test_invalid_inputs_are_named(
     tmp_path: Path, model: tg.nn.Module, inputs: Inputs | None, dynamic: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^export_onnx: .*{message}"):

@@ -221,7 +221,7 @@ def test_one_layer_called_twice_is_written_once(tmp_path: Path) -> None:
     assert run.nodes.count("GRU") == 2 and sum(array.size > 1 for array in run.arrays.values()) == 3
 
 
-def test_networks_that_are_no_part_of_the_model_keep_apart(tmp_path: Path) -> None:
+def test_networks_that_are_not_part_of_the_model_stay_separate(tmp_path: Path) -> None:
     one, both = LSTM(3, 2), LSTM(3, 4, bidirectional=True)
 
     def function(x: Tensor) -> list[Tensor]:
@@ -253,7 +253,7 @@ def test_lengths_may_be_fixed(tmp_path: Path, T: int) -> None:
     assert_same_function(function, inputs, {"x": rows(T, 5)}, folder=tmp_path, dynamic={"x": {1: "batch"}})
 
 
-def test_a_cell_of_ones_own_goes_through_a_sequence(tmp_path: Path) -> None:
+def test_a_user_defined_cell_runs_over_a_sequence(tmp_path: Path) -> None:
     """By way of `scan`; its step takes elements of two sequences, and what is an output besides."""
 
     def function(x: Tensor, y: Tensor) -> list[Tensor]:
@@ -338,7 +338,7 @@ def test_the_file_says_what_made_it_and_for_which_programs(tmp_path: Path) -> No
     assert (proto.ir_version, [(each.domain, each.version) for each in proto.opset_import]) == (8, [("", 17)])
 
 
-def test_every_device_gives_the_same_file(tmp_path: Path, device: str) -> None:
+def test_every_device_writes_the_same_file(tmp_path: Path, device: str) -> None:
     for name, place in (("here", "cpu"), ("there", device)):
         tg.manual_seed(0)
         tg.io.export_onnx(CharLM(11, 4, 6).to(place), tmp_path / name)

@@ -287,7 +287,7 @@ def test_arrays_without_dimensions_or_elements(tmp_path: Path) -> None:
     )
 
 
-def test_texts_are_left_out(tmp_path: Path) -> None:
+def test_strings_are_left_out(tmp_path: Path) -> None:
     weights = read(tmp_path, [], [helper.make_tensor("labels", TensorProto.STRING, [2], [b"a", b"b"]), *tensors("W")])
     assert list(weights) == ["W"]
 
@@ -365,7 +365,7 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two arrays are called 'W'" in refusal(write(tmp_path / "a.onnx", graph([], tensors("W", "W"))))
 
 
-def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_not_strings_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.onnx", graph([], tensors("name")))
     path.write_bytes(path.read_bytes().replace(b"name", b"\xff\xffme"))
     assert "a name in it is not UTF-8" in refusal(path)

@@ -77,7 +77,7 @@ def test_numbers_made_of_lengths(tmp_path_factory: pytest.TempPathFactory, tree:
     lambda x: x.float().detach()[: x.detach().shape[0] - 1],
     lambda x: tg.linear(x[1:], tg.ones(2, 3)) + x[1:, :, :2],
 ])  # fmt: skip
-def test_lengths_of_what_ops_give(tmp_path: Path, function: Any) -> None:
+def test_lengths_of_what_ops_return(tmp_path: Path, function: Any) -> None:
     """Two that are the same for some inputs, as where a slice ends beyond a dimension, are kept apart."""
     others = [{"x": rows(T, B)} for T, B in ((2, 9), (6, 2), (7, 7), (5, 1), (33, 39))]
     assert_same_function(function, {"x": rows(4, 2)}, *others, folder=tmp_path)

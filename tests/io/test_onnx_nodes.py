@@ -225,7 +225,7 @@ def test_what_a_file_fixes_is_said_of_any_array(path: Path, array: HostArray) ->
     ("given", []),
     ("fixed", ["initial_h that is made by the op 'If', which is not evaluated ('h'; make the network"]),
 ])  # fmt: skip
-def test_states_that_a_branch_gives(path: Path, condition: str, words: list[str]) -> None:
+def test_states_that_a_branch_returns(path: Path, condition: str, words: list[str]) -> None:
     """They depend on the condition: if that is given to the model, the state is an argument of the network."""
     g = Graph(inputs={"X": small(5, 2, 3), "given": np.array(True)}, arrays={"fixed": np.array(True)})
     branch = Graph()
@@ -238,7 +238,7 @@ def test_states_that_a_branch_gives(path: Path, condition: str, words: list[str]
 
 
 @pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike", "EyeLike"])
-def test_states_that_have_the_shape_of_an_input_alone_are_not_given(path: Path, op: str) -> None:
+def test_states_that_take_only_an_inputs_shape_are_not_arguments(path: Path, op: str) -> None:
     """Such an op takes none of the values, so the file fixes what it makes."""
     g = Graph(inputs={"X": small(5, 2, 3)})
     state = g.node(op, "X")
@@ -357,7 +357,7 @@ def test_what_is_made_of_arrays_is_what_onnxruntime_makes(path: Path, made: tupl
         assert found.shape == expected.shape and np.array_equal(found, expected)
 
 
-def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     """protobuf gives such a name as bytes."""
     name, path = "x" * 150, tmp_path / "model.onnx"
     node = helper.make_node("LSTM", ["x", "W", "R"], ["y"], hidden_size=5, **{name: [1, 2]})

@@ -135,7 +135,7 @@ def test_nodes_that_make_no_sense_are_named(
     assert "\n" not in str(raised.value)
 
 
-def test_an_output_that_no_op_gives_is_no_array(tmp_path: Path) -> None:
+def test_an_output_that_no_op_returns_is_not_an_array(tmp_path: Path) -> None:
     g = Graph()
     g.nodes.append(helper.make_node("Transpose", [g.array(small(3, 12, 1))], ["W", "W2"]))
     gru(g, "W2", g.array(small(1, 12, 4)), "gru")

@@ -80,7 +80,7 @@ def test_bytes_may_have_either_order(tmp_path: Path, byte_order: str | None) -> 
     assert weights["a"].dtype.isnative and np.array_equal(weights["a"], [[0, 1, 2], [3, 4, 5]])
 
 
-def test_a_byte_order_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_byte_order_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.pt: its byte order is neither little nor big"):
         load(tmp_path, archive(dictionary({"a": tensor()}), byte_order="middle"))
 

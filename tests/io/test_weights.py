@@ -108,7 +108,7 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
             load_weights(path)
 
 
-def test_formats_are_told_by_content(tmp_path: Path) -> None:
+def test_formats_are_recognised_by_content(tmp_path: Path) -> None:
     """Whatever a file is called, and wherever it came from."""
     files = [path for path in FILES.iterdir() if path.suffix in (".pt", ".safetensors", ".h5", ".keras", ".onnx")]
     assert len({path.suffix for path in files}) == 5
@@ -262,7 +262,7 @@ TENSOR = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     ],
     ids=itertools.count(),
 )
-def test_headers_that_are_no_headers_take_little_memory(tmp_path: Path, header: str, reason: str) -> None:
+def test_invalid_headers_take_little_memory(tmp_path: Path, header: str, reason: str) -> None:
     """Whatever a header holds, it is refused before it has taken many times its own size."""
     path = tmp_path / "a"
     path.write_bytes(header_of(header))
@@ -277,7 +277,7 @@ def test_headers_that_are_no_headers_take_little_memory(tmp_path: Path, header: 
     assert len(str(raised.value)) < 400
 
 
-def test_a_header_is_no_longer_than_those_of_the_format(tmp_path: Path) -> None:
+def test_a_header_is_not_longer_than_the_format_allows(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", 100_000_001) + b"{")

@@ -78,7 +78,7 @@ def inputs(dtype: str) -> HostArray:
 @each_layer
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_no_number_stays_in_its_sequence(compiled: bool, make: Any, bad: float, dtype: str) -> None:
+def test_nan_and_infinities_stay_in_their_sequence(compiled: bool, make: Any, bad: float, dtype: str) -> None:
     layer = make().to(dtype=dtype)
     clean = inputs(dtype)
     spoilt = clean.copy()
@@ -103,7 +103,7 @@ REACHING = [
 
 @pytest.mark.parametrize(("name", "bad"), REACHING)
 @every_dtype
-def test_what_is_no_number_reaches_the_weights_that_multiply_it(
+def test_nan_and_infinities_reach_the_weights_that_multiply_them(
     compiled: bool, name: str, bad: float, dtype: str
 ) -> None:
     """Their gradient is a product with it; where gates saturate, or nothing but sums follows, no other is touched."""
@@ -184,7 +184,7 @@ def test_a_batch_of_no_sequences(compiled: bool, make: Any, dtype: str) -> None:
 
 @every_dtype
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "largest", "subnormal", 0.0])
-def test_a_row_of_an_embedding_reaches_its_ids_alone(dtype: str, value: Any) -> None:
+def test_a_row_of_an_embedding_reaches_only_its_ids(dtype: str, value: Any) -> None:
     info = np.finfo(dtype)
     number = {"largest": info.max, "subnormal": info.smallest_subnormal}.get(value, value)
     layer = nn.Embedding(4, 2, padding_idx=3).to(dtype=dtype)

@@ -158,7 +158,7 @@ def test_derivatives_of_adapters(kind: Any, options: dict[str, Any]) -> None:
     assert tg.gradgradcheck(lambda *leaves: flat(model(x))[0], few)
 
 
-def test_what_is_trained_fits_and_nothing_else_changes(device: str, compiled: bool) -> None:
+def test_adapters_are_trained_and_nothing_else_changes(device: str, compiled: bool) -> None:
     """A network learns to tell the sum of its inputs; then, by its adapters alone, their difference."""
     tg.manual_seed(0)
     model = ManyToOne(LSTM(2, 12), 1).to(device)

@@ -207,7 +207,7 @@ def test_inputs_need_not_be_contiguous(kind: Any, compiled: bool) -> None:
 
 
 @every_kind
-def test_walking_back_twice_gives_the_same_to_the_bit(kind: Any, compiled: bool) -> None:
+def test_walking_back_twice_computes_the_same_bits(kind: Any, compiled: bool) -> None:
     problem = large(kind)
     leaves = list(problem.leaves.values())
     outputs = problem.fused()

@@ -56,7 +56,7 @@ def test_it_learns_a_repeating_text(device: str) -> None:
     assert lm.generate([0, 1], 8, temperature=0) == [2, 3, 4, 0, 1, 2, 3, 4]
 
 
-def test_generation_repeats_with_its_generator_and_leaves_training_mode_alone() -> None:
+def test_generation_repeats_with_its_generator_and_keeps_the_training_mode() -> None:
     lm = model(dropout=0.5)
     lm.train()
     first = lm.generate([1, 2], 20, rng=np.random.default_rng(3))
@@ -88,13 +88,13 @@ def test_evaluating_ends_with_its_block() -> None:
     assert lm.training and lm.output.training and not lm.lstm.training
 
 
-def test_sample_is_what_generate_gives() -> None:
+def test_sample_is_what_generate_returns() -> None:
     lm = model()
     sampled = list(itertools.islice(lm.sample([1], rng=np.random.default_rng(0)), 10))
     assert sampled == lm.generate([1], 10, rng=np.random.default_rng(0))
 
 
-def test_top_k_draws_from_the_likeliest_alone() -> None:
+def test_top_k_draws_only_from_the_likeliest() -> None:
     lm = model()
     logits, _ = lm(tg.tensor([[1]]))
     likeliest = set(np.argsort(logits.detach().numpy()[0, 0])[-2:].tolist())
@@ -196,7 +196,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return trainer.last_path
 
 
-def test_a_checkpoint_gives_its_model_back(checkpoint: Path, device: str) -> None:
+def test_a_model_is_loaded_from_its_checkpoint(checkpoint: Path, device: str) -> None:
     lm, saved = CharLM.load(checkpoint, device), Checkpoint.load(checkpoint)
     assert not lm.training and lm.lstm.num_layers == 2
     assert all(parameter.device == device for parameter in lm.parameters())
@@ -209,7 +209,7 @@ def test_a_checkpoint_gives_its_model_back(checkpoint: Path, device: str) -> Non
         np.testing.assert_array_equal(array, lm.state_dict()[name])
 
 
-def test_a_class_of_ones_own_is_loaded_too(checkpoint: Path) -> None:
+def test_a_user_defined_class_is_loaded_too(checkpoint: Path) -> None:
     class Mine(CharLM):
         pass
 

@@ -134,7 +134,7 @@ def test_cells_become_the_layers_of_a_stack() -> None:
     assert same(LSTM.from_torch(cells, ["cells.0", "cells.1"]), network)
 
 
-def test_layers_that_do_not_fit_make_no_stack() -> None:
+def test_layers_of_different_sizes_are_not_a_stack() -> None:
     arrays = {f"{name}.{key}": value for name, network in (("a", LSTM(2, 3)), ("b", LSTM(3, 3)), ("c", LSTM(3, 4)))
               for key, value in network.to_torch().items()}  # fmt: skip
     assert LSTM.from_torch(arrays, ["a", "b"]).num_layers == 2
@@ -183,14 +183,14 @@ def test_one_error_names_what_is_wrong_in_several_networks() -> None:
             load(arrays)
 
 
-def test_a_prefix_that_is_not_there_is_told_which_are() -> None:
+def test_for_a_missing_prefix_the_existing_ones_are_named() -> None:
     arrays = {f"encoder.lstm.{name}": array for name, array in LSTM(2, 3).to_torch().items()}
     with pytest.raises(ValueError, match=r"no recurrent layer is under the prefix 'lstm'; .* under 'encoder\.lstm'"):
         LSTM.from_torch(arrays, "lstm")
 
 
 @pytest.mark.parametrize(("theirs", "asked"), [p for p in itertools.product(KINDS, KINDS) if p[0] is not p[1]])
-def test_another_kind_is_told_which_it_is(theirs: type[Network], asked: type[Network]) -> None:
+def test_for_a_different_kind_the_files_kind_is_named(theirs: type[Network], asked: type[Network]) -> None:
     with pytest.raises(ValueError, match=rf"are {theirs.KIND} layers; use {theirs.KIND}\.from_torch"):
         asked.from_torch(theirs(2, 3).to_torch())
 
@@ -221,7 +221,7 @@ def test_what_a_kind_does_not_know_is_extra(kind: type[Network], options: dict[s
 
 
 @pytest.mark.parametrize("name", ["layernorm_i.bias", "layernorm_h.bias", "layernorm_c.bias"])
-def test_biases_of_a_normalisation_do_not_come_alone(name: str) -> None:
+def test_biases_of_a_normalisation_without_weights_are_refused(name: str) -> None:
     """What is missing is called as the cell calls it."""
     arrays = {key.removesuffix("_l0"): array for key, array in LSTM(2, 3).to_torch().items()}
     message = r"missing: a\.layernorm_c\.weight, a\.layernorm_h\.weight, a\.layernorm_i\.weight"
@@ -261,13 +261,13 @@ def test_tensors_of_other_libraries_are_arrays() -> None:
     assert all(np.array_equal(converted[f"rnn.{name}"], array) for name, array in network.state_dict().items())
 
 
-def test_another_frameworks_file_is_told_how_it_is_loaded() -> None:
+def test_for_a_different_frameworks_file_the_remedy_is_named() -> None:
     layer = FileLayer("LSTM", "keras", [{"kernel": "0", "recurrent_kernel": "1"}])
     with pytest.raises(ValueError, match=r"layers of another framework: use LSTM\.from_keras"):
         LSTM.from_torch(Weights({"0": np.ones((2, 12)), "1": np.ones((3, 12))}, {"lstm": layer}))
 
 
-def test_integers_are_no_weights() -> None:
+def test_integers_are_not_weights() -> None:
     arrays = LSTM(2, 3).to_torch()
     arrays["bias_ih_l0"] = arrays["bias_ih_l0"].astype("int64")
     with pytest.raises(ValueError, match=r"misshapen: bias_ih_l0 \(int64 \(12,\), expected floats \(12,\)\)"):
@@ -444,7 +444,7 @@ def test_arrays_of_onnx_that_make_no_layer() -> None:
         LSTM.from_onnx({"W": np.ones((1, 16, 3)), "R": np.ones((1, 16, 4)), "B": np.ones((1, 31))})
 
 
-def test_arrays_of_another_framework_are_told_apart() -> None:
+def test_arrays_of_a_different_framework_are_distinguished() -> None:
     arrays = LSTM(3, 4).to_torch()
     for load in (LSTM.from_keras, LSTM.from_onnx):
         with pytest.raises(ValueError, match=r"there are none; .* another framework: use LSTM\.from_torch"):

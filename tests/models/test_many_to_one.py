@@ -43,12 +43,12 @@ def test_it_goes_on_from_a_state(kind: Any, device: str) -> None:
     np.testing.assert_allclose(second.detach().cpu().numpy(), whole.detach().cpu().numpy(), atol=1e-12)
 
 
-def test_inputs_that_do_not_fit_are_refused() -> None:
+def test_invalid_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"GRU: expected an input of shape \(time, batch, 2\), got \(4, 3\)"):
         built(GRU, 0)(tg.ones(4, 3, dtype="float64"))
 
 
-def test_a_forward_of_ones_own_has_a_named_forward_of_ones_own() -> None:
+def test_a_user_defined_forward_needs_a_user_defined_named_forward() -> None:
     class Squashed(ManyToOne):
         def forward(self, *args: Any, **kwargs: Any) -> tg.Tensor:
             return tg.tanh(super().forward(*args, **kwargs))

@@ -94,7 +94,7 @@ def test_chunks_with_carried_state_equal_the_whole(kind: Any, T: int, cut: int, 
     batch_first=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_padded_batch_equals_each_sequence_alone(
+def test_padded_batch_equals_each_sequence_by_itself(
     kind: Any, lengths: list[int], layers: int, bidirectional: bool, batch_first: bool, seed: int
 ) -> None:
     """Whatever stands past a length; and no gradient reaches it."""
@@ -128,7 +128,7 @@ def test_second_derivatives(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropout_between_layers_in_training_alone(kind: Any) -> None:
+def test_dropout_between_layers_only_in_training(kind: Any) -> None:
     network = built(kind, 0, 2, 8, num_layers=2, dropout=0.5)
     x = tg.tensor(draw(0, 3, 2, 2))
     tg.manual_seed(1)
@@ -143,7 +143,7 @@ def test_dropout_between_layers_in_training_alone(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [{}, {"forget_bias": 0.0}, {"forget_bias": 2.5}])
-def test_forget_gate_starts_open_or_where_it_is_told_to(given: dict[str, float]) -> None:
+def test_forget_gate_starts_open_or_at_the_given_bias(given: dict[str, float]) -> None:
     start = given.get("forget_bias", 1.0)
     lstm, cell = LSTM(2, 3, num_layers=2, bidirectional=True, **given), LSTMCell(2, 3, **given)  # type: ignore[arg-type]
     biases = [value for name, value in lstm.named_parameters() if name.startswith("bias")]

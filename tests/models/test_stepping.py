@@ -119,7 +119,7 @@ def test_the_weights_are_those_of_then(kind: Any, compiled: bool) -> None:
 
 
 @every_kind
-def test_what_does_not_fit_is_told(kind: Any, compiled: bool) -> None:
+def test_invalid_arguments_are_named(kind: Any, compiled: bool) -> None:
     name = kind.__name__
     step = network_of(kind, "float32", 3, 7).stepper()
     x, h = np.ones((2, 3), np.float32), np.ones((1, 2, 7), np.float32)

@@ -81,7 +81,7 @@ def test_a_language_model_turns_ids_into_logits(
 
 @every_kind
 @given(chunks=CHUNKS, B=st.integers(1, 3), batch_first=st.booleans())
-def test_many_to_one_gives_the_answer_so_far(
+def test_many_to_one_returns_the_answer_so_far(
     kind: Any, device: str, chunks: list[int | None], B: int, batch_first: bool
 ) -> None:
     model = drawn(ManyToOne(kind(3, 5, 2, batch_first), 2)).to(device)
@@ -96,7 +96,7 @@ def test_many_to_one_gives_the_answer_so_far(
         check_equal(answers[:, t] if batch_first else answers[t], host(expected))
 
 
-def test_a_model_of_ones_own(device: str) -> None:
+def test_a_user_defined_model(device: str) -> None:
     """Of modules that are several, or that compute something else than what they are made from."""
 
     class Doubled(tg.nn.Linear):
@@ -113,7 +113,7 @@ def test_a_model_of_ones_own(device: str) -> None:
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_a_network_with_a_forward_of_its_own(batch_first: bool, device: str) -> None:
+def test_a_network_with_a_user_defined_forward(batch_first: bool, device: str) -> None:
     class Residual(GRU):
         def forward(self, x: tg.Tensor, state: Any = None, lengths: Any = None) -> Any:
             out, state = super().forward(x, state, lengths)
@@ -130,7 +130,7 @@ def test_a_network_with_a_forward_of_its_own(batch_first: bool, device: str) -> 
         network.stepper()
 
 
-def test_a_model_with_a_forward_of_its_own_defines_its_stream() -> None:
+def test_a_model_with_a_user_defined_forward_defines_its_stream() -> None:
     class Cool(CharLM):
         def forward(self, ids: tg.Tensor, state: Any = None) -> Any:
             logits, state = super().forward(ids, state)

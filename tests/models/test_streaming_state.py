@@ -71,7 +71,7 @@ def test_rows_of_the_batch_begin_anew(kind: Any, rows: Any, zeroed: list[int], d
 
 
 @pytest.mark.parametrize("rows", [4, -5, [0, 4], [True, False], np.ones(5, np.bool_), [0.5], "first"], ids=repr)
-def test_rows_out_of_range_are_told(rows: Any) -> None:
+def test_rows_out_of_range_are_named(rows: Any) -> None:
     stream = drawn(LSTM(3, 5)).stream(4)
     stream(numbers(4, 3))
     before = stream.state
@@ -85,7 +85,7 @@ def test_rows_out_of_range_are_told(rows: Any) -> None:
 
 @pytest.mark.parametrize("make", [Stream.copy, copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
 @pytest.mark.parametrize("model", [LSTM(3, 5, 2), ManyToOne(GRU(3, 5), 2)], ids=["LSTM", "ManyToOne"])
-def test_a_copy_goes_its_own_way(make: Callable[[Stream], Stream], model: Any, device: str) -> None:
+def test_a_copy_is_independent(make: Callable[[Stream], Stream], model: Any, device: str) -> None:
     x = numbers(13, 2, 3)
     stream = model.to(device).stream(2)
     whole = host(model.stream(2)(on(device, x)))
@@ -111,7 +111,7 @@ def test_a_saved_state_is_gone_on_from(kind: Any, device: str, tmp_path: Path) -
     assert (host(other(x)) == expected).all()
 
 
-def test_a_file_that_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_a_file_of_a_different_model_is_named(tmp_path: Path) -> None:
     stream, path = drawn(LSTM(3, 5)).stream(2), tmp_path / "state.safetensors"
     stream(numbers(2, 3))
     before = stream.state
@@ -133,7 +133,7 @@ def test_a_file_that_does_not_fit_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [drawn(LSTM(20, 37, 2)), drawn(CharLM(50, 20, 37))], ids=["LSTM", "CharLM"])
-def test_each_thread_has_a_copy_and_gets_what_it_would_alone(model: Any, compiled: bool) -> None:
+def test_each_thread_has_a_copy_and_computes_what_one_thread_does(model: Any, compiled: bool) -> None:
     number, steps = 4, 300
     if isinstance(model, CharLM):
         inputs = np.random.default_rng(3).integers(0, 50, (number, steps, 2))
@@ -190,7 +190,7 @@ def test_each_thread_has_a_copy_and_gets_what_it_would_alone(model: Any, compile
         (CharLM(7, 4, 5), 3, r"got int64 of shape \(\)"),
     ],
 )  # fmt: skip
-def test_inputs_that_do_not_fit_are_told_and_change_nothing(model: Any, x: Any, message: str) -> None:
+def test_invalid_inputs_are_named_and_change_nothing(model: Any, x: Any, message: str) -> None:
     stream = model.stream(2)
     stream([1, 2] if isinstance(model, CharLM) else numbers(2, 3))
     before = stream.state
@@ -240,7 +240,7 @@ H32, C32 = np.ones((1, 2, 5), np.float32), np.ones((1, 2, 5), np.float32)
         (GRU, tg.tensor(H32), "expected arrays on 'cpu', where the model is"),
     ],
 )  # fmt: skip
-def test_states_that_do_not_fit_are_told_and_change_nothing(kind: Any, state: Any, message: str) -> None:
+def test_invalid_states_are_named_and_change_nothing(kind: Any, state: Any, message: str) -> None:
     network = kind(3, 5)
     stream = network.stream(2)
     with pytest.raises(ValueError, match=rf"^stream\.state: .*{message}"):

@@ -41,7 +41,7 @@ def test_steps_equal_the_whole(problem: dict[str, Any], dtype: str, with_state: 
 
 
 @each_variant
-def test_a_stepper_stands_alone(kind: Any, options: dict[str, Any]) -> None:
+def test_a_stepper_is_independent_of_its_network(kind: Any, options: dict[str, Any]) -> None:
     """It has the weights of then, records nothing, and what it gives is the caller's."""
     network = network_of(kind, 3, 4, **options)
     step, x = network.stepper(), drawn(2, 3)
@@ -57,7 +57,7 @@ def test_a_stepper_stands_alone(kind: Any, options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(step(x, state)[0], kept)
 
 
-def test_a_stepper_says_which_state_does_not_fit() -> None:
+def test_a_stepper_names_the_state_of_an_invalid_shape() -> None:
     step, x = LSTM(3, 5, proj_size=2).stepper(), np.ones((1, 3), np.float32)
     h, c = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1, 5), np.float32)
     with pytest.raises(ValueError, match=r"LSTM.stepper: expected float32 states of shape \(1, 1, 2\), got .* for h$"):

@@ -459,6 +459,6 @@ def test_it_says_its_options(network: Any, text: str) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_told(make: Callable[[], Any], message: str) -> None:
+def test_invalid_arguments_are_named(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make()

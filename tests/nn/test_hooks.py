@@ -234,7 +234,9 @@ def test_inputs_on_two_devices() -> None:
     (tg.ones(3), ValueError, r"Scaled: a backward hook returned a gradient of shape \(3,\), expected \(1,\)"),
     (1.0, TypeError, "Scaled: a backward hook must return Tensors or None, got float"),
 ])  # fmt: skip
-def test_what_a_backward_hook_returns_must_fit(given: Any, error: type[Exception], message: str) -> None:
+def test_what_a_backward_hook_returns_must_have_the_gradients_shape(
+    given: Any, error: type[Exception], message: str
+) -> None:
     for kind in ("register_full_backward_pre_hook", "register_full_backward_hook"):
         module, x = Scaled(), leaf(1.0)
         getattr(module, kind)(lambda *gradients: given)

@@ -34,7 +34,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_gives_all_its_parameters_gradients_without_reading_values(name, device, place):
+def test_every_layer_computes_all_its_parameters_gradients_without_reading_values(name, device, place):
     make, make_input = LAYERS[name]
     layer, x = make(), make_input()
     counts = x.device.backend.counts if device == "strict" else None
@@ -71,7 +71,7 @@ def test_linear_is_its_equation(place):
     np.testing.assert_allclose(host(bare(x)), host(x) @ host(bare.weight).T, rtol=1e-5, atol=1e-6)
 
 
-def test_embedding_gives_rows_and_spares_the_padding(place):
+def test_embedding_returns_rows_and_no_gradient_of_the_padding(place):
     layer = nn.Embedding(5, 3, padding_idx=-1)
     ids = tg.tensor([[0, 4], [1, 1]])
     rows = layer(ids)
@@ -100,7 +100,7 @@ def test_layer_norm_normalises_rows(place):
     assert list(nn.LayerNorm(4, elementwise_affine=False).parameters()) == []
 
 
-def test_dropout_drops_in_training_alone(place):
+def test_dropout_drops_only_in_training(place):
     layer, x = nn.Dropout(0.25), tg.ones(2000)
     dropped = host(layer(x))
     np.testing.assert_allclose(np.unique(dropped), [0, 4 / 3], rtol=1e-6)
@@ -168,6 +168,6 @@ def test_weights_start_uniform_by_fan_in(make, fan_in):
         (lambda: nn.Embedding(3, 2)(tg.ones(2)), TypeError, r"integers, got float32 of shape \(2,\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(make, error, message):
+def test_invalid_arguments_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -212,7 +212,7 @@ class Bilinear(nn.Module):
         return x @ self.adapted("weight") @ self.other * self.scale
 
 
-def test_a_module_of_ones_own_takes_part() -> None:
+def test_a_user_defined_module_takes_part() -> None:
     model = Bilinear()
     assert nn.add_lora(model, rank=2) == ["weight"]
     x = tg.randn(4, 3)

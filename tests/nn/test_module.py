@@ -168,7 +168,7 @@ def test_moving_keeps_the_parameter_objects(device):
     assert all(p.grad.device == device and p.grad.dtype == np.float64 for p in before)
 
 
-def test_a_dtype_is_for_floats_alone():
+def test_a_dtype_applies_only_to_floats():
     module = nn.Module()
     module.register_buffer("count", tg.tensor([1, 2]))
     module.register_buffer("mean", tg.tensor([1.0]))

@@ -43,7 +43,7 @@ def test_values_are_taken_from_any_place_and_dtype(device):
     assert layer.weight.dtype == np.float32
 
 
-def test_one_error_lists_all_that_does_not_fit_and_nothing_changes():
+def test_one_error_lists_all_mismatches_and_nothing_changes():
     block = Block()
     before = values(block)
     state = block.state_dict()
@@ -85,7 +85,7 @@ def test_loading_what_there_is():
         (np.array([1.0, -1e300, np.inf]), "given float64 numbers beyond the range of float32"),
     ],
 )
-def test_a_value_that_is_none_is_named_among_the_others(value, said):
+def test_an_invalid_value_is_named_among_the_others(value, said):
     block = Block()
     before = values(block)
     state = block.state_dict() | {"scale": value, "layers.0.bias": [1, 2]}

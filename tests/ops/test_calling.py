@@ -151,7 +151,7 @@ def test_the_written_function_equals_the_plain_way(name: str, data: st.DataObjec
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_too_many_arguments_are_told(name: str) -> None:
+def test_too_many_arguments_are_an_error(name: str) -> None:
     number = len(getattr(tg, name).op.inputs)
     with pytest.raises(TypeError, match=rf"takes {number} positional arguments? but {number + 1} were given"):
         getattr(tg, name)(*[tg.ones(2)] * (number + 1))

@@ -16,7 +16,7 @@ BROADCASTING = [
 
 
 @pytest.mark.parametrize("name", [*BROADCASTING, "matmul"])
-def test_shapes_that_do_not_fit_are_named(name: str, device: str) -> None:
+def test_incompatible_shapes_are_named(name: str, device: str) -> None:
     x, y = tg.ones(2, 3, device=device), tg.ones(4, dtype="float64", device=device)
     y = y.to(dtype="float32") if name.startswith("logical") else y
     with pytest.raises(ValueError, match=rf"^{name}: ") as raised:
@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
         lambda x: x.pad((0.5, 1)),
     ],
 )
-def test_a_float_is_no_number_of_elements(call: Callable[[Any], Any], device: str) -> None:
+def test_a_float_is_not_a_number_of_elements(call: Callable[[Any], Any], device: str) -> None:
     with pytest.raises(TypeError, match="integer"):
         call(tg.ones(2, 3, device=device))
 

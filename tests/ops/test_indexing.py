@@ -235,12 +235,12 @@ def test_an_index_from_the_host_is_checked_before_it_travels(given: Any, device:
 
 
 @pytest.mark.parametrize("index", [1.5, [0.5], "a", np.array([0.0]), {}, (0, "b")], ids=str)
-def test_an_index_that_is_none_raises(index: Any, device: str) -> None:
+def test_an_invalid_index_raises(index: Any, device: str) -> None:
     with pytest.raises(IndexError):
         tg.zeros(3, 2, device=device)[index]
 
 
-def test_a_mask_that_does_not_fit_raises(device: str) -> None:
+def test_a_mask_of_a_different_shape_raises(device: str) -> None:
     with pytest.raises(IndexError):
         tg.zeros(3, 2, device=device)[tg.tensor([True, False], device=device)]
 
@@ -297,7 +297,7 @@ def test_embedding_of_an_id_that_was_not_read_on_the_host_is_nan() -> None:
     assert g.tolist() == [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
 
 
-def test_embedding_gives_no_gradient_to_the_padding(device: str) -> None:
+def test_embedding_has_no_gradient_at_the_padding(device: str) -> None:
     weight = tg.ones(3, 2, device=device, requires_grad=True)
     rows = tg.embedding(tg.tensor([[0, 2], [2, 2]], device=device), weight, padding_idx=-1)
     assert rows.shape == (2, 2, 2)

@@ -252,6 +252,6 @@ def test_matrix_products(lengths: tuple[int, ...], seed: int) -> None:
 
 
 @pytest.mark.parametrize(("equation", "shapes"), [("ij,jk", [(2, 3), (3,)]), ("i->ij", [(2,)]), ("ii", [(2, 3)])])
-def test_an_equation_that_does_not_fit_raises(equation: str, shapes: Any) -> None:
+def test_an_invalid_equation_raises(equation: str, shapes: Any) -> None:
     with pytest.raises(ValueError, match="einsum"):
         tg.einsum(equation, *[tg.ones(shape) for shape in shapes])

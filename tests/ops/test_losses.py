@@ -97,7 +97,7 @@ def test_the_fused_cross_entropy_is_that_of_log_softmax(
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.nan])
-def test_a_logit_that_is_no_number_makes_its_rows_loss_nan(kernels: bool, bad: float, device: str) -> None:
+def test_a_nan_or_infinite_logit_makes_its_rows_loss_nan(kernels: bool, bad: float, device: str) -> None:
     values = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
     values[1, 17] = bad
     x = tg.tensor(values, device=device, requires_grad=True)
@@ -190,7 +190,7 @@ def test_ignored_samples_might_as_well_not_be_there(
     assert (loss(x, ids, "none")[~kept] == 0).all()
 
 
-def test_the_mean_of_ignored_samples_alone_is_nan(device: str) -> None:
+def test_the_mean_of_only_ignored_samples_is_nan(device: str) -> None:
     x = tg.zeros(2, 3, device=device, requires_grad=True)
     loss = tg.cross_entropy(x, tg.tensor([-100, -100], device=device))
     assert math.isnan(loss.item())

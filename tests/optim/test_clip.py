@@ -174,7 +174,7 @@ def test_a_graph_that_kept_a_clipped_gradient_says_so():
         (lambda: clip_grad_value_([tg.ones(1)], -1.0), ValueError, "clip_value must be 0 or more, got -1"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, error, message):
+def test_invalid_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
 

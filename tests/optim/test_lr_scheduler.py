@@ -231,6 +231,6 @@ def test_a_plateau_respects_the_lowest_rate_and_takes_tensors():
         (lambda: ReduceLROnPlateau(sgd()).load_state_dict({"best": 1.0}), ValueError, "it lacks num_bad_epochs"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, error, message):
+def test_invalid_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()

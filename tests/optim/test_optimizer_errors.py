@@ -49,12 +49,12 @@ from tinygrad_lstm import optim
         (lambda: optim.AdamW([leaf()], eps=-1), ValueError, "AdamW: eps must be"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, error, message):
+def test_invalid_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
 
 
-def test_a_group_that_does_not_fit_is_not_added():
+def test_an_invalid_group_is_not_added():
     shared = leaf()
     optimizer = optim.SGD([shared])
     with pytest.raises(ValueError, match="given twice"):
@@ -66,7 +66,7 @@ def test_a_group_that_does_not_fit_is_not_added():
     ("name", "value", "error"),
     [("lr", "a", TypeError), ("lr", float("nan"), ValueError), ("betas", 0.9, TypeError), ("amsgrad", 2, TypeError)],
 )
-def test_a_setting_changed_to_what_does_not_fit_stops_the_step_before_it_begins(name, value, error):
+def test_an_invalid_setting_stops_the_step_before_it_begins(name, value, error):
     first, second = leaf(2), leaf(3)
     optimizer = optim.Adam([{"params": [first]}, {"params": [second]}])
     first.grad, second.grad = tg.ones(2), tg.ones(3)
@@ -77,7 +77,7 @@ def test_a_setting_changed_to_what_does_not_fit_stops_the_step_before_it_begins(
     assert not optimizer.state
 
 
-def test_a_gradient_that_does_not_fit_stops_the_step_before_it_begins():
+def test_a_gradient_of_a_different_shape_stops_the_step_before_it_begins():
     first, second = leaf(2), leaf(3)
     optimizer = optim.SGD([first, second], lr=0.1)
     first.grad, second.grad = tg.ones(2), tg.ones(2)
@@ -86,7 +86,7 @@ def test_a_gradient_that_does_not_fit_stops_the_step_before_it_begins():
     assert first.tolist() == [1, 1]
 
 
-def test_a_gradient_on_another_device_is_refused():
+def test_a_gradient_on_a_different_device_is_refused():
     p = leaf(2)
     optimizer = optim.SGD([p], lr=0.1)
     p.grad = tg.ones(2, device="strict")

@@ -112,7 +112,7 @@ def test_a_finished_run_is_not_resumed_without_more_steps(unbroken: Path, steps:
     assert {path: path.read_bytes() for path in unbroken.iterdir()} == before
 
 
-def test_a_run_is_resumed_on_its_own_text_alone(unbroken: Path) -> None:
+def test_a_run_is_resumed_only_on_its_own_text(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match="the text is not the one"):
         Trainer.resume(make_model, TEXT + "x", checkpoint, unbroken, STEPS + 1)
@@ -127,7 +127,7 @@ def test_weights_that_are_not_finite_resume_without_a_warning(unbroken: Path, tm
         trainer.run()
 
 
-def test_weights_that_do_not_fit_are_refused(unbroken: Path) -> None:
+def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match=r"last\.safetensors: its contents do not fit .*lstm\.weight_hh_l0"):
         Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1)

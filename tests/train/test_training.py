@@ -55,7 +55,7 @@ def test_metrics_are_json_lines_and_reported(tmp_path: Path) -> None:
     assert [line["lr"] for line in lines[:3]] == pytest.approx(expected)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another(unbroken: Path, tmp_path: Path) -> None:
+def test_the_same_seed_makes_the_same_run_and_a_different_seed_a_different_run(unbroken: Path, tmp_path: Path) -> None:
     start(tmp_path / "same").run()
     assert_same_run(unbroken, tmp_path / "same")
     start(tmp_path / "other", seed=1).run()
@@ -88,7 +88,7 @@ def test_a_new_run_replaces_an_earlier_one_at_its_first_checkpoint(tmp_path: Pat
     assert Checkpoint.load(trainer.last_path).step == 3 and not trainer.best_path.exists()
 
 
-def test_a_stop_amid_a_validation_gives_it_up_and_saves(tmp_path: Path) -> None:
+def test_a_stop_during_a_validation_aborts_it_and_saves(tmp_path: Path) -> None:
     trainer = start(tmp_path)
     windows = 0
 
@@ -184,7 +184,7 @@ def test_a_device_without_memory_spares_model_and_checkpoint(
     Trainer.resume(make_model, TEXT, finished, tmp_path, options.steps + 1).run()  # every counter is the run's
 
 
-def test_the_device_makes_no_difference(device: str, unbroken: Path, tmp_path: Path) -> None:
+def test_every_device_trains_the_same(device: str, unbroken: Path, tmp_path: Path) -> None:
     options = Checkpoint.load(unbroken / "last.safetensors").options
     Trainer.start(lambda *args: make_model(*args).to(device), TEXT, options, tmp_path).run()
     mine, theirs = (Checkpoint.load(out / "last.safetensors").weights for out in (tmp_path, unbroken))
@@ -192,7 +192,7 @@ def test_the_device_makes_no_difference(device: str, unbroken: Path, tmp_path: P
         np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     trainer = start(tmp_path, steps=20)
 
     def spoil(progress: Progress) -> None:

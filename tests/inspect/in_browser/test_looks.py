@@ -103,7 +103,7 @@ def test_colours_follow_the_values(text_page: Shown) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 820, 1400])
-def test_it_fits_phones_and_large_screens(text_page: Shown, width: int, theme: str) -> None:
+def test_it_is_usable_on_phones_and_large_screens(text_page: Shown, width: int, theme: str) -> None:
     with sized(text_page.driver, width):
         text_page.open("#step=30")
         text_page.select("theme", theme)
@@ -118,7 +118,7 @@ def test_it_fits_phones_and_large_screens(text_page: Shown, width: int, theme: s
         assert console_errors(text_page.driver) == []
 
 
-def test_a_cell_of_ones_own_has_no_drawing_but_all_else(driver: Chrome, folder: Path) -> None:
+def test_a_user_defined_cell_has_no_drawing_but_everything_else(driver: Chrome, folder: Path) -> None:
     class Leaky(tg.nn.Module):
         def __init__(self) -> None:
             self.gate = tg.nn.Linear(6, 3)
@@ -142,7 +142,7 @@ def test_a_cell_of_ones_own_has_no_drawing_but_all_else(driver: Chrome, folder: 
     assert console_errors(driver) == []
 
 
-def test_a_variant_has_no_drawing_but_all_else(driver: Chrome, folder: Path) -> None:
+def test_a_variant_has_no_drawing_but_everything_else(driver: Chrome, folder: Path) -> None:
     """The equations of plain layers are not its own; what its forget gates keep is shown."""
     tg.manual_seed(2)
     lstm = LSTM(3, 5, proj_size=2, peephole=True, bidirectional=True)
@@ -282,7 +282,7 @@ def test_numbers_of_units_stay_beside_their_strips(driver: Chrome, folder: Path,
             assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_layers_that_take_other_steps_than_the_text(driver: Chrome, folder: Path) -> None:
+def test_layers_whose_steps_are_not_those_of_the_text(driver: Chrome, folder: Path) -> None:
     """A model that runs its layer twice over the ids: their steps have no token."""
 
     class Twice(tg.nn.Module):

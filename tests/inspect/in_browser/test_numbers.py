@@ -187,7 +187,7 @@ def test_nothing_is_carried_back_past_a_new_beginning(driver: Chrome, folder: Pa
     np.testing.assert_allclose(alone[4:], np.linalg.norm(expected, axis=1), rtol=2e-3)
 
 
-def test_what_is_no_number_is_shown_as_such(driver: Chrome, folder: Path) -> None:
+def test_nan_and_infinities_are_shown(driver: Chrome, folder: Path) -> None:
     model = CharLM(5, 4, 6)
     weights = {name: np.array(array) for name, array in model.state_dict().items()}
     embedding = next(name for name in weights if "embed" in name)

@@ -53,7 +53,7 @@ def test_an_op_of_one_input() -> None:
     assert my_sin(np.array([0.5])).tolist() == [np.sin(0.5)]
 
 
-def test_an_op_that_uses_another_of_ones_own() -> None:
+def test_a_user_defined_op_that_uses_a_second_one() -> None:
     x = leaf(0.3, 0.7)
     assert tg.gradcheck(my_cos, x) and tg.gradgradcheck(my_cos, x)
 
@@ -173,7 +173,7 @@ def test_bad_definitions() -> None:
             return y
 
 
-def test_a_rule_that_gives_a_gradient_of_another_shape_or_dtype() -> None:
+def test_a_rule_that_returns_a_gradient_of_a_different_shape_or_dtype() -> None:
     @tg.op(x=lambda g: g.sum())
     def shrinks(xp: Any, x: tg.Array) -> Any:
         return x * 1
@@ -293,7 +293,7 @@ def test_a_rule_of_the_wrong_shape_is_found_where_it_stands() -> None:
     assert x.grad is None
 
 
-def test_a_rule_that_gives_nothing_is_an_error() -> None:
+def test_a_rule_that_returns_none_is_an_error() -> None:
     @tg.op(x=lambda g: None)
     def forgets(xp: Any, x: tg.Array) -> Any:
         return x * 2
@@ -316,7 +316,7 @@ def test_a_forward_rule_may_give_its_input_back() -> None:
     assert given(x) == [2.0, 2.0]
 
 
-def test_a_forward_rule_that_gives_a_list_is_an_error() -> None:
+def test_a_forward_rule_that_returns_a_list_is_an_error() -> None:
     @tg.op(x=lambda g: g[0])
     def listed(xp: Any, x: tg.Array) -> Any:
         return [x, x]

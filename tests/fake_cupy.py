@@ -147,7 +147,7 @@ def _handle() -> int:
 
 
 class FakeCupy(StrictModule):
-    """The module, with so many devices; `trouble` is raised where devices are counted.
+    """The module, with this number of devices; `trouble` is raised where devices are counted.
 
     Attributes:
         events: which events devices' streams recorded and waited for.

@@ -191,7 +191,7 @@ def bytes_changed(rng: random.Random, whole: bytes) -> bytes:
 
 
 def json_changed(rng: random.Random, text: bytes | str) -> str:
-    """JSON in which values are others, or left out; texts that are JSON themselves too."""
+    """JSON in which values are changed or left out, also within strings that are JSON."""
     whole = json.loads(text)
     for _ in range(rng.choice([1, 1, 2, 3])):
         places = list(_places(whole))
@@ -244,7 +244,7 @@ def zip_changed(rng: random.Random, whole: bytes) -> bytes:
 
 
 def onnx_changed(rng: random.Random, whole: bytes) -> bytes:
-    """A sound message, in which fields are others, left out, there twice, or exchanged."""
+    """A valid message in which fields are changed, left out, repeated or exchanged."""
     model = ModelProto.FromString(whole)
     for _ in range(rng.choice([1, 1, 2, 4])):
         messages = list(_messages(model))
@@ -278,7 +278,7 @@ def _messages(message: Any) -> Iterator[Any]:
 
 
 def _change_items(rng: random.Random, items: Any) -> None:
-    """Leaves out one of several, or has it twice, or another in its place."""
+    """Leaves out one of several items, repeats it, or replaces it by a different one."""
     at = rng.randrange(len(items))
     if rng.random() < 0.3:
         del items[at]
@@ -379,7 +379,7 @@ def lines_of(command: Sequence[str]) -> Iterator[str]:
 
 
 def fuzz(seed: int, first: int, cases: int) -> Iterator[tuple[int, str]]:
-    """Reads damaged files in other processes, and gives the numbers and what became of each."""
+    """Reads damaged files in other processes, and returns their numbers with the outcome of each."""
     number, end = first, first + cases
     while number < end:
         until = min(number + AT_ONCE, end)

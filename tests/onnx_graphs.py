@@ -27,7 +27,7 @@ class Graph:
     inputs: dict[str, HostArray] = field(default_factory=dict)
 
     def node(self, kind: str, *inputs: str | HostArray, name: str = "", **attributes: Any) -> str:
-        """Adds a node, arrays as initialisers; gives the name of its output."""
+        """Adds a node, with arrays as initialisers; returns the name of its output."""
         names = [each if isinstance(each, str) else self.array(each) for each in inputs]
         output = name or f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, names, [output], **attributes))

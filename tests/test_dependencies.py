@@ -60,7 +60,7 @@ def test_numpy(dtype: str) -> None:
 
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
 def test_numba(kind: Any) -> None:
-    """Compiled kernels give NumPy's values and gradients; a stream, too."""
+    """Compiled kernels compute NumPy's values and gradients; so does a stream."""
     pytest.importorskip("numba", reason="numba is not installed (the extra 'fast')")
     assert compiled.why_not() is None
     tg.manual_seed(0)

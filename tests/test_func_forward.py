@@ -85,7 +85,7 @@ def test_every_op(case: Case, device: str, data: st.DataObject) -> None:
 @settings(max_examples=8)
 @given(st.data())
 def test_every_op_twice(case: Case, data: st.DataObject) -> None:
-    """The derivative of J·t along another direction u is t·H·u, as walking back twice gives it."""
+    """The derivative of J·t along another direction u is t·H·u, as walking back twice computes it."""
     drawn = data.draw(case.drawn)
     rng = np.random.default_rng(data.draw(SEEDS))
     t, u = ([np.asarray(rng.uniform(-1, 1, array.shape)) for array in drawn.arrays] for _ in range(2))
@@ -136,7 +136,7 @@ def test_losses_and_layers_of_networks(name: str) -> None:
 @every_kind
 @pytest.mark.parametrize("lengths", [None, [3, 0, 2]], ids=["full", "lengths"])
 def test_fused_layers(kind: Any, lengths: Any, device: str) -> None:
-    """Two layers in both directions, whose sequences end at different steps: as the Jacobian that walks back give."""
+    """Two layers in both directions, with lengths: the result is that of the Jacobian by reverse mode."""
     tg.manual_seed(3)
     layer = kind(2, 2, num_layers=2, bidirectional=True).to(device, "float64")
     x, t = (tg.randn(3, 3, 2, dtype="float64", device=device) for _ in range(2))

@@ -101,7 +101,7 @@ def drawn(*shape: int) -> np.ndarray:
 
 
 def stacked(order: str, kernel: np.ndarray) -> np.ndarray:
-    """The two gates' rows f, n in another order."""
+    """The two gates' rows f, n in a different order."""
     f, n = np.split(kernel, 2)
     return np.concatenate([n, f] if order == "nf" else [f, n])
 
@@ -116,7 +116,7 @@ def assert_holds(network: _Recurrent) -> None:
 
 
 def test_an_added_kind_has_a_network() -> None:
-    """Trained, gone through step by step, and exported, by its table and its equations alone."""
+    """It is trained, stepped and exported from only its table and its equations."""
     network = MGU(3, 5, num_layers=2, bidirectional=True)
     assert {name: p.shape for name, p in network.named_parameters() if "l1" in name and "reverse" not in name} == {
         "weight_ih_l1": (10, 10), "weight_hh_l1": (10, 5), "bias_l1": (10,),

@@ -42,7 +42,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_only_device_reaches_a_backend() -> None:
-    """All else sees the protocol alone."""
+    """All other modules see only the protocol."""
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         if path.parts[-2] != "backends" and ("numpy_backend" in text or "cupy_backend" in text):

@@ -49,7 +49,7 @@ def test_letters_of_all_scripts_are_kept() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files whose names, texts, keys and versions are hostile, and a model that generates such characters alone."""
+    """Files whose names, texts, keys and versions are hostile, and a model that generates only such characters."""
     folder = tmp_path_factory.mktemp("hostile")
     text = (HOSTILE + "a\n\tb") * 40
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")

@@ -102,7 +102,7 @@ def test_files_beside_sources_are_found() -> None:
 
 
 def test_a_reload_shows_the_same() -> None:
-    """In another interpreter: a reloaded module has classes of its own."""
+    """In a new interpreter, since a reload makes new classes."""
     code = """
 import importlib
 import tinygrad_lstm as tg

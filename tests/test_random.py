@@ -13,7 +13,7 @@ from tinygrad_lstm.random import random_state, restored_random_state, set_random
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
-    """What a function returns in another thread, which has ended."""
+    """What a function returns in a thread that has ended."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()

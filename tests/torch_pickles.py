@@ -20,7 +20,7 @@ def text(value: str) -> bytes:
 
 
 def number(value: int) -> bytes:
-    """What pushes a whole number."""
+    """The opcodes that push an integer."""
     content = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8b" + struct.pack("<i", len(content)) + content
 

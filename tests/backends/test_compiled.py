@@ -105,7 +105,7 @@ def test_a_numba_that_is_too_old_is_not_used(tmp_path: Path) -> None:
 
 
 def test_without_a_writable_folder_kernels_are_compiled_in_memory() -> None:
-    """As in a read-only tree, without a home: machine code is kept in memory alone."""
+    """In a read-only tree without a home directory, machine code is kept only in memory."""
     pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
     code = """
 import warnings

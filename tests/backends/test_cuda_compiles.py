@@ -67,7 +67,7 @@ def test_compiles(file: str, dtype: str, widest: bool, architecture: str) -> Non
 @pytest.mark.parametrize("hidden_size", [1, 512, 650, 1024])
 @pytest.mark.parametrize("file", PERSISTENT)
 def test_compiles_for_a_hidden_size(file: str, hidden_size: int, dtype: str, architecture: str) -> None:
-    """For the largest sizes too, the weights of a block fit into its registers."""
+    """At the largest sizes too, the registers hold the weights of a block."""
     plan = persistent.plan(hidden_size, 16, dtype, multiprocessors=132, shared_bytes=227 * 1024)
     assert plan is not None
     check_compiles(file, architecture, *definitions(dtype, **plan.constants))

@@ -162,7 +162,7 @@ def test_what_is_not_contiguous_moves_too(two: FakeCupy) -> None:
 @needs_compiler
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devices: int) -> None:
-    """As on the CPU, though another device is the current one; and reads nothing on the host."""
+    """It trains as on the CPU while a different device is current, and reads nothing on the host."""
     module = FakeCupy(devices)
     install(module)
     name = f"cuda:{devices - 1}"
@@ -192,7 +192,7 @@ def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devic
 @needs_compiler
 @pytest.mark.parametrize("H", [3, 40])
 def test_more_blocks_than_run_at_once_are_refused(two: FakeCupy, H: int) -> None:
-    """CuPy would leave out some, for which the others would wait for ever."""
+    """CuPy would not launch some of the blocks, and the rest would wait for them forever."""
     network = LSTM(2, H).to("cuda:1")
     x = tg.randn(3, 90, 2, device="cuda:1")
     network(x)

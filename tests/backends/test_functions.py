@@ -59,7 +59,7 @@ def test_right_to_the_last_bits(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_far_out(dtype: str) -> None:
-    """Saturated, and with no number that is none: but a NaN stays one."""
+    """Functions saturate at extreme inputs; only a NaN computes a NaN."""
     x = np.array([-np.inf, -1e30, -200, 0, 200, 1e30, np.inf, np.nan], dtype)
     out = np.empty_like(x)
     all_tanh(x, out)

@@ -56,7 +56,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
 
 
 def test_a_field_of_records() -> None:
-    """Whose elements do not lie a whole number of elements apart."""
+    """Its strides are not multiples of the element size."""
     records = np.zeros((40, 50), [("value", np.float32), ("more", np.uint8)])
     records["value"] = np.random.default_rng(2).standard_normal((40, 50))
     y = np.random.default_rng(3).standard_normal((50, 60)).astype(np.float32)

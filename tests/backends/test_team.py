@@ -60,7 +60,7 @@ def _meet_all(members: Any, arrived: Any, number: int) -> None:
 
 
 def meet(members: Any, number: int) -> None:
-    """Sees to it that so many parts have all begun before any of them ends: each has a thread of its own."""
+    """Waits until this many parts have begun, before any of them ends: each has its own thread."""
     arrived = np.zeros(2, np.int64)
     _meet_all(members, arrived, number)
     assert arrived.tolist() == [number, number]
@@ -194,7 +194,7 @@ def test_helpers_sleep_when_there_is_nothing_to_do() -> None:
 
 @pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="this system does not tell a thread's time")
 def test_only_as_many_work_as_are_asked_for() -> None:
-    """Though there have been more: the others sleep on."""
+    """Earlier calls used more threads; the additional threads stay asleep."""
 
     def spent() -> dict[str, float]:
         """Seconds that each helper has computed."""

@@ -65,7 +65,7 @@ def test_without_a_checkpoint_a_tiny_memory_is_explained() -> None:
 
 
 def test_the_readme_shows_what_it_prints() -> None:
-    """But for the numbers, whose last digits another processor may round otherwise."""
+    """Numbers are not compared: a different processor may round their last digits differently."""
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^── Forget gate.*?^```", readme, re.MULTILINE | re.DOTALL)
     printed = re.sub(r"\d\.\d+", "#", succeed("explain"))

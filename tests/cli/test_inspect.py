@@ -126,7 +126,7 @@ def test_too_much_for_a_page_gets_advice(checkpoint: Path, tmp_path: Path) -> No
 
 
 def test_the_trace_is_of_the_model_in_use(checkpoint: Path, tmp_path: Path) -> None:
-    """Dropout drops nothing, and the same text gives the same page."""
+    """Dropout drops nothing, and the same text makes the same page."""
     for name in ("a.html", "b.html"):
         succeed("inspect", checkpoint, "--text", TEXT[:30], "--out", tmp_path / name)
     first, second = contents(tmp_path / "a.html"), contents(tmp_path / "b.html")

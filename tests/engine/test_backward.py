@@ -1,4 +1,4 @@
-"""`backward` and `grad`: which gradients they give, of any order, and when a graph is freed."""
+"""`backward` and `grad`: which gradients they compute, of any order, and when a graph is freed."""
 
 import warnings
 from collections.abc import Callable

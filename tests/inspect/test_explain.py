@@ -112,7 +112,7 @@ def test_the_lines_are_those_of_the_file() -> None:
 
 
 def test_the_lines_are_those_that_run(tmp_path: Path) -> None:
-    """A cell in another file, written otherwise: what is shown is that file's."""
+    """For a cell of a different file, that file's lines are shown."""
     source = """\
 import tinygrad_lstm as tg
 from tinygrad_lstm.models.cells import LSTMCell, LSTMGates

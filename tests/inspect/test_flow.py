@@ -1,4 +1,4 @@
-"""Gradient flow: the fit is exact on exponentials, the curves are autograd's, and the rates those that theory gives."""
+"""Gradient flow: the fit is exact on exponentials, the curves are autograd's, and the rates are those of the theory."""
 
 import math
 from typing import Any
@@ -144,7 +144,7 @@ def test_sequences_are_aligned_at_their_own_last_steps(reverse: bool) -> None:
 
 
 def test_a_loss_that_does_not_reach_a_layer_leaves_zeros() -> None:
-    """The backward direction has read the last step alone when it gives the last output."""
+    """The backward direction has read only the last step when it computes the last output."""
     flow = gradient_flow(built(RNN, 2, 3, bidirectional=True), draw(0, 9, 2, 2), last)
     curve = flow["l0_reverse", "h"]
     assert not curve.norms[:8].any() and curve.norms[8] > 0
@@ -183,7 +183,7 @@ def test_a_gated_state_decays_by_its_gate_where_that_depends_on_nothing(kind: An
 
 
 def test_the_forget_products_of_a_trace_are_the_rate() -> None:
-    """Where no gate depends on the state, and the forget gates on the input alone."""
+    """In a network where no gate depends on the state, and the forget gates depend only on the input."""
     network = built(LSTM, 2, 1)
     with tg.no_grad():
         network.weight_hh_l0[:] = 0.0
@@ -210,7 +210,7 @@ def test_an_additive_cell_state_keeps_what_a_simple_network_loses() -> None:
 
 @pytest.mark.parametrize(("dtype", "stop"), [("float32", 126), ("float64", 511)])
 def test_what_the_dtype_cannot_hold_is_not_fitted(dtype: str, stop: int) -> None:
-    """A gradient that halves at every step leaves the normal numbers, of float64 their squares, after so many steps."""
+    """A gradient that halves at every step becomes subnormal after this many steps; of float64, its square does."""
     network = built(RNN, 1, 1).to(dtype=dtype)
     with tg.no_grad():
         network.weight_hh_l0[:], network.weight_ih_l0[:] = 0.5, 0.0

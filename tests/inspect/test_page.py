@@ -85,7 +85,7 @@ def test_nan_and_infinities_become_nan() -> None:
 
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
 def test_arrays_are_the_traces(kind: Any, tmp_path: Path) -> None:
-    """Of each layer and sequence: what is left out follows from the rest."""
+    """Of each layer and sequence; arrays that are left out follow from the others."""
     shown = traced(kind(3, 5, num_layers=2, bidirectional=True), 7, 3, 3, lengths=[7, 2, 0])
     said, texts = contents_of(page(shown, tmp_path / "page.html"))
     assert len(said["items"]) == 2  # a sequence without steps has nothing to show

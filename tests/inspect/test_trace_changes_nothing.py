@@ -88,7 +88,7 @@ def test_parameters_are_as_before_after_an_error() -> None:
 
 
 def test_weights_that_are_not_parameters_are_followed() -> None:
-    """Such as a reservoir's, or those that another module computes."""
+    """Such as a reservoir's weights, or weights that a different module computes."""
 
     class Reservoir(nn.Module):
         def __init__(self, weights: Any) -> None:

@@ -150,7 +150,7 @@ class Exploding(nn.Module):
 
 
 def test_a_cell_stops_where_a_sequence_ends() -> None:
-    """What it would come to later must not reach the gradients before."""
+    """Values of later steps must not reach the gradients of earlier ones."""
     x = np.ones((6, 1, 1))
     ended, short = trace(Exploding(), x, lengths=[2], loss=tg.sum), trace(Exploding(), x[:2], loss=tg.sum)
     assert np.isfinite(short[0].h).all()
@@ -333,7 +333,7 @@ def test_within_no_grad() -> None:
 
 
 class Detaching(nn.Module):
-    """A network and a cell whose outputs another gets without their graphs."""
+    """A network and a cell whose outputs are detached before a second network takes them."""
 
     def __init__(self) -> None:
         self.below, self.between, self.above = LSTM(3, 4), GRUCell(4, 4), RNN(4, 2)

@@ -40,7 +40,7 @@ def imported() -> None:
 
 
 def in_little_memory(file_size: int, call: Callable[[], R]) -> R:
-    """What a call gives; checks that it takes not much more memory than the size of a file.
+    """What a call returns; checks that it takes not much more memory than the size of a file.
 
     The test runner's own thread may take some meanwhile, but not each time.
     """
@@ -368,7 +368,7 @@ def test_files_behind_a_header_that_is_said_to_be_longer_overlap(tmp_path: Path)
 
 
 def test_a_sound_archive_is_read(tmp_path: Path) -> None:
-    """Of those above, so that none is refused for another reason."""
+    """The archives above are refused for what is changed in them, since this one is read."""
     for entry in (
         Entry(),
         Entry(extra=b"abcd" * 5),
@@ -394,7 +394,7 @@ arbitrary = settings(max_examples=200)
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Some bytes of a file changed, left out, put in, or taken from another."""
+    """A file some of whose bytes are changed, left out, inserted, or copied from a second file."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))

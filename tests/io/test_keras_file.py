@@ -189,7 +189,7 @@ def test_models_in_models_and_paths_that_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", ["/", "\\"])
 def test_archives_of_tensorflow_2_12(tmp_path: Path, separator: str) -> None:
-    """Their paths have another beginning, and count each layer that has weights twice; on Windows they have \\ too."""
+    """Their paths have a different prefix, and count each layer that has weights twice; on Windows they have \\ too."""
     inner = model(layer("LSTM", name="inside"), layer("LSTM", name="above", activation="elu"))
     config = model(layer("LSTM", name="low"), layer("LSTM", name="high"), layer("LSTM", name="top"), inner)
     root = "_layer_checkpoint_dependencies"

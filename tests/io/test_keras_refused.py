@@ -150,7 +150,7 @@ def test_newer_forms_are_refused_with_a_remedy(tmp_path: Path, version: str) -> 
 
 
 def patched(folder: Path, arrays: Arrays, old: bytes, new: bytes) -> Path:
-    """A file of these arrays in which some bytes are others, wherever they stand."""
+    """A file of these arrays in which every occurrence of some bytes is replaced."""
     path = write_hdf5(folder / "a.h5", arrays)
     content = path.read_bytes()
     assert old in content
@@ -219,7 +219,7 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
 
 
 def overwrite(content: bytearray, where: int, piece: bytes) -> None:
-    """Puts a piece over what is there, as far as there is something."""
+    """Overwrites the content with a piece, up to the content's end."""
     content[where : where + len(piece)] = piece[: len(content) - where]
 
 
@@ -227,7 +227,7 @@ def overwrite(content: bytearray, where: int, piece: bytes) -> None:
 @settings(max_examples=200)
 @given(data=st.data())
 def test_damage_is_survived(tmp_path_factory: pytest.TempPathFactory, file: str, data: st.DataObject) -> None:
-    """Bits are flipped, numbers changed, pieces copied over others: there is an error or there are arrays."""
+    """Bits are flipped, numbers changed, pieces overwritten: loading raises an error or returns arrays."""
     content = bytearray((FILES / file).read_bytes())
     used = [place for place, byte in enumerate(content) if byte]
     place = st.sampled_from(used) | st.integers(0, len(content) - 1)

@@ -43,7 +43,7 @@ def test_all_settings_of_keras_are_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", LSTM_CONFIG)
 def test_each_setting_is_used_or_has_no_part(tmp_path: Path, setting: str) -> None:
-    """Another value either changes what is said of the layer, or is one that changes no output."""
+    """A different value either changes how the layer is described, or changes no output."""
     usual = only_layer(tmp_path, layer("LSTM", **LSTM_CONFIG))
     other = {"num_constants": 1, "quantization_config": {"mode": "int8"}, **USED}.get(setting, "another")
     found = only_layer(tmp_path, layer("LSTM", **{**LSTM_CONFIG, setting: other}))
@@ -163,7 +163,7 @@ def test_a_gru_of_a_keras_that_had_one_variant_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3)])
 def test_layers_for_cudnn_are_named(tmp_path: Path, kind: type[LSTM] | type[GRU], gates: int) -> None:
-    """Whether a config, a file of weights alone, or arrays in memory tell it."""
+    """Whether they are recognised by a config, a file of only weights, or arrays in memory."""
     name, bias = kind.__name__, (2 * gates * 2,)
     advice = rf".* in Keras 2, .* that has {name}\(units, recurrent_activation='sigmoid'"
     arrays = dict(zip(ROLES, cell("", gates, bias=bias).values()))

@@ -1,4 +1,4 @@
-"""What cannot be exported to ONNX is told, and why."""
+"""What cannot be exported to ONNX is named, with the reason."""
 
 import inspect
 import math

@@ -223,7 +223,7 @@ def test_names_in_a_loop_hide_those_around_it(tmp_path: Path) -> None:
 
 
 def test_graphs_within_nodes(tmp_path: Path) -> None:
-    """They see what is around them, hide it by what is theirs, and what has one name in two of them gets two."""
+    """A nested graph sees the names around it and may shadow them; equal names in two graphs become two."""
     one, two = tensors("W", "W")
     inner = graph([helper.make_node("GRU", ["x", "W", "R"], ["y"], "gru")], [two])
     innermost = graph([helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)])

@@ -358,7 +358,7 @@ def test_what_is_made_of_arrays_is_what_onnxruntime_makes(path: Path, made: tupl
 
 
 def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    """protobuf gives such a name as bytes."""
+    """protobuf returns such a name as bytes."""
     name, path = "x" * 150, tmp_path / "model.onnx"
     node = helper.make_node("LSTM", ["x", "W", "R"], ["y"], hidden_size=5, **{name: [1, 2]})
     stored = [numpy_helper.from_array(np.ones((1, 20, size), np.float32), key) for key, size in (("W", 3), ("R", 5))]

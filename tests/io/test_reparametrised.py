@@ -206,7 +206,7 @@ def test_tensors_in_memory(tensor: Callable[[np.ndarray], Any], dtype: str) -> N
 
 
 def test_arrays_of_bfloat16() -> None:
-    """As JAX's arrays are: NumPy has the type from another package."""
+    """As JAX's arrays are: NumPy has the dtype from a different package."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     plain = {name: np.round(array * 8) / 8 for name, array in lstm().items()}
     network = LSTM.from_torch({name: array.astype(ml_dtypes.bfloat16) for name, array in plain.items()})

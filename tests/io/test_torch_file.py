@@ -1,4 +1,4 @@
-"""PyTorch's files without PyTorch: what it wrote comes back, and what is no weights is refused by name."""
+"""PyTorch's files without PyTorch: the weights are read, and other contents are refused by name."""
 
 import pickle
 import re

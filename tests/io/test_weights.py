@@ -1,4 +1,4 @@
-"""Arrays in safetensors files, and how the format of a file is told."""
+"""Arrays in safetensors files, and how the format of a file is recognised."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Modules compute in the dtype of their parameters: floats of another dtype are refused."""
+"""Modules compute in the dtype of their parameters: floats of a different dtype are refused."""
 
 import itertools
 from collections.abc import Callable

@@ -159,7 +159,7 @@ def test_derivatives_of_adapters(kind: Any, options: dict[str, Any]) -> None:
 
 
 def test_adapters_are_trained_and_nothing_else_changes(device: str, compiled: bool) -> None:
-    """A network learns to tell the sum of its inputs; then, by its adapters alone, their difference."""
+    """A network learns the sum of its inputs; then only its adapters are trained to compute their difference."""
     tg.manual_seed(0)
     model = ManyToOne(LSTM(2, 12), 1).to(device)
     x = numbers(model, 4, 32, 2).detach()

@@ -43,7 +43,7 @@ one_of_each = example(drawn={"T": 1, "B": 1, "I": 1, "H": 1}, into="both", froze
 def test_values_and_first_derivatives(
     kind: Any, compiled: bool, drawn: dict[str, Any], into: str, frozen: set[int], of_grad: int
 ) -> None:
-    """For any of the inputs at all, and for one of those alone."""
+    """For any subset of the inputs, and for a single one."""
     problem = problem_of(kind, **drawn)
     leaves = problem.leaves
     for k, leaf in enumerate(leaves.values()):
@@ -94,7 +94,7 @@ def test_saturated_by_large_weights(kind: Any, compiled: bool, drawn: dict[str, 
 def test_second_derivatives(
     kind: Any, compiled: bool, drawn: dict[str, Any], into: str, frozen: set[int], of_grad: int
 ) -> None:
-    """Those of a function of the gradients, of all inputs and of one alone, with respect to all."""
+    """Of a function of the gradients of all inputs, and of a single one, with respect to all inputs."""
     problem = problem_of(kind, **drawn)
     for k, leaf in enumerate(problem.leaves.values()):
         leaf.requires_grad = k not in frozen
@@ -248,7 +248,7 @@ def test_nothing_that_can_be_seen_is_overwritten(
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("recorded", [False, True])
 def test_the_ops_outputs_share_no_memory(kind: Any, compiled: bool, reverse: bool, recorded: bool) -> None:
-    """Nor with what was given: a state handed on does not hold on to all outputs."""
+    """They share none with the inputs either: a state does not keep all outputs alive."""
     problem = problem_of(kind, 4, 3, 5, 6)
     assert problem.state is not None
     parameters = list(problem.network.layer_parameters("l0").values())

@@ -1,4 +1,4 @@
-"""Recurrent layers, whichever kernels compute them, in however many threads, and beside the rest of the library."""
+"""Recurrent layers with every set of kernels, in any number of threads, and together with other functions."""
 
 import gc
 import multiprocessing
@@ -148,7 +148,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
 
 
 def trained(kind: Any, seed: int, compiled: bool) -> list[tg.Tensor]:
-    """What a few steps of descent make of a network; the switch counts for this thread alone."""
+    """A network after a few steps of descent; the switch applies only to this thread."""
     with tg.compiled_kernels(compiled):
         problem = large(kind, seed)
         optimizer = tg.optim.SGD(problem.network.parameters(), lr=0.01)
@@ -183,7 +183,7 @@ def _gradients_in_a_fork(problem: Problem, answers: Any) -> None:
 @every_kind
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_after_use_computes_on_its_own(kind: Any, compiled: bool, threads: Callable[[int], None]) -> None:
-    """With a graph of the parent's alive, which still gives the same."""
+    """The parent's graph stays alive and computes the same afterwards."""
     threads(2)
     T, B, I, H = WORK["rows"]
     problem = problem_of(kind, T, B, I, H, dtype="float32")

@@ -1,4 +1,4 @@
-"""Networks made of other frameworks' weights: names, gate orders, biases, sizes; and what does not fit."""
+"""Networks made of other frameworks' weights: names, gate orders, biases, sizes; and what is refused."""
 
 import copy
 import itertools
@@ -222,7 +222,7 @@ def test_what_a_kind_does_not_know_is_extra(kind: type[Network], options: dict[s
 
 @pytest.mark.parametrize("name", ["layernorm_i.bias", "layernorm_h.bias", "layernorm_c.bias"])
 def test_biases_of_a_normalisation_without_weights_are_refused(name: str) -> None:
-    """What is missing is called as the cell calls it."""
+    """The missing arrays are named as the cell names them."""
     arrays = {key.removesuffix("_l0"): array for key, array in LSTM(2, 3).to_torch().items()}
     message = r"missing: a\.layernorm_c\.weight, a\.layernorm_h\.weight, a\.layernorm_i\.weight"
     with pytest.raises(ValueError, match=message):
@@ -243,7 +243,7 @@ def test_biases_are_summed_before_they_are_narrowed_and_after_they_are_widened()
 
 
 class Foreign:
-    """A tensor of another library's."""
+    """A tensor of a different library."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -332,7 +332,7 @@ def test_cells_have_the_names_of_pytorchs_cells() -> None:
 
 
 def by_gate(array: np.ndarray, kind: type[Network], order: str) -> np.ndarray:
-    """The rows of this library's order in another."""
+    """The rows of this library's gate order, in a different order."""
     own = GATES[kind]
     parts = np.split(array, len(own))
     return np.concatenate([parts[own.index(gate)] for gate in order])

@@ -61,7 +61,7 @@ CASES = [
 
 
 def second_biases_forgotten(gradients: Arrays, layers: Mapping[str, FileLayer], kind: type[Network]) -> Arrays:
-    """Gradients of a framework's parameters, such that loading them as weights gives those of the one bias.
+    """Gradients of a framework's parameters: loading them as weights returns those of the single bias.
 
     Both biases have the same gradient, and loading adds them up: so the second is left out. Of a GRU whose reset gate
     comes after the product, the rows of the candidate stay, the last third: they are a parameter of their own.

@@ -97,7 +97,7 @@ def test_chunks_with_carried_state_equal_the_whole(kind: Any, T: int, cut: int, 
 def test_padded_batch_equals_each_sequence_by_itself(
     kind: Any, lengths: list[int], layers: int, bidirectional: bool, batch_first: bool, seed: int
 ) -> None:
-    """Whatever stands past a length; and no gradient reaches it."""
+    """Values past a length change nothing, and no gradient reaches them."""
     network = built(kind, seed, 2, 3, num_layers=layers, bidirectional=bidirectional, batch_first=batch_first)
     T, B = 5, len(lengths)
     data = draw(seed, B, T, 2)

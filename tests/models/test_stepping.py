@@ -96,7 +96,7 @@ def test_the_batch_may_change_and_arrays_may_lie_anyhow(kind: Any, compiled: boo
 
 @every_kind
 def test_outputs_are_the_callers(kind: Any, compiled: bool) -> None:
-    """They stay as they are, whatever the stepper does next; and what is done to them changes none of its steps."""
+    """The stepper's later steps do not change them, and writing to them changes no later step."""
     network = network_of(kind, "float32", 3, 7)
     step, x = network.stepper(), np.ones((2, 3), np.float32)
     first, state = step(x)

@@ -186,7 +186,7 @@ def test_numbers_lists_and_a_lone_step(device: str) -> None:
 @pytest.mark.parametrize("steps", [None, 2, 9])
 @pytest.mark.parametrize("output", [None, tg.nn.Sequential(), tg.nn.Linear(5, 5)], ids=["none", "itself", "linear"])
 def test_answers_are_the_callers(steps: int | None, output: Any, device: str, compiled: bool) -> None:
-    """They stay as they are, and what is done to them changes nothing; the same of inputs."""
+    """Later steps do not change them, and writing to them changes no later step; the same of inputs."""
     network = drawn(LSTM(3, 5)).to(device)
     x = numbers(2, 3) if steps is None else numbers(steps, 2, 3)
     one, other = (Stream(network, 2, output=output and output.to(device)) for _ in range(2))

@@ -42,7 +42,7 @@ def test_steps_equal_the_whole(problem: dict[str, Any], dtype: str, with_state: 
 
 @each_variant
 def test_a_stepper_is_independent_of_its_network(kind: Any, options: dict[str, Any]) -> None:
-    """It has the weights of then, records nothing, and what it gives is the caller's."""
+    """It keeps the weights that it was made with, records nothing, and its results belong to the caller."""
     network = network_of(kind, 3, 4, **options)
     step, x = network.stepper(), drawn(2, 3)
     _, state = step(x)
@@ -73,7 +73,7 @@ def test_a_stepper_names_the_state_of_an_invalid_shape() -> None:
 
 @given(T=st.integers(1, 4), lengths=st.none() | st.lists(st.integers(0, 4), min_size=2, max_size=2), data=st.data())
 def test_scan_goes_through_the_steps(T: int, lengths: list[int] | None, data: st.DataObject) -> None:
-    """The hidden state comes first; of each sequence, its own steps count alone."""
+    """The hidden state comes first; steps past a sequence's length count for nothing."""
     reverse = data.draw(st.booleans())
     ends = [T, T] if lengths is None else [min(length, T) for length in lengths]
     x = drawn(T, 2, 3)

@@ -255,7 +255,7 @@ def test_derivatives(kind: Any, options: dict[str, Any]) -> None:
 
 
 def test_without_peepholes_it_is_the_plain_lstm() -> None:
-    """Peepholes of 0: the same values; and in a trace, which fused layers give in another way, the same gradients."""
+    """With peepholes of 0, the values are the same, and so are the gradients of a trace."""
     with_peepholes = network_of(LSTM, 3, 4, num_layers=2, bidirectional=True, peephole=True)
     plain = LSTM(3, 4, num_layers=2, bidirectional=True).to(dtype="float64")
     plain.load_state_dict({name: value for name, value in with_peepholes.state_dict().items() if "peep" not in name})

@@ -198,7 +198,7 @@ def test_patterns_choose_among_what_can_be_adapted() -> None:
 
 
 class Bilinear(nn.Module):
-    """A matrix that is read by way of `adapted`, a vector, integers and another matrix, which are not."""
+    """A matrix that is read by way of `adapted`; a vector, integers and a second matrix that are not."""
 
     adaptable = ("weight", "scale", "table")
 

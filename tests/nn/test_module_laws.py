@@ -52,7 +52,7 @@ patterns = st.lists(likely | st.text(alphabet="abcdp01.*?", min_size=1, max_size
 
 
 def matched(name: str, pattern: str) -> bool:
-    """Whether a shell pattern matches, told by a regular expression."""
+    """Whether a shell pattern matches, computed by a regular expression."""
     return re.fullmatch(pattern.replace(".", r"\.").replace("*", ".*").replace("?", "."), name) is not None
 
 

@@ -57,7 +57,7 @@ def stale_view(x: tg.Tensor) -> tg.Tensor:
 
 @st.composite
 def operands(draw: st.DrawFn, array: Any) -> Any:
-    """A tensor of any dtype and history, or what stands beside one: numbers, arrays, lists."""
+    """A tensor of any dtype and history, or what an op takes beside one: numbers, arrays, lists."""
     kind = draw(st.sampled_from(["tensor"] * 6 + ["number", "scalar", "array", "list"]))
     number = draw(st.sampled_from([2, 1.5, True, -1, 0, 10**400, float("nan")]))
     if kind == "number":

@@ -131,7 +131,7 @@ ELEMENTWISE = [
 
 
 def limited(x: HostArray, values: Any, limits: dict[float, float]) -> HostArray:
-    """The values of a formula at x, or the known limits where it gives NaN."""
+    """The values of a formula at x, or the known limits where it computes NaN."""
     values = np.array(np.broadcast_to(np.asarray(values, "longdouble"), x.shape))
     for place, limit in limits.items():
         values[(x == place) & np.isnan(values)] = limit
@@ -161,7 +161,7 @@ def test_an_op_of_single_elements(case: Case, dtype: str, device: str) -> None:
 @every_dtype
 @pytest.mark.parametrize("decimals", [-400, -3, -1, 1, 2, 5, 39, 400])
 def test_round_of_floats_to_any_decimals(decimals: int, dtype: str, device: str) -> None:
-    """What has no digits there stays as it is; what is smaller than half a unit becomes 0."""
+    """A float without digits at that decimal is unchanged; one below half a unit becomes 0."""
     info = np.finfo(dtype)
     unit, x = Fraction(10) ** -decimals, extremes(dtype)
     expected = [float(round(Fraction(float(v)) / unit) * unit) if math.isfinite(v) else v for v in x]

@@ -207,7 +207,7 @@ def test_einsum_adds_up(device: str, equation: str, dtype: str) -> None:
     ids=["mse", "l1", "smooth l1", "logsumexp"],
 )
 def test_losses_of_many_float16_elements(device: str, reduce: Callable[..., tg.Tensor]) -> None:
-    """What float32 gives, rounded once."""
+    """The result of float32, rounded once."""
     x = tg.tensor(laid_out((N, 3), "float16", "rows"), device=device)
     half, single = x.detach().requires_grad_(), x.to(dtype="float32").requires_grad_()
     values = [reduce(each, tg.zeros_like(each), reduction="mean") for each in (half, single)]

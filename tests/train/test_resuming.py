@@ -181,7 +181,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values stand, those that hold others included; of many arrays side by side, the first three."""
+    """The paths of all values, containers included; of many arrays in one container, the first three."""
     if place:
         yield place
     parts = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())

@@ -71,7 +71,7 @@ KERAS_2 = {
 
 
 def build(stack: list[Any], random: np.random.Generator) -> Any:
-    """A model of layers one above another: it gives the last one's outputs and the states of all. No bias is zero."""
+    """A model of stacked layers that returns the last one's outputs and the states of all. No bias is zero."""
     inputs = outputs = keras.Input((TIME, INPUT))
     states: list[Any] = []
     for layer in stack:
@@ -83,7 +83,7 @@ def build(stack: list[Any], random: np.random.Generator) -> Any:
 
 
 def computed_by_torch(model: Any, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What a model gives, and the gradients of its outputs' loss for x and each weight."""
+    """What a model returns, and the gradients of its outputs' loss for x and each weight."""
     import torch
 
     inputs = torch.tensor(x, requires_grad=True)

@@ -77,7 +77,7 @@ def relu_step(x: Tensor, state: list[Tensor], weights: Weights) -> list[Tensor]:
 
 
 def run(x: Tensor, layers: list[Layer], weights: Weights, states: int) -> list[Tensor]:
-    """The outputs (T, B, D*H) of layers one above another, and h, c (L*D, B, H) as far as there are so many states."""
+    """The outputs (T, B, D*H) of stacked layers, and those of h and c (L*D, B, H) that the kind has."""
     last: list[list[Tensor]] = []
     for layer in layers:
         of_directions = []

@@ -110,7 +110,7 @@ def test_units_are_sorted_by_what_is_asked(text_page: Shown) -> None:
 
 
 def test_gradient_flow_can_be_downloaded(text_page: Shown, folder: Path) -> None:
-    """The norms of the gradients, and what the forget gates alone carry back from the last step with a gradient."""
+    """The norms of the gradients, and what only the forget gates carry back from the last step with a gradient."""
     text_page.open()
     text_page.select("layer", "1")
     text_page.find("#flow-chart .caption button").click()

@@ -49,7 +49,7 @@ def text_right(element: WebElement) -> float:
 
 @contextmanager
 def sized(driver: Chrome, width: int) -> Iterator[None]:
-    """Within it, the window is so wide."""
+    """Sets the window's width, within a with block."""
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -60,7 +60,7 @@ def sized(driver: Chrome, width: int) -> Iterator[None]:
 
 
 class Tagger(tg.nn.Module):
-    """A model of ids (B, T) that gives logits (B, T, V)."""
+    """A model of ids (B, T) that returns logits (B, T, V)."""
 
     def __init__(self, tokens: int) -> None:
         self.embed, self.lstm = tg.nn.Embedding(tokens, 4), LSTM(4, 3, batch_first=True)

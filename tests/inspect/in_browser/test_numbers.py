@@ -24,7 +24,7 @@ def sigmoid(x: float) -> float:
 
 
 def computed(text: str) -> list[float]:
-    """What each part of a chain "a = b = c" comes to."""
+    """The value of each part of a chain "a = b = c"."""
     return [eval(part, {"σ": sigmoid, "tanh": math.tanh}) for part in plain(text).split("=")]
 
 
@@ -61,7 +61,7 @@ def test_numbers_are_the_traces(networks: Callable[[str], Shown], kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_equations_add_up(networks: Callable[[str], Shown], kind: str) -> None:
-    """Each part of each chain of numbers comes to the same, and to the trace's value."""
+    """All parts of each chain of numbers have the same value, which is the trace's."""
     page = networks(kind)
     for which, layer in enumerate(page.trace):
         for step in (0, 3, 5):
@@ -120,7 +120,7 @@ def test_predictions_and_losses(text_page: Shown) -> None:
 
 
 def test_the_cells_gradient_adds_up_where_a_window_ends(networks: Callable[[str], Shown], folder: Path) -> None:
-    """What comes back from beyond the window, in either direction, is shown as what it comes to."""
+    """The gradient from outside of the window is shown as one number, in both directions."""
     whole = networks("LSTM")
     path = tg.inspect.page(whole.trace, folder / "cut.html", steps=slice(2, 5))
     page = Shown(whole.driver, whole.trace, path)

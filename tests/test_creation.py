@@ -54,7 +54,7 @@ def test_arrays_keep_their_dtype(dtype: str, device: str) -> None:
         elements={"allow_nan": False},
     )
 )
-def test_an_array_goes_there_and_back(device: str, array: np.ndarray[Any, Any]) -> None:
+def test_an_array_survives_the_round_trip(device: str, array: np.ndarray[Any, Any]) -> None:
     x = tg.tensor(array, device=device)
     np.testing.assert_array_equal(x.cpu().numpy(), array, strict=True)
     assert (x.shape, x.ndim, x.size, x.dtype) == (array.shape, array.ndim, array.size, array.dtype)

@@ -142,7 +142,7 @@ def test_a_device_that_equals_a_string_has_its_hash(name: str) -> None:
         assert (device == name) == (name in {device}) == (device in {name}) == (str(device) == name)
 
 
-def test_devices_are_registered_while_another_thread_looks_through_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_registered_while_a_different_thread_iterates_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_devices", dict(registry._devices))
     monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     done, looked = threading.Event(), []
@@ -310,7 +310,7 @@ def test_a_backend_must_be_whole() -> None:
         tg.zeros(2, device="half")
 
 
-def test_a_gradient_from_another_device_is_not_moved_silently() -> None:
+def test_a_gradient_from_a_different_device_is_not_moved_silently() -> None:
     x = tg.tensor([1.0, 2.0], device="strict", requires_grad=True)
     message = "a tensor on 'cpu' was given for one on 'strict'; move it with .to"
     with pytest.raises(RuntimeError, match=message):

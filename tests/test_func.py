@@ -288,7 +288,7 @@ def test_dicts_as_arguments() -> None:
     np.testing.assert_allclose(hessian["b"]["inner"]["w"], [[[2.0, -2.0]]])
 
 
-def test_functions_that_give_several_outputs() -> None:
+def test_functions_that_return_several_outputs() -> None:
     value, pull = func.vjp(lambda x: {"a": x * 2, "b": [x.sum()]})(np.array([1.0, 2.0]))
     assert value["a"].tolist() == [2.0, 4.0] and value["b"][0] == 3.0
     assert pull({"b": [10.0], "a": np.array([1.0, 2.0])}).tolist() == [12.0, 14.0]  # by key, not by order

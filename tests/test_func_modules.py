@@ -86,7 +86,7 @@ def test_a_module_in_two_places() -> None:
         func.functional_call(model, {"0.weight": weight, "2.weight": weight}, tg.ones(1, 3))
 
 
-def test_parameters_of_another_dtype_and_device(device: str) -> None:
+def test_parameters_of_a_different_dtype_and_device(device: str) -> None:
     """Second derivatives in float64 of a float32 model; arrays are brought to the model's device."""
     model = nn.Linear(2, 1).to(device)
     x = tg.tensor([[1.0, 2.0]], dtype="float64", device=device)

@@ -119,7 +119,7 @@ def test_a_generator_that_is_collected() -> None:
 
 
 @pytest.mark.parametrize("collected", [False, True])
-def test_a_generator_closed_by_another_thread(collected: bool) -> None:
+def test_a_generator_closed_by_a_different_thread(collected: bool) -> None:
     quiet = [suspended(tg.no_grad())]
     next(quiet[0])
     with tg.detect_anomaly():

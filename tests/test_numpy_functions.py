@@ -100,7 +100,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("call", EVERY_CALL)
-def test_functions_give_tensors_of_numpys_values(call: Callable[[Any], Any]) -> None:
+def test_functions_return_tensors_of_numpys_values(call: Callable[[Any], Any]) -> None:
     x = tg.tensor(VALUES, requires_grad=True)
     results, expected = as_list(call(x)), as_list(call(VALUES))
     assert len(results) == len(expected)
@@ -196,7 +196,7 @@ def test_other_functions_take_the_values_of_tensors_without_a_gradient() -> None
     assert np.array_equal(x, VALUES)
 
 
-def test_the_values_of_another_device_are_not_fetched(device: str) -> None:
+def test_the_values_of_a_different_device_are_not_fetched(device: str) -> None:
     if device != "cpu":
         with pytest.raises(TypeError, match=rf"^np.median: there is no op for it, and a tensor is on '{device}"):
             np.median(tg.ones(3, device=device))

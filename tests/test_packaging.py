@@ -158,7 +158,7 @@ def test_metadata(built: Built) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == provided
 
 
-def test_wheel_is_imported_from_another_folder(built: Built, tmp_path: Path) -> None:
+def test_wheel_is_imported_from_a_different_folder(built: Built, tmp_path: Path) -> None:
     site = built.unpack(tmp_path / "site")
     elsewhere = tmp_path / "elsewhere"
     # Folders of the same names, as a user's own project has them, shadow nothing.

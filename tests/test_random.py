@@ -121,7 +121,7 @@ def test_seeding_within_a_checkpoint() -> None:
     assert x.grad is not None and x.grad.tolist() == (factor * factor.exp()).tolist()
 
 
-def test_restored_states_are_each_threads_own() -> None:
+def test_restored_states_are_set_per_thread() -> None:
     expected = stream(2)
     with restored_random_state(random_state()):
         assert tg.rand(3).tolist() == expected[0]

@@ -342,7 +342,7 @@ def test_detach_and_clone(device: str) -> None:
     assert cloned.tolist() == [1.0, 2.0]
 
 
-def test_a_deep_copy_is_a_leaf_of_its_own(device: str) -> None:
+def test_a_deep_copy_is_a_new_leaf(device: str) -> None:
     x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
     y = copy.deepcopy(x)
     with tg.no_grad():

@@ -248,7 +248,7 @@ def test_a_plan_covers_all_units_and_is_within_the_devices_limits(
 @pytest.mark.parametrize(
     ("H", "B", "dtype"), [(1025, 4, "float32"), (16, 0, "float32"), (16, 4, "float64"), (16, 10_000, "float32")]
 )
-def test_sizes_without_a_plan_go_by_steps(H: int, B: int, dtype: str) -> None:
+def test_sizes_without_a_plan_are_computed_by_steps(H: int, B: int, dtype: str) -> None:
     assert persistent.plan(H, B, dtype, 132, 227 * 1024) is None
 
 
@@ -455,7 +455,7 @@ def test_shared_memory_that_nobody_wrote_is_seen() -> None:
         lambda a: SimpleNamespace(**{**vars(a), "more": 1}),
     ],
 )
-def test_arguments_that_are_none_of_the_parameters_are_seen(change: Any) -> None:
+def test_arguments_that_match_no_parameter_are_found(change: Any) -> None:
     right = SimpleNamespace(
         x=EMULATED.from_host(np.zeros(3, np.float32)),
         ids=EMULATED.from_host(np.zeros(3, np.int64)),

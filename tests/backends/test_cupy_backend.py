@@ -66,7 +66,7 @@ def test_devices_are_known_by_their_index(two: FakeCupy) -> None:
     assert tg.exp(two.cuda.Device(1).from_host(np.zeros(2))).device == "cuda:1"
 
 
-def test_a_device_equals_its_whole_name_alone_and_has_its_hash(two: FakeCupy) -> None:
+def test_a_device_equals_only_its_whole_name_and_has_its_hash(two: FakeCupy) -> None:
     first, second = (tg.ones(1, device=name).device for name in ("cuda", "cuda:1"))
     assert first == "cuda:0" and second == "cuda:1" and first.type == second.type == "cuda"
     assert {first: 0, second: 1} == {"cuda:0": 0, "cuda:1": 1}
@@ -145,7 +145,7 @@ def test_anomalies_are_found_across_devices(two: FakeCupy) -> None:
             (x.sqrt().to("cuda:0") * 0).sum().backward()
 
 
-def test_another_library_waits_for_the_tensors_own_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_different_library_waits_for_the_tensors_device(two: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     x = tg.ones(2, device="cuda:1")
     monkeypatch.setattr(StrictArray, "__dlpack__", lambda array, **options: current_device())
     assert x.__dlpack__() is two.cuda.Device(1)

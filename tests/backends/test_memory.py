@@ -224,7 +224,7 @@ def test_small_arrays_come_from_numpy() -> None:
     assert memory.empty((LARGE,), np.uint8).base is not None
 
 
-def test_an_array_that_goes_in_another_thread_leaves_its_memory_to_all() -> None:
+def test_memory_freed_in_a_different_thread_is_reused_by_all() -> None:
     held = [memory.empty((LARGE,), np.uint8)]
     at = place(held[0])
     with ThreadPoolExecutor(1) as pool:
@@ -256,7 +256,7 @@ def test_threads_never_get_the_same_memory() -> None:
         sys.setswitchinterval(interval)
 
 
-def test_arrays_may_go_while_memory_is_looked_for() -> None:
+def test_arrays_may_be_freed_during_an_allocation() -> None:
     """As they do when another thread, or the garbage collector, comes in between: here before every single step."""
     leaving = [memory.empty((100_000,), np.uint8) for _ in range(2000)]
     held: list[np.ndarray] = []

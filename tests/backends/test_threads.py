@@ -91,7 +91,7 @@ def test_products_of_the_library_keep_to_one_thread_beside_compiled_kernels(
     assert seen == [number]
 
 
-def test_threads_that_multiply_at_once_give_the_number_back() -> None:
+def test_threads_that_multiply_at_once_restore_the_number_of_threads() -> None:
     tg.set_num_threads(3)
     compute_compiled()
     x = tg.randn(100, 100)

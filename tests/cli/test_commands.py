@@ -51,7 +51,7 @@ def test_train_leaves_its_files_and_says_where(runs: tuple[Path, str]) -> None:
     assert f"sample {out / 'best.safetensors'} --prompt" in printed
 
 
-def test_train_goes_on_as_it_says(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
+def test_train_resumes_with_the_printed_command(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     out, _ = runs
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -96,7 +96,7 @@ cli.main()
 """
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(book: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_prints_how_to_resume(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
     arguments = ["--data", book, "--out", out, "--steps", 1000000, "--dropout", 0.2, *TINY]
     process = popen("train", *arguments, command=[sys.executable, "-c", SLOW])
@@ -299,7 +299,7 @@ def test_what_a_checkpoint_names_is_not_opened(runs: tuple[Path, str], tmp_path:
     assert message == f"{theirs / 'page.html'}: a symbolic link; expected a file of the run itself"
 
 
-def test_sample_goes_on_from_the_prompt(runs: tuple[Path, str]) -> None:
+def test_sample_continues_the_prompt(runs: tuple[Path, str]) -> None:
     path = runs[0] / "best.safetensors"
     command = ["sample", path, "--prompt", "the dog", "--length", 40]
     first = succeed(*command, "--seed", 3)

@@ -195,7 +195,7 @@ class TestOnATerminal:
         assert process.wait() == 0 and not typed
         return shown.decode().replace("\r\n", "\n")
 
-    def test_it_waits_after_each_stage_and_goes_on_with_the_next_step(self) -> None:
+    def test_it_waits_after_each_stage_and_continues_with_the_next_step(self) -> None:
         pages = self.pages("\n" * 23)
         assert [titles(page) for page in pages] == [[title] for title in TITLES * 4]
         assert pages[0].endswith("Enter: forget gate   q: end ")

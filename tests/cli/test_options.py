@@ -116,7 +116,7 @@ def test_inspect_skips_unknown_characters(trained: Path, tmp_path: Path) -> None
         ("inspect", ["--text", "ÄÖÜ"], "--text: expected at least two characters, of which the second"),
     ],
 )
-def test_of_unknown_characters_alone_nothing_is_left(
+def test_a_text_of_only_unknown_characters_is_refused(
     trained: Path, tmp_path: Path, command: str, options: list[str], message: str
 ) -> None:
     (tmp_path / "upper.txt").write_text("ÄÖÜ")

@@ -69,7 +69,7 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_prints_how_to_resume(
     endless: list[str], tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     with running(endless) as process:

@@ -186,7 +186,7 @@ def test_an_epoch_covers_the_text_once(reader: tuple[np.ndarray, TextBatches, in
 
 
 @given(readers(), st.integers(2, 3))
-def test_streams_go_on_from_batch_to_batch(reader: tuple[np.ndarray, TextBatches, int, int], epochs: int) -> None:
+def test_streams_continue_from_batch_to_batch(reader: tuple[np.ndarray, TextBatches, int, int], epochs: int) -> None:
     _, batches, batch, seq_len = reader
     windows = [next(batches) for _ in range(epochs * len(batches))]
     for number, window in enumerate(windows):
@@ -203,7 +203,7 @@ def test_streams_go_on_from_batch_to_batch(reader: tuple[np.ndarray, TextBatches
 
 
 @given(readers(), st.integers(0, 40))
-def test_a_position_can_be_gone_back_to(reader: tuple[np.ndarray, TextBatches, int, int], position: int) -> None:
+def test_a_position_can_be_restored(reader: tuple[np.ndarray, TextBatches, int, int], position: int) -> None:
     ids, batches, batch, seq_len = reader
     for _ in range(position):
         next(batches)

@@ -84,7 +84,7 @@ def test_diamonds_of_the_second_order() -> None:
     assert g.item() == 2.0 and tg.grad(g, x)[0].item() == 2.0
 
 
-def test_memory_is_freed_as_the_walk_goes() -> None:
+def test_memory_is_freed_during_the_walk() -> None:
     alive: list[int] = []
     arrays: list[weakref.ref[Any]] = []
 
@@ -131,7 +131,7 @@ def test_a_graph_dies_with_its_last_tensor() -> None:
         gc.enable()
 
 
-def test_a_leaf_that_is_gone_is_passed_by() -> None:
+def test_a_deleted_leaf_is_skipped() -> None:
     x, w = leaf(2.0), leaf(3.0)
     y = x + w
     del w

@@ -19,7 +19,7 @@ def test_a_hook_on_a_leaf_sees_the_whole_gradient_once() -> None:
     assert seen == [[3.0, 5.0]] and given(x) == [3.0, 5.0]
 
 
-def test_a_hook_on_an_intermediate_tensor_replaces_what_goes_on() -> None:
+def test_a_hook_on_an_intermediate_tensor_replaces_its_gradient() -> None:
     x = leaf(2.0)
     y = x * 3
     y.register_hook(lambda g: g * 10)

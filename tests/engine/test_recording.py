@@ -66,7 +66,7 @@ def test_decorators() -> None:
     assert (x * 2).requires_grad
 
 
-def test_recording_is_each_threads_own() -> None:
+def test_recording_is_set_per_thread() -> None:
     x = leaf(1.0)
     inside, looked = threading.Event(), threading.Event()
     seen: dict[str, bool] = {}
@@ -225,7 +225,7 @@ def test_anomaly_mode_does_not_blame_ops_for_a_nan_that_came_in() -> None:
         assert np.isnan(given(x)[0]) and given(x)[1] == 2.0
 
 
-def test_without_anomaly_mode_a_nan_goes_by() -> None:
+def test_without_anomaly_mode_a_nan_is_not_an_error() -> None:
     x = leaf(-1.0)
     with np.errstate(invalid="ignore"):
         x.log().backward()

@@ -303,7 +303,7 @@ def test_a_rule_that_returns_none_is_an_error() -> None:
         forgets(x).sum().backward()
 
 
-def test_a_forward_rule_may_give_its_input_back() -> None:
+def test_a_forward_rule_may_return_its_input() -> None:
     @tg.op(x=lambda g: g)
     def same(xp: Any, x: tg.Array) -> Any:
         return x

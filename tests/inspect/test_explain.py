@@ -425,7 +425,7 @@ def test_units_are_several_and_may_be_numpys() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3,), (4, 1, 3)])
-def test_an_input_of_another_shape(shape: tuple[int, ...]) -> None:
+def test_an_input_of_a_different_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"explain: expected one input, of shape \(1, input size\), got "):
         explain(LSTMCell(3, 2), tg.ones(*shape))
 

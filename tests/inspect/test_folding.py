@@ -91,7 +91,7 @@ def test_a_last_step_may_lack_what_nobody_used() -> None:
     assert [place.path for place in places[-2:]] == [((0, 9),)] * 2
 
 
-def test_a_first_step_must_be_what_the_second_goes_on_from() -> None:
+def test_a_first_step_must_compute_what_the_second_reads() -> None:
     items = [Item("start", [Given("x", False)]), Item("a", [Given("x", False)]), Item("b", [Given("zeros", True)])]
     last_a, last_b = 0, 2  # not the a that stands before b
     for _ in range(10):

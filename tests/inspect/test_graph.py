@@ -103,7 +103,7 @@ def test_parameters_are_known_without_names() -> None:
     assert drawn(layer(tg.ones(1, 2))).labels().count("parameter (3, 2) float32") == 1
 
 
-def test_a_leaf_alone_is_drawn() -> None:
+def test_a_single_leaf_is_drawn() -> None:
     w = tg.ones(2, requires_grad=True)
     for _ in range(2):  # before it is part of a graph, and then
         drawing = read(graph(w, {"w": w}).dot)

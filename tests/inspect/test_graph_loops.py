@@ -104,7 +104,7 @@ def test_loops_are_found_in(program: Callable[[int], tg.Tensor], loops: list[str
 
 
 @pytest.mark.parametrize("options", [{}, {"lengths": [12, 7]}], ids=["whole", "lengths"])
-def test_a_layer_that_goes_step_by_step_is_one_loop(options: dict[str, Any]) -> None:
+def test_a_layer_that_runs_step_by_step_is_one_loop(options: dict[str, Any]) -> None:
     layer = LSTM(3, 5, peephole=True, bidirectional=True)
     out, _ = layer(tg.ones(12, 2, 3), **options)
     drawing = drawn(out.sum(), layer)
@@ -161,7 +161,7 @@ def test_layers_with_names_are_all_drawn() -> None:
     assert all(f"{name} {p.shape} float32" in named.labels() for name, p in model.named_parameters())
 
 
-def test_long_steps_begin_where_the_state_alone_is_carried() -> None:
+def test_long_steps_begin_where_only_the_state_is_carried() -> None:
     cell, order = RNNCell(3, 5), np.random.default_rng(1).choice(["sin", "tanh", "sigmoid", "cos"], 60)
     h, results = None, []
     for x in inputs(12):

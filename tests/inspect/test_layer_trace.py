@@ -80,7 +80,7 @@ class Twice(tg.nn.Module):
 
 @gated
 @pytest.mark.parametrize("lengths", [None, [2, 3], [1, 2], [2, 0]])
-def test_forget_product_goes_on_where_the_states_are_carried_on(kind: Any, lengths: list[int] | None) -> None:
+def test_forget_product_continues_where_the_states_are_carried_on(kind: Any, lengths: list[int] | None) -> None:
     network, x = kind(2, 4), tg.randn(3, 2, 2)
     going_on, anew = (trace(Twice(network, carried), x, lengths=lengths)[0] for carried in (True, False))
     whole = going_on.forget_product(2, 5) * going_on.forget_product(0, 2)

@@ -298,7 +298,7 @@ def test_a_run_leaves_no_trace() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_an_error_in_the_run_is_the_modules_own_and_leaves_no_trace() -> None:
+def test_an_error_raised_by_a_module_is_not_changed_and_leaves_nothing_behind() -> None:
     model = CharLM(7, 4, 6)
     before = modes(model)
     with pytest.raises(IndexError, match="embedding"):

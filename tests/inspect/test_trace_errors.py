@@ -34,7 +34,7 @@ def test_memory_is_known_beforehand(gradients: bool) -> None:
             assert layer.nbytes == sum(array.nbytes for array in arrays)
 
 
-def test_memory_is_said_and_limited(caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_is_reported_and_limited(caplog: pytest.LogCaptureFixture) -> None:
     model, x = LSTM(3, 500), tg.zeros(50, 2, 3)
     needed = trace_memory(model, x)
     with caplog.at_level("INFO", "tinygrad_lstm"):
@@ -129,7 +129,7 @@ def test_invalid_models_and_losses() -> None:
         trace(LSTM(3, 4), tg.ones(5, 2, 3), loss=number)
 
 
-def test_a_networks_own_errors_come_through() -> None:
+def test_errors_raised_by_a_network_are_not_changed() -> None:
     with pytest.raises(ValueError, match=r"^LSTM: expected 2 lengths"):
         trace(LSTM(3, 4), tg.ones(5, 2, 3), lengths=[1])
     with pytest.raises(ValueError, match=r"^GRUCell: expected a state of shape"):

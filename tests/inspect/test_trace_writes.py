@@ -139,7 +139,7 @@ def test_a_trace_changes_no_parameter_for_other_threads(frozen: bool) -> None:
     assert {type(parameter) for parameter in model.parameters()} == classes == {nn.Parameter}
 
 
-def test_layers_that_another_thread_runs_are_not_seen() -> None:
+def test_layers_that_a_different_thread_runs_are_not_traced() -> None:
     class Sending(nn.Module):
         def __init__(self) -> None:
             self.here, self.there = LSTM(3, 4), LSTM(3, 4)

@@ -240,7 +240,7 @@ def test_settings_in_the_older_layout(tmp_path: Path) -> None:
     assert [(each.kind, each.reset_after) for each in found.values()] == [("LSTM", True), ("GRU", False), ("RNN", True)]
 
 
-def test_weights_alone_in_the_older_layout(tmp_path: Path) -> None:
+def test_only_weights_in_the_older_layout(tmp_path: Path) -> None:
     arrays = (
         older("z/z", 4)
         | older("both/forward_gru_3", 3)

@@ -205,7 +205,7 @@ IDS = [-(2**62), -5, -4, -1, 0, 3, 4, 2**40]
     lambda ids: tg.tensor(TABLE).gather(0, ids.unsqueeze(1)),
     lambda ids: tg.tensor(TABLE).take_along_axis(ids.unsqueeze(1), 0),
 ])  # fmt: skip
-def test_ids_give_what_they_give_here_or_raise(tmp_path: Path, function: Function, id_: int) -> None:
+def test_ids_compute_the_same_here_and_in_onnxruntime_or_raise(tmp_path: Path, function: Function, id_: int) -> None:
     run = Exported(tmp_path, function, np.array([0, 1]))
     ids = np.array([0, id_])
     try:

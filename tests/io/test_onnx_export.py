@@ -137,7 +137,7 @@ def test_both_directions_are_one_node_where_there_is_one(
 
 
 @given(size=sizes, layers=st.integers(1, 2))
-def test_language_models_take_ids_and_give_logits(
+def test_language_models_take_ids_and_return_logits(
     tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], layers: int
 ) -> None:
     model = CharLM(11, 4, 6, layers, dropout=0.5)

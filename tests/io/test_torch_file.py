@@ -124,7 +124,7 @@ def test_arrays_of_numpy_are_read_from_any_protocol(tmp_path: Path, protocol: in
 MODULE = b"c__torch__.net\nNet\n)\x81}("
 
 
-def test_modules_of_torchscript_give_what_their_state_dict_has(tmp_path: Path) -> None:
+def test_modules_of_torchscript_are_read_as_their_state_dict(tmp_path: Path) -> None:
     flat = text("_flat_weights") + b"](" + tensor() + b"e"
     part = MODULE + text("weight") + tensor() + text("training") + b"\x88" + flat + b"ub"
     pickle = MODULE + text("part") + part + text("buffer") + tensor() + text("sizes") + b"(" + tensor() + b"tub"

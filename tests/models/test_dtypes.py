@@ -52,7 +52,7 @@ def first(out: Any) -> tg.Tensor:
 
 @pytest.mark.parametrize(("own", "given"), MIXED)
 @pytest.mark.parametrize("name", MODULES)
-def test_an_input_of_another_float_dtype_is_refused(name: str, own: str, given: str, device: str) -> None:
+def test_an_input_of_a_different_float_dtype_is_refused(name: str, own: str, given: str, device: str) -> None:
     make, x, _ = MODULES[name]
     model = make().to(device, own)
     with pytest.raises(TypeError, match=rf"x is {given}, but the parameters are {own}; .* \.to\(dtype='{own}'\)"):
@@ -64,7 +64,9 @@ def test_an_input_of_another_float_dtype_is_refused(name: str, own: str, given: 
 @pytest.mark.parametrize(
     ("name", "place"), [(name, k) for name, (_, _, states) in MODULES.items() for k in range(len(states))]
 )
-def test_a_state_of_another_float_dtype_is_refused(name: str, place: int, own: str, given: str, device: str) -> None:
+def test_a_state_of_a_different_float_dtype_is_refused(
+    name: str, place: int, own: str, given: str, device: str
+) -> None:
     make, x, states = MODULES[name]
     model, x = make().to(device, own), tg.tensor(x, dtype=own, device=device)
     parts = [tg.tensor(part, dtype=own, device=device) for part in states]

@@ -127,7 +127,7 @@ def test_nan_and_infinities_reach_the_weights_that_multiply_them(
 
 @each_layer
 @every_dtype
-def test_the_largest_inputs_give_finite_numbers(compiled: bool, make: Any, dtype: str) -> None:
+def test_the_largest_inputs_compute_finite_numbers(compiled: bool, make: Any, dtype: str) -> None:
     layer = make().to(dtype=dtype)
     values = np.sign(inputs("float64")) * float(np.finfo(dtype).max) / 64
     out, g, of_parameters = run(layer, values.astype(dtype))

@@ -67,7 +67,7 @@ def told_by_no_array(network: Any) -> dict[str, Any]:
 
 
 @given(networks(), st.sampled_from(["", "lstm", "encoder.rnn."]))
-def test_what_goes_to_torch_comes_back(network: Network, prefix: str) -> None:
+def test_weights_converted_to_torch_are_loaded_back(network: Network, prefix: str) -> None:
     start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
     arrays = {f"{start}{name}": array for name, array in network.to_torch().items()}
     assert all(f"{start}bias_{of}_l0" in arrays for of in ("ih", "hh"))
@@ -274,7 +274,7 @@ def test_integers_are_not_weights() -> None:
         LSTM.from_torch(arrays)
 
 
-def test_a_gru_with_the_reset_gate_first_cannot_go_to_torch() -> None:
+def test_a_gru_with_the_reset_gate_first_is_not_converted_to_torch() -> None:
     with pytest.raises(ValueError, match="PyTorch has no GRU with the reset gate before the product"):
         GRU(2, 3, reset_after=False).to_torch()
 
@@ -288,7 +288,7 @@ class Tagger(tg.nn.Module):
         self.output = tg.nn.Linear(8, 2)
 
 
-def test_a_whole_model_goes_to_torchs_names_and_back(tmp_path: Path) -> None:
+def test_a_whole_model_is_converted_to_torchs_names_and_back(tmp_path: Path) -> None:
     model, other = Tagger(), Tagger()
     tg.io.export_torch(model, tmp_path / "model.safetensors")
     written = load_file(tmp_path / "model.safetensors")

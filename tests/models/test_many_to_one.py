@@ -35,7 +35,7 @@ def test_the_answer_is_read_at_each_sequences_own_end(
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
-def test_it_goes_on_from_a_state(kind: Any, device: str) -> None:
+def test_it_continues_from_a_state(kind: Any, device: str) -> None:
     model = built(kind, 0).to(device)
     x = tg.randn(6, 2, 2, dtype="float64", device=device)
     _, state = model.network(x[:4])

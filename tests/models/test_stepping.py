@@ -139,7 +139,7 @@ def test_invalid_arguments_are_named(kind: Any, compiled: bool) -> None:
 
 
 @pytest.mark.parametrize(("there", "given"), [("strict", "cpu"), ("cpu", "strict")])
-def test_an_input_on_another_device_is_refused(there: str, given: str) -> None:
+def test_an_input_on_a_different_device_is_refused(there: str, given: str) -> None:
     step = LSTM(3, 5).to(there).stepper()
     with pytest.raises(ValueError, match=f"LSTM.stepper: expected an array on '{there}', where the network is, got a"):
         step(tg.ones(1, 3, device=given).data)

@@ -99,7 +99,7 @@ def test_a_copy_is_independent(make: Callable[[Stream], Stream], model: Any, dev
 
 
 @every_kind
-def test_a_saved_state_is_gone_on_from(kind: Any, device: str, tmp_path: Path) -> None:
+def test_a_stream_continues_from_a_saved_state(kind: Any, device: str, tmp_path: Path) -> None:
     network = drawn(kind(3, 5, 2)).to(device)
     stream, x = network.stream(2), on(device, numbers(9, 2, 3))
     stream(x)

@@ -142,7 +142,7 @@ def test_nothing_is_read_from_the_device(device: str) -> None:
 # -- adding and merging -----------------------------------------------------------------------------------------------
 
 
-def test_adapters_alone_learn() -> None:
+def test_only_adapters_learn() -> None:
     model = network()
     assert nn.add_lora(model, rank=2) == ["0.weight", "2.weight"]
     assert learning(model) == ADAPTERS
@@ -150,7 +150,7 @@ def test_adapters_alone_learn() -> None:
     assert learning(model) == ["0.bias", *ADAPTERS[:2], "2.bias", *ADAPTERS[2:]]
 
 
-def test_in_training_adapters_alone_change_and_the_loss_falls(device: str) -> None:
+def test_in_training_only_adapters_change_and_the_loss_falls(device: str) -> None:
     model = network(device, "float32")
     x = numbers(model, 32, 4).detach()
     wanted = x[:, :3] - x[:, 1:]

@@ -292,7 +292,7 @@ def test_apply_calls_children_first():
     assert seen.index(block.layers[1]) < seen.index(block.layers)
 
 
-def test_a_deep_copy_stands_on_its_own(device):
+def test_a_deep_copy_is_independent(device):
     with tg.default_device(device):
         tied = Tied()
         tied(tg.tensor([1])).sum().backward()

@@ -110,7 +110,7 @@ def test_numbers_that_a_dtype_cannot_hold_are_refused(device):
     assert str(module.half.tolist()) == "[inf, nan]"
 
 
-def test_floats_do_not_become_integers_unseen():
+def test_floats_are_not_silently_cast_to_integers():
     module = nn.Module()
     module.register_buffer("count", tg.tensor([1, 2]))
     with pytest.raises(ValueError, match=r"count \(given float64"):

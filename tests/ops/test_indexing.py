@@ -245,7 +245,7 @@ def test_a_mask_of_a_different_shape_raises(device: str) -> None:
         tg.zeros(3, 2, device=device)[tg.tensor([True, False], device=device)]
 
 
-def test_an_index_on_another_device_raises() -> None:
+def test_an_index_on_a_different_device_raises() -> None:
     x, index = tg.zeros(3, device="strict"), tg.tensor([0])
     for read in (lambda: x[index], lambda: x.index_select(0, index), lambda: tg.embedding(index, x.reshape(3, 1))):
         with pytest.raises(RuntimeError, match=r"strict.*cpu"):

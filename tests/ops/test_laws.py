@@ -165,7 +165,7 @@ def test_cumsum(x: tg.Tensor, data: st.DataObject) -> None:
 
 
 @given(tensors(), st.data())
-def test_shapes_go_there_and_back(x: tg.Tensor, data: st.DataObject) -> None:
+def test_shape_changes_are_undone_by_their_inverses(x: tg.Tensor, data: st.DataObject) -> None:
     assert_same(x.reshape(-1).reshape(x.shape) if x.size else x.reshape(0).reshape(x.shape), x)
     assert_same(x.flatten(), x.reshape(x.size))
     order = data.draw(st.permutations(range(x.ndim)))
@@ -180,7 +180,7 @@ def test_shapes_go_there_and_back(x: tg.Tensor, data: st.DataObject) -> None:
 
 
 @given(of(1), st.data())
-def test_joins_and_splits_go_there_and_back(x: tg.Tensor, data: st.DataObject) -> None:
+def test_joins_and_splits_undo_each_other(x: tg.Tensor, data: st.DataObject) -> None:
     dim = data.draw(st.integers(-x.ndim, x.ndim - 1))
     length = x.shape[dim]
     for pieces in (

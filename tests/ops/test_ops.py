@@ -167,7 +167,7 @@ ALIASES = {"dim": "axis", "keepdim": "keepdims"}
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.called_plainly], ids=str)
 @given(st.data())
-def test_numpys_names_and_the_method_give_the_same(case: Case, data: st.DataObject) -> None:
+def test_numpys_names_and_the_method_compute_the_same(case: Case, data: st.DataObject) -> None:
     drawn = data.draw(case.drawn)
     tensors = [tg.tensor(array) for array in drawn.arrays]
     settings = {ALIASES.get(name, name): value for name, value in drawn.settings.items()}

@@ -142,7 +142,7 @@ def test_gradients_of_several_dtypes_and_layouts_count_together():
     np.testing.assert_allclose(values[1], [0.8], rtol=1e-6)
 
 
-def test_a_tensor_alone_and_parameters_without_gradients():
+def test_a_single_tensor_and_parameters_without_gradients():
     (p,) = with_gradients([np.array([3.0, 4.0])])
     assert clip_grad_norm_(p, 10.0).item() == 5
     assert clip_grad_norm_([tg.ones(2, requires_grad=True)], 1.0).item() == 0

@@ -83,7 +83,7 @@ def test_groups_keep_their_proportions(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_resumed_schedule_goes_on(name):
+def test_a_resumed_schedule_continues(name):
     optimizer = sgd(0.8, 0.1)
     schedule = SCHEDULES[name](optimizer)
     for _ in range(5):
@@ -117,7 +117,7 @@ def test_a_group_that_joins_later_takes_part(name):
 
 @pytest.mark.parametrize("second", SCHEDULES)
 @pytest.mark.parametrize("first", SCHEDULES)
-def test_two_resumed_schedules_go_on(first: str, second: str) -> None:
+def test_two_resumed_schedules_continue(first: str, second: str) -> None:
     def step(schedules: list[LRScheduler], plateau: ReduceLROnPlateau) -> None:
         for schedule in schedules:
             schedule.step()
@@ -146,7 +146,7 @@ def test_two_resumed_schedules_go_on(first: str, second: str) -> None:
 @pytest.mark.parametrize("first", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
-def test_a_plateau_goes_on_after_a_first_metric_that_is_not_finite(mode, first, threshold_mode):
+def test_a_plateau_continues_after_a_first_metric_that_is_not_finite(mode, first, threshold_mode):
     optimizer = sgd(0.8)
     schedule = ReduceLROnPlateau(optimizer, mode=mode, patience=1, threshold_mode=threshold_mode)
     metrics = [5.0, 4.0, 3.0, 2.0, 1.0]
@@ -160,7 +160,7 @@ def test_a_plateau_goes_on_after_a_first_metric_that_is_not_finite(mode, first, 
 METRICS = [1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.5, 0.6, 0.6, math.nan, 0.6, 0.6, 0.6]
 
 
-def test_a_resumed_plateau_goes_on():
+def test_a_resumed_plateau_continues():
     unbroken = ReduceLROnPlateau(sgd(0.8), factor=0.5, patience=1, cooldown=1)
     for turn in range(1, len(METRICS)):
         before, after = METRICS[:turn], METRICS[turn:]

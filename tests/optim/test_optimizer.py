@@ -172,7 +172,7 @@ def test_a_state_dict_is_a_snapshot(make):
     assert saved["param_groups"][0]["params"] == [0, 1, 2, 3]
 
 
-def test_a_moved_module_goes_on_being_trained(make, device):
+def test_a_moved_module_can_still_be_trained(make, device):
     stays, moves = model_on("cpu").to(dtype="float64"), model_on("cpu").to(dtype="float64")
     of_stays, of_moves = make(stays.parameters()), make(moves.parameters())
     train(stays, of_stays, 4)

@@ -93,7 +93,7 @@ def test_the_rate_rises_and_falls_to_a_tenth_over_the_steps_asked_for(tmp_path: 
     np.testing.assert_allclose(list(rates(tmp_path).values()), expected, rtol=1e-12)
 
 
-def test_given_more_steps_the_rate_goes_on_from_the_last_one(tmp_path: Path) -> None:
+def test_with_more_steps_the_rate_continues_from_the_last_one(tmp_path: Path) -> None:
     trainer = start(tmp_path, lr=0.02, log_every=1)
     trainer.run(lambda progress: trainer.stop() if progress.step == 14 else None)
     assert resume(tmp_path, steps=40).run().finished
@@ -143,7 +143,7 @@ def test_options_of_a_run_stay() -> None:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def test_a_trainer_that_was_stopped_goes_on(unbroken: Path, tmp_path: Path) -> None:
+def test_a_trainer_that_was_stopped_continues(unbroken: Path, tmp_path: Path) -> None:
     trainer = start(tmp_path)
     trainer.stop()
     assert trainer.run().step == 0
@@ -200,7 +200,7 @@ def with_part(value: Any, place: tuple[Any, ...], part: Any) -> Any:
 ODD = [None, [None], {}, "x", -1, 3, 1.5, math.nan, 10**30, np.ones((2, 3)), np.zeros(0, bool)]
 
 
-def test_odd_contents_are_refused_or_do_no_harm(saved: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_contents_are_refused_or_harmless(saved: dict[str, Any], tmp_path: Path) -> None:
     path, refused, taken = tmp_path / "last.safetensors", set(), set()
     # Sizes with which there is not the memory for the model.
     huge = [("options", name) for name in ("hidden", "embedding", "layers", "steps")]

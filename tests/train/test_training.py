@@ -152,7 +152,7 @@ def test_two_runs_on_one_device_agree_bit_for_bit(device: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", ["forward", "backward", "step"])
-def test_a_device_without_memory_spares_model_and_checkpoint(
+def test_out_of_memory_changes_neither_model_nor_checkpoint(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TrainingOptions(**{**vars(SMALL_OPTIONS), "steps": 12})
@@ -226,7 +226,7 @@ def test_options_out_of_range_are_named(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("steps", 1.5), ("hidden", True), ("batch", None), ("lr", "1")])
-def test_options_of_odd_types_are_named(name: str, value: object) -> None:
+def test_options_of_invalid_types_are_named(name: str, value: object) -> None:
     with pytest.raises(TypeError, match=f"{name}: expected (an integer|a number), got {value!r}"):
         TrainingOptions(**{name: value})  # type: ignore[arg-type]
 

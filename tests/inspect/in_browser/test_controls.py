@@ -19,7 +19,7 @@ import tinygrad_lstm as tg
 pytestmark = pytest.mark.skipif(DRIVER is None, reason=WITHOUT)
 
 
-def test_keys_and_buttons_go_through_time(text_page: Shown) -> None:
+def test_keys_and_buttons_move_through_time(text_page: Shown) -> None:
     text_page.open("#step=0")
     last = len(TEXT) - 1
     for key, expected in [
@@ -46,7 +46,7 @@ def test_keys_and_buttons_go_through_time(text_page: Shown) -> None:
     assert "step 0" in text_page.text("#announced")
 
 
-def test_play_goes_on_by_itself_and_stops(text_page: Shown) -> None:
+def test_play_advances_by_itself_and_stops(text_page: Shown) -> None:
     text_page.open("#step=0")
     text_page.select("speed", "20")
     text_page.find("h1").click()
@@ -153,7 +153,7 @@ def test_a_window_keeps_the_numbers_of_its_steps(text_page: Shown, folder: Path)
     assert console_errors(page.driver) == []
 
 
-def test_a_readers_own_keyboard_is_enough(text_page: Shown) -> None:
+def test_everything_is_reachable_by_keyboard(text_page: Shown) -> None:
     """Every control has a name and can be reached with Tab; a focused stage of the drawing shows its equation."""
     text_page.open()
     text_page.find("#theme").send_keys(Keys.TAB)

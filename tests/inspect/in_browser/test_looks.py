@@ -229,7 +229,7 @@ def test_of_two_tokens_with_one_spelling_the_one_that_came_is_marked(words_page:
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("with_vocabulary", [True, False])
-def test_tokens_of_several_characters_stand_apart(
+def test_tokens_of_several_characters_are_separated(
     words_page: Shown, folder: Path, with_vocabulary: bool, width: int
 ) -> None:
     page = words_page

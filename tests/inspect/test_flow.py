@@ -280,7 +280,7 @@ def test_invalid_arguments_are_refused() -> None:
         median_flow([])
     with pytest.raises(ValueError, match=r"fit_decay: expected norms of shape \(distances,\), got \(2, 2\)"):
         fit_decay([[1.0, 0.5], [0.5, 0.25]])
-    with pytest.raises(ValueError, match="loss gave float64"):
+    with pytest.raises(ValueError, match="loss returned float64"):
         gradient_flow(network, x, lambda out: out)
     with pytest.raises(ValueError, match="nothing recurrent"):
         gradient_flow(tg.nn.Linear(2, 3).to(dtype="float64"), x, last)

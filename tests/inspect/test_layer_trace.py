@@ -166,11 +166,11 @@ def test_what_is_not_there() -> None:
         lstm[0].gradient_norms("q")
     with refused(ValueError, "^gradient_norms: this trace has no gradients; give trace.. a loss$"):
         trace(RNN(2, 4), tg.ones(1, 1, 2))[0].gradient_norms("h")
-    with refused(ValueError, "^saturation: 'g' is no gate of this LSTM; its gates are i, f, o$"):
+    with refused(ValueError, "^saturation: 'g' is not a gate of this LSTM; its gates are i, f, o$"):
         lstm[0].saturation("g")
-    with refused(ValueError, "^saturation: 'h' is no gate of this RNN; its gates are none$"):
+    with refused(ValueError, "^saturation: 'h' is not a gate of this RNN; its gates are none$"):
         rnn.saturation("h")
-    with refused(ValueError, "^forget_product: this RNN has no gate that alone multiplies its state at each step$"):
+    with refused(ValueError, "^forget_product: this RNN has no single gate that multiplies its state at each step$"):
         rnn.forget_product(0, 1)
 
 

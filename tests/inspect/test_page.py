@@ -372,12 +372,12 @@ def test_what_is_refused(language: Trace, tmp_path: Path) -> None:
         ({"steps": slice(0, 10, 2)}, "page: slice(0, 10, 2) of 30 steps has nothing to show"),
         ({"units": [3, 8]}, "page: layer 'lstm.l0' has units 0 to 7; got [3, 8]"),
         ({"units": slice(9, 12)}, "page: layer 'lstm.l0' has units 0 to 7; got slice(9, 12, None)"),
-        ({"vocabulary": "abc"}, "page: a vocabulary of 3 is for a model of ids (T, B) that gives logits (T, B, 3)"),
+        ({"vocabulary": "abc"}, "page: a vocabulary of 3 is for a model of ids (T, B) that returns logits (T, B, 3)"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)) as caught:
             page(language, path, **arguments)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"this one was given float32 \(4, 1, 3\) and gave \(4, 1, 5\)"):
+    with pytest.raises(ValueError, match=r"this one was given float32 \(4, 1, 3\) and returned \(4, 1, 5\)"):
         page(traced(LSTM(3, 5), 4, 1, 3), path, vocabulary="abcde")
     assert not [*tmp_path.iterdir()]
 

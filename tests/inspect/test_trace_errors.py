@@ -62,9 +62,9 @@ class Ending(nn.Module):
 
 
 LOSSES: dict[str, tuple[Callable[..., Any], str]] = {
-    "a vector": (lambda out: out.sum(0), r"the loss gave float32 \(4,\); expected a scalar tensor, as .sum"),
-    "an integer": (lambda out: (out > 0).sum(), r"the loss gave int64 \(\); expected a scalar tensor"),
-    "a number": (lambda out: 1.0, "the loss gave a float; expected a scalar tensor"),
+    "a vector": (lambda out: out.sum(0), r"the loss returned float32 \(4,\); expected a scalar tensor, as .sum"),
+    "an integer": (lambda out: (out > 0).sum(), r"the loss returned int64 \(\); expected a scalar tensor"),
+    "a number": (lambda out: 1.0, "the loss returned a float; expected a scalar tensor"),
     "a constant": (lambda out: tg.ones(1), "the loss does not depend on what the recurrent parts computed; make it of"),
     "another graph": (
         lambda out: (tg.ones(1, requires_grad=True) * 2).sum(),

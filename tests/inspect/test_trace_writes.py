@@ -29,7 +29,9 @@ def test_what_is_changed_in_place_is_refused(where: str) -> None:
             return out
 
     named = "'cell'" if where == "state" else r"'lstm\.l0'"
-    with pytest.raises(RuntimeError, match=rf"that {named} gave, or computed with, was changed in place later; change"):
+    with pytest.raises(
+        RuntimeError, match=rf"that {named} returned, or computed with, was changed in place later; change"
+    ):
         trace(Writing(), tg.ones(2, 2, 3))
 
 

@@ -312,7 +312,7 @@ def outside() -> TensorProto:
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        (outside(), "the array 'W' lies in another file, which is not followed; save the model in one file"),
+        (outside(), "the array 'W' is in a different file, which is not read; save the model in one file"),
         (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60], raw_data=b"1234"), "1 elements do not have"),
         (
             TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60]),

@@ -91,7 +91,7 @@ def test_what_is_made_of_weights_is_not_much_larger_than_the_file(tmp_path: Path
     weights = load_weights(g.saved(tmp_path / "model.onnx"))
     assert sum(array.nbytes for array in weights.values()) < 8 * (tmp_path / "model.onnx").stat().st_size
     for found in recognised(weights):
-        reasons = ("too much memory", "cannot make", "a shape that the file alone does not tell")
+        reasons = ("too much memory", "cannot make", "a shape that the file does not determine")
         assert found.network is None and any(reason in found.reason for reason in reasons)
 
 
@@ -140,4 +140,4 @@ def test_an_output_that_no_op_returns_is_not_an_array(tmp_path: Path) -> None:
     g.nodes.append(helper.make_node("Transpose", [g.array(small(3, 12, 1))], ["W", "W2"]))
     gru(g, "W2", g.array(small(1, 12, 4)), "gru")
     (found,) = load_weights(g.saved(tmp_path / "model.onnx")).layers.values()
-    assert found.unsupported == ["a W that no op gives"]
+    assert found.unsupported == ["a W that no op returns"]

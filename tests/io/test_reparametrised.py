@@ -93,14 +93,14 @@ REFUSED: dict[str, tuple[Arrays, str]] = {
         "weight_hh_l0 is spectrally normalized: .*remove_spectral_norm",
     ),
     "weight dropout": ({"weight_hh_l0_raw": SQUARE}, "rename rnn.weight_hh_l0_raw to rnn.weight_hh_l0"),
-    "half": ({"weight_hh_l0_g": ONE}, "weight_hh_l0 cannot be made of rnn.weight_hh_l0_g alone"),
+    "half": ({"weight_hh_l0_g": ONE}, "weight_hh_l0 cannot be computed from only rnn.weight_hh_l0_g"),
     "odd shapes": (
         {"weight_hh_l0_g": ONE[:3], "weight_hh_l0_v": SQUARE},
-        "weight_hh_l0 cannot be made of rnn.weight_hh_l0_g, rnn.weight_hh_l0_v alone, or their shapes do not fit",
+        "weight_hh_l0 cannot be computed from only rnn.weight_hh_l0_g, rnn.weight_hh_l0_v, or their shapes are wrong",
     ),
     "odd mask": (
         {"weight_hh_l0_orig": SQUARE, "weight_hh_l0_mask": ONE},
-        "weight_hh_l0 cannot be made of rnn.weight_hh_l0_mask, rnn.weight_hh_l0_orig alone",
+        "weight_hh_l0 cannot be computed from only rnn.weight_hh_l0_mask, rnn.weight_hh_l0_orig",
     ),
     "twice": (
         {"weight_hh_l0": SQUARE, "weight_hh_l0_g": ONE, "weight_hh_l0_v": SQUARE},
@@ -147,7 +147,7 @@ def test_a_wrapper_is_not_left_out_where_that_would_be_a_guess() -> None:
 def test_a_compiled_model_loads_as_the_model(tmp_path: Path) -> None:
     arrays = lstm("_orig_mod.rnn.") | {"_orig_mod.head._orig_mod.weight": SQUARE}
     assert sorted(from_torch(arrays)) == ["head.weight", "rnn.bias_l0", "rnn.weight_hh_l0", "rnn.weight_ih_l0"]
-    with pytest.raises(ValueError, match="some names differ by the _orig_mod"):
+    with pytest.raises(ValueError, match="some names differ only by the _orig_mod"):
         from_torch(arrays | {"head.weight": SQUARE})
     save_weights(tmp_path / "a", arrays)
     assert np.array_equal(LSTM.from_torch(tmp_path / "a", "rnn").state_dict()["weight_hh_l0"], lstm()["weight_hh_l0"])

@@ -138,7 +138,7 @@ def test_layers_of_different_sizes_are_not_a_stack() -> None:
     arrays = {f"{name}.{key}": value for name, network in (("a", LSTM(2, 3)), ("b", LSTM(3, 3)), ("c", LSTM(3, 4)))
               for key, value in network.to_torch().items()}  # fmt: skip
     assert LSTM.from_torch(arrays, ["a", "b"]).num_layers == 2
-    with pytest.raises(ValueError, match=r"LSTM\(2, 3\) cannot stand on LSTM\(3, 3\), whose outputs have 3 numbers"):
+    with pytest.raises(ValueError, match=r"LSTM\(2, 3\) cannot be stacked on LSTM\(3, 3\), whose outputs have size 3"):
         LSTM.from_torch(arrays, ["b", "a"])
     with pytest.raises(ValueError, match=r"LSTM\(2, 3\) and LSTM\(3, 4\) cannot be layers of one network"):
         LSTM.from_torch(arrays, ["a", "c"])
@@ -415,7 +415,7 @@ def test_what_no_array_tells_is_given() -> None:
     assert (RNN.from_keras(keras).nonlinearity, RNN.from_onnx(onnx).nonlinearity) == ("tanh", "tanh")
     assert RNN.from_keras(keras, nonlinearity="relu").nonlinearity == "relu"
     assert RNN.from_onnx(onnx, nonlinearity="relu").nonlinearity == "relu"
-    with pytest.raises(ValueError, match=r"LSTM\.from_keras: nonlinearity is no setting of this kind; leave it out"):
+    with pytest.raises(ValueError, match=r"LSTM\.from_keras: nonlinearity is not a setting of this kind; leave it out"):
         LSTM.from_keras([np.ones((2, 12)), np.ones((3, 12))], nonlinearity="relu")
     gru = {"W": np.ones((1, 9, 2)), "R": np.ones((1, 9, 3))}
     with pytest.raises(ValueError, match="give reset_after, the node's linear_before_reset"):

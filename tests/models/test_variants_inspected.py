@@ -113,7 +113,7 @@ def test_a_trace_tells_of_parameters_that_were_changed() -> None:
                 self.network.peephole_l0.fill_(0.0)
             return out
 
-    with pytest.raises(RuntimeError, match=r"'network\.l0' gave, or computed with, was changed in place"):
+    with pytest.raises(RuntimeError, match=r"'network\.l0' returned, or computed with, was changed in place"):
         trace(Changing(), drawn(5, 2, 3))
 
 
@@ -143,7 +143,7 @@ def test_forget_product_only_where_nothing_else_changes_the_state() -> None:
     np.testing.assert_allclose(before[0].forget_product(0, 1)[0], before[0].z[1, 0], rtol=1e-12)
     _, cell = traced_with_gradients(LSTM, {"layer_norm": "cell"})
     assert cell[0].keeps is None
-    message = "forget_product: this LSTM(layer_norm='cell') has no gate that alone multiplies its state at each step"
+    message = "forget_product: this LSTM(layer_norm='cell') has no single gate that multiplies its state at each step"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         cell[0].forget_product(0, 2)
 

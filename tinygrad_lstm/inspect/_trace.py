@@ -131,7 +131,7 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     of x are taken for time and batch.
 
     Raises:
-        TypeError: `model` is no Module.
+        TypeError: `model` is not a Module.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.models import LSTM
@@ -279,5 +279,5 @@ def _traceable(kind: type[Parameter]) -> type[Parameter]:
 def _scalar(value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.size != 1 or not is_float(value.dtype):
         given = f"{value.dtype} {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ValueError(f"trace: the loss gave {given}; expected a scalar tensor, as .sum() or .mean() returns")
+        raise ValueError(f"trace: the loss returned {given}; expected a scalar tensor, as .sum() or .mean() returns")
     return value

@@ -211,8 +211,8 @@ class _Call(ABC):
         for tensor in self.shown:
             if tensor._version is not None and tensor._version.written > self.number:
                 raise RuntimeError(
-                    f"trace: a tensor of shape {tensor.shape} that {self.name!r} gave, or computed with, was changed "
-                    "in place later; change a .clone() of it instead"
+                    f"trace: a tensor of shape {tensor.shape} that {self.name!r} returned, or computed with, was "
+                    "changed in place later; change a .clone() of it instead"
                 )
 
 

@@ -131,7 +131,7 @@ class LayerTrace:
         """
         if self.keeps is None:
             raise ValueError(
-                f"forget_product: this {self.described} has no gate that alone multiplies its state at each step"
+                f"forget_product: this {self.described} has no single gate that multiplies its state at each step"
             )
         gate, state = self.keeps
         T, B, _ = self.shape
@@ -165,7 +165,8 @@ class LayerTrace:
         """
         if name not in self.gates:
             raise ValueError(
-                f"saturation: {name!r} is no gate of this {self.kind}; its gates are {', '.join(self.gates) or 'none'}"
+                f"saturation: {name!r} is not a gate of this {self.kind}; its gates are "
+                f"{', '.join(self.gates) or 'none'}"
             )
         steps = self.values[name][self.going]  # (steps, H)
         number = max(len(steps), 1)

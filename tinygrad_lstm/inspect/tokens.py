@@ -140,8 +140,8 @@ def _check_vocabulary(trace: Trace, vocabulary: Sequence[str], has_steps: bool) 
     logits, V = trace.output, len(vocabulary)
     if not has_steps or logits is None or logits.shape != (*trace.inputs.shape, V):
         raise ValueError(
-            f"page: a vocabulary of {V} is for a model of ids (T, B) that gives logits (T, B, {V}), or of (B, T) and "
-            f"(B, T, {V}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and gave "
+            f"page: a vocabulary of {V} is for a model of ids (T, B) that returns logits (T, B, {V}), or of (B, T) and "
+            f"(B, T, {V}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and returned "
             f"{None if logits is None else logits.shape}"
         )
 

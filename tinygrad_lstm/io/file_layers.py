@@ -55,7 +55,7 @@ def file_network(
     known |= {"recurrent_activation"} if framework == "keras" and KINDS[kind].shares else set()
     settings = {name: value for name, value in settings.items() if value is not None}
     if strange := [name for name in settings if name not in known]:
-        raise ValueError(f"{who}: {', '.join(strange)} is no setting of this kind; leave it out")
+        raise ValueError(f"{who}: {', '.join(strange)} is not a setting of this kind; leave it out")
     activation = settings.get("recurrent_activation", "sigmoid")
     if activation != "sigmoid":
         raise ValueError(f"{who}: the recurrent activation {activation!r} is not supported; only 'sigmoid' is")
@@ -69,11 +69,11 @@ def file_network(
         layers = _by_names(kind, framework, weights)
         if "reset_after" in options and framework == "onnx" and layers and not settings:
             raise ValueError(
-                f"{who}: by arrays alone both variants look alike; give reset_after, the node's linear_before_reset"
+                f"{who}: the arrays do not show the variant; give reset_after, the node's linear_before_reset"
             )
     if not isinstance(prefix, str):
         if not prefix:
-            raise ValueError(f"{who}: the list of prefixes is empty; give one at least")
+            raise ValueError(f"{who}: the list of prefixes is empty; give at least one")
         networks = each_made(prefix, lambda each: _network(who, kind, weights, layers, each, dtype, settings))
         return stacked(networks)
     return _network(who, kind, weights, layers, prefix, dtype, settings)
@@ -217,7 +217,7 @@ def _onnx_places(
 
 
 def _named(who: str, arrays: Sequence[HostArray]) -> dict[str, HostArray]:
-    """Keras's arrays of one layer, as `layer.get_weights()` gives them, under their names."""
+    """Keras's arrays of one layer, as `layer.get_weights()` returns them, under their names."""
     if len(arrays) not in (2, 3, 4, 6):
         raise ValueError(f"{who}: expected 2 or 3 arrays, or those of two directions, got {len(arrays)}")
     number = 2 if len(arrays) in (4, 6) else 1

@@ -223,7 +223,7 @@ def stacked(networks: Sequence[Recurrent]) -> Recurrent:
                 f"{first} and {network} cannot be layers of one network: they differ in more than their input"
             )
         if below is not None and network.input_size != below.output_size:
-            raise ValueError(f"{network} cannot stand on {below}, whose outputs have {below.output_size} numbers")
+            raise ValueError(f"{network} cannot be stacked on {below}, whose outputs have size {below.output_size}")
         for name, array in network.parameters.items():
             role, _, place = name.rpartition("_l")
             number, _, direction = place.partition("_")

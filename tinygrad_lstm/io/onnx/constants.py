@@ -1,7 +1,7 @@
-"""What the names in an ONNX graph mean, as far as the file alone tells: constants, and what is made of them.
+"""The values in an ONNX graph that are known from the file: constants, and what is computed from them.
 
-Exporters store a layer's weights as initialisers or Constant nodes, or make them of these when the model runs, by
-Slice, Concat, Unsqueeze and the like. Those few ops are evaluated (`evaluation`), in bounded memory.
+Exporters store a layer's weights as initializers or Constant nodes, or compute them from these when the model runs,
+with Slice, Concat, Unsqueeze and similar ops. These ops are evaluated (`evaluation`), in limited memory.
 """
 
 import enum
@@ -32,22 +32,22 @@ class Depends(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A tensor of which the file alone does not tell the values: the reason, to follow "a tensor that"."""
+    """A tensor whose values the file does not determine: the reason, as it follows "a tensor that"."""
 
     reason: str
 
 
 @dataclass(eq=False, slots=True)
 class Term:
-    """A tensor that has a name in a graph.
+    """A named tensor in a graph.
 
     Attributes:
         name: its name.
         depends: what of the model's inputs it depends on.
-        stored: the values, where the file has them, or why they are not known; None for the output of a node.
-        node, inputs, output: the node that computes it, what that takes (None where an input is left out), and which
-            of its outputs it is.
-        read_as: its name among the file's arrays, once it is read.
+        stored: the values if the file has them, or why they are not known; None for the output of a node.
+        node, inputs, output: the node that computes it, the node's inputs (None for omitted ones), and the index of the
+            output.
+        read_as: its name among the file's arrays, if it was read.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Filled:
-    """A tensor of which each element is the same number; its shape depends on the model's inputs, or is not known."""
+    """A tensor whose elements are all the same number; its shape depends on the model's inputs, or is not known."""
 
     number: float | Length
 
@@ -85,7 +85,7 @@ Value: TypeAlias = HostArray | Filled | Lengths | Unknown
 
 
 class _OutOfMemoryError(Exception):
-    """What is made of constants would take too much memory."""
+    """Evaluated constants would take too much memory."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Values:
     """The values of terms, each computed once.
 
     Attributes:
-        bytes_left: how much memory the results may take from now on, all of them together.
+        bytes_left: the memory that further results may take in total.
     """
 
     bytes_left: int
@@ -102,7 +102,7 @@ class Values:
     _outputs: dict[int, Sequence[Value]] = field(default_factory=dict)  # by the identity of a node
 
     def of(self, term: Term) -> Value:
-        """The value of a term. The walk is iterative: chains of nodes may be long."""
+        """The value of a term. The traversal is iterative, since chains of nodes may be long."""
         pending = [term]
         while pending:
             each = pending[-1]
@@ -119,7 +119,7 @@ class Values:
         return self._known[term]
 
     def number(self, term: Term) -> float | Length | None:
-        """The number that each element of a term is; None if they differ, are not known, or there are none."""
+        """The number that all elements of a term are; None if they differ, are not known, or there are none."""
         if term not in self._numbers:  # many nodes may take one large array
             value, number = self.of(term), None
             if isinstance(value, Filled):
@@ -130,10 +130,10 @@ class Values:
         return self._numbers[term]
 
     def copied(self, term: Term) -> HostArray:
-        """The array that a term is, to be written to.
+        """A writable copy of a term's array.
 
         Raises:
-            ValueError: there is no memory left for it.
+            ValueError: it would take too much memory.
         """
         array = self.of(term)
         assert isinstance(array, np.ndarray)
@@ -149,7 +149,7 @@ class Values:
             raise _OutOfMemoryError("takes too much memory, measured by the size of the file")
 
     def _computed(self, term: Term) -> Value:
-        """The value of a node's output, given that those of its inputs are known."""
+        """The value of a node's output, whose inputs' values are known."""
         node = term.node
         assert node is not None
         if id(node) not in self._outputs:
@@ -158,10 +158,10 @@ class Values:
         if term.output < len(outputs):
             return outputs[term.output]
         one_for_all = outputs[-1]
-        return Unknown("no op gives") if isinstance(one_for_all, np.ndarray) else one_for_all
+        return Unknown("no op returns") if isinstance(one_for_all, np.ndarray) else one_for_all
 
     def _evaluated(self, node: "NodeProto", term: Term) -> Sequence[Value]:
-        """The values of a node's outputs, of which the term is one; one value if they are not known one by one."""
+        """The values of the outputs of the term's node; one value for all if they are not known separately."""
         kind = node.op_type
         if node.domain not in ("", "ai.onnx") or kind not in EVALUATED:
             return [Unknown(f"is made by the op {shown(kind)}, which is not evaluated")]
@@ -183,7 +183,7 @@ class Values:
     def _in_part(
         self, kind: str, attributes: Attributes, terms: Sequence[Term | None], inputs: Sequence[Value | None]
     ) -> Value | None:
-        """What is known of an output whose shape or values are not: mostly they depend on the inputs' lengths."""
+        """What is known of an output whose shape or values are not, such as if they depend on the inputs' lengths."""
         if kind == "Shape" and terms[0] is not None:
             return _lengths_at(terms[0], np.arange(_DIMENSIONS)[attributes.get("start", 0) : attributes.get("end")])
         if kind == "ConstantOfShape":
@@ -202,10 +202,10 @@ class Values:
 
 
 def _attributes(node: "NodeProto") -> dict[str, Any]:
-    """What `evaluation` calls a node's attributes.
+    """A node's attributes for `evaluation`.
 
     Raises:
-        ValueError: one is given to the function that the node is in, or has no value.
+        ValueError: one is an attribute of the function that contains the node, or has no value.
     """
     from onnx import helper
 
@@ -213,7 +213,7 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
 
 
 _DIMENSIONS = 3
-"""How many a recurrent layer's input has, of which alone the lengths are told apart."""
+"""The number of dimensions of a recurrent layer's input, whose lengths are tracked."""
 
 
 def _lengths_at(of: Term, dims: HostArray) -> Value | None:

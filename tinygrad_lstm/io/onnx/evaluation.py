@@ -1,4 +1,4 @@
-"""Ops of ONNX that move elements, evaluated with NumPy: by them exporters make a layer's weights of stored arrays.
+"""Ops of ONNX that move elements, evaluated with NumPy: exporters compute weights from stored arrays with these.
 
 Reference: https://onnx.ai/onnx/operators/
 """
@@ -19,17 +19,17 @@ from .tensors import TYPES, array_of
 __all__ = ["EVALUATED", "KEEPING", "NEEDED", "Attributes", "filling"]
 
 Attributes: TypeAlias = Mapping[str, Any]
-"""A node's attributes by name, and as "outputs" the number of its outputs."""
+"""A node's attributes by name, and its number of outputs as "outputs"."""
 
 Take: TypeAlias = Callable[[int], None]
 """Counts the bytes of a result before it is made; raises if they are too many."""
 
 
 def _ints(array: HostArray | None, attribute: Any) -> list[int] | None:
-    """Whole numbers that are an input in newer versions of an op, and were an attribute in older ones.
+    """Integers that are an input in newer versions of an op, and an attribute in older ones.
 
     Raises:
-        ValueError: the input is no vector of integers.
+        ValueError: the input is not a vector of integers.
     """
     if array is None:
         return None if attribute is None else list(attribute)
@@ -38,11 +38,11 @@ def _ints(array: HostArray | None, attribute: Any) -> list[int] | None:
     return [int(number) for number in array.reshape(-1)]
 
 
-def _whole(shape: Sequence[int] | None) -> tuple[int, ...]:
+def _checked_shape(shape: Sequence[int] | None) -> tuple[int, ...]:
     """A shape.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a shape.
     """
     if shape is None or any(length < 0 for length in shape):
         raise ValueError(f"expected a shape, got {shape}")
@@ -94,10 +94,10 @@ def _split(take: Take, attributes: Attributes, x: HostArray, split: HostArray | 
     axis, number = attributes.get("axis", 0), attributes["outputs"]
     length = x.shape[axis]
     sizes = _ints(split, attributes.get("split"))
-    if sizes is None:  # equal parts, of which the last may be smaller
+    if sizes is None:  # equal parts; the last may be smaller
         each = -(-length // number)
         sizes = [each] * (number - 1) + [length - each * (number - 1)]
-    if len(sizes) != number or sum(_whole(sizes)) != length:
+    if len(sizes) != number or sum(_checked_shape(sizes)) != length:
         raise ValueError(f"the sizes {sizes} do not make up {length}")
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
@@ -107,7 +107,7 @@ def _gather(take: Take, attributes: Attributes, x: HostArray, places: HostArray)
     if not is_integer(places.dtype):
         raise ValueError("expected integers as places")
     length = x.shape[axis]
-    if places.size and not (places.min() >= -length and places.max() < length):  # NumPy lets it pass in an empty array
+    if places.size and not (places.min() >= -length and places.max() < length):  # NumPy may not check empty arrays
         raise ValueError(f"expected places from {-length} to {length - 1}")
     take(places.size * x.nbytes // max(length, 1))
     return np.take(x, places, axis)
@@ -147,13 +147,13 @@ def _unsqueeze(take: Take, attributes: Attributes, x: HostArray, axes: HostArray
 
 
 def _expand(take: Take, attributes: Attributes, x: HostArray, shape: HostArray) -> HostArray:
-    full = np.broadcast_shapes(x.shape, _whole(_ints(shape, None)))
+    full = np.broadcast_shapes(x.shape, _checked_shape(_ints(shape, None)))
     take(math.prod(full) * x.itemsize)
     return np.broadcast_to(x, full)
 
 
 def _tile(take: Take, attributes: Attributes, x: HostArray, repeats: HostArray) -> HostArray:
-    times = _whole(_ints(repeats, None))
+    times = _checked_shape(_ints(repeats, None))
     if len(times) != x.ndim:
         raise ValueError("expected a number for each dimension")
     take(math.prod(times) * x.nbytes)
@@ -161,7 +161,7 @@ def _tile(take: Take, attributes: Attributes, x: HostArray, repeats: HostArray) 
 
 
 def filling(attributes: Attributes) -> HostArray:
-    """The one element that ConstantOfShape fills a tensor with."""
+    """The element with which ConstantOfShape fills a tensor."""
     value = np.zeros(1, np.float32) if "value" not in attributes else array_of("value", attributes["value"])
     if value.size != 1:
         raise ValueError("expected a value of one element")
@@ -169,7 +169,7 @@ def filling(attributes: Attributes) -> HostArray:
 
 
 def _constant_of_shape(take: Take, attributes: Attributes, shape: HostArray) -> HostArray:
-    value, lengths = filling(attributes), _whole(_ints(shape, None))
+    value, lengths = filling(attributes), _checked_shape(_ints(shape, None))
     take(math.prod(lengths) * value.itemsize)
     return np.broadcast_to(value, lengths)
 
@@ -179,7 +179,7 @@ def _shape(take: Take, attributes: Attributes, x: HostArray) -> HostArray:
 
 
 def _along(axis: int, scale: HostArray, x: HostArray) -> HostArray:
-    """A scale or zero point, one for all of x or one for each place along an axis, to be broadcast with x."""
+    """A scale or zero point, one for x or one for each index along an axis, broadcastable with x."""
     if scale.size == 1:
         return scale.reshape(())
     shape = [1] * x.ndim
@@ -188,7 +188,7 @@ def _along(axis: int, scale: HostArray, x: HostArray) -> HostArray:
 
 
 _QUANTIZING = {"axis", "outputs"}
-"""The attributes with which quantization is evaluated; blocks and types that NumPy lacks are not."""
+"""The attributes that quantization supports; blocks and types that NumPy lacks are not supported."""
 
 
 def _dequantize(
@@ -240,7 +240,7 @@ NEEDED = {
     for kind, rule in EVALUATED.items()
     if (parameters := inspect.signature(rule).parameters.values())
 }
-"""How many inputs of an op may not be left out."""
+"""The number of required inputs of an op."""
 
 KEEPING = EVALUATED.keys() - {"ConstantOfShape", "DequantizeLinear", "QuantizeLinear", "Shape"}
-"""The ops whose outputs have no other elements than the tensors that they take."""
+"""The ops whose outputs contain only elements of their inputs."""

@@ -1,4 +1,4 @@
-"""Example inputs of a model, and inputs of other lengths that are made of them."""
+"""Example inputs of a model, and inputs of different lengths made from them."""
 
 import itertools
 import math
@@ -18,9 +18,9 @@ from ...nn import Module
 __all__ = ["Dims", "Example", "examples_of", "lengths_of_runs"]
 
 Dims: TypeAlias = Mapping[int, str]
-"""The dimensions whose length may be any, with their names."""
+"""The dynamic dimensions, with their names."""
 
-# How long dynamic dimensions are at least in the second run, the last ones if there are fewer.
+# The minimum lengths of dynamic dimensions in the second run; the last ones if there are fewer dimensions.
 AT_LEAST = (5, 7, 9, 11, 29, 31)
 LONG = 128
 
@@ -30,8 +30,8 @@ class Example:
     """An input.
 
     Attributes:
-        array: an example of it.
-        device: where the model takes it.
+        array: its example value.
+        device: the device on which the model takes it.
         dims: its dynamic dimensions.
     """
 
@@ -42,14 +42,14 @@ class Example:
     def for_run(
         self, run: int, lengths: Mapping[str, tuple[int, int]], rng: np.random.Generator, *, own_integers: bool
     ) -> Tensor:
-        """An input of the lengths that are those of the run, with the example's values over again, a little changed.
+        """An input with the lengths of the run, and the example's values repeated and slightly changed.
 
-        What a model makes of values outside of ops is then seen to differ between the runs.
+        So results that depend on values outside of ops differ between the runs.
 
         Args:
             run: 0 or 1.
-            own_integers: whether all integers are the example's, in both runs. Otherwise the largest ones are replaced
-                by the smallest in the first run and the smallest by the largest in the second; those that are all equal
+            own_integers: whether both runs use the example's integers unchanged. Otherwise the largest are replaced by
+                the smallest in the first run, and the smallest by the largest in the second; if all are equal, they
                 become 0 or 1 in the second.
         """
         array = self.array
@@ -57,7 +57,7 @@ class Example:
             array = np.take(array, np.arange(lengths[label][run]) % array.shape[dim], axis=dim)
         if is_float(array.dtype):
             array = (array + rng.uniform(0, 0.1, array.shape)).astype(array.dtype)
-        elif array.size and not own_integers:  # they may mean something: if they differ, there are no new ones
+        elif array.size and not own_integers:  # they may be indices: no new values if they differ
             low, high = array.min(), array.max()
             old, new = (high, low) if run == 0 else (low, high if low != high else array.dtype.type(not high))
             array = np.where(array == old, new, array)
@@ -67,18 +67,18 @@ class Example:
 def examples_of(
     model: Module, inputs: Mapping[str, Any] | None, dynamic: Mapping[str, Dims] | None
 ) -> dict[str, Example]:
-    """The inputs that are given, or else the model's own, by name.
+    """The given inputs, or else the model's own, by name.
 
     Args:
         dynamic: for some inputs, their dynamic dimensions.
 
     Raises:
-        ValueError: there are no inputs; `dynamic` names others, or dimensions that they have not.
+        ValueError: there are no inputs; `dynamic` names unknown inputs or dimensions.
     """
     own, dims = _own_examples(model)
     if inputs is None and not own:
         raise ValueError(
-            f"export_onnx: a {type(model).__name__} says nothing of its inputs; give examples of them, by the names of "
+            f"export_onnx: a {type(model).__name__} does not define its inputs; give examples of them, by the names of "
             "the parameters of forward, as in inputs={'x': x}"
         )
     given = {name: as_tensor(value) for name, value in (own if inputs is None else inputs).items()}
@@ -102,7 +102,7 @@ def examples_of(
 
 
 def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
-    """The inputs that the model gives as examples, and which dimensions of theirs are time and batch."""
+    """The model's own example inputs, and their time and batch dimensions."""
     make: Callable[[int, int], Mapping[str, Tensor]] | None = getattr(model, "example_inputs", None)
     if make is None:
         return {}, {}
@@ -117,16 +117,16 @@ def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
 
 
 def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict[str, tuple[int, int]]:
-    """How long each dynamic dimension is in both runs, by its name: in the first about as long as the example.
+    """The length of each dynamic dimension in both runs, by name: in the first about that of the example.
 
-    The runs are to tell apart what may differ. In the second the order of the lengths is reversed, as a model may take
-    `min(T, B)` or `x[:B]`, and all remainders are different, as it may choose by one.
+    The lengths are chosen to reveal dependence on them. In the second run their order is reversed, since a model may
+    take `min(T, B)` or `x[:B]`, and all remainders differ, since it may branch on one.
 
     Args:
-        multiples: whether they are only multiples of the example's lengths, whatever their order.
+        multiples: whether they are multiples of the example's lengths, in any order.
 
     Raises:
-        ValueError: examples differ in the length of one, or there are too many of them.
+        ValueError: examples differ in the length of a dimension, or there are too many dimensions.
     """
     lengths: dict[str, tuple[str, int]] = {}
     for name, example in examples.items():
@@ -149,7 +149,7 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
         if multiples:
             numbers = itertools.count(2 * length, length)
             second[label] = next(n for n in numbers if n >= low and n not in second.values())
-        else:  # an example that is long may be longer than needed
+        else:  # a long example may be longer than needed
             low = max([low, *(n + 1 for n in second.values()), length if length < LONG else 0])
             second[label] = next(n for n in itertools.count(low) if math.gcd(n - length, 2 * 3 * 5 * 7) == 1)
     return {label: (length, second[label]) for label, length in first.items()}

@@ -1,4 +1,4 @@
-"""Weights of ONNX models: initialisers, constants, and the LSTM, GRU and RNN nodes that take them.
+"""Weights of ONNX models: initializers, constants, and the LSTM, GRU and RNN nodes that take them.
 
 Reference: onnx.proto, which describes the format.
 """
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxUnavailableError", "read_onnx"]
 
-STANDARD = ("", "ai.onnx")  # what the set of ONNX's own operators is called
-OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # ops that take no values
-MADE_A_BYTE = 8  # so much memory may what is made of constants take for each byte of the file: int8 as float32, twice
+STANDARD = ("", "ai.onnx")  # the names of ONNX's standard operator set
+OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # use only shapes
+MADE_A_BYTE = 8  # bytes that evaluated constants may take for each byte of the file: int8 as float32, twice
 
 Scope: TypeAlias = ChainMap[str, Term]
-"""What names stand for in a graph: what it has itself, and what the graphs around it have."""
+"""The tensors of a graph by name, and those of the graphs around it."""
 
 
 class OnnxUnavailableError(RuntimeError):
@@ -42,18 +42,18 @@ class OnnxUnavailableError(RuntimeError):
 
 
 def read_onnx(path: Path) -> Weights:
-    """The initialisers of an ONNX model by name, and its LSTM, GRU and RNN nodes by theirs, in the graph's order.
+    """The initializers of an ONNX model and its LSTM, GRU and RNN nodes, by name, in the graph's order.
 
-    A node without a name has that of its first output. The tensors of Constant nodes are among the arrays, under the
-    name of their output; so are a recurrent node's weights that are made of constants by the ops that `constants`
-    evaluates. bfloat16 is given as float32; tensors of strings are left out. Nothing in a file is run. The onnx
-    package, by which it is read, may take up to 100 times the file's size in memory if the file is made for that.
+    A node without a name has that of its first output. The arrays include the tensors of Constant nodes, under the name
+    of their output, and a recurrent node's weights that the ops in `constants` compute from constants. bfloat16 becomes
+    float32; tensors of strings are skipped. No code in a file is run. The onnx package may take up to 100 times the
+    file's size in memory for a hostile file.
 
     Raises:
         OnnxUnavailableError: onnx is not installed.
         OSError: the file is not there or cannot be read.
-        ValueError: it is no ONNX file, is cut off or damaged, has its data in another file, or has sparse arrays or
-            elements of a type that NumPy lacks.
+        ValueError: it is not an ONNX file, is cut off or damaged, has its data in a different file, or has sparse
+            arrays or elements of a type that NumPy lacks.
     """
     with naming_file(path):
         model = _parsed(path)
@@ -88,11 +88,11 @@ def _parsed(path: Path) -> "ModelProto":
 
 
 class _Contents:
-    """What has been found so far in a model and in the graphs within its nodes.
+    """What was found so far in a model and in the graphs within its nodes.
 
     Args:
-        most_made: how many bytes what is made of the constants may take.
-        functions: the domains and names of the model's own functions.
+        most_made: the most bytes that evaluated constants may take.
+        functions: the domains and names of the model's functions.
     """
 
     def __init__(self, most_made: int, functions: Container[tuple[str, str]]) -> None:
@@ -104,10 +104,10 @@ class _Contents:
         self._copies: Counter[str] = Counter()
 
     def add_graph(self, graph: "GraphProto", scope: Scope) -> Depends:
-        """Adds the arrays and nodes of a graph, and says what of the model's inputs its outputs depend on."""
+        """Adds the arrays and nodes of a graph; returns what of the model's inputs its outputs depend on."""
         for sparse in graph.sparse_initializer:
             raise _sparse(_name(sparse.values.name))
-        for given in graph.input:  # to the model, or in each round to a loop's body
+        for given in graph.input:  # inputs of the model, or of a loop's body
             scope[_name(given.name)] = Term(given.name, Depends.VALUES)
         own = set()
         for tensor in graph.initializer:
@@ -121,7 +121,7 @@ class _Contents:
         return max((term.depends for term in outputs if term is not None), default=Depends.NOTHING)
 
     def add_nodes(self, nodes: "Iterable[NodeProto]", scope: Scope) -> None:
-        """Adds the recurrent nodes and the constants, and what is in the graphs within nodes, as the body of a loop."""
+        """Adds the recurrent nodes and constants, also those in graphs within nodes, such as the body of a loop."""
         for node in nodes:
             inputs = [_term(_name(name), scope) for name in node.input]
             depends = max((term.depends for term in inputs if term is not None), default=Depends.NOTHING)
@@ -175,7 +175,7 @@ class _Contents:
         return self._stored(name, array_of(name, tensor), BFLOAT16 if bfloat16 else "")
 
     def _stored(self, name: str, array: HostArray, type_name: str = "") -> Term:
-        """A tensor of the file, which becomes one of its arrays."""
+        """A tensor of the file, added to the arrays."""
         term = Term(name, stored=array, read_as=self._unique(name, self.arrays))
         assert term.read_as is not None
         self.arrays[term.read_as] = array
@@ -184,7 +184,7 @@ class _Contents:
         return term
 
     def _read(self, term: Term) -> str:
-        """The name of a tensor among the arrays, one of which it becomes if it was made of others."""
+        """The name of a tensor among the arrays, to which it is added if it was computed from others."""
         if term.read_as is None:
             array = self._values.copied(term)
             term.read_as = self._unique(term.name, self.arrays)
@@ -192,7 +192,7 @@ class _Contents:
         return term.read_as
 
     def _unique(self, name: str, taken: Container[str]) -> str:
-        """A name that is not taken: this one, or this one and a number."""
+        """This name, with a number if it is taken."""
         free = name
         while free in taken:
             self._copies[name] += 1
@@ -201,7 +201,7 @@ class _Contents:
 
 
 def _layer_of_other(domain: str, op: str) -> FileLayer | None:
-    """The layer, which is not read, that a node of an op that is not ONNX's own is; None if it is no recurrent one."""
+    """An unsupported layer for a recurrent op that is not ONNX's own; None for other ops."""
     found = re.search("|".join(KINDS), op)
     if found is None:
         return None
@@ -221,7 +221,7 @@ def _sparse(name: str) -> ContentError:
 
 
 def _name(text: str | bytes) -> str:
-    """A string of the model, which protobuf gives as bytes if it is not UTF-8."""
+    """A string of the model, which protobuf returns as bytes if it is not UTF-8."""
     if isinstance(text, bytes):
         raise ContentError("an ONNX file that is damaged: a name in it is not UTF-8")
     return text

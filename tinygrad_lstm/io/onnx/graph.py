@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes, arrays, names, and the lengths that are known when it runs."""
+"""Builds an ONNX graph: nodes, arrays, names, and lengths that are known when it runs."""
 
 import itertools
 from collections import Counter
@@ -18,26 +18,26 @@ from .program import Call, Constant, Operand, Value
 __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 
 Input: TypeAlias = Operand | HostArray | str | None
-"""What a node takes: an operand of a call, an array, the name of another node's output, or None for nothing."""
+"""An input of a node: an operand of a call, an array, the name of a node's output, or None for an omitted input."""
 
 smallest, largest = limits(INT64)
-"""Ends of a slice that goes on to the end of a dimension, backward and forward."""
+"""Ends of a slice up to the end of a dimension, backward and forward."""
 
-_FEW_BYTES = 1024  # up to which equal arrays are looked for, to be written once
+_FEW_BYTES = 1024  # equal arrays up to this size are written once
 
 
 class Graph:
-    """Nodes in the order in which they were added, and what they refer to.
+    """Nodes in the order in which they were added, and the arrays and names that they use.
 
     Args:
-        taken: names that are not for nodes and arrays: those of inputs and outputs.
+        taken: the names of inputs and outputs, which nodes and arrays cannot have.
 
     Attributes:
-        nodes: as ONNX has them.
-        arrays: initialisers, by name.
-        calls: those that are being written.
-        call: the one of them whose turn it is.
-        user: what takes what is written now, for messages.
+        nodes: ONNX's nodes.
+        arrays: initializers, by name.
+        calls: the calls that are being written.
+        call: the current one of these.
+        user: what uses the operands written now, for messages.
     """
 
     calls: Sequence[Call]
@@ -49,7 +49,7 @@ class Graph:
         self._outer: Graph | None = None
         self._taken = set(taken)
         self._copies: Counter[str] = Counter()
-        self._squeezed: dict[tuple[str, int], str] = {}  # by name and dimension, what it was before it lost that
+        self._squeezed: dict[tuple[str, int], str] = {}  # by name and dimension, the input of a Squeeze
         self._names: dict[Operand, str] = {}
         self._equal: dict[Any, str] = {}
         self._given: set[str] = set()  # names of outputs
@@ -58,7 +58,7 @@ class Graph:
         self._sources: dict[Any, tuple[Value, int]] = {}
 
     def inner(self) -> "Graph":
-        """A graph for a node of this one, which sees what there is in this one, and has its arrays there."""
+        """A graph within a node of this one, which can use names of this one and stores its arrays there."""
         graph = Graph()
         graph._outer = self
         graph.arrays, graph._taken, graph._copies, graph._equal = self.arrays, self._taken, self._copies, self._equal
@@ -68,11 +68,11 @@ class Graph:
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     def node(self, kind: str, *inputs: Input, **attributes: Any) -> str:
-        """Adds a node, and gives the name of its output."""
+        """Adds a node, and returns the name of its output."""
         return self.several(1, kind, *inputs, **attributes)[0]
 
     def several(self, number: int, kind: str, *inputs: Input, node_name: str = "", **attributes: Any) -> list[str]:
-        """Adds a node with several outputs, and gives their names."""
+        """Adds a node with several outputs, and returns their names."""
         names = [self.name(each) for each in inputs]
         while names and not names[-1]:
             names.pop()
@@ -81,23 +81,23 @@ class Graph:
         return outputs
 
     def joined(self, parts: Sequence[Input], dim: int) -> str:
-        """The parts, one after the other along a dimension."""
+        """The concatenation of parts along a dimension."""
         return self.node("Concat", *parts, axis=dim) if len(parts) > 1 else self.name(parts[0])
 
     def unbound(self, x: Input, dim: int, number: int) -> list[str]:
-        """The slices along a dimension of that length, without it."""
+        """The slices along a dimension of length `number`, without that dimension."""
         parts = [self.name(x)] if number == 1 else self.several(number, "Split", x, axis=dim)
         squeezed = [self.node("Squeeze", part, np.array([dim])) for part in parts]
         self._squeezed |= {(name, dim): part for name, part in zip(squeezed, parts, strict=True)}
         return squeezed
 
     def unsqueezed(self, x: Input, dim: int) -> str:
-        """With a dimension of length 1 put in; what had it there before, and only lost it, as it was before."""
+        """x with a new dimension of length 1; undoes `unbound` if x is one of its slices."""
         name = self.name(x)
         return self._squeezed.get((name, dim)) or self.node("Unsqueeze", name, np.array([dim]))
 
     def unique(self, stem: str) -> str:
-        """A name that is not taken: the stem, or the stem with a number."""
+        """An unused name: the stem, or the stem with a number."""
         name = stem
         while name in self._taken:
             self._copies[stem] += 1
@@ -108,7 +108,7 @@ class Graph:
     # -- what they take ------------------------------------------------------------------------------------------------
 
     def name(self, given: Input) -> str:
-        """The name of what a node takes; "" for None."""
+        """The name of a node's input; "" for None."""
         if given is None or isinstance(given, str):
             return given or ""
         if isinstance(given, np.ndarray):
@@ -137,7 +137,7 @@ class Graph:
         )
 
     def array(self, array: HostArray, name: str = "") -> str:
-        """The name of an initialiser with these values: the given one, if there is one and it is not another's."""
+        """The name of an initializer with these values: the given name, if it is not used by a different array."""
         key = name or (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _FEW_BYTES else id(array))
         if key not in self._equal or (
             name and not np.array_equal(self.arrays[self._equal[key]], array, equal_nan=True)
@@ -155,21 +155,21 @@ class Graph:
         return np.array(value, dtype)
 
     def _float(self, value: float | Derived) -> Input:
-        """A number in float64, in which Python computes."""
+        """A number in float64, as in Python."""
         if not isinstance(value, Quotient) or value.how is None:
             return self.number(value, FLOAT64)
         kind, *operands = value.how
         return self.node(_KINDS[kind], *map(self._float, operands))
 
     def cast(self, x: Any, dtype: Any, given: Any = None) -> Input:
-        """x, a node's output of the dtype given, an operand, or numbers, in another dtype where it has not that."""
+        """Casts an input to a dtype if needed; `given` is the dtype of a node's output."""
         if not isinstance(x, Value | Constant | str):
             return np.asarray(x, dtype)
         given = given if isinstance(x, str) else x.dtype
         return x if given == dtype else self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(checked_dtype(dtype)))
 
     def note(self, value: Operand, name: str) -> None:
-        """Notes what a value is called, and that its lengths are known from here on."""
+        """Records the name of a value, and that its lengths are known from here on."""
         if isinstance(value, Value):
             self._names[value] = name
             for dim, size in enumerate(value.shape):
@@ -180,8 +180,8 @@ class Graph:
         """Whether the value was written already."""
         return value in self._names or isinstance(value, Constant)
 
-    def give(self, value: Operand, name: str) -> None:
-        """Makes a value an output of that name: that of the node which gives it, if it has no other yet."""
+    def set_output(self, value: Operand, name: str) -> None:
+        """Makes a value an output with a name, by renaming the node's output if it is not an output yet."""
         self.user = f"output {name!r}"
         old = self.name(value)
         if old in self._given or not any(old in node.output for node in self.nodes):
@@ -193,14 +193,14 @@ class Graph:
         self._given.add(name)
 
     def input(self, value: Value, stem: str) -> onnx.ValueInfoProto:
-        """A value that is given to the graph."""
+        """Adds an input of the graph for a value."""
         self.note(value, self.unique(stem))
         return value_info(self._names[value], value)
 
     def finished(
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.GraphProto:
-        """The graph, without what its outputs do not need; arrays lie in the outermost one."""
+        """The graph, with only what its outputs need; arrays are in the outermost graph."""
         used = {output.name for output in outputs}
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self.nodes):
@@ -213,7 +213,7 @@ class Graph:
     # -- lengths -------------------------------------------------------------------------------------------------------
 
     def ints(self, sizes: Iterable[Size]) -> Input:
-        """A vector of integers, of which some are lengths that are known when the graph runs."""
+        """A vector of integers, some of which may be lengths that are known when the graph runs."""
         sizes = list(sizes)
         if not any(isinstance(size, Length) for size in sizes):
             return np.array(sizes, np.int64)
@@ -229,17 +229,17 @@ class Graph:
         """A vector of one integer.
 
         Raises:
-            ValueError: it does not say how it follows from the length of a tensor.
+            ValueError: it does not record how it follows from the length of a tensor.
         """
         if length.key not in self._lengths:
-            self._lengths[length.key] = self._worked_out(length)
+            self._lengths[length.key] = self._computed(length)
         return self._lengths[length.key]
 
     def _knows(self, length: Length) -> bool:
-        """Whether it is the length of a tensor in this graph, or around it."""
+        """Whether it is the length of a tensor in this graph or in those around it."""
         return length.key in self._sources or (self._outer is not None and self._outer._knows(length))
 
-    def _worked_out(self, length: Length) -> str:
+    def _computed(self, length: Length) -> str:
         if length.key in self._sources:
             value, dim = self._sources[length.key]
             return self.node("Shape", value, start=dim, end=dim + 1)
@@ -264,20 +264,20 @@ _KINDS = {"add": "Add", "sub": "Sub", "mul": "Mul", "truediv": "Div", "floordiv"
 
 
 def _is_natural(number: Size) -> bool:
-    """Whether an integer is surely not negative."""
+    """Whether an integer cannot be negative."""
     if isinstance(number, int):
         return number >= 0
     return number.how is None or (number.how[0] != "sub" and all(map(_is_natural, number.how[1:])))
 
 
 def value_info(name: str, value: Operand, labels: Mapping[Any, str] | None = None) -> onnx.ValueInfoProto:
-    """A tensor's name, dtype and shape, in which free lengths have a label, by their keys, or are not said."""
+    """A tensor's name, dtype and shape; free lengths have the label of their key, or none."""
     lengths = [size if isinstance(size, int) else (labels or {}).get(size.key) for size in value.shape]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), lengths)
 
 
 def some(values: Iterable[object]) -> str:
-    """A few of the values that something had in the runs, for a message."""
+    """The first few different values from the runs, for a message."""
     return " or ".join(list(dict.fromkeys(map(str, values)))[:4])
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX file holds: the model, run with examples of its inputs, and written down."""
+"""The content of an ONNX file: a model, run with example inputs and written as a graph."""
 
 import contextlib
 import inspect
@@ -23,7 +23,7 @@ from .trace import Trace
 __all__ = ["content_of"]
 
 OPSET = 17
-IR_VERSION = 8  # that of opset 17: what runs the one reads the other
+IR_VERSION = 8  # the IR version of opset 17
 LARGEST_FILE = 2**31 - 1  # bytes, protobuf's limit
 
 
@@ -39,13 +39,13 @@ def content_of(model: Module, inputs: Mapping[str, Any] | None, dynamic: Mapping
 
 
 def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, dict[Any, str]]:
-    """What the model computes, by two runs with inputs that are like the examples; and the names of free lengths.
+    """The program of the model, from two runs with inputs like the examples; and the names of free lengths.
 
-    A model may take only multiples of some length, as the example's is, or only the example's integers: if it raises,
-    both runs are tried again with those.
+    A model may take only multiples of the example's lengths, or only its integers: if it raises, both runs are repeated
+    with those.
 
     Raises:
-        ValueError: the inputs are not those of forward; what it does cannot be written down.
+        ValueError: the inputs are not those of forward; what it computes cannot be exported.
     """
     forward: Callable[..., Any] = getattr(model, "named_forward", model.forward)
     takes = inspect.signature(forward)
@@ -61,7 +61,7 @@ def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, di
             return _two_runs(model, forward, examples, own_integers=own_integers, multiples=multiples)
         except UntraceableError:
             raise
-        except Exception:  # if it was something else, the last try raises it
+        except Exception:  # any other error is raised again by the last try
             continue
     return _two_runs(model, forward, examples, own_integers=True, multiples=True)
 
@@ -78,17 +78,17 @@ def _two_runs(
     )
     measured = Run(model, given)
     trace = Trace(model, others, measured)
-    with _told(model, given):
+    with _with_shapes(model, given):
         measured.note(lambda **inputs: _named(forward(**inputs)))
-    with _told(model, others):
+    with _with_shapes(model, others):
         program = trace.program(lambda **inputs: _named(forward(**inputs)))
     labels = {pair: label for label, pair in lengths.items()}
     return program, {length.key: labels[length.values] for length in trace.lengths}
 
 
 @contextlib.contextmanager
-def _told(model: Module, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-    """Adds the shapes of its inputs to an error of the model's own."""
+def _with_shapes(model: Module, inputs: Mapping[str, Tensor]) -> Iterator[None]:
+    """Adds the shapes of the inputs to an error that the model raises."""
     try:
         yield
     except UntraceableError:
@@ -100,10 +100,10 @@ def _told(model: Module, inputs: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _named(given: Any) -> dict[str, Tensor]:
-    """What forward gave, by name.
+    """What forward returned, by name.
 
     Raises:
-        ValueError: something of it is no tensor, or has no name.
+        ValueError: an output is not a tensor, or has no name.
     """
     if isinstance(given, Mapping) or hasattr(given, "_asdict"):
         outputs = dict(given if isinstance(given, Mapping) else given._asdict())
@@ -111,13 +111,13 @@ def _named(given: Any) -> dict[str, Tensor]:
         names = itertools.chain(["output"], (f"output_{number}" for number in itertools.count(1)))
         outputs = dict(zip(names, _flat(given), strict=False))
     if not outputs:
-        raise ValueError("export_onnx: forward gave nothing; expected tensors, by name in a dict, or in tuples")
+        raise ValueError("export_onnx: forward returned nothing; expected tensors, by name in a dict, or in tuples")
     for name, value in outputs.items():
         if not isinstance(name, str) or not name:
-            raise ValueError(f"export_onnx: expected forward to give tensors by names, in a dict, but one is {name!r}")
+            raise ValueError(f"export_onnx: expected forward to return tensors by name, in a dict, but one is {name!r}")
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"export_onnx: expected forward to give tensors, by name in a dict, or in tuples, but {name!r} is "
+                f"export_onnx: expected forward to return tensors, by name in a dict, or in tuples, but {name!r} is "
                 f"{type(value).__name__}"
             )
     return outputs
@@ -141,7 +141,7 @@ def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Map
         labels: the names of free lengths, by their keys.
 
     Raises:
-        ValueError: names are there twice; an op cannot be written, or not for such tensors; it is too large.
+        ValueError: a name is used twice; an op cannot be exported, or not for such tensors; the file is too large.
     """
     from ... import __version__
 
@@ -153,7 +153,7 @@ def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Map
         graph.note(value, name)
     write(graph, program.calls)
     for name, operand in program.outputs.items():
-        graph.give(operand, name)
+        graph.set_output(operand, name)
     total = sum(array.nbytes for array in graph.arrays.values())
     if total > LARGEST_FILE:
         raise ValueError(
@@ -177,7 +177,7 @@ def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Map
     except (checker.ValidationError, shape_inference.InferenceError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"export_onnx: ONNX does not take what forward computes: {reason}; where it names a type, make tensors of "
-            "another before, as by x.astype('float32')"
+            f"export_onnx: ONNX does not take what forward computes: {reason}; if it names a type, cast tensors to "
+            "a different one, as by x.astype('float32')"
         ) from error
     return content

@@ -1,4 +1,4 @@
-"""What an LSTM, GRU or RNN node of an ONNX file computes: all that bears on its result, or the reason why not.
+"""What an LSTM, GRU or RNN node of an ONNX file computes, or why it is not supported.
 
 Reference: https://onnx.ai/onnx/operators/
 """
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["layer_of"]
 
-MOST_NAMED = 4  # attributes in one message
+MOST_NAMED = 4  # the most attributes in one message
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 
-INPUTS = ("X", "W", "R", "B", "sequence_lens")  # then the initial states and, of a layer that can have peepholes, P
+INPUTS = ("X", "W", "R", "B", "sequence_lens")  # then the initial states and, if the kind has peepholes, P
 WEIGHTS = ("W", "R", "B", "P")
 INITIAL = "initial_"
 
-# The attributes that a node may have, and the name of their type. The functions that the layers here have need neither
-# activation_alpha nor activation_beta.
+# The attributes that a node may have, and the names of their types. The activations here ignore activation_alpha and
+# activation_beta.
 ATTRIBUTES = {
     "activation_alpha": "FLOATS",
     "activation_beta": "FLOATS",
@@ -40,22 +40,22 @@ ATTRIBUTES = {
     "input_forget": "INT",
     "layout": "INT",
     "linear_before_reset": "INT",
-    "output_sequence": "INT",  # in the first versions, whether all steps are an output: a network always gives them
+    "output_sequence": "INT",  # in old versions, whether all steps are an output: a network always returns them
 }
 
 
 def layer_of(
     kind: str, node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
 ) -> FileLayer:
-    """The layer that a node is.
+    """The layer of a node.
 
-    States and lengths that the model's inputs give are arguments of a network's call, so nothing is said of them.
+    States and lengths that depend on the model's inputs are arguments of a network's call, so they are ignored.
 
     Args:
-        kind: the node's.
-        inputs: what the node takes, None where an input is left out.
-        values: those of the file's terms.
-        read: makes a term one of the file's arrays, and gives its name among them; or raises a ValueError.
+        kind: the node's kind.
+        inputs: the node's inputs, None for omitted ones.
+        values: the values of the file's terms.
+        read: adds a term to the file's arrays, and returns its name among them; or raises a ValueError.
     """
     table = KINDS[kind]
     known = (*INPUTS, *(f"{INITIAL}{state}" for state in table.state_names), *("P",) * ("peephole" in table.options))
@@ -102,7 +102,7 @@ def layer_of(
 def _weights(
     given: Mapping[str, Term], values: Values, read: Callable[[Term], str]
 ) -> tuple[dict[str, str], list[str]]:
-    """The names of a node's weights by their roles, and in words those that the file alone does not tell."""
+    """The names of a node's weights by role, and, in words, those that the file does not contain."""
     roles: dict[str, str] = {}
     unknown = []
     for role in WEIGHTS:
@@ -113,7 +113,7 @@ def _weights(
             if isinstance(value, np.ndarray):
                 roles[role] = read(given[role])
                 continue
-            reason = value.reason if isinstance(value, Unknown) else "has a shape that the file alone does not tell"
+            reason = value.reason if isinstance(value, Unknown) else "has a shape that the file does not determine"
         except ValueError as error:
             reason = str(error)
         unknown.append(f"{'an' if role == 'R' else 'a'} {role} that {reason}")
@@ -121,10 +121,10 @@ def _weights(
 
 
 def _fixed_inputs(given: Mapping[str, Term], values: Values, time: int) -> Iterator[str]:
-    """In words, the states and lengths that the file fixes and that a network does not have by itself.
+    """In words, the states and lengths that the file fixes and that are not a network's defaults.
 
     Args:
-        time: which dimension of the node's input it is.
+        time: the time dimension of the node's input.
     """
     all_steps = Filled(Length(given["X"], time)) if "X" in given else None
     states = [role for role in given if role.startswith(INITIAL)]
@@ -137,10 +137,10 @@ _ZEROS = Filled(0)
 
 
 def _fixed(term: Term, allowed: Filled | None, values: Values) -> str:
-    """What the file says of an input that a network's call takes as an argument, if the call would have to know it.
+    """Describes an input that the file fixes and that a network's call would need as an argument; or "".
 
     Args:
-        allowed: the values that the network has by itself.
+        allowed: the network's default values.
     """
     if term.depends == Depends.VALUES:
         return ""
@@ -150,13 +150,13 @@ def _fixed(term: Term, allowed: Filled | None, values: Values) -> str:
         return ""
     fixed = value.reason if isinstance(value, Unknown) else f"the file fixes to {_summary(value)}"
     return (
-        f"that {fixed} ({shown(term.name)}; make the network of the arrays W, R and B alone, and give it these values "
+        f"that {fixed} ({shown(term.name)}; make the network from only the arrays W, R and B, and pass these values "
         "in each call)"
     )
 
 
 def _summary(value: Filled | Lengths | HostArray) -> str:
-    """A tensor in a few words."""
+    """A short description of a tensor."""
     if isinstance(value, Lengths):
         return "the lengths of a tensor"
     if isinstance(value, Filled):
@@ -167,7 +167,7 @@ def _summary(value: Filled | Lengths | HostArray) -> str:
 
 
 def _attributes(node: "NodeProto") -> tuple[dict[str, Any], list[str]]:
-    """A node's attributes by name, and in words those that are not what an attribute of this kind of node is."""
+    """A node's attributes by name and, in words, those that are unknown or of a wrong type."""
     from onnx import AttributeProto, helper
 
     attributes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a model computes, as a list of calls of ops that is the same for inputs of every length."""
+"""What a model computes, as a list of calls of ops that holds for inputs of every length."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ __all__ = [
     "leaves",
     "needed",
     "operands",
-    "spelled_out",
+    "full_index",
     "taken",
 ]
 
@@ -31,12 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A tensor that no input has a part in.
+    """A tensor that does not depend on the inputs' values.
 
     Attributes:
-        arrays: what it was in both runs: the same, unless the lengths of the inputs have a part in it.
-        shape: as of a tensor.
-        name: that of the parameter or buffer that it is; "" of others.
+        arrays: its values in both runs, which differ only if it depends on the inputs' lengths.
+        shape: its shape.
+        name: the name of the parameter or buffer; "" for other tensors.
     """
 
     arrays: tuple[HostArray, HostArray]
@@ -56,7 +56,7 @@ class Constant:
 
     @functools.cached_property
     def filling(self) -> HostArray | None:
-        """The number, in an array (1,), that all elements were in both runs, if there is one; 0 of no elements."""
+        """The number, as an array (1,), that all elements were in both runs, if there is one; 0 without elements."""
         first = next((array.reshape(-1)[:1] for array in self.arrays if array.size), np.zeros(1, self.dtype))
         filled = (np.broadcast_to(first.reshape(()), array.shape) for array in self.arrays)
         return first if all(map(_equal, filled, self.arrays)) else None
@@ -64,12 +64,12 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor that is an input, or that a call gives.
+    """A tensor that is an input or the result of a call.
 
     Attributes:
-        shape, dtype: as of a tensor.
-        call: what gives it; None for an input, and for what a step is given.
-        varies: whether the inputs' values have a part in it, and not their lengths alone.
+        shape, dtype: those of the tensor.
+        call: the call that returns it; None for an input, and for the inputs of a step.
+        varies: whether it depends on the inputs' values, not only on their lengths.
     """
 
     shape: tuple[Size, ...]
@@ -95,11 +95,11 @@ class Call:
     Attributes:
         name: its name in messages.
         function: the op, or the function.
-        arguments: all of them, in order, with operands in place of tensors and arrays.
-        place: of a recurrent layer, the name of its place in the model.
-        numbers: how many results it gave in each run.
-        line: the user's, from which it was called.
-        results: those that it gave in both runs.
+        arguments: all arguments in order, with operands in place of tensors and arrays.
+        place: the name of a recurrent layer's place in the model.
+        numbers: the number of results in each run.
+        line: the user's line that called it.
+        results: the results that it has in both runs.
     """
 
     name: str
@@ -112,20 +112,20 @@ class Call:
 
     @property
     def result(self) -> Operand:
-        """What it gave, if that is one tensor."""
+        """The result, if there is only one."""
         return self.results[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """One step of a cell that goes through sequences.
+    """One step of a scan.
 
     Attributes:
-        before: the states that the step is given.
-        items: the elements that it takes, each with the call that takes a sequence apart.
-        calls: those of the step.
-        after: the states that it gives.
-        outer: the operands that it takes from around it, the sequences among them.
+        before: the states before the step.
+        items: the elements that the step uses, each with the call that unbinds its sequence.
+        calls: the calls of the step.
+        after: the states after the step.
+        outer: the operands that it uses from outside, including the sequences.
     """
 
     before: list[Value]
@@ -140,9 +140,9 @@ class Program:
     """What a model computes.
 
     Attributes:
-        inputs: as many as the model was given.
-        calls: those that the outputs need, each after those whose results it takes.
-        outputs: what the model gave, by name.
+        inputs: the model's inputs.
+        calls: the calls that the outputs need, each after the calls whose results it uses.
+        outputs: the model's outputs, by name.
     """
 
     inputs: list[Value]
@@ -151,7 +151,7 @@ class Program:
 
 
 def leaves(argument: Any) -> Iterator[Any]:
-    """What a call's arguments hold, in lists, tuples and slices too; of a step, what it takes from around it."""
+    """The values in a call's arguments, including those in lists, tuples and slices; for a step, its outer operands."""
     if isinstance(argument, Loop):
         yield from argument.outer
     elif isinstance(argument, list | tuple):
@@ -169,7 +169,7 @@ def operands(arguments: Any) -> list[Operand]:
 
 
 def taken(arguments: Any) -> list[Operand]:
-    """The operands in a call's arguments, and those whose lengths it takes."""
+    """The operands in a call's arguments, and those whose lengths it uses."""
     found: list[Operand] = []
     for leaf in leaves(arguments):
         found += [leaf] if isinstance(leaf, Value | Constant) else sources(leaf)
@@ -179,7 +179,7 @@ def taken(arguments: Any) -> list[Operand]:
 
 
 def needed(outputs: Sequence[Operand]) -> list[Call]:
-    """The calls without which there would not be these outputs, each after those whose results it takes."""
+    """The calls that these outputs need, each after the calls whose results it uses."""
     found: dict[Call, None] = {}  # in order
     stack = [(output, False) for output in reversed(taken(outputs))]
     while stack:
@@ -195,8 +195,8 @@ def needed(outputs: Sequence[Operand]) -> list[Call]:
     return list(found)
 
 
-def spelled_out(index: Any, ndim: int) -> list[Any]:
-    """The parts of an index, with what `...` stands for, and what is not said at the end."""
+def full_index(index: Any, ndim: int) -> list[Any]:
+    """The parts of an index, with `...` and missing parts at the end replaced by slices."""
     parts = list(index) if isinstance(index, tuple) else [index]
     rest = [slice(None)] * (ndim - sum(part is not None and part is not Ellipsis for part in parts))
     at = next((k for k, part in enumerate(parts) if part is Ellipsis), None)

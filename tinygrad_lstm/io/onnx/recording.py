@@ -1,4 +1,4 @@
-"""A run of a model, noted as it goes: which ops it applies to what."""
+"""A recorded run of a model: the ops that it applies, and their arguments."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,19 @@ _SCAN = inspect.unwrap(scan)
 
 
 class _Silent(Tracer):
-    """What takes the place of a run while ops are not to be noted: lengths are plain numbers for them all the same."""
+    """Replaces a run while ops are not recorded; lengths are plain numbers for them."""
 
 
 _SILENT = _Silent()
 
 
 class UntraceableError(ValueError):
-    """What the model does cannot be written down, whatever inputs it is given."""
+    """The model cannot be exported with any inputs."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Stands for a result: the number of the note of the call that gave it, and its own number among the results."""
+    """Stands for a result: the index of the note of the call that returned it, and its index among the results."""
 
     note: int
     result: int
@@ -44,22 +44,22 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Stands for an array that no noted call gave."""
+    """Stands for an array that no noted call returned."""
 
     array: Array
 
 
 @dataclass(frozen=True)
 class Note:
-    """A call; or, without a function, tensors that come from outside: inputs, or the states before a step.
+    """A call; or, without a function, tensors from outside: inputs, or the states before a step.
 
     Attributes:
-        name: the op's, for messages.
+        name: the op's name, for messages.
         function: the op, or the function made of ops.
-        arguments: all of them, in order, with slots and what is held in place of tensors and arrays.
-        place: of a recurrent layer, the name of its place in the model.
-        results: the arrays that it gave.
-        step: of states before a step, the number of that step.
+        arguments: all arguments in order, with `Slot` and `Held` in place of tensors and arrays.
+        place: the name of a recurrent layer's place in the model.
+        results: the arrays that it returned.
+        step: for states before a step, the index of the step.
     """
 
     name: str
@@ -79,15 +79,15 @@ class NotedStep:
 
 
 class Run(Tracer):
-    """Notes the ops of one run of a model: a recorder of ops, and an observer of recurrent layers.
+    """Records the ops and recurrent layers of one run of a model.
 
     Args:
-        model: what is run.
-        inputs: what the model is given, by name.
+        model: the model to run.
+        inputs: the model's inputs, by name.
 
     Attributes:
-        notes: the first of them are the inputs.
-        outputs: what stands for what the model gave, by name.
+        notes: the recorded calls; the first note is the inputs.
+        outputs: the slots of the model's outputs, by name.
     """
 
     def __init__(self, model: Module, inputs: Mapping[str, Tensor]) -> None:
@@ -95,14 +95,14 @@ class Run(Tracer):
         self._inputs = inputs
         self._begun = next_number()
         self._slots: dict[int, Slot] = {}  # by the ids of arrays
-        self._copies: list[Array] = []  # which, as those in the notes, are to be the only ones with their ids
+        self._copies: list[Array] = []  # kept alive, like those in the notes, so that their ids stay unique
         self._place = ""
         self._layer: SteppedLayer | None = None
         self.notes: list[Note] = []
         self.outputs: dict[str, Slot | Held] = {}
 
     def note(self, forward: Callable[..., Mapping[str, Tensor]]) -> None:
-        """Calls a function that runs the model with the inputs, and notes the ops and the outputs, which it gives.
+        """Calls a function that runs the model with the inputs, and records the ops and outputs.
 
         Raises:
             UntraceableError: an op is given a tensor that was changed in place; forward changes parameters or buffers.
@@ -115,17 +115,17 @@ class Run(Tracer):
             if self._was_changed(tensor):
                 raise UntraceableError(
                     f"export_onnx: forward changes {name!r} in place, but what runs an ONNX file keeps nothing from "
-                    "one call to the next; take it as an input, and give it as an output"
+                    "one call to the next; take it as an input, and return it as an output"
                 )
 
     # -- as a recorder -------------------------------------------------------------------------------------------------
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
-        """Notes an op."""
+        """Records an op."""
         self._note(op.name, op, arguments, result)
 
     def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Notes a function made of ops in place of these."""
+        """Records a function made of ops instead of its ops."""
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         if function is _SCAN:
@@ -136,7 +136,7 @@ class Run(Tracer):
         return result
 
     def see_copy(self, source: Any, copied: Array) -> None:
-        """Notes that a copy stands for what was copied."""
+        """Records that a copy stands for its source."""
         slot = self._slots.get(id(getattr(source, "_array", source)))
         if slot is not None:
             self._slots[id(copied)] = slot
@@ -145,7 +145,7 @@ class Run(Tracer):
     def _see_scan(
         self, step: Callable[..., Sequence[Tensor]], T: int, states: Sequence[Tensor], lengths: Any, reverse: bool
     ) -> tuple[Tensor, ...]:
-        """Notes a step; then all of them as one call, with that step, and the layer whose steps they are."""
+        """Records one step; then all steps as one call, with that step and the layer that they belong to."""
         layer, place, begun = self._layer, self._place, len(self.notes)
         self._layer, self._place = None, ""
         after: list[Slot | Held] = []
@@ -165,11 +165,11 @@ class Run(Tracer):
         return result
 
     def _steps_noted(self, T: int) -> int:
-        """How many of the T steps of a scan are noted, each in place of the one before."""
+        """The number of steps of a scan that are recorded, each replacing the one before."""
         return 1
 
     def _forget(self, begun: int) -> None:
-        """Drops the notes from the number `begun` on."""
+        """Drops the notes from index `begun` on."""
         if begun < len(self.notes):
             del self.notes[begun:]
             self._slots = {array: slot for array, slot in self._slots.items() if slot.note < begun}
@@ -183,20 +183,20 @@ class Run(Tracer):
         layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
         operands: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """Runs a recurrent layer, whose op is noted with the layer's place in the model."""
+        """Runs a recurrent layer; its op is recorded with the layer's place in the model."""
         self._place = self._named(network, place)
         outputs = layer(operands)
         self._place = ""
         return outputs
 
     def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Remembers which layer is to go step by step."""
+        """Remembers the layer that will run step by step."""
         self._layer = layer
         self._place = self._named(network, layer.place)
         return step
 
     def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
-        """Does nothing: the ops of a cell are noted."""
+        """Does nothing, since the ops of a cell are recorded."""
 
     def _named(self, network: Module, place: str) -> str:
         """The name of a layer's place in the model."""
@@ -212,7 +212,7 @@ class Run(Tracer):
         self.notes.append(Note(name, function, noted, self._place, results, step))
 
     def _noted(self, user: str, argument: Any) -> Any:
-        """The argument of a user, with slots and what is held in place of tensors and arrays."""
+        """An argument, with `Slot` and `Held` in place of tensors and arrays."""
         if isinstance(argument, list):
             return [self._noted(user, part) for part in argument]
         if isinstance(argument, tuple):

@@ -1,4 +1,4 @@
-"""Recurrent layers in ONNX: an LSTM, GRU or RNN node for each, of both directions at once; else a Scan of its steps."""
+"""Recurrent layers in ONNX: one LSTM, GRU or RNN node for both directions of each, or else a Scan of its steps."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ from ...ops import recurrent
 from ...tracing.lengths import Size
 from ..recurrent import gates_reordered, recurrent_bias
 from .graph import Graph, Input, value_info
-from .ops import at_places, write, writes
+from .ops import at_indices, write, writes
 from .program import Call, Constant, Loop, Operand
 
 __all__ = ["write"]
 
 _KINDS = {layer.op: kind for kind, layer in recurrent.LAYERS.items()}
 _SCAN = inspect.unwrap(recurrent.scan)
-_NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's layers have
+_NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's nodes have
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer in one direction that an ONNX node can be."""
+    """A layer in one direction that can be an ONNX node."""
 
     kind: str
     x: Operand
@@ -39,14 +39,14 @@ class _Layer:
     reverse: bool
 
     def pairs_with(self, other: "_Layer") -> bool:
-        """Whether the other goes through the same input from the other end."""
+        """Whether the other layer is the opposite direction of this one."""
         alike = (self.kind, self.options, self.reverse) == (other.kind, other.options, not other.reverse)
         same_size = self.parameters["weight_hh"].shape == other.parameters["weight_hh"].shape
         return alike and same_size and self.x is other.x and self.lengths is other.lengths
 
 
 def _layer_of(call: Call) -> _Layer | None:
-    """The layer that a call is, if a node can be it."""
+    """The layer of a call, if it can be a node."""
     if call.function in _KINDS:
         kind = _KINDS[call.function]
         (x, *operands), _, lengths, reverse = call.arguments
@@ -70,9 +70,9 @@ def _step_mask(g: Graph, lengths: Operand, T: Size, device: Any) -> str:
 
 
 def _checked(g: Graph, lengths: Operand, T: Size) -> str:
-    """The lengths of sequences as int64; one that is not from 0 to T raises."""
+    """The lengths of sequences as int64; running the graph raises if one is not from 0 to T."""
     after_last = g.node("Add", g.number(T, np.int64), g.number(1, np.int64))
-    return at_places(g, g.node("Range", np.array(0), after_last, np.array(1)), g.cast(lengths, np.int64))
+    return at_indices(g, g.node("Range", np.array(0), after_last, np.array(1)), g.cast(lengths, np.int64))
 
 
 @writes(*recurrent.LAYERS.values())
@@ -94,7 +94,7 @@ def _stepped(
 
 
 def _node(g: Graph, layer: _Layer) -> list[str]:
-    """Writes a layer; with it, if there is one, that which goes through the same input from the other end."""
+    """Writes a layer, together with its opposite direction if there is one."""
     found = _other_direction(g, layer)
     layers = [layer] if found is None else [layer, found[1]]
     place = g.call.place or layer.kind
@@ -118,7 +118,7 @@ def _node(g: Graph, layer: _Layer) -> list[str]:
         direction="bidirectional" if len(layers) == 2 else "reverse" if layer.reverse else "forward",
         **_attributes(layer, len(layers)),
     )
-    if wide_lengths is not None:  # of a sequence without steps, whose states onnxruntime gives as zeros
+    if wide_lengths is not None:  # onnxruntime returns zeros as the states of an empty sequence
         empty = g.node("Unsqueeze", g.node("Equal", wide_lengths, np.array(0)), np.array([0, 2]))
         finals = [
             final if state is None else g.node("Where", empty, state, final)
@@ -134,7 +134,7 @@ def _node(g: Graph, layer: _Layer) -> list[str]:
 
 
 def _other_direction(g: Graph, layer: _Layer) -> tuple[Call, _Layer] | None:
-    """The layer that goes through the same input from the other end, if what it takes is there already."""
+    """The opposite direction of a layer, if its inputs were written already."""
     for call in g.calls:
         if g.call.place and call.place == f"{g.call.place}_reverse" and not g.has(call.results[0]):
             other = _layer_of(call)
@@ -144,7 +144,7 @@ def _other_direction(g: Graph, layer: _Layer) -> tuple[Call, _Layer] | None:
 
 
 def _arrays(layer: _Layer, place: str) -> dict[str, HostArray]:
-    """ONNX's arrays of one direction: W, R, B, of an LSTM with peepholes P.
+    """ONNX's arrays of one direction: W, R, B, and P of an LSTM with peepholes.
 
     Raises:
         ValueError: one depends on an input.
@@ -166,7 +166,7 @@ def _arrays(layer: _Layer, place: str) -> dict[str, HostArray]:
 
 
 def _initial(g: Graph, states: Sequence[Operand]) -> Input:
-    """The states before the first step, of each direction; None for zeros, which need not be said."""
+    """The initial states of each direction; None for zeros, ONNX's default."""
     if all(isinstance(state, Constant) and not any(array.any() for array in state.arrays) for state in states):
         return None
     return g.joined([g.unsqueezed(state, 0) for state in states], 0)
@@ -188,7 +188,7 @@ def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
 def _scan(
     g: Graph, loop: Loop, T: Size, states: Sequence[Operand], lengths: Operand | None, reverse: bool
 ) -> list[str]:
-    """Writes a cell that goes through sequences, its step as a graph of its own."""
+    """Writes a scan, with its step as an inner graph."""
     if not loop.items:
         raise ValueError(
             "export_onnx: a step takes no element of a sequence; take one apart with tg.unbind before the steps, and "
@@ -200,7 +200,7 @@ def _scan(
     write(body, loop.calls)
     after: list[Input] = list(loop.after)
     out = after[0]
-    if lengths is not None:  # a sequence that has ended, or in reverse not begun, keeps its states, and gives zeros
+    if lengths is not None:  # outside of its length a sequence keeps its states, and its outputs are zeros
         mask = body.unique("going")
         inputs.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, [None, 1]))
         sequences.append((_step_mask(g, lengths, T, None), 0))

@@ -22,7 +22,7 @@ __all__ = ["TYPES", "array_of"]
 
 MOST_DIMENSIONS = 32
 
-# The types of elements that NumPy has, and bfloat16, and which field of a tensor has them where it has no raw bytes.
+# The element types of NumPy, and bfloat16, each with the field of a tensor that has them if it has no raw bytes.
 TYPES = {
     "FLOAT": ("float32", "float_data"),
     "DOUBLE": ("float64", "double_data"),
@@ -50,14 +50,14 @@ FIELD_TYPES = {
 
 
 def array_of(name: str, tensor: "TensorProto") -> HostArray:
-    """The elements of a tensor, of which there must be as many as its shape has; bfloat16 as float32.
+    """The elements of a tensor, whose number must match its shape; bfloat16 as float32.
 
     Raises:
-        ContentError: they lie in another file, are of a type that NumPy lacks, or do not fit the shape.
+        ContentError: they are in a different file, are of a type that NumPy lacks, or do not match the shape.
     """
     if tensor.data_location == tensor.EXTERNAL:
         raise ContentError(
-            f"the array {shown(name)} lies in another file, which is not followed; save the model in one file,"
+            f"the array {shown(name)} is in a different file, which is not read; save the model in one file,"
             " with torch by torch.onnx.export(..., external_data=False)"
         )
     types = {number: type_name for type_name, number in tensor.DataType.items()}
@@ -81,7 +81,7 @@ def array_of(name: str, tensor: "TensorProto") -> HostArray:
 
 
 def _from_numbers(numbers: Sequence[int | float], own_type: str, field_type: str) -> HostArray:
-    """Elements that are written as numbers of another type; float16 and bfloat16 are written as their bits."""
+    """Elements that are stored as numbers of a different type; float16 and bfloat16 are stored as their bits."""
     wide = np.fromiter(numbers, field_type, len(numbers))
     if own_type.startswith("complex"):
         return elements(bytearray(wide), own_type, sys.byteorder)

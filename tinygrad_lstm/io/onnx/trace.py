@@ -1,10 +1,10 @@
-"""The traced run of a model, which gives its program.
+"""The traced run of a model, which makes its program.
 
-It takes two runs. In the first, the measured run, each result's shape is taken down. The second, the traced run, has
-inputs of other lengths: a dimension that differs from the first run is free, and `Tensor.shape` gives it as a `Length`,
-which carries into later calls how they depend on it. So no rule is needed for the shapes of each op, and nothing is
-guessed of integers: one that differs between the runs and does not say how it came about is an error. All else has to
-be the same in both runs, whose lengths, steps and inputs' values differ.
+There are two runs. The first, the measured run, records each result's shape. The second, the traced run, has inputs of
+different lengths: a dimension that differs from the first run is free, and `Tensor.shape` returns it as a `Length`,
+which records how later numbers depend on it. So no shape rules for ops are needed, and integers are not guessed: one
+that differs between the runs and does not record its origin is an error. Everything else must be the same in both runs,
+whose lengths, steps and values of inputs differ.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from ...ops.indexing import getitem_op
 from ...ops.shape import unbind_op
 from ...tracing.lengths import Derived, Length, Size
 from ...tracing.shapes import shapes_traced
-from .program import Call, Constant, Loop, Operand, Program, Value, leaves, needed, operands, spelled_out, taken
+from .program import Call, Constant, Loop, Operand, Program, Value, full_index, leaves, needed, operands, taken
 from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
 __all__ = ["Trace"]
@@ -35,59 +35,59 @@ _ENDS = ("start", "stop", "step")
 
 
 class Trace(Run):
-    """The traced run of a model: makes a call of each note, which it holds to that of the measured run.
+    """The traced run of a model: makes a call from each note and compares it with the note of the measured run.
 
     Args:
-        model, inputs: as of a run.
-        measured: the run before, with inputs of other lengths wherever they are free.
+        model, inputs: as for `Run`.
+        measured: the measured run, whose free lengths of inputs are different.
 
     Attributes:
-        lengths: those of the inputs that are free.
+        lengths: the free lengths of the inputs.
     """
 
     def __init__(self, model: Module, inputs: Mapping[str, Tensor], measured: Run) -> None:
         super().__init__(model, inputs)
         self._measured = measured
         self._calls: list[Call] = []
-        self._steps: list[tuple[int, int]] = []  # of each loop that is open, the numbers of the noted steps
-        self._items: list[dict[Call, Value]] = []  # and the elements that the step takes
+        self._steps: list[tuple[int, int]] = []  # for each open loop, the indices of the noted steps
+        self._items: list[dict[Call, Value]] = []  # and the elements that the step uses
         self._names = {id(each.data): name for name, each in [*model.named_parameters(), *model.named_buffers()]}
         self.lengths: list[Length] = []
 
     def program(self, forward: Callable[..., Mapping[str, Tensor]]) -> Program:
-        """What the model computes, by calling the function that runs it.
+        """The program of the model, made by calling the function that runs it.
 
         Raises:
-            UntraceableError: the runs differ in more than lengths; or as `note`.
+            UntraceableError: the runs differ in more than lengths; or as for `note`.
         """
         with shapes_traced():
             self.note(forward)
         before, now = self._measured.outputs, self.outputs
         if len(self._measured.notes) != len(self.notes) or before.keys() != now.keys():
-            raise self._unlike()
+            raise self._difference()
         outputs = {name: self._merged("an output", before[name], now[name]) for name in now}
         inputs = [value for value in self._calls[0].results if isinstance(value, Value)]
         return Program(inputs, needed(list(outputs.values())), outputs)
 
     def see_shape(self, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Gives the shape with a `Length` for each free dimension."""
+        """Returns the shape with a `Length` for each free dimension."""
         slot = self._slots.get(id(tensor._array))
         known: Any = () if slot is None else self._result(slot).shape
         return known if known == shape else shape
 
     def see_read(self, tensor: Tensor) -> None:
-        """Raises if the inputs' values have a part in what is read by Python, which may go by it."""
+        """Raises if a value that Python reads depends on the inputs' values, since Python may branch on it."""
         slot = self._slots.get(id(tensor._array))
         value = None if slot is None else self._result(slot)
         if isinstance(value, Value) and value.varies:
-            what = "an input" if value.call is None else f"what {value.call.name!r} gave"
+            what = "an input" if value.call is None else f"the result of {value.call.name!r}"
             raise UntraceableError(
                 f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose with "
                 f"tg.where, index with the tensor itself, and check inputs before forward ({user_line()})"
             )
 
     def _steps_noted(self, T: int) -> int:
-        """All of them, as each has to be like that of the measured run."""
+        """All steps, since each must be like that of the measured run."""
         return int(T)
 
     def _forget(self, begun: int) -> None:
@@ -102,11 +102,11 @@ class Trace(Run):
         number = len(self.notes) - 1
         before = self._measured.notes[number] if number < len(self._measured.notes) else None
         if before is None or before.function is not function:
-            raise self._unlike(before, self.notes[-1])
+            raise self._difference(before, self.notes[-1])
         self._take(before, self.notes[-1])
 
-    def _unlike(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
-        """The error where the runs apply different ops."""
+    def _difference(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
+        """The error if the runs apply different ops."""
         where = f", {before.name!r} where that has {now.name!r}" if before and now else ""
         line = f" ({user_line()})" if now else ""
         return UntraceableError(
@@ -116,7 +116,7 @@ class Trace(Run):
         )
 
     def _take(self, before: Note, now: Note) -> None:
-        """The next call, as it was noted in both runs."""
+        """Adds the next call from the notes of both runs."""
         given = now.function is None
         if given and self._calls:  # states before a step, not inputs
             self._steps.append((before.step, now.step))
@@ -148,10 +148,10 @@ class Trace(Run):
         self._calls.append(call)
 
     def _merged(self, user: str, before: Any, now: Any, known: Sequence[Length] = ()) -> Any:
-        """What a user is given, of what it was given in both runs.
+        """An argument of a user, from its arguments in both runs.
 
         Args:
-            known: lengths that it has to do with.
+            known: lengths that it may be equal to.
 
         Raises:
             UntraceableError: it differs in more than a length.
@@ -173,24 +173,24 @@ class Trace(Run):
         elif _is_same(before, now):
             return now
         elif kinds in ((int, int), (float, float)):
-            # A plain number: the length of a tensor itself is told by its two values, and nothing else is.
+            # A plain number: it may be the length of a tensor with the same two values.
             length = _found((before, now), [*known, *self.lengths])
             if length is not None or type(now) is int:
                 return Length(before, now) if length is None else length
-        one, another = map(self._said, (before, now))
+        one, another = map(self._described, (before, now))
         raise UntraceableError(
             f"export_onnx: {user} is given {one} in one run and {another} in another, with inputs of other lengths or "
             f"values; only tensors, and lengths, may depend on inputs ({user_line()})"
         )
 
-    def _said(self, part: Any) -> str:
+    def _described(self, part: Any) -> str:
         """A part of an argument, for a message."""
         if isinstance(part, Slot):
-            return f"what {self._calls[part.note].name!r} gave"
+            return f"the result of {self._calls[part.note].name!r}"
         return f"an array of shape {part.array.shape}" if isinstance(part, Held) else repr(part)
 
     def _shape(self, before: Array, now: Array, known: Sequence[Length]) -> tuple[Size, ...]:
-        """The shape that an array had in both runs, whose free lengths may be some of those known."""
+        """The shape of an array from both runs; its free lengths may be among those known."""
         sizes: list[Size] = []
         known = [*known]
         for pair in zip(before.shape, now.shape, strict=True):
@@ -209,12 +209,12 @@ class Trace(Run):
         return Constant((on_host, on_host if now is before else _on_host(now)), shape, self._names.get(id(now), ""))
 
     def _result(self, slot: Slot) -> Operand:
-        """The result that a slot of this run stands for; of a sequence taken apart, one like it."""
+        """The result of a slot of this run; for an unbound sequence, a similar one."""
         results = self._calls[slot.note].results
         return results[min(slot.result, len(results) - 1)]
 
     def _result_of_both(self, before: Slot, now: Slot) -> Operand | None:
-        """The result that the slots stand for: the same one in both runs, or that of the step noted in each."""
+        """The result of two slots: the same one in both runs, or the element of the step noted in each."""
         numbers = (before.result, now.result)
         if before.note != now.note:
             return None
@@ -225,7 +225,7 @@ class Trace(Run):
         return call.results[numbers[0]] if len(set(numbers)) == 1 and numbers[0] < len(call.results) else None
 
     def _loop(self, begun: int, after: list[Operand]) -> Loop:
-        """The calls since that of the number `begun`, which gave the states before, as those of one step."""
+        """The calls after number `begun`, which made the states before, as those of one step."""
         before = [value for value in self._calls[begun].results if isinstance(value, Value)]
         inside = set(self._calls[begun + 1 :])
         self._steps.pop()
@@ -238,40 +238,40 @@ class Trace(Run):
 
 
 def _lengths_of_results(call: Call, lengths: Sequence[Length]) -> list[Length]:
-    """The lengths that the results of a call may have, besides their own.
+    """The known lengths that the results of a call may have.
 
     Args:
-        lengths: those of its operands.
+        lengths: the lengths of its operands.
     """
     if call.function is _GET:
         return _kept(*call.arguments)
-    if call.function is _ARANGE:  # which is empty where the end comes before the start
+    if call.function is _ARANGE:  # empty if the end is before the start
         return []
     own = (leaf for leaf in leaves(call.arguments) if isinstance(leaf, Length))
     return [*lengths, *(length for length in own if not _is_new(length))]
 
 
 def _kept(x: Operand, index: Any) -> list[Length]:
-    """The lengths that a tensor's elements at an index may have. A slice's own, which ends where x does, is none."""
-    parts = [part for part in spelled_out(index, len(x.shape)) if part is not None]
-    pairs = zip(x.shape, parts, strict=False)  # fewer parts, if one is a mask of several dimensions
+    """The known lengths in the shape of x[index]. That of a partial slice is not among them."""
+    parts = [part for part in full_index(index, len(x.shape)) if part is not None]
+    pairs = zip(x.shape, parts, strict=False)  # fewer parts if one is a mask of several dimensions
     whole = [size for size, part in pairs if part in (slice(None), slice(None, None, -1))]
     of_arrays = [size for part in parts if isinstance(part, Value | Constant) for size in part.shape]
     return [size for size in (*whole, *of_arrays) if isinstance(size, Length)]
 
 
 def _found(values: tuple[Any, Any], known: Sequence[Length]) -> Length | None:
-    """The first length that is these two values in the runs."""
+    """The first length with these two values in the runs."""
     return next((length for length in known if length.values == values), None)
 
 
 def _is_known(operand: Operand) -> bool:
-    """Whether a tensor is the same whatever the lengths of the inputs, or all one number, of whatever lengths."""
+    """Whether a tensor does not depend on the lengths of the inputs, or is filled with one number."""
     return isinstance(operand, Constant) and (operand.array is not None or operand.filling is not None)
 
 
 def _is_new(size: Size) -> bool:
-    """Whether it is a length that is not known from another tensor."""
+    """Whether it is a length that is not known from a different tensor."""
     return isinstance(size, Length) and size.how is None and size.source is None
 
 

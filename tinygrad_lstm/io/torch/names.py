@@ -100,7 +100,7 @@ def torch_network(
     """
     if not isinstance(prefix, str):
         if not prefix:
-            raise ValueError(f"{kind}.from_torch: the list of prefixes is empty; give one at least")
+            raise ValueError(f"{kind}.from_torch: the list of prefixes is empty; give at least one")
 
         def made(each: str) -> Recurrent:
             return torch_network(kind, weights, each, gates=gates, dtype=dtype, options=options)
@@ -186,7 +186,7 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """
     arrays = {_without_compile(name): host_array(name, array) for name, array in weights.items()}
     if len(arrays) < len(weights):
-        raise ValueError("from_torch: some names differ by the _orig_mod of torch.compile alone; give one of each")
+        raise ValueError("from_torch: some names differ only by the _orig_mod of torch.compile; give one of each")
     layers = recurrent_layers(arrays)
     starts = {prefix: prefix and f"{prefix}." for prefix in layers}
     in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in map(whole_name, layers[prefix])}

@@ -86,9 +86,9 @@ def _children(value: object) -> Iterator[tuple[object, object]]:
 
 def _most_bytes(keys: Sequence[object]) -> int:
     """The most memory that the name of these keys can take: all characters take as much as the widest."""
-    texts = [key for key in keys if isinstance(key, str)]
-    width = 1 if all(text.isascii() for text in texts) else 4
-    return width * (sum(map(len, texts)) + LONGEST_NUMBER * (len(keys) - len(texts)))
+    strings = [key for key in keys if isinstance(key, str)]
+    width = 1 if all(string.isascii() for string in strings) else 4
+    return width * (sum(map(len, strings)) + LONGEST_NUMBER * (len(keys) - len(strings)))
 
 
 def _joined(keys: Sequence[object]) -> str:
@@ -104,10 +104,10 @@ def _joined(keys: Sequence[object]) -> str:
     return ".".join(parts)
 
 
-def _is_unicode(text: str) -> bool:
+def _is_unicode(string: str) -> bool:
     """Whether it can be encoded as UTF-8: a pickle may contain surrogates."""
     try:
-        text.encode()
+        string.encode()
     except UnicodeEncodeError:
         return False
     return True

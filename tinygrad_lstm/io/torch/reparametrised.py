@@ -93,4 +93,4 @@ def _reason(weight: str, parts: set[str], is_there: bool) -> str:
     if parts == {"raw"}:
         return f"{weight} is dropped in part while training: rename {weight}_raw to {weight}, which it is otherwise"
     there = ", ".join(f"{weight}_{part}" for part in sorted(parts))
-    return f"{weight} cannot be made of {there} alone, or their shapes do not fit"
+    return f"{weight} cannot be computed from only {there}, or their shapes are wrong"

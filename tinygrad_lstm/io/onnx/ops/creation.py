@@ -1,4 +1,4 @@
-"""Tensors made of lengths, in ONNX; of a shape alone, `Graph.filled` makes them."""
+"""Tensors made from lengths, in ONNX; `Graph.filled` makes those that depend only on a shape."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ def _unary(kind: str) -> Entry:
 
 
 def _arithmetic(kind: str) -> Entry:
-    """An op that computes in the dtype of its result, to which it brings its operands, and numbers among them."""
+    """An op that computes in the dtype of its result, to which its operands and numbers are cast."""
 
     def entry(g: Graph, *operands: Any) -> str:
         dtype = g.call.result.dtype
@@ -94,7 +94,7 @@ def _floor(g: Graph, x: Operand) -> str:
 def _round(g: Graph, x: Operand, decimals: int) -> str:
     if not is_float(x.dtype):
         if decimals < 0:
-            raise ValueError("export_onnx: op 'round' is to round integers to tens; ONNX rounds floats alone")
+            raise ValueError("export_onnx: op 'round' is to round integers to tens; ONNX rounds only floats")
         return g.name(x)
     if not decimals:
         return g.node("Round", x)
@@ -105,7 +105,7 @@ def _round(g: Graph, x: Operand, decimals: int) -> str:
     there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
     scaled = g.node(there, wide(g, x), scale)
     rounded = g.node(back, g.node("Round", scaled), scale)
-    if decimals > 0:  # where scaling overflows, there are no such decimals
+    if decimals > 0:  # where scaling overflows, x has no such decimals
         rounded = g.node("Where", g.node("IsInf", scaled), wide(g, x), rounded)
     return g.name(g.cast(rounded, x.dtype, dtype))
 
@@ -117,7 +117,7 @@ def _square(g: Graph, x: Operand) -> str:
 
 @writes(elementwise.clamp)
 def _clamp(g: Graph, x: Operand, low: float | None, high: float | None) -> str:
-    """A bound that is left out is the largest finite number to Clip, to which it would bring infinities."""
+    """Clip would replace infinities by the largest finite number if a bound were omitted."""
     dtype = g.call.result.dtype
     if is_float(dtype):
         low, high = -np.inf if low is None else low, np.inf if high is None else high
@@ -156,7 +156,7 @@ def _log1p(g: Graph, x: Operand) -> str:
 
 
 def _near_zero(g: Graph, x: Operand, within: float, near: str, elsewhere: str) -> str:
-    """One result where |x| is smaller than a number, and another elsewhere."""
+    """The result `near` where |x| is smaller than a number, and `elsewhere` elsewhere."""
     return g.node("Where", g.node("Less", g.node("Abs", x), g.number(within, x.dtype)), near, elsewhere)
 
 
@@ -186,7 +186,7 @@ def _isfinite(g: Graph, x: Operand) -> str:
 
 
 def _comparison(kind: str) -> Entry:
-    """A comparison, of bool by way of integers: ONNX has not all of them."""
+    """A comparison, with bool cast to integers, since ONNX lacks some comparisons of bool."""
 
     def entry(g: Graph, x: Any, y: Any) -> str:
         like = (x if isinstance(x, Value | Constant) else y).dtype
@@ -214,7 +214,7 @@ def _ne(g: Graph, x: Any, y: Any) -> str:
 
 
 def _logic(kind: str) -> Entry:
-    """Of operands that count as true where they are not zero."""
+    """A logical op; operands are true where they are not zero."""
     return lambda g, *operands: g.node(kind, *(as_dtype(g, np.bool_, x) for x in operands))
 
 

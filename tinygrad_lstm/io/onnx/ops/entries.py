@@ -1,7 +1,7 @@
 """The table of how each op is written in ONNX, and what its entries share.
 
-An entry is a function of the graph and of the op's arguments. It adds nodes, and gives the name of the result, or a
-list of names where there are several.
+An entry is a function of the graph and the op's arguments. It adds nodes, and returns the name of the result, or a list
+of names if there are several.
 """
 
 import inspect
@@ -22,7 +22,7 @@ __all__ = [
     "ENTRIES",
     "Entry",
     "as_dtype",
-    "at_places",
+    "at_indices",
     "dim_in",
     "dims_in",
     "fixed",
@@ -35,11 +35,11 @@ __all__ = [
 Entry = Callable[..., Any]
 
 ENTRIES: dict[Any, Entry] = {}
-"""By op, or by function made of ops, which is then written as a whole."""
+"""The entries, by op, or by function made of ops, which is then written as a whole."""
 
 
 def writes(*functions: Callable[..., Any]) -> Callable[[Entry], Entry]:
-    """Makes a function the entry of ops, or of functions made of ops."""
+    """Registers a function as the entry of ops, or of functions made of ops."""
 
     def enter(entry: Entry) -> Entry:
         ENTRIES.update({getattr(function, "op", None) or inspect.unwrap(function): entry for function in functions})
@@ -49,7 +49,7 @@ def writes(*functions: Callable[..., Any]) -> Callable[[Entry], Entry]:
 
 
 def write_alike(make: Callable[[str], Entry], kinds: Mapping[Any, str]) -> None:
-    """Makes the entries of ops that differ in the kind of node alone."""
+    """Registers the entries of ops that differ only in the kind of node."""
     for op, kind in kinds.items():
         writes(op)(make(kind))
 
@@ -58,7 +58,7 @@ def _entry_for(name: str, function: Any) -> Entry:
     """The entry of an op.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has no entry.
     """
     if function not in ENTRIES:
         names = sorted({getattr(known, "name", "") or known.__name__ for known in ENTRIES})
@@ -69,14 +69,14 @@ def _entry_for(name: str, function: Any) -> Entry:
 
 
 def write(g: Graph, calls: Sequence[Call]) -> None:
-    """Writes calls into a graph, one after the other.
+    """Writes calls into a graph, in order.
 
     Raises:
-        ValueError: one has no entry, or cannot be written as it is.
+        ValueError: a call has no entry, or its arguments are not supported.
     """
     g.calls = calls
     for call in calls:
-        if all(map(g.has, call.results)):  # written with another
+        if all(map(g.has, call.results)):  # written together with an earlier call
             continue
         g.call, g.user = call, f"op {call.name!r}"
         try:
@@ -93,7 +93,7 @@ def _written(g: Graph, call: Call) -> Any:
     """The names of a call's results."""
     if len(numbers := sorted(set(call.numbers))) > 1:
         raise ValueError(
-            f"export_onnx: op {call.name!r} gives {numbers[0]} results in one run and {numbers[1]} in another, by "
+            f"export_onnx: op {call.name!r} returns {numbers[0]} results in one run and {numbers[1]} in another, by "
             "the length of an input, and they are used one by one; use ops that take the whole sequence"
         )
     return _entry_for(call.name, call.function)(g, *call.arguments)
@@ -105,31 +105,31 @@ def as_dtype(g: Graph, dtype: Any, x: Any) -> Input:
 
 
 def dims_in(x: Operand, dim: Dim) -> tuple[int, ...]:
-    """The dimensions that an op's `dim` names, none of them negative."""
+    """The dimensions of an op's `dim`, not negative."""
     return dims_of("export_onnx", dim, (0,) * len(x.shape))
 
 
 def dim_in(x: Operand, dim: int) -> int:
-    """The one dimension that an op's `dim` names, not negative."""
+    """The dimension of an op's `dim`, not negative."""
     return dim_of("export_onnx", dim, (0,) * len(x.shape))
 
 
 def wide(g: Graph, x: Operand) -> Input:
-    """A tensor as one of the floats that ONNX looks for infinities and NaN in."""
+    """A tensor in a float dtype for which ONNX has IsInf and IsNaN."""
     return g.cast(x, widened_dtype(x.dtype))
 
 
-def at_places(g: Graph, x: Input, places: Input) -> str:
-    """The elements of x along its first dimension; a negative place, which would count from the end, raises.
+def at_indices(g: Graph, x: Input, places: Input) -> str:
+    """The elements of x along its first dimension; running the graph raises for negative indices.
 
-    It becomes one that is too large.
+    A negative index, which would count from the end, becomes one that is too large.
     """
     negative = g.node("Less", places, g.number(0, np.int64))
     return g.node("Gather", x, g.node("Where", negative, g.number(largest, np.int64), places), axis=0)
 
 
 def fixed(g: Graph, number: Any) -> Any:
-    """What a node has as an attribute, or has to be known beforehand.
+    """A number that a node has as an attribute, or that must be known at export.
 
     Raises:
         ValueError: it depends on the lengths of the inputs.

@@ -1,4 +1,4 @@
-"""Ops that take elements by their places, in ONNX."""
+"""Indexing ops in ONNX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from tinygrad_lstm.backends.dtypes import is_bool, is_integer
 from ....ops import indexing
 from ....tracing.lengths import Length, Size
 from ..graph import Graph, Input, largest, smallest
-from ..program import Constant, Operand, Value, spelled_out
-from .entries import at_places, dim_in, fixed, writes
+from ..program import Constant, Operand, Value, full_index
+from .entries import at_indices, dim_in, fixed, writes
 
 
 def _index(g: Graph, index: Any) -> Input:
-    """An index of integers, as ONNX takes it.
+    """An index of integers in ONNX's form.
 
     Raises:
         ValueError: it is a mask, other than a constant in one dimension.
@@ -32,8 +32,8 @@ def _index(g: Graph, index: Any) -> Input:
 
 @writes(indexing.getitem_op)
 def _getitem(g: Graph, x: Operand, index: Any) -> str:
-    """Slices first, then what takes dimensions away, from the last to the first, then new ones."""
-    parts = spelled_out(index, len(x.shape))
+    """Slices first, then integers, which remove dimensions from the last to the first, then new dimensions."""
+    parts = full_index(index, len(x.shape))
     of_x = [part for part in parts if part is not None]  # one for each dimension
     slices = {dim: part for dim, part in enumerate(of_x) if isinstance(part, slice)}
     numbers = {dim: part for dim, part in enumerate(of_x) if type(part) in (int, Length)}
@@ -54,7 +54,7 @@ def _getitem(g: Graph, x: Operand, index: Any) -> str:
 
 
 def _new_dims(g: Graph, parts: Sequence[Any], arrays: Mapping[int, Any]) -> tuple[list[int], int]:
-    """Where in the result the new dimensions stand, and how many dimensions the arrays have, broadcast together."""
+    """The positions of new dimensions in the result, and the number of dimensions of the broadcast index arrays."""
     kept = sum(part is None or isinstance(part, slice) for part in parts)
     rank = len(g.call.result.shape) - kept
     first = next(iter(arrays.values()), None)
@@ -66,7 +66,7 @@ def _new_dims(g: Graph, parts: Sequence[Any], arrays: Mapping[int, Any]) -> tupl
 
 
 def _at_arrays(g: Graph, x: Input, arrays: Mapping[int, Any], shape: Sequence[Size]) -> str:
-    """The elements at arrays of places: along one dimension, or along all of the first ones at once."""
+    """The elements at index arrays, along one dimension or along several first dimensions."""
     if len(arrays) == 1:
         ((dim, array),) = arrays.items()
         return g.node("Gather", x, _index(g, array), axis=dim)
@@ -80,8 +80,8 @@ def _sliced(g: Graph, x: Input, slices: Mapping[int, slice]) -> Input:
     cut = {dim: part for dim, part in slices.items() if part != slice(None)}
     if not cut:
         return x
-    # Where Python, going backward from before the first element, takes nothing, ONNX takes that element. So what is
-    # taken is cut out beforehand.
+    # For a backward slice from before the first element Python returns nothing, but ONNX returns that element. So the
+    # range is cut out first.
     if cut_out := {dim: _forward(part) for dim, part in cut.items() if _begins_from_end(part)}:
         x = _sliced(g, x, cut_out)
         cut |= {dim: slice(None, None, cut[dim].step) for dim in cut_out}
@@ -96,13 +96,13 @@ def _sliced(g: Graph, x: Input, slices: Mapping[int, slice]) -> Input:
 
 
 def _begins_from_end(part: slice) -> bool:
-    """Whether a slice goes backward, and begins at a place that is counted from the end and may not be there."""
+    """Whether a slice goes backward from an index counted from the end, which may be out of range."""
     known = type(part.step) is type(part.start) is int and not isinstance(part.stop, Length)
     return known and part.step < 0 and part.start < -1
 
 
 def _forward(part: slice) -> slice:
-    """What a slice that goes backward takes, as one that goes forward by single steps."""
+    """The range of a backward slice, as a forward slice with step 1."""
     return slice(None if part.stop is None else part.stop + 1 or largest, part.start + 1)
 
 
@@ -127,4 +127,4 @@ def _index_select(g: Graph, x: Operand, dim: int, index: Any) -> str:
 @writes(indexing.embedding)
 def _embedding(g: Graph, ids: Any, weight: Operand, padding_idx: int | None) -> str:
     places = _index(g, ids)
-    return at_places(g, weight, places) if isinstance(ids, Value) else g.node("Gather", weight, places, axis=0)
+    return at_indices(g, weight, places) if isinstance(ids, Value) else g.node("Gather", weight, places, axis=0)

@@ -18,7 +18,7 @@ def _matmul(g: Graph, x: Input, y: Input) -> str:
 
 @writes(linalg.linear_op)
 def _affine(g: Graph, x: Input, weight: Input, bias: Input) -> str:
-    """The weight stays as it is, under its name: who runs the graph transposes it once, beforehand."""
+    """The weight is unchanged, under its name: a runtime transposes it once when it loads the graph."""
     product = g.node("MatMul", x, g.node("Transpose", weight, perm=[1, 0]))
     return product if bias is None else g.node("Add", product, bias)
 
@@ -41,12 +41,12 @@ def _conv1d(
 ) -> str:
     size, stride, padding, dilation = (fixed(g, each) for each in (weight.shape[2], stride, padding, dilation))
     ends = convolution.padded_ends(padding, stride, dilation * (size - 1))
-    dtype, alone = g.call.result.dtype, len(x.shape) == 2
+    dtype, is_unbatched = g.call.result.dtype, len(x.shape) == 2
     given = [g.cast(each, dtype) if each is not None else None for each in (x, weight, bias)]
-    if alone:
+    if is_unbatched:
         given[0] = g.node("Unsqueeze", given[0], np.array([0]))
     out = g.node("Conv", *given, strides=[stride], pads=list(ends), dilations=[dilation], group=groups)
-    return g.node("Squeeze", out, np.array([0])) if alone else out
+    return g.node("Squeeze", out, np.array([0])) if is_unbatched else out
 
 
 @writes(normalization.layer_norm_op)

@@ -1,4 +1,4 @@
-"""Ops that go over a dimension, in ONNX."""
+"""Reductions in ONNX."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def _reduced(g: Graph, kind: str, x: Input, dims: Sequence[int], keepdim: bool) 
 
 
 def _reduction(kind: str) -> Entry:
-    """A reduction in the dtype that its result has."""
+    """A reduction in the dtype of its result."""
 
     def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
         return _reduced(g, kind, g.cast(x, g.call.result.dtype), dims_in(x, dim), keepdim)
@@ -41,7 +41,7 @@ write_alike(
 
 
 def _keeping_nan(kind: str) -> Entry:
-    """A reduction of which ONNX does not say that NaN among the elements makes it NaN: the sum of the NaNs is added."""
+    """A reduction for which ONNX does not specify that NaNs propagate: the sum of the NaNs is added."""
 
     def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
         dims = dims_in(x, dim)
@@ -62,7 +62,7 @@ write_alike(
 
 
 def _quantified(kind: str) -> Entry:
-    """`any` and `all`, of ones and zeros; of nothing too."""
+    """`any` and `all`, by ones and zeros; also for empty tensors."""
 
     def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
         zeros_and_ones = g.cast(g.cast(x, np.bool_), np.int32, np.bool_)
@@ -100,7 +100,7 @@ def _magnitude(g: Graph, x: Operand, dims: Sequence[int]) -> str:
 
 
 def _searched(kind: str) -> Entry:
-    """The place of an extreme; of the first NaN where there is one, which ONNX does not say."""
+    """The index of an extreme, or of the first NaN if there is one, which ONNX does not specify."""
 
     def entry(g: Graph, x: Operand, dim: int | None, keepdim: bool) -> str:
         if dim is not None:
@@ -112,7 +112,7 @@ def _searched(kind: str) -> Entry:
 
 
 def _found(g: Graph, kind: str, x: Operand, given: Input, dim: int, keepdim: bool) -> str:
-    """The place along a dimension of x, or of x in another shape."""
+    """The index along a dimension of x, or of x in a different shape."""
     place = g.node(kind, given, axis=dim, keepdims=int(keepdim))
     if not is_float(x.dtype):
         return place

@@ -18,13 +18,13 @@ _PRODUCTS = (linalg.linear_op.op, linalg.matmul_op.op)  # type: ignore[attr-defi
 
 @writes(shape.reshape_op)
 def _reshaped(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
-    """A length that depends on the inputs is taken from x where x has it at that place, or worked out from the rest."""
+    """A length that depends on the inputs is copied from x if that dimension has it, or inferred from the others."""
     out = g.call.result.shape
     if (found := _unflattened(x, out)) is not None:
         product, rows = found
         name: str = ENTRIES[product.function](g, rows, *product.arguments[1:])
         return name
-    if 0 in out:  # which would stand for a length of x
+    if 0 in out:  # which would mean a length of x
         return g.node("Reshape", x, g.ints(out), allowzero=1)
     of_x = [key(n) for n in x.shape]
     taken = [0 if isinstance(n, Length) and of_x[d : d + 1] == [n.key] else n for d, n in enumerate(out)]
@@ -35,7 +35,7 @@ def _reshaped(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
 
 
 def _unflattened(product: Operand, out: Sequence[Size]) -> tuple[Call, Operand] | None:
-    """A product, and its rows before they were flattened for it, if it is to have their dimensions again.
+    """A product, and its operand before it was flattened, if the product is reshaped to the same dimensions.
 
     ONNX multiplies rows in any number of dimensions, as they are.
 
@@ -68,7 +68,7 @@ def _flip(g: Graph, x: Operand, dim: Dim) -> str:
 
 @writes(shape.roll)
 def _roll(g: Graph, x: Operand, shifts: int | Sequence[int], dim: int | Sequence[int] | None) -> str:
-    """By Gather, so that shifts may be larger than a length that is known when the graph runs."""
+    """With Gather, so that shifts may be larger than a length."""
     if dim is None:
         rolled = _rolled(g, g.node("Reshape", x, np.array([-1])), 0, shifts)
         return g.node("Reshape", rolled, g.node("Shape", x), allowzero=1)
@@ -88,7 +88,7 @@ def _rolled(g: Graph, x: Input, dim: int, shift: Any) -> str:
 
 @writes(shape.broadcast_to_op)
 def _broadcasted(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
-    if 0 in lengths:  # which onnxruntime's Expand does not give
+    if 0 in lengths:  # which onnxruntime's Expand does not support
         return g.filled(np.zeros(1, x.dtype), lengths)
     return g.node("Expand", x, g.ints(lengths))
 

@@ -16,12 +16,12 @@ from .cuda.precision import get_precision
 from .dtypes import FLOAT32
 from .installing import how_to_install
 
-_SHARED_BYTES = 48 * 1024  # what a block may have of shared memory without asking
+_SHARED_BYTES = 48 * 1024  # the shared memory of a block by default
 _INSTALL = f"{how_to_install('cuda12')} (of CUDA 13, cuda13)"
 
 
 def _check_installation() -> None:
-    """Raises if several packages bring a CuPy each, of which Python finds parts of one and parts of another."""
+    """Raises if several packages contain CuPy: Python would find parts of each."""
     found = {name for dist in importlib.metadata.distributions() if (name := dist.metadata["Name"] or "") and _is(name)}
     if len(found) > 1:
         names = " ".join(sorted(found))
@@ -38,12 +38,12 @@ def _is(name: str) -> bool:
 def _is_there() -> bool:
     try:
         return importlib.util.find_spec("cupy") is not None
-    except ValueError:  # a module that someone made
+    except ValueError:  # a module without a spec
         return True
 
 
 def _first_line(error: BaseException) -> str:
-    """The first of an error's lines that says something: CuPy frames its own."""
+    """The first line of an error with words in it: CuPy draws frames around its errors."""
     lines = str(error.__cause__ or error).splitlines()
     return next((line.strip() for line in lines if any(map(str.isalpha, line))), type(error).__name__)
 
@@ -56,7 +56,7 @@ try:
     # A folder called `cupy` on the import path imports as an empty namespace package.
     if not hasattr(cupy, "ndarray"):
         raise ImportError("the module named cupy that Python found is not CuPy")
-    # Older ones give kernels garbage for None, and wait for a sort.
+    # Older versions pass garbage to kernels for None, and wait for a sort.
     if int(cupy.__version__.partition(".")[0]) < 14:
         raise ImportError(f"{cupy.__version__} is installed, but it must be 14 or newer")
 except ImportError as error:
@@ -64,12 +64,12 @@ except ImportError as error:
 
 
 def device_count() -> int:
-    """The number of CUDA devices that CuPy can use; 0 where there is no driver."""
+    """The number of CUDA devices that CuPy can use; 0 without a driver."""
     return _count()[0]
 
 
 def _count() -> tuple[int, str]:
-    """The number of devices, and what CUDA says if it cannot even count them."""
+    """The number of devices, and CUDA's error if it cannot count them."""
     try:
         return int(cupy.cuda.runtime.getDeviceCount()), ""
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -77,7 +77,7 @@ def _count() -> tuple[int, str]:
 
 
 def _why_none(said: str) -> str:
-    """What keeps CuPy from using a CUDA device, and what to do."""
+    """Why CuPy cannot use a CUDA device, and what to do."""
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     if not driver:
         return "there is no NVIDIA driver; install one, or use 'cpu'"
@@ -95,11 +95,11 @@ def _version(number: int) -> str:
 
 @functools.cache
 def _module(file: str, options: tuple[str, ...]) -> Any:
-    """A source's kernels, compiled when one is first asked for; CuPy keeps the machine code on disk."""
+    """A source's kernels, compiled on first use. CuPy caches the machine code on disk."""
     return cupy.RawModule(code=source(file), options=options)
 
 
-# Of arrays of a dtype: what CuPy calls it, in what cuBLAS adds up, and the dtype of its factors.
+# For a dtype of arrays: its name in CuPy, cuBLAS's type of sums, and the dtype of its factors.
 _BLAS = {
     "float16": ("CUDA_R_16F", "CUBLAS_COMPUTE_32F", np.float32),
     "float32": ("CUDA_R_32F", "CUBLAS_COMPUTE_32F", np.float32),
@@ -133,7 +133,7 @@ class CupyBackend(CudaKernels):
         self.index = index
         self._cublas = cublas
         attributes = self._device().attributes
-        # On older devices the blocks of a launch cannot wait for each other as ours do.
+        # On older devices the blocks of a launch cannot wait for each other.
         together = attributes["CooperativeLaunch"] and attributes["ComputeCapabilityMajor"] >= 7
         self.multiprocessors = attributes["MultiProcessorCount"] if together else 0
         self.shared_bytes = attributes["MaxSharedMemoryPerBlockOptin"]
@@ -152,7 +152,7 @@ class CupyBackend(CudaKernels):
 
     def from_host(self, array: HostArray) -> Array:
         with self._device():
-            return cupy.asarray(array)  # by way of pinned memory, so that nobody waits for the copy
+            return cupy.asarray(array)  # through pinned memory, so that the copy is asynchronous
 
     def to_host(self, array: Array) -> HostArray:
         with self._device():
@@ -163,14 +163,14 @@ class CupyBackend(CudaKernels):
         if not isinstance(source, CupyBackend):
             return self.from_host(np.asarray(source.to_host(array), order="C"))
         with source._device():
-            (array,) = self._contiguous(array)  # CuPy copies no others
+            (array,) = self._contiguous(array)  # CuPy copies only contiguous arrays between devices
             made = cupy.cuda.get_current_stream().record()
         with self._device():
             stream = cupy.cuda.get_current_stream()
             stream.wait_event(made)
             copied = cupy.array(array)
             done = stream.record()
-        with source._device():  # whose memory may be used again, but not before
+        with source._device():  # whose memory must not be reused before
             cupy.cuda.get_current_stream().wait_event(done)
         return copied
 
@@ -216,7 +216,7 @@ class CupyBackend(CudaKernels):
             adding = _FASTER.get(get_precision(), adding)
         code, compute = getattr(cupy.cuda.runtime, kind), getattr(self._cublas, adding)
         gemm, algorithm = self._cublas.gemmEx, self._cublas.CUBLAS_GEMM_DEFAULT
-        # Columns first, as cuBLAS has it, the product's transpose is to be computed: that of y times that of x.
+        # cuBLAS has column-major matrices, so it computes the transpose of the product: yᵀ·xᵀ.
         handle = cupy.cuda.get_cublas_handle()
         factor, addend = np.array(1, wide), np.array(accumulate, wide)
         at_factor, at_addend = factor.ctypes.data, addend.ctypes.data

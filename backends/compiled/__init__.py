@@ -1,6 +1,6 @@
-"""Kernels for the CPU that numba compiles, where it is installed (the extra `fast`): faster, and never needed.
+"""Faster kernels for the CPU, compiled by numba if it is installed (the extra `fast`).
 
-Importing this package does not import numba: its modules do, when a kernel is first used.
+Importing this package does not import numba; its modules do, when a kernel is first used.
 """
 
 import importlib
@@ -24,16 +24,16 @@ __all__ = ["UNLESS_BROKEN", "available", "compiled_kernels", "serves", "why_not"
 _OLDEST = (0, 61)  # numba 0.60 cannot compile these kernels
 
 _enabled = Scoped[bool | None]("compiled_kernels", None)
-_failure: str | None = None  # what numba raised when a kernel was to be compiled
+_failure: str | None = None  # the error of numba when it compiled a kernel
 
 
 def available() -> bool:
-    """Whether numba is installed and, as far as this process has seen, works. If it does not, a warning says so."""
+    """Whether numba is installed and has not failed in this process. If it fails, a warning says so."""
     return _failure is None and _imported() == ""
 
 
 def why_not() -> str | None:
-    """Why kernels are not compiled, in one line; None if they are."""
+    """The reason why kernels are not compiled, in one line; None if they are."""
     if _failure is not None:
         return _failure
     return _imported() or None
@@ -41,7 +41,7 @@ def why_not() -> str | None:
 
 @cache
 def _imported() -> str:
-    """Imports numba; what keeps it from being used, or an empty string."""
+    """Imports numba; returns the reason why it cannot be used, or an empty string."""
     if find_spec("numba") is None:
         return "numba is not installed"
     try:
@@ -54,7 +54,7 @@ def _imported() -> str:
 
 
 def _warned(reason: str) -> str:
-    """The reason, after a warning that NumPy is used instead."""
+    """Warns that NumPy is used instead, and returns the reason."""
     warnings.warn(f"compiled kernels are not used, NumPy is: {reason}", RuntimeWarning, stacklevel=3)
     return reason
 
@@ -65,10 +65,10 @@ def _in_one_line(error: BaseException) -> str:
 
 
 class _UnlessBroken:
-    """A context for the call of a kernel. Whatever numba raises there ends it silently, after one warning.
+    """A context for the call of a kernel. It suppresses errors of numba, with one warning.
 
-    Kernels are not compiled any more then, and what follows the context has to compute the same without them. An error
-    of a kernel's own passes.
+    After such an error kernels are not compiled any more, and the code after the context must compute the same without
+    them. Errors of the kernel itself are not suppressed.
     """
 
     def __enter__(self) -> None:
@@ -92,13 +92,13 @@ UNLESS_BROKEN = _UnlessBroken()
 
 
 def _is_of_numba(call: tuple[FrameType, int]) -> bool:
-    """Whether numba was called there, or a module was imported, which does not fail but for want of something in it."""
+    """Whether this call is in numba, or is the import of a module, which fails only if a part of numba is missing."""
     code, names = call[0].f_code, call[0].f_globals
     return code.co_name == "<module>" or names.get("__name__", "").partition(".")[0] in ("numba", "llvmlite")
 
 
 def serves(dtype: Any) -> bool:
-    """Whether compiled kernels compute with this dtype: where numba is, and nobody said otherwise."""
+    """Whether compiled kernels are used for this dtype: numba works, and they are not disabled."""
     enabled = _enabled.value
     if enabled is None:
         enabled = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
@@ -107,10 +107,10 @@ def serves(dtype: Any) -> bool:
 
 @contextmanager
 def compiled_kernels(enabled: bool) -> Iterator[None]:
-    """Within it, the CPU does or does not use compiled kernels; the environment's TINYGRAD_LSTM_COMPILED=0 before.
+    """Enables or disables compiled kernels in a `with` block. By default, TINYGRAD_LSTM_COMPILED=0 disables them.
 
     Raises:
-        RuntimeError: they are asked for, but numba is not installed, or does not work.
+        RuntimeError: they are enabled, but numba is not installed or does not work.
 
     >>> import tinygrad_lstm as tg
     >>> with tg.compiled_kernels(False):

@@ -1,7 +1,7 @@
-"""Words of memory that several threads read and write at once, and functions by their address: for `team.py`.
+"""Atomic words of memory, and calls of functions by address: for `team.py`.
 
-LLVM's atomic instructions, by way of numba's `intrinsic`. A word is an element of an array of int64. What a thread
-wrote before it put something into a word, another sees after it has read that from the word.
+These are LLVM's atomic instructions, with numba's `intrinsic`. A word is an element of an int64 array. A thread that
+reads a value from a word also sees everything that the writing thread wrote before it.
 """
 
 import itertools
@@ -19,7 +19,7 @@ _WORD = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
 _WORD_BYTES = 8
 
-# An instruction that says: this thread is waiting. Other processors do without.
+# An instruction that tells the processor that this thread is waiting; other processors have none.
 _PAUSES = {
     "x86_64": ("llvm.x86.sse2.pause", []),
     "amd64": ("llvm.x86.sse2.pause", []),
@@ -37,7 +37,7 @@ def _word(context: Any, builder: Any, array_type: Any, array: Any, place: Any) -
 
 
 def _read_word(typingctx: Any, words: Any, place: Any) -> Any:
-    """The word at a place."""
+    """The value of a word."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at = _word(context, builder, signature.args[0], args[0], args[1])
@@ -47,7 +47,7 @@ def _read_word(typingctx: Any, words: Any, place: Any) -> Any:
 
 
 def _write_word(typingctx: Any, words: Any, place: Any, value: Any) -> Any:
-    """Puts a value into the word at a place."""
+    """Writes a value into a word."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
         at = _word(context, builder, signature.args[0], args[0], args[1])
@@ -57,7 +57,7 @@ def _write_word(typingctx: Any, words: Any, place: Any, value: Any) -> Any:
 
 
 def _add_to_word(typingctx: Any, words: Any, place: Any, value: Any) -> Any:
-    """Adds to the word at a place."""
+    """Adds a value to a word."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
         at = _word(context, builder, signature.args[0], args[0], args[1])
@@ -67,7 +67,7 @@ def _add_to_word(typingctx: Any, words: Any, place: Any, value: Any) -> Any:
 
 
 def _exchange_word(typingctx: Any, words: Any, place: Any, expected: Any, value: Any) -> Any:
-    """Puts a value into the word at a place if that is as expected; whether it was."""
+    """Writes a value into a word if that has the expected value; returns whether it had."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at = _word(context, builder, signature.args[0], args[0], args[1])
@@ -77,7 +77,7 @@ def _exchange_word(typingctx: Any, words: Any, place: Any, expected: Any, value:
 
 
 def _pause(typingctx: Any) -> Any:
-    """Tells the processor that this thread waits for another."""
+    """Tells the processor that this thread waits for a different one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
         name, kinds = _PAUSES.get(platform.machine().lower(), ("", []))
@@ -90,7 +90,7 @@ def _pause(typingctx: Any) -> Any:
 
 
 def _yield_core(typingctx: Any) -> Any:
-    """Lets another thread have this core, where the system has one that waits."""
+    """Yields this core to a waiting thread, if there is one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
         if platform.system() != "Windows":
@@ -101,9 +101,9 @@ def _yield_core(typingctx: Any) -> Any:
 
 
 def outlined(function: Any) -> Any:
-    """What makes parts of a compiled function: of a tuple of args, where `part(first, last)` and its memory are.
+    """A function for compiled code: given a tuple of args, it returns the addresses of a part and of its memory.
 
-    The part calls `function(first, last, *args)`. Its memory, which has the args, is gone when the caller returns.
+    `part(first, last)` calls `function(first, last, *args)`. Its memory has the args, and ends when the caller returns.
     """
 
     def outline(typingctx: Any, args: Any) -> Any:
@@ -134,7 +134,7 @@ def outlined(function: Any) -> Any:
 
 
 def _call(typingctx: Any, address: Any, arguments: Any, first: Any, last: Any) -> Any:
-    """Calls a part that was `outlined`; whether it failed."""
+    """Calls a part of an `outlined` function; returns whether it failed."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, arguments, first, last = args

@@ -1,7 +1,7 @@
-"""σ and tanh in a form that compiles to vector instructions, right to the last bits of float32 and float64.
+"""σ and tanh in a form that compiles to vector instructions, accurate to the last bits of float32 and float64.
 
-Both rest on e^y = 2^n·e^r with n the integer nearest to y / ln 2, and on the series of e^r - 1 for the small r that is
-left (Cody and Waite, "Software manual for the elementary functions", 1980). No branch depends on a value.
+Both use e^y = 2^n·e^r, where n is the integer nearest to y / ln 2, and the series of e^r - 1 for the small remainder r
+(Cody and Waite, "Software manual for the elementary functions", 1980). No branch depends on a value.
 """
 
 import math
@@ -16,7 +16,7 @@ __all__ = ["exp", "sigmoid", "tanh"]
 
 
 def exp(x: Any) -> Any:
-    """e^x of an x of at most 0, in compiled code; 0 where it is less than any normal number."""
+    """e^x for x ≤ 0, in compiled code; 0 if the result is below the normal numbers."""
     raise NotImplementedError
 
 
@@ -57,30 +57,30 @@ def _sigmoid(x: Any) -> Any:
 @overload(tanh)
 def _tanh(x: Any) -> Any:
     power = _POWERS[x]
-    one, two, limit = _numbers(x, 1, 2, 20)  # past the limit the result is 1 in both dtypes
+    one, two, limit = _numbers(x, 1, 2, 20)  # beyond the limit the result is 1 in both dtypes
 
     def compiled(x: Any) -> Any:
         x = -limit if x < -limit else limit if x > limit else x
         scale, rest = power(x + x)
-        less_one = (scale - one) + scale * rest  # e^2x - 1, precise where x is small: there the scale is 1
+        less_one = (scale - one) + scale * rest  # e^2x - 1, precise for small x, as the scale is 1 then
         return less_one / (less_one + two)
 
     return compiled
 
 
 def _limit(kind: Any) -> int:
-    """Up to here, ± this, the powers of e are normal numbers."""
+    """The largest |x| for which e^x and e^-x are normal numbers."""
     return 87 if kind is types.float32 else 708
 
 
 def _numbers(kind: Any, *values: float) -> list[Any]:
-    """Numbers in a dtype of numba's: Python's own would turn float32 into float64 in compiled code."""
+    """Numbers in a numba dtype: Python floats would turn float32 into float64 in compiled code."""
     scalar = np.float32 if kind is types.float32 else np.float64
     return [scalar(value) for value in values]
 
 
 def _series(number: type[np.floating[Any]], k: int, last: int) -> Any:
-    """1/k! + r/(k + 1)! + r²/(k + 2)! + ... up to the term of 1/last!."""
+    """1/k! + r/(k + 1)! + r²/(k + 2)! + ... up to the term with 1/last!."""
     coefficient = number(1 / math.factorial(k))
     if k == last:
         return register_jitable(lambda r: coefficient)
@@ -89,15 +89,15 @@ def _series(number: type[np.floating[Any]], k: int, last: int) -> Any:
 
 
 def _power_function(number: type[np.floating[Any]], bits: type[np.integer[Any]], last: int) -> Any:
-    """The function of y that gives (2^n, e^r - 1): e^y is the first times one more than the second."""
+    """The function of y that returns (2^n, e^r - 1); e^y is 2^n · (1 + (e^r - 1))."""
     info = np.finfo(number)
     digits = info.nmant
     ln2 = Fraction("0.693147180559945309417232121458176568")
-    # ln 2 in two parts, the first with so few digits that its products with n are exact.
+    # ln 2 in two parts. The first has few digits, so that its products with n are exact.
     coarse = 2 ** (digits // 2 - 2)
     high = Fraction(round(ln2 * coarse), coarse)
     ln2_high, ln2_low, inverse = number(float(high)), number(float(ln2 - high)), number(float(1 / ln2))
-    # Added to a number, this leaves the nearest integer in the lowest bits of the sum.
+    # Adding this puts the nearest integer into the lowest bits of the sum.
     rounder = number(1.5 * 2**digits)
     shift, exponent_of_one = bits(digits), number(1).view(bits)
     series = _series(number, 2, last)

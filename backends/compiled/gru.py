@@ -1,4 +1,4 @@
-"""The compiled GRU, as `lstm.py` has the LSTM.
+"""The compiled GRU, like the LSTM in `lstm.py`.
 
 Arrays are those of `backends/recurrent/`, with the three gates r, z, n as a dimension: (T, B, 3, H).
 """
@@ -33,10 +33,10 @@ def _forward_rows(
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs, the gates, and q = U_n·h + b_hn, of hs before the first step.
+    """The rows [first, last) of the states hs, the gates, and q = U_n·h + b_hn, given hs before the first step.
 
-    The weights are panels of W^T. The inputs' products are taken for so many steps `at_once`. If gates has no room for
-    all steps, it has for these.
+    The weights are panels of W^T. The inputs' products are computed for `at_once` steps at a time. `gates` has room for
+    all steps, or for this number.
     """
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 3 * H)
@@ -77,7 +77,7 @@ _forward_part = outlined(_forward_rows)
 def forward(
     members: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any
 ) -> None:
-    """What `_forward_rows` does, for all rows of the batch. The panels are room."""
+    """`_forward_rows` for all rows of the batch. The panels are buffers."""
     pack_transposed(members, weight_ih, ih_panels)
     pack_transposed(members, weight_hh, hh_panels)
     share(members, B, _forward_part((ih_panels, hh_panels, *operands)))
@@ -104,11 +104,11 @@ def _backward_rows(
     lengths: Any,
     g_x: Any,
 ) -> None:
-    """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 4, H) and g_x.
+    """The steps [begin, end) and rows [first, last) of the gradients g_net (steps, B, 4, H) and g_x.
 
-    In g_net the gates' order is n, r, z, q: the first three belong to W·x, the last three to U·h, as do the rows of the
-    weights, which are panels of W and U. g_h (1, B, H) is that of the states after these steps, and becomes that of the
-    states before. Without room, g_x and the panels, of the inputs x and h of each step, are left out.
+    In g_net the gates' order is n, r, z, q: the first three belong to W·x, the last three to U·h. The weights are
+    panels of W and U with rows in this order. g_h (1, B, H) is the gradient of the states after these steps, and
+    becomes that of the states before. Empty g_x, or panels of the inputs x and h of each step, are skipped.
     """
     B, H = hs.shape[1], hs.shape[2]
     nets = g_net.reshape(g_net.shape[0], B, 4 * H)
@@ -166,11 +166,10 @@ def backward(
     g_out: Any,
     *operands: Any,
 ) -> None:
-    """What `_backward_rows` does, for all rows and steps; and the gradients of the weights and biases.
+    """`_backward_rows` for all rows and steps, and the gradients of the weights and biases.
 
-    What belongs to x has its rows in the order n, r, z; what belongs to h, in r, z, q. Panels are room, for as many
-    steps as g_net has. After these steps their gates' gradients are turned into those of the weights, unless these have
-    no room.
+    The rows for x are in the order n, r, z; those for h are in the order r, z, q. Panels are buffers for the number of
+    steps of g_net. After these steps the weights' gradients are computed from the gates', unless they are empty.
     """
     pack(members, weight_ih, ih_panels)
     pack(members, weight_hh, hh_panels)
@@ -202,9 +201,9 @@ def _step_blocks(
     bias: Any,
     bias_hn: Any,
 ) -> None:
-    """One step: blocks `first` to before `last` of the state new_h.
+    """One step: the blocks [first, last) of the state new_h.
 
-    The weights are panels by blocks of units, as is the bias; net (B, blocks, gates, width) is room.
+    The weights are panels by blocks of units, like the bias; net (B, blocks, gates, width) is a buffer.
     """
     B, H = h.shape
     width = net.shape[3]
@@ -230,5 +229,5 @@ _step_part = outlined(_step_blocks)
 
 @jit
 def step(members: Any, blocks: int, *operands: Any) -> None:
-    """What `_step_blocks` does, for all blocks of units."""
+    """`_step_blocks` for all blocks of units."""
     share(members, blocks, _step_part(operands))

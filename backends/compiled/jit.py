@@ -1,4 +1,4 @@
-"""How this package's functions are compiled."""
+"""Compiles this package's functions with numba."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled_with(decorator: Callable[..., Callable[[F], Any]], *args: Any, **options: Any) -> Callable[[F], Any]:
-    """What numba's decorator makes with these arguments of a function, kept on disk where there is a place to write."""
+    """A decorator that applies numba's decorator with these arguments, with a cache on disk if that is possible."""
 
     def compiled(function: F) -> Any:
         try:
@@ -27,22 +27,22 @@ def compiled_with(decorator: Callable[..., Callable[[F], Any]], *args: Any, **op
 
 
 def jit(function: F) -> F:
-    """Compiles a function on its first call, and keeps the machine code on disk.
+    """Compiles a function on its first call, and caches the machine code on disk.
 
-    Divisions are not checked, without which nothing becomes vector instructions; a product and a sum may be one
-    instruction, but sums keep their order; other Python threads go on meanwhile.
+    Divisions are not checked, because checks prevent vector instructions. A product and a sum may become one
+    instruction, but sums keep their order. The function releases the interpreter's lock.
     """
     compiled: F = compiled_with(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})(function)
     return compiled
 
 
 def jit_in_any_order(function: F) -> F:
-    """As `jit`, but sums may go in any order, always the same: without that, they take one element after the other."""
+    """As `jit`, but sums may have any order, which is fixed when compiled: this allows vector instructions."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
     compiled: F = compiled_with(numba.njit, **options)(function)
     return compiled
 
 
 def contiguous(array: HostArray) -> HostArray:
-    """The array, or a copy of one that is not contiguous, aligned and writeable: for each sort there is other code."""
+    """The array, copied if it is not contiguous, aligned and writeable: numba compiles different code for each kind."""
     return array if array.flags.carray else array.copy()

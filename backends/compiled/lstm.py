@@ -1,4 +1,4 @@
-"""The compiled LSTM. A thread takes its rows of the batch through all steps, and needs to wait for no other.
+"""The compiled LSTM. A thread computes its rows of the batch for all steps, and does not wait for other threads.
 
 Arrays are those of `backends/recurrent/`, with the four gates of i, f, g, o as a dimension: (T, B, 4, H).
 """
@@ -32,10 +32,10 @@ def _forward_rows(
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs and cs, of those before the first step, and of the gates.
+    """The rows [first, last) of the states hs and cs and of the gates, given the states before the first step.
 
-    The weights are panels of W^T. The inputs' products are taken for so many steps `at_once`. If gates has no room for
-    all steps, it has for these.
+    The weights are panels of W^T. The inputs' products are computed for `at_once` steps at a time. `gates` has room for
+    all steps, or for this number.
     """
     T, B, H = x.shape[0], hs.shape[1], hs.shape[2]
     nets = gates.reshape(gates.shape[0], B, 4 * H)
@@ -80,7 +80,7 @@ _forward_part = outlined(_forward_rows)
 def forward(
     members: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any
 ) -> None:
-    """What `_forward_rows` does, for all rows of the batch. The panels are room."""
+    """`_forward_rows` for all rows of the batch. The panels are buffers."""
     pack_transposed(members, weight_ih, ih_panels)
     pack_transposed(members, weight_hh, hh_panels)
     share(members, B, _forward_part((ih_panels, hh_panels, *operands)))
@@ -108,10 +108,10 @@ def _backward_rows(
     lengths: Any,
     g_x: Any,
 ) -> None:
-    """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 4, H) and g_x.
+    """The steps [begin, end) and rows [first, last) of the gradients g_net (steps, B, 4, H) and g_x.
 
-    g_h and g_c (1, B, H) are those of the states after these steps, and become those of the states before. The weights
-    are panels of W; without room, g_x and the panels, of the inputs x and h of each step, are left out.
+    g_h and g_c (1, B, H) are the gradients of the states after these steps, and become those of the states before. The
+    weights are panels of W. If g_x or the panels of the inputs x and h of each step are empty, they are skipped.
     """
     B, H = hs.shape[1], hs.shape[2]
     nets = g_net.reshape(g_net.shape[0], B, 4 * H)
@@ -171,10 +171,10 @@ def backward(
     g_out: Any,
     *operands: Any,
 ) -> None:
-    """What `_backward_rows` does, for all rows and steps; and the gradients of the weights and the bias.
+    """`_backward_rows` for all rows and steps, and the gradients of the weights and the bias.
 
-    Panels are room, for as many steps as g_net has. After these steps their gates' gradients are turned into those of
-    the weights, unless these have no room.
+    Panels are buffers for the number of steps of g_net. After these steps the weights' gradients are computed from the
+    gates', unless they are empty.
     """
     pack(members, weight_ih, ih_panels)
     pack(members, weight_hh, hh_panels)
@@ -205,9 +205,9 @@ def _step_blocks(
     hh_panels: Any,
     bias: Any,
 ) -> None:
-    """One step: blocks `first` to before `last` of the states new_h and new_c.
+    """One step: the blocks [first, last) of the states new_h and new_c.
 
-    The weights are panels by blocks of units, as is the bias; net (B, blocks, gates, width) is room.
+    The weights are panels by blocks of units, like the bias; net (B, blocks, gates, width) is a buffer.
     """
     B, H = h.shape
     width = net.shape[3]
@@ -236,5 +236,5 @@ _step_part = outlined(_step_blocks)
 
 @jit
 def step(members: Any, blocks: int, *operands: Any) -> None:
-    """What `_step_blocks` does, for all blocks of units."""
+    """`_step_blocks` for all blocks of units."""
     share(members, blocks, _step_part(operands))

@@ -1,4 +1,4 @@
-"""Products of two matrices, by the kernel and the threads of the recurrent layers."""
+"""Products of two matrices, with the kernel and the threads of the recurrent layers."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from .team import share, team, worthwhile_threads
 
 __all__ = ["matmul"]
 
-_DEEP = 1024  # terms that are summed at a time: so much of a panel stays in a core's second-level cache
+_DEEP = 1024  # terms that are summed at a time: this part of a panel stays in a core's second-level cache
 
 
 @jit
 def _product_rows(first: int, last: int, x: Any, panels: Any, out: Any) -> None:
-    """Rows `first` to before `last` of what `_matmul` computes."""
+    """The rows [first, last) of the result of `_matmul`."""
     depth, edge = x.shape[2], empty_edge(out)
     for begin in range(0, depth, _DEEP):
         end = min(begin + _DEEP, depth)
@@ -28,7 +28,7 @@ _product_part = outlined(_product_rows)
 
 @jit
 def _matmul(members: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
-    """out (1, M, N) = x·y, or x·yᵀ if transposed, of x (1, M, K); the panels are room for the second factor."""
+    """out (1, M, N) = x·y, or x·yᵀ if transposed, for x (1, M, K); the panels are a buffer for the second factor."""
     if transposed:
         pack_transposed(members, y, panels)
     else:
@@ -37,9 +37,9 @@ def _matmul(members: Any, x: Any, y: Any, panels: Any, transposed: bool, out: An
 
 
 def matmul(x: HostArray, y: HostArray) -> HostArray:
-    """The product of (M, K) and (K, N), neither of which is empty, of one dtype."""
+    """The product of non-empty matrices (M, K) and (K, N) of one dtype."""
     (M, K), N = x.shape, y.shape[1]
-    x = x if all(stride % x.itemsize == 0 for stride in x.strides) else x.copy()  # as a field of records may not be
+    x = x if all(stride % x.itemsize == 0 for stride in x.strides) else x.copy()  # a field of a record may differ
     transposed = not y.flags.c_contiguous and y.T.flags.c_contiguous
     second = contiguous(y.T if transposed else y)
     out = memory.empty((M, N), x.dtype)

@@ -1,4 +1,4 @@
-"""Products of many matrices with the same one: it is packed in panels, once."""
+"""Products of many matrices with the same matrix, which is packed into panels once."""
 
 from typing import Any
 
@@ -22,19 +22,19 @@ __all__ = [
     "sheets",
 ]
 
-_CACHED_BYTES = 256 * 1024  # of the first operand, that stay in a core's second-level cache while all panels pass by
-_LINE = 16  # elements of a row, that are transposed at a time: what comes with a cache line
+_CACHED_BYTES = 256 * 1024  # of the first operand; they stay in a core's second-level cache for all panels
+_LINE = 16  # elements of a row that are transposed at a time: a cache line
 
 
 def panels_shape(depth: int, columns: int, itemsize: int) -> tuple[int, int, int]:
-    """The panels (P, depth, width) of a matrix (depth, columns)."""
+    """The shape (P, depth, width) of the panels of a matrix (depth, columns)."""
     width = PANEL_BYTES // itemsize
     return -(-columns // width), depth, width
 
 
 @jit
 def empty_aligned(number: int, like: Any) -> Any:
-    """An array of `number` elements that begins at a vector's boundary, in the dtype of `like`."""
+    """An array of `number` elements in the dtype of `like`, aligned for vectors."""
     raw = np.empty(number + VECTOR_BYTES // like.itemsize, like.dtype)
     start = (-raw.ctypes.data % VECTOR_BYTES) // like.itemsize
     return raw[start : start + number]
@@ -42,15 +42,15 @@ def empty_aligned(number: int, like: Any) -> Any:
 
 @jit
 def empty_edge(like: Any) -> Any:
-    """Where `product` computes tiles that stick out beyond the last column."""
+    """A buffer in which `product` computes tiles that extend beyond the last column."""
     width = PANEL_BYTES // like.itemsize
     return empty_aligned(TILE_ROWS * width, like).reshape(TILE_ROWS, width)
 
 
 @jit
 def pack_row(row: Any, panels: Any, k: int) -> None:
-    """Puts a row of a matrix into row k of its panels; what the last panel has beyond it is 0."""
-    width = PANEL_BYTES // row.itemsize  # a constant to the compiler, as the panels' own is not
+    """Copies a row of a matrix into row k of its panels; the rest of the last panel is set to 0."""
+    width = PANEL_BYTES // row.itemsize  # a constant for the compiler, unlike the panels' shape
     whole = row.shape[0] // width
     for p in range(whole):
         for j in range(width):
@@ -65,14 +65,14 @@ def pack_row(row: Any, panels: Any, k: int) -> None:
 
 @jit
 def _pack_rows(first: int, last: int, matrix: Any, panels: Any) -> None:
-    """Puts rows `first` to before `last` of a matrix (depth, columns) into its panels."""
+    """Copies the rows [first, last) of a matrix (depth, columns) into its panels."""
     for k in range(first, last):
         pack_row(matrix[k], panels, k)
 
 
 @jit
 def _pack_columns(first: int, last: int, matrix: Any, panels: Any) -> None:
-    """Puts the transpose of a matrix (columns, depth) into panels `first` to before `last`."""
+    """Copies the transpose of a matrix (columns, depth) into the panels [first, last)."""
     columns, depth = matrix.shape
     width = PANEL_BYTES // matrix.itemsize
     for p in range(first, last):
@@ -96,19 +96,19 @@ _rows_part, _columns_part = outlined(_pack_rows), outlined(_pack_columns)
 
 @jit
 def pack(members: Any, matrix: Any, panels: Any) -> None:
-    """Puts a matrix (depth, columns) into its panels."""
+    """Copies a matrix (depth, columns) into its panels."""
     share(members, matrix.shape[0], _rows_part((matrix, panels)))
 
 
 @jit
 def pack_transposed(members: Any, matrix: Any, panels: Any) -> None:
-    """Puts the transpose of a matrix (columns, depth) into its panels."""
+    """Copies the transpose of a matrix (columns, depth) into its panels."""
     share(members, panels.shape[0], _columns_part((matrix, panels)))
 
 
 @jit
 def sheets(array: Any, begin: int, end: int, first: int, last: int) -> Any:
-    """Steps `begin` to before `end`, rows `first` to before `last` of (T, B, N); as a single sheet if these are all."""
+    """The steps [begin, end) and rows [first, last) of (T, B, N); as a single sheet if these are all rows."""
     _, B, N = array.shape
     if last - first == B:
         return array[begin:end].reshape(1, (end - begin) * B, N)[0:, 0:]
@@ -117,12 +117,12 @@ def sheets(array: Any, begin: int, end: int, first: int, last: int) -> Any:
 
 @register_jitable
 def product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
-    """Sets, or with `accumulate` adds to, c (S, M, N) the product of a (S, M, K) and the panels of a matrix (K, N).
+    """Sets c (S, M, N) to the product of a (S, M, K) and the panels of a matrix (K, N); `accumulate` adds it to c.
 
-    Each element is a sum in the order of k, whatever the other sizes: a row's result is the same in any company.
-    Neighbouring columns of c are neighbours in memory; a may have any strides.
+    Each element is a sum in the order of k, for all sizes: a row's result does not depend on the other rows.
+    The last dimension of c is contiguous; a may have any strides.
     """
-    # Slices, so that numba knows of no contiguity: one machine code serves all.
+    # Slices have no known contiguity for numba, so that one machine code serves all arrays.
     _product(c[0:, 0:, 0:], a[0:, 0:, 0:], panels[0:, 0:, 0:], edge, accumulate)
 
 
@@ -152,7 +152,7 @@ def _product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
                 b_start = p * b_panel
                 for sheet in range(first_sheet, last_sheet):
                     for tile in range(tiles):
-                        # Tiles of nearly the same height: by the row, a low one costs more.
+                        # Tiles have nearly the same height, as low tiles cost more per row.
                         row = first_row + (last_row - first_row) * tile // tiles
                         rows = first_row + (last_row - first_row) * (tile + 1) // tiles - row
                         a_start = sheet * a_sheet + row * a_row
@@ -178,9 +178,9 @@ def _product(c: Any, a: Any, panels: Any, edge: Any, accumulate: bool) -> None:
 
 @jit
 def add_blocks(first: int, last: int, x: Any, panels: Any, net: Any, accumulate: bool) -> None:
-    """Sets, or with `accumulate` adds to, blocks `first` to before `last` of net (B, blocks, gates, width).
+    """Sets the blocks [first, last) of net (B, blocks, gates, width) to a product; `accumulate` adds it to them.
 
-    The product of x (B, K) and of panels, as wide as a block, that come in the order of the blocks and their gates.
+    It is the product of x (B, K) and panels of the width of a block, in the order of the blocks and their gates.
     """
     B, _, gates, width = net.shape
     columns = net.reshape(1, B, net.shape[1] * gates * width)[:, :, first * gates * width : last * gates * width]

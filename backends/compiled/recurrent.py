@@ -1,7 +1,7 @@
-"""Recurrent layers by compiled kernels: memory, packed weights, and the parts in which threads share the work.
+"""Recurrent layers with compiled kernels: memory, packed weights, and the parts in which threads share the work.
 
-Functions are those of `backends/recurrent/`, with the same operands, outputs and saved arrays. What a thread computes
-does not depend on how many there are: results are the same to the bit.
+The functions are those of `backends/recurrent/`, with the same operands, outputs and saved arrays. Results are bitwise
+equal for any number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,15 +42,15 @@ __all__ = [
     "rnn_stepper",
 ]
 
-# A stream's step takes as long as the reading of its weights: of so many, ten microseconds or so.
+# A stream's step takes as long as reading its weights: about 10 µs for this number.
 _WEIGHTS_A_THREAD = 300_000
-_AT_ONCE_BYTES = 128 * 1024  # of gates, whose inputs' products are taken before the steps: they stay in the cache
-_BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, that are turned into weights' at once
+_AT_ONCE_BYTES = 128 * 1024  # of gates, for which the inputs' products are computed at once: they stay in the cache
+_BACKWARD_ROWS, _BACKWARD_BYTES = 256, 8 * 1024 * 1024  # of gates' gradients, for one product
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """The sizes of a layer, with `net` numbers a row and step before its gates, and the memory that it takes."""
+    """The sizes of a layer, with `net` sums per row and step before the activations, and the memory that it needs."""
 
     T: int
     B: int
@@ -63,12 +63,12 @@ class _Layer:
 
     @property
     def threads(self) -> int:
-        """How many threads are worth their while."""
+        """The number of threads to use."""
         return worthwhile_threads(2.0 * self.T * self.B * self.net * (self.I + self.H))
 
     @property
     def steps_forward(self) -> int:
-        """How many steps' inputs are multiplied at once."""
+        """The number of steps whose inputs are multiplied at once."""
         row_bytes = -(-self.B // min(self.threads, number_of_threads())) * self.net * self.dtype.itemsize
         return max(1, _AT_ONCE_BYTES // max(row_bytes, 1))
 
@@ -81,19 +81,19 @@ class _Layer:
         return memory.empty(shape, self.dtype)
 
     def panels(self, rows: int, columns: int) -> HostArray:
-        """Room for the panels of a matrix."""
+        """A buffer for the panels of a matrix."""
         return self.empty(*panels_shape(rows, columns, self.dtype.itemsize))
 
     def weight_panels(self, transposed: bool) -> tuple[HostArray, HostArray]:
-        """Room for the panels of both weights (net, I) and (net, H), or of their transposes."""
+        """Buffers for the panels of both weights (net, I) and (net, H), or of their transposes."""
         if transposed:
             return self.panels(self.I, self.net), self.panels(self.H, self.net)
         return self.panels(self.net, self.I), self.panels(self.net, self.H)
 
     def room_backward(self, gates: int, of_weights: bool) -> tuple[HostArray, HostArray, HostArray]:
-        """Room for the gradients of so many gates, of the steps that are taken at once; and for the panels of x and h.
+        """Buffers for the gates' gradients of the steps that are computed at once, and for the panels of x and h.
 
-        The number of steps suits the product that turns all these into the weights' gradients. Without `of_weights`,
+        The number of steps suits the product that computes the weights' gradients. Without `of_weights`,
         the panels are empty.
         """
         rows = max(self.B, 1)
@@ -104,7 +104,7 @@ class _Layer:
         return g_net, self.panels(rows, self.I), self.panels(rows, self.H)
 
     def gradients(self, of_x: bool, of_weights: bool) -> tuple[HostArray, tuple[HostArray, HostArray, HostArray]]:
-        """Room for the gradients of the inputs, and of both weights and the bias; or none."""
+        """Buffers for the gradients of the inputs, of both weights and of the bias; empty ones if not needed."""
         net = self.net if of_weights else 0
         return (
             self.empty(self.T if of_x else 0, self.B, self.I),
@@ -112,16 +112,16 @@ class _Layer:
         )
 
     def states(self, initial: HostArray, kept: int | None = None) -> HostArray:
-        """Room for the states, as `room_for_states` makes it."""
+        """A buffer for the states; see `room_for_states`."""
         hs: HostArray = room_for_states(memory.empty, self.T, initial, self.reverse, kept)
         return hs
 
     def flat(self, gates: HostArray) -> HostArray:
-        """Gates (T, B, gates, H) as both sets of kernels save them: (T, B, gates·H)."""
+        """Gates (T, B, gates, H) in the shape in which they are saved: (T, B, gates·H)."""
         return gates.reshape(self.T, self.B, gates.shape[2] * self.H)
 
     def by_gate(self, gates: HostArray, number: int) -> HostArray:
-        """Gates (T, B, gates·H) as they are computed with: (T, B, gates, H)."""
+        """Gates (T, B, gates·H) in the shape of the kernels: (T, B, gates, H)."""
         return gates.reshape(self.T, self.B, number, self.H)
 
     def last(self, hs: HostArray) -> HostArray:
@@ -284,10 +284,10 @@ def rnn_stepper(weights: Sequence[HostArray]) -> Step:
 
 
 def _stepper(weights: Sequence[HostArray], gates: int, kernel: Callable[..., None], nets: int) -> Step:
-    """A step by a kernel, given the number of gates, and of arrays that it needs for what comes before these.
+    """A step with a kernel, given the numbers of gates and of temporary arrays for the values before the activations.
 
-    Units are taken in blocks as wide as a panel. For each, the gates' weights lie one after the other: of all that
-    leads to its states, no other block knows anything, and threads can share the blocks.
+    Units are divided into blocks of the width of a panel. The gates' weights of a block are adjacent. The states of a
+    block depend on no other block's new values, so threads can share the blocks.
     """
     weight_ih, weight_hh, bias, *rest = weights
     H, dtype = weight_hh.shape[1], weight_ih.dtype

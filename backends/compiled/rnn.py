@@ -1,4 +1,4 @@
-"""The compiled tanh RNN, as `lstm.py` has the LSTM."""
+"""The compiled tanh RNN, like the LSTM in `lstm.py`."""
 
 from typing import Any
 
@@ -26,9 +26,9 @@ def _forward_rows(
     reverse: int,
     at_once: int,
 ) -> None:
-    """Rows `first` to before `last` of the states hs, of those before the first step. The weights are panels of W^T.
+    """The rows [first, last) of the states hs, given those before the first step. The weights are panels of W^T.
 
-    The inputs' products are taken for so many steps `at_once`, and go into nets.
+    The inputs' products are computed for `at_once` steps at a time, in nets.
     """
     T, H = x.shape[0], hs.shape[2]
     edge = empty_edge(x)
@@ -58,7 +58,7 @@ _forward_part = outlined(_forward_rows)
 def forward(
     members: Any, B: int, weight_ih: Any, weight_hh: Any, ih_panels: Any, hh_panels: Any, *operands: Any
 ) -> None:
-    """What `_forward_rows` does, for all rows of the batch. The panels are room."""
+    """`_forward_rows` for all rows of the batch. The panels are buffers."""
     pack_transposed(members, weight_ih, ih_panels)
     pack_transposed(members, weight_hh, hh_panels)
     share(members, B, _forward_part((ih_panels, hh_panels, *operands)))
@@ -83,10 +83,10 @@ def _backward_rows(
     lengths: Any,
     g_x: Any,
 ) -> None:
-    """Steps `begin` to before `end`, rows `first` to before `last`, of the gradients g_net (steps, B, 1, H) and g_x.
+    """The steps [begin, end) and rows [first, last) of the gradients g_net (steps, B, 1, H) and g_x.
 
-    g_h (1, B, H) is that of the states after these steps, and becomes that of the states before. The weights
-    are panels of W; without room, g_x and the panels, of the inputs x and h of each step, are left out.
+    g_h (1, B, H) is the gradient of the states after these steps, and becomes that of the states before. The weights
+    are panels of W. If g_x or the panels of the inputs x and h of each step are empty, they are skipped.
     """
     B, H = hs.shape[1], hs.shape[2]
     nets = g_net.reshape(g_net.shape[0], B, H)
@@ -134,10 +134,10 @@ def backward(
     g_out: Any,
     *operands: Any,
 ) -> None:
-    """What `_backward_rows` does, for all rows and steps; and the gradients of the weights and the bias.
+    """`_backward_rows` for all rows and steps, and the gradients of the weights and the bias.
 
-    Panels are room, for as many steps as g_net has. After these steps their gates' gradients are turned into those of
-    the weights, unless these have no room.
+    Panels are buffers for the number of steps of g_net. After these steps the weights' gradients are computed from the
+    gates', unless they are empty.
     """
     pack(members, weight_ih, ih_panels)
     pack(members, weight_hh, hh_panels)
@@ -166,9 +166,9 @@ def _step_blocks(
     hh_panels: Any,
     bias: Any,
 ) -> None:
-    """One step: blocks `first` to before `last` of the state new_h.
+    """One step: the blocks [first, last) of the state new_h.
 
-    The weights are panels by blocks of units, as is the bias; net (B, blocks, gates, width) is room.
+    The weights are panels by blocks of units, like the bias; net (B, blocks, gates, width) is a buffer.
     """
     B, H = h.shape
     width = net.shape[3]
@@ -187,5 +187,5 @@ _step_part = outlined(_step_blocks)
 
 @jit
 def step(members: Any, blocks: int, *operands: Any) -> None:
-    """What `_step_blocks` does, for all blocks of units."""
+    """`_step_blocks` for all blocks of units."""
     share(members, blocks, _step_part(operands))

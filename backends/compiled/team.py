@@ -1,8 +1,8 @@
-"""The threads that share a job within compiled code: to hand it out and to end it takes a microsecond.
+"""The threads that share a job in compiled code: handing it out and ending it takes a microsecond.
 
-By way of the interpreter it would take fifty and more, for each of the parts of a training step. So helpers wait in
-compiled code, looking for a job again and again for about a millisecond, and only then go to sleep. A part that no
-helper has begun is done by the thread that handed out the job, which never waits for one that sleeps.
+Through the interpreter it would take 50 µs and more, for each part of a training step. So helpers wait in compiled
+code: they poll for a job for about a millisecond, and only then sleep. A part that no helper has begun is computed by
+the thread that handed out the job, which never waits for a sleeping helper.
 """
 
 import atexit
@@ -23,26 +23,26 @@ from .jit import jit
 
 __all__ = ["share", "team", "worthwhile_threads"]
 
-# Words of a team, each that is waited for in a cache line of its own.
-_OPEN = 0  # which parts of a job nobody has begun, a bit each
-_ENDED = 8  # how many have ended
-_FAILED = 16  # how many of these with an error
-_LEAVE = 17  # whether helpers are to leave for good
-_THREADS = 18  # how many threads share a job
+# Words of a team. Each word that threads poll has its own cache line.
+_OPEN = 0  # the parts of a job that no thread has begun, one bit each
+_ENDED = 8  # the number of parts that have ended
+_FAILED = 16  # the number of these that raised an error
+_LEAVE = 17  # whether helpers must end
+_THREADS = 18  # the number of threads that share a job
 _FUNCTION, _ARGUMENTS, _TOTAL, _PARTS = 19, 20, 21, 22  # the job
 _WORDS = 32
 
 _MOST_PARTS = 62
 
-_PATIENCE = 30_000  # looks, 20 to 40 ns each, until a helper sleeps
+_PATIENCE = 30_000  # polls, 20 to 40 ns each, until a helper sleeps
 _LOOKS_A_YIELD = 2_000
 _MOMENT = 1e-3  # seconds
-_OPERATIONS_A_THREAD = 2e6  # that are worth one: twenty microseconds or so
+_OPERATIONS_A_THREAD = 2e6  # that justify one more thread: about 20 µs
 
 
 @jit
 def _work(words: Any, preferred: int) -> None:
-    """Does parts of the job that nobody has begun, the preferred one first, until there are none."""
+    """Computes parts of the job that no thread has begun, the preferred one first, until there are none."""
     while True:
         waiting = read_word(words, _OPEN)
         if waiting == 0:
@@ -52,7 +52,7 @@ def _work(words: Any, preferred: int) -> None:
             part = 0
             while (waiting >> part) & 1 == 0:
                 part += 1
-        # The parts may be those of a later job by now: then this begins one of that.
+        # The parts may belong to a later job by now: then this begins a part of that job.
         if exchange_word(words, _OPEN, waiting, waiting ^ (1 << part)):
             total, parts = words[_TOTAL], words[_PARTS]
             first, last = total * part // parts, total * (part + 1) // parts
@@ -63,7 +63,7 @@ def _work(words: Any, preferred: int) -> None:
 
 @jit
 def _serve(words: Any, preferred: int) -> None:
-    """Works on jobs, of those that are for so many threads, until there has been none for a while."""
+    """Works on jobs that have enough threads for this helper, until there has been none for a while."""
     looks = 0
     while looks < _PATIENCE and not read_word(words, _LEAVE):
         if preferred < read_word(words, _THREADS) and read_word(words, _OPEN):
@@ -76,12 +76,12 @@ def _serve(words: Any, preferred: int) -> None:
 
 @jit
 def share(words: Any, total: int, job: Any) -> None:
-    """`part(first, last)` for nearly equal parts of range(total), as many as the team has threads.
+    """Calls `part(first, last)` for nearly equal parts of range(total), one for each thread of the team.
 
-    In compiled code; `job` is what an `outlined` function makes of its arguments.
+    For compiled code; `job` is the result of an `outlined` function.
 
     Raises:
-        MemoryError: a part failed, which is all that it can fail of.
+        MemoryError: a part failed, which has no other possible cause.
     """
     parts = min(words[_THREADS], total)
     if parts < 1:
@@ -100,7 +100,7 @@ def share(words: Any, total: int, job: Any) -> None:
             pause()
             looks += 1
             if looks % _LOOKS_A_YIELD == 0:
-                yield_core()  # to a helper that has no core
+                yield_core()  # for a helper that has no core
         failed = read_word(words, _FAILED) > 0
     if failed:
         raise MemoryError
@@ -110,12 +110,12 @@ _core: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", Non
 
 
 class _Team:
-    """Helpers, and the words by which they are told what to do."""
+    """Helper threads, and the words that control them."""
 
     def __init__(self, helpers: int) -> None:
         self.busy = threading.Lock()
         self.words = np.zeros(_WORDS, np.int64)
-        self._threads = 0  # how many threads are to look for jobs
+        self._threads = 0  # the number of threads that poll for jobs
         self._gathered = -math.inf
         lock = threading.Lock()
         self._wakes = [threading.Condition(lock) for _ in range(helpers)]
@@ -129,13 +129,13 @@ class _Team:
 
     @property
     def size(self) -> int:
-        """How many threads, with the one that hands out the jobs."""
+        """The number of threads, including the one that hands out the jobs."""
         return len(self._helpers) + 1
 
     def gather(self, threads: int, brief: bool) -> None:
-        """Has as many helpers as make up so many threads look for jobs until `disperse`, and for a while after that.
+        """Makes `threads - 1` helpers poll for jobs until `disperse`, and for a while after that.
 
-        For `brief` jobs they are woken only if the last was a moment ago, and more may be expected.
+        For `brief` jobs they are woken only if the last job was a moment ago, so that more are likely.
         """
         self.words[_THREADS] = threads
         self._threads = threads
@@ -148,7 +148,7 @@ class _Team:
         self._gathered = now
 
     def disperse(self) -> None:
-        """Lets the helpers sleep again."""
+        """Allows the helpers to sleep."""
         self._threads = 0
 
     def leave(self) -> None:
@@ -173,10 +173,10 @@ class _Team:
                 self._wakes[k].notify()
 
     def _spread(self, helpers: int) -> None:
-        """Puts the first helpers on other cores than this thread's, where the system lets us say so.
+        """Moves the first helpers to cores that this thread does not use, if the system allows it.
 
-        Linux may wake a thread on the very core of the one that woke it, and leave both there for tens of milliseconds
-        though another core is idle.
+        Linux may wake a thread on the core of the thread that woke it, and leave both there for tens of milliseconds
+        though a different core is idle.
         """
         if _core is None or not hasattr(os, "sched_setaffinity"):
             return
@@ -184,7 +184,7 @@ class _Team:
         if len(others) >= helpers:
             for k, helper in enumerate(self._helpers[:helpers]):
                 if helper.native_id is not None:
-                    with suppress(OSError):  # some sandboxes forbid it: then they run where they happen to
+                    with suppress(OSError):  # some sandboxes forbid it; then the system chooses the cores
                         os.sched_setaffinity(helper.native_id, others[k::helpers])
 
 
@@ -197,7 +197,7 @@ _changing = threading.Lock()
 
 
 def _team_of(threads: int) -> _Team | None:
-    """The team, of so many threads at least; of fewer, while another thread has it; none, while another makes it."""
+    """The team, of at least `threads` threads, or fewer while it is in use; None while another thread creates it."""
     global _team
     if _changing.acquire(blocking=False):
         try:
@@ -212,7 +212,7 @@ def _team_of(threads: int) -> _Team | None:
 
 
 class _Session:
-    """A team's time for one thread's jobs."""
+    """The use of a team by one thread."""
 
     def __init__(self, team: _Team, threads: int, brief: bool) -> None:
         self._team, self._threads, self._brief = team, threads, brief
@@ -237,15 +237,15 @@ class _Session:
 
 
 def worthwhile_threads(operations: float) -> int:
-    """How many threads are worth their while, for so many floating-point operations of matrix products."""
+    """The number of threads to use for this number of floating-point operations of matrix products."""
     return 1 + int(operations / _OPERATIONS_A_THREAD)
 
 
 def team(most: int, brief: bool = False) -> AbstractContextManager[Any]:
-    """What `share` takes: up to `most` threads for the jobs within the context, where so many compute.
+    """A context with at most `most` threads for jobs; its value is the `words` argument of `share`.
 
-    Jobs are `brief` if they take no longer than waking a helper does. While another thread has the helpers, the one
-    that asks works alone: results do not depend on that.
+    Jobs are `brief` if they take no longer than waking a helper. While a different thread uses the helpers, the caller
+    computes without them; results do not depend on this.
     """
     threads = min(most, number_of_threads(), _MOST_PARTS) if most > 1 else 1
     if threads <= 1:
@@ -264,7 +264,7 @@ def _leave() -> None:
 
 
 def _after_fork() -> None:
-    """A forked process has none of its parent's threads, and locks as they happened to be."""
+    """A forked process has no threads of its parent, and the locks may be held."""
     global _team, _changing
     _team, _changing = None, threading.Lock()
 

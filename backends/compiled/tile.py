@@ -1,9 +1,9 @@
-"""The inner kernel of every matrix product: a tile of the result, held in vector registers throughout.
+"""The inner kernel of every matrix product: a tile of the result, which stays in vector registers.
 
-Compilers do not keep a block of sums in registers on their own accord, and a product that stores and loads its sums at
-each step runs at a fraction of the machine's speed. So this one function is written in LLVM's vector instructions, by
-way of numba's `intrinsic`. The scheme is that of Goto and van de Geijn, "Anatomy of high-performance matrix
-multiplication" (2008): one operand packed in panels as wide as the tile, the other read element by element.
+Compilers do not keep a block of sums in registers by themselves, and a product that stores and loads its sums at each
+step runs at a fraction of the machine's speed. So this function is written in LLVM's vector instructions, with numba's
+`intrinsic`. The scheme is from Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): one
+operand is packed into panels of the width of the tile, the other is read element by element.
 """
 
 from typing import Any
@@ -35,12 +35,12 @@ PANEL_BYTES = 2 * VECTOR_BYTES
 """A row of a panel: two vectors."""
 
 TILE_ROWS = _REGISTERS // 2 - 2
-"""The tallest tile: two vectors of sums a row leave registers for a row of the panel, and one to spare."""
+"""The tallest tile: with two vectors of sums per row, registers remain for a row of the panel, and one more."""
 
 WIDE_PANELS, WIDE_ROWS = 4, 3
-"""Up to so many rows are multiplied with so many panels at once: fewer sums could not hide the adders' latency."""
+"""At most WIDE_ROWS rows are multiplied with WIDE_PANELS panels at once: fewer sums would not hide latency."""
 
-_ROWS_AHEAD = 16  # of a panel, that are fetched into the cache
+_ROWS_AHEAD = 16  # of a panel that are prefetched into the cache
 
 _SHAPES = [(rows, 2, 1) for rows in range(1, TILE_ROWS + 1)]
 _SHAPES += [(rows, 1, 1) for rows in range(1, TILE_ROWS + 1)]
@@ -52,7 +52,7 @@ _BYTES = ir.IntType(8).as_pointer()
 
 
 def _code(builder: Any, rows: Any, vectors: Any, panels: Any) -> Any:
-    """One number for each shape; of values known when the code runs, if there is a builder."""
+    """A number for each shape, computed now or, with a builder, when the code runs."""
     if builder is None:
         return _index((panels * 4 + vectors) * 64 + rows)
     high = builder.add(builder.mul(panels, _index(4)), vectors)
@@ -93,26 +93,26 @@ class _Tile:
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [factor, row, total])
 
     def prefetch(self, pointer: Any, elements: Any, write: bool = False) -> None:
-        """Asks for a cache line that is read, or written, soon; past the end of an array this does nothing."""
+        """Prefetches a cache line that will be read or written soon; beyond the end of an array this does nothing."""
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _INT32, _INT32, _INT32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
         intent, near, data = _INT32(int(write)), _INT32(3), _INT32(1)
         self.builder.call(function, [self.builder.bitcast(self.at(pointer, elements), _BYTES), intent, near, data])
 
     def spread(self, number: Any) -> Any:
-        """A vector whose elements all are the number."""
+        """A vector with all elements equal to the number."""
         undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, number, _INT32(0))
         return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, self.lanes), None))
 
     def generate(self, rows: int, vectors: int, panels: int) -> None:
-        """The whole of one tile: the sums over `depth`, then their way into c."""
+        """The code of a tile: the sums over `depth`, and then their addition to c or copy into it."""
         builder = self.builder
         places = [(r, p, v) for p in range(panels) for v in range(vectors) for r in range(rows)]
         a_rows = [self.at(self.a, builder.mul(self.a_row, _index(r))) for r in range(rows)]
         b_panels = [self.at(self.b, builder.mul(self.b_panel, _index(p))) for p in range(panels)]
 
-        # Where the sums will go is in a far cache as a rule, and is on its way here while they are computed.
+        # The tile of c is usually in a distant cache. It is prefetched while the sums are computed.
         for r in range(rows):
             for v in range(vectors * panels):
                 place = builder.add(builder.mul(self.c_row, _index(r)), _index(v * self.lanes))
@@ -131,13 +131,13 @@ class _Tile:
             for v in range(vectors):
                 self.prefetch(panel, builder.add(b_at, _index((v + 2 * _ROWS_AHEAD) * self.lanes)))
         added = {}
-        if panels == 1:  # keep the panel's row in registers, and meet the rows of a one by one
+        if panels == 1:  # keep the panel's row in registers, and load the elements of a one by one
             row = [self.load_vector(b_panels[0], builder.add(b_at, _index(v * self.lanes))) for v in range(vectors)]
             for r in range(rows):
                 factor = self.spread(self.load(a_rows[r], a_at))
                 for v in range(vectors):
                     added[r, 0, v] = self.multiply_add(factor, row[v], sums[r, 0, v])
-        else:  # keep the few factors
+        else:  # keep the few factors in registers
             factors = [self.spread(self.load(a_row, a_at)) for a_row in a_rows]
             for p in range(panels):
                 for v in range(vectors):
@@ -219,7 +219,7 @@ def _tile_f64(
     _tile(c, c_row, a, a_row, a_column, b, b_panel, depth, rows, vectors, panels, accumulate)
 
 
-# Known to all compiled code by name. As a part of each function that uses them, they would be compiled with each.
+# All compiled code calls them by name. Otherwise they would be compiled again as a part of each caller.
 _NAMES = {types.float32: "tinygrad_lstm_tile_f32", types.float64: "tinygrad_lstm_tile_f64"}
 llvm.add_symbol(_NAMES[types.float32], _tile_f32.address)
 llvm.add_symbol(_NAMES[types.float64], _tile_f64.address)
@@ -243,12 +243,12 @@ def _tile_product(
     panels: Any,
     accumulate: Any,
 ) -> Any:
-    """Sets, or with `accumulate` adds to, a tile of c the product of `rows` rows of a and some panels of b.
+    """Sets a tile of c to the product of `rows` rows of a and some panels of b; `accumulate` adds it to the tile.
 
-    All places and strides count elements. The tile begins at `c_start`, and its rows lie `c_row` apart. Row r of the
-    first operand has its element k at `a_start + r * a_row + k * a_column`. A panel has `depth` rows of two vectors
-    one after the other, of which the first `vectors` are used; panels lie `b_panel` apart. Shapes that are not
-    in `_SHAPES` are left alone: the caller sees to it that there are none. Nothing is checked against any bounds.
+    All positions and strides are in elements. The tile begins at `c_start`, and the stride of its rows is `c_row`.
+    Element k of row r of the first operand is at `a_start + r * a_row + k * a_column`. A panel has `depth` contiguous
+    rows of two vectors, of which the first `vectors` are used; the stride of panels is `b_panel`. Nothing is computed
+    for shapes that are not in `_SHAPES`, which the caller must avoid. Bounds are not checked.
     """
     index = types.intp
     signature = types.void(

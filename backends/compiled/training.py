@@ -1,7 +1,7 @@
-"""What a training step spends time in beside its networks, by compiled kernels.
+"""Compiled kernels of cross entropy, Adam, and adding rows.
 
-Functions are those of `backends/training.py`, with the same arguments and results, and one for rows that are added to
-places. What a thread computes does not depend on how many there are: results are the same to the bit.
+The functions of `backends/training.py` have the same arguments and results here. Results are bitwise equal for any
+number of threads.
 """
 
 import math
@@ -21,19 +21,19 @@ from .team import share, team
 
 __all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
 
-_BLOCK = 1024  # powers of a row that are added up by themselves, in several partial sums at once
-_ELEMENTS_A_THREAD = 2**15  # that are worth one: twenty microseconds or so
+_BLOCK = 1024  # powers of a row in a block of their sum, which has several partial sums
+_ELEMENTS_A_THREAD = 2**15  # that justify one more thread: about 20 µs
 
 
 def _team(elements: int) -> AbstractContextManager[Any]:
-    """As many threads as are worth their while."""
+    """The threads to use for this number of elements."""
     return team(1 + elements // _ELEMENTS_A_THREAD)
 
 
 # -- cross entropy -----------------------------------------------------------------------------------------------------
 
 
-# Compiled by itself: in any order, as `_sum_of_block` is, sums within `exp` would lose what they are there for.
+# A function of its own, because `exp` needs the order of its sums, which `_sum_of_block` does not keep.
 @jit
 def _power(logit: Any, largest: Any) -> Any:
     return exp(logit - largest)
@@ -56,9 +56,9 @@ def _sum_of_powers(logits: Any, b: int, largest: Any) -> Any:
 
 
 def _largest(keys: Any, b: int) -> Any:
-    """The largest of a row of floats, given by their bits, in compiled code; a positive NaN is larger than all.
+    """The maximum of a row of floats, given as their bits, in compiled code; a positive NaN is larger than all.
 
-    Of integers a vector at a time is compared, of floats one after the other.
+    Integers are compared with vector instructions; floats would be compared one after the other.
     """
     raise NotImplementedError
 
@@ -66,7 +66,7 @@ def _largest(keys: Any, b: int) -> Any:
 @overload(_largest)
 def _largest_of(keys: Any, b: Any) -> Any:
     bits, number = (np.int32, np.float32) if keys.dtype.bitwidth == 32 else (np.int64, np.float64)
-    # Bits have the order of their floats, but those of the negative floats are the wrong way round.
+    # Bits have the order of their floats, except that negative floats are in reverse order.
     all_but_sign = bits(np.iinfo(bits).max)
 
     def compiled(keys: Any, b: Any) -> Any:
@@ -122,7 +122,7 @@ def _backward_rows(
     for b in range(first, last):
         i, m = ids[b], largest[b]
         if i == ignore_index or not 0 <= i < logits.shape[1]:
-            g_logits[b] = 0  # whatever the logits are
+            g_logits[b] = 0  # for any logits
             continue
         factor = g[b] / sums[b]
         for j in range(logits.shape[1]):
@@ -160,7 +160,7 @@ def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> Ho
     return g_logits
 
 
-# -- rows added to places ----------------------------------------------------------------------------------------------
+# -- adding rows -------------------------------------------------------------------------------------------------------
 
 
 @jit
@@ -180,7 +180,7 @@ def _add(members: Any, columns: int, *operands: Any) -> None:
 
 
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
-    """`target[rows] += values` in place, one row after the other; of a contiguous target, and values of its dtype."""
+    """`target[rows] += values` in place, in the order of `rows`; target is contiguous, and values have its dtype."""
     columns = math.prod(target.shape[1:])
     flat, values = target.reshape(len(target), columns), contiguous(values).reshape(len(rows), columns)
     with _team(values.size) as members:
@@ -236,7 +236,7 @@ def adam_update_one(
 ) -> None:
     p, g, *state = arrays
     changed = [p, *state]
-    flat = [array.reshape(-1) for array in changed]  # copies of those that are not contiguous
+    flat = [array.reshape(-1) for array in changed]  # copies if they are not contiguous
     flat_g = g.reshape(-1) if g.dtype == p.dtype else g.astype(p.dtype).reshape(-1)
     with _team(p.size) as members:
         _adam(

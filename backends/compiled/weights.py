@@ -12,17 +12,17 @@ from .tile import TILE_ROWS
 
 __all__ = ["weight_gradients"]
 
-_DEEP = 512  # rows of g_net that are taken at a time, and
+_DEEP = 512  # rows of g_net that are processed at a time, and
 _TILES = 8  # tiles of its columns: together they stay in a core's second-level cache
-_BLOCK = 128  # rows of a bias's gradient that are added up by themselves
+_BLOCK = 128  # rows in a block of the sum of a bias's gradient
 _PLACE = -(-TILE_ROWS // 8) * 8
 
 
 @jit
 def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, number: int, tiles: Any) -> None:
-    """Puts so many tiles of `height` columns side by side, so that a tile's columns are close together.
+    """Copies `number` tiles of `height` columns each, so that the columns of a tile are adjacent.
 
-    A tile's place is wider than the tallest tile: whole vectors are copied, where the row goes on that far.
+    The buffer of a tile is wider than the tallest tile: full vectors are copied if the row is long enough.
     """
     for k in range(begin, end):
         for tile in range(number):
@@ -38,7 +38,7 @@ def _pack_tiles(g_net: Any, begin: int, end: int, column: int, height: int, numb
 
 @jit
 def _add_bias_rows(g_net: Any, rows: int, first: int, last: int, column: int, total: Any) -> None:
-    """Adds the sum of the rows, for its elements `first` to before `last`, to a bias's gradient: by blocks."""
+    """Adds the sum of the rows to the elements [first, last) of a bias's gradient, in blocks."""
     width = last - first
     sums = np.zeros((2, width), g_net.dtype)
     block, blocks = sums[0], sums[1]
@@ -77,10 +77,10 @@ def _weight_rows(
     g_bias: Any,
     accumulate: bool,
 ) -> None:
-    """Sets, or with `accumulate` adds to, rows `first` to before `last` of the gradients of two weights and a bias.
+    """Sets the rows [first, last) of the gradients of two weights and a bias; `accumulate` adds to them.
 
-    They are those of the columns of g_net (rows, N) that begin at `column`, times the packed rows of x and of h. A
-    weight without columns is left out.
+    They are the products of the columns of g_net (rows, N), from `column` on, with the packed rows of x and of h. A
+    weight without columns is skipped.
     """
     rows = len(g_net)
     edge = empty_edge(g_net)
@@ -110,5 +110,5 @@ _weight_part = outlined(_weight_rows)
 
 @jit
 def weight_gradients(members: Any, rows: int, *operands: Any) -> None:
-    """What `_weight_rows` does, for so many rows of the weights: all of them."""
+    """`_weight_rows` for all `rows` rows of the weights."""
     share(members, rows, _weight_part(operands))

@@ -1,8 +1,8 @@
-"""Kernels in CUDA C++, a `.cu` file a family, and what launches them; none of it imports CuPy.
+"""Kernels in CUDA C++, one `.cu` file per family, and the Python code that launches them, which does not import CuPy.
 
-`CudaKernels` is written against what a device does for it (`launching.LaunchedKernels`): it compiles and launches a
-kernel, multiplies matrices, and says where an array lies. CuPy's device does; so does one of the tests' own, which
-builds the kernels for the host.
+`CudaKernels` uses only the methods of a device in `launching.LaunchedKernels`: it compiles and launches a kernel,
+multiplies matrices, and returns an array's address. CuPy's device implements them, and so does the tests' own device,
+which compiles the kernels for the host.
 """
 
 from .gru import CudaGRUKernels
@@ -14,4 +14,4 @@ __all__ = ["CudaKernels"]
 
 
 class CudaKernels(CudaLSTMKernels, CudaGRUKernels, CudaRNNKernels, CudaTrainingKernels):
-    """The kernels of a CUDA device: what `Backend` says of them."""
+    """The kernels of a CUDA device; see `Backend`."""

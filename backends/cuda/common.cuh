@@ -1,8 +1,8 @@
-// What the kernels share. They are compiled for one dtype of arrays at a time, REAL, and compute in float at least.
+// Shared by all kernels. They are compiled for one dtype of arrays at a time, REAL, and compute in float or double.
 
-typedef long long Index;  // of every integer that a kernel is given
+typedef long long Index;  // the type of every integer parameter of a kernel
 
-#ifndef ON_HOST  // where the kernels are built for the host, these come with what stands in for CUDA's language
+#ifndef ON_HOST  // in a build for the host, the replacement of CUDA's language defines these
 __device__ inline float from_half(unsigned short bits) {
     float wide;
     asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
@@ -37,14 +37,14 @@ typedef Widened<Real>::type Wide;
 // The block's dynamic shared memory.
 template <class T> __device__ inline T* shared() { return static_cast<T*>(host::shared_memory()); }
 
-// So many neighbours as a thread loads and stores at once: 16 bytes where lengths and addresses allow.
+// The adjacent elements that a thread loads and stores at once: 16 bytes if lengths and addresses allow it.
 struct alignas(sizeof(Real) * WIDTH) Pack {
     Real at[WIDTH];
 };
 __device__ inline Pack load(const Real* from) { return *reinterpret_cast<const Pack*>(from); }
 __device__ inline void store(Real* to, const Pack& pack) { *reinterpret_cast<Pack*>(to) = pack; }
 
-// The same for the end of an array, of which only `left` elements are there.
+// The same for the end of an array, with only `left` elements.
 __device__ inline Pack load(const Real* from, Index left) {
     if (left >= WIDTH) return load(from);
     Pack pack;
@@ -59,7 +59,7 @@ __device__ inline void store(Real* to, const Pack& pack, Index left) {
         if (k < left) to[k] = pack.at[k];
 }
 
-// A long sum of one thread's: by blocks, and blocks of blocks, so that its rounding error stays small.
+// A long sum of one thread: in blocks, and blocks of blocks, so that its rounding error stays small.
 struct Sum {
     Wide block = 0, blocks = 0, rest = 0;
     unsigned terms = 0;
@@ -75,12 +75,11 @@ struct Sum {
 
 __device__ inline Wide sigmoid(Wide x) { return 1 / (1 + exp(-x)); }
 
-// The number of a thread among all, in one dimension.
+// The index of a thread among all threads, in one dimension.
 __device__ inline Index thread_number() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
 
-// Adds up over the threads of a row of the block, those with the same threadIdx.y, in an order that is always the same;
-// all of them get the sum. A row is 32 threads, or a multiple of 32 where it is the whole block; `room` is shared memory
-// for a value of each 32.
+// Sums over the threads of a row of the block (with the same threadIdx.y), in a fixed order. All of them get the sum. A
+// row is 32 threads, or a multiple of 32 if it is the whole block; `room` is shared memory for one value per 32 threads.
 template <class T> __device__ inline T sum_over_row(T value, T* room) {
     for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
     if (blockDim.x == 32) return value;

@@ -1,13 +1,12 @@
-// The cross entropy of class ids (N,) under logits (N, C). A row of the block's threads has a row of the logits.
+// The cross entropy of logits (N, C) and class ids (N,). A row of the block's threads computes a row of the logits.
 #include "common.cuh"
 
-// The largest of some numbers, and the sum of the powers of e to each of them less the largest.
+// The maximum of some numbers, and the sum of exp(number - maximum).
 struct Powers {
     Wide largest, sum;
 };
 
-// The power of e to x less the largest: 1 for two that are -∞, of which there is no difference, but NaN for two that
-// are ∞.
+// exp(x - largest): 1 if both are -∞, whose difference is NaN; but NaN if both are ∞.
 __device__ inline Wide power(Wide x, Wide largest) {
     return x == largest && (x < 0 || x - x == 0) ? (Wide)1 : exp(x - largest);
 }
@@ -31,14 +30,14 @@ __device__ inline Powers joined_over_row(Powers powers, Powers* room) {
     return powers;
 }
 
-// losses, largest, sums (N,): -log softmax at the id, 0 for `ignored` ones and NaN for those that name no class; and
-// what the backward kernel needs.
+// losses (N,): -log softmax at the id, 0 for `ignored` ids and NaN for ids that are not a class. largest, sums (N,): for
+// the backward kernel.
 extern "C" __global__ void cross_entropy_forward(const Real* logits, const Index* ids, Wide* losses, Wide* largest,
                                                  Wide* sums, Index ignored, Index N, Index C) {
     const Index n = (Index)blockIdx.x * blockDim.y + threadIdx.y;
-    if (n >= N) return;  // all the threads of a row, which wait for nobody else
+    if (n >= N) return;  // for all threads of a row, which wait for no others
     const Real* row = logits + n * C;
-    Powers powers = {(Wide)row[0], 0};  // a number that is there, with no share in the sum yet
+    Powers powers = {(Wide)row[0], 0};  // an element of the row, not yet in the sum
     for (Index c = threadIdx.x; c < C; c += blockDim.x) powers = joined(powers, {(Wide)row[c], 1});
     powers = joined_over_row(powers, shared<Powers>());
     if (threadIdx.x != 0) return;
@@ -50,7 +49,7 @@ extern "C" __global__ void cross_entropy_forward(const Real* logits, const Index
     sums[n] = powers.sum;
 }
 
-// g_logits (N, C), of the gradients g (N,) of the losses. A thread has a pack of a row.
+// g_logits (N, C), from the gradients g (N,) of the losses. A thread computes a pack of a row.
 extern "C" __global__ void cross_entropy_backward(const Real* logits, const Index* ids, const Wide* g,
                                                   const Wide* largest, const Wide* sums, Real* g_logits, Index ignored,
                                                   Index N, Index C) {
@@ -64,7 +63,7 @@ extern "C" __global__ void cross_entropy_backward(const Real* logits, const Inde
 #pragma unroll
     for (int j = 0; j < WIDTH; ++j) {
         const Wide of_logit = exp((Wide)pack.at[j] - largest[n]) * share - (c + j == id ? g_row : (Wide)0);
-        pack.at[j] = counts ? of_logit : (Wide)0;  // whatever the logits are
+        pack.at[j] = counts ? of_logit : (Wide)0;  // for any logits
     }
     store(g_logits + n * C + c, pack);
 }

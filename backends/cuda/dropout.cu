@@ -1,6 +1,5 @@
-// Dropout by random numbers that a counter makes: Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random
-// numbers: as easy as 1, 2, 3", 2011), the same as NumPy's, so that masks are the same on every device and need not be
-// kept.
+// Dropout with a counter-based generator: Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
+// as 1, 2, 3", 2011). It is the same as NumPy's, so masks are the same on every device and need not be saved.
 #include "common.cuh"
 
 typedef unsigned long long Word;
@@ -23,8 +22,8 @@ __device__ inline Words philox(Word counter, Word key) {
     return words;
 }
 
-// out = x times `scale` where 32 random bits are `threshold` or more, else 0. A thread has the eight elements that the
-// words of one count are for.
+// out = x times `scale` if 32 random bits are at least `threshold`, otherwise 0. A thread computes the eight elements of
+// one counter value.
 extern "C" __global__ void dropout(const Real* x, Real* out, double scale, Index threshold, Index key, Index size) {
     const Index count = thread_number();
     if (count * 8 >= size) return;

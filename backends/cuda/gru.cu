@@ -1,8 +1,8 @@
-// A step of a GRU but for its matrix product.
+// A step of a GRU without its matrix product.
 #include "recurrent.cuh"
 
-// gates (T, B, 3H) in the order r, z, n: in, W·x; out, the gates, for the way back. net (B, 3H) = U·h. qs (places, B,
-// H), used in turn: U_n·h + b_hn, for the way back.
+// gates (T, B, 3H) in the order r, z, n: W·x on entry; the gates, for the backward pass, on exit. net (B, 3H) = U·h.
+// qs (places, B, H), a ring: U_n·h + b_hn, for the backward pass.
 extern "C" __global__ void gru_forward_step(Real* gates, const Real* net, const Real* bias, const Real* bias_hn,
                                             Real* h, Real* qs, Index places_of_q, Real* out, const Index* lengths,
                                             Index t, Index before, Index after, Index B, Index H) {
@@ -35,8 +35,8 @@ extern "C" __global__ void gru_forward_step(Real* gates, const Real* net, const 
     if (lengths) store(out + at.in(t), new_h);
 }
 
-// g_net (T, B, 4H): the gradients of the parts n, r, z and q, of which the first three belong to W·x and the last
-// three to U·h. Of the gradient of h before the step, g_h is to have what does not come by way of them.
+// g_net (T, B, 4H): the gradients of n, r, z and q before activation. The first three belong to W·x, the last three to
+// U·h. g_h gets the part of the gradient of h before the step that does not come through them.
 extern "C" __global__ void gru_backward_step(const Real* gates, const Real* qs, const Real* h, const Real* g_out,
                                              Real* g_h, Real* g_net, const Index* lengths, Index t, Index before,
                                              Index B, Index H) {

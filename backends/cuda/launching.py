@@ -1,4 +1,4 @@
-"""What launches kernels, and multiplies matrices, on a CUDA device."""
+"""Launches kernels and multiplies matrices on a CUDA device."""
 
 import functools
 import math
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 Kernel = Callable[..., None]
-"""`kernel(blocks, threads, arguments, shared=0)`: launches so many blocks of so many threads, each an int or a tuple of
-up to three, with so many bytes of shared memory. Arguments are arrays (contiguous, of the dtype that the kernel has
-there), None for an array that is not given, ints and floats."""
+"""`kernel(blocks, threads, arguments, shared=0)` launches a kernel. The numbers of blocks and of threads per block are
+an int or a tuple of up to three; `shared` is the size of the shared memory in bytes. Arguments are contiguous arrays of
+the dtype of the kernel's parameter, None for a missing array, ints and floats."""
 
 Multiply = Callable[[int, int, int], None]
-"""`multiply(x, y, out)`, of the addresses of three matrices."""
+"""`multiply(x, y, out)`, with the addresses of three matrices."""
 
 THREADS = 128
-"""In a block, where nothing speaks for another number."""
+"""The default number of threads in a block."""
 
 _NAMES = {"float16": "Half", "float32": "float", "float64": "double"}
 _PACK_BYTES = 16
@@ -42,15 +42,15 @@ _PACK_BYTES = 16
 
 @functools.cache
 def source(name: str) -> str:
-    """The code of `name`.cu, with what it includes in place: so that a cache of machine code sees every change.
+    """The code of `name`.cu with its includes inserted, so that a cache of machine code sees every change.
 
-    Without comments: CuPy writes it to disk in an encoding that may not have their characters.
+    Comments are removed: CuPy writes the code to disk in an encoding that may not have their characters.
     """
     return re.sub(r" *//.*", "", with_includes(_read(f"{name}.cu")))
 
 
 def with_includes(text: str) -> str:
-    """A source with the files that it includes in place."""
+    """A source with its includes inserted."""
     return re.sub(r'#include "(.+)"', lambda include: with_includes(_read(include[1])), text)
 
 
@@ -59,21 +59,21 @@ def _read(file: str) -> str:
 
 
 def definitions(dtype: Any, width: int = 1, **constants: int) -> tuple[str, ...]:
-    """The compiler's options for what a source leaves open: the dtype, a pack's width, and constants of its own."""
+    """The compiler's options for a source's macros: the dtype, the width of a pack, and other constants."""
     given = {"REAL": _NAMES[checked_dtype(dtype).name], "WIDTH": width, **constants}
     return ("-std=c++17", *(f"-D{name}={value}" for name, value in given.items()))
 
 
 def blocks(elements: int, width: int = 1) -> int:
-    """How many blocks of THREADS have a thread for each pack of the elements."""
+    """The number of blocks of THREADS threads with one thread per pack of `width` elements."""
     return -(-elements // (width * THREADS))
 
 
 class Matrices(NamedTuple):
-    """Two matrices x (m, k) and y (k, n) whose product goes into a contiguous one.
+    """Two matrices x (m, k) and y (k, n), whose product is written into a contiguous matrix.
 
-    Where a matrix is `transposed`, its columns are contiguous, else its rows; from one to the next it is `leading`
-    elements.
+    If a matrix is `transposed`, its columns are contiguous, otherwise its rows; `leading` is the stride from one to the
+    next, in elements.
     """
 
     m: int
@@ -85,10 +85,10 @@ class Matrices(NamedTuple):
 
 
 class LaunchedKernels(ArrayKernels):
-    """Kernels and products by what the device gives: `kernel`, `multiplier` and `address`.
+    """Kernels and products, with the device's methods `kernel`, `multiplier` and `address`.
 
     Attributes:
-        multiprocessors: how many blocks can have one for themselves; 0 where blocks cannot wait for each other.
+        multiprocessors: the number of multiprocessors; 0 if blocks cannot wait for each other.
         shared_bytes: the most shared memory that a block can have.
     """
 
@@ -98,22 +98,22 @@ class LaunchedKernels(ArrayKernels):
     def kernel(
         self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
     ) -> Kernel:
-        """The kernel of that name in `file`.cu, compiled for arrays of a dtype.
+        """The kernel of this name in `file`.cu, compiled for arrays of a dtype.
 
-        Blocks of a `cooperative` one all run at the same time, so that they can wait for each other.
+        All blocks of a `cooperative` kernel run at the same time, so that they can wait for each other.
         """
         raise NotImplementedError
 
     def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
-        """What multiplies matrices of a kind, and writes the product, or adds it to what is there."""
+        """A function that multiplies matrices of this kind, and writes the product or adds it to the output."""
         raise NotImplementedError
 
     def address(self, array: Array) -> int:
-        """Where the array begins in the device's memory."""
+        """The address of the array in the device's memory."""
         raise NotImplementedError
 
     def queue(self) -> int:
-        """A number for the queue of work that is in use, of which a device may have several."""
+        """A number for the current queue of work. A device may have several."""
         return 0
 
     # -- products ------------------------------------------------------------------------------------------------------
@@ -125,15 +125,15 @@ class LaunchedKernels(ArrayKernels):
         return self.gemm(rows, y).reshape(*x.shape[:-1], y.shape[1])
 
     def gemm(self, x: Array, y: Array) -> Array:
-        """x·y, of two float matrices of any strides."""
+        """x·y for two float matrices with any strides."""
         out = self.empty((len(x), y.shape[1]), x.dtype)
         self.gemm_at(x[None], y, out[None], accumulate=False)(0, 0)
         return out
 
     def gemm_at(self, x: Array, y: Array, out: Array, accumulate: bool) -> Callable[[int, int], None]:
-        """`multiply(i, j)`: out[j] = x[i]·y, or that added to it: a loop's products, prepared once.
+        """`multiply(i, j)`: out[j] = x[i]·y, or adds it to out[j]. This prepares the products of a loop once.
 
-        x is (i, m, k), y (k, n) and out (j, m, n), contiguous.
+        x is (i, m, k), y is (k, n), and out is (j, m, n) and contiguous.
         """
         (m, k), n = x.shape[1:], y.shape[1]
         x, x_transposed, x_leading = _laid_out(self.xp, x)
@@ -145,36 +145,36 @@ class LaunchedKernels(ArrayKernels):
         at_x, at_y, at_out = self.address(x), self.address(y), self.address(out)
         x_bytes, out_bytes = x.strides[0], out.strides[0]
 
-        # The arrays live as long as their addresses are known.
+        # The default argument keeps the arrays alive as long as their addresses are used.
         def multiply_at(i: int, j: int, _: tuple[Array, ...] = (x, y, out)) -> None:
             multiply(at_x + i * x_bytes, at_y, at_out + j * out_bytes)
 
         return multiply_at
 
-    # -- arrays as kernels take them -----------------------------------------------------------------------------------
+    # -- arguments of kernels ------------------------------------------------------------------------------------------
 
     def _contiguous(self, *arrays: Array | None) -> list[Any]:
-        """The arrays as kernels read them, row after row; None stays None."""
+        """The arrays, copied if they are not contiguous; None stays None."""
         # ascontiguousarray would give 0-d arrays a dimension.
         return [
             array if array is None or array.flags.c_contiguous else self.xp.ascontiguousarray(array) for array in arrays
         ]
 
     def _width(self, length: int, *arrays: Array) -> int:
-        """How many neighbours of rows of that length may be loaded at once, from all of these arrays."""
+        """The number of elements that can be loaded at once from these arrays, with rows of this length."""
         width = _PACK_BYTES // int(arrays[0].dtype.itemsize)
         aligned = all(self.address(array) % _PACK_BYTES == 0 for array in arrays)
         return width if aligned and length % width == 0 else 1
 
 
 def _laid_out(xp: Any, matrices: Array) -> tuple[Array, bool, int]:
-    """The matrices (..., rows, columns) as products take them, copied if need be: themselves, and what `Matrices` says
-    of their places."""
+    """The matrices (..., rows, columns), copied if products cannot read their strides, and their `transposed` and
+    `leading` for `Matrices`."""
     size = matrices.dtype.itemsize
     for _ in range(2):
         rows, columns = matrices.shape[-2:]
         down, across = matrices.strides[-2:]
-        # The stride of a dimension of length 1 says nothing.
+        # The stride of a dimension of length 1 has no meaning.
         if (across == size or columns <= 1) and (down >= columns * size or rows <= 1) and down % size == 0:
             return matrices, False, max(down // size if rows > 1 else columns, 1)
         if (down == size or rows <= 1) and (across >= rows * size or columns <= 1) and across % size == 0:

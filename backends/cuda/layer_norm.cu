@@ -1,5 +1,5 @@
-// Layer normalization of x (N, C) over its rows. Except for the weights' gradients, a row of the block's threads has a
-// row of x. weight and bias (C,), or null.
+// Layer normalization of x (N, C) over its rows. Except for the weights' gradients, a row of the block's threads computes
+// a row of x. weight and bias are (C,) or null.
 #include "common.cuh"
 
 extern "C" __global__ void layer_norm_forward(const Real* x, const Real* weight, const Real* bias, Real* out,
@@ -13,7 +13,7 @@ extern "C" __global__ void layer_norm_forward(const Real* x, const Real* weight,
     const Wide mean = sum_over_row(sum, room) / C;
     for (Index c = threadIdx.x; c < C; c += blockDim.x) squares += ((Wide)row[c] - mean) * ((Wide)row[c] - mean);
     Wide scale = 1 / sqrt(sum_over_row(squares, room) / C + (Wide)eps);
-    if (scale == 0) {  // squares overflow: those of numbers that are made smaller do not; eps is nothing beside them
+    if (scale == 0) {  // squares overflow: the numbers are scaled down first; eps is negligible
         const Wide factor = sizeof(Wide) == 8 ? (Wide)0x1p-540 : (Wide)0x1p-80f;
         squares = 0;
         for (Index c = threadIdx.x; c < C; c += blockDim.x) {
@@ -29,7 +29,7 @@ extern "C" __global__ void layer_norm_forward(const Real* x, const Real* weight,
     if (threadIdx.x == 0) means[n] = mean, scales[n] = scale;
 }
 
-// What of the gradient would change the mean or the scale of a row has no effect.
+// The parts of the gradient along changes of a row's mean and scale are removed, as these have no effect.
 extern "C" __global__ void layer_norm_backward(const Real* g, const Real* x, const Real* weight, const Wide* means,
                                                const Wide* scales, Real* g_x, Index N, Index C) {
     const Index n = (Index)blockIdx.x * blockDim.y + threadIdx.y;
@@ -51,8 +51,8 @@ extern "C" __global__ void layer_norm_backward(const Real* g, const Real* x, con
     }
 }
 
-// of_weight, of_bias (parts, C): what each part of the rows, gridDim.y in all, adds to the gradients. A block has 32
-// columns; its rows of threads share the part's rows of x, and add up in their order.
+// of_weight, of_bias (parts, C): the sums over each part of the rows, of gridDim.y parts. A block computes 32 columns;
+// its rows of threads share the part's rows of x, and are summed in their order.
 extern "C" __global__ void layer_norm_backward_weights(const Real* g, const Real* x, const Wide* means,
                                                        const Wide* scales, Wide* of_weight, Wide* of_bias, Index N,
                                                        Index C) {

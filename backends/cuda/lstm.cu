@@ -1,8 +1,8 @@
-// A step of an LSTM but for its matrix product.
+// A step of an LSTM without its matrix product.
 #include "recurrent.cuh"
 
-// gates (T, B, 4H) in the order i, f, g, o: in, W·x + U·h; out, σ and tanh of that with the bias, for the way back.
-// Of c there may be fewer places than of h, which are then used in turn.
+// gates (T, B, 4H) in the order i, f, g, o: W·x + U·h on entry; the gates, for the backward pass, on exit. c may have
+// fewer places than h; then it is a ring.
 extern "C" __global__ void lstm_forward_step(Real* gates, const Real* bias, Real* h, Real* c, Index places_of_c,
                                              Real* out, const Index* lengths, Index t, Index before, Index after,
                                              Index B, Index H) {
@@ -37,8 +37,8 @@ extern "C" __global__ void lstm_forward_step(Real* gates, const Real* bias, Real
     if (lengths) store(out + at.in(t), new_h);
 }
 
-// g_net (T, B, 4H): the gradients of what the gates are functions of. Of the gradient of h before the step, g_h is to
-// have what does not come by way of the gates, that of sequences that have ended; without lengths it is left alone.
+// g_net (T, B, 4H): the gradients of the gates before activation. g_h gets the part of the gradient of h before the step
+// that does not come through the gates: that of ended sequences. Without lengths it is unchanged.
 extern "C" __global__ void lstm_backward_step(const Real* gates, const Real* c, const Real* g_out, Real* g_h, Real* g_c,
                                               Real* g_net, const Index* lengths, Index t, Index before, Index after,
                                               Index B, Index H) {

@@ -1,7 +1,7 @@
 """The LSTM in CUDA.
 
-Two ways: one launch for the whole sequence, where the sizes have a plan; or of each step the matrix product, and one
-kernel for all the rest.
+There are two ways: one launch for the whole sequence, if there is a plan for the sizes; or for each step the matrix
+product, and one kernel for everything else.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ __all__ = ["CudaLSTMKernels"]
 
 
 class _Forward(NamedTuple):
-    """What a forward pass computes with.
+    """The arrays of a forward pass.
 
-    W·x stands in the place of the gates (T, B, 4H); there is room for states and outputs; `ends` says how many steps
-    each sequence has, if not all.
+    `gates` (T, B, 4H) contains W·x. The arrays of states and outputs are buffers. `ends` has the lengths of the
+    sequences, or is None.
     """
 
     gates: Array
@@ -37,10 +37,10 @@ class _Forward(NamedTuple):
 
 
 class _Backward(NamedTuple):
-    """What a backward pass computes with.
+    """The arrays of a backward pass.
 
-    What the forward pass left; the gradients of the outputs, and of the states, which it changes; and room for those of
-    what the gates are functions of.
+    They are the saved arrays; the gradients of the outputs; those of the states, which it changes; and `g_net`, a
+    buffer for the gradients of the gates before activation.
     """
 
     gates: Array
@@ -125,7 +125,7 @@ class CudaLSTMKernels(CudaSequenceKernels):
     # -- at once -------------------------------------------------------------------------------------------------------
 
     def _plan(self, gates: Array) -> Plan | None:
-        """How to compute these gates (T, B, 4H) in one launch, if that is possible and worth while."""
+        """A plan to compute these gates (T, B, 4H) in one launch, if that is possible and faster."""
         _, B, gates_of_all = gates.shape
         return persistent.plan(gates_of_all // 4, B, gates.dtype, self.multiprocessors, self.shared_bytes)
 
@@ -148,5 +148,5 @@ class CudaLSTMKernels(CudaSequenceKernels):
         return self.kernel("persistent_lstm", name, gates.dtype, cooperative=True, **plan.constants)
 
     def _counters(self, plan: Plan) -> Array:
-        """By which the blocks of each group wait for each other."""
+        """The counters with which the blocks of each group wait for each other."""
         return self.xp.zeros(plan.groups * persistent.COUNTER_STEP, np.uint32)

@@ -1,5 +1,5 @@
-// What is done to all parameters, or all gradients, at once. A block has a piece of one: `pieces` (blocks, 1 + arrays)
-// says how many elements it has, and where they begin in each of the arrays that belong to the parameter.
+// Operations on all parameters, or all gradients, at once. A block processes a piece of one: `pieces` (blocks,
+// 1 + arrays) has the number of its elements, and their address in each of the arrays of the parameter.
 #include "common.cuh"
 
 struct Piece {
@@ -9,12 +9,12 @@ struct Piece {
     __device__ Real* array(int k) const { return reinterpret_cast<Real*>(row[1 + k]); }
 };
 
-// sums (blocks,): of each piece the sum of the squares, which float may not hold.
+// sums (blocks,): the sum of squares of each piece, in double, as float may overflow.
 extern "C" __global__ void sum_of_squares(const Index* pieces, double* sums) {
     const Piece piece(pieces, 1);
     double sum = 0;
     for (Index begin = threadIdx.x * WIDTH; begin < piece.size(); begin += blockDim.x * WIDTH) {
-        const Pack x = load(piece.array(0) + begin, piece.size() - begin);  // zeros behind the end
+        const Pack x = load(piece.array(0) + begin, piece.size() - begin);  // zeros after the end
 #pragma unroll
         for (int k = 0; k < WIDTH; ++k) sum += (double)(Wide)x.at[k] * (double)(Wide)x.at[k];
     }
@@ -33,7 +33,7 @@ extern "C" __global__ void scale(const Index* pieces, const Wide* factor) {
     }
 }
 
-// p, g, m, v, and with `amsgrad` the largest v so far:
+// p, g, m, v, and with `amsgrad` the maximum of all v so far:
 // p = shrink · p;  d = g + decay · p;  m = β₁ m + (1 - β₁) d;  v = β₂ v + (1 - β₂) d²;  p = p - rate · m / (√v + eps).
 extern "C" __global__ void adam_update(const Index* pieces, Index amsgrad, double shrink, double decay, double beta1,
                                        double beta2, double eps, double rate) {

@@ -1,6 +1,6 @@
-// What kernels share that stay on the device for a whole sequence. Their blocks are launched together: those with the
-// same blockIdx.z have the same sequences of the batch, each with units of its own, and wait for each other at each step.
-// WARPS is how many warps a block has.
+// Shared by kernels that run for a whole sequence. Their blocks are launched together: those with the same blockIdx.z
+// have the same sequences of the batch, each has different units, and they wait for each other at each step. WARPS is
+// the number of warps of a block.
 #include "common.cuh"
 
 #ifndef ON_HOST
@@ -13,31 +13,31 @@ __device__ inline unsigned arrivals(const unsigned* counter) {
     return number;
 }
 namespace host {
-__device__ inline void let_others_go_on() {}  // they do by themselves
+__device__ inline void let_others_go_on() {}  // they run anyway
 }  // namespace host
 #endif
 
-// Tells the blocks that share a counter, gridDim.y of them, that this one has written what they wait for.
+// Signals the gridDim.y blocks that share a counter that this one has written the values that they wait for.
 __device__ inline void tell_others(unsigned* counter) {
     __syncthreads();
     if (threadIdx.x == 0) arrive(counter);
 }
 
-// Waits until all of them have told so n times: what they had written then, this one can read now, though not by way of
-// the first-level cache.
+// Waits until all of them have signalled n times. Then this block can read what they had written, except through the
+// first-level cache.
 __device__ inline void wait_for_others(const unsigned* counter, unsigned n) {
     if (threadIdx.x == 0)
         while (arrivals(counter) < n * gridDim.y) host::let_others_go_on();
     __syncthreads();
 }
 
-// Four neighbours in shared memory, loaded at once.
+// Four adjacent elements in shared memory, loaded at once.
 struct alignas(4 * sizeof(Wide)) Four {
     Wide at[4];
 };
 __device__ inline Four load_four(const Wide* from) { return *reinterpret_cast<const Four*>(from); }
 
-// Of 32 numbers that each lane of a warp has, lane l gets the sum over all lanes of the l-th.
+// Each lane of a warp has 32 numbers. Lane l gets the sum of the l-th number over all lanes.
 __device__ inline Wide sum_of_lanes(Wide (&numbers)[32], int lane) {
 #pragma unroll
     for (int power = 4; power >= 0; --power) {
@@ -55,8 +55,8 @@ __device__ inline Wide sum_of_lanes(Wide (&numbers)[32], int lane) {
     return numbers[0];
 }
 
-// N neighbours in memory that another block may just have written: read past the first-level cache, which may have what
-// was there before.
+// N adjacent elements that a different block may just have written: they are read past the first-level cache, which may
+// have old values.
 template <int BYTES> struct Bits;
 template <> struct Bits<16> { typedef uint4 type; };
 template <> struct Bits<8> { typedef uint2 type; };

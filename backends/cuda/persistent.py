@@ -1,7 +1,7 @@
-"""For which sizes a layer is computed in one launch, and how its units and sequences are shared out to blocks.
+"""Decides for which sizes a layer is computed in one launch, and how blocks share its units and sequences.
 
-A block has the recurrent weights of its units in registers, and needs a multiprocessor for itself; all blocks run at
-the same time.
+A block has the recurrent weights of its units in registers, and needs its own multiprocessor. All blocks run at the
+same time.
 """
 
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from ..dtypes import FLOAT64, checked_dtype
 
 __all__ = ["COUNTER_STEP", "THREADS", "Plan", "plan"]
 
-COUNTER_STEP = 32  # from one group's counter to the next: each has a line of the cache
+COUNTER_STEP = 32  # elements between the groups' counters, so that each has its own cache line
 THREADS = 256
 _WARPS = THREADS // 32
 
 _FEW_UNITS, _MANY_UNITS = 8, 16
-_MOST_WITH_MANY = 512  # units of a layer of which a block has many: beyond, their weights would not fit into registers
+_MOST_WITH_MANY = 512  # units of a layer; beyond this, the weights of many units do not fit into a block's registers
 _MOST = 1024
 
-# Sequences of a block. With more, a step is mostly the matrix product, at which cuBLAS is better.
+# Sequences of a block. With more, a step is mostly the matrix product, which cuBLAS computes faster.
 _MOST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the work is shared: `slices` of units by `groups` of sequences.
+    """How blocks share the work: `slices` of units times `groups` of sequences.
 
     Attributes:
-        units: of a block.
-        rows: sequences of a block.
-        staged: of these, how many have their states in shared memory at a time.
+        units: the number of units of a block.
+        rows: the number of sequences of a block.
+        staged: the number of sequences whose states are in shared memory at a time.
     """
 
     hidden_size: int
@@ -42,32 +42,31 @@ class Plan:
 
     @property
     def blocks(self) -> tuple[int, int, int]:
-        # None in the first dimension: CuPy shortens it silently where a grid does not fit, of others it complains.
+        # The first dimension is 1: if a grid is too large, CuPy silently shortens this one, but raises for the others.
         return 1, self.slices, self.groups
 
     @property
     def constants(self) -> dict[str, int]:
-        """What the kernels are compiled for."""
+        """The constants for which the kernels are compiled."""
         return {"HIDDEN": self.hidden_size, "UNITS": self.units, "WARPS": _WARPS, "COUNTER_STEP": COUNTER_STEP}
 
     @property
     def forward_bytes(self) -> int:
-        """Of shared memory: the staged states, and the block's cells."""
+        """The bytes of shared memory forward: the staged states, and the block's cells."""
         return 4 * (self.staged * _padded(self.hidden_size) + self.rows * self.units)
 
     @property
     def backward_bytes(self) -> int:
-        """Of shared memory: two gradients of each unit and sequence, and what each warp adds to one of them."""
+        """The bytes of shared memory backward: two gradients per unit and sequence, and each warp's part of one."""
         return 4 * (2 + _WARPS) * self.rows * self.units
 
 
 def plan(hidden_size: int, batch: int, dtype: Any, multiprocessors: int, shared_bytes: int) -> Plan | None:
-    """A plan for these sizes, on a device that has so many multiprocessors with so much shared memory; None if none
-    fits."""
+    """A plan for these sizes on a device with this number of multiprocessors and size of shared memory, or None."""
     if not 0 < hidden_size <= _MOST or not batch or checked_dtype(dtype) == FLOAT64:
         return None
     units = _MANY_UNITS if hidden_size <= _MOST_WITH_MANY else _FEW_UNITS
-    at_once = 32 * _WARPS // (4 * units)  # sequences that a warp computes with together
+    at_once = 32 * _WARPS // (4 * units)  # sequences that a warp computes together
     slices = -(-hidden_size // units)
     groups = min(multiprocessors // slices, -(-batch // at_once))
     if not groups:

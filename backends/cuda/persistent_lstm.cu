@@ -1,8 +1,8 @@
 // A layer of an LSTM in one launch: each block has the recurrent weights of its units in registers, from the first step
 // to the last. Compiled for one hidden size, HIDDEN, and UNITS to a block.
 //
-// Arrays as in lstm.cu, which has the equations of a step. A block has `rows` sequences of the batch; `counters` are
-// zeros, COUNTER_STEP of them for each group of blocks.
+// The arrays are those of lstm.cu, which has the equations of a step. A block has `rows` sequences of the batch;
+// `counters` are zeros, COUNTER_STEP of them for each group of blocks.
 #include "persistent.cuh"
 
 constexpr int H = HIDDEN;
@@ -10,8 +10,8 @@ constexpr int H = HIDDEN;
 __device__ inline bool is_going(const Index* lengths, Index b, Index t) { return !lengths || t < lengths[b]; }
 
 // -- forward ----------------------------------------------------------------------------------------------------------
-// Each warp has the rows of U for a few units, all four gates; its lanes share the elements of h, four neighbours in each
-// 128. Of sums for 32 pairs of a sequence and a gate each lane then gets one, and computes that gate.
+// Each warp has the rows of U for all four gates of a few units. Its lanes share the elements of h: four adjacent ones of
+// each 128. Then each lane gets one of the sums for 32 pairs of a sequence and a gate, and computes this gate.
 
 constexpr int COLUMNS = 4 * UNITS / WARPS;     // gates of a warp
 constexpr int ROWS = 32 / COLUMNS;             // sequences at once
@@ -19,7 +19,7 @@ constexpr int PARTS = (H + 127) / 128;         // of h
 constexpr int PADDED = PARTS * 128;
 constexpr int AT_ONCE = H % 4 == 0 ? 4 : H % 2 == 0 ? 2 : 1;  // elements of h that are loaded together
 
-// The states of `number` sequences from the first one on, those that there are, as rows of PADDED with zeros behind.
+// The states of up to `number` sequences from the first one on, as rows of length PADDED, padded with zeros.
 __device__ inline void stage(Wide* staged, const Real* h, Index first, Index last, int number) {
     constexpr int LOADS = PADDED / AT_ONCE;
 #pragma unroll 4
@@ -32,7 +32,7 @@ __device__ inline void stage(Wide* staged, const Real* h, Index first, Index las
     }
 }
 
-// `staged_rows` of the block's sequences, a multiple of ROWS, have their states in shared memory at a time.
+// The states of `staged_rows` of the block's sequences, a multiple of ROWS, are in shared memory at a time.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Real* h, Real* c, Index places_of_c,
                         Real* out, const Index* lengths, unsigned* counters, Index T, Index B, Index rows,
@@ -55,7 +55,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 weights[part][k][column] = there ? (Wide)weight_hh[(Index)(column % 4 * H + unit) * H + from] : (Wide)0;
             }
 
-    // What of the sums will be this lane's.
+    // The sequence and gate of this lane's sum.
     const int my_row = lane / COLUMNS, my_gate = lane % 4, my_unit = first_unit + lane % COLUMNS / 4;
     const int my_first_gate = lane - my_gate, my_cell = my_unit - blockIdx.y * UNITS;
     const Wide my_bias = my_unit < H ? (Wide)bias[my_gate * H + my_unit] : (Wide)0;
@@ -74,13 +74,13 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
     const auto my_gate_at = [=](Index place, Index t) {
         return gates + ((t * B + first + place) * 4 + my_gate) * H + my_unit;
     };
-    // W·x, as it lies in memory: nobody waits for it here.
+    // W·x as stored in memory: nothing waits for the load here.
     const auto my_net = [=](Index place, Index t) {
         return is_mine(place, t) ? *my_gate_at(place, t) : Real((Wide)0);
     };
 
     unsigned* counter = counters + blockIdx.z * COUNTER_STEP;
-    Real fetched = Real((Wide)0);  // for the block's first sequences, while others are waited for
+    Real fetched = Real((Wide)0);  // for the block's first sequences, loaded while waiting for other blocks
     if (T) fetched = my_net(my_row, reverse ? T - 1 : 0);
     for (Index step = 0; step < T; ++step) {
         const Index t = reverse ? T - 1 - step : step, before = t + reverse, after = t + 1 - reverse;
@@ -137,13 +137,13 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
 }
 
 // -- backward ---------------------------------------------------------------------------------------------------------
-// The gradients of a block's units need those of all gates of the step after. All threads of the block share these, four
-// neighbours in each 1024; what the eight warps find is added up by the threads, which have a unit of a sequence each.
+// The gradients of a block's units need those of all gates of the next step. All threads of the block share these: four
+// adjacent ones of each 1024. The results of the eight warps are summed by threads with one unit of a sequence each.
 
 constexpr int ROWS_BACK = 32 / UNITS;
 constexpr int PARTS_BACK = (4 * H + 1023) / 1024;
 
-// Of a unit of a sequence at a step, what the forward pass left, and the gradient of its output; as in memory.
+// For a unit of a sequence at a step: the saved values and the gradient of the output, as stored in memory.
 struct Saved {
     Real i, f, g, o, c_before, c_after, g_out;
 };
@@ -156,8 +156,8 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
     const Index first = blockIdx.z * rows, last = first + rows < B ? first + rows : B;
     const int first_unit = blockIdx.y * UNITS, size = (int)rows * UNITS;
     Wide* cells = shared<Wide>();      // (rows, UNITS), ∂L/∂c
-    Wide* kept = cells + size;         // (rows, UNITS), of ∂L/∂h what does not come by way of the gates
-    Wide* found = kept + size;         // (WARPS, rows, UNITS), what each warp found that does
+    Wide* kept = cells + size;         // (rows, UNITS), the part of ∂L/∂h that does not come through the gates
+    Wide* found = kept + size;         // (WARPS, rows, UNITS), each warp's part that does
 
     Wide weights[PARTS_BACK][4][UNITS];
 #pragma unroll
@@ -191,7 +191,7 @@ persistent_lstm_backward(const Real* gates, const Real* weight_hh, const Real* c
     };
 
     unsigned* counter = counters + blockIdx.z * COUNTER_STEP;
-    Saved fetched = {};  // for the thread's first unit, while others are waited for
+    Saved fetched = {};  // for the thread's first unit, loaded while waiting for other blocks
     if (T && self < size) fetched = saved_at(self, reverse ? 0 : T - 1);
     for (Index step = 0; step < T; ++step) {
         const Index t = reverse ? step : T - 1 - step;

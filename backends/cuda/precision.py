@@ -1,4 +1,4 @@
-"""In what precision CUDA devices multiply float32 matrices."""
+"""The precision of CUDA devices' products of float32 matrices."""
 
 from typing import Literal, TypeAlias, get_args
 
@@ -10,23 +10,23 @@ _precision: Precision = "float32"
 
 
 def get_precision() -> Precision:
-    """In what precision CUDA devices multiply float32 matrices; "float32" at first."""
+    """The precision in which CUDA devices multiply float32 matrices; "float32" by default."""
     return _precision
 
 
 def set_precision(precision: Precision) -> None:
-    """Sets in what precision CUDA devices multiply float32 matrices.
+    """Sets the precision in which CUDA devices multiply float32 matrices.
 
-    It holds for the products of two matrices: linear layers, the inputs' and weights' parts of recurrent layers, and
-    their steps where each is a product. Stacks of matrices (`matmul` of 3-d tensors), and recurrent layers that are one
-    launch, multiply in float32 whatever is set; and all sums are float32.
+    It applies to products of two matrices: linear layers, the inputs' and weights' parts of recurrent layers, and their
+    steps if each is a product. Stacks of matrices (`matmul` of 3-d tensors), and recurrent layers that are one launch,
+    always multiply in float32. All sums are float32.
 
     Args:
         precision: "float32"; or, faster on tensor cores, with factors rounded to 11 significant bits: "tf32" with
             float32's range, or "float16", in which a factor beyond 65504 is infinite, and one below 6e-8 is 0.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the precision is invalid.
     """
     global _precision
     if precision not in get_args(Precision):

@@ -1,15 +1,15 @@
-// What the steps of recurrent networks share. A thread has a pack of neighbouring units of one sequence.
+// Shared by the steps of recurrent networks. A thread computes a pack of adjacent units of one sequence.
 //
-// Arrays throughout: h and c (places, B, H), the states before the step at `before` and after it at `after`; out and
-// g_out (T, B, H); g_h and g_c (B, H), the gradients of the states after the step, without what comes by way of out,
-// which become those before it; lengths (B,), or null if every sequence has T steps.
+// Arrays: h and c (places, B, H), with the states before the step at `before` and after it at `after`; out and g_out (T,
+// B, H); g_h and g_c (B, H), the gradients of the states after the step, without the part through out, which become those
+// before it; lengths (B,), or null if every sequence has T steps.
 #include "common.cuh"
 
 struct Place {
     int b, u;  // the sequence, and the first unit of the pack
     bool inside;
 
-    // Where the thread's part of a step begins, in arrays (places, B, gates, H).
+    // The offset of the thread's part of a step, in arrays (places, B, gates, H).
     Index B, H;
     __device__ Index in(Index place, int gates = 1) const { return ((place * B + b) * gates) * H + u; }
 

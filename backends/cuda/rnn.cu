@@ -1,4 +1,4 @@
-// A step of a simple recurrent network but for its matrix product.
+// A step of a simple recurrent network without its matrix product.
 #include "recurrent.cuh"
 
 // net (T, B, H) = W·x + U·h.
@@ -19,8 +19,8 @@ extern "C" __global__ void rnn_forward_step(const Real* net, const Real* bias, R
     if (lengths) store(out + at.in(t), new_h);
 }
 
-// g_net (T, B, H): the gradient of what tanh is taken of. Of the gradient of h before the step, g_h is to have what does
-// not come by way of it, that of sequences that have ended; without lengths it is left alone.
+// g_net (T, B, H): the gradient of the argument of tanh. g_h gets the part of the gradient of h before the step that does
+// not come through it: that of ended sequences. Without lengths it is unchanged.
 extern "C" __global__ void rnn_backward_step(const Real* h, const Real* g_out, Real* g_h, Real* g_net,
                                              const Index* lengths, Index t, Index after, Index B, Index H) {
     const Place at = place(B, H);

@@ -1,4 +1,4 @@
-"""The simple recurrent network in CUDA: of each step the matrix product, and one kernel for all the rest."""
+"""The simple recurrent network in CUDA: each step is the matrix product, and one kernel for everything else."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
-// Adding to rows that may be named several times: the embedding's gradient. No atomics, whose order nobody knows: the
-// rows were sorted, and each is one block's, or several blocks' for 32 columns each.
+// Adds to rows with duplicates: the embedding's gradient. There are no atomics, whose order is not defined: the rows are
+// sorted, and each is computed by one block, or by several blocks with 32 columns each.
 #include "common.cuh"
 
-// The first of the N sorted numbers that is not below `number`.
+// The position of the first of the N sorted numbers that is not below `number`.
 __device__ inline Index first_from(const Index* sorted, Index N, Index number) {
     Index low = 0, high = N;
     while (low < high) {
@@ -15,10 +15,10 @@ __device__ inline Index first_from(const Index* sorted, Index N, Index number) {
     return low;
 }
 
-// target (rows, C) gets the values (N, C); sorted (N,) are the rows they are for in ascending order, order (N,) where in
-// `values` each of these is. Blocks in x stand for the rows of the target or, not `by_row`, where few values are for a
-// row, for places in `sorted`, of which the first of each row has the work. Rows of a block's threads share the values
-// for a row, and add up in their order.
+// Adds the values (N, C) to target (rows, C). sorted (N,) are their rows in ascending order, and order (N,) is the
+// position of each in `values`. With `by_row`, each block in x is a row of the target. Otherwise, if rows have few
+// values, it is a position in `sorted`, and the first position of a row computes the row. Rows of a block's threads share
+// the values for a row, and are summed in their order.
 extern "C" __global__ void add_rows(Real* target, const Index* sorted, const Index* order, const Real* values,
                                     Index by_row, Index N, Index C) {
     Index row = blockIdx.x, begin = blockIdx.x, end;

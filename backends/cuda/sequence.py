@@ -1,4 +1,4 @@
-"""What recurrent layers of every kind share in CUDA."""
+"""What all kinds of recurrent layers share in CUDA."""
 
 from ..base import Array
 from ..recurrent import RecurrentKernels
@@ -9,10 +9,10 @@ __all__ = ["CudaSequenceKernels"]
 
 
 class CudaSequenceKernels(LaunchedKernels, RecurrentKernels):
-    """What the kernels of every kind are made of."""
+    """What the kernels of all kinds share."""
 
     def _of_all_inputs(self, x: Array, weight_ih: Array) -> Array:
-        """W·x of all steps, (T, B, rows of W)."""
+        """W·x for all steps, (T, B, rows of W)."""
         T, B, I = x.shape
         return self.gemm(x.reshape(T * B, I), weight_ih.T).reshape(T, B, len(weight_ih))
 
@@ -21,6 +21,6 @@ class CudaSequenceKernels(LaunchedKernels, RecurrentKernels):
         return None if lengths is None else self.from_host(lengths.astype("int64", copy=False))
 
     def _ends_and_outputs(self, lengths: Lengths, hs: Array, reverse: bool) -> tuple[Array | None, Array]:
-        """The lengths; and where the outputs (T, B, H) will be, if all sequences are whole in the states themselves."""
+        """The lengths, and the array for the outputs (T, B, H): a view of the states if there are no lengths."""
         shown = states(hs, reverse, after=True)
         return self._ends(lengths), shown if lengths is None else self.empty(shown.shape, hs.dtype)

@@ -1,4 +1,4 @@
-"""What a training step spends time in beside its networks, in CUDA. As `backends.training`."""
+"""Cross entropy, layer normalization, dropout, scatter and optimizers in CUDA; see `backends.training`."""
 
 import functools
 import math
@@ -16,15 +16,15 @@ from .launching import THREADS, LaunchedKernels, blocks
 __all__ = ["CudaTrainingKernels"]
 
 _WARP = 32
-_LONG_ROW = 1024  # from which on a row is a block's, not a warp's
-_PIECE = 4096  # elements of an array that are a block's
-_MANY = 8  # values for a row, on average, from which on several threads share them
-_MOST_BLOCKS = 65535  # in any but the first dimension
-_MANY_THREADS = 256  # in a block that adds up a row, or has a piece of an array
+_LONG_ROW = 1024  # the length of rows from which on a block computes a row, not a warp
+_PIECE = 4096  # elements of an array for each block
+_MANY = 8  # values for a row, on average; from this on several threads share them
+_MOST_BLOCKS = 65535  # in any dimension except the first
+_MANY_THREADS = 256  # in a block that sums a row, or processes a piece of an array
 _ROOM = 2 * 8 * (_MANY_THREADS // _WARP)  # bytes of shared memory for two numbers of each warp of such a block
 _COLUMN_THREADS = 8  # that share the rows of a column
-_MOST_TABLES = 16  # of pieces, that are kept
-_PARTS = 64  # of the rows whose sums are added up by themselves, at most
+_MOST_TABLES = 16  # of pieces that are cached
+_PARTS = 64  # of the rows, at most, each with its own sum
 
 
 class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
@@ -88,12 +88,12 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         kernel(blocks(x.size, 8), THREADS, (x, out, 1 / (1 - p), threshold(p), key, x.size))
         return out
 
-    # -- places named several times ------------------------------------------------------------------------------------
+    # -- indices with duplicates ---------------------------------------------------------------------------------------
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         xp = self.xp
         if not is_float(target.dtype):
-            xp.add.at(target, index, values)  # sums of integers have no order
+            xp.add.at(target, index, values)  # the order does not matter for integers
             return
         whole_rows = hasattr(index, "dtype") and is_integer(index.dtype)
         rows, columns = (len(target), math.prod(target.shape[1:])) if whole_rows else (target.size, 1)
@@ -125,7 +125,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- many arrays at once -------------------------------------------------------------------------------------------
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
-        ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are known
+        ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are used
         pieces, width = self._pieces(ready)
         sums = self.empty((len(pieces),), np.float64)
         if len(pieces):
@@ -144,7 +144,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         self._change("sgd_update", parameters, (int(len(parameters[0]) > 2), int(nesterov), *numbers))
 
     def _change(self, name: str, groups: Sequence[Sequence[Array]], settings: tuple[Any, ...]) -> None:
-        """One launch for all groups of arrays, of one dtype; those that are not contiguous are changed as copies."""
+        """One launch for all groups of arrays of one dtype. Non-contiguous arrays are copied and written back."""
         groups = [list(group) for group in groups]
         dtype = groups[0][0].dtype
         ready = [self._contiguous(*(array.astype(dtype, copy=False) for array in group)) for group in groups]
@@ -153,16 +153,16 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
             kernel = self.kernel("many", name, dtype, width)
             kernel(len(pieces), _MANY_THREADS, (pieces, *settings))
         for group, copies in zip(groups, ready, strict=True):
-            del group[1:2], copies[1:2]  # the gradient, which stays as it is
+            del group[1:2], copies[1:2]  # the gradient, which is unchanged
             for array, copy in zip(group, copies, strict=True):
                 if copy is not array:
                     array[...] = copy
 
     def _pieces(self, groups: Sequence[Sequence[Array]]) -> tuple[Array, int]:
-        """For each piece of a group of arrays how many elements it has, and the addresses where they begin; and how
-        many neighbours can be loaded at once.
+        """For each piece of a group of arrays, the number of elements and the addresses of its beginnings; and the
+        number of elements that can be loaded at once.
 
-        From step to step they are mostly the same, and then are not made again.
+        They are cached, as they are mostly the same at each step.
         """
         itemsize = int(groups[0][0].dtype.itemsize)
         places = [(int(arrays[0].size), *map(self.address, arrays)) for arrays in groups]
@@ -186,5 +186,5 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
 
 
 def _rows(rows: int, columns: int) -> tuple[int, tuple[int, int]]:
-    """Blocks, and threads of a block, for a kernel of which a row of threads has a row of an array."""
+    """The blocks, and the threads of a block, for a kernel in which a row of threads computes a row of an array."""
     return (rows, (_MANY_THREADS, 1)) if columns >= _LONG_ROW else (-(-rows // 4), (_WARP, 4))

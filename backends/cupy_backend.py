@@ -112,7 +112,7 @@ class CupyBackend(CudaKernels):
     """Arrays in the memory of CUDA device `index`.
 
     Raises:
-        DeviceUnavailableError: there is no such device.
+        DeviceUnavailableError: the device does not exist.
     """
 
     xp = cupy

@@ -342,7 +342,7 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=r"^jacobian: the function returned a Tensor of int64"):
         func.jacobian(lambda x: x.argmax())(x)
     _, pull = func.vjp(lambda x: x * 2)(x)
-    with pytest.raises(ValueError, match=r"^vjp: an output has shape \(2,\), what was given \(3,\)"):
+    with pytest.raises(ValueError, match=r"^vjp: an output has shape \(2,\), got \(3,\)"):
         pull(np.ones(3))
     _, pull = func.vjp(lambda x: (x, x))(x)
     with pytest.raises(ValueError, match=r"^vjp: expected a tuple of 2 parts"):

@@ -418,7 +418,7 @@ def test_errors() -> None:
         func.jvp(tg.sin, (x,), (x, x))
     with pytest.raises(ValueError, match=r"^jvp: expected a dict with the keys 'a', as the primals are"):
         func.jvp(lambda d: d["a"], ({"a": x},), ({"b": x},))
-    with pytest.raises(ValueError, match=r"^jvp: an argument has shape \(2,\), what was given \(3,\)"):
+    with pytest.raises(ValueError, match=r"^jvp: an argument has shape \(2,\), got \(3,\)"):
         func.jvp(tg.sin, (x,), (np.ones(3),))
     with pytest.raises(TypeError, match=r"^jvp: expected floats, .* got int64 ndarray"):
         func.jvp(tg.sin, (np.arange(3),), (np.ones(3),))

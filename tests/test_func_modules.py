@@ -150,7 +150,7 @@ def test_errors_leave_the_module_as_it_was() -> None:
     weight = model.weight
     with pytest.raises(ValueError, match=r"^functional_call: Linear has no parameter or buffer 'weigth'$"):
         func.functional_call(model, {"weigth": weight}, tg.ones(1, 3))
-    with pytest.raises(ValueError, match=r"^functional_call: 'weight' has shape \(1, 3\), what was given \(3, 1\)$"):
+    with pytest.raises(ValueError, match=r"^functional_call: 'weight' has shape \(1, 3\), got \(3, 1\)$"):
         func.functional_call(model, {"weight": np.ones((3, 1))}, tg.ones(1, 3))
     with pytest.raises(TypeError, match=r"^functional_call: expected a Module, got function$"):
         func.functional_call(lambda x: x, {}, 1)  # type: ignore[arg-type]

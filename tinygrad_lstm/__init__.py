@@ -5,7 +5,7 @@ from pathlib import Path as _Path
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-# In a checkout the outer floors, backends and models, stand beside this folder; once installed they lie inside it.
+# In a checkout the outer floors, backends and models, are beside this folder; once installed they are inside it.
 if not (_Path(__file__).parent / "backends" / "__init__.py").exists():
     from ._checkout import ENTRY as _ENTRY
 

@@ -182,14 +182,14 @@ def _verify(
     """Raises _Wrong if a check fails."""
     before, results = _values(inputs), _values(outputs)
     if not _same(results, _values(_float_outputs(name, function, inputs)), _ROUNDING):
-        raise _Wrong("the function gives other values when it is called again; it must not be random")
+        raise _Wrong("the function returns different values when it is called again; it must not be random")
     if not _same(before, _values(inputs)):
         raise _Wrong("the function changes its inputs")
     analytical, again = ([_analytical(output, checked) for output in outputs] for _ in range(2))
     if not _same([j for row in analytical for j in row], [j for row in again for j in row], _ROUNDING):
-        raise _Wrong("walking back twice gives two different gradients")
+        raise _Wrong("two backward passes return different gradients")
     if not (_same(before, _values(inputs)) and _same(results, _values(outputs))):
-        raise _Wrong("walking back changes the inputs or outputs")
+        raise _Wrong("the backward pass changes the inputs or outputs")
     for i, moved in enumerate(checked):
         numerical = _numerical(name, function, inputs, moved, results, eps)
         for o in range(len(outputs)):
@@ -211,7 +211,7 @@ def _analytical(output: Tensor, inputs: list[Tensor]) -> list[HostArray]:
         weight = tensor(one.reshape(output.shape), device=output.device)
         found = grad(output, inputs, weight, retain_graph=True, allow_unused=True)
         if not _same(_values([weight]), [one.reshape(output.shape)]):
-            raise _Wrong("walking back changes the gradient that it was given")
+            raise _Wrong("the backward pass changes the gradient that it was given")
         for jacobian, g in zip(jacobians, found, strict=True):
             if g is not None:
                 jacobian[row] = _values([g])[0].reshape(-1)

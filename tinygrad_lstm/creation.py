@@ -210,7 +210,7 @@ def from_dlpack(array: Any) -> Tensor:
         TypeError: it does not support DLPack, or tensors cannot have its dtype.
     """
     if not hasattr(array, "__dlpack__"):
-        raise TypeError(f"from_dlpack: {type(array).__name__} does not speak DLPack; use tg.tensor to copy it")
+        raise TypeError(f"from_dlpack: {type(array).__name__} does not support DLPack; use tg.tensor to copy it")
     cpu_kinds = (1, 3)  # kDLCPU, kDLCUDAHost
     kind, index = array.__dlpack_device__()
     place = get_device("cpu" if kind in cpu_kinds else f"cuda:{index}")

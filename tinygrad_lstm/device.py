@@ -75,7 +75,7 @@ class Device:
             return error
         explained = _ExplainedError(
             f"{doing}: {self.name!r} has no memory left ({error}); make the batch, the sequences or the model smaller, "
-            "let go of tensors that are not needed, or keep less for the way back with tg.checkpoint"
+            "delete tensors that are not needed, or save less for the backward pass with tg.checkpoint"
         )
         explained.__cause__ = error
         return explained

@@ -35,7 +35,7 @@ def read_file(path: str | Path) -> bytes:
 
 def _check_regular(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: a pipe or a device, and not a file")
+        raise ValueError(f"{path}: a pipe or a device, not a file")
 
 
 def _opener(path: str, flags: int) -> int:

@@ -33,7 +33,7 @@ def _metrics_line(text: bytes, place: str) -> dict[str, Any]:
         or not all(_is_number(line.get(name)) for name in numbers)
         or not (optional in line and (line[optional] is None or _is_number(line[optional])))
     ):
-        raise ValueError(f"{place} is no line of metrics; remove it, or the file")
+        raise ValueError(f"{place} is not a line of metrics; remove it, or the file")
     return line
 
 

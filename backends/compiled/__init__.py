@@ -46,7 +46,7 @@ def _imported() -> str:
         return "numba is not installed"
     try:
         version = importlib.import_module("numba").__version__
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation may raise any error
         return _warned(f"numba cannot be imported: {_in_one_line(error)}")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST:
         return _warned(f"numba {version} is installed, but {'.'.join(map(str, _OLDEST))} or newer is needed")

@@ -197,7 +197,7 @@ _changing = threading.Lock()
 
 
 def _team_of(threads: int) -> _Team | None:
-    """The team, of at least `threads` threads, or fewer while it is in use; None while another thread creates it."""
+    """The team, of at least `threads` threads, or fewer while it is in use; None while it is being created."""
     global _team
     if _changing.acquire(blocking=False):
         try:

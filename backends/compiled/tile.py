@@ -183,7 +183,7 @@ def _tile_function(
     typingctx: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_column: Any, b: Any, b_panel: Any,
     depth: Any, rows: Any, vectors: Any, panels: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
-    """What `tile_product` says, of pointers."""
+    """`tile_product` with pointers."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
         *_, rows, vectors, panels, _ = args

@@ -155,7 +155,7 @@ class LaunchedKernels(ArrayKernels):
 
     def _contiguous(self, *arrays: Array | None) -> list[Any]:
         """The arrays, copied if they are not contiguous; None stays None."""
-        # ascontiguousarray would give 0-d arrays a dimension.
+        # ascontiguousarray would add a dimension to 0-d arrays.
         return [
             array if array is None or array.flags.c_contiguous else self.xp.ascontiguousarray(array) for array in arrays
         ]

@@ -36,7 +36,7 @@ def test_an_empty_text(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_text_files(tmp_path: Path) -> None:
-    assert f"{tmp_path}: the folder holds no text" in fail("train", "--data", tmp_path)
+    assert f"{tmp_path}: the folder contains no text" in fail("train", "--data", tmp_path)
 
 
 def test_too_short_a_text(book: Path) -> None:
@@ -191,7 +191,7 @@ def test_resuming_with_other_options(runs: tuple[Path, str], book: Path, tmp_pat
     (tmp_path / "odd" / "last.safetensors").write_bytes((runs[0] / "last.safetensors").read_bytes())
     (tmp_path / "odd" / "metrics.jsonl").write_text("{}\n")
     message = fail("train", "--resume", "--steps", 40, "--out", tmp_path / "odd", "--data", book)
-    assert message.startswith(f"{tmp_path / 'odd' / 'metrics.jsonl'}: line 1 is no line of metrics")
+    assert message.startswith(f"{tmp_path / 'odd' / 'metrics.jsonl'}: line 1 is not a line of metrics")
     message = fail("train", "--resume", "--out", tmp_path)
     assert message.startswith(f"{tmp_path / 'last.safetensors'}: there is no run to resume")
 

@@ -131,7 +131,7 @@ def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ValueError, match=r"empty\.txt: the file is empty"):
         read_text([tmp_path / "empty.txt"])
-    with pytest.raises(ValueError, match=r"holds no text; expected files ending in \.txt"):
+    with pytest.raises(ValueError, match=r"contains no text; expected files ending in \.txt"):
         read_text(tmp_path)
     with pytest.raises(ValueError, match="no paths"):
         read_text([])
@@ -146,7 +146,7 @@ def test_the_manual_is_long_and_the_same_each_time() -> None:
 
 def test_a_python_without_its_manual_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(RuntimeError, match="give a text of your own with --data FILE"):
+    with pytest.raises(RuntimeError, match="give a text with --data FILE"):
         manual_text()
 
 

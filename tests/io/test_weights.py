@@ -146,7 +146,7 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
     """Nobody writes to this one, so that reading would never end."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(ValueError, match=f"{path}: a pipe or a device, and not a file"):
+        with pytest.raises(ValueError, match=f"{path}: a pipe or a device, not a file"):
             load_weights(path)
 
 

@@ -272,7 +272,7 @@ def test_a_weight_tied_after_it_was_adapted_cannot_be_merged(other: nn.Module) -
     model.append(other)
     other.weight = model[1].weight
     before = snapshot(model)
-    with pytest.raises(ValueError, match=r"merge_lora: 1.weight, 2.weight are one weight, but have not one adapter"):
+    with pytest.raises(ValueError, match=r"merge_lora: 1.weight, 2.weight are one weight with different adapters"):
         nn.merge_lora(model)
     check_same(model, before)
 
@@ -396,13 +396,13 @@ def test_a_model_without_adapters(function: Any) -> None:
 def test_one_error_lists_all_that_cannot_be_loaded() -> None:
     model = network()
     before, saved = snapshot(model), nn.lora_state_dict(adapted())
-    with pytest.raises(ValueError, match=r"that this Sequential can adapt: 1.weight_lora.A, 2.weight$"):
+    with pytest.raises(ValueError, match=r"that can be adapted in this Sequential: 1.weight_lora.A, 2.weight$"):
         nn.load_lora(model, {**saved, "1.weight_lora.A": np.ones((1, 1)), "2.weight": np.ones((3, 5))})
     del saved["0.weight_lora.alpha"], saved["0.weight_lora.B"]
     saved["2.weight_lora.B"] = np.ones((4, 2))
     with pytest.raises(ValueError) as caught:
         nn.load_lora(model, saved)
-    assert "0.weight: there is no B, alpha" in str(caught.value)
+    assert "0.weight: missing B, alpha" in str(caught.value)
     assert "2.weight: load_state_dict: " in str(caught.value)
     assert "B (given float64 (4, 2), expected float64 (3, 2))" in str(caught.value)
     for rank, said in ((4, r"2.weight: LoRA: .* both at least the rank 4, got \(3, 5\)"), (0, "1 or more, got 0")):

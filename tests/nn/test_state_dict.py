@@ -70,7 +70,7 @@ def test_loading_what_there_is():
     assert block.scale.tolist() == [1, 2, 3]
     assert report.missing == [*NAMES[1:], "offset"]
     assert report.unexpected == ["head.weight"]
-    with pytest.raises(ValueError, match="not fitting: scale"):
+    with pytest.raises(ValueError, match="invalid: scale"):
         block.load_state_dict({"scale": [1, 2]}, strict=False)
 
 

@@ -102,21 +102,21 @@ def with_state(name, value):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (lambda: {}, "this is no optimizer's state, it lacks state, param_groups"),
+        (lambda: {}, "this is not an optimizer's state, it lacks state, param_groups"),
         (lambda: trained(optim.Adam, (2,)).state_dict(), r"of groups of \[1\] parameters, this one has \[2\]"),
         (
             lambda: trained(optim.Adam, (3, 3)).state_dict(),
-            r"0\.exp_avg does not fit: given float32 \(3,\), expected float32 \(2,\)",
+            r"0\.exp_avg is invalid: given float32 \(3,\), expected float32 \(2,\)",
         ),
         (lambda: trained(optim.RMSprop).state_dict(), "the state's groups lack betas, amsgrad; is it another"),
         (
             lambda: {**trained(optim.Adam).state_dict(), "state": trained(optim.RMSprop).state_dict()["state"]},
             r"unexpected 0\.square_avg, 1\.square_avg",
         ),
-        (lambda: with_state("0.exp_avg", None), r"Adam: 0\.exp_avg does not fit: given a NoneType, expected float32"),
-        (lambda: with_state("0.exp_avg", [1e300, 1.0]), r"0\.exp_avg does not fit: .* beyond the range of float32"),
-        (lambda: with_state("1.step", "x"), r"1\.step does not fit: given a str, expected int64 \(\)"),
-        (lambda: with_state("1.step", 1.5), r"1\.step does not fit: given float64"),
+        (lambda: with_state("0.exp_avg", None), r"Adam: 0\.exp_avg is invalid: given a NoneType, expected float32"),
+        (lambda: with_state("0.exp_avg", [1e300, 1.0]), r"0\.exp_avg is invalid: .* beyond the range of float32"),
+        (lambda: with_state("1.step", "x"), r"1\.step is invalid: given a str, expected int64 \(\)"),
+        (lambda: with_state("1.step", 1.5), r"1\.step is invalid: given float64"),
         (lambda: with_state("1.step", -1), r"1\.step is a counter, got -1"),
         (
             lambda: {

@@ -89,7 +89,7 @@ def test_metrics_cut_off_by_a_kill_are_read_up_to_there(tmp_path: Path) -> None:
 def test_invalid_metrics_are_named_with_their_line(tmp_path: Path, odd: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": 2, "validation_loss": null}\n' + odd + b"\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no line of metrics"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is not a line of metrics"):
         read_metrics(path)
 
 

@@ -116,7 +116,7 @@ def read_text(paths: str | Path | Iterable[str | Path]) -> str:
     Raises:
         OSError: a path, or a folder below one, is missing or cannot be read.
         ValueError: a file is empty, a pipe or a device, or not UTF-8 (the message names the byte and its offset); a
-            folder holds no text.
+            folder contains no text.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
@@ -139,7 +139,7 @@ def _file(path: Path, may_be_empty: bool = False) -> str:
 def _folder(folder: Path) -> Iterator[str]:
     texts = [text for text in (_file(path, may_be_empty=True) for path in sorted(_text_files(folder))) if text]
     if not texts:
-        raise ValueError(f"{folder}: the folder holds no text; expected files ending in {' '.join(SUFFIXES)}")
+        raise ValueError(f"{folder}: the folder contains no text; expected files ending in {' '.join(SUFFIXES)}")
     return iter(texts)
 
 
@@ -163,7 +163,7 @@ def manual_text() -> str:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise RuntimeError(
-            "this Python comes without its language manual (pydoc_data); give a text of your own with --data FILE"
+            "this Python does not include its language manual (pydoc_data); give a text with --data FILE"
         ) from error
     return "\n".join(topics[name] for name in sorted(topics))
 

@@ -153,7 +153,7 @@ class Call:
         for value, like in zip(given, tensors, strict=True):
             weight = like._matching(value)
             if weight.shape != like.shape:
-                raise ValueError(f"{self._name}: {what} has shape {like.shape}, what was given {weight.shape}")
+                raise ValueError(f"{self._name}: {what} has shape {like.shape}, got {weight.shape}")
             weights.append(weight)
         return weights
 

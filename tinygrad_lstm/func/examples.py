@@ -59,8 +59,8 @@ def _number_of_examples(batches: Any) -> int:
     if len(numbers) != 1 or () in numbers:
         found = " and ".join(map(str, shapes)) or "no array"
         raise ValueError(
-            "per_example_grad: expected arrays with as many examples in their first dimension in the arguments that "
-            f"argnums does not name, got {found}"
+            "per_example_grad: expected arrays with one number of examples in their first dimension in the arguments "
+            f"that argnums does not name, got {found}"
         )
     return shapes[0][0]
 

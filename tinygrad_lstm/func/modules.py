@@ -74,7 +74,7 @@ def _stand_in(name: str, value: Any, own: Tensor) -> Tensor:
     """The value as a tensor that may replace a module's own."""
     tensor = operand(value, None if isinstance(value, Tensor) else own.device)
     if tensor.shape != own.shape:
-        raise ValueError(f"functional_call: {name!r} has shape {own.shape}, what was given {tensor.shape}")
+        raise ValueError(f"functional_call: {name!r} has shape {own.shape}, got {tensor.shape}")
     return Parameter.around(tensor) if isinstance(own, Parameter) else tensor
 
 

@@ -24,7 +24,7 @@ def grouped(parameters: Mapping[str, Parameter], settings: Mapping[str, Mapping[
         params = [left.pop(key) for key in keys if key in left]
         if not params:
             raise ValueError(
-                f"parameter_groups: all that {pattern!r} matches is frozen, or went with a pattern before it; "
+                f"parameter_groups: all that {pattern!r} matches is frozen, or in the group of an earlier pattern; "
                 "leave it out, or put it first"
             )
         groups.append({**own, "params": params})
@@ -40,7 +40,7 @@ def require_gradients(caller: str, parameters: Mapping[str, Parameter], patterns
     """
     chosen = {name: parameters[name] for name in (matching(caller, patterns, parameters) if patterns else parameters)}
     if value and (integers := [name for name, parameter in chosen.items() if not is_float(parameter.dtype)]):
-        raise TypeError(f"{caller}: only floats have gradients, and of integers are {', '.join(integers)}")
+        raise TypeError(f"{caller}: only floats have gradients, but these are integers: {', '.join(integers)}")
     for parameter in chosen.values():
         parameter.requires_grad = value
         if not value:

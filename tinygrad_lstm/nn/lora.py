@@ -206,7 +206,7 @@ def load_lora(model: Module, state_dict: Mapping[str, Any]) -> list[str]:
             unexpected.append(key)
     if unexpected:
         names = printable(", ".join(unexpected))
-        raise ValueError(f"load_lora: of no weight that this {type(model).__name__} can adapt: {names}")
+        raise ValueError(f"load_lora: names of no weight that can be adapted in this {type(model).__name__}: {names}")
     chosen = [by_name[name] for name, values in parts.items() if values]
     _check_free("load_lora", chosen)
     adapters: list[tuple[Weight, LoRA]] = []
@@ -233,7 +233,7 @@ def _adapted(caller: str, model: Module) -> list[tuple[Weight, LoRA]]:
         first, *others = weight.adapters
         if any(other is not first for other in others):
             raise ValueError(
-                f"{caller}: {', '.join(weight.names)} are one weight, but have not one adapter; merge before tying"
+                f"{caller}: {', '.join(weight.names)} are one weight with different adapters; merge before tying"
             )
         if isinstance(first, LoRA):
             found.append((weight, first))
@@ -278,7 +278,7 @@ def _loaded(weight: Parameter, values: Mapping[str, Any]) -> LoRA:
         ValueError: one is missing, or does not have the weight's sizes.
     """
     if missing := [part for part in ("A", "B", "alpha") if part not in values]:
-        raise ValueError(f"there is no {', '.join(missing)}")
+        raise ValueError(f"missing {', '.join(missing)}")
     rank = (*np.shape(values["A"]), 0)[0]
     adapter = LoRA(weight, rank)
     adapter.load_state_dict(values)

@@ -56,7 +56,7 @@ class Module(HasHooks):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output. A subclass defines it."""
         raise NotImplementedError(
-            f"{type(self).__name__} defines no forward(); define it, or call a method that it has"
+            f"{type(self).__name__} does not define forward(); define it, or call a different method"
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,8 +79,8 @@ class Module(HasHooks):
         if isinstance(value, Module):
             if any(module is self for module in value.modules()):
                 raise ValueError(
-                    f"{type(self).__name__}.{name}: this {type(value).__name__} is or holds the module that it would "
-                    "be set on; hand it to forward(), or keep a weakref.ref to it"
+                    f"{type(self).__name__}.{name}: this {type(value).__name__} is or contains the module that it "
+                    "would be set on; hand it to forward(), or keep a weakref.ref to it"
                 )
         elif not isinstance(value, Parameter) and _holds_modules(value):
             raise TypeError(
@@ -89,7 +89,7 @@ class Module(HasHooks):
             )
         if isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter | None):
             raise TypeError(
-                f"{type(self).__name__}.{name} is a parameter, and {type(value).__name__} would take its place; "
+                f"{type(self).__name__}.{name} is a parameter, and {type(value).__name__} would replace it; "
                 "wrap the value in nn.Parameter, or write into the parameter with .copy_() under tg.no_grad()"
             )
         super().__setattr__(name, value)
@@ -155,7 +155,7 @@ class Module(HasHooks):
         """
         if not isinstance(tensor, Tensor) or isinstance(tensor, Parameter):
             raise TypeError(
-                f"register_buffer: {name!r} must be a Tensor, and no Parameter; got {type(tensor).__name__}"
+                f"register_buffer: {name!r} must be a Tensor that is not a Parameter, got {type(tensor).__name__}"
             )
         setattr(self, name, tensor)
         self._buffer_names = self._buffer_names | {name}

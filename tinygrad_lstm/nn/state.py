@@ -43,7 +43,7 @@ def load(tensors: Mapping[str, Tensor], values: Mapping[str, Any], strict: bool,
         except ValueError as error:
             misfits.append(f"{name} ({error})")
     faults = [("missing", missing), ("unexpected", unexpected)] if strict else []
-    faults.append(("not fitting", misfits))
+    faults.append(("invalid", misfits))
     if any(names for _, names in faults):
         listed = "; ".join(f"{fault}: {printable(', '.join(names))}" for fault, names in faults if names)
         raise ValueError(f"load_state_dict: the values do not fit this {owner}: {listed}")

@@ -122,7 +122,7 @@ class Optimizer(ABC):
                     "use .detach().requires_grad_()"
                 )
             if not is_float(p.dtype):
-                raise ValueError(f"{self._name}: a {p.dtype} tensor of shape {p.shape} has no gradient to follow")
+                raise ValueError(f"{self._name}: a {p.dtype} tensor of shape {p.shape} has no gradient")
             if id(p) in known:
                 raise ValueError(f"{self._name}: a parameter of shape {p.shape} was given twice")
             known.add(id(p))
@@ -255,7 +255,7 @@ class Optimizer(ABC):
             ValueError: the state is of a different algorithm, or of different parameters. Nothing is changed then.
         """
         if missing := [part for part in ("state", "param_groups") if part not in state_dict]:
-            raise ValueError(f"{self._name}: this is no optimizer's state, it lacks {', '.join(missing)}")
+            raise ValueError(f"{self._name}: this is not an optimizer's state, it lacks {', '.join(missing)}")
         groups = [self._loaded_group(mine, given) for mine, given in self._paired_groups(state_dict["param_groups"])]
         state = self._loaded_state(state_dict["state"], groups)
         self.param_groups, self.state = groups, state
@@ -299,7 +299,7 @@ class Optimizer(ABC):
             like = Tensor(start, device="cpu") if counts else p.detach().to(dtype=widened_dtype(p.dtype))
             value = cast_like(given, like)
         except ValueError as error:
-            raise ValueError(f"{self._name}: {name} does not fit: {error}") from error
+            raise ValueError(f"{self._name}: {name} is invalid: {error}") from error
         if not counts:
             return value.clone()._array
         if value.item() < 0:

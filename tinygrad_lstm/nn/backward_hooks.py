@@ -8,12 +8,12 @@ from .._tensor import Tensor
 from ..graph import Node, Parents, PassedOn, Pick, record, watch
 from ..mode import mode, no_grad
 
-__all__ = ["WayBack"]
+__all__ = ["HookedCall"]
 
 BackwardHook = Callable[..., Any]
 
 
-class WayBack:
+class HookedCall:
     """One call of a module with backward hooks, which are called by a node for the inputs and one for the outputs."""
 
     def __init__(self, module: object, before: Sequence[BackwardHook], after: Sequence[BackwardHook]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._tensor import HookHandle
-from .backward_hooks import WayBack
+from .backward_hooks import HookedCall
 
 _numbers = itertools.count()
 
@@ -37,15 +37,15 @@ class Hooks:
         try:
             for hook in list(self.forward_pre.values()):
                 args, kwargs = _arguments_before(hook, module, args, kwargs)
-            way_back = None
+            hooked = None
             if self.backward_pre or self.backward:
-                way_back = WayBack(module, _functions(self.backward_pre), _functions(self.backward))
-                args = way_back.through_inputs(args)
+                hooked = HookedCall(module, _functions(self.backward_pre), _functions(self.backward))
+                args = hooked.through_inputs(args)
             output = forward(*args, **kwargs)
             for number, hook in list(self.forward.items()):
                 called.add(number)
                 output = _output_after(hook, module, args, kwargs, output)
-            return output if way_back is None else way_back.through_outputs(output)
+            return output if hooked is None else hooked.through_outputs(output)
         except Exception:
             for number, hook in list(self.forward.items()):
                 if hook.always_call and number not in called:

@@ -263,7 +263,7 @@ def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]
         "plain": not layer.options,
         "keeps": layer.keeps,
         "reverse": layer.reverse,
-        "aligned": window.tokens is not None and window.tokens.fits(layer),
+        "aligned": window.tokens is not None and window.tokens.matches(layer),
         "gates": [name for name in layer.gates if _is_share(layer.values[name])],
         "units": units,
         "hidden": layer.shape[2],

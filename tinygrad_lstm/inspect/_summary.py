@@ -94,7 +94,9 @@ class Summary:
         if total.multiply_adds is not None and total.kept_bytes is not None:
             parts.append(f"{total.multiply_adds:,} multiply-adds")
             if self.uncounted:
-                parts[-1] += f" (without {self.uncounted} einsum of other than two tensors, or without a gradient)"
+                parts[-1] += (
+                    f" (without {self.uncounted} einsum of one or more than two tensors, or without a gradient)"
+                )
             parts.append(f"{_bytes(total.kept_bytes)} kept for backward")
         return f"total: {'; '.join(parts)}"
 

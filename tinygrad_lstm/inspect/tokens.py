@@ -67,7 +67,7 @@ class Tokens:
         assert trace.output is not None  # the vocabulary was checked
         return cls(ids, lengths, vocabulary, trace.output.swapaxes(0, 1) if found else trace.output)
 
-    def fits(self, layer: LayerTrace) -> bool:
+    def matches(self, layer: LayerTrace) -> bool:
         """Whether the layer took a step for each id."""
         return layer.shape[:2] == self.ids.shape
 

@@ -154,8 +154,8 @@ def assembled(
     sizes = _sizes(kind, first)
     if sizes is None:
         rows = f"{len(kind.gates)}·H".removeprefix("1·")
-        wanted = {"weight_ih": (rows, "I"), "weight_hh": (rows, "H")}
-        faults.misshapen += [_shape_error(first[role], *shape) for role, shape in wanted.items() if role in first]
+        expected = {"weight_ih": (rows, "I"), "weight_hh": (rows, "H")}
+        faults.misshapen += [_shape_error(first[role], *shape) for role, shape in expected.items() if role in first]
         return None
     I, H, P = sizes
     directions = 2 if any(place.endswith("_reverse") for place in places) else 1
@@ -316,8 +316,10 @@ def _rows(kind: Kind, weight: Weight, H: int) -> HostArray:
 
 def _shape_error(part: Part, *expected: int | str) -> str:
     """An array's actual and expected shape, in its source's layout."""
-    shape, wanted = part.array.shape, expected
+    shape = part.array.shape
     if part.transposed:
-        shape, wanted = shape[::-1], wanted[::-1]
+        shape, expected = shape[::-1], expected[::-1]
     given, floats = ("", "") if is_float(part.array.dtype) else (f"{part.array.dtype} ", "floats ")
-    return f"{part.name} ({given}{shape}, expected {floats}({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)}))"
+    return (
+        f"{part.name} ({given}{shape}, expected {floats}({', '.join(map(str, expected))}{',' * (len(expected) == 1)}))"
+    )

@@ -163,13 +163,13 @@ def _cells(arrays: Mapping[str, HostArray], find: Find) -> Iterator[Cell]:
         roles = {role: names[key] for role, key in zip(ROLES, keys) if key in names}
         if all(role in roles and arrays[roles[role]].ndim == 2 for role in ROLES[:2]):
             groups[group.removesuffix("/vars") if numbered else group] = roles
-    beside = Counter(map(posixpath.dirname, groups))
+    siblings = Counter(map(posixpath.dirname, groups))
     cells = [snake_case(cell) for _, cell in (kind.keras_classes for kind in KINDS.values())]
     called_cell = re.compile(rf"cell|({'|'.join(cells)})(_\d+)?")
     in_order = sorted(name for name in arrays if not GENERATORS.fullmatch(name))
     for group, roles in groups.items():
         above, last = posixpath.split(group)
-        is_only_cell = above and not above.endswith("cells") and beside[above] == 1
+        is_only_cell = above and not above.endswith("cells") and siblings[above] == 1
         path = above if is_only_cell and called_cell.fullmatch(last) else group
         within = under(group, in_order, "/") if group else [name for name in in_order if "/" not in name]
         extra = list(islice((name for name in within if name not in roles.values()), MOST_NAMED))

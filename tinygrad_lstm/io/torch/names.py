@@ -310,5 +310,5 @@ def _all_places(places: Mapping[str, Mapping[str, Part]]) -> dict[str, Place]:
     """The places of all layers and directions, in order, including empty ones."""
     layers = 1 + max(int(place[1:].partition("_")[0]) for place in places)
     directions = ("", "_reverse") if any(place.endswith("_reverse") for place in places) else ("",)
-    wanted = [f"l{layer}{direction}" for layer in range(layers) for direction in directions]
-    return {place: places.get(place, {}) for place in wanted}
+    in_order = [f"l{layer}{direction}" for layer in range(layers) for direction in directions]
+    return {place: places.get(place, {}) for place in in_order}

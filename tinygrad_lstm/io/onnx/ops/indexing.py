@@ -18,7 +18,7 @@ def _index(g: Graph, index: Any) -> Input:
     """An index of integers in ONNX's form.
 
     Raises:
-        ValueError: it is a mask, other than a constant in one dimension.
+        ValueError: it is a mask that is not a one-dimensional constant.
     """
     if isinstance(index, Constant) and index.array is not None and is_bool(index.dtype) and len(index.shape) == 1:
         return np.flatnonzero(index.array)

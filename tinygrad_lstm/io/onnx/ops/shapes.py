@@ -50,8 +50,8 @@ def _unflattened(product: Operand, out: Sequence[Size]) -> tuple[Call, Operand] 
     given: Operand = flattened.arguments[0]
     if not len(rows.shape) == len(product.shape) == 2 or not given.shape:
         return None
-    of_rows, wanted = (rows.shape[-1], *out), (given.shape[-1], *given.shape[:-1], product.shape[-1])
-    return (call, given) if list(map(key, of_rows)) == list(map(key, wanted)) else None
+    of_rows, expected = (rows.shape[-1], *out), (given.shape[-1], *given.shape[:-1], product.shape[-1])
+    return (call, given) if list(map(key, of_rows)) == list(map(key, expected)) else None
 
 
 @writes(shape.permute_op)

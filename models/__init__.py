@@ -1,4 +1,4 @@
-"""Cells, sequence models, and whole programs' models."""
+"""Recurrent cells, recurrent networks, and models built from them."""
 
 from tinygrad_lstm import _public
 

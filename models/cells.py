@@ -1,4 +1,4 @@
-"""Recurrent cells: one step in time, written as their equations are."""
+"""Recurrent cells: one time step, written as its equations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import show_step
 
 FORGET_BIAS = 1.0
-"""Where the forget gate's bias starts by default (Jozefowicz et al. 2015)."""
+"""The initial value of the forget gate's bias (Jozefowicz et al. 2015)."""
 
 
 class _Cell(Module):
-    """What LSTMCell, GRUCell and RNNCell share: sizes, and the names of what they compute."""
+    """The base class of LSTMCell, GRUCell and RNNCell."""
 
     KIND: ClassVar[str]
     STATES: ClassVar[tuple[str, ...]]
@@ -35,7 +35,7 @@ class _Cell(Module):
         self.hidden_size = hidden_size
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
-        """Of the one layer that this is I, and how many numbers each gate and state has."""
+        """I, and the size of each gate and state, as a list of one layer."""
         return [(self.input_size, dict.fromkeys(KINDS[self.KIND].values, self.hidden_size))]
 
     def to_torch(self) -> dict[str, HostArray]:
@@ -44,7 +44,7 @@ class _Cell(Module):
 
 
 class LSTMGates(NamedTuple):
-    """What the gates of an LSTM cell were at a step, each (B, H), and the states that came of them."""
+    """The gates of an LSTM cell at a step, each (B, H), and the states after it."""
 
     i: Tensor
     f: Tensor
@@ -69,8 +69,8 @@ class LSTMCell(_Cell):
     Args:
         input_size: I, the length of an input x.
         hidden_size: H, the length of the states h and c.
-        forget_bias: where the forget gate's bias starts. At 1 (Jozefowicz et al. 2015) the cell remembers at first;
-            long lags need more, and texts learn faster from 0. The other biases start at 0.
+        forget_bias: the initial bias of the forget gate. At 1 (Jozefowicz et al. 2015) the cell remembers at first.
+            Long lags need more, and texts are learnt faster from 0. The other biases start at 0.
 
     Parameters, rows in gate order i, f, g (the candidate), o, columns in the order [h, x]:
         weight (4H, H + I); bias (4H,).
@@ -96,16 +96,16 @@ class LSTMCell(_Cell):
         init_forget_bias(self.bias, hidden_size, forget_bias)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """The states after input x (B, I), given those before, (h, c), each (B, H); zeros by default.
+        """The states after input x (B, I), given the states before it, (h, c), each (B, H); zeros by default.
 
         Raises:
-            ValueError: x or a state has another shape.
+            ValueError: x or a state has a different shape.
         """
         gates = self.gates(x, state)
         return gates.h, gates.c
 
     def gates(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> LSTMGates:
-        """The same step, with all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
+        """The same step, returning all gates: `gates.f`, `gates.i`, `gates.g`, `gates.o`, `gates.c`, `gates.h`."""
         h, c = checked_state(self, x, state)
         hx = ops.concat([h, x], dim=-1)  # [h, x]: (B, H + I)
         gates = lstm_step(ops.linear(hx, self.adapted("weight"), self.bias), c)
@@ -134,7 +134,7 @@ def lstm_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: 
 
 
 class GRUGates(NamedTuple):
-    """What the gates of a GRU cell were at a step, each (B, H), and the state that came of them."""
+    """The gates of a GRU cell at a step, each (B, H), and the state after it."""
 
     r: Tensor
     z: Tensor
@@ -143,7 +143,7 @@ class GRUGates(NamedTuple):
 
 
 class GRUCell(_Cell):
-    """One step of a gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as torch has it.
+    """One step of a gated recurrent unit (Cho et al. 2014), with the reset gate after the product, as in PyTorch.
 
         r  = σ(W_r·x + U_r·h + b_r)                     reset gate
         z  = σ(W_z·x + U_z·h + b_z)                     update gate
@@ -167,22 +167,22 @@ class GRUCell(_Cell):
         init_recurrent(self, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
-        """The state (B, H) after input x (B, I), given that before; zeros by default.
+        """The state (B, H) after input x (B, I), given the state before it; zeros by default.
 
         Raises:
-            ValueError: x or the state has another shape.
+            ValueError: x or the state has a different shape.
         """
         return self.gates(x, state).h
 
     def gates(self, x: Tensor, state: Tensor | None = None) -> GRUGates:
-        """The same step, with all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
+        """The same step, returning all gates: `gates.r`, `gates.z`, `gates.n`, `gates.h`."""
         (h,) = checked_state(self, x, state)
         W, U = self.adapted("weight_ih"), self.adapted("weight_hh")
         net_x, net_h = ops.linear(x, W, self.bias), ops.linear(h, U)
         return show_step(self, self.KIND, x, {"h": h}, gru_step(net_x, net_h, self.bias_hn, h))
 
     def layer_parameters(self) -> dict[str, Tensor]:
-        """The parameters as a layer of `GRU` has them, which are the cell's own."""
+        """The parameters as a layer of `GRU` has them: the same as the cell's."""
         return {weight.name: self.adapted(weight.name) for weight in KINDS["GRU"].weights_with({})}
 
 
@@ -198,12 +198,12 @@ def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGat
     r = ops.sigmoid(x_r + h_r)
     z = ops.sigmoid(x_z + h_z)
     n = ops.tanh(x_n + r * (h_n + bias_hn))
-    h = n + z * (h - n)  # (1 - z) ⊙ n + z ⊙ h, with one product less
+    h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
     return GRUGates(r, z, n, h)
 
 
 class RNNGates(NamedTuple):
-    """The state (B, H) that a simple recurrent cell has after a step: it has no gates."""
+    """The state (B, H) of a simple recurrent cell after a step. It has no gates."""
 
     h: Tensor
 
@@ -228,10 +228,10 @@ class RNNCell(_Cell):
         init_recurrent(self, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
-        """The state (B, H) after input x (B, I), given that before; zeros by default.
+        """The state (B, H) after input x (B, I), given the state before it; zeros by default.
 
         Raises:
-            ValueError: x or the state has another shape.
+            ValueError: x or the state has a different shape.
         """
         return self.gates(x, state).h
 
@@ -253,7 +253,7 @@ def rnn_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> R
 
 
 def make_cell_parameters(cell: _Cell) -> None:
-    """Gives a cell the parameters of a plain layer of its kind, as zeros; where both products are one, one weight."""
+    """Adds a cell's parameters, as zeros: a plain layer's, with one weight over [h, x] if the kind has one product."""
     kind, I, H = KINDS[cell.KIND], cell.input_size, cell.hidden_size
     shapes = {weight.name: kind.shape(weight, I, H, H) for weight in kind.weights_with({})}
     if kind.one_product:
@@ -264,7 +264,7 @@ def make_cell_parameters(cell: _Cell) -> None:
 
 
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:
-    """The parameters with the one weight over [h, x] taken apart, as views."""
+    """The parameters with the weight over [h, x] split into views."""
     W, H = cell.adapted("weight"), cell.hidden_size
     return {"weight_ih": W[:, H:], "weight_hh": W[:, :H], "bias": cell.bias}
 
@@ -301,11 +301,11 @@ def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
 
 
 def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
-    """The states of a cell, zeros where none are given.
+    """The states of a cell, by default zeros.
 
     Raises:
-        TypeError: x or a state is of floats of another dtype than the parameters.
-        ValueError: the shapes of x and the states do not fit the cell.
+        TypeError: x or a state has a different float dtype than the parameters.
+        ValueError: the shape of x or of a state is invalid.
     """
     name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
     check_input(name, "x", x, cell.bias)
@@ -321,11 +321,11 @@ def states_of(
     like: Tensor,
     parameter: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The given state or states, checked; or, for None, zeros of these shapes by name, `like` an input.
+    """The given states, checked; or, for None, zeros of these shapes, with the dtype and device of `like`.
 
     Raises:
-        TypeError: a state is of floats of another dtype than the parameters.
-        ValueError: another number of states, or another shape.
+        TypeError: a state has a different float dtype than the parameters.
+        ValueError: the number of states or a shape is different.
     """
     if state is None:
         return tuple(zeros(*shape, dtype=like.dtype, device=like.device) for shape in shapes.values())
@@ -337,18 +337,18 @@ def states_of(
         else:
             each = "each of shape" if len(set(shapes.values())) == 1 else "of shapes"
             expected = f"{len(shapes)} states, ({', '.join(shapes)}), {each}"
-        wanted = " and ".join(map(str, dict.fromkeys(shapes.values())))
-        raise ValueError(f"{name}: expected {expected} {wanted}, got {', '.join(map(str, given))}")
+        expected_shapes = " and ".join(map(str, dict.fromkeys(shapes.values())))
+        raise ValueError(f"{name}: expected {expected} {expected_shapes}, got {', '.join(map(str, given))}")
     for part in states:
         check_input(name, "a state", part, parameter)
     return states
 
 
 def parts_of(state: Any) -> tuple[Any, ...]:
-    """The tensors or arrays of a state: (h, c), or a lone h."""
+    """The tensors or arrays of a state: (h, c), or only h."""
     return tuple(state) if isinstance(state, tuple | list) else (state,)
 
 
 def state_of_parts(parts: Sequence[Any]) -> Any:
-    """A state of these tensors or arrays, as networks take and give it: a lone one stands for itself."""
+    """A state of these tensors or arrays, as networks take and return it: a single one is not in a tuple."""
     return tuple(parts) if len(parts) > 1 else parts[0]

@@ -29,16 +29,16 @@ State = tuple[Tensor, Tensor]
 
 
 class CharLM(Module):
-    """Predicts each next character from all before it.
+    """Predicts the next character from all characters before it.
 
     Args:
         vocab_size: V, the number of characters.
         embedding_size: the length of a character's vector.
         hidden_size: H, of the LSTM.
         num_layers: L, of the LSTM.
-        dropout: the share dropped, in training, of the LSTM's inputs, outputs and what goes between its layers.
-        forget_bias: where the bias of the LSTM's forget gates starts. Texts are learnt faster from 0 than from 1, which
-            is the LSTM's own default.
+        dropout: the probability of dropout, in training, of the LSTM's inputs, outputs and between its layers.
+        forget_bias: the initial bias of the LSTM's forget gates. Texts are learnt faster from 0 than from 1, the
+            default of `LSTM`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CharLM(Module):
 
     @classmethod
     def from_options(cls, vocab_size: int, options: TrainingOptions) -> Self:
-        """A new model, of the sizes that a training run's options give."""
+        """A new model with the sizes of a training run's options."""
         return cls(vocab_size, options.embedding, options.hidden, options.layers, options.dropout, options.forget_bias)
 
     @classmethod
@@ -66,12 +66,12 @@ class CharLM(Module):
         """The model of a checkpoint that `tinygrad-lstm train` or a `train.Trainer` wrote, in evaluation mode.
 
         Args:
-            checkpoint: the file; or what `train.Checkpoint.load` gave, whose `vocabulary` has the characters' ids.
-            device: where the model is to lie; by default on the default device.
+            checkpoint: the file, or a `train.Checkpoint`, whose `vocabulary` has the characters' ids.
+            device: the model's device; by default the default device.
 
         Raises:
-            OSError: the file is not there or cannot be read.
-            ValueError: it is something else than a checkpoint, or of a model with other parameters.
+            OSError: the file does not exist or cannot be read.
+            ValueError: it is not a checkpoint, or of a model with different parameters.
 
         >>> from tinygrad_lstm.train import Checkpoint
         >>> saved = Checkpoint.load("runs/char-lm/best.safetensors")  # doctest: +SKIP
@@ -79,7 +79,7 @@ class CharLM(Module):
         >>> ids = model.generate(saved.vocabulary.encode("The ").tolist(), length=100)  # doctest: +SKIP
         >>> print(saved.vocabulary.decode(ids))  # doctest: +SKIP
         """
-        from tinygrad_lstm.train import Checkpoint  # a model that is not loaded does without the training loop
+        from tinygrad_lstm.train import Checkpoint  # only loading needs the training loop
 
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
         with saved.blamed():
@@ -91,12 +91,12 @@ class CharLM(Module):
 
     @staticmethod
     def check_sizes(saved: Checkpoint) -> None:
-        """Compares a checkpoint's options with its arrays, before a model of the options' sizes is made.
+        """Compares a checkpoint's options with its arrays, before a model of these sizes is made.
 
-        So a stranger's checkpoint asks for no more memory than it has itself.
+        So a checkpoint from an unknown source cannot ask for more memory than its own size.
 
         Raises:
-            ValueError: they are not of one size.
+            ValueError: their sizes are different.
         """
         options, shapes = saved.options, {name: array.shape for name, array in saved.weights.items()}
         V, E, H = len(saved.vocabulary), options.embedding, options.hidden
@@ -113,14 +113,14 @@ class CharLM(Module):
                 raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
     def take_over(self, saved: Checkpoint, vocabulary: Vocabulary) -> None:
-        """Starts from the weights of a trained model, which may know fewer characters than this one.
+        """Takes the weights of a trained model, which may know fewer characters than this one.
 
         Args:
             saved: the checkpoint of a model with the same sizes.
             vocabulary: this model's. Characters that the trained model does not know keep their initial weights.
 
         Raises:
-            ValueError: a character of the trained model is not in `vocabulary`; or the weights do not fit.
+            ValueError: a character of the trained model is not in `vocabulary`, or a weight has a different shape.
         """
         rows = vocabulary.encode(saved.vocabulary.characters)
         weights = dict(saved.weights)
@@ -133,12 +133,12 @@ class CharLM(Module):
             self.load_state_dict(weights)
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Scores of each character to come next.
+        """Scores of each character as the next one.
 
         Args:
             ids: integers (T, B).
-            state: what the model remembers of the text before, (h, c), each (L, B, H). Feeding a text in chunks, each
-                with the state that the one before gave, equals feeding it whole.
+            state: the state after the text before, (h, c), each (L, B, H). A text fed in chunks, each with the state
+                returned for the chunk before, equals the text fed whole.
 
         Returns:
             logits (T, B, V), and the state after the last step.
@@ -148,17 +148,17 @@ class CharLM(Module):
         return self.output(self.dropout(out)), state  # (T, B, V)
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
-        """Random inputs of `named_forward`, of T steps of B texts."""
+        """Random inputs of `named_forward`, T steps of B texts."""
         with drawing() as rng:
             ids = rng.integers(self.embedding.num_embeddings, size=(T, B))
         states = self.lstm.example_inputs(T, B)
         return {"ids": tensor(ids, device=states.pop("x").device), **states}
 
     def named_forward(self, ids: Tensor, **states: Tensor) -> dict[str, Tensor]:
-        """`forward`, with a name for each tensor, as an exported file has them: ids, h0, c0 to logits, h, c.
+        """`forward` with the tensor names of an exported file: ids, h0, c0 to logits, h, c.
 
         Raises:
-            ValueError: there are other states, or shapes that do not fit.
+            ValueError: the states have different names, or a shape is invalid.
         """
         logits, state = self(ids, self.lstm.state_of(states))
         return {"logits": logits, **self.lstm.named_state(state)}
@@ -167,7 +167,7 @@ class CharLM(Module):
         """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step.
 
         Raises:
-            ValueError: the targets have not the shape of the ids.
+            ValueError: the targets and ids have different shapes.
         """
         if targets.shape != ids.shape:
             raise ValueError(f"CharLM.loss: expected targets of the ids' shape {ids.shape}, got {targets.shape}")
@@ -178,7 +178,7 @@ class CharLM(Module):
         """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`.
 
         Raises:
-            ValueError: it is of a subclass with a `forward` of its own; and as `Stream`.
+            ValueError: a subclass overrides `forward`; and as `Stream`.
         """
         check_forward(self, CharLM, "stream")
         return Stream(self.lstm, batch, state, self.embedding, self.output)
@@ -190,17 +190,17 @@ class CharLM(Module):
         top_k: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Iterator[int]:
-        """The ids that the model draws after a prompt, without end; with the weights that it has at the first.
+        """Ids sampled from the model after a prompt, without end, with the weights at the time of the first one.
 
         Args:
             prompt: ids, at least one.
-            temperature: below 1 favours the likely, above 1 the unlikely; 0 takes the likeliest each time.
-            top_k: draw from the k likeliest alone; of equally likely ones, from those with the lowest ids.
-            rng: draws the ids; the library's generator by default.
+            temperature: below 1 favours likely ids, above 1 unlikely ones; 0 always takes the most likely.
+            top_k: draw only from the k most likely ids; among equally likely ones, the lowest come first.
+            rng: draws the ids; by default the library's generator.
 
         Raises:
-            ValueError: an empty prompt, a temperature that is negative or not finite, or a `top_k` below 1; later, a
-                model whose logits are NaN or infinite.
+            ValueError: the prompt is empty, the temperature is negative or not finite, or `top_k` is below 1; later, if
+                logits are NaN or infinite.
         """
         if not len(prompt):
             raise ValueError("sample: the prompt is empty; give one id at least")
@@ -234,13 +234,13 @@ class CharLM(Module):
 
 
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator | None) -> int:
-    """An index, drawn with the probabilities softmax(logits / temperature)."""
+    """An index drawn with the probabilities softmax(logits / temperature)."""
     if not math.isfinite(highest := logits.max()):
         raise ValueError(f"sample: the highest of the model's logits is {highest}; are its weights finite?")
     if temperature == 0:
         return int(logits.argmax())
     likeliest = np.argsort(-logits, kind="stable")[:top_k]
-    with np.errstate(over="ignore"):  # at a low temperature all but the first may become -inf: never drawn
+    with np.errstate(over="ignore"):  # at a low temperature all except the first may become -inf
         weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
     with drawing() if rng is None else nullcontext(rng) as source:
         return int(source.choice(likeliest, p=weights / weights.sum()))

@@ -1,4 +1,4 @@
-"""Recurrent networks made of other frameworks' weights, and their weights under PyTorch's names."""
+"""Recurrent networks from other frameworks' weights, and their weights under PyTorch's names."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TorchSource: TypeAlias = str | Path | Mapping[str, ArrayLike]
 
 
 class Loadable(Module):
-    """What LSTM, GRU and RNN share in being made of weights that PyTorch, Keras or an ONNX file have.
+    """Makes LSTM, GRU and RNN from the weights of PyTorch, Keras or an ONNX file.
 
-    Sizes, layers, directions and variants are read off the arrays. The network lies on the default device.
+    Sizes, layers, directions and variants are those of the arrays. The network is on the default device.
     """
 
     KIND: ClassVar[str]
@@ -43,26 +43,26 @@ class Loadable(Module):
         dtype: DType = None,
         **options: Any,
     ) -> Self:
-        """The network that arrays with PyTorch's names make, its two biases summed.
+        """The network of arrays with PyTorch's names; its two biases are summed.
 
         Args:
-            state_dict: arrays by name, as `load_weights` gives them, or PyTorch's own tensors, bfloat16 as float32; or
-                the path of a file of these. Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are put
-                together; others that are reparametrized are refused by name.
-            prefix: the dotted name that the network has in them, as "encoder.lstm", with or without the `module` and
-                `_orig_mod` of PyTorch's wrappers. Of several, one a layer or more, the stack of all: cells, for
-                instance, whose names end in `weight_ih` without `_l0`.
-            gates: the order of the gates' rows, where it is another than PyTorch's: "iofg" (c is another letter for an
-                LSTM's candidate g, h for a GRU's n).
+            state_dict: arrays by name, as `load_weights` returns them, or PyTorch's tensors (bfloat16 as float32),
+                or the path of a file. Weights that `torch.nn.utils.weight_norm` or `prune` stores in parts are joined;
+                other reparametrized weights raise an error that names them.
+            prefix: the dotted name of the network, such as "encoder.lstm", with or without the `module` and `_orig_mod`
+                of PyTorch's wrappers. Several prefixes make a stack, of cells for instance, whose names end in
+                `weight_ih` without `_l0`.
+            gates: the order of the gates' rows, if it differs from PyTorch's, such as "iofg". An LSTM's candidate is g
+                or c, a GRU's n or h.
             batch_first, dropout: settings of the network.
-            dtype: the network's; by default that of the arrays.
-            options: what no array tells: `nonlinearity="relu"` of an RNN; `reset_after=False` of a GRU that is not
-                PyTorch's own; `layer_norm="cell"` or "output" of an LSTM with layer normalisation (by default "cell"
-                for a cell with `layernorm_i`, `layernorm_h`, `layernorm_c`).
+            dtype: the network's dtype; by default that of the arrays.
+            options: settings that the arrays do not show: `nonlinearity="relu"` of an RNN; `reset_after=False` of a GRU
+                that is not PyTorch's; `layer_norm="cell"` or "output" of an LSTM with layer normalization (by default
+                "cell" for a cell with `layernorm_i`, `layernorm_h`, `layernorm_c`).
 
         Raises:
-            ValueError: no network of this kind is under the prefix; names are missing or extra, or shapes do not fit,
-                all of which one error names. What `load_weights` raises of a path.
+            ValueError: there is no network of this kind under the prefix; names are missing or extra, or shapes are
+                invalid (one error lists all). And what `load_weights` raises for a path.
 
         >>> import numpy as np
         >>> from tinygrad_lstm.models import LSTM
@@ -88,26 +88,26 @@ class Loadable(Module):
         nonlinearity: Literal["tanh", "relu"] | None = None,
         recurrent_activation: Literal["sigmoid"] | None = None,
     ) -> Self:
-        """The network that a Keras layer is, or several, one above another; kernels are transposed, gates reordered.
+        """The network of a Keras layer, or of a stack of several; kernels are transposed and gates reordered.
 
-        What the layer would mask in its model is given to the network by `lengths`.
+        Pass `lengths` to the network in place of Keras' masks.
 
         Args:
-            weights: what `load_weights` gave, or the path of a `.keras` or `.h5` file; or one layer's arrays, as
-                `layer.get_weights()` gives them.
-            prefix: the layer's name in the model or in the file, or the beginning of the latter; a list makes a stack.
+            weights: what `load_weights` returned, or the path of a `.keras` or `.h5` file; or one layer's arrays, as
+                `layer.get_weights()` returns them.
+            prefix: the layer's name in the model, or in the file or the beginning of it; a list makes a stack.
             batch_first: by default as in Keras: inputs and outputs are (B, T, ...).
             dropout: between the layers, in training.
-            dtype: the network's; by default that of the arrays.
-            reset_after: of a GRU; by default what the file or the shape of the bias says, else to be given.
-            nonlinearity: of an RNN; by default what the file says, or "tanh".
-            recurrent_activation: of an LSTM or GRU; to be given where a file has weights alone, of a Keras before 2.3,
-                whose default was "hard_sigmoid", which the networks here do not have. Arrays in memory are taken to be
-                of a layer with today's default, "sigmoid".
+            dtype: the network's dtype; by default that of the arrays.
+            reset_after: for a GRU; by default from the file or the shape of the bias, if they determine it.
+            nonlinearity: for an RNN; by default that of the file, or "tanh".
+            recurrent_activation: for an LSTM or GRU; required if a file of Keras before 2.3 has only weights: its
+                default was "hard_sigmoid", which is not supported. Arrays in memory are assumed to use the present
+                default, "sigmoid".
 
         Raises:
-            ValueError: no layer, or more than one, is under the prefix; it is of another kind, or computes what the
-                networks here do not; arrays are missing or do not fit. What `load_weights` raises of a path.
+            ValueError: the prefix has no layer, or more than one; the layer is of a different kind or not supported;
+                arrays are missing or have invalid shapes. And what `load_weights` raises for a path.
 
         >>> import numpy as np
         >>> from tinygrad_lstm.models import LSTM
@@ -143,20 +143,20 @@ class Loadable(Module):
         reset_after: bool | None = None,
         nonlinearity: Literal["tanh", "relu"] | None = None,
     ) -> Self:
-        """The network that an LSTM, GRU or RNN node of an ONNX file is, or several, one above another.
+        """The network of an LSTM, GRU or RNN node of an ONNX file, or of a stack of several.
 
-        Initial states and lengths that the model's inputs give to the node are arguments of the network's call. Those
-        that the file fixes are refused, unless they are zeros and all steps.
+        Initial states and lengths that depend on the model's inputs are arguments of the network's call. Constant ones
+        raise ValueError, except states of zeros and the lengths of all steps.
 
         Args:
-            weights: what `load_weights` gave, or the path of the file; or a node's arrays W, R and, where it has them,
+            weights: what `load_weights` returned, or the path of the file; or a node's arrays W, R and, if it has them,
                 B and P.
             prefix: the node's name, or the beginning of it; a list of them makes a stack.
-            batch_first: by default as the node's `layout` says.
+            batch_first: by default the node's `layout`.
             dropout: between the layers, in training.
-            dtype: the network's; by default that of the arrays.
-            reset_after: of a GRU, the node's `linear_before_reset`; by default what the file says. Arrays alone do not.
-            nonlinearity: of an RNN; by default what the file says, or "tanh".
+            dtype: the network's dtype; by default that of the arrays.
+            reset_after: for a GRU, the node's `linear_before_reset`; by default that of the file, required for arrays.
+            nonlinearity: for an RNN; by default that of the file, or "tanh".
 
         Raises:
             ValueError: as `from_keras`.
@@ -181,7 +181,7 @@ class Loadable(Module):
         """The parameters under PyTorch's names; see `tinygrad_lstm.io.to_torch`, which takes a whole model.
 
         Raises:
-            ValueError: a GRU with `reset_after=False`, which PyTorch's cannot be.
+            ValueError: a GRU with `reset_after=False`, which PyTorch does not have.
         """
         if not getattr(self, "reset_after", True):
             raise ValueError("GRU.to_torch: PyTorch has no GRU with the reset gate before the product")

@@ -41,7 +41,7 @@ States = tuple[Tensor, ...]
 
 
 class _Recurrent(Loadable):
-    """What LSTM, GRU and RNN share: layers, directions, batches of sequences of different lengths."""
+    """The base class of LSTM, GRU and RNN: layers, directions, sequences of different lengths."""
 
     STATES: ClassVar[tuple[str, ...]]
     STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
@@ -83,7 +83,7 @@ class _Recurrent(Loadable):
         self._init_parameters()
 
     def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
-        """By name, the shapes of a layer's parameters in one direction, in the order in which the op takes them."""
+        """The shapes of a layer's parameters in one direction, by name, in the op's order."""
         kind, H, P = KINDS[self.KIND], self.hidden_size, self.state_sizes["h"]
         return {weight.name: kind.shape(weight, inputs, H, P) for weight in kind.weights_with(self.options)}
 
@@ -92,22 +92,22 @@ class _Recurrent(Loadable):
 
     @property
     def state_sizes(self) -> dict[str, int]:
-        """How many numbers each state has, by name."""
+        """The size of each state, by name."""
         return dict.fromkeys(self.STATES, self.hidden_size)
 
     @property
     def output_size(self) -> int:
-        """The length of an output: that of the hidden state, in each direction."""
+        """The size of an output: that of the hidden state times the number of directions."""
         return self.state_sizes["h"] * len(self._directions)
 
     def layer_parameters(self, place: str) -> dict[str, Tensor]:
-        """The parameters of a layer in one direction, such as "l0_reverse", by their names without that."""
+        """The parameters of a layer in one direction, such as "l0_reverse", by their names without this suffix."""
         return {name: self.adapted(f"{name}_{place}") for name in self._parameter_names}
 
     def _run(
         self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
     ) -> tuple[Tensor, States]:
-        """The outputs and final states for x and an initial state, as `forward` of the kinds documents them."""
+        """The outputs and final states for x and an initial state; see `LSTM.forward`."""
         name, T_dim = type(self).__name__, 1 if self.batch_first else 0
         parameter = getattr(self, f"{self._parameter_names[0]}_l0")
         check_input(name, "x", x, parameter)
@@ -121,13 +121,13 @@ class _Recurrent(Loadable):
         shapes = {state: (places, B, size) for state, size in self.state_sizes.items()}
         states = states_of(name, state, shapes, x, parameter)
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
-        if not T:  # as one step that no sequence reaches: gradients come back as of sequences of length 0
+        if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
             x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)
         if numbers is not None:
-            # Whatever stands past a length must not count, not even a NaN times zero.
+            # Values past a length must not count, not even as NaN times 0.
             x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
 
-        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))  # of a place
+        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))
         for layer in range(self.num_layers):
             outputs = []
             for k, direction in enumerate(self._directions):
@@ -152,7 +152,7 @@ class _Recurrent(Loadable):
         return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
 
     def _unrolled(self, layer: SteppedLayer, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The same of a layer with options, which no op computes at once."""
+        """The same for a layer with options, for which there is no fused op."""
         variant = self._variant(layer.parameters)
         nets = ops.unbind(variant.inputs(layer.x), 0)
         take = show_steps(self, layer, lambda t, *states: variant.step(nets[t], *states))
@@ -164,30 +164,30 @@ class _Recurrent(Loadable):
         return scan(step, layer.x.shape[0], states, layer.lengths, layer.reverse)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
-        """What a layer with options computes, of its parameters by the functions F."""
+        """The computation of a layer with options, given its parameters and the functions F."""
         raise NotImplementedError
 
     @property
     def changes_forward(self) -> bool:
-        """Whether `forward` is not that of LSTM, GRU or RNN, but a subclass's, of which no stepper knows."""
+        """Whether a subclass overrides the `forward` of LSTM, GRU or RNN, which a stepper would not run."""
         return not has_forward_of(self, next(cls for cls in type(self).__mro__ if "KIND" in vars(cls)))
 
     def stepper(self) -> Stepper:
-        """The network for inference one step at a time, of the weights as they are now; see `Stepper`.
+        """The network for inference one step at a time, with its present weights; see `Stepper`.
 
         Raises:
-            ValueError: the network is bidirectional: its outputs depend on all steps to come; or it is of a subclass
-                with a `forward` of its own.
+            ValueError: the network is bidirectional, so that its outputs depend on later steps; or a subclass overrides
+                `forward`.
         """
         name = type(self).__name__
         if self.bidirectional:
             raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
         if self.changes_forward:
-            raise ValueError(f"{name}.stepper: it has a forward of its own, which a stepper does not run; use stream()")
+            raise ValueError(f"{name}.stepper: it overrides forward, which a stepper does not run; use stream()")
         return Stepper(self)
 
     def layer_step(self, place: str) -> LayerStep:
-        """A step of a layer, of its weights as they are now, on plain arrays; see `Stepper`."""
+        """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
         parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
         device = next(self.parameters()).device
         with device.current():
@@ -198,11 +198,11 @@ class _Recurrent(Loadable):
             return step
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
-        """Inference on `batch` sequences as they come in, of the weights as they are now; see `Stream`."""
+        """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""
         return Stream(self, batch, state)
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
-        """Random inputs of `named_forward`, of T steps of B sequences."""
+        """Random inputs of `named_forward`, T steps of B sequences."""
         bias = next(parameter for name, parameter in self.named_parameters() if name.startswith("bias"))
         shapes = {"x": (B, T, self.input_size) if self.batch_first else (T, B, self.input_size)}
         places = self.num_layers * len(self._directions)
@@ -210,19 +210,19 @@ class _Recurrent(Loadable):
         return {name: randn(*shape, dtype=bias.dtype, device=bias.device) for name, shape in shapes.items()}
 
     def named_forward(self, x: Tensor, lengths: Lengths | None = None, **states: Tensor) -> dict[str, Tensor]:
-        """`forward`, with a name for each tensor, as an exported file has them: x, h0 (and c0) to out, h (and c).
+        """`forward` with the tensor names of an exported file: x, h0 (and c0) to out, h (and c).
 
         Raises:
-            ValueError: there are other states; a shape or a length does not fit.
+            ValueError: the states have different names; a shape or a length is invalid.
         """
         out, final = self(x, self.state_of(states), lengths)
         return {"out": out, **self.named_state(final)}
 
     def state_of(self, named: Mapping[str, Tensor]) -> Any:
-        """A first state as `forward` takes it, of tensors with the names that an exported file has: h0 (and c0).
+        """An initial state as `forward` takes it, given tensors with an exported file's names: h0 (and c0).
 
         Raises:
-            ValueError: there are other names.
+            ValueError: the names are different.
         """
         names = [f"{name}0" for name in self.STATES]
         if not named:
@@ -232,17 +232,17 @@ class _Recurrent(Loadable):
         return state_of_parts([named[name] for name in names])
 
     def named_state(self, state: Any) -> dict[str, Tensor]:
-        """A state as `forward` gives it, by the names of its parts: h (and c)."""
+        """The parts of a state that `forward` returned, by name: h (and c)."""
         return dict(zip(self.STATES, state if isinstance(state, tuple) else (state,), strict=True))
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
-        """Of each layer in each direction I, and how many numbers each gate and state has."""
+        """I, and the size of each gate and state, of each layer in each direction."""
         inputs = [self.input_size, *[self.output_size] * (self.num_layers - 1)]
         sizes = dict.fromkeys(KINDS[self.KIND].values, self.hidden_size) | self.state_sizes
         return [(I, sizes) for I in inputs for _ in self._directions]
 
     def extra_repr(self) -> str:
-        """The sizes, and what differs from the defaults."""
+        """The sizes, and the options that differ from the defaults."""
         parts = [str(self.input_size), str(self.hidden_size)]
         parts += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
         parts += ["batch_first=True"] * self.batch_first
@@ -258,18 +258,17 @@ class LSTM(_Recurrent):
     Args:
         input_size: I, the length of an input.
         hidden_size: H, the length of the states.
-        num_layers: L, each layer taking the outputs of the one below.
+        num_layers: L. Each layer takes the outputs of the layer below.
         batch_first: inputs and outputs are (B, T, ...) instead of (T, B, ...).
-        dropout: the share of a layer's outputs that is dropped before the next layer, in training.
-        bidirectional: every layer also runs from the end to the start; its outputs are put side by side (D = 2).
-        forget_bias: where the forget gate's bias starts; see `LSTMCell`.
+        dropout: the probability of dropout, in training, between layers.
+        bidirectional: every layer also runs from the end to the start; both outputs are concatenated (D = 2).
+        forget_bias: the initial bias of the forget gates; see `LSTMCell`.
 
-    Options, whose equations `variants.LSTMVariant` has; with any of them, a layer goes step by step instead of as one
-    op:
-        proj_size: the length of the outputs and of h, if they are a projection of the o ⊙ tanh(c); 0 for none.
-        peephole: the gates see the cell state too.
-        layer_norm: the gates' two products are normalized, and the cell state: "cell", which goes on normalized, or
-            "output", which is normalized for the output alone, as in the paper.
+    Options (see `variants.LSTMVariant` for the equations). With any of them, a layer runs step by step, not as one op:
+        proj_size: the size of the outputs and of h, which are then a projection of o ⊙ tanh(c); 0 for none.
+        peephole: the gates depend on the cell state too.
+        layer_norm: normalizes the gates' two products, and the cell state: "cell" carries it normalized to the next
+            step, "output" normalizes it only for the output, as in the paper.
 
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o; P is H,
     or proj_size:
@@ -278,7 +277,7 @@ class LSTM(_Recurrent):
         norm_ih_l{k} (4H,), norm_hh_l{k} (4H,), norm_c_l{k} (H,), bias_c_l{k} (H,).
 
     Raises:
-        ValueError: a size or an option is none of those, or `forget_bias` is not finite.
+        ValueError: a size or an option is invalid, or `forget_bias` is not finite.
 
     >>> import tinygrad_lstm as tg
     >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
@@ -340,14 +339,14 @@ class LSTM(_Recurrent):
         Args:
             x: inputs (T, B, I).
             state: initial states, h (L·D, B, P) and c (L·D, B, H); zeros by default.
-            lengths: the number of steps of each of the B sequences, where they differ, in any order: outputs past a
-                length are zero, and the final states are those of each sequence's own last step.
+            lengths: the number of steps of each of the B sequences, in any order; by default T. Outputs past a length
+                are zero, and the final states are those after each sequence's last step.
 
         Returns:
-            out (T, B, D·P), and (h, c) as `state` has them.
+            out (T, B, D·P), and (h, c) with the shapes of `state`.
 
         Raises:
-            ValueError: a shape or a length does not fit.
+            ValueError: a shape or a length is invalid.
         """
         out, (h, c) = self._run(x, state, lengths)
         return out, (h, c)
@@ -357,8 +356,8 @@ class GRU(_Recurrent):
     """Layers of `GRUCell`s over a batch of sequences; arguments as for `LSTM`.
 
     Options:
-        reset_after: whether the reset gate comes after the product with U_n, as in PyTorch and in Keras by default; or
-            before it, as in ONNX by default, which `variants.GRUResetBefore` has: a layer then goes step by step.
+        reset_after: whether the reset gate comes after the product with U_n, as in PyTorch and by default in Keras; if
+            not, it comes before, as by default in ONNX (`variants.GRUResetBefore`), and layers run step by step.
 
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order r, z, n:
         weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
@@ -382,7 +381,7 @@ class GRU(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
-        """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
+        """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
         out, (h,) = self._run(x, state, lengths)
         return out, h
 
@@ -394,7 +393,7 @@ class RNN(_Recurrent):
     """Layers of `RNNCell`s over a batch of sequences; arguments as for `LSTM`.
 
     Options:
-        nonlinearity: "tanh", or "relu", with which a layer goes step by step.
+        nonlinearity: "tanh" or "relu". With "relu", layers run step by step.
 
     Parameters of layer k, with `_reverse` appended for the backward direction:
         weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
@@ -418,7 +417,7 @@ class RNN(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
-        """All hidden states of the last layer (T, B, D·H), final states of all (L·D, B, H); see `LSTM.forward`."""
+        """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
         out, (h,) = self._run(x, state, lengths)
         return out, h
 

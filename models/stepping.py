@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["ArrayFunctions", "LayerStep", "Stepper", "variant_step"]
 
 LayerStep: TypeAlias = Callable[[Array, Sequence[Array], Sequence[Array]], None]
-"""`step(x, states, out)`: from an input (B, I) and the states (B, ·) of a layer writes its next states into `out`."""
+"""`step(x, states, out)` writes a layer's states (B, ·) after an input x (B, I) into `out`, given those before."""
 
 
 def variant_step(variant: Variant, states: Sequence[str]) -> LayerStep:
-    """A step of a variant that was made of arrays and `ArrayFunctions`, given the names of its states."""
+    """A step of a variant of plain arrays and `ArrayFunctions`, given the names of its states."""
 
     def step(x: Array, before: Sequence[Array], out: Sequence[Array]) -> None:
         gates = variant.step(variant.inputs(x), *before)
@@ -32,7 +32,7 @@ def variant_step(variant: Variant, states: Sequence[str]) -> LayerStep:
 
 
 class ArrayFunctions:
-    """The ops that variants are made of, on plain arrays of a device: their forward rules, which record nothing."""
+    """The functions that variants use, on plain arrays of a device: the ops' forward rules, which record nothing."""
 
     def __init__(self, device: Device) -> None:
         self._rules = rules = Functions(device)
@@ -54,9 +54,9 @@ class ArrayFunctions:
 class Stepper:
     """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
 
-    Made by a network's `stepper()`, of the weights that it has then. Works on plain arrays of the network's device and
-    dtype, records nothing, and, given contiguous arrays that may be written to, allocates nothing but its outputs; one
-    of a network with options does. Threads may share a stepper.
+    A network's `stepper()` makes one, with the weights at that time. It computes on plain arrays of its device and
+    dtype, and records nothing. If the network has no options, it allocates only its outputs, given contiguous
+    writable arrays. Threads may share a stepper.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import LSTM
@@ -77,15 +77,15 @@ class Stepper:
         self._layers = [network.layer_step(f"l{layer}") for layer in range(network.num_layers)]
 
     def __call__(self, x: Array, state: Array | Sequence[Array] | None = None) -> tuple[Array, Any]:
-        """The output (B, H), or (B, P) of an LSTM with proj_size; and the next state.
+        """The output (B, H), or (B, P) of an LSTM with proj_size, and the next state.
 
         Args:
             x: an input (B, I).
-            state: as the network takes and gives it: (h, c) for an LSTM, h for a GRU or an RNN, each (L, B, H), or
-                (L, B, P) where h is projected; zeros by default.
+            state: as the network takes and returns it: (h, c) for an LSTM, h for a GRU or an RNN, each (L, B, H), or
+                (L, B, P) if h is projected; zeros by default.
 
         Raises:
-            ValueError: a shape or dtype does not fit.
+            ValueError: a shape or dtype is invalid.
         """
         dtype = self._dtype
         if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != dtype:

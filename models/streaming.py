@@ -1,4 +1,4 @@
-"""Inference on data as it comes in: a model that keeps its state from one call to the next."""
+"""Inference on data as it comes in: a model that keeps its state between calls."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream", "check_forward", "has_forward_of"]
 
-# Of a chunk, so many steps at most are taken one by one: a fused layer first prepares its weights, which takes as long.
+# Chunks of up to this many steps run step by step: a fused layer first prepares its weights, which takes as long.
 _FEW_STEPS = 8
 
 
 class Stream:
-    """A model that takes its input as it comes, a step or a chunk at a time, and keeps its state in between.
+    """A model that takes its input one step or one chunk at a time, and keeps its state in between.
 
-    Networks and models make theirs by `stream()`. A model of your own that is an embedding, a network, and a module for
-    the outputs, or some of these, makes one of its parts. A stream has the weights that the parts have then, which take
-    about twice their memory again; it behaves as outside of training, and records nothing. Its memory does not grow
-    with the number of steps.
+    Networks and models have a method `stream()`. A user-defined model of an embedding, a network and a module for the
+    outputs, or some of these, passes its parts to `Stream`. A stream copies their weights, which takes about twice
+    their memory. It is in evaluation mode and records nothing. Its memory does not grow with the number of steps.
 
-    Each thread needs a stream of its own: `copy()` gives one more, which shares the weights. Copies by `copy.deepcopy`
-    and pickle have weights of their own.
+    Each thread needs its own stream: `copy()` returns one that shares the weights. `copy.deepcopy` and pickle copy the
+    weights too.
 
     Args:
-        network: an LSTM, GRU or RNN, of one direction; of a subclass too, whose `forward` is run if it is its own.
-        batch: B, how many sequences go side by side.
-        state: the first `state`; zeros by default.
-        embedding: turns ids (...), integers, into the network's inputs (..., I).
-        output: turns the network's outputs (..., H), or (..., P) of a projection, into answers (..., O).
+        network: an LSTM, GRU or RNN with one direction, or a subclass, which may override `forward`.
+        batch: B, the number of sequences.
+        state: the initial `state`; zeros by default.
+        embedding: maps ids (...), integers, to the network's inputs (..., I).
+        output: maps the network's outputs (..., H), or (..., P) with a projection, to (..., O).
 
     Raises:
-        ValueError: the network is bidirectional; `batch` is below 1; the state does not fit.
-        TypeError: `batch` is no integer.
+        ValueError: the network is bidirectional; `batch` is below 1; the state has a different shape, dtype or device.
+        TypeError: `batch` is not an integer.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -71,7 +70,7 @@ class Stream:
     ...
     ...     def stream(self, batch=1):
     ...         return Stream(self.lstm, batch, output=self.tags)
-    >>> Tagger().stream()([0.5, 1.0, 2.0]).shape  # of a batch of 1 a lone step (I,), too
+    >>> Tagger().stream()([0.5, 1.0, 2.0]).shape  # a step without the batch dimension, (I,)
     (2,)
     """
 
@@ -91,7 +90,7 @@ class Stream:
         batch = integer("stream", "batch", batch)
         if batch < 1:
             raise ValueError(f"stream: expected a batch of 1 or more, got {batch}")
-        # As one, so that weights that they share stay shared.
+        # In one copy, so that shared weights stay shared.
         self._network, self._embedding, self._output = copy.deepcopy((network, embedding, output))
         for part in (self._network, self._embedding, self._output):
             if part is not None:
@@ -101,30 +100,30 @@ class Stream:
         self._batch = batch
         self._stepper = None if network.changes_forward else self._network.stepper()
         self._embed = None if self._embedding is None else _on_arrays(self._embedding, self._device)
-        self._answer = None if self._output is None else _on_arrays(self._output, self._device)
+        self._output_of = None if self._output is None else _on_arrays(self._output, self._device)
         self._step_shape = (batch, network.input_size) if embedding is None else (batch,)
-        self._time = 1 if network.batch_first else 0  # where a chunk has its steps
+        self._time = 1 if network.batch_first else 0  # the dimension of a chunk's steps
         self._state = self._zeros()
         if state is not None:
             self.state = state
 
     def __call__(self, x: Any) -> Array:
-        """The answers to the next step, or to all steps of a chunk.
+        """The outputs of the next step, or of all steps of a chunk.
 
         Args:
             x: a step (B, I); a chunk of any number of steps (T, B, I), or (B, T, I) if the network is `batch_first`;
-                for a batch of 1 also a lone step (I,). Of ids (B,), (T, B) or (B, T), and ().
-                An array on the model's device, of its dtype, or of integers where it takes ids; or numbers and lists of
-                them, which become one.
+                for a batch of 1 also a step (I,). Ids have the same shapes without I.
+                It is an array on the model's device, with its dtype, or with an integer dtype for ids; or a number or
+                nested lists of numbers.
 
         Returns:
-            An array of x's shape with O in place of I, or behind it where x are ids; O is the length of the network's
-            outputs where there is no `output`. It is the caller's, to keep and to change.
+            An array of x's shape with O in place of I, or with O appended if x are ids. Without `output`, O is the size
+            of the network's outputs. The caller may change the array.
 
         Raises:
-            ValueError: x has another shape or dtype, or is elsewhere; the state stays as it was.
-            IndexError: an id is out of range; the state stays as it was. (Arrays on a GPU are not read: answers to
-                such an id, and from there on, are NaN.)
+            ValueError: x has a different shape, dtype or device; the state is unchanged.
+            IndexError: an id is out of range; the state is unchanged. (Arrays on a GPU are not checked: the outputs of
+                such an id and of all later steps are NaN.)
         """
         if self._device.switch is None:
             return self._run(x)
@@ -146,23 +145,23 @@ class Stream:
 
     def _step(self, x: Array) -> Array:
         if self._stepper is None:
-            answers = self._chunk(x[:, None] if self._time else x[None])
-            return answers[:, 0] if self._time else answers[0]
+            outputs = self._chunk(x[:, None] if self._time else x[None])
+            return outputs[:, 0] if self._time else outputs[0]
         out, state = self._stepper(x if self._embed is None else self._embed(x), self._state)
-        answer = out.copy() if self._answer is None else self._answer(out)  # `out` is a view of the state
+        output = out.copy() if self._output_of is None else self._output_of(out)  # `out` is a view of the state
         self._state = state
-        return answer
+        return output
 
     def _chunk(self, x: Array) -> Array:
         inputs = x if self._embed is None else self._embed(x)
         stepper = self._stepper_for(x.shape[self._time])
         out, state = self._at_once(inputs) if stepper is None else self._in_steps(stepper, inputs)
-        answers = out if self._answer is None else self._answer(out)
+        outputs = out if self._output_of is None else self._output_of(out)
         self._state = state
-        return answers
+        return outputs
 
     def _stepper_for(self, T: int) -> Stepper | None:
-        """What takes T steps one by one, where that is better."""
+        """The stepper, if T steps should run one by one."""
         few = T <= _FEW_STEPS or self._network.options  # with options there are no fused layers
         return self._stepper if T and few else None
 
@@ -181,12 +180,12 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """The state after the last step, as the network gives it: (h, c) of an LSTM, h of a GRU or an RNN.
+        """The state after the last step, as the network returns it: (h, c) for an LSTM, h for a GRU or an RNN.
 
-        Reading gives copies, and what is assigned is copied.
+        Reading and assigning copy the arrays.
 
         Raises:
-            ValueError: (in assigning) another number of arrays, shape, dtype or device; the state stays as it was.
+            ValueError: the assigned arrays have a different number, shape, dtype or device; the state is unchanged.
         """
         return self._copies(parts_of(self._state))
 
@@ -202,13 +201,13 @@ class Stream:
         self._state = self._copies(parts)
 
     def reset(self, rows: int | slice | Sequence[int] | Sequence[bool] | HostArray | None = None) -> None:
-        """Lets sequences begin anew: sets the state to zeros, for all or for some rows of the batch.
+        """Sets the state to zeros, for all or for some rows of the batch, so that new sequences begin.
 
         Args:
-            rows: one, a slice, several; or a boolean for each.
+            rows: a row, a slice, several rows, or a boolean for each row.
 
         Raises:
-            IndexError: a row is out of range, or there is another number of booleans.
+            IndexError: a row is out of range, or the number of booleans is not the batch size.
             TypeError: `rows` is one boolean.
         """
         if rows is None:
@@ -229,7 +228,7 @@ class Stream:
             )
 
     def copy(self) -> Stream:
-        """A stream that goes its own way from the same state on, in this thread or another."""
+        """An independent stream with the same state and shared weights, for this or a different thread."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         return twin
@@ -237,7 +236,7 @@ class Stream:
     __copy__ = copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For deepcopy and pickle: a stream of the same parts, and the state on the host."""
+        """For deepcopy and pickle: the parts, and the state on the host."""
         return type(self), (self._network, self._batch, None, self._embedding, self._output), self._on_host()
 
     def __setstate__(self, parts: Sequence[HostArray]) -> None:
@@ -247,20 +246,20 @@ class Stream:
         return [self._device.backend.to_host(part) for part in parts_of(self._state)]
 
     def save(self, path: str | Path) -> None:
-        """Writes the state, under the names `h` and, of an LSTM, `c`, as `save_weights` does: to .safetensors or .npz.
+        """Writes the state, with the names `h` and, for an LSTM, `c`, to a .safetensors or .npz file.
 
         Raises:
-            OSError: the file cannot be written; one that was there before stays whole.
-            ValueError: the path has another ending.
+            OSError: the file cannot be written; an existing file is unchanged.
+            ValueError: the path has a different suffix.
         """
         save_weights(path, dict(zip(self._network.STATES, self._on_host(), strict=True)))
 
     def load(self, path: str | Path) -> None:
-        """Goes on from a state that `save` wrote.
+        """Loads a state that `save` wrote.
 
         Raises:
-            OSError: the file is not there or cannot be read.
-            ValueError: it is damaged, or has no state that fits; the stream's stays as it was.
+            OSError: the file does not exist or cannot be read.
+            ValueError: it is damaged, or does not contain a state of this model; the state is unchanged.
         """
         names, arrays = self._network.STATES, load_weights(path)
         if set(arrays) != set(names):
@@ -281,7 +280,7 @@ class Stream:
             return state_of_parts([part.copy() for part in parts])
 
     def _from_numbers(self, x: Any) -> Array:
-        """A number, or lists of them, as an array."""
+        """A number, or nested lists of numbers, as an array."""
         if not isinstance(x, list | tuple | int | float | np.generic):
             raise ValueError(
                 f"stream: expected an array on {str(self._device)!r}, where the model is, or a list of numbers, got a "
@@ -289,33 +288,33 @@ class Stream:
             )
         if self._embed is None:
             return tensor(x, dtype=self._dtype, device=self._device).data
-        return np.array(x)  # ids: on the host, where they are checked before they travel
+        return np.array(x)  # ids stay on the host, where they are checked
 
     def _misfit(self, x: Array) -> ValueError:
-        wanted = self._dtype if self._embed is None else "integers"
+        dtype = self._dtype if self._embed is None else "integers"
         chunk = [str(length) for length in self._step_shape]
         chunk.insert(self._time, "T")
         return ValueError(
-            f"stream: expected {wanted} of shape {self._step_shape}, or ({', '.join(chunk)}) for T steps, "
+            f"stream: expected {dtype} of shape {self._step_shape}, or ({', '.join(chunk)}) for T steps, "
             f"got {x.dtype} of shape {x.shape}"
         )
 
 
 def check_forward(model: Module, own: type[Module], method: str) -> None:
-    """That a model's `forward` is that of the class `own`, whose `method` makes its answers of the same parts.
+    """Checks that a model has the `forward` of the class `own`, whose `method` computes the same outputs.
 
     Raises:
-        ValueError: a subclass has one of its own.
+        ValueError: a subclass overrides it.
     """
     if not has_forward_of(model, own):
         raise ValueError(
-            f"{type(model).__name__}.{method}: it has a forward of its own, whose answers are not those of "
+            f"{type(model).__name__}.{method}: it overrides forward, whose outputs are not those of "
             f"{own.__name__}'s {method}; define {method}, too"
         )
 
 
 def has_forward_of(model: Module, own: type[Module]) -> bool:
-    """Whether a model's `forward` is that of the class `own`, and no subclass's."""
+    """Whether a model's `forward` is that of the class `own`, not overridden by a subclass."""
     return getattr(model.forward, "__func__", None) is vars(own)["forward"]
 
 
@@ -324,12 +323,12 @@ def _described(part: Any) -> str:
 
 
 def _on_arrays(module: Module, device: Device) -> Callable[[Array], Array]:
-    """A module as a function of plain arrays; the two that are used most without what an op costs."""
+    """A module as a function of plain arrays; `Linear` and `Embedding` without the overhead of ops."""
     if type(module) is Linear:
         return _linear(module, device)
     if type(module) is Embedding:
         return _rows(module) if device == "cpu" else lambda ids: module(ids).data
-    return lambda x: module(as_tensor(x.copy(), device)).data  # it may give a view of what it takes
+    return lambda x: module(as_tensor(x.copy(), device)).data  # a copy, since the module may return a view of x
 
 
 def _linear(module: Linear, device: Device) -> Callable[[Array], Array]:

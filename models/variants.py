@@ -1,7 +1,7 @@
-"""The variants of recurrent layers, their steps written as their equations are.
+"""The variants of recurrent layers, with steps written as their equations.
 
-A variant is made of a layer's parameters, by name, and of the functions F that it computes with: `ops`, on tensors; or
-the same on plain arrays, where nothing is recorded.
+A variant takes a layer's parameters, by name, and the functions F that it computes with: `ops` on tensors, or the same
+functions on plain arrays, which record nothing.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Parameters: TypeAlias = Mapping[str, Values]
 
 
 class Variant(Protocol):
-    """A layer in one direction, to be unrolled."""
+    """A layer in one direction, which `scan` unrolls."""
 
     def inputs(self, x: Values) -> Values:
-        """What the inputs (..., I), of one step or of all, bring to the gates: (..., gates · H)."""
+        """The part of the gates that depends on the inputs (..., I) of one step or of all: (..., gates · H)."""
 
     @property
     def step(self) -> Callable[..., Any]:
-        """`step(net_x, *states)`: the gates and states (B, ·) of a step, of what its input brings and those before."""
+        """`step(net_x, *states)` returns the gates and states (B, ·) of a step, given `inputs` and states before."""
 
 
 class LSTMVariant:
     """An LSTM with peepholes, layer normalization, a projection, or several of these.
 
-    With LN a normalization to mean 0 and variance 1, over all gates of a product, and what is in brackets only where
-    the option is:
+    LN is a normalization to mean 0 and variance 1, over all gates of a product. Terms in brackets are present only with
+    the option:
 
         net = [LN](W·x) [⊙ norm_ih] + [LN](U·h) [⊙ norm_hh] + b
         f  = σ(net_f [+ p_f ⊙ c])
@@ -47,7 +47,7 @@ class LSTMVariant:
         h' = W_hr·h'                      with proj_size
 
     Peepholes: Gers, Schraudolph & Schmidhuber 2002. Projection: Sak, Senior & Beaufays 2014. Layer normalization: Ba,
-    Kiros & Hinton 2016, whose cell state itself goes on as it is ("output").
+    Kiros & Hinton 2016, who do not normalize the cell state itself ("output").
     """
 
     def __init__(self, parameters: Parameters, layer_norm: LSTMNorm | None, F: Any = ops) -> None:
@@ -123,7 +123,7 @@ class GRUResetBefore:
         r = F.sigmoid(x_r + h_r)
         z = F.sigmoid(x_z + h_z)
         n = F.tanh(x_n + F.linear(r * h, self.weight_n, None))
-        h = n + z * (h - n)  # (1 - z) ⊙ n + z ⊙ h, with one product less
+        h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
         return GRUGates(r, z, n, h)
 
 

@@ -193,7 +193,7 @@ def test_a_run_stopped_before_it_is_validated_replaces_the_best_one_too(
 def test_a_run_is_not_resumed_over_a_different_run(runs: Runs, tmp_path: Path) -> None:
     shutil.copytree(runs.old, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(ValueError, match="out: holds another run than the one to resume"):
+    with pytest.raises(ValueError, match="out: holds a different run than the one to resume"):
         Trainer.resume(
             CharLM.from_options, OTHER_TEXT, Checkpoint.load(runs.new / "last.safetensors"), tmp_path / "out", 6
         )

@@ -79,7 +79,7 @@ def test_a_checkpoint_of_something_else(runs: tuple[Path, str], book: Path, tmp_
     assert fail("sample", "/dev/null", "--prompt", "t").startswith("/dev/null: ")
     contents = checkpoint_file.load(runs[0] / "best.safetensors")
     checkpoint_file.save(tmp_path / "odd", {**contents, "weights": {}})
-    assert fail("eval", tmp_path / "odd", "--data", book).startswith(f"{tmp_path / 'odd'}: its contents do not fit")
+    assert fail("eval", tmp_path / "odd", "--data", book).startswith(f"{tmp_path / 'odd'}: its contents are invalid")
     assert fail("sample", tmp_path / "none", "--prompt", "t") == f"{tmp_path / 'none'}: No such file or directory"
 
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_that_asks_for_more_than_it_holds(
         ["train", "--data", book, "--init-from", path, "--out", tmp_path / "new"],
     ):
         message = fail(*arguments, before=little_memory, OPENBLAS_NUM_THREADS="1")
-        assert message.startswith(f"{path}: its contents do not fit (the options "), message
+        assert message.startswith(f"{path}: its contents are invalid (the options "), message
 
 
 def test_a_folder_that_cannot_be_written(book: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_full_disk(book: Path, tmp_path: Path) -> None:
 def test_an_earlier_run_is_not_overwritten(runs: tuple[Path, str], book: Path) -> None:
     before = {path: path.read_bytes() for path in runs[0].iterdir()}
     message = fail("train", "--data", book, "--out", runs[0], *TINY)
-    assert message == f"{runs[0]}: holds a run of 30 steps; --resume goes on with it, or give another --out"
+    assert message == f"{runs[0]}: holds a run of 30 steps; --resume continues it, or give another --out"
     assert {path: path.read_bytes() for path in runs[0].iterdir()} == before
     assert fail("train", "--data", book, "--out", "") == "--out: expected a path, got an empty string"
 
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite(book: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
     # Whether the sum of the infinite terms is inf or nan is the kernels' own affair.
     assert re.fullmatch(
-        r"error: the loss is (nan|inf) at step 20: training went astray; try a smaller lr than 1e\+38\n", result.stderr
+        r"error: the loss is (nan|inf) at step 20: training diverged; try a smaller lr than 1e\+38\n", result.stderr
     )
 
 

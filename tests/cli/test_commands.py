@@ -239,7 +239,7 @@ def test_without_out_each_run_has_a_folder_of_its_own(book: Path, tmp_path: Path
     for name in folders:
         assert Checkpoint.load(base / name / "last.safetensors").step == 1
     for said, _ in printed:
-        (named,) = re.findall(r"go on with: .* --out (\S+) ", said)
+        (named,) = re.findall(r"resume with: .* --out (\S+) ", said)
         folders.remove(Path(named).name)
         assert f", in {named}\n" in said and f"sample {named}/best.safetensors" in said
     assert folders == []

@@ -261,7 +261,7 @@ def test_weights_of_other_sizes_or_characters_are_not_taken_over(checkpoint: Pat
     for sizes in ((3, 6, 2), (3, 5, 1), (4, 5, 2)):
         lm = CharLM(len(saved.vocabulary), *sizes)
         before = {name: array.copy() for name, array in lm.state_dict().items()}
-        with pytest.raises(ValueError, match="its contents do not fit"):
+        with pytest.raises(ValueError, match="its contents are invalid"):
             lm.take_over(saved, saved.vocabulary)
         for name, array in lm.state_dict().items():
             np.testing.assert_array_equal(array, before[name])

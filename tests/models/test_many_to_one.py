@@ -53,5 +53,5 @@ def test_a_user_defined_forward_needs_a_user_defined_named_forward() -> None:
         def forward(self, *args: Any, **kwargs: Any) -> tg.Tensor:
             return tg.tanh(super().forward(*args, **kwargs))
 
-    with pytest.raises(ValueError, match=r"Squashed\.named_forward: it has a forward of its own, .* define named_forw"):
+    with pytest.raises(ValueError, match=r"Squashed\.named_forward: it overrides forward, .* define named_forw"):
         Squashed(GRU(2, 3), 5).named_forward(tg.ones(4, 1, 2))

@@ -126,7 +126,7 @@ def test_a_network_with_a_user_defined_forward(batch_first: bool, device: str) -
     stream = network.stream(2)
     check_equal(in_chunks(stream.copy(), x, [None, None, 2, 0, 10], device, int(batch_first)), host(expected))
     check_equal(in_chunks(stream, x, [14], device, int(batch_first)), host(expected))
-    with pytest.raises(ValueError, match=r"^Residual\.stepper: it has a forward of its own, .*; use stream\(\)$"):
+    with pytest.raises(ValueError, match=r"^Residual\.stepper: it overrides forward, .*; use stream\(\)$"):
         network.stepper()
 
 
@@ -141,7 +141,7 @@ def test_a_model_with_a_user_defined_forward_defines_its_stream() -> None:
             return tg.tanh(super().forward(*args, **kwargs))
 
     for model in (Cool(7, 4, 5), Squashed(LSTM(3, 5), 2)):
-        with pytest.raises(ValueError, match=r"\.stream: it has a forward of its own, .*; define stream, too$"):
+        with pytest.raises(ValueError, match=r"\.stream: it overrides forward, .*; define stream, too$"):
             model.stream()
 
 

@@ -129,7 +129,7 @@ def test_weights_that_are_not_finite_resume_without_a_warning(unbroken: Path, tm
 
 def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
-    with pytest.raises(ValueError, match=r"last\.safetensors: its contents do not fit .*lstm\.weight_hh_l0"):
+    with pytest.raises(ValueError, match=r"last\.safetensors: its contents are invalid .*lstm\.weight_hh_l0"):
         Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1)
 
 

@@ -1,6 +1,6 @@
-"""The command line, `tinygrad-lstm`, thin over the library: a file for each command.
+"""The command line, `tinygrad-lstm`: a thin layer over the library, one file for each command.
 
-It is the one package that stands above models/: it is where a model and the training loop meet.
+It is the only package above models/: it combines models and the training loop.
 """
 
 import sys
@@ -28,8 +28,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(given: bool) -> None:
+    if given:
         print(f"tinygrad-lstm {__version__}")
         raise typer.Exit
 
@@ -40,8 +40,8 @@ def _prepare(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    # The products of a small LSTM gain little from a second thread, but wait long for one that another program's work
-    # holds up; and sums come out the same whatever the number of cores.
+    # A second thread makes the products of a small LSTM little faster, but they wait long for it if another program has
+    # its core. With one thread, sums are the same for any number of cores.
     if not threads.set_by_environment():
         set_num_threads(1)
 
@@ -57,11 +57,11 @@ app.command()(info.info)
 
 
 def main() -> None:
-    """Runs the command line. What the library finds wrong with what it was given is one line, and exit status 2."""
+    """Runs the command line. An error of the library is shown in one line, with exit status 2."""
     open_standard_streams()
     end_at_signals()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a model's characters may not be the terminal's
+        sys.stdout.reconfigure(errors="replace")  # the terminal may not have all characters of a model
     try:
         with escaped_output():
             _run()

@@ -1,6 +1,6 @@
-"""A memory for brackets: a task that gives each gate of an LSTM something to do, and a tiny LSTM that has learnt it.
+"""A memory for brackets: a task that needs each gate of an LSTM, and a tiny LSTM that has learnt it.
 
-Of two kinds of brackets the network is to remember which are open, in silence, and to say so wherever it is asked.
+The network remembers which of two kinds of brackets are open, and outputs this only when it is asked.
 """
 
 import math
@@ -19,17 +19,17 @@ from ..random import restored_random_state
 __all__ = ["CHARACTERS", "PAIRS", "YES", "answers", "one_hot", "trained_memory"]
 
 CHARACTERS = Vocabulary("()[]?.")
-"""Brackets; the question which of them are open; and a character that means nothing."""
+"""Brackets, the question which of them are open, and a character without meaning."""
 
 PAIRS = (("(", ")"), ("[", "]"))
-"""What opens and what closes a bracket; unit k of the network is to remember the k-th pair."""
+"""Opening and closing brackets; unit k of the network remembers the k-th pair."""
 
 YES = math.tanh(1)
-"""The answer for an open bracket: what a hidden state shows of a cell state of 1. Otherwise, and unasked, it is 0."""
+"""The hidden state for an open bracket when asked, from a cell state of 1. In all other cases it is 0."""
 
 SEED, UPDATES, STEPS, BATCH, LR = 0, 800, 20, 32, 0.05
 NOISE = 0.2
-"""The deviation of the noise on the inputs in training, against which the input gate has to shut the memory."""
+"""The standard deviation of the training inputs' noise, which the input gate must keep out of the memory."""
 
 
 def one_hot(text: str) -> HostArray:
@@ -45,7 +45,7 @@ def one_hot(text: str) -> HostArray:
 
 
 def answers(text: str) -> HostArray:
-    """What the hidden states are to be at each character, float32 (T, 2).
+    """The expected hidden states at each character, float32 (T, 2).
 
     >>> answers("(.?").round(2).tolist()
     [[0.0, 0.0], [0.0, 0.0], [0.7599999904632568, 0.0]]
@@ -59,7 +59,7 @@ def answers(text: str) -> HostArray:
 
 
 def trained_memory() -> LSTM:
-    """An LSTM of two units, trained from random weights in about a second; each time the same."""
+    """An LSTM of two units, trained from random weights in about a second; always the same."""
     rng = np.random.default_rng(SEED)
     with restored_random_state(dict(np.random.default_rng(SEED).bit_generator.state)):
         memory = LSTM(len(CHARACTERS), len(PAIRS))

@@ -1,4 +1,4 @@
-"""What all commands print, made safe for a terminal in one place: the streams that they print to."""
+"""Output streams that make everything that commands print safe for a terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ __all__ = ["escaped_output"]
 
 
 class _Escaped:
-    """A stream whose text cannot control a terminal: only line ends and tabs pass as they are.
+    """A stream whose text cannot control a terminal: of control characters, only line ends and tabs are written.
 
-    Rich, whose colours and live bars do control it, asks for `rich_proxied_file` and writes there. Whoever gives Rich a
-    text from a file makes it printable before.
+    Rich needs them for colours and live bars, and writes to `rich_proxied_file`. So text from files must be made
+    printable before it is passed to Rich.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -33,9 +33,9 @@ class _Escaped:
 
 @contextmanager
 def escaped_output() -> Iterator[None]:
-    """Within it, `print` and whatever else writes to standard output or error shows control characters as escapes.
+    """Within this context, control characters in standard output and error are written as escapes.
 
-    Whether or not the output goes to a terminal: it is the same in a file, which a terminal may show later.
+    This also holds for output to a file, which a terminal may show later.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _Escaped(stream)) for stream in before)

@@ -27,13 +27,13 @@ from .shared import Device, load_model, require
 __all__ = ["explain"]
 
 Page: TypeAlias = tuple[str, list[StageLine]]
-"""What is shown at once, and its name."""
+"""A name, and lines that are shown together."""
 
 TEXT, STEP = "(.[.)?", 2
-"""What the tiny memory reads, and the step at which it has something to keep and something to write."""
+"""The default text, and a step at which the tiny memory both keeps and writes."""
 
 WINDOW = 50
-"""The most characters of a text that are shown."""
+"""The maximum number of characters of a text that are shown."""
 
 STYLES = {"title": "bold", "code": "cyan", "meaning": "green"}
 
@@ -54,7 +54,7 @@ def explain(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(help=f"The text to read; for the tiny memory, of the characters ()[]?. alone.  [default: {TEXT}]"),
+        typer.Option(help=f"The text to read; for the tiny memory, only the characters ()[]?.  [default: {TEXT}]"),
     ] = None,
     step: Annotated[int | None, typer.Option(help="The step, from 0.  [default: the last character's]")] = None,
     steps: Annotated[int | None, typer.Option(help="How many.  [default: 1; where it waits, all that follow]")] = None,
@@ -69,17 +69,17 @@ def explain(
     if text is None:
         raise ValueError("--text: expected the text that the model is to read, got none")
     waits = sys.stdin.isatty() and sys.stdout.isatty() and not at_once
-    told = _steps(text, step, steps, waits)
-    # So little is computed that loading compiled kernels would take longer.
+    explained = _steps(text, step, steps, waits)
+    # Loading compiled kernels would take longer than this computation.
     with default_device(get_device(device)), compiled_kernels(False):
         model, inputs = _memory(text) if checkpoint is None else _saved(checkpoint, text, device)
-        layers = trace(model, inputs[: told.stop]).layers
+        layers = trace(model, inputs[: explained.stop]).layers
         require("--layer", 0 <= layer < len(layers), f"a number from 0 to {len(layers) - 1}", layer)
         traced = layers[layer]
         H = traced.shape[2]
         about = MEMORY if checkpoint is None else (f"{checkpoint}, layer {layer} of {len(layers)}: {H} units.",)
         console = Console(highlight=False)
-        pages = _pages(traced, text, told, _units(units, H), needs_ascii(console.encoding))
+        pages = _pages(traced, text, explained, _units(units, H), needs_ascii(console.encoding))
         _show(console, pages, (*about, ROUNDED), waits)
 
 
@@ -95,7 +95,7 @@ def _steps(text: str, step: int | None, steps: int | None, waits: bool) -> range
 
 
 def _units(units: str | None, size: int) -> list[int] | None:
-    """The units to explain, of so many."""
+    """The units to explain, of `size` units."""
     if units is None:
         return None
     named = [unit.strip() for unit in units.split(",")]
@@ -117,16 +117,16 @@ def _saved(checkpoint: str, text: str, device: str | None) -> tuple[Module, Host
 
 
 def _cell(layer: LayerTrace) -> LSTMCell:
-    """The cell that computes what the layer did."""
+    """A cell with the layer's parameters."""
     cell = LSTMCell(layer.inputs.shape[2], layer.shape[2])
     cell.load_state_dict(as_cell(layer.kind, layer.parameters))
     return cell
 
 
-def _pages(layer: LayerTrace, text: str, told: range, units: Sequence[int] | None, ascii: bool) -> Iterator[Page]:
-    """The stages of each step; the first also shows where in the text the step is."""
+def _pages(layer: LayerTrace, text: str, explained: range, units: Sequence[int] | None, ascii: bool) -> Iterator[Page]:
+    """The stages of each step; the first one also shows the step's place in the text."""
     cell = _cell(layer)
-    for t in told:
+    for t in explained:
         h, c = (tensor(layer.before[state][t]) for state in cell.STATES)
         stages = explain_step(cell, tensor(layer.inputs[t]), (h, c), units)
         first, *others = stages
@@ -144,7 +144,7 @@ def _reading(text: str, t: int) -> list[StageLine]:
 
 
 def _show(console: Console, pages: Iterable[Page], about: Sequence[str], waits: bool) -> None:
-    """Prints pages one after the other; or waits until the next one is asked for."""
+    """Prints pages one after the other, or waits for Enter before each page after the first."""
     for line in (*about, ""):
         console.print(Text(printable(line)), soft_wrap=True)
     for number, (name, lines) in enumerate(pages):
@@ -158,6 +158,6 @@ def _show(console: Console, pages: Iterable[Page], about: Sequence[str], waits: 
 def _asked_for(name: str) -> bool:
     print(f"Enter: {name.lower()}   q: end ", end="", flush=True)
     answer = sys.stdin.readline()
-    if not answer:  # the end of the input, which leaves the cursor where it is
+    if not answer:  # the end of the input, which does not end the line
         print()
     return bool(answer) and answer.strip().lower() != "q"

@@ -31,7 +31,7 @@ NETWORKS: dict[str, tuple[type[LSTM | GRU | RNN], float | None]] = {
     "LSTM, forget bias 1": (LSTM, 1.0),
     "LSTM, forget bias 3": (LSTM, 3.0),
 }
-"""For each label the kind of network, and the bias with which the gate that keeps its state starts."""
+"""The kind of network and the initial bias of the gate that keeps its state, by label."""
 
 
 def gradient_flow(
@@ -58,7 +58,7 @@ def gradient_flow(
         ("--seed", seed, 0),
     ):
         require(option, value >= least, f"at least {least}", value)
-    # What may be wrong with these is said before the work, not after it.
+    # Invalid paths are reported before the work, not after it.
     plot_path = None if out is None else writable_file("--out", out)
     csv_path = None if csv is None else writable_file("--csv", csv)
     if plot_path is not None:
@@ -79,7 +79,7 @@ def gradient_flow(
     print(f"\n{flow_table(results, [lag])}\n")
     print("rate: the factor of the gradient's norm for each step back")
     print("fit:  how far the curve is off that, typically")
-    print("at:   the share of the norm at the last step that is left so many steps back")
+    print("at:   the norm that many steps back, as a share of the norm at the last step")
     if plot_path is not None:
         write_figure(plot_path, _plot(results))
         print(f"plot:    {plot_path}")
@@ -96,7 +96,7 @@ def _maker(
             network = kind(input_size, hidden)
             if bias is not None:
                 kept = KINDS[kind.KIND].keeps
-                assert kept is not None  # only kinds with a gate that keeps their state have a bias here
+                assert kept is not None  # only kinds with a gate that keeps the state have a bias here
                 with no_grad():
                     dict(network.named_parameters())["bias_l0"][KINDS[kind.KIND].rows(kept[0], hidden)] = bias
             return ManyToOne(network, output_size)
@@ -105,7 +105,7 @@ def _maker(
 
 
 def _plot(results: list[NetworkFlow]) -> "Figure":
-    """The picture: one panel for the untrained networks, one for the trained ones."""
+    """The figure: one panel for untrained networks, one for trained networks."""
     figure = new_figure(11, 4.5)
     before, after = figure.subplots(1, 2, sharey=True)
     plot_gradient_flow({each.label: median_flow(each.untrained) for each in results}, before, relative=True)

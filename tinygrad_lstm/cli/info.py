@@ -36,10 +36,10 @@ def info() -> None:
 
 
 def _cpu_kernels() -> str:
-    """Whether the kernels that numba compiles are in use, or why not."""
+    """Whether compiled kernels are used, or the reason why not."""
     if os.environ.get("TINYGRAD_LSTM_COMPILED") == "0":
         return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
-    # Whether one can be compiled is seen when it is: that of the gradient of an embedding is small.
+    # Only compiling shows whether it works. The kernel for an embedding's gradient is small.
     embedding = Embedding(1, 1)
     embedding(tensor([0])).sum().backward()
     reason = compiled.why_not()
@@ -49,7 +49,7 @@ def _cpu_kernels() -> str:
 
 
 def _devices() -> str:
-    """The devices that there are, or why cuda is none of them."""
+    """The available devices, and the reason if cuda is not available."""
     if cuda.is_available():
         return ", ".join(["cpu", *(f"cuda:{index}" for index in range(cuda.device_count()))])
     try:

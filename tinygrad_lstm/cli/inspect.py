@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
-_SHOWN = 600  # characters, where no text is given
+_SHOWN = 600  # characters, if no text is given
 
 
 def inspect(
@@ -72,8 +72,8 @@ def inspect(
         Literal["last", "mean"],
         typer.Option(help="Whose gradients to show: of the last character's loss, or of the mean of all."),
     ] = "last",
-    steps: Annotated[str | None, typer.Option(help="Show these steps alone, as 0:500.", metavar="FROM:TO")] = None,
-    units: Annotated[str | None, typer.Option(help="Show these units alone, as 0:64.", metavar="FROM:TO")] = None,
+    steps: Annotated[str | None, typer.Option(help="Show only these steps, as 0:500.", metavar="FROM:TO")] = None,
+    units: Annotated[str | None, typer.Option(help="Show only these units, as 0:64.", metavar="FROM:TO")] = None,
     plots: Annotated[
         str | None,
         typer.Option(help="Draw the last layer's gates and states there too, for papers.", metavar="DIR"),
@@ -87,18 +87,18 @@ def inspect(
     shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:
-        new_figure()  # says beforehand if it cannot
+        new_figure()  # raises now if matplotlib is missing
     saved, model = load_model(str(path), device)
     text = _text(saved, run, text, data, unknown)
     traced = _traced(model, saved.vocabulary.encode(text), of_all=loss == "mean")
-    said = "the mean loss of all characters" if loss == "mean" else "the loss of the last character"
+    loss_is = "the mean loss of all characters" if loss == "mean" else "the loss of the last character"
     try:
         written = page(
             traced,
             place,
             vocabulary=saved.vocabulary.characters,
             title=f"Inside {path.name}",
-            loss_is=said,
+            loss_is=loss_is,
             steps=shown_steps,
             units=shown_units,
         )
@@ -112,7 +112,7 @@ def inspect(
 
 
 def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown) -> str:
-    """The text to follow the model through."""
+    """The text that the model reads."""
     if data:
         require("--text", text is None, "either a text or --data", "both")
         text = read_text([path_option("--data", path) for path in data])
@@ -122,7 +122,7 @@ def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list
 
 
 def _traced(model: CharLM, encoded: HostArray, of_all: bool) -> Trace:
-    """The model's run through a text, with the gradients of the last character's loss, or of the mean of all."""
+    """A trace of the model on a text, with the gradients of the last character's loss or of the mean loss."""
     ids = tensor(encoded, device=next(model.parameters()).device).unsqueeze(1)  # (T, 1)
     megabytes = trace_memory(model, ids, gradients=True) / 1e6
     print(f"a trace of {len(ids):,} characters takes {megabytes:,.1f} MB", flush=True)
@@ -136,7 +136,7 @@ def _traced(model: CharLM, encoded: HostArray, of_all: bool) -> Trace:
 
 
 def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
-    """The checkpoint to look at, and the run's folder if that was named; none is by default the newest."""
+    """The checkpoint, and the run's folder if that was given; by default those of the newest run."""
     path = newest_folder(DEFAULT_OUT) if given is None else path_option("CHECKPOINT", given)
     if path is None:
         raise ValueError(f"{DEFAULT_OUT}: there is no run; train a model first, or name a checkpoint")
@@ -148,11 +148,11 @@ def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
 
 
 def _drawn(traced: Trace, folder: Path) -> list[Path]:
-    """The plots of a trace's last layer, written to a folder."""
+    """Writes plots of a trace's last layer to a folder."""
     layer = traced[-1]
-    liveliest = int(layer.c[:, 0].var(axis=0).argmax())
+    most_varying = int(layer.c[:, 0].var(axis=0).argmax())
     drawings: dict[str, Callable[[Axes], object]] = {
-        "gates": lambda ax: plot_gates(layer, liveliest, ax),
+        "gates": lambda ax: plot_gates(layer, most_varying, ax),
         "cell-states": lambda ax: plot_cell_states(layer, ax),
         "saturation": lambda ax: plot_saturation(layer, ax),
         "gradient-flow": lambda ax: plot_gradient_flow(flow_of(traced), ax),
@@ -168,10 +168,10 @@ def _drawn(traced: Trace, folder: Path) -> list[Path]:
 
 
 def _unseen_text(saved: Checkpoint, folder: RunFolder | None) -> str:
-    """The beginning of the text on which the model was validated, from a line's start.
+    """The beginning of the validation text, from the start of a line.
 
-    Nothing is opened because a checkpoint names it: the text is that in the run's folder, if the folder was named, or
-    Python's own manual.
+    Paths in a checkpoint are not opened: the text is that in the run's folder, if the folder was given, or Python's own
+    manual.
     """
     if folder is not None and folder.text.exists():
         whole = folder.read_text(saved)

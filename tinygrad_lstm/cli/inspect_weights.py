@@ -11,13 +11,13 @@ from .shared import path_option
 
 __all__ = ["inspect_weights"]
 
-WIDEST = 80  # column; a longer cell sticks out, so that one long name does not make every line long
+WIDEST = 80  # characters of a column; only rows with longer cells exceed it
 
 
 def inspect_weights(
     file: Annotated[str, typer.Argument(help="A file of weights: safetensors, PyTorch, Keras, ONNX, NumPy.")],
 ) -> None:
-    """List what a file of weights holds, and the recurrent layers among it."""
+    """List the arrays of a file of weights, and the recurrent layers among them."""
     weights = load_weights(path_option("FILE", file))
     rows = [
         (printable(name), " × ".join(map(str, a.shape)) or "a number", weights.types.get(name, str(a.dtype)))

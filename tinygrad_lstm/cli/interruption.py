@@ -1,4 +1,4 @@
-"""What becomes of a command when a signal arrives, or when its output can no longer be written."""
+"""How a command ends when a signal arrives, or when its output can no longer be written."""
 
 import contextlib
 import errno
@@ -26,21 +26,21 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 def open_standard_streams() -> None:
-    """Opens what a caller has closed of the standard streams, to /dev/null.
+    """Opens standard streams that the caller has closed, to /dev/null.
 
-    The next file to be opened would have the stream's number, and a message would be written into that file.
+    Otherwise the next opened file would get the stream's number, and messages would be written into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "a", encoding="utf-8"))  # noqa: SIM115
 
 
 def end_at_signals() -> None:
-    """Lets SIGTERM and SIGHUP end the program as an exception, so that temporary files are removed on the way."""
+    """Makes SIGTERM and SIGHUP raise SystemExit, so that temporary files are removed."""
     for number in SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
@@ -52,16 +52,16 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @dataclass
 class Stop:
-    """What has asked a command to stop."""
+    """The reason why a command stops."""
 
     signal: int | None = None
     failure: OSError | None = None
-    """With which its output could not be written."""
+    """The error of writing its output."""
     showing: bool = False
-    """Whether the command is writing output, which may take until somebody reads it."""
+    """Whether the command is writing output, which may wait for a reader."""
 
     def end(self) -> NoReturn:
-        """Ends the program with the status that shells expect after the signal, or by the failure."""
+        """Ends the program with the exit status for the signal, or raises the failure."""
         if self.signal is None and self.failure is not None:
             raise self.failure
         sys.exit(128 + (self.signal or signal.SIGINT))
@@ -69,12 +69,11 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping_at_signals(stop: Callable[[], None]) -> Iterator[Stop]:
-    """Within it, the first SIGINT, SIGTERM or SIGHUP calls `stop` and says so.
+    """Within this context, the first SIGINT, SIGTERM or SIGHUP calls `stop` and prints a message.
 
-    After that a Ctrl-C raises KeyboardInterrupt, and the other two are ignored: a closing terminal may send both, and
-    more than once. While `Stop.showing` is set, the first signal raises BlockingIOError: there may be nobody who reads
-    the output, as in a terminal that was stopped, and saving must not wait for that. Signals that were ignored at the
-    start, as by nohup or in a background job, stay ignored.
+    After it, Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP are ignored: a closing terminal may send both, and
+    repeatedly. While `Stop.showing` is set, the first signal raises BlockingIOError: saving must not wait for a reader
+    of the output, as in a stopped terminal. Signals that were ignored before, as by nohup, stay ignored.
     """
     request = Stop()
 
@@ -101,20 +100,20 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[Stop]:
 
 
 def _tell(message: str) -> None:
-    """Writes to standard error if that is possible at once: saving must not wait for its reader."""
-    # Past Python's buffers, which the signal may have found half written.
+    """Writes to standard error if this does not block: saving must not wait for a reader."""
+    # Not through Python's buffers, which the signal may have interrupted.
     with contextlib.suppress(OSError):
         if _takes_output(2):
             os.write(2, message.encode())
 
 
 def _takes_output(number: int) -> bool:
-    """Whether a message can be written to an open file without waiting."""
+    """Whether writing to an open file does not block."""
     return sys.platform == "win32" or bool(select.select([], [number], [], 0)[1])
 
 
 def say(message: str) -> None:
-    """Prints to standard output, or to standard error if nobody reads that; if both are closed, to neither."""
+    """Prints to standard output, or to standard error if that fails; if both fail, nothing is printed."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             print(message, file=stream, flush=True)
@@ -122,13 +121,13 @@ def say(message: str) -> None:
 
 
 def leave_standard_output() -> None:
-    """Prints to standard error from now on, or nowhere, if nobody reads standard output."""
+    """Redirects standard output to standard error, or to /dev/null, if nobody reads it."""
     if not _takes_output(1):
         _redirect(sys.stdout, os.dup(2) if _takes_output(2) else os.open(os.devnull, os.O_WRONLY))
 
 
 def settle_output() -> None:
-    """Drops what was printed and cannot be written: Python would try once more at its end, and change the status."""
+    """Drops output that cannot be written: Python would try again at exit, and change the exit status."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

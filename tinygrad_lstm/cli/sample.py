@@ -13,18 +13,18 @@ __all__ = ["sample"]
 
 def sample(
     checkpoint: SavedModel,
-    prompt: Annotated[str, typer.Option(help="The text to go on from.")],
+    prompt: Annotated[str, typer.Option(help="The text to continue.")],
     length: Annotated[int, typer.Option(help="Characters to generate.")] = 500,
     temperature: Annotated[
-        float, typer.Option(help="0 always takes the likeliest character; the higher, the more varied the text.")
+        float, typer.Option(help="0 always takes the most likely character; higher values vary the text more.")
     ] = 0.7,
-    top_k: Annotated[int | None, typer.Option(help="Draw from this many likeliest characters alone.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw only from this many most likely characters.")] = None,
     unknown: UnknownOption = "error",
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a sample.")] = None,
 ) -> None:
-    """Let a trained model go on with a text."""
-    require("--prompt", bool(prompt), "at least one character to go on from", "none")
+    """Let a trained model continue a text."""
+    require("--prompt", bool(prompt), "at least one character to continue", "none")
     require("--length", length >= 1, "at least 1", length)
     require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
     require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how a saved model is loaded."""
+"""Options and functions that several commands use."""
 
 import shutil
 import sys
@@ -38,7 +38,7 @@ __all__ = [
 Device: TypeAlias = Annotated[
     str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; by default TINYGRAD_LSTM_DEVICE, or cpu.")
 ]
-# Paths are left to the library to find fault with: it says in one line what is wrong.
+# Paths are strings here, since the library checks them, with errors of one line.
 SavedModel: TypeAlias = Annotated[str, typer.Argument(help="A checkpoint that train wrote.", metavar="CHECKPOINT")]
 Threads: TypeAlias = Annotated[
     int | None,
@@ -48,17 +48,17 @@ UnknownOption: TypeAlias = Annotated[
     Unknown, typer.Option(help="What to do with characters that the model does not know.")
 ]
 DEFAULT_OUT = Path("runs/char-lm")
-"""Runs for which no folder is named go here, the next ones to char-lm-2, char-lm-3, ..."""
+"""The folder of the first run without --out; the next ones are char-lm-2, char-lm-3, ..."""
 
 
 def path_option(option: str, text: str) -> Path:
-    """The path that an option was given."""
-    require(option, bool(text), "a path", "an empty string")  # which pathlib takes for the folder that one is in
+    """The path given for an option."""
+    require(option, bool(text), "a path", "an empty string")  # pathlib would take it for the current folder
     return Path(text)
 
 
 def writable_file(option: str, given: str) -> Path:
-    """The path of a file to write, once it is known that its folder can be written to: before any work is done."""
+    """The path of a file to write. Raises before any work is done if its folder cannot be written to."""
     path = path_option(option, given)
     require(option, not path.is_dir(), "the path of a file", f"the folder {given!r}")
     check_writable(path)
@@ -66,13 +66,13 @@ def writable_file(option: str, given: str) -> Path:
 
 
 def require(option: str, good: bool, expected: str, given: object) -> None:
-    """Raises ValueError, naming the option, unless what it was given is good."""
+    """Raises ValueError that names the option unless its value is good."""
     if not good:
         raise ValueError(f"{option}: expected {expected}, got {given}")
 
 
 def use_threads(number: int | None) -> None:
-    """Lets so many threads compute; by default all cores where that is known to be faster."""
+    """Sets the number of threads; by default all cores if that is known to be faster."""
     if number is not None:
         require("--threads", number >= 1, "at least 1", number)
         set_num_threads(number)
@@ -83,12 +83,12 @@ def use_threads(number: int | None) -> None:
 def model_maker(
     device: str | None, earlier: Checkpoint | None = None, vocabulary: Vocabulary | None = None
 ) -> Callable[[int, TrainingOptions], CharLM]:
-    """Makes models on a device, of so many characters and with these options.
+    """Returns a function that makes a model, given the number of characters and the options.
 
     Args:
-        device: where the models lie.
-        earlier: a checkpoint from whose weights they start.
-        vocabulary: the models' characters, those of `earlier` among them.
+        device: the models' device.
+        earlier: a checkpoint whose weights they start from.
+        vocabulary: the models' characters, which include those of `earlier`.
     """
 
     def make(characters: int, options: TrainingOptions) -> CharLM:
@@ -105,13 +105,13 @@ def model_maker(
 
 
 def load_model(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
-    """A checkpoint and its model, ready for use."""
+    """A checkpoint and its model."""
     saved = Checkpoint.load(path)
     return saved, CharLM.load(saved, device)
 
 
 def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
-    """The text; without characters that the vocabulary lacks if these are to be skipped, which it says."""
+    """The text; if `unknown` is "skip", without unknown characters, whose number is printed."""
     if unknown == "error":
         try:
             vocabulary.encode(text)
@@ -125,12 +125,12 @@ def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
 
 
 def data_hint(checkpoint: Checkpoint) -> str:
-    """How to name the text of a run that was started on files; they are not opened because a checkpoint names them."""
+    """How to give the text of a run that was started on files. Paths in a checkpoint are not opened."""
     return f"with --data, which was {' '.join(map(shown, checkpoint.sources))}"
 
 
 def program() -> list[str]:
-    """How this program was called."""
+    """The command that runs this program."""
     if Path(sys.argv[0]).name == "__main__.py":
         return [sys.executable, "-m", "tinygrad_lstm"]
     name = Path(sys.argv[0]).name

@@ -57,29 +57,29 @@ def train(
             metavar="DIR",
         ),
     ] = None,
-    steps: Annotated[int | None, _option("steps", "Training steps in all.")] = None,
+    steps: Annotated[int | None, _option("steps", "Total number of training steps.")] = None,
     hidden: Annotated[int | None, _option("hidden", "Size of the hidden state.")] = None,
     layers: Annotated[int | None, _option("layers", "LSTM layers.")] = None,
     seq_len: Annotated[int | None, _option("seq_len", "Characters through which gradients go back.")] = None,
-    batch: Annotated[int | None, _option("batch", "Streams of text read side by side.")] = None,
+    batch: Annotated[int | None, _option("batch", "Streams of text in a batch.")] = None,
     lr: Annotated[
         float | None, _option("lr", "Highest learning rate; it falls to a tenth of that by the last step.")
     ] = None,
     forget_bias: Annotated[
-        float | None, _option("forget_bias", "Where the bias of the forget gates starts; long lags need 1 to 3.")
+        float | None, _option("forget_bias", "Initial bias of the forget gates; long lags need 1 to 3.")
     ] = None,
-    dropout: Annotated[float | None, _option("dropout", "Share of values dropped in training.")] = None,
+    dropout: Annotated[float | None, _option("dropout", "Probability of dropout in training.")] = None,
     device: Device = None,
     threads: Threads = None,
-    seed: Annotated[int | None, _option("seed", "Where all random numbers start.")] = None,
+    seed: Annotated[int | None, _option("seed", "Seed of all random numbers.")] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="Start from the weights of this checkpoint: on another text, or at another rate.", metavar="CHECKPOINT"
+            help="Start from the weights of this checkpoint, with a different text or rate.", metavar="CHECKPOINT"
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, on the text that it keeps there.")
+        bool, typer.Option("--resume", help="Continue the run in --out, on the text saved there.")
     ] = False,
 ) -> None:
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
@@ -117,7 +117,7 @@ def train(
 
 
 def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: str) -> tuple[Trainer[CharLM], str]:
-    """The run in a folder, to go on with, and its text."""
+    """The run to resume, and its text."""
     checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
     with _option_named():
         checkpoint.options.continued(given)
@@ -132,7 +132,7 @@ def _started(
 ) -> tuple[Trainer[CharLM], str]:
     """A new run, from the weights of a checkpoint if one is given, and its text."""
     if out is not None:
-        _spare_earlier_run(out)
+        _refuse_earlier_run(out)
     earlier = None if init_from is None else Checkpoint.load(init_from)
     with _option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
@@ -150,7 +150,7 @@ def _with_threads(device: str) -> str:
 
 @contextmanager
 def _option_named() -> Iterator[None]:
-    """Within it, errors that begin with the name of one of TrainingOptions begin with that of the command's option."""
+    """Within this context, an error that begins with a field of TrainingOptions begins with the command's option."""
     try:
         yield
     except ValueError as error:
@@ -158,16 +158,16 @@ def _option_named() -> Iterator[None]:
         raise ValueError(f"--{name.replace('_', '-')}{colon}{rest}") from error
 
 
-def _spare_earlier_run(out: Path) -> None:
+def _refuse_earlier_run(out: Path) -> None:
     path = out / "last.safetensors"
     if path.exists():
         steps = Checkpoint.load(path).step
-        raise ValueError(f"{out}: holds a run of {steps} steps; --resume goes on with it, or give another --out")
+        raise ValueError(f"{out}: holds a run of {steps} steps; --resume continues it, or give another --out")
 
 
 @contextmanager
 def _new_folder(named: Path | None) -> Iterator[Path]:
-    """The folder of a new run. One that is made for it is removed if an error leaves it empty."""
+    """The folder of a new run. If it was made here, an error removes it if it is empty."""
     if named is not None:
         yield named
         return
@@ -200,7 +200,7 @@ def _text_of(checkpoint: Checkpoint, folder: RunFolder) -> str:
 
 
 def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
-    """Trains, and shows how. A signal stops and saves the run; so does progress that can no longer be shown."""
+    """Trains and shows progress. A signal stops and saves the run, as does an error of writing output."""
     summary: Summary | None = None
 
     def report(progress: Progress) -> None:
@@ -227,7 +227,7 @@ def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
             except OSError as error:
                 if summary is None:
                     raise
-                give_up(error)  # at the end of a live bar, when all is saved
+                give_up(error)  # at the end of a live bar, after saving
     except KeyboardInterrupt:
         saved = "nothing is saved" if trainer.saved is None else f"step {trainer.saved} is saved in {trainer.last_path}"
         say(f"quit at step {trainer.step}; {saved}")
@@ -237,7 +237,7 @@ def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
 
 @contextmanager
 def _reporting(trainer: Trainer[CharLM]) -> Iterator[Callable[[Progress], None]]:
-    """Gives a function that shows progress: a live bar on a terminal, lines elsewhere."""
+    """Yields a function that shows progress: a live bar on a terminal, otherwise lines."""
     console, steps = Console(), trainer.options.steps
     if not console.is_terminal:
         shown = time.monotonic()
@@ -277,7 +277,7 @@ def _line(progress: Progress, steps: int) -> str:
 
 
 def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
-    """Prints how the run ended, and what can be done next."""
+    """Prints how the run ended, and the next commands."""
     resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:
         say(f"interrupted at step {summary.step} of {trainer.options.steps}; saved in {trainer.last_path}")
@@ -294,4 +294,4 @@ def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: lis
     files = [*checkpoints, trainer.metrics_path, *([summary.plot] if summary.plot else [])]
     print(f"files:       {'  '.join(map(str, files))}")
     print(f"sample with: {shlex.join([*program(), 'sample', str(checkpoints[0]), '--prompt', prompt])}")
-    print(f"go on with:  {shlex.join([*resume, '--steps', str(2 * trainer.options.steps)])}")
+    print(f"resume with: {shlex.join([*resume, '--steps', str(2 * trainer.options.steps)])}")

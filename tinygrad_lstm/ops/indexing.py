@@ -250,7 +250,7 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     if index.ndim != x.ndim or any(n > length for d, (n, length) in enumerate(zip(index.shape, x.shape)) if d != dim):
         raise ValueError(
             f"gather: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
-            f"and be no longer but in dim {dim}"
+            f"and be no longer except in dim {dim}"
         )
     return _gathered(x, dim, index)
 

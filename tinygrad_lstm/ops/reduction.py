@@ -362,7 +362,7 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
         return xp.full_like(total(xp, x, dims, keepdim), -math.inf)
     largest = xp.max(x, axis=dims, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
-    with np.errstate(over="ignore"):  # e to what lies so far below is 0
+    with np.errstate(over="ignore"):  # the exponential of such differences is 0
         below = (x - largest).astype(widened_dtype(x.dtype), copy=False)
     powers = total(xp, xp.exp(below), dims, True)
     nothing = powers == 0  # all are -inf; the logarithm of 0 would warn

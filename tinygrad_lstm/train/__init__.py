@@ -1,4 +1,4 @@
-"""Training a character model on a text: options, the loop, its checkpoints and its measurements. It prints nothing."""
+"""Training a character model on a text: options, loop, checkpoints and metrics. It prints nothing."""
 
 from .. import _public
 from .checkpoint import Checkpoint

@@ -1,4 +1,4 @@
-"""A run's checkpoint: what it holds, and how it is saved and loaded."""
+"""A run's checkpoint: its contents, saving and loading."""
 
 import hashlib
 import math
@@ -23,14 +23,14 @@ __all__ = ["Checkpoint", "digest", "encoded_text", "text_digest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """All of a run that stands in its checkpoints."""
+    """The contents of a run's checkpoint."""
 
     options: TrainingOptions
     vocabulary: Vocabulary
     text_digest: str
-    """Tells whether a text is the one that the run was started with."""
+    """A digest of the text that the run was started with."""
     sources: list[str]
-    """The paths from which the text was read, as a hint for people: they are not opened. None for Python's manual."""
+    """The paths of the text, only to be shown: they are not opened. Empty for Python's manual."""
     step: int
     """Steps done; also the position in the text, since each step reads one batch."""
     best: float | None
@@ -40,15 +40,15 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     state: list[HostArray]
-    """What the model remembers at the position, carried into the next step; empty before the first one."""
+    """The model's state at this position, used by the next step; empty before the first step."""
     path: Path | None = field(default=None, compare=False)
-    """The file from which it was read; not stored."""
+    """The file that it was read from; not stored."""
 
     def save(self, path: str | Path) -> None:
         """Writes the checkpoint, atomically.
 
         Raises:
-            OSError: the file cannot be written; one that was there before stays whole.
+            OSError: the file cannot be written; an existing file is unchanged.
         """
         write_atomically(path, self.encoded())
 
@@ -63,8 +63,8 @@ class Checkpoint:
         """Reads a checkpoint.
 
         Raises:
-            OSError: the file is not there or cannot be read.
-            ValueError: the file is truncated, is something else than a checkpoint, or is one of another version.
+            OSError: the file does not exist or cannot be read.
+            ValueError: the file is truncated, is not a checkpoint, or has a different version.
         """
         contents = checkpoint_file.load(path)
         try:
@@ -76,11 +76,11 @@ class Checkpoint:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Within it, what goes wrong is due to what stands in the file, and becomes a ValueError that names it."""
+        """Within this context, errors are due to the file's contents, and become a ValueError that names the file."""
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path or 'the checkpoint'}: its contents do not fit ({error})") from error
+            raise ValueError(f"{self.path or 'the checkpoint'}: its contents are invalid ({error})") from error
 
 
 CONTENTS: dict[str, Callable[[Any], bool]] = {
@@ -103,7 +103,7 @@ CONTENTS: dict[str, Callable[[Any], bool]] = {
     "schedule": lambda value: isinstance(value, dict),
     "state": lambda value: isinstance(value, list) and _are_arrays(value),
 }
-"""What a checkpoint's file holds, and how its values look; whether they fit each other is seen when they are used."""
+"""The fields of a checkpoint's file, each with a check of its type. Whether they match each other shows in use."""
 
 
 def _are_arrays(values: Iterable[Any]) -> bool:
@@ -118,15 +118,15 @@ def _check_contents(contents: Mapping[str, Any]) -> None:
 
 
 def encoded_text(text: str) -> bytes:
-    """A text as UTF-8."""
+    """The text as UTF-8."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def digest(data: bytes) -> str:
-    """What tells bytes from all others."""
+    """A digest of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def text_digest(text: str) -> str:
-    """What tells a text from all others."""
+    """A digest of a text."""
     return digest(encoded_text(text))

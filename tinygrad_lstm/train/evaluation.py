@@ -1,4 +1,4 @@
-"""What a language model is, and how well it predicts a text."""
+"""The protocol of language models, and their evaluation on a text."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ State: TypeAlias = tuple[Tensor, ...]
 
 
 class LanguageModel(Protocol):
-    """What is trained here: a module with a loss that carries a state, such as `tinygrad_lstm.models.CharLM`."""
+    """A module whose loss takes and returns a state, such as `tinygrad_lstm.models.CharLM`."""
 
     def loss(self, ids: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
     def parameters(self) -> Iterable[Tensor]: ...
@@ -48,14 +48,14 @@ def evaluate(
     seq_len: int = 64,
     before_window: Callable[[], None] = lambda: None,
 ) -> float:
-    """The mean cross-entropy, in nats a character, of a text of which the model sees all that came before.
+    """The mean cross-entropy, in nats a character, of each character of a text given all characters before it.
 
-    A long text is read as `batch` streams side by side, each of which starts without a past.
+    A long text is read as a batch of `batch` streams, each of which starts without a state.
 
     Args:
-        model: put into evaluation mode for it, and back into the mode that it was in afterwards.
-        ids: the text's characters as numbers, of shape (n,), n at least 2; each but the first is predicted.
-        before_window: called before each `seq_len` characters; what it raises ends the evaluation.
+        model: is in evaluation mode meanwhile.
+        ids: the text's characters as integers (n,), n at least 2; all except the first are predicted.
+        before_window: called before each `seq_len` characters; an exception ends the evaluation.
 
     Raises:
         ValueError: the text is shorter than two characters.
@@ -75,7 +75,7 @@ def evaluate(
             loss, state = model.loss(*on_device_of(model, window), state)
             losses.append((loss, window.targets.size))
         if len(rest) > 1 and state is not None:
-            # What is left after equal streams goes on from the last of them.
+            # The rest after equal streams continues the last of them.
             window = TextBatch(rest[:-1, None], rest[1:, None], False)
             loss, _ = model.loss(*on_device_of(model, window), tuple(part[:, -1:] for part in state))
             losses.append((loss, len(rest) - 1))

@@ -1,4 +1,4 @@
-"""The folder of a run: which files are there, and in which order they are written."""
+"""The folder of a run: its files, and the order in which they are written."""
 
 import contextlib
 import errno
@@ -18,15 +18,15 @@ from .checkpoint import Checkpoint, digest, encoded_text
 __all__ = ["RunFolder", "newest_folder", "next_folder"]
 
 PRIVATE = 0o600
-"""Permissions of a kept text: it may come from a file that others are not to read."""
+"""Permissions of the saved text, which may come from a file that others must not read."""
 
 
 class RunFolder:
     """The files of one run.
 
-    `last` is the run: all else can be made again from it and from the text. So a run replaces an earlier one by the
-    moment in which `last` is moved into place: what comes with it is prepared before under other names, and is moved
-    after. If the program is killed in between, `complete` does the rest.
+    All other files can be made again from `last` and the text. So a run replaces an earlier one at the moment when
+    `last` is moved into place: the other files are written before under temporary names, and moved after. If the
+    program is killed in between, `complete` finishes this.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -40,41 +40,41 @@ class RunFolder:
         self.plot = self.path / "loss.png"
         """The loss curve."""
         self.text = self.path / "text.utf8"
-        """The text that the model is trained on: with it the run can be resumed, wherever the text came from. Its name
-        does not end as those of texts do, so that it is not read again if the folder holds texts as well."""
+        """The text that the model is trained on, so that the run can be resumed. Its suffix is not that of texts, so
+        that it is not read as one if the folder contains texts as well."""
         self.page = self.path / "page.html"
-        """Where `inspect` shows the model."""
+        """The page of the command `inspect`."""
 
     def make(self) -> None:
-        """Makes the folder if it is not there.
+        """Makes the folder if it does not exist.
 
         Raises:
             OSError: it cannot be made or written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with naming_errors(self.path), tempfile.TemporaryFile(dir=self.path):
-            pass  # better now than at the first checkpoint
+            pass  # so that errors are raised now, not at the first checkpoint
 
     def is_used(self) -> bool:
-        """Whether a run has left something here."""
+        """Whether the folder has files of a run."""
         return any(path.exists() for path in (self.last, self.best, self.metrics, self.plot))
 
     def check_links(self) -> None:
-        """Raises ValueError if a file here is a symbolic link: a stranger's folder might lead anywhere by one."""
+        """Raises ValueError if a file is a symbolic link: in an untrusted folder it could point anywhere."""
         for path in (self.last, self.best, self.metrics, self.plot, self.text, self.page, *self._all_prepared()):
             if path.is_symlink():
                 raise ValueError(f"{path}: a symbolic link; expected a file of the run itself")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Within it, no other trainer may write here.
+        """Within this context, no other trainer may write to the folder.
 
         Raises:
-            OSError: one does already.
-            ValueError: a file here is a symbolic link.
+            OSError: a different trainer has locked it.
+            ValueError: a file is a symbolic link.
         """
         self.check_links()
-        if sys.platform == "win32":  # which has no locks on folders
+        if sys.platform == "win32":  # it has no locks on folders
             yield
             return
         descriptor = os.open(self.path, os.O_RDONLY)
@@ -86,11 +86,11 @@ class RunFolder:
             os.close(descriptor)
 
     def read_text(self, checkpoint: Checkpoint) -> str:
-        """The text of the checkpoint's run, as it was kept here.
+        """The saved text of the checkpoint's run.
 
         Raises:
-            OSError: it is not there or cannot be read.
-            ValueError: it is another text, or no regular file.
+            OSError: it does not exist or cannot be read.
+            ValueError: it is a different text, or not a regular file.
         """
         data = read_file(self.text)
         if digest(data) != checkpoint.text_digest:
@@ -98,7 +98,7 @@ class RunFolder:
         return data.decode("utf-8", "surrogatepass")
 
     def keep_text(self, text: str) -> None:
-        """Writes the run's text, unless it is there already.
+        """Saves the run's text, unless it is already saved.
 
         Raises:
             OSError: it cannot be written.
@@ -108,20 +108,20 @@ class RunFolder:
             write_atomically(self.text, data, PRIVATE)
 
     def save(self, checkpoint: Checkpoint, better: bool) -> None:
-        """Saves a checkpoint of the run that is here, or of the first one.
+        """Saves a checkpoint of the folder's run, or of its first one.
 
         Raises:
-            OSError: a file cannot be written; those that were there before stay whole.
+            OSError: a file cannot be written; existing files are unchanged.
         """
         if better:
             checkpoint.save(self.best)
         checkpoint.save(self.last)
 
     def replace(self, checkpoint: Checkpoint, text: str, metrics: str) -> None:
-        """Saves the first checkpoint of a run that replaces the one that is here.
+        """Saves the first checkpoint of a run that replaces the folder's run.
 
         Raises:
-            OSError: a file cannot be written; then either the earlier run is whole, or the new one can be resumed.
+            OSError: a file cannot be written; either the earlier run is unchanged, or the new one can be resumed.
         """
         data = checkpoint.encoded()
         write_atomically(_prepared(self.text, data), encoded_text(text), PRIVATE)
@@ -130,7 +130,7 @@ class RunFolder:
         self.complete()
 
     def complete(self) -> None:
-        """Moves into place what belongs to `last` and was prepared for it, and removes what was prepared in vain.
+        """Moves the files that were prepared for `last` into place, and removes other prepared files.
 
         Raises:
             OSError: a file cannot be written or moved.
@@ -140,11 +140,11 @@ class RunFolder:
         if not leftovers:
             return
         data = read_file(self.last) if self.last.exists() else b""
-        if _prepared(self.metrics, data) in leftovers:  # the last of them to be moved
+        if _prepared(self.metrics, data) in leftovers:  # it is the last one that is moved
             if Checkpoint.load(self.last).best is None:
                 self.best.unlink(missing_ok=True)
             else:
-                write_atomically(self.best, data)  # the first to be validated is the best so far
+                write_atomically(self.best, data)  # the first checkpoint is the best so far
             self.plot.unlink(missing_ok=True)
             for path in (self.text, self.metrics):
                 if _prepared(path, data).exists():
@@ -156,7 +156,7 @@ class RunFolder:
         return [path for path in self.path.glob(".*.next") if _PREPARED.fullmatch(path.name)]
 
     def check_same_run(self, checkpoint: Checkpoint) -> None:
-        """Raises ValueError if there is a run here, and the checkpoint is of another one."""
+        """Raises ValueError if the folder has a run, and the checkpoint is of a different one."""
         if checkpoint.path == self.last or not self.last.exists():
             return
         here = Checkpoint.load(self.last)
@@ -164,21 +164,21 @@ class RunFolder:
             replace(checkpoint.options, steps=1),
             checkpoint.text_digest,
         ):
-            raise ValueError(f"{self.path}: holds another run than the one to resume")
+            raise ValueError(f"{self.path}: holds a different run than the one to resume")
 
 
 _PREPARED = re.compile(r"\.(text\.utf8|metrics\.jsonl)\.[0-9a-f]{16}\.next")
 
 
 def _prepared(path: Path, last: bytes) -> Path:
-    """Where a file waits until `last` has this content."""
+    """The path of a file that waits until `last` has this content."""
     return path.with_name(f".{path.name}.{digest(last)[:16]}.next")
 
 
 def next_folder(base: Path) -> Path:
-    """Makes a folder for a run of its own: base, base-2, base-3, ..., the first after all that are there.
+    """Makes the folder of a new run: base, base-2, base-3, ..., the first one after all that exist.
 
-    Of several programs that call this at once, each gets another folder.
+    Several programs that call this at the same time get different folders.
 
     Raises:
         OSError: it cannot be made.
@@ -193,7 +193,7 @@ def next_folder(base: Path) -> Path:
 
 
 def newest_folder(base: Path) -> Path | None:
-    """Of base, base-2, base-3, ..., the one with the highest number that has a checkpoint; None if none has."""
+    """The folder with the highest number among base, base-2, ... that have a checkpoint; None if there is none."""
     numbered = _numbered(base)
     holding = [number for number, path in numbered.items() if RunFolder(path).last.exists()]
     return numbered[max(holding)] if holding else None

@@ -1,4 +1,4 @@
-"""How a model is made and trained."""
+"""The options of a training run."""
 
 import math
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ __all__ = ["TrainingOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How a model is made and trained; all but `steps` belong to a run for good.
+    """The options of a model and its training. All except `steps` are fixed for a run.
 
     Raises:
         TypeError: a value is not a number, or not an integer where one is needed.
-        ValueError: a value is out of its range.
+        ValueError: a value is out of range.
     """
 
     steps: int = 1000
@@ -26,25 +26,25 @@ class TrainingOptions:
     layers: int = 1
     """LSTM layers."""
     forget_bias: float = 0.0
-    """Where the bias of the forget gates starts."""
+    """The initial bias of the forget gates."""
     dropout: float = 0.0
-    """The share of values dropped in training."""
+    """The probability of dropout in training."""
     seq_len: int = 64
-    """T: through how many characters gradients go back."""
+    """T: the number of characters that gradients go back through."""
     batch: int = 32
-    """B: the streams that are read side by side."""
+    """B: the number of streams in a batch."""
     lr: float = 5e-3
     """The highest learning rate."""
     warmup: int = 50
-    """Steps over which the learning rate rises to `lr`; over the others it falls to a tenth of that."""
+    """Steps over which the learning rate rises to `lr`. After them it falls to a tenth of `lr`."""
     clip: float = 1.0
-    """The norm to which longer gradients are cut."""
+    """The maximum norm of gradients."""
     seed: int = 0
-    """From which the initial weights and all random numbers come."""
+    """The seed of the initial weights and all random numbers."""
     validate_every: int = 200
     """Steps between validations, each followed by a checkpoint."""
     log_every: int = 20
-    """Steps between the readings of the training loss."""
+    """Steps between reports of the training loss."""
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -67,10 +67,10 @@ class TrainingOptions:
             raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
 
     def continued(self, given: Mapping[str, Any]) -> "TrainingOptions":
-        """These options with other `steps`, if given.
+        """These options with the given `steps`, if any.
 
         Raises:
-            ValueError: another option is given that differs.
+            ValueError: a different option is given with a different value.
         """
         for name, value in given.items():
             if name != "steps" and getattr(self, name) != value:
@@ -78,12 +78,12 @@ class TrainingOptions:
         return replace(self, steps=given.get("steps", self.steps))
 
     def started_anew(self, given: Mapping[str, Any]) -> "TrainingOptions":
-        """The options of a new run that starts from the weights of a run with these.
+        """The options of a new run that starts from the weights of a run with these options.
 
-        The model's sizes are this run's. All else is as given, or as usual.
+        The model's sizes are those of this run. All other options are as given, or the defaults.
 
         Raises:
-            ValueError: a size is given that differs, or where the bias of the forget gates starts, which is learnt.
+            ValueError: a different size or `forget_bias` is given.
         """
         sizes = {name: getattr(self, name) for name in ("embedding", "hidden", "layers", "forget_bias")}
         for name, value in sizes.items():

@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""The learning rate schedule of a run."""
 
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler
@@ -7,14 +7,14 @@ from .options import TrainingOptions
 __all__ = ["WarmupLinearDecay"]
 
 FINAL_SHARE = 1 / 10
-"""The learning rate after the last step, as a share of the highest."""
+"""The learning rate after the last step, as a fraction of the highest."""
 
 
 class WarmupLinearDecay(LRScheduler):
     """A linear rise to `lr` over `warmup` steps, then a linear fall to a tenth of that after the last step.
 
-    The fall goes from the present rate to the end, whatever the present rate is. So a run that is resumed to more steps
-    goes on from its last rate, in a straight line to the new end.
+    The fall starts from the present rate, whatever it is. So a run that is resumed with more steps continues from its
+    last rate, in a straight line to the new end.
 
     >>> import tinygrad_lstm as tg
     >>> from tinygrad_lstm.train import TrainingOptions

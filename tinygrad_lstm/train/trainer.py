@@ -30,7 +30,7 @@ M = TypeVar("M", bound=LanguageModel)
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How a run stands, as it is reported and written to metrics.jsonl; losses in nats a character."""
+    """The progress of a run, as reported and written to metrics.jsonl; losses are in nats a character."""
 
     step: int
     epoch: float
@@ -41,14 +41,14 @@ class Progress:
     lr: float
     characters_per_second: float
     validation_loss: float | None = None
-    """Where this step was validated."""
+    """None if this step was not validated."""
     validation_bits: float | None = None
     seconds_left: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a run ended; losses in nats a character."""
+    """The end of a run; losses are in nats a character."""
 
     step: int
     finished: bool
@@ -57,14 +57,14 @@ class Summary:
     best: float | None
     """The lowest validation loss, that of best.safetensors."""
     plot: Path | None
-    """The loss curve, where matplotlib is installed."""
+    """The loss curve, if matplotlib is installed."""
 
 
 class Trainer(Generic[M]):
     """A run: a model, a text, and a folder that holds its checkpoints, its text and its metrics (`RunFolder`).
 
-    Made by `start` or `resume`. A resumed run gives, on the same device, bit for bit the weights of one that was never
-    interrupted.
+    Use `start` or `resume` to make one. On the same device, a resumed run has bit for bit the weights of a run that was
+    never interrupted.
     """
 
     def __init__(
@@ -109,19 +109,18 @@ class Trainer(Generic[M]):
         sources: Iterable[str] = (),
         vocabulary: Vocabulary | None = None,
     ) -> "Trainer[M]":
-        """A new run. What an earlier one left in the folder is replaced once this one has a checkpoint to leave.
+        """A new run. Its first checkpoint replaces the files of an earlier run in the folder.
 
         Args:
-            make_model: called with the size of the vocabulary and the options; draws its weights from the library's
-                generator.
-            text: the last tenth is held back for validation.
-            options: how to make and train the model.
-            out: the folder, made if it is not there.
-            sources: where the text came from, to be kept in the checkpoints.
-            vocabulary: the characters that the model is to know; by default those of the text.
+            make_model: called with the size of the vocabulary and the options; uses the library's random generator.
+            text: its last tenth is used for validation.
+            options: the options of the model and its training.
+            out: the folder, which is made if it does not exist.
+            sources: the paths of the text, stored in the checkpoints.
+            vocabulary: the characters that the model knows; by default those of the text.
 
         Raises:
-            ValueError: the text is too short for the options, or a character of it is not in `vocabulary`.
+            ValueError: the text is too short for the options, or has a character that is not in `vocabulary`.
             OSError: the folder cannot be made or written.
         """
         vocabulary = vocabulary or Vocabulary(text)
@@ -139,19 +138,19 @@ class Trainer(Generic[M]):
         out: str | Path,
         steps: int | None = None,
     ) -> "Trainer[M]":
-        """Goes on with the run of a checkpoint, as if it had never stopped.
+        """Continues the run of a checkpoint, as if it had never stopped.
 
         Args:
-            make_model: called with the size of the vocabulary and the options, as it was to start the run.
+            make_model: called with the size of the vocabulary and the options, as for `start`.
             text: the text that the run was started with.
-            checkpoint: the run's last one.
-            out: the folder; lines in its metrics.jsonl from after the checkpoint are removed.
-            steps: a new number of steps in all; by default that of the run.
+            checkpoint: the run's last checkpoint.
+            out: the folder; lines of its metrics.jsonl from after the checkpoint are removed.
+            steps: a new total number of steps; by default that of the run.
 
         Raises:
-            ValueError: the text is another one, the run has done all its steps already, the folder holds another run,
-                or what stands in the checkpoint, or in metrics.jsonl, does not fit.
-            OSError: the folder cannot be made or written, or another trainer is writing there.
+            ValueError: the text is different, the run has done all its steps, the folder has a different run, or the
+                contents of the checkpoint or of metrics.jsonl are invalid.
+            OSError: the folder cannot be made or written, or a different trainer is writing to it.
         """
         options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
         if checkpoint.step >= options.steps:
@@ -173,10 +172,10 @@ class Trainer(Generic[M]):
         return trainer
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Stands where the checkpoint's run stood.
+        """Restores the state of the checkpoint's run.
 
         Raises:
-            ValueError: no run with these options can have stood there. (Other errors too, for values of odd types.)
+            ValueError: no run with these options can have this state. (Invalid types may raise other errors.)
         """
         step, optimizer = checkpoint.step, checkpoint.optimizer
         own_groups = self._optimizer.state_dict()["param_groups"]
@@ -193,28 +192,28 @@ class Trainer(Generic[M]):
         self._schedule.load_state_dict(checkpoint.schedule)
         self._batches.position = step
         self._state = tuple(tensor(part, device=device_of(self.model)) for part in checkpoint.state) or None
-        if _looks(self._state) != (_looks(self._any_state()) if step else []):
+        if _shapes_and_dtypes(self._state) != (_shapes_and_dtypes(self._any_state()) if step else []):
             raise ValueError("the state is not one of this model")
         self.best = checkpoint.best
         self._saved = step
         set_random_state(checkpoint.random_state)
 
     def _any_state(self) -> State:
-        """A state of the right shapes: that after one character of each stream."""
+        """A state with the right shapes: that after one character of each stream."""
         ids = np.zeros((1, self.options.batch), np.int64)
-        # Weights that are not finite are no fault here: the loss will tell.
+        # Weights that are not finite are not an error here; the loss will show them.
         with np.errstate(over="ignore", invalid="ignore"), self.model.evaluating(), no_grad():
             _, state = self.model.loss(*on_device_of(self.model, TextBatch(ids, ids, True)))
         return tuple(state)
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """The number of steps done."""
         return self._batches.position
 
     @property
     def saved(self) -> int | None:
-        """The step of the checkpoint in `last_path`; None while this run has left none."""
+        """The step of the checkpoint in `last_path`; None until this run has saved one."""
         return self._saved
 
     @property
@@ -224,28 +223,28 @@ class Trainer(Generic[M]):
 
     @property
     def last_path(self) -> Path:
-        """Where the checkpoint of the last validation, or of the end, lies."""
+        """The path of the checkpoint of the last validation, or of the end."""
         return self.folder.last
 
     @property
     def best_path(self) -> Path:
-        """Where the checkpoint with the lowest validation loss lies."""
+        """The path of the checkpoint with the lowest validation loss."""
         return self.folder.best
 
     @property
     def metrics_path(self) -> Path:
-        """Where each report is written as a line of JSON."""
+        """The file to which each report is written as a line of JSON."""
         return self.folder.metrics
 
     @property
     def plot_path(self) -> Path:
-        """Where the loss curve lies."""
+        """The path of the loss curve."""
         return self.folder.plot
 
     def stop(self) -> None:
-        """Lets `run` save and return after the step that it is in, or amid a validation, which is given up.
+        """Lets `run` save and return after its present step. A validation is cancelled.
 
-        Called before `run`, it stops that at once. The `run` after that goes on. May be called from a signal handler.
+        If called before `run`, that `run` stops at once, and the one after it continues. Signal handlers may call it.
         """
         self._stop_asked = True
 
@@ -259,11 +258,11 @@ class Trainer(Generic[M]):
             report: called every `log_every` steps and after each validation.
 
         Raises:
-            FloatingPointError: the loss is no longer a number; checkpoints from before stay.
-            OSError: a file cannot be written, or another trainer is writing into the folder.
+            FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
+            OSError: a file cannot be written, or a different trainer is writing to the folder.
             ValueError: a file in the folder is a symbolic link.
         """
-        # A loss that is no number is an error of ours; the warnings on the way there say less.
+        # A loss that is not finite raises an error, which says more than NumPy's warnings.
         with np.errstate(over="ignore", invalid="ignore"), self.folder.locked():
             if self._saved is None and self.folder.is_used():
                 self._unwritten = []
@@ -279,7 +278,7 @@ class Trainer(Generic[M]):
             try:
                 loss, size = self._train_on(next(self._batches))
             except Exception:
-                self._batches.position -= 1  # so that what is saved from now on is of one step
+                self._batches.position -= 1  # so that a checkpoint saved from now on is consistent
                 raise
             losses.append(loss)
             characters += size
@@ -289,7 +288,7 @@ class Trainer(Generic[M]):
                 continue
             tick = time.perf_counter()
             mean_loss = self._finite(sum(loss.item() for loss in losses) / len(losses))
-            seconds += time.perf_counter() - tick  # a device may only now have finished the steps
+            seconds += time.perf_counter() - tick  # the device may finish the steps only now
             validation_loss = self._validate() if validating else None
             step_seconds = (time.perf_counter() - began) / (self.step - first_step)
             progress = Progress(
@@ -320,7 +319,7 @@ class Trainer(Generic[M]):
         )
 
     def _train_on(self, batch: TextBatch) -> tuple[Tensor, int]:
-        """One step of truncated backpropagation; the loss, still on its device, and the number of characters read."""
+        """One step of truncated backpropagation. Returns the loss, on its device, and the number of characters read."""
         loss, state = self.model.loss(*on_device_of(self.model, batch), None if batch.first else self._state)
         self._optimizer.zero_grad()
         loss.backward()
@@ -333,24 +332,24 @@ class Trainer(Generic[M]):
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {loss} at step {self.step}: training went astray; try a smaller lr than {self.options.lr}"
+                f"the loss is {loss} at step {self.step}: training diverged; try a smaller lr than {self.options.lr}"
             )
         return loss
 
     def _validate(self) -> float | None:
-        """The validation loss; None if the run was stopped before it was known."""
+        """The validation loss; None if the run was stopped before the end of the validation."""
 
-        def give_up_if_stopped() -> None:
+        def raise_if_stopped() -> None:
             if self._stopped():
                 raise _StoppedError
 
         try:
-            return self._finite(evaluate(self.model, self._validation, before_window=give_up_if_stopped))
+            return self._finite(evaluate(self.model, self._validation, before_window=raise_if_stopped))
         except _StoppedError:
             return None
 
     def _write(self, line: str) -> None:
-        """Adds a line to metrics.jsonl, or keeps it while that is still an earlier run's."""
+        """Appends a line to metrics.jsonl, or keeps it while the file is still that of an earlier run."""
         if self._unwritten is not None:
             self._unwritten.append(line)
             return
@@ -372,7 +371,7 @@ class Trainer(Generic[M]):
         self._saved = checkpoint.step
 
     def checkpoint(self) -> Checkpoint:
-        """The run as it stands."""
+        """The present state of the run."""
         return Checkpoint(
             options=self.options,
             vocabulary=self.vocabulary,
@@ -392,7 +391,7 @@ def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in group.items() if name != "lr"} for group in groups]
 
 
-def _looks(state: State | None) -> list[tuple[Any, ...]]:
+def _shapes_and_dtypes(state: State | None) -> list[tuple[Any, ...]]:
     return [(part.shape, part.dtype) for part in state or ()]
 
 

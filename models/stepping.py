@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.device import Device
 from tinygrad_lstm.ops.rules import Functions
 
 from .variants import Variant
-
-if TYPE_CHECKING:
-    from .recurrent import _Recurrent
 
 __all__ = ["ArrayFunctions", "LayerStep", "Stepper", "variant_step"]
 
@@ -67,7 +64,7 @@ class Stepper:
     ((1, 5), (2, 1, 5), (2, 1, 5))
     """
 
-    def __init__(self, network: _Recurrent) -> None:
+    def __init__(self, network: Any) -> None:
         parameter = next(network.parameters())
         self._name = type(network).__name__
         self._device, self._dtype = parameter.device, parameter.dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from tinygrad_lstm.printable import printable
 
 from .cells import parts_of, state_of_parts
 from .stepping import Stepper
-
-if TYPE_CHECKING:
-    from .recurrent import _Recurrent
 
 __all__ = ["Stream", "check_forward", "has_forward_of"]
 
@@ -76,7 +73,7 @@ class Stream:
 
     def __init__(
         self,
-        network: _Recurrent,
+        network: Any,
         batch: int = 1,
         state: Array | Sequence[Array] | None = None,
         embedding: Module | None = None,

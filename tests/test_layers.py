@@ -47,3 +47,35 @@ def test_only_device_reaches_a_backend() -> None:
         text = path.read_text(encoding="utf-8")
         if path.parts[-2] != "backends" and ("numpy_backend" in text or "cupy_backend" in text):
             assert path.name == "device.py"
+
+
+def modules_imported(path: Path, known: dict[tuple[str, ...], Path]) -> set[Path]:
+    """The files that a file's imports name, for type checkers and within functions too."""
+    package = module_of(path)[: None if path.name == "__init__.py" else -1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = (*base, *(node.module.split(".") if node.module else ()))
+            names = [(*stem, alias.name) if (*stem, alias.name) in known else stem for alias in node.names]
+        else:
+            continue
+        found |= {known[name] for name in names if name in known}
+    return found - {path}
+
+
+def module_of(path: Path) -> tuple[str, ...]:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return parts if parts[0] == "tinygrad_lstm" else ("tinygrad_lstm", *parts)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    known = {module_of(path): path for path in FILES}
+    left = {path: modules_imported(path, known) for path in FILES}
+    while free := [path for path, imported in left.items() if not imported & left.keys()]:
+        for path in free:
+            del left[path]
+    assert [path.relative_to(ROOT).as_posix() for path in left] == []

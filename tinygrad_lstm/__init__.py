@@ -22,6 +22,7 @@ from . import nn as nn
 from . import optim as optim
 from ._gradcheck import *
 from ._tensor import *
+from ._version import __version__ as __version__
 from .autograd import *
 from .checkpointing import *
 from .creation import *
@@ -46,7 +47,6 @@ if _TYPE_CHECKING:
     from . import models as models
     from . import train as train
 
-__version__ = "0.1.0"
 
 # Imported when first used, to keep the import of the package quick.
 _LAZY = ("inspect", "models", "train")

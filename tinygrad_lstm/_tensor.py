@@ -14,22 +14,19 @@ from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import (
     BOOL,
     DEFAULT_FLOAT,
-    FLOAT64,
     INT64,
     DType,
     can_store,
-    check_bounds,
     check_differentiable,
-    check_integers,
     checked_dtype,
-    exact_integers,
     fits,
     is_dtype,
     is_float,
     is_integer,
 )
 
-from . import autograd
+from .autograd import Differentiable
+from .conversion import to_array
 from .device import Device, device_of, get_device
 from .exchange import Exchange
 from .graph import GraphNode, Leaf
@@ -42,7 +39,7 @@ __all__ = ["Tensor", "as_tensor", "tensor"]
 _hook_numbers = itertools.count()
 
 
-class Tensor(InPlace, Exchange):
+class Tensor(InPlace["Tensor"], Exchange, Differentiable):
     """An n-dimensional array on a device, which may record how it came about.
 
     Made by `tg.tensor` and its kin, and by ops. `data` is the array itself, NumPy's or CuPy's; what is written through
@@ -61,7 +58,7 @@ class Tensor(InPlace, Exchange):
         self, data: Any, dtype: DType = None, device: str | Device | None = None, requires_grad: bool = False
     ) -> None:
         place = data.device if device is None and isinstance(data, Tensor) else get_device(device)
-        self._array = _to_array(data, dtype, place)
+        self._array = to_array(data, dtype, place)
         self.device = place
         self.grad = None
         self._node = None
@@ -283,24 +280,6 @@ class Tensor(InPlace, Exchange):
         """Whether no recorded op made this tensor."""
         return self._node is None or self._node.__class__ is Leaf
 
-    def backward(
-        self, grad: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
-    ) -> None:
-        """Adds to `.grad` of every leaf that this tensor was made from the gradient of this tensor.
-
-        Args:
-            grad: the gradient of some scalar with respect to this tensor, of its shape; 1 for a one-element tensor.
-            retain_graph: keep what the graph kept, so that it can be walked again; by default as `create_graph`.
-            create_graph: record the walk itself, so that the gradients can be differentiated in turn.
-            inputs: add to these tensors alone.
-
-        Raises:
-            RuntimeError: no gradient is followed here; this is no scalar and `grad` is missing; the graph was freed by
-                an earlier backward; a value that a derivative needs was changed in place.
-            ValueError: `grad` has not this tensor's shape.
-        """
-        autograd.backward([self], None if grad is None else [grad], retain_graph, create_graph, inputs)
-
     def detach(self) -> "Tensor":
         """The same values, sharing memory, to which no gradient flows."""
         detached = Tensor._wrap(self._array, self.device)
@@ -487,32 +466,3 @@ def cast_like(given: Any, like: Tensor) -> Tensor:
         if not kept.all():
             raise ValueError(f"given {value.dtype} numbers beyond the range of {like.dtype}")
     return cast.to(like.device)
-
-
-def _to_array(data: Any, dtype: DType, device: Device) -> Array:
-    """A new array on the device."""
-    wanted = None if dtype is None else checked_dtype(dtype)
-    owner = data.device if isinstance(data, Tensor) else device_of(data)
-    if owner is not None:
-        array = data._array if isinstance(data, Tensor) else data
-        wanted = wanted or checked_dtype(array.dtype)
-        with device.making("tensor"):
-            return device.backend.from_device(array, owner.backend).astype(wanted, copy=False)
-    try:
-        array = np.array(data)
-    except ValueError as error:
-        raise ValueError(f"tensor: {error}; give nested lists of equal lengths") from error
-    if wanted is not None:
-        array = exact_integers(data, array) if is_integer(wanted) else array
-        check_bounds("tensor", array, wanted)
-    else:
-        array_like = isinstance(data, np.generic) or _holds_arrays(data)
-        if not array_like:
-            check_integers("tensor", data, array)
-        wanted = DEFAULT_FLOAT if array.dtype == FLOAT64 and not array_like else checked_dtype(array.dtype)
-    with device.making("tensor"):
-        return device.backend.from_host(array.astype(wanted, copy=False))
-
-
-def _holds_arrays(data: Any) -> bool:
-    return isinstance(data, list | tuple) and any(isinstance(part, np.ndarray | np.generic) for part in data)

@@ -1,25 +1,52 @@
 """Gradients: `backward` and `grad`."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from .graph import GraphNode
 from .walk import walk
 
-if TYPE_CHECKING:
-    from ._tensor import Tensor
-
 __all__ = ["grad"]
 
 
+class Differentiable:
+    """The part of a Tensor from which gradients are followed back."""
+
+    __slots__ = ()
+
+    _node: GraphNode | None
+    grad: Any
+
+    def backward(
+        self, grad: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
+        """Adds to `.grad` of every leaf that this tensor was made from the gradient of this tensor.
+
+        Args:
+            grad: the gradient of some scalar with respect to this tensor, of its shape; 1 for a one-element tensor.
+            retain_graph: keep what the graph kept, so that it can be walked again; by default as `create_graph`.
+            create_graph: record the walk itself, so that the gradients can be differentiated in turn.
+            inputs: add to these tensors alone.
+
+        Raises:
+            RuntimeError: no gradient is followed here; this is no scalar and `grad` is missing; the graph was freed by
+                an earlier backward; a value that a derivative needs was changed in place.
+            ValueError: `grad` has not this tensor's shape.
+        """
+        backward([self], None if grad is None else [grad], retain_graph, create_graph, inputs)
+
+
+T = TypeVar("T", bound=Differentiable)
+
+
 def backward(
-    outputs: "Sequence[Tensor]",
+    outputs: Sequence[Any],
     grads: Sequence[Any] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: "Tensor | Iterable[Tensor] | None" = None,
+    inputs: Any = None,
 ) -> None:
-    """Adds to `.grad` of every leaf, or of `inputs` alone, the gradient of the outputs; see `Tensor.backward`."""
+    """Adds the gradient of the outputs to `.grad` of every leaf, or of `inputs` only; see `Tensor.backward`."""
     wanted = None if inputs is None else _as_list(inputs)
     targets = None if wanted is None else _target_nodes(wanted, "backward")
     roots = _roots(outputs, grads, create_graph, "backward")
@@ -38,13 +65,13 @@ def backward(
 
 
 def grad(
-    outputs: "Tensor | Iterable[Tensor]",
-    inputs: "Tensor | Iterable[Tensor]",
+    outputs: T | Iterable[T],
+    inputs: T | Iterable[T],
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
-) -> "tuple[Tensor, ...]":
+) -> tuple[T, ...]:
     """The gradients of (the sum of) the outputs with respect to the inputs; no `.grad` is touched.
 
     Args:
@@ -88,11 +115,11 @@ def grad(
     return tuple(results)
 
 
-def _as_list(tensors: "Tensor | Iterable[Tensor]") -> list[Any]:
+def _as_list(tensors: Any) -> list[Any]:
     return [tensors] if hasattr(tensors, "_graph_node") else list(tensors)
 
 
-def _checked(g: Any, tensor: "Tensor", is_tensor: bool, asked: str) -> "Tensor":
+def _checked(g: Any, tensor: Any, is_tensor: bool, asked: str) -> Any:
     """The gradient as a tensor, if it can be that of `tensor`: rules of ops defined elsewhere may be wrong."""
     array = tensor._array
     if g.shape != array.shape or g.dtype != array.dtype:
@@ -106,7 +133,7 @@ def _checked(g: Any, tensor: "Tensor", is_tensor: bool, asked: str) -> "Tensor":
     )
 
 
-def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[GraphNode]:
+def _target_nodes(tensors: Sequence[Any], asked: str) -> set[GraphNode]:
     for k, tensor in enumerate(tensors):
         if tensor._node is None:
             raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")
@@ -114,7 +141,7 @@ def _target_nodes(tensors: "Sequence[Tensor]", asked: str) -> set[GraphNode]:
 
 
 def _roots(
-    outputs: "Sequence[Tensor]", grads: Sequence[Any] | None, create_graph: bool, asked: str
+    outputs: Sequence[Any], grads: Sequence[Any] | None, create_graph: bool, asked: str
 ) -> list[tuple[GraphNode, Any]]:
     if grads is not None and len(grads) != len(outputs):
         raise ValueError(f"{asked}: {len(outputs)} outputs, but {len(grads)} gradients for them; give one for each")

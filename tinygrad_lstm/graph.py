@@ -12,16 +12,12 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tinygrad_lstm.backends import base
 
 from .device import Device
 from .mode import mode
-
-if TYPE_CHECKING:
-    from ._tensor import Tensor
-    from .in_place import Version
 
 _FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
 _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
@@ -103,7 +99,7 @@ class Extras:
     def __init__(self) -> None:
         self.hooks: dict[float, Callable[[Any], Any]] = {}
         self.origin: str | None = None
-        self.version: Version | None = None
+        self.version: Any = None
         self.kept_at: int | None = None
         self.after_walk: Callable[[], None] | None = None
 
@@ -210,7 +206,7 @@ class Leaf(GraphNode):
 
     __slots__ = ("tensor",)
 
-    def __init__(self, tensor: "Tensor") -> None:
+    def __init__(self, tensor: Any) -> None:
         self.number = next(_numbers)
         self.derivative = _LEAF
         self.parents = ()

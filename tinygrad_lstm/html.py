@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ._tensor import Tensor
 
 __all__ = ["preformatted", "table", "tensor_html"]
 
@@ -35,7 +32,7 @@ def _cells(tag: str, row: Sequence[str], left: int) -> str:
     )
 
 
-def tensor_html(tensor: "Tensor") -> str:
+def tensor_html(tensor: Any) -> str:
     """A tensor's shape, dtype, device and gradient, and its values, abbreviated if there are many."""
     gradient = "not required"
     if tensor.requires_grad:

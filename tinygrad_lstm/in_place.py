@@ -7,11 +7,8 @@ from tinygrad_lstm.backends.dtypes import can_store, check_differentiable
 
 from .device import Device
 from .graph import GraphNode, Node, Pick, next_number
-from .methods import OpMethods
+from .methods import OpMethods, T
 from .mode import mode
-
-if TYPE_CHECKING:
-    from ._tensor import Tensor
 
 __all__ = ["InPlace", "Version", "output_version"]
 
@@ -38,12 +35,12 @@ class Version:
 def output_version(node: Node) -> Version:
     """When the output of a node was last written to."""
     extras = node.with_extras()
-    if extras.version is None:
-        extras.version = Version(None)
-    return extras.version
+    found: Version = extras.version or Version(None)
+    extras.version = found
+    return found
 
 
-class InPlace(OpMethods):
+class InPlace(OpMethods[T]):
     """The part of a Tensor that is written to: `x[i] = v`, and the methods whose names end in `_`."""
 
     __slots__ = ()
@@ -58,14 +55,14 @@ class InPlace(OpMethods):
 
         @property
         def is_leaf(self) -> bool: ...
-        def _matching(self, value: Any) -> "Tensor": ...
+        def _matching(self, value: Any) -> Any: ...
 
     def _shared_version(self) -> Version:
         if self._version is None:
             self._version = Version(self._node, self._node is not None)  # type: ignore[misc]
         return self._version
 
-    def _share_version(self, *views: "Tensor") -> None:
+    def _share_version(self, *views: Any) -> None:
         """Notes that the views share this tensor's memory."""
         version, now = self._shared_version(), next_number()
         for view in views:
@@ -87,7 +84,7 @@ class InPlace(OpMethods):
         if isinstance(maker, Node):
             output_version(maker).written = version.written
 
-    def _write(self, name: str, result: "Tensor") -> Self:
+    def _write(self, name: str, result: Any) -> Self:
         """Puts the result of an op on this tensor in its place, in memory and in the graph."""
         shape, dtype = self._array.shape, self._array.dtype
         if result.shape != shape:
@@ -184,4 +181,5 @@ class InPlace(OpMethods):
         """
         given = value.to(dtype=self._array.dtype) if hasattr(value, "_node") else self._matching(value)
         self._check_in_place("setitem", given.requires_grad)
-        self._note_in_place(self._put(given, index)._node)
+        written: Any = self._put(given, index)
+        self._note_in_place(written._node)

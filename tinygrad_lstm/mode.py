@@ -3,14 +3,10 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.scoped import Block, Scoped
-
-if TYPE_CHECKING:
-    from ._tensor import Tensor
-    from .graph import GraphNode
 
 __all__ = ["detect_anomaly", "enable_grad", "no_grad"]
 
@@ -24,7 +20,7 @@ class Tracer:
     `Switch(tracer=...)` sets it for a thread or an asyncio task. A tracer that is set within another takes its place.
     """
 
-    def see_node(self, node: "GraphNode") -> None:
+    def see_node(self, node: Any) -> None:
         """A node was recorded."""
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
@@ -37,23 +33,23 @@ class Tracer:
     def see_copy(self, source: Any, copied: Array) -> None:
         """An array of integers or bools was copied, outside of an op, from an array or a Tensor."""
 
-    def see_shape(self, tensor: "Tensor", shape: tuple[int, ...]) -> tuple[int, ...]:
+    def see_shape(self, tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a Tensor is read: returns it, perhaps with a `Length` in place of a length."""
         return shape
 
-    def see_read(self, tensor: "Tensor") -> None:
+    def see_read(self, tensor: Any) -> None:
         """The values of a Tensor are read as Python numbers."""
 
-    def see_step(self, cell: Any, kind: str, x: "Tensor", before: "Mapping[str, Tensor]", gates: Any) -> None:
+    def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""
 
     def see_layer(
         self,
         network: Any,
         place: str,
-        layer: "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]",
-        operands: "Sequence[Tensor]",
-    ) -> "tuple[Tensor, ...]":
+        layer: Callable[[Sequence[Any]], tuple[Any, ...]],
+        operands: Sequence[Any],
+    ) -> tuple[Any, ...]:
         """A network is to run a whole layer as one op of these operands: returns its outputs."""
         return layer(operands)
 

@@ -28,9 +28,10 @@ from .loss import *
 from .normalization import *
 from .random import *
 from .reduction import *
+from .rules import Functions
 from .shape import *
 
-FAMILIES = (
+Functions.families = (
     activation,
     comparison,
     convolution,
@@ -44,4 +45,3 @@ FAMILIES = (
     reduction,
     shape,
 )
-"""The modules in which derivative rules find other ops by name."""

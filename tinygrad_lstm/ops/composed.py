@@ -1,16 +1,13 @@
 """The derivative of a fused op: by its backend's kernel, or by the composed function of other ops that it equals."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..accumulate import tell_op
 from ..autograd import grad
 from ..graph import Node, Parents
 from ..mode import enable_grad
 from .rules import ON_TENSORS, asked_by, check_input, check_output, fitted_list, plain, whole
-
-if TYPE_CHECKING:
-    from .operation import Op
 
 __all__ = ["ComposedDerivative"]
 
@@ -22,7 +19,7 @@ class ComposedDerivative:
     keeps = keeps_out = keeps_shapes = True
     fresh = True
 
-    def __init__(self, op: "Op") -> None:
+    def __init__(self, op: Any) -> None:
         self.op = op
         (self._list,) = op.inputs
         self._place = op.names.index(self._list)
@@ -60,7 +57,7 @@ class ComposedDerivative:
         ]
         arguments[self._place] = inputs
         with enable_grad():
-            outputs = self.op.composed(*arguments)  # type: ignore[misc]
+            outputs = self.op.composed(*arguments)
         if isinstance(outputs, tuple):
             parts = whole(node, g, on_tensors=True)
         else:

@@ -433,7 +433,7 @@ def _chosen(x: Tensor, condition: Any, other: Any) -> Tensor:
     return where(condition, x, other)
 
 
-Tensor.where = _chosen
+setattr(Tensor, "where", _chosen)  # noqa: B010
 
 
 @composite

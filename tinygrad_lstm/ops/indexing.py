@@ -216,7 +216,7 @@ def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
     return setitem_op(x, value, _prepared(index, x))
 
 
-Tensor._put = setitem
+setattr(Tensor, "_put", setitem)  # noqa: B010
 
 
 def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._tensor import Tensor
 from ..accumulate import Increment, RowSum, tell_op
@@ -16,9 +16,6 @@ from ..device import Device
 from ..graph import Node, Parents, Pick
 from ..in_place import output_version
 from .source import compiled
-
-if TYPE_CHECKING:
-    from .operation import Op
 
 __all__ = ["ON_TENSORS", "AddsInto", "Derivative", "Functions", "OverRows", "Rule", "asked_by", "on_arrays", "plain"]
 
@@ -56,15 +53,19 @@ def asked_by(function: Callable[..., Any]) -> list[str]:
 
 
 class Functions:
-    """Every op by name: the forward rules bound to a device, or for None the ops on Tensors."""
+    """Every op by name: the forward rules bound to a device, or for None the ops on Tensors.
+
+    Attributes:
+        families: the modules that define ops, which `ops` sets.
+    """
+
+    families: Sequence[Any] = ()
 
     def __init__(self, device: Device | None) -> None:
         self._device = device
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        from . import FAMILIES  # which import this module
-
-        for family in FAMILIES:
+        for family in self.families:
             found: Any = vars(family).get(name)
             if hasattr(found, "op"):
                 function = self(found)
@@ -76,7 +77,7 @@ class Functions:
         """The function for an op that has no name here: a user-defined one."""
         if self._device is None:
             return function
-        op: Op = function.op  # type: ignore[attr-defined]
+        op = function.op  # type: ignore[attr-defined]
         return functools.partial(op.forward, op.context(self._device))
 
 
@@ -100,7 +101,7 @@ class Derivative:
 
     fresh = False
 
-    def __init__(self, op: "Op", wanted: Sequence[str]) -> None:
+    def __init__(self, op: Any, wanted: Sequence[str]) -> None:
         self.op = op
         self._rules = {name: rule for name, rule in op.rules.items() if name in wanted}
         asked: set[str] = set()
@@ -153,7 +154,8 @@ class Derivative:
             if isinstance(rule, AddsInto):
                 names[f"_{name}_add"] = rule.add
         lines = ["def pull(_node, g, _parents):", *(f"    {line}" for line in self._lines(on_tensors))]
-        return compiled(f"{op.name}: derivative", "\n".join(lines), names)
+        name = f"{op.name}: derivative of {', '.join(self._rules)}{', recorded' * on_tensors}"
+        return compiled(name, "\n".join(lines), names)
 
     def _lines(self, on_tensors: bool) -> Iterator[str]:
         op, asked = self.op, self._asked
@@ -268,7 +270,7 @@ def fitted(node: Node, gradient: Any, k: int, on_tensors: bool) -> Any:
     """The gradient that a rule gave for input k, summed to its shape where that was broadcast."""
     if isinstance(gradient, Increment | RowSum):
         return gradient
-    op: Op = node.op
+    op = node.op
     expected = node.shape if node.shapes is None else node.shapes[k]
     shape = getattr(gradient, "shape", None)
     if not on_tensors and shape is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from onnx import checker, helper, shape_inference
 
 from ..._tensor import Tensor
+from ..._version import __version__
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
@@ -143,8 +144,6 @@ def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Map
     Raises:
         ValueError: a name is used twice; an op cannot be exported, or not for such tensors; the file is too large.
     """
-    from ... import __version__
-
     outputs = list(program.outputs)
     if twice := [name for name in outputs if name in inputs]:
         raise ValueError(f"export_onnx: {', '.join(twice)} is the name of an input and of an output; name them apart")

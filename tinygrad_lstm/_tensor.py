@@ -214,7 +214,7 @@ class Tensor(InPlace["Tensor"], Exchange, Differentiable):
     # -- devices and dtypes -------------------------------------------------------------------------------------------
 
     def to(self, device: str | Device | DType = None, dtype: DType = None) -> "Tensor":
-        """The tensor on another device, or of another dtype; differentiable. Itself where nothing changes.
+        """The tensor on another device, or of another dtype; differentiable. The same tensor if nothing changes.
 
         Floats become integers without what follows their decimal point. NaN, infinities and numbers beyond the range of
         an integer dtype become some integer or other, as in NumPy, which warns: look first, at `isfinite()` for one.
@@ -314,7 +314,7 @@ class Tensor(InPlace["Tensor"], Exchange, Differentiable):
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
-            ValueError, TypeError: (in `backward`) the hook returns a tensor of another shape, or no tensor.
+            ValueError, TypeError: (in `backward`) the hook returns a tensor of a different shape, or not a tensor.
         """
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient, so none will come by")
@@ -448,7 +448,7 @@ def cast_like(given: Any, like: Tensor) -> Tensor:
     """Values for a tensor's place, in its dtype and on its device.
 
     Raises:
-        ValueError: they are no numbers, have another shape or kind, or are beyond the range of the dtype.
+        ValueError: they are not numbers, have a different shape or kind, or are out of the dtype's range.
     """
     expected = f"expected {like.dtype} {like.shape}"
     try:

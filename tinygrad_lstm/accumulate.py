@@ -19,7 +19,7 @@ class Increment:
     add: Callable[[Array], None]
 
     def array(self) -> Array:
-        """The gradient by itself."""
+        """The gradient as an array."""
         buffer = self.zeros()
         self.add(buffer)
         return buffer
@@ -39,7 +39,7 @@ class RowSum:
     node: GraphNode
 
     def array(self) -> Array:
-        """The gradient by itself."""
+        """The gradient as an array."""
         return sum_of_rows([self])
 
     @property

@@ -26,10 +26,10 @@ class Differentiable:
             grad: the gradient of some scalar with respect to this tensor, of its shape; 1 for a one-element tensor.
             retain_graph: keep what the graph kept, so that it can be walked again; by default as `create_graph`.
             create_graph: record the walk itself, so that the gradients can be differentiated in turn.
-            inputs: add to these tensors alone.
+            inputs: add only to these tensors.
 
         Raises:
-            RuntimeError: no gradient is followed here; this is no scalar and `grad` is missing; the graph was freed by
+            RuntimeError: this requires no gradient; it is not a scalar and `grad` is missing; the graph was freed by
                 an earlier backward; a value that a derivative needs was changed in place.
             ValueError: `grad` has not this tensor's shape.
         """
@@ -86,7 +86,7 @@ def grad(
         A tuple with a gradient for each input.
 
     Raises:
-        RuntimeError: an output or input requires no gradient; an output is no scalar and has no `grad_outputs`; an
+        RuntimeError: an output or input requires no gradient; an output is not a scalar and has no `grad_outputs`; an
             input was not used; the graph was freed; a value that a derivative needs was changed in place.
 
     >>> import tinygrad_lstm as tg

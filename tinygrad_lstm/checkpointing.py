@@ -21,7 +21,7 @@ SURROUNDINGS = Scoped[tuple[Callable[[], AbstractContextManager[Any]], ...]]("su
 
 
 def checkpoint(function: Callable[..., R], *args: Any) -> R:
-    """`function(*args)`, keeping nothing for the way back: the function runs again when its gradient is needed.
+    """`function(*args)`, without keeping what its gradient needs: the function runs again for that.
 
     Trades time for memory: a chain of n steps, checkpointed in runs of sqrt(n), needs O(sqrt(n)) of it. Random numbers
     repeat in the second run, whatever other threads draw. Checkpoints inside the function are part of it. Gradients

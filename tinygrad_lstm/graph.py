@@ -26,7 +26,7 @@ Parents = Sequence["GraphNode | None"]
 
 
 class Derivative(Protocol):
-    """What a node does on the way back.
+    """What a node does in a backward pass.
 
     Attributes:
         op: the op whose derivative it is, or what stands in for one: `name` is how messages call it.

@@ -118,7 +118,7 @@ class InPlace(OpMethods[T]):
         check_differentiable(self._array.dtype)
 
     def _shares_elements(self) -> bool:
-        """Whether this is a broadcast view, which not every device makes read-only by itself, or read-only."""
+        """Whether this is a broadcast view, which some devices do not make read-only, or read-only."""
         array = self._array
         if not getattr(array.flags, "writeable", True):
             return True
@@ -158,7 +158,7 @@ class InPlace(OpMethods[T]):
         return self._write("masked_fill_", self.masked_fill(mask, value))
 
     def copy_(self, source: Any) -> Self:
-        """Writes the values of `source`, which broadcasts and may be on another device or of another dtype."""
+        """Writes the values of `source`, which broadcasts, and may have a different device or dtype."""
         self[...] = source.to(self.device) if hasattr(source, "_node") else source
         return self
 

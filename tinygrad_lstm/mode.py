@@ -17,7 +17,7 @@ R = TypeVar("R")
 class Tracer:
     """Follows a run: override the methods for what is to be seen. By default they do nothing.
 
-    `Switch(tracer=...)` sets it for a thread or an asyncio task. A tracer that is set within another takes its place.
+    `Switch(tracer=...)` sets it for a thread or an asyncio task. An inner tracer replaces an outer one.
     """
 
     def see_node(self, node: Any) -> None:

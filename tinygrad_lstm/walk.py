@@ -76,7 +76,7 @@ def _walk(
             derivative = node.derivative
             if node.__class__ is not Node or needed is not None:
                 if (node.__class__ is Leaf) if targets is None else (node in targets):
-                    # What is given out must be no array that someone else holds.
+                    # The array that is returned must not be held by anyone else.
                     result[node] = g.clone() if create_graph else g if owned else g.copy()
                     if not parents or not _goes_on(node, needed):
                         continue

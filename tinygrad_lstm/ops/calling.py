@@ -79,7 +79,7 @@ else:
 """
 
 _INPUTS = """
-{x} = list({x})  # of its own, which no one changes
+{x} = list({x})  # a copy, which no one else changes
 _{x}, _parents, _input_shapes = [], [], []
 for _each in {x}:
 {each}

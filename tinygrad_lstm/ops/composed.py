@@ -27,7 +27,7 @@ class ComposedDerivative:
         self._asked = asked_by(self._rule)
 
     def only_for(self, parents: Parents) -> "ComposedDerivative":
-        """Itself: the rule is told which gradients are wanted."""
+        """Itself: the rule is told which gradients are needed."""
         return self
 
     def pull(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:
@@ -38,7 +38,7 @@ class ComposedDerivative:
             "g": whole(node, g, on_tensors=False) if isinstance(g, dict) else g,
             "saved": node.out,
             "backend": node.device.backend,
-            "wanted": [parent is not None for parent in parents],
+            "needs_grad": [parent is not None for parent in parents],
         }
         try:
             gradients = self._rule(**{name: values[name] for name in self._asked})
@@ -50,7 +50,7 @@ class ComposedDerivative:
     def pull_recorded(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:
         """The gradient for each parent, as part of a graph: those of the composed function at the same inputs."""
         arguments = list(self._arguments(node))
-        # Under a name of its own each input gets the gradient of its own place alone, wherever else it is used.
+        # A view of each input gets only the gradient of this use of it, even if the same tensor is used elsewhere.
         inputs = [
             x if parent is None else x.reshape(x.shape)
             for x, parent in zip(arguments[self._place], parents, strict=True)
@@ -63,9 +63,9 @@ class ComposedDerivative:
         else:
             outputs, parts = (outputs,), (g,)
         pairs = [(out, part) for out, part in zip(outputs, parts, strict=True) if out.requires_grad]
-        wanted = [x for x, parent in zip(inputs, parents) if parent is not None]
+        needed = [x for x, parent in zip(inputs, parents) if parent is not None]
         found = iter(
-            grad([out for out, _ in pairs], wanted, [part for _, part in pairs], create_graph=True, allow_unused=True)
+            grad([out for out, _ in pairs], needed, [part for _, part in pairs], create_graph=True, allow_unused=True)
         )
         gradients = [None if parent is None else next(found) for parent in parents]
         return [

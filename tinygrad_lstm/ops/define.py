@@ -8,25 +8,31 @@ The forward rule computes on plain arrays with the array module `xp` (or, if its
 with the whole backend). Its parameters annotated `Array` take tensors; `Sequence[Array]` takes a list of them; all
 others are settings, and pass through as they are.
 
-A derivative rule is named after the input to which it gives the gradient. It says what it needs by the names of its own
-parameters, and only that is kept for the way back: `g` (the gradient of the output), any parameter of the forward rule,
-`out` (its output), `x_shape` (the shape of input `x`, without keeping `x`), and `F`, which holds every op by name, and
-as `F(my_op)` any other. It is written once for two uses: `backward` runs it on plain arrays, with `F` the forward rules
-of the array's backend; with `create_graph` it runs on Tensors, with `F` the ops themselves, and so is recorded in turn.
+A derivative rule is named after the input whose gradient it computes. The names of its own parameters say what it
+needs, and only that is kept for the backward pass:
+
+- `g`: the gradient of the output,
+- any parameter of the forward rule,
+- `out`: the output,
+- `x_shape`: the shape of input `x`, without keeping `x`,
+- `F`: every op by name, and as `F(my_op)` any user-defined op.
+
+A rule is written once for two uses. `backward` runs it on plain arrays, and `F` has the forward rules of the array's
+device. With `create_graph` it runs on Tensors, `F` has the ops themselves, and so the rule is recorded in turn.
+
+Two kinds of rules say more: `OverRows` is a sum over rows, and `AddsInto` adds a gradient that is mostly zeros.
+
 A function that prepares its arguments for an op has the op's name without `_op`: `stack` calls `stack_op`, which rules
 call as `F.stack_op`.
 
-A rule may say more than how to compute: `OverRows`, that it is a sum over rows; `AddsInto`, how to add a gradient that
-is mostly zeros.
+A fused op runs as one kernel of a backend. Its `composed` twin is a function of other ops that computes the same.
 
-A fused op computes at once, in a backend's kernels, what a function of other ops says one by one: its `composed` twin.
-
-    @op(composed=in_other_ops, inputs=lambda backend, g, inputs, saved, wanted: backend.fused_backward(...))
+    @op(composed=in_other_ops, inputs=lambda backend, g, inputs, saved, needs_grad: backend.fused_backward(...))
     def fused(backend, inputs: Sequence[Array], saving: bool):
         return backend.fused_forward(...)  # the output, or a tuple of outputs; and what the rule will find as `saved`
 
-Its one rule runs on plain arrays alone, and gives the gradients of all inputs, or None where `wanted` is false; with
-`create_graph` the twin is differentiated instead. `saving` says whether there will be a way back.
+Its one rule runs on plain arrays only, and returns the gradients of all inputs, or None where `needs_grad` is false.
+With `create_graph` the twin is differentiated instead. `saving` says whether a backward pass may follow.
 """
 
 import functools

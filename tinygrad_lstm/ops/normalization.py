@@ -64,11 +64,11 @@ def _affine_rule(
     inputs: Sequence[Array | None],
     saved: tuple[Array, Array],
     shape: tuple[int, ...],
-    wanted: Sequence[bool],
+    needs_grad: Sequence[bool],
 ) -> list[Array | None]:
     x, weight, _ = inputs
     rows = (_rows(array, shape) for array in (g, x))
-    gradients = backend.layer_norm_backward((*rows, _rows(weight, ()), *saved), wanted)
+    gradients = backend.layer_norm_backward((*rows, _rows(weight, ()), *saved), needs_grad)
     return [
         None if gradient is None or like is None else gradient.reshape(like.shape)
         for gradient, like in zip(gradients, inputs, strict=True)

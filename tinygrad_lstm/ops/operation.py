@@ -36,7 +36,7 @@ class Op:
 
     Attributes:
         names: the parameters of the forward rule, without the first.
-        inputs: those that take tensors; of an op of a list, the list alone.
+        inputs: those that take tensors; of an op of a list, only the list.
         sequence: whether the op takes a list of tensors.
         promoted: the inputs that are brought to one dtype. One without a rule, such as a condition, is not.
     """
@@ -69,7 +69,7 @@ class Op:
         self.signature = inspect.Signature(
             [p.replace(annotation=p.empty) if p.name in self.inputs else p for p in parameters]
         )
-        # A setting that must be given may be given by another name, so that it is looked for at the call.
+        # A required setting may be given under NumPy's name for it, so the call itself checks that it is there.
         self.defaults = {
             p.name: MISSING if p.default is p.empty else p.default
             for p in parameters
@@ -86,7 +86,7 @@ class Op:
             raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
         own = {"g", "out", "F", "buffer", *(f"{name}_shape" for name in self.inputs)}
         if self.composed is not None:
-            own |= {"saved", "backend", "wanted"}
+            own |= {"saved", "backend", "needs_grad"}
         for taken in self.names:
             if taken in own or taken.startswith("_"):
                 raise TypeError(f"op {self.name!r}: rename its parameter {taken!r}, which rules know as something else")
@@ -111,8 +111,8 @@ class Op:
         """The derivative for the inputs, of those with a bit in the mask, that have a rule."""
         found = self.derivatives.get(mask)
         if found is None:
-            wanted = [name for name in self.inputs if mask & self.bit(name)]
-            found = ComposedDerivative(self) if self.composed is not None else Derivative(self, wanted)
+            needed = [name for name in self.inputs if mask & self.bit(name)]
+            found = ComposedDerivative(self) if self.composed is not None else Derivative(self, needed)
             self.derivatives[mask] = found
         return found
 
@@ -194,8 +194,7 @@ class Op:
     # -- results -------------------------------------------------------------------------------------------------------
 
     def regular(self, out: Any, device: Device) -> Any:
-        """What a forward rule gave that is not an array of its own: several, a scalar as NumPy does for 0-d arrays, or
-        an input."""
+        """The output of a forward rule that returned a tuple, a NumPy scalar or one of its inputs, not a new array."""
         if isinstance(out, list):
             raise TypeError(f"{self.name}: the forward rule gave a list; give a tuple for several outputs")
         if isinstance(out, tuple):

@@ -122,9 +122,9 @@ def _layer(kind: Kind) -> Any:
         return getattr(backend, run_forward)(operands, lengths, reverse, saving)
 
     def gradients(
-        backend: Any, g: Any, operands: Any, saved: Any, lengths: Lengths, reverse: bool, wanted: Sequence[bool]
+        backend: Any, g: Any, operands: Any, saved: Any, lengths: Lengths, reverse: bool, needs_grad: Sequence[bool]
     ) -> Any:
-        return getattr(backend, run_backward)(g, operands, saved, lengths, reverse, wanted)
+        return getattr(backend, run_backward)(g, operands, saved, lengths, reverse, needs_grad)
 
     forward.__name__ = kind.op
     return op(promotion="common", composed=composed, operands=gradients)(forward)

@@ -43,7 +43,7 @@ Rule = Callable[..., Any] | OverRows | AddsInto
 
 
 def plain(rule: Rule) -> Callable[..., Any]:
-    """The rule that gives the gradient by itself."""
+    """The function that computes the gradient."""
     return rule.rule if isinstance(rule, OverRows | AddsInto) else rule
 
 
@@ -101,9 +101,9 @@ class Derivative:
 
     fresh = False
 
-    def __init__(self, op: Any, wanted: Sequence[str]) -> None:
+    def __init__(self, op: Any, needed: Sequence[str]) -> None:
         self.op = op
-        self._rules = {name: rule for name, rule in op.rules.items() if name in wanted}
+        self._rules = {name: rule for name, rule in op.rules.items() if name in needed}
         asked: set[str] = set()
         for rule in self._rules.values():
             asked.update(asked_by(plain(rule)), asked_by(rule.add) if isinstance(rule, AddsInto) else ())
@@ -129,8 +129,8 @@ class Derivative:
         """The derivative for some of the parents."""
         if self.op.sequence:
             return self
-        wanted = [name for name, parent in zip(self.op.inputs, parents) if parent is not None]
-        found: Derivative = self.op.derivative(sum(map(self.op.bit, wanted)))
+        needed = [name for name, parent in zip(self.op.inputs, parents) if parent is not None]
+        found: Derivative = self.op.derivative(sum(map(self.op.bit, needed)))
         return found
 
     def _compiled(self, on_tensors: bool) -> Callable[..., Any]:

@@ -69,7 +69,7 @@ def taking_the_step_before(x: Tensor) -> Any:
 
 
 @pytest.mark.parametrize(("function", "message"), [
-    (of_ones_own, "op 'of_ones_own' cannot be written as ONNX; do what it does by those that can: abs, add, all, "),
+    (of_ones_own, "op 'of_ones_own' cannot be exported to ONNX; replace it with ops that can be: abs, add, all, "),
     (in_a_loop, "forward applies .* ops to inputs of some lengths, .*: it goes through the steps one by one"),
     (lambda x: x * 2 if len(x) > 9 else x + 2, "'add' where that has 'mul': it goes .* or chooses by a length"),
     (
@@ -105,7 +105,7 @@ def taking_the_step_before(x: Tensor) -> Any:
     (lambda x: (x > 1).max(0), r"ONNX does not take what forward computes: .*\(bool\); if it names a type"),
     (lambda x: tg.softmax(x, (0, 1)), "op 'softmax' goes over the dimensions"),
     (lambda x: tg.maximum(x > 1, x < 2), "op 'maximum' is given bool tensors"),
-    (lambda x: tg.dropout(x, 0.5), "op 'dropout' cannot be written"),
+    (lambda x: tg.dropout(x, 0.5), "op 'dropout' cannot be exported to ONNX"),
     (lambda x: x + tg.randn(3), "op 'add' is given an array"),
     (with_weights_of_the_input, "weight_ih of 'RNN' depends on an input"),
     (lambda x: {}, "forward returned nothing"),
@@ -222,6 +222,11 @@ def test_an_error_raised_by_the_model_is_shown_with_the_shapes(tmp_path: Path) -
 def test_states_have_names() -> None:
     with pytest.raises(ValueError, match="LSTM: expected the states h0, c0, got h0"):
         LSTM(3, 4).named_forward(tg.ones(2, 1, 3), h0=tg.ones(1, 1, 4))
+
+
+def test_inputs_are_a_dict(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"expected the inputs in a dict, .*; got Tensor"):
+        tg.io.export_onnx(LSTM(3, 4), tmp_path / "model.onnx", tg.ones(5, 2, 3))  # type: ignore[arg-type]
 
 
 def test_only_modules_are_exported(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def export_onnx(
             ONNX lacks, or lacks for such tensors; it depends on a length or on values outside of ops, as in `if x.max()
             > 1`; it changes tensors in place; the weights take more than 2 GB. The error names the line, and no file is
             written.
-        TypeError: `model` is not a Module.
+        TypeError: `model` is not a Module, or `inputs` is not a mapping.
         OnnxUnavailableError: onnx is not installed (a RuntimeError).
         OSError: the file cannot be written.
 
@@ -74,6 +74,11 @@ def export_onnx(
     """
     if not isinstance(model, Module):
         raise TypeError(f"export_onnx: expected a Module, got {type(model).__name__}")
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise TypeError(
+            "export_onnx: expected the inputs in a dict, by the names of forward's parameters, as in {'x': x}; got "
+            f"{type(inputs).__name__}"
+        )
     if find_spec("onnx") is None:
         from .file import OnnxUnavailableError
 

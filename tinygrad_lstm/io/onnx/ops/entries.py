@@ -63,7 +63,7 @@ def _entry_for(name: str, function: Any) -> Entry:
     if function not in ENTRIES:
         names = sorted({getattr(known, "name", "") or known.__name__ for known in ENTRIES})
         raise ValueError(
-            f"export_onnx: op {name!r} cannot be written as ONNX; do what it does by those that can: {', '.join(names)}"
+            f"export_onnx: op {name!r} cannot be exported to ONNX; replace it with ops that can be: {', '.join(names)}"
         )
     return ENTRIES[function]
 

@@ -3,11 +3,11 @@
     pip install -e '.[bench]'
     python benchmarks/engine.py                 # all peers that are installed; two threads
 
-Every side computes the same loss of the same data in float32, which is checked first. "numpy" is
-the same calls of NumPy without any engine. The sides, each in a process of
-its own, take turns within one run; the figures are medians of the ratios turn by turn, so that a machine's drift falls
-on all alike. Memory is the growth of a process's peak resident size over a step: the second, since the first imports
-and compiles what it needs, after the first's arrays have gone back to the system.
+Every side computes the same loss of the same data in float32, which is checked first. "numpy" makes the engine's NumPy
+calls without an engine, with derivatives written by hand. Each side runs in its own process. The sides take turns, and
+the ratios are medians over the turns, so that a change in the machine's speed affects all sides alike. Memory is the
+growth of a process's peak resident size in the second step: the first imports and compiles, and its arrays are freed
+before.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ class Problem:
         network, x = self.network, self.x
         x = x.transpose(0, 1) if network.batch_first else x
         T, B, _ = x.shape
-        going = None
+        in_step = None
         if self.lengths is not None:
-            going = tg.tensor(np.arange(T)[:, None, None] < self.lengths[None, :, None], device=x.device)
-            x = tg.where(going, x, 0.0)
+            in_step = tg.tensor(np.arange(T)[:, None, None] < self.lengths[None, :, None], device=x.device)
+            x = tg.where(in_step, x, 0.0)
         zeros = tg.zeros(2, B, network.hidden_size, dtype=x.dtype, device=x.device)
         state = self.state or (zeros,) * len(network.STATES)
         outs, finals = [], []
@@ -62,8 +62,8 @@ class Problem:
             for t in range(T) if k == 0 else reversed(range(T)):
                 new = cell(x[t], states if len(states) > 1 else states[0])
                 new = new if isinstance(new, tuple) else (new,)
-                steps[t] = new[0] if going is None else tg.where(going[t], new[0], 0.0)
-                states = new if going is None else tuple(map(lambda a, b: tg.where(going[t], a, b), new, states))
+                steps[t] = new[0] if in_step is None else tg.where(in_step[t], new[0], 0.0)
+                states = new if in_step is None else tuple(map(lambda a, b: tg.where(in_step[t], a, b), new, states))
             outs.append(tg.stack(steps))
             finals.append(states)
         out = tg.cat(outs, -1)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import func
+from tinygrad_lstm.func.trees import leaves
 
 ARRAYS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3), elements=st.floats(-2, 2)
@@ -337,6 +338,8 @@ def test_errors() -> None:
         func.grad(lambda x, y: x, 2)(x, x)
     with pytest.raises(TypeError, match=r"^grad: argnums must be an int or a tuple of ints, got 'x'"):
         func.grad(lambda x: x, ("x",))(x)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^grad: argnums must be an int or a tuple of ints, got 0.5"):
+        func.grad(lambda x: x, 0.5)(x)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^grad: the function returned a float; it must return a Tensor"):
         func.grad(lambda x: x.item())(3.0)
     with pytest.raises(TypeError, match=r"^jacobian: the function returned a Tensor of int64"):
@@ -349,6 +352,20 @@ def test_errors() -> None:
         pull(np.ones(2))
     with pytest.raises(TypeError, match=r"^hvp: expected the function's arguments and then the vector"):
         func.hvp(lambda x: x.sum())(x)
+
+
+@pytest.mark.parametrize("function", [lambda x: x.exp(), lambda x: (x.exp(),), lambda x: x])
+def test_a_changed_value_does_not_change_the_derivative(function: Any) -> None:
+    """The derivative of exp needs the value, which the caller may change before it is computed."""
+    x = np.array([1.0, 2.0])
+    for transformed in (func.vjp(function), lambda x: func.linearize(function, x)):
+        value, derivative = transformed(x)
+        given = (np.ones(2),) if isinstance(value, tuple) and derivative.__name__ == "pull" else np.ones(2)
+        (before,) = leaves(derivative(given))
+        (array,) = leaves(value)
+        array *= 100
+        (after,) = leaves(derivative(given))
+        np.testing.assert_array_equal(after, before)
 
 
 def test_an_error_in_the_function_leaves_nothing_behind() -> None:

@@ -9,7 +9,7 @@ extern "C" __global__ void gru_forward_step(Real* gates, const Real* net, const 
     const Place at = place(B, H);
     if (!at.inside) return;
     const Pack h_before = load(h + at.in(before));
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         store(h + at.in(after), h_before);
         store(out + at.in(t), zeros());
         return;
@@ -44,7 +44,7 @@ extern "C" __global__ void gru_backward_step(const Real* gates, const Real* qs, 
     if (!at.inside) return;
     const Real* gate = gates + at.in(t, 3);
     Real* net = g_net + at.in(t, 4);
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         for (int k = 0; k < 4; ++k) store(net + k * H, zeros());
         return;
     }

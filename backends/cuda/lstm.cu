@@ -9,7 +9,7 @@ extern "C" __global__ void lstm_forward_step(Real* gates, const Real* bias, Real
     const Place at = place(B, H);
     if (!at.inside) return;
     const Index c_before_at = at.in(before % places_of_c), c_after_at = at.in(after % places_of_c);
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         store(h + at.in(after), load(h + at.in(before)));
         store(c + c_after_at, load(c + c_before_at));
         store(out + at.in(t), zeros());
@@ -46,7 +46,7 @@ extern "C" __global__ void lstm_backward_step(const Real* gates, const Real* c, 
     if (!at.inside) return;
     const Real* gate = gates + at.in(t, 4);
     Real* net = g_net + at.in(t, 4);
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         for (int k = 0; k < 4; ++k) store(net + k * H, zeros());
         return;
     }

@@ -91,7 +91,7 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
             __syncthreads();
             for (Index row = 0; row < staged_rows && chunk + row < rows; row += ROWS) {
                 const Index my_place = chunk + row + my_row, b = first + my_place;
-                const bool there = b < last && my_unit < H, going = is_mine(my_place, t);
+                const bool there = b < last && my_unit < H, in_sequence = is_mine(my_place, t);
                 const Real net = chunk + row ? my_net(my_place, t) : fetched;
 
                 Wide sums[32] = {};
@@ -112,15 +112,15 @@ persistent_lstm_forward(Real* gates, const Real* weight_hh, const Real* bias, Re
                 const Wide mine = my_gate == 2 ? tanh(total) : sigmoid(total), c_before = *cell;
                 const Wide i = __shfl_sync(~0u, mine, my_first_gate), f = __shfl_sync(~0u, mine, my_first_gate + 1);
                 const Wide g = __shfl_sync(~0u, mine, my_first_gate + 2), o = __shfl_sync(~0u, mine, my_first_gate + 3);
-                const Wide new_c = going ? f * c_before + i * g : c_before;
+                const Wide new_c = in_sequence ? f * c_before + i * g : c_before;
                 __syncwarp();  // all have read the cell
                 if (!there) continue;
-                if (going) *my_gate_at(my_place, t) = mine;
+                if (in_sequence) *my_gate_at(my_place, t) = mine;
                 if (my_gate == 0) {
                     const Wide h_before = staged[(row + my_row) * PADDED + my_unit];
-                    const Wide new_h = going ? o * tanh(new_c) : h_before;
+                    const Wide new_h = in_sequence ? o * tanh(new_c) : h_before;
                     h[(after * B + b) * H + my_unit] = new_h;
-                    if (lengths) out[(t * B + b) * H + my_unit] = going ? new_h : (Wide)0;
+                    if (lengths) out[(t * B + b) * H + my_unit] = in_sequence ? new_h : (Wide)0;
                 }
                 if (my_gate == 1) {
                     *cell = new_c;

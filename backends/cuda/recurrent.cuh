@@ -13,7 +13,7 @@ struct Place {
     Index B, H;
     __device__ Index in(Index place, int gates = 1) const { return ((place * B + b) * gates) * H + u; }
 
-    __device__ bool going(const Index* lengths, Index t) const { return !lengths || t < lengths[b]; }
+    __device__ bool in_sequence(const Index* lengths, Index t) const { return !lengths || t < lengths[b]; }
 };
 
 __device__ inline Place place(Index B, Index H) {

@@ -6,7 +6,7 @@ extern "C" __global__ void rnn_forward_step(const Real* net, const Real* bias, R
                                             Index t, Index before, Index after, Index B, Index H) {
     const Place at = place(B, H);
     if (!at.inside) return;
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         store(h + at.in(after), load(h + at.in(before)));
         store(out + at.in(t), zeros());
         return;
@@ -25,7 +25,7 @@ extern "C" __global__ void rnn_backward_step(const Real* h, const Real* g_out, R
                                              const Index* lengths, Index t, Index after, Index B, Index H) {
     const Place at = place(B, H);
     if (!at.inside) return;
-    if (!at.going(lengths, t)) {
+    if (!at.in_sequence(lengths, t)) {
         store(g_net + at.in(t), zeros());
         return;
     }

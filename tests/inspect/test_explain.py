@@ -422,6 +422,8 @@ def test_units_are_several_and_may_be_numpys() -> None:
         explain(cell, x, units="f")  # type: ignore[arg-type]
     units: Any = np.array([1])
     assert [calculation.unit for calculation in explain(cell, x, units=units)[1].calculations] == [1]
+    once: Any = iter([1, 0])
+    assert [calculation.unit for calculation in explain(cell, x, units=once)[1].calculations] == [1, 0]
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3,), (4, 1, 3)])

@@ -70,8 +70,8 @@ def taking_the_step_before(x: Tensor) -> Any:
 
 @pytest.mark.parametrize(("function", "message"), [
     (of_ones_own, "op 'of_ones_own' cannot be exported to ONNX; replace it with ops that can be: abs, add, all, "),
-    (in_a_loop, "forward applies .* ops to inputs of some lengths, .*: it goes through the steps one by one"),
-    (lambda x: x * 2 if len(x) > 9 else x + 2, "'add' where that has 'mul': it goes .* or chooses by a length"),
+    (in_a_loop, "forward applies .* ops to inputs of one length, .*: it loops over the steps"),
+    (lambda x: x * 2 if len(x) > 9 else x + 2, "'mul' in place of 'add'.: it loops .* or branches on a length"),
     (
         lambda x: [x * 2, x + 1][len(x) % 2],
         "an output is given the result of 'mul' in one run and the result of 'add' in",
@@ -100,8 +100,8 @@ def taking_the_step_before(x: Tensor) -> Any:
         taking_the_step_before,
         "op 'add' is given the result of 'unbind' in one run and the result of 'unbind' in another",
     ),
-    (lambda x: x * 2 if x.max() > 100 else x, "forward reads the result of 'gt' as Python's numbers"),
-    (lambda x: x[:1] if x.tolist() else x, "forward reads an input as Python's numbers"),
+    (lambda x: x * 2 if x.max() > 100 else x, "forward reads the result of 'gt' as Python numbers"),
+    (lambda x: x[:1] if x.tolist() else x, "forward reads an input as Python numbers"),
     (lambda x: (x > 1).max(0), r"ONNX does not take what forward computes: .*\(bool\); if it names a type"),
     (lambda x: tg.softmax(x, (0, 1)), "op 'softmax' goes over the dimensions"),
     (lambda x: tg.maximum(x > 1, x < 2), "op 'maximum' is given bool tensors"),

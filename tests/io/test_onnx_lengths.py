@@ -121,6 +121,21 @@ def test_lengths_that_a_model_keeps_are_copied_and_pickled_as_integers(tmp_path:
         assert copied == [33, 19.5] and [type(number) for number in copied] == [int, float]
 
 
+def test_shifts_and_rounding_are_those_of_integers() -> None:
+    length = Length(10, 20)
+    assert (1 << length, 1 << 21 >> length, length << 2, length >> 2) == (1 << 20, 2, 80, 5)
+    for digits in (None, 1, 0, -1, -2):
+        assert round(length, digits) == round(20, digits)
+    for number in (1 << length, round(length, -1)):
+        assert type(number) is int  # its expression is lost
+
+
+def test_a_length_rounded_to_tens_is_refused(tmp_path: Path) -> None:
+    """Also if the example's length is a multiple of ten."""
+    with pytest.raises(ValueError, match="op 'mul' takes the number 10 or 30, by the lengths of the inputs"):
+        tg.io.export_onnx(Applied(lambda x: x * round(len(x), -1)), tmp_path / "model.onnx", {"x": rows(10, 2)})
+
+
 def test_a_model_is_run_twice(tmp_path: Path) -> None:
     runs = []
 

@@ -34,8 +34,9 @@ class Call:
         self._function = function
         self._kwargs = kwargs
         self._records = mode().value.recording
-        chosen = [_position(name, k, len(args)) for k in ([argnums] if isinstance(argnums, int) else argnums)]
-        self._argument = args[chosen[0]] if isinstance(argnums, int) else tuple(args[k] for k in chosen)
+        numbers: Sequence[Any] = argnums if isinstance(argnums, tuple | list) else [argnums]
+        chosen = [_position(name, k, len(args)) for k in numbers]
+        self._argument = tuple(args[k] for k in chosen) if numbers is argnums else args[chosen[0]]
         self._place = _common_place(args)
         with enable_grad():
             self._stand_ins = {k: mapped(self._input, args[k]) for k in chosen}
@@ -95,8 +96,13 @@ class Call:
         return ones_like(output)
 
     def value(self) -> Any:
-        """The result of the function, in the kind of the arguments."""
-        return self._as_result(output if self._in_graph else output.detach() for output in self._outputs)
+        """The result of the function, in the kind of the arguments.
+
+        Results without a graph are copies: derivatives may be computed after the caller has changed them in place.
+        """
+        return self._as_result(
+            output if self._in_graph and output.requires_grad else output.detach().clone() for output in self._outputs
+        )
 
     def _as_result(self, tensors: Iterable[Tensor]) -> Any:
         """A tensor for each output, nested as the function returned them, in the kind of the arguments."""

@@ -139,10 +139,11 @@ def explain(
 def _checked_units(units: Any, size: int) -> list[int]:
     if not isinstance(units, Iterable):
         raise TypeError(f"explain: expected several units, as in [0, 1], got {units}")
-    for unit in units:
+    chosen = list(units)
+    for unit in chosen:
         if not (isinstance(unit, int | np.integer) and 0 <= unit < size):
             raise ValueError(f"explain: expected units from 0 to {size - 1}, got {unit}")
-    return list(units)
+    return chosen
 
 
 def _states(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:

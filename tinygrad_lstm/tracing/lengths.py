@@ -97,7 +97,7 @@ class Length(Derived):
     __mod__, __rmod__ = _carried("mod")
 
     def __round__(self, digits: int | None = None) -> Any:
-        return self
+        return self if digits is None or digits >= 0 else round(plain(self), digits)
 
     __pos__ = __trunc__ = __floor__ = __ceil__ = __round__
 
@@ -112,6 +112,12 @@ class Length(Derived):
 
     def __rshift__(self, other: Any) -> Any:
         return self // 2**other
+
+    def __rlshift__(self, other: Any) -> Any:
+        return other << plain(self)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return other >> plain(self)
 
     __eq__, __lt__, __le__, __gt__, __ge__ = map(
         _as_plain, (operator.eq, operator.lt, operator.le, operator.gt, operator.ge)

@@ -114,11 +114,11 @@ class Run(Tracer):
         for name, tensor in [*self._model.named_parameters(), *self._model.named_buffers()]:
             if self._was_changed(tensor):
                 raise UntraceableError(
-                    f"export_onnx: forward changes {name!r} in place, but what runs an ONNX file keeps nothing from "
-                    "one call to the next; take it as an input, and return it as an output"
+                    f"export_onnx: forward changes {name!r} in place, but an ONNX file keeps nothing from one run "
+                    "to the next; take it as an input, and return it as an output"
                 )
 
-    # -- as a recorder -------------------------------------------------------------------------------------------------
+    # -- ops -----------------------------------------------------------------------------------------------------------
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Records an op."""
@@ -174,7 +174,7 @@ class Run(Tracer):
             del self.notes[begun:]
             self._slots = {array: slot for array, slot in self._slots.items() if slot.note < begun}
 
-    # -- as an observer ------------------------------------------------------------------------------------------------
+    # -- layers and their steps ----------------------------------------------------------------------------------------
 
     def see_layer(
         self,

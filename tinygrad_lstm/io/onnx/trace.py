@@ -2,9 +2,9 @@
 
 There are two runs. The first, the measured run, records each result's shape. The second, the traced run, has inputs of
 different lengths: a dimension that differs from the first run is free, and `Tensor.shape` returns it as a `Length`,
-which records how later numbers depend on it. So no shape rules for ops are needed, and integers are not guessed: one
-that differs between the runs and does not record its origin is an error. Everything else must be the same in both runs,
-whose lengths, steps and values of inputs differ.
+which records how later numbers depend on it. So ops need no shape rules. A plain integer that differs between the runs
+must be equal to a length in both runs; otherwise it is an error, since its origin is unknown. Everything else must be
+the same in both runs, whose lengths, steps and values of inputs differ.
 """
 
 import inspect
@@ -82,7 +82,7 @@ class Trace(Run):
         if isinstance(value, Value) and value.varies:
             what = "an input" if value.call is None else f"the result of {value.call.name!r}"
             raise UntraceableError(
-                f"export_onnx: forward reads {what} as Python's numbers, which an ONNX file cannot go by; choose with "
+                f"export_onnx: forward reads {what} as Python numbers, which an ONNX file does not have; choose with "
                 f"tg.where, index with the tensor itself, and check inputs before forward ({user_line()})"
             )
 
@@ -107,11 +107,11 @@ class Trace(Run):
 
     def _difference(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
         """The error if the runs apply different ops."""
-        where = f", {before.name!r} where that has {now.name!r}" if before and now else ""
+        where = f" ({now.name!r} in place of {before.name!r})" if before and now else ""
         line = f" ({user_line()})" if now else ""
         return UntraceableError(
-            f"export_onnx: forward applies {len(self._measured.notes) - 1} ops to inputs of some lengths, and others "
-            f"to those of others{where}: it goes through the steps one by one, or chooses by a length or a value; use "
+            f"export_onnx: forward applies {len(self._measured.notes) - 1} ops to inputs of one length, and different "
+            f"ops to inputs of another length{where}: it loops over the steps, or branches on a length or a value; use "
             f"a layer for the whole sequence, such as LSTM, or tg.where, or leave that dimension out of dynamic={line}"
         )
 
@@ -179,8 +179,8 @@ class Trace(Run):
                 return Length(before, now) if length is None else length
         one, another = map(self._described, (before, now))
         raise UntraceableError(
-            f"export_onnx: {user} is given {one} in one run and {another} in another, with inputs of other lengths or "
-            f"values; only tensors, and lengths, may depend on inputs ({user_line()})"
+            f"export_onnx: {user} is given {one} in one run and {another} in another, whose inputs have different "
+            f"lengths and values; only tensors and lengths may depend on inputs ({user_line()})"
         )
 
     def _described(self, part: Any) -> str:

@@ -89,7 +89,7 @@ class GRUKernels(SequenceKernels):
             xp.subtract(before[now], n, out=square)
             self._slope(z, square, for_z)
             if active is not None:
-                net *= active[now]
+                net[...] = where_active(xp, net, active[now])  # what was saved of inactive steps may be NaN
                 z = xp.where(active[now], z, xp.ones((), z.dtype))
             for s in steps(len(gate), not reverse):
                 g_h += g_out[now.start + s]

@@ -95,8 +95,8 @@ class LSTMKernels(SequenceKernels):
             to_c *= o
             xp.subtract(o, to_c, out=to_c)  # ∂h/∂c
             if active is not None:
-                net *= active[now]
-                to_c *= active[now]
+                net[...] = where_active(xp, net, active[now])  # what was saved of inactive steps may be NaN
+                to_c[...] = where_active(xp, to_c, active[now])
                 f = xp.where(active[now], f, xp.ones((), f.dtype))
             for s in steps(len(gate), not reverse):
                 t = now.start + s

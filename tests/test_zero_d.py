@@ -75,3 +75,12 @@ def test_parts_of_a_result_are_arrays(device: str) -> None:
         assert isinstance(part.data, x.device.array_type) and part.cpu().numpy().shape == ()
     x.unbind()[1].fill_(5.0)
     assert x.tolist() == [1.0, 5.0]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (1, 0, 2), (0, 2, 1)])
+def test_the_gradient_of_an_index_is_added_to_others_of_a_0d_tensor(order: tuple[int, ...]) -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    parts = [lambda: x[None].sum(), lambda: x * 2, lambda: x * 3]
+    made = [parts[k]() for k in order]
+    (made[0] + made[1] + made[2]).backward()
+    assert x.grad is not None and x.grad.item() == 6.0

@@ -43,6 +43,16 @@ class RowSum:
         return sum_of_rows([self])
 
     @property
+    def key(self) -> Any:
+        """Equal for sums that can be computed as one. Settings may differ; those that cannot be compared do."""
+        try:
+            key = self.rule, tuple(self.others.values())
+            hash(key)
+        except TypeError:
+            return self.rule, id(self)
+        return key
+
+    @property
     def length(self) -> int:
         """The number of rows."""
         return len(next(iter(self.rows.values())))
@@ -94,11 +104,13 @@ class Total:
     def add(self, g: Any) -> None:
         """Adds a gradient: an array, a Tensor, an Increment or a RowSum."""
         if g.__class__ is RowSum:
-            waiting = self._rows.setdefault(g.rule, [])
+            waiting = self._rows.setdefault(g.key, [])
             waiting.append(g)
             if len(waiting) * g.length >= _ENOUGH_ROWS:
                 self._add_rows()
             return
+        if g.__class__ is Increment and self._value is not None and not self._value.ndim:
+            g = g.array()  # sums of 0-d arrays are NumPy's scalars, which cannot be written to
         if g.__class__ is Increment:
             if not self.owned:
                 self._value = g.zeros() if self._value is None else self._value.copy()

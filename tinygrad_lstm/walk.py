@@ -81,7 +81,9 @@ def _walk(
                     if not parents or not _goes_on(node, needed):
                         continue
                 if node.__class__ is Pick:
-                    gradients.setdefault(parents[0], {})[node.index] = g  # type: ignore[arg-type]
+                    parts = gradients.setdefault(parents[0], {})  # type: ignore[arg-type]
+                    # With create_graph, a rule that asks for `out` gets picks of its own.
+                    parts[node.index] = parts[node.index] + g if node.index in parts else g
                     continue
                 if needed is not None:
                     parents = [parent if parent in needed else None for parent in parents]

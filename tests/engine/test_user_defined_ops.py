@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -11,7 +11,9 @@ from leaves import F64, given, leaf
 import tinygrad_lstm as tg
 from tinygrad_lstm import Tensor
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.mode import Switch, Tracer
 from tinygrad_lstm.ops.rules import AddsInto, OverRows
+from tinygrad_lstm.tracing.lengths import Length
 
 
 @tg.op(x=lambda g, x, F: g * F.cos(x))
@@ -323,3 +325,147 @@ def test_a_forward_rule_that_returns_a_list_is_an_error() -> None:
 
     with pytest.raises(TypeError, match="listed: the forward rule gave a list"):
         listed(tg.ones(2))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mask",
+        "now",
+        "device",
+        "number",
+        "node",
+        "keep",
+        "shapes",
+        "wrap",
+        "record",
+        "mode",
+        "Tensor",
+        "call",
+        "op",
+        "derivative",
+        "isinstance",
+        "tuple",
+        "list",
+        "dict",
+        "bool",
+        "map",
+        "rule",
+        "x_rule",
+        "x_default",
+    ],
+)
+def test_parameters_may_have_any_name(name: str) -> None:
+    names: dict[str, Any] = {"tg": tg, "Array": tg.Array, "Sequence": Sequence}
+    source = (
+        "@tg.op(x=lambda g, {0}: g * {0}, {0}=lambda g, x: g * x)\n"
+        "def product(xp, x: Array, {0}: Array): return x * {0}\n"
+        "@tg.op({0}=lambda g, {0}: [g * len({0})] * 2)\ndef total(xp, {0}: Sequence[Array]): return {0}[0] + {0}[1]\n"
+        "@tg.op(x=lambda g, {0}: g * {0})\ndef scale(xp, x: Array, {0}=1.0): return x * {0}\n"
+    )
+    exec(source.format(name), names)
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    names["product"](x, y).sum().backward()
+    assert (given(x), given(y)) == ([3.0, 4.0], [1.0, 2.0])
+    x.grad = y.grad = None
+    names["total"]([x, y]).sum().backward()
+    assert given(x) == given(y) == [2.0, 2.0]
+    x.grad = None
+    names["scale"](x.to("float32"), **{name: 5.0}).sum().backward()
+    assert given(x) == [5.0, 5.0]
+
+
+def test_an_op_that_is_given_no_tensor_at_all() -> None:
+    @tg.op(x=lambda g: [g for _ in range(3)])
+    def total(xp: Any, x: Sequence[tg.Array]) -> Any:
+        return sum(x, xp.zeros(2))
+
+    @tg.op(x=lambda g: g)
+    def or_zeros(xp: Any, x: tg.Array | None) -> Any:
+        return xp.zeros(2) if x is None else x
+
+    assert total([]).tolist() == or_zeros(None).tolist() == [0.0, 0.0]
+    with pytest.raises(TypeError, match="add: unsupported operand"):
+        tg.add(None, None)
+
+
+def test_a_forward_rule_may_return_a_named_tuple() -> None:
+    @tg.op()
+    def eigenvalues(xp: Any, x: tg.Array) -> Any:
+        return xp.linalg.eigh(x)
+
+    values, vectors = eigenvalues(tg.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    assert values.tolist() == [2.0, 3.0]
+    assert vectors.shape == (2, 2)
+
+
+def test_a_forward_rule_that_returns_an_array_of_a_subclass() -> None:
+    class Subclass(np.ndarray[Any, Any]):
+        pass
+
+    @tg.op()
+    def as_subclass(xp: Any, x: tg.Array) -> Any:
+        return (x + 1).view(Subclass)
+
+    assert type(as_subclass(tg.ones(2, 2)).data) is np.ndarray
+
+
+@pytest.mark.parametrize("annotation", ["Optional[Array]", "None | Array", "A", "tg.Array | None", "Hidden[Array]"])
+def test_annotations_that_are_strings(annotation: str) -> None:
+    names: dict[str, Any] = {"tg": tg, "Array": tg.Array, "A": tg.Array, "Optional": Optional}
+    source = f"from __future__ import annotations\ndef same(xp, x: Array, y: {annotation}): return x"
+    exec(source, names)
+    made: Any = tg.op(x=lambda g: g)(names["same"])
+    assert made.op.inputs == (["x"] if "Hidden" in annotation else ["x", "y"])
+
+
+def test_a_fused_rule_may_return_one_array_for_several_inputs() -> None:
+    @tg.op(composed=lambda xs: xs[0] + xs[1], xs=lambda g: [g, g])
+    def fused_add(backend: Any, xs: Sequence[tg.Array], saving: bool) -> Any:
+        return xs[0] + xs[1], None
+
+    x, y = leaf([1.0, 1.0]), leaf([1.0, 1.0])
+    a, b = x * 1, y * 1
+    other = a * 5
+    (fused_add([a, b]).sum() + other.sum()).backward()
+    assert (given(x), given(y)) == ([6.0, 6.0], [1.0, 1.0])
+    g = tg.tensor([1.0, 1.0], dtype=x.dtype)
+    for found in tg.grad(fused_add([x, y]), [x, y], g):
+        found.add_(7.0)
+    assert g.tolist() == [1.0, 1.0]
+
+
+def test_sums_over_rows_with_different_settings_are_separate() -> None:
+    rule = OverRows(lambda g, x, scale: (g * x).sum(0) * scale, rows=("g", "x"))
+
+    @tg.op(weight=rule)
+    def scaled_by(xp: Any, weight: tg.Array, x: tg.Array, scale: Any = 1.0) -> Any:
+        return weight * x * xp.asarray(scale)
+
+    weight, x = leaf([1.0, 2.0]), tg.ones(3, 2, dtype=F64)
+    (scaled_by(weight, x, 2.0) + scaled_by(weight, x, 5.0)).sum().backward()
+    assert given(weight) == [21.0, 21.0]
+    weight.grad = None
+    twos, fives = np.full(2, 2.0), np.full(2, 5.0)  # cannot be hashed
+    (scaled_by(weight, x, twos) + scaled_by(weight, x, fives)).sum().backward()
+    assert given(weight) == [21.0, 21.0]
+
+
+def test_an_output_and_its_own_derivative_in_one_sum() -> None:
+    @tg.op(x=lambda g, out: g[0] * out[0] + g[1] * out[1])
+    def two_exp(xp: Any, x: tg.Array) -> Any:
+        return xp.exp(x), xp.exp(x)
+
+    x = leaf([0.5])
+    first, second = two_exp(x)
+    (derivative,) = tg.grad((first * first + second).sum(), x, create_graph=True)
+    (found,) = tg.grad((derivative + first).sum(), x)
+    assert found.item() == pytest.approx(4 * np.exp(1.0) + 2 * np.exp(0.5))
+
+
+def test_a_number_that_a_traced_run_computes_from_lengths_is_recorded_as_a_plain_one() -> None:
+    x = leaf([1.0, 2.0])
+    with Switch(tracer=Tracer()):
+        y = x * Length(2, 3)
+    y.sum().backward()
+    assert given(x) == [3.0, 3.0]

@@ -63,7 +63,7 @@ class Op:
             parameters.pop()  # `saving`, which the mechanism says
         self.wants_backend = first.name == "backend"
         self.names = [parameter.name for parameter in parameters]
-        written = {parameter.name: _as_written(parameter.annotation) for parameter in parameters}
+        written = {parameter.name: _as_written(parameter.annotation, forward) for parameter in parameters}
         self.inputs = [name for name in self.names if written[name] in (*_ONE, _SEVERAL)]
         self.sequence = _SEVERAL in written.values()
         self.signature = inspect.Signature(
@@ -198,9 +198,9 @@ class Op:
         if isinstance(out, list):
             raise TypeError(f"{self.name}: the forward rule gave a list; give a tuple for several outputs")
         if isinstance(out, tuple):
-            return out
+            return tuple(out)  # not a named one, such as NumPy's for eigenvalues
         is_array = isinstance(out, device.array_type)
-        return out.copy() if is_array else device.backend.as_array(out)
+        return device.backend.as_array(out.copy() if is_array else out)
 
     def several(self, out: tuple[Any, ...], device: Device, node: Node | None, first: Any) -> tuple[Tensor, ...]:
         """The tensors of an op with several outputs."""
@@ -268,11 +268,14 @@ def is_number(value: Any) -> bool:
 _ONE, _SEVERAL = ("Array", "Array | None"), "Sequence[Array]"
 
 
-def _as_written(annotation: Any) -> str:
-    """An annotation as it stands in the source: under `from __future__ import annotations` it is not evaluated."""
+def _as_written(annotation: Any, forward: Callable[..., Any]) -> str:
+    """An annotation as the library writes it. Under `from __future__ import annotations` it is a string."""
     meanings = {Array: "Array", Array | None: "Array | None", Sequence[Array]: "Sequence[Array]"}
     if isinstance(annotation, str):
-        return re.sub(r"\w+\.", "", annotation)
+        try:
+            annotation = eval(annotation, getattr(forward, "__globals__", {}))
+        except Exception:  # names that are imported for type checkers only, or local ones
+            return re.sub(r"\w+\.", "", annotation)
     return next((written for meaning, written in meanings.items() if annotation == meaning), "")
 
 

@@ -139,9 +139,12 @@ class Derivative:
             "_Tensor": Tensor,
             "_check_input": check_input,
             "_check_output": check_output,
+            "_dict": dict,
+            "_Exception": Exception,
             "_fitted": functools.partial(fitted, on_tensors=on_tensors),
             "_fitted_list": functools.partial(fitted_list, on_tensors=on_tensors),
             "_increment": _increment,
+            "_isinstance": isinstance,
             "_on_arrays": on_arrays,
             "_output_tensors": output_tensors,
             "_RowSum": RowSum,
@@ -150,9 +153,9 @@ class Derivative:
             "F": ON_TENSORS,
         }
         for name, rule in self._rules.items():
-            names[f"_{name}_rule"] = plain(rule)
+            names[f"_rule_{name}"] = plain(rule)
             if isinstance(rule, AddsInto):
-                names[f"_{name}_add"] = rule.add
+                names[f"_add_{name}"] = rule.add
         lines = ["def pull(_node, g, _parents):", *(f"    {line}" for line in self._lines(on_tensors))]
         name = f"{op.name}: derivative of {', '.join(self._rules)}{', recorded' * on_tensors}"
         return compiled(name, "\n".join(lines), names)
@@ -173,48 +176,48 @@ class Derivative:
             yield "out = _output_tensors(_node)" if on_tensors else "out = _node.out"
         if "F" in asked and not on_tensors:
             yield "F = _node.device.functions or _on_arrays(_node.device)"
-        yield "if g.__class__ is dict: g = _whole(_node, g)"
+        yield "if g.__class__ is _dict: g = _whole(_node, g)"
         yield "try:"
         for k, name in enumerate(op.inputs):
             if name in self._rules:
-                yield f"    _{name} = {self._gradient(k, name, on_tensors)}"
-        yield "except Exception as _error:"
+                yield f"    _gradient_{name} = {self._gradient(k, name, on_tensors)}"
+        yield "except _Exception as _error:"
         yield "    _tell_op(_error, _node)"
         yield "    raise"
         if op.sequence:
-            yield f"return _fitted_list(_node, _{op.inputs[0]}, _parents)"
+            yield f"return _fitted_list(_node, _gradient_{op.inputs[0]}, _parents)"
             return
         kind = "_Tensor" if on_tensors else "_node.device.array_type"
         for k, name in enumerate(op.inputs):
             if name in self._rules:
                 shape = f"(_node.shape if _shapes is None else _shapes[{k}])"
-                yield f"if _{name}.__class__ is not {kind} or _{name}.shape != {shape}:"
-                yield f"    _{name} = _fitted(_node, _{name}, {k})"
-        yield f"return {', '.join(f'_{name}' if name in self._rules else 'None' for name in op.inputs)},"
+                yield f"if _gradient_{name}.__class__ is not {kind} or _gradient_{name}.shape != {shape}:"
+                yield f"    _gradient_{name} = _fitted(_node, _gradient_{name}, {k})"
+        yield f"return {', '.join(f'_gradient_{name}' if name in self._rules else 'None' for name in op.inputs)},"
 
     def _gradient(self, k: int, name: str, on_tensors: bool) -> str:
         """The call that gives the gradient of input k."""
         rule = self._rules[name]
         if isinstance(rule, AddsInto) and not on_tensors:
             given = ", ".join(f"{other}={other}" for other in asked_by(rule.add) if other != "buffer")
-            return f"_increment(_{name}_add, dict({given}), _node, {k})"
+            return f"_increment(_add_{name}, _dict({given}), _node, {k})"
         given = asked_by(plain(rule))  # type: ignore[assignment]
         if isinstance(rule, OverRows) and not on_tensors:
             rows = ", ".join(f"{other}={other}" for other in given if other in rule.rows)
             others = ", ".join(f"{other}={other}" for other in given if other not in rule.rows)
-            return f"_RowSum(_{name}_rule, dict({rows}), dict({others}), _node)"
-        return f"_{name}_rule({', '.join(given)})"
+            return f"_RowSum(_rule_{name}, _dict({rows}), _dict({others}), _node)"
+        return f"_rule_{name}({', '.join(given)})"
 
 
 def _unwrapping(name: str, sequence: bool, on_tensors: bool) -> Iterator[str]:
     """Checks that a kept input was not written to since, and takes its array."""
     if sequence:
         yield f"for _each in {name}:"
-        yield "    if isinstance(_each, _Tensor) and _each._version is not None: _check_input(_node, _each)"
+        yield "    if _isinstance(_each, _Tensor) and _each._version is not None: _check_input(_node, _each)"
         if not on_tensors:
-            yield f"{name} = [_each._array if isinstance(_each, _Tensor) else _each for _each in {name}]"
+            yield f"{name} = [_each._array if _isinstance(_each, _Tensor) else _each for _each in {name}]"
         return
-    yield f"if isinstance({name}, _Tensor):"
+    yield f"if _isinstance({name}, _Tensor):"
     yield f"    if {name}._version is not None and {name}._version.written > _node.number: _check_input(_node, {name})"
     if not on_tensors:
         yield f"    {name} = {name}._array"

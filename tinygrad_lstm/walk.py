@@ -100,7 +100,7 @@ def _walk(
                     if parent.device is not here:  # type: ignore[union-attr]
                         here = devices.move(parent.device)  # type: ignore[union-attr]
                     _add(gradients, parent, gradient, not create_graph, derivative.fresh)  # type: ignore[arg-type]
-            if not retain_graph and derivative.keeps:
+            if not retain_graph and node.derivative.keeps:
                 node.saved = node.out = None  # type: ignore[attr-defined]
     except MemoryError as error:
         raise error if here is None else here.out_of_memory("backward", error)  # noqa: B904 (it has its cause)

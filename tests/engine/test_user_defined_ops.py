@@ -469,3 +469,11 @@ def test_a_number_that_a_traced_run_computes_from_lengths_is_recorded_as_a_plain
         y = x * Length(2, 3)
     y.sum().backward()
     assert given(x) == [3.0, 3.0]
+
+
+def test_keyword_only_parameters_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"op 'scaled_by': parameter 'k=2' is not a plain one"):
+
+        @tg.op()
+        def scaled_by(xp: Any, x: tg.Array, *, k=2) -> Any:  # type: ignore[no-untyped-def]
+            return x * k

@@ -20,8 +20,7 @@ class ComposedDerivative:
 
     def __init__(self, op: Any) -> None:
         self.op = op
-        # The library's kernels create each gradient. A user-defined rule may return `g`, or one array for two inputs.
-        self.fresh = op.forward.__module__.partition(".")[0] == __name__.partition(".")[0]
+        self.fresh = op.fresh
         (self._list,) = op.inputs
         self._place = op.names.index(self._list)
         self._rule = plain(op.rules[self._list])

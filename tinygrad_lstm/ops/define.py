@@ -58,6 +58,7 @@ def op(
     view: bool | Callable[..., bool] = False,
     method: bool | str = False,
     composed: Callable[..., Any] | None = None,
+    fresh: bool = False,
     name: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
@@ -71,6 +72,8 @@ def op(
         view: the output may share memory with the first input; or a function of the arguments that says whether.
         method: the op is a method of Tensor as well, under its own or the given name.
         composed: of a fused op, the function of other ops that computes the same; see this module's text.
+        fresh: the rule of a fused op returns a new array for each input, never `g` or an array that it keeps. These
+            gradients are not copied.
         name: the op's name in messages, where it is different from the forward rule's.
         rules: for each input that has a derivative, its rule.
 
@@ -88,7 +91,7 @@ def op(
     """
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
-        made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed)
+        made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed, fresh)
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
         del call.__wrapped__

@@ -232,7 +232,7 @@ def _cross_entropy_rule(
     return [backend.cross_entropy_backward((logits, ids, g_rows, *kept), ignore_index)]
 
 
-@op(promotion="float", composed=_composed_cross_entropy, inputs=_cross_entropy_rule, name="cross_entropy")
+@op(promotion="float", composed=_composed_cross_entropy, fresh=True, inputs=_cross_entropy_rule, name="cross_entropy")
 def cross_entropy_op(
     backend: Any, inputs: Sequence[Array], ids: Any, ignore_index: int, reduction: str, saving: bool = False
 ) -> tuple[Array, Any]:

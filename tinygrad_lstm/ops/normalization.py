@@ -82,7 +82,7 @@ def _rows(array: Array | None, shape: tuple[int, ...]) -> Array | None:
     return array.reshape(-1, math.prod(shape)) if shape else array.reshape(-1)
 
 
-@op(promotion="float", composed=_composed_affine, inputs=_affine_rule, name="layer_norm")
+@op(promotion="float", composed=_composed_affine, fresh=True, inputs=_affine_rule, name="layer_norm")
 def layer_norm_op(
     backend: Any, inputs: Sequence[Array], shape: tuple[int, ...], eps: float, saving: bool = False
 ) -> tuple[Array, Any]:

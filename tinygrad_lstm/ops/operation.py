@@ -50,6 +50,7 @@ class Op:
         broadcasts: bool,
         view: bool | Callable[..., bool],
         composed: Callable[..., Any] | None,
+        fresh: bool,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -58,6 +59,7 @@ class Op:
         self.broadcasts = broadcasts
         self.view = view
         self.composed = composed
+        self.fresh = fresh
         first, *parameters = inspect.signature(forward).parameters.values()
         if composed is not None:
             parameters.pop()  # `saving`, which the mechanism says
@@ -76,6 +78,11 @@ class Op:
             if p.default is not p.empty or p.name not in self.inputs
         }
         self._check(first.name)
+        for p in parameters:
+            if p.kind is not p.POSITIONAL_OR_KEYWORD:
+                raise TypeError(
+                    f"op {name!r}: parameter {str(p)!r} is not a plain one; ops take no *, / or keyword-only"
+                )
         self.promoted = [name for name in self.inputs if promotion and (self.sequence or not rules or name in rules)]
         self.derivatives: dict[int, Any] = {}
 
@@ -218,8 +225,8 @@ class Op:
 
     def watched(
         self, now: Mode, arguments: Sequence[Any], arrays: Sequence[Any], result: Any, node: Node | None
-    ) -> Any:
-        """The result, once the current mode has seen to it."""
+    ) -> None:
+        """Does with a result what the current mode asks for."""
         results = result if isinstance(result, tuple) else (result,)
         if now.anomaly:
             made = any(has_nan(tensor, tensor.device) for tensor in results)
@@ -232,7 +239,6 @@ class Op:
                     watch(tensor._node)
         if now.tracer is not None:
             now.tracer.see_op(self, arguments, result)
-        return result
 
     # -- errors --------------------------------------------------------------------------------------------------------
 

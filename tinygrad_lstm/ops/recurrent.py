@@ -127,7 +127,7 @@ def _layer(kind: Kind) -> Any:
         return getattr(backend, run_backward)(g, operands, saved, lengths, reverse, needs_grad)
 
     forward.__name__ = kind.op
-    return op(promotion="common", composed=composed, operands=gradients)(forward)
+    return op(promotion="common", composed=composed, fresh=True, operands=gradients)(forward)
 
 
 LAYERS = {name: _layer(kind) for name, kind in KINDS.items()}

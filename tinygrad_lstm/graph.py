@@ -156,6 +156,11 @@ class Node(GraphNode):
         """The shape and dtype of each output, of an op with several."""
         return list(zip(self.shape, self.dtype)) if self.dtype.__class__ is tuple else None
 
+    def input_shape(self, k: int) -> tuple[int, ...]:
+        """The shape of input k."""
+        shape: tuple[int, ...] = self.shape if self.shapes is None else self.shapes[k]
+        return shape
+
     @property
     def kept_at(self) -> int:
         """When the node got what it keeps, which must not be written to since."""

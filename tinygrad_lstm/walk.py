@@ -10,6 +10,8 @@ from .device import Device
 from .graph import GraphNode, Leaf, Node, Pick, ancestors
 from .mode import Switch, mode
 
+_SAVED = operator.attrgetter("saved")
+
 
 def walk(
     roots: Sequence[tuple[GraphNode, Any]],
@@ -149,9 +151,6 @@ def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> N
                 f"backward: what op {node.describe()} kept was freed by an earlier backward; "
                 "pass retain_graph=True to that one to walk the same graph again"
             )
-
-
-_SAVED = operator.attrgetter("saved")
 
 
 def _hooked(hooks: dict[float, Callable[[Any], Any]], g: Any) -> Any:

@@ -110,7 +110,7 @@ def test_weights_that_are_not_parameters_are_followed() -> None:
 
 
 class OwnLayer(nn.Module):
-    """A layer op of the library's in a network of the user's own, of numbers that nothing is followed back to."""
+    """A layer op of the library in a user-defined network, whose inputs require no gradient."""
 
     def __init__(self, recorded: bool) -> None:
         self.recorded = recorded

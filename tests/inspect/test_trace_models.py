@@ -98,7 +98,7 @@ class LeakyGates(NamedTuple):
 
 
 class Leaky(nn.Module):
-    """A cell of the user's own, with a gate of its own."""
+    """A user-defined cell, with a gate that no built-in cell has."""
 
     def __init__(self, size: int) -> None:
         self.gate = nn.Linear(2 * size, size)

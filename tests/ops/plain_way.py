@@ -8,7 +8,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.graph import GraphNode
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.ops.operation import Op
-from tinygrad_lstm.ops.rules import ON_TENSORS, asked_by, on_arrays, plain
+from tinygrad_lstm.ops.rules import ON_TENSORS, asked_by, function_of, on_arrays
 
 
 @dataclass
@@ -63,7 +63,7 @@ def apply_plainly(op: Op, *given: Any) -> Applied:
             **dict(zip(op.names, inputs if create_graph else arrays, strict=True)),
             **{f"{name}_shape": getattr(x, "shape", ()) for name, x in zip(op.inputs, arrays, strict=True)},
         }
-        rule = plain(op.rules[name])
+        rule = function_of(op.rules[name])
         made = rule(**{asked: pool[asked] for asked in asked_by(rule)})
         made = F.sum_to(made, pool[f"{name}_shape"])
         return made if create_graph else wrap(device.backend.as_array(made), device)

@@ -14,7 +14,7 @@ from ops.cases import CASES, SEEDS, Case
 from ops.plain_way import Applied, apply_plainly
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.ops.rules import asked_by, plain
+from tinygrad_lstm.ops.rules import asked_by, function_of
 
 SHORT = {
     case.name: case
@@ -91,7 +91,7 @@ def assert_node(node: Any, op: Any, applied: Applied) -> None:
     assert all(map(same, node.parents, applied.parents))
     assert (node.shape, node.dtype, node.device) == (applied.out.shape, applied.out.dtype, applied.out.device)
     wanted = [name for name, parent in zip(op.inputs, node.parents, strict=True) if parent is not None]
-    asked = {asked for name in wanted for asked in asked_by(plain(op.rules[name]))}
+    asked = {asked for name in wanted for asked in asked_by(function_of(op.rules[name]))}
     for name, kept, x in zip(op.inputs, node.saved, applied.inputs, strict=True):
         if name not in asked:
             assert kept is None

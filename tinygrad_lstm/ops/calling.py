@@ -114,18 +114,13 @@ def caller(op: Op) -> Callable[..., Any]:
 def _written(op: Op) -> Callable[..., Any]:
     defaults = {f"_default_{name}": default for name, default in op.defaults.items()}
     names: dict[str, Any] = {
-        "_bool": bool,
         "_derivatives": op.derivatives,
-        "_Exception": Exception,
         "_float32": FLOAT32,
         "_float64": FLOAT64,
         "_FLOATS": frozenset({FLOAT16, FLOAT32, FLOAT64}),
         "_forward": op.forward,
         "_get_device": get_device,
         "_is": operator.is_,
-        "_isinstance": isinstance,
-        "_list": list,
-        "_map": map,
         "_Derived": Derived,
         "_missing": MISSING,
         "_mode": mode,
@@ -135,7 +130,6 @@ def _written(op: Op) -> Callable[..., Any]:
         "_record": record,
         "_repeat": itertools.repeat,
         "_Tensor": Tensor,
-        "_tuple": tuple,
         "_view": op.view,
         "_wrap": Tensor._wrap,
         **defaults,

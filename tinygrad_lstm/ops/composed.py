@@ -7,7 +7,7 @@ from ..accumulate import tell_op
 from ..autograd import grad
 from ..graph import Node, Parents
 from ..mode import enable_grad
-from .rules import ON_TENSORS, asked_by, check_input, check_output, fitted_list, plain, whole
+from .rules import ON_TENSORS, asked_by, check_input, check_output, fitted_list, function_of, whole
 
 __all__ = ["ComposedDerivative"]
 
@@ -23,7 +23,7 @@ class ComposedDerivative:
         self.fresh = op.fresh
         (self._list,) = op.inputs
         self._place = op.names.index(self._list)
-        self._rule = plain(op.rules[self._list])
+        self._rule = function_of(op.rules[self._list])
         self._asked = asked_by(self._rule)
 
     def only_for(self, parents: Parents) -> "ComposedDerivative":

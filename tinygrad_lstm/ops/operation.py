@@ -14,11 +14,10 @@ from .._tensor import Tensor, operand
 from ..device import Device, device_of, get_device
 from ..graph import Node, Pick, user_line, watch
 from ..mode import Mode, mode
-from ..tracing.lengths import Derived
-from ..tracing.lengths import plain as plain_number
+from ..tracing.lengths import Derived, plain
 from ..walk import has_nan
 from .composed import ComposedDerivative
-from .rules import Derivative, Rule, asked_by, plain
+from .rules import Derivative, Rule, asked_by, function_of
 
 __all__ = ["ALIASES", "NUMBERS", "Op", "Promotion"]
 
@@ -77,20 +76,20 @@ class Op:
             for p in parameters
             if p.default is not p.empty or p.name not in self.inputs
         }
-        self._check(first.name)
-        for p in parameters:
-            if p.kind is not p.POSITIONAL_OR_KEYWORD:
-                raise TypeError(
-                    f"op {name!r}: parameter {str(p)!r} is not a plain one; ops take no *, / or keyword-only"
-                )
+        self._check(first.name, parameters)
         self.promoted = [name for name in self.inputs if promotion and (self.sequence or not rules or name in rules)]
         self.derivatives: dict[int, Any] = {}
 
-    def _check(self, first: str) -> None:
+    def _check(self, first: str, parameters: Sequence[inspect.Parameter]) -> None:
         if first not in ("xp", "backend"):
             raise TypeError(f"op {self.name!r}: the forward rule's first parameter is {first!r}; call it xp or backend")
         if not self.inputs or (self.sequence and len(self.inputs) > 1):
             raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
+        for p in parameters:
+            if p.kind is not p.POSITIONAL_OR_KEYWORD:
+                raise TypeError(
+                    f"op {self.name!r}: parameter {str(p)!r} is not a plain one; ops take no *, / or keyword-only"
+                )
         own = {"g", "out", "F", "buffer", *(f"{name}_shape" for name in self.inputs)}
         if self.composed is not None:
             own |= {"saved", "backend", "needs_grad"}
@@ -100,7 +99,7 @@ class Op:
         for name, rule in self.rules.items():
             if name not in self.inputs:
                 raise TypeError(f"op {self.name!r}: a rule for {name!r}, but its inputs are {', '.join(self.inputs)}")
-            if unknown := set(asked_by(plain(rule))) - own - set(self.names):
+            if unknown := set(asked_by(function_of(rule))) - own - set(self.names):
                 raise TypeError(f"op {self.name!r}: the rule for {name!r} asks for {', '.join(sorted(unknown))}")
 
     def __repr__(self) -> str:
@@ -111,7 +110,7 @@ class Op:
         return device.backend if self.wants_backend else device.xp
 
     def bit(self, name: str) -> int:
-        """The bit that stands for a parameter in masks."""
+        """The bit of a parameter in masks."""
         return 1 << self.names.index(name)
 
     def derivative(self, mask: int) -> Any:
@@ -145,11 +144,11 @@ class Op:
         given = arguments[0] if self.sequence else [x for name, x in zip(self.names, arguments) if name in self.inputs]
         inputs = [x.item() if isinstance(x, np.generic) else x for x in given]
         if mode().value.tracer is None:
-            inputs = [plain_number(x) if isinstance(x, Derived) else x for x in inputs]
+            inputs = [plain(x) if isinstance(x, Derived) else x for x in inputs]
         owners = [x.device if isinstance(x, Tensor) else device_of(x) for x in inputs]
         device = next((owner for owner in owners if owner is not None), None) or get_device()
         if any(owner is not None and owner is not device for owner in owners):
-            raise self._mixed(inputs)
+            raise self._mixed(inputs, owners)
         alone = all(x is None or is_number(x) for x in inputs)
         for k, x in enumerate(inputs):
             if isinstance(x, Tensor):
@@ -258,9 +257,8 @@ class Op:
         else:
             error.add_note(f"in op {self.name!r} {where}")
 
-    def _mixed(self, inputs: Sequence[Any]) -> RuntimeError:
-        devices = [value.device if isinstance(value, Tensor) else device_of(value) for value in inputs]
-        names = " and ".join(dict.fromkeys(repr(str(device)) for device in devices if device is not None))
+    def _mixed(self, inputs: Sequence[Any], owners: Sequence[Device | None]) -> RuntimeError:
+        names = " and ".join(dict.fromkeys(repr(str(owner)) for owner in owners if owner is not None))
         return RuntimeError(
             f"{self.name}: inputs on {names}; move them to one device with .to(device) (inputs: {_described(inputs)})"
         )
@@ -272,17 +270,17 @@ def is_number(value: Any) -> bool:
 
 
 _ONE, _SEVERAL = ("Array", "Array | None"), "Sequence[Array]"
+_MEANINGS = ((Array, "Array"), (Array | None, "Array | None"), (Sequence[Array], "Sequence[Array]"))
 
 
 def _as_written(annotation: Any, forward: Callable[..., Any]) -> str:
     """An annotation as the library writes it. Under `from __future__ import annotations` it is a string."""
-    meanings = {Array: "Array", Array | None: "Array | None", Sequence[Array]: "Sequence[Array]"}
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, getattr(forward, "__globals__", {}))
         except Exception:  # names that are imported for type checkers only, or local ones
             return re.sub(r"\w+\.", "", annotation)
-    return next((written for meaning, written in meanings.items() if annotation == meaning), "")
+    return next((written for meaning, written in _MEANINGS if annotation == meaning), "")
 
 
 def _described(inputs: Sequence[Any]) -> str:

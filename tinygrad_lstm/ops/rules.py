@@ -17,7 +17,17 @@ from ..graph import Node, Parents, Pick
 from ..in_place import output_version
 from .source import compiled
 
-__all__ = ["ON_TENSORS", "AddsInto", "Derivative", "Functions", "OverRows", "Rule", "asked_by", "on_arrays", "plain"]
+__all__ = [
+    "ON_TENSORS",
+    "AddsInto",
+    "Derivative",
+    "Functions",
+    "OverRows",
+    "Rule",
+    "asked_by",
+    "function_of",
+    "on_arrays",
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class AddsInto:
 Rule = Callable[..., Any] | OverRows | AddsInto
 
 
-def plain(rule: Rule) -> Callable[..., Any]:
+def function_of(rule: Rule) -> Callable[..., Any]:
     """The function that computes the gradient."""
     return rule.rule if isinstance(rule, OverRows | AddsInto) else rule
 
@@ -106,7 +116,7 @@ class Derivative:
         self._rules = {name: rule for name, rule in op.rules.items() if name in needed}
         asked: set[str] = set()
         for rule in self._rules.values():
-            asked.update(asked_by(plain(rule)), asked_by(rule.add) if isinstance(rule, AddsInto) else ())
+            asked.update(asked_by(function_of(rule)), asked_by(rule.add) if isinstance(rule, AddsInto) else ())
         self._asked = asked
         self.keep = sum(op.bit(name) for name in op.inputs if name in asked)
         self.keeps_out = "out" in asked
@@ -139,12 +149,9 @@ class Derivative:
             "_Tensor": Tensor,
             "_check_input": check_input,
             "_check_output": check_output,
-            "_dict": dict,
-            "_Exception": Exception,
             "_fitted": functools.partial(fitted, on_tensors=on_tensors),
             "_fitted_list": functools.partial(fitted_list, on_tensors=on_tensors),
             "_increment": _increment,
-            "_isinstance": isinstance,
             "_on_arrays": on_arrays,
             "_output_tensors": output_tensors,
             "_RowSum": RowSum,
@@ -153,7 +160,7 @@ class Derivative:
             "F": ON_TENSORS,
         }
         for name, rule in self._rules.items():
-            names[f"_rule_{name}"] = plain(rule)
+            names[f"_rule_{name}"] = function_of(rule)
             if isinstance(rule, AddsInto):
                 names[f"_add_{name}"] = rule.add
         lines = ["def pull(_node, g, _parents):", *(f"    {line}" for line in self._lines(on_tensors))]
@@ -201,7 +208,7 @@ class Derivative:
         if isinstance(rule, AddsInto) and not on_tensors:
             given = ", ".join(f"{other}={other}" for other in asked_by(rule.add) if other != "buffer")
             return f"_increment(_add_{name}, _dict({given}), _node, {k})"
-        given = asked_by(plain(rule))  # type: ignore[assignment]
+        given = asked_by(function_of(rule))  # type: ignore[assignment]
         if isinstance(rule, OverRows) and not on_tensors:
             rows = ", ".join(f"{other}={other}" for other in given if other in rule.rows)
             others = ", ".join(f"{other}={other}" for other in given if other not in rule.rows)
@@ -274,7 +281,7 @@ def fitted(node: Node, gradient: Any, k: int, on_tensors: bool) -> Any:
     if isinstance(gradient, Increment | RowSum):
         return gradient
     op = node.op
-    expected = node.shape if node.shapes is None else node.shapes[k]
+    expected = node.input_shape(k)
     shape = getattr(gradient, "shape", None)
     if not on_tensors and shape is not None:
         gradient = gradient._array if isinstance(gradient, Tensor) else node.device.backend.as_array(gradient)
@@ -303,8 +310,6 @@ def fitted_list(node: Node, gradients: Sequence[Any], parents: Parents, on_tenso
 
 
 def _increment(add: Callable[..., Any], arguments: dict[str, Any], node: Node, k: int) -> Increment:
-    shape = node.shape if node.shapes is None else node.shapes[k]
-
     def add_into(buffer: Any) -> None:
         try:
             add(buffer=buffer, **arguments)
@@ -312,4 +317,4 @@ def _increment(add: Callable[..., Any], arguments: dict[str, Any], node: Node, k
             tell_op(error, node)
             raise
 
-    return Increment(functools.partial(node.device.xp.zeros, shape, node.dtype), add_into)
+    return Increment(functools.partial(node.device.xp.zeros, node.input_shape(k), node.dtype), add_into)

@@ -8,12 +8,17 @@ from typing import Any
 
 __all__ = ["compiled", "written_when_called"]
 
+_BUILTINS = {f"_{function.__name__}": function for function in (bool, dict, Exception, isinstance, list, map, tuple)}
+
 
 def compiled(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
-    """The one function that the source defines, over these global names. Tracebacks show its lines."""
+    """The one function that the source defines, over these global names. Tracebacks show its lines.
+
+    The source calls Python's own functions by names such as `_list`, which no parameter of an op can hide.
+    """
     filename = str(Path(__file__).with_name(f"<{name}>"))  # beside this file, so that it counts as the library's own
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = dict(names)
+    namespace = {**_BUILTINS, **names}
     before = set(namespace)
     exec(compile(source, filename, "exec"), namespace)
     (made,) = [value for key, value in namespace.items() if key not in before and isinstance(value, FunctionType)]

@@ -239,7 +239,8 @@ def zip_changed(rng: random.Random, whole: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
         for each, content in files.items():
-            archive.writestr(each, content)
+            # Without the time of day, so that a number always makes the same file.
+            archive.writestr(zipfile.ZipInfo(each), content, archive.compression)
     return packed.getvalue()
 
 

@@ -17,12 +17,15 @@ from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import GRU, LSTM, CharLM, GRUCell
 from tinygrad_lstm.ops.recurrent import scan
 
+# ONNX has no sequence of no arrays, and onnxruntime's Einsum divides by zero, which ends the process.
+NOT_OF_EMPTY = {"unbind", "einsum"}
+
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @settings(max_examples=8)
 @given(data=st.data())
 def test_every_op(tmp_path_factory: pytest.TempPathFactory, case: Case, data: st.DataObject) -> None:
-    drawn = data.draw(case.drawn.filter(lambda drawn: case.name != "unbind" or all(drawn.arrays[0].shape)))
+    drawn = data.draw(case.drawn.filter(lambda drawn: case.name not in NOT_OF_EMPTY or all(map(np.size, drawn.arrays))))
     inputs = {f"x{k}": np.asarray(array, np.float32) for k, array in enumerate(drawn.arrays)}
 
     def function(**tensors: Tensor) -> Any:

@@ -1,0 +1,129 @@
+"""The elementary functions of generated C, in vector instructions, to the last bits."""
+
+import ctypes
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tinygrad_lstm.backends.compiled.building import library, why_not
+
+HostArray = np.ndarray[Any, Any]
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="there is no C compiler")
+
+TYPES = {"float32": ("f32", "float"), "float64": ("f64", "double")}
+ARGUMENTS = {1: "x[k]", 2: "x[k], y[k]"}
+
+
+def sigmoid(x: HostArray) -> HostArray:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def log1pexp(x: HostArray) -> HostArray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def erf(x: HostArray) -> HostArray:
+    return np.array([math.erf(value) for value in x.tolist()])
+
+
+class Function(NamedTuple):
+    """What a C function computes, of how many arguments, and by how many units in the last place it may be off."""
+
+    true: Callable[..., HostArray]
+    units: float
+    arguments: int = 1
+
+
+FUNCTIONS = {
+    "abs": Function(np.abs, 0),
+    "sign": Function(np.sign, 0),
+    "floor": Function(np.floor, 0),
+    "round": Function(np.round, 0),
+    "maximum": Function(np.maximum, 0, 2),
+    "minimum": Function(np.minimum, 0, 2),
+    "sqrt": Function(np.sqrt, 0.5),
+    "exp": Function(np.exp, 1.1),
+    "expm1": Function(np.expm1, 2),
+    "tanh": Function(np.tanh, 2.6),
+    "sigmoid": Function(sigmoid, 2.6),
+    "log": Function(np.log, 1),
+    "log1p": Function(np.log1p, 1),
+    "log1pexp": Function(log1pexp, 1.8),
+    "erf": Function(erf, 2),
+    "sin": Function(np.sin, 2),
+    "cos": Function(np.cos, 2),
+    "pow": Function(np.power, 2, 2),
+}
+
+
+@cache
+def loops() -> ctypes.CDLL:
+    """A library with a loop over arrays for each function and type."""
+    text = '#include "functions.h"\n'
+    for name, function in FUNCTIONS.items():
+        for suffix, real in TYPES.values():
+            text += (
+                f"void all_{name}_{suffix}(long n, const {real} *restrict x, const {real} *restrict y, "
+                f"{real} *restrict out) {{\n"
+                f"    for (long k = 0; k < n; ++k) out[k] = {name}_{suffix}({ARGUMENTS[function.arguments]});\n}}\n"
+            )
+    return library("functions", text)
+
+
+def computed(name: str, *arrays: HostArray) -> HostArray:
+    x, y, out = arrays[0], arrays[-1], np.empty_like(arrays[0])
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y, out)]
+    loops()[f"all_{name}_{TYPES[x.dtype.name][0]}"](ctypes.c_long(x.size), *pointers)
+    return out
+
+
+def drawn(name: str, dtype: str) -> tuple[HostArray, ...]:
+    """Numbers of all sizes, and such that all results of the function occur."""
+    rng = np.random.default_rng(0)
+    largest = 100.0 if dtype == "float32" else 740.0
+    x = np.concatenate([rng.uniform(-scale, scale, 20_000) for scale in (1e-30, 1e-6, 0.1, 0.5, 1, 3, 10, largest)])
+    if name in ("log", "sqrt", "log1p", "pow"):
+        x = np.concatenate([np.abs(x), np.exp(x.clip(-largest, 0.88 * largest)), rng.uniform(0.5, 1.5, 20_000)])
+    if name == "log1p":
+        x = np.concatenate([x, rng.uniform(-1, 0, 20_000)])
+    return x.astype(dtype), rng.uniform(-4, 4, x.size).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+def test_right_to_the_last_bits(name: str, dtype: str) -> None:
+    arrays = drawn(name, dtype)[: FUNCTIONS[name].arguments]
+    found = computed(name, *arrays)
+    expected = FUNCTIONS[name].true(*(array.astype(np.longdouble) for array in arrays))
+    rounded = expected.astype(dtype)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(found[~finite], rounded[~finite])
+    smallest = np.finfo(dtype).tiny
+    off = np.abs(found - expected)[finite] / np.spacing(np.abs(rounded))[finite]
+    if name == "sigmoid":  # results below the normal numbers are 0
+        off = off[rounded[finite] >= smallest]
+    assert off.max() <= FUNCTIONS[name].units
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+def test_special_values(name: str, dtype: str) -> None:
+    """NaNs, infinities, zeros with their signs, and the smallest and largest numbers, alone and in pairs."""
+    info = np.finfo(dtype)
+    least = info.smallest_subnormal
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, least, -least, info.tiny, info.max, info.min, 2.0, -3.5]
+    x, y = (part.reshape(-1) for part in np.meshgrid(*2 * [np.array(special, dtype)]))
+    arrays = (x, y)[: FUNCTIONS[name].arguments]
+    found = computed(name, *arrays)
+    expected = FUNCTIONS[name].true(*(array.astype(np.longdouble) for array in arrays)).astype(dtype)
+    np.testing.assert_array_max_ulp(found, expected, maxulp=2)
+    if name not in ("maximum", "minimum"):  # of zeros with different signs, NumPy may return either
+        some = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(found)[some], np.signbit(expected)[some])

@@ -193,7 +193,7 @@ def co_rnn(p: Parameters, x: Tensor, y: Tensor, z: Tensor, **settings: float) ->
 # The papers' equations.
 
 
-@cell("Greff et al. 2017, section III: CIFG, without peepholes", "hc", stacked(3))
+@cell("Greff et al. 2017: CIFG, without peepholes", "hc", stacked(3))
 def lstm_cifg(p: Parameters, x: Tensor, h: Tensor, c: Tensor) -> States:
     net_i, net_g, net_o = net(p, x, h).chunk(3, dim=1)
     i = sigmoid(net_i)
@@ -224,7 +224,7 @@ def lstm_layer_norm_cell(p: Parameters, x: Tensor, h: Tensor, c: Tensor) -> Stat
 
 
 @cell(
-    "Krueger et al. 2017, eq. 4-5, in evaluation: the mean over the masks",
+    "Krueger et al. 2017, in evaluation: the mean over the masks",
     "hc",
     stacked(4),
     {"plain": {"zoneout_c": 0.5, "zoneout_h": 0.05}},

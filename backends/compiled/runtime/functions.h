@@ -1,4 +1,5 @@
-// Elementary functions of float (exp_f32, ...) and of double (exp_f64, ...), for loops that compilers vectorize.
+// Elementary functions of float (exp_f32, ...) and of double (exp_f64, ...), for loops that compilers vectorize. In code
+// that is compiled for a type REAL, `OF_REAL(exp)` is one of these.
 //
 // No branch depends on a value: a function computes one formula, and selects the results of special cases. For NaNs,
 // infinities and zeros the results are NumPy's. `erf`, `sin`, `cos` and `pow` call the C library for each element.
@@ -16,7 +17,13 @@
 #error "floats are computed in a wider format here, but these functions depend on their roundings"
 #endif
 
-#define REAL float
+#define OF_REAL(name) JOINED(name, JOINED(_OF_, REAL))
+#define JOINED(a, b) PASTED(a, b)
+#define PASTED(a, b) a##b
+#define _OF_float _f32
+#define _OF_double _f64
+
+#define TYPE float
 #define BITS uint32_t
 #define FN(name) name##_f32
 #define LIBM(name) name##f
@@ -28,9 +35,9 @@
 // ln 2 in two parts. The first has few digits, so that its products with exponents are exact.
 #define LN2_HIGH 0x1.62e4p-1f
 #define LN2_LOW 0x1.7f7d1cp-20f
-#include "functions_of_real.h"
+#include "functions_of_type.h"
 
-#define REAL double
+#define TYPE double
 #define BITS uint64_t
 #define FN(name) name##_f64
 #define LIBM(name) name
@@ -41,6 +48,6 @@
 #define TINY -40
 #define LN2_HIGH 0x1.62e42fefa4p-1
 #define LN2_LOW -0x1.8432a1b0e2634p-43
-#include "functions_of_real.h"
+#include "functions_of_type.h"
 
 #endif

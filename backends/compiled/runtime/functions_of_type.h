@@ -1,0 +1,158 @@
+// The functions of `functions.h` for one TYPE. BITS is the unsigned integer of the same size.
+
+static inline BITS FN(bits)(TYPE x) {
+    const union { TYPE value; BITS bits; } both = {x};
+    return both.bits;
+}
+
+static inline TYPE FN(from_bits)(BITS bits) {
+    const union { BITS bits; TYPE value; } both = {bits};
+    return both.value;
+}
+
+// 2^n, for the exponent n of a normal number.
+static inline TYPE FN(power_of_two)(BITS n) { return FN(from_bits)((n + BIAS) << DIGITS); }
+
+static inline TYPE FN(abs)(TYPE x) { return LIBM(fabs)(x); }
+static inline TYPE FN(sqrt)(TYPE x) { return LIBM(sqrt)(x); }
+static inline TYPE FN(floor)(TYPE x) { return LIBM(floor)(x); }
+static inline TYPE FN(round)(TYPE x) { return LIBM(rint)(x); }
+static inline TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(copysign)(x, sign); }
+static inline TYPE FN(sign)(TYPE x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
+
+// NaN if one of them is.
+static inline TYPE FN(maximum)(TYPE x, TYPE y) { return x > y || x != x ? x : y; }
+static inline TYPE FN(minimum)(TYPE x, TYPE y) { return x < y || x != x ? x : y; }
+
+// -- powers of e ------------------------------------------------------------------------------------------------------
+
+// e^x = 2^n·(1 + rest) for the integer n nearest to x / ln 2, in two's complement. The rest is e^r - 1 of a small
+// remainder r (Cody and Waite, "Software manual for the elementary functions", 1980).
+typedef struct {
+    BITS n;
+    TYPE rest;
+} FN(power);
+
+static inline FN(power) FN(split_power)(TYPE x) {
+    const TYPE shifter = (TYPE)1.5 * ((BITS)1 << DIGITS);  // puts the nearest integer into the lowest bits of the sum
+    const TYPE sum = x * (TYPE)1.44269504088896340736 + shifter, n = sum - shifter;
+    const TYPE r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    // 1/2! + r/3! + r²/4! + ...
+#if DIGITS == 23
+    TYPE series = 1.0 / 5040;
+#else
+    TYPE series = 1.0 / 6227020800;
+    series = series * r + 1.0 / 479001600;
+    series = series * r + 1.0 / 39916800;
+    series = series * r + 1.0 / 3628800;
+    series = series * r + 1.0 / 362880;
+    series = series * r + 1.0 / 40320;
+    series = series * r + 1.0 / 5040;
+#endif
+    series = series * r + (TYPE)(1.0 / 720);
+    series = series * r + (TYPE)(1.0 / 120);
+    series = series * r + (TYPE)(1.0 / 24);
+    series = series * r + (TYPE)(1.0 / 6);
+    series = series * r + (TYPE)0.5;
+    return (FN(power)){FN(bits)(sum) - FN(bits)(shifter), r + r * r * series};
+}
+
+static inline TYPE FN(exp)(TYPE x) {
+    x = x < LOWEST ? LOWEST : x > HIGHEST ? HIGHEST : x;
+    const FN(power) power = FN(split_power)(x);
+    // Two factors, as 2^n may overflow, or be below the normal numbers.
+    const BITS half = ((power.n + 2 * BIAS) >> 1) - BIAS;
+    return (1 + power.rest) * FN(power_of_two)(half) * FN(power_of_two)(power.n - half);
+}
+
+// e^x - 1 for x <= 0, without the sign of 0.
+static inline TYPE FN(exp_less_one)(TYPE x) {
+    const FN(power) power = FN(split_power)(x < TINY ? TINY : x);
+    const TYPE scale = FN(power_of_two)(power.n);
+    return (scale - 1) + scale * power.rest;
+}
+
+static inline TYPE FN(expm1)(TYPE x) {
+    const TYPE y = x < TINY ? TINY : x > HIGHEST ? HIGHEST : x;
+    const FN(power) power = FN(split_power)(y);
+    const TYPE half = FN(power_of_two)(power.n - 1);  // 2^n may overflow
+    const TYPE result = ((half - (TYPE)0.5) + half * power.rest) * 2;
+    return FN(abs)(x) < (TYPE)1 / ((BITS)1 << DIGITS) ? x : result;
+}
+
+static inline TYPE FN(tanh)(TYPE x) {
+    const TYPE less = FN(exp_less_one)(-2 * FN(abs)(x));
+    return FN(copysign)(less / (2 + less), x);
+}
+
+// 0 if the result is below the normal numbers.
+static inline TYPE FN(sigmoid)(TYPE x) {
+    const TYPE limit = (TYPE)(0.6931471805599453 * (BIAS - 1));
+    const FN(power) power = FN(split_power)(x > limit ? -limit : x < -limit ? limit : -x);
+    const TYPE scale = FN(power_of_two)(power.n);
+    return x < -limit ? 0 : 1 / (1 + (scale + scale * power.rest));
+}
+
+// -- logarithms -------------------------------------------------------------------------------------------------------
+
+// ln x + low, for positive x. x = m·2^k with m near 1, and ln m is the series of the inverse hyperbolic tangent.
+static inline TYPE FN(log_of_positive)(TYPE x, TYPE low) {
+    const TYPE normal = (TYPE)((BITS)1 << DIGITS), shifter = (TYPE)1.5 * normal;
+    const TYPE smallest = FN(from_bits)((BITS)1 << DIGITS);
+    const BITS one = FN(bits)(1), root = FN(bits)((TYPE)0.70710678118654752440), fraction = ((BITS)1 << DIGITS) - 1;
+    const BITS moved = FN(bits)(x < smallest ? x * normal : x) + (one - root);
+    const BITS exponent = (moved >> DIGITS) - BIAS - (x < smallest ? DIGITS : 0);
+    const TYPE k = FN(from_bits)(FN(bits)(shifter) + exponent) - shifter;
+    const TYPE f = FN(from_bits)((moved & fraction) + root) - 1, s = f / (2 + f), square = s * s;
+    // 2/3·s² + 2/5·s⁴ + ...
+#if DIGITS == 23
+    TYPE series = 2.0 / 9;
+#else
+    TYPE series = 2.0 / 21;
+    series = series * square + 2.0 / 19;
+    series = series * square + 2.0 / 17;
+    series = series * square + 2.0 / 15;
+    series = series * square + 2.0 / 13;
+    series = series * square + 2.0 / 11;
+    series = series * square + 2.0 / 9;
+#endif
+    series = series * square + (TYPE)(2.0 / 7);
+    series = series * square + (TYPE)(2.0 / 5);
+    series = series * square + (TYPE)(2.0 / 3);
+    // ln m = 2s + s·series·s², where 2s = f - f²/2 + s·f²/2 has no rounding error of its own.
+    const TYPE half = f * f / 2;
+    return k * LN2_HIGH - ((half - (s * (half + square * series) + (k * LN2_LOW + low))) - f);
+}
+
+static inline TYPE FN(log)(TYPE x) {
+    const TYPE log = FN(log_of_positive)(x, 0);
+    return x > 0 ? x < INFINITY ? log : x : x == 0 ? -INFINITY : NAN;
+}
+
+static inline TYPE FN(log1p)(TYPE x) {
+    const TYPE sum = 1 + x, lost = x - (sum - 1);
+    const TYPE log = FN(log_of_positive)(sum, lost / sum);
+    return x > -1 ? x < INFINITY ? FN(copysign)(log, x) : x : x == -1 ? -INFINITY : NAN;
+}
+
+// ln(1 + e^x).
+static inline TYPE FN(log1pexp)(TYPE x) { return FN(maximum)(x, 0) + FN(log1p)(FN(exp)(-FN(abs)(x))); }
+
+// -- by the C library -------------------------------------------------------------------------------------------------
+
+static inline TYPE FN(erf)(TYPE x) { return LIBM(erf)(x); }
+static inline TYPE FN(sin)(TYPE x) { return LIBM(sin)(x); }
+static inline TYPE FN(cos)(TYPE x) { return LIBM(cos)(x); }
+static inline TYPE FN(pow)(TYPE x, TYPE y) { return LIBM(pow)(x, y); }
+
+#undef TYPE
+#undef BITS
+#undef FN
+#undef LIBM
+#undef DIGITS
+#undef BIAS
+#undef LOWEST
+#undef HIGHEST
+#undef TINY
+#undef LN2_HIGH
+#undef LN2_LOW

@@ -12,7 +12,7 @@ VENV := .venv
 OLDEST := $(VENV)/oldest
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
-SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.h' -print)
+SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
 .PHONY: help train inspect test test-oldest fuzz install install-test clean-kernels clean
 .DEFAULT_GOAL := help

@@ -201,11 +201,12 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         # Our own threads compute large products, as OpenBLAS's would compete with the compiled layers' threads. This
         # depends only on the sizes, so results do not depend on the number of threads.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
-        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.serves(x.dtype):
-            with compiled.UNLESS_BROKEN:
-                from .compiled.matrices import matmul
+        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.enabled(x.dtype):
+            from .compiled.matrices import matmul
 
-                return matmul(x, y)
+            result = matmul(x, y)
+            if result is not None:
+                return result
         if own_threads() and _shared_by_blas(x, y):
             with for_products():
                 return np.matmul(x, y)

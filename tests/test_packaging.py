@@ -116,7 +116,7 @@ def test_wheel_holds_one_top_level_package(built: Built) -> None:
     assert top == {"tinygrad_lstm", "tinygrad_lstm-0.1.0.dist-info"}
 
 
-@pytest.mark.parametrize("pattern", ["*.py", "*.cu", "*.h", "py.typed"])
+@pytest.mark.parametrize("pattern", ["*.py", "*.cu", "*.[ch]", "py.typed"])
 def test_wheel_holds_every_file_of_the_three_folders(built: Built, pattern: str) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         packed = {name for name in archive.namelist() if Path(name).match(pattern)}
@@ -131,7 +131,7 @@ def test_wheel_says_that_it_is_typed(built: Built) -> None:
 def test_sdist_holds_what_a_build_needs(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    sources = set().union(*map(source_files, ("*.py", "*.cu", "*.h", "py.typed")))
+    sources = set().union(*map(source_files, ("*.py", "*.cu", "*.[ch]", "py.typed")))
     assert {"pyproject.toml", "README.md", "LICENSE"} | sources <= packed
     # setuptools would take some of the tests' files by itself, without what these need.
     assert not [name for name in packed if name.startswith("tests/")]

@@ -19,7 +19,7 @@ from ..dtypes import FLOAT32, FLOAT64
 from ..installing import how_to_install
 from ..scoped import Scoped
 
-__all__ = ["UNLESS_BROKEN", "available", "compiled_kernels", "serves", "why_not"]
+__all__ = ["UNLESS_BROKEN", "available", "compiled_kernels", "enabled", "serves", "why_not"]
 
 _OLDEST = (0, 61)  # numba 0.60 cannot compile these kernels
 
@@ -97,12 +97,17 @@ def _is_of_numba(call: tuple[FrameType, int]) -> bool:
     return code.co_name == "<module>" or names.get("__name__", "").partition(".")[0] in ("numba", "llvmlite")
 
 
+def enabled(dtype: Any) -> bool:
+    """Whether compiled kernels may be used for this dtype: there are kernels for it, and they are not disabled."""
+    chosen = _enabled.value
+    if chosen is None:
+        chosen = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
+    return chosen and dtype in (FLOAT32, FLOAT64)
+
+
 def serves(dtype: Any) -> bool:
-    """Whether compiled kernels are used for this dtype: numba works, and they are not disabled."""
-    enabled = _enabled.value
-    if enabled is None:
-        enabled = os.environ.get("TINYGRAD_LSTM_COMPILED") != "0"
-    return enabled and dtype in (FLOAT32, FLOAT64) and available()
+    """Whether kernels that numba compiles are used for this dtype: it works, and they are not disabled."""
+    return enabled(dtype) and available()
 
 
 @contextmanager

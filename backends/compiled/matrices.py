@@ -1,49 +1,69 @@
-"""Products of two matrices, with the kernel and the threads of the recurrent layers."""
+"""Products of two matrices: by numba if it is installed, as its layers use the same threads; otherwise in C."""
 
+import ctypes
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from .atomics import outlined
-from .jit import contiguous, jit
-from .product import empty_edge, pack, pack_transposed, panels_shape, product
-from .team import share, team, worthwhile_threads
+from . import UNLESS_BROKEN, available
+from .building import BuildError
+from .c_runtime import ALIGNMENT, kernel_library, source, threads_for
 
 __all__ = ["matmul"]
 
-_DEEP = 1024  # terms that are summed at a time: this part of a panel stays in a core's second-level cache
+
+@cache
+def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL | None:
+    """The library of `matrices.c`, or None if it cannot be built."""
+    try:
+        library = kernel_library("matrices", source("matrices.c"), dtype)
+    except BuildError:
+        return None
+    size, pointer, flag = ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_int
+    library.size_of_panels.argtypes, library.size_of_panels.restype = [size, size], size
+    factors = (pointer, size, flag, pointer, size, flag)
+    library.matmul.argtypes, library.matmul.restype = [size, pointer, *factors, pointer, size, size, size], None
+    return library
 
 
-@jit
-def _product_rows(first: int, last: int, x: Any, panels: Any, out: Any) -> None:
-    """The rows [first, last) of the result of `_matmul`."""
-    depth, edge = x.shape[2], empty_edge(out)
-    for begin in range(0, depth, _DEEP):
-        end = min(begin + _DEEP, depth)
-        product(out[:, first:last], x[:, first:last, begin:end], panels[:, begin:end], edge, begin > 0)
+def _rows(matrix: HostArray) -> tuple[HostArray, int, bool]:
+    """The matrix, the stride of its rows in elements, and whether these are its columns.
+
+    The elements of a row are adjacent. The matrix is copied if it has neither such rows nor such columns.
+    """
+    size = matrix.itemsize
+    if matrix.flags.aligned:
+        for transposed in (False, True):
+            rows = matrix.T if transposed else matrix
+            stride, step = rows.strides
+            if (step == size or rows.shape[1] == 1) and stride % size == 0:
+                return matrix, stride // size, transposed
+    return np.array(matrix, order="C"), matrix.shape[1], False
 
 
-_product_part = outlined(_product_rows)
+def matmul(x: HostArray, y: HostArray) -> HostArray | None:
+    """The product of non-empty matrices (M, K) and (K, N) of one dtype; None if no kernel can be built."""
+    if available():
+        with UNLESS_BROKEN:
+            from . import numba_matrices
+
+            return numba_matrices.matmul(x, y)
+    kernels = _kernels(x.dtype)
+    return None if kernels is None else _by_c(kernels, x, y)
 
 
-@jit
-def _matmul(members: Any, x: Any, y: Any, panels: Any, transposed: bool, out: Any) -> None:
-    """out (1, M, N) = x·y, or x·yᵀ if transposed, for x (1, M, K); the panels are a buffer for the second factor."""
-    if transposed:
-        pack_transposed(members, y, panels)
-    else:
-        pack(members, y, panels)
-    share(members, x.shape[1], _product_part((x, panels, out)))
-
-
-def matmul(x: HostArray, y: HostArray) -> HostArray:
-    """The product of non-empty matrices (M, K) and (K, N) of one dtype."""
+def _by_c(kernels: ctypes.CDLL, x: HostArray, y: HostArray) -> HostArray:
     (M, K), N = x.shape, y.shape[1]
-    x = x if all(stride % x.itemsize == 0 for stride in x.strides) else x.copy()  # a field of a record may differ
-    transposed = not y.flags.c_contiguous and y.T.flags.c_contiguous
-    second = contiguous(y.T if transposed else y)
+    x, x_row, x_transposed = _rows(x)
+    y, y_row, y_transposed = _rows(y)
     out = memory.empty((M, N), x.dtype)
-    panels = memory.empty(panels_shape(K, N, x.itemsize), x.dtype)
-    with team(worthwhile_threads(2.0 * M * K * N)) as members:
-        _matmul(members, x[None], second, panels, transposed, out[None])
+    room = memory.empty((kernels.size_of_panels(K, N) + ALIGNMENT // x.itemsize,), x.dtype)
+    panels = room[-room.ctypes.data % ALIGNMENT // x.itemsize :]
+    kernels.matmul(
+        threads_for(2.0 * M * K * N), out.ctypes.data, x.ctypes.data, x_row, x_transposed,
+        y.ctypes.data, y_row, y_transposed, panels.ctypes.data, M, K, N,
+    )  # fmt: skip
     return out

@@ -8,10 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends.compiled import available, building, matrices
 
-pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
+Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-from tinygrad_lstm.backends.compiled.matrices import matmul
+
+@pytest.fixture(scope="module", params=["C", "numba"])
+def matmul(request: pytest.FixtureRequest) -> Matmul:
+    if request.param == "C":
+        if building.why_not() is not None:
+            pytest.skip("there is no C compiler")
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr(matrices, "available", lambda: False)
+        request.addfinalizer(monkeypatch.undo)
+        return matrices.matmul
+    pytest.importorskip("numba", reason="numba is not installed")
+    from tinygrad_lstm.backends.compiled.numba_matrices import matmul
+
+    return matmul
+
 
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rows": np.ascontiguousarray,
@@ -32,7 +47,7 @@ def factors(M: int, K: int, N: int, dtype: str, orders: tuple[str, str]) -> tupl
     dtype=st.sampled_from(["float32", "float64"]),
     orders=st.tuples(st.sampled_from(list(ORDERS)), st.sampled_from(list(ORDERS))),
 )
-def test_they_are_numpys(sizes: tuple[int, int, int], dtype: str, orders: tuple[str, str]) -> None:
+def test_they_are_numpys(matmul: Matmul, sizes: tuple[int, int, int], dtype: str, orders: tuple[str, str]) -> None:
     x, y = factors(*sizes, dtype, orders)
     expected = x.astype(np.float64) @ y.astype(np.float64)
     bound = 4 * sizes[1] * np.finfo(dtype).eps * (np.abs(x).astype(np.float64) @ np.abs(y).astype(np.float64))
@@ -44,7 +59,7 @@ def test_they_are_numpys(sizes: tuple[int, int, int], dtype: str, orders: tuple[
 @pytest.mark.parametrize("sizes", [(300, 129, 65), (65, 2500, 128), (3, 2100, 700), (700, 3, 900)])
 @pytest.mark.parametrize("orders", [("rows", "rows"), ("columns", "rows"), ("rows", "columns")])
 def test_results_do_not_depend_on_the_number_of_threads(
-    sizes: tuple[int, int, int], orders: tuple[str, str], threads: Callable[[int], None]
+    matmul: Matmul, sizes: tuple[int, int, int], orders: tuple[str, str], threads: Callable[[int], None]
 ) -> None:
     x, y = factors(*sizes, "float32", orders)
     threads(1)
@@ -55,7 +70,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
         assert (matmul(x, y) == alone).all()
 
 
-def test_a_field_of_records() -> None:
+def test_a_field_of_records(matmul: Matmul) -> None:
     """Its strides are not multiples of the element size."""
     records = np.zeros((40, 50), [("value", np.float32), ("more", np.uint8)])
     records["value"] = np.random.default_rng(2).standard_normal((40, 50))
@@ -64,6 +79,18 @@ def test_a_field_of_records() -> None:
     np.testing.assert_allclose(matmul(y.T, records["value"].T), (records["value"] @ y).T, rtol=1e-4, atol=1e-4)
 
 
+def test_other_strides(matmul: Matmul) -> None:
+    """Reversed, broadcast and unaligned matrices."""
+    x = np.random.default_rng(4).standard_normal((33, 35)).astype(np.float32)
+    bytes_ = np.empty(x.nbytes + 1, np.uint8)
+    unaligned = bytes_[1:].view(np.float32).reshape(x.shape)
+    unaligned[...] = x
+    for matrix in (x[::-1], x[:, ::-1], x[::-1, ::-1], np.broadcast_to(x[0], x.shape), unaligned, unaligned[:, :1]):
+        for a, b in ((matrix, matrix.T), (matrix.T, matrix)):
+            np.testing.assert_allclose(matmul(a, b), np.matmul(a, b), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not available(), reason="numba is not installed")
 def test_large_products_of_tensors(threads: Callable[[int], None]) -> None:
     """Values and gradients of `linear`, to the bit whatever the number of threads; and as without compiled kernels."""
     found = []

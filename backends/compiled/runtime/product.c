@@ -1,0 +1,246 @@
+/* Products of a matrix with a packed matrix, for one type of numbers: REAL is float or double.
+
+   The scheme is from Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): a tile of c
+   stays in vector registers, while its sums are computed from rows of a and a panel of b. A panel has two vectors of
+   columns of b, for all k; columns after the last one are zeros. */
+
+#include <string.h>
+
+#include "interface.h"
+
+PanelsSize panels_size;
+Pack pack, pack_transposed;
+Product product, product_transposed;
+
+/* With two vectors of sums for each row of a tile, registers remain for a row of the panel, and one more.
+
+   FMA is sum + a * b. It must be rounded in the same way in all tiles, but compilers may decide differently for each of
+   them whether to use one instruction. So this instruction is named where there is one. */
+#if defined __AVX512F__
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14
+#define FMA(sum, a, b) _Generic((REAL)0, float: _mm512_fmadd_ps, double: _mm512_fmadd_pd)(a, b, sum)
+#elif defined __AVX__ && defined __FMA__
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6
+#define FMA(sum, a, b) _Generic((REAL)0, float: _mm256_fmadd_ps, double: _mm256_fmadd_pd)(a, b, sum)
+#elif defined __aarch64__
+#include <arm_neon.h>
+#define VECTOR_BYTES 16
+#define TILE_ROWS 14
+#define FMA(sum, a, b) _Generic((REAL)0, float: vfmaq_f32, double: vfmaq_f64)(sum, a, b)
+#else
+#pragma GCC optimize("fp-contract=off")
+#define VECTOR_BYTES 16
+#define TILE_ROWS 6
+#define FMA(sum, a, b) ((sum) + (a) * (b))
+#endif
+
+enum {
+    LANES = VECTOR_BYTES / sizeof(REAL),
+    PANEL = 2 * LANES,                  /* columns of a panel */
+    WIDE_ROWS = 3,                      /* at most this number of rows is multiplied with ... */
+    WIDE_PANELS = 4,                    /* ... several panels at once: fewer sums would not hide latency */
+    DEEP = 512,                         /* terms of a sum that are added up at a time */
+    CACHED = 256 * 1024 / sizeof(REAL), /* elements of a that stay in a core's second-level cache for all panels */
+    AHEAD = 16,                         /* rows of a panel that are prefetched */
+    PLACE = (TILE_ROWS + 7) / 8 * 8,    /* room for a row of a packed tile of the transpose of a */
+    PLACES = 32 * 1024 / sizeof(REAL) / PLACE,
+};
+
+typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL Unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+#define ALWAYS static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+ALWAYS Vector load(const REAL *from) { return *(const Unaligned *)from; }
+ALWAYS void store(REAL *to, Vector value) { *(Unaligned *)to = value; }
+ALWAYS Vector spread(REAL value) { return value - (Vector){0}; } /* adding 0 would change -0 */
+ALWAYS Index smaller(Index a, Index b) { return a < b ? a : b; }
+ALWAYS Index larger(Index a, Index b) { return a > b ? a : b; }
+
+/* Computes a tile of c: `rows` rows, and `vectors` vectors of each of `panels` panels. Element k of row r of the first
+   factor is at a + r * a_row + k * a_column. The sizes are constants of the caller, so that the sums are in registers. */
+ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, Index c_row, const REAL *a, Index a_row,
+                 Index a_column, const REAL *b, Index b_panel, Index depth, int add) {
+    Vector sums[TILE_ROWS][2 * WIDE_PANELS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < panels * vectors; v++) {
+            sums[r][v] = (Vector){0};
+            __builtin_prefetch(c + r * c_row + v * LANES, 1);
+        }
+    }
+    for (Index k = 0; k < depth; k++, a += a_column, b += PANEL) {
+        Vector factors[WIDE_ROWS];
+        if (panels > 1) {
+            UNROLL for (int r = 0; r < rows; r++) factors[r] = spread(a[r * a_row]);
+        }
+        UNROLL for (int p = 0; p < panels; p++) {
+            Vector row[2];
+            UNROLL for (int v = 0; v < vectors; v++) {
+                row[v] = load(b + p * b_panel + v * LANES);
+                __builtin_prefetch(b + p * b_panel + v * LANES + AHEAD * PANEL);
+            }
+            UNROLL for (int r = 0; r < rows; r++) {
+                Vector factor = panels > 1 ? factors[r] : spread(a[r * a_row]);
+                UNROLL for (int v = 0; v < vectors; v++) {
+                    Vector *sum = &sums[r][p * vectors + v];
+                    *sum = FMA(*sum, factor, row[v]);
+                }
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < panels * vectors; v++) {
+            REAL *to = c + r * c_row + v * LANES;
+            store(to, add ? load(to) + sums[r][v] : sums[r][v]);
+        }
+    }
+}
+
+typedef void Tile(REAL *, Index, const REAL *, Index, Index, const REAL *, Index, Index, int);
+
+#define DEFINE_TILE(rows, panels, vectors)                                                                             \
+    static void tile_##rows##_##panels##_##vectors(REAL *c, Index c_row, const REAL *a, Index a_row, Index a_column,      \
+                                                   const REAL *b, Index b_panel, Index depth, int add) {                 \
+        tile(rows, panels, vectors, c, c_row, a, a_row, a_column, b, b_panel, depth, add);                             \
+    }
+#define NAME_TILE(rows, panels, vectors) tile_##rows##_##panels##_##vectors,
+
+#if TILE_ROWS == 14
+#define EACH_HEIGHT(X, ...)                                                                                            \
+    X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__)        \
+    X(7, __VA_ARGS__) X(8, __VA_ARGS__) X(9, __VA_ARGS__) X(10, __VA_ARGS__) X(11, __VA_ARGS__) X(12, __VA_ARGS__)     \
+    X(13, __VA_ARGS__) X(14, __VA_ARGS__)
+#else
+#define EACH_HEIGHT(X, ...)                                                                                            \
+    X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__)
+#endif
+
+EACH_HEIGHT(DEFINE_TILE, 1, 1)
+EACH_HEIGHT(DEFINE_TILE, 1, 2)
+DEFINE_TILE(1, 4, 2) DEFINE_TILE(2, 4, 2) DEFINE_TILE(3, 4, 2)
+
+static Tile *const HALF_TILES[] = {EACH_HEIGHT(NAME_TILE, 1, 1)};
+static Tile *const WHOLE_TILES[] = {EACH_HEIGHT(NAME_TILE, 1, 2)};
+static Tile *const WIDE_TILES[] = {tile_1_4_2, tile_2_4_2, tile_3_4_2};
+
+/* A tile of the last panel, of which only `used` columns are in c. */
+static void edge_tile(REAL *c, Index c_row, Index used, const REAL *a, Index a_row, Index a_column, const REAL *b,
+                      Index depth, Index rows, int add) {
+    REAL edge[TILE_ROWS * PANEL];
+    Tile *const *tiles = used <= LANES ? HALF_TILES : WHOLE_TILES;
+    tiles[rows - 1](edge, PANEL, a, a_row, a_column, b, 0, depth, 0);
+    for (Index r = 0; r < rows; r++) {
+        REAL *to = c + r * c_row;
+        const REAL *from = edge + r * PANEL;
+        if (add) {
+            for (Index j = 0; j < used; j++) to[j] += from[j];
+        } else {
+            for (Index j = 0; j < used; j++) to[j] = from[j];
+        }
+    }
+}
+
+/* The product of rows whose elements, for all k, stay in the cache. */
+static void product_of_cached(REAL *c, Index c_row, const REAL *a, Index a_row, Index a_column, Index M, const REAL *b,
+                              Index b_panel, Index N, Index depth, int add) {
+    Index tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
+    for (Index j = 0; j < N; j += PANEL, b += b_panel) {
+        if (M <= WIDE_ROWS && j + WIDE_PANELS * PANEL <= N) {
+            WIDE_TILES[M - 1](c + j, c_row, a, a_row, a_column, b, b_panel, depth, add);
+            j += (WIDE_PANELS - 1) * PANEL, b += (WIDE_PANELS - 1) * b_panel;
+            continue;
+        }
+        for (Index t = 0; t < tiles; t++) { /* tiles have nearly the same height, as low tiles cost more per row */
+            Index row = M * t / tiles, rows = M * (t + 1) / tiles - row, used = N - j;
+            REAL *to = c + row * c_row + j;
+            const REAL *from = a + row * a_row;
+            if (used >= PANEL) {
+                WHOLE_TILES[rows - 1](to, c_row, from, a_row, a_column, b, 0, depth, add);
+            } else if (used == LANES) {
+                HALF_TILES[rows - 1](to, c_row, from, a_row, a_column, b, 0, depth, add);
+            } else {
+                edge_tile(to, c_row, used, from, a_row, a_column, b, depth, rows, add);
+            }
+        }
+    }
+}
+
+void product(REAL *c, Index c_row, const REAL *a, Index a_row, Index M, const REAL *panels, Index N, Index K,
+                     int add) {
+    Index begin = 0;
+    do { /* once if K is 0: then c is set to 0 */
+        Index depth = smaller(DEEP, K - begin);
+        Index at_once = larger(CACHED / larger(depth, 1) / TILE_ROWS, 1) * TILE_ROWS;
+        for (Index row = 0; row < M; row += at_once) {
+            product_of_cached(c + row * c_row, c_row, a + row * a_row + begin, a_row, 1, smaller(at_once, M - row),
+                              panels + begin * PANEL, K * PANEL, N, depth, add || begin > 0);
+        }
+        begin += DEEP;
+    } while (begin < K);
+}
+
+/* Copies columns of a, for `depth` values of k, so that they are adjacent for each k. */
+static void pack_columns(REAL *packed, const REAL *a, Index a_row, Index columns, Index depth) {
+    for (Index k = 0; k < depth; k++, a += a_row, packed += PLACE) {
+        for (Index m = 0; m < columns; m++) packed[m] = a[m];
+    }
+}
+
+void product_transposed(REAL *c, Index c_row, const REAL *a, Index a_row, Index M, const REAL *panels, Index N,
+                                Index K, int add) {
+    REAL packed[PLACES * PLACE];
+    Index tiles = (M + TILE_ROWS - 1) / TILE_ROWS, begin = 0;
+    do {
+        Index depth = smaller(PLACES, K - begin);
+        for (Index t = 0; t < tiles; t++) {
+            Index row = M * t / tiles, rows = M * (t + 1) / tiles - row;
+            pack_columns(packed, a + begin * a_row + row, a_row, rows, depth);
+            product_of_cached(c + row * c_row, c_row, packed, 1, PLACE, rows, panels + begin * PANEL, K * PANEL, N,
+                              depth, add || begin > 0);
+        }
+        begin += PLACES;
+    } while (begin < K);
+}
+
+Index panels_size(Index K, Index N) { return (N + PANEL - 1) / PANEL * PANEL * K; }
+
+void pack(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index first, Index last) {
+    for (Index k = first; k < last; k++) {
+        const REAL *from = b + k * b_row;
+        REAL *to = panels + k * PANEL;
+        Index j = 0;
+        for (; j + PANEL <= N; j += PANEL, to += K * PANEL) memcpy(to, from + j, PANEL * sizeof(REAL));
+        if (j < N) {
+            for (Index i = 0; i < PANEL; i++) to[i] = 0;
+            for (Index i = 0; i < N - j; i++) to[i] = from[j + i];
+        }
+    }
+}
+
+void pack_transposed(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index first, Index last) {
+    enum { LINE = 16 }; /* elements of a row that are copied at a time: the panel's lines for them stay in the cache */
+    for (Index begin = first; begin < last; begin = smaller((begin / PANEL + 1) * PANEL, last)) {
+        Index end = smaller((begin / PANEL + 1) * PANEL, last); /* of the rows of one panel */
+        REAL *panel = panels + begin / PANEL * PANEL * K;
+        Index k = 0;
+        for (; k + LINE <= K; k += LINE) {
+            for (Index j = begin; j < end; j++) {
+                for (Index i = 0; i < LINE; i++) panel[(k + i) * PANEL + j % PANEL] = b[j * b_row + k + i];
+            }
+        }
+        for (; k < K; k++) {
+            for (Index j = begin; j < end; j++) panel[k * PANEL + j % PANEL] = b[j * b_row + k];
+        }
+    }
+    if (last == N && first < last && N % PANEL) { /* who copies the last row also fills up the last panel */
+        REAL *panel = panels + N / PANEL * PANEL * K;
+        for (Index k = 0; k < K; k++) {
+            for (Index j = N % PANEL; j < PANEL; j++) panel[k * PANEL + j] = 0;
+        }
+    }
+}

@@ -2,12 +2,13 @@
 
 from tinygrad_lstm import _public
 
+from . import atlas as atlas
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
 from .recurrent import GRU, LSTM, RNN
 from .streaming import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell", "Stream"]
+__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell", "Stream", "atlas"]
 
 _public.publish(globals())

@@ -21,10 +21,9 @@ FORGET_BIAS = 1.0
 """The initial value of the forget gate's bias (Jozefowicz et al. 2015)."""
 
 
-class _Cell(Module):
-    """The base class of LSTMCell, GRUCell and RNNCell."""
+class Cell(Module):
+    """The base class of the built-in cells: their sizes, and the states that a step starts from."""
 
-    KIND: ClassVar[str]
     STATES: ClassVar[tuple[str, ...]]
     adaptable = ("weight*",)
     bias: Parameter
@@ -33,6 +32,16 @@ class _Cell(Module):
         check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each state of one sequence, by name."""
+        return dict.fromkeys(self.STATES, (self.hidden_size,))
+
+
+class _Cell(Cell):
+    """The base class of LSTMCell, GRUCell and RNNCell."""
+
+    KIND: ClassVar[str]
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """I, and the size of each gate and state, as a list of one layer."""
@@ -90,7 +99,7 @@ class LSTMCell(_Cell):
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
-        check_forget_bias(self, forget_bias)
+        check_finite(self, forget_bias=forget_bias)
         make_cell_parameters(self)
         init_recurrent(self, hidden_size)
         init_forget_bias(self.bias, hidden_size, forget_bias)
@@ -270,11 +279,13 @@ def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:
 
 
 def init_recurrent(module: Module, hidden_size: int) -> None:
-    """Draws the weights uniformly from ±1/√H and sets the biases to 0."""
+    """Draws the weights uniformly from ±1/√H, and sets the biases to 0 and the scales of normalizations to 1."""
     bound = 1 / math.sqrt(hidden_size)
     for name, parameter in module.named_parameters():
         if "bias" in name:
             init.zeros_(parameter)
+        elif name.startswith("norm"):
+            init.constant_(parameter, 1.0)
         else:
             init.uniform_(parameter, -bound, bound)
 
@@ -285,10 +296,11 @@ def init_forget_bias(bias: Parameter, hidden_size: int, value: float) -> None:
         bias.data[KINDS["LSTM"].rows("f", hidden_size)] = value
 
 
-def check_forget_bias(module: Module, value: float) -> None:
-    """Raises ValueError unless the value is finite."""
-    if not math.isfinite(value):
-        raise ValueError(f"{type(module).__name__}: expected a finite forget_bias, got {value}")
+def check_finite(module: Module, **options: float) -> None:
+    """Raises ValueError unless each option is finite."""
+    for name, value in options.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{type(module).__name__}: expected a finite {name}, got {value}")
 
 
 def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
@@ -300,18 +312,19 @@ def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
         )
 
 
-def checked_state(cell: _Cell, x: Tensor, state: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+def checked_state(cell: Cell, x: Tensor, state: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
     """The states of a cell, by default zeros.
 
     Raises:
         TypeError: x or a state has a different float dtype than the parameters.
         ValueError: the shape of x or of a state is invalid.
     """
-    name, I, H = type(cell).__name__, cell.input_size, cell.hidden_size
+    name, I = type(cell).__name__, cell.input_size
     check_input(name, "x", x, cell.bias)
     if x.ndim != 2 or x.shape[1] != I:
         raise ValueError(f"{name}: expected an input of shape (batch, {I}), got {x.shape}")
-    return states_of(name, state, dict.fromkeys(cell.STATES, (x.shape[0], H)), x, cell.bias)
+    shapes = {state: (x.shape[0], *shape) for state, shape in cell.state_shapes().items()}
+    return states_of(name, state, shapes, x, cell.bias)
 
 
 def states_of(

@@ -13,14 +13,14 @@ from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn, zeros
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.nn import Parameter, init
+from tinygrad_lstm.nn import Parameter
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
 from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, scan, step_mask
 
 from .cells import (
     FORGET_BIAS,
-    check_forget_bias,
+    check_finite,
     check_sizes,
     gru_layer_step,
     init_forget_bias,
@@ -312,7 +312,7 @@ class LSTM(_Recurrent):
         self.proj_size = proj_size
         self.peephole = peephole
         self.layer_norm = layer_norm
-        check_forget_bias(self, forget_bias)
+        check_finite(self, forget_bias=forget_bias)
         self._forget_bias = forget_bias
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
 
@@ -325,8 +325,6 @@ class LSTM(_Recurrent):
         for name, parameter in self.named_parameters():
             if name.startswith("bias_l"):
                 init_forget_bias(parameter, self.hidden_size, self._forget_bias)
-            elif name.startswith("norm"):
-                init.constant_(parameter, 1.0)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> LSTMVariant:
         return LSTMVariant(parameters, self.layer_norm, F)

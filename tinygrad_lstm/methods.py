@@ -66,6 +66,7 @@ class OpMethods(Generic[T]):
     logical_not: Callable[..., T]
     logical_or: Callable[..., T]
     logical_xor: Callable[..., T]
+    logsigmoid: Callable[..., T]
     logsumexp: Callable[..., T]
     lt: Callable[..., T]
     masked_fill: Callable[..., T]

@@ -24,11 +24,11 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
         cell: the module of the step.
         kind: the name in the trace. The name of one of `KINDS` means that the cell has its gates and equations.
         x: the step's input (B, I).
-        before: the states before the step by name, h first, each (B, H).
-        gates: a NamedTuple of the values that the step computed, with the states after it, each (B, H).
+        before: the states before the step by name, h first, each (B, H) or (B, ...).
+        gates: a NamedTuple of the values that the step computed, with the states after it, of such shapes.
 
     Raises:
-        ValueError: (in `trace`) a state before the step is missing from `gates`, or a value in it is not (B, ·).
+        ValueError: (in `trace`) a state before the step is missing from `gates`, or a value in it is not (B, ...).
         TypeError: (in `trace`) `gates` is not a NamedTuple.
 
     >>> from typing import NamedTuple

@@ -211,6 +211,7 @@ case(
     lambda x, beta=1.0, threshold=20.0: np.where(x * beta > threshold, x, np.log1p(np.exp(x * beta)) / beta),
     unary(settings=settings(beta=st.sampled_from([0.5, 3.0]), threshold=st.just(10.0))),
 )
+case("logsigmoid", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), unary(), bools=False)
 case("relu", lambda x: np.maximum(x, 0), unary(), out="same", bools=False)
 case(
     "leaky_relu",

@@ -51,6 +51,7 @@ SLOPES: dict[str, Slopes] = {
     "tanh": lambda x: [1 / np.cosh(x) ** 2],
     "sigmoid": lambda x: [sigmoid(x) * sigmoid(-x)],
     "softplus": lambda x, beta=1.0, threshold=20.0: [np.where(x * beta > threshold, 1, sigmoid(x * beta))],
+    "logsigmoid": lambda x: [sigmoid(-x)],
     "relu": lambda x: [1 - (x <= 0)],
     "leaky_relu": lambda x, negative_slope=0.01: [
         np.where((x > 0) | (np.isnan(x) & (negative_slope == 0)), 1, negative_slope)

@@ -86,6 +86,7 @@ def test_functions_of_one_variable(x: tg.Tensor) -> None:
     assert_close(x.sigmoid() + (-x).sigmoid(), one)
     assert_close(x.tanh(), (x * 2).sigmoid() * 2 - 1)
     assert_close(x.softplus() - (-x).softplus(), x)
+    assert_close(x.logsigmoid(), x.sigmoid().log())
     assert_close(x.square().sqrt(), x.abs())
     assert_close(x.exp().rsqrt(), x.exp().sqrt().reciprocal())
     assert_close(x.relu() - (-x).relu(), x)

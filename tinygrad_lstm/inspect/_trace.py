@@ -226,6 +226,7 @@ def _updated(active: Tensor, new: Any, old: Any) -> Any:
     """The new states of the active sequences; the others keep theirs."""
     if isinstance(new, tuple):
         return tuple(_updated(active, part, None if old is None else old[k]) for k, part in enumerate(new))
+    active = active.reshape(active.shape[0], *[1] * (new.ndim - 1))
     return ops.where(active, new, 0.0 if old is None else old)
 
 

@@ -1,6 +1,7 @@
 """The calls of recurrent cells and layers in a traced run: recorded first, then made into `LayerTrace`s."""
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,7 +56,7 @@ class Calls(Tracer):
         """Records a step.
 
         Raises:
-            ValueError: the step's values lack a state, or one of them is not of shape (B, ·).
+            ValueError: the step's values lack a state, or one of them is not of shape (B, ...).
             TypeError: `gates` is not a NamedTuple.
         """
         if not hasattr(gates, "_asdict"):
@@ -64,9 +65,9 @@ class Calls(Tracer):
             )
         values: dict[str, Tensor] = gates._asdict()
         for name, value in values.items():
-            if value.ndim != 2 or len(value) != len(x):
+            if value.ndim < 2 or len(value) != len(x):
                 raise ValueError(
-                    f"show_step: expected gates and states of shape ({len(x)}, size), but {name!r} of "
+                    f"show_step: expected gates and states of shape ({len(x)}, ...), but {name!r} of "
                     f"{type(cell).__name__} has shape {value.shape}"
                 )
         if missing := [state for state in before if state not in values]:
@@ -232,7 +233,7 @@ class _Step(_Call):
         def step(tensor: Tensor) -> HostArray:
             values = on_host(tensor)
             values[~active] = 0
-            return values[None]
+            return values.reshape(1, len(active), math.prod(values.shape[1:]))
 
         def steps(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
             return {name: step(tensor) for name, tensor in tensors.items()}

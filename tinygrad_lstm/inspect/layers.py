@@ -26,7 +26,8 @@ class LayerTrace:
     """What one layer computed in one direction: NumPy arrays (T, B, H), in the order of the sequence.
 
     Each of `values` is also an attribute: `layer.f` is `layer.values["f"]`. Past a sequence's length all values are
-    zero. The arrays are read-only, since some share memory: change a copy.
+    zero. Of a state that is a matrix, the elements of each sequence are one row. The arrays are read-only, since some
+    share memory: change a copy.
 
     Attributes:
         name: its name in the model: "lstm.l0", "l1_reverse", "cell".

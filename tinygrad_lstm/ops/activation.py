@@ -19,6 +19,7 @@ __all__ = [
     "elu",
     "gelu",
     "leaky_relu",
+    "logsigmoid",
     "relu",
     "sigmoid",
     "silu",
@@ -48,6 +49,12 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # nothing changes beyond it, and no product overflows
     scaled = x if beta == 1 else clamp(x, -far, far) * beta
     return where(scaled > threshold, x, log1pexp(scaled) / beta)
+
+
+@composite
+def logsigmoid(x: Tensor) -> Tensor:
+    """log σ(x), without overflow."""
+    return -log1pexp(-x)
 
 
 @op(x=lambda g, x, F: F.where(x <= 0, 0, g), method=True)

@@ -3,12 +3,12 @@
 `ATLAS` has all of them by name, the cells of `LSTM`, `GRU` and `RNN` too. Each is a module with `forward(x, state)`,
 which returns the next state. Its docstring has the equations, the paper and the parameters.
 
->>> import tinygrad_lstm as tg
->>> from tinygrad_lstm.models.atlas import ATLAS
->>> cell = ATLAS["lem"](3, 5)
->>> y, z = cell(tg.ones(2, 3))
->>> cell
-LEMCell(3, 5)      180 parameters
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models.atlas import ATLAS
+    >>> cell = ATLAS["lem"](3, 5)
+    >>> y, z = cell(tg.ones(2, 3))
+    >>> cell
+    LEMCell(3, 5)      180 parameters
 """
 
 from tinygrad_lstm import _public

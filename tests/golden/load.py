@@ -1,4 +1,6 @@
-"""Read the golden reference values that `make_golden.py` wrote: `from golden.load import load, options`."""
+"""Read the golden reference values: `from golden.load import load, options`.
+
+`make_golden.py` and `atlas/make.py` write them.
 
 import json
 from pathlib import Path

@@ -61,6 +61,7 @@ UNARY: dict[str, Callable[[Value], tuple[float, float]]] = {
     "tg.leaky_relu({}, 0.1)": increasing(lambda x: max(x, 0.1 * x)),
     "tg.elu({})": increasing(lambda x: x if x > 0 else math.expm1(x)),
     "tg.softplus({})": increasing(lambda x: math.log1p(math.exp(x))),
+    "tg.logsigmoid({})": increasing(lambda x: -math.log1p(math.exp(-x))),
     "tg.exp({})": increasing(math.exp),
     "tg.expm1({})": increasing(math.expm1),
     "tg.erf({})": increasing(math.erf),

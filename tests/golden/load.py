@@ -1,6 +1,7 @@
 """Read the golden reference values: `from golden.load import load, options`.
 
 `make_golden.py` and `atlas/make.py` write them.
+"""
 
 import json
 from pathlib import Path

@@ -6,9 +6,22 @@ from . import atlas as atlas
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
-from .recurrent import GRU, LSTM, RNN
+from .networks import GRU, LSTM, RNN
+from .recurrent import Recurrent
 from .streaming import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "CharLM", "GRUCell", "LSTMCell", "ManyToOne", "RNNCell", "Stream", "atlas"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "CharLM",
+    "GRUCell",
+    "LSTMCell",
+    "ManyToOne",
+    "RNNCell",
+    "Recurrent",
+    "Stream",
+    "atlas",
+]
 
 _public.publish(globals())

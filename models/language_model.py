@@ -18,7 +18,7 @@ from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing
 
-from .recurrent import LSTM
+from .networks import LSTM
 from .streaming import Stream, check_forward
 
 if TYPE_CHECKING:

@@ -1,430 +1,209 @@
-"""Recurrent networks over whole sequences: layers of cells, in one direction or both."""
+"""`Recurrent`: any cell over whole sequences, in layers and in one direction or both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_lstm import ops
+from tinygrad_lstm._scan import over_sequence
 from tinygrad_lstm._tensor import Tensor, operand
-from tinygrad_lstm.arguments import integer
-from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.creation import randn, zeros
-from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.nn import Parameter
-from tinygrad_lstm.nn.inputs import check_input
-from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
-from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, scan, step_mask
+from tinygrad_lstm.nn import Module, ModuleList
+from tinygrad_lstm.ops.recurrent import checked_lengths, checked_resets
+from tinygrad_lstm.states import joined_like, parts_of, with_tensors
 
-from .cells import (
-    FORGET_BIAS,
-    check_finite,
-    check_sizes,
-    gru_layer_step,
-    init_forget_bias,
-    init_recurrent,
-    lstm_layer_step,
-    rnn_layer_step,
-    state_of_parts,
-    states_of,
-)
-from .loading import Loadable
-from .stepping import ArrayFunctions, LayerStep, Stepper, variant_step
-from .streaming import Stream, has_forward_of
-from .variants import GRUResetBefore, LSTMNorm, LSTMVariant, RNNWithReLU, Variant
+__all__ = ["Lengths", "Recurrent", "check_dropout"]
 
-Nonlinearity = Literal["tanh", "relu"]
-Lengths = Sequence[int] | np.ndarray[Any, Any] | Tensor
-States = tuple[Tensor, ...]
+Lengths: TypeAlias = Sequence[int] | np.ndarray[Any, Any] | Tensor
+Resets: TypeAlias = Sequence[Sequence[bool]] | np.ndarray[Any, Any] | Tensor
+Cells: TypeAlias = Module | tuple[Module, Module]
 
 
-class _Recurrent(Loadable):
-    """The base class of LSTM, GRU and RNN: layers, directions, sequences of different lengths."""
+class Directions(ModuleList):
+    """The forward and the backward cell of a layer."""
 
-    STATES: ClassVar[tuple[str, ...]]
-    STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
-    adaptable = ("weight_*",)
+
+class Recurrent(Module):
+    """Layers of any cells over a batch of sequences.
+
+    A cell is a module with `forward(x, state=None)`, which returns the next state for an input x (B, ...). A state is
+    one Tensor, or a tuple of Tensors, each (B, ...); the first of them is the output. `forward(x, None)` starts from
+    zeros, or from what the cell learns to start from.
+
+    Args:
+        cells: a cell; or a list of them, the layers, each of which takes the outputs of the layer below. In place of a
+            cell, a pair (forward cell, backward cell): the second runs from the end to the start, and the outputs of
+            both are concatenated along the last dimension.
+        batch_first: inputs, resets and outputs are (B, T, ...) instead of (T, B, ...).
+        dropout: the probability of dropout, in training, between layers.
+        compiled: True requires that the cells run as one compiled op each; False runs each step's ops one by one; None
+            chooses.
+
+    The parameters have the names of the cells', after `cells.0.` for the first layer, or `cells.0.0.` and `cells.0.1.`
+    for a pair.
+
+    Raises:
+        TypeError: a cell is not a module.
+        ValueError: there is no cell, a pair does not have two cells, or `dropout` is not from 0 to 1.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import GRUCell, Recurrent
+    >>> class Leaky(tg.nn.Module):
+    ...     def __init__(self, input_size, hidden_size):
+    ...         self.hidden_size = hidden_size
+    ...         self.gate = tg.nn.Linear(input_size + hidden_size, hidden_size)
+    ...
+    ...     def forward(self, x, h=None):
+    ...         h = tg.zeros(len(x), self.hidden_size) if h is None else h
+    ...         return 0.9 * h + 0.1 * tg.tanh(self.gate(tg.cat([h, x], dim=-1)))
+    >>> layer = Recurrent([Leaky(3, 5), (GRUCell(5, 4), GRUCell(5, 4))])
+    >>> out, state = layer(tg.ones(7, 2, 3), lengths=[7, 4])
+    >>> out.shape, [h.shape for h in state]
+    ((7, 2, 8), [(2, 5), (2, 4), (2, 4)])
+    """
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        cells: Cells | Sequence[Cells],
         batch_first: bool = False,
         dropout: float = 0.0,
-        bidirectional: bool = False,
+        compiled: bool | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(self, input_size, hidden_size)
-        name = type(self).__name__
-        if isinstance(dropout, bool):
-            raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
-        if integer(name, "num_layers", num_layers) < 1 or not 0 <= dropout <= 1:
-            raise ValueError(
-                f"{name}: expected at least 1 layer and a dropout in [0, 1], got {num_layers} and {dropout}"
-            )
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        check_dropout(type(self).__name__, dropout)
+        layers = cells if isinstance(cells, list) else [cells]
+        if not layers:
+            raise ValueError(f"{type(self).__name__}: expected at least one cell, got an empty list")
+        self.cells = ModuleList([self._layer_of(layer) for layer in layers])
         self.batch_first = batch_first
         self.dropout = dropout
-        self.bidirectional = bidirectional
-        options = KINDS[self.KIND].options
-        self.options = {name: value for name, plain in options.items() if (value := getattr(self, name)) != plain}
-        self._directions = ("", "_reverse") if bidirectional else ("",)
-        for layer in range(num_layers):
-            shapes = self._parameter_shapes(self.output_size if layer else input_size)
-            self._parameter_names = tuple(shapes)
-            for direction in self._directions:
-                for name, shape in shapes.items():
-                    setattr(self, f"{name}_l{layer}{direction}", Parameter(zeros(*shape)))
-        self._init_parameters()
+        self.compiled = compiled
 
-    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of a layer's parameters in one direction, by name, in the op's order."""
-        kind, H, P = KINDS[self.KIND], self.hidden_size, self.state_sizes["h"]
-        return {weight.name: kind.shape(weight, inputs, H, P) for weight in kind.weights_with(self.options)}
-
-    def _init_parameters(self) -> None:
-        init_recurrent(self, self.hidden_size)
-
-    @property
-    def state_sizes(self) -> dict[str, int]:
-        """The size of each state, by name."""
-        return dict.fromkeys(self.STATES, self.hidden_size)
-
-    @property
-    def output_size(self) -> int:
-        """The size of an output: that of the hidden state times the number of directions."""
-        return self.state_sizes["h"] * len(self._directions)
-
-    def layer_parameters(self, place: str) -> dict[str, Tensor]:
-        """The parameters of a layer in one direction, such as "l0_reverse", by their names without this suffix."""
-        return {name: self.adapted(f"{name}_{place}") for name in self._parameter_names}
-
-    def _run(
-        self, x: Tensor, state: Tensor | Sequence[Tensor] | None, lengths: Lengths | None
-    ) -> tuple[Tensor, States]:
-        """The outputs and final states for x and an initial state; see `LSTM.forward`."""
-        name, T_dim = type(self).__name__, 1 if self.batch_first else 0
-        parameter = getattr(self, f"{self._parameter_names[0]}_l0")
-        check_input(name, "x", x, parameter)
-        x = operand(x)
-        if x.ndim != 3 or x.shape[2] != self.input_size:
-            order = "(batch, time" if self.batch_first else "(time, batch"
-            raise ValueError(f"{name}: expected an input of shape {order}, {self.input_size}), got {x.shape}")
-        x = ops.transpose(x, 0, 1) if self.batch_first else x  # (T, B, I)
-        T, B = x.shape[:2]
-        places = self.num_layers * len(self._directions)
-        shapes = {state: (places, B, size) for state, size in self.state_sizes.items()}
-        states = states_of(name, state, shapes, x, parameter)
-        numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
-        if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
-            x, numbers = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64)
-        if numbers is not None:
-            # Values past a length must not count, not even as NaN times 0.
-            x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
-
-        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))
-        for layer in range(self.num_layers):
-            outputs = []
-            for k, direction in enumerate(self._directions):
-                place = layer * len(self._directions) + k
-                output, *rows[place] = self._layer(x, rows[place], numbers, f"l{layer}{direction}", reverse=k == 1)
-                outputs.append(output)
-            x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, output_size)
-            if layer < self.num_layers - 1:
-                x = ops.dropout(x, self.dropout, self.training)
-        final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
-        return ops.transpose(x if T else x[:0], 0, T_dim), final
-
-    def _layer(
-        self, x: Tensor, states: Sequence[Tensor], lengths: np.ndarray[Any, Any] | None, place: str, reverse: bool
-    ) -> tuple[Tensor, ...]:
-        """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
-        parameters = self.layer_parameters(place)
-        if self.options:
-            layer = SteppedLayer(place, self.KIND, self.options, parameters, x, self.STATES, lengths, reverse)
-            return self._unrolled(layer, states)
-        operands, layer = [x, *states, *parameters.values()], LAYERS[self.KIND]
-        return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
-
-    def _unrolled(self, layer: SteppedLayer, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The same for a layer with options, for which there is no fused op."""
-        variant = self._variant(layer.parameters)
-        nets = ops.unbind(variant.inputs(layer.x), 0)
-        take = show_steps(self, layer, lambda t, *states: variant.step(nets[t], *states))
-
-        def step(t: int, *states: Tensor) -> States:
-            gates = take(t, *states)
-            return tuple(getattr(gates, name) for name in self.STATES)
-
-        return scan(step, layer.x.shape[0], states, layer.lengths, layer.reverse)
-
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
-        """The computation of a layer with options, given its parameters and the functions F."""
-        raise NotImplementedError
-
-    @property
-    def changes_forward(self) -> bool:
-        """Whether a subclass overrides the `forward` of LSTM, GRU or RNN, which a stepper would not run."""
-        return not has_forward_of(self, next(cls for cls in type(self).__mro__ if "KIND" in vars(cls)))
-
-    def stepper(self) -> Stepper:
-        """The network for inference one step at a time, with its present weights; see `Stepper`.
+    def _layer_of(self, given: Any) -> Module:
+        """A cell, or a pair of cells as a module.
 
         Raises:
-            ValueError: the network is bidirectional, so that its outputs depend on later steps; or a subclass overrides
-                `forward`.
+            TypeError: it is not a module.
+            ValueError: a pair does not have two cells.
         """
         name = type(self).__name__
-        if self.bidirectional:
-            raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
-        if self.changes_forward:
-            raise ValueError(f"{name}.stepper: it overrides forward, which a stepper does not run; use stream()")
-        return Stepper(self)
+        if isinstance(given, tuple) and len(given) != 2:
+            raise ValueError(f"{name}: expected a pair (forward cell, backward cell), got a tuple of {len(given)}")
+        for cell in given if isinstance(given, tuple) else (given,):
+            if not isinstance(cell, Module):
+                raise TypeError(
+                    f"{name}: expected a cell, a module with forward(x, state), got {type(cell).__name__}; a function "
+                    "runs over a sequence by tg.scan"
+                )
+        return Directions(given) if isinstance(given, tuple) else given
 
-    def layer_step(self, place: str) -> LayerStep:
-        """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
-        parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
-        device = next(self.parameters()).device
-        with device.current():
-            if self.options:
-                own = {name: array.copy() for name, array in parameters.items()}
-                return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
-            step: LayerStep = getattr(device.backend, f"{KINDS[self.KIND].op}_stepper")(list(parameters.values()))
-            return step
+    @property
+    def bidirectional(self) -> bool:
+        """Whether a layer runs in both directions."""
+        return any(isinstance(layer, Directions) for layer in self.cells)
 
-    def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
-        """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""
-        return Stream(self, batch, state)
+    def forward(
+        self, x: Tensor, state: Any = None, lengths: Lengths | None = None, resets: Resets | None = None
+    ) -> tuple[Tensor, Any]:
+        """The outputs of the last layer, and the final states.
 
-    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
-        """Random inputs of `named_forward`, T steps of B sequences."""
-        bias = next(parameter for name, parameter in self.named_parameters() if name.startswith("bias"))
-        shapes = {"x": (B, T, self.input_size) if self.batch_first else (T, B, self.input_size)}
-        places = self.num_layers * len(self._directions)
-        shapes |= {f"{name}0": (places, B, size) for name, size in self.state_sizes.items()}
-        return {name: randn(*shape, dtype=bias.dtype, device=bias.device) for name, shape in shapes.items()}
+        Args:
+            x: inputs (T, B, ...), or (T, I) of one sequence without the batch dimension, which states, resets and
+                outputs then do not have either.
+            state: the initial state as the cell takes it; of several layers or directions, a list of one for each, in
+                order, the forward direction first. None, also in the list, is what a cell starts from.
+            lengths: the number of steps of each of the B sequences, in any order; by default T. Outputs past a length
+                are zero, and the final states are those after each sequence's last step.
+            resets: (T, B) bool. Where it is true, the row's states begin anew before the step, as from None.
 
-    def named_forward(self, x: Tensor, lengths: Lengths | None = None, **states: Tensor) -> dict[str, Tensor]:
-        """`forward` with the tensor names of an exported file: x, h0 (and c0) to out, h (and c).
-
-        Raises:
-            ValueError: the states have different names; a shape or a length is invalid.
-        """
-        out, final = self(x, self.state_of(states), lengths)
-        return {"out": out, **self.named_state(final)}
-
-    def state_of(self, named: Mapping[str, Tensor]) -> Any:
-        """An initial state as `forward` takes it, given tensors with an exported file's names: h0 (and c0).
+        Returns:
+            out (T, B, ...), and the state, like the argument.
 
         Raises:
-            ValueError: the names are different.
+            ValueError: a shape, a length, or the resets are invalid; a cell changes the number, the shape or the dtype
+                of its states, or what it starts from cannot be found; a cell cannot be compiled, and `compiled` is
+                True.
+            TypeError: a state is not a Tensor or a tuple of Tensors.
         """
-        names = [f"{name}0" for name in self.STATES]
-        if not named:
-            return None
-        if sorted(named) != sorted(names):
-            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(named)}")
-        return state_of_parts([named[name] for name in names])
+        name = type(self).__name__
+        x = operand(x)
+        if x.ndim < 2:
+            raise ValueError(f"{name}: expected an input of shape (time, batch, ...) or (time, size), got {x.shape}")
+        batched = x.ndim > 2
+        if not batched:
+            x = ops.unsqueeze(x, 1)
+        elif self.batch_first:
+            x = ops.transpose(x, 0, 1)
+        T, B = x.shape[:2]
+        numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
+        flags = None if resets is None else self._flags(resets, T, B, batched)
+        initial = self._initial(state, batched)
+        final: list[Any] = []
+        layers = list(self.cells)
+        for k, layer in enumerate(layers):
+            outputs = []
+            for cell, reverse in zip(layer if isinstance(layer, Directions) else (layer,), (False, True)):
+                given = initial[len(final)]
+                out, after = over_sequence(name, cell, x, given, numbers, flags, reverse, self.compiled)
+                outputs.append(out)
+                final.append(after if batched else _each(lambda part: ops.squeeze(part, 0), after))
+            x = ops.concat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+            if k < len(layers) - 1:
+                x = ops.dropout(x, self.dropout, self.training)
+        if not batched:
+            x = ops.squeeze(x, 1)
+        elif self.batch_first:
+            x = ops.transpose(x, 0, 1)
+        return x, final if len(final) > 1 else final[0]
 
-    def named_state(self, state: Any) -> dict[str, Tensor]:
-        """The parts of a state that `forward` returned, by name: h (and c)."""
-        return dict(zip(self.STATES, state if isinstance(state, tuple) else (state,), strict=True))
+    def _flags(self, resets: Resets, T: int, B: int, batched: bool) -> Tensor:
+        """The resets (T, B), given as the user has them."""
+        name = type(self).__name__
+        if not batched:
+            return ops.unsqueeze(checked_resets(name, resets, T), 1)
+        if self.batch_first:
+            return ops.transpose(checked_resets(name, resets, B, T), 0, 1)
+        return checked_resets(name, resets, T, B)
 
-    def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
-        """I, and the size of each gate and state, of each layer in each direction."""
-        inputs = [self.input_size, *[self.output_size] * (self.num_layers - 1)]
-        sizes = dict.fromkeys(KINDS[self.KIND].values, self.hidden_size) | self.state_sizes
-        return [(I, sizes) for I in inputs for _ in self._directions]
+    def _initial(self, state: Any, batched: bool) -> list[Any]:
+        """The initial state of each layer and direction, with the batch dimension; None for a cell's own start.
+
+        Raises:
+            ValueError: the number of states is different.
+        """
+        number = sum(len(layer) if isinstance(layer, Directions) else 1 for layer in self.cells)
+        if state is None:
+            return [None] * number
+        given = [state] if number == 1 else state
+        if not isinstance(given, list | tuple) or len(given) != number:
+            got = f"{len(given)}" if isinstance(given, list | tuple) else f"a {type(given).__name__}"
+            raise ValueError(
+                f"{type(self).__name__}: expected a list of {number} states, one for each layer and direction, got "
+                f"{got}"
+            )
+        if batched:
+            return list(given)
+        return [None if each is None else _each(lambda part: ops.unsqueeze(part, 0), each) for each in given]
 
     def extra_repr(self) -> str:
-        """The sizes, and the options that differ from the defaults."""
-        parts = [str(self.input_size), str(self.hidden_size)]
-        parts += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
-        parts += ["batch_first=True"] * self.batch_first
+        """The settings that differ from the defaults."""
+        parts = ["batch_first=True"] * self.batch_first
         parts += [f"dropout={self.dropout}"] * (self.dropout > 0)
-        parts += ["bidirectional=True"] * self.bidirectional
-        parts += [f"{name}={value!r}" for name, value in self.options.items()]
+        parts += [f"compiled={self.compiled}"] * (self.compiled is not None)
         return ", ".join(parts)
 
 
-class LSTM(_Recurrent):
-    """Layers of `LSTMCell`s over a batch of sequences.
-
-    Args:
-        input_size: I, the length of an input.
-        hidden_size: H, the length of the states.
-        num_layers: L. Each layer takes the outputs of the layer below.
-        batch_first: inputs and outputs are (B, T, ...) instead of (T, B, ...).
-        dropout: the probability of dropout, in training, between layers.
-        bidirectional: every layer also runs from the end to the start; both outputs are concatenated (D = 2).
-        forget_bias: the initial bias of the forget gates; see `LSTMCell`.
-
-    Options (see `variants.LSTMVariant` for the equations). With any of them, a layer runs step by step, not as one op:
-        proj_size: the size of the outputs and of h, which are then a projection of o ⊙ tanh(c); 0 for none.
-        peephole: the gates depend on the cell state too.
-        layer_norm: normalizes the gates' two products, and the cell state: "cell" carries it normalized to the next
-            step, "output" normalizes it only for the output, as in the paper.
-
-    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o; P is H,
-    or proj_size:
-        weight_ih_l{k} (4H, I or D·P); weight_hh_l{k} (4H, P); bias_l{k} (4H,);
-        weight_hr_l{k} (P, H), with proj_size; peephole_l{k} (3H,), with peephole, of i, f, o; with layer_norm
-        norm_ih_l{k} (4H,), norm_hh_l{k} (4H,), norm_c_l{k} (H,), bias_c_l{k} (H,).
-
-    Raises:
-        ValueError: a size or an option is invalid, or `forget_bias` is not finite.
-
-    >>> import tinygrad_lstm as tg
-    >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
-    >>> out, (h, c) = lstm(tg.ones(7, 2, 3), lengths=[7, 4])
-    >>> out.shape, h.shape, c.shape
-    ((7, 2, 10), (4, 2, 5), (4, 2, 5))
-    >>> out, (h, c) = LSTM(3, 5, proj_size=2, peephole=True)(tg.ones(7, 2, 3))
-    >>> out.shape, h.shape, c.shape
-    ((7, 2, 2), (1, 2, 2), (1, 2, 5))
-    """
-
-    KIND, STATES, STEP = "LSTM", KINDS["LSTM"].state_names, staticmethod(lstm_layer_step)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        proj_size: int = 0,
-        peephole: bool = False,
-        layer_norm: LSTMNorm | None = None,
-        forget_bias: float = FORGET_BIAS,
-    ) -> None:
-        if integer("LSTM", "proj_size", proj_size) and not 0 < proj_size < hidden_size:
-            raise ValueError(f"LSTM: expected a proj_size from 0 to {hidden_size - 1}, below H, got {proj_size}")
-        _check_option(self, "peephole", peephole, (False, True))
-        _check_option(self, "layer_norm", layer_norm, (None, *get_args(LSTMNorm)))
-        self.proj_size = proj_size
-        self.peephole = peephole
-        self.layer_norm = layer_norm
-        check_finite(self, forget_bias=forget_bias)
-        self._forget_bias = forget_bias
-        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
-
-    @property
-    def state_sizes(self) -> dict[str, int]:
-        return {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
-
-    def _init_parameters(self) -> None:
-        super()._init_parameters()
-        for name, parameter in self.named_parameters():
-            if name.startswith("bias_l"):
-                init_forget_bias(parameter, self.hidden_size, self._forget_bias)
-
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> LSTMVariant:
-        return LSTMVariant(parameters, self.layer_norm, F)
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Lengths | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """All hidden states of the last layer, and the final states of all layers.
-
-        Args:
-            x: inputs (T, B, I).
-            state: initial states, h (L·D, B, P) and c (L·D, B, H); zeros by default.
-            lengths: the number of steps of each of the B sequences, in any order; by default T. Outputs past a length
-                are zero, and the final states are those after each sequence's last step.
-
-        Returns:
-            out (T, B, D·P), and (h, c) with the shapes of `state`.
-
-        Raises:
-            ValueError: a shape or a length is invalid.
-        """
-        out, (h, c) = self._run(x, state, lengths)
-        return out, (h, c)
+def check_dropout(name: str, dropout: float) -> None:
+    """Raises TypeError for a bool, ValueError unless it is from 0 to 1."""
+    if isinstance(dropout, bool):
+        raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"{name}: expected a dropout in [0, 1], got {dropout}")
 
 
-class GRU(_Recurrent):
-    """Layers of `GRUCell`s over a batch of sequences; arguments as for `LSTM`.
-
-    Options:
-        reset_after: whether the reset gate comes after the product with U_n, as in PyTorch and by default in Keras; if
-            not, it comes before, as by default in ONNX (`variants.GRUResetBefore`), and layers run step by step.
-
-    Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order r, z, n:
-        weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
-    """
-
-    KIND, STATES, STEP = "GRU", KINDS["GRU"].state_names, staticmethod(gru_layer_step)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        reset_after: bool = True,
-    ) -> None:
-        _check_option(self, "reset_after", reset_after, (True, False))
-        self.reset_after = reset_after
-        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
-
-    def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
-        """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, state, lengths)
-        return out, h
-
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> GRUResetBefore:
-        return GRUResetBefore(parameters, F)
-
-
-class RNN(_Recurrent):
-    """Layers of `RNNCell`s over a batch of sequences; arguments as for `LSTM`.
-
-    Options:
-        nonlinearity: "tanh" or "relu". With "relu", layers run step by step.
-
-    Parameters of layer k, with `_reverse` appended for the backward direction:
-        weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
-    """
-
-    KIND, STATES, STEP = "RNN", KINDS["RNN"].state_names, staticmethod(rnn_layer_step)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        nonlinearity: Nonlinearity = "tanh",
-    ) -> None:
-        _check_option(self, "nonlinearity", nonlinearity, get_args(Nonlinearity))
-        self.nonlinearity = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional)
-
-    def forward(self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None) -> tuple[Tensor, Tensor]:
-        """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, state, lengths)
-        return out, h
-
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> RNNWithReLU:
-        return RNNWithReLU(parameters, F)
-
-
-def _check_option(network: _Recurrent, name: str, value: object, known: Sequence[object]) -> None:
-    if value not in known:
-        raise ValueError(
-            f"{type(network).__name__}: expected {name} to be {' or '.join(map(repr, known))}, got {value!r}"
-        )
+def _each(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """The state with a function applied to each of its tensors."""
+    state = with_tensors(state)
+    return joined_like(state)([function(part) for part in parts_of("Recurrent: the initial state", state)])

@@ -20,7 +20,7 @@ from tinygrad_lstm.cli.inspect_weights import inspect_weights
 from tinygrad_lstm.inspect import Trace
 from tinygrad_lstm.kinds import KINDS, Gate, Kind, State
 from tinygrad_lstm.models.cells import GRUGates, LSTMGates, RNNGates
-from tinygrad_lstm.models.recurrent import _Recurrent
+from tinygrad_lstm.models.networks import _Recurrent
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "tinygrad_lstm" / "inspect" / "web"

@@ -257,7 +257,7 @@ import tinygrad_lstm as tg
 import tinygrad_lstm.cli  # leads to every other module
 from tinygrad_lstm.backends import numpy_backend
 from tinygrad_lstm.models import LSTM
-from tinygrad_lstm.models.recurrent import GRU
+from tinygrad_lstm.models.networks import GRU
 
 lstm: tg.models.LSTM = LSTM(2, 3)
 reveal_type(lstm)
@@ -268,7 +268,7 @@ reveal_type(tg.inspect.trace(lstm, tg.zeros(4, 1, 2)))
 reveal_type(tg.train.TrainingOptions())
 """
 REVEALED = [
-    "models.recurrent.LSTM",
+    "models.networks.LSTM",
     "models.streaming.Stream",
     "backends.numpy_backend.NumpyBackend",
     "tinygrad_lstm._tensor.Tensor",

@@ -21,6 +21,7 @@ from . import io as io
 from . import nn as nn
 from . import optim as optim
 from ._gradcheck import *
+from ._scan import *
 from ._tensor import *
 from ._version import __version__ as __version__
 from .autograd import *

@@ -57,6 +57,10 @@ class Tracer:
         """A network is to go through a layer step by step: returns the step to take."""
         return step
 
+    def see_sequence(self, step: Callable[..., Any], T: int, lengths: Any, reverse: bool) -> Callable[..., Any]:
+        """T steps are to be taken, one after the other: returns the step to take."""
+        return step
+
 
 class Mode:
     """What a thread does with ops; never changed once made.

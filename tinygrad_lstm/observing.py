@@ -98,9 +98,9 @@ class SteppedLayer:
 
 
 def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> Callable[..., G]:
-    """The step of a layer, `step(t, *states)`, which returns a NamedTuple of gates and states.
+    """The step of a layer, `step(net_x, *states)`, which returns a NamedTuple of gates and states.
 
-    During a `trace`, it is wrapped so that the tracer sees the values of each step.
+    `run_scan` takes the steps. During a `trace`, the step is wrapped so that the tracer sees the values of each.
     """
     tracer = mode().value.tracer
     return step if tracer is None else tracer.see_steps(network, layer, step)

@@ -11,7 +11,6 @@ from drawn_graphs import by_step, drawn, in_blocks, inputs, layer_by_layer, unro
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import graph
 from tinygrad_lstm.models import LSTM, GRUCell, LSTMCell, RNNCell
-from tinygrad_lstm.ops.recurrent import scan
 
 CELLS = [LSTMCell, GRUCell, RNNCell]
 
@@ -116,11 +115,11 @@ def test_a_layer_that_runs_step_by_step_is_one_loop(options: dict[str, Any]) -> 
 def test_a_user_function_is_unrolled_by_scan_into_one_loop() -> None:
     weight, x = tg.rand(5, 5, requires_grad=True), tg.rand(20, 2, 5)
 
-    def step(t: int, h: tg.Tensor) -> tuple[tg.Tensor]:
-        seen = x[t] + h
-        return ((tg.tanh(seen @ weight) + seen).sin(),)
+    def step(x_t: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        seen = x_t + h
+        return (tg.tanh(seen @ weight) + seen).sin()
 
-    out, _ = scan(step, 20, [tg.zeros(2, 5)])
+    out, _ = tg.scan(step, x, tg.zeros(2, 5))
     assert drawn(out.sum(), {"U": weight}).loops() == ["× 20"]
 
 

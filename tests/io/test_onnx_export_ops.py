@@ -15,7 +15,6 @@ from ops.cases import CASES, Case
 import tinygrad_lstm as tg
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import GRU, LSTM, CharLM, GRUCell
-from tinygrad_lstm.ops.recurrent import scan
 
 # ONNX has no sequence of no arrays, and onnxruntime's Einsum divides by zero, which ends the process.
 NOT_OF_EMPTY = {"unbind", "einsum"}
@@ -256,17 +255,19 @@ def test_lengths_may_be_fixed(tmp_path: Path, T: int) -> None:
     assert_same_function(function, inputs, {"x": rows(T, 5)}, folder=tmp_path, dynamic={"x": {1: "batch"}})
 
 
-def test_a_user_defined_cell_runs_over_a_sequence(tmp_path: Path) -> None:
-    """By way of `scan`; its step takes elements of two sequences, and what is an output besides."""
+def test_a_user_defined_step_runs_over_a_sequence(tmp_path: Path) -> None:
+    """By way of `scan`; its step uses what is an output besides."""
 
     def function(x: Tensor, y: Tensor) -> list[Tensor]:
         context = x.mean(0)  # (B, 3)
-        xs, ys = x.unbind(0), y.unbind(1)
 
-        def step(t: int, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-            return tg.tanh(xs[t] + h * context).reshape(*context.shape), n + ys[t] / len(xs) + tg.zeros(*n.shape)
+        def step(xy: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            h, n = state
+            return tg.tanh(xy[:, :3] + h * context).reshape(*context.shape), n + xy[:, 3:] / len(x) + tg.zeros(*n.shape)
 
-        return [context, *scan(step, len(xs), [tg.zeros(x.shape[1], 3), tg.ones(x.shape[1], 1)], reverse=True)]
+        state = tg.zeros(x.shape[1], 3), tg.ones(x.shape[1], 1)
+        out, state = tg.scan(step, tg.cat([x, y.transpose(0, 1)], dim=-1), state, reverse=True)
+        return [context, out, *state]
 
     def of(T: int, B: int) -> dict[str, HostArray]:
         return {"x": rows(T, B), "y": rows(B, T, 1)}

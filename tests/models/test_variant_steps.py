@@ -1,4 +1,4 @@
-"""Variants of recurrent layers, one step at a time: steppers, and `scan`."""
+"""Variants of recurrent layers, one step at a time: steppers."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from variant_networks import drawn, each_variant, given_as, host, network_of, pa
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import LSTM
-from tinygrad_lstm.ops.recurrent import scan
 
 # -- one step at a time ------------------------------------------------------------------------------------------------
 
@@ -66,31 +65,3 @@ def test_a_stepper_names_the_state_of_an_invalid_shape() -> None:
         step(x, (h, h))
     with pytest.raises(ValueError, match="bidirectional"):
         LSTM(3, 5, proj_size=2, bidirectional=True).stepper()
-
-
-# -- unrolling a cell of one's own -------------------------------------------------------------------------------------
-
-
-@given(T=st.integers(1, 4), lengths=st.none() | st.lists(st.integers(0, 4), min_size=2, max_size=2), data=st.data())
-def test_scan_goes_through_the_steps(T: int, lengths: list[int] | None, data: st.DataObject) -> None:
-    """The hidden state comes first; steps past a sequence's length count for nothing."""
-    reverse = data.draw(st.booleans())
-    ends = [T, T] if lengths is None else [min(length, T) for length in lengths]
-    x = drawn(T, 2, 3)
-    seen: list[int] = []
-
-    def step(t: int, h: tg.Tensor, number: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
-        seen.append(t)
-        return h * 0.5 + tg.tensor(x[t]), number + 1
-
-    first = tg.ones(2, 3, dtype="float64"), tg.zeros(2, 1, dtype="float64")
-    out, h, number = scan(step, T, first, None if lengths is None else np.array(ends), reverse)
-    assert seen == (list(range(T))[::-1] if reverse else list(range(T)))
-    for b, end in enumerate(ends):
-        state = np.ones(3)
-        for t in reversed(range(end)) if reverse else range(end):
-            state = state * 0.5 + x[t, b]
-            np.testing.assert_allclose(out.numpy()[t, b], state)
-        assert not out.numpy()[end:, b].any()
-        np.testing.assert_allclose(h.numpy()[b], state)
-        assert number.numpy()[b] == end

@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
-from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float, promoted_dtype
 from tinygrad_lstm.backends.scoped import Scoped
 
-from .. import ops
+from .._scan import over_sequence
 from .._tensor import Tensor, as_tensor
 from ..mode import Switch
 from ..nn import Module, Parameter
 from ..nn.module import described
-from ..ops.recurrent import checked_lengths, step_mask
+from ..ops.recurrent import checked_lengths
 from .calls import Calls, on_host, read_only
 from .layers import Trace
 
@@ -113,7 +112,7 @@ def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, 
     x = _copied(x)
     with Switch(tracer=calls):
         if _is_cell(model):
-            given: Any = _unrolled(model, x, state, None if lengths is None else on_host(as_tensor(lengths)), calls)
+            given: Any = _unrolled(model, x, state, lengths)
         else:
             given = _called(model, x, state, lengths)
     if not calls or 0 in x.shape[time : time + 1]:
@@ -198,36 +197,16 @@ def _called(model: Module, x: Tensor, state: Any, lengths: Any) -> Any:
     return model(*arguments, **named)
 
 
-def _unrolled(cell: Module, x: Tensor, state: Any, lengths: HostArray | None, calls: Calls) -> Tensor:
-    """The outputs of a cell for each step of x, (T, B, H)."""
+def _unrolled(cell: Module, x: Tensor, state: Any, lengths: Any) -> tuple[Tensor, Any]:
+    """The outputs of a cell for each step of x, (T, B, H), and its final state."""
     if x.ndim not in (2, 3) or not len(x):
         raise ValueError(
             f"trace: {type(cell).__name__} expects an input of shape (time, batch, size), at least one step, or "
             f"(batch, size), got {x.shape}"
         )
     x = x if x.ndim == 3 else x.unsqueeze(0)
-    masks: Sequence[Tensor | None] = [None] * len(x)
-    if lengths is not None:
-        lengths = checked_lengths("trace", lengths, *x.shape[:2])
-        mask = step_mask(lengths, len(x), x.device)
-        x = ops.where(mask, x, 0.0)  # values past a length must not count, not even as NaN times 0
-        masks = ops.unbind(mask, 0)
-    outputs = []
-    for t, (step, active) in enumerate(zip(ops.unbind(x, 0), masks)):
-        calls.active = None if lengths is None else t < lengths
-        stepped = cell(step) if state is None else cell(step, state)
-        h = stepped[0] if isinstance(stepped, tuple) else stepped
-        outputs.append(h if active is None else ops.where(active, h, 0.0))
-        state = stepped if active is None else _updated(active, stepped, state)
-    return ops.stack(outputs)
-
-
-def _updated(active: Tensor, new: Any, old: Any) -> Any:
-    """The new states of the active sequences; the others keep theirs."""
-    if isinstance(new, tuple):
-        return tuple(_updated(active, part, None if old is None else old[k]) for k, part in enumerate(new))
-    active = active.reshape(active.shape[0], *[1] * (new.ndim - 1))
-    return ops.where(active, new, 0.0 if old is None else old)
+    numbers = None if lengths is None else checked_lengths("trace", on_host(as_tensor(lengths)), *x.shape[:2])
+    return over_sequence("trace", cell, x, state, numbers, None, reverse=False)
 
 
 _tracing = Scoped("tracing", False)

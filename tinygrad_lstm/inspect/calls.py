@@ -37,16 +37,12 @@ def read_only(array: HostArray) -> HostArray:
 
 
 class Calls(Tracer):
-    """Records what the cells and layers of a model compute, by their names in the model.
-
-    Attributes:
-        active: which sequences have not ended at the cell's current step, (B,); None for all.
-    """
+    """Records what the cells and layers of a model compute, by their names in the model."""
 
     def __init__(self, model: Module) -> None:
         self._names = {module: name for name, module in model.named_modules()}
         self._calls: dict[str, list[_Call]] = {}
-        self.active: HostArray | None = None
+        self._at: _Time | None = None  # the current step of the innermost sequence
 
     def __bool__(self) -> bool:
         """Whether any call was recorded."""
@@ -77,7 +73,7 @@ class Calls(Tracer):
             )
         states = {name: _snapshot(state) for name, state in before.items()}
         name = self._name(cell) or self._unused("cell")
-        self._record(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self.active, cell))
+        self._record_step(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self._at, cell))
 
     def see_layer(
         self,
@@ -99,18 +95,34 @@ class Calls(Tracer):
     def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
         """A step that also records its arguments and what it computes."""
         name = self._place(network, layer.place)
-        calls = self._calls.setdefault(name, [])
-        first = len(calls)
 
-        def recorded(t: int, *states: Tensor) -> Any:
+        def recorded(net_x: Tensor, *states: Tensor) -> Any:
+            assert self._at is not None  # `run_scan` takes the steps
             before = dict(zip(layer.states, map(_snapshot, states), strict=True))
-            gates = step(t, *states)
-            x, active = _snapshot(layer.x.detach()[t]), None if layer.lengths is None else t < layer.lengths
-            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, active, layer)
-            calls.insert(first if layer.reverse else len(calls), call)  # in the order of the sequence
+            gates = step(net_x, *states)
+            x = _snapshot(layer.x.detach()[self._at.t])
+            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, self._at, layer)
+            self._record_step(call)
             return gates
 
         return recorded
+
+    def see_sequence(
+        self, step: Callable[..., Any], T: int, lengths: HostArray | None, reverse: bool
+    ) -> Callable[..., Any]:
+        """The step, during which `_at` is its time."""
+        times = iter(range(T)[::-1] if reverse else range(T))
+        first: dict[str, int] = {}
+
+        def timed(*arguments: Any) -> Any:
+            t, around = next(times), self._at
+            self._at = _Time(t, reverse, None if lengths is None else t < lengths, first)
+            try:
+                return step(*arguments)
+            finally:
+                self._at = around
+
+        return timed
 
     def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
         """What was computed and, with a loss, its gradients. The calls of one layer or cell are concatenated over time.
@@ -148,6 +160,12 @@ class Calls(Tracer):
     def _record(self, call: "_Call") -> None:
         self._calls.setdefault(call.name, []).append(call)
 
+    def _record_step(self, call: "_Step") -> None:
+        """Records a step, in the order of the sequence."""
+        calls = self._calls.setdefault(call.name, [])
+        backward = call.at is not None and call.at.reverse
+        calls.insert(call.at.first.setdefault(call.name, len(calls)) if call.at and backward else len(calls), call)
+
     def _name(self, module: Module) -> str:
         """The module's dotted name, or one made from its class's name if it is not part of the model."""
         if module not in self._names:
@@ -176,6 +194,23 @@ def _requiring_gradient(operands: Sequence[Tensor]) -> Sequence[Tensor]:
         return operands
     *others, bias = operands
     return [*others, bias.detach().requires_grad_()]
+
+
+@dataclass(frozen=True)
+class _Time:
+    """A step of a sequence.
+
+    Attributes:
+        t: its number.
+        reverse: whether the steps are taken from the last to the first.
+        active: which sequences have not ended, (B,); None for all.
+        first: by the name of a cell or layer, the index of the sequence's first recorded call.
+    """
+
+    t: int
+    reverse: bool
+    active: HostArray | None
+    first: dict[str, int]
 
 
 @dataclass
@@ -219,16 +254,17 @@ class _Call(ABC):
 
 @dataclass
 class _Step(_Call):
-    """A step: its kind, its input, the states before, and which sequences have not ended (None for all)."""
+    """A step: its kind, its input, the states before, and its place in a sequence, if it is part of one."""
 
     kind: str
     x: Tensor
     before: dict[str, Tensor]
-    active: HostArray | None
+    at: _Time | None
 
     def traced(self) -> LayerTrace:
         """The step as a layer with T = 1."""
-        active = np.ones(self.x.shape[0], bool) if self.active is None else self.active
+        active = None if self.at is None else self.at.active
+        active = np.ones(self.x.shape[0], bool) if active is None else active
 
         def step(tensor: Tensor) -> HostArray:
             values = on_host(tensor)
@@ -241,7 +277,7 @@ class _Step(_Call):
         return LayerTrace(
             name=self.name,
             kind=self.kind,
-            reverse=False,
+            reverse=self.at is not None and self.at.reverse,
             inputs=step(self.x),
             values=steps(self.outputs),
             gradients=steps(self.gradients),
@@ -277,7 +313,7 @@ class _LayerStep(_Step):
         return {name: on_host(parameter) for name, parameter in self.layer.parameters.items()}
 
     def traced(self) -> LayerTrace:
-        return replace(super().traced(), reverse=self.layer.reverse, options=self.layer.options)
+        return replace(super().traced(), options=self.layer.options)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Recurrent layers over a whole sequence, as one op each, whose forward and backward passes are a backend's kernels.
 
 Each op equals its cell unrolled step by step. The caller passes the cell as `step`, and gradients of higher order
-differentiate it. `scan` unrolls these cells, and any other cell.
+differentiate it. `run_scan` unrolls these cells, and any other cell.
 
 Sizes: T time steps, batch B, input size I, hidden size H.
 """
@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
-from tinygrad_lstm.backends.dtypes import is_integer
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer
 
 from .._tensor import Tensor, as_tensor
-from ..device import Device
+from ..creation import zeros_like
+from ..device import Device, device_of
 from ..graph import declare_step, next_number
 from ..kinds import KINDS, Kind
 from ..mode import mode
 from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear
-from .shape import stack, unbind
+from .shape import reshape, stack, unbind
 
-__all__ = ["LAYERS", "checked_lengths", "scan", "step_mask"]
+__all__ = ["LAYERS", "checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -55,36 +56,90 @@ def step_mask(lengths: HostArray, T: int, device: Device) -> Tensor:
     return as_tensor(np.arange(T)[:, None, None] < lengths[None, :, None], "cpu").to(device)
 
 
+def checked_resets(name: str, resets: Any, *shape: int) -> Tensor:
+    """Where the sequences of a batch begin anew, bools of this shape.
+
+    Raises:
+        ValueError: the shape or the dtype is different; the message begins with `name`.
+    """
+    flags = as_tensor(resets) if isinstance(resets, Tensor) or device_of(resets) else as_tensor(np.asarray(resets))
+    if flags.shape != shape or not is_bool(flags.dtype):
+        raise ValueError(
+            f"{name}: expected resets of shape {shape} and dtype bool, got {flags.dtype} {flags.shape}; they say for "
+            "each step of each sequence whether it begins a new one"
+        )
+    return flags
+
+
 @shown_whole
-def scan(
-    step: Callable[..., States], T: int, states: Sequence[Tensor], lengths: Lengths = None, reverse: bool = False
+def run_scan(
+    step: Step,
+    x: Tensor,
+    states: States,
+    lengths: Lengths = None,
+    resets: Tensor | None = None,
+    starts: States = (),
+    reverse: bool = False,
+    compiled: bool | None = None,
 ) -> tuple[Tensor, ...]:
-    """Unrolls a cell over the time steps of a sequence.
+    """Goes through the time steps of a sequence. Every sequence that is not a fused layer goes through here.
 
     Args:
-        step: `step(t, *states)` returns the states after step t, given the states before it. The first one is the
-            hidden state, which is the output.
-        T: the number of steps, at least 1.
-        states: the states before the first step, each (B, ·).
-        lengths, reverse: as for the ops in `LAYERS`.
+        step: `step(x_t, states)` returns the states after a step, of the same number, shapes and dtypes. The first one
+            is the output.
+        x: the inputs (T, B, ...) of at least 1 step.
+        states: the states before the first step, each (B, ...).
+        lengths: the number of steps of each sequence, in host memory; None if all have T.
+        resets: (T, B) bool: the rows whose states are those of `starts` before a step; None for no row.
+        starts: of the shapes of `states`; only needed with `resets`.
+        reverse: whether the steps are taken from the last to the first.
+        compiled: True requires one compiled op.
 
     Returns:
-        The hidden states after each step (T, B, ·), zero past a sequence's length, and the states after each sequence's
-        last step.
+        The outputs of all steps (T, B, ...), zero past a sequence's length, and the states after each sequence's last
+        step.
+
+    Raises:
+        ValueError: `compiled` is True.
     """
-    mask = None if lengths is None else unbind(step_mask(lengths, T, states[0].device), 0)
+    if compiled:
+        raise ValueError("compiled=True: this step cannot be compiled; use compiled=None or False")
+    T, items, tracer = len(x), unbind(x, 0), mode().value.tracer
+    if tracer is not None:
+        step = tracer.see_sequence(step, T, lengths, reverse)
+    going = None if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
+    begins = None if resets is None else flags_by_rank(resets, states)
+    padding = 0.0 if is_float(states[0].dtype) else zeros_like(states[0])
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
         began = next_number()
-        stepped = step(t, *states)
+        stepped = step(items[t], states if begins is None else chosen(begins, t, starts, states))
         declare_step(step, began, stepped)
         outputs[t] = stepped[0]
-        if mask is not None:
+        if going is not None:
             # A sequence that has ended, or has not begun in reverse, keeps its states.
-            outputs[t] = where(mask[t], stepped[0], 0.0)
-            stepped = tuple(where(mask[t], new, old) for new, old in zip(stepped, states, strict=True))
+            outputs[t] = where(going[stepped[0].ndim][t], stepped[0], padding)
+            stepped = chosen(going, t, stepped, states)
         states = stepped
     return stack(outputs), *states
+
+
+def flags_by_rank(flags: Tensor, states: States) -> dict[int, Sequence[Tensor]]:
+    """The flags of each step, (B, 1, ..., 1) for each number of dimensions of a state.
+
+    Args:
+        flags: those of all steps, (T, B) or (T, B, 1).
+    """
+    T, B = flags.shape[:2]
+    shapes = {rank: (T, B, *[1] * (rank - 1)) for rank in dict.fromkeys(state.ndim for state in states)}
+    return {
+        rank: unbind(flags if flags.ndim == rank + 1 else reshape(flags, shape), 0) for rank, shape in shapes.items()
+    }
+
+
+def chosen(flags: dict[int, Sequence[Tensor]], t: int, states: States, others: States) -> States:
+    """The rows of these states with a flag at step t, and the rows of the others without."""
+    return tuple(where(flags[state.ndim][t], state, other) for state, other in zip(states, others, strict=True))
 
 
 def _layer(kind: Kind) -> Any:
@@ -95,13 +150,13 @@ def _layer(kind: Kind) -> Any:
     def composed(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
         x, *others = operands
         weights = dict(zip(names, others[number:], strict=True))
-        nets = unbind(linear(x, weights["weight_ih"], weights["bias"]), 0)
+        nets = linear(x, weights["weight_ih"], weights["bias"])
 
-        def step_at(t: int, *states: Tensor) -> States:
-            gates = step(weights, nets[t], *states)
+        def step_at(net_x: Tensor, states: States) -> States:
+            gates = step(weights, net_x, *states)
             return tuple(getattr(gates, state) for state in kind.state_names)
 
-        return scan(step_at, len(x), others[:number], lengths, reverse)
+        return run_scan(step_at, nets, tuple(others[:number]), lengths, reverse=reverse, compiled=False)
 
     def forward(
         backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool

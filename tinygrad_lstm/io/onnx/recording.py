@@ -15,12 +15,13 @@ from ...mode import Switch, Tracer
 from ...nn import Module
 from ...nn.names import joined
 from ...observing import SteppedLayer
-from ...ops.recurrent import scan
+from ...ops.recurrent import chosen, flags_by_rank, run_scan
+from ...ops.shape import unbind
 from ...tracing.lengths import plain
 
 __all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError"]
 
-_SCAN = inspect.unwrap(scan)
+_SCAN = inspect.unwrap(run_scan)
 
 
 class _Silent(Tracer):
@@ -143,20 +144,31 @@ class Run(Tracer):
             self._copies.append(copied)
 
     def _see_scan(
-        self, step: Callable[..., Sequence[Tensor]], T: int, states: Sequence[Tensor], lengths: Any, reverse: bool
+        self,
+        step: Callable[..., Sequence[Tensor]],
+        x: Tensor,
+        states: tuple[Tensor, ...],
+        lengths: Any,
+        resets: Tensor | None,
+        starts: tuple[Tensor, ...],
+        reverse: bool,
+        compiled: bool | None,
     ) -> tuple[Tensor, ...]:
         """Records one step; then all steps as one call, with that step and the layer that they belong to."""
-        layer, place, begun = self._layer, self._place, len(self.notes)
+        layer, place, T = self._layer, self._place, x.shape[0]
         self._layer, self._place = None, ""
+        items, begins = unbind(x, 0), None if resets is None else flags_by_rank(resets, states)
+        begun = len(self.notes)
         after: list[Slot | Held] = []
         for t in range(self._steps_noted(T)):
             self._forget(begun)
             with Switch(tracer=_SILENT):
                 before = tuple(state.clone() for state in states)
             self._note("step", None, (), before, t)
-            after = [self._noted("a step", state) for state in step(t, *before)]
+            entering = before if begins is None else chosen(begins, t, starts, before)
+            after = [self._noted("a step", state) for state in step(items[t], entering)]
         with Switch(tracer=_SILENT):
-            result: tuple[Tensor, ...] = _SCAN(step, plain(T), states, lengths, reverse)
+            result: tuple[Tensor, ...] = _SCAN(step, x, states, lengths, resets, starts, reverse, compiled)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)
         self._place = place

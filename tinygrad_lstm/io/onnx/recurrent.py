@@ -22,7 +22,7 @@ from .program import Call, Constant, Loop, Operand
 __all__ = ["write"]
 
 _KINDS = {layer.op: kind for kind, layer in recurrent.LAYERS.items()}
-_SCAN = inspect.unwrap(recurrent.scan)
+_SCAN = inspect.unwrap(recurrent.run_scan)
 _NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's nodes have
 
 
@@ -82,7 +82,7 @@ def _fused(g: Graph, *arguments: Any) -> list[str]:
     return _node(g, layer)
 
 
-@writes(recurrent.scan)
+@writes(recurrent.run_scan)
 def _stepped(
     g: Graph, loop: Loop, described: Any, T: Size, states: Sequence[Operand], lengths: Operand | None, reverse: bool
 ) -> list[str]:

@@ -1,0 +1,215 @@
+"""What a cell starts from: found by two runs of one step, with and without a state."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import is_float
+
+from .._tensor import Tensor, as_tensor
+from ..creation import full, zeros_like
+from ..mode import Switch, Tracer, mode, no_grad
+from ..nn import Module, Parameter
+from ..ops.shape import broadcast_to
+from ..random import random_state, restored_random_state
+from ..states import joined_like, parts_of
+
+__all__ = ["start_of"]
+
+
+def start_of(name: str, cell: Module, x: Tensor) -> Any:
+    """The state from which `cell(x, None)` starts: zeros, or what the cell learns to start from.
+
+    The cell takes a step from None, and one from zeros. The ops of both are compared, from the results back to where
+    the second takes a state: there the first has the start. It is part of the graph.
+
+    Args:
+        name: the caller's name, for errors.
+        cell: a module with `forward(x, state)`.
+        x: the inputs of a step.
+
+    Raises:
+        ValueError: the two runs differ in more than the state, or the start depends on the input.
+    """
+    draws = random_state()
+    first = _Run(mode().value.tracer)
+    with restored_random_state(draws), Switch(tracer=first):
+        result = cell.forward(x, None)
+    after = parts_of(f"{name}: the result of {type(cell).__name__}", result)
+    joined = joined_like(result)
+    with Switch(tracer=None):
+        zeros = tuple(map(zeros_like, after))
+    second = _Run(None)
+    with restored_random_state(draws), no_grad(), Switch(tracer=second):
+        again = parts_of(f"{name}: the result of {type(cell).__name__}", cell.forward(x, joined(zeros)))
+    found = _Comparison(first, second, zeros).of(after, again)
+    if found is None:
+        if not _starts_from_zeros(first, second, after, again):
+            raise ValueError(
+                f"{name}: cannot find the state that {type(cell).__name__} starts from; begin its forward with a line "
+                "such as `state = start if state is None else state`, or give a state"
+            )
+        found = [None] * len(zeros)
+    if first.uses(found, x):
+        raise ValueError(
+            f"{name}: {type(cell).__name__} computes the state that it starts from from its input; expected zeros, or "
+            "parameters and what is computed from these; give such a state as an argument"
+        )
+    return joined(tuple(_as_state(start, zero) for start, zero in zip(found, zeros, strict=True)))
+
+
+def _as_state(start: Any, zero: Tensor) -> Tensor:
+    """A start of the shape and dtype of a state; None stands for zeros."""
+    if start is None:
+        return zero
+    if not isinstance(start, Tensor) and not hasattr(start, "shape"):
+        return full(zero.shape, start, dtype=zero.dtype, device=zero.device)
+    start = as_tensor(start, zero.device)
+    start = start if start.dtype == zero.dtype else start.to(dtype=zero.dtype)
+    return start if start.shape == zero.shape else broadcast_to(start, zero.shape)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """An op, or a function made of ops, applied."""
+
+    function: Any
+    arguments: Any
+    results: tuple[Any, ...]
+
+
+class _Run(Tracer):
+    """Records the ops of a run, and shows them to an outer tracer.
+
+    Attributes:
+        made: the call that returned an array, and the number of the result, by the array's id.
+    """
+
+    def __init__(self, outer: Tracer | None) -> None:
+        self._outer = Tracer() if outer is None else outer
+        self.made: dict[int, tuple[_Call, int]] = {}
+
+    def see_node(self, node: Any) -> None:
+        self._outer.see_node(node)
+
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        self._outer.see_op(op, arguments, result)
+        self._record(op, tuple(arguments), result)
+
+    def see_call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = self._outer.see_call(function, args, kwargs)
+        self._record(function, (tuple(args), tuple(sorted(kwargs.items()))), result)
+        return result
+
+    def see_copy(self, source: Any, copied: Array) -> None:
+        self._outer.see_copy(source, copied)
+
+    def see_shape(self, tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._outer.see_shape(tensor, shape)
+
+    def see_read(self, tensor: Any) -> None:
+        self._outer.see_read(tensor)
+
+    def _record(self, function: Any, arguments: Any, result: Any) -> None:
+        results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        call = _Call(function, arguments, results)
+        for number, part in enumerate(results):
+            if isinstance(part, Tensor):
+                self.made[id(part._array)] = call, number
+
+    def parameters(self) -> set[int]:
+        """The ids of the parameters that its ops were given."""
+        given = _leaves([call.arguments for call, _ in self.made.values()])
+        return {id(leaf) for leaf in given if isinstance(leaf, Parameter)}
+
+    def uses(self, results: Any, x: Tensor) -> bool:
+        """Whether ops have computed any of the results from x."""
+        stack, seen = [results], set()
+        while stack:
+            for leaf in _leaves(stack.pop()):
+                array = getattr(leaf, "_array", leaf)
+                if array is x._array:
+                    return True
+                if id(array) in self.made and id(array) not in seen:
+                    seen.add(id(array))
+                    stack.append(self.made[id(array)][0].arguments)
+        return False
+
+
+def _leaves(arguments: Any) -> Iterator[Any]:
+    """The values in arguments, including those in lists and tuples."""
+    if isinstance(arguments, list | tuple):
+        for part in arguments:
+            yield from _leaves(part)
+    else:
+        yield arguments
+
+
+class _Comparison:
+    """Two runs of a cell, the second of which was given these states."""
+
+    def __init__(self, first: _Run, second: _Run, states: Sequence[Tensor]) -> None:
+        self._first = first
+        self._second = second
+        self._states = {id(state._array): number for number, state in enumerate(states)}
+        self._found: list[Any] = [None] * len(states)
+
+    def of(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Any] | None:
+        """What the first run has in place of each state, None if the state is not used; None if the runs differ.
+
+        Args:
+            first, second: the results of the runs.
+        """
+        stack: list[tuple[Any, Any]] = [(tuple(first), tuple(second))]
+        seen: set[tuple[int, int]] = set()
+        while stack:
+            a, b = stack.pop()
+            if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+                if len(a) != len(b):
+                    return None
+                stack += zip(a, b)
+                continue
+            array_a, array_b = getattr(a, "_array", a), getattr(b, "_array", b)
+            if id(array_b) in self._states:
+                if not self._take(self._states[id(array_b)], a):
+                    return None
+            elif array_a is not array_b and (id(array_a), id(array_b)) not in seen:
+                seen.add((id(array_a), id(array_b)))
+                made_a, made_b = self._first.made.get(id(array_a)), self._second.made.get(id(array_b))
+                if made_a is None and made_b is None:
+                    if not _is_same(array_a, array_b):
+                        return None
+                elif made_a is None or made_b is None or not _are_alike(made_a, made_b):
+                    return None
+                else:
+                    stack.append((made_a[0].arguments, made_b[0].arguments))
+        return self._found
+
+    def _take(self, number: int, start: Any) -> bool:
+        """Notes what stands for a state; False if something different does so elsewhere."""
+        before = self._found[number]
+        if before is None:
+            self._found[number] = start
+            return True
+        return before is start or getattr(before, "_array", before) is getattr(start, "_array", start)
+
+
+def _are_alike(a: tuple[_Call, int], b: tuple[_Call, int]) -> bool:
+    return a[0].function is b[0].function and a[1] == b[1]
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether settings are equal, or arrays that no op made."""
+    if hasattr(a, "shape") and hasattr(b, "shape"):
+        one, other = (as_tensor(each).device.backend.to_host(each) for each in (a, b))
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=is_float(one.dtype))
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+def _starts_from_zeros(first: _Run, second: _Run, after: Sequence[Tensor], again: Sequence[Tensor]) -> bool:
+    """Whether a step from None computed what a step from zeros does, from no other parameters."""
+    same = len(after) == len(again) and all(_is_same(a._array, b._array) for a, b in zip(after, again))
+    return same and first.parameters() <= second.parameters()

@@ -105,7 +105,9 @@ def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., A
             with compiled.UNLESS_BROKEN:
                 return fast()(arrays, *rest)
         own_threads_compute(False)
-        return plain(self, arrays, *rest)
+        result = plain(self, arrays, *rest)
+        own_threads_compute(False)  # until now
+        return result
 
     return kernel
 

@@ -1,8 +1,10 @@
 """The number of threads on the CPU: those of NumPy's BLAS, and our own threads of the compiled kernels."""
 
 import ctypes
+import math
 import os
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -56,6 +58,9 @@ def set_number_of_threads(number: int) -> None:
         raise ValueError(f"set_num_threads: expected at least 1 thread, got {number}")
     _chosen = number
     ONE_BLAS_THREAD.set_usual(number)
+
+
+_BLAS_SPINS = 0.03  # seconds, after a product
 
 
 class _OneBlasThread:
@@ -112,13 +117,20 @@ _ANY_NUMBER = nullcontext()
 
 def own_threads_compute(own: bool) -> None:
     """Notes whether our own threads compute from now on, or NumPy's calls, in which OpenBLAS may use its threads."""
-    global _own
+    global _own, _blas_computed
     _own = own
+    if not own:
+        _blas_computed = time.monotonic()
 
 
 def own_threads() -> bool:
     """Whether our own threads computed last."""
     return _own
+
+
+def blas_threads_spin() -> bool:
+    """Whether OpenBLAS's threads may still wait for the next product, on the cores that our own threads need."""
+    return not _own and time.monotonic() - _blas_computed < _BLAS_SPINS
 
 
 def for_products() -> AbstractContextManager[None]:
@@ -145,6 +157,7 @@ def set_by_environment() -> bool:
 
 _chosen: int | None = None
 _own = False
+_blas_computed = -math.inf
 
 
 @cache

@@ -13,7 +13,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["add_to_word", "call", "exchange_word", "outlined", "pause", "read_word", "write_word", "yield_core"]
+__all__ = [
+    "add_to_word",
+    "call",
+    "call_share",
+    "exchange_word",
+    "outlined",
+    "pause",
+    "read_word",
+    "write_word",
+    "yield_core",
+]
 
 _WORD = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
@@ -103,7 +113,8 @@ def _yield_core(typingctx: Any) -> Any:
 def outlined(function: Any) -> Any:
     """A function for compiled code: given a tuple of args, it returns the addresses of a part and of its memory.
 
-    `part(first, last)` calls `function(first, last, *args)`. Its memory has the args, and ends when the caller returns.
+    `part(first, last)` calls `function(first, last, *args)`. Its memory has a word that says whether a part failed, and
+    the args; it ends when the caller returns.
     """
 
     def outline(typingctx: Any, args: Any) -> Any:
@@ -113,16 +124,20 @@ def outlined(function: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             result = function.get_compile_result(function_signature)
             context.active_code_library.add_linking_library(result.library)
-            memory = cgutils.alloca_once_value(builder, values[0])
+            memory = cgutils.alloca_once(builder, ir.LiteralStructType([_WORD, values[0].type]))
+            builder.store(values[0], cgutils.gep_inbounds(builder, memory, 0, 1))
 
             kind = ir.FunctionType(_WORD, [_BYTES, _WORD, _WORD])
             part = ir.Function(builder.module, kind, f"{builder.function.name}.part{next(_numbers)}")
             part.linkage = "internal"
             inner = ir.IRBuilder(part.append_basic_block("entry"))
             arguments, first, last = part.args
-            held = inner.load(inner.bitcast(arguments, memory.type))
+            held_memory = inner.bitcast(arguments, memory.type)
+            held = inner.load(cgutils.gep_inbounds(inner, held_memory, 0, 1))
             operands = [first, last, *cgutils.unpack_tuple(inner, held, len(args.types))]
             status, _ = context.call_internal_no_propagate(inner, result.fndesc, function_signature, operands)
+            with inner.if_then(status.is_error, likely=False):
+                inner.store(_WORD(1), cgutils.gep_inbounds(inner, held_memory, 0, 0))
             inner.ret(inner.zext(status.is_error, _WORD))
 
             addresses = [builder.ptrtoint(part, _WORD), builder.ptrtoint(memory, _WORD)]
@@ -146,6 +161,20 @@ def _call(typingctx: Any, address: Any, arguments: Any, first: Any, last: Any) -
     return types.boolean(types.int64, types.int64, types.intp, types.intp), generate
 
 
+def _call_share(typingctx: Any, share: Any, threads: Any, total: Any, address: Any, arguments: Any) -> Any:
+    """Calls the `share` of runtime.h at an address, for an `outlined` function; returns whether a part failed."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        share, threads, total, address, arguments = args
+        failed = builder.inttoptr(arguments, _WORD.as_pointer())
+        builder.store(_WORD(0), failed)
+        kind = ir.FunctionType(ir.VoidType(), [_WORD, _WORD, _WORD, _WORD])
+        builder.call(builder.inttoptr(share, kind.as_pointer()), [threads, total, address, arguments])
+        return builder.icmp_signed("!=", builder.load(failed), _WORD(0))
+
+    return types.boolean(types.int64, types.intp, types.intp, types.int64, types.int64), generate
+
+
 read_word: Any = intrinsic(_read_word)
 write_word: Any = intrinsic(_write_word)
 add_to_word: Any = intrinsic(_add_to_word)
@@ -153,3 +182,4 @@ exchange_word: Any = intrinsic(_exchange_word)
 pause: Any = intrinsic(_pause)
 yield_core: Any = intrinsic(_yield_core)
 call: Any = intrinsic(_call)
+call_share: Any = intrinsic(_call_share)

@@ -5,16 +5,17 @@ from functools import cache
 from typing import Any
 
 from ..dtypes import FLOAT32, FLOAT64
-from ..threads import number_of_threads, own_threads_compute
+from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
 from .building import RUNTIME, library
 
-__all__ = ["ALIGNMENT", "kernel_library", "source", "threads_for"]
+__all__ = ["ALIGNMENT", "kernel_library", "shares", "source", "threads_for"]
 
 ALIGNMENT = 64
 """Bytes, for panels: their vectors are in one cache line each."""
 
 _REAL = {FLOAT32: "float", FLOAT64: "double"}
 _OPERATIONS_A_THREAD = 2e6  # that justify one more thread: about 20 µs
+_LONG = 1e9  # operations: milliseconds, for which it does not matter that OpenBLAS's threads spin at their beginning
 
 # In the order of the fields of `Runtime` in runtime.h.
 _PRODUCT = ("panels_size", "pack", "pack_transposed", "product", "product_transposed")
@@ -27,26 +28,38 @@ def kernel_library(name: str, source: str, dtype: Any) -> ctypes.CDLL:
         BuildError: it cannot be built.
     """
     loaded = _of_dtype(name, source, dtype)
-    pointers = (ctypes.c_void_p * (1 + len(_PRODUCT)))(*_addresses(dtype))
-    loaded.set_runtime(pointers)
+    functions = *shares(), *_products(dtype)
+    loaded.set_runtime((ctypes.c_void_p * len(functions))(*functions))
     return loaded
 
 
 def threads_for(operations: float) -> int:
     """The number of threads to use for this number of floating-point operations; notes that our own threads compute."""
     threads = min(1 + int(operations / _OPERATIONS_A_THREAD), number_of_threads())
+    if operations < _LONG and blas_threads_spin():
+        return 1
     if threads > 1:
         own_threads_compute(True)
     return threads
 
 
 @cache
-def _addresses(dtype: Any) -> tuple[int | None, ...]:
-    """The addresses of the runtime's functions."""
-    team = library("team", source("team.c"))
-    products = _of_dtype("product", source("product.c"), dtype)
-    functions = [team.share, *(getattr(products, name) for name in _PRODUCT)]
-    return tuple(ctypes.cast(function, ctypes.c_void_p).value for function in functions)
+def shares() -> tuple[int, ...]:
+    """The addresses of `share` and `share_briefly`; see runtime.h.
+
+    Raises:
+        BuildError: they cannot be built.
+    """
+    return _addresses(library("team", source("team.c")), ("share", "share_briefly"))
+
+
+@cache
+def _products(dtype: Any) -> tuple[int, ...]:
+    return _addresses(_of_dtype("product", source("product.c"), dtype), _PRODUCT)
+
+
+def _addresses(loaded: ctypes.CDLL, names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value or 0 for name in names)
 
 
 def _of_dtype(name: str, source: str, dtype: Any) -> ctypes.CDLL:

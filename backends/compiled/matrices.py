@@ -1,4 +1,4 @@
-"""Products of two matrices: by numba if it is installed, as its layers use the same threads; otherwise in C."""
+"""Products of two matrices: in C if it can be built, otherwise by numba if it is installed."""
 
 import ctypes
 from functools import cache
@@ -46,13 +46,15 @@ def _rows(matrix: HostArray) -> tuple[HostArray, int, bool]:
 
 def matmul(x: HostArray, y: HostArray) -> HostArray | None:
     """The product of non-empty matrices (M, K) and (K, N) of one dtype; None if no kernel can be built."""
+    kernels = _kernels(x.dtype)
+    if kernels is not None:
+        return _by_c(kernels, x, y)
     if available():
         with UNLESS_BROKEN:
             from . import numba_matrices
 
             return numba_matrices.matmul(x, y)
-    kernels = _kernels(x.dtype)
-    return None if kernels is None else _by_c(kernels, x, y)
+    return None
 
 
 def _by_c(kernels: ctypes.CDLL, x: HostArray, y: HostArray) -> HostArray:

@@ -13,12 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..threads import number_of_threads, own_threads_compute
-from .atomics import add_to_word, call, exchange_word, pause, read_word, write_word, yield_core
+from .atomics import add_to_word, call, call_share, exchange_word, pause, read_word, write_word, yield_core
+from .building import BuildError
+from .c_runtime import shares
 from .jit import jit
 
 __all__ = ["share", "team", "worthwhile_threads"]
@@ -30,6 +33,7 @@ _FAILED = 16  # the number of these that raised an error
 _LEAVE = 17  # whether helpers must end
 _THREADS = 18  # the number of threads that share a job
 _FUNCTION, _ARGUMENTS, _TOTAL, _PARTS = 19, 20, 21, 22  # the job
+_SHARE = 23  # the address of C's `share`, or 0: kernels of both kinds use the same threads if there is a C compiler
 _WORDS = 32
 
 _MOST_PARTS = 62
@@ -89,6 +93,8 @@ def share(words: Any, total: int, job: Any) -> None:
     address, arguments = job
     if parts == 1:
         failed = call(address, arguments, 0, total)
+    elif words[_SHARE]:
+        failed = call_share(words[_SHARE], parts, total, address, arguments)
     else:
         words[_FUNCTION], words[_ARGUMENTS], words[_TOTAL], words[_PARTS] = address, arguments, total, parts
         write_word(words, _ENDED, 0)
@@ -250,11 +256,31 @@ def team(most: int, brief: bool = False) -> AbstractContextManager[Any]:
     threads = min(most, number_of_threads(), _MOST_PARTS) if most > 1 else 1
     if threads <= 1:
         return _ALONE
+    in_c = _shares_in_c()
+    if in_c is not None:
+        own_threads_compute(True)
+        return _threads_of_c(threads, in_c[brief])
     found = _team_of(threads)
     if found is None:
         return _ALONE
     own_threads_compute(True)
     return _Session(found, threads, brief)
+
+
+@cache
+def _shares_in_c() -> tuple[int, ...] | None:
+    """The addresses of C's `share` and `share_briefly`; None if they cannot be built."""
+    try:
+        return shares()
+    except BuildError:
+        return None
+
+
+@cache
+def _threads_of_c(threads: int, share: int) -> AbstractContextManager[Any]:
+    words = np.zeros(_WORDS, np.int64)
+    words[_THREADS], words[_SHARE] = threads, share
+    return nullcontext(words)
 
 
 @atexit.register

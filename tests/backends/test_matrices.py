@@ -18,9 +18,6 @@ def matmul(request: pytest.FixtureRequest) -> Matmul:
     if request.param == "C":
         if building.why_not() is not None:
             pytest.skip("there is no C compiler")
-        monkeypatch = pytest.MonkeyPatch()
-        monkeypatch.setattr(matrices, "available", lambda: False)
-        request.addfinalizer(monkeypatch.undo)
         return matrices.matmul
     pytest.importorskip("numba", reason="numba is not installed")
     from tinygrad_lstm.backends.compiled.numba_matrices import matmul

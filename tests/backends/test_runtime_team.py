@@ -208,10 +208,8 @@ PROGRAM = """
 import threading
 import numpy as np
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import matrices
 from tinygrad_lstm.backends.compiled.matrices import matmul
 
-matrices.available = lambda: False  # without numba
 tg.set_num_threads(2)
 x = np.ones((500, 500), np.float32)
 

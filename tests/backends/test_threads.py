@@ -1,5 +1,6 @@
 """How many threads compute, and whose."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends import threads
+from tinygrad_lstm.backends.compiled.c_runtime import threads_for
 from tinygrad_lstm.models import LSTM
 
 
@@ -89,6 +91,18 @@ def test_products_of_the_library_keep_to_one_thread_beside_compiled_kernels(
     del seen[:]
     x @ x
     assert seen == [number]
+
+
+def test_kernels_in_c_do_not_compete_with_threads_of_openblas() -> None:
+    """OpenBLAS's threads spin for a while after NumPy's kernels have computed; long products do not wait for that."""
+    tg.set_num_threads(2)
+    with tg.compiled_kernels(False):
+        LSTM(4, 4)(tg.randn(2, 3, 4))
+    assert (threads_for(1e7), threads_for(2e9)) == (1, 2)
+    with tg.compiled_kernels(False):
+        LSTM(4, 4)(tg.randn(2, 3, 4))
+    time.sleep(0.05)
+    assert (threads_for(1e5), threads_for(1e7)) == (1, 2)
 
 
 def test_threads_that_multiply_at_once_restore_the_number_of_threads() -> None:

@@ -25,6 +25,10 @@
        Calls part(arguments, first, last) for nearly equal parts [first, last) of the rows, each in a thread, and returns
        when all have ended. It may use fewer threads than asked for, so that no result may depend on their number.
 
+     void share_briefly(Index threads, Index rows, Part *part, void *arguments)
+       The same for a job that takes no longer than waking a thread, about 50 µs: threads that sleep are woken only if the
+       last job was a moment ago, so that more are likely.
+
    For a layer with a weight (O, I) and B rows, such as the samples of a batch:
 
      x · weightᵀ               pack_transposed(panels, weight, I, I, O, 0, O)
@@ -43,7 +47,7 @@
 #include "interface.h"
 
 typedef struct {
-    Share *share;
+    Share *share, *share_briefly;
     PanelsSize *panels_size;
     Pack *pack, *pack_transposed;
     Product *product, *product_transposed;
@@ -55,6 +59,10 @@ void set_runtime(const Runtime *functions) { runtime = *functions; }
 
 static inline void share(Index threads, Index rows, Part *part, void *arguments) {
     runtime.share(threads, rows, part, arguments);
+}
+
+static inline void share_briefly(Index threads, Index rows, Part *part, void *arguments) {
+    runtime.share_briefly(threads, rows, part, arguments);
 }
 
 static inline Index panels_size(Index K, Index N) { return runtime.panels_size(K, N); }

@@ -11,16 +11,18 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 #include "interface.h"
 
-Share share;
+Share share, share_briefly;
 
 enum {
     MOST_THREADS = 64,    /* a bit each */
     PATIENCE = 30 * 1000, /* polls, 20 to 40 ns each, until a helper sleeps */
     LOOKS_A_YIELD = 2000,
     STACK = 4 * 1024 * 1024,
+    MOMENT = 1000 * 1000, /* nanoseconds */
 };
 
 /* Words that threads poll have cache lines of their own. */
@@ -36,6 +38,7 @@ static struct {
 } job;
 
 static OWN_LINE int busy;  /* whether a thread uses the helpers */
+static long long last_job; /* when it was handed out, in nanoseconds */
 static Index helpers;      /* the number of helpers; they are threads 1, 2, ... */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_t threads_of[MOST_THREADS];
@@ -144,6 +147,12 @@ static void spread(Index threads) {
 #endif
 }
 
+static long long nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
 static void wake(Index threads) {
     int spreading = 1;
     for (Index k = 1; k < threads; k++) {
@@ -157,7 +166,7 @@ static void wake(Index threads) {
     }
 }
 
-void share(Index threads, Index rows, Part *part, void *arguments) {
+static void hand_out(Index threads, Index rows, Part *part, void *arguments, int brief) {
     if (threads > rows) threads = rows;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
     if (threads <= 1 || __atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) {
@@ -172,11 +181,19 @@ void share(Index threads, Index rows, Part *part, void *arguments) {
     job.ended = 0;
     __atomic_store_n(&job.parts, threads, __ATOMIC_SEQ_CST);
     __atomic_store_n(&job.open, ~0ULL >> (64 - threads), __ATOMIC_SEQ_CST);
-    wake(threads);
+    long long now = nanoseconds();
+    if (!brief || now - last_job < MOMENT) wake(threads);
+    last_job = now;
     work(0);
     for (Index looks = 1; __atomic_load_n(&job.ended, __ATOMIC_ACQUIRE) < threads; looks++) {
         relax();
         if (looks % LOOKS_A_YIELD == 0) sched_yield(); /* to a helper that has no core */
     }
     __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
+void share(Index threads, Index rows, Part *part, void *arguments) { hand_out(threads, rows, part, arguments, 0); }
+
+void share_briefly(Index threads, Index rows, Part *part, void *arguments) {
+    hand_out(threads, rows, part, arguments, 1);
 }

@@ -65,19 +65,6 @@ class DrawnStep:
         return f"# {'; '.join(of_batch + others)}\n{self.source}"
 
 
-def parts_of(state: State) -> tuple[tg.Tensor, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
-def unrolled(step: Callable[[tg.Tensor, State], State], x: tg.Tensor, state: State) -> tuple[tg.Tensor, ...]:
-    """The first state after each step, (T, B, ...), and the states after the last step."""
-    outputs = []
-    for inputs in tg.unbind(x, 0):
-        state = step(inputs, state)
-        outputs.append(parts_of(state)[0])
-    return tg.stack(outputs), *parts_of(state)
-
-
 @st.composite
 def drawn_steps(draw: st.DrawFn, detached: bool = False, most_genes: int = 8) -> DrawnStep:
     """A step with one to three states: vectors, the last one perhaps a matrix.

@@ -1,14 +1,19 @@
-"""Drawn steps: what the strategy promises, and what it draws."""
+"""Drawn steps: what the strategy promises, what it draws, and `tg.scan` of them against a plain loop."""
 
 import itertools
 import re
 
 import numpy as np
+from any_cells import as_parts, checked_derivatives, row_by_row
 from hypothesis import given, settings
-from tracing.drawn_steps import DrawnStep, drawn_steps, parts_of, unrolled
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from tracing.drawn_steps import DrawnStep, drawn_steps
 from tracing.step_writer import ALONG_UNITS, KINDS, OF_POSITIVE, REDUCTIONS, UNARY, Writer
 
 import tinygrad_lstm as tg
+
+T, B = 4, 3
 
 
 @given(drawn_steps())
@@ -16,7 +21,7 @@ def test_states_of_drawn_steps_stay_within_one(drawn: DrawnStep) -> None:
     x, state = drawn.inputs(T=5, B=3)
     for inputs in x:
         state = drawn.step(inputs, state)
-        for part, shape in zip(parts_of(state), drawn.state_shapes, strict=True):
+        for part, shape in zip(as_parts(state), drawn.state_shapes, strict=True):
             assert part.shape == (3, *shape)
             assert part.dtype == np.float64
             assert np.abs(part.detach().numpy()).max() <= 1 + 1e-12
@@ -24,10 +29,34 @@ def test_states_of_drawn_steps_stay_within_one(drawn: DrawnStep) -> None:
 
 @settings(max_examples=15)
 @given(drawn_steps())
-def test_gradients_of_loops_of_drawn_steps(drawn: DrawnStep) -> None:
+def test_gradients_of_scans_of_drawn_steps(drawn: DrawnStep) -> None:
     x, state = drawn.inputs(T=3, B=2)
-    leaves = [x, *parts_of(state), *drawn.parameters.values()]
-    assert tg.gradcheck(lambda *_: unrolled(drawn.step, x, state), leaves)
+
+    def outputs(*_: tg.Tensor) -> list[tg.Tensor]:
+        out, final = tg.scan(drawn.step, x, state)
+        return [out, *as_parts(final)]
+
+    assert tg.gradcheck(outputs, [x, *as_parts(state), *drawn.parameters.values()])
+
+
+@settings(max_examples=12)
+@given(
+    drawn_steps(detached=True),
+    st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B),
+    st.none() | arrays(bool, (T, B)),
+    st.booleans(),
+)
+def test_scan_of_a_drawn_step_is_a_loop(
+    device: str, drawn: DrawnStep, lengths: list[int] | None, resets: np.ndarray | None, reverse: bool
+) -> None:
+    drawn = drawn.to(device)
+    x, state = drawn.inputs(T, B)
+    zeros = tuple(tg.zeros(1, *shape, dtype="float64", device=device) for shape in drawn.state_shapes)
+    out, final = tg.scan(drawn.step, x, state, lengths, resets, reverse)
+    start = zeros if isinstance(state, tuple) else zeros[0]
+    expected, finals = row_by_row(drawn.step, x, state, lambda row: start, lengths, resets, reverse)
+    inputs = [x, *as_parts(state), *drawn.parameters.values()]
+    checked_derivatives([out, *as_parts(final)], [expected, *finals], inputs)
 
 
 def test_genes_write_every_op_of_the_vocabulary() -> None:

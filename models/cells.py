@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, ClassVar, NamedTuple
 
 from tinygrad_lstm import ops
@@ -36,6 +37,12 @@ class Cell(Module):
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each state of one sequence, by name."""
         return dict.fromkeys(self.STATES, (self.hidden_size,))
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The constructor's arguments after the two sizes, with their defaults."""
+        arguments = list(signature(cls).parameters.values())[2:]
+        return {argument.name: argument.default for argument in arguments}
 
 
 class _Cell(Cell):
@@ -218,7 +225,9 @@ class RNNGates(NamedTuple):
 
 
 class RNNCell(_Cell):
-    """One step of a simple recurrent network (Elman 1990): h' = tanh(W·[h, x] + b).
+    """One step of a simple recurrent network (Elman 1990).
+
+        h' = tanh(W·[h, x] + b)             hidden state
 
     Args:
         input_size: I, the length of an input x.

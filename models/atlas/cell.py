@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from inspect import Parameter as Argument
-from inspect import signature
 from typing import Any, ClassVar
 
 from tinygrad_lstm import ops
@@ -91,14 +89,8 @@ class AtlasCell(Cell):
         states = {name: math.prod(shape) for name, shape in self.state_shapes().items()}
         return [(self.input_size, dict.fromkeys(self.GATES._fields, self.hidden_size) | states)]
 
-    @classmethod
-    def options(cls) -> dict[str, Any]:
-        """The constructor's arguments besides the sizes, with their defaults."""
-        arguments = signature(cls).parameters.items()
-        return {name: argument.default for name, argument in arguments if argument.kind is Argument.KEYWORD_ONLY}
-
     def extra_repr(self) -> str:
         """The sizes, and the options that differ from the defaults."""
-        chosen = {name: getattr(self, name) for name, default in self.options().items()}
-        changed = [f"{name}={value!r}" for name, value in chosen.items() if value != self.options()[name]]
+        options = {name: (getattr(self, name), default) for name, default in self.options().items()}
+        changed = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])

@@ -19,7 +19,7 @@ class CoRNNCell(AtlasCell):
     """The coupled oscillatory network: damped oscillators, driven by the input (Rusch & Mishra 2021).
 
         z' = z + Δt (tanh(W·x + U·y + V·z + b) - γ y - ε z)     velocities
-        y' = y + Δt z'                                          positions, the output
+        y' = y + Δt z'                                          positions: the output
 
     The damping term has the old z, as in the paper's explicit scheme.
 
@@ -62,10 +62,10 @@ LEMGates = namedtuple("LEMGates", "dt_z dt_y z y")
 class LEMCell(AtlasCell):
     """The long expressive memory, which learns how far in time each step goes (Rusch et al. 2022).
 
-        Δt_z = Δt σ(W_1·x + U_1·y + b_1)                        time of the step of z
-        Δt_y = Δt σ(W_2·x + U_2·y + b_2)                        time of the step of y
-        z' = (1 - Δt_z) ⊙ z + Δt_z ⊙ tanh(W_z·x + U_z·y + b_z)  slow or fast state
-        y' = (1 - Δt_y) ⊙ y + Δt_y ⊙ tanh(W_y·x + V·z' + b_y)   the output
+        dt_z = Δt σ(W_1·x + U_1·y + b_1)                            the time of a step of z
+        dt_y = Δt σ(W_2·x + U_2·y + b_2)                            the time of a step of y
+        z'   = (1 - dt_z) ⊙ z + dt_z ⊙ tanh(W_z·x + U_z·y + b_z)    hidden state
+        y'   = (1 - dt_y) ⊙ y + dt_y ⊙ tanh(W_y·x + V·z' + b_y)     output
 
     Rusch, Mishra, Erichson and Mahoney, "Long expressive memory for sequence modeling", ICLR 2022.
 

@@ -205,10 +205,13 @@ class LayerNormStateLSTMCell(_LSTMWithOptions):
         c' = LN(f ⊙ c + i ⊙ g) ⊙ norm_c + bias_c                    cell state
         h' = o ⊙ tanh(c')                                           hidden state
 
-    LN and the parameters are those of `LayerNormLSTMCell`. TensorFlow's LayerNormBasicLSTMCell carries the normalized
-    state too.
+    LN is that of `LayerNormLSTMCell`. TensorFlow's LayerNormBasicLSTMCell normalizes the cell state in this way too.
 
-    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, in which the state is not normalized.
+    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, in which the cell state is not normalized.
+
+    Parameters, rows in the order i, f, g, o:
+        weight_ih (4H, I), the W; weight_hh (4H, H), the U; bias (4H,), the b; norm_ih (4H,); norm_hh (4H,);
+        norm_c (H,); bias_c (H,).
     """
 
     def layer_options(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ SLSTMGates = namedtuple("SLSTMGates", "i f g o m n c h")
 class SLSTMCell(_CellWithHeads):
     """The sLSTM: an LSTM with an exponential input gate and a normalizer (Beck et al. 2024).
 
-        m' = max(log σ(net_f) + m, net_i)           stabilizer, of which h' does not depend
+        m' = max(log σ(net_f) + m, net_i)           stabilizer, on which h' does not depend
         i  = exp(net_i - m')                        input gate
         f  = exp(log σ(net_f) + m - m')             forget gate
         g  = tanh(net_g)                            candidate
@@ -98,7 +98,7 @@ class MLSTMCell(_CellWithHeads):
         q  = W_q·x + b_q                            query
         k  = (W_k·x + b_k) / √D                     key
         v  = W_v·x + b_v                            value
-        m' = max(log σ(net_f) + m, net_i)           stabilizer, of which h' does not depend
+        m' = max(log σ(net_f) + m, net_i)           stabilizer, on which h' does not depend
         i  = exp(net_i - m')                        input gate, a number
         f  = exp(log σ(net_f) + m - m')             forget gate, a number
         o  = σ(W_o·x + b_o)                         output gate

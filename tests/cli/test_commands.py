@@ -340,7 +340,7 @@ def test_the_version_is_shown() -> None:
 
 def test_help_names_the_commands_and_options() -> None:
     printed = succeed("--help")
-    commands = ("train", "sample", "eval", "explain", "gradient-flow", "inspect", "info")
+    commands = ("train", "sample", "eval", "explain", "gradient-flow", "inspect", "atlas", "info")
     assert all(f"\n  {command} " in printed for command in commands)
     printed = succeed("train", "--help")
     assert "[default: 1000]" in printed and "(1000)" not in printed

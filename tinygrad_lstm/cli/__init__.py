@@ -13,7 +13,7 @@ from tinygrad_lstm.backends import threads
 
 from .. import __version__
 from ..device import set_num_threads
-from . import eval, explain, gradient_flow, info, inspect, inspect_weights, sample, train
+from . import atlas, eval, explain, gradient_flow, info, inspect, inspect_weights, sample, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Trains character models on text, tries them out, and looks inside; lists what files of weights hold.",
+    help="Trains character models on text, tries them out, and looks inside; lists cells, and files of weights.",
 )
 
 
@@ -53,6 +53,7 @@ app.command()(explain.explain)
 app.command("gradient-flow")(gradient_flow.gradient_flow)
 app.command()(inspect.inspect)
 app.command("inspect-weights")(inspect_weights.inspect_weights)
+app.command()(atlas.atlas)
 app.command()(info.info)
 
 

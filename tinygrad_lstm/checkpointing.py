@@ -103,7 +103,7 @@ class _FirstRun(Tracer):
                 self._restored[index] = (node.saved, node.out, node.number)
 
 
-class _Restoring:
+class _Restoring(Derivative):
     """The derivative of a checkpointed node: gives back what the node kept, for as long as it is taken."""
 
     keeps = True

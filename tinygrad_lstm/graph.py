@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tinygrad_lstm.backends import base
 
@@ -25,8 +25,10 @@ _OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOOR
 Parents = Sequence["GraphNode | None"]
 
 
-class Derivative(Protocol):
+class Derivative:
     """What a node does in a backward pass.
+
+    By default it keeps and computes nothing. (The walk itself serves leaves and picks.)
 
     Attributes:
         op: the op whose derivative it is, or what stands in for one: `name` is how messages call it.
@@ -34,26 +36,7 @@ class Derivative(Protocol):
         fresh: whether the gradients on arrays are arrays that nobody else holds.
     """
 
-    @property
-    def op(self) -> Any: ...
-    @property
-    def keeps(self) -> bool: ...
-    @property
-    def fresh(self) -> bool: ...
-
-    def pull(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
-        """The gradient for each parent, given that of the output: arrays. None where the parent is None."""
-
-    def pull_recorded(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
-        """The same on Tensors, which are part of a graph in turn."""
-
-    def only_for(self, parents: Parents) -> "Derivative":
-        """The derivative for some of the parents; the others are None."""
-
-
-class PassedOn:
-    """The derivative of nodes that keep and compute nothing. (The walk itself serves leaves and picks.)"""
-
+    op: Any
     keeps = fresh = False
 
     def __init__(self, name: str) -> None:
@@ -61,19 +44,19 @@ class PassedOn:
         self.op = self
 
     def pull(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
-        """No gradients."""
+        """The gradient for each parent, given that of the output: arrays. None where the parent is None."""
         return ()
 
     def pull_recorded(self, node: Any, g: Any, parents: Parents) -> Iterable[Any]:
-        """No gradients."""
+        """The same on Tensors, which are part of a graph in turn."""
         return ()
 
-    def only_for(self, parents: Parents) -> "PassedOn":
-        """Itself."""
+    def only_for(self, parents: Parents) -> "Derivative":
+        """The derivative for some of the parents; the others are None."""
         return self
 
 
-_LEAF, _PICK = PassedOn("leaf"), PassedOn("pick")
+_LEAF, _PICK = Derivative("leaf"), Derivative("pick")
 
 _numbers = itertools.count()
 

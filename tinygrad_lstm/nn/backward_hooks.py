@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._tensor import Tensor
-from ..graph import Node, Parents, PassedOn, Pick, record, watch
+from ..graph import Derivative, Node, Parents, Pick, record, watch
 from ..mode import mode, no_grad
 
 __all__ = ["HookedCall"]
@@ -88,7 +88,7 @@ class HookedCall:
         return old._matching(new)
 
 
-class _Passage(PassedOn):
+class _Passage(Derivative):
     """A node's operation: the identity of tensors, whose gradients it passes to a function in the backward pass."""
 
     def __init__(self, name: str, reached: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]) -> None:

@@ -16,8 +16,7 @@ from ..graph import Node, Pick, user_line, watch
 from ..mode import Mode, mode
 from ..tracing.lengths import Derived, plain
 from ..walk import has_nan
-from .composed import ComposedDerivative
-from .rules import Derivative, Rule, asked_by, function_of
+from .rules import OpDerivative, Rule, asked_by, function_of
 
 __all__ = ["ALIASES", "NUMBERS", "Op", "Promotion"]
 
@@ -118,8 +117,7 @@ class Op:
         found = self.derivatives.get(mask)
         if found is None:
             needed = [name for name in self.inputs if mask & self.bit(name)]
-            found = ComposedDerivative(self) if self.composed is not None else Derivative(self, needed)
-            self.derivatives[mask] = found
+            found = self.derivatives[mask] = OpDerivative(self, needed)
         return found
 
     # -- arguments -----------------------------------------------------------------------------------------------------

@@ -12,16 +12,17 @@ from typing import Any
 
 from .._tensor import Tensor
 from ..accumulate import Increment, RowSum, tell_op
+from ..autograd import grad
 from ..device import Device
-from ..graph import Node, Parents, Pick
+from ..graph import Derivative, Node, Parents, Pick
 from ..in_place import output_version
 from .source import compiled
 
 __all__ = [
     "ON_TENSORS",
     "AddsInto",
-    "Derivative",
     "Functions",
+    "OpDerivative",
     "OverRows",
     "Rule",
     "asked_by",
@@ -101,22 +102,23 @@ def on_arrays(device: Device) -> Functions:
     return found
 
 
-class Derivative:
-    """The rules of the inputs of an op that require a gradient; see `graph.Derivative`.
+class OpDerivative(Derivative):
+    """The rules of the inputs of an op that require a gradient.
 
     Attributes:
         keep: the bits of the inputs for which a rule asks.
         keeps_out, keeps_shapes: whether the rules ask for the output, and for shapes of inputs.
     """
 
-    fresh = False
-
     def __init__(self, op: Any, needed: Sequence[str]) -> None:
         self.op = op
+        self.fresh = op.fresh
         self._rules = {name: rule for name, rule in op.rules.items() if name in needed}
         asked: set[str] = set()
         for rule in self._rules.values():
             asked.update(asked_by(function_of(rule)), asked_by(rule.add) if isinstance(rule, AddsInto) else ())
+        if op.composed is not None:  # the twin needs all arguments, and so may the kernel: what it saved is the output
+            asked.update(op.names, ("out",))
         self._asked = asked
         self.keep = sum(op.bit(name) for name in op.inputs if name in asked)
         self.keeps_out = "out" in asked
@@ -135,7 +137,7 @@ class Derivative:
         """The same on Tensors."""
         return self._compiled(on_tensors=True)
 
-    def only_for(self, parents: Parents) -> "Derivative":
+    def only_for(self, parents: Parents) -> Derivative:
         """The derivative for some of the parents."""
         if self.op.sequence:
             return self
@@ -148,6 +150,7 @@ class Derivative:
         names: dict[str, Any] = {
             "_Tensor": Tensor,
             "_check_input": check_input,
+            "_composed": op.composed,
             "_check_output": check_output,
             "_fitted": functools.partial(fitted, on_tensors=on_tensors),
             "_fitted_list": functools.partial(fitted_list, on_tensors=on_tensors),
@@ -156,6 +159,7 @@ class Derivative:
             "_output_tensors": output_tensors,
             "_RowSum": RowSum,
             "_tell_op": tell_op,
+            "_twin_gradients": twin_gradients,
             "_whole": functools.partial(whole, on_tensors=on_tensors),
             "F": ON_TENSORS,
         }
@@ -180,7 +184,10 @@ class Derivative:
                 yield f"{name}_shape = {'_shapes' if op.sequence else f'_shapes[{k}]'}"
         if "out" in asked:
             yield "if _node.extras is not None: _check_output(_node)"
-            yield "out = _output_tensors(_node)" if on_tensors else "out = _node.out"
+            yield "out = _output_tensors(_node)" if on_tensors and op.composed is None else "out = _node.out"
+        if op.composed is not None:
+            yield "saved, backend = out, _node.device.backend"
+            yield "needs_grad = [_parent is not None for _parent in _parents]"
         if "F" in asked and not on_tensors:
             yield "F = _node.device.functions or _on_arrays(_node.device)"
         yield "if g.__class__ is _dict: g = _whole(_node, g)"
@@ -205,6 +212,8 @@ class Derivative:
     def _gradient(self, k: int, name: str, on_tensors: bool) -> str:
         """The call that gives the gradient of input k."""
         rule = self._rules[name]
+        if self.op.composed is not None and on_tensors:
+            return f"_twin_gradients(lambda {name}: _composed({', '.join(self.op.names)}), {name}, g, needs_grad)"
         if isinstance(rule, AddsInto) and not on_tensors:
             given = ", ".join(f"{other}={other}" for other in asked_by(rule.add) if other != "buffer")
             return f"_increment(_add_{name}, _dict({given}), _node, {k})"
@@ -307,6 +316,21 @@ def fitted_list(node: Node, gradients: Sequence[Any], parents: Parents, on_tenso
         None if parent is None else fitted(node, gradient, k, on_tensors)
         for k, (parent, gradient) in enumerate(zip(parents, gradients))
     ]
+
+
+def twin_gradients(
+    twin: Callable[[list[Any]], Any], inputs: Sequence[Any], g: Any, needs_grad: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of the inputs of a fused op, as part of a graph: those of its twin at the same inputs."""
+    # A view of each input gets only the gradient of this use of it, even if the same tensor is used elsewhere.
+    views = [x.reshape(x.shape) if needed else x for x, needed in zip(inputs, needs_grad, strict=True)]
+    outputs = twin(views)
+    outputs, parts = (outputs, g) if isinstance(outputs, tuple) else ((outputs,), (g,))
+    pairs = [(out, part) for out, part in zip(outputs, parts, strict=True) if out.requires_grad]
+    needed = [x for x, needed in zip(views, needs_grad) if needed]
+    found = grad([out for out, _ in pairs], needed, [part for _, part in pairs], create_graph=True, allow_unused=True)
+    gradients = iter([ON_TENSORS.zeros_like(x) if g is None else g for x, g in zip(needed, found)])
+    return [next(gradients) if needed else None for needed in needs_grad]
 
 
 def _increment(add: Callable[..., Any], arguments: dict[str, Any], node: Node, k: int) -> Increment:

@@ -5,11 +5,11 @@ from typing import Any
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import Node, Parents, PassedOn, record, watch
+from ..graph import Derivative, Node, Parents, record, watch
 from ..mode import mode
 
 
-class _Move(PassedOn):
+class _Move(Derivative):
     """The derivative of a copy to a different device: the gradient is copied back."""
 
     def pull(self, node: Node, g: Any, parents: Parents) -> Sequence[Any]:

@@ -8,15 +8,29 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32
 from tinygrad_lstm.backends.sums import BLOCK
 
-from .graph import GraphNode
+from .graph import GraphNode, Node
 
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """A gradient that is zero but for a part: `add` adds it into an array such as `zeros` makes."""
+    """A gradient of input k of a node that is mostly zeros: `rule(buffer, **arguments)` adds the rest into an array."""
 
-    zeros: Callable[[], Array]
-    add: Callable[[Array], None]
+    rule: Callable[..., None]
+    arguments: Mapping[str, Any]
+    node: Node
+    k: int
+
+    def zeros(self) -> Array:
+        """A new array into which it can be added."""
+        return self.node.device.xp.zeros(self.node.input_shape(self.k), self.node.dtype)
+
+    def add(self, buffer: Array) -> None:
+        """Adds it into an array."""
+        try:
+            self.rule(buffer=buffer, **self.arguments)
+        except Exception as error:
+            tell_op(error, self.node)
+            raise
 
     def array(self) -> Array:
         """The gradient as an array."""

@@ -16,7 +16,7 @@ from ..autograd import grad
 from ..device import Device
 from ..graph import Derivative, Node, Parents, Pick
 from ..in_place import output_version
-from .source import compiled
+from .source import by_own_names, compiled
 
 __all__ = [
     "ON_TENSORS",
@@ -147,22 +147,9 @@ class OpDerivative(Derivative):
 
     def _compiled(self, on_tensors: bool) -> Callable[..., Any]:
         op = self.op
-        names: dict[str, Any] = {
-            "_Tensor": Tensor,
-            "_check_input": check_input,
-            "_composed": op.composed,
-            "_check_output": check_output,
-            "_fitted": functools.partial(fitted, on_tensors=on_tensors),
-            "_fitted_list": functools.partial(fitted_list, on_tensors=on_tensors),
-            "_increment": _increment,
-            "_on_arrays": on_arrays,
-            "_output_tensors": output_tensors,
-            "_RowSum": RowSum,
-            "_tell_op": tell_op,
-            "_twin_gradients": twin_gradients,
-            "_whole": functools.partial(whole, on_tensors=on_tensors),
-            "F": ON_TENSORS,
-        }
+        names = by_own_names(Increment, RowSum, Tensor, check_input, check_output, fitted, fitted_list, on_arrays)
+        names |= by_own_names(output_tensors, tell_op, twin_gradients, whole)
+        names |= {"F": ON_TENSORS, "_composed": op.composed}
         for name, rule in self._rules.items():
             names[f"_rule_{name}"] = function_of(rule)
             if isinstance(rule, AddsInto):
@@ -190,7 +177,7 @@ class OpDerivative(Derivative):
             yield "needs_grad = [_parent is not None for _parent in _parents]"
         if "F" in asked and not on_tensors:
             yield "F = _node.device.functions or _on_arrays(_node.device)"
-        yield "if g.__class__ is _dict: g = _whole(_node, g)"
+        yield f"if g.__class__ is _dict: g = _whole(_node, g, {on_tensors})"
         yield "try:"
         for k, name in enumerate(op.inputs):
             if name in self._rules:
@@ -199,14 +186,15 @@ class OpDerivative(Derivative):
         yield "    _tell_op(_error, _node)"
         yield "    raise"
         if op.sequence:
-            yield f"return _fitted_list(_node, _gradient_{op.inputs[0]}, _parents)"
+            yield f"return _fitted_list(_node, _gradient_{op.inputs[0]}, _parents, {on_tensors})"
             return
         kind = "_Tensor" if on_tensors else "_node.device.array_type"
+        later = () if on_tensors else (AddsInto, OverRows)  # which the walk computes
         for k, name in enumerate(op.inputs):
-            if name in self._rules:
+            if name in self._rules and not isinstance(self._rules[name], later):
                 shape = f"(_node.shape if _shapes is None else _shapes[{k}])"
                 yield f"if _gradient_{name}.__class__ is not {kind} or _gradient_{name}.shape != {shape}:"
-                yield f"    _gradient_{name} = _fitted(_node, _gradient_{name}, {k})"
+                yield f"    _gradient_{name} = _fitted(_node, _gradient_{name}, {k}, {on_tensors})"
         yield f"return {', '.join(f'_gradient_{name}' if name in self._rules else 'None' for name in op.inputs)},"
 
     def _gradient(self, k: int, name: str, on_tensors: bool) -> str:
@@ -216,7 +204,7 @@ class OpDerivative(Derivative):
             return f"_twin_gradients(lambda {name}: _composed({', '.join(self.op.names)}), {name}, g, needs_grad)"
         if isinstance(rule, AddsInto) and not on_tensors:
             given = ", ".join(f"{other}={other}" for other in asked_by(rule.add) if other != "buffer")
-            return f"_increment(_add_{name}, _dict({given}), _node, {k})"
+            return f"_Increment(_add_{name}, _dict({given}), _node, {k})"
         given = asked_by(function_of(rule))  # type: ignore[assignment]
         if isinstance(rule, OverRows) and not on_tensors:
             rows = ", ".join(f"{other}={other}" for other in given if other in rule.rows)
@@ -287,8 +275,6 @@ def whole(node: Node, parts: dict[int, Any], on_tensors: bool) -> tuple[Any, ...
 
 def fitted(node: Node, gradient: Any, k: int, on_tensors: bool) -> Any:
     """The gradient that a rule gave for input k, summed to its shape where that was broadcast."""
-    if isinstance(gradient, Increment | RowSum):
-        return gradient
     op = node.op
     expected = node.input_shape(k)
     shape = getattr(gradient, "shape", None)
@@ -331,14 +317,3 @@ def twin_gradients(
     found = grad([out for out, _ in pairs], needed, [part for _, part in pairs], create_graph=True, allow_unused=True)
     gradients = iter([ON_TENSORS.zeros_like(x) if g is None else g for x, g in zip(needed, found)])
     return [next(gradients) if needed else None for needed in needs_grad]
-
-
-def _increment(add: Callable[..., Any], arguments: dict[str, Any], node: Node, k: int) -> Increment:
-    def add_into(buffer: Any) -> None:
-        try:
-            add(buffer=buffer, **arguments)
-        except Exception as error:
-            tell_op(error, node)
-            raise
-
-    return Increment(functools.partial(node.device.xp.zeros, node.input_shape(k), node.dtype), add_into)

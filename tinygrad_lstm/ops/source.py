@@ -6,15 +6,21 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-__all__ = ["compiled", "written_when_called"]
+__all__ = ["by_own_names", "compiled", "written_when_called"]
 
-_BUILTINS = {f"_{function.__name__}": function for function in (bool, dict, Exception, isinstance, list, map, tuple)}
+
+def by_own_names(*known: Any) -> dict[str, Any]:
+    """Functions and classes by their own names, with a `_` before them: no parameter of an op can hide these."""
+    return {f"_{each.__name__}": each for each in known}
+
+
+_BUILTINS = by_own_names(bool, dict, Exception, isinstance, list, map, tuple)
 
 
 def compiled(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
     """The one function that the source defines, over these global names. Tracebacks show its lines.
 
-    The source calls Python's own functions by names such as `_list`, which no parameter of an op can hide.
+    The source calls Python's own functions by names such as `_list`.
     """
     filename = str(Path(__file__).with_name(f"<{name}>"))  # beside this file, so that it counts as the library's own
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)

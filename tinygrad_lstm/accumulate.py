@@ -106,17 +106,17 @@ class Total:
 
     __slots__ = ("_additions", "_blocks", "_half", "_in_place", "_rows", "_value", "owned")
 
-    def __init__(self, value: Any, owned: bool, in_place: bool) -> None:
+    def __init__(self, value: Any, in_place: bool) -> None:
         self._value = value
-        self.owned = owned
+        self.owned = False
         self._in_place = in_place  # false of Tensors, which are part of a graph
         self._additions = 0
         self._blocks: Any = None
         self._half = False
         self._rows: dict[Any, list[RowSum]] = {}
 
-    def add(self, g: Any) -> None:
-        """Adds a gradient: an array, a Tensor, an Increment or a RowSum."""
+    def add(self, g: Any, fresh: bool = False) -> None:
+        """Adds a gradient: an array, which nobody else holds if it is `fresh`, a Tensor, an Increment or a RowSum."""
         if g.__class__ is RowSum:
             waiting = self._rows.setdefault(g.key, [])
             waiting.append(g)
@@ -132,7 +132,7 @@ class Total:
             self._widen()
             g.add(self._value)
         elif self._value is None:
-            self._value = g
+            self._value, self.owned = g, fresh and self._in_place
             return
         else:
             self._widen()

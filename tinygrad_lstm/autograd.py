@@ -48,9 +48,7 @@ def backward(
 ) -> None:
     """Adds the gradient of the outputs to `.grad` of every leaf, or of `inputs` only; see `Tensor.backward`."""
     wanted = None if inputs is None else _as_list(inputs)
-    targets = None if wanted is None else _target_nodes(wanted, "backward")
-    roots = _roots(outputs, grads, create_graph, "backward")
-    found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    found = _walked("backward", outputs, wanted, grads, retain_graph, create_graph)
     if wanted is None:
         receivers = [(node.tensor(), g) for node, g in found.items()]  # type: ignore[attr-defined]  # all are leaves
     else:
@@ -100,9 +98,7 @@ def grad(
     grads = grad_outputs
     if grads is not None and not isinstance(grads, list | tuple):
         grads = [grads]
-    targets = _target_nodes(wanted, "grad")
-    roots = _roots(given, grads, create_graph, "grad")
-    found = walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    found = _walked("grad", given, wanted, grads, retain_graph, create_graph)
     results: list[Any] = []
     for k, tensor in enumerate(wanted):
         g = found.get(tensor._graph_node())
@@ -133,16 +129,18 @@ def _checked(g: Any, tensor: Any, is_tensor: bool, asked: str) -> Any:
     )
 
 
-def _target_nodes(tensors: Sequence[Any], asked: str) -> set[GraphNode]:
-    for k, tensor in enumerate(tensors):
+def _walked(
+    asked: str,
+    outputs: Sequence[Any],
+    inputs: Sequence[Any] | None,
+    grads: Sequence[Any] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+) -> dict[GraphNode, Any]:
+    """The gradients of the inputs, or of all leaves, by their nodes."""
+    for k, tensor in enumerate(inputs or ()):
         if tensor._node is None:
             raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")
-    return {tensor._graph_node() for tensor in tensors}
-
-
-def _roots(
-    outputs: Sequence[Any], grads: Sequence[Any] | None, create_graph: bool, asked: str
-) -> list[tuple[GraphNode, Any]]:
     if grads is not None and len(grads) != len(outputs):
         raise ValueError(f"{asked}: {len(outputs)} outputs, but {len(grads)} gradients for them; give one for each")
     roots = []
@@ -168,4 +166,5 @@ def _roots(
             if given._array.shape != array.shape:
                 raise ValueError(f"{asked}: output {k} has shape {array.shape}, its gradient {given.shape}")
         roots.append((node, given if create_graph else given._array))
-    return roots
+    targets = None if inputs is None else {tensor._node for tensor in inputs}
+    return walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)

@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def next_number() -> int:
     return next(_numbers)
 
 
+@dataclass(slots=True)
 class Extras:
     """What few nodes have.
 
@@ -77,14 +79,11 @@ class Extras:
         after_walk: called at the end of a walk over the node.
     """
 
-    __slots__ = ("after_walk", "hooks", "kept_at", "origin", "version")
-
-    def __init__(self) -> None:
-        self.hooks: dict[float, Callable[[Any], Any]] = {}
-        self.origin: str | None = None
-        self.version: Any = None
-        self.kept_at: int | None = None
-        self.after_walk: Callable[[], None] | None = None
+    hooks: dict[float, Callable[[Any], Any]] = field(default_factory=dict)
+    origin: str | None = None
+    version: Any = None
+    kept_at: int | None = None
+    after_walk: Callable[[], None] | None = None
 
 
 class GraphNode:

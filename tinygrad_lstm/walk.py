@@ -23,35 +23,24 @@ def walk(
 
     Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
     """
+    if create_graph and not mode().value.recording:
+        with Switch(recording=True):
+            return walk(roots, targets, retain_graph, create_graph)
     order = ancestors([node for node, _ in roots])
     needed = None if targets is None else _leading_to(targets, order)
     if needed is not None:
         order = [node for node in order if node in needed]
         roots = [(node, g) for node, g in roots if node in needed]
     _check_alive(order, needed)
-    if not create_graph:
-        return _walk(order, roots, targets, needed, retain_graph, False)
-    with Switch(recording=True):
-        return _walk(order, roots, targets, needed, retain_graph, True)
-
-
-def _walk(
-    order: Sequence[GraphNode],
-    roots: Sequence[tuple[GraphNode, Any]],
-    targets: set[GraphNode] | None,
-    needed: set[GraphNode] | None,
-    retain_graph: bool,
-    create_graph: bool,
-) -> dict[GraphNode, Any]:
     gradients: dict[GraphNode, Any] = {}  # arrays or Tensors; a Total where several came; by parts at a Pick's parent
     result: dict[GraphNode, Any] = {}
     at_end: set[Callable[[], None]] = set()
     anomaly = mode().value.anomaly
-    devices = _Devices()
+    entered: AbstractContextManager[object] | None = None
     here: Device | None = None
     try:
         for root, given in roots:
-            here = devices.move(root.device)
+            entered, here = _switched(entered, root.device), root.device
             if root in gradients:
                 _add(gradients, root, given, not create_graph)
             else:
@@ -62,7 +51,7 @@ def _walk(
                 continue
             device = node.device
             if device is not here:
-                here = devices.move(device)
+                entered, here = _switched(entered, device), device
             owned = False
             if g.__class__ is not device.array_type:
                 if g.__class__ is Total:
@@ -70,8 +59,8 @@ def _walk(
                 if not create_graph and g.__class__ is not dict:
                     g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
             if node.extras is not None:
-                if node.extras.hooks:
-                    g, owned = _hooked(node.extras.hooks, g), False  # it may be the hook's own by now
+                for _, hook in sorted(node.extras.hooks.items()):
+                    g, owned = hook(g), False  # it may be the hook's own by now
                 if node.extras.after_walk is not None:
                     at_end.add(node.extras.after_walk)
             parents = node.parents
@@ -100,14 +89,15 @@ def _walk(
                     gradients[parent] = gradient  # type: ignore[index]
                 else:
                     if parent.device is not here:  # type: ignore[union-attr]
-                        here = devices.move(parent.device)  # type: ignore[union-attr]
+                        entered, here = _switched(entered, parent.device), parent.device  # type: ignore[union-attr]
                     _add(gradients, parent, gradient, not create_graph, derivative.fresh)  # type: ignore[arg-type]
             if not retain_graph and node.derivative.keeps:
                 node.saved = node.out = None  # type: ignore[attr-defined]
     except MemoryError as error:
         raise error if here is None else here.out_of_memory("backward", error)  # noqa: B904 (it has its cause)
     finally:
-        devices.leave()
+        if entered is not None:
+            entered.__exit__(None, None, None)
         for function in at_end:
             function()
     return result
@@ -115,16 +105,10 @@ def _walk(
 
 def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: bool, fresh: bool = False) -> None:
     """Adds a gradient to what has come to the node."""
-    before = gradients.get(node)
-    if before is None:
-        deferred = g.__class__ is Increment or g.__class__ is RowSum
-        gradients[node] = total = Total(None if deferred else g, fresh and in_place and not deferred, in_place)
-        if deferred:
-            total.add(g)
-        return
-    if before.__class__ is not Total:
-        before = gradients[node] = Total(before, False, in_place)
-    before.add(g)
+    total = gradients.get(node)
+    if total.__class__ is not Total:
+        total = gradients[node] = Total(total, in_place)
+    total.add(g, fresh)
 
 
 def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
@@ -153,12 +137,6 @@ def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> N
             )
 
 
-def _hooked(hooks: dict[float, Callable[[Any], Any]], g: Any) -> Any:
-    for _, hook in sorted(hooks.items()):
-        g = hook(g)
-    return g
-
-
 def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode) -> Any:
     """The gradient that a rule gave of g, if the rule has not made a NaN in it."""
     if gradient.__class__ is Increment or gradient.__class__ is RowSum:
@@ -177,24 +155,10 @@ def has_nan(values: Any, device: Device) -> bool:
     return bool(device.backend.to_host(found))
 
 
-class _Devices:
-    """Makes one device after the other the current one."""
-
-    __slots__ = ("_entered",)
-
-    def __init__(self) -> None:
-        self._entered: AbstractContextManager[object] | None = None
-
-    def move(self, device: Device) -> Device:
-        """Makes this the current device, and gives it back."""
-        self.leave()
-        if device.switch is not None:
-            self._entered = device.switch()
-            self._entered.__enter__()
-        return device
-
-    def leave(self) -> None:
-        """Goes back to the device before the first."""
-        if self._entered is not None:
-            self._entered.__exit__(None, None, None)
-            self._entered = None
+def _switched(entered: AbstractContextManager[object] | None, device: Device) -> AbstractContextManager[object]:
+    """Makes a device the current one in place of the one whose context was entered before."""
+    if entered is not None:
+        entered.__exit__(None, None, None)
+    context = device.current()
+    context.__enter__()
+    return context

@@ -26,11 +26,9 @@ from tinygrad_lstm.backends.dtypes import (
 )
 
 from .autograd import Differentiable
-from .conversion import to_array
 from .device import Device, device_of, get_device
-from .exchange import Exchange
+from .exchange import Exchange, to_array
 from .graph import GraphNode, Leaf
-from .in_place import InPlace
 from .mode import Switch, mode, no_grad
 from .tracing import shapes
 
@@ -39,7 +37,7 @@ __all__ = ["Tensor", "as_tensor", "tensor"]
 _hook_numbers = itertools.count()
 
 
-class Tensor(InPlace["Tensor"], Exchange, Differentiable):
+class Tensor(Exchange["Tensor"], Differentiable):
     """An n-dimensional array on a device, which may record how it came about.
 
     Made by `tg.tensor` and its kin, and by ops. `data` is the array itself, NumPy's or CuPy's; what is written through
@@ -158,8 +156,7 @@ class Tensor(InPlace["Tensor"], Exchange, Differentiable):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaves can be copied, this tensor was made by an op; use .detach()")
-        copied = _new(type(self))
-        Tensor.__init__(copied, self, requires_grad=self.requires_grad)
+        copied = _unpickled(type(self), self, self.device, self.requires_grad)
         copied.grad = None if self.grad is None else Tensor(self.grad)
         return copied
 
@@ -364,7 +361,7 @@ class Tensor(InPlace["Tensor"], Exchange, Differentiable):
 _new = object.__new__
 
 
-def _unpickled(kind: type[Tensor], values: HostArray, device: Device, requires_grad: bool) -> Tensor:
+def _unpickled(kind: type[Tensor], values: Any, device: Device, requires_grad: bool) -> Tensor:
     made = _new(kind)
     Tensor.__init__(made, values, device=device, requires_grad=requires_grad)
     return made

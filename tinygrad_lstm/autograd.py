@@ -14,9 +14,6 @@ class Differentiable:
 
     __slots__ = ()
 
-    _node: GraphNode | None
-    grad: Any
-
     def backward(
         self, grad: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:
@@ -123,10 +120,7 @@ def _checked(g: Any, tensor: Any, is_tensor: bool, asked: str) -> Any:
             f"{asked}: a {array.dtype} tensor of shape {array.shape} would get a {g.dtype} gradient of shape "
             f"{g.shape}; correct the derivative rule of an op on the way"
         )
-    device = tensor.device
-    return (
-        g if is_tensor else tensor._wrap(g if g.__class__ is device.array_type else device.backend.as_array(g), device)
-    )
+    return g if is_tensor else tensor._wrap(g, tensor.device)
 
 
 def _walked(

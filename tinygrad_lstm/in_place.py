@@ -1,12 +1,13 @@
 """Writes in place: they are counted, so that a derivative that needs what was overwritten raises."""
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import can_store, check_differentiable
 
 from .device import Device
-from .graph import GraphNode, Node, Pick, next_number
+from .graph import GraphNode, Leaf, Node, Pick, next_number
 from .methods import OpMethods, T
 from .mode import mode
 
@@ -51,11 +52,7 @@ class InPlace(OpMethods[T]):
     _viewed_at: int | None
     device: Device
 
-    if TYPE_CHECKING:
-
-        @property
-        def is_leaf(self) -> bool: ...
-        def _matching(self, value: Any) -> Any: ...
+    _matching: Callable[[Any], Any]
 
     def _shared_version(self) -> Version:
         if self._version is None:
@@ -108,7 +105,7 @@ class InPlace(OpMethods[T]):
         requires_grad = self._node is not None
         if not (mode().value.recording and (recorded or requires_grad)):
             return
-        if requires_grad and self.is_leaf:
+        if isinstance(self._node, Leaf):
             raise RuntimeError(f"{name}: a leaf that requires a gradient cannot be changed in place; use tg.no_grad()")
         if self._viewed_at is not None:
             raise RuntimeError(

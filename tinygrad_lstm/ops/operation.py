@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ MISSING = object()
 _PLAIN = frozenset({TypeError, ValueError, IndexError, OverflowError})
 
 
+@dataclass(eq=False, repr=False)
 class Op:
     """An operation on tensors: its rules, and what is known of them beforehand. `calling.caller` makes it a function.
 
@@ -39,31 +41,22 @@ class Op:
         promoted: the inputs that are brought to one dtype. One without a rule, such as a condition, is not.
     """
 
-    def __init__(
-        self,
-        forward: Callable[..., Any],
-        name: str,
-        rules: dict[str, Rule],
-        promotion: Promotion | None,
-        broadcasts: bool,
-        view: bool | Callable[..., bool],
-        composed: Callable[..., Any] | None,
-        fresh: bool,
-    ) -> None:
-        self.name = name
-        self.forward = forward
-        self.rules = rules
-        self.promotion = promotion
-        self.broadcasts = broadcasts
-        self.view = view
-        self.composed = composed
-        self.fresh = fresh
-        first, *parameters = inspect.signature(forward).parameters.values()
-        if composed is not None:
+    forward: Callable[..., Any]
+    name: str
+    rules: dict[str, Rule]
+    promotion: Promotion | None
+    broadcasts: bool
+    view: bool | Callable[..., bool]
+    composed: Callable[..., Any] | None
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        first, *parameters = inspect.signature(self.forward).parameters.values()
+        if self.composed is not None:
             parameters.pop()  # `saving`, which the mechanism says
         self.wants_backend = first.name == "backend"
         self.names = [parameter.name for parameter in parameters]
-        written = {parameter.name: _as_written(parameter.annotation, forward) for parameter in parameters}
+        written = {parameter.name: _as_written(parameter.annotation, self.forward) for parameter in parameters}
         self.inputs = [name for name in self.names if written[name] in (*_ONE, _SEVERAL)]
         self.sequence = _SEVERAL in written.values()
         self.signature = inspect.Signature(
@@ -75,31 +68,31 @@ class Op:
             for p in parameters
             if p.default is not p.empty or p.name not in self.inputs
         }
-        self._check(first.name, parameters)
-        self.promoted = [name for name in self.inputs if promotion and (self.sequence or not rules or name in rules)]
+        for problem in self._problems(first.name, parameters):
+            raise TypeError(f"op {self.name!r}: {problem}")
+        promotes = self.inputs if self.promotion else ()
+        self.promoted = [name for name in promotes if self.sequence or not self.rules or name in self.rules]
         self.derivatives: dict[int, Any] = {}
 
-    def _check(self, first: str, parameters: Sequence[inspect.Parameter]) -> None:
+    def _problems(self, first: str, parameters: Sequence[inspect.Parameter]) -> Iterator[str]:
+        """What is wrong with the rules."""
         if first not in ("xp", "backend"):
-            raise TypeError(f"op {self.name!r}: the forward rule's first parameter is {first!r}; call it xp or backend")
+            yield f"the forward rule's first parameter is {first!r}; call it xp or backend"
         if not self.inputs or (self.sequence and len(self.inputs) > 1):
-            raise TypeError(f"op {self.name!r}: annotate its inputs `Array`, or one of them alone `Sequence[Array]`")
-        for p in parameters:
-            if p.kind is not p.POSITIONAL_OR_KEYWORD:
-                raise TypeError(
-                    f"op {self.name!r}: parameter {str(p)!r} is not a plain one; ops take no *, / or keyword-only"
-                )
+            yield "annotate its inputs `Array`, or one of them alone `Sequence[Array]`"
         own = {"g", "out", "F", "buffer", *(f"{name}_shape" for name in self.inputs)}
         if self.composed is not None:
             own |= {"saved", "backend", "needs_grad"}
-        for taken in self.names:
-            if taken in own or taken.startswith("_"):
-                raise TypeError(f"op {self.name!r}: rename its parameter {taken!r}, which rules know as something else")
+        for p in parameters:
+            if p.kind is not p.POSITIONAL_OR_KEYWORD:
+                yield f"parameter {str(p)!r} is not a plain one; ops take no *, / or keyword-only"
+            if p.name in own or p.name.startswith("_"):
+                yield f"rename its parameter {p.name!r}, which rules know as something else"
         for name, rule in self.rules.items():
             if name not in self.inputs:
-                raise TypeError(f"op {self.name!r}: a rule for {name!r}, but its inputs are {', '.join(self.inputs)}")
+                yield f"a rule for {name!r}, but its inputs are {', '.join(self.inputs)}"
             if unknown := set(asked_by(function_of(rule))) - own - set(self.names):
-                raise TypeError(f"op {self.name!r}: the rule for {name!r} asks for {', '.join(sorted(unknown))}")
+                yield f"the rule for {name!r} asks for {', '.join(sorted(unknown))}"
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.signature}>"
@@ -208,14 +201,10 @@ class Op:
 
     def several(self, out: tuple[Any, ...], device: Device, node: Node | None, first: Any) -> tuple[Tensor, ...]:
         """The tensors of an op with several outputs."""
-        results = [
-            Tensor._wrap(
-                part if part.__class__ is device.array_type else device.backend.as_array(part),
-                device,
-                None if node is None else Pick(node, k, device),
-            )
-            for k, part in enumerate(out)
-        ]
+        results = []
+        for k, part in enumerate(out):
+            array = part if part.__class__ is device.array_type else device.backend.as_array(part)
+            results.append(Tensor._wrap(array, device, None if node is None else Pick(node, k, device)))
         if self.view:
             first._share_version(*results)
         return tuple(results)

@@ -32,12 +32,6 @@ class Increment:
             tell_op(error, self.node)
             raise
 
-    def array(self) -> Array:
-        """The gradient as an array."""
-        buffer = self.zeros()
-        self.add(buffer)
-        return buffer
-
 
 @dataclass(frozen=True, slots=True)
 class RowSum:
@@ -51,10 +45,6 @@ class RowSum:
     rows: Mapping[str, Array]
     others: Mapping[str, Any]
     node: GraphNode
-
-    def array(self) -> Array:
-        """The gradient as an array."""
-        return sum_of_rows([self])
 
     @property
     def key(self) -> Any:
@@ -123,12 +113,11 @@ class Total:
             if len(waiting) * g.length >= _ENOUGH_ROWS:
                 self._add_rows()
             return
-        if g.__class__ is Increment and self._value is not None and not self._value.ndim:
-            g = g.array()  # sums of 0-d arrays are NumPy's scalars, which cannot be written to
         if g.__class__ is Increment:
             if not self.owned:
-                self._value = g.zeros() if self._value is None else self._value.copy()
-                self.owned = True
+                before, self._value, self.owned = self._value, g.zeros(), True
+                if before is not None:
+                    self._value += before
             self._widen()
             g.add(self._value)
         elif self._value is None:
@@ -140,7 +129,7 @@ class Total:
                 self._value += g
             else:
                 self._value = self._value + g
-                self.owned = self._in_place
+                self.owned = self._in_place and self._value.ndim > 0  # a NumPy scalar cannot be written to
         self._additions += 1
         if self._additions % BLOCK == 0:
             self._end_block()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .accumulate import Increment, RowSum, Total
+from .accumulate import Total
 from .device import Device
 from .graph import GraphNode, Leaf, Node, Pick, ancestors
 from .mode import Switch, mode
@@ -139,8 +139,9 @@ def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> N
 
 def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode) -> Any:
     """The gradient that a rule gave of g, if the rule has not made a NaN in it."""
-    if gradient.__class__ is Increment or gradient.__class__ is RowSum:
-        gradient = gradient.array()
+    total = Total(None, in_place=True)
+    total.add(gradient)
+    gradient = total.result()
     incoming = g.values() if isinstance(g, dict) else (g,)
     if has_nan(gradient, parent.device) and not any(has_nan(part, node.device) for part in incoming):
         raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")

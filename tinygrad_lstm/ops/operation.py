@@ -72,7 +72,7 @@ class Op:
             raise TypeError(f"op {self.name!r}: {problem}")
         promotes = self.inputs if self.promotion else ()
         self.promoted = [name for name in promotes if self.sequence or not self.rules or name in self.rules]
-        self.derivatives: dict[int, Any] = {}
+        self.derivatives: dict[int, OpDerivative] = {}
 
     def _problems(self, first: str, parameters: Sequence[inspect.Parameter]) -> Iterator[str]:
         """What is wrong with the rules."""
@@ -105,13 +105,12 @@ class Op:
         """The bit of a parameter in masks."""
         return 1 << self.names.index(name)
 
-    def derivative(self, mask: int) -> Any:
+    def derivative(self, mask: int) -> OpDerivative:
         """The derivative for the inputs, of those with a bit in the mask, that have a rule."""
-        found = self.derivatives.get(mask)
-        if found is None:
+        if mask not in self.derivatives:
             needed = [name for name in self.inputs if mask & self.bit(name)]
-            found = self.derivatives[mask] = OpDerivative(self, needed)
-        return found
+            self.derivatives[mask] = OpDerivative(self, needed)
+        return self.derivatives[mask]
 
     # -- arguments -----------------------------------------------------------------------------------------------------
 
@@ -137,9 +136,14 @@ class Op:
         if mode().value.tracer is None:
             inputs = [plain(x) if isinstance(x, Derived) else x for x in inputs]
         owners = [x.device if isinstance(x, Tensor) else device_of(x) for x in inputs]
-        device = next((owner for owner in owners if owner is not None), None) or get_device()
-        if any(owner is not None and owner is not device for owner in owners):
-            raise self._mixed(inputs, owners)
+        devices = list(dict.fromkeys(owner for owner in owners if owner is not None)) or [get_device()]
+        if len(devices) > 1:
+            names = " and ".join(repr(str(device)) for device in devices)
+            raise RuntimeError(
+                f"{self.name}: inputs on {names}; move them to one device with .to(device) "
+                f"(inputs: {_described(inputs)})"
+            )
+        (device,) = devices
         alone = all(x is None or is_number(x) for x in inputs)
         for k, x in enumerate(inputs):
             if isinstance(x, Tensor):
@@ -163,11 +167,8 @@ class Op:
         if not any(isinstance(inputs[k], Tensor) for k in part):
             for k in part:
                 inputs[k] = operand(inputs[k], device)
-        numbers = [inputs[k] for k in part if not isinstance(inputs[k], Tensor)]
-        dtype = promoted_dtype(
-            [inputs[k].dtype for k in part if isinstance(inputs[k], Tensor)],
-            needs_float=self.promotion == "float" or any(isinstance(number, float) for number in numbers),
-        )
+        needs_float = self.promotion == "float" or any(isinstance(inputs[k], float) for k in part)
+        dtype = promoted_dtype([inputs[k].dtype for k in part if isinstance(inputs[k], Tensor)], needs_float)
         for k in part:
             if isinstance(inputs[k], Tensor):
                 inputs[k] = inputs[k].to(dtype=dtype)
@@ -243,12 +244,6 @@ class Op:
             error.args = (f"{self.name}: {error.args[0].removeprefix(f'{self.name}: ')} {where}",)
         else:
             error.add_note(f"in op {self.name!r} {where}")
-
-    def _mixed(self, inputs: Sequence[Any], owners: Sequence[Device | None]) -> RuntimeError:
-        names = " and ".join(dict.fromkeys(repr(str(owner)) for owner in owners if owner is not None))
-        return RuntimeError(
-            f"{self.name}: inputs on {names}; move them to one device with .to(device) (inputs: {_described(inputs)})"
-        )
 
 
 def is_number(value: Any) -> bool:

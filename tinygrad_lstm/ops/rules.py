@@ -142,8 +142,8 @@ class OpDerivative(Derivative):
         if self.op.sequence:
             return self
         needed = [name for name, parent in zip(self.op.inputs, parents) if parent is not None]
-        found: Derivative = self.op.derivative(sum(map(self.op.bit, needed)))
-        return found
+        derivative: Derivative = self.op.derivative(sum(map(self.op.bit, needed)))
+        return derivative
 
     def _compiled(self, on_tensors: bool) -> Callable[..., Any]:
         op = self.op

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.methods import OpMethods
 
+OPS = "tinygrad_lstm.ops."
 CHECKOUT = Path(__file__).resolve().parent.parent
 NAMES = ["tinygrad_lstm", *(found.name for found in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."))]
 NAMES.remove("tinygrad_lstm.__main__")  # runs the command when imported
@@ -89,6 +91,15 @@ def test_import_star_brings_what_dir_lists_and_hides_no_builtin(module: ModuleTy
 
 def test_ops_named_like_builtins_are_attributes() -> None:
     assert shown(tg) & set(vars(builtins)) == {"abs", "all", "any", "max", "min", "pow", "round", "sum"}
+
+
+def test_type_checkers_know_every_method_that_ops_add() -> None:
+    added = {name for name, value in vars(tg.Tensor).items() if str(getattr(value, "__module__", "")).startswith(OPS)}
+    assert added == OpMethods.__annotations__.keys()
+
+
+def test_the_op_that_writes_is_not_a_method() -> None:
+    assert not hasattr(tg.Tensor, "setitem")  # `x[i] = v` counts the write, so that no gradient is silently wrong
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:

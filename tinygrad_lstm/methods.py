@@ -118,6 +118,7 @@ class OpMethods(Generic[T]):
     unsqueeze: Callable[..., T]
     var: Callable[..., T]
     where: Callable[..., T]
+    __pos__: Callable[..., T]
     __neg__: Callable[..., T]
     __abs__: Callable[..., T]
     __invert__: Callable[..., T]

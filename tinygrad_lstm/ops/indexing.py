@@ -205,7 +205,6 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return getitem_op(x, _prepared(index, x))
 
 
-@composite
 def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
     """Writes `value`, which broadcasts, to x[index] in place. If several values go to one element, the last stays.
 

@@ -423,8 +423,7 @@ def as_tensor(data: Any, device: str | Device | None = None) -> Tensor:
     if isinstance(data, Tensor):
         return data
     owner = device_of(data)
-    here = owner is not None and (device is None or get_device(device) is owner)
-    if owner is not None and here and checked_dtype(data.dtype) == data.dtype:
+    if owner is not None and get_device(device or owner) is owner and checked_dtype(data.dtype) == data.dtype:
         return Tensor._wrap(data, owner)
     return Tensor(data, device=device)
 

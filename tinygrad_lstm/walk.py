@@ -27,11 +27,14 @@ def walk(
         with Switch(recording=True):
             return walk(roots, targets, retain_graph, create_graph)
     order = ancestors([node for node, _ in roots])
-    needed = None if targets is None else _leading_to(targets, order)
-    if needed is not None:
+    leading: set[GraphNode] = set()
+    needed = None
+    if targets is not None:
+        leading = _leading_to(targets, order)
+        needed = targets | leading
         order = [node for node in order if node in needed]
         roots = [(node, g) for node, g in roots if node in needed]
-    _check_alive(order, needed)
+    _check_alive(order if targets is None else [node for node in order if node in leading])
     gradients: dict[GraphNode, Any] = {}  # arrays or Tensors; a Total where several came; by parts at a Pick's parent
     result: dict[GraphNode, Any] = {}
     at_end: set[Callable[[], None]] = set()
@@ -69,7 +72,7 @@ def walk(
                 if (node.__class__ is Leaf) if targets is None else (node in targets):
                     # The array that is returned must not be held by anyone else.
                     result[node] = g.clone() if create_graph else g if owned else g.copy()
-                    if not parents or not _goes_on(node, needed):
+                    if node not in leading:
                         continue
                 if node.__class__ is Pick:
                     parts = gradients.setdefault(parents[0], {})  # type: ignore[arg-type]
@@ -112,29 +115,22 @@ def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: boo
 
 
 def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
-    """The nodes of `order` from which a target can be reached."""
-    leading = set(targets)
+    """The nodes of `order` from whose parents a target can be reached."""
+    leading: set[GraphNode] = set()
     for node in reversed(order):
-        if any(parent in leading for parent in node.parents):
+        if any(parent in targets or parent in leading for parent in node.parents):
             leading.add(node)
     return leading
 
 
-def _goes_on(node: GraphNode, needed: set[GraphNode] | None) -> bool:
-    """Whether gradients go on from the node to its parents."""
-    return bool(node.parents) and (needed is None or any(parent in needed for parent in node.parents))
-
-
-def _check_alive(order: Sequence[GraphNode], needed: set[GraphNode] | None) -> None:
-    """Raises if a node that gradients go on from was freed."""
-    if None not in map(_SAVED, order):
-        return
-    for node in order:
-        if node.saved is None and _goes_on(node, needed):
-            raise RuntimeError(
-                f"backward: what op {node.describe()} kept was freed by an earlier backward; "
-                "pass retain_graph=True to that one to walk the same graph again"
-            )
+def _check_alive(nodes: Sequence[GraphNode]) -> None:
+    """Raises if a node was freed."""
+    if None in map(_SAVED, nodes):
+        freed = next(node for node in nodes if node.saved is None)
+        raise RuntimeError(
+            f"backward: what op {freed.describe()} kept was freed by an earlier backward; "
+            "pass retain_graph=True to that one to walk the same graph again"
+        )
 
 
 def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode) -> Any:

@@ -1,6 +1,7 @@
 """The libraries in C that all kernels share: the product of matrices, one library a dtype, and the team of threads."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -27,8 +28,10 @@ def kernel_library(name: str, source: str, dtype: Any) -> ctypes.CDLL:
     Raises:
         BuildError: it cannot be built.
     """
-    loaded = _of_dtype(name, source, dtype)
-    functions = *shares(), *_products(dtype)
+    with ThreadPoolExecutor(2) as pool:  # if all have to be built, the compilers run at once
+        team, products = pool.submit(shares), pool.submit(_products, dtype)
+        loaded = _of_dtype(name, source, dtype)
+    functions = *team.result(), *products.result()
     loaded.set_runtime((ctypes.c_void_p * len(functions))(*functions))
     return loaded
 

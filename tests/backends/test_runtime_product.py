@@ -1,6 +1,7 @@
 """The matrix product in C, called from C code as generated kernels call it."""
 
 import ctypes
+import platform
 from functools import cache
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lstm.backends.compiled import building
-from tinygrad_lstm.backends.compiled.c_runtime import kernel_library
+from tinygrad_lstm.backends.compiled import building, c_runtime
+from tinygrad_lstm.backends.compiled.c_runtime import source
 
 pytestmark = pytest.mark.skipif(building.why_not() is not None, reason="there is no C compiler")
 
@@ -55,9 +56,20 @@ class Operands(ctypes.Structure):
     ]
 
 
+# Instructions that the product may not use: for each, it has a tile of a different size.
+WITHOUT = ["", "no-avx512f", "no-avx"] if platform.machine() in ("x86_64", "AMD64") else [""]
+
+
 @cache
-def library(dtype: str) -> ctypes.CDLL:
-    loaded = kernel_library("test_product", SOURCE, np.dtype(dtype))
+def library(dtype: str, without: str) -> ctypes.CDLL:
+    with pytest.MonkeyPatch.context() as patch:
+        if without:
+            target = f'#pragma GCC target("{without}")'
+            text = f"#define REAL {'float' if dtype == 'float32' else 'double'}\n{target}\n{source('product.c')}"
+            products = building.library(f"test_product_{without}", text)
+            addresses = c_runtime._addresses(products, c_runtime._PRODUCT)
+            patch.setattr(c_runtime, "_products", lambda _: addresses)
+        loaded = c_runtime.kernel_library(f"test_product_{without}", f"// {without}\n{SOURCE}", np.dtype(dtype))
     loaded.size.restype, loaded.size.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t] * 2
     loaded.pack_and_multiply.argtypes = [ctypes.c_ssize_t, ctypes.POINTER(Operands)]
     loaded.pack_and_multiply.restype = None
@@ -78,11 +90,11 @@ def numbers(shape: tuple[int, int], gap: int, dtype: str, seed: int) -> np.ndarr
 
 def multiply(
     c: np.ndarray, a: np.ndarray, b: np.ndarray, add: bool, transposed: tuple[bool, bool] = (False, False),
-    threads: int = 1,
+    threads: int = 1, without: str = "",
 ) -> np.ndarray:  # fmt: skip
     """Sets c (M, N) to a·b, of which `a` and `b` are given transposed or not; returns the panels of b."""
     K, N = b.shape[::-1] if transposed[1] else b.shape
-    loaded = library(str(c.dtype))
+    loaded = library(str(c.dtype), without)
     size = loaded.size(K, N)
     around, (panels,) = guarded(1, size, 0, str(c.dtype))
     operands = Operands(
@@ -114,6 +126,7 @@ flags = st.tuples(st.booleans(), st.booleans())
     add=st.booleans(),
     transposed=flags,
     threads=st.integers(1, 3),
+    without=st.sampled_from(WITHOUT),
 )
 def test_products_are_numpys_and_nothing_else_is_written(
     sizes: tuple[int, int, int],
@@ -122,6 +135,7 @@ def test_products_are_numpys_and_nothing_else_is_written(
     add: bool,
     transposed: tuple[bool, bool],
     threads: int,
+    without: str,
 ) -> None:
     M, K, N = sizes
     a = numbers((K, M) if transposed[0] else (M, K), gaps[0], dtype, 0)
@@ -130,17 +144,18 @@ def test_products_are_numpys_and_nothing_else_is_written(
     before = np.zeros((M, N))
     if add:
         c[...] = before = np.random.default_rng(2).standard_normal((M, N)).astype(dtype)
-    multiply(c, a, b, add, transposed, threads)
+    multiply(c, a, b, add, transposed, threads, without)
     assert close(c, before, a.T if transposed[0] else a, b.T if transposed[1] else b)
     c[...] = np.nan
     assert np.isnan(around).all()
 
 
-@pytest.mark.parametrize("sizes", [(3, 1300, 300), (40, 1025, 65), (2500, 130, 33), (130, 513, 260)])
+@pytest.mark.parametrize("sizes", [(3, 1300, 300), (40, 2049, 65), (2500, 130, 33), (130, 513, 260)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("without", WITHOUT)
 def test_large_products_have_the_same_bits_for_any_number_of_threads(
-    sizes: tuple[int, int, int], dtype: str, transposed: bool
+    sizes: tuple[int, int, int], dtype: str, transposed: bool, without: str
 ) -> None:
     M, K, N = sizes
     a, b = numbers((K, M) if transposed else (M, K), 1, dtype, 0), numbers((K, N), 0, dtype, 1)
@@ -148,7 +163,7 @@ def test_large_products_have_the_same_bits_for_any_number_of_threads(
     found = []
     for threads in (1, 2, 3, 5):
         c = before.copy()
-        multiply(c, a, b, True, (transposed, False), threads)
+        multiply(c, a, b, True, (transposed, False), threads, without)
         found.append(c)
     assert close(found[0], before, a.T if transposed else a, b)
     assert all((c == found[0]).all() for c in found[1:])
@@ -159,18 +174,19 @@ def test_large_products_have_the_same_bits_for_any_number_of_threads(
     dtype=dtypes,
     transposed=flags,
     part=st.tuples(st.integers(0, 69), st.integers(1, 70)),
+    without=st.sampled_from(WITHOUT),
 )
 def test_a_row_does_not_depend_on_the_rows_that_are_computed_with_it(
-    sizes: tuple[int, int, int], dtype: str, transposed: tuple[bool, bool], part: tuple[int, int]
+    sizes: tuple[int, int, int], dtype: str, transposed: tuple[bool, bool], part: tuple[int, int], without: str
 ) -> None:
     M, K, N = sizes
     a = numbers((K, M) if transposed[0] else (M, K), 0, dtype, 0)
     b = numbers((N, K) if transposed[1] else (K, N), 0, dtype, 1)
     c = np.zeros((M, N), dtype)
-    multiply(c, a, b, False, transposed)
+    multiply(c, a, b, False, transposed, without=without)
     rows = slice(part[0] % M, part[0] % M + part[1])
     alone = np.zeros_like(c[rows])
-    multiply(alone, a[:, rows] if transposed[0] else a[rows], b, False, transposed)
+    multiply(alone, a[:, rows] if transposed[0] else a[rows], b, False, transposed, without=without)
     assert (alone == c[rows]).all()
 
 

@@ -15,27 +15,33 @@ Product product, product_transposed;
 /* With two vectors of sums for each row of a tile, registers remain for a row of the panel, and one more.
 
    FMA is sum + a * b. It must be rounded in the same way in all tiles, but compilers may decide differently for each of
-   them whether to use one instruction. So this instruction is named where there is one. */
+   them whether to use one instruction. So this instruction is named where there is one.
+
+   IN_REGISTER prevents that a vector is loaded from memory again each time it is used, as GCC does in low tiles. */
 #if defined __AVX512F__
 #include <immintrin.h>
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14
 #define FMA(sum, a, b) _Generic((REAL)0, float: _mm512_fmadd_ps, double: _mm512_fmadd_pd)(a, b, sum)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
 #elif defined __AVX__ && defined __FMA__
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #define TILE_ROWS 6
 #define FMA(sum, a, b) _Generic((REAL)0, float: _mm256_fmadd_ps, double: _mm256_fmadd_pd)(a, b, sum)
+#define IN_REGISTER(vector) __asm__("" : "+x"(vector))
 #elif defined __aarch64__
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
 #define TILE_ROWS 14
 #define FMA(sum, a, b) _Generic((REAL)0, float: vfmaq_f32, double: vfmaq_f64)(sum, a, b)
+#define IN_REGISTER(vector) __asm__("" : "+w"(vector))
 #else
 #pragma GCC optimize("fp-contract=off")
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6
 #define FMA(sum, a, b) ((sum) + (a) * (b))
+#define IN_REGISTER(vector)
 #endif
 
 enum {
@@ -43,9 +49,8 @@ enum {
     PANEL = 2 * LANES,                  /* columns of a panel */
     WIDE_ROWS = 3,                      /* at most this number of rows is multiplied with ... */
     WIDE_PANELS = 4,                    /* ... several panels at once: fewer sums would not hide latency */
-    DEEP = 512,                         /* terms of a sum that are added up at a time */
+    DEEP = 1024,                        /* terms of a sum that are added up at a time */
     CACHED = 256 * 1024 / sizeof(REAL), /* elements of a that stay in a core's second-level cache for all panels */
-    AHEAD = 16,                         /* rows of a panel that are prefetched */
     PLACE = (TILE_ROWS + 7) / 8 * 8,    /* room for a row of a packed tile of the transpose of a */
     PLACES = 32 * 1024 / sizeof(REAL) / PLACE,
 };
@@ -68,10 +73,7 @@ ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, I
                  Index a_column, const REAL *b, Index b_panel, Index depth, int add) {
     Vector sums[TILE_ROWS][2 * WIDE_PANELS];
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < panels * vectors; v++) {
-            sums[r][v] = (Vector){0};
-            __builtin_prefetch(c + r * c_row + v * LANES, 1);
-        }
+        UNROLL for (int v = 0; v < panels * vectors; v++) sums[r][v] = (Vector){0};
     }
     for (Index k = 0; k < depth; k++, a += a_column, b += PANEL) {
         Vector factors[WIDE_ROWS];
@@ -82,7 +84,7 @@ ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, I
             Vector row[2];
             UNROLL for (int v = 0; v < vectors; v++) {
                 row[v] = load(b + p * b_panel + v * LANES);
-                __builtin_prefetch(b + p * b_panel + v * LANES + AHEAD * PANEL);
+                IN_REGISTER(row[v]);
             }
             UNROLL for (int r = 0; r < rows; r++) {
                 Vector factor = panels > 1 ? factors[r] : spread(a[r * a_row]);

@@ -1,18 +1,20 @@
 """The libraries in C that all kernels share: the product of matrices, one library a dtype, and the team of threads."""
 
 import ctypes
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+from .. import memory
+from ..base import HostArray
 from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
 from .building import RUNTIME, library
 
-__all__ = ["ALIGNMENT", "kernel_library", "shares", "source", "threads_for"]
+__all__ = ["empty_panels", "kernel_library", "shares", "source", "threads_for"]
 
-ALIGNMENT = 64
-"""Bytes, for panels: their vectors are in one cache line each."""
+_ALIGNMENT = 64  # bytes, for panels: each of their vectors is in one cache line
 
 _REAL = {FLOAT32: "float", FLOAT64: "double"}
 _OPERATIONS_A_THREAD = 2e6  # that justify one more thread: about 20 µs
@@ -44,6 +46,23 @@ def threads_for(operations: float) -> int:
     if threads > 1:
         own_threads_compute(True)
     return threads
+
+
+def empty_panels(K: int, N: int, dtype: Any) -> HostArray:
+    """A buffer for the panels of a matrix (K, N), aligned for vectors.
+
+    Raises:
+        BuildError: the product cannot be built.
+    """
+    size, spare = _panels_size(dtype)(K, N), _ALIGNMENT // dtype.itemsize
+    room = memory.empty((size + spare,), dtype)
+    start = -room.ctypes.data % _ALIGNMENT // dtype.itemsize
+    return room[start : start + size]
+
+
+@cache
+def _panels_size(dtype: Any) -> Callable[[int, int], int]:
+    return ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)(_products(dtype)[0])
 
 
 @cache

@@ -10,7 +10,7 @@ from .. import memory
 from ..base import HostArray
 from . import UNLESS_BROKEN, available
 from .building import BuildError
-from .c_runtime import ALIGNMENT, kernel_library, source, threads_for
+from .c_runtime import empty_panels, kernel_library, source, threads_for
 
 __all__ = ["matmul"]
 
@@ -23,7 +23,6 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL | None:
     except BuildError:
         return None
     size, pointer, flag = ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_int
-    library.size_of_panels.argtypes, library.size_of_panels.restype = [size, size], size
     factors = (pointer, size, flag, pointer, size, flag)
     library.matmul.argtypes, library.matmul.restype = [size, pointer, *factors, pointer, size, size, size], None
     return library
@@ -62,8 +61,7 @@ def _by_c(kernels: ctypes.CDLL, x: HostArray, y: HostArray) -> HostArray:
     x, x_row, x_transposed = _rows(x)
     y, y_row, y_transposed = _rows(y)
     out = memory.empty((M, N), x.dtype)
-    room = memory.empty((kernels.size_of_panels(K, N) + ALIGNMENT // x.itemsize,), x.dtype)
-    panels = room[-room.ctypes.data % ALIGNMENT // x.itemsize :]
+    panels = empty_panels(K, N, x.dtype)
     kernels.matmul(
         threads_for(2.0 * M * K * N), out.ctypes.data, x.ctypes.data, x_row, x_transposed,
         y.ctypes.data, y_row, y_transposed, panels.ctypes.data, M, K, N,

@@ -25,8 +25,6 @@ static void multiply_rows(void *operands, Index first, Index last) {
     }
 }
 
-Index size_of_panels(Index K, Index N) { return panels_size(K, N); }
-
 /* out (M, N) = x (M, K) · y (K, N). The rows of a transposed matrix are its columns. The panels are a buffer. */
 void matmul(Index threads, REAL *out, const REAL *x, Index x_row, int x_transposed, const REAL *y, Index y_row,
             int y_transposed, REAL *panels, Index M, Index K, Index N) {

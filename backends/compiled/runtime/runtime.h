@@ -1,11 +1,12 @@
 /* What generated kernels call: products with packed matrices, and threads that share rows.
 
-   Define REAL as float or double before this file is included. These functions are in libraries of their own, which are
-   built once; `set_runtime` is called when a kernel's library is loaded (backends/compiled/runtime_library.py). Strides
-   are in elements, and the elements of a row are adjacent. Nothing is read or written outside of the matrices.
+   REAL is float or double, and defined before this file is included: `kernel_library` of c_runtime.py defines it. It also
+   calls `set_runtime`, as these functions are in libraries of their own, which are built once. Strides are in elements,
+   and the elements of a row are adjacent. Nothing is read or written outside of the matrices.
 
      Index panels_size(Index K, Index N)
-       The number of elements of the panels of a matrix (K, N).
+       The number of elements of the panels of a matrix (K, N). They are read fastest if they are aligned to 64 bytes;
+       `empty_panels` of c_runtime.py returns such a buffer.
 
      void pack(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index first, Index last)
        Copies the rows [first, last) of a matrix b (K, N) into its panels. Row k begins at b + k * b_row.

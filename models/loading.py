@@ -14,6 +14,7 @@ from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.io.file_layers import file_network
 from tinygrad_lstm.io.recurrent import Recurrent
 from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Module
 
 __all__ = ["Loadable"]
@@ -181,10 +182,13 @@ class Loadable(Module):
         """The parameters under PyTorch's names; see `tinygrad_lstm.io.to_torch`, which takes a whole model.
 
         Raises:
-            ValueError: a GRU with `reset_after=False`, which PyTorch does not have.
+            ValueError: a GRU with `reset_after=False`, or activations that PyTorch does not have.
         """
         if not getattr(self, "reset_after", True):
             raise ValueError("GRU.to_torch: PyTorch has no GRU with the reset gate before the product")
+        activations, usual = getattr(self, "activations", ()), KINDS[self.KIND].onnx_activations
+        if activations not in ((), usual, ("relu",)):
+            raise ValueError(f"{self.KIND}.to_torch: PyTorch has no {self.KIND} with the activations {activations}")
         return in_torch_names(self.KIND, own_arrays(self))
 
     @classmethod

@@ -9,8 +9,8 @@ from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.nn import Linear, Module
 
+from .layout import Lengths
 from .networks import GRU, LSTM, RNN
-from .recurrent import Lengths
 from .streaming import Stream, check_forward
 
 __all__ = ["ManyToOne"]

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from tinygrad_lstm import ops
 from tinygrad_lstm._scan import over_sequence
 from tinygrad_lstm._tensor import Tensor, operand
 from tinygrad_lstm.nn import Module, ModuleList
-from tinygrad_lstm.ops.recurrent import checked_lengths, checked_resets
+from tinygrad_lstm.ops.recurrent import checked_lengths
 from tinygrad_lstm.states import joined_like, parts_of, with_tensors
 
-__all__ = ["Lengths", "Recurrent", "check_dropout"]
+from .layout import Layout, Lengths, Resets
 
-Lengths: TypeAlias = Sequence[int] | np.ndarray[Any, Any] | Tensor
-Resets: TypeAlias = Sequence[Sequence[bool]] | np.ndarray[Any, Any] | Tensor
+__all__ = ["Recurrent", "check_dropout"]
+
 Cells: TypeAlias = Module | tuple[Module, Module]
 
 
@@ -131,15 +129,12 @@ class Recurrent(Module):
         x = operand(x)
         if x.ndim < 2:
             raise ValueError(f"{name}: expected an input of shape (time, batch, ...) or (time, size), got {x.shape}")
-        batched = x.ndim > 2
-        if not batched:
-            x = ops.unsqueeze(x, 1)
-        elif self.batch_first:
-            x = ops.transpose(x, 0, 1)
+        layout = Layout(x.ndim > 2, self.batch_first)
+        x = layout.inner(x)
         T, B = x.shape[:2]
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
-        flags = None if resets is None else self._flags(resets, T, B, batched)
-        initial = self._initial(state, batched)
+        flags = None if resets is None else layout.resets(name, resets, T, B)
+        initial = self._initial(state, layout.batched)
         final: list[Any] = []
         layers = list(self.cells)
         for k, layer in enumerate(layers):
@@ -148,24 +143,11 @@ class Recurrent(Module):
                 given = initial[len(final)]
                 out, after = over_sequence(name, cell, x, given, numbers, flags, reverse, self.compiled)
                 outputs.append(out)
-                final.append(after if batched else _each(lambda part: ops.squeeze(part, 0), after))
+                final.append(after if layout.batched else _each(lambda part: ops.squeeze(part, 0), after))
             x = ops.concat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if k < len(layers) - 1:
                 x = ops.dropout(x, self.dropout, self.training)
-        if not batched:
-            x = ops.squeeze(x, 1)
-        elif self.batch_first:
-            x = ops.transpose(x, 0, 1)
-        return x, final if len(final) > 1 else final[0]
-
-    def _flags(self, resets: Resets, T: int, B: int, batched: bool) -> Tensor:
-        """The resets (T, B), given as the user has them."""
-        name = type(self).__name__
-        if not batched:
-            return ops.unsqueeze(checked_resets(name, resets, T), 1)
-        if self.batch_first:
-            return ops.transpose(checked_resets(name, resets, B, T), 0, 1)
-        return checked_resets(name, resets, T, B)
+        return layout.outer(x), final if len(final) > 1 else final[0]
 
     def _initial(self, state: Any, batched: bool) -> list[Any]:
         """The initial state of each layer and direction, with the batch dimension; None for a cell's own start.

@@ -35,6 +35,7 @@ class ArrayFunctions:
         self._rules = rules = Functions(device)
         self.linear = rules.linear_op
         self.sigmoid, self.tanh, self.relu = rules.sigmoid, rules.tanh, rules.relu
+        self.clamp, self.softplus = rules.clamp, rules.log1pexp
 
     def split(self, x: Array, sizes: Sequence[int], dim: int) -> Sequence[Array]:
         parts: Sequence[Array] = self._rules.split_op(x, sizes, dim % x.ndim)

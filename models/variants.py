@@ -6,18 +6,48 @@ functions on plain arrays, which record nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tinygrad_lstm import ops
+from tinygrad_lstm.kinds import KINDS
 
 from .cells import GRUGates, LSTMGates, RNNGates
 
-__all__ = ["GRUResetBefore", "LSTMNorm", "LSTMVariant", "RNNWithReLU", "Variant"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "GRUResetAfter",
+    "GRUResetBefore",
+    "LSTMNorm",
+    "LSTMVariant",
+    "Plain",
+    "RNNVariant",
+    "Variant",
+    "activations_of",
+]
 
 LSTMNorm = Literal["cell", "output"]
+Activation = Literal["sigmoid", "tanh", "relu", "hard_sigmoid", "softsign", "softplus", "identity"]
 Values: TypeAlias = Any  # a tensor, or a plain array
 Parameters: TypeAlias = Mapping[str, Values]
+
+ACTIVATIONS: Mapping[str, Callable[[Any, Values], Values]] = {
+    "sigmoid": lambda F, x: F.sigmoid(x),
+    "tanh": lambda F, x: F.tanh(x),
+    "relu": lambda F, x: F.relu(x),
+    "hard_sigmoid": lambda F, x: F.clamp(x / 6 + 0.5, 0.0, 1.0),
+    "softsign": lambda F, x: x / (1 + abs(x)),
+    "softplus": lambda F, x: F.softplus(x),
+    "identity": lambda F, x: x,
+}
+"""The activation functions of layers by name, given the functions F; hard_sigmoid is PyTorch's and Keras 3's."""
+
+
+def activations_of(names: Sequence[str], F: Any) -> list[Callable[[Values], Values]]:
+    """The functions of these names that compute with F."""
+    return [partial(ACTIVATIONS[name], F) for name in names]
 
 
 class Variant(Protocol):
@@ -31,11 +61,22 @@ class Variant(Protocol):
         """`step(net_x, *states)` returns the gates and states (B, ·) of a step, given `inputs` and states before."""
 
 
+class Plain:
+    """A layer without options, whose step `step(parameters, net_x, *states)` is that of its op."""
+
+    def __init__(self, parameters: Parameters, step: Callable[..., Any]) -> None:
+        self._parameters = parameters
+        self.step = partial(step, parameters)
+
+    def inputs(self, x: Values) -> Values:
+        return ops.linear(x, self._parameters["weight_ih"], self._parameters["bias"])
+
+
 class LSTMVariant:
-    """An LSTM with peepholes, layer normalization, a projection, or several of these.
+    """An LSTM with peepholes, layer normalization, a projection, other activations, or several of these.
 
     LN is a normalization to mean 0 and variance 1, over all gates of a product. Terms in brackets are present only with
-    the option:
+    the option. The `activations` are in place of σ, of the candidate's tanh, and of the last tanh:
 
         net = [LN](W·x) [⊙ norm_ih] + [LN](U·h) [⊙ norm_hh] + b
         f  = σ(net_f [+ p_f ⊙ c])
@@ -50,8 +91,15 @@ class LSTMVariant:
     Kiros & Hinton 2016, who do not normalize the cell state itself ("output").
     """
 
-    def __init__(self, parameters: Parameters, layer_norm: LSTMNorm | None, F: Any = ops) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        layer_norm: LSTMNorm | None,
+        F: Any = ops,
+        activations: Sequence[str] = KINDS["LSTM"].onnx_activations,
+    ) -> None:
         self.F = F
+        self.gate, self.candidate, self.output = activations_of(activations, F)
         self.layer_norm = layer_norm
         self.weight_ih, self.weight_hh = parameters["weight_ih"], parameters["weight_hh"]
         self.bias = parameters["bias"]
@@ -76,17 +124,17 @@ class LSTMVariant:
             p_i, p_f, p_o = self.peepholes
             net_f = net_f + p_f * c
             net_i = net_i + p_i * c
-        f = F.sigmoid(net_f)
-        i = F.sigmoid(net_i)
-        g = F.tanh(net_g)
+        f = self.gate(net_f)
+        i = self.gate(net_i)
+        g = self.candidate(net_g)
         c = f * c + i * g
         if self.layer_norm == "cell":
             c = self._normalized(c, self.norm_c, self.bias_c)
         if self.peepholes is not None:
             net_o = net_o + p_o * c
-        o = F.sigmoid(net_o)
+        o = self.gate(net_o)
         seen = self._normalized(c, self.norm_c, self.bias_c) if self.layer_norm == "output" else c
-        h = o * F.tanh(seen)
+        h = o * self.output(seen)
         if self.weight_hr is not None:
             h = F.linear(h, self.weight_hr, None)  # (B, P)
         return LSTMGates(i, f, g, o, c, h)
@@ -96,46 +144,73 @@ class LSTMVariant:
         return self.F.layer_norm(x, x.shape[-1], weight, bias, eps=1e-5)
 
 
-class GRUResetBefore:
-    """A GRU whose reset gate comes before the product with U_n (Cho et al. 2014), as in ONNX by default.
+class _GRU:
+    """A GRU whose σ and tanh are the two `activations`. Rows of the parameters in gate order r, z, n."""
 
-        r  = σ(W_r·x + U_r·h + b_r)
-        z  = σ(W_z·x + U_z·h + b_z)
-        n  = tanh(W_n·x + U_n·(r ⊙ h) + b_n)
-        h' = (1 - z) ⊙ n + z ⊙ h
-
-    Rows of the parameters in gate order r, z, n.
-    """
-
-    def __init__(self, parameters: Parameters, F: Any = ops) -> None:
+    def __init__(
+        self, parameters: Parameters, F: Any = ops, activations: Sequence[str] = KINDS["GRU"].onnx_activations
+    ) -> None:
         self.F = F
-        self.weight_ih, self.bias = parameters["weight_ih"], parameters["bias"]
-        H = parameters["weight_hh"].shape[1]
-        self.weight_rz, self.weight_n = F.split(parameters["weight_hh"], [2 * H, H], dim=0)
+        self.gate, self.candidate = activations_of(activations, F)
+        self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
 
     def inputs(self, x: Values) -> Values:
         return self.F.linear(x, self.weight_ih, self.bias)
+
+
+class GRUResetBefore(_GRU):
+    """A GRU whose reset gate comes before the product with U_n (Cho et al. 2014), as in ONNX by default.
+
+    r  = σ(W_r·x + U_r·h + b_r)
+    z  = σ(W_z·x + U_z·h + b_z)
+    n  = tanh(W_n·x + U_n·(r ⊙ h) + b_n)
+    h' = (1 - z) ⊙ n + z ⊙ h
+    """
+
+    def __init__(self, parameters: Parameters, F: Any = ops, *activations: Sequence[str]) -> None:
+        super().__init__(parameters, F, *activations)
+        H = self.weight_hh.shape[1]
+        self.weight_rz, self.weight_n = F.split(self.weight_hh, [2 * H, H], dim=0)
 
     def step(self, net_x: Values, h: Values) -> GRUGates:
         F = self.F
         x_r, x_z, x_n = F.chunk(net_x, 3, dim=-1)  # each (B, H)
         h_r, h_z = F.chunk(F.linear(h, self.weight_rz, None), 2, dim=-1)
-        r = F.sigmoid(x_r + h_r)
-        z = F.sigmoid(x_z + h_z)
-        n = F.tanh(x_n + F.linear(r * h, self.weight_n, None))
+        r = self.gate(x_r + h_r)
+        z = self.gate(x_z + h_z)
+        n = self.candidate(x_n + F.linear(r * h, self.weight_n, None))
         h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
         return GRUGates(r, z, n, h)
 
 
-class RNNWithReLU:
-    """A simple recurrent network with relu in place of tanh (Le, Jaitly & Hinton 2015): h' = max(0, W·x + U·h + b)."""
+class GRUResetAfter(_GRU):
+    """A GRU with the equations of `GRUCell`, except for the activations."""
 
-    def __init__(self, parameters: Parameters, F: Any = ops) -> None:
+    def __init__(self, parameters: Parameters, F: Any = ops, *activations: Sequence[str]) -> None:
+        super().__init__(parameters, F, *activations)
+        self.bias_hn = parameters["bias_hn"]
+
+    def step(self, net_x: Values, h: Values) -> GRUGates:
+        F = self.F
+        x_r, x_z, x_n = F.chunk(net_x, 3, dim=-1)  # each (B, H)
+        h_r, h_z, h_n = F.chunk(F.linear(h, self.weight_hh, None), 3, dim=-1)
+        r = self.gate(x_r + h_r)
+        z = self.gate(x_z + h_z)
+        n = self.candidate(x_n + r * (h_n + self.bias_hn))
+        h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
+        return GRUGates(r, z, n, h)
+
+
+class RNNVariant:
+    """A simple recurrent network with a different function in place of tanh, such as relu (Le et al. 2015)."""
+
+    def __init__(self, parameters: Parameters, nonlinearity: str, F: Any = ops) -> None:
         self.F = F
+        (self.nonlinearity,) = activations_of([nonlinearity], F)
         self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
 
     def inputs(self, x: Values) -> Values:
         return self.F.linear(x, self.weight_ih, self.bias)
 
     def step(self, net_x: Values, h: Values) -> RNNGates:
-        return RNNGates(self.F.relu(net_x + self.F.linear(h, self.weight_hh, None)))
+        return RNNGates(self.nonlinearity(net_x + self.F.linear(h, self.weight_hh, None)))

@@ -19,8 +19,8 @@ from tinygrad_lstm import ops
 from tinygrad_lstm.cli.inspect_weights import inspect_weights
 from tinygrad_lstm.inspect import Trace
 from tinygrad_lstm.kinds import KINDS, Gate, Kind, State
+from tinygrad_lstm.models.base import Network
 from tinygrad_lstm.models.cells import GRUGates, LSTMGates, RNNGates
-from tinygrad_lstm.models.networks import _Recurrent
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "tinygrad_lstm" / "inspect" / "web"
@@ -73,7 +73,7 @@ class MGUStep:
         return MGUGates(f, n, h + f * (n - h))
 
 
-class MGU(_Recurrent):
+class MGU(Network):
     """A network without kernels, so that its layers go step by step."""
 
     KIND, STATES = "MGU", MINIMAL.state_names
@@ -109,7 +109,7 @@ def stacked(order: str, kernel: np.ndarray) -> np.ndarray:
 W, U, B = drawn(10, 3), drawn(10, 5), drawn(10)
 
 
-def assert_holds(network: _Recurrent) -> None:
+def assert_holds(network: Network) -> None:
     assert isinstance(network, MGU)
     for name, expected in (("weight_ih", W), ("weight_hh", U), ("bias", B)):
         np.testing.assert_array_equal(getattr(network, f"{name}_l0").data, expected)

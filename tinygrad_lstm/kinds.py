@@ -189,7 +189,7 @@ KINDS: dict[str, Kind] = {
                 Weight("norm_c", ("H",), option="layer_norm"),
                 Weight("bias_c", ("H",), option="layer_norm"),
             ),
-            options={"proj_size": 0, "peephole": False, "layer_norm": None},
+            options={"proj_size": 0, "peephole": False, "layer_norm": None, "activations": ("sigmoid", "tanh", "tanh")},
             keeps=("f", "c"),
             saved=("h", "c", "gates"),
             follows="h",
@@ -209,7 +209,7 @@ KINDS: dict[str, Kind] = {
             ),
             states=(State("h", "hidden state"),),
             weights=(*_ALL, Weight("bias_hn", ("kH",), option="reset_after", gates="n", part_of="bias_hh")),
-            options={"reset_after": True},
+            options={"reset_after": True, "activations": ("sigmoid", "tanh")},
             keeps=("z", "h"),
             saved=("h", "gates", "q"),  # q = U_n·h + b_hn
             follows="",

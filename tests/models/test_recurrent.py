@@ -226,7 +226,7 @@ def test_empty_sequence_returns_the_initial_state(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LSTM(2, 3)(tg.zeros(4, 2)), r"LSTM: expected an input of shape \(time, batch, 2\), got \(4, 2\)"),
+        (lambda: LSTM(2, 3)(tg.zeros(4, 3)), r"LSTM: expected an input of shape \(time, batch, 2\), got \(4, 3\)"),
         (lambda: LSTM(2, 3)(tg.zeros(4, 1, 5)), r"got \(4, 1, 5\)"),
         (
             lambda: LSTM(2, 3)(tg.zeros(4, 1, 2), (tg.zeros(1, 1, 3), tg.zeros(1, 2, 3))),

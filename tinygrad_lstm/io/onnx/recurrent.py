@@ -23,7 +23,9 @@ __all__ = ["write"]
 
 _KINDS = {layer.op: kind for kind, layer in recurrent.LAYERS.items()}
 _SCAN = inspect.unwrap(recurrent.run_scan)
-_NODES_OWN = {"peephole", "reset_after", "nonlinearity"}  # the options that ONNX's nodes have
+_NODES_OWN = {"peephole", "reset_after", "nonlinearity", "activations"}  # the options that ONNX's nodes have
+_ACTIVATIONS = {"hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5), "identity": ("Affine", 1.0, 0.0)}
+"""The names, alpha and beta of the activation functions that have these; the others have only a name."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,15 @@ def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     if "reset_after" in options:
         attributes["linear_before_reset"] = int(options["reset_after"])
-    if "nonlinearity" in options:
-        attributes["activations"] = [options["nonlinearity"].capitalize()] * directions
+    names = (options["nonlinearity"],) if "nonlinearity" in options else options["activations"]
+    if names != KINDS[layer.kind].onnx_activations:
+        functions = [_ACTIVATIONS.get(name, (name.capitalize(),)) for name in names] * directions
+        with_numbers = [function for function in functions if len(function) == 3]
+        attributes["activations"] = [function[0] for function in functions]
+        if with_numbers:
+            attributes["activation_alpha"], attributes["activation_beta"] = (
+                [function[k] for function in with_numbers] for k in (1, 2)
+            )
     return attributes
 
 

@@ -264,7 +264,8 @@ def in_torch_names(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, 
     arrays: dict[str, HostArray] = {}
     for place, own in places.items():
         theirs = {role: array for role, array in own.items() if role not in apart}
-        theirs |= {"bias_ih": own["bias"], "bias_hh": recurrent_bias(KINDS[kind], own)}
+        if "bias" in own:
+            theirs |= {"bias_ih": own["bias"], "bias_hh": recurrent_bias(KINDS[kind], own)}
         arrays |= {f"{role}_{place}": array for role, array in theirs.items()}
     return arrays
 

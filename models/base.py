@@ -1,0 +1,279 @@
+"""What LSTM, GRU and RNN have in common: layers, directions, lengths, and their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor, operand
+from tinygrad_lstm.arguments import integer
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.creation import randn, zeros, zeros_like
+from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.nn import Parameter
+from tinygrad_lstm.nn.inputs import check_input
+from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
+from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, run_scan, step_mask
+
+from .cells import check_sizes, init_recurrent, state_of_parts, states_of
+from .layout import Layout, Lengths, Resets
+from .loading import Loadable
+from .stepping import ArrayFunctions, LayerStep, Stepper, variant_step
+from .streaming import Stream, has_forward_of
+from .variants import Plain, Variant
+
+__all__ = ["Network"]
+
+States = tuple[Tensor, ...]
+
+
+class Network(Loadable):
+    """The base class of LSTM, GRU and RNN: layers, directions, sequences of different lengths."""
+
+    STATES: ClassVar[tuple[str, ...]]
+    STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
+    adaptable = ("weight_*",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        check_sizes(self, input_size, hidden_size)
+        name = type(self).__name__
+        if isinstance(dropout, bool):
+            raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
+        if integer(name, "num_layers", num_layers) < 1 or not 0 <= dropout <= 1:
+            raise ValueError(
+                f"{name}: expected at least 1 layer and a dropout in [0, 1], got {num_layers} and {dropout}"
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.bias = bias
+        options = KINDS[self.KIND].options
+        self.options = {name: value for name, plain in options.items() if (value := getattr(self, name)) != plain}
+        self._directions = ("", "_reverse") if bidirectional else ("",)
+        for layer in range(num_layers):
+            shapes = self._parameter_shapes(self.output_size if layer else input_size)
+            self._parameter_names = tuple(shapes)
+            for direction in self._directions:
+                for name, shape in shapes.items():
+                    if bias or not name.startswith("bias"):
+                        setattr(self, f"{name}_l{layer}{direction}", Parameter(zeros(*shape)))
+        self._init_parameters()
+
+    def _parameter_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of a layer's parameters in one direction, by name, in the op's order."""
+        kind, H, P = KINDS[self.KIND], self.hidden_size, self.state_sizes["h"]
+        return {weight.name: kind.shape(weight, inputs, H, P) for weight in kind.weights_with(self.options)}
+
+    def _init_parameters(self) -> None:
+        init_recurrent(self, self.hidden_size)
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """The size of each state, by name."""
+        return dict.fromkeys(self.STATES, self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """The size of an output: that of the hidden state times the number of directions."""
+        return self.state_sizes["h"] * len(self._directions)
+
+    def layer_parameters(self, place: str) -> dict[str, Tensor]:
+        """The parameters of a layer in one direction, such as "l0_reverse", by their names without this suffix.
+
+        A bias that the network does not have is zeros.
+        """
+        given = {name: f"{name}_{place}" for name in self._parameter_names}
+        like, shapes = getattr(self, given["weight_ih"]), self._parameter_shapes(self.input_size)
+        return {
+            name: self.adapted(full)
+            if self.bias or not name.startswith("bias")
+            else zeros(*shapes[name], dtype=like.dtype, device=like.device)
+            for name, full in given.items()
+        }
+
+    def _run(
+        self,
+        x: Tensor,
+        state: Tensor | Sequence[Tensor] | None,
+        lengths: Lengths | None,
+        resets: Resets | None = None,
+    ) -> tuple[Tensor, States]:
+        """The outputs and final states for x and an initial state; see `LSTM.forward`."""
+        name, parameter = type(self).__name__, getattr(self, f"{self._parameter_names[0]}_l0")
+        check_input(name, "x", x, parameter)
+        x = operand(x)
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            order = "(batch, time" if self.batch_first else "(time, batch"
+            raise ValueError(
+                f"{name}: expected an input of shape {order}, {self.input_size}), got {x.shape}; or (time, "
+                f"{self.input_size}) for one sequence"
+            )
+        layout = Layout(x.ndim == 3, self.batch_first)
+        x = layout.inner(x)  # (T, B, I)
+        T, B = x.shape[:2]
+        places, batch = self.num_layers * len(self._directions), (B,) if layout.batched else ()
+        shapes = {state: (places, *batch, size) for state, size in self.state_sizes.items()}
+        states = states_of(name, state, shapes, x, parameter)
+        if not layout.batched:
+            states = tuple(ops.unsqueeze(each, 1) for each in states)
+        numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
+        flags = None if resets is None else layout.resets(name, resets, T, B).to(x.device)
+        if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
+            x, numbers, flags = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64), None
+        if numbers is not None:
+            # Values past a length must not count, not even as NaN times 0.
+            x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
+
+        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))
+        for layer in range(self.num_layers):
+            outputs = []
+            for k, direction in enumerate(self._directions):
+                place = layer * len(self._directions) + k
+                output, *rows[place] = self._layer(x, rows[place], numbers, flags, f"l{layer}{direction}", k == 1)
+                outputs.append(output)
+            x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, output_size)
+            if layer < self.num_layers - 1:
+                x = ops.dropout(x, self.dropout, self.training)
+        final = tuple(ops.stack(list(column)) for column in zip(*rows, strict=True))
+        if not layout.batched:
+            final = tuple(ops.squeeze(each, 1) for each in final)
+        return layout.outer(x if T else x[:0]), final
+
+    def _layer(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        lengths: np.ndarray[Any, Any] | None,
+        resets: Tensor | None,
+        place: str,
+        reverse: bool,
+    ) -> tuple[Tensor, ...]:
+        """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
+        parameters = self.layer_parameters(place)
+        options = self.options if resets is None else {**self.options, "resets": True}
+        if options:
+            layer = SteppedLayer(place, self.KIND, options, parameters, x, self.STATES, lengths, reverse)
+            return self._unrolled(layer, tuple(states), resets)
+        operands, layer = [x, *states, *parameters.values()], LAYERS[self.KIND]
+        return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
+
+    def _unrolled(self, layer: SteppedLayer, states: States, resets: Tensor | None) -> tuple[Tensor, ...]:
+        """The same for a layer with options or resets, for which there is no fused op."""
+        variant = self._variant(layer.parameters) if self.options else Plain(layer.parameters, self.STEP)
+        nets = variant.inputs(layer.x)
+        take = show_steps(self, layer, variant.step)
+
+        def step(net_x: Tensor, states: States) -> States:
+            gates = take(net_x, *states)
+            return tuple(getattr(gates, name) for name in self.STATES)
+
+        starts = () if resets is None else tuple(map(zeros_like, states))
+        return run_scan(step, nets, states, layer.lengths, resets, starts, layer.reverse)
+
+    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
+        """The computation of a layer with options, given its parameters and the functions F."""
+        raise NotImplementedError
+
+    @property
+    def changes_forward(self) -> bool:
+        """Whether a subclass overrides the `forward` of LSTM, GRU or RNN, which a stepper would not run."""
+        return not has_forward_of(self, next(cls for cls in type(self).__mro__ if "KIND" in vars(cls)))
+
+    def stepper(self) -> Stepper:
+        """The network for inference one step at a time, with its present weights; see `Stepper`.
+
+        Raises:
+            ValueError: the network is bidirectional, so that its outputs depend on later steps; or a subclass overrides
+                `forward`.
+        """
+        name = type(self).__name__
+        if self.bidirectional:
+            raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
+        if self.changes_forward:
+            raise ValueError(f"{name}.stepper: it overrides forward, which a stepper does not run; use stream()")
+        return Stepper(self)
+
+    def layer_step(self, place: str) -> LayerStep:
+        """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
+        parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
+        device = next(self.parameters()).device
+        with device.current():
+            if self.options:
+                own = {name: array.copy() for name, array in parameters.items()}
+                return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
+            step: LayerStep = getattr(device.backend, f"{KINDS[self.KIND].op}_stepper")(list(parameters.values()))
+            return step
+
+    def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
+        """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""
+        return Stream(self, batch, state)
+
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Random inputs of `named_forward`, T steps of B sequences."""
+        like = next(self.parameters())
+        shapes = {"x": (B, T, self.input_size) if self.batch_first else (T, B, self.input_size)}
+        places = self.num_layers * len(self._directions)
+        shapes |= {f"{name}0": (places, B, size) for name, size in self.state_sizes.items()}
+        return {name: randn(*shape, dtype=like.dtype, device=like.device) for name, shape in shapes.items()}
+
+    def named_forward(
+        self, x: Tensor, lengths: Lengths | None = None, resets: Resets | None = None, **states: Tensor
+    ) -> dict[str, Tensor]:
+        """`forward` with the tensor names of an exported file: x, h0 (and c0) to out, h (and c).
+
+        Raises:
+            ValueError: the states have different names; a shape or a length is invalid.
+        """
+        more = {} if resets is None else {"resets": resets}
+        out, final = self(x, self.state_of(states), lengths, **more)
+        return {"out": out, **self.named_state(final)}
+
+    def state_of(self, named: Mapping[str, Tensor]) -> Any:
+        """An initial state as `forward` takes it, given tensors with an exported file's names: h0 (and c0).
+
+        Raises:
+            ValueError: the names are different.
+        """
+        names = [f"{name}0" for name in self.STATES]
+        if not named:
+            return None
+        if sorted(named) != sorted(names):
+            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(named)}")
+        return state_of_parts([named[name] for name in names])
+
+    def named_state(self, state: Any) -> dict[str, Tensor]:
+        """The parts of a state that `forward` returned, by name: h (and c)."""
+        return dict(zip(self.STATES, state if isinstance(state, tuple) else (state,), strict=True))
+
+    def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
+        """I, and the size of each gate and state, of each layer in each direction."""
+        inputs = [self.input_size, *[self.output_size] * (self.num_layers - 1)]
+        sizes = dict.fromkeys(KINDS[self.KIND].values, self.hidden_size) | self.state_sizes
+        return [(I, sizes) for I in inputs for _ in self._directions]
+
+    def extra_repr(self) -> str:
+        """The sizes, and the options that differ from the defaults."""
+        parts = [str(self.input_size), str(self.hidden_size)]
+        parts += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        parts += ["batch_first=True"] * self.batch_first
+        parts += [f"dropout={self.dropout}"] * (self.dropout > 0)
+        parts += ["bidirectional=True"] * self.bidirectional
+        parts += ["bias=False"] * (not self.bias)
+        parts += [f"{name}={value!r}" for name, value in self.options.items()]
+        return ", ".join(parts)

@@ -224,12 +224,9 @@ def declare_step(loop: object, began: int, result: Any) -> None:
         began: the `next_number()` when the step began.
         result: a Tensor, or a tuple that begins with one; anything else is ignored.
     """
-    try:
-        node = result._node
-    except AttributeError:
-        if isinstance(result, tuple) and result:
-            declare_step(loop, began, result[0])
-        return
+    while isinstance(result, tuple) and result:
+        result = result[0]
+    node = getattr(result, "_node", None)
     if node is not None and node.number > began:
         node.step = id(loop), began
 

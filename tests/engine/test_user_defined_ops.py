@@ -410,6 +410,23 @@ def test_a_forward_rule_that_returns_an_array_of_a_subclass() -> None:
     assert type(as_subclass(tg.ones(2, 2)).data) is np.ndarray
 
 
+def test_settings_may_come_before_inputs() -> None:
+    @tg.op(x=lambda g, k: g * k)
+    def times(xp: Any, k: int, x: Array) -> Array:
+        return x * k
+
+    @tg.op(xs=lambda g, k: [g * k, g * k], promotion="common")
+    def sum_times(xp: Any, k: int, xs: Sequence[Array]) -> Array:
+        return (xs[0] + xs[1]) * k
+
+    x = leaf(1.0, 2.0)
+    (times(3, x) + times(x=x, k=4) + sum_times(5, [x, np.ones(2)])).sum().backward()
+    assert given(x) == [12.0, 12.0]
+    assert times(3, np.ones(2)).tolist() == [3.0, 3.0]
+    with pytest.raises(TypeError, match="times: an argument is missing"):
+        times(3)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("annotation", ["Optional[Array]", "None | Array", "A", "tg.Array | None", "Hidden[Array]"])
 def test_annotations_that_are_strings(annotation: str) -> None:
     names: dict[str, Any] = {"tg": tg, "Array": tg.Array, "A": tg.Array, "Optional": Optional}

@@ -63,11 +63,10 @@ class Op:
             [p.replace(annotation=p.empty) if p.name in self.inputs else p for p in parameters]
         )
         # A required setting may be given under NumPy's name for it, so the call itself checks that it is there.
-        self.defaults = {
-            p.name: MISSING if p.default is p.empty else p.default
-            for p in parameters
-            if p.default is not p.empty or p.name not in self.inputs
-        }
+        self.defaults: dict[str, Any] = {}
+        for p in parameters:
+            if p.default is not p.empty or p.name not in self.inputs or self.defaults:
+                self.defaults[p.name] = MISSING if p.default is p.empty else p.default
         for problem in self._problems(first.name, parameters):
             raise TypeError(f"op {self.name!r}: {problem}")
         promotes = self.inputs if self.promotion else ()
@@ -131,7 +130,8 @@ class Op:
 
     def settled(self, arguments: Sequence[Any]) -> Sequence[Any]:
         """The arguments with inputs of one device and, where the op promotes, one dtype; numbers beside floats stay."""
-        given = arguments[0] if self.sequence else [x for name, x in zip(self.names, arguments) if name in self.inputs]
+        places = [k for k, name in enumerate(self.names) if name in self.inputs]
+        given = arguments[places[0]] if self.sequence else [arguments[k] for k in places]
         inputs = [x.item() if isinstance(x, np.generic) else x for x in given]
         if mode().value.tracer is None:
             inputs = [plain(x) if isinstance(x, Derived) else x for x in inputs]
@@ -156,10 +156,10 @@ class Op:
                     raise
         if self.promoted:
             self._promote(inputs, device)
-        if self.sequence:
-            return [inputs, *arguments[1:]]
-        settled = iter(inputs)
-        return [next(settled) if name in self.inputs else x for name, x in zip(self.names, arguments)]
+        settled = list(arguments)
+        for k, x in zip(places, [inputs] if self.sequence else inputs):
+            settled[k] = x
+        return settled
 
     def _promote(self, inputs: list[Any], device: Device) -> None:
         """Brings the inputs that take part to one dtype: NumPy's common one, but integers never widen a float."""

@@ -175,8 +175,8 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
     return (*(1,) * (len(to) - len(shape)), *shape)
 
 
-@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True, name="setitem")
-def setitem_op(backend: Any, x: Array, value: Array, index: Any) -> Array:
+@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True)
+def setitem(backend: Any, x: Array, value: Array, index: Any) -> Array:
     """Writes the value to x at `index`, in place."""
     if _may_repeat(index):
         backend.write(x, index, value)
@@ -205,17 +205,17 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return getitem_op(x, _prepared(index, x))
 
 
-def setitem(x: Tensor, value: Any, index: Any) -> Tensor:
+def _put(x: Tensor, value: Any, index: Any) -> Tensor:
     """Writes `value`, which broadcasts, to x[index] in place. If several values go to one element, the last stays.
 
     Raises:
         IndexError: as `getitem`.
         ValueError: the value does not broadcast to the shape of x[index].
     """
-    return setitem_op(x, value, _prepared(index, x))
+    return setitem(x, value, _prepared(index, x))
 
 
-setattr(Tensor, "_put", setitem)  # noqa: B010
+setattr(Tensor, "_put", _put)  # noqa: B010
 
 
 def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:

@@ -309,8 +309,9 @@ class Writer:
             f"tg.pad({v.text}, (1, 0))": v.width + 1,
             f"tg.repeat({v.text}, 1, 2)": 2 * v.width,
             f"tg.concat([{v.text}, tg.ones_like({v.text})], dim=1)": 2 * v.width,
+            f"tg.concat([tg.ones(len(x), 1, dtype=x.dtype, device=x.device), {v.text}], dim=1)": v.width + 1,
         }
-        text = list(texts)[c % 3]
+        text = list(texts)[c % 4]
         most = max(v.most, 1.0)
         self.line(text, (texts[text],), (-most, most))
 
@@ -363,6 +364,8 @@ class Writer:
             (f"{M.text} * {scale.text}[:, :, None]", M.shape, M.most * scale.most),
             (f"{M.text}.transpose(1, 2)", (E, D), M.most),
             (f"{M.text}.reshape(-1, {D * E})", (D * E,), M.most),
+            (f"{M.text}.reshape(x.shape[0], {D * E})", (D * E,), M.most),
+            (f"tg.flatten({M.text}, 1)", (D * E,), M.most),
             (f"tg.sum({M.text}, dim=1)", (E,), D * M.most),
             (f"{M.text} @ {M.text}.transpose(1, 2)", (D, D), E * M.most**2),
             (f"1.0 - {M.text}", M.shape, 1 + M.most),
@@ -380,7 +383,8 @@ class Writer:
             self.line(f"tg.stack([{v.text}, {other.text}], dim=1)", (2, v.width), (-most, most))
         else:
             D = next(D for D in (3, 2, 1) if v.width % D == 0)
-            self.line(f"{v.text}.reshape(-1, {D}, {v.width // D})", (D, v.width // D), (v.low, v.high))
+            batch = ("-1", "len(x)", "x.shape[0]")[c // 2 % 3]
+            self.line(f"{v.text}.reshape({batch}, {D}, {v.width // D})", (D, v.width // D), (v.low, v.high))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """The CPU backend, with NumPy."""
 
 import functools
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,20 +89,16 @@ def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
     return int(rows * depth * columns) >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
-def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., Any]:
-    """A method of `kernels`, replaced by the compiled function if that serves the dtype of the first array."""
+def _compiled_or_plain(name: str, kernels: type, **modules: str) -> Callable[..., Any]:
+    """A method of `kernels`, replaced by the `compiled.Kernel` of these modules if that serves the first array."""
     plain: Callable[..., Any] = getattr(kernels, name)
-
-    @functools.cache
-    def fast() -> Callable[..., Any]:
-        found: Callable[..., Any] = getattr(importlib.import_module(f"{compiled.__name__}.{module}"), name)
-        return found
+    fast = compiled.Kernel(name, **modules)
 
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
-        if compiled.serves(arrays[0].dtype):
-            with compiled.UNLESS_BROKEN:
-                return fast()(arrays, *rest)
+        result = fast(arrays[0].dtype, arrays, *rest)
+        if result is not NotImplemented:
+            return result
         own_threads_compute(False)
         result = plain(self, arrays, *rest)
         own_threads_compute(False)  # until now
@@ -112,8 +107,10 @@ def _compiled_or_plain(name: str, kernels: type, module: str) -> Callable[..., A
     return kernel
 
 
-_recurrent = functools.partial(_compiled_or_plain, kernels=RecurrentKernels, module="recurrent")
-_training = functools.partial(_compiled_or_plain, kernels=TrainingKernels, module="training")
+_recurrent = functools.partial(_compiled_or_plain, kernels=RecurrentKernels, numba="recurrent")
+_training = functools.partial(_compiled_or_plain, kernels=TrainingKernels, c="training", numba="numba_training")
+_fast_add_rows = compiled.Kernel("add_rows", c="training", numba="numba_training")
+_large_product = compiled.Kernel("matmul", c="matrices", numba="numba_matrices")
 
 
 class NumpyBackend(RecurrentKernels, TrainingKernels):
@@ -184,12 +181,9 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
 
     def _add_to_rows(self, target: Array, rows: Array, values: Array) -> None:
         """`target[rows] += values`, adding each row's values in their order."""
-        if compiled.serves(target.dtype) and values.dtype == target.dtype and target.flags.c_contiguous:
-            with compiled.UNLESS_BROKEN:
-                from .compiled.training import add_rows
-
-                return add_rows(target, rows, values)
-        _add_rows(target, rows, values)
+        fits = values.dtype == target.dtype and target.flags.c_contiguous
+        if not fits or _fast_add_rows(target.dtype, target, rows, values) is NotImplemented:
+            _add_rows(target, rows, values)
 
     def write(self, target: Array, index: Any, values: Array) -> None:
         target[index] = values
@@ -203,11 +197,9 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
         # Our own threads compute large products, as OpenBLAS's would compete with the compiled layers' threads. This
         # depends only on the sizes, so results do not depend on the number of threads.
         large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
-        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype and compiled.enabled(x.dtype):
-            from .compiled.matrices import matmul
-
-            result = matmul(x, y)
-            if result is not None:
+        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype:
+            result = _large_product(x.dtype, x, y)
+            if result is not NotImplemented:
                 return result
         if own_threads() and _shared_by_blas(x, y):
             with for_products():

@@ -41,7 +41,7 @@ def device(request: pytest.FixtureRequest) -> str:
 def kernels(request: pytest.FixtureRequest) -> bool:
     """Whether to compute with compiled kernels, for `tg.compiled_kernels`."""
     if request.param and not available():
-        pytest.skip("numba is not installed (the extra 'fast')")
+        pytest.skip("there is no C compiler, and numba is not installed (the extra 'fast')")
     return bool(request.param)
 
 

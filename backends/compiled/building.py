@@ -16,26 +16,26 @@ import itertools
 import os
 import platform
 import re
-import shlex
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["BuildError", "Compiler", "cache_folder", "compiler", "library", "why_not"]
 
 RUNTIME = Path(__file__).parent / "runtime"
 """The folder of the headers."""
 
-# No flag changes a result that is NaN or infinite. A product and a sum may become one instruction. Without
-# `-fno-math-errno` and `-fno-trapping-math`, loops with square roots and comparisons are not vectorized.
+# No flag changes a result. Without `-fno-math-errno` and `-fno-trapping-math`, loops with square roots and comparisons
+# are not vectorized. A product and a sum become one instruction only if the source says so: compilers may choose
+# differently for the vectors and for the ends of a loop, and then results would depend on the address of an array.
 _FLAGS = (
     *("-std=gnu99", "-O3", "-fPIC", "-shared", "-pthread"),
-    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
 # For this processor: the first group of options that the compiler knows.
 _TUNINGS = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
@@ -154,6 +154,8 @@ def _library_or_reason(name: str, source: str) -> ctypes.CDLL | str:
 
 @functools.cache
 def _compiler_or_reason() -> Compiler | str:
+    import shlex
+
     try:
         given = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
     except ValueError as error:
@@ -164,16 +166,16 @@ def _compiler_or_reason() -> Compiler | str:
         return f"CC is {given[0]}, which is not found" if given else "no C compiler is found (cc, gcc, clang, or CC)"
     if sys.platform == "darwin" and path.startswith("/usr/bin/"):
         # Without Apple's tools this compiler is a program that opens a window.
-        if subprocess.run(["/usr/bin/xcode-select", "-p"], capture_output=True, check=False).returncode:
+        if _run(["/usr/bin/xcode-select", "-p"]).failed:
             return "Apple's command line tools are not installed"
     command = (path, *given[1:])
     try:
         ended = _run([*command, "--version"])
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return f"{path} cannot be run: {error}"
-    if ended.returncode:
-        return f"{path} --version fails: {_one_line(ended.stderr)}"
-    return Compiler(command, ended.stdout)
+    if ended.failed:
+        return f"{path} --version fails: {_one_line(ended.errors)}"
+    return Compiler(command, ended.out)
 
 
 def _loaded(name: str, source: str, compiler: Compiler) -> ctypes.CDLL:
@@ -232,26 +234,45 @@ def _compile(compiler: Compiler, source: Path, built: Path) -> None:
         command = [*compiler.command, *_FLAGS, *tuning, f"-I{RUNTIME}", str(source), "-o", str(built), "-lm"]
         try:
             ended = _run(command)
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except OSError as error:
             raise BuildError(f"{compiler.command[0]} cannot be run: {error}") from error
-        if ended.returncode == 0:
+        if not ended.failed:
             return
-        if not any(option.partition("=")[0] in ended.stderr for option in tuning):
+        if not any(option.partition("=")[0] in ended.errors for option in tuning):
             break
-    raise BuildError(f"{compiler.command[0]} fails: {_one_line(ended.stderr)}")
+    raise BuildError(f"{compiler.command[0]} fails: {_one_line(ended.errors)}")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_SECONDS,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},  # messages in English
-    )
+class _Ended(NamedTuple):
+    """A command that has ended, and what it printed."""
+
+    failed: bool
+    out: str
+    errors: str
+
+
+def _run(command: list[str]) -> _Ended:
+    """Runs a command to its end.
+
+    Raises:
+        OSError: it cannot be run, or does not end.
+    """
+    import subprocess  # takes 4 ms, which most programs need not spend
+
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},  # messages in English
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"it did not end after {_SECONDS} s") from error
+    return _Ended(ended.returncode != 0, ended.stdout, ended.stderr)
 
 
 def _one_line(message: str) -> str:
@@ -281,7 +302,7 @@ def _processor() -> str:
         return f"{described} {platform.processor()}"
     with suppress(OSError):  # a sandbox may have neither
         if sys.platform == "darwin":
-            described += _run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).stdout
+            described += _run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).out
         else:
             with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
                 first_core = itertools.takewhile(str.strip, file)

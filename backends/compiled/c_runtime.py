@@ -12,10 +12,11 @@ from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
 from .building import RUNTIME, library
 
-__all__ = ["empty_panels", "kernel_library", "shares", "source", "threads_for"]
+__all__ = ["address", "empty_panels", "kernel_library", "shares", "source", "threads_for"]
 
 _ALIGNMENT = 64  # bytes, for panels: each of their vectors is in one cache line
 
+_MEMORY = ctypes.c_char * 0
 _REAL = {FLOAT32: "float", FLOAT64: "double"}
 _OPERATIONS_A_THREAD = 2e6  # that justify one more thread: about 20 µs
 _LONG = 1e9  # operations: milliseconds, for which it does not matter that OpenBLAS's threads spin at their beginning
@@ -46,6 +47,14 @@ def threads_for(operations: float) -> int:
     if threads > 1:
         own_threads_compute(True)
     return threads
+
+
+def address(array: Any) -> int:
+    """The address of a contiguous array's memory, in a tenth of the time of `array.ctypes.data`."""
+    try:
+        return ctypes.addressof(_MEMORY.from_buffer(array))
+    except TypeError:  # it is read-only
+        return int(array.ctypes.data)
 
 
 def empty_panels(K: int, N: int, dtype: Any) -> HostArray:

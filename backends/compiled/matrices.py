@@ -1,4 +1,4 @@
-"""Products of two matrices: in C if it can be built, otherwise by numba if it is installed."""
+"""Products of two matrices, in C (`runtime/matrices.c`)."""
 
 import ctypes
 from functools import cache
@@ -8,20 +8,14 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from . import UNLESS_BROKEN, available
-from .building import BuildError
 from .c_runtime import empty_panels, kernel_library, source, threads_for
 
 __all__ = ["matmul"]
 
 
 @cache
-def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL | None:
-    """The library of `matrices.c`, or None if it cannot be built."""
-    try:
-        library = kernel_library("matrices", source("matrices.c"), dtype)
-    except BuildError:
-        return None
+def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
+    library = kernel_library("matrices", source("matrices.c"), dtype)
     size, pointer, flag = ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_int
     factors = (pointer, size, flag, pointer, size, flag)
     library.matmul.argtypes, library.matmul.restype = [size, pointer, *factors, pointer, size, size, size], None
@@ -43,20 +37,9 @@ def _rows(matrix: HostArray) -> tuple[HostArray, int, bool]:
     return np.array(matrix, order="C"), matrix.shape[1], False
 
 
-def matmul(x: HostArray, y: HostArray) -> HostArray | None:
-    """The product of non-empty matrices (M, K) and (K, N) of one dtype; None if no kernel can be built."""
+def matmul(x: HostArray, y: HostArray) -> HostArray:
+    """The product of non-empty matrices (M, K) and (K, N) of one dtype."""
     kernels = _kernels(x.dtype)
-    if kernels is not None:
-        return _by_c(kernels, x, y)
-    if available():
-        with UNLESS_BROKEN:
-            from . import numba_matrices
-
-            return numba_matrices.matmul(x, y)
-    return None
-
-
-def _by_c(kernels: ctypes.CDLL, x: HostArray, y: HostArray) -> HostArray:
     (M, K), N = x.shape, y.shape[1]
     x, x_row, x_transposed = _rows(x)
     y, y_row, y_transposed = _rows(y)

@@ -1,8 +1,10 @@
-"""Compiled kernels where numba, or the disk, does not do as hoped: they are never needed."""
+"""Kernels where a compiler, or the disk, does not work: they are never needed."""
 
+import operator
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tinygrad_lstm.backends import compiled
+from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32
 
 PROGRAM = """
 import contextlib, io, warnings
@@ -46,6 +49,9 @@ except RuntimeError as error:
     print(error)
 """
 
+NO_COMPILER = "no-such-compiler"
+NO_C = f"CC is {NO_COMPILER}, which is not found"
+
 # What happens to numba, in front of the program; in each case the error is the same.
 FAILS = """
 import os, sys
@@ -62,7 +68,7 @@ BROKEN = {
 
 def run_program(before: bool = True, first: str = "", **environment: str) -> list[str]:
     """What the program prints with an environment; `first` is run before it."""
-    kept = {name: value for name, value in os.environ.items() if name != "TINYGRAD_LSTM_COMPILED"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("CC", "TINYGRAD_LSTM_COMPILED")}
     ended = subprocess.run(
         [sys.executable, "-c", f"{first}\nBEFORE = {before}\n{PROGRAM}"],
         capture_output=True,
@@ -81,26 +87,28 @@ def result_of_numpy() -> str:
 
 @pytest.mark.parametrize(("how", "before"), [*((how, False) for how in BROKEN), ("at a call", True)])
 def test_numba_that_does_not_work_here_is_done_without(how: str, before: bool, tmp_path: Path) -> None:
-    """As where it refuses a NumPy that is too new for it. One warning tells, and `info`; results are NumPy's."""
+    """As if it refuses a NumPy that is too new for it. One warning says so, and `info`; results are NumPy's."""
     if how != "at import":
         pytest.importorskip("numba", reason="numba is not installed: there are no compiled kernels")
     (tmp_path / "numba.py").write_text("raise RuntimeError('no machine code\\ntoday')")
-    warning, shown, result, error = run_program(before, FAILS + BROKEN[how], FOLDER=str(tmp_path))
+    warning, shown, result, error = run_program(before, FAILS + BROKEN[how], FOLDER=str(tmp_path), CC=NO_COMPILER)
     reason = {"in its parts": "ImportError: cannot import name 'overload'"}.get(
         how, "RuntimeError: no machine code today"
     )
-    assert warning.startswith("1 compiled kernels are not used, NumPy is: numba cannot ") and reason in warning
-    assert shown.startswith("CPU kernels") and reason in shown
-    assert error.startswith("compiled_kernels: numba cannot ") and reason in error
-    assert error.endswith("; pip install '.[fast]' in a checkout of tinygrad_lstm")
+    assert (
+        warning.startswith("1 kernels are not compiled by numba, NumPy computes: numba cannot ") and reason in warning
+    )
+    assert shown.startswith(f"CPU kernels    NumPy ({NO_C}; numba cannot ") and reason in shown
+    assert error.startswith(f"compiled_kernels: {NO_C}; numba cannot ") and reason in error
+    assert error.endswith("; install a C compiler, or pip install '.[fast]' in a checkout of tinygrad_lstm")
     assert result == result_of_numpy()
 
 
 def test_a_numba_that_is_too_old_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "numba.py").write_text("__version__ = '0.60.0'")
-    warning, shown, *_ = run_program(first=f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
+    warning, shown, *_ = run_program(first=f"import sys; sys.path.insert(0, {str(tmp_path)!r})", CC=NO_COMPILER)
     reason = "numba 0.60.0 is installed, but 0.61 or newer is needed"
-    assert warning == f"1 compiled kernels are not used, NumPy is: {reason}"
+    assert warning == f"1 kernels are not compiled by numba, NumPy computes: {reason}"
     assert reason in shown
 
 
@@ -112,10 +120,10 @@ import warnings
 warnings.simplefilter("error")
 import numpy as np
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled.training import add_rows
+from tinygrad_lstm.backends.compiled.numba_training import add_rows
 target = tg.zeros(3, 2)
 add_rows(target.data, np.array([1, 1]), np.ones((2, 2), np.float32))
-print(target.tolist(), tg.backends.compiled.why_not())
+print(target.tolist(), tg.backends.compiled.why_no_numba())
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": "/proc/nothing", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("HOME", None)
@@ -124,10 +132,35 @@ print(target.tolist(), tg.backends.compiled.why_not())
     assert ended.stdout == "[[0.0, 0.0], [2.0, 2.0], [0.0, 0.0]] None\n"
 
 
-def test_an_error_raised_by_a_kernel_does_not_turn_kernels_off() -> None:
-    with pytest.raises(ZeroDivisionError), compiled.UNLESS_BROKEN:
-        1 / 0
-    assert compiled.available() == (compiled.why_not() is None)
+@pytest.mark.parametrize("by", ["c", "numba"])
+def test_an_error_raised_by_a_kernel_does_not_turn_kernels_off(by: str) -> None:
+    fails = compiled.Kernel("truediv", **{by: "operators"})
+    operators = types.SimpleNamespace(truediv=operator.truediv)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tinygrad_lstm.backends.compiled.operators", operators)
+        if by == "numba" and compiled.why_no_numba() is not None:
+            assert fails(FLOAT32, 1, 0) is NotImplemented
+            return
+        with pytest.raises(ZeroDivisionError):
+            fails(FLOAT32, 1, 0)
+        assert fails(FLOAT32, 6, 2) == 3
+        assert fails(FLOAT16, 6, 2) is NotImplemented
+        with compiled.compiled_kernels(False):
+            assert fails(FLOAT32, 6, 2) is NotImplemented
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the compiler of this test is a shell script")
+def test_a_c_compiler_that_fails_is_done_without(tmp_path: Path) -> None:
+    """`info` says so, without a warning; numba's kernels or NumPy compute."""
+    script = tmp_path / "cc"
+    script.write_text("#!/bin/sh\ntest \"$1\" = --version || { echo 'error: not today' >&2; exit 1; }\n")
+    script.chmod(0o700)
+    warnings, shown, result, error = run_program(False, "import sys; sys.modules['numba'] = None", CC=str(script))
+    reason = f"{script} fails: error: not today; numba is not installed; "
+    assert warnings == "0"
+    assert shown.startswith(f"CPU kernels    NumPy ({reason}")
+    assert error.startswith(f"compiled_kernels: {reason}")
+    assert result == result_of_numpy()
 
 
 @pytest.mark.parametrize("message", ["cannot cache function 'f': no locator available", "something else"])

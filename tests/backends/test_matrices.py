@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import available, building, matrices
+from tinygrad_lstm.backends.compiled import building, matrices, why_not
 
 Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -87,7 +87,7 @@ def test_other_strides(matmul: Matmul) -> None:
             np.testing.assert_allclose(matmul(a, b), np.matmul(a, b), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not available(), reason="numba is not installed")
+@pytest.mark.skipif(why_not() is not None, reason="there is no C compiler, and numba is not installed")
 def test_large_products_of_tensors(threads: Callable[[int], None]) -> None:
     """Values and gradients of `linear`, to the bit whatever the number of threads; and as without compiled kernels."""
     found = []

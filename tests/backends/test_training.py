@@ -1,52 +1,157 @@
-"""What a training step spends time in beside its networks: the number of threads changes no bit of compiled kernels."""
+"""What a training step computes beside its networks, in C and by numba: NumPy's values, with any number of threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends import compiled
+from tinygrad_lstm.backends.compiled import building, why_no_numba
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 
 HostArray = np.ndarray[Any, Any]
+Compute = Callable[[Any, Any], Sequence[HostArray]]
 BACKEND = NumpyBackend()
 
 
-def drawn(*shape: int, seed: int = 0) -> HostArray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+@pytest.fixture(params=["c", "numba"])
+def module(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of the compiled functions."""
+    if (building.why_not() if request.param == "c" else why_no_numba()) is not None:
+        pytest.skip("there is no C compiler" if request.param == "c" else "numba is not installed (the extra 'fast')")
+    return import_module(f"tinygrad_lstm.backends.compiled.{'' if request.param == 'c' else 'numba_'}training")
 
 
-def cross_entropy() -> list[HostArray]:
-    logits, ids = drawn(8001, 100), np.arange(8001) % 100
-    losses, saved = BACKEND.cross_entropy_forward((logits, ids), 3)
-    return [losses, BACKEND.cross_entropy_backward((logits, ids, losses, *saved), 3)]
+def drawn(dtype: Any, *shape: int, seed: int = 0) -> HostArray:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-def scatter_add() -> list[HostArray]:
-    target = np.zeros((65, 301), np.float32)
-    BACKEND.scatter_add(target, np.arange(4000) * 7 % 65, drawn(4000, 301))
-    return [target]
+def cross_entropy(rows: int, classes: int) -> Compute:
+    def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+        logits, ids = drawn(dtype, rows, classes) * 5, np.arange(rows) * 3 % (classes + 1) - 1
+        ids[ids == classes - 1] = 2**40  # not a class
+        ids, g = ids.astype(np.int32 if rows == 1 else np.int64).clip(-(2**31), 2**31 - 1), drawn(dtype, rows, seed=1)
+        losses, saved = kernels.cross_entropy_forward((logits, ids), -1)
+        return [losses, *saved, kernels.cross_entropy_backward((logits, ids, g, *saved), -1)]
+
+    return compute
 
 
-def adam_update() -> list[HostArray]:
-    p, g, m, v = (drawn(1001, 900, seed=k) for k in range(4))
-    BACKEND.adam_update([(p, g, m, abs(v))], 0.9, 0.1, 0.9, 0.999, 1e-8, 1e-3)
+def adam(size: int, amsgrad: bool = False) -> Compute:
+    def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+        p, g, m, v, largest = (drawn(dtype, size, seed=k) for k in range(5))
+        arrays = [p, g, m, np.abs(v), *([np.abs(largest)] if amsgrad else [])]
+        kernels.adam_update_one(arrays, 0.9, 0.1, 0.9, 0.999, 1e-8, 1e-3)
+        return arrays
+
+    return compute
+
+
+def adam_of_views(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+    """Arrays that are not contiguous."""
+    p, m, v = (np.abs(drawn(dtype, 30, 40, seed=k)) for k in range(3))
+    g = drawn(dtype, 20, 30, seed=3).T
+    kernels.adam_update_one((p[:, ::2], g, m.T[::2].T, v[:, 1::2]), 1, 0, 0.9, 0.9, 1e-8, 0.1)
     return [p, m, v]
 
 
-@pytest.mark.skipif(not compiled.available(), reason="numba is not installed (the extra 'fast')")
-@pytest.mark.parametrize("compute", [cross_entropy, scatter_add, adam_update])
-def test_results_do_not_depend_on_the_number_of_threads(compute: Callable[[], list[HostArray]]) -> None:
-    before = tg.get_num_threads()
+COMPUTED: dict[str, Compute] = {
+    "cross entropy of 1 class": cross_entropy(3, 1),
+    "cross entropy of 5 classes": cross_entropy(1, 5),
+    "cross entropy of 65 classes": cross_entropy(70, 65),
+    "cross entropy of 2500 classes": cross_entropy(20, 2500),
+    "no cross entropy": cross_entropy(0, 5),
+    "Adam": adam(2100),
+    "AMSGrad": adam(1025, amsgrad=True),
+    "Adam of nothing": adam(0),
+    "Adam of views": adam_of_views,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_results_are_numpys(name: str, dtype: Any, module: ModuleType) -> None:
+    fast = COMPUTED[name](module, dtype)
+    with tg.compiled_kernels(False):
+        plain = COMPUTED[name](BACKEND, dtype)
+    bound = 20 * float(np.finfo(dtype).eps)
+    for actual, expected in zip(fast, plain, strict=True):
+        assert actual.dtype == dtype or expected.dtype != dtype
+        np.testing.assert_allclose(actual, expected, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 5)])
+def test_rows_are_added_in_their_order(shape: tuple[int, ...], module: ModuleType) -> None:
+    rows, values = np.array([2, 0, 2, 2, 5], np.int32), drawn(np.float32, 5, *shape) * 1000
+    found = drawn(np.float32, 6, *shape, seed=1)
+    expected = found.copy()
+    np.add.at(expected, rows, values)
+    module.add_rows(found, rows, values)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nans_and_infinities_of_logits(dtype: Any, module: ModuleType) -> None:
+    """The loss of a row with a NaN is NaN, for either sign and any place of the NaN. A logit of -inf is impossible."""
+    logits, ids = np.zeros((80, 37), dtype), np.arange(80) % 37
+    for row in range(74):
+        logits[row, row // 2] = np.copysign(np.nan, row % 2 - 0.5)
+    logits[74:76] = -np.inf
+    logits[74, 5] = 1  # the only possible class
+    logits[76, 9] = -np.inf
+    ids[[74, 75, 76]] = 5, 0, 9
+    losses, saved = module.cross_entropy_forward((logits, ids), -100)
+    g_logits = module.cross_entropy_backward((logits, ids, np.ones(80, dtype), *saved), -100)
+    assert np.isnan(losses[:74]).all() and np.isnan(losses[75]) and losses[74] == 0 and losses[76] == np.inf
+    assert np.isnan(g_logits[:74]).any(axis=1).all() and (g_logits[74] == 0).all()
+    np.testing.assert_allclose(losses[77:], np.log(37), rtol=1e-6)
+
+
+def many_rows_of_logits(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+    return cross_entropy(8001, 100)(kernels, dtype)
+
+
+def many_rows_to_add(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+    target = np.zeros((65, 301), dtype)
+    kernels.add_rows(target, np.arange(4000) * 7 % 65, drawn(dtype, 4000, 301))
+    return [target]
+
+
+@pytest.mark.parametrize("compute", [many_rows_of_logits, many_rows_to_add, adam(900_901)], ids=["loss", "add", "Adam"])
+def test_results_do_not_depend_on_the_number_of_threads(
+    compute: Compute, module: ModuleType, threads: Callable[[int], None]
+) -> None:
     results = []
-    try:
-        for number in (1, 3):
-            tg.set_num_threads(number)
-            with tg.compiled_kernels(True):
-                results.append(compute())
-    finally:
-        tg.set_num_threads(before)
-    for alone, shared in zip(*results, strict=True):
-        np.testing.assert_array_equal(alone, shared)
+    for number in (1, 2, 3):
+        threads(number)
+        results.append(compute(module, np.float32))
+    for other in results[1:]:
+        for alone, shared in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(alone, shared)
+
+
+def test_results_do_not_depend_on_addresses() -> None:
+    """A resumed training has the same numbers as one without a break, though its arrays have different addresses."""
+    if building.why_not() is not None:
+        pytest.skip("there is no C compiler")
+    kernels = import_module("tinygrad_lstm.backends.compiled.training")
+
+    def moved(array: HostArray, by: int) -> HostArray:
+        room = np.empty(array.size + by, array.dtype)
+        room[by:] = array.ravel()
+        return room[by:].reshape(array.shape)
+
+    results = []
+    for by in (0, 1, 5):
+        logits, g = moved(drawn(np.float32, 7, 103), by), moved(drawn(np.float32, 7), by)
+        ids = np.arange(7)
+        losses, saved = kernels.cross_entropy_forward((logits, ids), -1)
+        p, m, v = (np.abs(moved(drawn(np.float32, 1003, seed=k), by)) for k in range(3))
+        kernels.adam_update_one((p, moved(m, by), moved(m, by), moved(v, by)), 0.9, 0.1, 0.9, 0.99, 1e-8, 0.1)
+        results.append([losses, *saved, kernels.cross_entropy_backward((logits, ids, g, *saved), -1), p])
+    for others in results[1:]:
+        for first, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(first, other)

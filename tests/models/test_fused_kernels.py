@@ -30,14 +30,14 @@ from hypothesis import given
 from strict_backend import STRICT, StrictBackend
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import available
+from tinygrad_lstm.backends.compiled import why_no_numba
 from tinygrad_lstm.models import LSTM
 from tinygrad_lstm.ops.recurrent import LAYERS
 
 forks = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork: nothing is inherited"
 )
-needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed (the extra 'fast')")
+needs_numba = pytest.mark.skipif(why_no_numba() is not None, reason="numba is not installed (the extra 'fast')")
 
 
 # -- kernels and threads -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import numpy as np
 
 from tinygrad_lstm.backends import compiled, threads
+from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.backends.installing import how_to_install
 
 from .. import __version__, cuda
@@ -36,16 +37,27 @@ def info() -> None:
 
 
 def _cpu_kernels() -> str:
-    """Whether compiled kernels are used, or the reason why not."""
+    """The compilers of the kernels, or the reasons why they are not used."""
     if os.environ.get("TINYGRAD_LSTM_COMPILED") == "0":
         return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
     # Only compiling shows whether it works. The kernel for an embedding's gradient is small.
     embedding = Embedding(1, 1)
     embedding(tensor([0])).sum().backward()
-    reason = compiled.why_not()
-    if reason is not None:
-        return f"NumPy ({reason}; faster ones: {how_to_install('fast')})"
-    return f"compiled by numba {version('numba')}"
+    no_c, no_numba = building.why_not(), compiled.why_no_numba()
+    if no_c and no_numba:
+        return f"NumPy ({no_c}; {no_numba}; faster ones: a C compiler, or {how_to_install('fast')})"
+    c = f"no C ({no_c})" if no_c else _c()
+    numba = f"no numba ({no_numba})" if no_numba else f"numba {version('numba')}"
+    return f"{c}; {numba}"
+
+
+def _c() -> str:
+    """The C compiler, and where its libraries are cached."""
+    try:
+        place = f"cached in {building.cache_folder()}"
+    except OSError as error:
+        place = f"not cached: {error}"
+    return f"C by {building.compiler().name} ({place})"
 
 
 def _devices() -> str:

@@ -13,6 +13,16 @@ static inline TYPE FN(from_bits)(BITS bits) {
 // 2^n, for the exponent n of a normal number.
 static inline TYPE FN(power_of_two)(BITS n) { return FN(from_bits)((n + BIAS) << DIGITS); }
 
+// a·b + c, in one instruction if there is one. Compilers are told not to choose this by themselves, since they may choose
+// differently for the vectors and for the last elements of a loop.
+static inline TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
+#if defined __FMA__ || defined __FP_FAST_FMA || defined __ARM_FEATURE_FMA
+    return LIBM(__builtin_fma)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 static inline TYPE FN(abs)(TYPE x) { return LIBM(fabs)(x); }
 static inline TYPE FN(sqrt)(TYPE x) { return LIBM(sqrt)(x); }
 static inline TYPE FN(floor)(TYPE x) { return LIBM(floor)(x); }
@@ -35,26 +45,26 @@ typedef struct {
 
 static inline FN(power) FN(split_power)(TYPE x) {
     const TYPE shifter = (TYPE)1.5 * ((BITS)1 << DIGITS);  // puts the nearest integer into the lowest bits of the sum
-    const TYPE sum = x * (TYPE)1.44269504088896340736 + shifter, n = sum - shifter;
-    const TYPE r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    const TYPE sum = FN(fma)(x, (TYPE)1.44269504088896340736, shifter), n = sum - shifter;
+    const TYPE r = FN(fma)(-n, LN2_LOW, FN(fma)(-n, LN2_HIGH, x));
     // 1/2! + r/3! + r²/4! + ...
 #if DIGITS == 23
     TYPE series = 1.0 / 5040;
 #else
     TYPE series = 1.0 / 6227020800;
-    series = series * r + 1.0 / 479001600;
-    series = series * r + 1.0 / 39916800;
-    series = series * r + 1.0 / 3628800;
-    series = series * r + 1.0 / 362880;
-    series = series * r + 1.0 / 40320;
-    series = series * r + 1.0 / 5040;
+    series = FN(fma)(series, r, 1.0 / 479001600);
+    series = FN(fma)(series, r, 1.0 / 39916800);
+    series = FN(fma)(series, r, 1.0 / 3628800);
+    series = FN(fma)(series, r, 1.0 / 362880);
+    series = FN(fma)(series, r, 1.0 / 40320);
+    series = FN(fma)(series, r, 1.0 / 5040);
 #endif
-    series = series * r + (TYPE)(1.0 / 720);
-    series = series * r + (TYPE)(1.0 / 120);
-    series = series * r + (TYPE)(1.0 / 24);
-    series = series * r + (TYPE)(1.0 / 6);
-    series = series * r + (TYPE)0.5;
-    return (FN(power)){FN(bits)(sum) - FN(bits)(shifter), r + r * r * series};
+    series = FN(fma)(series, r, (TYPE)(1.0 / 720));
+    series = FN(fma)(series, r, (TYPE)(1.0 / 120));
+    series = FN(fma)(series, r, (TYPE)(1.0 / 24));
+    series = FN(fma)(series, r, (TYPE)(1.0 / 6));
+    series = FN(fma)(series, r, (TYPE)0.5);
+    return (FN(power)){FN(bits)(sum) - FN(bits)(shifter), FN(fma)(r * r, series, r)};
 }
 
 static inline TYPE FN(exp)(TYPE x) {
@@ -69,14 +79,14 @@ static inline TYPE FN(exp)(TYPE x) {
 static inline TYPE FN(exp_less_one)(TYPE x) {
     const FN(power) power = FN(split_power)(x < TINY ? TINY : x);
     const TYPE scale = FN(power_of_two)(power.n);
-    return (scale - 1) + scale * power.rest;
+    return FN(fma)(scale, power.rest, scale - 1);
 }
 
 static inline TYPE FN(expm1)(TYPE x) {
     const TYPE y = x < TINY ? TINY : x > HIGHEST ? HIGHEST : x;
     const FN(power) power = FN(split_power)(y);
     const TYPE half = FN(power_of_two)(power.n - 1);  // 2^n may overflow
-    const TYPE result = ((half - (TYPE)0.5) + half * power.rest) * 2;
+    const TYPE result = FN(fma)(half, power.rest, half - (TYPE)0.5) * 2;
     return FN(abs)(x) < (TYPE)1 / ((BITS)1 << DIGITS) ? x : result;
 }
 
@@ -85,12 +95,20 @@ static inline TYPE FN(tanh)(TYPE x) {
     return FN(copysign)(less / (2 + less), x);
 }
 
+// e^x for x <= 0, in fewer instructions than `exp`; 0 if the result is below the normal numbers.
+static inline TYPE FN(exp_nonpositive)(TYPE x) {
+    const TYPE limit = (TYPE)(0.6931471805599453 * (BIAS - 1));
+    const FN(power) power = FN(split_power)(x < -limit ? -limit : x);
+    const TYPE scale = FN(power_of_two)(power.n);
+    return x < -limit ? 0 : FN(fma)(scale, power.rest, scale);
+}
+
 // 0 if the result is below the normal numbers.
 static inline TYPE FN(sigmoid)(TYPE x) {
     const TYPE limit = (TYPE)(0.6931471805599453 * (BIAS - 1));
     const FN(power) power = FN(split_power)(x > limit ? -limit : x < -limit ? limit : -x);
     const TYPE scale = FN(power_of_two)(power.n);
-    return x < -limit ? 0 : 1 / (1 + (scale + scale * power.rest));
+    return x < -limit ? 0 : 1 / (1 + FN(fma)(scale, power.rest, scale));
 }
 
 // -- logarithms -------------------------------------------------------------------------------------------------------
@@ -109,19 +127,20 @@ static inline TYPE FN(log_of_positive)(TYPE x, TYPE low) {
     TYPE series = 2.0 / 9;
 #else
     TYPE series = 2.0 / 21;
-    series = series * square + 2.0 / 19;
-    series = series * square + 2.0 / 17;
-    series = series * square + 2.0 / 15;
-    series = series * square + 2.0 / 13;
-    series = series * square + 2.0 / 11;
-    series = series * square + 2.0 / 9;
+    series = FN(fma)(series, square, 2.0 / 19);
+    series = FN(fma)(series, square, 2.0 / 17);
+    series = FN(fma)(series, square, 2.0 / 15);
+    series = FN(fma)(series, square, 2.0 / 13);
+    series = FN(fma)(series, square, 2.0 / 11);
+    series = FN(fma)(series, square, 2.0 / 9);
 #endif
-    series = series * square + (TYPE)(2.0 / 7);
-    series = series * square + (TYPE)(2.0 / 5);
-    series = series * square + (TYPE)(2.0 / 3);
+    series = FN(fma)(series, square, (TYPE)(2.0 / 7));
+    series = FN(fma)(series, square, (TYPE)(2.0 / 5));
+    series = FN(fma)(series, square, (TYPE)(2.0 / 3));
     // ln m = 2s + s·series·s², where 2s = f - f²/2 + s·f²/2 has no rounding error of its own.
     const TYPE half = f * f / 2;
-    return k * LN2_HIGH - ((half - (s * (half + square * series) + (k * LN2_LOW + low))) - f);
+    const TYPE rest = FN(fma)(s, FN(fma)(square, series, half), FN(fma)(k, LN2_LOW, low));
+    return FN(fma)(k, LN2_HIGH, f - (half - rest));
 }
 
 static inline TYPE FN(log)(TYPE x) {
@@ -135,8 +154,11 @@ static inline TYPE FN(log1p)(TYPE x) {
     return x > -1 ? x < INFINITY ? FN(copysign)(log, x) : x : x == -1 ? -INFINITY : NAN;
 }
 
-// ln(1 + e^x).
-static inline TYPE FN(log1pexp)(TYPE x) { return FN(maximum)(x, 0) + FN(log1p)(FN(exp)(-FN(abs)(x))); }
+// ln(1 + e^x); 0 if the result is below the normal numbers.
+static inline TYPE FN(log1pexp)(TYPE x) {
+    const TYPE power = FN(exp_nonpositive)(-FN(abs)(x)), sum = 1 + power;
+    return FN(maximum)(x, 0) + FN(log_of_positive)(sum, (power - (sum - 1)) / sum);
+}
 
 // -- by the C library -------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ Product product, product_transposed;
 #define FMA(sum, a, b) _Generic((REAL)0, float: vfmaq_f32, double: vfmaq_f64)(sum, a, b)
 #define IN_REGISTER(vector) __asm__("" : "+w"(vector))
 #else
-#pragma GCC optimize("fp-contract=off")
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6
 #define FMA(sum, a, b) ((sum) + (a) * (b))

@@ -50,6 +50,7 @@ enum {
     WIDE_PANELS = 4,                    /* ... several panels at once: fewer sums would not hide latency */
     DEEP = 1024,                        /* terms of a sum that are added up at a time */
     CACHED = 256 * 1024 / sizeof(REAL), /* elements of a that stay in a core's second-level cache for all panels */
+    AHEAD = 32,                         /* rows of a panel that are prefetched, for matrices larger than the cache */
     PLACE = (TILE_ROWS + 7) / 8 * 8,    /* room for a row of a packed tile of the transpose of a */
     PLACES = 32 * 1024 / sizeof(REAL) / PLACE,
 };
@@ -84,6 +85,7 @@ ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, I
             UNROLL for (int v = 0; v < vectors; v++) {
                 row[v] = load(b + p * b_panel + v * LANES);
                 IN_REGISTER(row[v]);
+                if (panels == 1) __builtin_prefetch(b + v * LANES + AHEAD * PANEL);
             }
             UNROLL for (int r = 0; r < rows; r++) {
                 Vector factor = panels > 1 ? factors[r] : spread(a[r * a_row]);

@@ -65,7 +65,7 @@ def empty_panels(K: int, N: int, dtype: Any) -> HostArray:
     """
     size, spare = _panels_size(dtype)(K, N), _ALIGNMENT // dtype.itemsize
     room = memory.empty((size + spare,), dtype)
-    start = -room.ctypes.data % _ALIGNMENT // dtype.itemsize
+    start = -address(room) % _ALIGNMENT // dtype.itemsize
     return room[start : start + size]
 
 

@@ -1,6 +1,7 @@
 """Products of two matrices, in C (`runtime/matrices.c`)."""
 
 import ctypes
+import struct
 from functools import cache
 from typing import Any
 
@@ -8,24 +9,24 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from .c_runtime import empty_panels, kernel_library, source, threads_for
+from .c_runtime import address, empty_panels, kernel_library, source, threads_for
 
 __all__ = ["matmul"]
+
+_OPERANDS = struct.Struct("4P5n2i")  # of `matrices.c`: P is an address, n and i are integers
 
 
 @cache
 def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
     library = kernel_library("matrices", source("matrices.c"), dtype)
-    size, pointer, flag = ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_int
-    factors = (pointer, size, flag, pointer, size, flag)
-    library.matmul.argtypes, library.matmul.restype = [size, pointer, *factors, pointer, size, size, size], None
+    library.matmul.argtypes, library.matmul.restype = [ctypes.c_ssize_t, ctypes.c_char_p], None
     return library
 
 
 def _rows(matrix: HostArray) -> tuple[HostArray, int, bool]:
-    """The matrix, the stride of its rows in elements, and whether these are its columns.
+    """The matrix or its transpose, so that the elements of a row are adjacent; the stride of rows; whether transposed.
 
-    The elements of a row are adjacent. The matrix is copied if it has neither such rows nor such columns.
+    The matrix is copied if neither has such rows.
     """
     size = matrix.itemsize
     if matrix.flags.aligned:
@@ -33,7 +34,7 @@ def _rows(matrix: HostArray) -> tuple[HostArray, int, bool]:
             rows = matrix.T if transposed else matrix
             stride, step = rows.strides
             if (step == size or rows.shape[1] == 1) and stride % size == 0:
-                return matrix, stride // size, transposed
+                return rows, stride // size, transposed
     return np.array(matrix, order="C"), matrix.shape[1], False
 
 
@@ -45,8 +46,7 @@ def matmul(x: HostArray, y: HostArray) -> HostArray:
     y, y_row, y_transposed = _rows(y)
     out = memory.empty((M, N), x.dtype)
     panels = empty_panels(K, N, x.dtype)
-    kernels.matmul(
-        threads_for(2.0 * M * K * N), out.ctypes.data, x.ctypes.data, x_row, x_transposed,
-        y.ctypes.data, y_row, y_transposed, panels.ctypes.data, M, K, N,
-    )  # fmt: skip
+    addresses = map(address, (out, x, y, panels))
+    packed = _OPERANDS.pack(*addresses, M, K, N, x_row, y_row, x_transposed, y_transposed)
+    kernels.matmul(threads_for(2.0 * M * K * N), packed)
     return out

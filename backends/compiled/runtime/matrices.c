@@ -1,11 +1,11 @@
-/* The product of two matrices, whose second factor is packed for this product. */
+/* The product of two matrices, of which the second is packed for this product. `compiled/matrices.py` packs the struct. */
 
 #include "runtime.h"
 
 typedef struct {
     REAL *out;
     const REAL *x, *y;
-    REAL *panels;
+    REAL *panels; /* a buffer for those of y */
     Index M, K, N, x_row, y_row;
     int x_transposed, y_transposed;
 } Operands;
@@ -25,10 +25,8 @@ static void multiply_rows(void *operands, Index first, Index last) {
     }
 }
 
-/* out (M, N) = x (M, K) · y (K, N). The rows of a transposed matrix are its columns. The panels are a buffer. */
-void matmul(Index threads, REAL *out, const REAL *x, Index x_row, int x_transposed, const REAL *y, Index y_row,
-            int y_transposed, REAL *panels, Index M, Index K, Index N) {
-    Operands operands = {out, x, y, panels, M, K, N, x_row, y_row, x_transposed, y_transposed};
-    share(threads, y_transposed ? N : K, pack_rows, &operands);
-    share(threads, M, multiply_rows, &operands);
+/* out (M, N) = x (M, K) · y (K, N). A transposed matrix is given by its transpose. */
+void matmul(Index threads, Operands *operands) {
+    share(threads, operands->y_transposed ? operands->N : operands->K, pack_rows, operands);
+    share(threads, operands->M, multiply_rows, operands);
 }

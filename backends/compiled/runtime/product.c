@@ -187,10 +187,15 @@ void product(REAL *c, Index c_row, const REAL *a, Index a_row, Index M, const RE
     } while (begin < K);
 }
 
-/* Copies columns of a, for `depth` values of k, so that they are adjacent for each k. */
-static void pack_columns(REAL *packed, const REAL *a, Index a_row, Index columns, Index depth) {
+/* Copies `columns` columns of a, for `depth` values of k, so that they are adjacent for each k. Whole vectors are copied
+   if a has enough columns. */
+static void pack_columns(REAL *packed, const REAL *a, Index a_row, Index columns, Index depth, int enough) {
     for (Index k = 0; k < depth; k++, a += a_row, packed += PLACE) {
-        for (Index m = 0; m < columns; m++) packed[m] = a[m];
+        if (enough) {
+            memcpy(packed, a, PLACE * sizeof(REAL));
+        } else {
+            for (Index m = 0; m < columns; m++) packed[m] = a[m];
+        }
     }
 }
 
@@ -202,7 +207,7 @@ void product_transposed(REAL *c, Index c_row, const REAL *a, Index a_row, Index 
         Index depth = smaller(PLACES, K - begin);
         for (Index t = 0; t < tiles; t++) {
             Index row = M * t / tiles, rows = M * (t + 1) / tiles - row;
-            pack_columns(packed, a + begin * a_row + row, a_row, rows, depth);
+            pack_columns(packed, a + begin * a_row + row, a_row, rows, depth, row + PLACE <= M);
             product_of_cached(c + row * c_row, c_row, packed, 1, PLACE, rows, panels + begin * PANEL, K * PANEL, N,
                               depth, add || begin > 0);
         }

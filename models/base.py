@@ -34,6 +34,7 @@ class Network(Loadable):
     """The base class of LSTM, GRU and RNN: layers, directions, sequences of different lengths."""
 
     STATES: ClassVar[tuple[str, ...]]
+    STATE_BATCH_DIM: ClassVar[int] = 1
     STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
     adaptable = ("weight_*",)
 
@@ -223,6 +224,15 @@ class Network(Loadable):
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
         """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""
         return Stream(self, batch, state)
+
+    def start_state(self, x: Tensor) -> Any:
+        """The state before the first step, zeros, given the inputs of a step (B, I)."""
+        sizes = self.state_sizes.values()
+        return state_of_parts([zeros(self.num_layers, len(x), size, dtype=x.dtype, device=x.device) for size in sizes])
+
+    def state_names(self, state: Any) -> tuple[str, ...]:
+        """The names of a state's parts."""
+        return self.STATES
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
         """Random inputs of `named_forward`, T steps of B sequences."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._scan import over_sequence
 from tinygrad_lstm._tensor import Tensor, operand
 from tinygrad_lstm.nn import Module, ModuleList
 from tinygrad_lstm.ops.recurrent import checked_lengths
-from tinygrad_lstm.states import joined_like, parts_of, with_tensors
+from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, with_tensors
+from tinygrad_lstm.tracing.starts import start_of
 
 from .layout import Layout, Lengths, Resets
+from .streaming import Stream
 
 __all__ = ["Recurrent", "check_dropout"]
 
@@ -61,6 +63,8 @@ class Recurrent(Module):
     >>> out.shape, [h.shape for h in state]
     ((7, 2, 8), [(2, 5), (2, 4), (2, 4)])
     """
+
+    STATE_BATCH_DIM: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -168,6 +172,37 @@ class Recurrent(Module):
         if batched:
             return list(given)
         return [None if each is None else _each(lambda part: ops.unsqueeze(part, 0), each) for each in given]
+
+    def stream(self, batch: int = 1, state: Any = None) -> Stream:
+        """Inference on `batch` sequences of inputs (I,) as they come in, with the present weights; see `Stream`."""
+        return Stream(self, batch, state)
+
+    @property
+    def input_size(self) -> int | None:
+        """I, the size of an input, if the first cell has an attribute of this name."""
+        first = next(iter(self.cells))
+        size = getattr(next(iter(first)) if isinstance(first, Directions) else first, "input_size", None)
+        return size if isinstance(size, int) else None
+
+    @property
+    def changes_forward(self) -> bool:
+        """True: a stream calls the network itself."""
+        return True
+
+    def start_state(self, x: Tensor) -> Any:
+        """The state from which the cells start, given the inputs of a step; of a network with one direction."""
+        starts = []
+        for cell in self.cells:
+            starts.append(start_of(type(self).__name__, cell, x))
+            x = leaves_of(starts[-1])[0]
+        return starts if len(starts) > 1 else starts[0]
+
+    def state_names(self, state: Any) -> tuple[str, ...]:
+        """The names of a state's parts, of several layers after the layer's number: "0.h"."""
+        states = state if isinstance(state, list) else [state]
+        named = [names_of(cell, len(leaves_of(each))) for cell, each in zip(self.cells, states, strict=True)]
+        prefixes = [f"{k}." if len(named) > 1 else "" for k in range(len(named))]
+        return tuple(f"{prefix}{name}" for prefix, names in zip(prefixes, named, strict=True) for name in names)
 
     def extra_repr(self) -> str:
         """The settings that differ from the defaults."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from tinygrad_lstm._tensor import as_tensor, tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import is_integer
+from tinygrad_lstm.creation import zeros
 from tinygrad_lstm.device import Device
 from tinygrad_lstm.io import load_weights, save_weights
+from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Embedding, Linear, Module
 from tinygrad_lstm.ops.indexing import check_range
 from tinygrad_lstm.ops.rules import Functions
 from tinygrad_lstm.printable import printable
+from tinygrad_lstm.states import leaves_of, mapped, rebuilt
 
-from .cells import parts_of, state_of_parts
 from .stepping import Stepper
 
 __all__ = ["Stream", "check_forward", "has_forward_of"]
@@ -40,9 +43,10 @@ class Stream:
     weights too.
 
     Args:
-        network: an LSTM, GRU or RNN with one direction, or a subclass, which may override `forward`.
+        network: an LSTM, GRU or RNN with one direction, or a subclass, which may override `forward`; or a `Recurrent`
+            whose cells take inputs (B, I).
         batch: B, the number of sequences.
-        state: the initial `state`; zeros by default.
+        state: the initial `state`; by default zeros, or what the cells of a `Recurrent` start from.
         embedding: maps ids (...), integers, to the network's inputs (..., I).
         output: maps the network's outputs (..., H), or (..., P) with a projection, to (..., O).
 
@@ -92,15 +96,20 @@ class Stream:
         for part in (self._network, self._embedding, self._output):
             if part is not None:
                 part.eval().requires_grad_(False)
-        parameter = next(network.parameters())
-        self._device, self._dtype = parameter.device, parameter.dtype
+        like = next(network.parameters(), None)
+        like = zeros(1) if like is None else like
+        self._device, self._dtype = like.device, like.dtype
         self._batch = batch
         self._stepper = None if network.changes_forward else self._network.stepper()
         self._embed = None if self._embedding is None else _on_arrays(self._embedding, self._device)
         self._output_of = None if self._output is None else _on_arrays(self._output, self._device)
         self._step_shape = (batch, network.input_size) if embedding is None else (batch,)
         self._time = 1 if network.batch_first else 0  # the dimension of a chunk's steps
-        self._state = self._zeros()
+        self._state: Any = None
+        self._input_size: int | None = None
+        self._start: Any = None  # what the network starts from, which is known when the size of an input is
+        if network.input_size is not None:
+            self._begin(network.input_size)
         if state is not None:
             self.state = state
 
@@ -132,13 +141,45 @@ class Stream:
             x = self._from_numbers(x)
         if not (x.dtype == self._dtype if self._embed is None else is_integer(x.dtype)):
             raise self._misfit(x)
+        if self._start is None:
+            self._begin_with(x)
         if x.shape == self._step_shape:
             return self._step(x)
-        if x.ndim > len(self._step_shape) and (*x.shape[: self._time], *x.shape[self._time + 1 :]) == self._step_shape:
+        if self._is_chunk(x, self._step_shape):
             return self._chunk(x)
         if x.shape == self._step_shape[1:] and self._batch == 1:
             return self._step(x[None])[0]
         raise self._misfit(x)
+
+    def _is_chunk(self, x: Array, step_shape: tuple[Any, ...]) -> bool:
+        return x.ndim > len(step_shape) and (*x.shape[: self._time], *x.shape[self._time + 1 :]) == step_shape
+
+    def _begin_with(self, x: Array) -> None:
+        """Sets the size of an input from the first one.
+
+        Raises:
+            ValueError: the shape is invalid.
+        """
+        shape = (self._batch, *x.shape[-1:]) if self._embed is None else (self._batch,)
+        if not (x.shape == shape or self._is_chunk(x, shape) or (x.shape == shape[1:] and self._batch == 1)):
+            raise self._misfit(x)
+        self._begin((x if self._embed is None else self._embed(x)).shape[-1])
+
+    def _begin(self, size: int) -> None:
+        """Sets the size of an input, with which the network says what it starts from.
+
+        Raises:
+            ValueError: a state that was assigned before is not like that.
+        """
+        with no_grad():
+            x = zeros(self._batch, size, dtype=self._dtype, device=self._device)
+            start = mapped(lambda part: part.data, self._network.start_state(x))
+        if self._state is not None:
+            self._state = self._checked(self._state, start)
+        if self._embed is None:
+            self._step_shape = (self._batch, size)
+        self._input_size, self._start = size, self._copied(start)
+        self._state = self._start if self._state is None else self._state
 
     def _step(self, x: Array) -> Array:
         if self._stepper is None:
@@ -170,10 +211,9 @@ class Stream:
         return self._device.xp.stack(outs, self._time), state
 
     def _at_once(self, inputs: Array) -> tuple[Array, Any]:
-        out, state = self._network(
-            as_tensor(inputs), state_of_parts([as_tensor(part) for part in parts_of(self._state)])
-        )
-        return out.data, state_of_parts([part.data for part in parts_of(state)])
+        with no_grad():
+            out, state = self._network(as_tensor(inputs), mapped(as_tensor, self._state))
+        return out.data, mapped(lambda part: part.data, state)
 
     @property
     def state(self) -> Any:
@@ -182,23 +222,41 @@ class Stream:
         Reading and assigning copy the arrays.
 
         Raises:
-            ValueError: the assigned arrays have a different number, shape, dtype or device; the state is unchanged.
+            ValueError: the assigned arrays have a different number, shape, dtype or device; the state is unchanged. Or
+                the state is not known before the first step, since the first cell has no `input_size`.
         """
-        return self._copies(parts_of(self._state))
+        return self._copied(self._known(self._state))
 
     @state.setter
-    def state(self, state: Array | Sequence[Array]) -> None:
-        parts = parts_of(state)
-        expected, found = ([_described(part) for part in several] for several in (parts_of(self._state), parts))
-        if found != expected:
-            names = ", ".join(self._network.STATES)
-            raise ValueError(f"stream.state: expected {names} as {', '.join(expected)}, got {', '.join(found)}")
-        if not all(map(self._device.backend.owns, parts)):
+    def state(self, state: Any) -> None:
+        state = state if self._start is None else self._checked(state, self._start)
+        if not all(map(self._device.backend.owns, leaves_of(state))):
             raise ValueError(f"stream.state: expected arrays on {str(self._device)!r}, where the model is")
-        self._state = self._copies(parts)
+        self._state = self._copied(state)
+
+    def _known(self, state: Any) -> Any:
+        if state is None:
+            raise ValueError(
+                "stream: its state is not known before the first step, as the size of an input is not; give the first "
+                "cell an attribute input_size"
+            )
+        return state
+
+    def _checked(self, state: Any, start: Any) -> Any:
+        """A state in the structure of the start.
+
+        Raises:
+            ValueError: its parts have a different number, shape or dtype.
+        """
+        parts = list(_leaves_along(start, state))
+        expected, found = ([_described(part) for part in several] for several in (leaves_of(start), parts))
+        if found != expected:
+            names = ", ".join(self._network.state_names(start))
+            raise ValueError(f"stream.state: expected {names} as {', '.join(expected)}, got {', '.join(found)}")
+        return rebuilt(start, parts)
 
     def reset(self, rows: int | slice | Sequence[int] | Sequence[bool] | HostArray | None = None) -> None:
-        """Sets the state to zeros, for all or for some rows of the batch, so that new sequences begin.
+        """Sets the state to zeros, or to what the network starts from, for all or for some rows of the batch.
 
         Args:
             rows: a row, a slice, several rows, or a boolean for each row.
@@ -208,7 +266,7 @@ class Stream:
             TypeError: `rows` is one boolean.
         """
         if rows is None:
-            self._state = self._zeros()
+            self._state = self._start
             return
         if isinstance(rows, bool):
             raise TypeError(f"stream.reset: rows is {rows}; expected a row, several, or a boolean for each")
@@ -217,12 +275,16 @@ class Stream:
             kept[list(rows) if isinstance(rows, tuple) else rows] = False
         except IndexError as error:
             raise IndexError(f"stream.reset: {rows!r} are no rows of a batch of {self._batch} ({error})") from error
-        xp = self._device.xp
+        if self._state is None:  # every row is at its start
+            return
+        xp, dim = self._device.xp, self._network.STATE_BATCH_DIM
+        chosen = []
         with self._device.current():
-            mask = self._device.backend.from_host(kept[:, None])
-            self._state = state_of_parts(
-                [xp.where(mask, part, xp.zeros((), part.dtype)) for part in parts_of(self._state)]
-            )
+            mask = self._device.backend.from_host(kept)
+            for part, start in zip(leaves_of(self._state), leaves_of(self._known(self._start)), strict=True):
+                rows_of = mask.reshape([-1 if k == dim else 1 for k in range(part.ndim)])
+                chosen.append(xp.where(rows_of, part, start))
+        self._state = rebuilt(self._state, chosen)
 
     def copy(self) -> Stream:
         """An independent stream with the same state and shared weights, for this or a different thread."""
@@ -234,47 +296,48 @@ class Stream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle: the parts, and the state on the host."""
-        return type(self), (self._network, self._batch, None, self._embedding, self._output), self._on_host()
+        state = None if self._state is None else mapped(self._device.backend.to_host, self._state)
+        parts = (self._network, self._batch, None, self._embedding, self._output)
+        return type(self), parts, (self._input_size, state)
 
-    def __setstate__(self, parts: Sequence[HostArray]) -> None:
-        self.state = state_of_parts([self._device.backend.from_host(part) for part in parts])
-
-    def _on_host(self) -> list[HostArray]:
-        return [self._device.backend.to_host(part) for part in parts_of(self._state)]
+    def __setstate__(self, saved: tuple[int | None, Any]) -> None:
+        size, state = saved
+        if size is not None:
+            self._begin(size)
+        self._state = None if state is None else mapped(self._device.backend.from_host, state)
 
     def save(self, path: str | Path) -> None:
-        """Writes the state, with the names `h` and, for an LSTM, `c`, to a .safetensors or .npz file.
+        """Writes the state to a .safetensors or .npz file, with the names of the states, such as `h` and `c`.
 
         Raises:
             OSError: the file cannot be written; an existing file is unchanged.
-            ValueError: the path has a different suffix.
+            ValueError: the path has a different suffix; the state is not known yet.
         """
-        save_weights(path, dict(zip(self._network.STATES, self._on_host(), strict=True)))
+        state = self._known(self._state)
+        arrays = [self._device.backend.to_host(part) for part in leaves_of(state)]
+        save_weights(path, dict(zip(self._network.state_names(state), arrays, strict=True)))
 
     def load(self, path: str | Path) -> None:
         """Loads a state that `save` wrote.
 
         Raises:
             OSError: the file does not exist or cannot be read.
-            ValueError: it is damaged, or does not contain a state of this model; the state is unchanged.
+            ValueError: it is damaged, or does not contain a state of this model; the state is unchanged. Or the state
+                is not known yet.
         """
-        names, arrays = self._network.STATES, load_weights(path)
+        start = self._known(self._start)
+        names, arrays = self._network.state_names(start), load_weights(path)
         if set(arrays) != set(names):
             found = ", ".join(map(printable, [*arrays][:4])) + ", ..." * (len(arrays) > 4)
             raise ValueError(f"{path}: expected the arrays {', '.join(names)} of a state, got {found or 'none'}")
         try:
-            self.__setstate__([arrays[name] for name in names])
+            self.state = rebuilt(start, [self._device.backend.from_host(arrays[name]) for name in names])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _zeros(self) -> Any:
-        layers, sizes = self._network.num_layers, self._network.state_sizes.values()
+    def _copied(self, state: Any) -> Any:
         with self._device.current():
-            return state_of_parts([self._device.xp.zeros((layers, self._batch, size), self._dtype) for size in sizes])
-
-    def _copies(self, parts: Sequence[Array]) -> Any:
-        with self._device.current():
-            return state_of_parts([part.copy() for part in parts])
+            return mapped(lambda part: part.copy(), state)
 
     def _from_numbers(self, x: Any) -> Array:
         """A number, or nested lists of numbers, as an array."""
@@ -289,10 +352,11 @@ class Stream:
 
     def _misfit(self, x: Array) -> ValueError:
         dtype = self._dtype if self._embed is None else "integers"
-        chunk = [str(length) for length in self._step_shape]
+        step_shape = self._step_shape if None not in self._step_shape else f"({self._batch}, I)"
+        chunk = ["I" if length is None else str(length) for length in self._step_shape]
         chunk.insert(self._time, "T")
         return ValueError(
-            f"stream: expected {dtype} of shape {self._step_shape}, or ({', '.join(chunk)}) for T steps, "
+            f"stream: expected {dtype} of shape {step_shape}, or ({', '.join(chunk)}) for T steps, "
             f"got {x.dtype} of shape {x.shape}"
         )
 
@@ -313,6 +377,16 @@ def check_forward(model: Module, own: type[Module], method: str) -> None:
 def has_forward_of(model: Module, own: type[Module]) -> bool:
     """Whether a model's `forward` is that of the class `own`, not overridden by a subclass."""
     return getattr(model.forward, "__func__", None) is vars(own)["forward"]
+
+
+def _leaves_along(structure: Any, state: Any) -> Iterator[Any]:
+    """The parts of a state that is to have this structure; a list of numbers in place of an array is one part."""
+    nested = isinstance(structure, tuple | list)
+    if isinstance(state, tuple | list) and (nested or all(hasattr(part, "dtype") for part in state)):
+        for below, part in zip_longest(structure[: len(state)] if nested else (), state):
+            yield from _leaves_along(below, part)
+    else:
+        yield state
 
 
 def _described(part: Any) -> str:

@@ -14,7 +14,7 @@ from .nn import Module
 from .ops.elementwise import where
 from .ops.recurrent import checked_lengths, checked_resets, run_scan, step_mask
 from .ops.shape import pad
-from .states import CheckedStep, joined_like, parts_of, with_tensors
+from .states import CheckedStep, joined_like, names_of, parts_of, with_tensors
 from .tracing.starts import start_of
 
 __all__ = ["scan"]
@@ -102,7 +102,7 @@ def over_sequence(
         start = None
     state = with_tensors(state)
     states = _checked(name, state, B)
-    names = tuple(getattr(step, "STATES", ())) or tuple(f"state{number}" for number in range(len(states)))
+    names = names_of(step, len(states))
     starts: tuple[Tensor, ...] = ()
     if resets is not None:
         resets = resets.to(x.device)

@@ -1,13 +1,13 @@
 """The state of a cell: one tensor, or a tuple of several, of which the first is the output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ._tensor import Tensor, operand
 from .device import device_of
 
-__all__ = ["CheckedStep", "joined_like", "parts_of", "with_tensors"]
+__all__ = ["CheckedStep", "joined_like", "leaves_of", "mapped", "names_of", "parts_of", "rebuilt", "with_tensors"]
 
 
 def parts_of(name: str, state: Any) -> tuple[Tensor, ...]:
@@ -25,9 +25,27 @@ def parts_of(name: str, state: Any) -> tuple[Tensor, ...]:
 
 def with_tensors(state: Any) -> Any:
     """The state with tensors in place of arrays."""
-    if isinstance(state, tuple | list):
-        return joined_like(state)([with_tensors(part) for part in state])
-    return state if device_of(state) is None else operand(state)
+    return mapped(lambda part: part if device_of(part) is None else operand(part), state)
+
+
+def mapped(function: Callable[[Any], Any], state: Any) -> Any:
+    """A state, or a list of several, with a function applied to each part that is not a tuple or a list."""
+    if isinstance(state, list):
+        return [mapped(function, part) for part in state]
+    if isinstance(state, tuple):
+        return joined_like(state)([mapped(function, part) for part in state])
+    return function(state)
+
+
+def leaves_of(state: Any) -> list[Any]:
+    """The parts of a state, or of a list of several, that are not tuples or lists."""
+    return [leaf for part in state for leaf in leaves_of(part)] if isinstance(state, tuple | list) else [state]
+
+
+def rebuilt(structure: Any, leaves: Iterable[Any]) -> Any:
+    """A state, or a list of several, with the tuples and lists of `structure`, and these leaves."""
+    left = iter(leaves)
+    return mapped(lambda part: next(left), structure)
 
 
 def joined_like(state: Any) -> Callable[[Sequence[Any]], Any]:
@@ -38,6 +56,11 @@ def joined_like(state: Any) -> Callable[[Sequence[Any]], Any]:
         make: Callable[[Sequence[Any]], Any] = state._make
         return make
     return tuple
+
+
+def names_of(step: Any, number: int) -> tuple[str, ...]:
+    """The names of the states of a step or cell: its `STATES`, or state0, state1, ..."""
+    return tuple(getattr(step, "STATES", ())) or tuple(f"state{k}" for k in range(number))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
-.PHONY: help train inspect test test-oldest fuzz install install-test clean-kernels clean
+.PHONY: help train inspect test test-oldest fuzz sanitize install install-test clean-kernels clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -43,6 +43,9 @@ test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies
 
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
 	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
+
+sanitize: $(VENV)/.installed-test  ## tests of the kernels in C, built for AddressSanitizer and UndefinedBehaviorSanitizer
+	$(VENV)/bin/python tests/sanitized.py $(ARGS)
 
 install: $(VENV)/.installed $(VENV)/.stubs  ## make .venv and install the project there, editable
 
@@ -80,9 +83,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 	$(PIP) install -e .
 	@touch $@
 
-# The tests build the CUDA kernels for the host too, with a C++ compiler, open pages in a browser, and draw graphs.
+# The tests build kernels in C, and the CUDA kernels for the host with a C++ compiler, open pages in a browser, and draw graphs.
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v g++ >/dev/null || { $(call ensure_package,g++,note: without g++ the CUDA kernels are not tested; install it,true); }
+	@command -v $${CC:-cc} >/dev/null || { $(call ensure_package,gcc,note: without a C compiler the kernels in C are not tested; install it,true); }
 	@command -v chromedriver >/dev/null || { $(call ensure_package,chromium chromium-driver,note: without a browser the pages are not tested in one; install it,true); }
 	@command -v dot >/dev/null || { $(call ensure_package,graphviz,note: without Graphviz graphs are not drawn in tests; install it,true); }
 	$(PIP) install -e '.[test]'

@@ -1,0 +1,57 @@
+"""Runs tests with the kernels in C built for AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
+
+Python itself is not built for them, so their libraries are loaded before it. Accesses to NumPy's arrays are checked,
+except to large arrays, which are parts of a pool (`backends/memory.py`).
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+FILES = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices")
+
+
+def environment() -> dict[str, str] | None:
+    """The environment in which C is built for the sanitizers; None if there is no GCC that has them."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        return None
+    names = ("libasan.so", "libubsan.so")
+    asked = (subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True) for name in names)
+    libraries = [Path(answer.stdout.strip()) for answer in asked]
+    if not all(library.is_absolute() and library.exists() for library in libraries):
+        return None
+    return {
+        **os.environ,
+        "CC": shlex.quote(str(TESTS / "sanitizing_cc")),
+        "LD_PRELOAD": " ".join(map(str, libraries)),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+def run(arguments: Iterable[str], capture: bool = False) -> subprocess.CompletedProcess[str]:
+    """Runs Python with these arguments in the environment."""
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=capture, text=True
+    )
+
+
+def main() -> int:
+    if environment() is None:
+        print(
+            "error: GCC with AddressSanitizer is needed; on Debian and Ubuntu: sudo apt-get install gcc",
+            file=sys.stderr,
+        )
+        return 2
+    chosen = sys.argv[1:] or [str(TESTS / "backends" / f"test_{name}.py") for name in FILES]
+    return run(["-m", "pytest", "-n", "0", "-k", "not numba", *chosen]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,12 +57,22 @@ enum {
 
 typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL Unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef REAL Four __attribute__((vector_size(4 * sizeof(REAL))));
+typedef REAL UnalignedFour __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+#if defined __has_builtin
+#if __has_builtin(__builtin_shufflevector) /* GCC 12 and newer, clang */
+#define SHUFFLE __builtin_shufflevector
+#endif
+#endif
 
 #define ALWAYS static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 ALWAYS Vector load(const REAL *from) { return *(const Unaligned *)from; }
 ALWAYS void store(REAL *to, Vector value) { *(Unaligned *)to = value; }
+ALWAYS Four load_four(const REAL *from) { return *(const UnalignedFour *)from; }
+ALWAYS void store_four(REAL *to, Four value) { *(UnalignedFour *)to = value; }
 ALWAYS Vector spread(REAL value) { return value - (Vector){0}; } /* adding 0 would change -0 */
 ALWAYS Index smaller(Index a, Index b) { return a < b ? a : b; }
 ALWAYS Index larger(Index a, Index b) { return a > b ? a : b; }
@@ -230,19 +240,42 @@ void pack(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index firs
     }
 }
 
+/* Copies the transpose of four rows of four elements. */
+ALWAYS void transpose(REAL *to, Index to_row, const REAL *from, Index from_row) {
+#ifdef SHUFFLE
+    Four a = load_four(from), b = load_four(from + from_row);
+    Four c = load_four(from + 2 * from_row), d = load_four(from + 3 * from_row);
+    Four ab = SHUFFLE(a, b, 0, 4, 1, 5), cd = SHUFFLE(c, d, 0, 4, 1, 5);
+    store_four(to, SHUFFLE(ab, cd, 0, 1, 4, 5));
+    store_four(to + to_row, SHUFFLE(ab, cd, 2, 3, 6, 7));
+    ab = SHUFFLE(a, b, 2, 6, 3, 7), cd = SHUFFLE(c, d, 2, 6, 3, 7);
+    store_four(to + 2 * to_row, SHUFFLE(ab, cd, 0, 1, 4, 5));
+    store_four(to + 3 * to_row, SHUFFLE(ab, cd, 2, 3, 6, 7));
+#else
+    for (int j = 0; j < 4; j++) {
+        for (int k = 0; k < 4; k++) to[k * to_row + j] = from[j * from_row + k];
+    }
+#endif
+}
+
 void pack_transposed(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index first, Index last) {
     enum { LINE = 16 }; /* elements of a row that are copied at a time: the panel's lines for them stay in the cache */
     for (Index begin = first; begin < last; begin = smaller((begin / PANEL + 1) * PANEL, last)) {
         Index end = smaller((begin / PANEL + 1) * PANEL, last); /* of the rows of one panel */
-        REAL *panel = panels + begin / PANEL * PANEL * K;
-        Index k = 0;
-        for (; k + LINE <= K; k += LINE) {
-            for (Index j = begin; j < end; j++) {
-                for (Index i = 0; i < LINE; i++) panel[(k + i) * PANEL + j % PANEL] = b[j * b_row + k + i];
+        for (Index line = 0; line < K; line += LINE) {
+            Index length = smaller(LINE, K - line), j = begin;
+            const REAL *from = b + begin * b_row + line;
+            REAL *to = panels + begin / PANEL * PANEL * K + line * PANEL + begin % PANEL;
+            for (; j + 4 <= end; j += 4, from += 4 * b_row, to += 4) {
+                Index k = 0;
+                for (; k + 4 <= length; k += 4) transpose(to + k * PANEL, PANEL, from + k, b_row);
+                for (; k < length; k++) {
+                    for (int i = 0; i < 4; i++) to[k * PANEL + i] = from[i * b_row + k];
+                }
             }
-        }
-        for (; k < K; k++) {
-            for (Index j = begin; j < end; j++) panel[k * PANEL + j % PANEL] = b[j * b_row + k];
+            for (; j < end; j++, from += b_row, to++) {
+                for (Index k = 0; k < length; k++) to[k * PANEL] = from[k];
+            }
         }
     }
     if (last == N && first < last && N % PANEL) { /* who copies the last row also fills up the last panel */

@@ -137,6 +137,16 @@ class Backend(Protocol):
     def rnn_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
         """One step at a time of a layer of a simple recurrent network."""
 
+    # Any other step over a sequence. `kernels.ArrayKernels` implements it with `xp`, to inherit.
+
+    def sequence(self, forward: Any, backward: Any) -> Any:
+        """The functions of a step over a sequence: see `emit.sequence.ArraySequence`.
+
+        Args:
+            forward: the schedule of the step's program, an `emit.schedule.Forward`.
+            backward: that of its derivative, an `emit.schedule.Backward`; None if it is not needed.
+        """
+
     # What else a training step spends time in. `training.TrainingKernels` implements it with `xp`.
 
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:

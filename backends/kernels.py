@@ -3,6 +3,8 @@
 from typing import Any
 
 from .base import Array, HostArray
+from .emit.schedule import Backward, Forward
+from .emit.sequence import ArraySequence
 from .scatter import write_last
 
 __all__ = ["ArrayKernels"]
@@ -27,3 +29,7 @@ class ArrayKernels:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents."""
         return self.xp.empty(shape, dtype)
+
+    def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
+        """The functions of a step over a sequence; see `Backend`."""
+        return ArraySequence(forward, backward)

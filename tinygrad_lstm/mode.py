@@ -30,6 +30,9 @@ class Tracer:
         """A function made of ops is called: returns its result."""
         return function(*args, **kwargs)
 
+    def see_hooks(self, module: Any) -> None:
+        """A module is called that has hooks."""
+
     def see_copy(self, source: Any, copied: Array) -> None:
         """An array of integers or bools was copied, outside of an op, from an array or a Tensor."""
 

@@ -63,6 +63,16 @@ class _Repeated(_Source):
         """Does nothing: the draws after the first restart were recorded too."""
 
 
+class _Refused(_Source):
+    """Refuses every draw."""
+
+    def __init__(self) -> None:
+        """Needs no generator."""
+
+    def next(self) -> np.random.Generator:
+        raise RuntimeError("random numbers are drawn where a run must be the same each time")
+
+
 def _generator_at(state: Any) -> np.random.Generator:
     """A new generator, like `default_rng`'s, in this state."""
     bits = np.random.PCG64(0)
@@ -70,6 +80,7 @@ def _generator_at(state: Any) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
+_REFUSED = _Refused()
 _source = Scoped("random numbers", _Source(np.random.default_rng()))
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork while a different thread draws would leave the lock held forever
@@ -127,6 +138,13 @@ def set_random_state(state: dict[str, Any]) -> None:
 def restored_random_state(state: dict[str, Any]) -> Iterator[None]:
     """In a `with` block, this thread's random numbers continue from `state`; those of other threads are unchanged."""
     with _source.set_to(_Source(_generator_at(state))):
+        yield
+
+
+@contextmanager
+def no_draws() -> Iterator[None]:
+    """In a `with` block, draws of this thread raise RuntimeError."""
+    with _source.set_to(_REFUSED):
         yield
 
 

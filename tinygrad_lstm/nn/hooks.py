@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._tensor import HookHandle
+from ..mode import mode
 from .backward_hooks import HookedCall
 
 _numbers = itertools.count()
@@ -33,6 +34,9 @@ class Hooks:
 
     def call(self, module: object, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls the module's `forward` and its hooks, and returns the output."""
+        tracer = mode().value.tracer
+        if tracer is not None:
+            tracer.see_hooks(module)
         output, called = None, set()
         try:
             for hook in list(self.forward_pre.values()):

@@ -93,7 +93,7 @@ def op(
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
         made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed, fresh)
         call = functools.update_wrapper(caller(made), forward)
-        call.op, call.__signature__ = made, made.signature  # type: ignore[attr-defined]
+        call.op, call.__signature__, made.call = made, made.signature, call  # type: ignore[attr-defined]
         del call.__wrapped__
         if method:
             setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)

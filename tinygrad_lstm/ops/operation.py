@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,7 @@ class Op:
         inputs: those that take tensors; of an op of a list, only the list.
         sequence: whether the op takes a list of tensors.
         promoted: the inputs that are brought to one dtype. One without a rule, such as a condition, is not.
+        call: the function that applies the op.
     """
 
     forward: Callable[..., Any]
@@ -49,6 +50,7 @@ class Op:
     view: bool | Callable[..., bool]
     composed: Callable[..., Any] | None
     fresh: bool
+    call: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
         first, *parameters = inspect.signature(self.forward).parameters.values()

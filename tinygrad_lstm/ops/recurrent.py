@@ -6,7 +6,7 @@ differentiate it. `run_scan` unrolls these cells, and any other cell.
 Sizes: T time steps, batch B, input size I, hidden size H.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..mode import mode
 from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear
+from .sequence import UntraceableError, fused_over, fused_step
 from .shape import reshape, stack, unbind
 
 __all__ = ["LAYERS", "checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
@@ -93,53 +94,66 @@ def run_scan(
         resets: (T, B) bool: the rows whose states are those of `starts` before a step; None for no row.
         starts: of the shapes of `states`; only needed with `resets`.
         reverse: whether the steps are taken from the last to the first.
-        compiled: True requires one compiled op.
+        compiled: whether the sequence is one op: True requires it, None allows it, False takes the steps one by one.
 
     Returns:
         The outputs of all steps (T, B, ...), zero past a sequence's length, and the states after each sequence's last
         step.
 
     Raises:
-        ValueError: `compiled` is True.
+        ValueError: `compiled` is True, but the step cannot be compiled.
     """
-    if compiled:
-        raise ValueError("compiled=True: this step cannot be compiled; use compiled=None or False")
-    T, items, tracer = len(x), unbind(x, 0), mode().value.tracer
-    if tracer is not None:
-        step = tracer.see_sequence(step, T, lengths, reverse)
-    going = None if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
-    begins = None if resets is None else flags_by_rank(resets, states)
-    padding = 0.0 if is_float(states[0].dtype) else zeros_like(states[0])
+    now, T = mode().value, len(x)
+    if now.tracer is not None:
+        step = now.tracer.see_sequence(step, T, lengths, reverse)
+    active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
+    begins = {} if resets is None else flags_by_rank(resets, states)
+    inputs = [x, *active.values(), *begins.values()]
+
+    def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], starts: Sequence[Tensor]) -> States:
+        """The output of a step and the states after it, in which sequences end and begin."""
+        x_t, *flags = at_step
+        entering = chosen(dict(zip(begins, flags[len(active) :])), starts, states) if begins else tuple(states)
+        began = next_number()
+        stepped = step(x_t, entering)
+        declare_step(step, began, stepped)
+        if not active:
+            return (stepped[0], *stepped)
+        # A sequence that has ended, or has not begun in reverse, keeps its states.
+        going, first = dict(zip(active, flags)), stepped[0]
+        padding = 0.0 if is_float(first.dtype) else zeros_like(first)
+        return (where(going[first.ndim], first, padding), *chosen(going, stepped, states))
+
+    if compiled is not False and now.tracer is None and not now.anomaly:
+        try:
+            fused, taken = fused_step(masked, inputs, states, starts)
+        except UntraceableError as error:
+            if compiled:
+                raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
+        else:
+            return fused_over(fused, [*inputs, *states, *starts, *taken], reverse)
+    items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
-        began = next_number()
-        stepped = step(items[t], states if begins is None else chosen(begins, t, starts, states))
-        declare_step(step, began, stepped)
-        outputs[t] = stepped[0]
-        if going is not None:
-            # A sequence that has ended, or has not begun in reverse, keeps its states.
-            outputs[t] = where(going[stepped[0].ndim][t], stepped[0], padding)
-            stepped = chosen(going, t, stepped, states)
-        states = stepped
+        outputs[t], *after = masked(items[t], states, starts)
+        states = tuple(after)
     return stack(outputs), *states
 
 
-def flags_by_rank(flags: Tensor, states: States) -> dict[int, Sequence[Tensor]]:
-    """The flags of each step, (B, 1, ..., 1) for each number of dimensions of a state.
+def flags_by_rank(flags: Tensor, states: Sequence[Tensor]) -> dict[int, Tensor]:
+    """The flags of all steps, (T, B, 1, ..., 1), for each number of dimensions of a state.
 
     Args:
-        flags: those of all steps, (T, B) or (T, B, 1).
+        flags: (T, B), or (T, B, 1).
     """
     T, B = flags.shape[:2]
     shapes = {rank: (T, B, *[1] * (rank - 1)) for rank in dict.fromkeys(state.ndim for state in states)}
-    return {
-        rank: unbind(flags if flags.ndim == rank + 1 else reshape(flags, shape), 0) for rank, shape in shapes.items()
-    }
+    return {rank: flags if flags.ndim == rank + 1 else reshape(flags, shape) for rank, shape in shapes.items()}
 
 
-def chosen(flags: dict[int, Sequence[Tensor]], t: int, states: States, others: States) -> States:
-    """The rows of these states with a flag at step t, and the rows of the others without."""
-    return tuple(where(flags[state.ndim][t], state, other) for state, other in zip(states, others, strict=True))
+def chosen(flags: Mapping[int, Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
+    """The rows of these states with a flag, and the rows of the others without."""
+    return tuple(where(flags[state.ndim], state, other) for state, other in zip(states, others, strict=True))
 
 
 def _layer(kind: Kind) -> Any:

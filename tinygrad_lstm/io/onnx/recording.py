@@ -157,7 +157,9 @@ class Run(Tracer):
         """Records one step; then all steps as one call, with that step and the layer that they belong to."""
         layer, place, T = self._layer, self._place, x.shape[0]
         self._layer, self._place = None, ""
-        items, begins = unbind(x, 0), None if resets is None else flags_by_rank(resets, states)
+        items, begins = unbind(x, 0), None
+        if resets is not None:
+            begins = {rank: unbind(flags, 0) for rank, flags in flags_by_rank(resets, states).items()}
         begun = len(self.notes)
         after: list[Slot | Held] = []
         for t in range(self._steps_noted(T)):
@@ -165,7 +167,9 @@ class Run(Tracer):
             with Switch(tracer=_SILENT):
                 before = tuple(state.clone() for state in states)
             self._note("step", None, (), before, t)
-            entering = before if begins is None else chosen(begins, t, starts, before)
+            entering = before
+            if begins is not None:
+                entering = chosen({rank: flags[t] for rank, flags in begins.items()}, starts, before)
             after = [self._noted("a step", state) for state in step(items[t], entering)]
         with Switch(tracer=_SILENT):
             result: tuple[Tensor, ...] = _SCAN(step, x, states, lengths, resets, starts, reverse, compiled)

@@ -1,0 +1,1 @@
+"""Programs of recurrent steps, and the code that is generated from them."""

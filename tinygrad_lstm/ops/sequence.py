@@ -1,0 +1,157 @@
+"""A step over a sequence as one op.
+
+The step is traced to a program; see `tracing/`. A backend makes functions of the program that go through the sequence,
+forward and backward. Gradients of higher order differentiate the ops of the program.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.emit.program import BATCH
+
+from .._tensor import Tensor
+from ..tracing.run import Like, Step, UntraceableError
+from ..tracing.schedule import backward_schedule, forward_schedule
+from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
+from ..tracing.step import TracedStep, derivative_of, replay
+from .define import op
+from .elementwise import add
+from .shape import split_op, stack, unbind
+
+__all__ = ["FusedStep", "UntraceableError", "fused_over", "fused_step"]
+
+_OPS = Ops(add.op, split_op.op)  # type: ignore[attr-defined]
+_KEPT = 64  # steps; beyond this, the one that was least recently used is traced again
+
+
+class FusedStep:
+    """A traced step, as functions over a sequence.
+
+    Args:
+        step: the step.
+        given: what it is given: inputs, states, and others, which are the same in all steps.
+
+    Attributes:
+        program: the program of the step.
+        traced: the step as it was traced.
+    """
+
+    def __init__(self, step: Step, *given: Sequence[Like]) -> None:
+        self.traced = TracedStep(step, *given)
+        self.program = with_products_apart(self.traced.program, _OPS)
+        self._device = given[0][0].device
+        needs = [True] * sum(map(len, given)) + [tensor.requires_grad for tensor in self.traced.outside]
+        self._needs = needs
+        self._functions: dict[bool, Any] = {}
+
+    def functions(self, derivative: bool) -> Any:
+        """The functions of the device's backend, with those of the derivative or without."""
+        if derivative not in self._functions:
+            found = None
+            if derivative:
+                found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)))
+            forward = forward_schedule(self.program, found)
+            backward = None if found is None else backward_schedule(found, forward)
+            self._functions[derivative] = self._device.backend.sequence(forward, backward)
+        return self._functions[derivative]
+
+
+def _composed(operands: Sequence[Tensor], step: FusedStep, reverse: bool) -> tuple[Tensor, ...]:
+    """The same by the ops of the program, step by step."""
+    program = step.program
+    number, end = len(program.inputs), len(program.inputs) + len(program.states)
+    inputs, states, captured = [unbind(x, 0) for x in operands[:number]], operands[number:end], operands[end:]
+    T, B = operands[0].shape[:2]
+    outputs: list[Any] = [None] * T
+    for t in reversed(range(T)) if reverse else range(T):
+        outputs[t], *states = replay(program, [*(items[t] for items in inputs), *states, *captured], B)
+    return stack(outputs), *states
+
+
+def _gradients(
+    backend: Any, g: Any, operands: Any, saved: Any, step: FusedStep, reverse: bool, needs_grad: Sequence[bool]
+) -> Any:
+    found = step.functions(True).backward(backend, g, operands, saved, reverse, needs_grad)
+    return [
+        backend.xp.zeros_like(operand) if gradient is None and needed else gradient
+        for operand, gradient, needed in zip(operands, found, needs_grad)
+    ]
+
+
+@op(composed=_composed, fresh=True, operands=_gradients)
+def sequence(backend: Any, operands: Sequence[Array], step: FusedStep, reverse: bool, saving: bool) -> Any:
+    """A step over a sequence, in one direction.
+
+    Args:
+        operands: the inputs (T, B, ...) of all steps, T >= 1; the states (B, ...) before the first step; what the step
+            captures.
+        step: the traced step.
+        reverse: whether the steps are taken from the last to the first.
+
+    Returns:
+        The outputs of all steps (T, B, ...), and the states (B, ...) after the last.
+    """
+    return step.functions(saving).forward(backend, operands, reverse, saving)
+
+
+class _Key(NamedTuple):
+    """What steps must have in common for one program to serve them."""
+
+    inputs: tuple[Like, ...]
+    states: tuple[Like, ...]
+    others: tuple[Like, ...]
+
+
+_lock = threading.RLock()
+_fused: OrderedDict[_Key, list[FusedStep]] = OrderedDict()
+
+
+def fused_over(step: FusedStep, operands: Sequence[Tensor], reverse: bool) -> tuple[Tensor, ...]:
+    """The op `sequence`."""
+    apply: Any = sequence
+    result: tuple[Tensor, ...] = apply(operands, step, reverse)
+    return result
+
+
+def fused_step(
+    step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]
+) -> tuple[FusedStep, Sequence[Tensor]]:
+    """A traced step, and the tensors that the step takes from outside now.
+
+    The step is run once for a small batch, to find these tensors. It is traced if this run applies different ops than
+    the steps that were traced before.
+
+    Args:
+        step: `step(inputs, states, others)` returns the output of a step and the states after it.
+        inputs: of all steps, (T, B, ...).
+        states: before the first step, (B, ...).
+        others: (B, ...), the same in all steps.
+
+    Raises:
+        UntraceableError: the step cannot be computed as one op.
+    """
+    key = _Key(*(tuple(_like(tensor, k == 0) for tensor in part) for k, part in enumerate((inputs, states, others))))
+    with _lock:
+        known = _fused.setdefault(key, [])
+        _fused.move_to_end(key)
+        seen = TracedStep.seen(step, *key)
+        for fused in known:
+            taken = fused.traced.taken_in(seen)
+            if taken is not None:
+                return fused, taken
+        fused = FusedStep(step, *key)
+        known.insert(0, fused)
+        del known[_KEPT:]
+        while len(_fused) > _KEPT:
+            _fused.popitem(last=False)
+        taken = fused.traced.taken_in(seen)
+        if taken is None:
+            raise UntraceableError("the step applies different ops each time")
+        return fused, taken
+
+
+def _like(tensor: Tensor, steps: bool) -> Like:
+    return Like((BATCH, *tensor._array.shape[1 + steps :]), tensor.dtype, tensor.device)

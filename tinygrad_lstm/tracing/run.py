@@ -1,0 +1,199 @@
+"""A run of a step, recorded: the ops that it applies, and what it takes from outside."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.emit.program import BATCH, Size, mapped
+
+from .._tensor import Tensor
+from ..device import Device
+from ..graph import next_number, user_line
+from ..mode import Switch, Tracer
+from ..random import no_draws
+
+__all__ = ["BATCHES", "Known", "Like", "Note", "Run", "Step", "UntraceableError", "example", "run_of"]
+
+Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
+"""`step(inputs, states, others)` returns the output of a step and the states after it."""
+
+
+class Like(NamedTuple):
+    """A tensor that a step is given: its shape, with `BATCH` in it, its dtype and its device."""
+
+    shape: tuple[Size, ...]
+    dtype: Any
+    device: Device
+
+
+BATCHES = (2, 3)
+"""The batch sizes of the two runs of a step."""
+FILLS = (0.5, 0.25)  # the values of a float input in each run
+
+
+class UntraceableError(RuntimeError):
+    """A step cannot be computed as one op."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Stands for a tensor of a run, by its place among all of them."""
+
+    place: int
+
+
+@dataclass(frozen=True, eq=False)
+class Note:
+    op: Any
+    arguments: Sequence[Any]
+    places: Sequence[int]
+    detached: bool
+
+
+class Run(Tracer):
+    """One run of a step, for one batch size.
+
+    Attributes:
+        tensors: all tensors of the run in order: what it was given, what it takes from outside, results of ops.
+        outside: the places of those that it takes from outside.
+        notes: the ops.
+        names: names of results that the step shows, by place.
+    """
+
+    def __init__(self, given: Sequence[Tensor]) -> None:
+        self._begun = next_number()
+        self._places: dict[int, int] = {}  # by the ids of arrays
+        self._recorded: set[int] = set()  # the places of tensors through which gradients flow
+        self._copies: list[Array] = []  # kept alive, so that their ids stay unique
+        self.tensors: list[Tensor] = []
+        self.outside: list[int] = []
+        self.notes: list[Note] = []
+        self.names: dict[int, str] = {}
+        for tensor in given:
+            self._add(tensor)
+
+    def _add(self, tensor: Tensor) -> int:
+        place = len(self.tensors)
+        self.tensors.append(tensor)
+        self._places[id(tensor._array)] = place
+        if tensor._node is not None:
+            self._recorded.add(place)
+        return place
+
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """Records an op."""
+        noted = tuple(self.noted(argument) for argument in arguments)
+        results = result if isinstance(result, tuple) else (result,)
+        detached = bool(op.rules) and results[0]._node is None and self._recorded.intersection(_places_in(noted))
+        self.notes.append(Note(op, noted, [self._add(part) for part in results], bool(detached)))
+
+    def see_copy(self, source: Any, copied: Array) -> None:
+        """Refuses a copy of values that the step computes: it would be the same in every step."""
+        if id(getattr(source, "_array", source)) in self._places:
+            raise UntraceableError(f"an index or ids are computed in the step ({user_line()})")
+
+    def see_read(self, tensor: Tensor) -> None:
+        """Refuses that values which the step computes are read as Python numbers."""
+        place = self._places.get(id(tensor._array))
+        if place is not None and place not in self.outside:
+            raise UntraceableError(f"the step reads a value; choose with tg.where instead ({user_line()})")
+
+    def see_hooks(self, module: Any) -> None:
+        """Refuses hooks, which would not be called at each step."""
+        raise UntraceableError(f"{type(module).__name__} has hooks, which are called at each step")
+
+    def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
+        """Takes the names of the gates."""
+        for name, tensor in getattr(gates, "_asdict", dict)().items():
+            place = self._places.get(id(tensor._array))
+            if place is not None:
+                self.names.setdefault(place, name)
+
+    def noted(self, argument: Any) -> Any:
+        """An argument, with `Known` in place of tensors."""
+        return mapped(argument, self._noted_part)
+
+    def _noted_part(self, part: Any) -> Any:
+        if isinstance(part, np.generic):
+            return part.item()
+        if not isinstance(part, Tensor):
+            return part
+        if part._version is not None and part._version.written > self._begun:
+            raise UntraceableError(
+                f"the step changes a tensor of shape {part.shape} in place; make a new one, as tg.where does "
+                f"({user_line()})"
+            )
+        place = self._places.get(id(part._array))
+        if place is None:
+            place = self._add(part)
+            self.outside.append(place)
+        elif part._node is None and place in self._recorded:
+            self.notes.append(Note(_DETACH, (Known(place),), [len(self.tensors)], True))
+            place = len(self.tensors)
+            self.tensors.append(part)
+        return Known(place)
+
+
+class _Detach:
+    """What `Tensor.detach` is in a program: an op whose result is its input."""
+
+    name = "detach"
+    names = ("x",)
+    wants_backend = False
+    composed = None
+    rules: Mapping[str, Any] = {}
+
+    @staticmethod
+    def forward(xp: Any, x: Array) -> Array:
+        """The input itself."""
+        return x
+
+    @staticmethod
+    def call(x: Tensor) -> Tensor:
+        """The input, to which no gradient flows."""
+        return x.detach()
+
+
+_DETACH = _Detach()
+
+
+def _places_in(argument: Any) -> Iterator[int]:
+    if isinstance(argument, Known):
+        yield argument.place
+    elif isinstance(argument, list | tuple):
+        for part in argument:
+            yield from _places_in(part)
+
+
+def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, list[Known]]:
+    """Run k of a step, and its outputs.
+
+    Raises:
+        UntraceableError: the step fails, or does what cannot be recorded.
+    """
+    inputs, states, others = ([example(like, k) for like in part] for part in given)
+    run = Run([*inputs, *states, *others])
+    with Switch(tracer=run, recording=True, anomaly=False), no_draws(), np.errstate(all="ignore"):
+        try:
+            after = step(inputs, states, others)
+        except UntraceableError:
+            raise
+        except Exception as error:
+            raise UntraceableError(
+                f"the step fails for a batch of {BATCHES[k]} ({type(error).__name__}: {error})"
+            ) from error
+    if any(tensor._node is not None and tensor._node.extras and tensor._node.extras.hooks for tensor in run.tensors):
+        raise UntraceableError("the step registers hooks on tensors, which are called at each step")
+    return run, [run.noted(tensor) for tensor in after]
+
+
+def example(like: Like, k: int) -> Tensor:
+    """A tensor for run k."""
+    shape = tuple(BATCHES[k] if size is BATCH else size for size in like.shape)
+    with like.device.current():
+        array = like.device.xp.full(shape, FILLS[k] if is_float(like.dtype) else 0, like.dtype)
+    return Tensor._wrap(array, like.device).requires_grad_(is_float(like.dtype))

@@ -1,0 +1,135 @@
+"""Changes to programs that compute the same in less time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from tinygrad_lstm.backends.emit.program import Derivative, Instruction, Program, Value, mapped, needed
+
+from .rows import is_row_wise
+
+__all__ = ["Ops", "with_factors_apart", "with_products_apart", "without_copies"]
+
+
+class Ops(NamedTuple):
+    """The ops of which new instructions are made."""
+
+    add: Any
+    split: Any
+
+
+def with_products_apart(program: Program, ops: Ops) -> Program:
+    """A product of joined parts, of which some depend on inputs only and some on states, becomes a sum of two products.
+
+    W·[h, x] is W_h·h + W_x·x. The inputs' product can then be computed for many steps at once.
+    """
+    rows, moved = {*program.inputs}, {*program.inputs, *program.states}
+    made: list[Instruction] = []
+    for instruction in program.instructions:
+        changing = moved.intersection(instruction.inputs)
+        if changing:
+            moved.update(instruction.results)
+            if changing <= rows and is_row_wise(instruction):
+                rows.update(instruction.results)
+        joined = _joined_input(instruction)
+        if joined is not None:
+            parts = [(part, part in rows or part not in moved) for part in joined]
+            if len({early for _, early in parts}) == 2:
+                made += _apart(instruction, [part for part, _ in parts], [early for _, early in parts], ops)
+                continue
+        made.append(instruction)
+    return replace(program, instructions=needed(made, program.outputs))
+
+
+def _joined_input(instruction: Instruction) -> Sequence[Value] | None:
+    """The parts of the input of a product with a weight, if it is joined of several along its columns."""
+    if instruction.op.name != "linear" or instruction.detached:
+        return None
+    x, weight, _ = instruction.arguments
+    cat = x.instruction
+    if cat is None or cat.op.name != "cat" or cat.arguments[1] != 1 or cat.detached or weight.has_batch:
+        return None
+    parts: Sequence[Value] = cat.arguments[0]
+    return parts if all(part.has_batch for part in parts) else None
+
+
+def _apart(instruction: Instruction, parts: Sequence[Value], early: Sequence[bool], ops: Ops) -> list[Instruction]:
+    """A product for each part, those that can be computed early first, and their sum."""
+    _, weight, bias = instruction.arguments
+    (out,) = instruction.results
+    weights = [Value(f"{weight.name}_{part.name}", (weight.shape[0], part.shape[1]), weight.dtype) for part in parts]
+    made = [_instruction(ops.split, (weight, [part.shape[1] for part in parts], 1), weights)]
+    total: Value | None = None
+    for k in sorted(range(len(parts)), key=lambda k: not early[k]):
+        product = Value(f"{out.name}_{parts[k].name}", out.shape, out.dtype)
+        made.append(_instruction(instruction.op, (parts[k], weights[k], bias if total is None else None), [product]))
+        if total is None:
+            total = product
+        else:
+            so_far, total = total, Value(f"{product.name}_added", out.shape, out.dtype)
+            made.append(_instruction(ops.add, (so_far, product), [total]))
+    last = made.pop()
+    return [*made, _instruction(ops.add, last.arguments, [out])]
+
+
+def _instruction(op: Any, arguments: tuple[Any, ...], results: Sequence[Value]) -> Instruction:
+    instruction = Instruction(op, arguments, tuple(results))
+    for value in results:
+        value.instruction = instruction
+    return instruction
+
+
+def without_copies(derivative: Derivative) -> Derivative:
+    """Without `clone`, and with numbers in place of constants of elementwise arithmetic."""
+    instead: dict[Value, Any] = {}
+    made = []
+
+    def current(part: Any) -> Any:
+        return instead.get(part, part) if isinstance(part, Value) else part
+
+    for instruction in derivative.instructions:
+        arguments = mapped(instruction.arguments, current)
+        if instruction.op.name in ("clone", "detach"):
+            instead[instruction.results[0]] = arguments[0]
+            continue
+        made.append(_instruction(instruction.op, arguments, instruction.results))
+    gradients = tuple(current(gradient) for gradient in derivative.gradients)
+    return replace(derivative, instructions=needed(made, gradients), gradients=gradients)
+
+
+def with_factors_apart(derivative: Derivative) -> Derivative:
+    """(g · a) · b becomes g · (a · b), where only g depends on cotangents: a · b is known for all steps beforehand."""
+    follows = {value for value in derivative.cotangents if value is not None}
+    uses: dict[Value, int] = {}
+    for instruction in derivative.instructions:
+        follows.update(instruction.results if follows.intersection(instruction.inputs) else ())
+        for value in instruction.inputs:
+            uses[value] = uses.get(value, 0) + 1
+    for gradient in derivative.gradients:
+        if gradient is not None:
+            uses[gradient] = uses.get(gradient, 0) + 1
+    made: list[Instruction] = []
+    factors: dict[Value, tuple[Value, Value]] = {}  # of a product: what follows a cotangent, and the other factor
+    for instruction in derivative.instructions:
+        pair = _pair(instruction, follows)
+        if pair is not None:
+            (out,) = instruction.results
+            g, factor = pair
+            if g in factors and uses[g] == 1 and factors[g][1].shape == factor.shape == out.shape:
+                inner, other = factors[g]
+                both = Value(f"{out.name}_factor", factor.shape, factor.dtype)
+                made.append(_instruction(instruction.op, (other, factor), [both]))
+                instruction, g, factor = _instruction(instruction.op, (inner, both), [out]), inner, both
+            factors[out] = g, factor
+        made.append(instruction)
+    return replace(derivative, instructions=needed(made, derivative.gradients))
+
+
+def _pair(instruction: Instruction, follows: set[Value]) -> tuple[Value, Value] | None:
+    """The factors of a product of two values of which one follows a cotangent: that one first."""
+    if instruction.op.name != "mul" or not all(isinstance(part, Value) for part in instruction.arguments):
+        return None
+    x, y = instruction.arguments
+    if (x in follows) == (y in follows) or instruction.results[0].shape != x.shape != y.shape:
+        return None
+    return (x, y) if x in follows else (y, x)

@@ -1,0 +1,169 @@
+"""The program of a recurrent step, and that of its derivative."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.emit.program import BATCH, Derivative, Program, Value, mapped, needed
+
+from .._tensor import Tensor
+from ..autograd import grad
+from ..device import Device
+from ..mode import Switch, no_grad
+from .run import BATCHES, Known, Like, Note, Run, Step, UntraceableError, example, run_of
+from .values import Values, same
+
+__all__ = ["TracedStep", "derivative_of", "replay"]
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """What is remembered of a tensor from outside; its values only if the step made it."""
+
+    like: Like
+    requires_grad: bool
+    values: HostArray | None
+
+    def is_like(self, tensor: Tensor) -> bool:
+        """Whether the program is the same with this tensor."""
+        like = Like(tensor.shape, tensor.dtype, tensor.device)
+        if (like, tensor.requires_grad) != (self.like, self.requires_grad):
+            return False
+        return self.values is None or same(self.values, tensor.device.backend.to_host(tensor._array))
+
+
+class TracedStep:
+    """The program of a step.
+
+    Args:
+        step: the step.
+        given: what it is given: inputs, states, and others, which are the same in all steps.
+
+    Attributes:
+        program: the program, which captures the others and what the step takes from outside.
+        outside: what is remembered of the latter.
+    """
+
+    def __init__(self, step: Step, *given: Sequence[Like]) -> None:
+        (first, outputs), (second, others) = (run_of(step, given, k) for k in range(2))
+        if len(first.notes) != len(second.notes) or first.outside != second.outside:
+            raise UntraceableError("the step applies different ops to different batch sizes or values")
+        taken = [k for k in first.outside if first.tensors[k] is second.tensors[k]]
+        values = Values(first, second)
+        names = [f"{name}{k}" for name, part in zip(("x", "state", "given"), given) for k in range(len(part))]
+        places = [*range(len(names)), *taken]
+        made = [values.input(k, name) for k, name in zip(places, [*names, *(f"p{k}" for k in range(len(taken)))])]
+        number, end = len(given[0]), len(given[0]) + len(given[1])
+        instructions = values.instructions(first.notes, second.notes)
+        output, *after = (values.merged(a, b) for a, b in zip(outputs, others, strict=True))
+        self.program = Program(
+            tuple(made[:number]), tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after)
+        )
+        self._notes, self._outputs = first.notes, outputs
+        self._outside = {k: _outside(first.tensors[k], k not in taken) for k in first.outside}
+        self.outside = [self._outside[k] for k in taken]
+
+    @staticmethod
+    def seen(step: Step, *given: Sequence[Like]) -> Any:
+        """A run of a step, for `taken_in`."""
+        return run_of(step, given, 0)
+
+    def taken_in(self, seen: Any) -> list[Tensor] | None:
+        """The tensors that a run took from outside, in the program's order; None if its ops are different."""
+        now, outputs = seen
+        alike = (
+            len(self._notes) == len(now.notes)
+            and list(self._outside) == now.outside
+            and same(self._outputs, outputs)
+            and all(map(_same_note, self._notes, now.notes))
+            and all(known.is_like(now.tensors[k]) for k, known in self._outside.items())
+        )
+        return [now.tensors[k] for k, known in self._outside.items() if known.values is None] if alike else None
+
+
+def _outside(tensor: Tensor, made: bool) -> _Outside:
+    device = tensor.device
+    values = device.backend.to_host(tensor._array) if made else None
+    return _Outside(Like(tensor.shape, tensor.dtype, device), tensor.requires_grad, values)
+
+
+def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> Derivative:
+    """The derivative of a program, recorded from the ops' own rules, for the operands that need a gradient."""
+    runs = [_run_back(program, device, needs, k) for k in range(2)]
+    (first, found, forward), (second, others, _) = runs
+    if len(first.notes) != len(second.notes):
+        raise UntraceableError("the derivative of the step applies different ops to different batch sizes or values")
+    known = dict(enumerate(program.operands))
+    for instruction, note in zip(program.instructions, first.notes):
+        known.update(zip(note.places, instruction.results, strict=True))
+    values, place, cotangents = Values(first, second, known), len(program.operands), []
+    for output, name in zip(program.outputs, ("out", *(value.name for value in program.after))):
+        cotangents.append(values.input(place, f"g_{name}") if is_float(output.dtype) else None)
+        place += is_float(output.dtype)
+    instructions = values.instructions(first.notes[forward:], second.notes[forward:])
+    gradients = tuple(None if a is None else values.merged(a, b) for a, b in zip(found, others, strict=True))
+    return Derivative(program, tuple(cotangents), needed(instructions, gradients), gradients)
+
+
+def replay(program: Program, operands: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
+    """The outputs of a program, computed by its ops on tensors."""
+    tensors: dict[Value, Tensor] = dict(zip(program.operands, operands, strict=True))
+    device = operands[0].device
+
+    def tensor_of(part: Any) -> Any:
+        if part is BATCH:
+            return batch
+        if not isinstance(part, Value):
+            return part
+        if part not in tensors:
+            tensors[part] = _constant_tensor(part, batch, device)
+        return tensors[part]
+
+    for instruction in program.instructions:
+        with no_grad() if instruction.detached else contextlib.nullcontext():
+            made = instruction.op.call(*mapped(instruction.arguments, tensor_of))
+        tensors.update(zip(instruction.results, made if isinstance(made, tuple) else (made,), strict=True))
+    return tuple(tensor_of(output) for output in program.outputs)
+
+
+def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -> tuple[Run, list[Known | None], int]:
+    """Run k of a program and its derivative: the gradients of its operands, and the number of notes before them."""
+    operands = [example(Like(value.shape, value.dtype, device), k) for value in program.operands]
+    for operand, needs_grad in zip(operands, needs):
+        operand.requires_grad = needs_grad and is_float(operand.dtype)
+    outputs = [output for output in program.outputs if is_float(output.dtype)]
+    cotangents = [example(Like(output.shape, output.dtype, device), k) for output in outputs]
+    run = Run([*operands, *cotangents])
+    with Switch(tracer=run, recording=True, anomaly=False), np.errstate(all="ignore"):
+        made = replay(program, operands, BATCHES[k])
+        forward = len(run.notes)
+        floats = [output for output in made if is_float(output.dtype)]
+        pairs = [(output, g) for output, g in zip(floats, cotangents, strict=True) if output.requires_grad]
+        asked = [operand for operand in operands if operand.requires_grad]
+        found = iter(
+            grad([output for output, _ in pairs], asked, [g for _, g in pairs], create_graph=True, allow_unused=True)
+        )
+        gradients = [next(found) if operand.requires_grad else None for operand in operands]
+    return run, [None if g is None else run.noted(g) for g in gradients], forward
+
+
+def _constant_tensor(value: Value, batch: int, device: Device) -> Tensor:
+    if hasattr(value.constant, "shape"):
+        return Tensor._wrap(value.constant, device)
+    shape = tuple(batch if size is BATCH else size for size in value.shape)
+    with device.current():
+        return Tensor._wrap(device.xp.full(shape, value.constant, value.dtype), device)
+
+
+def _same_note(first: Note, second: Note) -> bool:
+    return (
+        first.op is second.op
+        and first.detached == second.detached
+        and first.places == second.places
+        and same(first.arguments, second.arguments)
+    )

@@ -1,0 +1,112 @@
+"""Two runs of a step for different batch sizes, as one program.
+
+A length that differs is the batch size; everything else must be the same in both runs.
+"""
+
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinygrad_lstm.backends.emit.program import BATCH, Instruction, Size, Value
+
+from .._tensor import Tensor
+from .run import BATCHES, Known, Note, Run, UntraceableError
+
+__all__ = ["Values", "same"]
+
+
+class Values:
+    """The values of a program, by their places in two runs for different batch sizes."""
+
+    def __init__(self, first: Run, second: Run, known: Mapping[int, Value] | None = None) -> None:
+        self._first, self._second = first, second
+        self._values: dict[int, Value] = dict(known or {})
+        self._taken: set[str] = {value.name for value in self._values.values()}
+
+    def __getitem__(self, place: int) -> Value:
+        found = self._values.get(place)
+        if found is None:  # made in the step, but not by an op
+            found = self._made(place, "constant")
+            found.constant = _constant(self._first.tensors[place], self._second.tensors[place], found.has_batch)
+        return found
+
+    def input(self, place: int, name: str) -> Value:
+        """An input of the program."""
+        return self._made(place, name)
+
+    def _made(self, place: int, wanted: str) -> Value:
+        first, second = self._first.tensors[place], self._second.tensors[place]
+        if first.dtype != second.dtype or first.ndim != second.ndim:
+            raise UntraceableError("the step computes different dtypes or dimensions for different batch sizes")
+        shape = tuple(_merged_number(a, b) for a, b in zip(first.shape, second.shape, strict=True))
+        stem = re.sub(r"\W", "_", wanted)
+        name, number = stem, 1
+        while name in self._taken or keyword.iskeyword(name):
+            number += 1
+            name = f"{stem}_{number}"
+        self._taken.add(name)
+        made = self._values[place] = Value(name, shape, first.dtype)
+        return made
+
+    def merged(self, first: Any, second: Any) -> Any:
+        """An argument of both runs, with values in place of tensors and `BATCH` in place of the batch sizes."""
+        if isinstance(first, Known) and isinstance(second, Known) and first == second:
+            return self[first.place]
+        if isinstance(first, list | tuple) and type(first) is type(second) and len(first) == len(second):
+            return type(first)(self.merged(a, b) for a, b in zip(first, second))
+        if isinstance(first, slice) and isinstance(second, slice):
+            ends = zip((first.start, first.stop, first.step), (second.start, second.stop, second.step))
+            return slice(*(self.merged(a, b) for a, b in ends))
+        if type(first) is int and type(second) is int:
+            return _merged_number(first, second)
+        if not same(first, second):
+            raise UntraceableError(
+                f"the step gives an op {first!r} in one run and {second!r} in another: it draws random numbers, or "
+                "computes with the batch size"
+            )
+        return first
+
+    def instructions(self, first: Sequence[Note], second: Sequence[Note]) -> list[Instruction]:
+        """The instructions of the same notes in both runs."""
+        made = []
+        for note, other in zip(first, second, strict=True):
+            if note.op is not other.op or note.places != other.places:
+                raise UntraceableError("the step applies different ops to different batch sizes or values")
+            arguments = tuple(self.merged(a, b) for a, b in zip(note.arguments, other.arguments, strict=True))
+            names = (self._first.names.get(place, note.op.name) for place in note.places)
+            results = tuple(self._made(place, name) for place, name in zip(note.places, names))
+            instruction = Instruction(note.op, arguments, results, note.detached)
+            for value in results:
+                value.instruction = instruction
+            made.append(instruction)
+        return made
+
+
+def _merged_number(first: int, second: int) -> Size:
+    if first == second:
+        return first
+    if (first, second) == BATCHES:
+        return BATCH
+    raise UntraceableError(f"the step computes with the batch size: {first} and {second} for batches of {BATCHES}")
+
+
+def _constant(first: Tensor, second: Tensor, has_batch: bool) -> Any:
+    """What a tensor that a step makes holds: a number if all its elements are equal, else an array."""
+    arrays = [tensor.device.backend.to_host(tensor._array) for tensor in (first, second)]
+    if arrays[0].size and all((array == arrays[0].flat[0]).all() for array in arrays):
+        return arrays[0].flat[0].item()
+    if has_batch or not same(*arrays):
+        raise UntraceableError("the step makes a tensor whose values are different in each run, or for each batch size")
+    return first._array
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two arguments are the same."""
+    if isinstance(first, list | tuple):
+        return type(first) is type(second) and len(first) == len(second) and all(map(same, first, second))
+    if hasattr(first, "dtype") and hasattr(first, "shape"):
+        return hasattr(second, "dtype") and first.shape == second.shape and bool((first == second).all())
+    if first is second or type(first) is not type(second):
+        return first is second
+    return bool(first == second) or (first != first and second != second)

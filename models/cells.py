@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
@@ -21,9 +21,19 @@ from tinygrad_lstm.observing import show_step
 FORGET_BIAS = 1.0
 """The initial value of the forget gate's bias (Jozefowicz et al. 2015)."""
 
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+
 
 class Cell(Module):
-    """The base class of the built-in cells: their sizes, and the states that a step starts from."""
+    """The base class of the built-in cells.
+
+    Weights are initially uniform within ±1/√H, biases 0, and the scales of normalizations 1. A subclass with options
+    sets them as attributes before it calls this constructor.
+
+    Args:
+        input_size: I, the length of an input x.
+        hidden_size: H, the number of units.
+    """
 
     STATES: ClassVar[tuple[str, ...]]
     adaptable = ("weight*",)
@@ -33,10 +43,24 @@ class Cell(Module):
         check_sizes(self, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
+        self._options = {name: getattr(self, name) for name in self.options()}
+        for name, shape in self.parameter_shapes(input_size, hidden_size, **self._options).items():
+            setattr(self, name, Parameter(zeros(*shape)))
+        init_recurrent(self, hidden_size)
 
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each state of one sequence, by name."""
-        return dict.fromkeys(self.STATES, (self.hidden_size,))
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        """The shapes of the parameters of a cell of these sizes, by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def state_shapes_of(cls, H: int, **options: Any) -> Shapes:
+        """The shapes of the states of a cell with H units, for one sequence, by name."""
+        return dict.fromkeys(cls.STATES, (H,))
+
+    def state_shapes(self) -> Shapes:
+        """The shapes of the states, for one sequence, by name."""
+        return self.state_shapes_of(self.hidden_size, **self._options)
 
     @classmethod
     def options(cls) -> dict[str, Any]:
@@ -49,6 +73,16 @@ class _Cell(Cell):
     """The base class of LSTMCell, GRUCell and RNNCell."""
 
     KIND: ClassVar[str]
+
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        """Those of a plain layer, with one weight over [h, x] if the kind has one product."""
+        kind = KINDS[cls.KIND]
+        shapes = {weight.name: kind.shape(weight, I, H, H) for weight in kind.weights_with({})}
+        if kind.one_product:
+            (rows, _), _ = shapes.pop("weight_ih"), shapes.pop("weight_hh")
+            shapes = {"weight": (rows, H + I), **shapes}
+        return shapes
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """I, and the size of each gate and state, as a list of one layer."""
@@ -105,10 +139,9 @@ class LSTMCell(_Cell):
     weight: Parameter
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = FORGET_BIAS) -> None:
+        self.forget_bias = forget_bias
         super().__init__(input_size, hidden_size)
         check_finite(self, forget_bias=forget_bias)
-        make_cell_parameters(self)
-        init_recurrent(self, hidden_size)
         init_forget_bias(self.bias, hidden_size, forget_bias)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -177,11 +210,6 @@ class GRUCell(_Cell):
     KIND, STATES = "GRU", KINDS["GRU"].state_names
     bias_hn: Parameter
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
-        make_cell_parameters(self)
-        init_recurrent(self, hidden_size)
-
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
         """The state (B, H) after input x (B, I), given the state before it; zeros by default.
 
@@ -240,11 +268,6 @@ class RNNCell(_Cell):
     KIND, STATES = "RNN", KINDS["RNN"].state_names
     weight: Parameter
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
-        make_cell_parameters(self)
-        init_recurrent(self, hidden_size)
-
     def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
         """The state (B, H) after input x (B, I), given the state before it; zeros by default.
 
@@ -268,17 +291,6 @@ class RNNCell(_Cell):
 def rnn_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> RNNGates:
     """The step of a layer of `RNN`, given its weights, and net_x (B, H), the W·x + b."""
     return RNNGates(ops.tanh(net_x + ops.linear(h, weights["weight_hh"])))
-
-
-def make_cell_parameters(cell: _Cell) -> None:
-    """Adds a cell's parameters, as zeros: a plain layer's, with one weight over [h, x] if the kind has one product."""
-    kind, I, H = KINDS[cell.KIND], cell.input_size, cell.hidden_size
-    shapes = {weight.name: kind.shape(weight, I, H, H) for weight in kind.weights_with({})}
-    if kind.one_product:
-        (rows, _), _ = shapes.pop("weight_ih"), shapes.pop("weight_hh")
-        shapes = {"weight": (rows, H + I), **shapes}
-    for name, shape in shapes.items():
-        setattr(cell, name, Parameter(zeros(*shape)))
 
 
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:

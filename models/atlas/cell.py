@@ -8,22 +8,18 @@ from typing import Any, ClassVar
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
-from tinygrad_lstm.creation import zeros
 from tinygrad_lstm.nn import Parameter, init
 from tinygrad_lstm.observing import show_step
 
-from ..cells import FORGET_BIAS, Cell, checked_state, init_recurrent, state_of_parts
+from ..cells import FORGET_BIAS, Cell, Shapes, checked_state, state_of_parts
 
-__all__ = ["AtlasCell", "Shapes"]
-
-Shapes = dict[str, tuple[int, ...]]
+__all__ = ["AtlasCell"]
 
 
 class AtlasCell(Cell):
     """A cell that is defined by the shapes of its parameters and the equations of one step.
 
     A subclass sets the class attributes and defines `step(x, *states)`, which returns the gates and the next states.
-    The weights are initially uniform within ±1/√H, and the biases 0, except that of the gate `KEEPS`.
 
     Attributes:
         STATES: the names of the states, the output first.
@@ -41,16 +37,13 @@ class AtlasCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
-        for name, shape in self.parameter_shapes(input_size, hidden_size).items():
-            setattr(self, name, Parameter(zeros(*shape)))
-        init_recurrent(self, hidden_size)
         if self.KEEPS:
             start = self.ROWS.index(self.KEEPS) * hidden_size
             init.constant_(self.bias.detach()[start : start + hidden_size], FORGET_BIAS)
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
-        """The shapes of the parameters, by name."""
-        rows = len(self.ROWS) * H
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        rows = len(cls.ROWS) * H
         return {"weight_ih": (rows, I), "weight_hh": (rows, H), "bias": (rows,)}
 
     def forward(self, x: Tensor, state: Any = None) -> Any:
@@ -82,7 +75,7 @@ class AtlasCell(Cell):
 
     def layer_parameters(self) -> dict[str, Tensor]:
         """The parameters by name, changed by their adapters."""
-        return {name: self.adapted(name) for name in self.parameter_shapes(self.input_size, self.hidden_size)}
+        return {name: self.adapted(name) for name, value in vars(self).items() if isinstance(value, Parameter)}
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """I, and the size of each gate and state, as a list of one layer."""
@@ -91,6 +84,6 @@ class AtlasCell(Cell):
 
     def extra_repr(self) -> str:
         """The sizes, and the options that differ from the defaults."""
-        options = {name: (getattr(self, name), default) for name, default in self.options().items()}
-        changed = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        defaults = self.options()
+        changed = [f"{name}={value!r}" for name, value in self._options.items() if value != defaults[name]]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])

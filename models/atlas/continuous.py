@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 
-from ..cells import check_finite
-from .cell import AtlasCell, Shapes
+from ..cells import Shapes, check_finite
+from .cell import AtlasCell
 
 __all__ = ["CoRNNCell", "LEMCell"]
 
@@ -46,7 +47,8 @@ class CoRNNCell(AtlasCell):
         self.epsilon = epsilon
         super().__init__(input_size, hidden_size)
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {**super().parameter_shapes(I, H), "weight_zh": (H, H)}
 
     def step(self, x: Tensor, y: Tensor, z: Tensor) -> CoRNNGates:
@@ -83,7 +85,8 @@ class LEMCell(AtlasCell):
         self.dt = dt
         super().__init__(input_size, hidden_size)
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {**super().parameter_shapes(I, H), "weight_hh": (3 * H, H), "weight_zh": (H, H)}
 
     def step(self, x: Tensor, y: Tensor, z: Tensor) -> LEMGates:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from typing import Any
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.nn import Parameter
 
-from ..cells import RNNGates, check_finite
-from .cell import AtlasCell, Shapes
+from ..cells import RNNGates, Shapes, check_finite
+from .cell import AtlasCell
 
 __all__ = ["IndRNNCell", "MinGRUCell", "MinLSTMCell", "SRUCell"]
 
@@ -30,7 +31,8 @@ class IndRNNCell(AtlasCell):
     GATES, ROWS = RNNGates, "h"
     weight_hh: Parameter
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {**super().parameter_shapes(I, H), "weight_hh": (H,)}
 
     def step(self, x: Tensor, h: Tensor) -> RNNGates:
@@ -69,7 +71,8 @@ class SRUCell(AtlasCell):
         self.alpha = alpha
         super().__init__(input_size, hidden_size)
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {"weight_ih": (3 * H if I == H else 4 * H, I), "peephole": (2 * H,), "bias": (2 * H,)}
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> SRUGates:
@@ -102,7 +105,8 @@ class MinGRUCell(AtlasCell):
 
     GATES, ROWS = MinGRUGates, "zn"
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {"weight_ih": (2 * H, I), "bias": (2 * H,)}
 
     def step(self, x: Tensor, h: Tensor) -> MinGRUGates:
@@ -130,7 +134,8 @@ class MinLSTMCell(AtlasCell):
 
     GATES, ROWS = MinLSTMGates, "ifg"
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
         return {"weight_ih": (3 * H, I), "bias": (3 * H,)}
 
     def step(self, x: Tensor, h: Tensor) -> MinLSTMGates:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tinygrad_lstm import ops
@@ -10,9 +12,9 @@ from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.kinds import KINDS
 
-from ..cells import LSTMGates, check_finite, check_sizes, lstm_step
+from ..cells import LSTMGates, Shapes, check_finite, check_sizes, lstm_step
 from ..variants import LSTMVariant
-from .cell import AtlasCell, Shapes
+from .cell import AtlasCell
 
 __all__ = [
     "CIFGLSTMCell",
@@ -99,16 +101,15 @@ class CIFGLSTMCell(_LSTM):
 class _LSTMWithOptions(_LSTM):
     """A cell of an `LSTM` with options. `LSTMVariant` computes its equations, and combines options."""
 
-    def layer_options(self) -> dict[str, Any]:
-        """The options of `LSTM`."""
-        raise NotImplementedError
+    LAYER_OPTIONS: ClassVar[Mapping[str, Any]]
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
-        kind, (P,) = KINDS["LSTM"], self.state_shapes()["h"]
-        return {weight.name: kind.shape(weight, I, H, P) for weight in kind.weights_with(self.layer_options())}
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        kind, (P,) = KINDS["LSTM"], cls.state_shapes_of(H, **options)["h"]
+        return {weight.name: kind.shape(weight, I, H, P) for weight in kind.weights_with(cls.LAYER_OPTIONS)}
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
-        variant = LSTMVariant(self.layer_parameters(), self.layer_options().get("layer_norm"))
+        variant = LSTMVariant(self.layer_parameters(), self.LAYER_OPTIONS.get("layer_norm"))
         return variant.step(variant.inputs(x), h, c)
 
 
@@ -129,8 +130,7 @@ class PeepholeLSTMCell(_LSTMWithOptions):
         weight_ih (4H, I), the W; weight_hh (4H, H), the U; bias (4H,); peephole (3H,), the p of i, f, o.
     """
 
-    def layer_options(self) -> dict[str, Any]:
-        return {"peephole": True}
+    LAYER_OPTIONS = MappingProxyType({"peephole": True})
 
 
 class ProjectionLSTMCell(_LSTMWithOptions):
@@ -155,19 +155,21 @@ class ProjectionLSTMCell(_LSTMWithOptions):
         weight_ih (4H, I), the W; weight_hh (4H, P), the U; bias (4H,); weight_hr (P, H).
     """
 
+    LAYER_OPTIONS = MappingProxyType({"proj_size": True})
+
     def __init__(self, input_size: int, hidden_size: int, *, proj_size: int | None = None) -> None:
         check_sizes(self, input_size, hidden_size)
-        P = max(hidden_size // 2, 1) if proj_size is None else integer("ProjectionLSTMCell", "proj_size", proj_size)
+        (P,) = self.state_shapes_of(hidden_size)["h"]
+        if proj_size is not None:
+            P = integer("ProjectionLSTMCell", "proj_size", proj_size)
         if not 1 <= P <= hidden_size:
             raise ValueError(f"ProjectionLSTMCell: expected a proj_size from 1 to {hidden_size}, which is H, got {P}")
         self.proj_size = P
         super().__init__(input_size, hidden_size)
 
-    def state_shapes(self) -> Shapes:
-        return {**super().state_shapes(), "h": (self.proj_size,)}
-
-    def layer_options(self) -> dict[str, Any]:
-        return {"proj_size": self.proj_size}
+    @classmethod
+    def state_shapes_of(cls, H: int, *, proj_size: int | None = None, **options: Any) -> Shapes:
+        return {**super().state_shapes_of(H), "h": (proj_size or max(H // 2, 1),)}
 
 
 class LayerNormLSTMCell(_LSTMWithOptions):
@@ -190,8 +192,7 @@ class LayerNormLSTMCell(_LSTMWithOptions):
         norm_c (H,); bias_c (H,).
     """
 
-    def layer_options(self) -> dict[str, Any]:
-        return {"layer_norm": "output"}
+    LAYER_OPTIONS = MappingProxyType({"layer_norm": "output"})
 
 
 class LayerNormStateLSTMCell(_LSTMWithOptions):
@@ -214,8 +215,7 @@ class LayerNormStateLSTMCell(_LSTMWithOptions):
         norm_c (H,); bias_c (H,).
     """
 
-    def layer_options(self) -> dict[str, Any]:
-        return {"layer_norm": "cell"}
+    LAYER_OPTIONS = MappingProxyType({"layer_norm": "cell"})
 
 
 class ZoneoutLSTMCell(_LSTM):

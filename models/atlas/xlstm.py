@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from typing import Any
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
@@ -11,8 +12,8 @@ from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import init
 
-from ..cells import FORGET_BIAS, check_sizes
-from .cell import AtlasCell, Shapes
+from ..cells import FORGET_BIAS, Shapes, check_sizes
+from .cell import AtlasCell
 
 __all__ = ["MLSTMCell", "SLSTMCell"]
 
@@ -26,7 +27,6 @@ class _CellWithHeads(AtlasCell):
         if integer(name, "num_heads", num_heads) < 1 or hidden_size % num_heads:
             raise ValueError(f"{name}: expected num_heads to divide the hidden size {hidden_size}, got {num_heads}")
         self.num_heads = num_heads
-        self.head_size = hidden_size // num_heads
         super().__init__(input_size, hidden_size)
 
 
@@ -66,8 +66,9 @@ class SLSTMCell(_CellWithHeads):
 
     STATES, GATES, ROWS, KEEPS = ("h", "c", "n", "m"), SLSTMGates, KINDS["LSTM"].letters, "f"
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
-        return {**super().parameter_shapes(I, H), "weight_hh": (4 * H, self.head_size)}
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        return {**super().parameter_shapes(I, H), "weight_hh": (4 * H, H // options.get("num_heads", 1))}
 
     def step(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, m: Tensor) -> SLSTMGates:
         net_i, net_f, net_g, net_o = (
@@ -82,7 +83,7 @@ class SLSTMCell(_CellWithHeads):
 
     def _recurrent(self, h: Tensor) -> Tensor:
         """U·h of the four gates, (B, 4H)."""
-        U, N, D = self.adapted("weight_hh"), self.num_heads, self.head_size
+        U, N, D = self.adapted("weight_hh"), self.num_heads, self.hidden_size // self.num_heads
         if N == 1:
             return ops.linear(h, U)
         each = ops.einsum("bnd,aned->bane", h.reshape(h.shape[0], N, D), U.reshape(4, N, D, D))
@@ -125,12 +126,14 @@ class MLSTMCell(_CellWithHeads):
         super().__init__(input_size, hidden_size, num_heads=num_heads)
         init.constant_(self.bias.detach()[-num_heads:], FORGET_BIAS)
 
-    def parameter_shapes(self, I: int, H: int) -> Shapes:
-        rows = 4 * H + 2 * self.num_heads
+    @classmethod
+    def parameter_shapes(cls, I: int, H: int, **options: Any) -> Shapes:
+        rows = 4 * H + 2 * options.get("num_heads", 1)
         return {"weight_ih": (rows, I), "bias": (rows,)}
 
-    def state_shapes(self) -> Shapes:
-        N, D = self.num_heads, self.head_size
+    @classmethod
+    def state_shapes_of(cls, H: int, *, num_heads: int = 1, **options: Any) -> Shapes:
+        N, D = num_heads, H // num_heads
         return {"h": (N * D,), "C": (N, D, D), "n": (N, D), "m": (N,)}
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
@@ -138,7 +141,8 @@ class MLSTMCell(_CellWithHeads):
         return [(I, sizes | dict.fromkeys("if", self.num_heads))]
 
     def step(self, x: Tensor, h: Tensor, C: Tensor, n: Tensor, m: Tensor) -> MLSTMGates:
-        B, H, N, D = x.shape[0], self.hidden_size, self.num_heads, self.head_size
+        B, H, N = x.shape[0], self.hidden_size, self.num_heads
+        D = H // N
         net = ops.linear(x, self.adapted("weight_ih"), self.bias)
         q, k, v, net_o, net_i, net_f = ops.split(net, [H, H, H, H, N, N], dim=-1)
         k = k / math.sqrt(D)

@@ -1,10 +1,12 @@
-"""A language model over characters, or any ids: embedding, LSTM, linear."""
+"""A language model over characters, or any ids: embedding, recurrent layers, linear."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,19 +15,24 @@ import numpy as np
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor, tensor
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.creation import randn
 from tinygrad_lstm.device import Device, default_device, get_device
 from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing
 
+from .atlas import known_cell
+from .cells import parts_of, state_of_parts
 from .networks import LSTM
+from .recurrent import Recurrent
 from .streaming import Stream, check_forward
 
 if TYPE_CHECKING:
     from tinygrad_lstm.data.text import Vocabulary
     from tinygrad_lstm.train import Checkpoint, TrainingOptions
 
-State = tuple[Tensor, Tensor]
+State = tuple[Tensor, ...]
 
 
 class CharLM(Module):
@@ -34,12 +41,21 @@ class CharLM(Module):
     Args:
         vocab_size: V, the number of characters.
         embedding_size: the length of a character's vector.
-        hidden_size: H, of the LSTM.
-        num_layers: L, of the LSTM.
-        dropout: the probability of dropout, in training, of the LSTM's inputs, outputs and between its layers.
-        forget_bias: the initial bias of the LSTM's forget gates. Texts are learnt faster from 0 than from 1, the
-            default of `LSTM`.
+        hidden_size: H, the number of units of a layer.
+        num_layers: L, the number of recurrent layers.
+        dropout: the probability of dropout, in training, of the inputs and outputs of the recurrent layers, and between
+            them.
+        forget_bias: the initial bias of the forget gates, for the cell "lstm". Texts are learnt faster from 0 than from
+            1, the default of `LSTM`.
+        cell: the recurrent cell, a name in `models.atlas.ATLAS`. The layers are `lstm`, an `LSTM`, if it is "lstm";
+            otherwise `recurrent`, a `Recurrent`.
+
+    Raises:
+        ValueError: a size is below 1, or the cell is unknown.
     """
+
+    lstm: LSTM
+    recurrent: Recurrent
 
     def __init__(
         self,
@@ -49,17 +65,35 @@ class CharLM(Module):
         num_layers: int = 1,
         dropout: float = 0.0,
         forget_bias: float = 0.0,
+        cell: str = "lstm",
     ) -> None:
         super().__init__()
+        kind = known_cell("CharLM", cell)
+        self.cell = cell
         self.embedding = Embedding(vocab_size, embedding_size)
-        self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, forget_bias=forget_bias)
+        self.num_layers = num_layers
+        self.state_shapes = kind.state_shapes_of(hidden_size)
+        outputs = next(iter(self.state_shapes.values()))[0]
+        if cell == "lstm":
+            self.lstm = LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, forget_bias=forget_bias)
+        else:
+            inputs = [embedding_size, *[outputs] * (num_layers - 1)]
+            self.recurrent = Recurrent([kind(size, hidden_size) for size in inputs], dropout=dropout)
         self.dropout = Dropout(dropout)
-        self.output = Linear(hidden_size, vocab_size)
+        self.output = Linear(outputs, vocab_size)
 
     @classmethod
     def from_options(cls, vocab_size: int, options: TrainingOptions) -> Self:
         """A new model with the sizes of a training run's options."""
-        return cls(vocab_size, options.embedding, options.hidden, options.layers, options.dropout, options.forget_bias)
+        return cls(
+            vocab_size,
+            options.embedding,
+            options.hidden,
+            options.layers,
+            options.dropout,
+            options.forget_bias,
+            options.cell,
+        )
 
     @classmethod
     def load(cls, checkpoint: str | Path | Checkpoint, device: str | Device | None = None) -> Self:
@@ -100,14 +134,22 @@ class CharLM(Module):
         """
         options, shapes = saved.options, {name: array.shape for name, array in saved.weights.items()}
         V, E, H = len(saved.vocabulary), options.embedding, options.hidden
-        layers = sum(name.startswith("lstm.weight_hh_l") for name in shapes)
+        kind = known_cell("the options", options.cell)
+        first = "lstm.weight_hh_l{k}" if options.cell == "lstm" else "recurrent.cells.{k}.bias"
+        layers = next(k for k in count() if first.format(k=k) not in shapes)
         if layers != options.layers:
             raise ValueError(f"the options have {options.layers} layers, the weights {layers}")
+        outputs = next(iter(kind.state_shapes_of(H).values()))[0]
         expected: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
         rows = len(KINDS["LSTM"].gates) * H
         for k in range(layers):
-            expected |= {f"lstm.weight_hh_l{k}": (rows, H), f"lstm.weight_ih_l{k}": (rows, H if k else E)}
-        expected |= {"output.weight": (V, H), "output.bias": (V,)}
+            inputs = outputs if k else E
+            if options.cell == "lstm":
+                expected |= {f"lstm.weight_hh_l{k}": (rows, H), f"lstm.weight_ih_l{k}": (rows, inputs)}
+            else:
+                own = kind.parameter_shapes(inputs, H)
+                expected |= {f"recurrent.cells.{k}.{name}": shape for name, shape in own.items()}
+        expected |= {"output.weight": (V, outputs), "output.bias": (V,)}
         for name, shape in expected.items():
             if shapes.get(name) != shape:
                 raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
@@ -137,22 +179,34 @@ class CharLM(Module):
 
         Args:
             ids: integers (T, B).
-            state: the state after the text before, (h, c), each (L, B, H). A text fed in chunks, each with the state
-                returned for the chunk before, equals the text fed whole.
+            state: the state after the text before: a tuple of the cell's states, those of all layers stacked, as in
+                (h, c), each (L, B, H). A text fed in chunks, each with the state returned for the chunk before, equals
+                the text fed whole.
 
         Returns:
             logits (T, B, V), and the state after the last step.
         """
         x = self.dropout(self.embedding(ids))  # (T, B, E)
-        out, state = self.lstm(x, state)  # (T, B, H)
+        out, state = self.lstm(x, state) if self.cell == "lstm" else self._through_cells(x, state)  # (T, B, H)
         return self.output(self.dropout(out)), state  # (T, B, V)
+
+    def _through_cells(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """What `recurrent` computes, with the states of all layers stacked."""
+        layers = None if state is None else [state_of_parts(parts) for parts in zip(*(ops.unbind(s, 0) for s in state))]
+        out, after = self.recurrent(x, layers if layers is None or self.num_layers > 1 else layers[0])
+        each = [parts_of(layer) for layer in (after if self.num_layers > 1 else [after])]
+        return out, tuple(ops.stack(list(parts)) for parts in zip(*each, strict=True))
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
         """Random inputs of `named_forward`, T steps of B texts."""
         with drawing() as rng:
             ids = rng.integers(self.embedding.num_embeddings, size=(T, B))
-        states = self.lstm.example_inputs(T, B)
-        return {"ids": tensor(ids, device=states.pop("x").device), **states}
+        weight, L = self.output.weight, self.num_layers
+        states = {
+            f"{name}0": randn(L, B, *shape, dtype=weight.dtype, device=weight.device)
+            for name, shape in self.state_shapes.items()
+        }
+        return {"ids": tensor(ids, device=weight.device), **states}
 
     def named_forward(self, ids: Tensor, **states: Tensor) -> dict[str, Tensor]:
         """`forward` with the tensor names of an exported file: ids, h0, c0 to logits, h, c.
@@ -160,8 +214,11 @@ class CharLM(Module):
         Raises:
             ValueError: the states have different names, or a shape is invalid.
         """
-        logits, state = self(ids, self.lstm.state_of(states))
-        return {"logits": logits, **self.lstm.named_state(state)}
+        names = [f"{name}0" for name in self.state_shapes]
+        if states and sorted(states) != sorted(names):
+            raise ValueError(f"CharLM: expected the states {', '.join(names)}, got {', '.join(states)}")
+        logits, state = self(ids, tuple(states[name] for name in names) if states else None)
+        return {"logits": logits, **dict(zip(self.state_shapes, state, strict=True))}
 
     def loss(self, ids: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The mean cross-entropy, in nats a character, of the targets (T, B); and the state after the last step.
@@ -178,9 +235,14 @@ class CharLM(Module):
         """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`.
 
         Raises:
-            ValueError: a subclass overrides `forward`; and as `Stream`.
+            ValueError: a subclass overrides `forward`; the cell is not "lstm"; and as `Stream`.
         """
         check_forward(self, CharLM, "stream")
+        if self.cell != "lstm":
+            raise ValueError(
+                f"CharLM.stream: a model with the cell {self.cell!r} has no stream; call the model with the state that "
+                "it returned"
+            )
         return Stream(self.lstm, batch, state, self.embedding, self.output)
 
     def sample(
@@ -213,12 +275,28 @@ class CharLM(Module):
     def _sample(
         self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator | None
     ) -> Iterator[int]:
-        stream, to_host = self.stream(), self.output.weight.device.backend.to_host
-        logits = stream([[known] for known in prompt])[-1, 0]
+        read, to_host = self._reader(), self.output.weight.device.backend.to_host
+        logits = read(prompt)
         while True:
             drawn = _draw(np.asarray(to_host(logits), np.float64), temperature, top_k, rng)
             yield drawn
-            logits = stream(drawn)
+            logits = read([drawn])
+
+    def _reader(self) -> Callable[[list[int]], Array]:
+        """A function that reads the next ids of a text and returns the logits (V,) after them."""
+        if self.cell == "lstm":
+            stream = self.stream()
+            return lambda ids: stream(ids[0]) if len(ids) == 1 else stream([[known] for known in ids])[-1, 0]
+        model, device = copy.deepcopy(self).eval(), self.output.weight.device
+        state: State | None = None
+
+        def read(ids: list[int]) -> Array:
+            nonlocal state
+            with no_grad():
+                logits, state = model(tensor(ids, device=device).unsqueeze(1), state)
+            return logits.data[-1, 0]
+
+        return read
 
     def generate(
         self,

@@ -11,7 +11,10 @@ which returns the next state. Its docstring has the equations, the paper and the
     LEMCell(3, 5)      180 parameters
 """
 
+from difflib import get_close_matches
+
 from tinygrad_lstm import _public
+from tinygrad_lstm.printable import printable
 
 from ..cells import Cell, GRUCell, LSTMCell, RNNCell
 from .continuous import CoRNNCell, LEMCell
@@ -28,6 +31,34 @@ from .lstm import (
     ZoneoutLSTMCell,
 )
 from .xlstm import MLSTMCell, SLSTMCell
+
+__all__ = [
+    "ATLAS",
+    "CIFGLSTMCell",
+    "CoRNNCell",
+    "GRUCell",
+    "GRUResetBeforeCell",
+    "IndRNNCell",
+    "JANETCell",
+    "LEMCell",
+    "LSTM1997Cell",
+    "LSTMCell",
+    "LayerNormLSTMCell",
+    "LayerNormStateLSTMCell",
+    "LiGRUCell",
+    "MGUCell",
+    "MLSTMCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "PeepholeLSTMCell",
+    "ProjectionLSTMCell",
+    "RNNCell",
+    "SLSTMCell",
+    "SRUCell",
+    "UGRNNCell",
+    "ZoneoutLSTMCell",
+    "known_cell",
+]
 
 ATLAS: dict[str, type[Cell]] = {
     "lstm": LSTMCell,
@@ -56,4 +87,17 @@ ATLAS: dict[str, type[Cell]] = {
 }
 """The cells by name."""
 
-_public.publish_gathered(globals())
+
+def known_cell(caller: str, name: str) -> type[Cell]:
+    """The cell of this name.
+
+    Raises:
+        ValueError: there is none; the message begins with the caller's name.
+    """
+    if name not in ATLAS:
+        near = ", ".join(get_close_matches(name, ATLAS, n=3, cutoff=0.0))
+        raise ValueError(f"{caller}: expected a cell of the atlas, such as {near}, got {printable(repr(name))}")
+    return ATLAS[name]
+
+
+_public.publish(globals())

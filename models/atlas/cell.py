@@ -61,8 +61,9 @@ class AtlasCell(Cell):
     def gates(self, x: Tensor, state: Any = None) -> Any:
         """The same step, returning the gates and the next states as a NamedTuple."""
         states = checked_state(self, x, state)
-        kind = type(self).__name__.removesuffix("Cell")
-        return show_step(self, kind, x, dict(zip(self.STATES, states)), self.step(x, *states))
+        output, *others = zip(self.STATES, states)
+        before = dict([output, *reversed(others)])  # a trace takes the last state, which is then c or C, for the memory
+        return show_step(self, type(self).__name__.removesuffix("Cell"), x, before, self.step(x, *states))
 
     def input_nets(self, x: Tensor) -> tuple[Tensor, ...]:
         """W·x + b of each block of rows, (B, H)."""

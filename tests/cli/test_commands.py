@@ -344,7 +344,9 @@ def test_help_names_the_commands_and_options() -> None:
     assert all(f"\n  {command} " in printed for command in commands)
     printed = succeed("train", "--help")
     assert "[default: 1000]" in printed and "(1000)" not in printed
-    options = "data out steps hidden layers seq-len batch lr forget-bias dropout device threads seed init-from resume"
+    options = (
+        "data out steps cell hidden layers seq-len batch lr forget-bias dropout device threads seed init-from resume"
+    )
     assert all(f"--{option} " in printed for option in options.split())
 
 

@@ -146,3 +146,28 @@ def test_threads_must_be_at_least_one(folder: Path, tmp_path: Path) -> None:
 def test_the_rate_is_shown_at_each_report(folder: Path, tmp_path: Path) -> None:
     printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 60, "--lr", 0.01, *TINY)
     assert re.search(r"step 60/60 .* lr 0\.0019 ", printed)
+
+
+# -- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_any_cell_is_trained_resumed_and_sampled(folder: Path, tmp_path: Path) -> None:
+    book, page = folder / "book.txt", tmp_path / "page.html"
+    succeed("train", "--data", book, "--cell", "mlstm", "--layers", 2, *TINY, "--out", tmp_path / "a", "--steps", 4)
+    best = tmp_path / "a" / "best.safetensors"
+    assert Checkpoint.load(best).options.cell == "mlstm"
+    assert "step 6/6" in succeed("train", "--resume", "--out", tmp_path / "a", "--steps", 6)
+    assert len(succeed("sample", best, "--prompt", "the", "--length", 5)) >= 8
+    succeed("inspect", best, "--text", "the dog", "--out", page)
+    assert page.stat().st_size > 10_000
+    assert fail("explain", best, "--text", "the") == "CHECKPOINT: expected a model with the cell 'lstm', got 'mlstm'"
+    message = fail("train", "--init-from", best, "--data", book, "--out", tmp_path / "b", "--cell", "mgu")
+    assert message == "--cell: the model to start from has mlstm, but mgu was given"
+
+
+def test_an_unknown_cell_is_refused(folder: Path) -> None:
+    given = ["train", "--data", folder / "book.txt"]
+    message = "--cell: expected a cell of the atlas, such as mgu, min_gru, lstm_cifg, got 'mgx'"
+    assert fail(*given, "--cell", "mgx") == message
+    message = '--forget-bias: expected 0 for a cell except "lstm", got 1.0'
+    assert fail(*given, "--cell", "mgu", "--forget-bias", 1) == message

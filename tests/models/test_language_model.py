@@ -14,12 +14,21 @@ from hypothesis import strategies as st
 import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.models.atlas import ATLAS
+from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions, evaluate
 
 
 def model(seed: int = 0, **settings: float) -> CharLM:
     tg.manual_seed(seed)
     return CharLM(7, 4, 6, **settings)  # type: ignore[arg-type]
+
+
+CELLS = [name for name in ATLAS if name != "lstm"]
+
+
+def model_of(cell: str, layers: int = 2) -> CharLM:
+    tg.manual_seed(0)
+    return CharLM(7, 4, 6, layers, cell=cell).to(dtype="float64")
 
 
 def ids(T: int, B: int, seed: int = 0) -> tg.Tensor:
@@ -169,7 +178,7 @@ def test_named_forward_is_forward_of_a_subclass_too() -> None:
     assert list(named) == ["logits", "h", "c"]
     for found, expected in zip(named.values(), (logits, h, c), strict=True):
         np.testing.assert_array_equal(found.detach().numpy(), expected.detach().numpy())
-    with pytest.raises(ValueError, match="LSTM: expected the states h0, c0, got h0"):
+    with pytest.raises(ValueError, match="CharLM: expected the states h0, c0, got h0"):
         model.named_forward(given["ids"], h0=given["h0"])
 
 
@@ -272,3 +281,56 @@ def test_a_bias_of_one_number_is_not_spread_over_all_characters(checkpoint: Path
     wrong = replace(saved, weights={**saved.weights, "output.bias": np.zeros(1, np.float32)})
     with pytest.raises(ValueError, match=r"give output\.bias the shape \(29,\), the weights have \(1,\)"):
         CharLM.from_options(len(saved.vocabulary), saved.options).take_over(wrong, saved.vocabulary)
+
+
+# -- cells of the atlas ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_model_of_any_cell_reads_a_text_in_chunks(cell: str, layers: int) -> None:
+    lm, text = model_of(cell, layers).eval(), ids(6, 3)
+    whole, state = lm(text)
+    first, between = lm(text[:2])
+    second, after = lm(text[2:], between)
+    np.testing.assert_allclose(tg.cat([first, second]).detach().numpy(), whole.detach().numpy(), atol=1e-12)
+    shapes = [(layers, 3, *shape) for shape in ATLAS[cell](4, 6).state_shapes().values()]
+    assert [part.shape for part in state] == [part.shape for part in after] == shapes
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_model_of_any_cell_is_trained_and_sampled(cell: str) -> None:
+    lm = model_of(cell)
+    loss, _ = lm.loss(ids(5, 3), ids(5, 3, 1))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.numpy().any() for name, p in lm.named_parameters() if "embed" not in name)
+    drawn = lm.generate([1, 2], 4, temperature=0)
+    text = [1, 2]
+    for _ in range(4):
+        logits, _ = lm.eval()(tg.tensor(text).unsqueeze(1))
+        text.append(int(logits[-1, 0].detach().numpy().argmax()))
+    assert drawn == text[2:]
+    out = lm.named_forward(**lm.example_inputs(3, 2))
+    assert list(out) == ["logits", *ATLAS[cell].STATES]
+
+
+def test_what_a_model_of_another_cell_does_not_have_is_named() -> None:
+    with pytest.raises(ValueError, match=r"CharLM: expected a cell of the atlas, such as mgu, .*, got 'mgx'"):
+        CharLM(7, 4, 6, cell="mgx")
+    with pytest.raises(ValueError, match=r"CharLM.stream: a model with the cell 'mgu' has no stream"):
+        model_of("mgu").stream()
+    with pytest.raises(ValueError, match=r"CharLM: expected the states y0, z0, got h0"):
+        model_of("lem").named_forward(ids(2, 3), h0=tg.zeros(2, 3, 6))
+
+
+@pytest.mark.parametrize("cell", ["mgu", "lstm_projection", "mlstm"])
+@pytest.mark.parametrize("changed", [{"hidden": 10**6}, {"embedding": 10**6}, {"layers": 3}, {"cell": "lem"}])
+def test_options_that_the_weights_contradict_make_no_model(cell: str, changed: dict[str, Any], tmp_path: Path) -> None:
+    text = "the quick brown fox jumps over the lazy dog" * 9
+    options = TrainingOptions(steps=1, cell=cell, embedding=3, hidden=4, layers=2, seq_len=8, batch=2)
+    Trainer.start(CharLM.from_options, text, options, tmp_path).run()
+    saved = Checkpoint.load(tmp_path / "last.safetensors")
+    loaded = CharLM.load(saved)
+    assert loaded.cell == cell and evaluate(loaded, saved.vocabulary.encode(text)) > 0
+    with pytest.raises(ValueError, match=r"its contents are invalid \(the options "):
+        CharLM.load(replace(saved, options=replace(saved.options, **changed)))

@@ -168,9 +168,10 @@ def test_the_version_tells_what_a_checkpoint_holds() -> None:
     """Whoever changes this raises `checkpoint.VERSION`, so that older checkpoints are refused as what they are."""
     held = [field.name for kind in (Checkpoint, TrainingOptions) for field in fields(kind)]
     assert (checkpoint_file.VERSION, " ".join(held)) == (
-        2,
+        3,
         "options vocabulary text_digest sources step best random_state weights optimizer schedule state path "
-        "steps embedding hidden layers forget_bias dropout seq_len batch lr warmup clip seed validate_every log_every",
+        "steps cell embedding hidden layers forget_bias dropout seq_len batch lr warmup clip seed validate_every "
+        "log_every",
     )
 
 

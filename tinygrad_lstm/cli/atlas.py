@@ -4,12 +4,11 @@ import inspect
 import math
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
-from tinygrad_lstm.models.atlas import ATLAS
+from tinygrad_lstm.models.atlas import ATLAS, known_cell
 from tinygrad_lstm.models.cells import Cell
 
 from .shared import require
@@ -30,9 +29,7 @@ def atlas(
         for key, kind in ATLAS.items():
             print(f"\n{key}: {_in_short(kind(input_size, hidden_size))}\n{_indented(_equations(kind))}")
         return
-    near = get_close_matches(name, ATLAS, n=3, cutoff=0.0)
-    require("NAME", name in ATLAS, f"a cell of the atlas, such as {', '.join(near)}", repr(name))
-    print(_in_full(ATLAS[name](input_size, hidden_size)))
+    print(_in_full(known_cell("NAME", name)(input_size, hidden_size)))
 
 
 def _in_short(cell: Cell) -> str:

@@ -113,6 +113,7 @@ def _memory(text: str) -> tuple[Module, HostArray]:
 def _saved(checkpoint: str, text: str, device: str | None) -> tuple[Module, HostArray]:
     """A model that train saved, and its inputs."""
     saved, model = load_model(checkpoint, device)
+    require("CHECKPOINT", model.cell == "lstm", "a model with the cell 'lstm'", repr(model.cell))
     return model, saved.vocabulary.encode(text)[:, None]  # (T, 1)
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from tinygrad_lstm.models import CharLM
+from tinygrad_lstm.models.atlas import known_cell
 
 from ..data.text import Vocabulary, manual_text, read_text
 from ..device import get_device, get_num_threads
@@ -58,8 +59,9 @@ def train(
         ),
     ] = None,
     steps: Annotated[int | None, _option("steps", "Total number of training steps.")] = None,
+    cell: Annotated[str | None, _option("cell", "The recurrent cell; the command atlas lists all.")] = None,
     hidden: Annotated[int | None, _option("hidden", "Size of the hidden state.")] = None,
-    layers: Annotated[int | None, _option("layers", "LSTM layers.")] = None,
+    layers: Annotated[int | None, _option("layers", "Recurrent layers.")] = None,
     seq_len: Annotated[int | None, _option("seq_len", "Characters through which gradients go back.")] = None,
     batch: Annotated[int | None, _option("batch", "Streams of text in a batch.")] = None,
     lr: Annotated[
@@ -85,6 +87,7 @@ def train(
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
     options = {
         "steps": steps,
+        "cell": cell,
         "hidden": hidden,
         "layers": layers,
         "seq_len": seq_len,
@@ -95,6 +98,8 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    if cell is not None:
+        known_cell("--cell", cell)
     use_threads(threads)
     place = str(get_device(device))
     folder = None if out is None else path_option("--out", out)

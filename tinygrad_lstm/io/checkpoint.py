@@ -16,7 +16,7 @@ from .safetensors_file import encode_safetensors, read_safetensors
 __all__ = ["encode", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
-VERSION = 2
+VERSION = 3
 """Must be increased with each change of the contents of `train.Checkpoint` or `train.TrainingOptions`."""
 ARRAY = "$array"
 

@@ -8,25 +8,34 @@ from typing import Any
 __all__ = ["TrainingOptions"]
 
 
+_ALLOWED: dict[Any, tuple[Any, str]] = {
+    int: (int, "an integer"),
+    float: (int | float, "a number"),
+    str: (str, "a string"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """The options of a model and its training. All except `steps` are fixed for a run.
 
     Raises:
-        TypeError: a value is not a number, or not an integer where one is needed.
+        TypeError: a value is not an integer, a number or a string, as its field requires.
         ValueError: a value is out of range.
     """
 
     steps: int = 1000
     """Steps to train for. The learning rate falls over all of them."""
+    cell: str = "lstm"
+    """The recurrent cell, such as "lstm" or "mgu": a name in `tinygrad_lstm.models.atlas.ATLAS`."""
     embedding: int = 64
     """The length of a character's vector."""
     hidden: int = 160
     """The size of the hidden state."""
     layers: int = 1
-    """LSTM layers."""
+    """Recurrent layers."""
     forget_bias: float = 0.0
-    """The initial bias of the forget gates."""
+    """The initial bias of the forget gates, if the cell is "lstm"."""
     dropout: float = 0.0
     """The probability of dropout in training."""
     seq_len: int = 64
@@ -49,8 +58,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             value = getattr(self, option.name)
-            if isinstance(value, bool) or not isinstance(value, int if option.type is int else int | float):
-                expected = "an integer" if option.type is int else "a number"
+            allowed, expected = _ALLOWED[option.type]
+            if isinstance(value, bool) or not isinstance(value, allowed):
                 raise TypeError(f"{option.name}: expected {expected}, got {value!r}")
         for name in ("steps", "embedding", "hidden", "layers", "seq_len", "batch", "warmup"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
@@ -60,6 +69,7 @@ class TrainingOptions:
         for name in ("lr", "clip"):
             self._check(name, 0 < getattr(self, name) < math.inf, "above 0 and finite")
         self._check("forget_bias", math.isfinite(self.forget_bias), "a finite number")
+        self._check("forget_bias", self.cell == "lstm" or not self.forget_bias, '0 for a cell except "lstm"')
         self._check("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
@@ -83,9 +93,9 @@ class TrainingOptions:
         The model's sizes are those of this run. All other options are as given, or the defaults.
 
         Raises:
-            ValueError: a different size or `forget_bias` is given.
+            ValueError: a different cell, size or `forget_bias` is given.
         """
-        sizes = {name: getattr(self, name) for name in ("embedding", "hidden", "layers", "forget_bias")}
+        sizes = {name: getattr(self, name) for name in ("cell", "embedding", "hidden", "layers", "forget_bias")}
         for name, value in sizes.items():
             if given.get(name, value) != value:
                 raise ValueError(f"{name}: the model to start from has {value}, but {given[name]} was given")

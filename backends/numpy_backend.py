@@ -148,6 +148,7 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
     cross_entropy_forward = _training("cross_entropy_forward")
     cross_entropy_backward = _training("cross_entropy_backward")
     adam_update_one = _training("adam_update_one")
+    sgd_update_one = _compiled_or_plain("sgd_update_one", TrainingKernels, c="training")
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))

@@ -184,22 +184,28 @@ class TrainingKernels(ArrayKernels):
         rate: float,
         nesterov: bool,
     ) -> None:
+        for arrays in parameters:
+            self.sgd_update_one(arrays, decay, momentum, share, rate, nesterov)
+
+    def sgd_update_one(
+        self, arrays: Sequence[Array], decay: float, momentum: float, share: float, rate: float, nesterov: bool
+    ) -> None:
         xp = self.xp
-        for p, g, *sums in parameters:
-            part = self.empty(p.shape, p.dtype)
-            if decay:
-                decayed = xp.multiply(p, decay, out=self.empty(p.shape, p.dtype))
-                decayed += g
-                g = decayed
-            direction = g
-            if sums:
-                (direction,) = sums
-                direction *= momentum
-                direction += xp.multiply(g, share, out=part)
-                if nesterov:
-                    direction = xp.multiply(direction, momentum, out=part)
-                    direction += g
-            p -= xp.multiply(direction, rate, out=part)
+        p, g, *sums = arrays
+        part = self.empty(p.shape, p.dtype)
+        if decay:
+            decayed = xp.multiply(p, decay, out=self.empty(p.shape, p.dtype))
+            decayed += g
+            g = decayed
+        direction = g
+        if sums:
+            (direction,) = sums
+            direction *= momentum
+            direction += xp.multiply(g, share, out=part)
+            if nesterov:
+                direction = xp.multiply(direction, momentum, out=part)
+                direction += g
+        p -= xp.multiply(direction, rate, out=part)
 
 
 def threshold(p: float) -> int:

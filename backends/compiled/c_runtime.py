@@ -10,7 +10,7 @@ from .. import memory
 from ..base import HostArray
 from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
-from .building import RUNTIME, library
+from .building import RUNTIME, BuildError, library
 
 __all__ = ["address", "empty_panels", "kernel_library", "shares", "source", "threads_for"]
 
@@ -98,5 +98,12 @@ def _of_dtype(name: str, source: str, dtype: Any) -> ctypes.CDLL:
 
 
 def source(name: str) -> str:
-    """A file of `runtime/`."""
-    return (RUNTIME / name).read_text(encoding="utf-8")
+    """A file of `runtime/`.
+
+    Raises:
+        BuildError: it was not installed.
+    """
+    try:
+        return (RUNTIME / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BuildError(f"a source of the kernels cannot be read: {error}") from error

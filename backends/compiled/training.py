@@ -1,4 +1,4 @@
-"""Cross entropy, Adam, and adding rows, in C (`runtime/training.c`).
+"""Cross entropy, optimizers, and adding rows, in C (`runtime/training.c`).
 
 The functions of `backends/training.py` have the same arguments and results here. Results are bitwise equal for any
 number of threads.
@@ -17,10 +17,11 @@ from .. import memory
 from ..base import HostArray
 from .c_runtime import address, kernel_library, source, threads_for
 
-__all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward"]
+__all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward", "sgd_update_one"]
 
-# The structs of `training.c`: n is an integer, P an address.
-_CROSS_ENTROPY, _ADD_ROWS, _ADAM = struct.Struct("2n2Pq5P"), struct.Struct("2n3P"), struct.Struct("n5P6d")
+# The structs of `training.c`: n is an integer, P an address, d a double.
+_CROSS_ENTROPY, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("2n3P")
+_ADAM, _SGD = struct.Struct("n5P6d"), struct.Struct("n3P5d")
 _OPERATIONS = 64  # that an element takes, about
 
 
@@ -32,6 +33,7 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
         library.cross_entropy_backward,
         library.add_rows,
         library.adam_update,
+        library.sgd_update,
     ):
         function.argtypes, function.restype = [ctypes.c_ssize_t, ctypes.c_char_p], None
     return library
@@ -83,15 +85,23 @@ def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
 def adam_update_one(
     arrays: Sequence[HostArray], shrink: float, decay: float, beta1: float, beta2: float, eps: float, rate: float
 ) -> None:
+    update = _kernels(arrays[0].dtype).adam_update
+    _update(update, _ADAM, arrays, 5, shrink, decay, beta1, beta2, eps, rate)
+
+
+def sgd_update_one(
+    arrays: Sequence[HostArray], decay: float, momentum: float, share: float, rate: float, nesterov: bool
+) -> None:
+    _update(_kernels(arrays[0].dtype).sgd_update, _SGD, arrays, 3, decay, momentum, share, rate, nesterov)
+
+
+def _update(update: Any, layout: struct.Struct, arrays: Sequence[HostArray], places: int, *settings: float) -> None:
+    """Calls an optimizer's function with p, g and the state, in a struct that has places for more arrays."""
     p, g, *state = arrays
-    kernels = _kernels(p.dtype)
     changed, g = [_contiguous(array, p.dtype) for array in (p, *state)], _contiguous(g, p.dtype)
-    of_p, *of_state = map(address, changed)
-    of_largest = of_state[2] if len(state) > 2 else 0
-    packed = _ADAM.pack(
-        p.size, of_p, address(g), of_state[0], of_state[1], of_largest, shrink, decay, beta1, beta2, eps, rate
-    )
-    kernels.adam_update(threads_for(_OPERATIONS * p.size), packed)
+    addresses = [address(changed[0]), address(g), *map(address, changed[1:])]
+    packed = layout.pack(p.size, *addresses, *(places - len(addresses)) * (0,), *settings)
+    update(threads_for(_OPERATIONS * p.size), packed)
     for array, values in zip((p, *state), changed):
         if array is not values:
             array[...] = values

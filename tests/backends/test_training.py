@@ -50,6 +50,15 @@ def adam(size: int, amsgrad: bool = False) -> Compute:
     return compute
 
 
+def sgd(size: int, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.1) -> Compute:
+    def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+        arrays = [drawn(dtype, size, seed=k) for k in range(3 if momentum else 2)]
+        kernels.sgd_update_one(arrays, decay, momentum, 0.7, 1e-2, nesterov)
+        return arrays
+
+    return compute
+
+
 def adam_of_views(kernels: Any, dtype: Any) -> Sequence[HostArray]:
     """Arrays that are not contiguous."""
     p, m, v = (np.abs(drawn(dtype, 30, 40, seed=k)) for k in range(3))
@@ -68,12 +77,18 @@ COMPUTED: dict[str, Compute] = {
     "AMSGrad": adam(1025, amsgrad=True),
     "Adam of nothing": adam(0),
     "Adam of views": adam_of_views,
+    "SGD": sgd(1003),
+    "SGD without decay": sgd(5, decay=0),
+    "SGD with momentum": sgd(1003, momentum=0.9),
+    "SGD by Nesterov": sgd(1003, momentum=0.9, nesterov=True),
 }
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", COMPUTED)
 def test_results_are_numpys(name: str, dtype: Any, module: ModuleType) -> None:
+    if name.startswith("SGD") and not hasattr(module, "sgd_update_one"):
+        pytest.skip("numba does not compute it")
     fast = COMPUTED[name](module, dtype)
     with tg.compiled_kernels(False):
         plain = COMPUTED[name](BACKEND, dtype)

@@ -1,4 +1,4 @@
-// Cross entropy, Adam, and adding rows. Results are bitwise equal for any number of threads, since one thread computes a
+// Cross entropy, optimizers, and adding rows. Results are bitwise equal for any number of threads, since one thread computes a
 // row of logits or an element of a parameter. The structs of arguments are packed by `compiled/training.py`.
 
 #include <stdint.h>
@@ -148,7 +148,7 @@ static inline void update_elements(const Adam *a, Index first, Index last, int a
     const REAL keep = a->shrink, decay = a->decay, rest1 = 1 - a->beta1, keep2 = a->beta2, rest2 = 1 - a->beta2;
     const REAL eps = a->eps, rate = a->rate;
     for (Index k = first; k < last; k++) {
-        const REAL p_k = p[k] * keep, g_k = g[k] + p_k * decay;
+        const REAL p_k = p[k] * keep, g_k = decay ? g[k] + p_k * decay : g[k];
         const REAL m_k = m[k] + (g_k - m[k]) * rest1;
         REAL v_k = v[k] * keep2 + g_k * g_k * rest2;
         m[k] = m_k;
@@ -168,3 +168,32 @@ static void update_parameter(void *arguments, Index first, Index last) {
 }
 
 void adam_update(Index threads, Adam *a) { share(threads, a->size, update_parameter, a); }
+
+// -- SGD --------------------------------------------------------------------------------------------------------------
+
+typedef struct {
+    Index size;
+    REAL *p;
+    const REAL *g;
+    REAL *sums;  // running sums, or NULL without momentum
+    double decay, momentum, share, rate, nesterov;
+} Sgd;
+
+static void descend(void *arguments, Index first, Index last) {
+    const Sgd *a = arguments;
+    REAL *restrict p = a->p, *restrict sums = a->sums;
+    const REAL *restrict g = a->g;
+    const REAL decay = a->decay, momentum = a->momentum, share = a->share, rate = a->rate;
+    if (!sums) {
+        for (Index k = first; k < last; k++) p[k] -= (decay ? g[k] + p[k] * decay : g[k]) * rate;
+        return;
+    }
+    const int nesterov = a->nesterov != 0;
+    for (Index k = first; k < last; k++) {
+        const REAL g_k = decay ? g[k] + p[k] * decay : g[k], sum = sums[k] * momentum + g_k * share;
+        sums[k] = sum;
+        p[k] -= (nesterov ? sum * momentum + g_k : sum) * rate;
+    }
+}
+
+void sgd_update(Index threads, Sgd *a) { share(threads, a->size, descend, a); }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
@@ -18,7 +17,6 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn
 from tinygrad_lstm.device import Device, default_device, get_device
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing
 
@@ -234,16 +232,14 @@ class CharLM(Module):
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
         """Inference on `batch` texts as they come in: ids (B,) to logits (B, V); see `Stream`.
 
+        The stream's state is that of `lstm` or `recurrent`.
+
         Raises:
-            ValueError: a subclass overrides `forward`; the cell is not "lstm"; and as `Stream`.
+            ValueError: a subclass overrides `forward`; and as `Stream`.
         """
         check_forward(self, CharLM, "stream")
-        if self.cell != "lstm":
-            raise ValueError(
-                f"CharLM.stream: a model with the cell {self.cell!r} has no stream; call the model with the state that "
-                "it returned"
-            )
-        return Stream(self.lstm, batch, state, self.embedding, self.output)
+        network = self.lstm if self.cell == "lstm" else self.recurrent
+        return Stream(network, batch, state, self.embedding, self.output)
 
     def sample(
         self,
@@ -275,28 +271,12 @@ class CharLM(Module):
     def _sample(
         self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator | None
     ) -> Iterator[int]:
-        read, to_host = self._reader(), self.output.weight.device.backend.to_host
-        logits = read(prompt)
+        stream, to_host = self.stream(), self.output.weight.device.backend.to_host
+        logits = stream([[known] for known in prompt])[-1, 0]
         while True:
             drawn = _draw(np.asarray(to_host(logits), np.float64), temperature, top_k, rng)
             yield drawn
-            logits = read([drawn])
-
-    def _reader(self) -> Callable[[list[int]], Array]:
-        """A function that reads the next ids of a text and returns the logits (V,) after them."""
-        if self.cell == "lstm":
-            stream = self.stream()
-            return lambda ids: stream(ids[0]) if len(ids) == 1 else stream([[known] for known in ids])[-1, 0]
-        model, device = copy.deepcopy(self).eval(), self.output.weight.device
-        state: State | None = None
-
-        def read(ids: list[int]) -> Array:
-            nonlocal state
-            with no_grad():
-                logits, state = model(tensor(ids, device=device).unsqueeze(1), state)
-            return logits.data[-1, 0]
-
-        return read
+            logits = stream(drawn)
 
     def generate(
         self,

@@ -317,8 +317,6 @@ def test_a_model_of_any_cell_is_trained_and_sampled(cell: str) -> None:
 def test_what_a_model_of_another_cell_does_not_have_is_named() -> None:
     with pytest.raises(ValueError, match=r"CharLM: expected a cell of the atlas, such as mgu, .*, got 'mgx'"):
         CharLM(7, 4, 6, cell="mgx")
-    with pytest.raises(ValueError, match=r"CharLM.stream: a model with the cell 'mgu' has no stream"):
-        model_of("mgu").stream()
     with pytest.raises(ValueError, match=r"CharLM: expected the states y0, z0, got h0"):
         model_of("lem").named_forward(ids(2, 3), h0=tg.zeros(2, 3, 6))
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, TypeAlias
 from tinygrad_lstm import ops
 from tinygrad_lstm._scan import over_sequence
 from tinygrad_lstm._tensor import Tensor, operand
+from tinygrad_lstm.creation import randn, zeros
+from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module, ModuleList
 from tinygrad_lstm.ops.recurrent import checked_lengths
-from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, with_tensors
+from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, rebuilt, with_tensors
 from tinygrad_lstm.tracing.starts import start_of
 
 from .layout import Layout, Lengths, Resets
@@ -102,9 +104,14 @@ class Recurrent(Module):
         return Directions(given) if isinstance(given, tuple) else given
 
     @property
+    def _layers(self) -> list[tuple[Module, ...]]:
+        """The cells of each layer: one, or that of each direction."""
+        return [tuple(layer) if isinstance(layer, Directions) else (layer,) for layer in self.cells]
+
+    @property
     def bidirectional(self) -> bool:
         """Whether a layer runs in both directions."""
-        return any(isinstance(layer, Directions) for layer in self.cells)
+        return any(len(cells) > 1 for cells in self._layers)
 
     def forward(
         self, x: Tensor, state: Any = None, lengths: Lengths | None = None, resets: Resets | None = None
@@ -140,17 +147,16 @@ class Recurrent(Module):
         flags = None if resets is None else layout.resets(name, resets, T, B)
         initial = self._initial(state, layout.batched)
         final: list[Any] = []
-        layers = list(self.cells)
-        for k, layer in enumerate(layers):
+        for k, cells in enumerate(self._layers):
+            if k:
+                x = ops.dropout(x, self.dropout, self.training)
             outputs = []
-            for cell, reverse in zip(layer if isinstance(layer, Directions) else (layer,), (False, True)):
+            for cell, reverse in zip(cells, (False, True)):
                 given = initial[len(final)]
                 out, after = over_sequence(name, cell, x, given, numbers, flags, reverse, self.compiled)
                 outputs.append(out)
                 final.append(after if layout.batched else _each(lambda part: ops.squeeze(part, 0), after))
             x = ops.concat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
-            if k < len(layers) - 1:
-                x = ops.dropout(x, self.dropout, self.training)
         return layout.outer(x), final if len(final) > 1 else final[0]
 
     def _initial(self, state: Any, batched: bool) -> list[Any]:
@@ -159,7 +165,7 @@ class Recurrent(Module):
         Raises:
             ValueError: the number of states is different.
         """
-        number = sum(len(layer) if isinstance(layer, Directions) else 1 for layer in self.cells)
+        number = sum(map(len, self._layers))
         if state is None:
             return [None] * number
         given = [state] if number == 1 else state
@@ -180,8 +186,7 @@ class Recurrent(Module):
     @property
     def input_size(self) -> int | None:
         """I, the size of an input, if the first cell has an attribute of this name."""
-        first = next(iter(self.cells))
-        size = getattr(next(iter(first)) if isinstance(first, Directions) else first, "input_size", None)
+        size = getattr(self._layers[0][0], "input_size", None)
         return size if isinstance(size, int) else None
 
     @property
@@ -190,19 +195,59 @@ class Recurrent(Module):
         return True
 
     def start_state(self, x: Tensor) -> Any:
-        """The state from which the cells start, given the inputs of a step; of a network with one direction."""
-        starts = []
-        for cell in self.cells:
-            starts.append(start_of(type(self).__name__, cell, x))
-            x = leaves_of(starts[-1])[0]
+        """The state from which the cells start, given the inputs of a step."""
+        starts: list[Any] = []
+        for cells in self._layers:
+            own = [start_of(type(self).__name__, cell, x) for cell in cells]
+            x = ops.concat([leaves_of(start)[0] for start in own], dim=-1)
+            starts += own
         return starts if len(starts) > 1 else starts[0]
 
     def state_names(self, state: Any) -> tuple[str, ...]:
-        """The names of a state's parts, of several layers after the layer's number: "0.h"."""
-        states = state if isinstance(state, list) else [state]
-        named = [names_of(cell, len(leaves_of(each))) for cell, each in zip(self.cells, states, strict=True)]
-        prefixes = [f"{k}." if len(named) > 1 else "" for k in range(len(named))]
-        return tuple(f"{prefix}{name}" for prefix, names in zip(prefixes, named, strict=True) for name in names)
+        """The names of a state's parts: of one cell its `STATES`, of several after the cell's place: "0.h", "1.0.h"."""
+        layers = self._layers
+        if sum(map(len, layers)) == 1:
+            return names_of(layers[0][0], len(leaves_of(state)))
+        left, names = iter(state), []
+        for k, cells in enumerate(layers):
+            for j, cell in enumerate(cells):
+                place = f"{k}.{j}" if len(cells) > 1 else f"{k}"
+                names += [f"{place}.{name}" for name in names_of(cell, len(leaves_of(next(left))))]
+        return tuple(names)
+
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Inputs of `named_forward`, T steps of B sequences; none if the size of an input is not known."""
+        if self.input_size is None:
+            return {}
+        like = next(self.parameters(), zeros(1))
+        x = randn(T, B, self.input_size, dtype=like.dtype, device=like.device)
+        with no_grad():
+            start = self.start_state(x[0])
+        names = [f"{name}0" for name in self.state_names(start)]
+        return {
+            "x": ops.transpose(x, 0, 1) if self.batch_first else x,
+            **dict(zip(names, leaves_of(start), strict=True)),
+        }
+
+    def named_forward(
+        self, x: Tensor, lengths: Lengths | None = None, resets: Resets | None = None, **states: Tensor
+    ) -> dict[str, Tensor]:
+        """`forward` with the tensor names of an exported file: x and the states before, such as h0, to out and h.
+
+        Raises:
+            ValueError: the states have different names; and as `forward`.
+        """
+        state = None
+        if states:
+            start = self.start_state(Layout(x.ndim > 2, self.batch_first).inner(x)[0])
+            names = [f"{name}0" for name in self.state_names(start)]
+            if sorted(names) != sorted(states):
+                raise ValueError(
+                    f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(states)}"
+                )
+            state = rebuilt(start, [states[name] for name in names])
+        out, final = self(x, state, lengths, resets)
+        return {"out": out, **dict(zip(self.state_names(final), leaves_of(final), strict=True))}
 
     def extra_repr(self) -> str:
         """The settings that differ from the defaults."""

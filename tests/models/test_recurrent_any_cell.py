@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime
 import pytest
 from any_cells import GatedCell, MatrixCell, as_parts, checked_derivatives, drawn
 from drawn_graphs import drawn as drawn_graph
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, atlas
 
 SIZED: list[Any] = [LSTMCell, GRUCell, RNNCell, GatedCell]
 each_cell = pytest.mark.parametrize("kind", SIZED)
@@ -315,6 +316,78 @@ def test_summary_and_graph_know_it() -> None:
     summary = str(tg.inspect.summary(network, x))
     assert "ShownCell" in summary and "(2, 5) × 6" in summary
     assert drawn_graph(network(x)[0].sum(), network).loops() == ["× 6", "× 6"]
+
+
+@pytest.mark.parametrize("cells", [
+    lambda: LSTMCell(3, 4),
+    lambda: [(GatedCell(3, 4), GRUCell(3, 4)), LSTMCell(8, 2)],
+    lambda: MatrixCell(3, 2),
+    lambda: atlas.MLSTMCell(3, 4),
+])  # fmt: skip
+@pytest.mark.parametrize("options", [(), ("lengths",), ("resets",), ("lengths", "resets", "batch_first")], ids=str)
+def test_it_is_exported_to_onnx(tmp_path: Path, cells: Callable[[], Any], options: tuple[str, ...]) -> None:
+    """As a Scan for each layer and direction, of any number of steps and sequences."""
+    tg.manual_seed(1)
+    network, batch_first = Recurrent(cells(), "batch_first" in options), "batch_first" in options
+    first, second = ("batch", "time") if batch_first else ("time", "batch")
+
+    def of(T: int, B: int) -> dict[str, np.ndarray]:
+        shape = (B, T) if batch_first else (T, B)
+        given = {"x": drawn(*shape, 3).astype("float32")}
+        given |= {"lengths": np.arange(B) % (T + 1)} if "lengths" in options else {}
+        return given | ({"resets": drawn(*shape) > 0.2} if "resets" in options else {})
+
+    dynamic = {"x": {0: first, 1: second}, "resets": {0: first, 1: second}, "lengths": {0: "batch"}}
+    given = of(5, 3)
+    tg.io.export_onnx(network, tmp_path / "a.onnx", given, dynamic={name: dynamic[name] for name in given})
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    for T, B in ((5, 3), (2, 4)):
+        outs = session.run(None, of(T, B))
+        expected = network.named_forward(**{name: tg.tensor(array) for name, array in of(T, B).items()})
+        assert [output.name for output in session.get_outputs()] == list(expected)
+        for one, other in zip(outs, expected.values(), strict=True):
+            np.testing.assert_allclose(one, host(other), atol=1e-5)
+
+
+def test_its_own_inputs_have_the_names_of_the_states(tmp_path: Path) -> None:
+    network = Recurrent([(LSTMCell(3, 4), GRUCell(3, 4)), RNNCell(8, 2)])
+    tg.io.export_onnx(network, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    assert [given.name for given in session.get_inputs()] == ["x", "0.0.h0", "0.0.c0", "0.1.h0", "1.h0"]
+    given = {each.name: drawn(*((6, 2, 3) if each.name == "x" else (2, each.shape[1]))).astype("float32")
+             for each in session.get_inputs()}  # fmt: skip
+    out, *_ = session.run(None, given)
+    state = [(given["0.0.h0"], given["0.0.c0"]), given["0.1.h0"], given["1.h0"]]
+    np.testing.assert_allclose(out, host(network(given["x"], state)[0]), atol=1e-5)
+    with pytest.raises(ValueError, match=r"Recurrent: expected the states 0\.0\.h0, .*, got h0"):
+        network.named_forward(tg.tensor(given["x"]), h0=tg.zeros(2, 4))
+    with pytest.raises(ValueError, match="give examples"):
+        tg.io.export_onnx(Recurrent(GatedCell(3, 4)), tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("name", [name for name in atlas.__all__ if name.endswith("Cell") and name != "Cell"])
+def test_every_cell_of_the_atlas_runs_over_sequences(name: str) -> None:
+    cell = getattr(atlas, name)(4, 4)
+    x, state, steps = tg.tensor(drawn(5, 2, 4).astype("float32")), None, []
+    for x_t in x:
+        state = cell.eval()(x_t, state)
+        steps.append(as_parts(state)[0])
+    out, final = Recurrent(cell)(x)
+    equal(out, tg.stack(steps))
+    equal(final, state)
+    padded, _ = Recurrent(cell)(x, lengths=[5, 2])
+    equal(padded[:2], out[:2])
+    assert not host(padded)[2:, 1].any()
+
+
+@pytest.mark.parametrize("run", [
+    lambda network, x: tg.checkpoint(lambda x: network(x, lengths=[5, 3])[0], x),
+    lambda network, x: tg.func.functional_call(network, dict(network.named_parameters()), (x, None, [5, 3]))[0],
+], ids=["checkpoint", "functional_call"])  # fmt: skip
+def test_it_runs_within_other_functions(run: Callable[[Any, tg.Tensor], tg.Tensor]) -> None:
+    network = Recurrent([(made(GatedCell, 3, 2), made(GatedCell, 3, 2, seed=2)), made(LSTMCell, 4, 2)])
+    x = on("cpu", 5, 2, 3, requires_grad=True)
+    checked_derivatives([run(network, x)], [network(x, lengths=[5, 3])[0]], [x, *network.parameters()])
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ..nn import Module, Parameter
 from ..ops.shape import broadcast_to
 from ..random import random_state, restored_random_state
 from ..states import joined_like, parts_of
+from .lengths import plain
 
 __all__ = ["start_of"]
 
@@ -115,7 +116,7 @@ class _Run(Tracer):
 
     def _record(self, function: Any, arguments: Any, result: Any) -> None:
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
-        call = _Call(function, arguments, results)
+        call = _Call(function, plain(arguments), results)
         for number, part in enumerate(results):
             if isinstance(part, Tensor):
                 self.made[id(part._array)] = call, number

@@ -213,8 +213,9 @@ def _scan(
         mask = body.unique("going")
         inputs.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, [None, 1]))
         sequences.append((_step_mask(g, lengths, T, None), 0))
-        after = [body.node("Where", mask, new, old) for new, old in zip(after, loop.before, strict=True)]
-        out = body.node("Where", mask, out, np.zeros((), loop.before[0].dtype))
+        masks = [_of_rank(body, mask, len(old.shape)) for old in loop.before]
+        after = [body.node("Where", *parts) for parts in zip(masks, after, loop.before, strict=True)]
+        out = body.node("Where", masks[0], out, np.zeros((), loop.before[0].dtype))
     kinds = [*loop.before, loop.before[0]]
     outputs = [value_info(body.node("Identity", name), like) for name, like in zip([*after, out], kinds, strict=True)]
     *finals, outs = g.several(
@@ -230,3 +231,12 @@ def _scan(
         scan_output_directions=[int(reverse)],
     )
     return [outs, *finals]
+
+
+def _of_rank(g: Graph, mask: str, rank: int) -> str:
+    """A mask (B, 1) for states with this number of dimensions."""
+    if rank == 2:
+        return mask
+    if rank == 1:
+        return g.node("Squeeze", mask, np.array([1]))
+    return g.node("Unsqueeze", mask, np.arange(2, rank))

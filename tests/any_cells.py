@@ -49,11 +49,17 @@ def normalizing(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return 0.5 * h + (x / (x * x).sum(-1, keepdim=True).sqrt()) @ w
 
 
+def detaching(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """No gradient flows through a part of what a product is of."""
+    return tg.tanh(h) * tg.tanh(tg.linear(tg.cat([(0.5 * h).detach(), x], dim=-1), w.T))
+
+
 STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int, ...], str]]]] = {
     "single": (single, (H + I, H), [((H,), "float64")]),
     "pair": (pair, (H + I, H), [((H,), "float64"), ((H,), "float64")]),
     "matrix": (matrix, (I, H), [((H,), "float64"), ((H, I), "float64")]),
     "counting": (counting, (I, H), [((H,), "float64"), ((), "int64"), ((), "float64")]),
+    "detaching": (detaching, (H + I, H), [((H,), "float64")]),
     "normalizing": (normalizing, (I, H), [((H,), "float64")]),
 }
 

@@ -16,7 +16,7 @@ from ..graph import next_number, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
 
-__all__ = ["BATCHES", "Known", "Like", "Note", "Run", "Step", "UntraceableError", "example", "run_of"]
+__all__ = ["BATCHES", "DETACH", "Known", "Like", "Note", "Run", "Step", "UntraceableError", "example", "run_of"]
 
 Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 """`step(inputs, states, others)` returns the output of a step and the states after it."""
@@ -132,7 +132,7 @@ class Run(Tracer):
             place = self._add(part)
             self.outside.append(place)
         elif part._node is None and place in self._recorded:
-            self.notes.append(Note(_DETACH, (Known(place),), [len(self.tensors)], True))
+            self.notes.append(Note(DETACH, (Known(place),), [len(self.tensors)], True))
             place = len(self.tensors)
             self.tensors.append(part)
         return Known(place)
@@ -158,7 +158,7 @@ class _Detach:
         return x.detach()
 
 
-_DETACH = _Detach()
+DETACH = _Detach()
 
 
 def _places_in(argument: Any) -> Iterator[int]:

@@ -15,7 +15,7 @@ from .._tensor import Tensor
 from ..autograd import grad
 from ..device import Device
 from ..mode import Switch, no_grad
-from .run import BATCHES, Known, Like, Note, Run, Step, UntraceableError, example, run_of
+from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, run_of
 from .values import Values, same
 
 __all__ = ["TracedStep", "derivative_of", "replay"]
@@ -98,9 +98,7 @@ def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> De
     (first, found, forward), (second, others, _) = runs
     if len(first.notes) != len(second.notes):
         raise UntraceableError("the derivative of the step applies different ops to different batch sizes or values")
-    known = dict(enumerate(program.operands))
-    for instruction, note in zip(program.instructions, first.notes):
-        known.update(zip(note.places, instruction.results, strict=True))
+    known = _known(program, first.notes[:forward])
     values, place, cotangents = Values(first, second, known), len(program.operands), []
     for output, name in zip(program.outputs, ("out", *(value.name for value in program.after))):
         cotangents.append(values.input(place, f"g_{name}") if is_float(output.dtype) else None)
@@ -108,6 +106,23 @@ def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> De
     instructions = values.instructions(first.notes[forward:], second.notes[forward:])
     gradients = tuple(None if a is None else values.merged(a, b) for a, b in zip(found, others, strict=True))
     return Derivative(program, tuple(cotangents), needed(instructions, gradients), gradients)
+
+
+def _known(program: Program, notes: Sequence[Note]) -> dict[int, Value]:
+    """The values of a program by their places in a run of it.
+
+    A detached value is noted where it is used, which may be later than in the program. In a derivative it is the value
+    itself.
+    """
+    known = dict(enumerate(program.operands))
+    instructions = [instruction for instruction in program.instructions if instruction.op is not DETACH]
+    for instruction, note in zip(instructions, (note for note in notes if note.op is not DETACH), strict=True):
+        known.update(zip(note.places, instruction.results, strict=True))
+    for note in notes:
+        if note.op is DETACH:
+            (place,), (value,) = note.places, note.arguments
+            known[place] = known[value.place]
+    return known
 
 
 def replay(program: Program, operands: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:

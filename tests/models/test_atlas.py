@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.atlas import (
     ATLAS,
     CoRNNCell,
@@ -75,7 +77,7 @@ def test_every_cell_has_a_reference() -> None:
 def test_it_computes_what_its_paper_says(name: str, case: str, device: str) -> None:
     """Five steps: all states after each, and the gradients of inputs, initial states and parameters."""
     golden, settings = load(f"atlas/{name}", case), options(f"atlas/{name}")[case]
-    I, H = golden["x"].shape[-1], hidden_size(golden, settings["states"])
+    I, H = settings["input_size"], settings["hidden_size"]
     cell = ATLAS[name](I, H, **settings["options"]).to(device, dtype="float64").eval()
     assert (list(cell.STATES), sorted(cell.state_dict())) == (settings["states"], sorted(settings["parameters"]))
     cell.load_state_dict({key: golden[key] for key in settings["parameters"]})
@@ -98,11 +100,6 @@ def test_it_computes_what_its_paper_says(name: str, case: str, device: str) -> N
     for key, tensor in {"x": x, **initial, **dict(cell.named_parameters())}.items():
         found = np.zeros(tensor.shape) if tensor.grad is None else host(tensor.grad)
         np.testing.assert_allclose(found, golden[f"grad_{key}"], rtol=1e-8, atol=1e-8, err_msg=key)
-
-
-def hidden_size(golden: dict[str, np.ndarray], states: list[str]) -> int:
-    """H, from the cell state, or from the output."""
-    return golden[f"initial_{'c' if 'c' in states else states[0]}"].shape[1]
 
 
 # -- laws --------------------------------------------------------------------------------------------------------------
@@ -235,6 +232,16 @@ def test_zoneout_keeps_old_values_at_random() -> None:
     for state, old, p in (("h", h, 0.8), ("c", c, 0.3)):
         expectation = p * host(old) + (1 - p) * host(new[state])
         np.testing.assert_allclose(host(dict(zip("hc", cell.eval()(x, (h, c))))[state]), expectation, atol=1e-12)
+
+
+def test_zoneout_draws_anew_at_each_step_of_a_sequence() -> None:
+    tg.manual_seed(0)
+    layer = Recurrent(ZoneoutLSTMCell(3, 50, zoneout_c=0.0, zoneout_h=0.5))
+    out = host(layer(tg.tensor(drawn(6, 2, 3, dtype="float32")))[0])
+    kept = np.isclose(out[1:], out[:-1], rtol=1e-6)
+    assert all(0.3 < step.mean() < 0.7 for step in kept)
+    assert all((one != other).any() for one, other in pairwise(kept))
+    np.testing.assert_array_equal(host(layer.eval()(tg.ones(4, 2, 3))[0]), host(layer(tg.ones(4, 2, 3))[0]))
 
 
 def replaced(cell: ZoneoutLSTMCell, **settings: float) -> ZoneoutLSTMCell:

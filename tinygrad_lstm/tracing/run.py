@@ -158,7 +158,7 @@ class _Detach:
         return x.detach()
 
 
-DETACH = _Detach()
+DETACH: Any = _Detach()
 
 
 def _places_in(argument: Any) -> Iterator[int]:

@@ -2,13 +2,18 @@
 
 import ctypes
 import math
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.backends.compiled.building import library, why_not
 
 HostArray = np.ndarray[Any, Any]
@@ -60,21 +65,26 @@ FUNCTIONS = {
     "cos": Function(np.cos, 2),
     "pow": Function(np.power, 2, 2),
 }
+VECTORIZED = set(FUNCTIONS) - {"erf", "sin", "cos", "pow"}
 FLUSHING = ("exp_nonpositive", "sigmoid", "log1pexp")  # results below the normal numbers are 0
 
 
-@cache
-def loops() -> ctypes.CDLL:
-    """A library with a loop over arrays for each function and type."""
+def source() -> str:
+    """A loop over arrays for each function and type, each in a line of its own, which names it."""
     text = '#include "functions.h"\n'
     for name, function in FUNCTIONS.items():
         for suffix, real in TYPES.values():
             text += (
                 f"void all_{name}_{suffix}(long n, const {real} *restrict x, const {real} *restrict y, "
-                f"{real} *restrict out) {{\n"
-                f"    for (long k = 0; k < n; ++k) out[k] = {name}_{suffix}({ARGUMENTS[function.arguments]});\n}}\n"
+                f"{real} *restrict out) {{ "
+                f"for (long k = 0; k < n; ++k) out[k] = {name}_{suffix}({ARGUMENTS[function.arguments]}); }}\n"
             )
-    return library("functions", text)
+    return text
+
+
+@cache
+def loops() -> ctypes.CDLL:
+    return library("functions", source())
 
 
 def computed(name: str, *arrays: HostArray) -> HostArray:
@@ -144,3 +154,27 @@ def test_results_do_not_depend_on_the_place_in_an_array(name: str, dtype: str) -
         np.testing.assert_array_equal(computed(name, *shifted), whole[:71])
         alone = [np.ascontiguousarray(array[first : first + 1]) for array in arrays]
         np.testing.assert_array_equal(computed(name, *alone), whole[first : first + 1])
+
+
+REPORTS = {
+    "gcc": ("-fopt-info-vec-optimized", "loop vectorized"),
+    "clang": ("-Rpass=loop-vectorize", "vectorized loop"),
+}
+
+
+@pytest.mark.parametrize("compiler", REPORTS)
+def test_compilers_vectorize_the_loops(compiler: str, tmp_path: Path) -> None:
+    is_clang = "clang" in subprocess.getoutput(f"{compiler} --version")
+    if shutil.which(compiler) is None or is_clang != (compiler == "clang"):
+        pytest.skip(f"there is no {compiler}")
+    flag, message = REPORTS[compiler]
+    path = tmp_path / "loops.c"
+    path.write_text(source())
+    options = [*building._FLAGS, "-march=native", flag, f"-I{building.RUNTIME}"]
+    command = [compiler, *options, "-c", path, "-o", tmp_path / "loops.o"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = {int(match) for match in re.findall(rf"loops\.c:(\d+):\d+: .*{message}", ended.stderr)}
+    loops_of = {line: text.partition("all_")[2].partition("(")[0] for line, text in enumerate(source().splitlines(), 1)}
+    missing = [name for line, name in loops_of.items() if line not in found and name.rpartition("_")[0] in VECTORIZED]
+    assert missing == []
+    assert len(set(loops_of.values())) == 2 * len(FUNCTIONS) + 1

@@ -23,11 +23,11 @@ static inline TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
 #endif
 }
 
-static inline TYPE FN(abs)(TYPE x) { return LIBM(fabs)(x); }
-static inline TYPE FN(sqrt)(TYPE x) { return LIBM(sqrt)(x); }
-static inline TYPE FN(floor)(TYPE x) { return LIBM(floor)(x); }
-static inline TYPE FN(round)(TYPE x) { return LIBM(rint)(x); }
-static inline TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(copysign)(x, sign); }
+static inline TYPE FN(abs)(TYPE x) { return LIBM(__builtin_fabs)(x); }
+static inline TYPE FN(sqrt)(TYPE x) { return LIBM(__builtin_sqrt)(x); }
+static inline TYPE FN(floor)(TYPE x) { return LIBM(__builtin_floor)(x); }
+static inline TYPE FN(round)(TYPE x) { return LIBM(__builtin_rint)(x); }
+static inline TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(__builtin_copysign)(x, sign); }
 static inline TYPE FN(sign)(TYPE x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
 
 // NaN if one of them is.

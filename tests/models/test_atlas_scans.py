@@ -9,6 +9,7 @@ from any_cells import as_parts, checked_derivatives, row_by_row
 from golden.load import load, options
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[1] / "golden" / "atlas").glob("*.safetensors"))
@@ -70,3 +71,12 @@ def test_scan_is_a_loop(name: str, device: str) -> None:
     out, final = tg.scan(cell, x, state, lengths, resets, reverse=True)
     expected, finals = row_by_row(cell, x, state, lambda row: None, lengths, resets, reverse=True)
     checked_derivatives([out, *as_parts(final)], [expected, *finals], [x, *states, *cell.parameters()])
+
+
+@pytest.mark.parametrize("name", ATLAS)
+def test_every_cell_is_compiled(name: str, device: str) -> None:
+    """It is an error if it cannot be; zoneout draws random numbers only in training."""
+    cell, x = ATLAS[name](2, 4).to(device).eval(), tg.ones(3, 2, 2, device=device)
+    out, _ = Recurrent(cell, compiled=True)(x, lengths=[2, 3])
+    expected, _ = Recurrent(cell, compiled=False)(x, lengths=[2, 3])
+    np.testing.assert_allclose(out.detach().cpu().numpy(), expected.detach().cpu().numpy(), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 from any_cells import as_parts, checked_derivatives, row_by_row
@@ -12,6 +13,7 @@ from tracing.drawn_steps import DrawnStep, drawn_steps
 from tracing.step_writer import ALONG_UNITS, KINDS, OF_POSITIVE, REDUCTIONS, UNARY, Writer
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import Recurrent
 
 T, B = 4, 3
 
@@ -57,6 +59,28 @@ def test_scan_of_a_drawn_step_is_a_loop(
     expected, finals = row_by_row(drawn.step, x, state, lambda row: start, lengths, resets, reverse)
     inputs = [x, *as_parts(state), *drawn.parameters.values()]
     checked_derivatives([out, *as_parts(final)], [expected, *finals], inputs)
+
+
+class Cell(tg.nn.Module):
+    """A drawn step as a cell."""
+
+    def __init__(self, drawn: DrawnStep) -> None:
+        self.drawn = drawn
+
+    def forward(self, x: tg.Tensor, state: Any) -> Any:
+        return self.drawn.step(x, state)
+
+
+@settings(max_examples=15)
+@given(drawn_steps(detached=True))
+def test_drawn_steps_can_be_compiled(device: str, drawn: DrawnStep) -> None:
+    drawn = drawn.to(device)
+    x, state = drawn.inputs(T, B)
+    outputs = []
+    for compiled in (True, False):
+        out, final = Recurrent(Cell(drawn), compiled=compiled)(x, state)
+        outputs.append([out, *as_parts(final)])
+    checked_derivatives(*outputs, [x, *as_parts(state), *drawn.parameters.values()])
 
 
 def test_genes_write_every_op_of_the_vocabulary() -> None:

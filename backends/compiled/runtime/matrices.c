@@ -1,4 +1,4 @@
-/* The product of two matrices, of which the second is packed for this product. `compiled/matrices.py` packs the struct. */
+/* The product of two matrices, of which the second is packed for it. `compiled/matrices.py` packs the struct. */
 
 #include "runtime.h"
 

@@ -52,7 +52,7 @@ enum {
     CACHED = 256 * 1024 / sizeof(REAL), /* elements of a that stay in a core's second-level cache for all panels */
     AHEAD = 32,                         /* rows of a panel that are prefetched, for matrices larger than the cache */
     PLACE = (TILE_ROWS + 7) / 8 * 8,    /* room for a row of a packed tile of the transpose of a */
-    PLACES = 32 * 1024 / sizeof(REAL) / PLACE,
+    PLACES = 32 * 1024 / sizeof(REAL) / PLACE, /* rows of such a tile: it has 32 KB */
 };
 
 typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES)));
@@ -117,8 +117,8 @@ ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, I
 typedef void Tile(REAL *, Index, const REAL *, Index, Index, const REAL *, Index, Index, int);
 
 #define DEFINE_TILE(rows, panels, vectors)                                                                             \
-    static void tile_##rows##_##panels##_##vectors(REAL *c, Index c_row, const REAL *a, Index a_row, Index a_column,      \
-                                                   const REAL *b, Index b_panel, Index depth, int add) {                 \
+    static void tile_##rows##_##panels##_##vectors(REAL *c, Index c_row, const REAL *a, Index a_row, Index a_column,   \
+                                                   const REAL *b, Index b_panel, Index depth, int add) {               \
         tile(rows, panels, vectors, c, c_row, a, a_row, a_column, b, b_panel, depth, add);                             \
     }
 #define NAME_TILE(rows, panels, vectors) tile_##rows##_##panels##_##vectors,

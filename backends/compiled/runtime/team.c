@@ -137,7 +137,8 @@ static void spread(Index threads) {
     for (Index k = 1; k < threads; k++) {
         cpu_set_t cores;
         CPU_ZERO(&cores);
-        for (Index core = 0, nth = 0; core < CPU_SETSIZE; core++) {
+        Index nth = 0;
+        for (size_t core = 0; core < CPU_SETSIZE; core++) {
             if (CPU_ISSET(core, &others) && nth++ % (threads - 1) == k - 1) CPU_SET(core, &cores);
         }
         pthread_setaffinity_np(threads_of[k], sizeof cores, &cores);

@@ -17,6 +17,9 @@
 #error "floats are computed in a wider format here, but these functions depend on their roundings"
 #endif
 
+// Compilers inline only so much into a large loop, and do not vectorize a loop that calls the rest.
+#define INLINE static inline __attribute__((always_inline))
+
 #define OF_REAL(name) JOINED(name, JOINED(_OF_, REAL))
 #define JOINED(a, b) PASTED(a, b)
 #define PASTED(a, b) a##b

@@ -1,21 +1,21 @@
 // The functions of `functions.h` for one TYPE. BITS is the unsigned integer of the same size.
 
-static inline BITS FN(bits)(TYPE x) {
+INLINE BITS FN(bits)(TYPE x) {
     const union { TYPE value; BITS bits; } both = {x};
     return both.bits;
 }
 
-static inline TYPE FN(from_bits)(BITS bits) {
+INLINE TYPE FN(from_bits)(BITS bits) {
     const union { BITS bits; TYPE value; } both = {bits};
     return both.value;
 }
 
 // 2^n, for the exponent n of a normal number.
-static inline TYPE FN(power_of_two)(BITS n) { return FN(from_bits)((n + BIAS) << DIGITS); }
+INLINE TYPE FN(power_of_two)(BITS n) { return FN(from_bits)((n + BIAS) << DIGITS); }
 
 // a·b + c, in one instruction if there is one. Compilers are told not to choose this by themselves, since they may choose
 // differently for the vectors and for the last elements of a loop.
-static inline TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
+INLINE TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
 #if defined __FMA__ || defined __FP_FAST_FMA || defined __ARM_FEATURE_FMA
     return LIBM(__builtin_fma)(a, b, c);
 #else
@@ -23,16 +23,16 @@ static inline TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
 #endif
 }
 
-static inline TYPE FN(abs)(TYPE x) { return LIBM(__builtin_fabs)(x); }
-static inline TYPE FN(sqrt)(TYPE x) { return LIBM(__builtin_sqrt)(x); }
-static inline TYPE FN(floor)(TYPE x) { return LIBM(__builtin_floor)(x); }
-static inline TYPE FN(round)(TYPE x) { return LIBM(__builtin_rint)(x); }
-static inline TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(__builtin_copysign)(x, sign); }
-static inline TYPE FN(sign)(TYPE x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
+INLINE TYPE FN(abs)(TYPE x) { return LIBM(__builtin_fabs)(x); }
+INLINE TYPE FN(sqrt)(TYPE x) { return LIBM(__builtin_sqrt)(x); }
+INLINE TYPE FN(floor)(TYPE x) { return LIBM(__builtin_floor)(x); }
+INLINE TYPE FN(round)(TYPE x) { return LIBM(__builtin_rint)(x); }
+INLINE TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(__builtin_copysign)(x, sign); }
+INLINE TYPE FN(sign)(TYPE x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
 
 // NaN if one of them is.
-static inline TYPE FN(maximum)(TYPE x, TYPE y) { return x > y || x != x ? x : y; }
-static inline TYPE FN(minimum)(TYPE x, TYPE y) { return x < y || x != x ? x : y; }
+INLINE TYPE FN(maximum)(TYPE x, TYPE y) { return x > y || x != x ? x : y; }
+INLINE TYPE FN(minimum)(TYPE x, TYPE y) { return x < y || x != x ? x : y; }
 
 // -- powers of e ------------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ typedef struct {
     TYPE rest;
 } FN(power);
 
-static inline FN(power) FN(split_power)(TYPE x) {
+INLINE FN(power) FN(split_power)(TYPE x) {
     const TYPE shifter = (TYPE)1.5 * ((BITS)1 << DIGITS);  // puts the nearest integer into the lowest bits of the sum
     const TYPE sum = FN(fma)(x, (TYPE)1.44269504088896340736, shifter), n = sum - shifter;
     const TYPE r = FN(fma)(-n, LN2_LOW, FN(fma)(-n, LN2_HIGH, x));
@@ -67,7 +67,7 @@ static inline FN(power) FN(split_power)(TYPE x) {
     return (FN(power)){FN(bits)(sum) - FN(bits)(shifter), FN(fma)(r * r, series, r)};
 }
 
-static inline TYPE FN(exp)(TYPE x) {
+INLINE TYPE FN(exp)(TYPE x) {
     x = x < LOWEST ? LOWEST : x > HIGHEST ? HIGHEST : x;
     const FN(power) power = FN(split_power)(x);
     // Two factors, as 2^n may overflow, or be below the normal numbers.
@@ -76,13 +76,13 @@ static inline TYPE FN(exp)(TYPE x) {
 }
 
 // e^x - 1 for x <= 0, without the sign of 0.
-static inline TYPE FN(exp_less_one)(TYPE x) {
+INLINE TYPE FN(exp_less_one)(TYPE x) {
     const FN(power) power = FN(split_power)(x < TINY ? TINY : x);
     const TYPE scale = FN(power_of_two)(power.n);
     return FN(fma)(scale, power.rest, scale - 1);
 }
 
-static inline TYPE FN(expm1)(TYPE x) {
+INLINE TYPE FN(expm1)(TYPE x) {
     const TYPE y = x < TINY ? TINY : x > HIGHEST ? HIGHEST : x;
     const FN(power) power = FN(split_power)(y);
     const TYPE half = FN(power_of_two)(power.n - 1);  // 2^n may overflow
@@ -90,13 +90,13 @@ static inline TYPE FN(expm1)(TYPE x) {
     return FN(abs)(x) < (TYPE)1 / ((BITS)1 << DIGITS) ? x : result;
 }
 
-static inline TYPE FN(tanh)(TYPE x) {
+INLINE TYPE FN(tanh)(TYPE x) {
     const TYPE less = FN(exp_less_one)(-2 * FN(abs)(x));
     return FN(copysign)(less / (2 + less), x);
 }
 
 // e^x for x <= 0, in fewer instructions than `exp`; 0 if the result is below the normal numbers.
-static inline TYPE FN(exp_nonpositive)(TYPE x) {
+INLINE TYPE FN(exp_nonpositive)(TYPE x) {
     const TYPE limit = (TYPE)(0.6931471805599453 * (BIAS - 1));
     const FN(power) power = FN(split_power)(x < -limit ? -limit : x);
     const TYPE scale = FN(power_of_two)(power.n);
@@ -104,7 +104,7 @@ static inline TYPE FN(exp_nonpositive)(TYPE x) {
 }
 
 // 0 if the result is below the normal numbers.
-static inline TYPE FN(sigmoid)(TYPE x) {
+INLINE TYPE FN(sigmoid)(TYPE x) {
     const TYPE limit = (TYPE)(0.6931471805599453 * (BIAS - 1));
     const FN(power) power = FN(split_power)(x > limit ? -limit : x < -limit ? limit : -x);
     const TYPE scale = FN(power_of_two)(power.n);
@@ -114,7 +114,7 @@ static inline TYPE FN(sigmoid)(TYPE x) {
 // -- logarithms -------------------------------------------------------------------------------------------------------
 
 // ln x + low, for positive x. x = m·2^k with m near 1, and ln m is the series of the inverse hyperbolic tangent.
-static inline TYPE FN(log_of_positive)(TYPE x, TYPE low) {
+INLINE TYPE FN(log_of_positive)(TYPE x, TYPE low) {
     const TYPE normal = (TYPE)((BITS)1 << DIGITS), shifter = (TYPE)1.5 * normal;
     const TYPE smallest = FN(from_bits)((BITS)1 << DIGITS);
     const BITS one = FN(bits)(1), root = FN(bits)((TYPE)0.70710678118654752440), fraction = ((BITS)1 << DIGITS) - 1;
@@ -143,29 +143,29 @@ static inline TYPE FN(log_of_positive)(TYPE x, TYPE low) {
     return FN(fma)(k, LN2_HIGH, f - (half - rest));
 }
 
-static inline TYPE FN(log)(TYPE x) {
+INLINE TYPE FN(log)(TYPE x) {
     const TYPE log = FN(log_of_positive)(x, 0);
     return x > 0 ? x < INFINITY ? log : x : x == 0 ? -INFINITY : NAN;
 }
 
-static inline TYPE FN(log1p)(TYPE x) {
+INLINE TYPE FN(log1p)(TYPE x) {
     const TYPE sum = 1 + x, lost = x - (sum - 1);
     const TYPE log = FN(log_of_positive)(sum, lost / sum);
     return x > -1 ? x < INFINITY ? FN(copysign)(log, x) : x : x == -1 ? -INFINITY : NAN;
 }
 
 // ln(1 + e^x); 0 if the result is below the normal numbers.
-static inline TYPE FN(log1pexp)(TYPE x) {
+INLINE TYPE FN(log1pexp)(TYPE x) {
     const TYPE power = FN(exp_nonpositive)(-FN(abs)(x)), sum = 1 + power;
     return FN(maximum)(x, 0) + FN(log_of_positive)(sum, (power - (sum - 1)) / sum);
 }
 
 // -- by the C library -------------------------------------------------------------------------------------------------
 
-static inline TYPE FN(erf)(TYPE x) { return LIBM(erf)(x); }
-static inline TYPE FN(sin)(TYPE x) { return LIBM(sin)(x); }
-static inline TYPE FN(cos)(TYPE x) { return LIBM(cos)(x); }
-static inline TYPE FN(pow)(TYPE x, TYPE y) { return LIBM(pow)(x, y); }
+INLINE TYPE FN(erf)(TYPE x) { return LIBM(erf)(x); }
+INLINE TYPE FN(sin)(TYPE x) { return LIBM(sin)(x); }
+INLINE TYPE FN(cos)(TYPE x) { return LIBM(cos)(x); }
+INLINE TYPE FN(pow)(TYPE x, TYPE y) { return LIBM(pow)(x, y); }
 
 #undef TYPE
 #undef BITS

@@ -50,7 +50,7 @@ enum {
     WIDE_PANELS = 4,                    /* ... several panels at once: fewer sums would not hide latency */
     DEEP = 1024,                        /* terms of a sum that are added up at a time */
     CACHED = 256 * 1024 / sizeof(REAL), /* elements of a that stay in a core's second-level cache for all panels */
-    AHEAD = 32,                         /* rows of a panel that are prefetched, for matrices larger than the cache */
+    AHEAD = 32,                         /* rows of a panel that are prefetched */
     PLACE = (TILE_ROWS + 7) / 8 * 8,    /* room for a row of a packed tile of the transpose of a */
     PLACES = 32 * 1024 / sizeof(REAL) / PLACE, /* rows of such a tile: it has 32 KB */
 };
@@ -78,12 +78,16 @@ ALWAYS Index smaller(Index a, Index b) { return a < b ? a : b; }
 ALWAYS Index larger(Index a, Index b) { return a > b ? a : b; }
 
 /* Computes a tile of c: `rows` rows, and `vectors` vectors of each of `panels` panels. Element k of row r of the first
-   factor is at a + r * a_row + k * a_column. The sizes are constants of the caller, so that the sums are in registers. */
+   factor is at a + r * a_row + k * a_column. The sizes are constants of the caller, so that the sums are in registers. Large
+   matrices are not in the near cache: the tile is prefetched while its sums are computed, and so is the panel. */
 ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, Index c_row, const REAL *a, Index a_row,
                  Index a_column, const REAL *b, Index b_panel, Index depth, int add) {
     Vector sums[TILE_ROWS][2 * WIDE_PANELS];
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < panels * vectors; v++) sums[r][v] = (Vector){0};
+        UNROLL for (int v = 0; v < panels * vectors; v++) {
+            sums[r][v] = (Vector){0};
+            __builtin_prefetch(c + r * c_row + v * LANES, 1);
+        }
     }
     for (Index k = 0; k < depth; k++, a += a_column, b += PANEL) {
         Vector factors[WIDE_ROWS];

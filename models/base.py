@@ -21,7 +21,7 @@ from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, run_scan, step_
 from .cells import check_sizes, init_recurrent, state_of_parts, states_of
 from .layout import Layout, Lengths, Resets
 from .loading import Loadable
-from .stepping import ArrayFunctions, LayerStep, Stepper, variant_step
+from .stepping import ArrayFunctions, LayerStep, Stepper, check_steps, variant_step
 from .streaming import Stream, has_forward_of
 from .variants import Plain, Variant
 
@@ -203,11 +203,7 @@ class Network(Loadable):
             ValueError: the network is bidirectional, so that its outputs depend on later steps; or a subclass overrides
                 `forward`.
         """
-        name = type(self).__name__
-        if self.bidirectional:
-            raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
-        if self.changes_forward:
-            raise ValueError(f"{name}.stepper: it overrides forward, which a stepper does not run; use stream()")
+        check_steps(self)
         return Stepper(self)
 
     def layer_step(self, place: str) -> LayerStep:

@@ -16,7 +16,8 @@ from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, reb
 from tinygrad_lstm.tracing.starts import start_of
 
 from .layout import Layout, Lengths, Resets
-from .streaming import Stream
+from .stepping import CellStepper, check_steps
+from .streaming import Stream, has_forward_of
 
 __all__ = ["Recurrent", "check_dropout"]
 
@@ -67,6 +68,7 @@ class Recurrent(Module):
     """
 
     STATE_BATCH_DIM: ClassVar[int] = 0
+    options: ClassVar[dict[str, Any]] = {}  # those of LSTM, GRU and RNN, without which long chunks are one op
 
     def __init__(
         self,
@@ -191,8 +193,17 @@ class Recurrent(Module):
 
     @property
     def changes_forward(self) -> bool:
-        """True: a stream calls the network itself."""
-        return True
+        """Whether a subclass overrides `forward`, which a stepper would not run."""
+        return not has_forward_of(self, Recurrent)
+
+    def stepper(self) -> CellStepper:
+        """The network for inference one step at a time, with its present weights; see `CellStepper`.
+
+        Raises:
+            ValueError: a layer has two directions; or a subclass overrides `forward`.
+        """
+        check_steps(self)
+        return CellStepper([cell for (cell,) in self._layers])
 
     def start_state(self, x: Tensor) -> Any:
         """The state from which the cells start, given the inputs of a step."""

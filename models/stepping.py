@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from tinygrad_lstm._tensor import as_tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.device import Device
+from tinygrad_lstm.mode import no_grad
+from tinygrad_lstm.nn import Module
 from tinygrad_lstm.ops.rules import Functions
+from tinygrad_lstm.states import leaves_of, mapped
 
 from .variants import Variant
 
-__all__ = ["ArrayFunctions", "LayerStep", "Stepper", "variant_step"]
+__all__ = ["ArrayFunctions", "CellStepper", "LayerStep", "Stepper", "check_steps", "variant_step"]
 
 LayerStep: TypeAlias = Callable[[Array, Sequence[Array], Sequence[Array]], None]
 """`step(x, states, out)` writes a layer's states (B, ·) after an input x (B, I) into `out`, given those before."""
@@ -121,3 +126,56 @@ class Stepper:
             layer(x, [part[k] for part in before], [part[k] for part in after])
             x = after[0][k]
         return x, after if self._several else after[0]
+
+
+def check_steps(network: Any) -> None:
+    """Raises ValueError if a network cannot go step by step: it is bidirectional, or a subclass overrides `forward`."""
+    name = type(network).__name__
+    if network.bidirectional:
+        raise ValueError(f"{name}.stepper: a bidirectional network cannot go step by step")
+    if network.changes_forward:
+        raise ValueError(f"{name}.stepper: it overrides forward, which a stepper does not run; use stream()")
+
+
+class CellStepper:
+    """The next output and state of the cells of a `Recurrent`, given an input and the state: `step(x, state)`.
+
+    A network's `stepper()` makes one, with the weights at that time. It takes and returns plain arrays of its device,
+    and records nothing. Threads may share it, if its cells allow that.
+
+    >>> import numpy as np
+    >>> from tinygrad_lstm.models import GRUCell, LSTMCell, Recurrent
+    >>> step = Recurrent([LSTMCell(3, 5), GRUCell(5, 4)]).stepper()
+    >>> out, state = step(np.ones((2, 3), np.float32))
+    >>> out, [(h, c), h_above] = step(np.ones((2, 3), np.float32), state)
+    >>> out.shape, h.shape, h_above.shape
+    ((2, 4), (2, 5), (2, 4))
+    """
+
+    def __init__(self, cells: Sequence[Module]) -> None:
+        self._cells = copy.deepcopy(list(cells))
+        for cell in self._cells:
+            cell.eval().requires_grad_(False)
+
+    def __call__(self, x: Array, state: Any = None) -> tuple[Array, Any]:
+        """The output (B, ...) and the next state.
+
+        Args:
+            x: an input (B, ...).
+            state: as the network takes and returns it; by default what the cells start from.
+
+        Raises:
+            ValueError, TypeError: those of the cells; or the number of states is different.
+        """
+        number = len(self._cells)
+        given = [state] if number == 1 else [None] * number if state is None else state
+        if len(given) != number:
+            raise ValueError(f"Recurrent.stepper: expected a list of {number} states, one for each layer")
+        after = []
+        with no_grad():
+            h = as_tensor(x).clone()  # the state may be a view of it
+            for cell, before in zip(self._cells, given):
+                after.append(cell(h, None if before is None else mapped(as_tensor, before)))
+                h = leaves_of(after[-1])[0]
+        states = mapped(lambda part: part.data, after)
+        return h.data, states if number > 1 else states[0]

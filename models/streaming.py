@@ -212,7 +212,7 @@ class Stream:
 
     def _at_once(self, inputs: Array) -> tuple[Array, Any]:
         with no_grad():
-            out, state = self._network(as_tensor(inputs), mapped(as_tensor, self._state))
+            out, state = self._network(as_tensor(inputs.copy()), mapped(as_tensor, self._state))
         return out.data, mapped(lambda part: part.data, state)
 
     @property

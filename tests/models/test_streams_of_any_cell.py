@@ -151,6 +151,60 @@ def test_a_user_defined_model_streams_its_layer() -> None:
     assert network.stream()([0.5, 1.0, 2.0, 3.0]).shape == (4,)
 
 
+@each_network
+def test_a_stepper_goes_step_by_step(name: str, device: str) -> None:
+    network, x = made(name, device), numbers(4, 2, 3)
+    step, state, outs = network.stepper(), None, []
+    out, last = whole(network, x, device)
+    with tg.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0 * parameter)  # the stepper has its own
+    for x_t in x:
+        y, state = step(on(device, x_t), state)
+        outs.append(host(y))
+    np.testing.assert_allclose(np.stack(outs), out, atol=1e-6)
+    for found, expected in zip(leaves_of(state), last, strict=True):
+        np.testing.assert_allclose(host(found), expected, atol=1e-6)
+
+
+def test_what_cannot_be_stepped_is_named() -> None:
+    class Doubled(Recurrent):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out, state = super().forward(*args, **kwargs)
+            return 2 * out, state
+
+    network, x = Doubled(LSTMCell(3, 4)), numbers(5, 2, 3)
+    with pytest.raises(ValueError, match=r"Doubled\.stepper: it overrides forward, .*; use stream"):
+        network.stepper()
+    stream, plain = network.stream(2), Recurrent(next(iter(network.cells))).stream(2)
+    for piece in (x[0], x[1:]):
+        np.testing.assert_allclose(stream(piece), 2 * plain(piece), atol=1e-6)
+    with pytest.raises(ValueError, match=r"Recurrent\.stepper: a bidirectional network cannot go step by step"):
+        Recurrent((LSTMCell(3, 4), LSTMCell(3, 4))).stepper()
+    with pytest.raises(ValueError, match="expected a list of 2 states"):
+        Recurrent([LSTMCell(3, 4), LSTMCell(4, 4)]).stepper()(x[0], [None])
+
+
+def test_a_state_does_not_share_memory_with_an_input() -> None:
+    class Delay(tg.nn.Module):
+        """Its state is the input before."""
+
+        def __init__(self) -> None:
+            self.weight = tg.nn.Parameter(tg.ones(3))
+
+        def forward(self, x: tg.Tensor, state: Any = None) -> Any:
+            before = tg.zeros(len(x), 3) if state is None else state[1]
+            return before * self.weight, x
+
+    for T in (None, 1, 20):
+        stream, x = Recurrent(Delay()).stream(2), numbers(2, 3)
+        given = x if T is None else np.stack([x] * T)
+        expected = x.copy()
+        stream(given)
+        given[...] = 9
+        np.testing.assert_array_equal(stream(given if T is None else given[0]), expected)
+
+
 def test_errors_say_what_was_expected() -> None:
     network = Recurrent(GatedCell(3, 4))
     stream = network.stream(2)

@@ -1,5 +1,6 @@
 """What a cell starts from: found by two runs of one step, with and without a state."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,31 +36,57 @@ def start_of(name: str, cell: Module, x: Tensor) -> Any:
     Raises:
         ValueError: the two runs differ in more than the state, or the start depends on the input.
     """
-    draws = random_state()
-    first = _Run(mode().value.tracer)
-    with restored_random_state(draws), Switch(tracer=first):
-        result = cell.forward(x, None)
-    after = parts_of(f"{name}: the result of {type(cell).__name__}", result)
-    joined = joined_like(result)
-    with Switch(tracer=None):
-        zeros = tuple(map(zeros_like, after))
-    second = _Run(None)
-    with restored_random_state(draws), no_grad(), Switch(tracer=second):
-        again = parts_of(f"{name}: the result of {type(cell).__name__}", cell.forward(x, joined(zeros)))
-    found = _Comparison(first, second, zeros).of(after, again)
-    if found is None:
-        if not _starts_from_zeros(first, second, after, again):
+    if len(x) > _FEW and mode().value.tracer is None:  # two rows show whether it starts from zeros
+        with no_grad():
+            found = _Found(name, cell, x[:_FEW])
+        if found.is_zeros:
+            shapes = [(len(x), *zero.shape[1:]) for zero in found.zeros]
+            return found.joined([full(shape, 0, zero.dtype, zero.device) for shape, zero in zip(shapes, found.zeros)])
+    found = _Found(name, cell, x)
+    return found.joined([_as_state(start, zero) for start, zero in zip(found.starts, found.zeros, strict=True)])
+
+
+_FEW = 2
+_FULL = inspect.unwrap(full)
+
+
+class _Found:
+    """What stands for the state in a step from None.
+
+    Attributes:
+        starts: for each part of the state what stands for it; None if it is not used.
+        zeros: zeros of the shape and dtype of each part.
+        joined: makes a state of its parts.
+        is_zeros: whether the start is zeros that the cell makes, or is not used.
+    """
+
+    def __init__(self, name: str, cell: Module, x: Tensor) -> None:
+        described = f"{name}: the result of {type(cell).__name__}"
+        draws = random_state()
+        first, second = _Run(mode().value.tracer), _Run(None)
+        with restored_random_state(draws), Switch(tracer=first):
+            result = cell.forward(x, None)
+        after = parts_of(described, result)
+        self.joined = joined_like(result)
+        with Switch(tracer=None):
+            self.zeros = tuple(map(zeros_like, after))
+        with restored_random_state(draws), no_grad(), Switch(tracer=second):
+            again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
+        found = _Comparison(first, second, self.zeros).of(after, again)
+        if found is None:
+            if not _starts_from_zeros(first, second, after, again):
+                raise ValueError(
+                    f"{name}: cannot find the state that {type(cell).__name__} starts from; begin its forward with a "
+                    "line such as `state = start if state is None else state`, or give a state"
+                )
+            found = [None] * len(self.zeros)
+        if first.uses(found, x):
             raise ValueError(
-                f"{name}: cannot find the state that {type(cell).__name__} starts from; begin its forward with a line "
-                "such as `state = start if state is None else state`, or give a state"
+                f"{name}: {type(cell).__name__} computes the state that it starts from from its input; expected zeros, "
+                "or parameters and what is computed from these; give such a state as an argument"
             )
-        found = [None] * len(zeros)
-    if first.uses(found, x):
-        raise ValueError(
-            f"{name}: {type(cell).__name__} computes the state that it starts from from its input; expected zeros, or "
-            "parameters and what is computed from these; give such a state as an argument"
-        )
-    return joined(tuple(_as_state(start, zero) for start, zero in zip(found, zeros, strict=True)))
+        self.starts = found
+        self.is_zeros = all(start is None or first.is_zeros(start) for start in found)
 
 
 def _as_state(start: Any, zero: Tensor) -> Tensor:
@@ -120,6 +147,11 @@ class _Run(Tracer):
         for number, part in enumerate(results):
             if isinstance(part, Tensor):
                 self.made[id(part._array)] = call, number
+
+    def is_zeros(self, start: Any) -> bool:
+        """Whether the run has made this tensor with zeros."""
+        call, _ = self.made.get(id(getattr(start, "_array", start)), (None, 0))
+        return call is not None and call.function is _FULL and call.arguments[0][1] == 0
 
     def parameters(self) -> set[int]:
         """The ids of the parameters that its ops were given."""

@@ -10,6 +10,8 @@ import numpy as np
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
+from .emit.schedule import Backward, Forward
+from .emit.sequence import ArraySequence
 from .recurrent import RecurrentKernels
 from .scatter import blocks_of_values
 from .sums import SHORT, total
@@ -206,6 +208,11 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
             with for_products():
                 return np.matmul(x, y)
         return np.matmul(x, y)
+
+    def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
+        from .compiled.sequence import CSequence
+
+        return CSequence(forward, backward)
 
     def synchronize(self) -> None:
         """Does nothing: NumPy's calls return when they are done."""

@@ -6,7 +6,6 @@ products at full speed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from .loops import Kept, Loop
 from .program import Instruction, Value, needed
 from .schedule import Backward, Forward
 
-__all__ = ["backward_code", "forward_code"]
+__all__ = ["backward_code", "forward_code", "values_code"]
 
 _RESERVED = [
     "T", "B", "N", "n", "s", "t", "k", "xp", "empty", "backend", "operands", "cotangents", "saved", "saving",
@@ -44,7 +43,7 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     apart = program.output is not program.after[0]
     if apart:
         code.add(f"all_out = empty({outer.shape(program.output, 'T')}, {outer.dtype(program.output)})")
-    code.add(f"at_once = {f'steps_at_once(T, B, {_bytes(ahead)})' if ahead else 'T'}")
+    code.add(f"at_once = {f'steps_at_once(T, B, {_row_bytes(ahead)})' if ahead else 'T'}")
     for value in schedule.kept:
         length = f"T if saving else {'at_once' if value in ahead else 1}"
         code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, length)}, {outer.dtype(value)})")
@@ -121,7 +120,7 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
 
     views = set(_results(filter(is_view, schedule.ahead)))
     ahead = _results(schedule.ahead)
-    code.add(f"at_once = steps_at_once(T, B, {_bytes([*ahead, *schedule.kept])})")
+    code.add(f"at_once = steps_at_once(T, B, {_row_bytes([*ahead, *schedule.kept])})")
     for value in (*schedule.kept, *(value for value in ahead if value not in views)):
         code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, 'at_once')}, {outer.dtype(value)})")
     into = _in_place(code, schedule, carried, of_operand)
@@ -176,6 +175,29 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
     ]  # fmt: skip
     code.add(f"return [{', '.join(results)}]")
     return code.source("def backward(backend, cotangents, operands, saved, reverse, needs):"), code.names
+
+
+def values_code(
+    given: Sequence[Value], instructions: Sequence[Instruction], wanted: Sequence[Value]
+) -> tuple[str, dict[str, Any]]:
+    """The source of `values(backend, given)`, which computes values that have no batch, and the objects that it names.
+
+    The results are new arrays, unless they are given.
+    """
+    code = Code(_RESERVED)
+    names = [code.name(value) for value in given]
+    code.add("xp, empty = backend.xp, backend.empty", *([f"{', '.join(names)}, = given"] if names else []))
+    scope = Scope(code, "B", dict(zip(given, names)))
+    for instruction in needed(instructions, wanted, given):
+        scope.compute(instruction)
+    taken: set[Value] = set()
+    results = []
+    for value in wanted:
+        alone = value not in taken and (value in given or not _is_view_of_other(value))
+        results.append(scope.text(value) if alone else f"xp.array({scope.text(value)})")
+        taken.add(value)
+    code.add(f"return ({', '.join(results)}{',' * (len(results) == 1)})")
+    return code.source("def values(backend, given):"), code.names
 
 
 def _begun(code: Code, operands: Sequence[Value], x: Value) -> Scope:
@@ -305,9 +327,8 @@ def _add_up(code: Code, total: str, part: str) -> None:
     code.add(f"{total} = {part} if {total} is None else {total} + {part}")
 
 
-def _bytes(values: Iterable[Value]) -> int:
-    """The bytes of a row of the values."""
-    return sum(math.prod(n for n in value.shape if isinstance(n, int)) * int(value.dtype.itemsize) for value in values)
+def _row_bytes(values: Iterable[Value]) -> int:
+    return sum(value.row_bytes for value in values)
 
 
 def _results(instructions: Iterable[Instruction]) -> list[Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -78,6 +79,21 @@ class Value:
     def has_batch(self) -> bool:
         """Whether it has a batch dimension."""
         return BATCH in self.shape
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of the dimensions other than the batch."""
+        return tuple(n for n in self.shape if isinstance(n, int))
+
+    @property
+    def row_size(self) -> int:
+        """The number of elements of a row; of all, if it has no batch dimension."""
+        return math.prod(self.lengths)
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row."""
+        return self.row_size * int(self.dtype.itemsize)
 
 
 @dataclass(eq=False, slots=True)

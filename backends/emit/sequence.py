@@ -12,7 +12,7 @@ from ..base import Array
 from .arrays import backward_code, forward_code
 from .schedule import Backward, Forward
 
-__all__ = ["ArraySequence"]
+__all__ = ["ArraySequence", "function_of", "steps_at_once"]
 
 _CACHED_BYTES = 512 * 1024
 _ENOUGH_ROWS = 1024
@@ -22,15 +22,20 @@ class ArraySequence:
     """The functions of a step for backends that compute with an array module.
 
     Attributes:
-        source: their code.
+        array_source: their code.
     """
 
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
-        self._forward, self.source = _function("forward", *forward_code(forward))
+        self._forward, self.array_source = function_of("forward", *forward_code(forward))
         self._backward: Callable[..., Any] | None = None
         if backward is not None:
-            self._backward, source = _function("backward", *backward_code(backward, forward))
-            self.source += f"\n\n{source}"
+            self._backward, source = function_of("backward", *backward_code(backward, forward))
+            self.array_source += f"\n\n{source}"
+
+    @property
+    def source(self) -> str:
+        """The code that is used."""
+        return self.array_source
 
     def forward(
         self, backend: Any, operands: Sequence[Array], reverse: bool, saving: bool
@@ -57,11 +62,11 @@ class ArraySequence:
         return result
 
 
-def _function(name: str, source: str, names: dict[str, Any]) -> tuple[Callable[..., Any], str]:
+def function_of(name: str, source: str, names: dict[str, Any]) -> tuple[Callable[..., Any], str]:
     """The one function that the source defines, and the source. Tracebacks show its lines."""
     filename = f"<{name} {id(names)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = {**names, "chunks": _chunks, "in_order": _in_order, "steps_at_once": _steps_at_once}
+    namespace = {**names, "chunks": _chunks, "in_order": _in_order, "steps_at_once": steps_at_once}
     before = set(namespace)
     exec(compile(source, filename, "exec"), namespace)
     (made,) = [value for key, value in namespace.items() if key not in before and key != "__builtins__"]
@@ -81,7 +86,7 @@ def _in_order(steps: slice, reverse: bool) -> range:
     return range(n - 1, -1, -1) if reverse else range(n)
 
 
-def _steps_at_once(T: int, B: int, row_bytes: int) -> int:
+def steps_at_once(T: int, B: int, row_bytes: int) -> int:
     """The number of steps whose arrays fit in the cache, or that have enough rows."""
     fitting = _CACHED_BYTES // max(B * row_bytes, 1)
     return max(1, min(T, max(fitting, _ENOUGH_ROWS // max(B, 1))))

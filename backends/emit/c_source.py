@@ -223,8 +223,8 @@ class _Writer:
                 for place, size in ((out, columns), (x, depth))
             ]
             code.add(
-                f"product({places[0]}, {columns}, {places[1]}, {depth}, last - first, job->panels[{panels}], {columns}, "
-                f"{depth}, {int(product.added is not None)});"
+                f"product({places[0]}, {columns}, {places[1]}, {depth}, last - first, job->panels[{panels}], "
+                f"{columns}, {depth}, {int(product.added is not None)});"
             )
             self.biases[product.value] = [value for value in bias if value is not None]
             return tuple(self.fixed_place(value).array for value in self.biases[product.value])

@@ -63,7 +63,9 @@ class TracedStep:
         output, *after = (values.merged(a, b) for a, b in zip(outputs, others, strict=True))
         for before, state in zip(made[number:end], after, strict=True):
             if (before.shape, before.dtype) != (state.shape, state.dtype):
-                raise UntraceableError(f"a state {before.shape} of {before.dtype} becomes {state.shape} of {state.dtype}")
+                raise UntraceableError(
+                    f"a state {before.shape} of {before.dtype} becomes {state.shape} of {state.dtype}"
+                )
         self.program = Program(
             tuple(made[:number]), tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after)
         )

@@ -10,7 +10,7 @@ from drawn_graphs import by_step, drawn, in_blocks, inputs, layer_by_layer, unro
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import graph
-from tinygrad_lstm.models import LSTM, GRUCell, LSTMCell, RNNCell
+from tinygrad_lstm.models import LSTM, GRUCell, LSTMCell, Recurrent, RNNCell
 
 CELLS = [LSTMCell, GRUCell, RNNCell]
 
@@ -186,3 +186,22 @@ def test_two_loops_of_different_cells_are_two() -> None:
     drawing = drawn(unrolled(second, inputs(6, 4), hs[-1])[-1])
     assert drawing.loops() == ["× 8", "× 6"]
     assert "tanh -> cat (last step, first step)" in drawing.arrows()
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": [12, 7]}], ids=["whole", "lengths"])
+def test_a_compiled_sequence_is_drawn_as_its_steps(options: dict[str, Any]) -> None:
+    """The same as of a sequence that is computed step by step; as one op once its operands are freed."""
+    cells = [(GRUCell(3, 4), LSTMCell(3, 4)), RNNCell(8, 2)]
+    x, drawings = tg.ones(12, 2, 3, requires_grad=True), []
+    for compiled in (True, False):
+        network = Recurrent(cells, compiled=compiled)
+        out, state = network(x, **options)
+        drawings.append(drawn(out.sum(), {**dict(network.named_parameters()), "out": out}))
+    assert drawings[0].loops() == ["× 12"] * 3
+    assert sorted(drawings[0].labels()) == sorted(drawings[1].labels())
+    assert sorted(drawings[0].arrows()) == sorted(drawings[1].arrows())
+    assert drawn(state[-1], network).loops() == ["× 12"] * 3
+    compiled_out, _ = Recurrent(cells, compiled=True)(x, **options)
+    loss = compiled_out.sum()
+    loss.backward()
+    assert sum(label.startswith("sequence") for label in drawn(loss).labels()) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._tensor import Tensor
-from ..graph import GraphNode, Leaf, Node, Pick, ancestors
+from ..graph import GraphNode, Leaf, Node, Pick
 from ..html import preformatted
 from ..io.atomic import write_atomically
 from ..nn import Module, Parameter
@@ -17,6 +17,7 @@ from ..ops.recurrent import LAYERS
 from .folding import Given, Item, Made, Place, find_loops
 from .shapes import Value, inputs_of, value_of
 from .through_time import OUTPUTS
+from .unrolling import with_steps
 
 __all__ = ["Graph", "graph"]
 
@@ -103,6 +104,7 @@ def graph(tensor: Tensor, names: Module | Mapping[str, Tensor] | None = None, fo
     for which no gradient is computed, is grey. An unrolled loop is drawn as one step in a frame, with the number of
     steps: dashed arrows lead from one step to the next. (The first step may lack ops on constants, such as an initial
     state of zeros, since these are not recorded.) Repeated calls of a module are steps of a loop; so are repeated ops.
+    A compiled sequence is drawn as its steps, which are computed again; after `backward` has freed them, as one op.
 
     Args:
         tensor: a tensor that requires a gradient.
@@ -203,8 +205,10 @@ class _Drawing:
     """Draws the graph of a tensor."""
 
     def __init__(self, tensor: Tensor, named: dict[int, str], fold: bool) -> None:
-        self._result = tensor._graph_node()
-        nodes = ancestors([self._result])[::-1]
+        result = tensor._graph_node()
+        nodes, self._instead = with_steps(result)
+        self._result = self._instead.get(result, result)
+        named = named | {id(self._instead[node]): named[id(node)] for node in self._instead if id(node) in named}
         ops = [node for node in nodes if not isinstance(node, Leaf | Pick)]
         leaves = [node for node in nodes if isinstance(node, Leaf)]
         self._numbers: dict[GraphNode, int] = {node: k for k, node in enumerate(ops)}
@@ -237,6 +241,7 @@ class _Drawing:
         """An input of an op: a leaf, an output of an earlier op, or what is known of a constant."""
         if parent is None:
             return value
+        parent = self._instead.get(parent, parent)
         if isinstance(parent, Leaf):
             return parent
         if not isinstance(parent, Pick):

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.emit.program import BATCH
+from tinygrad_lstm.backends.emit.program import BATCH, Program
 
 from .._tensor import Tensor
+from ..graph import declare_step, next_number
 from ..tracing.run import Like, Step, UntraceableError
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
@@ -21,7 +22,7 @@ from .define import op
 from .elementwise import add
 from .shape import split_op, stack, unbind
 
-__all__ = ["FusedStep", "UntraceableError", "fused_over", "fused_step"]
+__all__ = ["FusedStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
 
 _OPS = Ops(add.op, split_op.op)  # type: ignore[attr-defined]
 _KEPT = 64  # steps; beyond this, the one that was least recently used is traced again
@@ -60,14 +61,20 @@ class FusedStep:
 
 
 def _composed(operands: Sequence[Tensor], step: FusedStep, reverse: bool) -> tuple[Tensor, ...]:
-    """The same by the ops of the program, step by step."""
-    program = step.program
+    """The same by the ops of the program."""
+    return unrolled(step.program, operands, reverse)
+
+
+def unrolled(program: Program, operands: Sequence[Tensor], reverse: bool) -> tuple[Tensor, ...]:
+    """What the op `sequence` computes, by the ops of a program, step by step."""
     number, end = len(program.inputs), len(program.inputs) + len(program.states)
     inputs, states, captured = [unbind(x, 0) for x in operands[:number]], operands[number:end], operands[end:]
     T, B = operands[0].shape[:2]
     outputs: list[Any] = [None] * T
     for t in reversed(range(T)) if reverse else range(T):
+        began = next_number()
         outputs[t], *states = replay(program, [*(items[t] for items in inputs), *states, *captured], B)
+        declare_step(program, began, outputs[t])
     return stack(outputs), *states
 
 

@@ -59,7 +59,8 @@ class Loadable(Module):
             dtype: the network's dtype; by default that of the arrays.
             options: settings that the arrays do not show: `nonlinearity="relu"` of an RNN; `reset_after=False` of a GRU
                 that is not PyTorch's; `layer_norm="cell"` or "output" of an LSTM with layer normalization (by default
-                "cell" for a cell with `layernorm_i`, `layernorm_h`, `layernorm_c`).
+                "cell" for a cell with `layernorm_i`, `layernorm_h`, `layernorm_c`); `activations`; `bias=False` (by
+                default biases that are not among the arrays are zeros).
 
         Raises:
             ValueError: there is no network of this kind under the prefix; names are missing or extra, or shapes are
@@ -204,7 +205,12 @@ class Loadable(Module):
             **found.options,
         )
         made.to(dtype=promoted_dtype(array.dtype for array in found.parameters.values()) if dtype is None else dtype)
-        made.load_state_dict(found.parameters)
+        parameters = dict(found.parameters)
+        if not found.options.get("bias", True):
+            biases = {name: parameters.pop(name) for name in found.parameters if name.startswith("bias")}
+            if present := [name for name, array in biases.items() if array.any()]:
+                raise ValueError(f"{cls.KIND}: bias=False is given, but the arrays have {', '.join(present)}")
+        made.load_state_dict(parameters)
         return made
 
 

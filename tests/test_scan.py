@@ -226,6 +226,18 @@ def test_a_start_that_cannot_be_found_raises() -> None:
     tg.scan(Adds(lambda cell, x: None), x, tg.zeros(2, 2))
 
 
+def test_a_cell_that_takes_no_state_of_none_is_named() -> None:
+    class NoNone(tg.nn.Module):
+        def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+            return h.tanh() + x
+
+    with pytest.raises(AttributeError) as raised:
+        tg.scan(NoNone(), tg.ones(3, 2, 4), None)
+    assert raised.value.__notes__ == ["in scan: NoNone was given an input and a state of None, to start from"]
+    with pytest.raises(AttributeError):
+        tg.scan(NoNone(), tg.ones(3, 2, 4), tg.zeros(2, 4), resets=np.zeros((3, 2), bool))
+
+
 def test_finding_a_start_draws_no_random_numbers() -> None:
     class Noisy(Begins):
         def forward(self, x: tg.Tensor, h: Any = None) -> Any:

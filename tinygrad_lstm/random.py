@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -61,6 +61,24 @@ class _Repeated(_Source):
 
     def restart(self, generator: np.random.Generator) -> None:
         """Does nothing: the draws after the first restart were recorded too."""
+
+
+class _Forked(_Source):
+    """Continues from the state of a different source, which does not change."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._state: Any = None
+        self.begun: np.random.Generator | None = None
+
+    def next(self) -> np.random.Generator:
+        if self.begun is None:
+            self._state = self._source.next().bit_generator.state if self._state is None else self._state
+            self.begun = _generator_at(self._state)
+        return self.begun
+
+    def restart(self, generator: np.random.Generator) -> None:
+        self.begun = generator
 
 
 class _Refused(_Source):
@@ -139,6 +157,19 @@ def restored_random_state(state: dict[str, Any]) -> Iterator[None]:
     """In a `with` block, this thread's random numbers continue from `state`; those of other threads are unchanged."""
     with _source.set_to(_Source(_generator_at(state))):
         yield
+
+
+def forked_draws() -> Callable[[], AbstractContextManager[None]]:
+    """Makes `with` blocks whose draws, in this thread, all begin where the random numbers are now, and use up none."""
+    source = _Forked(_source.value)
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        source.begun = None
+        with _source.set_to(source):
+            yield
+
+    return block
 
 
 @contextmanager

@@ -246,9 +246,15 @@ def test_resets_are_exported_to_onnx(tmp_path: Path, kind: Any) -> None:
 def test_pytorch_gets_no_biases_and_no_activations_that_it_lacks() -> None:
     network = network_of(GRU, 3, 4, num_layers=2, bias=False)
     assert {*network.to_torch()} == {"weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"}
-    back = GRU.from_torch(network.to_torch())
     x = tg.tensor(drawn(5, 2, 3))
-    np.testing.assert_allclose(host(back(x)[0]), host(network(x)[0]), atol=1e-12)
+    for options in ({}, {"bias": False}):
+        back = GRU.from_torch(network.to_torch(), **options)
+        assert back.bias is not bool(options)
+        np.testing.assert_allclose(host(back(x)[0]), host(network(x)[0]), atol=1e-12)
+    with pytest.raises(ValueError, match="GRU: bias=False is given, but the arrays have bias_hn_l0, bias_l0"):
+        GRU.from_torch(network_of(GRU, 3, 4).to_torch(), bias=False)
+    names = ("hard_sigmoid", "tanh", "relu")
+    assert LSTM.from_torch(LSTM(3, 4).to_torch(), activations=names).activations == names
     with pytest.raises(ValueError, match=r"LSTM\.to_torch: PyTorch has no LSTM with the activations"):
         LSTM(3, 4, activations=("hard_sigmoid", "tanh", "tanh")).to_torch()
     with pytest.raises(ValueError, match=r"RNN\.to_torch: PyTorch has no RNN with the activations"):

@@ -178,6 +178,28 @@ def test_dropout_is_between_layers_in_training_only() -> None:
     equal(Recurrent(cells[:1], dropout=0.5)(x)[0], between)
 
 
+class NestedCell(tg.nn.Module):
+    """Each step runs a sequence of its own over the parts of its input."""
+
+    def __init__(self) -> None:
+        self.inner, self.outer = Recurrent(GatedCell(2, 3)), GRUCell(3, 4)
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> Any:
+        _, (last, _) = self.inner(x.reshape(len(x), 3, 2).transpose(0, 1))
+        return self.outer(last, h)
+
+
+@pytest.mark.parametrize("compiled", [None, True, False])
+def test_a_cell_may_contain_a_network(compiled: bool | None) -> None:
+    cell, x = made(NestedCell), on("cpu", 4, 2, 6, requires_grad=True)
+    h, outs = None, []
+    for x_t in x:
+        h = cell(x_t, h)
+        outs.append(h)
+    out, _ = Recurrent(cell, compiled=compiled)(x)
+    checked_derivatives([out], [tg.stack(outs)], [x, *cell.parameters()])
+
+
 # -- as a module -------------------------------------------------------------------------------------------------------
 
 

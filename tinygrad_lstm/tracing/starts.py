@@ -15,7 +15,7 @@ from ..creation import full, zeros_like
 from ..mode import Switch, Tracer, mode, no_grad
 from ..nn import Module, Parameter
 from ..ops.shape import broadcast_to
-from ..random import random_state, restored_random_state
+from ..random import forked_draws
 from ..states import joined_like, parts_of
 from .lengths import plain
 
@@ -62,15 +62,19 @@ class _Found:
 
     def __init__(self, name: str, cell: Module, x: Tensor) -> None:
         described = f"{name}: the result of {type(cell).__name__}"
-        draws = random_state()
+        same_draws = forked_draws()
         first, second = _Run(mode().value.tracer), _Run(None)
-        with restored_random_state(draws), Switch(tracer=first):
-            result = cell.forward(x, None)
+        try:
+            with same_draws(), Switch(tracer=first):
+                result = cell.forward(x, None)
+        except Exception as error:
+            error.add_note(f"in {name}: {type(cell).__name__} was given an input and a state of None, to start from")
+            raise
         after = parts_of(described, result)
         self.joined = joined_like(result)
         with Switch(tracer=None):
             self.zeros = tuple(map(zeros_like, after))
-        with restored_random_state(draws), no_grad(), Switch(tracer=second):
+        with same_draws(), no_grad(), Switch(tracer=second):
             again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
         found = _Comparison(first, second, self.zeros).of(after, again)
         if found is None:

@@ -247,11 +247,15 @@ class Network(Loadable):
             ValueError: the states have different names; a shape or a length is invalid.
         """
         more = {} if resets is None else {"resets": resets}
-        out, final = self(x, self.state_of(states), lengths, **more)
+        out, final = self(x, self.state_of(states, x), lengths, **more)
         return {"out": out, **self.named_state(final)}
 
-    def state_of(self, named: Mapping[str, Tensor]) -> Any:
+    def state_of(self, named: Mapping[str, Tensor], x: Tensor) -> Any:
         """An initial state as `forward` takes it, given tensors with an exported file's names: h0 (and c0).
+
+        Args:
+            named: the tensors; none for the default.
+            x: the input.
 
         Raises:
             ValueError: the names are different.
@@ -266,6 +270,11 @@ class Network(Loadable):
     def named_state(self, state: Any) -> dict[str, Tensor]:
         """The parts of a state that `forward` returned, by name: h (and c)."""
         return dict(zip(self.STATES, state if isinstance(state, tuple) else (state,), strict=True))
+
+    def final_output(self, state: Any) -> Tensor:
+        """The outputs after each sequence's last step, (B, output_size), given the final state; of both directions."""
+        h = state[0] if isinstance(state, tuple) else state
+        return ops.concat(list(h[-2:]), dim=-1) if self.bidirectional else h[-1]
 
     def layer_sizes(self) -> list[tuple[int, dict[str, int]]]:
         """I, and the size of each gate and state, of each layer in each direction."""

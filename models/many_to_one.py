@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.nn import Linear, Module
 
 from .layout import Lengths
 from .networks import GRU, LSTM, RNN
+from .recurrent import Recurrent
 from .streaming import Stream, check_forward
 
 __all__ = ["ManyToOne"]
@@ -20,8 +21,8 @@ class ManyToOne(Module):
     """Predicts numbers, or scores of classes, for whole sequences.
 
     Args:
-        network: reads the sequence. The linear layer takes the final hidden state of its last layer, or of both
-            directions, concatenated, if it is bidirectional.
+        network: reads the sequence. The linear layer takes the final output of its last layer, or of both directions,
+            concatenated, if it is bidirectional. The first cell of a `Recurrent` must have an attribute `input_size`.
         output_size: O, the number of outputs. The linear layer has the network's dtype and device.
 
     >>> import tinygrad_lstm as tg
@@ -30,15 +31,13 @@ class ManyToOne(Module):
     (4, 2)
     """
 
-    def __init__(self, network: LSTM | GRU | RNN, output_size: int) -> None:
+    def __init__(self, network: LSTM | GRU | RNN | Recurrent, output_size: int) -> None:
         super().__init__()
         self.network = network
         like = next(network.parameters())
         self.output = Linear(network.output_size, output_size).to(like.device, like.dtype)
 
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | Tensor | None = None, lengths: Lengths | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, state: Any = None, lengths: Lengths | None = None) -> Tensor:
         """The outputs (B, O), each after the last step of its sequence.
 
         Args:
@@ -48,11 +47,7 @@ class ManyToOne(Module):
             ValueError: a shape or a length is invalid.
         """
         _, final = self.network(x, state, lengths)
-        return self._outputs(final[0] if isinstance(final, tuple) else final)
-
-    def _outputs(self, h: Tensor) -> Tensor:
-        """The outputs, given the final states h of each layer, (L·D, B, H)."""
-        outputs: Tensor = self.output(ops.concat(list(h[-2:]), dim=-1) if self.network.bidirectional else h[-1])
+        outputs: Tensor = self.output(self.network.final_output(final))
         return outputs
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
@@ -66,9 +61,8 @@ class ManyToOne(Module):
             ValueError: the states have different names; a shape or a length is invalid; a subclass overrides `forward`.
         """
         check_forward(self, ManyToOne, "named_forward")
-        given = self.network.named_forward(x, lengths, **states)
-        del given["out"]
-        return {"output": self._outputs(given["h"]), **given}
+        _, final = self.network(x, self.network.state_of(states, x), lengths)
+        return {"output": self.output(self.network.final_output(final)), **self.network.named_state(final)}
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
         """Inference on `batch` sequences as they come in: after each step the output (B, O) so far; see `Stream`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from tinygrad_lstm import ops
@@ -248,17 +248,49 @@ class Recurrent(Module):
         Raises:
             ValueError: the states have different names; and as `forward`.
         """
-        state = None
-        if states:
-            start = self.start_state(Layout(x.ndim > 2, self.batch_first).inner(x)[0])
-            names = [f"{name}0" for name in self.state_names(start)]
-            if sorted(names) != sorted(states):
-                raise ValueError(
-                    f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(states)}"
-                )
-            state = rebuilt(start, [states[name] for name in names])
-        out, final = self(x, state, lengths, resets)
-        return {"out": out, **dict(zip(self.state_names(final), leaves_of(final), strict=True))}
+        out, final = self(x, self.state_of(states, x), lengths, resets)
+        return {"out": out, **self.named_state(final)}
+
+    def state_of(self, named: Mapping[str, Tensor], x: Tensor) -> Any:
+        """An initial state as `forward` takes it, given tensors with an exported file's names, and the input.
+
+        Raises:
+            ValueError: the names are different.
+        """
+        if not named:
+            return None
+        start = self.start_state(Layout(x.ndim > 2, self.batch_first).inner(x)[0])
+        names = [f"{name}0" for name in self.state_names(start)]
+        if sorted(names) != sorted(named):
+            raise ValueError(f"{type(self).__name__}: expected the states {', '.join(names)}, got {', '.join(named)}")
+        return rebuilt(start, [named[name] for name in names])
+
+    def named_state(self, state: Any) -> dict[str, Tensor]:
+        """The parts of a state that `forward` returned, by name."""
+        return dict(zip(self.state_names(state), leaves_of(state), strict=True))
+
+    @property
+    def output_size(self) -> int:
+        """The size of an output.
+
+        Raises:
+            ValueError: the size of an input is not known.
+        """
+        if self.input_size is None:
+            raise ValueError(
+                f"{type(self).__name__}.output_size: it is not known, as the size of an input is not; give the first "
+                "cell an attribute input_size"
+            )
+        like = next(self.parameters(), zeros(1))
+        with no_grad():
+            start = self.start_state(zeros(1, self.input_size, dtype=like.dtype, device=like.device))
+        size: int = self.final_output(start).shape[-1]
+        return size
+
+    def final_output(self, state: Any) -> Tensor:
+        """The outputs after each sequence's last step, given the final state; of both directions side by side."""
+        last = (state if isinstance(state, list) else [state])[-len(self._layers[-1]) :]
+        return ops.concat([leaves_of(each)[0] for each in last], dim=-1)
 
     def extra_repr(self) -> str:
         """The settings that differ from the defaults."""

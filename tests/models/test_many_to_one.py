@@ -1,14 +1,16 @@
 """One answer for a sequence: it is the linear layer's of the last hidden state."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import GRU, LSTM, RNN, ManyToOne
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, ManyToOne, Recurrent, RNNCell
 
 sizes = st.integers(1, 4)
 
@@ -41,6 +43,45 @@ def test_it_continues_from_a_state(kind: Any, device: str) -> None:
     _, state = model.network(x[:4])
     whole, second = model(x), model(x[4:], state)
     np.testing.assert_allclose(second.detach().cpu().numpy(), whole.detach().cpu().numpy(), atol=1e-12)
+
+
+def any_cells() -> list[Any]:
+    tg.manual_seed(3)
+    return [(GRUCell(2, 3), LSTMCell(2, 4)), (RNNCell(7, 2), GRUCell(7, 5))]
+
+
+@pytest.mark.parametrize("cells", [lambda: LSTMCell(2, 3), any_cells])
+def test_a_network_of_any_cells(cells: Any, tmp_path: Path, device: str) -> None:
+    model = ManyToOne(Recurrent(cells()), 5).to(device)
+    x = tg.randn(6, 3, 2, device=device)
+    answers = model(x, lengths=[6, 1, 4])
+    for b, length in enumerate([6, 1, 4]):
+        alone = model(x[:length, b : b + 1])
+        np.testing.assert_allclose(answers[b].detach().cpu().numpy(), alone[0].detach().cpu().numpy(), atol=1e-6)
+    tg.io.export_onnx(model, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    given = {name: part.cpu().numpy() for name, part in model.example_inputs(6, 3).items()}
+    given["x"] = x.cpu().numpy()
+    outputs = session.run(["output"], given)
+    np.testing.assert_allclose(outputs[0], model(x).detach().cpu().numpy(), atol=1e-5)
+    if not model.network.bidirectional:
+        stream, out = model.stream(3), None
+        for x_t in x:
+            out = stream(x_t.data)
+        found = tg.tensor(out, device=device).cpu().numpy()
+        np.testing.assert_allclose(found, model(x).detach().cpu().numpy(), atol=1e-6)
+
+
+def test_a_network_of_cells_without_an_input_size_is_named() -> None:
+    class Bare(tg.nn.Module):
+        def __init__(self) -> None:
+            self.weight = tg.nn.Parameter(tg.ones(3))
+
+        def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+            return x if h is None else h + x
+
+    with pytest.raises(ValueError, match=r"Recurrent\.output_size: .* give the first cell an attribute input_size"):
+        ManyToOne(Recurrent(Bare()), 5)
 
 
 def test_invalid_inputs_are_refused() -> None:

@@ -224,7 +224,9 @@ def test_activations_and_biases_are_exported_to_onnx(tmp_path: Path, kind: Any, 
         x, states = drawn(6, 2, 3).astype("float32"), [each.astype("float32") for each in states_of(network, 2)]
         given_states = {f"{name}0": state for name, state in zip(network.STATES, states, strict=True)}
         out, *_ = session.run(None, {"x": x, **given_states})
-        expected, _ = network(tg.tensor(x), network.state_of({name: tg.tensor(s) for name, s in given_states.items()}))
+        expected, _ = network(
+            tg.tensor(x), network.state_of({name: tg.tensor(s) for name, s in given_states.items()}, x)
+        )
         np.testing.assert_allclose(out, host(expected), atol=1e-5)
     with pytest.raises(ValueError, match="activations"):
         kind.from_onnx(tmp_path / "0.onnx")

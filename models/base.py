@@ -175,7 +175,7 @@ class Network(Loadable):
         return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
 
     def _unrolled(self, layer: SteppedLayer, states: States, resets: Tensor | None) -> tuple[Tensor, ...]:
-        """The same for a layer with options or resets, for which there is no fused op."""
+        """The same for a layer with options or resets, for which there are no kernels written by hand."""
         variant = self._variant(layer.parameters) if self.options else Plain(layer.parameters, self.STEP)
         nets = variant.inputs(layer.x)
         take = show_steps(self, layer, variant.step)

@@ -42,7 +42,8 @@ class LSTM(Network):
         bias: whether there are biases: the parameters whose names begin with `bias`.
         forget_bias: the initial bias of the forget gates; see `LSTMCell`.
 
-    Options (see `variants.LSTMVariant` for the equations). With any of them, a layer runs step by step, not as one op:
+    Options (see `variants.LSTMVariant` for the equations). With any of them, a layer is one op that is made
+    from these equations, as for `Recurrent`, instead of kernels written by hand:
         proj_size: the size of the outputs and of h, which are then a projection of o ⊙ tanh(c); 0 for none.
         peephole: the gates depend on the cell state too.
         layer_norm: normalizes the gates' two products, and the cell state: "cell" carries it normalized to the next
@@ -129,7 +130,7 @@ class LSTM(Network):
             lengths: the number of steps of each of the B sequences, in any order; by default T. Outputs past a length
                 are zero, and the final states are those after each sequence's last step.
             resets: (T, B) bool. Where it is true, a new sequence begins at this step, in both directions: the states
-                before the step are zeros. The layers then run step by step.
+                before the step are zeros.
 
         Returns:
             out (T, B, D·P), and (h, c) with the shapes of `state`.
@@ -146,9 +147,8 @@ class GRU(Network):
 
     Options:
         reset_after: whether the reset gate comes after the product with U_n, as in PyTorch and by default in Keras; if
-            not, it comes before, as by default in ONNX (`variants.GRUResetBefore`), and layers run step by step.
-        activations: the functions of the gates r and z, and of the candidate n; names as for `LSTM`. With other than
-            the default, layers run step by step.
+            not, it comes before, as by default in ONNX (`variants.GRUResetBefore`).
+        activations: the functions of the gates r and z, and of the candidate n; names as for `LSTM`.
 
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order r, z, n:
         weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
@@ -189,7 +189,7 @@ class RNN(Network):
     """Layers of `RNNCell`s over a batch of sequences; arguments as for `LSTM`.
 
     Options:
-        nonlinearity: "tanh" or "relu". With "relu", layers run step by step.
+        nonlinearity: "tanh" or "relu".
         activations: the same as one name in a tuple, of more functions; names as for `LSTM`.
 
     Parameters of layer k, with `_reverse` appended for the backward direction:

@@ -36,9 +36,9 @@ class Recurrent(Module):
     zeros, or from what the cell learns to start from.
 
     Args:
-        cells: a cell; or a list of them, the layers, each of which takes the outputs of the layer below. In place of a
-            cell, a pair (forward cell, backward cell): the second runs from the end to the start, and the outputs of
-            both are concatenated along the last dimension.
+        cells: a cell; or a list or `ModuleList` of them, the layers, each of which takes the outputs of the layer
+            below. In place of a cell, a pair (forward cell, backward cell): the second runs from the end to the start,
+            and the outputs of both are concatenated along the last dimension.
         batch_first: inputs, resets and outputs are (B, T, ...) instead of (T, B, ...).
         dropout: the probability of dropout, in training, between layers.
         compiled: True requires that the cells run as one compiled op each; False runs each step's ops one by one; None
@@ -79,7 +79,7 @@ class Recurrent(Module):
     ) -> None:
         super().__init__()
         check_dropout(type(self).__name__, dropout)
-        layers = cells if isinstance(cells, list) else [cells]
+        layers = list(cells) if isinstance(cells, list) or type(cells) is ModuleList else [cells]
         if not layers:
             raise ValueError(f"{type(self).__name__}: expected at least one cell, got an empty list")
         self.cells = ModuleList([self._layer_of(layer) for layer in layers])

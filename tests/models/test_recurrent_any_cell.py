@@ -200,6 +200,34 @@ def test_a_cell_may_contain_a_network(compiled: bool | None) -> None:
     checked_derivatives([out], [tg.stack(outs)], [x, *cell.parameters()])
 
 
+class AttendingCell(tg.nn.Module):
+    """It uses a tensor of the whole batch, (B, S, H), that was set before."""
+
+    def __init__(self, learnt: bool) -> None:
+        self.weight, self.start, self.learnt = tg.nn.Linear(3, 4), tg.nn.Parameter(tg.ones(4)), learnt
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> Any:
+        if h is None:
+            h = self.start.broadcast_to(len(x), 4) if self.learnt else tg.zeros(len(x), 4, dtype=x.dtype)
+        scores = tg.softmax((self.memory * h.unsqueeze(1)).sum(-1), dim=-1)
+        return tg.tanh(self.weight(x) + (self.memory * scores.unsqueeze(2)).sum(1))
+
+    memory: tg.Tensor
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_a_cell_may_use_tensors_of_the_whole_batch(learnt: bool) -> None:
+    cell, x = made(AttendingCell, learnt), on("cpu", 4, 5, 3, requires_grad=True)
+    cell.memory = on("cpu", 5, 6, 4, requires_grad=True)
+    h, outs = None, []
+    for x_t in x:
+        h = cell(x_t, h)
+        outs.append(h)
+    out, _ = Recurrent(cell)(x)
+    inputs = [x, cell.memory, cell.weight.weight, *([cell.start] if learnt else [])]
+    checked_derivatives([out], [tg.stack(outs)], inputs)
+
+
 # -- as a module -------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +238,8 @@ def test_parameters_have_the_names_of_the_cells() -> None:
         "cells.0", "cells.1.0", "cells.1.1", "cells.1.1.gate", "cells.2",
     }  # fmt: skip
     assert {"cells.0.weight_hh", "cells.1.0.weight", "cells.1.1.start", "cells.2.bias"} <= {*names}
+    listed = Recurrent(tg.nn.ModuleList([GRUCell(3, 4), (RNNCell(4, 5))]))
+    assert listed.cells[1].hidden_size == 5 and len(Recurrent(network.cells).cells) == 3
     shared = RNNCell(3, 3)
     assert len(list(Recurrent([shared, shared]).parameters())) == 2
 

@@ -1,5 +1,6 @@
 """What a cell starts from: found by two runs of one step, with and without a state."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,11 @@ def start_of(name: str, cell: Module, x: Tensor) -> Any:
         ValueError: the two runs differ in more than the state, or the start depends on the input.
     """
     if len(x) > _FEW and mode().value.tracer is None:  # two rows show whether it starts from zeros
-        with no_grad():
+        with contextlib.suppress(Exception), no_grad():  # a cell may use tensors of the whole batch, and fail for two
             found = _Found(name, cell, x[:_FEW])
-        if found.is_zeros:
-            shapes = [(len(x), *zero.shape[1:]) for zero in found.zeros]
-            return found.joined([full(shape, 0, zero.dtype, zero.device) for shape, zero in zip(shapes, found.zeros)])
+            if found.is_zeros:
+                shapes = [(len(x), *zero.shape[1:]) for zero in found.zeros]
+                return found.joined([full(shape, 0, z.dtype, z.device) for shape, z in zip(shapes, found.zeros)])
     found = _Found(name, cell, x)
     return found.joined([_as_state(start, zero) for start, zero in zip(found.starts, found.zeros, strict=True)])
 

@@ -7,11 +7,13 @@ products at full speed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from .code import IN_PLACE, Code, Scope, is_view
 from .loops import Kept, Loop
 from .program import Instruction, Value, needed
+from .rooms import Rooms
 from .schedule import Backward, Forward
 
 __all__ = ["backward_code", "forward_code", "values_code"]
@@ -19,8 +21,11 @@ __all__ = ["backward_code", "forward_code", "values_code"]
 _RESERVED = [
     "T", "B", "N", "n", "s", "t", "k", "xp", "empty", "backend", "operands", "cotangents", "saved", "saving",
     "reverse", "needs", "steps", "at_once", "first", "last", "before", "after", "earlier", "later", "chunks",
-    "in_order", "steps_at_once",
+    "in_order", "steps_at_once", "steps_in_cache", "few", "at_a_time", "j", "m", "M",
 ]  # fmt: skip
+
+_PRODUCTS = frozenset({"linear", "matmul"})
+"""Ops that are faster for many rows than for the few that fit in the cache."""
 
 
 def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
@@ -118,38 +123,48 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
     totals = {operand: g for operand in program.captured if (g := of_operand[operand]) is not None}
     code.add(*(f"{code.name(operand, 'g_{}')} = None" for operand in totals))
 
+    outside = [*schedule.after, *schedule.sums]
+    wide, narrow = _for_outside(schedule, outside)
     views = set(_results(filter(is_view, schedule.ahead)))
-    ahead = _results(schedule.ahead)
-    code.add(f"at_once = steps_at_once(T, B, {_row_bytes([*ahead, *schedule.kept])})")
-    for value in (*schedule.kept, *(value for value in ahead if value not in views)):
+    computed = [value for value in _results(wide) if value not in views]
+    code.add(f"at_once = steps_at_once(T, B, {_row_bytes([*computed, *schedule.kept])})")
+    for value in (*schedule.kept, *computed):
         code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, 'at_once')}, {outer.dtype(value)})")
     into = _in_place(code, schedule, carried, of_operand)
     loop = Loop(outer, schedule.loop, {value: Kept(code.name(value, "all_{}"), "s") for value in schedule.kept}, into)
+    rooms = Rooms(outer, narrow, loop)
     there = _known(code, outer, schedule, forward)
-    outside = [*schedule.after, *schedule.sums]
     by_steps = _read(schedule.loop)
     with code.block("for steps in chunks(T, at_once, not reverse):"):
         code.add("n = steps.stop - steps.start", "N = n * B")
         code.add("earlier = slice(steps.start + reverse, steps.stop + reverse)")
         code.add("later = slice(steps.start + 1 - reverse, steps.stop + 1 - reverse)")
         many = Scope(code, "N", outer.places)
-        _take_rows(code, many, there, [*schedule.ahead, *outside], [of_operand[value] for value in by_input])
-        for instruction in schedule.ahead:
+        _take_rows(code, many, there, [*wide, *outside], [of_operand[value] for value in by_input])
+        for instruction in wide:
             rows = {value: code.name(value, "rows_{}") for value in instruction.results if value not in views}
             for value, name in rows.items():
                 code.add(f"{name} = {code.name(value, 'all_{}')}[:n].reshape({many.shape(value)})")
             _compute_rows(many, instruction, rows)
-        _split_into_steps(code, many, outer, [value for value in ahead if value in by_steps])
-        code.add(*(f"{code.name(v, 'steps_{}')} = {where}" for v, where in there.items() if v in by_steps))
-        with code.block("for s in in_order(steps, not reverse):"):
-            step = Scope(code, "B", outer.places)
-            _take_step(code, step, [value for value in (*there, *ahead) if value in by_steps])
-            code.add(*(f"{code.name(g, 'all_{}')}[s] = {code.name(g)}" for g in schedule.kept if g in carried.values()))
-            loop.add_step(step)
-            for operand, g in totals.items():
-                if g in schedule.totals:
-                    _add_up(code, code.name(operand, "g_{}"), f"xp.array({step.text(g)})")
-            _carry_on(code, step, carried, of_operand, into)
+        by_few = by_steps | _read(narrow)
+        _split_into_steps(code, many, outer, [value for value in _results(wide) if value in by_few])
+        code.add(*(f"{code.name(v, 'steps_{}')} = {where}" for v, where in there.items() if v in by_few))
+        with code.block("for few in chunks(n, at_a_time, not reverse):") if narrow else nullcontext():
+            if narrow:
+                rooms.compute([*there, *_results(wide)])
+            with code.block(f"for {'j in in_order(few' if narrow else 's in in_order(steps'}, not reverse):"):
+                step = Scope(code, "B", outer.places)
+                if narrow:
+                    rooms.take_step(step)
+                _take_step(code, step, [value for value in (*there, *_results(wide)) if value in by_steps])
+                for g in schedule.kept:
+                    if g in carried.values():
+                        code.add(f"{code.name(g, 'all_{}')}[s] = {code.name(g)}")
+                loop.add_step(step)
+                for operand, g in totals.items():
+                    if g in schedule.totals:
+                        _add_up(code, code.name(operand, "g_{}"), f"xp.array({step.text(g)})")
+                _carry_on(code, step, carried, of_operand, into)
         for value in schedule.kept:
             many.places[value] = code.name(value, "rows_{}")
             code.add(f"{many.places[value]} = {loop.array(value)}[:n].reshape({many.shape(value)})")
@@ -294,6 +309,15 @@ def _carry_on(
             code.add(f"{following} = xp.array({step.text(gradient)})")
             pending.append(f"{code.name(g)}[...] = {following}")
     code.add(*pending)
+
+
+def _for_outside(schedule: Backward, outside: Sequence[Instruction]) -> tuple[list[Instruction], list[Instruction]]:
+    """Of the instructions ahead: those that are computed for all steps of a chunk, and those for the loop only."""
+    several = [each for each in schedule.ahead if len(each.results) > 1 and not is_view(each)]
+    products = [each for each in schedule.ahead if each.op.name in _PRODUCTS]
+    gradients = (g for g in schedule.derivative.gradients if g is not None)
+    wide = needed(schedule.ahead, [*_read(outside), *gradients, *_results([*several, *products])])
+    return wide, [each for each in schedule.ahead if each not in wide]
 
 
 def _in_place(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class Loop:
         self._scope, self._code, self._instructions = scope, scope.code, instructions
         self._kept, self._places = dict(kept), dict(given)
         self._parts: dict[Value, tuple[Value, slice]] = {}
-        self._at_step: list[str] = []
+        self._at_step: dict[Value, str] = {}
+        self.read = {value for instruction in instructions for value in instruction.inputs}
         made = {value for instruction in instructions for value in instruction.results}
         for instruction in filter(is_join, instructions):
             for part, where in _slices(instruction):
@@ -55,6 +57,28 @@ class Loop:
     def array(self, value: Value) -> str:
         """The array of all steps of a value that is kept."""
         return self._kept[value].array
+
+    def place(self, value: Value) -> str:
+        """The expression of a value's place at a step."""
+        return self._places[value]
+
+    def products_in_place(self, factors: set[Value]) -> dict[Value, Value]:
+        """Products that are computed in the place of a factor, which is written there before the loop: by factor.
+
+        Args:
+            factors: values that are known before the loop, and that only the loop reads.
+        """
+        uses = Counter(value for instruction in self._instructions for value in instruction.inputs)
+        found: dict[Value, Value] = {}
+        for instruction in self._instructions:
+            (product, *_) = instruction.results
+            if instruction.op.name == "mul" and product in self._kept:
+                for factor in instruction.inputs:
+                    alike = factor.shape == product.shape and factor.dtype == product.dtype
+                    if factor in factors and uses[factor] == 1 and alike:
+                        found[factor] = product
+                        break
+        return found
 
     def _place(self, value: Value) -> None:
         code, name = self._code, self._code.name(value)
@@ -74,12 +98,12 @@ class Loop:
             code.add(f"{name} = empty({self._scope.shape(value)}, {self._scope.dtype(value)})")
         if value in self._kept:
             kept = self._kept[value]
-            self._at_step.append(f"{name} = {kept.array}[{kept.index}]")
+            self._at_step[value] = f"{name} = {kept.array}[{kept.index}]"
         self._places[value] = name
 
     def add_step(self, scope: Scope) -> None:
         """Adds the lines of a step."""
-        self._code.add(*self._at_step)
+        self._code.add(*self._at_step.values())
         for instruction in self._instructions:
             (first, *_) = instruction.results
             if is_join(instruction) and any(

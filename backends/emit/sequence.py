@@ -66,7 +66,7 @@ def function_of(name: str, source: str, names: dict[str, Any]) -> tuple[Callable
     """The one function that the source defines, and the source. Tracebacks show its lines."""
     filename = f"<{name} {id(names)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = {**names, "chunks": _chunks, "in_order": _in_order, "steps_at_once": steps_at_once}
+    namespace = {**names, **_HELPERS}
     before = set(namespace)
     exec(compile(source, filename, "exec"), namespace)
     (made,) = [value for key, value in namespace.items() if key not in before and key != "__builtins__"]
@@ -88,5 +88,18 @@ def _in_order(steps: slice, reverse: bool) -> range:
 
 def steps_at_once(T: int, B: int, row_bytes: int) -> int:
     """The number of steps whose arrays fit in the cache, or that have enough rows."""
-    fitting = _CACHED_BYTES // max(B * row_bytes, 1)
-    return max(1, min(T, max(fitting, _ENOUGH_ROWS // max(B, 1))))
+    return max(_steps_in_cache(T, B, row_bytes), min(T, _ENOUGH_ROWS // max(B, 1)))
+
+
+def _steps_in_cache(T: int, B: int, row_bytes: int) -> int:
+    """The number of steps whose arrays fit in the cache; at least 1."""
+    return max(1, min(T, _CACHED_BYTES // max(B * row_bytes, 1)))
+
+
+_HELPERS = {
+    "chunks": _chunks,
+    "in_order": _in_order,
+    "steps_at_once": steps_at_once,
+    "steps_in_cache": _steps_in_cache,
+}
+"""The functions that the code calls by name."""

@@ -1,0 +1,118 @@
+"""The places of values that are computed for a few steps at once, just before the loop reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .code import IN_PLACE, Scope, is_view
+from .loops import Loop
+from .program import Instruction, Value
+
+__all__ = ["Rooms"]
+
+
+class Rooms:
+    """Arrays for the results of instructions that run for as many steps as fit in the cache.
+
+    An array is used again when nothing reads its value any more. A factor of a product in the loop is computed in the
+    place of this product. Lines that make the arrays are added to the code.
+
+    Args:
+        scope: the scope of the lines before all loops.
+        instructions: the instructions.
+        loop: the loop that reads the results.
+    """
+
+    def __init__(self, scope: Scope, instructions: Sequence[Instruction], loop: Loop) -> None:
+        self._scope, self._code, self._instructions, self._loop = scope, scope.code, instructions, loop
+        self._read = {value for instruction in instructions for value in instruction.inputs}
+        made = {value for each in instructions if not is_view(each) for value in each.results}
+        self._products = loop.products_in_place(made)
+        self._rooms = _assigned(instructions, loop.read, self._products)
+        if instructions:
+            rooms = set(self._rooms.values())
+            read = self._read - {value for each in instructions for value in each.results}
+            size = sum(value.row_bytes for value in (*made, *read) if value not in made or value in rooms)
+            self._code.add(f"at_a_time = steps_in_cache(at_once, B, {size})")
+        rows = Scope(scope.code, "at_a_time * B", {})
+        for value in dict.fromkeys(self._rooms.values()):
+            self._code.add(f"{self._code.name(value, 'few_{}')} = empty({rows.shape(value)}, {scope.dtype(value)})")
+        self._steps: list[Value] = []
+
+    def compute(self, known: Iterable[Value]) -> None:
+        """Adds the lines that compute the instructions for a few steps, given values that are known of the chunk."""
+        code = self._code
+        code.add("m = few.stop - few.start", "M = m * B")
+        scope = Scope(code, "M", self._scope.places)
+        for value in known:
+            if value in self._read:
+                scope.places[value] = code.name(value, "few_{}")
+                code.add(f"{scope.places[value]} = {code.name(value, 'steps_{}')}[few].reshape({scope.shape(value)})")
+        for instruction in self._instructions:
+            (first, *_) = instruction.results
+            if is_view(instruction):
+                scope.compute(instruction)
+                continue
+            if first in self._products:
+                name = code.name(first, "few_{}")
+                product = self._products[first]
+                code.add(f"{name} = {self._loop.array(product)}[few].reshape({scope.shape(first)})")
+            else:
+                room = self._rooms[first]
+                name = code.name(room, "rows_{}")
+                if room is first:
+                    code.add(f"{name} = {code.name(room, 'few_{}')}[:M]")
+            scope.compute(instruction, name)
+        self._steps = [value for each in self._instructions for value in each.results if value in self._loop.read]
+        for value in self._steps:
+            if value not in self._products:
+                steps = self._scope.shape(value, "m")
+                code.add(f"{code.name(value, 'steps_{}')} = {scope.text(value)}.reshape({steps})")
+
+    def take_step(self, step: Scope) -> None:
+        """Adds the lines that take the results of a step."""
+        code = self._code
+        code.add("s = few.start + j")
+        for value in self._steps:
+            if value in self._products:
+                step.places[value] = self._loop.place(self._products[value])
+            else:
+                step.places[value] = code.name(value, "{}_t")
+                code.add(f"{step.places[value]} = {code.name(value, 'steps_{}')}[j]")
+
+
+def _assigned(
+    instructions: Sequence[Instruction], kept: set[Value], elsewhere: Mapping[Value, Value]
+) -> dict[Value, Value]:
+    """For each result that needs an array, the value whose array it uses: its own, or one that is not read any more."""
+    roots: dict[Value, Value] = {}
+    last: dict[Value, float] = {}
+    for j, instruction in enumerate(instructions):
+        for value in instruction.inputs:
+            last[roots.get(value, value)] = j
+        for value in instruction.results:
+            source = instruction.inputs[0] if is_view(instruction) else value
+            roots[value] = roots.get(source, source)
+    last.update({roots[value]: len(instructions) for value in kept if value in roots})
+    rooms: dict[Value, Value] = {}
+    free: list[Value] = []
+    for j, instruction in enumerate(instructions):
+        (first, *_) = instruction.results
+        read = dict.fromkeys(roots.get(value, value) for value in instruction.inputs)
+        ended = [rooms[value] for value in read if last.get(value) == j and value in rooms]
+        if not is_view(instruction) and first not in elsewhere:
+            direct = (
+                instruction.op.name in IN_PLACE - {"sigmoid"}
+                and all(value.shape == first.shape for value in read)
+                and all(roots.get(value, value) is value for value in instruction.inputs)
+            )
+            fitting = [room for room in (*(ended if direct else ()), *free) if _alike(room, first)]
+            rooms[first] = fitting[0] if fitting else first
+        free += [room for room in ended if room not in free]
+        if first in rooms and rooms[first] in free:
+            free.remove(rooms[first])
+    return rooms
+
+
+def _alike(one: Value, other: Value) -> bool:
+    return one.shape == other.shape and bool(one.dtype == other.dtype)

@@ -13,10 +13,12 @@ from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn, zeros, zeros_like
 from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.mode import mode
 from tinygrad_lstm.nn import Parameter
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
 from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, run_scan, step_mask
+from tinygrad_lstm.ops.sequence import PureStep
 
 from .cells import check_sizes, init_recurrent, state_of_parts, states_of
 from .layout import Layout, Lengths, Resets
@@ -176,16 +178,29 @@ class Network(Loadable):
 
     def _unrolled(self, layer: SteppedLayer, states: States, resets: Tensor | None) -> tuple[Tensor, ...]:
         """The same for a layer with options or resets, for which there are no kernels written by hand."""
-        variant = self._variant(layer.parameters) if self.options else Plain(layer.parameters, self.STEP)
-        nets = variant.inputs(layer.x)
+        starts = () if resets is None else tuple(map(zeros_like, states))
+        names = tuple(layer.parameters)
+
+        def computation(parameters: Mapping[str, Any]) -> Variant:
+            return self._variant(parameters) if self.options else Plain(parameters, self.STEP)
+
+        def step(x: Tensor, states: States, parameters: Sequence[Tensor]) -> States:
+            variant = computation(dict(zip(names, parameters, strict=True)))
+            gates = variant.step(variant.inputs(x), *states)
+            return tuple(getattr(gates, name) for name in self.STATES)
+
+        if mode().value.tracer is None:
+            key = (type(self), *map(repr, self.options.items()))
+            pure = PureStep(step, tuple(layer.parameters.values()), key)
+            return run_scan(pure, layer.x, states, layer.lengths, resets, starts, layer.reverse)
+        variant = computation(layer.parameters)
         take = show_steps(self, layer, variant.step)
 
-        def step(net_x: Tensor, states: States) -> States:
+        def shown_step(net_x: Tensor, states: States) -> States:
             gates = take(net_x, *states)
             return tuple(getattr(gates, name) for name in self.STATES)
 
-        starts = () if resets is None else tuple(map(zeros_like, states))
-        return run_scan(step, nets, states, layer.lengths, resets, starts, layer.reverse)
+        return run_scan(shown_step, variant.inputs(layer.x), states, layer.lengths, resets, starts, layer.reverse)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
         """The computation of a layer with options, given its parameters and the functions F."""

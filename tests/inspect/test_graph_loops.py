@@ -109,7 +109,7 @@ def test_a_layer_that_runs_step_by_step_is_one_loop(options: dict[str, Any]) -> 
     drawing = drawn(out.sum(), layer)
     assert drawing.loops() == ["× 12", "× 12"]
     nets = sum(label.startswith("linear (2, 20)") for label in drawing.labels())
-    assert nets == 2  # U·h of each direction, once
+    assert nets == 4  # W·x and U·h of each direction, once
 
 
 def test_a_user_function_is_unrolled_by_scan_into_one_loop() -> None:

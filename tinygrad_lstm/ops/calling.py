@@ -16,6 +16,7 @@ from .._tensor import Tensor
 from ..device import get_device
 from ..graph import record
 from ..mode import mode
+from ..tracing import shapes
 from ..tracing.lengths import Derived, plain
 from .operation import MISSING, NUMBERS, Op
 from .source import by_own_names, compiled, written_when_called
@@ -36,7 +37,7 @@ def _names(op: Op) -> dict[str, Any]:
     names = by_own_names(Derived, Tensor, get_device, itertools.repeat, operator.is_, plain, record)
     names |= {"_op": op, "_forward": op.forward, "_view": op.view, "_derivatives": op.derivatives, "_missing": MISSING}
     names |= {"_float32": FLOAT32, "_float64": FLOAT64, "_FLOATS": {FLOAT16, FLOAT32, FLOAT64}, "_NUMBERS": NUMBERS}
-    names |= {"_mode": mode, "_wrap": Tensor._wrap}
+    names |= {"_mode": mode, "_wrap": Tensor._wrap, "_tracing": shapes}
     return names | {f"_default_{name}": default for name, default in op.defaults.items()}
 
 
@@ -92,8 +93,9 @@ def _call({", ".join(parameters)}):
         _device = _get_device()
     if _now.watched:
         _given = ({all_names},)
-        {all_names}, = _plain(({all_names},))
-        {values}, = _plain(({values},))
+        if _tracing.under_way:  # lengths may be numbers that know where they come from
+            {all_names}, = _plain(({all_names},))
+            {values}, = _plain(({values},))
     try:
         if _device.switch is None:
             {forward}

@@ -23,7 +23,7 @@ from ..mode import mode
 from .define import op, shown_whole
 from .elementwise import where
 from .linalg import linear
-from .sequence import UntraceableError, fused_over, fused_step
+from .sequence import PureStep, UntraceableError, fused_over, fused_step
 from .shape import reshape, stack, unbind
 
 __all__ = ["LAYERS", "checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
@@ -74,7 +74,7 @@ def checked_resets(name: str, resets: Any, *shape: int) -> Tensor:
 
 @shown_whole
 def run_scan(
-    step: Step,
+    step: Step | PureStep,
     x: Tensor,
     states: States,
     lengths: Lengths = None,
@@ -109,13 +109,19 @@ def run_scan(
     active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
     begins = {} if resets is None else flags_by_rank(resets, states)
     inputs = [x, *active.values(), *begins.values()]
+    fixed, key = (step.fixed, step.key) if isinstance(step, PureStep) else ((), None)
 
-    def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], starts: Sequence[Tensor]) -> States:
+    def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
         """The output of a step and the states after it, in which sequences end and begin."""
         x_t, *flags = at_step
-        entering = chosen(dict(zip(begins, flags[len(active) :])), starts, states) if begins else tuple(states)
+        entering = (
+            chosen(dict(zip(begins, flags[len(active) :])), others[: len(starts)], states) if begins else tuple(states)
+        )
         began = next_number()
-        stepped = step(x_t, entering)
+        if isinstance(step, PureStep):
+            stepped = step.function(x_t, entering, others[len(starts) :])
+        else:
+            stepped = step(x_t, entering)
         declare_step(step, began, stepped)
         if not active:
             return (stepped[0], *stepped)
@@ -126,16 +132,16 @@ def run_scan(
 
     if compiled is not False and now.tracer is None and not now.anomaly:
         try:
-            fused, taken = fused_step(masked, inputs, states, starts)
+            fused, taken = fused_step(masked, inputs, states, starts, fixed, key)
         except UntraceableError as error:
             if compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
         else:
-            return fused_over(fused, [*inputs, *states, *starts, *taken], reverse)
+            return fused_over(fused, [*inputs, *states, *starts, *fixed, *taken], reverse)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):
-        outputs[t], *after = masked(items[t], states, starts)
+        outputs[t], *after = masked(items[t], states, [*starts, *fixed])
         states = tuple(after)
     return stack(outputs), *states
 

@@ -4,12 +4,15 @@ The step is traced to a program; see `tracing/`. A backend makes functions of th
 forward and backward. Gradients of higher order differentiate the ops of the program.
 """
 
+import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.backends.emit.program import BATCH, Program
 
 from .._tensor import Tensor
@@ -17,12 +20,12 @@ from ..graph import declare_step, next_number
 from ..tracing.run import Like, Step, UntraceableError
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
-from ..tracing.step import TracedStep, derivative_of, replay
+from ..tracing.step import TracedStep, derivative_of, replay_steps
 from .define import op
 from .elementwise import add
 from .shape import split_op, stack, unbind
 
-__all__ = ["FusedStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
+__all__ = ["FusedStep", "PureStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
 
 _OPS = Ops(add.op, split_op.op)  # type: ignore[attr-defined]
 _KEPT = 64  # steps; beyond this, the one that was least recently used is traced again
@@ -44,8 +47,8 @@ class FusedStep:
         self.traced = TracedStep(step, *given)
         self.program = with_products_apart(self.traced.program, _OPS)
         self._device = given[0][0].device
-        needs = [True] * sum(map(len, given)) + [tensor.requires_grad for tensor in self.traced.outside]
-        self._needs = needs
+        self._needs = [like.requires_grad for like in itertools.chain(*given)]
+        self._needs += [tensor.like.requires_grad for tensor in self.traced.outside]
         self._functions: dict[bool, Any] = {}
 
     def functions(self, derivative: bool) -> Any:
@@ -68,13 +71,22 @@ def _composed(operands: Sequence[Tensor], step: FusedStep, reverse: bool) -> tup
 def unrolled(program: Program, operands: Sequence[Tensor], reverse: bool) -> tuple[Tensor, ...]:
     """What the op `sequence` computes, by the ops of a program, step by step."""
     number, end = len(program.inputs), len(program.inputs) + len(program.states)
-    inputs, states, captured = [unbind(x, 0) for x in operands[:number]], operands[number:end], operands[end:]
+    states, captured = operands[number:end], operands[end:]
     T, B = operands[0].shape[:2]
+    order = range(T - 1, -1, -1) if reverse else range(T)
+    items = list(zip(*(unbind(x, 0) for x in operands[:number]), strict=True))
     outputs: list[Any] = [None] * T
-    for t in reversed(range(T)) if reverse else range(T):
-        began = next_number()
-        outputs[t], *states = replay(program, [*(items[t] for items in inputs), *states, *captured], B)
-        declare_step(program, began, outputs[t])
+    began = 0
+
+    def inputs() -> Iterator[Sequence[Tensor]]:
+        nonlocal began
+        for t in order:
+            began = next_number()
+            yield items[t]
+
+    for t, (output, *after) in zip(order, replay_steps(program, inputs(), states, captured, B)):
+        declare_step(program, began, output)
+        outputs[t], states = output, after
     return stack(outputs), *states
 
 
@@ -104,12 +116,32 @@ def sequence(backend: Any, operands: Sequence[Array], step: FusedStep, reverse: 
     return step.functions(saving).forward(backend, operands, reverse, saving)
 
 
+@dataclass(frozen=True)
+class PureStep:
+    """A step that depends on nothing but what it is given, so that it is traced only once.
+
+    Attributes:
+        function: `function(x, states, fixed)` returns the states after a step.
+        fixed: the tensors that are the same in all steps, such as parameters.
+        key: equal for steps that apply the same ops to tensors of the same shapes.
+    """
+
+    function: Callable[[Tensor, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
+    fixed: Sequence[Tensor]
+    key: Hashable
+
+    def __call__(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The states after a step."""
+        return self.function(x, states, self.fixed)
+
+
 class _Key(NamedTuple):
     """What steps must have in common for one program to serve them."""
 
     inputs: tuple[Like, ...]
     states: tuple[Like, ...]
     others: tuple[Like, ...]
+    step: Hashable
 
 
 _lock = threading.RLock()
@@ -124,7 +156,12 @@ def fused_over(step: FusedStep, operands: Sequence[Tensor], reverse: bool) -> tu
 
 
 def fused_step(
-    step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]
+    step: Step,
+    inputs: Sequence[Tensor],
+    states: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    fixed: Sequence[Tensor] = (),
+    key: Hashable = None,
 ) -> tuple[FusedStep, Sequence[Tensor]]:
     """A traced step, and the tensors that the step takes from outside now.
 
@@ -135,21 +172,31 @@ def fused_step(
         step: `step(inputs, states, others)` returns the output of a step and the states after it.
         inputs: of all steps, (T, B, ...).
         states: before the first step, (B, ...).
-        others: (B, ...), the same in all steps.
+        rows: the first of the others, (B, ...), the same in all steps.
+        fixed: the rest of the others, the same for all rows.
+        key: if it is not None, the step takes nothing from outside, and steps of an equal key apply the same ops.
 
     Raises:
         UntraceableError: the step cannot be computed as one op.
     """
-    key = _Key(*(tuple(_like(tensor, k == 0) for tensor in part) for k, part in enumerate((inputs, states, others))))
+    others = [_like(tensor, 0, True) for tensor in rows] + [_like(tensor, 0, False) for tensor in fixed]
+    found = _Key(
+        tuple([_like(tensor, 1, True) for tensor in inputs]),
+        tuple([_like(tensor, 0, True) for tensor in states]),
+        tuple(others),
+        key,
+    )
     with _lock:
-        known = _fused.setdefault(key, [])
-        _fused.move_to_end(key)
-        seen = TracedStep.seen(step, *key)
+        known = _fused.setdefault(found, [])
+        _fused.move_to_end(found)
+        if known and key is not None:
+            return known[0], ()
+        seen = TracedStep.seen(step, *found[:3])
         for fused in known:
             taken = fused.traced.taken_in(seen)
             if taken is not None:
                 return fused, taken
-        fused = FusedStep(step, *key)
+        fused = FusedStep(step, *found[:3])
         known.insert(0, fused)
         del known[_KEPT:]
         while len(_fused) > _KEPT:
@@ -160,5 +207,7 @@ def fused_step(
         return fused, taken
 
 
-def _like(tensor: Tensor, steps: bool) -> Like:
-    return Like((BATCH, *tensor._array.shape[1 + steps :]), tensor.dtype, tensor.device)
+def _like(tensor: Tensor, steps: int, of_batch: bool) -> Like:
+    array = tensor._array
+    shape = (BATCH, *array.shape[1 + steps :]) if of_batch else array.shape
+    return Like(shape, array.dtype, tensor.device, is_float(array.dtype) if of_batch else tensor.requires_grad)

@@ -23,11 +23,12 @@ Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Te
 
 
 class Like(NamedTuple):
-    """A tensor that a step is given: its shape, with `BATCH` in it, its dtype and its device."""
+    """A tensor that a step is given: its shape, with `BATCH` in it, dtype and device, and if it needs a gradient."""
 
     shape: tuple[Size, ...]
     dtype: Any
     device: Device
+    requires_grad: bool
 
 
 BATCHES = (2, 3)
@@ -196,4 +197,4 @@ def example(like: Like, k: int) -> Tensor:
     shape = tuple(BATCHES[k] if size is BATCH else size for size in like.shape)
     with like.device.current():
         array = like.device.xp.full(shape, FILLS[k] if is_float(like.dtype) else 0, like.dtype)
-    return Tensor._wrap(array, like.device).requires_grad_(is_float(like.dtype))
+    return Tensor._wrap(array, like.device).requires_grad_(like.requires_grad)

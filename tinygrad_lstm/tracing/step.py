@@ -1,7 +1,7 @@
 """The program of a recurrent step, and that of its derivative."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
-from tinygrad_lstm.backends.emit.program import BATCH, Derivative, Program, Value, mapped, needed
+from tinygrad_lstm.backends.emit.program import BATCH, Derivative, Instruction, Program, Value, mapped, needed
 
 from .._tensor import Tensor
 from ..autograd import grad
@@ -18,7 +18,7 @@ from ..mode import Switch, no_grad
 from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, run_of
 from .values import Values, same
 
-__all__ = ["TracedStep", "derivative_of", "replay"]
+__all__ = ["TracedStep", "derivative_of", "replay_steps"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,11 @@ class _Outside:
     """What is remembered of a tensor from outside; its values only if the step made it."""
 
     like: Like
-    requires_grad: bool
     values: HostArray | None
 
     def is_like(self, tensor: Tensor) -> bool:
         """Whether the program is the same with this tensor."""
-        like = Like(tensor.shape, tensor.dtype, tensor.device)
-        if (like, tensor.requires_grad) != (self.like, self.requires_grad):
+        if Like(tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad) != self.like:
             return False
         return self.values is None or same(self.values, tensor.device.backend.to_host(tensor._array))
 
@@ -94,7 +92,7 @@ class TracedStep:
 def _outside(tensor: Tensor, made: bool) -> _Outside:
     device = tensor.device
     values = device.backend.to_host(tensor._array) if made else None
-    return _Outside(Like(tensor.shape, tensor.dtype, device), tensor.requires_grad, values)
+    return _Outside(Like(tensor.shape, tensor.dtype, device, tensor.requires_grad), values)
 
 
 def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> Derivative:
@@ -132,8 +130,48 @@ def _known(program: Program, notes: Sequence[Note]) -> dict[int, Value]:
 
 def replay(program: Program, operands: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
     """The outputs of a program, computed by its ops on tensors."""
-    tensors: dict[Value, Tensor] = dict(zip(program.operands, operands, strict=True))
-    device = operands[0].device
+    tensors = dict(zip(program.operands, operands, strict=True))
+    return _replay(program.instructions, tensors, program.outputs, batch, operands[0].device)
+
+
+def replay_steps(
+    program: Program,
+    steps: Iterable[Sequence[Tensor]],
+    states: Sequence[Tensor],
+    captured: Sequence[Tensor],
+    batch: int,
+) -> Iterator[tuple[Tensor, ...]]:
+    """The output and states after each step, given the inputs of each. What is the same in all is computed once."""
+    fixed, device = dict(zip(program.captured, captured, strict=True)), states[0].device
+    once, each = _by_change(program)
+    _replay(once, fixed, (), batch, device)
+    for inputs in steps:
+        tensors = {**fixed, **dict(zip((*program.inputs, *program.states), (*inputs, *states), strict=True))}
+        _, *states = outputs = _replay(each, tensors, program.outputs, batch, device)
+        yield outputs
+
+
+def _by_change(program: Program) -> tuple[list[Instruction], list[Instruction]]:
+    """The instructions that depend on captured values only, and the others."""
+    changing = {*program.inputs, *program.states}
+    once, each = [], []
+    for instruction in program.instructions:
+        if changing.isdisjoint(instruction.inputs) and not any(value.has_batch for value in instruction.results):
+            once.append(instruction)
+        else:
+            each.append(instruction)
+            changing.update(instruction.results)
+    return once, each
+
+
+def _replay(
+    instructions: Sequence[Instruction],
+    tensors: dict[Value, Tensor],
+    wanted: Sequence[Value],
+    batch: int,
+    device: Device,
+) -> tuple[Tensor, ...]:
+    """Adds the results of instructions to the tensors of values, and returns those of the wanted values."""
 
     def tensor_of(part: Any) -> Any:
         if part is BATCH:
@@ -144,20 +182,21 @@ def replay(program: Program, operands: Sequence[Tensor], batch: int) -> tuple[Te
             tensors[part] = _constant_tensor(part, batch, device)
         return tensors[part]
 
-    for instruction in program.instructions:
+    for instruction in instructions:
         with no_grad() if instruction.detached else contextlib.nullcontext():
             made = instruction.op.call(*mapped(instruction.arguments, tensor_of))
         tensors.update(zip(instruction.results, made if isinstance(made, tuple) else (made,), strict=True))
-    return tuple(tensor_of(output) for output in program.outputs)
+    return tuple(tensor_of(value) for value in wanted)
 
 
 def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -> tuple[Run, list[Known | None], int]:
     """Run k of a program and its derivative: the gradients of its operands, and the number of notes before them."""
-    operands = [example(Like(value.shape, value.dtype, device), k) for value in program.operands]
-    for operand, needs_grad in zip(operands, needs):
-        operand.requires_grad = needs_grad and is_float(operand.dtype)
+    operands = [
+        example(Like(value.shape, value.dtype, device, needs_grad and is_float(value.dtype)), k)
+        for value, needs_grad in zip(program.operands, needs, strict=True)
+    ]
     outputs = [output for output in program.outputs if is_float(output.dtype)]
-    cotangents = [example(Like(output.shape, output.dtype, device), k) for output in outputs]
+    cotangents = [example(Like(output.shape, output.dtype, device, True), k) for output in outputs]
     run = Run([*operands, *cotangents])
     with Switch(tracer=run, recording=True, anomaly=False), np.errstate(all="ignore"):
         made = replay(program, operands, BATCHES[k])

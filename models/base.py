@@ -20,7 +20,7 @@ from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
 from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, run_scan, step_mask
 from tinygrad_lstm.ops.sequence import PureStep
 
-from .cells import check_sizes, init_recurrent, state_of_parts, states_of
+from .cells import check_dropout, check_sizes, init_recurrent, state_of_parts, states_of
 from .layout import Layout, Lengths, Resets
 from .loading import Loadable
 from .stepping import ArrayFunctions, LayerStep, Stepper, check_steps, variant_step
@@ -52,13 +52,9 @@ class Network(Loadable):
     ) -> None:
         super().__init__()
         check_sizes(self, input_size, hidden_size)
-        name = type(self).__name__
-        if isinstance(dropout, bool):
-            raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
-        if integer(name, "num_layers", num_layers) < 1 or not 0 <= dropout <= 1:
-            raise ValueError(
-                f"{name}: expected at least 1 layer and a dropout in [0, 1], got {num_layers} and {dropout}"
-            )
+        check_dropout(self, dropout)
+        if integer(type(self).__name__, "num_layers", num_layers) < 1:
+            raise ValueError(f"{type(self).__name__}: expected at least 1 layer, got {num_layers}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers

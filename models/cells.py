@@ -333,6 +333,15 @@ def check_sizes(module: Module, input_size: int, hidden_size: int) -> None:
         )
 
 
+def check_dropout(module: Module, dropout: float) -> None:
+    """Raises TypeError for a bool, ValueError unless it is from 0 to 1."""
+    name = type(module).__name__
+    if isinstance(dropout, bool):
+        raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"{name}: expected a dropout in [0, 1], got {dropout}")
+
+
 def checked_state(cell: Cell, x: Tensor, state: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
     """The states of a cell, by default zeros.
 

@@ -15,11 +15,12 @@ from tinygrad_lstm.ops.recurrent import checked_lengths
 from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, rebuilt, with_tensors
 from tinygrad_lstm.tracing.starts import start_of
 
+from .cells import check_dropout
 from .layout import Layout, Lengths, Resets
 from .stepping import CellStepper, check_steps
 from .streaming import Stream, has_forward_of
 
-__all__ = ["Recurrent", "check_dropout"]
+__all__ = ["Recurrent"]
 
 Cells: TypeAlias = Module | tuple[Module, Module]
 
@@ -78,7 +79,7 @@ class Recurrent(Module):
         compiled: bool | None = None,
     ) -> None:
         super().__init__()
-        check_dropout(type(self).__name__, dropout)
+        check_dropout(self, dropout)
         layers = list(cells) if isinstance(cells, list) or type(cells) is ModuleList else [cells]
         if not layers:
             raise ValueError(f"{type(self).__name__}: expected at least one cell, got an empty list")
@@ -298,14 +299,6 @@ class Recurrent(Module):
         parts += [f"dropout={self.dropout}"] * (self.dropout > 0)
         parts += [f"compiled={self.compiled}"] * (self.compiled is not None)
         return ", ".join(parts)
-
-
-def check_dropout(name: str, dropout: float) -> None:
-    """Raises TypeError for a bool, ValueError unless it is from 0 to 1."""
-    if isinstance(dropout, bool):
-        raise TypeError(f"{name}: dropout is {dropout}; expected a number from 0 to 1; give flags by name")
-    if not 0 <= dropout <= 1:
-        raise ValueError(f"{name}: expected a dropout in [0, 1], got {dropout}")
 
 
 def _each(function: Callable[[Tensor], Tensor], state: Any) -> Any:

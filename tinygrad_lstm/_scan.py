@@ -94,13 +94,10 @@ def over_sequence(
         x, lengths, resets = pad(x, (0, 0) * (x.ndim - 1) + (0, 1)), np.zeros(B, np.int64), None
     if lengths is not None:
         x = _within(x, step_mask(lengths, len(x), x.device))
-    if state is None:
-        state = start = start_of(name, _cell(step), x[0])
-    elif resets is not None and isinstance(step, Module):
+    start = None
+    if isinstance(step, Module) and (state is None or resets is not None):
         start = start_of(name, step, x[0])
-    else:
-        start = None
-    state = with_tensors(state)
+    state = with_tensors(start if state is None else state)
     states = _checked(name, state, B)
     names = names_of(step, len(states))
     starts: tuple[Tensor, ...] = ()
@@ -108,14 +105,10 @@ def over_sequence(
         resets = resets.to(x.device)
         starts = tuple(map(zeros_like, states)) if start is None else _alike(name, names, states, start)
     joined = joined_like(state)
-    checked = CheckedStep(step, name, names, joined)
-    out, *final = run_scan(checked, x, states, lengths, resets, starts, reverse, compiled)
+    out, *final = run_scan(
+        CheckedStep(step, name, names, joined), x, states, lengths, resets, starts, reverse, compiled
+    )
     return out if T else out[:0], joined(final)
-
-
-def _cell(step: Step) -> Module:
-    assert isinstance(step, Module)
-    return step
 
 
 def _within(x: Tensor, mask: Tensor) -> Tensor:

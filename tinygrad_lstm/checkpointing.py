@@ -55,6 +55,8 @@ def checkpoint(function: Callable[..., R], *args: Any) -> R:
 class _FirstRun(Tracer):
     """A checkpointed call: its nodes keep nothing, and get it back from a second run of the call when walked."""
 
+    sees_steps = False
+
     def __init__(self, run: Callable[[], Any]) -> None:
         self._run = run
         self._begun = next_number()
@@ -146,6 +148,8 @@ def _reroot(saved: Any, stands_for: dict[int, GraphNode | None]) -> None:
 
 class _SecondRun(Tracer):
     """Collects the nodes of the second run of a checkpointed call, whose first began at the time given."""
+
+    sees_steps = False
 
     def __init__(self, first_begun: int) -> None:
         self._first_begun = first_begun

@@ -18,7 +18,12 @@ class Tracer:
     """Follows a run: override the methods for what is to be seen. By default they do nothing.
 
     `Switch(tracer=...)` sets it for a thread or an asyncio task. An inner tracer replaces an outer one.
+
+    Attributes:
+        sees_steps: whether each step of a sequence must be taken as its ops; otherwise a sequence may be one op.
     """
+
+    sees_steps = True
 
     def see_node(self, node: Any) -> None:
         """A node was recorded."""
@@ -42,6 +47,10 @@ class Tracer:
 
     def see_read(self, tensor: Any) -> None:
         """The values of a Tensor are read as Python numbers."""
+
+    def see_dropout(self, x: Any, p: float) -> Any:
+        """Elements of a Tensor are to be dropped: returns which are kept, a Tensor of bools; None draws them."""
+        return None
 
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""

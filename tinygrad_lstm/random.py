@@ -82,13 +82,13 @@ class _Forked(_Source):
 
 
 class _Refused(_Source):
-    """Refuses every draw."""
+    """Raises an error at every draw."""
 
-    def __init__(self) -> None:
-        """Needs no generator."""
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error = error
 
     def next(self) -> np.random.Generator:
-        raise RuntimeError("random numbers are drawn where a run must be the same each time")
+        raise self._error()
 
 
 def _generator_at(state: Any) -> np.random.Generator:
@@ -98,7 +98,6 @@ def _generator_at(state: Any) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-_REFUSED = _Refused()
 _source = Scoped("random numbers", _Source(np.random.default_rng()))
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork while a different thread draws would leave the lock held forever
@@ -130,6 +129,12 @@ def drawing() -> AbstractContextManager[np.random.Generator]:
     ...     ids = rng.integers(10, size=3)
     """
     return _DRAWING
+
+
+def draw_key() -> int:
+    """Draws the key of a mask of dropout."""
+    with drawing() as rng:
+        return int(rng.integers(2**63))
 
 
 def manual_seed(seed: int) -> None:
@@ -173,9 +178,9 @@ def forked_draws() -> Callable[[], AbstractContextManager[None]]:
 
 
 @contextmanager
-def no_draws() -> Iterator[None]:
-    """In a `with` block, draws of this thread raise RuntimeError."""
-    with _source.set_to(_REFUSED):
+def no_draws(error: Callable[[], Exception]) -> Iterator[None]:
+    """In a `with` block, draws of this thread raise the error that the function returns."""
+    with _source.set_to(_Refused(error)):
         yield
 
 

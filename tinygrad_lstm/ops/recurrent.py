@@ -130,14 +130,15 @@ def run_scan(
         padding = 0.0 if is_float(first.dtype) else zeros_like(first)
         return (where(going[first.ndim], first, padding), *chosen(going, stepped, states))
 
-    if compiled is not False and now.tracer is None and not now.anomaly:
+    by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
+    if compiled is not False and not by_ops:
         try:
             fused, taken = fused_step(masked, inputs, states, starts, fixed, key)
         except UntraceableError as error:
             if compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
         else:
-            return fused_over(fused, [*inputs, *states, *starts, *fixed, *taken], reverse)
+            return fused_over(fused, inputs, [*states, *starts, *fixed, *taken], reverse)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):

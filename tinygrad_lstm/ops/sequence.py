@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.dtypes import FLOAT32, is_float
 from tinygrad_lstm.backends.emit.program import BATCH, Program
 
 from .._tensor import Tensor
 from ..graph import declare_step, next_number
+from ..random import draw_key
 from ..tracing.run import Like, Step, UntraceableError
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
@@ -47,7 +48,9 @@ class FusedStep:
         self.traced = TracedStep(step, *given)
         self.program = with_products_apart(self.traced.program, _OPS)
         self._device = given[0][0].device
-        self._needs = [like.requires_grad for like in itertools.chain(*given)]
+        inputs, *others = given
+        self._needs = [like.requires_grad for like in inputs] + [False] * len(self.traced.dropped)
+        self._needs += [like.requires_grad for like in itertools.chain(*others)]
         self._needs += [tensor.like.requires_grad for tensor in self.traced.outside]
         self._functions: dict[bool, Any] = {}
 
@@ -148,11 +151,30 @@ _lock = threading.RLock()
 _fused: OrderedDict[_Key, list[FusedStep]] = OrderedDict()
 
 
-def fused_over(step: FusedStep, operands: Sequence[Tensor], reverse: bool) -> tuple[Tensor, ...]:
-    """The op `sequence`."""
+def fused_over(
+    step: FusedStep, inputs: Sequence[Tensor], others: Sequence[Tensor], reverse: bool
+) -> tuple[Tensor, ...]:
+    """The op `sequence`, with masks of dropout that are drawn now, in the order in which the steps would draw them."""
     apply: Any = sequence
-    result: tuple[Tensor, ...] = apply(operands, step, reverse)
+    if step.traced.dropped:
+        inputs = [*inputs, *_masks(step, inputs[0], reverse)]
+    result: tuple[Tensor, ...] = apply([*inputs, *others], step, reverse)
     return result
+
+
+def _masks(step: FusedStep, x: Tensor, reverse: bool) -> list[Tensor]:
+    """The masks of all steps, (T, B, ...), given an input."""
+    dropped, (T, B) = step.traced.dropped, x.shape[:2]
+    masks = step.program.inputs[-len(dropped) :]
+    device = x.device
+    with device.current():
+        shapes = [(B, *mask.lengths) for mask in masks]
+        ones = [device.xp.ones(shape, FLOAT32) for shape in shapes]
+        kept = [device.xp.empty((T, *shape), mask.dtype) for shape, mask in zip(shapes, masks)]
+        for t in reversed(range(T)) if reverse else range(T):
+            for all_steps, p, one in zip(kept, dropped, ones):
+                all_steps[t] = device.backend.dropout(one, p, draw_key())
+    return [Tensor._wrap(all_steps, device) for all_steps in kept]
 
 
 def fused_step(

@@ -63,6 +63,8 @@ class Run(Tracer):
         outside: the places of those that it takes from outside.
         notes: the ops.
         names: names of results that the step shows, by place.
+        masks: the places of the masks of dropout, which are different at each step.
+        dropped: for each mask, the probability of dropping an element.
     """
 
     def __init__(self, given: Sequence[Tensor]) -> None:
@@ -74,6 +76,8 @@ class Run(Tracer):
         self.outside: list[int] = []
         self.notes: list[Note] = []
         self.names: dict[int, str] = {}
+        self.masks: list[int] = []
+        self.dropped: list[float] = []
         for tensor in given:
             self._add(tensor)
 
@@ -102,6 +106,14 @@ class Run(Tracer):
         place = self._places.get(id(tensor._array))
         if place is not None and place not in self.outside:
             raise UntraceableError(f"the step reads a value; choose with tg.where instead ({user_line()})")
+
+    def see_dropout(self, x: Tensor, p: float) -> Tensor:
+        """A mask that keeps all elements, in place of one of random numbers."""
+        with x.device.current():
+            mask = Tensor._wrap(x.device.xp.ones(x.shape, bool), x.device)
+        self.masks.append(self._add(mask))
+        self.dropped.append(p)
+        return mask
 
     def see_hooks(self, module: Any) -> None:
         """Refuses hooks, which would not be called at each step."""
@@ -178,7 +190,7 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, li
     """
     inputs, states, others = ([example(like, k) for like in part] for part in given)
     run = Run([*inputs, *states, *others])
-    with Switch(tracer=run, recording=True, anomaly=False), no_draws(), np.errstate(all="ignore"):
+    with Switch(tracer=run, recording=True, anomaly=False), no_draws(_refused_draw), np.errstate(all="ignore"):
         try:
             after = step(inputs, states, others)
         except UntraceableError:
@@ -190,6 +202,13 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, li
     if any(tensor._node is not None and tensor._node.extras and tensor._node.extras.hooks for tensor in run.tensors):
         raise UntraceableError("the step registers hooks on tensors, which are called at each step")
     return run, [run.noted(tensor) for tensor in after]
+
+
+def _refused_draw() -> Exception:
+    return UntraceableError(
+        "the step draws random numbers other than the masks of tg.dropout; draw those of all steps beforehand, and "
+        f"give them in x ({user_line()})"
+    )
 
 
 def example(like: Like, k: int) -> Tensor:

@@ -45,17 +45,22 @@ class TracedStep:
     Attributes:
         program: the program, which captures the others and what the step takes from outside.
         outside: what is remembered of the latter.
+        dropped: for each mask of dropout, the probability of dropping an element. The masks are the program's last
+            inputs.
     """
 
     def __init__(self, step: Step, *given: Sequence[Like]) -> None:
         (first, outputs), (second, others) = (run_of(step, given, k) for k in range(2))
         if len(first.notes) != len(second.notes) or first.outside != second.outside:
             raise UntraceableError("the step applies different ops to different batch sizes or values")
+        if (first.masks, first.dropped) != (second.masks, second.dropped):
+            raise UntraceableError("the step drops elements with different probabilities for different batch sizes")
         taken = [k for k in first.outside if first.tensors[k] is second.tensors[k]]
         values = Values(first, second)
         names = [f"{name}{k}" for name, part in zip(("x", "state", "given"), given) for k in range(len(part))]
         places = [*range(len(names)), *taken]
         made = [values.input(k, name) for k, name in zip(places, [*names, *(f"p{k}" for k in range(len(taken)))])]
+        masks = [values.mask(k) for k in first.masks]
         number, end = len(given[0]), len(given[0]) + len(given[1])
         instructions = values.instructions(first.notes, second.notes)
         output, *after = (values.merged(a, b) for a, b in zip(outputs, others, strict=True))
@@ -64,9 +69,9 @@ class TracedStep:
                 raise UntraceableError(
                     f"a state {before.shape} of {before.dtype} becomes {state.shape} of {state.dtype}"
                 )
-        self.program = Program(
-            tuple(made[:number]), tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after)
-        )
+        inputs = (*made[:number], *masks)
+        self.program = Program(inputs, tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after))
+        self.dropped = first.dropped
         self._notes, self._outputs = first.notes, outputs
         self._outside = {k: _outside(first.tensors[k], k not in taken) for k in first.outside}
         self.outside = [self._outside[k] for k in taken]
@@ -82,6 +87,7 @@ class TracedStep:
         alike = (
             len(self._notes) == len(now.notes)
             and list(self._outside) == now.outside
+            and self.dropped == now.dropped
             and same(self._outputs, outputs)
             and all(map(_same_note, self._notes, now.notes))
             and all(known.is_like(now.tensors[k]) for k, known in self._outside.items())

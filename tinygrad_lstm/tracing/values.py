@@ -35,6 +35,16 @@ class Values:
         """An input of the program."""
         return self._made(place, name)
 
+    def mask(self, place: int) -> Value:
+        """A mask of dropout, as an input of the program."""
+        made = self._made(place, "kept")
+        if made.shape[:1] != (BATCH,) or BATCH in made.shape[1:]:
+            raise UntraceableError(
+                f"the step drops elements of a tensor of shape {made.shape}, whose first dimension is not the batch; "
+                "drop them outside of the step"
+            )
+        return made
+
     def _made(self, place: int, wanted: str) -> Value:
         first, second = self._first.tensors[place], self._second.tensors[place]
         if first.dtype != second.dtype or first.ndim != second.ndim:

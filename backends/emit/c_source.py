@@ -7,7 +7,7 @@ sums over all rows afterwards, both with an array module.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -276,7 +276,7 @@ def forward_c(schedule: Forward) -> CFunction:
     if any(value.has_batch for value in fixed):
         raise CannotEmitError("a value that does not differ from step to step, but from row to row")
     writer = _Writer(fixed)
-    in_ahead = {value for instruction in schedule.ahead for value in instruction.results}
+    in_ahead = dict.fromkeys(value for instruction in schedule.ahead for value in instruction.results)
     of_loop = _read_through(schedule.loop, in_ahead)
     handed = [
         value for value in in_ahead if value in of_loop or value in (*schedule.kept, program.output, *program.after)
@@ -501,7 +501,7 @@ def _steps(code: CCode, reverse: str, body: Callable[[], None]) -> None:
         body()
 
 
-def _read_through(instructions: Iterable[Instruction], values: set[Value]) -> set[Value]:
+def _read_through(instructions: Iterable[Instruction], values: Container[Value]) -> set[Value]:
     return {value for instruction in instructions for value in instruction.inputs if value in values}
 
 

@@ -31,14 +31,21 @@ class CSequence(ArraySequence):
         super().__init__(forward, backward)
         self._schedules = forward, backward
         self._dtype = forward.program.states[0].dtype
+        self._reason: str | None = None
 
     @cached_property
     def _in_c(self) -> "_Built | None":
         """The functions in C; None if there is no C code for the step, or it cannot be built."""
         try:
             return _Built(*self._schedules, self._dtype)
-        except (BuildError, CannotEmitError):
+        except (BuildError, CannotEmitError) as error:
+            self._reason = str(error)
             return None
+
+    @property
+    def why_not_c(self) -> str | None:
+        """Why C is not used, in one line; None if it is used."""
+        return self._reason if self._in_c is None else None
 
     @property
     def source(self) -> str:

@@ -54,12 +54,18 @@ def detaching(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.tanh(h) * tg.tanh(tg.linear(tg.cat([(0.5 * h).detach(), x], dim=-1), w.T))
 
 
+def joining(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """A state whose parts are computed apart."""
+    return tg.cat([tg.tanh(x @ w)[:, 1:] + h[:, :1] * h[:, 1:], 0.5 * h[:, 1:]], dim=-1)
+
+
 STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int, ...], str]]]] = {
     "single": (single, (H + I, H), [((H,), "float64")]),
     "pair": (pair, (H + I, H), [((H,), "float64"), ((H,), "float64")]),
     "matrix": (matrix, (I, H), [((H,), "float64"), ((H, I), "float64")]),
     "counting": (counting, (I, H), [((H,), "float64"), ((), "int64"), ((), "float64")]),
     "detaching": (detaching, (H + I, H), [((H,), "float64")]),
+    "joining": (joining, (I, H), [((H,), "float64")]),
     "normalizing": (normalizing, (I, H), [((H,), "float64")]),
 }
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from any_cells import STEPS, GatedCell, as_parts, checked_derivatives, drawn, row_by_row
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
@@ -31,6 +31,14 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def every_step(test: Any) -> Any:
+    """Among the examples of a test, one with each step."""
+    for name in STEPS:
+        test = example(problem={"name": name, "T": 3, "B": 2, "lengths": None, "resets": None, "reverse": False})(test)
+    return test
+
+
+@every_step
 @given(problem=problems())
 @settings(max_examples=20)
 def test_it_equals_a_loop_over_each_sequence(device: str, problem: dict[str, Any]) -> None:

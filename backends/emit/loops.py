@@ -30,14 +30,14 @@ class Loop:
         scope: the scope of the lines before the loop.
         instructions: those of a step.
         kept: the arrays of the values that are kept of all steps.
-        given: the expressions of the arrays into which some values are to be computed.
+        given: the expressions of arrays, which each step defines, into which some values are to be computed.
     """
 
     def __init__(
         self, scope: Scope, instructions: Sequence[Instruction], kept: Mapping[Value, Kept], given: Mapping[Value, str]
     ) -> None:
         self._scope, self._code, self._instructions = scope, scope.code, instructions
-        self._kept, self._places = dict(kept), dict(given)
+        self._kept, self._places, self._given = dict(kept), dict(given), given
         self._parts: dict[Value, tuple[Value, slice]] = {}
         self._at_step: dict[Value, str] = {}
         self.read = {value for instruction in instructions for value in instruction.inputs}
@@ -92,6 +92,8 @@ class Loop:
                 of_whole, of_part = self._kept[whole], code.name(value, "all_{}")
                 code.add(f"{of_part} = {of_whole.array}{columns}")
                 self._kept[value] = Kept(of_part, of_whole.index)
+            elif whole in self._given or whole in self._at_step:
+                self._at_step[value] = f"{name} = {self._places[whole]}{columns}"
             else:
                 code.add(f"{name} = {self._places[whole]}{columns}")
         elif value not in self._kept:

@@ -11,9 +11,10 @@ from contextlib import nullcontext
 from typing import Any
 
 from .code import IN_PLACE, Code, Scope, is_view
-from .loops import Kept, Loop
+from .loops import Kept, Loop, joined_in, stack_name, unpacked
+from .packs import packs_in, precise
 from .program import Instruction, Value, needed
-from .rooms import Rooms
+from .rooms import Rooms, RowsProduct, is_rows_product
 from .schedule import Backward, Forward
 
 __all__ = ["backward_code", "forward_code", "values_code"]
@@ -36,6 +37,7 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     code, program = Code(_RESERVED), schedule.program
     outer = _begun(code, program.operands, program.inputs[0])
     ahead, in_loop = _results(schedule.ahead), set(_results(schedule.loop))
+    read_ahead = {*_read(schedule.ahead), *schedule.kept}
     read = {*_read(schedule.loop), *program.outputs}
     for instruction in schedule.once:
         outer.compute(instruction)
@@ -48,12 +50,25 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     apart = program.output is not program.after[0]
     if apart:
         code.add(f"all_out = empty({outer.shape(program.output, 'T')}, {outer.dtype(program.output)})")
-    code.add(f"at_once = {f'steps_at_once(T, B, {_row_bytes(ahead)})' if ahead else 'T'}")
-    for value in schedule.kept:
-        length = f"T if saving else {'at_once' if value in ahead else 1}"
-        code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, length)}, {outer.dtype(value)})")
+    made = _results(each for each in schedule.ahead if not is_view(each))
+    code.add(f"at_once = {f'steps_at_once(T, B, {_row_bytes(made)})' if ahead else 'T'}")
     kept = {value: Kept(code.name(value, "all_{}"), "k") for value in schedule.kept if value in in_loop}
-    loop = Loop(outer, schedule.loop, kept, _direct(code, schedule, in_loop))
+    direct = _direct(code, schedule, in_loop)
+    without = {*direct, *joined_in(schedule.loop), *precise(program)}
+    packs = packs_in(schedule.loop, schedule.ahead, kept, without)
+    for stack in (pack.stack.values for pack in packs if pack.stack.values[0] in kept):
+        name, shape = stack_name(code, stack, "all_{}"), outer.shape(stack[0], str(len(stack)), "T if saving else 1")
+        code.add(f"{name} = empty({shape}, {outer.dtype(stack[0])})")
+        code.add(unpacked(code, stack, "all_{}"))
+    stacked = {value for pack in packs for value in pack.stack.values}
+    for value in schedule.kept:
+        if value not in stacked:
+            length = f"T if saving else {'at_once' if value in ahead else 1}"
+            code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, length)}, {outer.dtype(value)})")
+    loop = Loop(outer, schedule.loop, kept, direct, packs, program.outputs)
+    products = {each: RowsProduct(outer, each, schedule.kept) for each in schedule.ahead if is_rows_product(each)}
+    stacks = [each for each in schedule.ahead if each.results[0] in loop.stacked]
+    of_steps = [value for value in ahead if value in read and value.instruction not in stacks]
     with code.block("for steps in chunks(T, at_once, reverse):"):
         many = Scope(code, "N", outer.places)
         if ahead:
@@ -66,8 +81,13 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
                     rows[value] = code.name(value, "rows_{}")
                     part = f"{code.name(value, 'all_{}')}[steps if saving else slice(n)]"
                     code.add(f"{rows[value]} = {part}.reshape({many.shape(value)})")
-            _compute_rows(many, instruction, rows)
-        _split_into_steps(code, many, outer, [value for value in ahead if value in read])
+            if instruction in products:
+                products[instruction].compute(many, rows.get(instruction.results[0]))
+            elif instruction not in stacks or not read_ahead.isdisjoint(instruction.results):
+                _compute_rows(many, instruction, rows)
+        _split_into_steps(code, many, outer, of_steps)
+        for instruction in stacks:
+            loop.stack_steps(many, instruction)
         with code.block("for s in in_order(steps, reverse):"):
             code.add("t = steps.start + s", "before, after = t + reverse, t + 1 - reverse")
             if kept:
@@ -77,7 +97,9 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
                 if value in read:
                     step.places[value] = code.name(value, "{}_t")
                     code.add(f"{step.places[value]} = {outer.text(value)}[t]")
-            _take_step(code, step, [value for value in ahead if value in read])
+            _take_step(code, step, of_steps)
+            for instruction in stacks:
+                loop.take_stack(step, instruction)
             for state in program.states:
                 array, step.places[state] = code.name(state, "all_{}"), code.name(state)
                 code.add(f"{step.places[state]}, {code.name(state, 'next_{}')} = {array}[before], {array}[after]")

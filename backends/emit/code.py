@@ -9,7 +9,7 @@ from typing import Any
 
 from .program import BATCH, Instruction, Value
 
-__all__ = ["IN_PLACE", "VIEWS", "Code", "Scope", "is_join", "is_view"]
+__all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
 
 UFUNCS = {
     "abs": "absolute", "add": "add", "cos": "cos", "div": "true_divide", "eq": "equal", "exp": "exp",

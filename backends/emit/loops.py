@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .code import IN_PLACE, Scope, is_join, is_view
+from .code import IN_PLACE, UFUNCS, Code, Scope, is_join, is_view
+from .packs import Pack, is_even_split
 from .program import Instruction, Value
 
-__all__ = ["Kept", "Loop"]
+__all__ = ["Kept", "Loop", "joined_in", "stack_name", "unpacked"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,18 @@ class Loop:
         instructions: those of a step.
         kept: the arrays of the values that are kept of all steps.
         given: the expressions of arrays, which each step defines, into which some values are to be computed.
+        packs: instructions that are computed together.
+        outputs: values that are read after a step.
     """
 
     def __init__(
-        self, scope: Scope, instructions: Sequence[Instruction], kept: Mapping[Value, Kept], given: Mapping[Value, str]
+        self,
+        scope: Scope,
+        instructions: Sequence[Instruction],
+        kept: Mapping[Value, Kept],
+        given: Mapping[Value, str],
+        packs: Sequence[Pack] = (),
+        outputs: Collection[Value] = (),
     ) -> None:
         self._scope, self._code, self._instructions = scope, scope.code, instructions
         self._kept, self._places, self._given = dict(kept), dict(given), given
@@ -49,14 +58,134 @@ class Loop:
         self._parts = {
             part: place for part, place in self._parts.items() if part not in self._kept or place[0] in self._kept
         }
+        self._uses = Counter(value for each in instructions for value in each.inputs) + Counter(outputs)
+        self._packs = {instruction: pack for pack in packs for instruction in pack.instructions}
+        self.stacked = {stack.values[0] for pack in packs for stack, _ in pack.arguments}
+        apart = {value for each in instructions if each not in self._packs for value in each.inputs}
+        self._apart = apart | set(outputs) | set(kept)
+        for pack in packs:
+            self._place_stack(pack)
         for instruction in instructions:
             if not is_view(instruction):
                 for value in instruction.results:
                     self._place(value)
+        fixed = {value: place for value, place in self._places.items() if self._is_fixed(value)}
+        self._before = Scope(scope.code, "B", fixed)
+        self._views = {each for each in instructions if self._is_fixed_view(each)}
+        for pack in packs:
+            self._place_factors(pack)
 
     def array(self, value: Value) -> str:
         """The array of all steps of a value that is kept."""
         return self._kept[value].array
+
+    def _is_fixed(self, value: Value) -> bool:
+        """Whether a value is in the same place at each step."""
+        if value in self._parts:
+            return self._is_fixed(self._parts[value][0])
+        return value not in self._kept and value not in self._given
+
+    def _is_fixed_view(self, instruction: Instruction) -> bool:
+        """Whether the results are the same views at each step. If so, they are taken before the loop."""
+        fixed = is_view(instruction) and all(value in self._before.places for value in instruction.inputs)
+        if not fixed or (instruction.op.name == "reshape" and instruction.inputs[0] in self._parts):
+            return False
+        self._take_view(self._before, instruction)
+        return True
+
+    def _take_view(self, scope: Scope, instruction: Instruction) -> None:
+        """Adds the lines of a view; those of a split that packs read are a stack."""
+        values, code = instruction.results, self._code
+        if not (is_even_split(instruction) and values[0] in self.stacked):
+            scope.compute(instruction)
+            return
+        (B, *_), n = values[0].shape, values[0].lengths[0]
+        shape = scope.text((B, len(values), n))
+        stack = f"{scope.text(instruction.inputs[0])}.reshape({shape}).transpose((1, 0, 2))"
+        code.add(f"{stack_name(code, values)} = {stack}")
+        self.unpack(scope, values)
+
+    def stack_steps(self, rows: Scope, split: Instruction) -> None:
+        """Adds a line that stacks the parts of a split of many steps' rows, step by step."""
+        values, (x, *_) = split.results, split.inputs
+        shape = f"(n, B, {len(values)}, {values[0].lengths[0]})"
+        stack = f"{rows.text(x)}.reshape({shape}).transpose((0, 2, 1, 3))"
+        self._code.add(f"{stack_name(self._code, values, 'steps_{}')} = {stack}")
+
+    def take_stack(self, step: Scope, split: Instruction) -> None:
+        """Adds the lines that take the parts of a step from such a stack."""
+        values, code = split.results, self._code
+        code.add(f"{stack_name(code, values)} = {stack_name(code, values, 'steps_{}')}[s]")
+        self.unpack(step, values)
+
+    def unpack(self, scope: Scope, values: Sequence[Value]) -> None:
+        """Adds a line that names the values of a stack, if they are read separately."""
+        if not self._apart.isdisjoint(values):
+            self._code.add(unpacked(self._code, values))
+            scope.places.update((value, self._code.name(value)) for value in values)
+
+    def _place_stack(self, pack: Pack) -> None:
+        """Makes the array of a pack's results."""
+        code, values = self._code, pack.stack.values
+        (first, second, *_), name = values, stack_name(code, values)
+        self._places.update((value, code.name(value)) for value in values)
+        if first in self._kept:
+            self._at_step[first] = f"{name} = {stack_name(code, values, 'all_{}')}[:, {self._kept[first].index}]"
+            self._at_step[second] = unpacked(code, values)
+        else:
+            code.add(f"{name} = empty({self._scope.shape(first, str(len(values)))}, {self._scope.dtype(first)})")
+            self.unpack(self._scope, values)
+
+    def _room_of(self, pack: Pack) -> tuple[str, str]:
+        """Where a pack of sigmoids computes: an array that is contiguous, if there is one, and its view as a stack."""
+        ((stack, _),), out = pack.arguments, stack_name(self._code, pack.stack.values)
+        first = stack.values[0]
+        dead = self._apart.isdisjoint(stack.values) and all(self._uses[value] == 1 for value in stack.values)
+        if not dead or len(stack.values) != len(pack.instructions) or first.dtype != pack.stack.values[0].dtype:
+            return out, out
+        name = stack_name(self._code, stack.values)
+        if first.instruction in self._packs:
+            return name, name
+        split = first.instruction
+        if split not in self._views or self._uses[split.inputs[0]] > 1:  # type: ignore[union-attr]
+            return out, out
+        return self._places[split.inputs[0]], name  # type: ignore[union-attr]
+
+    def _place_factors(self, pack: Pack) -> None:
+        """Makes the arrays with which a pack of sigmoids and tanhs is multiplied and added to."""
+        kinds, (first, *_) = [each.op.name for each in pack.instructions], pack.stack.values
+        if len(set(kinds)) == 1:
+            return
+        code, dtype, n = self._code, self._scope.dtype(first), first.lengths[0]
+        array, stack = self._room_of(pack)
+        scale, shift = code.name(first, "scale_{}"), code.name(first, "shift_{}")
+        tanhs = [k for k, kind in enumerate(kinds) if kind == "tanh"]
+        shape = f"(B, {len(kinds) * n})" if array != stack else self._scope.shape(first, str(len(kinds)))
+        code.add(f"{scale} = xp.full({shape}, 0.5, {dtype})", f"{shift} = xp.full(({len(kinds)}, 1, 1), 0.5, {dtype})")
+        for k in tanhs:
+            code.add(f"{scale}[{k if array == stack else f':, {k * n}:{(k + 1) * n}'}] = 1", f"{shift}[{k}] = 0")
+
+    def _compute_pack(self, pack: Pack) -> None:
+        """Adds the lines of a pack."""
+        code, values, number = self._code, pack.stack.values, len(pack.instructions)
+        out, kinds = stack_name(code, values), {instruction.op.name for instruction in pack.instructions}
+        arguments = []
+        for stack, k in pack.arguments:
+            name = stack_name(code, stack.values)
+            arguments.append(name if len(stack.values) == number else f"{name}[{k}:{k + number}]")
+        if "sigmoid" not in kinds:
+            code.add(f"xp.{UFUNCS[min(kinds)]}({', '.join(arguments)}, out={out})")
+            return
+        array, stacked = self._room_of(pack)
+        scale, shift = (code.name(values[0], f"{name}_{{}}") for name in ("scale", "shift"))
+        if "tanh" not in kinds:
+            scale = shift = "0.5"
+        code.add(
+            f"xp.multiply({arguments[0] if stacked == out else array}, {scale}, out={array})",
+            f"xp.tanh({array}, out={array})",
+            f"xp.multiply({array}, {scale}, out={array})",
+            f"xp.add({stacked}, {shift}, out={out})",
+        )
 
     def place(self, value: Value) -> str:
         """The expression of a value's place at a step."""
@@ -68,14 +197,13 @@ class Loop:
         Args:
             factors: values that are known before the loop, and that only the loop reads.
         """
-        uses = Counter(value for instruction in self._instructions for value in instruction.inputs)
         found: dict[Value, Value] = {}
         for instruction in self._instructions:
             (product, *_) = instruction.results
             if instruction.op.name == "mul" and product in self._kept:
                 for factor in instruction.inputs:
                     alike = factor.shape == product.shape and factor.dtype == product.dtype
-                    if factor in factors and uses[factor] == 1 and alike:
+                    if factor in factors and self._uses[factor] == 1 and alike:
                         found[factor] = product
                         break
         return found
@@ -106,14 +234,23 @@ class Loop:
     def add_step(self, scope: Scope) -> None:
         """Adds the lines of a step."""
         self._code.add(*self._at_step.values())
+        scope.places.update(self._before.places)
+        computed: set[Pack] = set()
         for instruction in self._instructions:
             (first, *_) = instruction.results
-            if is_join(instruction) and any(
+            if instruction in self._packs:
+                pack = self._packs[instruction]
+                if pack not in computed:
+                    self._compute_pack(pack)
+                    scope.places.update((value, self._places[value]) for value in pack.stack.values)
+                    computed.add(pack)
+            elif is_join(instruction) and any(
                 self._parts.get(part, (None,))[0] is first for part, _ in _slices(instruction)
             ):
                 self._fill(scope, instruction)
             elif is_view(instruction):
-                scope.compute(instruction)
+                if instruction not in self._views:
+                    self._take_view(scope, instruction)
                 for value in filter(self._kept.__contains__, instruction.results):
                     self._code.add(f"{self._kept[value].array}[{self._kept[value].index}] = {scope.text(value)}")
             else:
@@ -126,6 +263,22 @@ class Loop:
         for part, where in _slices(instruction):
             if self._parts.get(part) != (whole, where):
                 self._code.add(f"{self._places[whole]}[..., {where.start}:{where.stop}] = {scope.text(part)}")
+
+
+def stack_name(code: Code, values: Sequence[Value], form: str = "{}") -> str:
+    """The name of the array of neighbouring values."""
+    return code.name(values[0], form + f"_to_{values[-1].name}")
+
+
+def unpacked(code: Code, values: Sequence[Value], form: str = "{}") -> str:
+    """The line that names the values of such an array."""
+    names, array = [code.name(value, form) for value in values], stack_name(code, values, form)
+    return f"{', '.join(names)} = {', '.join(f'{array}[{k}]' for k in range(len(values)))}"
+
+
+def joined_in(instructions: Sequence[Instruction]) -> set[Value]:
+    """The parts of joins."""
+    return {part for instruction in filter(is_join, instructions) for part, _ in _slices(instruction)}
 
 
 def _slices(join: Instruction) -> list[tuple[Value, slice]]:

@@ -8,7 +8,7 @@ from .code import IN_PLACE, Scope, is_view
 from .loops import Loop
 from .program import Instruction, Value
 
-__all__ = ["Rooms"]
+__all__ = ["Rooms", "RowsProduct", "is_rows_product"]
 
 
 class Rooms:
@@ -116,3 +116,52 @@ def _assigned(
 
 def _alike(one: Value, other: Value) -> bool:
     return one.shape == other.shape and bool(one.dtype == other.dtype)
+
+
+class RowsProduct:
+    """A product with the rows of many steps, into an array that is made before all loops.
+
+    The bias is one more column of the weight, whose input is 1: this saves a pass over the result.
+
+    Args:
+        scope: the scope of the lines before all loops.
+        instruction: the product.
+        kept: values that have an array of all steps.
+    """
+
+    def __init__(self, scope: Scope, instruction: Instruction, kept: Sequence[Value]) -> None:
+        self._code, self._instruction = scope.code, instruction
+        (x, weight, bias), (out,) = instruction.arguments, instruction.results
+        code, dtype, columns = scope.code, scope.dtype(out), x.shape[1]
+        if out not in kept:
+            shape = Scope(code, "at_once * B", {}).shape(out)
+            code.add(f"{code.name(out, 'room_{}')} = empty({shape}, {dtype})")
+        if bias is not None:
+            name = code.name(out, "inputs_{}")
+            code.add(f"{name} = empty((at_once * B, {columns} + 1), {dtype})", f"{name}[:, {columns}] = 1")
+            joined = f"xp.concatenate([{scope.text(weight)}, {scope.text(bias)}[:, None]], axis=1)"
+            code.add(f"{code.name(out, 'weight_{}')} = {joined}.T")
+
+    def compute(self, rows: Scope, out: str | None) -> None:
+        """Adds the lines that compute it, into the array `out` if the result is kept."""
+        code, (x, _, bias), (result,) = self._code, self._instruction.arguments, self._instruction.results
+        if out is None:
+            out = code.name(result, "rows_{}")
+            code.add(f"{out} = {code.name(result, 'room_{}')}[:N]")
+        if bias is None:
+            rows.compute(self._instruction, out)
+            return
+        inputs, weight = code.name(result, "inputs_{}"), code.name(result, "weight_{}")
+        code.add(f"{inputs}[:N, :{x.shape[1]}] = {rows.text(x)}", f"xp.matmul({inputs}[:N], {weight}, out={out})")
+        rows.places[result] = out
+
+
+def is_rows_product(instruction: Instruction) -> bool:
+    """Whether it is the product of rows with a weight that has no batch dimension."""
+    if instruction.op.name != "linear":
+        return False
+    x, weight, bias = instruction.arguments
+    (out,) = instruction.results
+    alike = all(value.dtype == out.dtype for value in instruction.inputs)
+    plain = x.has_batch and len(x.shape) == 2 and not weight.has_batch and (bias is None or len(bias.shape) == 1)
+    return alike and plain and out.dtype.kind == "f" and out.dtype.itemsize >= 4

@@ -147,9 +147,9 @@ class Loop:
         if first.instruction in self._packs:
             return name, name
         split = first.instruction
-        if split not in self._views or self._uses[split.inputs[0]] > 1:  # type: ignore[union-attr]
+        if split not in self._views or self._uses[split.inputs[0]] > 1:
             return out, out
-        return self._places[split.inputs[0]], name  # type: ignore[union-attr]
+        return self._places[split.inputs[0]], name
 
     def _place_factors(self, pack: Pack) -> None:
         """Makes the arrays with which a pack of sigmoids and tanhs is multiplied and added to."""

@@ -92,6 +92,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
                 f"data: expected {self.dtype} of shape {self.shape}, got {array.dtype} of shape {array.shape}; "
                 "make a new tensor instead"
             )
+        self._show_write()
         self._mark_written()
         self._array = array
 

@@ -21,7 +21,7 @@ from .device import Device
 from .mode import mode
 
 _FLOORS = Path(base.__file__).parents[1]  # holds backends and models: the package once installed, or the checkout
-_OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
+OWN_CODE = tuple(f"{place}{os.sep}" for place in (Path(__file__).parent, _FLOORS / "backends", _FLOORS / "models"))
 
 Parents = Sequence["GraphNode | None"]
 
@@ -234,7 +234,7 @@ def declare_step(loop: object, began: int, result: Any) -> None:
 def user_line() -> str:
     """The innermost line outside this package that led here, as `file:line: code`."""
     frame = sys._getframe()
-    while frame.f_code.co_filename.startswith(_OWN_CODE) and frame.f_back is not None:
+    while frame.f_code.co_filename.startswith(OWN_CODE) and frame.f_back is not None:
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     return f"{file}:{line}: {linecache.getline(file, line, frame.f_globals).strip()}"

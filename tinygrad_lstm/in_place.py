@@ -96,7 +96,14 @@ class InPlace(OpMethods[T]):
         self._note_in_place(result._node)
         return self
 
+    def _show_write(self) -> None:
+        """Shows a tracer that the values are to be changed."""
+        tracer = mode().value.tracer
+        if tracer is not None:
+            tracer.see_write(self)
+
     def _check_in_place(self, name: str, recorded: bool) -> None:
+        self._show_write()
         if self._shares_elements():
             raise RuntimeError(
                 f"{name}: this tensor of shape {self._array.shape} is a read-only view, such as expand gives, in which "

@@ -52,6 +52,9 @@ class Tracer:
         """Elements of a Tensor are to be dropped: returns which are kept, a Tensor of bools; None draws them."""
         return None
 
+    def see_write(self, tensor: Any) -> None:
+        """The values of a Tensor are to be changed in place."""
+
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""
 

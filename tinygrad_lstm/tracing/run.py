@@ -12,9 +12,10 @@ from tinygrad_lstm.backends.emit.program import BATCH, Size, mapped
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import next_number, user_line
+from ..graph import user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
+from .effects import Effects
 
 __all__ = ["BATCHES", "DETACH", "Known", "Like", "Note", "Run", "Step", "UntraceableError", "example", "run_of"]
 
@@ -68,7 +69,6 @@ class Run(Tracer):
     """
 
     def __init__(self, given: Sequence[Tensor]) -> None:
-        self._begun = next_number()
         self._places: dict[int, int] = {}  # by the ids of arrays
         self._recorded: set[int] = set()  # the places of tensors through which gradients flow
         self._copies: list[Array] = []  # kept alive, so that their ids stay unique
@@ -107,6 +107,13 @@ class Run(Tracer):
         if place is not None and place not in self.outside:
             raise UntraceableError(f"the step reads a value; choose with tg.where instead ({user_line()})")
 
+    def see_write(self, tensor: Tensor) -> None:
+        """Refuses writes in place: they would happen in each run, not at each step."""
+        raise UntraceableError(
+            f"the step changes a tensor of shape {tensor.shape} in place; make a new one, as tg.where does, and give "
+            f"it as a state if the next step needs it ({user_line()})"
+        )
+
     def see_dropout(self, x: Tensor, p: float) -> Tensor:
         """A mask that keeps all elements, in place of one of random numbers."""
         with x.device.current():
@@ -135,11 +142,6 @@ class Run(Tracer):
             return part.item()
         if not isinstance(part, Tensor):
             return part
-        if part._version is not None and part._version.written > self._begun:
-            raise UntraceableError(
-                f"the step changes a tensor of shape {part.shape} in place; make a new one, as tg.where does "
-                f"({user_line()})"
-            )
         place = self._places.get(id(part._array))
         if place is None:
             place = self._add(part)
@@ -189,7 +191,7 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, li
         UntraceableError: the step fails, or does what cannot be recorded.
     """
     inputs, states, others = ([example(like, k) for like in part] for part in given)
-    run = Run([*inputs, *states, *others])
+    run, effects = Run([*inputs, *states, *others]), Effects(step)
     with Switch(tracer=run, recording=True, anomaly=False), no_draws(_refused_draw), np.errstate(all="ignore"):
         try:
             after = step(inputs, states, others)
@@ -199,6 +201,10 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, li
             raise UntraceableError(
                 f"the step fails for a batch of {BATCHES[k]} ({type(error).__name__}: {error})"
             ) from error
+        finally:
+            changed = effects.undo()
+    if changed:
+        raise UntraceableError(f"the step changes {changed}, which must happen at each step")
     if any(tensor._node is not None and tensor._node.extras and tensor._node.extras.hooks for tensor in run.tensors):
         raise UntraceableError("the step registers hooks on tensors, which are called at each step")
     return run, [run.noted(tensor) for tensor in after]

@@ -18,6 +18,7 @@ from ..nn import Module, Parameter
 from ..ops.shape import broadcast_to
 from ..random import forked_draws
 from ..states import joined_like, parts_of
+from .effects import Effects
 from .lengths import plain
 
 __all__ = ["start_of"]
@@ -64,19 +65,23 @@ class _Found:
     def __init__(self, name: str, cell: Module, x: Tensor) -> None:
         described = f"{name}: the result of {type(cell).__name__}"
         same_draws = forked_draws()
-        first, second = _Run(mode().value.tracer), _Run(None)
+        effects = Effects(cell)
+        first, second = _Run(mode().value.tracer, effects), _Run(None, effects)
         try:
             with same_draws(), Switch(tracer=first):
                 result = cell.forward(x, None)
+            effects.undo()
+            after = parts_of(described, result)
+            self.joined = joined_like(result)
+            with Switch(tracer=None):
+                self.zeros = tuple(map(zeros_like, after))
+            with same_draws(), no_grad(), Switch(tracer=second):
+                again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
         except Exception as error:
             error.add_note(f"in {name}: {type(cell).__name__} was given an input and a state of None, to start from")
             raise
-        after = parts_of(described, result)
-        self.joined = joined_like(result)
-        with Switch(tracer=None):
-            self.zeros = tuple(map(zeros_like, after))
-        with same_draws(), no_grad(), Switch(tracer=second):
-            again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
+        finally:
+            effects.undo()
         found = _Comparison(first, second, self.zeros).of(after, again)
         if found is None:
             if not _starts_from_zeros(first, second, after, again):
@@ -121,8 +126,9 @@ class _Run(Tracer):
         made: the call that returned an array, and the number of the result, by the array's id.
     """
 
-    def __init__(self, outer: Tracer | None) -> None:
+    def __init__(self, outer: Tracer | None, effects: Effects) -> None:
         self._outer = Tracer() if outer is None else outer
+        self._effects = effects
         self.made: dict[int, tuple[_Call, int]] = {}
 
     def see_node(self, node: Any) -> None:
@@ -145,6 +151,10 @@ class _Run(Tracer):
 
     def see_read(self, tensor: Any) -> None:
         self._outer.see_read(tensor)
+
+    def see_write(self, tensor: Any) -> None:
+        self._outer.see_write(tensor)
+        self._effects.note_write(tensor)
 
     def _record(self, function: Any, arguments: Any, result: Any) -> None:
         results = tuple(result) if isinstance(result, tuple | list) else (result,)

@@ -45,12 +45,17 @@ class CSequence(ArraySequence):
     @property
     def why_not_c(self) -> str | None:
         """Why C is not used, in one line; None if it is used."""
+        if not enabled(self._dtype):
+            return f"compiled kernels are disabled, or there are none for {self._dtype}"
         return self._reason if self._in_c is None else None
 
     @property
-    def source(self) -> str:
-        """The code: in C, if it is used."""
-        return self.array_source if self._in_c is None else self._in_c.source
+    def sources(self) -> dict[str, str]:
+        found = super().sources
+        if self.why_not_c is not None:
+            return {**found, "C": f"There is none: {self.why_not_c}"}
+        assert self._in_c is not None
+        return {"C": self._in_c.source, **found}
 
     def forward(
         self, backend: Any, operands: Sequence[Array], reverse: bool, saving: bool

@@ -19,23 +19,19 @@ _ENOUGH_ROWS = 1024
 
 
 class ArraySequence:
-    """The functions of a step for backends that compute with an array module.
-
-    Attributes:
-        array_source: their code.
-    """
+    """The functions of a step for backends that compute with an array module."""
 
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
-        self._forward, self.array_source = function_of("forward", *forward_code(forward))
+        self._forward, self._source = function_of("forward", *forward_code(forward))
         self._backward: Callable[..., Any] | None = None
         if backward is not None:
             self._backward, source = function_of("backward", *backward_code(backward, forward))
-            self.array_source += f"\n\n{source}"
+            self._source += f"\n\n{source}"
 
     @property
-    def source(self) -> str:
-        """The code that is used."""
-        return self.array_source
+    def sources(self) -> dict[str, str]:
+        """The code of the functions by language, or the reason why there is none. The first one is used."""
+        return {"Python": self._source}
 
     def forward(
         self, backend: Any, operands: Sequence[Array], reverse: bool, saving: bool

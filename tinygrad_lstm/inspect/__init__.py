@@ -5,6 +5,7 @@ from ..observing import show_step
 from ._explain import Calculation, Stage, explain
 from ._graph import Graph, graph
 from ._page import PageTooLargeError, page
+from ._program import StepProgram, program
 from ._stage_text import stage_text
 from ._summary import Summary, SummaryRow, summary
 from ._trace import trace, trace_memory
@@ -33,5 +34,8 @@ __all__ += ["TASKS", "LongLagTask", "NetworkFlow", "compare_flow", "flow_csv", "
 # One step in words and numbers; the graph behind a tensor; a module's table.
 __all__ += ["Calculation", "Stage", "explain", "stage_text"]
 __all__ += ["Graph", "Summary", "SummaryRow", "graph", "summary"]
+
+# A recurrent step as it is computed over a sequence.
+__all__ += ["StepProgram", "program"]
 
 _public.publish(globals())

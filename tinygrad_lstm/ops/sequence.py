@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import FLOAT32, is_float
 from tinygrad_lstm.backends.emit.program import BATCH, Program
+from tinygrad_lstm.backends.emit.schedule import Backward, Forward
 
 from .._tensor import Tensor
 from ..graph import declare_step, next_number
 from ..random import draw_key
+from ..tracing.names import Names
 from ..tracing.run import Like, Step, UntraceableError
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
@@ -38,14 +40,15 @@ class FusedStep:
     Args:
         step: the step.
         given: what it is given: inputs, states, and others, which are the same in all steps.
+        names: the names of values, as for `TracedStep`.
 
     Attributes:
         program: the program of the step.
         traced: the step as it was traced.
     """
 
-    def __init__(self, step: Step, *given: Sequence[Like]) -> None:
-        self.traced = TracedStep(step, *given)
+    def __init__(self, step: Step, *given: Sequence[Like], names: Names | None = None) -> None:
+        self.traced = TracedStep(step, *given, names=names)
         self.program = with_products_apart(self.traced.program, _OPS)
         self._device = given[0][0].device
         inputs, *others = given
@@ -57,13 +60,16 @@ class FusedStep:
     def functions(self, derivative: bool) -> Any:
         """The functions of the device's backend, with those of the derivative or without."""
         if derivative not in self._functions:
-            found = None
-            if derivative:
-                found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)))
-            forward = forward_schedule(self.program, found)
-            backward = None if found is None else backward_schedule(found, forward)
-            self._functions[derivative] = self._device.backend.sequence(forward, backward)
+            self._functions[derivative] = self._device.backend.sequence(*self.schedules(derivative))
         return self._functions[derivative]
+
+    def schedules(self, derivative: bool) -> tuple[Forward, Backward | None]:
+        """The schedules of the program and of its derivative."""
+        found = None
+        if derivative:
+            found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)))
+        forward = forward_schedule(self.program, found)
+        return forward, None if found is None else backward_schedule(found, forward)
 
 
 def _composed(operands: Sequence[Tensor], step: FusedStep, reverse: bool) -> tuple[Tensor, ...]:

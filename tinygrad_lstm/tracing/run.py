@@ -129,9 +129,13 @@ class Run(Tracer):
     def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
         """Takes the names of the gates."""
         for name, tensor in getattr(gates, "_asdict", dict)().items():
-            place = self._places.get(id(tensor._array))
-            if place is not None:
-                self.names.setdefault(place, name)
+            self.see_name(tensor, name)
+
+    def see_name(self, tensor: Tensor, name: str) -> None:
+        """Takes the name of a tensor, in place of any that it has."""
+        place = self._places.get(id(tensor._array))
+        if place is not None:
+            self.names[place] = name
 
     def noted(self, argument: Any) -> Any:
         """An argument, with `Known` in place of tensors."""

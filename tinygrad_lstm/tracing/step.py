@@ -1,7 +1,7 @@
 """The program of a recurrent step, and that of its derivative."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from tinygrad_lstm.backends.emit.program import BATCH, Derivative, Instruction, 
 from .._tensor import Tensor
 from ..autograd import grad
 from ..device import Device
-from ..mode import Switch, no_grad
+from ..mode import Switch, mode, no_grad
+from .names import Names, watched_variables
 from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, run_of
 from .values import Values, same
 
@@ -41,6 +42,7 @@ class TracedStep:
     Args:
         step: the step.
         given: what it is given: inputs, states, and others, which are the same in all steps.
+        names: the names of values, for those who read the program; others are named after their ops.
 
     Attributes:
         program: the program, which captures the others and what the step takes from outside.
@@ -49,17 +51,24 @@ class TracedStep:
             inputs.
     """
 
-    def __init__(self, step: Step, *given: Sequence[Like]) -> None:
-        (first, outputs), (second, others) = (run_of(step, given, k) for k in range(2))
+    def __init__(self, step: Step, *given: Sequence[Like], names: Names | None = None) -> None:
+        runs = [run_of(step if names is None or k else _watched(step), given, k) for k in range(2)]
+        (first, outputs), (second, others) = runs
         if len(first.notes) != len(second.notes) or first.outside != second.outside:
             raise UntraceableError("the step applies different ops to different batch sizes or values")
         if (first.masks, first.dropped) != (second.masks, second.dropped):
             raise UntraceableError("the step drops elements with different probabilities for different batch sizes")
         taken = [k for k in first.outside if first.tensors[k] is second.tensors[k]]
         values = Values(first, second)
-        names = [f"{name}{k}" for name, part in zip(("x", "state", "given"), given) for k in range(len(part))]
-        places = [*range(len(names)), *taken]
-        made = [values.input(k, name) for k, name in zip(places, [*names, *(f"p{k}" for k in range(len(taken)))])]
+        operands = [f"{name}{k}" for name, part in zip(("x", "state", "given"), given) for k in range(len(part))]
+        places = [*range(len(operands)), *taken]
+        operands += [f"p{k}" for k in range(len(taken))]
+        if names is not None:
+            operands[: len(given[0]) + len(given[1])] = [*names.inputs, *names.states]
+            for k, place in enumerate(taken, len(operands) - len(taken)):
+                operands[k] = names.captured.get(id(first.tensors[place]._array), operands[k])
+            first.names |= {output.place: f"next_{name}" for output, name in zip(outputs[1:], names.states)}
+        made = [values.input(k, name) for k, name in zip(places, operands)]
         masks = [values.mask(k) for k in first.masks]
         number, end = len(given[0]), len(given[0]) + len(given[1])
         instructions = values.instructions(first.notes, second.notes)
@@ -93,6 +102,18 @@ class TracedStep:
             and all(known.is_like(now.tensors[k]) for k, known in self._outside.items())
         )
         return [now.tensors[k] for k, known in self._outside.items() if known.values is None] if alike else None
+
+
+def _watched(step: Step) -> Step:
+    """A step that shows the names of its variables to the run that records it."""
+
+    def watched(*given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        run = mode().value.tracer
+        assert isinstance(run, Run)
+        with watched_variables(run.see_name):
+            return step(*given)
+
+    return watched
 
 
 def _outside(tensor: Tensor, made: bool) -> _Outside:
@@ -207,6 +228,7 @@ def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -
     with Switch(tracer=run, recording=True, anomaly=False), np.errstate(all="ignore"):
         made = replay(program, operands, BATCHES[k])
         forward = len(run.notes)
+        _name_gradients(run, program)
         floats = [output for output in made if is_float(output.dtype)]
         pairs = [(output, g) for output, g in zip(floats, cotangents, strict=True) if output.requires_grad]
         asked = [operand for operand in operands if operand.requires_grad]
@@ -215,6 +237,23 @@ def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -
         )
         gradients = [next(found) if operand.requires_grad else None for operand in operands]
     return run, [None if g is None else run.noted(g) for g in gradients], forward
+
+
+def _name_gradients(run: Run, program: Program) -> None:
+    """The gradient of a value v of the program, when a walk reaches v, gets the name g_v in the run."""
+
+    def naming(name: str) -> Callable[[Any], Any]:
+        def named(g: Any) -> Any:
+            run.names.setdefault(run.noted(g).place, name)
+            return g
+
+        return named
+
+    for place, value in _known(program, run.notes).items():
+        tensor = run.tensors[place]
+        if tensor.requires_grad:
+            came_in = value in program.outputs  # g_v is what the next step adds to it
+            tensor._graph_node().with_extras().hooks[0] = naming(f"g_{value.name}{'_total' * came_in}")
 
 
 def _constant_tensor(value: Value, batch: int, device: Device) -> Tensor:

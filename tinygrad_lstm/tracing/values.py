@@ -45,15 +45,16 @@ class Values:
             )
         return made
 
-    def _made(self, place: int, wanted: str) -> Value:
+    def _made(self, place: int, wanted: str, number: int = 0) -> Value:
+        """A value with this name; with the next free number from `number` on, if that is not 0 or the name is taken."""
         first, second = self._first.tensors[place], self._second.tensors[place]
         if first.dtype != second.dtype or first.ndim != second.ndim:
             raise UntraceableError("the step computes different dtypes or dimensions for different batch sizes")
         shape = tuple(_merged_number(a, b) for a, b in zip(first.shape, second.shape, strict=True))
         stem = re.sub(r"\W", "_", wanted)
-        name, number = stem, 1
+        name = f"{stem}_{number}" if number else stem
         while name in self._taken or keyword.iskeyword(name):
-            number += 1
+            number = max(number + 1, 2)
             name = f"{stem}_{number}"
         self._taken.add(name)
         made = self._values[place] = Value(name, shape, first.dtype)
@@ -84,8 +85,11 @@ class Values:
             if note.op is not other.op or note.places != other.places:
                 raise UntraceableError("the step applies different ops to different batch sizes or values")
             arguments = tuple(self.merged(a, b) for a, b in zip(note.arguments, other.arguments, strict=True))
-            names = (self._first.names.get(place, note.op.name) for place in note.places)
-            results = tuple(self._made(place, name) for place, name in zip(note.places, names))
+            names = self._first.names
+            results = tuple(
+                self._made(place, names[place]) if place in names else self._made(place, note.op.name, 1)
+                for place in note.places
+            )
             instruction = Instruction(note.op, arguments, results, note.detached)
             for value in results:
                 value.instruction = instruction

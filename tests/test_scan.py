@@ -193,8 +193,10 @@ def test_what_a_cell_starts_from_is_found(begin: Callable[[Any, tg.Tensor], Any]
     second = tg.stack([cell(x[1], first)[0], cell(x[1])[1]])
     third = cell(x[2], second)
     expected = tg.stack([first, second, tg.stack([third[0], tg.zeros(2)])])
-    np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=1e-6)
-    np.testing.assert_allclose(h.detach().numpy(), tg.stack([third[0], second[1]]).detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        h.detach().numpy(), tg.stack([third[0], second[1]]).detach().numpy(), rtol=1e-6, atol=1e-6
+    )
     found = [tg.grad((each * each).sum(), cell.start, allow_unused=True)[0] for each in (out, expected)]
     assert (found[0] is None) == (found[1] is None)
     if found[0] is not None and found[1] is not None:

@@ -10,8 +10,10 @@ import numpy as np
 from .. import memory
 from ..base import Array, HostArray
 from ..emit.arrays import values_code
+from ..emit.c_backward import backward_c
 from ..emit.c_kernels import CannotEmitError
-from ..emit.c_source import CFunction, Contraction, Panels, Room, backward_c, forward_c
+from ..emit.c_source import forward_c
+from ..emit.c_writer import CFunction, Contraction, Panels, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, function_of, steps_at_once
@@ -98,7 +100,8 @@ class _Built:
                 for k, (operand, g) in enumerate(zip(self._program.operands, backward.derivative.gradients))
                 if operand in self._program.captured and g is not None
             ]
-            given = [*self._program.captured, *(total.value for total in self._sums)]
+            self._of_steps = [key[1] for key in self._backward.arrays if isinstance(key, tuple) and key[0] == "total"]
+            given = [*self._program.captured, *(total.value for total in self._sums), *self._of_steps]
             follow = needed([*backward.once, *backward.sums], [g for _, g in self._totals], given)
             self._finish, _ = function_of("sums", *values_code(given, follow, [g for _, g in self._totals]))
             source += f"\n{self._backward.source}"
@@ -118,7 +121,7 @@ class _Built:
         given = {value: _contiguous(array) for value, array in zip(program.operands, operands)}
         captured = [given[value] for value in program.captured]
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
-        arrays |= zip(self._fixed_forward, map(_contiguous, self._values_forward(backend, captured)))
+        arrays |= zip(self._fixed_forward, map(_contiguous, self._values_forward(backend, captured, B)))
         at_once = self._at_once(self._forward, T, B)
         for state in program.states:
             states = memory.empty((T + 1, B, *state.lengths), state.dtype)
@@ -149,7 +152,7 @@ class _Built:
         given = {value: _contiguous(array) for value, array in zip(program.operands, operands)}
         captured = [given[value] for value in program.captured]
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
-        arrays |= zip(self._fixed_backward, map(_contiguous, self._values_backward(backend, captured)))
+        arrays |= zip(self._fixed_backward, map(_contiguous, self._values_backward(backend, captured, B)))
         names = [("states", state) for state in program.states] + [("kept", value) for value in self._kept]
         arrays |= zip(names, saved)
         arrays["g_out"] = _contiguous(cotangents[0])
@@ -162,6 +165,8 @@ class _Built:
                 arrays["g", value] = memory.empty((T, B, *value.lengths), value.dtype)
         for total in self._sums:
             arrays[total] = np.empty(total.shape, self._dtype)
+        for g in self._of_steps:
+            arrays["total", g] = np.zeros((B, *g.lengths), g.dtype)
         number = len(program.inputs)
         flags = [*needs[:number], any(needs[number + len(program.states) :])]
         at_once = self._at_once(self._backward, T, B)
@@ -175,7 +180,8 @@ class _Built:
             elif value in carried:
                 gradients[k] = arrays[last, value]
         if flags[-1]:
-            found = self._finish(backend, [*captured, *(arrays[total] for total in self._sums)])
+            totals = [*(arrays[total] for total in self._sums), *(arrays["total", g] for g in self._of_steps)]
+            found = self._finish(backend, [*captured, *totals], B)
             for (k, _), gradient in zip(self._totals, found, strict=True):
                 gradients[k] = gradient
         return gradients

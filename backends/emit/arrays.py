@@ -217,9 +217,9 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
 def values_code(
     given: Sequence[Value], instructions: Sequence[Instruction], wanted: Sequence[Value]
 ) -> tuple[str, dict[str, Any]]:
-    """The source of `values(backend, given)`, which computes values that have no batch, and the objects that it names.
+    """The source of `values(backend, given, B)`, which computes values of no step, and the objects that it names.
 
-    The results are new arrays, unless they are given.
+    B is the batch size. The results are new arrays, unless they are given.
     """
     code = Code(_RESERVED)
     names = [code.name(value) for value in given]
@@ -234,7 +234,7 @@ def values_code(
         results.append(scope.text(value) if alone else f"xp.array({scope.text(value)})")
         taken.add(value)
     code.add(f"return ({', '.join(results)}{',' * (len(results) == 1)})")
-    return code.source("def values(backend, given):"), code.names
+    return code.source("def values(backend, given, B):"), code.names
 
 
 def _begun(code: Code, operands: Sequence[Value], x: Value) -> Scope:

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .c_moves import (
+    At,
+    Breaks,
+    Index,
+    aligned,
+    breaks,
+    flat,
+    has_rows,
+    is_move,
+    pieces,
+    same_elements,
+    source_of,
+)
 from .code import Code
-from .program import Instruction, Value
+from .program import BATCH, Instruction, Value
 
-__all__ = ["MOVES", "CCode", "CannotEmitError", "Place", "is_elementwise", "write_kernels"]
+__all__ = ["CCode", "CannotEmitError", "Place", "is_elementwise", "reshaped_whole", "row_of", "write_kernels"]
 
 
 class CannotEmitError(Exception):
     """A program has parts for which there is no C code."""
 
 
-_TERNARY = {"maximum": "OF_REAL(maximum)({0}, {1})", "minimum": "OF_REAL(minimum)({0}, {1})"}
 _EXPRESSIONS = {
-    **_TERNARY,
     "abs": "OF_REAL(abs)({0})", "add": "({0} + {1})", "clone": "{0}", "cos": "OF_REAL(cos)({0})", "detach": "{0}",
     "div": "({0} / {1})", "eq": "({0} == {1})", "erf": "OF_REAL(erf)({0})", "exp": "OF_REAL(exp)({0})",
-    "expm1": "OF_REAL(expm1)({0})", "ge": "({0} >= {1})", "gt": "({0} > {1})", "isnan": "({0} != {0})",
-    "le": "({0} <= {1})", "log": "OF_REAL(log)({0})", "log1p": "OF_REAL(log1p)({0})",
-    "log1pexp": "OF_REAL(log1pexp)({0})", "logical_and": "({0} && {1})", "logical_not": "(!{0})",
-    "logical_or": "({0} || {1})", "logical_xor": "(!{0} != !{1})", "lt": "({0} < {1})", "mul": "({0} * {1})",
-    "ne": "({0} != {1})", "neg": "(-{0})", "ones_like": "(REAL)1", "reciprocal": "(1 / {0})",
-    "relu": "({0} < 0 ? 0 : {0})", "rsqrt": "(1 / OF_REAL(sqrt)({0}))", "sigmoid": "OF_REAL(sigmoid)({0})",
-    "sign": "OF_REAL(sign)({0})", "sin": "OF_REAL(sin)({0})", "sqrt": "OF_REAL(sqrt)({0})", "square": "({0} * {0})",
-    "sub": "({0} - {1})", "tanh": "OF_REAL(tanh)({0})", "weigh": "({0} * {1})", "where": "({0} ? {1} : {2})",
-    "zeros_like": "(REAL)0",
+    "expm1": "OF_REAL(expm1)({0})", "floor": "OF_REAL(floor)({0})", "ge": "({0} >= {1})", "gt": "({0} > {1})",
+    "isfinite": "(OF_REAL(abs)({0}) < INFINITY)", "isnan": "({0} != {0})", "le": "({0} <= {1})",
+    "log": "OF_REAL(log)({0})", "log1p": "OF_REAL(log1p)({0})", "log1pexp": "OF_REAL(log1pexp)({0})",
+    "logical_and": "({0} && {1})", "logical_not": "(!{0})", "logical_or": "({0} || {1})",
+    "logical_xor": "(!{0} != !{1})", "lt": "({0} < {1})", "maximum": "OF_REAL(maximum)({0}, {1})",
+    "minimum": "OF_REAL(minimum)({0}, {1})", "mul": "({0} * {1})", "ne": "({0} != {1})", "neg": "(-{0})",
+    "ones_like": "(REAL)1", "pow": "OF_REAL(pow)({0}, {1})", "reciprocal": "(1 / {0})", "relu": "({0} < 0 ? 0 : {0})",
+    "rsqrt": "(1 / OF_REAL(sqrt)({0}))", "sigmoid": "OF_REAL(sigmoid)({0})", "sign": "OF_REAL(sign)({0})",
+    "sin": "OF_REAL(sin)({0})", "sqrt": "OF_REAL(sqrt)({0})", "square": "({0} * {0})", "sub": "({0} - {1})",
+    "tanh": "OF_REAL(tanh)({0})", "weigh": "({0} * ({0} == 0 && OF_REAL(abs)({1}) == INFINITY ? 0 : {1}))",
+    "where": "({0} ? {1} : {2})", "zeros_like": "(REAL)0",
 }  # fmt: skip
 """The expression of an op on elements."""
-
-MOVES = frozenset({"split", "cat", "broadcast_to", "reshape", "getitem", "spread_at"})
-"""Ops that are no arithmetic: an element of the result is an element of an input."""
 
 
 @dataclass(frozen=True)
@@ -63,41 +73,55 @@ class CCode(Code):
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
-        """Adds a line, and in a `with` block the lines in braces after it."""
+        """Adds a line, and in a `with` block the lines in braces after it; nothing, if there are none."""
+        begin = len(self.lines)
         self.add(f"{head} {{".lstrip())
         self._depth += 1
+        inside = len(self.lines)
         yield
         self._depth -= 1
-        self.add("}")
+        if len(self.lines) == inside and head:
+            del self.lines[begin:]
+        else:
+            self.add("}")
 
 
 def is_elementwise(instruction: Instruction) -> bool:
-    """Whether it can be a part of a kernel: arithmetic on elements, or a move of elements along the units."""
-    name = instruction.op.name
-    if not all(len(value.shape) <= 2 for value in (*instruction.inputs, *instruction.results)):
+    """Whether it can be a part of a kernel: arithmetic on elements of a row, or a move of them."""
+    name, (result, *_) = instruction.op.name, instruction.results
+    if not all(map(has_rows, (*instruction.inputs, *instruction.results))):
         return False
-    if name in _EXPRESSIONS or name == "clamp":
+    if name == "einsum":
+        *_, terms, out_term = instruction.arguments
+        first = {term[0] for value, term in zip(instruction.inputs, terms) if value.has_batch}
+        return first == {out_term[0]} and all(set(term) <= set(out_term) for term in terms)
+    if name in ("tril", "triu"):
+        return len(result.shape) > 2
+    if is_move(instruction) and name != "broadcast_to":
         return True
-    if name in ("split", "cat"):
-        return bool(instruction.arguments[1 if name == "cat" else 2] == len(instruction.results[0].shape) - 1)
-    if name in ("getitem", "spread_at"):
-        return _columns_of(instruction) is not None
-    if name == "reshape":
-        return instruction.inputs[0].row_size == instruction.results[0].row_size and instruction.results[0].has_batch
-    return name == "broadcast_to"
+    known = name in _EXPRESSIONS or name in ("astype", "clamp", "outside", "broadcast_to")
+    known |= name == "round" and not instruction.arguments[1]
+    batch = _from_the_end(result)
+    return known and all(not value.has_batch or _from_the_end(value) == batch for value in instruction.inputs)
 
 
-def _columns_of(instruction: Instruction) -> int | None:
-    """The first column of a slice of columns; None if the index is anything else."""
-    index = instruction.arguments[1]
-    x = instruction.inputs[0] if instruction.op.name == "getitem" else instruction.results[0]
-    parts = index if isinstance(index, tuple) else (index,)
-    if len(x.shape) != 2 or len(parts) != 2 or not isinstance(parts[1], slice):
-        return None
-    if parts[0] is not Ellipsis and parts[0] != slice(None):
-        return None
-    start, _, step = parts[1].indices(x.row_size)
-    return start if step == 1 else None
+def _from_the_end(value: Value) -> int:
+    """The number of dimensions from that of the batch on; 0 if there is none."""
+    return len(value.shape) - value.shape.index(BATCH) if value.has_batch else 0
+
+
+def reshaped_whole(instruction: Instruction) -> bool:
+    """Whether it is a reshape whose input must be in memory, since its elements have different indices."""
+    return instruction.op.name == "reshape" and not same_elements(
+        instruction.inputs[0].shape, instruction.results[0].shape
+    )
+
+
+def row_of(place: Place, value: Value) -> str:
+    """The pointer to the row of a value."""
+    if place.row == "0":
+        return place.array
+    return f"{place.array} + {place.row}{f' * {value.row_size}' if value.row_size > 1 else ''}"
 
 
 def write_kernels(
@@ -110,128 +134,181 @@ def write_kernels(
         known: the values that have been computed.
         type_of: the C type of a value's elements.
     """
-    by_width: dict[int, list[tuple[Value, Place]]] = {}
+    places = dict(known)
+    found: dict[Value, Breaks] = {}
+
+    def is_leaf(value: Value) -> bool:
+        return value in places or value.constant is not None
+
+    loops: dict[tuple[int, ...], list[tuple[Value, Place, Index]]] = {}
     for value, place in outputs:
-        width = value.row_size if value in known else _width(value, known)
-        by_width.setdefault(width, []).append((value, place))
-    for width, pairs in by_width.items():
-        _Kernel(code, known, type_of, width).write(pairs)
+        for piece in pieces(breaks(value, is_leaf, found)):
+            lengths = tuple(length for _, length in piece if length > 1)
+            names = iter(_VARIABLES[len(lengths) - 1 :: -1] if lengths else ())
+            index = tuple(At(begin, next(names)) if length > 1 else At(begin) for begin, length in piece)
+            loops.setdefault(lengths, []).append((value, place, index))
+    for lengths, elements in loops.items():
+        _Kernel(code, places, type_of, lengths).write(elements)
 
 
-def _width(value: Value, places: Mapping[Value, Place]) -> int:
-    """The largest number of units for which a value is one expression: parts and joins end at multiples of it."""
-    instruction, found = value.instruction, value.row_size
-    if instruction is None:
-        return found
-    unknown = [part for part in instruction.inputs if part not in places and part.constant is None]
-    for part in unknown:
-        if part.row_size > 1:
-            found = math.gcd(found, _width(part, places))
-    if instruction.op.name == "cat":
-        start = 0
-        for part in instruction.arguments[0]:
-            start += part.row_size
-            found = math.gcd(found, start)
-    if instruction.op.name in ("split", "getitem") and unknown:
-        found = math.gcd(found, _start(value))
-    if instruction.op.name == "spread_at":
-        found = math.gcd(math.gcd(found, _columns_of(instruction) or 0), instruction.inputs[0].row_size)
-    return found
+_VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
+"""Loop variables, from that of the last dimension on."""
 
-
-def _start(part: Value) -> int:
-    """The first column of a part in the value that it is a part of."""
-    instruction = part.instruction
-    assert instruction is not None
-    if instruction.op.name == "getitem":
-        return _columns_of(instruction) or 0
-    return sum(each.row_size for each in instruction.results[: instruction.results.index(part)])
+_BLOCK = 16  # elements, which compilers compute with vectors and without a remainder
 
 
 class _Kernel:
-    """A loop over `width` units."""
+    """Loops over the elements of values, or of parts of these lengths."""
 
-    def __init__(self, code: CCode, places: Mapping[Value, Place], type_of: Callable[[Value], str], width: int) -> None:
-        self._code, self._places, self._type, self._width = code, places, type_of, width
-        self._lines: list[str] = []
-        self._found: dict[tuple[Value, int], str] = {}
+    def __init__(
+        self, code: CCode, places: Mapping[Value, Place], type_of: Callable[[Value], str], lengths: Sequence[int]
+    ) -> None:
+        self._code, self._places, self._type, self._lengths = code, places, type_of, lengths
+        self._variables = _VARIABLES[len(lengths) - 1 :: -1] if lengths else ()
+        self._lines: list[list[str]] = [[] for _ in range(len(lengths) + 1)]  # before the loops, and inside each
+        self._found: dict[Any, str] = {}
+        self._depths: dict[str, int] = {}
+        self._read: set[str] = set()
 
-    def write(self, outputs: Sequence[tuple[Value, Place]]) -> None:
-        """Adds the loop."""
-        for value, place in outputs:
-            for start in range(0, value.row_size, self._width):
-                element = self._at(value, start)
-                self._lines.append(f"{self._element(value, place, start)} = {element};")
-        if self._width > 1:
-            self._code.add("INDEPENDENT")
-        with self._code.block(f"for (Index j = 0; j < {self._width}; j++)"):
-            self._code.add(*self._lines)
+    def write(self, elements: Sequence[tuple[Value, Place, Index]]) -> None:
+        """Adds the loops that compute elements into places."""
+        for value, place, index in elements:
+            element = self._at(value, index)
+            self._lines[-1].append(f"{self._element(place, value, flat(index, value))[0]} = {element};")
+        overlap = self._read.isdisjoint(place.array for _, place, _ in elements)
+        with ExitStack() as stack:
+            if not self._lengths or self._lines[0]:
+                stack.enter_context(self._code.block(""))
+            self._code.add(*self._lines[0])
+            for variable, length, lines in zip(self._variables, self._lengths, self._lines[1:], strict=True):
+                begin, end = "0", str(length)
+                if variable == "j":
+                    if overlap and length > _BLOCK and length % _BLOCK:
+                        # The last block begins earlier, so that no elements are left over.
+                        stack.enter_context(
+                            self._code.block(f"for (Index from = 0; from < {length}; from += {_BLOCK})")
+                        )
+                        begin, end = f"from < {length - _BLOCK} ? from : {length - _BLOCK}", "end"
+                        self._code.add(f"const Index begin = {begin}, end = begin + {_BLOCK};")
+                        begin = "begin"
+                    self._code.add("INDEPENDENT")
+                stack.enter_context(
+                    self._code.block(f"for (Index {variable} = {begin}; {variable} < {end}; {variable}++)")
+                )
+                self._code.add(*lines)
 
-    def _at(self, value: Value, start: int) -> str:
-        """The expression of the element j of a value, from column `start` on."""
-        if value.row_size == 1:
-            start = 0
-        key = (value, start)
+    # -- expressions ---------------------------------------------------------------------------------------------------
+
+    def _at(self, value: Value, index: Index) -> str:
+        """The expression of an element of a value."""
+        if value in self._places:
+            return self._load(value, flat(index, value))
+        if value.constant is not None:
+            return self._number(value.constant)
+        key = (value, index)
         if key not in self._found:
-            if value.constant is not None:
-                self._found[key] = self._number(value.constant)
-            elif value in self._places:
-                self._found[key] = self._local(value, self._load(value, start))
-            else:
-                self._found[key] = self._computed(value, start)
+            self._found[key] = self._computed(value, index)
         return self._found[key]
 
-    def _load(self, value: Value, start: int) -> str:
+    def _load(self, value: Value, at: Mapping[str, int]) -> str:
         place = self._places[value]
-        at = "0" if value.row_size == 1 else f"{start} + j" if start else "j"
-        return " + ".join([self._element(value, place, start), *(f"{bias}[{at}]" for bias in place.more)])
+        element, column = self._element(place, value, at)
+        if element not in self._found:
+            sum_of_parts = " + ".join([element, *(f"{bias}[{column}]" for bias in place.more)])
+            depth = max((1 + self._variables.index(name) for name, step in at.items() if name and step), default=0)
+            self._found[element] = self._local(value, sum_of_parts, depth)
+            self._read.add(place.array)
+        return self._found[element]
 
-    def _element(self, value: Value, place: Place, start: int) -> str:
+    def _element(self, place: Place, value: Value, at: Mapping[str, int]) -> tuple[str, str]:
+        """An element in its array, and its column."""
+        terms = [(name, step) for name, step in at.items() if name and step]
+        column = " + ".join(name if step == 1 else f"{name} * {step}" for name, step in terms)
+        constant = at[""]
+        if constant and column:
+            column = f"{constant} + {column}" if constant > 0 else f"{column} - {-constant}"
+        column = column or str(constant)
+        if constant and len(terms) == 1 and terms[0][1] < 0:
+            name, step = terms[0]
+            column = f"{constant} - {name if step == -1 else f'{name} * {-step}'}"
         size = value.row_size
         row = [] if place.row == "0" else [place.row if size == 1 else f"{place.row} * {size}"]
-        column = (
-            [] if size == 1 else [*([str(start)] if start else []), *(["j"] if self._width > 1 or size > 1 else [])]
-        )
-        return f"{place.array}[{' + '.join([*row, *column]) or '0'}]"
+        return f"{place.array}[{' + '.join([*row, *([] if column == '0' and row else [column])])}]", column
 
-    def _computed(self, value: Value, start: int) -> str:
+    def _computed(self, value: Value, index: Index) -> str:
         instruction = value.instruction
         if instruction is None or not is_elementwise(instruction):
             raise CannotEmitError(f"there is no C code for {instruction.op.name if instruction else value.name!r}")
         name, arguments = instruction.op.name, instruction.arguments
-        if name == "cat":
-            return self._part_of_join(arguments[0], start)
-        if name in ("split", "getitem"):
-            return self._at(arguments[0], start + _start(value))
-        if name in ("broadcast_to", "reshape"):
-            return self._at(arguments[0], start)
-        if name == "spread_at":
-            first = start - (_columns_of(instruction) or 0)
-            inside = 0 <= first < arguments[0].row_size
-            return self._at(arguments[0], first) if inside else "(REAL)0"
-        given = [self._at(part, start) if isinstance(part, Value) else self._number(part) for part in arguments]
-        if name == "clamp":
-            x, low, high = given
-            low_or_x = x if arguments[1] is None else f"({x} < {low} ? {low} : {x})"
-            if arguments[2] is None:
-                return self._local(value, low_or_x)
-            held = self._local(value, low_or_x)
-            return self._local(value, f"({held} > {high} ? {high} : {held})")
+        if reshaped_whole(instruction):
+            return self._reshaped(instruction, flat(index, value))
+        if is_move(instruction):
+            source = source_of(value, index)
+            return self._at(*source) if isinstance(source, tuple) else self._number(source)
+        if name == "einsum":
+            *_, terms, out_term = arguments
+            of_letter = dict(zip(out_term, index, strict=True))
+            factors = [
+                self._at(part, tuple(of_letter[letter] for letter in term))
+                for part, term in zip(instruction.inputs, terms, strict=True)
+            ]
+            return self._local_of(value, " * ".join(factors), factors)
+        if name in ("tril", "triu"):
+            row, column = (self._offset(at) for at in index[-2:])
+            x, sign = self._at(arguments[0], index), "<=" if name == "tril" else ">="
+            return self._local(value, f"{column} {sign} {row} + {arguments[1]} ? {x} : 0", len(self._lengths))
+        given = [self._at(part, aligned(index, value, part)) if isinstance(part, Value) else part for part in arguments]
+        if name == "astype":
+            to = arguments[1]
+            return self._local_of(value, f"({given[0]} != 0)" if to.kind == "b" else given[0], given[:1])
+        given = [
+            part if isinstance(argument, Value) else self._number(part) for part, argument in zip(given, arguments)
+        ]
+        if name in ("clamp", "outside"):
+            return self._bounded(value, name, given, arguments)
         if name in ("add", "sub", "mul", "div") and not any(isinstance(part, Value) for part in arguments):
             raise CannotEmitError("arithmetic on numbers only")
-        return self._local(value, _EXPRESSIONS[name].format(*given))
+        if value.dtype.kind == "b" and name in ("add", "mul"):
+            name = "logical_or" if name == "add" else "logical_and"
+        expression = "OF_REAL(round)({0})" if name == "round" else _EXPRESSIONS[name]
+        return self._local_of(value, expression.format(*given), given)
 
-    def _part_of_join(self, parts: Sequence[Value], start: int) -> str:
-        for part in parts:
-            if start < part.row_size:
-                return self._at(part, start)
-            start -= part.row_size
-        raise AssertionError("a column beyond the join")
+    def _bounded(self, value: Value, name: str, given: Sequence[str], arguments: Sequence[Any]) -> str:
+        x, low, high = given
+        if name == "outside":
+            tests = [f"{x} {sign} {bound}" for sign, bound in (("<", low), (">", high)) if bound]
+            return self._local_of(value, " || ".join(tests) or "0", given)
+        result = x if arguments[1] is None else self._local_of(value, f"({x} < {low} ? {low} : {x})", given)
+        if arguments[2] is None:
+            return result
+        return self._local_of(value, f"({result} > {high} ? {high} : {result})", given)
 
-    def _local(self, value: Value, expression: str) -> str:
-        """A variable with the value of an expression."""
-        name = f"v{len(self._lines)}"
-        self._lines.append(f"const {self._type(value)} {name} = {expression};")
+    def _reshaped(self, instruction: Instruction, at: Mapping[str, int]) -> str:
+        """An element of a reshape, whose input is in memory."""
+        x = instruction.inputs[0]
+        if x in self._places:
+            return self._load(x, at)
+        if x.constant is not None:
+            return self._number(x.constant)
+        if x.instruction is None or x.instruction.op.name != "reshape":
+            raise CannotEmitError("a reshape of what is not in memory")
+        return self._reshaped(x.instruction, at)
+
+    @staticmethod
+    def _offset(at: At) -> str:
+        return str(at.start) if not at.variable else f"({at.start} + {at.step} * {at.variable})"
+
+    # -- lines ---------------------------------------------------------------------------------------------------------
+
+    def _local_of(self, value: Value, expression: str, parts: Sequence[str]) -> str:
+        """A variable with the value of an expression of these parts."""
+        return self._local(value, expression, max((self._depths.get(part, 0) for part in parts), default=0))
+
+    def _local(self, value: Value, expression: str, depth: int) -> str:
+        """A variable with the value of an expression, inside this many loops."""
+        name = f"v{len(self._depths)}"
+        self._depths[name] = depth
+        self._lines[depth].append(f"const {self._type(value)} {name} = {expression};")
         return name
 
     def _number(self, number: Any) -> str:

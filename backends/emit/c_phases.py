@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .c_kernels import MOVES, CannotEmitError, CCode, Place, is_elementwise, write_kernels
+from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
+from .c_moves import is_move
+from .c_rows import is_row_op, write_row_op
 from .program import Instruction, Value
 
-__all__ = ["Phase", "Product", "is_product"]
+__all__ = ["Phase", "Product", "factors", "is_product", "is_supported"]
 
 
 def is_product(instruction: Instruction) -> bool:
     """Whether it is a product of rows with a matrix that has no batch dimension."""
-    if instruction.op.name not in ("linear", "matmul"):
+    name = instruction.op.name
+    if name not in ("linear", "matmul") and not (name == "einsum" and len(instruction.inputs) == 2):
         return False
-    x, weight = instruction.arguments[:2]
-    return len(x.shape) == len(weight.shape) == 2 and x.has_batch and not weight.has_batch
+    if not all(isinstance(part, Value) for part in instruction.inputs[:2]):
+        return False
+    x, weight = instruction.inputs[:2]
+    if not (len(x.shape) == len(weight.shape) == 2 and x.has_batch and not weight.has_batch):
+        return False
+    if any(value.dtype.kind != "f" for value in instruction.inputs):
+        return False
+    if name != "einsum":
+        return True
+    _, (of_x, of_weight), out = instruction.arguments
+    return len({*of_x, *of_weight}) == 3 == len({*of_x, *out}) and of_x[0] == out[0] and of_x[1] not in out
+
+
+def factors(product: Instruction) -> tuple[Value, Value, bool, Value | None]:
+    """The rows of a product, the matrix, whether the matrix is transposed, and what is added."""
+    x, weight, *bias = product.inputs
+    if product.op.name == "einsum":
+        _, (of_x, of_weight), _ = product.arguments
+        return x, weight, of_weight[1] == of_x[1], None
+    return x, weight, product.op.name == "linear", bias[0] if bias else None
+
+
+def is_supported(instruction: Instruction) -> bool:
+    """Whether there is C code for it."""
+    return is_elementwise(instruction) or is_product(instruction) or is_row_op(instruction)
+
+
+Stage = tuple[int, int]
+"""When a value is known: products begin a stage; within it, each op that reads a row in memory begins a level."""
 
 
 @dataclass(eq=False)
@@ -64,7 +95,7 @@ class Phase:
         self._made = {value for instruction in instructions for value in instruction.results}
         self._uses: dict[Value, int] = {}
         for instruction in instructions:
-            if not (is_elementwise(instruction) or is_product(instruction)):
+            if not is_supported(instruction):
                 raise CannotEmitError(f"there is no C code for {instruction.op.name!r}")
             for value in instruction.inputs:
                 self._uses[value] = self._uses.get(value, 0) + 1
@@ -77,14 +108,16 @@ class Phase:
         for instruction in instructions:
             if is_product(instruction) and instruction.results[0] not in inside:
                 self._products[instruction.results[0]] = Product(instruction, instruction.results[0])
-        self._stages: dict[Value, int] = {}
+        self._row_ops: dict[Value, Place] = {}
+        self._whole: set[Value] = set()  # results of products that must be complete in their places
+        self._stages: dict[Value, Stage] = {}
         self._targets: dict[Value, Place] = {}
         for value, place in wanted:
             self._targets.setdefault(value, place)
         self._outputs: dict[Value, Place] = {}  # of what is computed element by element
         self._homes: dict[Value, Place] = {}  # of products that are not added to what is in a place already
         self._called: set[Value] = set()
-        self._visited: set[tuple[Value, int]] = set()
+        self._visited: set[tuple[Value, Stage]] = set()
         self._calls: list[tuple[int, Product]] = []
         for value, _ in wanted:
             self._need(value)
@@ -107,30 +140,42 @@ class Phase:
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    def _stage(self, value: Value) -> int:
-        """The stage in which a value is known: products are computed at its beginning, all else after them."""
+    def _stage(self, value: Value) -> Stage:
+        """The stage and the level in which a value is known."""
         if value in self._known or value.constant is not None or value.instruction is None:
-            return 0
+            return 0, 0
         if value not in self._stages:
-            product = self._products.get(value)
-            if product is None:
-                self._stages[value] = max(map(self._stage, value.instruction.inputs), default=0)
+            product, inputs = self._products.get(value), value.instruction.inputs
+            if product is not None:
+                needed = [factors(product.instruction)[0], *([product.added] if product.added is not None else [])]
+                self._stages[value] = 1 + max(map(self._stage, needed))[0], 0
             else:
-                needed = [product.instruction.arguments[0], *([product.added] if product.added is not None else [])]
-                self._stages[value] = 1 + max(map(self._stage, needed))
+                stage, level = max(map(self._stage, inputs), default=(0, 0))
+                later = is_row_op(value.instruction) or (
+                    reshaped_whole(value.instruction) and inputs[0] not in self._known
+                )
+                self._stages[value] = stage, level + later
         return self._stages[value]
 
     def _need(self, value: Value) -> None:
         """Notes that a value must be computed into a place."""
-        if value in self._known or value.constant is not None or value in self._outputs or value in self._called:
+        if value in self._known or value.constant is not None:
             return
-        product = self._products.get(value)
+        if value in self._outputs or value in self._called or value in self._row_ops:
+            return
+        product, instruction = self._products.get(value), value.instruction
         if product is None:
-            self._outputs[value] = self._targets.get(value) or self._room(value)
-            self._read_by(value, self._stage(value))
+            place = self._targets.get(value) or self._room(value)
+            if instruction is not None and is_row_op(instruction):
+                for part in instruction.inputs:
+                    self._need_whole(part)
+                self._row_ops[value] = place
+            else:
+                self._outputs[value] = place
+                self._read_by(value, self._stage(value))
             return
         self._called.add(value)
-        self._need(product.instruction.arguments[0])
+        self._need_whole(factors(product.instruction)[0])
         added = product.added
         if added is None or not (added in self._known or added in self._products):
             self._homes[value] = self._targets.get(value) or self._room(value)
@@ -138,21 +183,30 @@ class Phase:
             if value in self._homes:
                 self._targets.setdefault(added, self._homes[value])
             self._need(added)
-        self._calls.append((self._stage(value), product))
+        self._calls.append((self._stage(value)[0], product))
 
-    def _read_by(self, value: Value, stage: int) -> None:
+    def _need_whole(self, value: Value) -> None:
+        """Notes that a value is read from its place as it is."""
+        if value.constant is not None and not hasattr(value.constant, "shape"):
+            raise CannotEmitError("an op on whole rows of a constant")
+        self._whole.add(value)
+        self._need(value)
+
+    def _read_by(self, value: Value, stage: Stage) -> None:
         """Notes what a value that is computed in a stage reads: what was known earlier must be in a place."""
         if (value, stage) in self._visited or value.instruction is None:
             return
         self._visited.add((value, stage))
+        whole = reshaped_whole(value.instruction)
         for part in value.instruction.inputs:
-            if part in self._known or part.constant is not None:
+            if part in self._known or part.constant is not None or part.instruction is None:
                 continue
-            moved = part.instruction is not None and part.instruction.op.name in MOVES
-            if part not in self._products and (moved or self._stage(part) == stage):
-                self._read_by(part, stage)
-            else:
+            computed = part in self._products or is_row_op(part.instruction)
+            inside = self._stage(part) == stage or is_move(part.instruction)
+            if computed or not inside or (whole and not reshaped_whole(part.instruction)):
                 self._need(part)
+            else:
+                self._read_by(part, stage)
 
     # -- code ----------------------------------------------------------------------------------------------------------
 
@@ -172,30 +226,48 @@ class Phase:
                 the elements of the result.
         """
         places = dict(self._known)
-        wanted = {*self._outputs, *self._targets}
-        for stage in range(
-            1 + max([self._stage(value) for value in wanted] + [at for at, _ in self._calls], default=0)
-        ):
+        values = {*self._outputs, *self._targets, *self._row_ops, *self._whole}
+        values |= {product.value for _, product in self._calls}
+        stages = sorted({self._stage(value) for value in values if value in self._made or value in self._known})
+        for stage, levels in itertools.groupby(stages, lambda each: each[0]):
             for at, product in self._calls:
                 if at == stage:
                     self._write_product(product, places, call)
-            at_stage = [pair for pair in (*self._outputs.items(), *self._wanted) if self._stage(pair[0]) == stage]
-            # What is added to products is added once, before anything else reads them.
-            for finished in (True, False):
-                pairs = [
-                    (value, place)
-                    for value, place in dict.fromkeys(at_stage)
-                    if (value in self._products) == finished and not self._is_there(value, place, places)
-                ]
-                if pairs:
-                    with code.block(loop):
-                        write_kernels(code, pairs, places, type_of)
-                    places.update(pairs)
+            with code.block(loop):
+                for level in levels:
+                    self._write_level(code, level, places, type_of)
+
+    def _write_level(
+        self, code: CCode, level: Stage, places: dict[Value, Place], type_of: Callable[[Value], str]
+    ) -> None:
+        """Adds what is computed of a row in a level: ops on whole rows first, then element by element."""
+        for value, place in self._row_ops.items():
+            if self._stage(value) == level:
+                assert value.instruction is not None
+                write_row_op(code, value.instruction, places, place)
+                places[value] = place
+        complete = [
+            (value, Place(place.array, place.row))
+            for value, place in places.items()
+            if value in self._whole and place.more and self._stage(value) == level
+        ]
+        asked = (*self._outputs.items(), *self._wanted)
+        at_level = [*complete, *(pair for pair in asked if self._stage(pair[0]) == level)]
+        # What is added to products is added once, before anything else reads them.
+        for finished in (True, False):
+            pairs = [
+                (value, place)
+                for value, place in dict.fromkeys(at_level)
+                if (value in self._products) == finished and not self._is_there(value, place, places)
+            ]
+            if pairs:
+                write_kernels(code, pairs, places, type_of)
+                places.update(pairs)
 
     def _is_there(self, value: Value, wanted: Place, places: Mapping[Value, Place]) -> bool:
         """Whether a value is in the place where it is wanted, or will be."""
         found = places.get(value)
-        if found is not None and value in self._unfinished and value in self._products:
+        if found is not None and value in self._unfinished and value in self._products and value not in self._whole:
             return found.array == wanted.array
         return found == wanted
 
@@ -205,7 +277,7 @@ class Phase:
         places: dict[Value, Place],
         call: Callable[[Product, Place, Place], tuple[str, ...]],
     ) -> None:
-        x = places.get(product.instruction.arguments[0])
+        x = places.get(factors(product.instruction)[0])
         if x is None or x.more:
             raise CannotEmitError("a product whose input is the result of a different product")
         place = self._homes[product.value] if product.added is None else places[product.added]

@@ -4,6 +4,7 @@
 #define SEQUENCE_H
 
 #include "functions.h"
+#include "rows.h"
 #include "runtime.h"
 
 /* Before a loop of which no iteration reads what a different one writes. */

@@ -1,0 +1,207 @@
+/* What the generated code of a step computes of a whole row, for REAL; see emit/c_rows.py.
+
+   The functions `..._along` take a row as an array (outer, n, inner), of which they reduce the dimension n. Sums are
+   computed in blocks, so that the rounding error grows slowly; their order does not depend on the address. */
+
+#ifndef ROWS_H
+#define ROWS_H
+
+#include "functions.h"
+#include "runtime.h"
+
+enum { TERMS_A_BLOCK = 64, LANES = 8 };
+
+static const REAL one = 1;
+
+/* The sum of `term` for i = 0 ... n - 1. Neighbours are added to different lanes, which a compiler keeps in a vector. */
+#define SUM_OF(total, n, term)                                                                                         \
+    do {                                                                                                               \
+        total = 0;                                                                                                     \
+        for (Index block = 0; block < (n); block += TERMS_A_BLOCK) {                                                   \
+            const Index end = block + TERMS_A_BLOCK < (n) ? block + TERMS_A_BLOCK : (n);                               \
+            REAL lanes[LANES] = {0};                                                                                   \
+            Index lanes_from = block;                                                                                  \
+            for (; lanes_from + LANES <= end; lanes_from += LANES)                                                     \
+                for (Index lane = 0; lane < LANES; lane++) {                                                           \
+                    const Index i = lanes_from + lane;                                                                 \
+                    lanes[lane] += (term);                                                                             \
+                }                                                                                                      \
+            for (Index i = lanes_from; i < end; i++) lanes[i - lanes_from] += (term);                                  \
+            total += ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])); \
+        }                                                                                                              \
+    } while (0)
+
+INLINE REAL sum_of(const REAL *x, Index n, Index step) {
+    REAL total;
+    SUM_OF(total, n, x[i * step]);
+    return total;
+}
+
+INLINE REAL max_of(const REAL *x, Index n, Index step) {
+    REAL found = x[0];
+    for (Index i = 1; i < n; i++) found = OF_REAL(maximum)(found, x[i * step]);
+    return found;
+}
+
+INLINE REAL min_of(const REAL *x, Index n, Index step) {
+    REAL found = x[0];
+    for (Index i = 1; i < n; i++) found = OF_REAL(minimum)(found, x[i * step]);
+    return found;
+}
+
+INLINE REAL prod_of(const REAL *x, Index n, Index step) {
+    REAL found = 1;
+    for (Index i = 0; i < n; i++) found *= x[i * step];
+    return found;
+}
+
+/* 1 instead of 0, infinity or NaN. */
+INLINE REAL magnitude_of(const REAL *x, Index n, Index step) {
+    REAL found = 0;
+    for (Index i = 0; i < n; i++) found = OF_REAL(maximum)(found, OF_REAL(abs)(x[i * step]));
+    return found > 0 && found < INFINITY ? found : 1;
+}
+
+INLINE REAL logsumexp_of(const REAL *x, Index n, Index step) {
+    const REAL found = max_of(x, n, step), largest = OF_REAL(abs)(found) < INFINITY ? found : 0;
+    REAL powers;
+    SUM_OF(powers, n, OF_REAL(exp)(x[i * step] - largest));
+    return powers == 0 ? -INFINITY : OF_REAL(log)(powers) + largest;
+}
+
+/* 1 / √(variance + eps). If squares overflow, the numbers are scaled down first; eps is negligible then. */
+INLINE REAL inverse_deviation_about(REAL mean, const REAL *x, Index n, Index step, REAL eps) {
+    REAL squares, largest = 0;
+    SUM_OF(squares, n, (x[i * step] - mean) * (x[i * step] - mean));
+    const REAL scale = 1 / OF_REAL(sqrt)(squares / n + eps);
+    if (scale != 0) return scale;
+    for (Index i = 0; i < n; i++) largest = OF_REAL(maximum)(largest, OF_REAL(abs)(x[i * step] - mean));
+    SUM_OF(squares, n, ((x[i * step] - mean) / largest) * ((x[i * step] - mean) / largest));
+    return 1 / OF_REAL(sqrt)(squares / n) / largest;
+}
+
+/* A function that reduces a row's n elements to one. */
+#define REDUCTION(name)                                                                                                \
+    INLINE void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                            \
+        for (Index i = 0; i < outer; i++)                                                                              \
+            for (Index j = 0; j < inner; j++) out[i * inner + j] = name##_of(x + i * n * inner + j, n, inner);         \
+    }
+
+REDUCTION(sum)
+REDUCTION(max)
+REDUCTION(min)
+REDUCTION(prod)
+REDUCTION(magnitude)
+REDUCTION(logsumexp)
+
+INLINE void inverse_deviation_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
+    for (Index i = 0; i < outer; i++)
+        for (Index j = 0; j < inner; j++) {
+            const REAL *const from = x + i * n * inner + j;
+            out[i * inner + j] = inverse_deviation_about(sum_of(from, n, inner) / n, from, n, inner, eps);
+        }
+}
+
+INLINE void softmax_of(REAL *out, const REAL *x, Index n, Index step) {
+    const REAL largest = max_of(x, n, step);
+    for (Index i = 0; i < n; i++) out[i * step] = OF_REAL(exp)(x[i * step] - largest);
+    const REAL total = sum_of(out, n, step);
+    for (Index i = 0; i < n; i++) out[i * step] /= total;
+}
+
+INLINE void log_softmax_of(REAL *out, const REAL *x, Index n, Index step) {
+    const REAL largest = max_of(x, n, step);
+    REAL powers;
+    SUM_OF(powers, n, OF_REAL(exp)(x[i * step] - largest));
+    const REAL log = OF_REAL(log)(powers);
+    for (Index i = 0; i < n; i++) out[i * step] = x[i * step] - largest - log;
+}
+
+/* Errors would accumulate, so sums are of doubles. */
+INLINE void cumsum_of(REAL *out, const REAL *x, Index n, Index step) {
+    double total = 0;
+    for (Index i = 0; i < n; i++) out[i * step] = (REAL)(total += x[i * step]);
+}
+
+INLINE void cumprod_before_of(REAL *out, const REAL *x, Index n, Index step) {
+    REAL product = 1;
+    for (Index i = 0; i < n; i++) {
+        out[i * step] = product;
+        product *= x[i * step];
+    }
+}
+
+INLINE void normalized_of(REAL *out, const REAL *x, Index n, Index step, REAL eps) {
+    const REAL mean = sum_of(x, n, step) / n, scale = inverse_deviation_about(mean, x, n, step, eps);
+    for (Index i = 0; i < n; i++) out[i * step] = (x[i * step] - mean) * scale;
+}
+
+/* A function of a row's n elements that has as many results. */
+#define ELEMENTS(name)                                                                                                 \
+    INLINE void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                            \
+        for (Index i = 0; i < outer; i++)                                                                              \
+            for (Index j = 0; j < inner; j++) name##_of(out + i * n * inner + j, x + i * n * inner + j, n, inner);     \
+    }
+
+ELEMENTS(softmax)
+ELEMENTS(log_softmax)
+ELEMENTS(cumsum)
+ELEMENTS(cumprod_before)
+
+INLINE void normalized_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
+    for (Index i = 0; i < outer; i++)
+        for (Index j = 0; j < inner; j++)
+            normalized_of(out + i * n * inner + j, x + i * n * inner + j, n, inner, eps);
+}
+
+/* The weight and the bias (n,) may be NULL. */
+INLINE void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *bias, Index outer, Index n, REAL eps) {
+    normalized_along(out, x, outer, n, 1, eps);
+    for (Index i = 0; i < outer; i++) {
+        if (weight)
+            for (Index j = 0; j < n; j++) out[i * n + j] *= weight[j];
+        if (bias)
+            for (Index j = 0; j < n; j++) out[i * n + j] += bias[j];
+    }
+}
+
+/* -- products of small matrices ------------------------------------------------------------------------------------ */
+
+enum { COLUMNS = 64 };
+
+/* out (n, m) += x (n, K) · y (K, m), for matrices whose elements have these distances along rows and columns. */
+INLINE void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index x_n, Index x_k, const REAL *y,
+                        Index y_k, Index y_m, Index n, Index K, Index m) {
+    if (out_m != 1 && out_n == 1) {  /* the transposed product: elements of a row are next to each other */
+        const REAL *const matrix = x;
+        x = y, y = matrix;
+        Index swapped = n;
+        n = m, m = swapped;
+        swapped = out_n, out_n = out_m, out_m = swapped;
+        swapped = x_n, x_n = y_m, y_m = swapped;
+        swapped = x_k, x_k = y_k, y_k = swapped;
+    }
+    for (Index i = 0; i < n; i++) {
+        if (m > 1 && out_m == 1 && y_m == 1) {
+            for (Index begin = 0; begin < m; begin += COLUMNS)
+                for (Index block = 0; block < K; block += TERMS_A_BLOCK) {
+                    const Index width = m - begin < COLUMNS ? m - begin : COLUMNS;
+                    const Index end = block + TERMS_A_BLOCK < K ? block + TERMS_A_BLOCK : K;
+                    REAL sums[COLUMNS];
+                    for (Index j = 0; j < width; j++) sums[j] = 0;
+                    for (Index k = block; k < end; k++)
+                        for (Index j = 0; j < width; j++) sums[j] += x[i * x_n + k * x_k] * y[k * y_k + begin + j];
+                    for (Index j = 0; j < width; j++) out[i * out_n + begin + j] += sums[j];
+                }
+        } else {
+            for (Index j = 0; j < m; j++) {
+                const REAL *const row = x + i * x_n, *const column = y + j * y_m;
+                REAL total;
+                SUM_OF(total, K, row[i * x_k] * column[i * y_k]);
+                out[i * out_n + j * out_m] += total;
+            }
+        }
+    }
+}
+
+#endif

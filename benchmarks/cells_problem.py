@@ -38,9 +38,9 @@ class Problem:
         parameters = {name: array.astype(dtype) for name, array in self.parameters.items()}
         return replace(self, parameters=parameters, x=self.x.astype(dtype), g_out=self.g_out.astype(dtype))
 
-    def of_steps(self, T: int) -> Problem:
-        """The first T steps."""
-        return replace(self, sizes=self.sizes._replace(T=T), x=self.x[:T], g_out=self.g_out[:T])
+    def of_sequences(self, B: int) -> Problem:
+        """The first B sequences."""
+        return replace(self, sizes=self.sizes._replace(B=B), x=self.x[:, :B], g_out=self.g_out[:, :B])
 
 
 def problem_of(cell: str, sizes: Sizes) -> Problem:

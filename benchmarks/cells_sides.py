@@ -93,9 +93,9 @@ def how_scan_runs(side: str, cell: str) -> str:
     expected = _derivatives(torch, "torch loop", problem)
     names = ("values", "gradients", "second derivatives")
     wrong = [
-        f"{name} are wrong by up to {error:.1g} of their size"
+        f"{name} are wrong by up to {apart:.1g} of their size"
         for name, found, right in zip(names, (values, first, second), expected, strict=True)
-        if (error := _apart(found, right)) > 1e-9
+        if (apart := _apart(found, right)) > 1e-9
     ]
     return "; ".join(wrong) or "runs, second derivatives too"
 

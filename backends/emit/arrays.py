@@ -25,6 +25,9 @@ _RESERVED = [
     "in_order", "steps_at_once", "steps_in_cache", "few", "at_a_time", "j", "m", "M",
 ]  # fmt: skip
 
+_ROWS_OF_SUMS = 4096
+"""The number of rows from which products that sum over them take the time of their operations."""
+
 _PRODUCTS = frozenset({"linear", "matmul"})
 """Ops that are faster for many rows than for the few that fit in the cache."""
 
@@ -149,7 +152,7 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
     wide, narrow = _for_outside(schedule, outside)
     views = set(_results(filter(is_view, schedule.ahead)))
     computed = [value for value in _results(wide) if value not in views]
-    code.add(f"at_once = steps_at_once(T, B, {_row_bytes([*computed, *schedule.kept])})")
+    code.add(f"at_once = steps_at_once(T, B, {_row_bytes([*computed, *schedule.kept])}, {_ROWS_OF_SUMS})")
     for value in (*schedule.kept, *computed):
         code.add(f"{code.name(value, 'all_{}')} = empty({outer.shape(value, 'at_once')}, {outer.dtype(value)})")
     into = _in_place(code, schedule, carried, of_operand)
@@ -190,17 +193,23 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
         for value in schedule.kept:
             many.places[value] = code.name(value, "rows_{}")
             code.add(f"{many.places[value]} = {loop.array(value)}[:n].reshape({many.shape(value)})")
+        of_totals = needed(outside, totals.values())
+        of_inputs = needed(schedule.after, [of_operand[value] for value in by_input])
+        shared = [instruction for instruction in of_totals if instruction in of_inputs]
+        for instruction in shared:
+            many.compute(instruction)
         for value in by_input:
             with code.block(f"if needs[{places[value]}]:"):
                 rows_of_input = Scope(code, "N", many.places)
-                for instruction in needed(schedule.after, [of_operand[value]]):
+                for instruction in needed(schedule.after, [of_operand[value]], _results(shared)):
                     rows_of_input.compute(instruction)
                 gradient = rows_of_input.text(of_operand[value])
                 code.add(f"{code.name(value, 'g_{}')}[steps] = {gradient}.reshape({outer.shape(value, 'n')})")
         if totals:
             with code.block(f"if any(needs[{len(program.operands) - len(program.captured)}:]):"):
-                for instruction in needed(outside, totals.values()):
-                    many.compute(instruction)
+                for instruction in of_totals:
+                    if instruction not in shared:
+                        many.compute(instruction)
                 for operand, g in totals.items():
                     if g not in schedule.totals:
                         once = g not in views and list(totals.values()).count(g) == 1 and not _is_view_of_other(g)

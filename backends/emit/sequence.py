@@ -82,9 +82,9 @@ def _in_order(steps: slice, reverse: bool) -> range:
     return range(n - 1, -1, -1) if reverse else range(n)
 
 
-def steps_at_once(T: int, B: int, row_bytes: int) -> int:
-    """The number of steps whose arrays fit in the cache, or that have enough rows."""
-    return max(_steps_in_cache(T, B, row_bytes), min(T, _ENOUGH_ROWS // max(B, 1)))
+def steps_at_once(T: int, B: int, row_bytes: int, rows: int = _ENOUGH_ROWS) -> int:
+    """The number of steps whose arrays fit in the cache, or that have that many rows."""
+    return max(_steps_in_cache(T, B, row_bytes), min(T, rows // max(B, 1)))
 
 
 def _steps_in_cache(T: int, B: int, row_bytes: int) -> int:

@@ -25,12 +25,12 @@ from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
 from ..tracing.step import TracedStep, derivative_of, replay_steps
 from .define import op
-from .elementwise import add
+from .elementwise import add, mul, sub
 from .shape import split_op, stack, unbind
 
 __all__ = ["FusedStep", "PureStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
 
-_OPS = Ops(add.op, split_op.op)  # type: ignore[attr-defined]
+_OPS = Ops(add.op, mul.op, split_op.op, sub.op)  # type: ignore[attr-defined]
 _KEPT = 64  # steps; beyond this, the one that was least recently used is traced again
 
 
@@ -67,7 +67,7 @@ class FusedStep:
         """The schedules of the program and of its derivative."""
         found = None
         if derivative:
-            found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)))
+            found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)), _OPS)
         forward = forward_schedule(self.program, found)
         return forward, None if found is None else backward_schedule(found, forward)
 

@@ -1,6 +1,6 @@
 """Changes to programs that compute the same in less time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ class Ops(NamedTuple):
     """The ops of which new instructions are made."""
 
     add: Any
+    mul: Any
     split: Any
+    sub: Any
 
 
 def with_products_apart(program: Program, ops: Ops) -> Program:
@@ -97,8 +99,11 @@ def without_copies(derivative: Derivative) -> Derivative:
     return replace(derivative, instructions=needed(made, gradients), gradients=gradients)
 
 
-def with_factors_apart(derivative: Derivative) -> Derivative:
-    """(g · a) · b becomes g · (a · b), where only g depends on cotangents: a · b is known for all steps beforehand."""
+def with_factors_apart(derivative: Derivative, ops: Ops) -> Derivative:
+    """Where only g depends on cotangents, (g · a) · b becomes g · (a · b), and g - g · a becomes g · (1 - a).
+
+    a · b and 1 - a are known for all steps beforehand.
+    """
     follows = {value for value in derivative.cotangents if value is not None}
     uses: dict[Value, int] = {}
     for instruction in derivative.instructions:
@@ -110,7 +115,16 @@ def with_factors_apart(derivative: Derivative) -> Derivative:
             uses[gradient] = uses.get(gradient, 0) + 1
     made: list[Instruction] = []
     factors: dict[Value, tuple[Value, Value]] = {}  # of a product: what follows a cotangent, and the other factor
+    negated: dict[Value, tuple[Value, Value]] = {}
     for instruction in derivative.instructions:
+        if instruction.op.name == "neg" and instruction.arguments[0] in factors:
+            negated[instruction.results[0]] = factors[instruction.arguments[0]]
+        difference = _difference(instruction, negated, uses)
+        if difference is not None:
+            (out,), (g, a) = instruction.results, difference
+            rest = Value(f"{out.name}_rest", a.shape, a.dtype)
+            made.append(_instruction(ops.sub, (1, a), [rest]))
+            instruction = _instruction(ops.mul, (g, rest), [out])
         pair = _pair(instruction, follows)
         if pair is not None:
             (out,) = instruction.results
@@ -133,3 +147,15 @@ def _pair(instruction: Instruction, follows: set[Value]) -> tuple[Value, Value] 
     if (x in follows) == (y in follows) or instruction.results[0].shape != x.shape != y.shape:
         return None
     return (x, y) if x in follows else (y, x)
+
+
+def _difference(
+    instruction: Instruction, negated: Mapping[Value, tuple[Value, Value]], uses: Mapping[Value, int]
+) -> tuple[Value, Value] | None:
+    """g and a of a sum g + (-(g · a))."""
+    if instruction.op.name == "add":
+        x, y = instruction.arguments
+        for g, other in ((x, y), (y, x)):
+            if isinstance(other, Value) and other in negated and uses[other] == 1 and negated[other][0] is g:
+                return negated[other]
+    return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from .loading import Loadable
 from .stepping import ArrayFunctions, LayerStep, Stepper, check_steps, variant_step
 from .streaming import Stream, has_forward_of
 from .variants import Plain, Variant
+
+if TYPE_CHECKING:
+    from tinygrad_lstm.inspect import Programs
 
 __all__ = ["Network"]
 
@@ -177,19 +181,14 @@ class Network(Loadable):
         starts = () if resets is None else tuple(map(zeros_like, states))
         names = tuple(layer.parameters)
 
-        def computation(parameters: Mapping[str, Any]) -> Variant:
-            return self._variant(parameters) if self.options else Plain(parameters, self.STEP)
-
         def step(x: Tensor, states: States, parameters: Sequence[Tensor]) -> States:
-            variant = computation(dict(zip(names, parameters, strict=True)))
-            gates = variant.step(variant.inputs(x), *states)
-            return tuple(getattr(gates, name) for name in self.STATES)
+            return self._step(x, states, dict(zip(names, parameters, strict=True)))
 
         if mode().value.tracer is None:
             key = (type(self), *map(repr, self.options.items()))
             pure = PureStep(step, tuple(layer.parameters.values()), key)
             return run_scan(pure, layer.x, states, layer.lengths, resets, starts, layer.reverse)
-        variant = computation(layer.parameters)
+        variant = self._computation(layer.parameters)
         take = show_steps(self, layer, variant.step)
 
         def shown_step(net_x: Tensor, states: States) -> States:
@@ -197,6 +196,36 @@ class Network(Loadable):
             return tuple(getattr(gates, name) for name in self.STATES)
 
         return run_scan(shown_step, variant.inputs(layer.x), states, layer.lengths, resets, starts, layer.reverse)
+
+    def _computation(self, parameters: Mapping[str, Tensor]) -> Variant:
+        """The computation of a layer, given its parameters."""
+        return self._variant(parameters) if self.options else Plain(parameters, self.STEP)
+
+    def _step(self, x: Tensor, states: States, parameters: Mapping[str, Tensor]) -> States:
+        """A step of a layer with these parameters."""
+        variant = self._computation(parameters)
+        gates = variant.step(variant.inputs(x), *states)
+        return tuple(getattr(gates, name) for name in self.STATES)
+
+    def program(self) -> Programs:
+        """What is computed of each layer over a sequence, and the generated code; see `tg.inspect.program`."""
+        from tinygrad_lstm.inspect._program import program_of, programs_of  # not needed to compute
+
+        plain = f"A plain {self.KIND} is computed by kernels written by hand, and by this program only with resets."
+        found = {}
+        for k, (size, _) in enumerate(self.layer_sizes()):
+            place = f"l{k // len(self._directions)}{self._directions[k % len(self._directions)]}"
+            parameters = self.layer_parameters(place)
+            like = parameters["weight_ih"]
+            x, *states = (
+                zeros(1, each, dtype=like.dtype, device=like.device) for each in (size, *self.state_sizes.values())
+            )
+            step = partial(self._step, parameters=parameters)
+            used = {id(parameter._array): name for name, parameter in parameters.items()}
+            found[place] = program_of(
+                type(self).__name__, step, x, tuple(states), self.STATES, used, "" if self.options else plain
+            )
+        return programs_of(found)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
         """The computation of a layer with options, given its parameters and the functions F."""

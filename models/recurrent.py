@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._scan import over_sequence
@@ -19,6 +19,9 @@ from .cells import check_dropout
 from .layout import Layout, Lengths, Resets
 from .stepping import CellStepper, check_steps
 from .streaming import Stream, has_forward_of
+
+if TYPE_CHECKING:
+    from tinygrad_lstm.inspect import Programs
 
 __all__ = ["Recurrent"]
 
@@ -185,6 +188,35 @@ class Recurrent(Module):
     def stream(self, batch: int = 1, state: Any = None) -> Stream:
         """Inference on `batch` sequences of inputs (I,) as they come in, with the present weights; see `Stream`."""
         return Stream(self, batch, state)
+
+    def program(self, x: Tensor | None = None) -> Programs:
+        """What is computed of each cell over a sequence, and the generated code; see `tg.inspect.program`.
+
+        Args:
+            x: inputs as for `forward`, of which only the shape, the dtype and the device matter. It is only needed if
+                the first cell has no attribute `input_size`.
+
+        Raises:
+            ValueError: the size of the inputs is not known; a cell cannot be computed as one op.
+        """
+        from tinygrad_lstm.inspect._program import program, programs_of  # not needed to compute
+
+        if x is None:
+            x = self.example_inputs(1, 1).get("x")
+            if x is None:
+                raise ValueError(
+                    f"{type(self).__name__}: {type(self._layers[0][0]).__name__} has no attribute input_size; give "
+                    "inputs, as in program(x)"
+                )
+        x = operand(x)
+        x = Layout(x.ndim > 2, self.batch_first).inner(x)
+        found = {}
+        for k, cells in enumerate(self._layers):
+            starts = [start_of(type(self).__name__, cell, x[0]) for cell in cells]
+            for j, (cell, start) in enumerate(zip(cells, starts, strict=True)):
+                found[f"cells.{k}.{j}" if len(cells) > 1 else f"cells.{k}"] = program(cell, x, start)
+            x = ops.concat([leaves_of(start)[0] for start in starts], dim=-1).unsqueeze(0)
+        return programs_of(found)
 
     @property
     def input_size(self) -> int | None:

@@ -48,7 +48,7 @@ class CSequence(ArraySequence):
     def why_not_c(self) -> str | None:
         """Why C is not used, in one line; None if it is used."""
         if not enabled(self._dtype):
-            return f"compiled kernels are disabled, or there are none for {self._dtype}"
+            return f"compiled kernels are disabled, or do not take {self._dtype}"
         return self._reason if self._in_c is None else None
 
     @property

@@ -1,16 +1,19 @@
 """`tg.inspect.program` and `program()` of layers: the equations are computed as they are printed."""
 
+import sys
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from any_cells import as_parts
+from any_cells import GatedCell, as_parts
 from hypothesis import assume, given, settings
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.inspect import StepProgram, program
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 from tinygrad_lstm.ops.rules import Functions
 
@@ -79,3 +82,95 @@ def test_equations_of_drawn_steps_are_computed_as_printed(drawn: DrawnStep) -> N
     results = shown.equations.splitlines()[-1].removeprefix("return ").split(", ")
     assume(not {"x", *names, *used}.intersection(results))  # two gradients of one name: of a state before and after
     check(shown, used, drawn.step, x[0].detach().requires_grad_(), state, names)
+
+
+def test_names_are_those_of_the_module_and_of_the_variables() -> None:
+    shown = program(GatedCell(3, 5), tg.ones(7, 2, 3))
+    assert shown.title.splitlines() == [
+        "GatedCell",
+        "  input  x (B, 3)",
+        "  state  h (B, 5), n (B,)",
+        "  uses   gate_weight (10, 8), gate_bias (10,)",
+    ]
+    assert "next_h = h + sigmoid(net_z) * (tanh(net_g) - h)" in shown.equations.splitlines()
+    size, modules = 5, {"gate": tg.nn.Linear(5, 5)}
+    gate, scale = modules["gate"], tg.rand(size, requires_grad=True)
+
+    def leaky(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        candidate = tg.tanh(gate(x + h)) * scale
+        return 0.9 * h + 0.1 * candidate
+
+    assert program(leaky, tg.ones(7, 2, 5), tg.zeros(2, 5)).equations.splitlines() == [
+        "candidate = tanh((x + state0) @ gate_weight.T + gate_bias) * scale",
+        "next_state0 = 0.9 * state0 + 0.1 * candidate",
+        "return next_state0",
+    ]
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_a_plain_layer_shows_the_program_of_its_equations(kind: Any) -> None:
+    layer = kind(3, 4).to(dtype="float64")
+    (shown,) = layer.program()
+    assert shown.title.startswith(f"l0: {kind.__name__}\n")
+    assert "kernels written by hand" in shown.note
+    assert shown.note in str(shown)
+    before = [leaf(2, 4, seed=k) for k in range(len(layer.STATES))]
+
+    def step(x: tg.Tensor, state: Any) -> Any:
+        stacked = tuple(part.unsqueeze(0) for part in as_parts(state))
+        _, after = layer(x.unsqueeze(0), stacked if len(stacked) > 1 else stacked[0])
+        return tuple(part.squeeze(0) for part in as_parts(after))
+
+    used = {name.removesuffix("_l0"): tensor for name, tensor in layer.named_parameters()}
+    check(shown, used, step, leaf(2, 3), tuple(before), layer.STATES)
+
+
+def test_cells_of_the_same_program_are_shown_once() -> None:
+    two = LSTM(3, 5, num_layers=2, bidirectional=True, peephole=True).program()
+    assert [each.title.splitlines()[0] for each in two] == ["l0, l0_reverse: LSTM", "l1, l1_reverse: LSTM"]
+    assert {each.note for each in two} == {""}
+    layers = Recurrent([LSTMCell(3, 5), (GRUCell(5, 4), GRUCell(5, 4))], batch_first=True)
+    for shown in (layers.program(), layers.program(tg.ones(2, 7, 3))):
+        assert [each.title.splitlines()[0] for each in shown] == ["cells.0: LSTMCell", "cells.1.0, cells.1.1: GRUCell"]
+        assert str(shown[1]) in str(shown)
+
+
+def test_the_code_that_runs_comes_first(compiled: bool) -> None:
+    layer = Recurrent(LSTMCell(3, 5))
+    assert next(iter(layer.program()[0].code)) == ("C" if compiled and why_not() is None else "Python")
+    (shown,) = layer.to(dtype="float16").program()
+    assert [*shown.code] == ["Python", "C"]
+    assert shown.code["C"].startswith("There is none: ")
+    assert shown.code["Python"].startswith("def forward(")
+
+
+class Counting(tg.nn.Module):
+    """A step that reads a value, so that it cannot be one op."""
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+        h = tg.zeros(len(x), 2) if h is None else h
+        return h + 1 if h.sum().item() < 3 else h
+
+
+def test_what_has_no_program_is_said() -> None:
+    with pytest.raises(ValueError, match=r"Counting: the step reads a value; .*steps run one by one"):
+        Recurrent(Counting()).program(tg.ones(5, 2, 3))
+    with pytest.raises(ValueError, match="Counting has no attribute input_size; give inputs"):
+        Recurrent(Counting()).program()
+
+
+def test_a_program_changes_nothing() -> None:
+    """Neither random numbers, nor the profiler that is set, nor what a model computes."""
+    seen: list[str] = []
+
+    def profiler(frame: Any, event: str, argument: Any) -> None:
+        seen.append(event)
+
+    layer, draws = Recurrent(ATLAS["lstm"](3, 5)), tg.random.random_state()
+    sys.setprofile(profiler)
+    try:
+        layer.program(tg.ones(2, 2, 3))
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
+    assert tg.random.random_state() == draws

@@ -5,7 +5,7 @@ from ..observing import show_step
 from ._explain import Calculation, Stage, explain
 from ._graph import Graph, graph
 from ._page import PageTooLargeError, page
-from ._program import StepProgram, program
+from ._program import Programs, StepProgram, program
 from ._stage_text import stage_text
 from ._summary import Summary, SummaryRow, summary
 from ._trace import trace, trace_memory
@@ -36,6 +36,6 @@ __all__ += ["Calculation", "Stage", "explain", "stage_text"]
 __all__ += ["Graph", "Summary", "SummaryRow", "graph", "summary"]
 
 # A recurrent step as it is computed over a sequence.
-__all__ += ["StepProgram", "program"]
+__all__ += ["Programs", "StepProgram", "program"]
 
 _public.publish(globals())

@@ -1,7 +1,7 @@
 """`program`: the equations of a recurrent step, its derivative, its schedule over a sequence, and generated code."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import getclosurevars, isfunction, ismethod
 from typing import Any
 
@@ -13,13 +13,13 @@ from .._tensor import Tensor, operand
 from ..html import preformatted
 from ..nn import Module
 from ..ops.sequence import FusedStep, UntraceableError
-from ..states import CheckedStep, joined_like, names_of, parts_of, with_tensors
+from ..states import CheckedStep, joined_like, leaves_of, names_of, parts_of, with_tensors
 from ..tracing.names import Names
 from ..tracing.run import Like
 from ..tracing.starts import start_of
 from .equations import Equations
 
-__all__ = ["StepProgram", "program"]
+__all__ = ["Programs", "StepProgram", "program", "program_of", "programs_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,26 +57,32 @@ class StepProgram:
         return preformatted(repr(self))
 
 
-def program(
-    step: Callable[[Tensor, Any], Any],
-    x: Tensor,
-    state: Any = None,
-    *,
-    names: Mapping[int, str] | None = None,
-    note: str = "",
-) -> StepProgram:
+class Programs(tuple[StepProgram, ...]):
+    """The different programs of a layer's cells; `print` and notebooks show all of them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n\n\n".join(map(repr, self))
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
+
+
+def program(step: Callable[[Tensor, Any], Any], x: Tensor, state: Any = None) -> StepProgram:
     """What is computed of a step over a sequence: its equations, its derivative, and the code that is generated.
+
+    The equations are Python code. A value has the name of the variable that the step assigns it to, or is named after
+    its op. `g_y` is the gradient of y.
 
     Args:
         step: a function of (x_t, state), or a cell, as for `scan`.
         x: inputs (T, B, ...), of which only the shape, the dtype and the device matter.
         state: the state before the first step (B, ...), of which the same is true. None for what a cell starts from.
-        names: further names of tensors that the step uses, by the ids of their arrays.
-        note: what the program says besides.
 
     Raises:
         ValueError: the step cannot be computed as one op.
-        TypeError: a state is not a Tensor or a tuple of Tensors.
+        TypeError: a state is not a Tensor or a tuple of Tensors; there is none, and the step is a function.
 
     >>> import tinygrad_lstm as tg
     >>> decay = tg.tensor(0.5, requires_grad=True)
@@ -87,32 +93,74 @@ def program(
     x = operand(x)
     if state is None and isinstance(step, Module):
         state = start_of("program", step, x[0])
+    name = type(step).__name__ if isinstance(step, Module) else getattr(step, "__name__", type(step).__name__)
+    names = names_of(step, len(leaves_of(state)))
+    return program_of(name, step, x[0], state, names, _names_in(step))
+
+
+def programs_of(programs: Mapping[str, StepProgram]) -> Programs:
+    """Programs by the places of their cells, those that are the same once, with all places."""
+    places: dict[StepProgram, list[str]] = {}
+    for place, found in programs.items():
+        places.setdefault(found, []).append(place)
+    return Programs(replace(each, title=f"{', '.join(at)}: {each.title}") for each, at in places.items())
+
+
+def program_of(
+    name: str,
+    step: Callable[[Tensor, Any], Any],
+    x: Tensor,
+    state: Any,
+    state_names: Sequence[str],
+    used: Mapping[int, str],
+    note: str = "",
+) -> StepProgram:
+    """The program of a step.
+
+    Args:
+        name: its name, for the title.
+        step: `step(x, state)` returns the next state.
+        x: the inputs (B, ...) of a step.
+        state: the state before it.
+        state_names: the names of its parts.
+        used: the names of tensors that the step uses, by the ids of their arrays.
+        note: what the program says besides.
+
+    Raises:
+        ValueError, TypeError: as for `program`.
+    """
     state = with_tensors(state)
     states = parts_of("program: the state", state)
-    checked = CheckedStep(step, "program", names_of(step, len(states)), joined_like(state))
+    checked = CheckedStep(step, "program", tuple(state_names), joined_like(state))
 
     def taken(inputs: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
         after = checked(inputs[0], tuple(states))
         return (after[0], *after)
 
-    known = Names(["x"], checked.names, {**_names_in(step), **(names or {})})
+    names = Names(["x"], checked.names, used)
     try:
-        fused = FusedStep(taken, [_like(x[0])], [_like(part) for part in states], [], names=known)
+        fused = FusedStep(taken, [_like(x)], [_like(part) for part in states], [], names=names)
+        forward, backward = fused.schedules(True)
+        code = fused.functions(True).sources
     except UntraceableError as error:
-        raise ValueError(f"program: {error}; the step runs as it is, without a program") from error
-    schedules = fused.schedules(True)
+        raise ValueError(f"{name}: {error}; its steps run one by one, without a program") from error
+    equations = Equations(fused.traced.program.instructions, fused.program.outputs)
     return StepProgram(
-        _title(step, fused.program),
-        "\n".join(_of_step(fused.traced.program)),
-        "\n".join(_of_forward(schedules[0])),
-        "\n".join(_of_backward(*schedules)),
-        fused.functions(True).sources,
+        _title(name, fused.program),
+        "\n".join([*equations.lines(fused.traced.program.instructions), _returned(fused.program)]),
+        "\n".join(_of_forward(forward)),
+        "\n".join(_of_backward(forward, backward)),
+        code,
         note,
     )
 
 
 def _like(tensor: Tensor) -> Like:
     return Like((BATCH, *tensor.shape[1:]), tensor.dtype, tensor.device, is_float(tensor.dtype))
+
+
+def _returned(program: Program) -> str:
+    return f"return {', '.join(value.name for value in program.after)}"
 
 
 def _names_in(step: Callable[..., Any]) -> dict[int, str]:
@@ -143,17 +191,11 @@ def _named(name: str, value: Any) -> dict[int, str]:
     return {}
 
 
-def _title(step: Any, program: Program) -> str:
+def _title(name: str, program: Program) -> str:
     """A step's name, and the values that it is given, with their shapes."""
-    name = type(step).__name__ if isinstance(step, Module) else getattr(step, "__name__", type(step).__name__)
     parts = {"input": program.inputs, "state": program.states, "uses": program.captured}
     shapes = {part: ", ".join(f"{value.name} {value.shape}" for value in values) for part, values in parts.items()}
     return "\n".join([name, *(f"  {part:<5}  {values}" for part, values in shapes.items() if values)])
-
-
-def _of_step(program: Program) -> list[str]:
-    lines = Equations(program.instructions, program.outputs).lines(program.instructions)
-    return [*lines, f"return {', '.join(value.name for value in program.after)}"]
 
 
 def _of_forward(schedule: Forward) -> list[str]:

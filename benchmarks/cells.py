@@ -175,7 +175,8 @@ def main() -> None:
         for threads in options.threads:
             measured += measure_times(cells, chosen, threads, [*OURS, *peers], options.turns)
     found = measure_starts(cells, chosen[-1], options.threads[0], [*OURS, *peers]) if "start" in options.parts else {}
-    print_reach(measured, found)
+    if measured or found:
+        print_reach(measured, found)
     if any(each.seconds is None for each in measured):
         sys.exit("some cells were not timed")
 

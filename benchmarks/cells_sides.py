@@ -83,13 +83,13 @@ def how_it_runs(cell: str) -> str:
 
 
 def how_scan_runs(side: str, cell: str) -> str:
-    """How PyTorch's operator computes a small problem: the error, or whether its derivatives are those of the loop."""
+    """How PyTorch's operator computes a small problem: errors, and whether its derivatives are those of the loop."""
     torch = imported_torch()
     problem = problem_of(cell, Sizes(4, 2, 3, 4))
     try:
         values, first, second = _derivatives(torch, side, problem)
     except Exception as error:  # the operator is a prototype, which fails in many ways
-        return f"does not run: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        return f"does not run: {_in_one_line(error)}"
     expected = _derivatives(torch, "torch loop", problem)
     names = ("values", "gradients", "second derivatives")
     wrong = [
@@ -97,7 +97,22 @@ def how_scan_runs(side: str, cell: str) -> str:
         for name, found, right in zip(names, (values, first, second), expected, strict=True)
         if (apart := _apart(found, right)) > 1e-9
     ]
-    return "; ".join(wrong) or "runs, second derivatives too"
+    return "; ".join([*(wrong or ["all derivatives are right"]), _how_torch_compile_runs(torch, side, problem)])
+
+
+def _how_torch_compile_runs(torch: Any, side: str, problem: Problem) -> str:
+    """Whether `torch.compile` compiles the forward and the backward pass."""
+    call, inputs = torch_function(torch, side, problem)
+    try:
+        torch.autograd.grad(torch.compile(call)().sum(), inputs)
+    except Exception as error:
+        return f"torch.compile fails: {_in_one_line(error)}"
+    return "torch.compile works"
+
+
+def _in_one_line(error: Exception) -> str:
+    """The start of an error that may be of many lines, which would end a table's row."""
+    return " ".join(f"{type(error).__name__}: {error}".replace("|", "/").split())[:120]
 
 
 def _derivatives(torch: Any, side: str, problem: Problem) -> list[list[np.ndarray]]:

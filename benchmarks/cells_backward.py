@@ -37,13 +37,13 @@ def ours(problem: Problem) -> Ready:
     return call, lambda tensor: np.array(tensor.detach().numpy())
 
 
-def our_layer(problem: Problem, compiled: bool | None = None) -> Any:
+def our_layer(problem: Problem) -> Any:
     from tinygrad_lstm.models import Recurrent
     from tinygrad_lstm.models.atlas import ATLAS
 
     cell = ATLAS[problem.cell](problem.sizes.I, problem.sizes.H).to(dtype=problem.x.dtype.name)
     cell.load_state_dict(problem.parameters)
-    return Recurrent(cell, compiled=compiled).eval()
+    return Recurrent(cell).eval()
 
 
 def torch_loop(torch: Any, problem: Problem) -> Run:

@@ -67,19 +67,13 @@ def prepare(side: str, problem: Problem) -> Case:
 @cache
 def how_it_runs(cell: str) -> str:
     """How `Recurrent(cell)` computes here: by C, by NumPy code, or step by step; and the reason if it is not C."""
-    import tinygrad_lstm as tg
-    from tinygrad_lstm.graph import Node, ancestors
-
-    problem = problem_of(cell, Sizes(2, 2, 3, 4)).to(np.float32)
+    layer = our_layer(problem_of(cell, Sizes(2, 2, 3, 4)).to(np.float32))
     try:
-        out, _ = our_layer(problem, compiled=True)(tg.tensor(problem.x, requires_grad=True))
+        (program,) = layer.program()
     except ValueError as error:
         return f"steps: {error}"
-    (step,) = {
-        node.saved[1] for node in ancestors([out._node]) if isinstance(node, Node) and node.op.name == "sequence"
-    }
-    functions = step.functions(True)
-    return "C" if functions.why_not_c is None else f"NumPy code: {functions.why_not_c}"
+    language, *_ = program.code
+    return "C" if language == "C" else f"NumPy code: {program.code['C'].removeprefix('There is none: ')}"
 
 
 def how_scan_runs(side: str, cell: str) -> str:

@@ -17,6 +17,7 @@ from ..states import CheckedStep, joined_like, leaves_of, names_of, parts_of, wi
 from ..tracing.names import Names
 from ..tracing.run import Like
 from ..tracing.starts import start_of
+from ..tracing.step import TracedStep
 from .equations import Equations
 
 __all__ = ["Programs", "StepProgram", "program", "program_of", "programs_of"]
@@ -137,9 +138,9 @@ def program_of(
         after = checked(inputs[0], tuple(states))
         return (after[0], *after)
 
-    names = Names(["x"], checked.names, used)
+    given: tuple[list[Like], ...] = [_like(x)], [_like(part) for part in states], []
     try:
-        fused = FusedStep(taken, [_like(x)], [_like(part) for part in states], [], names=names)
+        fused = FusedStep(TracedStep(taken, *given, names=Names(["x"], checked.names, used)), *given)
         forward, backward = fused.schedules(True)
         code = fused.functions(True).sources
     except UntraceableError as error:

@@ -19,11 +19,11 @@ from tinygrad_lstm.backends.emit.schedule import Backward, Forward
 from .._tensor import Tensor
 from ..graph import declare_step, next_number
 from ..random import draw_key
-from ..tracing.names import Names
-from ..tracing.run import Like, Step, UntraceableError
+from ..tracing.run import FailedStepError, Like, Step, UntraceableError, run_of
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
 from ..tracing.step import TracedStep, derivative_of, replay_steps
+from ..tracing.whole import WholeBatchStep
 from .define import op
 from .elementwise import add, mul, sub
 from .shape import split_op, stack, unbind
@@ -38,17 +38,15 @@ class FusedStep:
     """A traced step, as functions over a sequence.
 
     Args:
-        step: the step.
+        traced: the step as it was traced.
         given: what it is given: inputs, states, and others, which are the same in all steps.
-        names: the names of values, as for `TracedStep`.
 
     Attributes:
         program: the program of the step.
-        traced: the step as it was traced.
     """
 
-    def __init__(self, step: Step, *given: Sequence[Like], names: Names | None = None) -> None:
-        self.traced = TracedStep(step, *given, names=names)
+    def __init__(self, traced: TracedStep, *given: Sequence[Like]) -> None:
+        self.traced = traced
         self.program = with_products_apart(self.traced.program, _OPS)
         self._device = given[0][0].device
         inputs, *others = given
@@ -151,6 +149,7 @@ class _Key(NamedTuple):
     states: tuple[Like, ...]
     others: tuple[Like, ...]
     step: Hashable
+    batch: int | None = None  # of a step that runs for this batch size only
 
 
 _lock = threading.RLock()
@@ -214,25 +213,49 @@ def fused_step(
         tuple(others),
         key,
     )
+    whole = found._replace(batch=len(states[0]))
     with _lock:
-        known = _fused.setdefault(found, [])
-        _fused.move_to_end(found)
-        if known and key is not None:
-            return known[0], ()
-        seen = TracedStep.seen(step, *found[:3])
-        for fused in known:
-            taken = fused.traced.taken_in(seen)
-            if taken is not None:
-                return fused, taken
-        fused = FusedStep(step, *found[:3])
-        known.insert(0, fused)
-        del known[_KEPT:]
-        while len(_fused) > _KEPT:
-            _fused.popitem(last=False)
+        if whole in _fused:
+            matched = _matched(step, whole)[0]
+            if matched is not None:
+                return matched
+        try:
+            return _traced(step, found)
+        except FailedStepError:  # it may use tensors of the batch's size
+            return _traced(step, whole)
+
+
+def _matched(step: Step, key: _Key) -> tuple[tuple[FusedStep, Sequence[Tensor]] | None, Any]:
+    """The traced step whose ops a run of this step applies, with what it takes from outside, if any; and the run."""
+    known = _fused.get(key, [])
+    if known:
+        _fused.move_to_end(key)
+        if key.step is not None:
+            return (known[0], ()), None
+    seen = run_of(step, key[:3], batch=key.batch)
+    for fused in known:
         taken = fused.traced.taken_in(seen)
-        if taken is None:
-            raise UntraceableError("the step applies different ops each time")
-        return fused, taken
+        if taken is not None:
+            return (fused, taken), seen
+    return None, seen
+
+
+def _traced(step: Step, key: _Key) -> tuple[FusedStep, Sequence[Tensor]]:
+    """A step that is traced unless it is known, and what it takes from outside."""
+    matched, seen = _matched(step, key)
+    if matched is not None:
+        return matched
+    given = key[:3]
+    traced = TracedStep(step, *given) if key.batch is None else WholeBatchStep(seen, given, key.batch)
+    taken = traced.taken_in(seen)
+    if taken is None:
+        raise UntraceableError("the step applies different ops each time")
+    known = _fused.setdefault(key, [])
+    known.insert(0, FusedStep(traced, *given))
+    del known[_KEPT:]
+    while len(_fused) > _KEPT:
+        _fused.popitem(last=False)
+    return known[0], taken
 
 
 def _like(tensor: Tensor, steps: int, of_batch: bool) -> Like:

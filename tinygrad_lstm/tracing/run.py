@@ -17,7 +17,19 @@ from ..mode import Switch, Tracer
 from ..random import no_draws
 from .effects import Effects
 
-__all__ = ["BATCHES", "DETACH", "Known", "Like", "Note", "Run", "Step", "UntraceableError", "example", "run_of"]
+__all__ = [
+    "BATCHES",
+    "DETACH",
+    "FailedStepError",
+    "Known",
+    "Like",
+    "Note",
+    "Run",
+    "Step",
+    "UntraceableError",
+    "example",
+    "run_of",
+]
 
 Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 """`step(inputs, states, others)` returns the output of a step and the states after it."""
@@ -39,6 +51,10 @@ FILLS = (0.5, 0.25)  # the values of a float input in each run
 
 class UntraceableError(RuntimeError):
     """A step cannot be computed as one op."""
+
+
+class FailedStepError(UntraceableError):
+    """A step raises an error for the batch size of a run."""
 
 
 @dataclass(frozen=True)
@@ -188,13 +204,20 @@ def _places_in(argument: Any) -> Iterator[int]:
             yield from _places_in(part)
 
 
-def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, list[Known]]:
+def run_of(
+    step: Step, given: Sequence[Sequence[Like]], k: int = 0, batch: int | None = None
+) -> tuple[Run, list[Known]]:
     """Run k of a step, and its outputs.
 
+    Args:
+        batch: a batch size in place of that of run k.
+
     Raises:
-        UntraceableError: the step fails, or does what cannot be recorded.
+        FailedStepError: the step raises an error.
+        UntraceableError: it does what cannot be recorded.
     """
-    inputs, states, others = ([example(like, k) for like in part] for part in given)
+    number = BATCHES[k] if batch is None else batch
+    inputs, states, others = ([example(like, k, number) for like in part] for part in given)
     run, effects = Run([*inputs, *states, *others]), Effects(step)
     with Switch(tracer=run, recording=True, anomaly=False), no_draws(_refused_draw), np.errstate(all="ignore"):
         try:
@@ -202,8 +225,8 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], k: int) -> tuple[Run, li
         except UntraceableError:
             raise
         except Exception as error:
-            raise UntraceableError(
-                f"the step fails for a batch of {BATCHES[k]} ({type(error).__name__}: {error})"
+            raise FailedStepError(
+                f"the step fails for a batch of {number} ({type(error).__name__}: {error})"
             ) from error
         finally:
             changed = effects.undo()
@@ -221,9 +244,9 @@ def _refused_draw() -> Exception:
     )
 
 
-def example(like: Like, k: int) -> Tensor:
+def example(like: Like, k: int, batch: int) -> Tensor:
     """A tensor for run k."""
-    shape = tuple(BATCHES[k] if size is BATCH else size for size in like.shape)
+    shape = tuple(batch if size is BATCH else size for size in like.shape)
     with like.device.current():
         array = like.device.xp.full(shape, FILLS[k] if is_float(like.dtype) else 0, like.dtype)
     return Tensor._wrap(array, like.device).requires_grad_(like.requires_grad)

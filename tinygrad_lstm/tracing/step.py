@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,15 @@ from .names import Names, watched_variables
 from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, run_of
 from .values import Values, same
 
-__all__ = ["TracedStep", "derivative_of", "replay_steps"]
+__all__ = ["Outside", "TracedStep", "derivative_of", "replay_steps"]
 
 
-@dataclass(frozen=True)
-class _Outside:
+class Outside:
     """What is remembered of a tensor from outside; its values only if the step made it."""
 
-    like: Like
-    values: HostArray | None
+    def __init__(self, tensor: Tensor, made: bool) -> None:
+        self.like = Like(tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
+        self.values: HostArray | None = tensor.device.backend.to_host(tensor._array) if made else None
 
     def is_like(self, tensor: Tensor) -> bool:
         """Whether the program is the same with this tensor."""
@@ -82,15 +81,11 @@ class TracedStep:
         self.program = Program(inputs, tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after))
         self.dropped = first.dropped
         self._notes, self._outputs = first.notes, outputs
-        self._outside = {k: _outside(first.tensors[k], k not in taken) for k in first.outside}
+        self._outside = {k: Outside(first.tensors[k], k not in taken) for k in first.outside}
+        self._taken = taken
         self.outside = [self._outside[k] for k in taken]
 
-    @staticmethod
-    def seen(step: Step, *given: Sequence[Like]) -> Any:
-        """A run of a step, for `taken_in`."""
-        return run_of(step, given, 0)
-
-    def taken_in(self, seen: Any) -> list[Tensor] | None:
+    def taken_in(self, seen: tuple[Run, Sequence[Known]]) -> list[Tensor] | None:
         """The tensors that a run took from outside, in the program's order; None if its ops are different."""
         now, outputs = seen
         alike = (
@@ -101,7 +96,7 @@ class TracedStep:
             and all(map(_same_note, self._notes, now.notes))
             and all(known.is_like(now.tensors[k]) for k, known in self._outside.items())
         )
-        return [now.tensors[k] for k, known in self._outside.items() if known.values is None] if alike else None
+        return [now.tensors[k] for k in self._taken] if alike else None
 
 
 def _watched(step: Step) -> Step:
@@ -114,12 +109,6 @@ def _watched(step: Step) -> Step:
             return step(*given)
 
     return watched
-
-
-def _outside(tensor: Tensor, made: bool) -> _Outside:
-    device = tensor.device
-    values = device.backend.to_host(tensor._array) if made else None
-    return _Outside(Like(tensor.shape, tensor.dtype, device, tensor.requires_grad), values)
 
 
 def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> Derivative:
@@ -219,11 +208,11 @@ def _replay(
 def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -> tuple[Run, list[Known | None], int]:
     """Run k of a program and its derivative: the gradients of its operands, and the number of notes before them."""
     operands = [
-        example(Like(value.shape, value.dtype, device, needs_grad and is_float(value.dtype)), k)
+        example(Like(value.shape, value.dtype, device, needs_grad and is_float(value.dtype)), k, BATCHES[k])
         for value, needs_grad in zip(program.operands, needs, strict=True)
     ]
     outputs = [output for output in program.outputs if is_float(output.dtype)]
-    cotangents = [example(Like(output.shape, output.dtype, device, True), k) for output in outputs]
+    cotangents = [example(Like(output.shape, output.dtype, device, True), k, BATCHES[k]) for output in outputs]
     run = Run([*operands, *cotangents])
     with Switch(tracer=run, recording=True, anomaly=False), np.errstate(all="ignore"):
         made = replay(program, operands, BATCHES[k])

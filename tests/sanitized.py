@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FILES = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices")
+FILES = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices", "c_sequences")
 
 
 def environment() -> dict[str, str] | None:

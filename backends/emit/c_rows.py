@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .c_kernels import CCode, Place, is_elementwise, row_of
-from .c_moves import is_move, row_lengths
+from .c_moves import has_rows, is_move, row_lengths
 from .program import BATCH, Instruction, Value
 
 __all__ = ["is_row_op", "write_row_op"]
@@ -22,16 +22,14 @@ _ALONG = frozenset({
 def is_row_op(instruction: Instruction) -> bool:
     """Whether it computes a row from rows that are in memory."""
     name, inputs, (result, *_) = instruction.op.name, instruction.inputs, instruction.results
-    if (
-        is_elementwise(instruction)
-        or not result.has_batch
-        or any(BATCH in value.shape[1:] for value in (*inputs, result))
-    ):
+    if is_elementwise(instruction) or not result.has_batch or not all(map(has_rows, (*inputs, result))):
         return False
     if any(value.dtype.kind != "f" for value in (*inputs, result)):
         return False
     if name in _ALONG:
         return not is_move(instruction) and inputs[0].has_batch and _extent(instruction) is not None
+    if any(BATCH in value.shape[1:] for value in (*inputs, result)):
+        return False
     if name == "layer_norm":
         return inputs[0].has_batch and not any(value.has_batch for value in inputs[1:])
     if name == "spread_at":
@@ -83,7 +81,7 @@ def _extent(instruction: Instruction) -> tuple[int, int, int] | None:
         if not dims:
             return None
     first, last = dims[0], dims[-1] + 1
-    if first == 0 or any(lengths[d] != 1 for d in range(first, last) if d not in dims):
+    if any(x.shape[d] is BATCH for d in dims) or any(lengths[d] != 1 for d in range(first, last) if d not in dims):
         return None
     return math.prod(lengths[:first]), math.prod(lengths[first:last]), math.prod(lengths[last:])
 

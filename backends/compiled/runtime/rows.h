@@ -11,7 +11,10 @@
 
 enum { TERMS_A_BLOCK = 64, LANES = 8 };
 
-static const REAL one = 1;
+/* Compiled once, not wherever it is called; not at all, if it is not called. */
+#define ROWS static __attribute__((noinline, unused))
+
+static const REAL one __attribute__((unused)) = 1;
 
 /* The sum of `term` for i = 0 ... n - 1. Neighbours are added to different lanes, which a compiler keeps in a vector. */
 #define SUM_OF(total, n, term)                                                                                         \
@@ -82,9 +85,12 @@ INLINE REAL inverse_deviation_about(REAL mean, const REAL *x, Index n, Index ste
 
 /* A function that reduces a row's n elements to one. */
 #define REDUCTION(name)                                                                                                \
-    INLINE void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                            \
+    ROWS void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                              \
         for (Index i = 0; i < outer; i++)                                                                              \
-            for (Index j = 0; j < inner; j++) out[i * inner + j] = name##_of(x + i * n * inner + j, n, inner);         \
+            for (Index j = 0; j < inner; j++) {                                                                        \
+                const REAL *const first = x + i * n * inner + j;                                                       \
+                out[i * inner + j] = inner == 1 ? name##_of(first, n, 1) : name##_of(first, n, inner);                 \
+            }                                                                                                          \
     }
 
 REDUCTION(sum)
@@ -94,11 +100,16 @@ REDUCTION(prod)
 REDUCTION(magnitude)
 REDUCTION(logsumexp)
 
-INLINE void inverse_deviation_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
+INLINE REAL inverse_deviation_of(const REAL *x, Index n, Index step, REAL eps) {
+    return inverse_deviation_about(sum_of(x, n, step) / n, x, n, step, eps);
+}
+
+ROWS void inverse_deviation_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
     for (Index i = 0; i < outer; i++)
         for (Index j = 0; j < inner; j++) {
-            const REAL *const from = x + i * n * inner + j;
-            out[i * inner + j] = inverse_deviation_about(sum_of(from, n, inner) / n, from, n, inner, eps);
+            const REAL *const first = x + i * n * inner + j;
+            out[i * inner + j] =
+                inner == 1 ? inverse_deviation_of(first, n, 1, eps) : inverse_deviation_of(first, n, inner, eps);
         }
 }
 
@@ -138,9 +149,15 @@ INLINE void normalized_of(REAL *out, const REAL *x, Index n, Index step, REAL ep
 
 /* A function of a row's n elements that has as many results. */
 #define ELEMENTS(name)                                                                                                 \
-    INLINE void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                            \
+    ROWS void name##_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {                              \
         for (Index i = 0; i < outer; i++)                                                                              \
-            for (Index j = 0; j < inner; j++) name##_of(out + i * n * inner + j, x + i * n * inner + j, n, inner);     \
+            for (Index j = 0; j < inner; j++) {                                                                        \
+                const Index first = i * n * inner + j;                                                                 \
+                if (inner == 1)                                                                                        \
+                    name##_of(out + first, x + first, n, 1);                                                           \
+                else                                                                                                   \
+                    name##_of(out + first, x + first, n, inner);                                                       \
+            }                                                                                                          \
     }
 
 ELEMENTS(softmax)
@@ -148,14 +165,19 @@ ELEMENTS(log_softmax)
 ELEMENTS(cumsum)
 ELEMENTS(cumprod_before)
 
-INLINE void normalized_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
+ROWS void normalized_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
     for (Index i = 0; i < outer; i++)
-        for (Index j = 0; j < inner; j++)
-            normalized_of(out + i * n * inner + j, x + i * n * inner + j, n, inner, eps);
+        for (Index j = 0; j < inner; j++) {
+            const Index first = i * n * inner + j;
+            if (inner == 1)
+                normalized_of(out + first, x + first, n, 1, eps);
+            else
+                normalized_of(out + first, x + first, n, inner, eps);
+        }
 }
 
 /* The weight and the bias (n,) may be NULL. */
-INLINE void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *bias, Index outer, Index n, REAL eps) {
+ROWS void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *bias, Index outer, Index n, REAL eps) {
     normalized_along(out, x, outer, n, 1, eps);
     for (Index i = 0; i < outer; i++) {
         if (weight)
@@ -170,7 +192,7 @@ INLINE void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL 
 enum { COLUMNS = 64 };
 
 /* out (n, m) += x (n, K) · y (K, m), for matrices whose elements have these distances along rows and columns. */
-INLINE void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index x_n, Index x_k, const REAL *y,
+ROWS void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index x_n, Index x_k, const REAL *y,
                         Index y_k, Index y_m, Index n, Index K, Index m) {
     if (out_m != 1 && out_n == 1) {  /* the transposed product: elements of a row are next to each other */
         const REAL *const matrix = x;

@@ -121,9 +121,7 @@ def measure_starts(cells: Sequence[str], sizes: Sizes, threads: int, sides: Sequ
                 found[cell] = start
         print(f"| {cell} | {' | '.join(figures)} |", flush=True)
     first = starts("compiled", SIDES["compiled"].environment_for(threads), problem_of("lstm", sizes), None)
-    print(
-        f"\nFrom the interpreter's start to our first LSTM: {first.cold:.2f} s with empty caches, {first.warm:.2f} s."
-    )
+    print(f"\nFrom the start of Python to our first LSTM: {first.cold:.2f} s, or {first.warm:.2f} s with used caches.")
     return found
 
 

@@ -55,7 +55,7 @@ class CSequence(ArraySequence):
     def sources(self) -> dict[str, str]:
         found = super().sources
         if self.why_not_c is not None:
-            return {**found, "C": f"There is none: {self.why_not_c}"}
+            return {**found, "C": f"not used: {self.why_not_c}"}
         assert self._in_c is not None
         return {"C": self._in_c.source, **found}
 

@@ -332,6 +332,9 @@ def test_info_names_versions_devices_and_threads() -> None:
     printed = succeed("info")
     assert np.__version__ in printed and "devices" in printed and "cpu" in printed
     assert "threads        1 " in succeed("info", OPENBLAS_NUM_THREADS="1")
+    assert "any cell is one op, in " in printed
+    no_compiler = "any cell is one op, in NumPy (C is not used: CC is no-such-compiler, which is not found)"
+    assert no_compiler in succeed("info", CC="no-such-compiler")
 
 
 def test_the_version_is_shown() -> None:

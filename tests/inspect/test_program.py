@@ -140,7 +140,7 @@ def test_the_code_that_runs_comes_first(compiled: bool) -> None:
     assert next(iter(layer.program()[0].code)) == ("C" if compiled and why_not() is None else "Python")
     (shown,) = layer.to(dtype="float16").program()
     assert [*shown.code] == ["Python", "C"]
-    assert shown.code["C"].startswith("There is none: ")
+    assert shown.code["C"].startswith("not used: ")
     assert shown.code["Python"].startswith("def forward(")
 
 

@@ -13,7 +13,9 @@ from tinygrad_lstm.backends.installing import how_to_install
 
 from .. import __version__, cuda
 from .._tensor import tensor
+from ..creation import zeros
 from ..device import DeviceUnavailableError, get_device, get_num_threads
+from ..inspect import program
 from ..nn import Embedding
 
 __all__ = ["info"]
@@ -28,6 +30,7 @@ def info() -> None:
         "BLAS": threads.blas_library(),
         "threads": f"{get_num_threads()} (OPENBLAS_NUM_THREADS sets it)",
         "CPU kernels": _cpu_kernels(),
+        "sequences": _sequences(),
         "cores": str(os.cpu_count()),
         "system": platform.platform(),
         "devices": _devices(),
@@ -49,6 +52,13 @@ def _cpu_kernels() -> str:
     c = f"no C ({no_c})" if no_c else _c()
     numba = f"no numba ({no_numba})" if no_numba else f"numba {version('numba')}"
     return f"{c}; {numba}"
+
+
+def _sequences() -> str:
+    """How sequences of any cell are computed on the CPU; a small step shows whether its code can be built."""
+    code = program(lambda x, h: h + x, zeros(1, 1, 1), zeros(1, 1)).code
+    by = f"C by {building.compiler().name}" if next(iter(code)) == "C" else f"NumPy (C is {code['C']})"
+    return f"any cell is one op, in {by}"
 
 
 def _c() -> str:

@@ -1,7 +1,10 @@
 """`tg.inspect.program` and `program()` of layers: the equations are computed as they are printed."""
 
+import math
+import re
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ OPS = {
 def computed(equations: str, values: dict[str, tg.Tensor]) -> dict[str, tg.Tensor]:
     """The values that equations compute from these, as Python code."""
     found: dict[str, Any] = {**values, "B": 2}
-    scope = {**OPS, "full": partial(tg.full, dtype="float64")}
+    scope = {**OPS, "full": partial(tg.full, dtype="float64"), "inf": math.inf}
     exec("\n".join(line for line in equations.splitlines() if not line.startswith("return")), scope, found)
     return found
 
@@ -80,7 +83,8 @@ def test_equations_of_drawn_steps_are_computed_as_printed(drawn: DrawnStep) -> N
     names = [f"state{k}" for k in range(len(as_parts(state)))]
     shown = program(drawn.step, x, state)
     results = shown.equations.splitlines()[-1].removeprefix("return ").split(", ")
-    assume(not {"x", *names, *used}.intersection(results))  # two gradients of one name: of a state before and after
+    # Where a state is an operand or another state, two gradients have one name.
+    assume(len({"x", *names, *used, *results}) == 1 + len(names) + len(used) + len(results))
     check(shown, used, drawn.step, x[0].detach().requires_grad_(), state, names)
 
 
@@ -174,3 +178,14 @@ def test_a_program_changes_nothing() -> None:
     finally:
         sys.setprofile(None)
     assert tg.random.random_state() == draws
+
+
+def test_readme_shows_a_part_of_what_is_printed() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## A cell of your own") :]
+    code, shown = re.findall(r"^```(?:python|text)\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[:2]
+    scope: dict[str, Any] = {"tg": tg, "__name__": "readme"}
+    exec(code[: code.index("class Total")], scope)
+    printed = str(Recurrent(scope["OneGate"](3, 16)).program())
+    for part in shown.split("...\n"):
+        assert part.strip() in printed or why_not()

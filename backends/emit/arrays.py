@@ -62,7 +62,7 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     for stack in (pack.stack.values for pack in packs if pack.stack.values[0] in kept):
         name, shape = stack_name(code, stack, "all_{}"), outer.shape(stack[0], str(len(stack)), "T if saving else 1")
         code.add(f"{name} = empty({shape}, {outer.dtype(stack[0])})")
-        code.add(unpacked(code, stack, "all_{}"))
+        code.add(*unpacked(code, stack, "all_{}"))
     stacked = {value for pack in packs for value in pack.stack.values}
     for value in schedule.kept:
         if value not in stacked:

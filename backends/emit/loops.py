@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .code import IN_PLACE, UFUNCS, Code, Scope, is_join, is_view
-from .packs import Pack, is_even_split
+from .packs import Pack, Stack, is_even_split
 from .program import Instruction, Value
 
 __all__ = ["Kept", "Loop", "joined_in", "stack_name", "unpacked"]
@@ -72,7 +72,9 @@ class Loop:
         fixed = {value: place for value, place in self._places.items() if self._is_fixed(value)}
         self._before = Scope(scope.code, "B", fixed)
         self._views = {each for each in instructions if self._is_fixed_view(each)}
+        self._parts_before: set[tuple[Value, ...]] = set()
         for pack in packs:
+            self._take_parts(pack)
             self._place_factors(pack)
 
     def array(self, value: Value) -> str:
@@ -119,10 +121,9 @@ class Loop:
         self.unpack(step, values)
 
     def unpack(self, scope: Scope, values: Sequence[Value]) -> None:
-        """Adds a line that names the values of a stack, if they are read separately."""
-        if not self._apart.isdisjoint(values):
-            self._code.add(unpacked(self._code, values))
-            scope.places.update((value, self._code.name(value)) for value in values)
+        """Adds a line that names those values of a stack that are read separately."""
+        self._code.add(*unpacked(self._code, values, only=self._apart))
+        scope.places.update((value, self._code.name(value)) for value in values if value in self._apart)
 
     def _place_stack(self, pack: Pack) -> None:
         """Makes the array of a pack's results."""
@@ -131,7 +132,7 @@ class Loop:
         self._places.update((value, code.name(value)) for value in values)
         if first in self._kept:
             self._at_step[first] = f"{name} = {stack_name(code, values, 'all_{}')}[:, {self._kept[first].index}]"
-            self._at_step[second] = unpacked(code, values)
+            (self._at_step[second],) = unpacked(code, values)
         else:
             code.add(f"{name} = empty({self._scope.shape(first, str(len(values)))}, {self._scope.dtype(first)})")
             self.unpack(self._scope, values)
@@ -165,14 +166,27 @@ class Loop:
         for k in tanhs:
             code.add(f"{scale}[{k if array == stack else f':, {k * n}:{(k + 1) * n}'}] = 1", f"{shift}[{k}] = 0")
 
+    def _take_parts(self, pack: Pack) -> None:
+        """Takes parts of stacks before the loop, where they are the same at each step."""
+        for stack, k in pack.arguments:
+            values, instruction = stack.values[k : k + len(pack.instructions)], stack.values[0].instruction
+            fixed = instruction in self._views or (instruction in self._packs and stack.values[0] not in self._kept)
+            if fixed and len(values) < len(stack.values) and values not in self._parts_before:
+                self._code.add(f"{stack_name(self._code, values)} = {self._part(stack, k, len(values))}")
+                self._parts_before.add(values)
+
+    def _part(self, stack: Stack, k: int, number: int) -> str:
+        """The expression of some neighbouring values of a stack, given the index of the first."""
+        name, values = stack_name(self._code, stack.values), stack.values[k : k + number]
+        if len(values) == len(stack.values):
+            return name
+        return stack_name(self._code, values) if values in self._parts_before else f"{name}[{k}:{k + number}]"
+
     def _compute_pack(self, pack: Pack) -> None:
         """Adds the lines of a pack."""
         code, values, number = self._code, pack.stack.values, len(pack.instructions)
         out, kinds = stack_name(code, values), {instruction.op.name for instruction in pack.instructions}
-        arguments = []
-        for stack, k in pack.arguments:
-            name = stack_name(code, stack.values)
-            arguments.append(name if len(stack.values) == number else f"{name}[{k}:{k + number}]")
+        arguments = [self._part(stack, k, number) for stack, k in pack.arguments]
         if "sigmoid" not in kinds:
             code.add(f"xp.{UFUNCS[min(kinds)]}({', '.join(arguments)}, out={out})")
             return
@@ -181,6 +195,7 @@ class Loop:
         if "tanh" not in kinds:
             scale = shift = "0.5"
         code.add(
+            "# sigmoid(x) = (1 + tanh(x / 2)) / 2",
             f"xp.multiply({arguments[0] if stacked == out else array}, {scale}, out={array})",
             f"xp.tanh({array}, out={array})",
             f"xp.multiply({array}, {scale}, out={array})",
@@ -270,10 +285,14 @@ def stack_name(code: Code, values: Sequence[Value], form: str = "{}") -> str:
     return code.name(values[0], form + f"_to_{values[-1].name}")
 
 
-def unpacked(code: Code, values: Sequence[Value], form: str = "{}") -> str:
-    """The line that names the values of such an array."""
-    names, array = [code.name(value, form) for value in values], stack_name(code, values, form)
-    return f"{', '.join(names)} = {', '.join(f'{array}[{k}]' for k in range(len(values)))}"
+def unpacked(code: Code, values: Sequence[Value], form: str = "{}", only: Collection[Value] | None = None) -> list[str]:
+    """The line that names values of such an array: all or some; none, if there are none."""
+    array, named = (
+        stack_name(code, values, form),
+        [k for k, value in enumerate(values) if only is None or value in only],
+    )
+    names = ", ".join(code.name(values[k], form) for k in named)
+    return [f"{names} = {', '.join(f'{array}[{k}]' for k in named)}"] if named else []
 
 
 def joined_in(instructions: Sequence[Instruction]) -> set[Value]:

@@ -137,6 +137,7 @@ class RowsProduct:
             shape = Scope(code, "at_once * B", {}).shape(out)
             code.add(f"{code.name(out, 'room_{}')} = empty({shape}, {dtype})")
         if bias is not None:
+            code.add("# the bias is the last column of the weight, whose input is 1")
             name = code.name(out, "inputs_{}")
             code.add(f"{name} = empty((at_once * B, {columns} + 1), {dtype})", f"{name}[:, {columns}] = 1")
             joined = f"xp.concatenate([{scope.text(weight)}, {scope.text(bias)}[:, None]], axis=1)"

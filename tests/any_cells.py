@@ -59,6 +59,11 @@ def joining(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.cat([tg.tanh(x @ w)[:, 1:] + h[:, :1] * h[:, 1:], 0.5 * h[:, 1:]], dim=-1)
 
 
+def mixing(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """A product with a matrix of equal elements, which the step makes."""
+    return tg.tanh(x @ w) + 0.3 * h @ tg.full((H, H), 0.5, dtype=h.dtype, device=h.device)
+
+
 STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int, ...], str]]]] = {
     "single": (single, (H + I, H), [((H,), "float64")]),
     "pair": (pair, (H + I, H), [((H,), "float64"), ((H,), "float64")]),
@@ -66,6 +71,7 @@ STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int
     "counting": (counting, (I, H), [((H,), "float64"), ((), "int64"), ((), "float64")]),
     "detaching": (detaching, (H + I, H), [((H,), "float64")]),
     "joining": (joining, (I, H), [((H,), "float64")]),
+    "mixing": (mixing, (I, H), [((H,), "float64")]),
     "normalizing": (normalizing, (I, H), [((H,), "float64")]),
 }
 

@@ -176,7 +176,8 @@ class Scope:
     def _in_place(self, instruction: Instruction, out: str) -> list[str] | None:
         """The lines that compute an instruction into an array, if they are better than a copy of the result."""
         name, result = instruction.op.name, instruction.results[0]
-        arguments = [self._number_or_text(argument) for argument in instruction.arguments]
+        product = name in ("linear", "matmul")
+        arguments = list(map(self.text if product else self._number_or_text, instruction.arguments))
         narrow = result.dtype.itemsize < 4 and result.dtype.kind == "f"  # rules compute float16 in float32
         if name in UFUNCS:
             return [f"xp.{UFUNCS[name]}({', '.join(arguments)}, out={out})"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .base import Array, Backend, DeviceUnavailableError, HostArray
 from .cuda import CudaKernels
-from .cuda.launching import Kernel, Matrices, Multiply, definitions, source
+from .cuda.launching import Kernel, Matrices, Multiply
 from .cuda.precision import get_precision
 from .dtypes import FLOAT32
 from .installing import how_to_install
@@ -94,9 +94,9 @@ def _version(number: int) -> str:
 
 
 @functools.cache
-def _module(file: str, options: tuple[str, ...]) -> Any:
+def _module(text: str, options: tuple[str, ...]) -> Any:
     """A source's kernels, compiled on first use. CuPy caches the machine code on disk."""
-    return cupy.RawModule(code=source(file), options=options)
+    return cupy.RawModule(code=text, options=options)
 
 
 # For a dtype of arrays: its name in CuPy, cuBLAS's type of sums, and the dtype of its factors.
@@ -137,7 +137,6 @@ class CupyBackend(CudaKernels):
         together = attributes["CooperativeLaunch"] and attributes["ComputeCapabilityMajor"] >= 7
         self.multiprocessors = attributes["MultiProcessorCount"] if together else 0
         self.shared_bytes = attributes["MaxSharedMemoryPerBlockOptin"]
-        self._kernels: dict[Any, Kernel] = {}
         self.current: Callable[[], AbstractContextManager[object]] | None = None
         if count > 1:
             self.current = self._device
@@ -163,7 +162,7 @@ class CupyBackend(CudaKernels):
         if not isinstance(source, CupyBackend):
             return self.from_host(np.asarray(source.to_host(array), order="C"))
         with source._device():
-            (array,) = self._contiguous(array)  # CuPy copies only contiguous arrays between devices
+            (array,) = self.contiguous(array)  # CuPy copies only contiguous arrays between devices
             made = cupy.cuda.get_current_stream().record()
         with self._device():
             stream = cupy.cuda.get_current_stream()
@@ -188,17 +187,8 @@ class CupyBackend(CudaKernels):
 
     # -- kernels and products ------------------------------------------------------------------------------------------
 
-    def kernel(
-        self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
-    ) -> Kernel:
-        key = (file, name, dtype, width, cooperative, *constants.items())
-        found = self._kernels.get(key)
-        if found is None:
-            found = self._kernels[key] = self._compiled(file, name, definitions(dtype, width, **constants), cooperative)
-        return found
-
-    def _compiled(self, file: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
-        compiled = _module(file, options).get_function(name)
+    def compiled(self, text: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
+        compiled = _module(text, options).get_function(name)
         function, allowed = compiled.kernel, _SHARED_BYTES
 
         def launch(blocks: Any, threads: Any, arguments: tuple[Any, ...], shared: int = 0) -> None:

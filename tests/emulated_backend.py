@@ -12,7 +12,7 @@ from strict_backend import StrictBackend
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.cuda import CudaKernels
-from tinygrad_lstm.backends.cuda.launching import Kernel, Matrices, Multiply, definitions, source
+from tinygrad_lstm.backends.cuda.launching import Kernel, Matrices, Multiply
 from tinygrad_lstm.backends.cuda.precision import get_precision
 
 
@@ -42,10 +42,8 @@ class EmulatedBackend(CudaKernels, StrictBackend):
         super().__init__()
         self.launches: list[str] = []
 
-    def kernel(
-        self, file: str, name: str, dtype: Any, width: int = 1, *, cooperative: bool = False, **constants: int
-    ) -> Kernel:
-        kernels = HostKernels(source(file), definitions(dtype, width, **constants))
+    def compiled(self, text: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
+        kernels = HostKernels(text, options)
 
         def launch(blocks: Any, threads: Any, arguments: tuple[Any, ...], shared: int = 0) -> None:
             self.launches.append(name)

@@ -25,7 +25,7 @@ MOST_SHARED = 227 * 1024  # bytes of shared memory, of a block on the largest GP
 WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
 OPTIONS = (
-    *("-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"),
+    *("-O1", "-fPIC", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"),
     "-U_FORTIFY_SOURCE",  # which takes a jump to another stack for an attack
     *os.environ.get("KERNELS_ON_HOST_OPTIONS", "").split(),
 )
@@ -50,24 +50,30 @@ def kernel_names(text: str) -> list[str]:
     return re.findall(r'extern "C" __global__ void(?: __launch_bounds__\(.+\))?\s+(\w+)\(', text)
 
 
-def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """The library of a C++ text, built once for all runs and processes."""
+def _made(suffix: str, text: str, *options: str) -> Path:
+    """A library or an object (suffix) of a C++ text, built once for all runs and processes."""
     assert COMPILER is not None
-    read = [text, *OPTIONS, *options, *((HERE / name).read_text() for name in ("cuda_on_host.h", "cuda_on_host.cpp"))]
+    read = [suffix, text, *OPTIONS, *options, (HERE / "cuda_on_host.h").read_text()]
     name = hashlib.sha256("\0".join(read).encode()).hexdigest()[:32]
     folder = Path(tempfile.gettempdir()) / f"tinygrad_lstm-cuda-on-host-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{name}.so"
-    if not library.exists():
+    made = folder / f"{name}{suffix}"
+    if not made.exists():
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            made = Path(place, "made.cpp")
-            made.write_text(text)
-            command = [COMPILER, *OPTIONS, *options, f"-I{HERE}", str(made), str(HERE / "cuda_on_host.cpp")]
-            result = subprocess.run([*command, "-o", f"{place}/made.so"], capture_output=True, text=True, check=False)
+            source = Path(place, "made.cpp")
+            source.write_text(text)
+            command = [COMPILER, *OPTIONS, f"-I{HERE}", str(source), *options, "-o", f"{place}/made"]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise RuntimeError(f"the kernels do not compile for the host:\n{result.stderr}")
-            os.replace(f"{place}/made.so", library)
-    return ctypes.CDLL(str(library))
+            os.replace(f"{place}/made", made)
+    return made
+
+
+def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The library of a C++ text, with what runs kernels on the host."""
+    runs = _made(".o", (HERE / "cuda_on_host.cpp").read_text(), "-c")
+    return ctypes.CDLL(str(_made(".so", text, *options, "-shared", str(runs))))
 
 
 @functools.cache

@@ -2,9 +2,11 @@
 
 `CudaKernels` uses only the methods of a device in `launching.LaunchedKernels`: it compiles and launches a kernel,
 multiplies matrices, and returns an array's address. CuPy's device implements them, and so does the tests' own device,
-which compiles the kernels for the host.
+which compiles the kernels for the host. Other steps over sequences have generated kernels (`generated.py`).
 """
 
+from ..emit.schedule import Backward, Forward
+from .generated import CudaSequence
 from .gru import CudaGRUKernels
 from .lstm import CudaLSTMKernels
 from .rnn import CudaRNNKernels
@@ -15,3 +17,6 @@ __all__ = ["CudaKernels"]
 
 class CudaKernels(CudaLSTMKernels, CudaGRUKernels, CudaRNNKernels, CudaTrainingKernels):
     """The kernels of a CUDA device; see `Backend`."""
+
+    def sequence(self, forward: Forward, backward: Backward | None) -> CudaSequence:
+        return CudaSequence(forward, backward)

@@ -22,7 +22,7 @@ class CudaGRUKernels(CudaSequenceKernels):
         hs = room_for_states(self.empty, T, h, reverse)
         qs = self.empty((T if saving else 1, B, H), x.dtype)
         ends, out = self._ends_and_outputs(lengths, hs, reverse)
-        bias, bias_hn = self._contiguous(bias, bias_hn)
+        bias, bias_hn = self.contiguous(bias, bias_hn)
         width = self._width(H, gates, net, hs, qs, bias, bias_hn, out)
         step = self.kernel("gru", "gru_forward_step", x.dtype, width)
         multiply = self.gemm_at(hs, weight_hh.T, net, accumulate=False)
@@ -48,7 +48,7 @@ class CudaGRUKernels(CudaSequenceKernels):
         x, _, weight_ih, weight_hh, _, _ = operands
         hs, gates, qs = saved
         g_h = g[1].copy()
-        (g_out,) = self._contiguous(g[0])
+        (g_out,) = self.contiguous(g[0])
         T, B, H = g_out.shape
         ends, g_net = self._ends(lengths), self.empty((T, B, 4 * H), x.dtype)
         width = self._width(H, gates, qs, hs, g_out, g_h, g_net)

@@ -20,6 +20,7 @@ __all__ = [
     "Matrices",
     "Multiply",
     "blocks",
+    "complete",
     "definitions",
     "source",
     "with_includes",
@@ -42,11 +43,17 @@ _PACK_BYTES = 16
 
 @functools.cache
 def source(name: str) -> str:
-    """The code of `name`.cu with its includes inserted, so that a cache of machine code sees every change.
+    """The code of `name`.cu; see `complete`."""
+    return complete(_read(f"{name}.cu"))
+
+
+@functools.cache
+def complete(text: str) -> str:
+    """A source with its includes inserted, so that a cache of machine code sees every change.
 
     Comments are removed: CuPy writes the code to disk in an encoding that may not have their characters.
     """
-    return re.sub(r" *//.*", "", with_includes(_read(f"{name}.cu")))
+    return re.sub(r" *//.*", "", with_includes(text))
 
 
 def with_includes(text: str) -> str:
@@ -85,7 +92,7 @@ class Matrices(NamedTuple):
 
 
 class LaunchedKernels(ArrayKernels):
-    """Kernels and products, with the device's methods `kernel`, `multiplier` and `address`.
+    """Kernels and products, with the device's methods `compiled`, `multiplier` and `address`.
 
     Attributes:
         multiprocessors: the number of multiprocessors; 0 if blocks cannot wait for each other.
@@ -102,6 +109,28 @@ class LaunchedKernels(ArrayKernels):
 
         All blocks of a `cooperative` kernel run at the same time, so that they can wait for each other.
         """
+        key = (file, name, dtype, width, cooperative, *constants.items())
+        found = self._kernels.get(key)
+        if found is None:
+            options = definitions(dtype, width, **constants)
+            found = self._kernels[key] = self.compiled(source(file), name, options, cooperative)
+        return found
+
+    def generated(self, text: str, name: str, dtype: Any) -> Kernel:
+        """The kernel of this name in a text that is not in a file."""
+        key = (text, name, dtype)
+        found = self._kernels.get(key)
+        if found is None:
+            found = self._kernels[key] = self.compiled(complete(text), name, definitions(dtype), False)
+        return found
+
+    @functools.cached_property
+    def _kernels(self) -> dict[Any, Kernel]:
+        """The kernels that were asked for."""
+        return {}
+
+    def compiled(self, text: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
+        """The kernel of this name in a complete source, compiled with options."""
         raise NotImplementedError
 
     def multiplier(self, matrices: Matrices, accumulate: bool) -> Multiply:
@@ -153,7 +182,7 @@ class LaunchedKernels(ArrayKernels):
 
     # -- arguments of kernels ------------------------------------------------------------------------------------------
 
-    def _contiguous(self, *arrays: Array | None) -> list[Any]:
+    def contiguous(self, *arrays: Array | None) -> list[Any]:
         """The arrays, copied if they are not contiguous; None stays None."""
         # ascontiguousarray would add a dimension to 0-d arrays.
         return [

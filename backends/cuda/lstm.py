@@ -66,7 +66,7 @@ class CudaLSTMKernels(CudaSequenceKernels):
         hs = room_for_states(self.empty, T, h, reverse)
         cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
         ends, out = self._ends_and_outputs(lengths, hs, reverse)
-        weight_hh, bias = self._contiguous(weight_hh, bias)
+        weight_hh, bias = self.contiguous(weight_hh, bias)
         layer = _Forward(gates, weight_hh, bias, hs, cs, out, ends, reverse)
         plan = self._plan(gates)
         if plan is None:
@@ -87,7 +87,7 @@ class CudaLSTMKernels(CudaSequenceKernels):
     ) -> Gradients:
         x, _, _, weight_ih, weight_hh, _ = operands
         hs, cs, gates = saved
-        g_out, weight_hh = self._contiguous(g[0], weight_hh)
+        g_out, weight_hh = self.contiguous(g[0], weight_hh)
         g_h, g_c, g_net = g[1].copy(), g[2].copy(), self.empty(gates.shape, gates.dtype)
         layer = _Backward(gates, weight_hh, cs, g_out, g_h, g_c, g_net, self._ends(lengths), reverse)
         plan = self._plan(gates)

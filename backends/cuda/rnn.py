@@ -21,7 +21,7 @@ class CudaRNNKernels(CudaSequenceKernels):
         net = self._of_all_inputs(x, weight_ih)
         hs = room_for_states(self.empty, T, h, reverse)
         ends, out = self._ends_and_outputs(lengths, hs, reverse)
-        (bias,) = self._contiguous(bias)
+        (bias,) = self.contiguous(bias)
         width = self._width(H, net, hs, bias, out)
         step = self.kernel("rnn", "rnn_forward_step", x.dtype, width)
         multiply = self.gemm_at(hs, weight_hh.T, net, accumulate=True)
@@ -43,7 +43,7 @@ class CudaRNNKernels(CudaSequenceKernels):
         x, _, weight_ih, weight_hh, _ = operands
         (hs,) = saved
         g_h = g[1].copy()
-        (g_out,) = self._contiguous(g[0])
+        (g_out,) = self.contiguous(g[0])
         T, B, H = g_out.shape
         ends, g_net = self._ends(lengths), self.empty((T, B, H), x.dtype)
         width = self._width(H, hs, g_out, g_h, g_net)

@@ -33,7 +33,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- cross entropy -------------------------------------------------------------------------------------------------
 
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:
-        logits, ids = self._contiguous(*arrays)
+        logits, ids = self.contiguous(*arrays)
         N, C = logits.shape
         losses, largest, sums = (self.empty((N,), widened_dtype(logits.dtype)) for _ in range(3))
         kernel = self.kernel("cross_entropy", "cross_entropy_forward", logits.dtype)
@@ -41,7 +41,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         return losses, (largest, sums)
 
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
-        logits, ids, g, largest, sums = self._contiguous(*arrays)
+        logits, ids, g, largest, sums = self.contiguous(*arrays)
         N, C = logits.shape
         g_logits = self.empty((N, C), logits.dtype)
         width = self._width(C, logits, g_logits)
@@ -52,7 +52,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- layer normalization -------------------------------------------------------------------------------------------
 
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
-        x, weight, bias = self._contiguous(*arrays)
+        x, weight, bias = self.contiguous(*arrays)
         N, C = x.shape
         out, means, scales = self.empty((N, C), x.dtype), *(self.empty((N,), widened_dtype(x.dtype)) for _ in range(2))
         kernel = self.kernel("layer_norm", "layer_norm_forward", x.dtype)
@@ -62,7 +62,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     def layer_norm_backward(
         self, arrays: Sequence[Array | None], needs_grad: Sequence[bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        g, x, weight, means, scales = self._contiguous(*arrays)
+        g, x, weight, means, scales = self.contiguous(*arrays)
         N, C = x.shape
         g_x = of_weight = of_bias = None
         if needs_grad[0]:
@@ -81,7 +81,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- dropout -------------------------------------------------------------------------------------------------------
 
     def dropout(self, x: Array, p: float, key: int) -> Array:
-        (x,) = self._contiguous(x)
+        (x,) = self.contiguous(x)
         out = self.empty(x.shape, x.dtype)
         width = self._width(8, x, out)
         kernel = self.kernel("dropout", "dropout", x.dtype, width)
@@ -105,8 +105,8 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
             shape = places.shape
         if not math.prod(shape):
             return
-        (added,) = self._contiguous(xp.broadcast_to(values.astype(target.dtype, copy=False), shape))
-        (summed,) = self._contiguous(target)
+        (added,) = self.contiguous(xp.broadcast_to(values.astype(target.dtype, copy=False), shape))
+        (summed,) = self.contiguous(target)
         order = xp.argsort(places.reshape(-1), kind="stable")
         ranked = places.reshape(-1)[order]
         number = len(order)
@@ -125,7 +125,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     # -- many arrays at once -------------------------------------------------------------------------------------------
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
-        ready = [self._contiguous(array) for array in arrays]  # alive as long as their addresses are used
+        ready = [self.contiguous(array) for array in arrays]  # alive as long as their addresses are used
         pieces, width = self._pieces(ready)
         sums = self.empty((len(pieces),), np.float64)
         if len(pieces):
@@ -147,7 +147,7 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         """One launch for all groups of arrays of one dtype. Non-contiguous arrays are copied and written back."""
         groups = [list(group) for group in groups]
         dtype = groups[0][0].dtype
-        ready = [self._contiguous(*(array.astype(dtype, copy=False) for array in group)) for group in groups]
+        ready = [self.contiguous(*(array.astype(dtype, copy=False) for array in group)) for group in groups]
         pieces, width = self._pieces(ready)
         if len(pieces):
             kernel = self.kernel("many", name, dtype, width)

@@ -13,7 +13,7 @@ from typing import Any
 from .code import IN_PLACE, Code, Scope, is_view
 from .loops import Kept, Loop, joined_in, stack_name, unpacked
 from .packs import packs_in, precise
-from .program import Instruction, Value, needed
+from .program import Group, Instruction, Value, needed
 from .rooms import Rooms, RowsProduct, is_rows_product
 from .schedule import Backward, Forward
 
@@ -302,6 +302,9 @@ def _take_rows(
 
 def _compute_rows(many: Scope, instruction: Instruction, rows: Mapping[Value, str]) -> None:
     """Computes an instruction for many rows, into the arrays of those results that have one."""
+    if isinstance(instruction.op, Group):
+        many.launch(instruction, rows)
+        return
     alone = len(instruction.results) == 1 and not is_view(instruction)
     many.compute(instruction, rows.get(instruction.results[0]) if alone else None)
     if not alone:
@@ -368,7 +371,8 @@ def _in_place(
         ):
             continue
         instruction = schedule.loop[made[gradient]]
-        elementwise = instruction.op.name in IN_PLACE - {"sigmoid"}
+        op = instruction.op
+        elementwise = (g, gradient) in op.replaceable if isinstance(op, Group) else op.name in IN_PLACE - {"sigmoid"}
         if not is_view(instruction) and last.get(g, -1) < made[gradient] + elementwise:
             found[gradient] = code.name(g)
     return found

@@ -24,7 +24,10 @@ from .c_moves import (
 from .code import Code
 from .program import BATCH, Instruction, Value
 
-__all__ = ["CCode", "CannotEmitError", "Place", "is_elementwise", "reshaped_whole", "row_of", "write_kernels"]
+__all__ = [
+    "CCode", "CannotEmitError", "Kernel", "Place", "is_elementwise", "kernels_of", "reshaped_whole", "row_of",
+    "write_kernels",
+]  # fmt: skip
 
 
 class CannotEmitError(Exception):
@@ -134,6 +137,14 @@ def write_kernels(
         known: the values that have been computed.
         type_of: the C type of a value's elements.
     """
+    for kernel in kernels_of(outputs, known, type_of):
+        kernel.write(code)
+
+
+def kernels_of(
+    outputs: Sequence[tuple[Value, Place]], known: Mapping[Value, Place], type_of: Callable[[Value], str]
+) -> list[Kernel]:
+    """What computes values of a row into places, from values that are known: loops of different lengths."""
     places = dict(known)
     found: dict[Value, Breaks] = {}
 
@@ -147,8 +158,7 @@ def write_kernels(
             names = iter(_VARIABLES[len(lengths) - 1 :: -1] if lengths else ())
             index = tuple(At(begin, next(names)) if length > 1 else At(begin) for begin, length in piece)
             loops.setdefault(lengths, []).append((value, place, index))
-    for lengths, elements in loops.items():
-        _Kernel(code, places, type_of, lengths).write(elements)
+    return [Kernel(places, type_of, lengths, elements) for lengths, elements in loops.items()]
 
 
 _VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
@@ -157,45 +167,67 @@ _VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
 _BLOCK = 16  # elements, which compilers compute with vectors and without a remainder
 
 
-class _Kernel:
-    """Loops over the elements of values, or of parts of these lengths."""
+class Kernel:
+    """Loops over the elements of values, or of parts of these lengths.
+
+    Args:
+        places: the places of values that are known.
+        type_of: the C type of a value's elements.
+        lengths: of the loops, from the outermost on.
+        elements: the values that are computed, their places, and what elements of them.
+
+    Attributes:
+        lengths: of the loops.
+        variables: those of the loops.
+        reads: the values that are read, with the numbers of their elements in a row as `flat` has them.
+        writes: the same of what is written.
+    """
 
     def __init__(
-        self, code: CCode, places: Mapping[Value, Place], type_of: Callable[[Value], str], lengths: Sequence[int]
+        self,
+        places: Mapping[Value, Place],
+        type_of: Callable[[Value], str],
+        lengths: Sequence[int],
+        elements: Sequence[tuple[Value, Place, Index]],
     ) -> None:
-        self._code, self._places, self._type, self._lengths = code, places, type_of, lengths
-        self._variables = _VARIABLES[len(lengths) - 1 :: -1] if lengths else ()
+        self.lengths, self._places, self._type = lengths, places, type_of
+        self.variables = _VARIABLES[len(lengths) - 1 :: -1] if lengths else ()
         self._lines: list[list[str]] = [[] for _ in range(len(lengths) + 1)]  # before the loops, and inside each
         self._found: dict[Any, str] = {}
         self._depths: dict[str, int] = {}
-        self._read: set[str] = set()
+        self.reads: list[tuple[Value, dict[str, int]]] = []
+        self.writes = [(value, flat(index, value)) for value, _, index in elements]
+        stores = [
+            f"{self._element(place, value, flat(index, value))[0]} = {self._at(value, index)};"
+            for value, place, index in elements
+        ]
+        self._lines[-1] += stores
+        read = {places[value].array for value, _ in self.reads}
+        self._overlaps = not read.isdisjoint(place.array for _, place, _ in elements)
 
-    def write(self, elements: Sequence[tuple[Value, Place, Index]]) -> None:
-        """Adds the loops that compute elements into places."""
-        for value, place, index in elements:
-            element = self._at(value, index)
-            self._lines[-1].append(f"{self._element(place, value, flat(index, value))[0]} = {element};")
-        overlap = self._read.isdisjoint(place.array for _, place, _ in elements)
+    @property
+    def lines(self) -> list[str]:
+        """The lines inside all loops. All elements are read before the first is written."""
+        return [line for lines in self._lines for line in lines]
+
+    def write(self, code: CCode) -> None:
+        """Adds the loops."""
         with ExitStack() as stack:
-            if not self._lengths or self._lines[0]:
-                stack.enter_context(self._code.block(""))
-            self._code.add(*self._lines[0])
-            for variable, length, lines in zip(self._variables, self._lengths, self._lines[1:], strict=True):
+            if not self.lengths or self._lines[0]:
+                stack.enter_context(code.block(""))
+            code.add(*self._lines[0])
+            for variable, length, lines in zip(self.variables, self.lengths, self._lines[1:], strict=True):
                 begin, end = "0", str(length)
                 if variable == "j":
-                    if overlap and length > _BLOCK and length % _BLOCK:
+                    if not self._overlaps and length > _BLOCK and length % _BLOCK:
                         # The last block begins earlier, so that no elements are left over.
-                        stack.enter_context(
-                            self._code.block(f"for (Index from = 0; from < {length}; from += {_BLOCK})")
-                        )
+                        stack.enter_context(code.block(f"for (Index from = 0; from < {length}; from += {_BLOCK})"))
                         begin, end = f"from < {length - _BLOCK} ? from : {length - _BLOCK}", "end"
-                        self._code.add(f"const Index begin = {begin}, end = begin + {_BLOCK};")
+                        code.add(f"const Index begin = {begin}, end = begin + {_BLOCK};")
                         begin = "begin"
-                    self._code.add("INDEPENDENT")
-                stack.enter_context(
-                    self._code.block(f"for (Index {variable} = {begin}; {variable} < {end}; {variable}++)")
-                )
-                self._code.add(*lines)
+                    code.add("INDEPENDENT")
+                stack.enter_context(code.block(f"for (Index {variable} = {begin}; {variable} < {end}; {variable}++)"))
+                code.add(*lines)
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
@@ -215,9 +247,9 @@ class _Kernel:
         element, column = self._element(place, value, at)
         if element not in self._found:
             sum_of_parts = " + ".join([element, *(f"{bias}[{column}]" for bias in place.more)])
-            depth = max((1 + self._variables.index(name) for name, step in at.items() if name and step), default=0)
+            depth = max((1 + self.variables.index(name) for name, step in at.items() if name and step), default=0)
             self._found[element] = self._local(value, sum_of_parts, depth)
-            self._read.add(place.array)
+            self.reads.append((value, dict(at)))
         return self._found[element]
 
     def _element(self, place: Place, value: Value, at: Mapping[str, int]) -> tuple[str, str]:
@@ -256,7 +288,9 @@ class _Kernel:
         if name in ("tril", "triu"):
             row, column = (self._offset(at) for at in index[-2:])
             x, sign = self._at(arguments[0], index), "<=" if name == "tril" else ">="
-            return self._local(value, f"{column} {sign} {row} + {arguments[1]} ? {x} : 0", len(self._lengths))
+            return self._local(value, f"{column} {sign} {row} + {arguments[1]} ? {x} : 0", len(self.lengths))
+        if name in ("ones_like", "zeros_like"):
+            return _EXPRESSIONS[name]
         given = [self._at(part, aligned(index, value, part)) if isinstance(part, Value) else part for part in arguments]
         if name == "astype":
             to = arguments[1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .program import BATCH, Instruction, Value
+from .program import BATCH, Group, Instruction, Value
 
 __all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
 
@@ -154,6 +154,9 @@ class Scope:
 
     def compute(self, instruction: Instruction, out: str | None = None) -> None:
         """Adds the lines that compute the results; into the array `out`, if it is given."""
+        if isinstance(instruction.op, Group):
+            self.launch(instruction, {} if out is None else {instruction.results[0]: out})
+            return
         (first, *_), lines = instruction.results, None if out is None else self._in_place(instruction, str(out))
         if lines is None and out is None:
             names = [self.code.name(value) for value in instruction.results]
@@ -165,6 +168,18 @@ class Scope:
         self.code.add(*lines)
         if out is not None:
             self.places[first] = out
+
+    def launch(self, instruction: Instruction, places: Mapping[Value, str]) -> None:
+        """Adds the call of the kernel of a group, into the places of its results; a new array if one has no place."""
+        code = self.code
+        for value in instruction.results:
+            self.places[value] = places.get(value) or code.name(value)
+            if value not in places:
+                code.add(f"{self.places[value]} = empty({self.shape(value)}, {self.dtype(value)})")
+        inputs, results = (", ".join(map(self.text, values)) for values in (instruction.inputs, instruction.results))
+        code.add(
+            f"{code.object(instruction.op.forward, instruction.op.name)}(backend, {self.rows}, [{inputs}], [{results}])"
+        )
 
     def _call(self, instruction: Instruction) -> str:
         """A call of the op's forward rule."""

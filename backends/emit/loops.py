@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .code import IN_PLACE, UFUNCS, Code, Scope, is_join, is_view
 from .packs import Pack, Stack, is_even_split
-from .program import Instruction, Value
+from .program import Group, Instruction, Value
 
 __all__ = ["Kept", "Loop", "joined_in", "stack_name", "unpacked"]
 
@@ -50,10 +50,10 @@ class Loop:
         self._parts: dict[Value, tuple[Value, slice]] = {}
         self._at_step: dict[Value, str] = {}
         self.read = {value for instruction in instructions for value in instruction.inputs}
-        made = {value for instruction in instructions for value in instruction.results}
+        made = {value: instruction.op.name for instruction in instructions for value in instruction.results}
         for instruction in filter(is_join, instructions):
             for part, where in _slices(instruction):
-                if part in made and part not in given and part.instruction.op.name in IN_PLACE:  # type: ignore[union-attr]
+                if part not in given and made.get(part) in IN_PLACE:
                     self._parts.setdefault(part, (instruction.results[0], where))
         self._parts = {
             part: place for part, place in self._parts.items() if part not in self._kept or place[0] in self._kept
@@ -268,6 +268,8 @@ class Loop:
                     self._take_view(scope, instruction)
                 for value in filter(self._kept.__contains__, instruction.results):
                     self._code.add(f"{self._kept[value].array}[{self._kept[value].index}] = {scope.text(value)}")
+            elif isinstance(instruction.op, Group):
+                scope.launch(instruction, self._places)
             else:
                 scope.compute(instruction, self._places[first])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,7 @@ __all__ = [
     "BATCH",
     "Batch",
     "Derivative",
+    "Group",
     "Instruction",
     "Op",
     "Program",
@@ -131,6 +132,25 @@ def values_in(argument: Any) -> Iterator[Value]:
             yield from values_in(part)
     elif isinstance(argument, slice):
         yield from values_in((argument.start, argument.stop, argument.step))
+
+
+@dataclass(eq=False)
+class Group(Op):
+    """The op of several instructions that one kernel computes.
+
+    Attributes:
+        name: the name of its kernel.
+        forward: `forward(backend, rows, inputs, results)` computes the rows of all results into arrays.
+        replaceable: inputs and results that may have the same array.
+    """
+
+    name: str
+    forward: Callable[..., Any]
+    replaceable: Collection[tuple[Value, Value]]
+    names: Sequence[str] = ()
+    wants_backend: bool = True
+    composed: Any = None
+    call: Any = None
 
 
 @dataclass(eq=False)

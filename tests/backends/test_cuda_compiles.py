@@ -1,15 +1,20 @@
 """Every CUDA kernel compiles to machine code, as CuPy would have it compiled, on a machine without a GPU."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from any_cells import as_parts
 from kernels_on_host import kernel_names
 
+import tinygrad_lstm as tg
 from tinygrad_lstm.backends import cuda
 from tinygrad_lstm.backends.cuda import persistent
-from tinygrad_lstm.backends.cuda.launching import definitions, source
+from tinygrad_lstm.backends.cuda.launching import complete, definitions, source, with_includes
+from tinygrad_lstm.models.atlas import ATLAS
+from tinygrad_lstm.ops.sequence import fused_step
 
 nvrtc = pytest.importorskip(
     "cuda.bindings.nvrtc", reason="CUDA's run-time compiler is not installed (cuda-bindings, nvidia-cuda-nvrtc)"
@@ -18,6 +23,7 @@ nvrtc = pytest.importorskip(
 FILES = sorted(path.stem for path in Path(cuda.__file__).parent.glob("*.cu"))
 DTYPES = {"float16": 8, "float32": 4, "float64": 2}  # with the width of a pack
 PERSISTENT = [name for name in FILES if name.startswith("persistent")]
+HEADER = '#include "elementwise.cuh"'
 ARCHITECTURES = ("sm_80", "sm_90")
 OPTIONS = ("-ftz=true", "--ptxas-options=--warn-on-spills", "--ptxas-options=--warn-on-local-memory-usage")
 
@@ -71,6 +77,38 @@ def test_compiles_for_a_hidden_size(file: str, hidden_size: int, dtype: str, arc
     plan = persistent.plan(hidden_size, 16, dtype, multiprocessors=132, shared_bytes=227 * 1024)
     assert plan is not None
     check_compiles(file, architecture, *definitions(dtype, **plan.constants))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_function_of_generated_kernels_compiles(dtype: str) -> None:
+    calls = re.findall(r"inline Wide (\w+)\((.*?)\)", with_includes(HEADER).split("namespace of_real")[1])
+    assert calls
+    lines = [f"out[r] = OF_REAL({name})(x[r]{', (REAL)INFINITY' if ',' in given else ''});" for name, given in calls]
+    head = 'extern "C" __global__ void every(const Real* x, const bool* flags, Real* out)'
+    body = "\n".join(["const Index r = thread_number();", *lines, "if (flags[r]) out[r] = (REAL)NAN;"])
+    options = (*definitions(dtype), "--gpu-architecture=sm_90", "-ftz=true")
+    code, said = compiled(complete(f"{HEADER}\n{head} {{\n{body}\n}}"), options)
+    assert b".text.every" in code
+    assert not said
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "slstm", "lem"])
+def test_generated_kernels_compile(name: str, dtype: str) -> None:
+    cell = ATLAS[name](3, 160).to("emulated", dtype=dtype)
+    x = tg.zeros(1, 2, 3, dtype=dtype, device="emulated")
+
+    def step(inputs: Any, states: Any, others: Any) -> Any:
+        after = as_parts(cell(inputs[0], tuple(states) if len(states) > 1 else states[0]))
+        return after[0], *after
+
+    fused, _ = fused_step(step, [x], as_parts(cell(x[0])), [])
+    text = complete(fused.functions(True).kernels)
+    code, said = compiled(text, (*definitions(dtype), "--gpu-architecture=sm_90", *OPTIONS))
+    assert {"forward_step", "backward_step"} <= set(kernel_names(text))
+    for kernel in kernel_names(text):
+        assert f".text.{kernel}".encode() in code
+    assert not said
 
 
 def test_mistakes_are_seen() -> None:

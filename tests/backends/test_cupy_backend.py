@@ -18,7 +18,8 @@ from strict_backend import StrictArray, current_device
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import backends, device
-from tinygrad_lstm.models import LSTM, CharLM
+from tinygrad_lstm.models import LSTM, CharLM, Recurrent
+from tinygrad_lstm.models.atlas import ATLAS
 
 BACKEND = "tinygrad_lstm.backends.cupy_backend"
 
@@ -184,6 +185,20 @@ def test_a_model_trains_on_the_last_device(install: Callable[[Any], None], devic
         results.append([loss.item(), *(parameter.tolist() for parameter in model.parameters())])
     for ours, cpus in zip(*results, strict=True):
         np.testing.assert_allclose(ours, cpus, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_a_step_has_generated_kernels_on_each_device(two: FakeCupy) -> None:
+    results = []
+    for place in ("cpu", "cuda:0", "cuda:1"):
+        tg.manual_seed(1)
+        layer = Recurrent(ATLAS["lem"](3, 5)).to(place)
+        x = tg.tensor(np.random.default_rng(0).normal(size=(4, 2, 3)), dtype="float32", device=place)
+        (layer(x)[0] ** 2).sum().backward()
+        results.append([parameter.grad.tolist() for parameter in layer.parameters()])
+    for ours in results[1:]:
+        for mine, cpus in zip(ours, results[0], strict=True):
+            np.testing.assert_allclose(mine, cpus, rtol=1e-4, atol=1e-5)
 
 
 # -- kernels and products ----------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class StepProgram:
         forward: the same in the order in which a sequence is computed.
         backward: the derivative in this order; `g_y` is the gradient of y.
         code: the generated code by language, "C" and "Python", or the reason why there is none. The first one runs.
+            On a CUDA device these are "Python", and the kernels that it launches, "CUDA".
         note: what else there is to know, or "".
     """
 

@@ -53,6 +53,20 @@ class Replacing(Normalizing):
         return x + (0 if h is None else h)
 
 
+class Counter(tg.nn.Module):
+    """It counts in the array of a tensor."""
+
+    def __init__(self) -> None:
+        self.register_buffer("number", tg.zeros(1))
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> Any:
+        self.number.data[0] += 1
+        return x + (0 if h is None else h)
+
+    def changed(self) -> Any:
+        return self.number.tolist()
+
+
 class Logging(tg.nn.Module):
     """It appends to lists of its own, of its module and of a closure, and counts in a dict and a global variable."""
 
@@ -82,7 +96,7 @@ class Drawing(tg.nn.Module):
 
     def forward(self, x: tg.Tensor, h: Any = None) -> Any:
         h = tg.zeros_like(x) if h is None else h
-        return h if self.number() < 0.3 else tg.tanh(h + x)
+        return h if self.number() < np.float32(0.3) else tg.tanh(h + x)
 
     def changed(self) -> Any:
         return self.number()
@@ -100,6 +114,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "counting": Counting,
     "normalizing": Normalizing,
     "replacing": Replacing,
+    "counter": Counter,
     "logging": Logging,
     "numpy": lambda: Drawing(from_numpy),
     "python": lambda: Drawing(from_python),
@@ -146,6 +161,7 @@ def test_a_sequence_changes_what_a_loop_changes(name: str, compiled: bool | None
     ("counting", r"the step changes Counting\.(calls|seen), which must happen at each step; use compiled="),
     ("normalizing", r"the step changes a tensor of shape \(3,\) in place.*\(.*self.mean.mul_\(0.9\)"),
     ("replacing", r"the step changes a tensor of shape \(3,\) in place.*\(.*self.mean.data = "),
+    ("counter", r"the step changes Counter.number, which must happen at each step"),
     ("logging", r"the step changes \w+(\.\w+)?, which must happen at each step"),
     ("numpy", r"the step changes the random numbers of rand\w*, which must happen"),
     ("python", r"the step changes the random numbers of random, which must happen"),

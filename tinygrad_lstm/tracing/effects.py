@@ -21,7 +21,7 @@ from ..graph import OWN_CODE
 __all__ = ["Effects"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
-_LEAVES = _PLAIN | {Tensor, Device, np.dtype}
+_LEAVES = _PLAIN | {Device, np.dtype}
 _MOST = 500  # of the objects that are looked at, and of the elements of one
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _LIBRARY = __name__.partition(".")[0]
@@ -90,7 +90,7 @@ class Effects:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
-        self._seen: set[int] = set()
+        self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
         self._todo: list[tuple[str, Any]] = [("the step", function)]
         if type(function) is FunctionType:
             self._todo += [(name, part) for name, cell in _variables_around(function) for part in _content(cell)]
@@ -148,9 +148,11 @@ class Effects:
             if len(thing) <= _MOST:
                 content = self._keep(name, _CONTAINERS[kind], thing)
                 self._todo += [(name, part) for part in (content.values() if kind is dict else content)]
+        elif isinstance(thing, Tensor):
+            self._todo += [] if thing.requires_grad else [(name, thing._array)]
         elif isinstance(thing, tuple):
             self._todo += [(name, part) for part in thing[:_MOST]]
-        elif not isinstance(thing, type | ModuleType | Tensor) and hasattr(thing, "__dict__"):
+        elif not isinstance(thing, type | ModuleType) and hasattr(thing, "__dict__"):
             self._visit_object(thing)
 
     def _visit_function(self, function: FunctionType) -> None:
@@ -169,8 +171,8 @@ class Effects:
         for name in names.intersection(namespace):
             value = namespace[name]
             if isinstance(value, ModuleType):
-                if id(value) not in self._seen:
-                    self._seen.add(id(value))
+                if (id(value), names) not in self._seen:
+                    self._seen.add((id(value), names))
                     self._visit_names(vars(value), names, _is_users(value.__name__))
             elif users:
                 self._keep(name, _VARIABLE, (namespace, name))

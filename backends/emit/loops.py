@@ -243,7 +243,9 @@ class Loop:
             code.add(f"{name} = empty({self._scope.shape(value)}, {self._scope.dtype(value)})")
         if value in self._kept:
             kept = self._kept[value]
-            self._at_step[value] = f"{name} = {kept.array}[{kept.index}]"
+            # With "...", what is kept of a 0-d value is an array too, which can be written to.
+            index = kept.index if value.shape else f"{kept.index}, ..."
+            self._at_step[value] = f"{name} = {kept.array}[{index}]"
         self._places[value] = name
 
     def add_step(self, scope: Scope) -> None:

@@ -134,11 +134,13 @@ def run_scan(
     if compiled is not False and not by_ops:
         try:
             fused, taken = fused_step(masked, inputs, states, starts, fixed, key)
+            others = [*states, *starts, *fixed, *taken]
+            fused.functions(now.recording and any(each._node is not None for each in (*inputs, *others)))
         except UntraceableError as error:
             if compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
         else:
-            return fused_over(fused, inputs, [*states, *starts, *fixed, *taken], reverse)
+            return fused_over(fused, inputs, others, reverse)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):

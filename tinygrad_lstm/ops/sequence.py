@@ -56,10 +56,20 @@ class FusedStep:
         self._functions: dict[bool, Any] = {}
 
     def functions(self, derivative: bool) -> Any:
-        """The functions of the device's backend, with those of the derivative or without."""
+        """The functions of the device's backend, with those of the derivative or without.
+
+        Raises:
+            UntraceableError: the derivative depends on the batch size.
+        """
         if derivative not in self._functions:
-            self._functions[derivative] = self._device.backend.sequence(*self.schedules(derivative))
-        return self._functions[derivative]
+            try:
+                self._functions[derivative] = self._device.backend.sequence(*self.schedules(derivative))
+            except UntraceableError as error:
+                self._functions[derivative] = str(error)
+        found = self._functions[derivative]
+        if isinstance(found, str):
+            raise UntraceableError(found)
+        return found
 
     def schedules(self, derivative: bool) -> tuple[Forward, Backward | None]:
         """The schedules of the program and of its derivative."""

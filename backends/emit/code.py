@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .program import BATCH, Group, Instruction, Value
+from .program import BATCH, Group, Instruction, Value, values_in
 
 __all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
 
@@ -207,6 +207,10 @@ class Scope:
                 f"xp.add({out}, 1, out={out})",
                 f"xp.reciprocal({out}, out={out})",
             ]
+        if name == "where" and out not in arguments:
+            condition, *chosen = instruction.arguments
+            if condition.dtype.kind == "b" and all(v.dtype == result.dtype for v in values_in(tuple(chosen))):
+                return [f"xp.copyto({out}, {arguments[2]})", f"xp.copyto({out}, {arguments[1]}, where={arguments[0]})"]
         if name == "matmul" and not narrow and all(len(value.shape) == 2 for value in instruction.inputs):
             return [f"xp.matmul({', '.join(arguments)}, out={out})"]
         if name == "linear" and not narrow:

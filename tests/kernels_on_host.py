@@ -24,6 +24,7 @@ COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 MOST_SHARED = 227 * 1024  # bytes of shared memory, of a block on the largest GPUs
 WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
+STANDARD = "-std=c++17"  # as `definitions` has it
 OPTIONS = (
     *("-O1", "-fPIC", "-pthread", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"),
     "-U_FORTIFY_SOURCE",  # which takes a jump to another stack for an attack
@@ -51,7 +52,7 @@ def kernel_names(text: str) -> list[str]:
 
 
 def _made(suffix: str, text: str, *options: str) -> Path:
-    """A library or an object (suffix) of a C++ text, built once for all runs and processes."""
+    """A library, an object or a precompiled header (suffix) of a C++ text, built once for all runs and processes."""
     assert COMPILER is not None
     read = [suffix, text, *OPTIONS, *options, (HERE / "cuda_on_host.h").read_text()]
     name = hashlib.sha256("\0".join(read).encode()).hexdigest()[:32]
@@ -62,18 +63,26 @@ def _made(suffix: str, text: str, *options: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             source = Path(place, "made.cpp")
             source.write_text(text)
-            command = [COMPILER, *OPTIONS, f"-I{HERE}", str(source), *options, "-o", f"{place}/made"]
+            command = [COMPILER, *OPTIONS, *options, f"-I{HERE}", str(source), "-o", f"{place}/made"]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise RuntimeError(f"the kernels do not compile for the host:\n{result.stderr}")
+            made.parent.mkdir(exist_ok=True)
             os.replace(f"{place}/made", made)
     return made
 
 
+@functools.cache
+def _for_all() -> tuple[str, ...]:
+    """The options that add what all libraries share: the header, which takes most of a build's time, and an object."""
+    header = _made("/cuda_on_host.h.gch", '#include "cuda_on_host.h"', STANDARD, "-x", "c++-header")
+    runs = _made(".o", (HERE / "cuda_on_host.cpp").read_text(), "-c")
+    return f"-I{header.parent}", str(runs)
+
+
 def _build(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """The library of a C++ text, with what runs kernels on the host."""
-    runs = _made(".o", (HERE / "cuda_on_host.cpp").read_text(), "-c")
-    return ctypes.CDLL(str(_made(".so", text, *options, "-shared", str(runs))))
+    return ctypes.CDLL(str(_made(".so", text, *options, "-shared", *_for_all())))
 
 
 @functools.cache

@@ -46,6 +46,8 @@ def is_supported(instruction: Instruction) -> bool:
     return is_elementwise(instruction) or is_product(instruction) or is_row_op(instruction)
 
 
+_MOST_ON_THE_STACK = 2048  # elements of an array that is made in a loop over rows
+
 Stage = tuple[int, int]
 """When a value is known: products begin a stage; within it, each op that reads a row in memory begins a level."""
 
@@ -108,13 +110,15 @@ class Phase:
         for instruction in instructions:
             if is_product(instruction) and instruction.results[0] not in inside:
                 self._products[instruction.results[0]] = Product(instruction, instruction.results[0])
-        self._row_ops: dict[Value, Place] = {}
+        self._row_ops: dict[Value, Place | None] = {}  # without a place: one is made when it is known who reads it
+        self._same: dict[Value, Value] = {}  # reshapes, which have the places of their inputs
+        self._readers: dict[Value, set[int]] = {}  # the stages of the loops that read a value; -1 for products
         self._whole: set[Value] = set()  # results of products that must be complete in their places
         self._stages: dict[Value, Stage] = {}
         self._targets: dict[Value, Place] = {}
         for value, place in wanted:
             self._targets.setdefault(value, place)
-        self._outputs: dict[Value, Place] = {}  # of what is computed element by element
+        self._outputs: dict[Value, Place | None] = {}  # of what is computed element by element
         self._homes: dict[Value, Place] = {}  # of products that are not added to what is in a place already
         self._called: set[Value] = set()
         self._visited: set[tuple[Value, Stage]] = set()
@@ -161,32 +165,42 @@ class Phase:
         """Notes that a value must be computed into a place."""
         if value in self._known or value.constant is not None:
             return
-        if value in self._outputs or value in self._called or value in self._row_ops:
+        if value in self._outputs or value in self._called or value in self._row_ops or value in self._same:
             return
         product, instruction = self._products.get(value), value.instruction
         if product is None:
-            place = self._targets.get(value) or self._room(value)
             if instruction is not None and is_row_op(instruction):
                 for part in instruction.inputs:
-                    self._need_whole(part)
-                self._row_ops[value] = place
+                    self._need_whole(part, self._stage(value)[0])
+                self._row_ops[value] = self._targets.get(value)
+            elif instruction is not None and instruction.op.name == "reshape" and value not in self._targets:
+                self._same[value] = instruction.inputs[0]
+                self._need_whole(instruction.inputs[0], None)
             else:
-                self._outputs[value] = place
+                self._outputs[value] = self._targets.get(value)
                 self._read_by(value, self._stage(value))
             return
         self._called.add(value)
-        self._need_whole(factors(product.instruction)[0])
+        self._need_whole(factors(product.instruction)[0], -1)
         added = product.added
         if added is None or not (added in self._known or added in self._products):
             self._homes[value] = self._targets.get(value) or self._room(value)
         if added is not None:
             if value in self._homes:
                 self._targets.setdefault(added, self._homes[value])
+            self._note_reader(added, -1)
             self._need(added)
         self._calls.append((self._stage(value)[0], product))
 
-    def _need_whole(self, value: Value) -> None:
-        """Notes that a value is read from its place as it is."""
+    def _note_reader(self, value: Value, stage: int) -> None:
+        self._readers.setdefault(value, set()).add(stage)
+        if value.instruction is not None and value.instruction.op.name == "reshape" and value not in self._known:
+            self._note_reader(value.instruction.inputs[0], stage)
+
+    def _need_whole(self, value: Value, stage: int | None) -> None:
+        """Notes that a value is read in a stage from its place as it is."""
+        if stage is not None:
+            self._note_reader(value, stage)
         if value.constant is not None and not hasattr(value.constant, "shape"):
             raise CannotEmitError("an op on whole rows of a constant")
         self._whole.add(value)
@@ -204,6 +218,7 @@ class Phase:
             computed = part in self._products or is_row_op(part.instruction)
             inside = self._stage(part) == stage or is_move(part.instruction)
             if computed or not inside or (whole and not reshaped_whole(part.instruction)):
+                self._note_reader(part, stage[0])
                 self._need(part)
             else:
                 self._read_by(part, stage)
@@ -232,10 +247,35 @@ class Phase:
         for stage, levels in itertools.groupby(stages, lambda each: each[0]):
             for at, product in self._calls:
                 if at == stage:
+                    self._find_reshaped(places)
                     self._write_product(product, places, call)
             with code.block(loop):
+                self._make_places(code, stage, type_of)
                 for level in levels:
+                    self._find_reshaped(places)
                     self._write_level(code, level, places, type_of)
+
+    def _make_places(self, code: CCode, stage: int, type_of: Callable[[Value], str]) -> None:
+        """Makes the places of what the loop of a stage computes: arrays of a row, if no other code reads them."""
+        for values in (self._outputs, self._row_ops):
+            for value, place in values.items():
+                if place is None and self._stage(value)[0] == stage:
+                    if self._readers.get(value) == {stage} and value.row_size <= _MOST_ON_THE_STACK:
+                        name = code.name(value, "row_{}")
+                        code.add(f"{type_of(value)} {name}[{value.row_size}];")
+                        values[value] = Place(name, "0")
+                    else:
+                        values[value] = self._room(value)
+
+    def _find_reshaped(self, places: dict[Value, Place]) -> None:
+        """Adds the places of reshapes whose inputs are there."""
+        for value in self._same:
+            x: Value | None = value
+            while x in self._same:
+                x = self._same[x]
+            place = None if x is None else places.get(x)
+            if place is not None and not place.more:
+                places[value] = place
 
     def _write_level(
         self, code: CCode, level: Stage, places: dict[Value, Place], type_of: Callable[[Value], str]
@@ -243,7 +283,7 @@ class Phase:
         """Adds what is computed of a row in a level: ops on whole rows first, then element by element."""
         for value, place in self._row_ops.items():
             if self._stage(value) == level:
-                assert value.instruction is not None
+                assert value.instruction is not None and place is not None
                 write_row_op(code, value.instruction, places, place)
                 places[value] = place
         complete = [
@@ -251,8 +291,11 @@ class Phase:
             for value, place in places.items()
             if value in self._whole and place.more and self._stage(value) == level
         ]
-        asked = (*self._outputs.items(), *self._wanted)
-        at_level = [*complete, *(pair for pair in asked if self._stage(pair[0]) == level)]
+        asked = [*self._outputs.items(), *self._wanted]
+        at_level = [
+            *complete,
+            *((value, place) for value, place in asked if place is not None and self._stage(value) == level),
+        ]
         # What is added to products is added once, before anything else reads them.
         for finished in (True, False):
             pairs = [

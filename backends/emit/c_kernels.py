@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class CCode(Code):
     def __init__(self, reserved: Sequence[str]) -> None:
         super().__init__(reserved)
         self._depth = 0
+
+    def _named(self, key: Any, stem: str) -> str:
+        """A name that is not one of the variables v0, v1, ... of a kernel."""
+        return super()._named(key, f"{stem}_" if re.fullmatch(r"v\d+", stem) else stem)
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:

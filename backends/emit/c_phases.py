@@ -46,7 +46,7 @@ def is_supported(instruction: Instruction) -> bool:
     return is_elementwise(instruction) or is_product(instruction) or is_row_op(instruction)
 
 
-_MOST_ON_THE_STACK = 2048  # elements of an array that is made in a loop over rows
+_MOST_ON_THE_STACK = 64 * 1024  # bytes of the arrays that are made in a loop over rows; some threads have 128 KB
 
 Stage = tuple[int, int]
 """When a value is known: products begin a stage; within it, each op that reads a row in memory begins a level."""
@@ -217,8 +217,8 @@ class Phase:
                 continue
             computed = part in self._products or is_row_op(part.instruction)
             inside = self._stage(part) == stage or is_move(part.instruction)
+            self._note_reader(part, stage[0])
             if computed or not inside or (whole and not reshaped_whole(part.instruction)):
-                self._note_reader(part, stage[0])
                 self._need(part)
             else:
                 self._read_by(part, stage)
@@ -257,10 +257,12 @@ class Phase:
 
     def _make_places(self, code: CCode, stage: int, type_of: Callable[[Value], str]) -> None:
         """Makes the places of what the loop of a stage computes: arrays of a row, if no other code reads them."""
+        left = _MOST_ON_THE_STACK
         for values in (self._outputs, self._row_ops):
             for value, place in values.items():
                 if place is None and self._stage(value)[0] == stage:
-                    if self._readers.get(value) == {stage} and value.row_size <= _MOST_ON_THE_STACK:
+                    if self._readers.get(value) == {stage} and value.row_bytes <= left:
+                        left -= value.row_bytes
                         name = code.name(value, "row_{}")
                         code.add(f"{type_of(value)} {name}[{value.row_size}];")
                         values[value] = Place(name, "0")

@@ -11,7 +11,7 @@ from .c_kernels import CannotEmitError, CCode, Place
 from .c_phases import Phase, Product, factors, is_product, is_supported
 from .program import BATCH, Instruction, Value
 
-__all__ = ["CFunction", "Contraction", "Panels", "Room", "Writer", "add_steps", "check"]
+__all__ = ["CFunction", "Contraction", "Panels", "Writer", "add_steps", "check"]
 
 _RESERVED = [
     "job", "arrays", "panels", "first", "last", "begin", "end", "from", "given", "one", "i", "r", "s", "b", "j", "k",
@@ -20,7 +20,9 @@ _RESERVED = [
     "struct", "union", "enum", "if", "else", "for", "while", "do", "return", "switch", "case", "break", "continue",
     "default", "goto", "register", "volatile", "auto", "extern", "sizeof", "typedef", "inline", "restrict", "Index",
     "Job", "Flag", "REAL", "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt", "layer_norm",
-    "add_product",
+    "add_product", "NULL", "INFINITY", "NAN", "INDEPENDENT", "linux", "unix", "Packing",
+    "cumprod_before_along", "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along",
+    "magnitude_along", "max_along", "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
 ]  # fmt: skip
 
 

@@ -220,6 +220,21 @@ def test_special_numbers_in_reductions(number: float) -> None:
     np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_variables_may_have_any_names() -> None:
+    """Those of the generated code, of C and of the compiler."""
+    weight = inputs_of("float64", I, I)
+
+    def step(x: tg.Tensor, state: tg.Tensor) -> tg.Tensor:
+        v0 = tg.linear(state, weight)
+        linux = tg.softmax(v0 + x, 1)
+        softmax_along = linux * linux.sum(1, keepdim=True)
+        r = tg.linear(softmax_along, weight)
+        return tg.tanh(r + v0 * x)
+
+    x, h = inputs_of("float64", T, B, I), inputs_of("float64", B, I)
+    check(scanned(step, x, h), [x, h, weight], "float64")
+
+
 # -- the code ----------------------------------------------------------------------------------------------------------
 
 

@@ -93,12 +93,34 @@ INLINE REAL inverse_deviation_about(REAL mean, const REAL *x, Index n, Index ste
             }                                                                                                          \
     }
 
-REDUCTION(sum)
 REDUCTION(max)
 REDUCTION(min)
 REDUCTION(prod)
 REDUCTION(magnitude)
 REDUCTION(logsumexp)
+
+enum { COLUMNS = 64 };
+
+ROWS void sum_along(REAL *out, const REAL *x, Index outer, Index n, Index inner) {
+    for (Index i = 0; i < outer; i++, x += n * inner, out += inner) {
+        if (inner == 1) {
+            out[0] = sum_of(x, n, 1);
+            continue;
+        }
+        for (Index begin = 0; begin < inner; begin += COLUMNS) {
+            const Index width = inner - begin < COLUMNS ? inner - begin : COLUMNS;
+            for (Index j = 0; j < width; j++) out[begin + j] = 0;
+            for (Index block = 0; block < n; block += TERMS_A_BLOCK) {
+                const Index end = block + TERMS_A_BLOCK < n ? block + TERMS_A_BLOCK : n;
+                REAL sums[COLUMNS];
+                for (Index j = 0; j < width; j++) sums[j] = 0;
+                for (Index k = block; k < end; k++)
+                    for (Index j = 0; j < width; j++) sums[j] += x[k * inner + begin + j];
+                for (Index j = 0; j < width; j++) out[begin + j] += sums[j];
+            }
+        }
+    }
+}
 
 INLINE REAL inverse_deviation_of(const REAL *x, Index n, Index step, REAL eps) {
     return inverse_deviation_about(sum_of(x, n, step) / n, x, n, step, eps);
@@ -188,8 +210,6 @@ ROWS void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *b
 }
 
 /* -- products of small matrices ------------------------------------------------------------------------------------ */
-
-enum { COLUMNS = 64 };
 
 /* out (n, m) += x (n, K) · y (K, m), for matrices whose elements have these distances along rows and columns. */
 ROWS void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index x_n, Index x_k, const REAL *y,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from .graph import GraphNode
+from .mode import mode
 from .walk import walk
 
 __all__ = ["grad"]
@@ -132,6 +133,9 @@ def _walked(
     create_graph: bool,
 ) -> dict[GraphNode, Any]:
     """The gradients of the inputs, or of all leaves, by their nodes."""
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_backward(create_graph)
     for k, tensor in enumerate(inputs or ()):
         if tensor._node is None:
             raise RuntimeError(f"{asked}: input {k} (shape {tensor.shape}) does not require a gradient")

@@ -19,6 +19,7 @@ from tinygrad_lstm.backends.dtypes import (
 from .device import Device, device_of
 from .in_place import InPlace
 from .methods import T
+from .mode import mode
 
 __all__ = ["Exchange", "to_array"]
 
@@ -84,6 +85,9 @@ class Exchange(InPlace[T]):
             raise RuntimeError(f"{asked}: this tensor requires a gradient, which an array cannot carry; use .detach()")
         if self.device != "cpu":
             raise RuntimeError(f"{asked}: this tensor is on {str(self.device)!r}; move it with .cpu() first")
+        tracer = mode().value.tracer
+        if tracer is not None:
+            tracer.see_read(self)
         array: HostArray = self._array
         return self._guarded(array)
 

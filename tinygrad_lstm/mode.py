@@ -35,6 +35,9 @@ class Tracer:
         """A function made of ops is called: returns its result."""
         return function(*args, **kwargs)
 
+    def see_backward(self, create_graph: bool) -> None:
+        """Gradients are computed."""
+
     def see_hooks(self, module: Any) -> None:
         """A module is called that has hooks."""
 

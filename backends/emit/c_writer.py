@@ -210,6 +210,9 @@ def add_steps(code: CCode, reverse: str, body: Callable[[], None]) -> None:
         body()
 
 
+_MOST_DIMENSIONS = 6
+
+
 def check(operands: Sequence[Value], instructions: Sequence[Instruction]) -> None:
     """Raises CannotEmitError if a value has a dtype or a shape for which there is no code."""
     dtypes = {value.dtype for value in operands if value.dtype.kind == "f"}
@@ -217,6 +220,9 @@ def check(operands: Sequence[Value], instructions: Sequence[Instruction]) -> Non
         dtypes |= {value.dtype for value in (*instruction.inputs, *instruction.results) if value.dtype.kind == "f"}
         if not is_supported(instruction):
             raise CannotEmitError(f"there is no C code for {instruction!r}")
+        for value in (*instruction.inputs, *instruction.results):
+            if not value.row_size or len(value.shape) > _MOST_DIMENSIONS:
+                raise CannotEmitError(f"there is no C code for a value of shape {value.shape}")
     if len(dtypes) != 1 or next(iter(dtypes)).itemsize < 4:
         raise CannotEmitError(f"the dtypes are {', '.join(sorted(map(str, dtypes)))}")
     if any(BATCH in value.shape[1:] or not value.row_size for value in operands):

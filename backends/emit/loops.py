@@ -90,10 +90,14 @@ class Loop:
     def _is_fixed_view(self, instruction: Instruction) -> bool:
         """Whether the results are the same views at each step. If so, they are taken before the loop."""
         fixed = is_view(instruction) and all(value in self._before.places for value in instruction.inputs)
-        if not fixed or (instruction.op.name == "reshape" and instruction.inputs[0] in self._parts):
+        if not fixed or (instruction.op.name == "reshape" and self._may_be_copied(instruction.inputs[0])):
             return False
         self._take_view(self._before, instruction)
         return True
+
+    def _may_be_copied(self, value: Value) -> bool:
+        """Whether a reshape of a value may be a copy: the value is a part of an array, or in a different order."""
+        return value in self._parts or (value.instruction is not None and is_view(value.instruction))
 
     def _take_view(self, scope: Scope, instruction: Instruction) -> None:
         """Adds the lines of a view; those of a split that packs read are a stack."""
@@ -148,7 +152,7 @@ class Loop:
         if first.instruction in self._packs:
             return name, name
         split = first.instruction
-        if split not in self._views or self._uses[split.inputs[0]] > 1:
+        if split not in self._views or split.inputs[0] not in self._places or self._uses[split.inputs[0]] > 1:
             return out, out
         return self._places[split.inputs[0]], name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ def function_of(name: str, source: str, names: dict[str, Any]) -> tuple[Callable
     before = set(namespace)
     exec(compile(source, filename, "exec"), namespace)
     (made,) = [value for key, value in namespace.items() if key not in before and key != "__builtins__"]
+    weakref.finalize(made, linecache.cache.pop, filename, None)
     return made, source
 
 

@@ -31,7 +31,8 @@ from .shape import split_op, stack, unbind
 __all__ = ["FusedStep", "PureStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
 
 _OPS = Ops(add.op, mul.op, split_op.op, sub.op)  # type: ignore[attr-defined]
-_KEPT = 64  # steps; beyond this, the one that was least recently used is traced again
+_ALIKE = 16  # steps of the same shapes; a step that is different at each call is not traced again and again
+_KEPT = 64  # shapes; beyond this, the steps of those that were least recently used are traced again
 
 
 class FusedStep:
@@ -162,7 +163,7 @@ class _Key(NamedTuple):
     batch: int | None = None  # of a step that runs for this batch size only
 
 
-_lock = threading.RLock()
+_lock = threading.Lock()
 _fused: OrderedDict[_Key, list[FusedStep]] = OrderedDict()
 
 
@@ -224,24 +225,24 @@ def fused_step(
         key,
     )
     whole = found._replace(batch=len(states[0]))
-    with _lock:
-        if whole in _fused:
-            matched = _matched(step, whole)[0]
-            if matched is not None:
-                return matched
-        try:
-            return _traced(step, found)
-        except FailedStepError:  # it may use tensors of the batch's size
-            return _traced(step, whole)
+    if whole in _fused:
+        matched = _matched(step, whole)[0]
+        if matched is not None:
+            return matched
+    try:
+        return _traced(step, found)
+    except FailedStepError:  # it may use tensors of the batch's size
+        return _traced(step, whole)
 
 
 def _matched(step: Step, key: _Key) -> tuple[tuple[FusedStep, Sequence[Tensor]] | None, Any]:
     """The traced step whose ops a run of this step applies, with what it takes from outside, if any; and the run."""
-    known = _fused.get(key, [])
-    if known:
-        _fused.move_to_end(key)
-        if key.step is not None:
-            return (known[0], ()), None
+    with _lock:  # not while the step runs, which may wait for a thread that runs a different step
+        known = list(_fused.get(key, ()))
+        if known:
+            _fused.move_to_end(key)
+    if known and key.step is not None:
+        return (known[0], ()), None
     seen = run_of(step, key[:3], batch=key.batch)
     for fused in known:
         taken = fused.traced.taken_in(seen)
@@ -256,16 +257,18 @@ def _traced(step: Step, key: _Key) -> tuple[FusedStep, Sequence[Tensor]]:
     if matched is not None:
         return matched
     given = key[:3]
+    if key.step is None and len(_fused.get(key, ())) >= _ALIKE:
+        raise UntraceableError("the step applies different ops, or gives them different numbers, at each call")
     traced = TracedStep(step, *given) if key.batch is None else WholeBatchStep(seen, given, key.batch)
     taken = traced.taken_in(seen)
     if taken is None:
         raise UntraceableError("the step applies different ops each time")
-    known = _fused.setdefault(key, [])
-    known.insert(0, FusedStep(traced, *given))
-    del known[_KEPT:]
-    while len(_fused) > _KEPT:
-        _fused.popitem(last=False)
-    return known[0], taken
+    fused = FusedStep(traced, *given)
+    with _lock:
+        _fused.setdefault(key, []).insert(0, fused)
+        while len(_fused) > _KEPT:
+            _fused.popitem(last=False)
+    return fused, taken
 
 
 def _like(tensor: Tensor, steps: int, of_batch: bool) -> Like:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from tinygrad_lstm.backends.emit.program import BATCH, Size, mapped
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import user_line
+from ..graph import Leaf, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
 from .effects import Effects
@@ -94,6 +94,7 @@ class Run(Tracer):
         self.names: dict[int, str] = {}
         self.masks: list[int] = []
         self.dropped: list[float] = []
+        self.refusal: UntraceableError | None = None  # raised again after the run, as the step may catch it
         for tensor in given:
             self._add(tensor)
 
@@ -115,17 +116,17 @@ class Run(Tracer):
     def see_copy(self, source: Any, copied: Array) -> None:
         """Refuses a copy of values that the step computes: it would be the same in every step."""
         if id(getattr(source, "_array", source)) in self._places:
-            raise UntraceableError(f"an index or ids are computed in the step ({user_line()})")
+            self._refuse(f"an index or ids are computed in the step ({user_line()})")
 
     def see_read(self, tensor: Tensor) -> None:
         """Refuses that values which the step computes are read as Python numbers."""
         place = self._places.get(id(tensor._array))
         if place is not None and place not in self.outside:
-            raise UntraceableError(f"the step reads a value; choose with tg.where instead ({user_line()})")
+            self._refuse(f"the step reads a value; choose with tg.where instead ({user_line()})")
 
     def see_write(self, tensor: Tensor) -> None:
         """Refuses writes in place: they would happen in each run, not at each step."""
-        raise UntraceableError(
+        self._refuse(
             f"the step changes a tensor of shape {tensor.shape} in place; make a new one, as tg.where does, and give "
             f"it as a state if the next step needs it ({user_line()})"
         )
@@ -140,7 +141,16 @@ class Run(Tracer):
 
     def see_hooks(self, module: Any) -> None:
         """Refuses hooks, which would not be called at each step."""
-        raise UntraceableError(f"{type(module).__name__} has hooks, which are called at each step")
+        self._refuse(f"{type(module).__name__} has hooks, which are called at each step")
+
+    def see_backward(self, create_graph: bool) -> None:
+        """Refuses gradients that are not part of the graph: they would be the same in every step."""
+        if not create_graph:
+            self._refuse(f"the step computes a gradient without create_graph=True ({user_line()})")
+
+    def _refuse(self, reason: str) -> NoReturn:
+        self.refusal = UntraceableError(reason)
+        raise self.refusal
 
     def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
         """Takes the names of the gates."""
@@ -166,6 +176,8 @@ class Run(Tracer):
         if place is None:
             place = self._add(part)
             self.outside.append(place)
+        elif isinstance(part._node, Leaf) and part._node is not self.tensors[place]._node:
+            self._refuse(f"the step makes a leaf of a value that it computes ({user_line()})")
         elif part._node is None and place in self._recorded:
             self.notes.append(Note(DETACH, (Known(place),), [len(self.tensors)], True))
             place = len(self.tensors)
@@ -230,6 +242,8 @@ def run_of(
             ) from error
         finally:
             changed = effects.undo()
+    if run.refusal is not None:
+        raise run.refusal
     if changed:
         raise UntraceableError(f"the step changes {changed}, which must happen at each step")
     if any(tensor._node is not None and tensor._node.extras and tensor._node.extras.hooks for tensor in run.tensors):

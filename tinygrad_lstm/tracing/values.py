@@ -3,6 +3,7 @@
 A length that differs is the batch size; everything else must be the same in both runs.
 """
 
+import copy
 import keyword
 import re
 from collections.abc import Mapping, Sequence
@@ -90,11 +91,21 @@ class Values:
                 self._made(place, names[place]) if place in names else self._made(place, note.op.name, 1)
                 for place in note.places
             )
-            instruction = Instruction(note.op, arguments, results, note.detached)
+            instruction = Instruction(_in_tables(note.op), arguments, results, note.detached)
             for value in results:
                 value.instruction = instruction
             made.append(instruction)
         return made
+
+
+def _in_tables(op: Any) -> Any:
+    """The op by a name that tables of ops may have. One that a user defines is different from ours of that name."""
+    ours = op.forward.__module__.partition(".")[0] == __name__.partition(".")[0]
+    if ours:
+        return op
+    renamed = copy.copy(op)
+    renamed.name = f"users_{op.name}"
+    return renamed
 
 
 def _merged_number(first: int, second: int) -> Size:

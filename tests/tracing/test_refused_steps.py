@@ -1,0 +1,80 @@
+"""Steps that look as if they could be compiled: what compiled code would compute wrongly is computed step by step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import Recurrent
+
+T, B, H = 4, 3, 2
+
+
+@tg.op(x=lambda g: g)
+def sign(xp: Any, x: tg.Array) -> tg.Array:
+    """1 where x is 0, unlike the library's op of this name."""
+    return xp.where(x >= 0, 1.0, -1.0).astype(x.dtype)
+
+
+def catching(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    try:
+        scale = h.sum().item()
+    except RuntimeError:
+        scale = 0.0
+    return tg.tanh(h * scale + x)
+
+
+def with_a_leaf(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    leaf = h.detach().requires_grad_()
+    return tg.tanh(h + x + leaf * leaf)
+
+
+def with_a_gradient(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    leaf = h.detach().requires_grad_()
+    (g,) = tg.grad(leaf.relu().sum(), [leaf])
+    return tg.tanh(x + h * g)
+
+
+STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {
+    "reads an array": lambda x, h: tg.tanh(h + x * (2.0 if (h.detach().numpy() > 0).any() else 1.0)),
+    "catches the refusal": catching,
+    "makes a leaf": with_a_leaf,
+    "computes a gradient": with_a_gradient,
+    "applies an op with the name of one of ours": lambda x, h: sign(h * 0.0) * tg.tanh(x + h),
+    "turns the order of a view": lambda x, h: tg.tanh(
+        h.reshape(len(h), 1, H).transpose(0, 2).reshape(H, len(h)).T.reshape(len(h), H) + x
+    ),
+    "splits a slice": lambda x, h: tg.sigmoid(tg.split((h * 2)[:, :2], 1, 1)[0]) * tg.sigmoid(h[:, 1:]) + tg.tanh(x),
+    "has values without elements": lambda x, h: tg.tanh(x + h) + h[:, :0].sum(1, keepdim=True),
+}
+
+
+class Cell(tg.nn.Module):
+    def __init__(self, step: Callable[[tg.Tensor, tg.Tensor], tg.Tensor]) -> None:
+        self.step = step
+
+    def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        return self.step(x, h)
+
+
+@pytest.mark.parametrize("compiled_kernels", [True, False])
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_it_equals_the_loop(step: Callable[[tg.Tensor, tg.Tensor], tg.Tensor], compiled_kernels: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, h = (tg.tensor(rng.normal(size=shape), requires_grad=True) for shape in ((T, B, H), (B, H)))
+    found = []
+    with tg.compiled_kernels(compiled_kernels):
+        for compiled in (None, False):
+            out, final = Recurrent(Cell(step), compiled=compiled)(x, h)
+            found.append([out, final, *tg.grad((out * out).sum() + final.sum(), [x, h])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_a_step_whose_numbers_change_is_not_traced_forever() -> None:
+    x, h = tg.ones(2, 1, 1), tg.zeros(1, 1)
+    for k in range(30):
+        out, _ = tg.scan(lambda x, h, k=k: x + h * float(k), x, h)
+        assert out[1, 0, 0].item() == 1.0 + k

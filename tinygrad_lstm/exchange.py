@@ -87,7 +87,7 @@ class Exchange(InPlace[T]):
             raise RuntimeError(f"{asked}: this tensor is on {str(self.device)!r}; move it with .cpu() first")
         tracer = mode().value.tracer
         if tracer is not None:
-            tracer.see_read(self)
+            tracer.see_array(self)
         array: HostArray = self._array
         return self._guarded(array)
 

@@ -58,6 +58,9 @@ class Tracer:
     def see_write(self, tensor: Any) -> None:
         """The values of a Tensor are to be changed in place."""
 
+    def see_array(self, tensor: Any) -> None:
+        """The values of a Tensor are handed out as NumPy's array."""
+
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""
 

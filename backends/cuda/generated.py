@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..base import Array
+from ..dtypes import is_float
 from ..emit.c_kernels import CannotEmitError
 from ..emit.cuda_kernels import cuda_kernel, is_for_cuda
 from ..emit.groups import Grouping
@@ -25,7 +26,7 @@ class CudaSequence(ArraySequence):
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
         self._dtype = forward.program.states[0].dtype
         self._made: dict[str, str] = {}
-        units = Grouping(lambda each: self._dtype.kind == "f" and is_for_cuda(each, self._dtype), self._group)
+        units = Grouping(lambda each: is_float(self._dtype) and is_for_cuda(each, self._dtype), self._group)
         forward, backward = units.forward(forward), backward and units.backward(backward)
         super().__init__(forward, backward)
         lists = [forward.ahead, forward.loop, *((backward.ahead, backward.loop, backward.after) if backward else ())]

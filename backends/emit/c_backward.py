@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise
 from .c_writer import CFunction, Contraction, Panels, Room, Writer, add_steps, check
 from .program import BATCH, Instruction, Value, needed
@@ -203,7 +204,7 @@ def _row_sums(schedule: Backward) -> tuple[list[_RowSum], list[Instruction]]:
         inputs = [value for value in instruction.inputs if value.has_batch]
         if not inputs or instruction.op.name == "permute":
             continue
-        if any(value.dtype.kind != "f" or value.constant is not None for value in inputs):
+        if any(not is_float(value.dtype) or value.constant is not None for value in inputs):
             raise CannotEmitError("a sum over rows of constants")
         pair = _factors(instruction)
         if pair is not None:

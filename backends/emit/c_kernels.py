@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import is_bool
 from .c_moves import (
     At,
     Breaks,
@@ -299,7 +300,7 @@ class Kernel:
         given = [self._at(part, aligned(index, value, part)) if isinstance(part, Value) else part for part in arguments]
         if name == "astype":
             to = arguments[1]
-            return self._local_of(value, f"({given[0]} != 0)" if to.kind == "b" else given[0], given[:1])
+            return self._local_of(value, f"({given[0]} != 0)" if is_bool(to) else given[0], given[:1])
         given = [
             part if isinstance(argument, Value) else self._number(part) for part, argument in zip(given, arguments)
         ]
@@ -307,7 +308,7 @@ class Kernel:
             return self._bounded(value, name, given, arguments)
         if name in ("add", "sub", "mul", "div") and not any(isinstance(part, Value) for part in arguments):
             raise CannotEmitError("arithmetic on numbers only")
-        if value.dtype.kind == "b" and name in ("add", "mul"):
+        if is_bool(value.dtype) and name in ("add", "mul"):
             name = "logical_or" if name == "add" else "logical_and"
         expression = "OF_REAL(round)({0})" if name == "round" else _EXPRESSIONS[name]
         return self._local_of(value, expression.format(*given), given)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
 from .c_moves import is_move
 from .c_rows import is_row_op, write_row_op
@@ -24,7 +25,7 @@ def is_product(instruction: Instruction) -> bool:
     x, weight = instruction.inputs[:2]
     if not (len(x.shape) == len(weight.shape) == 2 and x.has_batch and not weight.has_batch):
         return False
-    if any(value.dtype.kind != "f" for value in instruction.inputs):
+    if any(not is_float(value.dtype) for value in instruction.inputs):
         return False
     if name != "einsum":
         return True

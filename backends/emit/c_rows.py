@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dtypes import is_float
 from .c_kernels import CCode, Place, is_elementwise, row_of
 from .c_moves import has_rows, is_move, row_lengths
 from .program import BATCH, Instruction, Value
@@ -24,7 +25,7 @@ def is_row_op(instruction: Instruction) -> bool:
     name, inputs, (result, *_) = instruction.op.name, instruction.inputs, instruction.results
     if is_elementwise(instruction) or not result.has_batch or not all(map(has_rows, (*inputs, result))):
         return False
-    if any(value.dtype.kind != "f" for value in (*inputs, result)):
+    if any(not is_float(value.dtype) for value in (*inputs, result)):
         return False
     if name in _ALONG:
         return not is_move(instruction) and inputs[0].has_batch and _extent(instruction) is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dtypes import FLOAT16, is_bool, is_float
 from .c_kernels import CannotEmitError, CCode, Place
 from .c_phases import Phase, Product, factors, is_product, is_supported
 from .program import BATCH, Instruction, Value
@@ -105,9 +106,9 @@ class Writer:
 
     def type_of(self, value: Value) -> str:
         """The C type of a value's elements."""
-        if value.dtype.kind == "b":
+        if is_bool(value.dtype):
             return "Flag"
-        if value.dtype.kind != "f":
+        if not is_float(value.dtype):
             raise CannotEmitError(f"there is no C code for {value.dtype}")
         return "REAL"
 
@@ -215,15 +216,15 @@ _MOST_DIMENSIONS = 6
 
 def check(operands: Sequence[Value], instructions: Sequence[Instruction]) -> None:
     """Raises CannotEmitError if a value has a dtype or a shape for which there is no code."""
-    dtypes = {value.dtype for value in operands if value.dtype.kind == "f"}
+    dtypes = {value.dtype for value in operands if is_float(value.dtype)}
     for instruction in instructions:
-        dtypes |= {value.dtype for value in (*instruction.inputs, *instruction.results) if value.dtype.kind == "f"}
+        dtypes |= {value.dtype for value in (*instruction.inputs, *instruction.results) if is_float(value.dtype)}
         if not is_supported(instruction):
             raise CannotEmitError(f"there is no C code for {instruction!r}")
         for value in (*instruction.inputs, *instruction.results):
             if not value.row_size or len(value.shape) > _MOST_DIMENSIONS:
                 raise CannotEmitError(f"there is no C code for a value of shape {value.shape}")
-    if len(dtypes) != 1 or next(iter(dtypes)).itemsize < 4:
+    if len(dtypes) != 1 or FLOAT16 in dtypes:
         raise CannotEmitError(f"the dtypes are {', '.join(sorted(map(str, dtypes)))}")
     if any(BATCH in value.shape[1:] or not value.row_size for value in operands):
         raise CannotEmitError("an operand without elements, or whose rows are not its first dimension")

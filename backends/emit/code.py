@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..dtypes import FLOAT16, is_bool
 from .program import BATCH, Group, Instruction, Value, values_in
 
 __all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
@@ -193,7 +194,7 @@ class Scope:
         name, result = instruction.op.name, instruction.results[0]
         product = name in ("linear", "matmul")
         arguments = list(map(self.text if product else self._number_or_text, instruction.arguments))
-        narrow = result.dtype.itemsize < 4 and result.dtype.kind == "f"  # rules compute float16 in float32
+        narrow = result.dtype == FLOAT16  # rules compute float16 in float32
         if name in UFUNCS:
             return [f"xp.{UFUNCS[name]}({', '.join(arguments)}, out={out})"]
         if name == "relu":
@@ -209,7 +210,7 @@ class Scope:
             ]
         if name == "where" and out not in arguments:
             condition, *chosen = instruction.arguments
-            if condition.dtype.kind == "b" and all(v.dtype == result.dtype for v in values_in(tuple(chosen))):
+            if is_bool(condition.dtype) and all(v.dtype == result.dtype for v in values_in(tuple(chosen))):
                 return [f"xp.copyto({out}, {arguments[2]})", f"xp.copyto({out}, {arguments[1]}, where={arguments[0]})"]
         if name == "matmul" and not narrow and all(len(value.shape) == 2 for value in instruction.inputs):
             return [f"xp.matmul({', '.join(arguments)}, out={out})"]

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import is_bool
 from .c_kernels import CannotEmitError, CCode, Kernel, Place, is_elementwise, kernels_of, reshaped_whole
 from .program import Instruction, Value
 
@@ -50,7 +51,7 @@ def is_for_cuda(instruction: Instruction, dtype: Any) -> bool:
         is_elementwise(instruction)
         and not reshaped_whole(instruction)
         and all(value.has_batch for value in instruction.results)
-        and all(value.dtype == dtype or value.dtype.kind == "b" for value in values)
+        and all(value.dtype == dtype or is_bool(value.dtype) for value in values)
     )
 
 
@@ -108,9 +109,9 @@ def _alike(loop: Kernel, value: Value, result: Value) -> bool:
 
 def _stored(value: Value) -> str:
     """The type of a value's elements in memory."""
-    return "bool" if value.dtype.kind == "b" else "Real"
+    return "bool" if is_bool(value.dtype) else "Real"
 
 
 def _computed(value: Value) -> str:
     """The type of a value's elements in registers."""
-    return "bool" if value.dtype.kind == "b" else "REAL"
+    return "bool" if is_bool(value.dtype) else "REAL"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..dtypes import FLOAT16, is_float
 from .code import UFUNCS, is_view
 from .program import BATCH, Instruction, Program, Value
 
@@ -85,7 +86,7 @@ def packs_in(
             name, (result, *_) = instruction.op.name, instruction.results
             if result in places or result in without or not (name in UFUNCS or name in _ACTIVATIONS):
                 continue
-            if result.dtype.kind != "f" or result.dtype.itemsize < 4 or not arguments:
+            if not is_float(result.dtype) or result.dtype == FLOAT16 or not arguments:
                 continue
             there = [place for place in arguments if place is not None]
             if len(there) < len(arguments) or any(value.shape != result.shape for value in instruction.inputs):

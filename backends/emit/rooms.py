@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..dtypes import FLOAT16, is_float
 from .code import IN_PLACE, Scope, is_view
 from .loops import Loop
 from .program import Instruction, Value
@@ -165,4 +166,4 @@ def is_rows_product(instruction: Instruction) -> bool:
     (out,) = instruction.results
     alike = all(value.dtype == out.dtype for value in instruction.inputs)
     plain = x.has_batch and len(x.shape) == 2 and not weight.has_batch and (bias is None or len(bias.shape) == 1)
-    return alike and plain and out.dtype.kind == "f" and out.dtype.itemsize >= 4
+    return alike and plain and is_float(out.dtype) and out.dtype != FLOAT16

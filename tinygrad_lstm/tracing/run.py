@@ -124,6 +124,10 @@ class Run(Tracer):
         if place is not None and place not in self.outside:
             self._refuse(f"the step reads a value; choose with tg.where instead ({user_line()})")
 
+    def see_array(self, tensor: Tensor) -> None:
+        """Refuses it too, since any value may be read of the array."""
+        self.see_read(tensor)
+
     def see_write(self, tensor: Tensor) -> None:
         """Refuses writes in place: they would happen in each run, not at each step."""
         self._refuse(

@@ -181,10 +181,8 @@ def _compiler_or_reason() -> Compiler | str:
 def _loaded(name: str, source: str, compiler: Compiler) -> ctypes.CDLL:
     """The library, from the cache if it can be read or written, or else built in a temporary folder."""
     file = f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:40]}-{_key(source, compiler)}{_SUFFIX}"
-    try:
+    with suppress(OSError):  # a cache that cannot be used
         return _from_folder(cache_folder(), file, source, compiler)
-    except OSError:
-        pass
     try:
         with tempfile.TemporaryDirectory(prefix="tinygrad_lstm-", ignore_cleanup_errors=True) as folder:
             return _from_folder(Path(folder), file, source, compiler)

@@ -16,7 +16,7 @@ from ..emit.c_source import forward_c
 from ..emit.c_writer import CFunction, Contraction, Panels, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward
-from ..emit.sequence import ArraySequence, function_of, steps_at_once
+from ..emit.sequence import ArraySequence, emitted, steps_at_once
 from . import enabled
 from .building import BuildError
 from .c_runtime import address, empty_panels, kernel_library, threads_for
@@ -31,7 +31,6 @@ class CSequence(ArraySequence):
 
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
         super().__init__(forward, backward)
-        self._schedules = forward, backward
         self._dtype = forward.program.states[0].dtype
         self._reason: str | None = None
 
@@ -59,11 +58,16 @@ class CSequence(ArraySequence):
         assert self._in_c is not None
         return {"C": self._in_c.source, **found}
 
+    def _built_for(self, operands: Sequence[Array]) -> "_Built | None":
+        """The functions in C, if they are used for these operands: they take no empty batch."""
+        return self._in_c if enabled(self._dtype) and operands[0].shape[1] else None
+
     def forward(
         self, backend: Any, operands: Sequence[Array], reverse: bool, saving: bool
     ) -> tuple[tuple[Array, ...], Any]:
-        if enabled(self._dtype) and self._in_c is not None and operands[0].shape[1]:
-            return self._in_c.forward(backend, operands, reverse, saving)
+        built = self._built_for(operands)
+        if built is not None:
+            return built.forward(backend, operands, reverse, saving)
         return super().forward(backend, operands, reverse, saving)
 
     def backward(
@@ -75,8 +79,9 @@ class CSequence(ArraySequence):
         reverse: bool,
         needs: Sequence[bool],
     ) -> Sequence[Array | None]:
-        if enabled(self._dtype) and self._in_c is not None and operands[0].shape[1]:
-            return self._in_c.backward(backend, cotangents, operands, saved, reverse, needs)
+        built = self._built_for(operands)
+        if built is not None:
+            return built.backward(backend, cotangents, operands, saved, reverse, needs)
         return super().backward(backend, cotangents, operands, saved, reverse, needs)
 
 
@@ -103,14 +108,13 @@ class _Built:
             self._of_steps = [key[1] for key in self._backward.arrays if isinstance(key, tuple) and key[0] == "total"]
             given = [*self._program.captured, *(total.value for total in self._sums), *self._of_steps]
             follow = needed([*backward.once, *backward.sums], [g for _, g in self._totals], given)
-            self._finish, _ = function_of("sums", *values_code(given, follow, [g for _, g in self._totals]))
+            self._finish = emitted("sums", *values_code(given, follow, [g for _, g in self._totals]))
             source += f"\n{self._backward.source}"
         self.source = f'#include "sequence.h"\n\n{source}'
         self._library = kernel_library("sequence", self.source, dtype)
 
     def _values(self, once: Sequence[Any], wanted: Sequence[Value]) -> Callable[..., Any]:
-        made, _ = function_of("values", *values_code(self._program.captured, once, wanted))
-        return made
+        return emitted("values", *values_code(self._program.captured, once, wanted))
 
     def forward(
         self, backend: Any, operands: Sequence[HostArray], reverse: bool, saving: bool

@@ -5,15 +5,17 @@ from __future__ import annotations
 import linecache
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..base import Array
+from ..source import function_defined_by
 from .arrays import backward_code, forward_code
 from .schedule import Backward, Forward
 
-__all__ = ["ArraySequence", "function_of", "steps_at_once"]
+__all__ = ["ArraySequence", "emitted", "steps_at_once"]
 
 _CACHED_BYTES = 512 * 1024
 _ENOUGH_ROWS = 1024
@@ -23,23 +25,29 @@ class ArraySequence:
     """The functions of a step for backends that compute with an array module."""
 
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
-        self._forward, self._source = function_of("forward", *forward_code(forward))
-        self._backward: Callable[..., Any] | None = None
-        if backward is not None:
-            self._backward, source = function_of("backward", *backward_code(backward, forward))
-            self._source += f"\n\n{source}"
+        self._schedules = forward, backward
+
+    @cached_property
+    def _codes(self) -> list[tuple[str, dict[str, Any]]]:
+        """The source of each function, and the objects that it names."""
+        forward, backward = self._schedules
+        return [forward_code(forward), *([] if backward is None else [backward_code(backward, forward)])]
+
+    @cached_property
+    def _functions(self) -> list[Callable[..., Any]]:
+        return [emitted(name, *code) for name, code in zip(("forward", "backward"), self._codes)]
 
     @property
     def sources(self) -> dict[str, str]:
         """The code of the functions by language, or the reason why there is none. The first one is used."""
-        return {"Python": self._source}
+        return {"Python": "\n\n".join(source for source, _ in self._codes)}
 
     def forward(
         self, backend: Any, operands: Sequence[Array], reverse: bool, saving: bool
     ) -> tuple[tuple[Array, ...], Any]:
         """The outputs of all steps and the states after the last; and what is saved for `backward`."""
         with np.errstate(over="ignore"):
-            result: tuple[tuple[Array, ...], Any] = self._forward(backend, operands, int(reverse), saving)
+            result: tuple[tuple[Array, ...], Any] = self._functions[0](backend, operands, int(reverse), saving)
         return result
 
     def backward(
@@ -52,23 +60,20 @@ class ArraySequence:
         needs: Sequence[bool],
     ) -> Sequence[Array | None]:
         """The gradients of the operands that need one."""
-        if self._backward is None:
+        if len(self._functions) < 2:
             raise RuntimeError("this step was built without a derivative")
+        function = self._functions[1]
         with np.errstate(over="ignore"):
-            result: Sequence[Array | None] = self._backward(backend, cotangents, operands, saved, int(reverse), needs)
+            result: Sequence[Array | None] = function(backend, cotangents, operands, saved, int(reverse), needs)
         return result
 
 
-def function_of(name: str, source: str, names: dict[str, Any]) -> tuple[Callable[..., Any], str]:
-    """The one function that the source defines, and the source. Tracebacks show its lines."""
+def emitted(name: str, source: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """The one function that generated source defines. Its lines are forgotten when it is."""
     filename = f"<{name} {id(names)}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = {**names, **_HELPERS}
-    before = set(namespace)
-    exec(compile(source, filename, "exec"), namespace)
-    (made,) = [value for key, value in namespace.items() if key not in before and key != "__builtins__"]
+    made = function_defined_by(source, {**names, **_HELPERS}, filename)
     weakref.finalize(made, linecache.cache.pop, filename, None)
-    return made, source
+    return made
 
 
 def _chunks(T: int, at_once: int, reverse: bool) -> Iterator[slice]:

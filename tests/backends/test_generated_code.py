@@ -9,7 +9,7 @@ import pytest
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.compiled import building, sequence
 from tinygrad_lstm.backends.emit import sequence as arrays
-from tinygrad_lstm.backends.emit.sequence import function_of
+from tinygrad_lstm.backends.emit.sequence import emitted
 from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
@@ -20,13 +20,13 @@ def code_of(cell: tg.nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def make(name: str, source: str, names: dict[str, Any]) -> Any:
         found.append(source)
-        return function_of(name, source, names)
+        return emitted(name, source, names)
 
     def build(name: str, source: str, dtype: Any) -> None:
         found.append(source)
         raise building.BuildError("not built")
 
-    monkeypatch.setattr(arrays, "function_of", make)
+    monkeypatch.setattr(arrays, "emitted", make)
     monkeypatch.setattr(sequence, "kernel_library", build)
     monkeypatch.setattr(sys.modules["tinygrad_lstm.ops.sequence"], "_fused", OrderedDict())
     out, _ = Recurrent(cell, compiled=True)(tg.ones(2, 2, 3))

@@ -1,10 +1,11 @@
 """Functions that are written as source code, and compiled when they are first called."""
 
-import linecache
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+
+from tinygrad_lstm.backends.source import function_defined_by
 
 __all__ = ["by_own_names", "compiled", "written_when_called"]
 
@@ -23,12 +24,7 @@ def compiled(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., 
     The source calls Python's own functions by names such as `_list`.
     """
     filename = str(Path(__file__).with_name(f"<{name}>"))  # beside this file, so that it counts as the library's own
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = {**_BUILTINS, **names}
-    before = set(namespace)
-    exec(compile(source, filename, "exec"), namespace)
-    (made,) = [value for key, value in namespace.items() if key not in before and isinstance(value, FunctionType)]
-    return made
+    return function_defined_by(source, {**_BUILTINS, **names}, filename)
 
 
 def written_when_called(write: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

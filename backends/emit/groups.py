@@ -111,7 +111,7 @@ class Grouping:
 
 
 class _Stages:
-    """The stages of a list of instructions: in each, first what is no unit, then one group of units.
+    """The stages of a list of instructions: in each, first what is not a unit, then one group of units.
 
     A unit is computed in the last stage in which it can be, with the results that need it.
 

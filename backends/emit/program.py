@@ -64,7 +64,7 @@ class Value:
         shape: with `BATCH` in place of the batch size.
         dtype: the elements' type.
         instruction: what computes it; None of an input or a constant.
-        constant: the number that all elements have, or an array without a batch dimension; None if it is no constant.
+        constant: the number that all elements have, or an array without a batch dimension; None if it is not constant.
     """
 
     name: str

@@ -110,26 +110,7 @@ def run_scan(
     begins = {} if resets is None else flags_by_rank(resets, states)
     inputs = [x, *active.values(), *begins.values()]
     fixed, key = (step.fixed, step.key) if isinstance(step, PureStep) else ((), None)
-
-    def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
-        """The output of a step and the states after it, in which sequences end and begin."""
-        x_t, *flags = at_step
-        entering = (
-            chosen(dict(zip(begins, flags[len(active) :])), others[: len(starts)], states) if begins else tuple(states)
-        )
-        began = next_number()
-        if isinstance(step, PureStep):
-            stepped = step.function(x_t, entering, others[len(starts) :])
-        else:
-            stepped = step(x_t, entering)
-        declare_step(step, began, stepped)
-        if not active:
-            return (stepped[0], *stepped)
-        # A sequence that has ended, or has not begun in reverse, keeps its states.
-        going, first = dict(zip(active, flags)), stepped[0]
-        padding = 0.0 if is_float(first.dtype) else zeros_like(first)
-        return (where(going[first.ndim], first, padding), *chosen(going, stepped, states))
-
+    masked = _masked(step, tuple(active), tuple(begins), len(starts))
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
         try:
@@ -147,6 +128,40 @@ def run_scan(
         outputs[t], *after = masked(items[t], states, [*starts, *fixed])
         states = tuple(after)
     return stack(outputs), *states
+
+
+def _masked(
+    step: Step | PureStep, active: Sequence[int], begins: Sequence[int], starts: int
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], States]:
+    """A step in which sequences end and begin: it returns its output and the states after it.
+
+    It is given the input followed by flags; the states before it; and what is the same in all steps.
+
+    Args:
+        active: the numbers of dimensions of the flags that say which rows have not ended.
+        begins: those of the flags that say which rows begin anew.
+        starts: the number of states that such rows begin with. They are the first of what is the same in all steps.
+    """
+
+    def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
+        x_t, *flags = at_step
+        entering = tuple(states)
+        if begins:
+            entering = chosen(dict(zip(begins, flags[len(active) :])), others[:starts], states)
+        began = next_number()
+        if isinstance(step, PureStep):
+            stepped = step.function(x_t, entering, others[starts:])
+        else:
+            stepped = step(x_t, entering)
+        declare_step(step, began, stepped)
+        if not active:
+            return (stepped[0], *stepped)
+        # A sequence that has ended, or has not begun in reverse, keeps its states.
+        going, first = dict(zip(active, flags)), stepped[0]
+        padding = 0.0 if is_float(first.dtype) else zeros_like(first)
+        return (where(going[first.ndim], first, padding), *chosen(going, stepped, states))
+
+    return masked
 
 
 def flags_by_rank(flags: Tensor, states: Sequence[Tensor]) -> dict[int, Tensor]:

@@ -53,10 +53,10 @@ _FULL = inspect.unwrap(full)
 
 
 class _Found:
-    """What stands for the state in a step from None.
+    """What a step from None has in place of the state.
 
     Attributes:
-        starts: for each part of the state what stands for it; None if it is not used.
+        starts: for each part of the state, what the step has in place of it; None if it is not used.
         zeros: zeros of the shape and dtype of each part.
         joined: makes a state of its parts.
         is_zeros: whether the start is zeros that the cell makes, or is not used.
@@ -100,7 +100,7 @@ class _Found:
 
 
 def _as_state(start: Any, zero: Tensor) -> Tensor:
-    """A start of the shape and dtype of a state; None stands for zeros."""
+    """A start of the shape and dtype of a state; None means zeros."""
     if start is None:
         return zero
     if not isinstance(start, Tensor) and not hasattr(start, "shape"):
@@ -237,7 +237,7 @@ class _Comparison:
         return self._found
 
     def _take(self, number: int, start: Any) -> bool:
-        """Notes what stands for a state; False if something different does so elsewhere."""
+        """Notes what a run has in place of a state; False if it has something different elsewhere."""
         before = self._found[number]
         if before is None:
             self._found[number] = start

@@ -1,6 +1,8 @@
 """A step over a sequence in C: the functions of `emit/c_source.py`, built and called."""
 
 import ctypes
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -23,6 +25,7 @@ from .c_runtime import address, empty_panels, kernel_library, threads_for
 
 __all__ = ["CSequence"]
 
+_LINE = 64  # bytes of a line of the cache
 _OPERATIONS = 20  # that an elementary function takes, about
 
 
@@ -131,8 +134,8 @@ class _Built:
             states = memory.empty((T + 1, B, *state.lengths), state.dtype)
             states[T if reverse else 0] = given[state]
             arrays["states", state] = states
-        for value in self._kept:
-            arrays["kept", value] = memory.empty((T if saving else at_once, B, *value.lengths), value.dtype)
+        kept = [((T if saving else at_once, B, *value.lengths), value.dtype) for value in self._kept]
+        arrays |= zip((("kept", value) for value in self._kept), _in_one_block(kept))
         if "out" in self._forward.arrays:
             arrays["out"] = memory.empty((T, B, *program.output.lengths), program.output.dtype)
         self._call(self._library.forward, self._forward, arrays, T, B, at_once, (int(reverse), int(saving)))
@@ -199,10 +202,9 @@ class _Built:
     ) -> None:
         """Calls a function in C."""
         rows = at_once * B
-        for key in function.arrays:
-            if isinstance(key, Room):
-                number = rows if key.rows == "chunk" else B
-                arrays[key] = memory.empty((number, *key.value.lengths), key.value.dtype)
+        rooms = [key for key in function.arrays if isinstance(key, Room)]
+        shapes = [((rows if key.rows == "chunk" else B, *key.value.lengths), key.value.dtype) for key in rooms]
+        arrays |= zip(rooms, _in_one_block(shapes))
         panels = [_panels(each, rows, self._dtype) for each in function.panels]
         addresses = (ctypes.c_void_p * len(function.arrays))(*(address(arrays[key]) for key in function.arrays))
         places = (ctypes.c_void_p * max(len(panels), 1))(*(address(each) for each in panels))
@@ -226,6 +228,17 @@ def _panels(panels: Panels, rows: int, dtype: Any) -> HostArray:
         return empty_panels(rows, panels.columns, dtype)
     first, second = panels.value.lengths
     return empty_panels(*((second, first) if panels.transposed else (first, second)), dtype)
+
+
+def _in_one_block(shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[HostArray]:
+    """Arrays of these shapes and dtypes that begin at cache lines of one block, as getting a block takes time."""
+    sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
+    begins = [0, *itertools.accumulate(-(-size // _LINE) * _LINE for size in sizes)]
+    block = memory.empty((begins[-1] + _LINE,), np.uint8)
+    first = -address(block) % _LINE
+    return [
+        np.ndarray(shape, dtype, block, first + begin) for (shape, dtype), begin in zip(shapes, begins, strict=False)
+    ]
 
 
 def _contiguous(array: HostArray) -> HostArray:

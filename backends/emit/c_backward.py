@@ -135,16 +135,19 @@ class _Backward:
         code = writer.code
         parts = [("1", "n * B", writer.part("ahead_back", self._ahead))] if self._once_a_chunk else []
         parts.append(("1", "B", writer.part("back", self._loop)))
-        for k, value in enumerate(program.inputs):
-            gradient = self._of_operand[value]
-            if gradient is not None:
-                parts.append((f"needs[{k}]", "n * B", self._gradient_of(value, gradient)))
         there = {*self._arrays, *self._schedule.kept, *self._once_a_chunk}
         rows = [value for each in self._sums for value in (each.rows, each.x) if value is not None]
         loose = [value for value in dict.fromkeys(rows) if value not in there]
+        gradients = [(k, value, self._of_operand[value]) for k, value in enumerate(program.inputs)]
+        readers = {k for k, _, g in gradients if g is not None and not {*loose}.isdisjoint(self._ways_to(g))}
         if loose:
             part = writer.part("rows_of_sums", self._rows(lambda: self._chunk(loose), ()))
-            parts.append((f"needs[{len(program.inputs)}]", "n * B", part))
+            condition = " || ".join(f"needs[{k}]" for k in (*sorted(readers), len(program.inputs)))
+            parts.append((condition, "n * B", part))
+        for k, value, gradient in gradients:
+            if gradient is not None:
+                part = self._gradient_of(value, gradient, loose if k in readers else ())
+                parts.append((f"needs[{k}]", "n * B", part))
         calls = [self._call_of_sum(each) for each in self._sums]
         with code.block("void backward(Index threads, Index T, Index B, Index at_once, int reverse, const int *needs, "
                         "void **arrays, REAL **panels)"):  # fmt: skip
@@ -163,14 +166,19 @@ class _Backward:
         writer.function.source += code.source("").lstrip("\n")
         return writer.function
 
-    def _gradient_of(self, value: Value, gradient: Value) -> str:
+    def _ways_to(self, gradient: Value) -> set[Value]:
+        """A gradient, and what is computed for it after the loop."""
+        return {gradient, *(value for each in needed(self._after, [gradient]) for value in each.results)}
+
+    def _gradient_of(self, value: Value, gradient: Value, before: Sequence[Value]) -> str:
+        """The part that computes the gradient of an input from what is known, and from values that are before."""
         writer = self._writer
 
         def place() -> dict[Value, Place]:
             name = writer.code.name(value, "g_{}")
             return {gradient: Place(writer.pointer(("g", value), value, name, "job->begin * B"), "r")}
 
-        return writer.part(f"gradient_of_{value.name}", self._rows(place, ()))
+        return writer.part(f"gradient_of_{value.name}", self._rows(place, before))
 
     def _call_of_sum(self, each: _RowSum) -> str:
         """The line that adds the rows of a chunk to a sum."""

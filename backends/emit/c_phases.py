@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
 from .c_moves import is_move
-from .c_rows import is_row_op, write_row_op
+from .c_rows import is_row_op, write_row_ops
 from .program import Instruction, Value
 
 __all__ = ["Phase", "Product", "factors", "is_product", "is_supported"]
@@ -284,11 +284,9 @@ class Phase:
         self, code: CCode, level: Stage, places: dict[Value, Place], type_of: Callable[[Value], str]
     ) -> None:
         """Adds what is computed of a row in a level: ops on whole rows first, then element by element."""
-        for value, place in self._row_ops.items():
-            if self._stage(value) == level:
-                assert value.instruction is not None and place is not None
-                write_row_op(code, value.instruction, places, place)
-                places[value] = place
+        rows = {value: p for value, p in self._row_ops.items() if p is not None and self._stage(value) == level}
+        write_row_ops(code, rows, places)
+        places.update(rows)
         complete = [
             (value, Place(place.array, place.row))
             for value, place in places.items()

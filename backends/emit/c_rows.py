@@ -11,7 +11,7 @@ from .c_kernels import CCode, Place, is_elementwise, row_of
 from .c_moves import has_rows, is_move, row_lengths
 from .program import BATCH, Instruction, Value
 
-__all__ = ["is_row_op", "write_row_op"]
+__all__ = ["is_row_op", "write_row_ops"]
 
 _ALONG = frozenset({
     "cumprod_before", "cumsum", "inverse_deviation", "log_softmax", "logsumexp", "magnitude", "max", "min",
@@ -38,9 +38,33 @@ def is_row_op(instruction: Instruction) -> bool:
     return name in ("matmul", "einsum") and _terms(instruction) is not None
 
 
-def write_row_op(code: CCode, instruction: Instruction, places: Mapping[Value, Place], out: Place) -> None:
-    """Adds the lines that compute a row of the result into a place."""
-    (result,) = instruction.results
+def write_row_ops(code: CCode, outputs: Mapping[Value, Place], places: Mapping[Value, Place]) -> None:
+    """Adds the lines that compute a row of the results of such ops into their places, given those of the inputs."""
+    statistics = {_rows_of(value): value for value in outputs if _op_of(value) == "inverse_deviation"}
+    for value in outputs:
+        if _op_of(value) == "normalized":
+            scales = statistics.pop(_rows_of(value), None)
+            _write_row_op(code, value, places, outputs[value], None if scales is None else (scales, outputs[scales]))
+    for value in outputs:
+        if _op_of(value) != "normalized" and (_op_of(value) != "inverse_deviation" or value in statistics.values()):
+            _write_row_op(code, value, places, outputs[value])
+
+
+def _op_of(value: Value) -> str:
+    return "" if value.instruction is None else value.instruction.op.name
+
+
+def _rows_of(value: Value) -> tuple[Any, ...]:
+    """What an op is applied to, and its settings."""
+    return () if value.instruction is None else value.instruction.arguments
+
+
+def _write_row_op(
+    code: CCode, result: Value, places: Mapping[Value, Place], out: Place, scales: tuple[Value, Place] | None = None
+) -> None:
+    """Adds the lines that compute a row of the result; of `normalized` also the inverse deviations, if asked for."""
+    instruction = result.instruction
+    assert instruction is not None
     rows = {value: row_of(places[value], value) for value in instruction.inputs}
     name, arguments = instruction.op.name, instruction.arguments
     if name in _ALONG:
@@ -48,6 +72,8 @@ def write_row_op(code: CCode, instruction: Instruction, places: Mapping[Value, P
         assert extent is not None
         function = "sum" if name == "sum_to" else name
         given = [row_of(out, result), rows[instruction.inputs[0]], *map(str, extent)]
+        if name == "normalized":
+            given.insert(1, "NULL" if scales is None else row_of(scales[1], scales[0]))
         if name in ("normalized", "inverse_deviation"):
             given.append(f"(REAL){arguments[2]!r}")
         code.add(f"{function}_along({', '.join(given)});")

@@ -9,30 +9,38 @@
 #include "functions.h"
 #include "runtime.h"
 
-enum { TERMS_A_BLOCK = 64, LANES = 8 };
+enum { TERMS_A_BLOCK = 64, LANES = 32 };
 
 /* Compiled once, not wherever it is called; not at all, if it is not called. */
 #define ROWS static __attribute__((noinline, unused))
 
 static const REAL one __attribute__((unused)) = 1;
 
-/* The sum of `term` for i = 0 ... n - 1. Neighbours are added to different lanes, which a compiler keeps in a vector. */
-#define SUM_OF(total, n, term)                                                                                         \
+/* `total` = what `join` makes of `start` and `term` for i = 0 ... n - 1. Neighbours are joined in different lanes, which a
+   compiler keeps in vectors; few enough in a lane, and few enough blocks, that the error of a sum grows slowly. */
+#define JOIN_OVER(total, n, start, join, term)                                                                         \
     do {                                                                                                               \
-        total = 0;                                                                                                     \
-        for (Index block = 0; block < (n); block += TERMS_A_BLOCK) {                                                   \
-            const Index end = block + TERMS_A_BLOCK < (n) ? block + TERMS_A_BLOCK : (n);                               \
-            REAL lanes[LANES] = {0};                                                                                   \
+        total = start;                                                                                                 \
+        for (Index block = 0; block < (n); block += 8 * LANES) {                                                       \
+            const Index end = block + 8 * LANES < (n) ? block + 8 * LANES : (n);                                       \
+            REAL lanes[LANES];                                                                                         \
+            for (Index lane = 0; lane < LANES; lane++) lanes[lane] = start;                                            \
             Index lanes_from = block;                                                                                  \
             for (; lanes_from + LANES <= end; lanes_from += LANES)                                                     \
                 for (Index lane = 0; lane < LANES; lane++) {                                                           \
                     const Index i = lanes_from + lane;                                                                 \
-                    lanes[lane] += (term);                                                                             \
+                    lanes[lane] = join(lanes[lane], (term));                                                           \
                 }                                                                                                      \
-            for (Index i = lanes_from; i < end; i++) lanes[i - lanes_from] += (term);                                  \
-            total += ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])); \
+            for (Index i = lanes_from; i < end; i++) lanes[i - lanes_from] = join(lanes[i - lanes_from], (term));      \
+            for (Index half = LANES / 2; half; half /= 2)                                                              \
+                for (Index lane = 0; lane < half; lane++) lanes[lane] = join(lanes[lane], lanes[lane + half]);         \
+            total = join(total, lanes[0]);                                                                             \
         }                                                                                                              \
     } while (0)
+
+#define SUM_OF(total, n, term) JOIN_OVER(total, n, 0, ADDED, term)
+#define ADDED(x, y) ((x) + (y))
+#define MULTIPLIED(x, y) ((x) * (y))
 
 INLINE REAL sum_of(const REAL *x, Index n, Index step) {
     REAL total;
@@ -41,27 +49,27 @@ INLINE REAL sum_of(const REAL *x, Index n, Index step) {
 }
 
 INLINE REAL max_of(const REAL *x, Index n, Index step) {
-    REAL found = x[0];
-    for (Index i = 1; i < n; i++) found = OF_REAL(maximum)(found, x[i * step]);
+    REAL found;
+    JOIN_OVER(found, n, -INFINITY, OF_REAL(maximum), x[i * step]);
     return found;
 }
 
 INLINE REAL min_of(const REAL *x, Index n, Index step) {
-    REAL found = x[0];
-    for (Index i = 1; i < n; i++) found = OF_REAL(minimum)(found, x[i * step]);
+    REAL found;
+    JOIN_OVER(found, n, INFINITY, OF_REAL(minimum), x[i * step]);
     return found;
 }
 
 INLINE REAL prod_of(const REAL *x, Index n, Index step) {
-    REAL found = 1;
-    for (Index i = 0; i < n; i++) found *= x[i * step];
+    REAL found;
+    JOIN_OVER(found, n, 1, MULTIPLIED, x[i * step]);
     return found;
 }
 
 /* 1 instead of 0, infinity or NaN. */
 INLINE REAL magnitude_of(const REAL *x, Index n, Index step) {
-    REAL found = 0;
-    for (Index i = 0; i < n; i++) found = OF_REAL(maximum)(found, OF_REAL(abs)(x[i * step]));
+    REAL found;
+    JOIN_OVER(found, n, 0, OF_REAL(maximum), OF_REAL(abs)(x[i * step]));
     return found > 0 && found < INFINITY ? found : 1;
 }
 
@@ -164,9 +172,11 @@ INLINE void cumprod_before_of(REAL *out, const REAL *x, Index n, Index step) {
     }
 }
 
-INLINE void normalized_of(REAL *out, const REAL *x, Index n, Index step, REAL eps) {
+/* The inverse deviation is returned. */
+INLINE REAL normalized_of(REAL *out, const REAL *x, Index n, Index step, REAL eps) {
     const REAL mean = sum_of(x, n, step) / n, scale = inverse_deviation_about(mean, x, n, step, eps);
     for (Index i = 0; i < n; i++) out[i * step] = (x[i * step] - mean) * scale;
+    return scale;
 }
 
 /* A function of a row's n elements that has as many results. */
@@ -187,25 +197,26 @@ ELEMENTS(log_softmax)
 ELEMENTS(cumsum)
 ELEMENTS(cumprod_before)
 
-ROWS void normalized_along(REAL *out, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
+/* `scales` are the inverse deviations, or NULL. */
+ROWS void normalized_along(REAL *out, REAL *scales, const REAL *x, Index outer, Index n, Index inner, REAL eps) {
     for (Index i = 0; i < outer; i++)
         for (Index j = 0; j < inner; j++) {
             const Index first = i * n * inner + j;
-            if (inner == 1)
-                normalized_of(out + first, x + first, n, 1, eps);
-            else
-                normalized_of(out + first, x + first, n, inner, eps);
+            const REAL scale = inner == 1 ? normalized_of(out + first, x + first, n, 1, eps)
+                                          : normalized_of(out + first, x + first, n, inner, eps);
+            if (scales) scales[i * inner + j] = scale;
         }
 }
 
 /* The weight and the bias (n,) may be NULL. */
 ROWS void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *bias, Index outer, Index n, REAL eps) {
-    normalized_along(out, x, outer, n, 1, eps);
-    for (Index i = 0; i < outer; i++) {
-        if (weight)
-            for (Index j = 0; j < n; j++) out[i * n + j] *= weight[j];
-        if (bias)
-            for (Index j = 0; j < n; j++) out[i * n + j] += bias[j];
+    for (Index i = 0; i < outer; i++, out += n, x += n) {
+        const REAL mean = sum_of(x, n, 1) / n, scale = inverse_deviation_about(mean, x, n, 1, eps);
+        if (weight && bias)
+            for (Index j = 0; j < n; j++) out[j] = (x[j] - mean) * scale * weight[j] + bias[j];
+        else
+            for (Index j = 0; j < n; j++)
+                out[j] = (x[j] - mean) * scale * (weight ? weight[j] : 1) + (bias ? bias[j] : 0);
     }
 }
 

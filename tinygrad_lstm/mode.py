@@ -28,6 +28,11 @@ class Tracer:
     def see_node(self, node: Any) -> None:
         """A node was recorded."""
 
+    def forward_of(self, op: Any) -> Callable[..., Any]:
+        """An op is to be computed: returns what computes it, its forward rule or a replacement."""
+        forward: Callable[..., Any] = op.forward
+        return forward
+
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """An op has given this result, a Tensor or a tuple of Tensors."""
 

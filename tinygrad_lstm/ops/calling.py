@@ -57,9 +57,9 @@ def _source(op: Op) -> str:
         bind = f"if _more or _named{missing}: return _call(*_op.bound(({all_names},), _more, _named))"
     values = ", ".join(f"_array_{name}" if name in inputs else name for name in op.names)
     if op.composed is not None:
-        forward, kept = f"_out, _saved = _forward(_device.backend, {values}, _bool(_mask and _now.recording))", "_saved"
+        forward, kept = f"_out, _saved = _apply(_device.backend, {values}, _bool(_mask and _now.recording))", "_saved"
     else:
-        forward, kept = f"_out = _forward(_device.{'backend' if op.wants_backend else 'xp'}, {values})", "_out"
+        forward, kept = f"_out = _apply(_device.{'backend' if op.wants_backend else 'xp'}, {values})", "_out"
     if op.sequence:
         given, arrays = first, f"_array_{first}"
         same = f"True in _map(_is_, {arrays}, _repeat(_out))"
@@ -91,8 +91,11 @@ def _call({", ".join(parameters)}):
         if {given_any}:
             return {settle}
         _device = _get_device()
+    _apply = _forward
     if _now.watched:
         _given = ({all_names},)
+        if _now.tracer is not None:
+            _apply = _now.tracer.forward_of(_op)
         if _tracing.under_way:  # lengths may be numbers that know where they come from
             {all_names}, = _plain(({all_names},))
             {values}, = _plain(({values},))

@@ -19,7 +19,7 @@ from tinygrad_lstm.backends.emit.schedule import Backward, Forward
 from .._tensor import Tensor
 from ..graph import declare_step, next_number
 from ..random import draw_key
-from ..tracing.run import FailedStepError, Like, Step, UntraceableError, run_of
+from ..tracing.run import FailedStepError, Known, Like, Run, Step, UntraceableError, run_of
 from ..tracing.schedule import backward_schedule, forward_schedule
 from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
 from ..tracing.step import TracedStep, derivative_of, replay_steps
@@ -160,7 +160,6 @@ class _Key(NamedTuple):
     states: tuple[Like, ...]
     others: tuple[Like, ...]
     step: Hashable
-    batch: int | None = None  # of a step that runs for this batch size only
 
 
 _lock = threading.Lock()
@@ -203,8 +202,9 @@ def fused_step(
 ) -> tuple[FusedStep, Sequence[Tensor]]:
     """A traced step, and the tensors that the step takes from outside now.
 
-    The step is run once for a small batch, to find these tensors. It is traced if this run applies different ops than
-    the steps that were traced before.
+    The step is run once, without computing, to find these tensors. It is traced if this run applies different ops than
+    the steps that were traced before, or gives them different arguments. The run is for the batch's own size, so that
+    the program is right for it whatever the step does with this number.
 
     Args:
         step: `step(inputs, states, others)` returns the output of a step and the states after it.
@@ -224,51 +224,58 @@ def fused_step(
         tuple(others),
         key,
     )
-    whole = found._replace(batch=len(states[0]))
-    if whole in _fused:
-        matched = _matched(step, whole)[0]
-        if matched is not None:
-            return matched
-    try:
-        return _traced(step, found)
-    except FailedStepError:  # it may use tensors of the batch's size
-        return _traced(step, whole)
+    return _traced(step, found, len(states[0]))
 
 
-def _matched(step: Step, key: _Key) -> tuple[tuple[FusedStep, Sequence[Tensor]] | None, Any]:
-    """The traced step whose ops a run of this step applies, with what it takes from outside, if any; and the run."""
+def _traced(step: Step, key: _Key, batch: int) -> tuple[FusedStep, Sequence[Tensor]]:
+    """A step that is traced unless it is known, and what it takes from outside."""
+    given = key[:3]
     with _lock:  # not while the step runs, which may wait for a thread that runs a different step
-        known = list(_fused.get(key, ()))
+        known = [fused for fused in _fused.get(key, ()) if fused.traced.batch in (None, batch)]
         if known:
             _fused.move_to_end(key)
     if known and key.step is not None:
-        return (known[0], ()), None
-    seen = run_of(step, key[:3], batch=key.batch)
+        return known[0], ()
+    seen = run_of(step, given, batch, dry=True)
     for fused in known:
-        taken = fused.traced.taken_in(seen)
-        if taken is not None:
-            return (fused, taken), seen
-    return None, seen
-
-
-def _traced(step: Step, key: _Key) -> tuple[FusedStep, Sequence[Tensor]]:
-    """A step that is traced unless it is known, and what it takes from outside."""
-    matched, seen = _matched(step, key)
-    if matched is not None:
-        return matched
-    given = key[:3]
-    if key.step is None and len(_fused.get(key, ())) >= _ALIKE:
+        found = fused.traced.taken_in(seen, batch)
+        if found is not None:
+            return fused, found
+    if key.step is None and len(known) >= _ALIKE:
         raise UntraceableError("the step applies different ops, or gives them different numbers, at each call")
-    traced = TracedStep(step, *given) if key.batch is None else WholeBatchStep(seen, given, key.batch)
-    taken = traced.taken_in(seen)
-    if taken is None:
-        raise UntraceableError("the step applies different ops each time")
+    traced, taken = _traced_like(step, seen, given, batch)
     fused = FusedStep(traced, *given)
     with _lock:
-        _fused.setdefault(key, []).insert(0, fused)
+        alike = _fused.setdefault(key, [])
+        alike.insert(0, fused)
+        del alike[_KEPT:]
         while len(_fused) > _KEPT:
             _fused.popitem(last=False)
     return fused, taken
+
+
+def _traced_like(
+    step: Step, seen: tuple[Run, list[Known]], given: Sequence[Sequence[Like]], batch: int
+) -> tuple[TracedStep, Sequence[Tensor]]:
+    """A traced step with the ops of a run, and what the run took from outside.
+
+    It is for any batch size if it can be, or else for this one.
+    """
+    try:
+        traced = TracedStep(step, *given)
+    except FailedStepError:  # it may use tensors of the batch's size
+        traced = WholeBatchStep(seen, given, batch)
+    except UntraceableError as error:
+        try:
+            traced = WholeBatchStep(seen, given, batch)
+        except UntraceableError:
+            raise error from None
+    taken = traced.taken_in(seen, batch)
+    if taken is None:
+        traced = WholeBatchStep(seen, given, batch)
+        taken = traced.taken_in(seen, batch)
+        assert taken is not None  # it is made of this run
+    return traced, taken
 
 
 def _like(tensor: Tensor, steps: int, of_batch: bool) -> Like:

@@ -39,6 +39,8 @@ def is_row_wise(instruction: Instruction) -> bool:
     results, inputs = instruction.results, instruction.inputs
     if not all(has_rows(value) for value in results) or any(v.has_batch and not has_rows(v) for v in inputs):
         return False
+    if _uses_batch_size(instruction):
+        return False
     name = instruction.op.name
     if is_elementwise(instruction):
         ndim = len(results[0].shape)
@@ -73,7 +75,7 @@ def is_row_wise(instruction: Instruction) -> bool:
 def is_sum_over_rows(instruction: Instruction) -> bool:
     """Whether the result is a sum, over the rows of the inputs, of what each row gives."""
     inputs, (result, *_) = instruction.inputs, instruction.results
-    if result.has_batch or len(instruction.results) > 1:
+    if result.has_batch or len(instruction.results) > 1 or _uses_batch_size(instruction):
         return False
     name = instruction.op.name
     if name == "matmul" and len(inputs) == 2:
@@ -107,6 +109,17 @@ def is_transposition_of_rows(instruction: Instruction) -> bool:
         and instruction.inputs[0].shape[0] is BATCH
         and len(instruction.inputs[0].shape) == 2
     )
+
+
+def _uses_batch_size(instruction: Instruction) -> bool:
+    """Whether it computes with the batch size, which is different for the rows of many steps; a shape may have it."""
+    return any(_has_batch_size(argument) for name, argument in _named(instruction).items() if name != "shape")
+
+
+def _has_batch_size(argument: Any) -> bool:
+    if isinstance(argument, slice):
+        argument = (argument.start, argument.stop, argument.step)
+    return any(map(_has_batch_size, argument)) if isinstance(argument, list | tuple) else argument is BATCH
 
 
 def _named(instruction: Instruction) -> dict[str, Any]:

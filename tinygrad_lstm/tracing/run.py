@@ -15,6 +15,7 @@ from ..device import Device
 from ..graph import Leaf, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
+from .dry import dry_forward
 from .effects import Effects
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Step",
     "UntraceableError",
     "example",
+    "like_of",
     "run_of",
 ]
 
@@ -45,8 +47,8 @@ class Like(NamedTuple):
 
 
 BATCHES = (2, 3)
-"""The batch sizes of the two runs of a step."""
-FILLS = (0.5, 0.25)  # the values of a float input in each run
+"""The batch sizes of the two runs that a program is made of."""
+_FILLS = dict(zip(BATCHES, (0.5, 0.25)))  # the values of a float input in these runs, of which the step reads none
 
 
 class UntraceableError(RuntimeError):
@@ -75,6 +77,10 @@ class Note:
 class Run(Tracer):
     """One run of a step, for one batch size.
 
+    Args:
+        given: what the step is given.
+        dry: whether the results of ops need not be computed.
+
     Attributes:
         tensors: all tensors of the run in order: what it was given, what it takes from outside, results of ops.
         outside: the places of those that it takes from outside.
@@ -84,7 +90,8 @@ class Run(Tracer):
         dropped: for each mask, the probability of dropping an element.
     """
 
-    def __init__(self, given: Sequence[Tensor]) -> None:
+    def __init__(self, given: Sequence[Tensor], dry: bool = False) -> None:
+        self._dry = dry
         self._places: dict[int, int] = {}  # by the ids of arrays
         self._recorded: set[int] = set()  # the places of tensors through which gradients flow
         self._copies: list[Array] = []  # kept alive, so that their ids stay unique
@@ -105,6 +112,10 @@ class Run(Tracer):
         if tensor._node is not None:
             self._recorded.add(place)
         return place
+
+    def forward_of(self, op: Any) -> Callable[..., Any]:
+        """Computes nothing in a dry run."""
+        return dry_forward(op) if self._dry else super().forward_of(op)
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Records an op."""
@@ -220,30 +231,25 @@ def _places_in(argument: Any) -> Iterator[int]:
             yield from _places_in(part)
 
 
-def run_of(
-    step: Step, given: Sequence[Sequence[Like]], k: int = 0, batch: int | None = None
-) -> tuple[Run, list[Known]]:
-    """Run k of a step, and its outputs.
+def run_of(step: Step, given: Sequence[Sequence[Like]], batch: int, dry: bool = False) -> tuple[Run, list[Known]]:
+    """A run of a step for a batch size, and its outputs.
 
     Args:
-        batch: a batch size in place of that of run k.
+        dry: see `Run`.
 
     Raises:
         FailedStepError: the step raises an error.
         UntraceableError: it does what cannot be recorded.
     """
-    number = BATCHES[k] if batch is None else batch
-    inputs, states, others = ([example(like, k, number) for like in part] for part in given)
-    run, effects = Run([*inputs, *states, *others]), Effects(step)
+    inputs, states, others = ([example(like, batch) for like in part] for part in given)
+    run, effects = Run([*inputs, *states, *others], dry), Effects(step)
     with Switch(tracer=run, recording=True, anomaly=False), no_draws(_refused_draw), np.errstate(all="ignore"):
         try:
             after = step(inputs, states, others)
         except UntraceableError:
             raise
         except Exception as error:
-            raise FailedStepError(
-                f"the step fails for a batch of {number} ({type(error).__name__}: {error})"
-            ) from error
+            raise FailedStepError(f"the step fails for a batch of {batch} ({type(error).__name__}: {error})") from error
         finally:
             changed = effects.undo()
     if run.refusal is not None:
@@ -255,6 +261,11 @@ def run_of(
     return run, [run.noted(tensor) for tensor in after]
 
 
+def like_of(tensor: Tensor) -> Like:
+    """What a tensor is like, as it is."""
+    return Like(tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
+
+
 def _refused_draw() -> Exception:
     return UntraceableError(
         "the step draws random numbers other than the masks of tg.dropout; draw those of all steps beforehand, and "
@@ -262,9 +273,9 @@ def _refused_draw() -> Exception:
     )
 
 
-def example(like: Like, k: int, batch: int) -> Tensor:
-    """A tensor for run k."""
+def example(like: Like, batch: int) -> Tensor:
+    """A tensor for a run."""
     shape = tuple(batch if size is BATCH else size for size in like.shape)
     with like.device.current():
-        array = like.device.xp.full(shape, FILLS[k] if is_float(like.dtype) else 0, like.dtype)
+        array = like.device.xp.full(shape, _FILLS.get(batch, 0) if is_float(like.dtype) else 0, like.dtype)
     return Tensor._wrap(array, like.device).requires_grad_(like.requires_grad)

@@ -18,6 +18,7 @@ from ..nn import Module, Parameter
 from ..ops.shape import broadcast_to
 from ..random import forked_draws
 from ..states import joined_like, parts_of
+from .dry import dry_forward
 from .effects import Effects
 from .lengths import plain
 
@@ -38,22 +39,27 @@ def start_of(name: str, cell: Module, x: Tensor) -> Any:
     Raises:
         ValueError: the two runs differ in more than the state, or the start depends on the input.
     """
-    if len(x) > _FEW and mode().value.tracer is None:  # two rows show whether it starts from zeros
-        with contextlib.suppress(Exception), no_grad():  # a cell may use tensors of the whole batch, and fail for two
-            found = _Found(name, cell, x[:_FEW])
+    if mode().value.tracer is None:  # that it starts from zeros is found without computing
+        with contextlib.suppress(Exception), no_grad(), np.errstate(all="ignore"):  # errors are raised by the other run
+            found = _Found(name, cell, x, dry=True)
             if found.is_zeros:
-                shapes = [(len(x), *zero.shape[1:]) for zero in found.zeros]
-                return found.joined([full(shape, 0, z.dtype, z.device) for shape, z in zip(shapes, found.zeros)])
+                return found.joined(found.zeros)
     found = _Found(name, cell, x)
     return found.joined([_as_state(start, zero) for start, zero in zip(found.starts, found.zeros, strict=True)])
 
 
-_FEW = 2
 _FULL = inspect.unwrap(full)
+
+
+class _UnsetValueError(Exception):
+    """A value is read that a dry run has not computed."""
 
 
 class _Found:
     """What a step from None has in place of the state.
+
+    Args:
+        dry: whether the results of ops need not be computed.
 
     Attributes:
         starts: for each part of the state, what the step has in place of it; None if it is not used.
@@ -62,11 +68,11 @@ class _Found:
         is_zeros: whether the start is zeros that the cell makes, or is not used.
     """
 
-    def __init__(self, name: str, cell: Module, x: Tensor) -> None:
+    def __init__(self, name: str, cell: Module, x: Tensor, dry: bool = False) -> None:
         described = f"{name}: the result of {type(cell).__name__}"
         same_draws = forked_draws()
         effects = Effects(cell)
-        first, second = _Run(mode().value.tracer, effects), _Run(None, effects)
+        first, second = _Run(mode().value.tracer, effects, dry), _Run(None, effects, dry)
         try:
             with same_draws(), Switch(tracer=first):
                 result = cell.forward(x, None)
@@ -83,6 +89,8 @@ class _Found:
         finally:
             effects.undo()
         found = _Comparison(first, second, self.zeros).of(after, again)
+        if dry and (found is None or first.has_read or second.has_read):
+            raise _UnsetValueError
         if found is None:
             if not _starts_from_zeros(first, second, after, again):
                 raise ValueError(
@@ -124,12 +132,18 @@ class _Run(Tracer):
 
     Attributes:
         made: the call that returned an array, and the number of the result, by the array's id.
+        has_read: whether a dry run has read a value; the cell may have caught the error.
     """
 
-    def __init__(self, outer: Tracer | None, effects: Effects) -> None:
+    def __init__(self, outer: Tracer | None, effects: Effects, dry: bool) -> None:
         self._outer = Tracer() if outer is None else outer
+        self._dry = dry
+        self.has_read = False
         self._effects = effects
         self.made: dict[int, tuple[_Call, int]] = {}
+
+    def forward_of(self, op: Any) -> Callable[..., Any]:
+        return dry_forward(op) if self._dry else self._outer.forward_of(op)
 
     def see_node(self, node: Any) -> None:
         self._outer.see_node(node)
@@ -150,7 +164,17 @@ class _Run(Tracer):
         return self._outer.see_shape(tensor, shape)
 
     def see_read(self, tensor: Any) -> None:
+        self._check_read()
         self._outer.see_read(tensor)
+
+    def see_array(self, tensor: Any) -> None:
+        self._check_read()
+        self._outer.see_array(tensor)
+
+    def _check_read(self) -> None:
+        if self._dry:
+            self.has_read = True
+            raise _UnsetValueError
 
     def see_write(self, tensor: Any) -> None:
         self._outer.see_write(tensor)

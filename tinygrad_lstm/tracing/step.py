@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.backends.emit.program import BATCH, Derivative, Instruction, Program, Value, mapped, needed
 
@@ -15,24 +15,35 @@ from ..autograd import grad
 from ..device import Device
 from ..mode import Switch, mode, no_grad
 from .names import Names, watched_variables
-from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, run_of
-from .values import Values, same
+from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, like_of, run_of
+from .values import Values, merged, merged_notes, same
 
 __all__ = ["Outside", "TracedStep", "derivative_of", "replay_steps"]
 
+_MOST_BATCHES = 16  # for which a step's notes are kept
 
+
+@dataclass(frozen=True)
 class Outside:
-    """What is remembered of a tensor from outside; its values only if the step made it."""
+    """What is remembered of a tensor from outside.
 
-    def __init__(self, tensor: Tensor, made: bool) -> None:
-        self.like = Like(tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
-        self.values: HostArray | None = tensor.device.backend.to_host(tensor._array) if made else None
+    Attributes:
+        like: its shape, dtype and device, and whether it requires a gradient.
+        constant: its values if the step makes it, so that they are in the program: one number if all are equal.
+    """
 
-    def is_like(self, tensor: Tensor) -> bool:
-        """Whether the program is the same with this tensor."""
-        if Like(tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad) != self.like:
+    like: Like
+    constant: Any = None
+
+    def is_like(self, tensor: Tensor, batch: int) -> bool:
+        """Whether the program is the same with this tensor, for a batch size."""
+        shape = tuple(batch if size is BATCH else size for size in self.like.shape)
+        if Like(shape, *self.like[1:]) != like_of(tensor):
             return False
-        return self.values is None or same(self.values, tensor.device.backend.to_host(tensor._array))
+        if self.constant is None:
+            return True
+        values = tensor.device.backend.to_host(tensor._array)
+        return same(self.constant, values) if hasattr(self.constant, "shape") else bool((values == self.constant).all())
 
 
 class TracedStep:
@@ -46,14 +57,19 @@ class TracedStep:
     Attributes:
         program: the program, which captures the others and what the step takes from outside.
         outside: what is remembered of the latter.
+        batch: the only batch size that the program is for, if there is one.
         dropped: for each mask of dropout, the probability of dropping an element. The masks are the program's last
             inputs.
     """
 
+    batch: int | None = None
+
     def __init__(self, step: Step, *given: Sequence[Like], names: Names | None = None) -> None:
-        runs = [run_of(step if names is None or k else _watched(step), given, k) for k in range(2)]
-        (first, outputs), (second, others) = runs
-        if len(first.notes) != len(second.notes) or first.outside != second.outside:
+        (first, outputs), (second, others) = (
+            run_of(step if names is None or k else _watched(step), given, batch) for k, batch in enumerate(BATCHES)
+        )
+        self._notes, self._outputs = merged_notes(first.notes, second.notes), merged(outputs, others)
+        if first.outside != second.outside:
             raise UntraceableError("the step applies different ops to different batch sizes or values")
         if (first.masks, first.dropped) != (second.masks, second.dropped):
             raise UntraceableError("the step drops elements with different probabilities for different batch sizes")
@@ -70,8 +86,8 @@ class TracedStep:
         made = [values.input(k, name) for k, name in zip(places, operands)]
         masks = [values.mask(k) for k in first.masks]
         number, end = len(given[0]), len(given[0]) + len(given[1])
-        instructions = values.instructions(first.notes, second.notes)
-        output, *after = (values.merged(a, b) for a, b in zip(outputs, others, strict=True))
+        instructions = values.instructions(self._notes)
+        output, *after = values(self._outputs)
         for before, state in zip(made[number:end], after, strict=True):
             if (before.shape, before.dtype) != (state.shape, state.dtype):
                 raise UntraceableError(
@@ -80,23 +96,41 @@ class TracedStep:
         inputs = (*made[:number], *masks)
         self.program = Program(inputs, tuple(made[number:end]), tuple(made[end:]), instructions, output, tuple(after))
         self.dropped = first.dropped
-        self._notes, self._outputs = first.notes, outputs
-        self._outside = {k: Outside(first.tensors[k], k not in taken) for k in first.outside}
+        self._outside = {
+            k: Outside(like_of(first.tensors[k])._replace(shape=values[k].shape), values[k].constant)
+            for k in first.outside
+        }
         self._taken = taken
+        self._notes_for: dict[int, Sequence[Note]] = {}
         self.outside = [self._outside[k] for k in taken]
 
-    def taken_in(self, seen: tuple[Run, Sequence[Known]]) -> list[Tensor] | None:
-        """The tensors that a run took from outside, in the program's order; None if its ops are different."""
+    def taken_in(self, seen: tuple[Run, Sequence[Known]], batch: int) -> list[Tensor] | None:
+        """The tensors that a run for a batch size took from outside, in the program's order.
+
+        None if the run has applied different ops than the program, or has given them different arguments.
+        """
         now, outputs = seen
         alike = (
-            len(self._notes) == len(now.notes)
+            self.batch in (None, batch)
+            and len(self._notes) == len(now.notes)
             and list(self._outside) == now.outside
             and self.dropped == now.dropped
             and same(self._outputs, outputs)
-            and all(map(_same_note, self._notes, now.notes))
-            and all(known.is_like(now.tensors[k]) for k, known in self._outside.items())
+            and all(map(_same_note, self._notes_of(batch), now.notes))
+            and all(known.is_like(now.tensors[k], batch) for k, known in self._outside.items())
         )
         return [now.tensors[k] for k in self._taken] if alike else None
+
+    def _notes_of(self, batch: int) -> Sequence[Note]:
+        """The notes with the batch size in place of `BATCH`."""
+        if batch not in self._notes_for:
+            if len(self._notes_for) >= _MOST_BATCHES:
+                self._notes_for.clear()
+            self._notes_for[batch] = [
+                replace(note, arguments=mapped(note.arguments, lambda part: batch if part is BATCH else part))
+                for note in self._notes
+            ]
+        return self._notes_for[batch]
 
 
 def _watched(step: Step) -> Step:
@@ -113,17 +147,14 @@ def _watched(step: Step) -> Step:
 
 def derivative_of(program: Program, device: Device, needs: Sequence[bool]) -> Derivative:
     """The derivative of a program, recorded from the ops' own rules, for the operands that need a gradient."""
-    runs = [_run_back(program, device, needs, k) for k in range(2)]
-    (first, found, forward), (second, others, _) = runs
-    if len(first.notes) != len(second.notes):
-        raise UntraceableError("the derivative of the step applies different ops to different batch sizes or values")
+    (first, found, forward), (second, others, _) = (_run_back(program, device, needs, batch) for batch in BATCHES)
     known = _known(program, first.notes[:forward])
     values, place, cotangents = Values(first, second, known), len(program.operands), []
     for output, name in zip(program.outputs, ("out", *(value.name for value in program.after))):
         cotangents.append(values.input(place, f"g_{name}") if is_float(output.dtype) else None)
         place += is_float(output.dtype)
-    instructions = values.instructions(first.notes[forward:], second.notes[forward:])
-    gradients = tuple(None if a is None else values.merged(a, b) for a, b in zip(found, others, strict=True))
+    instructions = values.instructions(merged_notes(first.notes, second.notes)[forward:])
+    gradients = values(tuple(merged(found, others)))
     return Derivative(program, tuple(cotangents), needed(instructions, gradients), gradients)
 
 
@@ -205,17 +236,19 @@ def _replay(
     return tuple(tensor_of(value) for value in wanted)
 
 
-def _run_back(program: Program, device: Device, needs: Sequence[bool], k: int) -> tuple[Run, list[Known | None], int]:
-    """Run k of a program and its derivative: the gradients of its operands, and the number of notes before them."""
+def _run_back(
+    program: Program, device: Device, needs: Sequence[bool], batch: int
+) -> tuple[Run, list[Known | None], int]:
+    """A run of a program and its derivative: the gradients of its operands, and the number of notes before them."""
     operands = [
-        example(Like(value.shape, value.dtype, device, needs_grad and is_float(value.dtype)), k, BATCHES[k])
+        example(Like(value.shape, value.dtype, device, needs_grad and is_float(value.dtype)), batch)
         for value, needs_grad in zip(program.operands, needs, strict=True)
     ]
     outputs = [output for output in program.outputs if is_float(output.dtype)]
-    cotangents = [example(Like(output.shape, output.dtype, device, True), k, BATCHES[k]) for output in outputs]
+    cotangents = [example(Like(output.shape, output.dtype, device, True), batch) for output in outputs]
     run = Run([*operands, *cotangents])
     with Switch(tracer=run, recording=True, anomaly=False), np.errstate(all="ignore"):
-        made = replay(program, operands, BATCHES[k])
+        made = replay(program, operands, batch)
         forward = len(run.notes)
         _name_gradients(run, program)
         floats = [output for output in made if is_float(output.dtype)]

@@ -7,14 +7,15 @@ import copy
 import keyword
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tinygrad_lstm.backends.emit.program import BATCH, Instruction, Size, Value
+from tinygrad_lstm.backends.emit.program import BATCH, Instruction, Size, Value, mapped
 
 from .._tensor import Tensor
 from .run import BATCHES, Known, Note, Run, UntraceableError
 
-__all__ = ["Values", "same"]
+__all__ = ["Values", "merged", "merged_notes", "same"]
 
 
 class Values:
@@ -61,32 +62,15 @@ class Values:
         made = self._values[place] = Value(name, shape, first.dtype)
         return made
 
-    def merged(self, first: Any, second: Any) -> Any:
-        """An argument of both runs, with values in place of tensors and `BATCH` in place of the batch sizes."""
-        if isinstance(first, Known) and isinstance(second, Known) and first == second:
-            return self[first.place]
-        if isinstance(first, list | tuple) and type(first) is type(second) and len(first) == len(second):
-            return type(first)(self.merged(a, b) for a, b in zip(first, second))
-        if isinstance(first, slice) and isinstance(second, slice):
-            ends = zip((first.start, first.stop, first.step), (second.start, second.stop, second.step))
-            return slice(*(self.merged(a, b) for a, b in ends))
-        if type(first) is int and type(second) is int:
-            return _merged_number(first, second)
-        if not same(first, second):
-            raise UntraceableError(
-                f"the step gives an op {first!r} in one run and {second!r} in another: it draws random numbers, or "
-                "computes with the batch size"
-            )
-        return first
+    def __call__(self, noted: Any) -> Any:
+        """What the notes name by `Known`, as values: one, or all in an argument."""
+        return mapped(noted, lambda part: self[part.place] if isinstance(part, Known) else part)
 
-    def instructions(self, first: Sequence[Note], second: Sequence[Note]) -> list[Instruction]:
-        """The instructions of the same notes in both runs."""
-        made = []
-        for note, other in zip(first, second, strict=True):
-            if note.op is not other.op or note.places != other.places:
-                raise UntraceableError("the step applies different ops to different batch sizes or values")
-            arguments = tuple(self.merged(a, b) for a, b in zip(note.arguments, other.arguments, strict=True))
-            names = self._first.names
+    def instructions(self, notes: Sequence[Note]) -> list[Instruction]:
+        """The instructions of merged notes."""
+        made, names = [], self._first.names
+        for note in notes:
+            arguments = self(note.arguments)
             results = tuple(
                 self._made(place, names[place]) if place in names else self._made(place, note.op.name, 1)
                 for place in note.places
@@ -96,6 +80,40 @@ class Values:
                 value.instruction = instruction
             made.append(instruction)
         return made
+
+
+def merged_notes(first: Sequence[Note], second: Sequence[Note]) -> list[Note]:
+    """The notes of two runs, with `BATCH` in place of their batch sizes.
+
+    Raises:
+        UntraceableError: they differ in more.
+    """
+    if len(first) != len(second):
+        raise UntraceableError("the step applies different ops to different batch sizes or values")
+    return [_merged_note(note, other) for note, other in zip(first, second)]
+
+
+def _merged_note(note: Note, other: Note) -> Note:
+    if note.op is not other.op or note.places != other.places or note.detached != other.detached:
+        raise UntraceableError("the step applies different ops to different batch sizes or values")
+    return replace(note, arguments=merged(note.arguments, other.arguments))
+
+
+def merged(first: Any, second: Any) -> Any:
+    """An argument of both runs, with `BATCH` in place of their batch sizes."""
+    if isinstance(first, list | tuple) and type(first) is type(second) and len(first) == len(second):
+        return type(first)(merged(a, b) for a, b in zip(first, second))
+    if isinstance(first, slice) and isinstance(second, slice):
+        ends = zip((first.start, first.stop, first.step), (second.start, second.stop, second.step))
+        return slice(*(merged(a, b) for a, b in ends))
+    if type(first) is int and type(second) is int:
+        return _merged_number(first, second)
+    if not same(first, second):
+        raise UntraceableError(
+            f"the step gives an op {first!r} in one run and {second!r} in another: it draws random numbers, or "
+            "computes with the batch size"
+        )
+    return first
 
 
 def _in_tables(op: Any) -> Any:

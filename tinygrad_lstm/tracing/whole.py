@@ -1,4 +1,4 @@
-"""Steps that use tensors of the whole batch from outside, so that they run for no other batch size."""
+"""Steps that have a program for one batch size only: they use tensors of the whole batch, or branch on its size."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from tinygrad_lstm.backends.emit.program import BATCH, mapped
 
 from .._tensor import Tensor
 from ..mode import mode, no_grad
-from .run import Known, Like, Run, UntraceableError
+from .run import Known, Like, Run, UntraceableError, like_of
 from .step import Outside, TracedStep
 
 __all__ = ["WholeBatchStep"]
@@ -38,7 +38,7 @@ class WholeBatchStep(TracedStep):
             known |= zip((*range(len(flat) - len(rows)), *rows), flat, strict=True)
             return _replayed(run, outputs, known, batch)
 
-        outside = {k: Outside(run.tensors[k], False) for k in (*rows, *fixed)}
+        outside = {k: Outside(like_of(run.tensors[k])) for k in (*rows, *fixed)}
         likes = [outside[k].like._replace(shape=(BATCH, *outside[k].like.shape[1:])) for k in rows]
         try:
             super().__init__(replayed, inputs, states, [*others, *likes])
@@ -50,7 +50,7 @@ class WholeBatchStep(TracedStep):
             ) from error
         if [each.like for each in self.outside] != [outside[k].like for k in fixed]:
             raise UntraceableError("the step takes different tensors from outside for different batch sizes")
-        self.outside = [*outside.values()]
+        self.outside, self.batch = [*outside.values()], batch
         self._notes, self._outputs, self._taken = run.notes, outputs, [*rows, *fixed]
         self._outside = {k: outside[k] for k in run.outside}
 

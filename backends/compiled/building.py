@@ -1,12 +1,9 @@
-"""Builds C sources with the machine's own compiler, loads the libraries, and caches them on disk.
+"""Builds C sources with the machine's own compiler, and loads the libraries.
 
 The compiler is `CC`, which may have arguments, or else cc, gcc or clang. Sources may include the headers in `runtime/`.
-Code is built for this processor, so a library's name contains a digest of everything that its code depends on: the
-source, the headers, the flags, the compiler and the processor.
-
-Libraries are in the user's cache folder, or in the folder that TINYGRAD_LSTM_CACHE names. Loading a library runs its
-code. So the folder must belong to the user, and no one else may write to it; otherwise, or if it cannot be written, the
-library is built in a temporary folder.
+Libraries are kept in the user's cache folder; see `caching.py`. Code is built for this processor, so a library's name
+contains a digest of everything that its code depends on: the source, the headers, the flags, the compiler and the
+processor. If the folder cannot be used, the library is built in a temporary one.
 """
 
 import ctypes
@@ -17,7 +14,6 @@ import os
 import platform
 import re
 import shutil
-import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -25,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["BuildError", "Compiler", "cache_folder", "compiler", "library", "why_not"]
+from . import caching
+
+__all__ = ["BuildError", "Compiler", "Source", "compiler", "libraries", "library", "why_not", "why_not_cached"]
 
 RUNTIME = Path(__file__).parent / "runtime"
 """The folder of the headers."""
@@ -40,9 +38,13 @@ _FLAGS = (
 # For this processor: the first group of options that the compiler knows.
 _TUNINGS = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-_SECONDS = 120  # after which a compiler is stopped
+_SECONDS = 60  # after which a compiler is stopped
+_PRINTED = 64 * 1024  # bytes of what a compiler prints are read
 
 _failure: str | None = None  # why a library could not be built
+_hangs: str | None = None  # why the compiler is not run again
+_not_cached: str | None = None  # why a library could not be cached
+_not_loadable = set[Path]()  # folders whose libraries cannot be loaded
 
 
 class BuildError(RuntimeError):
@@ -64,11 +66,26 @@ class Compiler:
     @property
     def name(self) -> str:
         """The first line of its version."""
-        return next(iter(self.version.splitlines()), self.command[0])
+        return next(iter(_lines(self.version)), self.command[0])
 
 
-def library(name: str, source: str) -> ctypes.CDLL:
-    """The shared library that the C source defines, loaded.
+class Source(NamedTuple):
+    """The source of a library.
+
+    Attributes:
+        name: a short name for the files in the cache, such as "lstm".
+        text: the text of a C file. It is C99 with GCC's extensions, such as vector types and `__atomic` functions, and
+            may include the headers of `runtime/`, as in `#include "functions.h"`.
+        options: of the compiler, such as "-O2", after those of all libraries.
+    """
+
+    name: str
+    text: str
+    options: tuple[str, ...] = ()
+
+
+def library(name: str, text: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The shared library that a C source defines, loaded; see `Source` for the arguments.
 
     It is built only if the cache does not have it, and loaded once per process. Calls of its functions release the
     interpreter's lock:
@@ -77,20 +94,30 @@ def library(name: str, source: str) -> ctypes.CDLL:
         square.argtypes, square.restype = [ctypes.c_double], ctypes.c_double
         square(3.0)
 
-    Args:
-        name: a short name for the files in the cache, such as "lstm".
-        source: the text of a C file. It is C99 with GCC's extensions, such as vector types and `__atomic` functions,
-            and may include the headers of `runtime/`, as in `#include "functions.h"`.
-
     Raises:
         BuildError: there is no compiler, or it fails. The same source is not tried again in this process.
     """
     global _failure
-    found = _library_or_reason(name, source)
+    found = _library_or_reason(Source(name, text, options))
     if isinstance(found, str):
         _failure = found
         raise BuildError(found)
     return found
+
+
+def libraries(*sources: Source) -> list[ctypes.CDLL]:
+    """The libraries of several sources; several compilers run at once for those that have to be built.
+
+    Raises:
+        BuildError: one cannot be built.
+    """
+    missing = [source for source in sources if source not in _found and _must_be_built(source)]
+    if len(missing) > 1:
+        from concurrent.futures import ThreadPoolExecutor  # takes 5 ms, which most programs need not spend
+
+        with ThreadPoolExecutor(len(missing)) as pool:
+            list(pool.map(_library_or_reason, missing))
+    return [library(*source) for source in sources]
 
 
 def compiler() -> Compiler:
@@ -111,180 +138,268 @@ def why_not() -> str | None:
     return found if isinstance(found, str) else _failure
 
 
-def cache_folder() -> Path:
-    """The folder of the cache, which is created if it does not exist.
-
-    Raises:
-        OSError: it cannot be created, it belongs to a different user, or other users may write to it.
-    """
-    folder = Path(os.environ.get("TINYGRAD_LSTM_CACHE") or _users_cache() / "tinygrad_lstm").absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform != "win32":
-        found = folder.stat()
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} belongs to a different user")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"other users may write to {folder}")
-    return folder
-
-
-def _users_cache() -> Path:
-    """The folder for caches of this user."""
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    named = os.environ.get(variable, "")
-    if os.path.isabs(named):
-        return Path(named)
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise FileNotFoundError("there is no home folder") from error
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+def why_not_cached() -> str | None:
+    """Why a library of this process could not be cached, in one line; None if all were."""
+    return _not_cached
 
 
 # Results and reasons are remembered, as a call that falls back to NumPy must cost nothing.
 
+_found: dict[Source, ctypes.CDLL | str] = {}
+
+
+def _library_or_reason(source: Source) -> ctypes.CDLL | str:
+    if source not in _found:
+        try:
+            _found[source] = _loaded(source)
+        except BuildError as error:
+            _found[source] = str(error)
+    return _found[source]
+
+
+class _Command(NamedTuple):
+    """The command of a compiler.
+
+    Attributes:
+        words: its path, followed by the arguments that `CC` has.
+        file: the path, size and time of the file that is run. It is a different one after an update, which is found
+            faster in this way than by running the compiler.
+    """
+
+    words: tuple[str, ...]
+    file: tuple[str, int, int]
+
 
 @functools.cache
-def _library_or_reason(name: str, source: str) -> ctypes.CDLL | str:
+def _command_or_reason() -> _Command | str:
+    import shlex
+
     try:
-        return _loaded(name, source, compiler())
-    except BuildError as error:
-        return str(error)
+        words = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
+    except ValueError as error:
+        return f"CC cannot be read: {error}"
+    path = next(filter(None, map(shutil.which, words[:1] or ["cc", "gcc", "clang"])), None)
+    if path is None:
+        return f"CC is {words[0]}, which is not found" if words else "no C compiler is found (cc, gcc, clang, or CC)"
+    try:
+        file = os.path.realpath(path)
+        status = os.stat(file)
+    except OSError as error:
+        return f"{path} cannot be run: {error}"
+    return _Command((path, *words[1:]), (file, status.st_size, status.st_mtime_ns))
 
 
 @functools.cache
 def _compiler_or_reason() -> Compiler | str:
-    import shlex
-
+    """The compiler, if it can be run."""
+    found = _command_or_reason()
+    if isinstance(found, str):
+        return found
+    path = found.words[0]
     try:
-        given = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
-    except ValueError as error:
-        return f"CC cannot be read: {error}"
-    names = given[:1] or ["cc", "gcc", "clang"]
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        return f"CC is {given[0]}, which is not found" if given else "no C compiler is found (cc, gcc, clang, or CC)"
-    if sys.platform == "darwin" and path.startswith("/usr/bin/"):
-        # Without Apple's tools this compiler is a program that opens a window.
-        if _run(["/usr/bin/xcode-select", "-p"]).failed:
-            return "Apple's command line tools are not installed"
-    command = (path, *given[1:])
-    try:
-        ended = _run([*command, "--version"])
+        if sys.platform == "darwin" and path.startswith("/usr/bin/"):
+            # Without Apple's tools this compiler is a program that opens a window.
+            if _run(["/usr/bin/xcode-select", "-p"]).failed:
+                return "Apple's command line tools are not installed"
+        ended = _run([*found.words, "--version"])
     except OSError as error:
         return f"{path} cannot be run: {error}"
     if ended.failed:
-        return f"{path} --version fails: {_one_line(ended.errors)}"
-    return Compiler(command, ended.out)
+        return f"{path} --version fails: {_one_line(ended.printed)}"
+    return Compiler(found.words, ended.printed)
 
 
-def _loaded(name: str, source: str, compiler: Compiler) -> ctypes.CDLL:
-    """The library, from the cache if it can be read or written, or else built in a temporary folder."""
-    file = f"{re.sub(r'[^A-Za-z0-9_]', '_', name)[:40]}-{_key(source, compiler)}{_SUFFIX}"
-    with suppress(OSError):  # a cache that cannot be used
-        return _from_folder(cache_folder(), file, source, compiler)
-    try:
-        with tempfile.TemporaryDirectory(prefix="tinygrad_lstm-", ignore_cleanup_errors=True) as folder:
-            return _from_folder(Path(folder), file, source, compiler)
-    except OSError as error:
-        raise BuildError(f"a library built by {compiler.command[0]} cannot be loaded: {error}") from error
-
-
-def _from_folder(folder: Path, file: str, source: str, compiler: Compiler) -> ctypes.CDLL:
-    """The library of this file name in a folder, built if it is missing or damaged.
+def _file_name(source: Source) -> str:
+    """The name of a library's file.
 
     Raises:
-        OSError: the folder cannot be written, or libraries in it cannot be loaded.
+        BuildError: there is no compiler.
     """
-    path = folder / file
-    if not _is_intact(path):
-        _build(source, compiler, path)
-    return ctypes.CDLL(str(path))
+    command = _command_or_reason()
+    if isinstance(command, str):
+        raise BuildError(command)
+    name = re.sub(r"[^A-Za-z0-9_]", "_", source.name)[:40]
+    return f"{name}-{_key(source, command)}{_SUFFIX}"
 
 
-def _is_intact(path: Path) -> bool:
-    """Whether a library is as it was built. Loading a truncated one could end the process."""
+def _must_be_built(source: Source) -> bool:
+    """Whether a library is not in the cache, and there is a compiler to build it."""
     try:
-        return _digest_file(path).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, UnicodeDecodeError):
+        return not caching.is_intact(caching.cache_folder() / _file_name(source))
+    except OSError:
+        return True
+    except BuildError:
         return False
 
 
-def _digest_file(path: Path) -> Path:
-    return path.with_suffix(".sha256")
+def _loaded(source: Source) -> ctypes.CDLL:
+    """The library, from the cache if it can be read or written, or else built in a temporary folder."""
+    global _not_cached
+    file = _file_name(source)
+    try:
+        return _from_folder(caching.cache_folder(), file, source)
+    except OSError as error:  # the cache cannot be used
+        _not_cached = str(error)
+    try:
+        with tempfile.TemporaryDirectory(prefix=caching.PREFIX[1:], ignore_cleanup_errors=True) as folder:
+            return _from_folder(Path(folder), file, source)
+    except OSError as error:
+        raise BuildError(f"a library built by {compiler().command[0]} cannot be loaded: {error}") from error
 
 
-def _build(source: str, compiler: Compiler, path: Path) -> None:
+def _from_folder(folder: Path, file: str, source: Source) -> ctypes.CDLL:
+    """The library of this file name in a folder, built if it is missing or damaged.
+
+    Raises:
+        BuildError: the compiler fails.
+        OSError: the folder cannot be written, or libraries in it cannot be loaded.
+    """
+    path = folder / file
+    if folder in _not_loadable:
+        raise OSError(f"libraries in {folder} cannot be loaded")
+    if caching.is_intact(path):
+        with suppress(OSError):  # it was removed just now, or it needs a missing library
+            found = ctypes.CDLL(str(path))
+            caching.note_use(path)
+            return found
+    _build(source, path)
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError:
+        _not_loadable.add(folder)
+        caching.remove(path)
+        raise
+    caching.prune(folder)
+    return found
+
+
+def _build(source: Source, path: Path) -> None:
     """Builds a library, its source beside it. Several processes may do so at once: each file is moved into place."""
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as place:
-        text, built = Path(place, "source.c"), Path(place, path.name)
-        text.write_text(source, encoding="utf-8")
+    found = compiler()
+    with tempfile.TemporaryDirectory(prefix=caching.PREFIX, dir=path.parent, ignore_cleanup_errors=True) as place:
+        text, built, digest = Path(place, "source.c"), Path(place, path.name), Path(place, "digest")
+        text.write_text(source.text, encoding="utf-8")
         os.replace(text, path.with_suffix(".c"))
-        _compile(compiler, path.with_suffix(".c"), built)
-        digest = Path(place, "digest")
+        _compile(found, source.options, path.with_suffix(".c"), built)
+        built.chmod(0o700)
         digest.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
-        os.replace(digest, _digest_file(path))
+        os.replace(digest, caching.digest_file(path))
         os.replace(built, path)
 
 
-def _compile(compiler: Compiler, source: Path, built: Path) -> None:
+# What compilers print if a file cannot be written. A different folder may be on a disk that is not full.
+_FULL = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+
+
+def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: Path) -> None:
+    global _hangs
+    if _hangs is not None:
+        raise BuildError(_hangs)
     for tuning in _TUNINGS:
-        command = [*compiler.command, *_FLAGS, *tuning, f"-I{RUNTIME}", str(source), "-o", str(built), "-lm"]
+        flags = (*_FLAGS, *options, *tuning, f"-I{RUNTIME}")
         try:
-            ended = _run(command)
+            ended = _run([*compiler.command, *flags, str(source), "-o", str(built), "-lm"])
+        except TimeoutError as error:
+            _hangs = f"{compiler.command[0]} {error}"
+            raise BuildError(_hangs) from error
         except OSError as error:
             raise BuildError(f"{compiler.command[0]} cannot be run: {error}") from error
         if not ended.failed:
             return
-        if not any(option.partition("=")[0] in ended.errors for option in tuning):
+        if not any(option.partition("=")[0] in ended.printed for option in tuning):
             break
-    raise BuildError(f"{compiler.command[0]} fails: {_one_line(ended.errors)}")
+    reason = next((reason for reason in _FULL if reason in ended.printed), None)
+    if reason is not None:
+        raise OSError(f"{source.parent} cannot be written: {reason}")
+    if not source.exists():
+        raise OSError(f"{source.parent} was removed")
+    raise BuildError(f"{compiler.command[0]} fails: {_one_line(ended.printed)}")
 
 
 class _Ended(NamedTuple):
     """A command that has ended, and what it printed."""
 
     failed: bool
-    out: str
-    errors: str
+    printed: str
 
 
 def _run(command: list[str]) -> _Ended:
     """Runs a command to its end.
 
     Raises:
-        OSError: it cannot be run, or does not end.
+        TimeoutError: it does not end. It is stopped.
+        OSError: it cannot be run.
     """
+    import signal
     import subprocess  # takes 4 ms, which most programs need not spend
+    from threading import Thread
 
+    receiving, sending = os.pipe()
     try:
-        ended = subprocess.run(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SECONDS,
-            check=False,
+            stdout=sending,
+            stderr=sending,
             env={**os.environ, "LC_ALL": "C"},  # messages in English
+            start_new_session=True,  # so that what it has started is stopped as well
         )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"it did not end after {_SECONDS} s") from error
-    return _Ended(ended.returncode != 0, ended.stdout, ended.stderr)
+    except BaseException:
+        os.close(receiving)
+        raise
+    finally:
+        os.close(sending)
+    printed = bytearray()
+    reader = Thread(target=_read, args=(receiving, printed), daemon=True)
+    waiter = Thread(target=process.wait, daemon=True)
+    try:
+        reader.start()
+        waiter.start()
+        waiter.join(_SECONDS)
+        if waiter.is_alive():
+            raise TimeoutError(f"did not end after {_SECONDS} s")
+        reader.join(1)  # longer only if what it has started still has the pipe
+    finally:
+        if process.poll() is None:
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return _Ended(process.returncode != 0, printed.decode(errors="replace"))
 
 
-def _one_line(message: str) -> str:
+def _read(receiving: int, printed: bytearray) -> None:
+    """Adds what is read from a pipe, up to a limit, and closes it."""
+    try:
+        while len(printed) < _PRINTED and (more := os.read(receiving, _PRINTED)):
+            printed += more
+    finally:
+        os.close(receiving)
+
+
+def _lines(printed: str) -> list[str]:
+    """The lines that a compiler prints, without characters that a terminal would obey."""
+    lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in printed.splitlines())
+    return [line for line in lines if line]
+
+
+def _one_line(printed: str) -> str:
     """The first error of a compiler's message."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it prints no message")[
-        :300
-    ]
+    lines = _lines(printed)
+    found = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it prints no message")
+    return found[:300]
 
 
-def _key(source: str, compiler: Compiler) -> str:
+@functools.cache
+def _headers() -> tuple[tuple[str, bytes], ...]:
+    """The names of the headers in `runtime/`, and what is in them."""
+    return tuple((path.name, path.read_bytes()) for path in sorted(RUNTIME.glob("*.h")))
+
+
+def _key(source: Source, command: _Command) -> str:
     """A digest of everything that a library's code depends on."""
-    headers = [(path.name, path.read_bytes()) for path in sorted(RUNTIME.glob("*.h"))]
-    parts = (source, headers, _FLAGS, _TUNINGS, compiler, _processor())
+    parts = (source.text, source.options, _headers(), _FLAGS, _TUNINGS, command, _processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -294,13 +409,15 @@ _IDENTITY = re.compile(r"(vendor_id|cpu family|model|model name|stepping|flags|F
 
 @functools.cache
 def _processor() -> str:
-    """The identity of this processor: its model and its instructions."""
+    """The identity of this processor, its model and its instructions, and of the C library."""
     described = platform.machine()
+    with suppress(AttributeError, ValueError, OSError):  # not all systems have it
+        described += os.confstr("CS_GNU_LIBC_VERSION") or ""
     if sys.platform == "win32":
         return f"{described} {platform.processor()}"
     with suppress(OSError):  # a sandbox may have neither
         if sys.platform == "darwin":
-            described += _run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).out
+            described += _run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).printed
         else:
             with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
                 first_core = itertools.takewhile(str.strip, file)

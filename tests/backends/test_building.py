@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_lstm.backends.compiled import building
+from tinygrad_lstm.backends.compiled import building, caching
 
 needs_compiler = pytest.mark.skipif(isinstance(building.why_not(), str), reason="there is no C compiler")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the compilers of these tests are shell scripts")
 
 SOURCE = '#include "factor.h"\\ndouble times(double x) { return FACTOR * x; }'
 PROGRAM = f"""
-import ctypes, sys
+import ctypes, os, sys
 from pathlib import Path
-from tinygrad_lstm.backends.compiled import building
+from tinygrad_lstm.backends.compiled import building, caching
 
-if sys.argv[1:]:
-    building.RUNTIME = Path(sys.argv[1])
+building.RUNTIME = Path(sys.argv[1])
+exec(os.environ.get("BEFORE", ""))
 for _ in range(2):
     try:
         times = building.library("times", '{SOURCE}').times
@@ -31,8 +31,9 @@ for _ in range(2):
     else:
         times.argtypes, times.restype = [ctypes.c_double], ctypes.c_double
         print(times(5.0))
-print(building.why_not())
+exec(os.environ.get("AFTER", "print(building.why_not())"))
 """
+WHY_NOT_CACHED = "print(building.why_not_cached())"
 
 
 class Machine:
@@ -79,6 +80,12 @@ class Machine:
     def libraries(self) -> list[Path]:
         return sorted(path for path in self.cache.iterdir() if path.suffix not in (".c", ".sha256"))
 
+    def why_not_cached(self, **environment: str) -> str:
+        """Why a library that is built is not cached."""
+        *numbers, reason = self.run(AFTER=WHY_NOT_CACHED, **environment)
+        assert numbers == BUILT[:-1]
+        return reason
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
@@ -95,8 +102,9 @@ def test_a_library_is_built_once(machine: Machine) -> None:
     assert stat.S_IMODE(machine.cache.stat().st_mode) == 0o700
     (library,) = machine.libraries()
     assert library.with_suffix(".c").read_text() == SOURCE.replace("\\n", "\n")
-    assert machine.run() == BUILT
-    assert len(machine.builds()) == 1
+    calls = machine.calls.read_text()
+    assert machine.why_not_cached() == "None"
+    assert machine.calls.read_text() == calls
 
 
 @needs_compiler
@@ -147,41 +155,122 @@ def test_a_damaged_file_is_built_anew(machine: Machine, how: str) -> None:
 
 
 @needs_compiler
+def test_a_library_that_others_may_write_is_built_anew(machine: Machine) -> None:
+    machine.run()
+    (library,) = machine.libraries()
+    assert stat.S_IMODE(library.stat().st_mode) == 0o700
+    library.chmod(0o720)
+    assert machine.run() == BUILT
+    assert len(machine.builds()) == 2
+
+
+@needs_compiler
 @pytest.mark.parametrize("mode", [0o770, 0o702])
 def test_a_folder_to_which_others_may_write_is_not_used(machine: Machine, mode: int) -> None:
     machine.run()
     machine.cache.chmod(mode)
     (library,) = machine.libraries()
     library.write_bytes(b"something else")
-    assert machine.run() == BUILT
+    assert machine.why_not_cached().startswith(f"other users may write to {machine.cache}; chmod go-w it, or ")
     assert len(machine.builds()) == 2
     assert library.read_bytes() == b"something else"
 
 
 @needs_compiler
+def test_a_folder_that_others_may_replace_is_not_used(machine: Machine, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for mode, reason in ((0o777, f"all users may replace {shared / 'cache'}, as they may write to {shared}, or "),
+                         (0o1777, "None")):  # fmt: skip
+        shared.chmod(mode)
+        assert machine.why_not_cached(TINYGRAD_LSTM_CACHE=str(shared / "cache")).startswith(reason)
+
+
+@needs_compiler
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_a_different_user_is_not_used(machine: Machine) -> None:
+def test_a_folder_or_a_link_of_a_different_user_is_not_used(machine: Machine, tmp_path: Path) -> None:
     machine.run()
+    link = tmp_path / "link"
+    link.symlink_to(machine.cache)
+    assert machine.why_not_cached(TINYGRAD_LSTM_CACHE=str(link)) == "None"
+    assert len(machine.builds()) == 1
+    os.lchown(link, 12345, -1)
+    reason = machine.why_not_cached(TINYGRAD_LSTM_CACHE=str(link))
+    assert reason.startswith(f"{link} is a symbolic link of a different user; remove it, or ")
     os.chown(machine.cache, 12345, -1)
-    assert machine.run() == BUILT
-    assert len(machine.builds()) == 2
+    assert machine.why_not_cached().startswith(f"{machine.cache} belongs to a different user, or ")
+    assert len(machine.builds()) == 3
 
 
 @needs_compiler
 @pytest.mark.parametrize("place", ["/proc/nothing", "/dev/null/kernels"])
 def test_without_a_writable_cache_it_is_built_in_a_temporary_folder(machine: Machine, place: str) -> None:
     for number in (1, 2):
-        assert machine.run(TINYGRAD_LSTM_CACHE=place) == BUILT
+        assert place in machine.why_not_cached(TINYGRAD_LSTM_CACHE=place)
         assert len(machine.builds()) == number
 
 
 @needs_compiler
+@pytest.mark.parametrize("home", ["/", "", "relative", "/nothing/here"])
+def test_without_a_home_folder_it_is_built_in_a_temporary_folder(machine: Machine, home: str) -> None:
+    reason = machine.why_not_cached(TINYGRAD_LSTM_CACHE="", XDG_CACHE_HOME="", HOME=home)
+    assert reason == f"the home folder is {home or '/'}, which has no caches; name a folder in TINYGRAD_LSTM_CACHE"
+
+
+@needs_compiler
 def test_the_cache_is_in_the_users_folder_for_caches(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
     machine.run(TINYGRAD_LSTM_CACHE="", XDG_CACHE_HOME=str(tmp_path / "xdg"), HOME=str(tmp_path / "home"))
     machine.run(TINYGRAD_LSTM_CACHE="", XDG_CACHE_HOME="relative", HOME=str(tmp_path / "home"))
     within = "Library/Caches" if sys.platform == "darwin" else ".cache"
     found = [tmp_path / "home" / within, *([tmp_path / "xdg"] if sys.platform == "linux" else [])]
     assert [len(list((folder / "tinygrad_lstm").iterdir())) for folder in found] == [3] * len(found)
+
+
+@needs_compiler
+def test_a_full_disk_or_a_folder_that_vanishes_does_not_stop_a_build(machine: Machine) -> None:
+    build = machine.compiler.read_text().splitlines()[-1]
+    in_cache = f'case "$*" in *-o\\ {machine.cache}*)'
+    machine.script(f"{in_cache} echo 'cannot write: No space left on device' >&2; exit 1;; esac\n{build}")
+    assert machine.why_not_cached() == f"{machine.cache} cannot be written: No space left on device"
+    assert list(machine.cache.glob("*.so")) == []
+    machine.script(f"{in_cache} rm -r {machine.cache};; esac\n{build}")
+    assert str(machine.cache) in machine.why_not_cached()
+    machine.script(build)
+    assert machine.why_not_cached() == "None"
+
+
+@needs_compiler
+def test_libraries_that_were_not_used_for_long_are_removed(machine: Machine) -> None:
+    machine.run()
+    machine.header(4)
+    machine.run()
+    old, new = sorted(machine.libraries(), key=lambda path: path.stat().st_mtime)
+    machine.header(3)
+    os.utime(old.with_suffix(".sha256"), (0, 0))
+    assert machine.run() == BUILT  # which uses the old one
+    assert old.with_suffix(".sha256").stat().st_mtime > new.stat().st_mtime
+    abandoned, foreign = machine.cache / f"{caching.PREFIX}abandoned", machine.cache / "notes.c"
+    abandoned.mkdir()
+    foreign.touch()
+    for path in (*new.parent.glob(f"{new.stem}.*"), abandoned):
+        os.utime(path, (0, 0))
+    machine.header(5)
+    size = sum(path.stat().st_size for path in machine.cache.iterdir() if path.is_file())
+    assert machine.run(BEFORE=f"caching._LIMIT = {size}")[0] == "25.0"
+    assert sorted(machine.cache.iterdir()) == sorted(
+        [foreign, *(path.with_suffix(suffix) for path in machine.libraries() for suffix in (".c", ".sha256", ".so"))]
+    )
+    assert len(machine.libraries()) == 2 and old in machine.libraries()
+
+
+@needs_compiler
+def test_processes_that_remove_the_libraries_of_others_compute_the_same(machine: Machine) -> None:
+    started = [machine.start(BEFORE="caching._LIMIT = 0") for _ in range(4)]
+    for process in started:
+        out, errors = process.communicate(timeout=60)
+        assert (out.splitlines(), errors) == (BUILT, "")
+    assert list(machine.cache.iterdir()) == []
 
 
 def test_without_a_compiler_the_reason_says_so(machine: Machine, tmp_path: Path) -> None:
@@ -201,7 +290,7 @@ def test_a_compiler_that_fails_is_not_tried_again(machine: Machine) -> None:
         'test "$1" = --version && echo mine && exit\n'
         "printf 'In file:\\n  times.c:1: error: factor of\\twhat?\\nmore\\n' >&2; exit 1"
     )
-    reason = f"{machine.compiler} fails: times.c:1: error: factor of\twhat?"
+    reason = f"{machine.compiler} fails: times.c:1: error: factor of what?"
     assert machine.run() == [f"BuildError: {reason}", f"BuildError: {reason}", reason]
     assert len(machine.builds()) == 1
     assert list(machine.cache.glob("*.so")) == []
@@ -215,3 +304,49 @@ def test_options_that_a_compiler_does_not_know_are_left_out(machine: Machine) ->
     )
     assert machine.run() == BUILT
     assert ["=native" in line for line in machine.builds()] == [True, True, True, False]
+
+
+OTHER = """
+print(building.why_not())
+try:
+    building.library("other", "int other;")
+except building.BuildError as error:
+    print("BuildError:", error)
+"""
+
+
+def test_a_compiler_that_does_not_end_is_stopped(machine: Machine, tmp_path: Path) -> None:
+    """With the processes that it has started, and it is not run again."""
+    started = tmp_path / "started"
+    machine.script(f'test "$1" = --version && echo mine && exit\nsleep 100 & echo $! >{started}\nwait')
+    reason = f"{machine.compiler} did not end after 0.5 s"
+    lines = machine.run(BEFORE="building._SECONDS = 0.5", AFTER=OTHER)
+    assert lines == [f"BuildError: {reason}", f"BuildError: {reason}", reason, f"BuildError: {reason}"]
+    assert len(machine.builds()) == 1
+    ended = subprocess.run(["ps", "-o", "stat=", "-p", started.read_text().strip()], capture_output=True, text=True)
+    assert ended.stdout.strip() in ("", "Z")
+
+
+def test_a_compiler_that_prints_without_end_is_stopped(machine: Machine) -> None:
+    machine.script('test "$1" = --version && echo mine && exit\nexec yes error')
+    assert machine.run()[2] == f"{machine.compiler} fails: error"
+
+
+@pytest.mark.parametrize("body", ['while [ "$1" != -o ]; do shift; done; echo garbage >"$2"', ":"])
+def test_a_compiler_that_builds_no_library(machine: Machine, body: str) -> None:
+    machine.script(f'test "$1" = --version && printf "\\001\\377mine\\n" && exit\n{body}')
+    *lines, reason = machine.run(AFTER="print(building.compiler().name.isprintable(), building.why_not())")
+    assert reason.startswith(f"True a library built by {machine.compiler} cannot be loaded: ")
+    assert lines == [f"BuildError: {reason.removeprefix('True ')}"] * 2
+    assert machine.libraries() == []
+
+
+@needs_compiler
+def test_libraries_that_are_missing_are_built_at_once(machine: Machine) -> None:
+    """Each compiler waits until there are two."""
+    build = machine.compiler.read_text().splitlines()[-1]
+    waiting = f"while [ $(grep -c shared {machine.calls}) -lt 2 ]; do sleep 0.01; done"
+    machine.script(f'test "$1" = --version || {waiting}\n{build}')
+    both = "print(len(building.libraries(*(building.Source(name, f'int {name};', ('-O1',)) for name in 'ab'))))"
+    assert machine.run(BEFORE=f"building._SECONDS = 20; {both}; sys.exit()") == ["2"]
+    assert all(line.index("-O3 ") < line.index("-O1 ") for line in machine.builds())

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_lstm.backends import compiled, threads
 from tinygrad_lstm.backends.compiled import building
+from tinygrad_lstm.backends.compiled.caching import cache_folder
 from tinygrad_lstm.backends.installing import how_to_install
 
 from .. import __version__, cuda
@@ -63,10 +64,8 @@ def _sequences() -> str:
 
 def _c() -> str:
     """The C compiler, and where its libraries are cached."""
-    try:
-        place = f"cached in {building.cache_folder()}"
-    except OSError as error:
-        place = f"not cached: {error}"
+    reason = building.why_not_cached()
+    place = f"cached in {cache_folder()}" if reason is None else f"not cached: {reason}"
     return f"C by {building.compiler().name} ({place})"
 
 

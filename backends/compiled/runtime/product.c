@@ -14,32 +14,44 @@ Product product, product_transposed;
 
 /* With two vectors of sums for each row of a tile, registers remain for a row of the panel, and one more.
 
-   FMA is sum + a * b. It must be rounded in the same way in all tiles, but compilers may decide differently for each of
-   them whether to use one instruction. So this instruction is named where there is one.
-
-   IN_REGISTER prevents that a vector is loaded from memory again each time it is used, as GCC does in low tiles. */
+   FMA_FLOAT and FMA_DOUBLE are %0 + %1 * %2 in one instruction. It must be rounded in the same way in all tiles, but
+   compilers may decide differently for each of them whether to use it. So it is named where there is one, in assembler,
+   as the headers that declare it take 0.1 s to compile. */
 #if defined __AVX512F__
-#include <immintrin.h>
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14
-#define FMA(sum, a, b) _Generic((REAL)0, float: _mm512_fmadd_ps, double: _mm512_fmadd_pd)(a, b, sum)
-#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#define REGISTER "v"
 #elif defined __AVX__ && defined __FMA__
-#include <immintrin.h>
 #define VECTOR_BYTES 32
 #define TILE_ROWS 6
-#define FMA(sum, a, b) _Generic((REAL)0, float: _mm256_fmadd_ps, double: _mm256_fmadd_pd)(a, b, sum)
-#define IN_REGISTER(vector) __asm__("" : "+x"(vector))
+#define REGISTER "x"
 #elif defined __aarch64__
-#include <arm_neon.h>
 #define VECTOR_BYTES 16
 #define TILE_ROWS 14
-#define FMA(sum, a, b) _Generic((REAL)0, float: vfmaq_f32, double: vfmaq_f64)(sum, a, b)
-#define IN_REGISTER(vector) __asm__("" : "+w"(vector))
+#define REGISTER "w"
+#define FMA_FLOAT "fmla %0.4s, %1.4s, %2.4s"
+#define FMA_DOUBLE "fmla %0.2d, %1.2d, %2.2d"
 #else
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6
-#define FMA(sum, a, b) ((sum) + (a) * (b))
+#endif
+
+#if defined REGISTER && !defined FMA_FLOAT
+#define FMA_FLOAT "vfmadd231ps %2, %1, %0"
+#define FMA_DOUBLE "vfmadd231pd %2, %1, %0"
+#endif
+
+/* IN_REGISTER prevents that a vector is loaded from memory again each time it is used, as GCC does in low tiles. */
+#ifdef REGISTER
+#define ADD_PRODUCT(sum, a, b)                                                                                         \
+    if (sizeof(REAL) == sizeof(float)) {                                                                               \
+        __asm__(FMA_FLOAT : "+" REGISTER(sum) : REGISTER(a), REGISTER(b));                                             \
+    } else {                                                                                                           \
+        __asm__(FMA_DOUBLE : "+" REGISTER(sum) : REGISTER(a), REGISTER(b));                                            \
+    }
+#define IN_REGISTER(vector) __asm__("" : "+" REGISTER(vector))
+#else
+#define ADD_PRODUCT(sum, a, b) sum += (a) * (b)
 #define IN_REGISTER(vector)
 #endif
 
@@ -104,8 +116,7 @@ ALWAYS void tile(const int rows, const int panels, const int vectors, REAL *c, I
             UNROLL for (int r = 0; r < rows; r++) {
                 Vector factor = panels > 1 ? factors[r] : spread(a[r * a_row]);
                 UNROLL for (int v = 0; v < vectors; v++) {
-                    Vector *sum = &sums[r][p * vectors + v];
-                    *sum = FMA(*sum, factor, row[v]);
+                    ADD_PRODUCT(sums[r][p * vectors + v], factor, row[v]);
                 }
             }
         }

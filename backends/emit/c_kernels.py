@@ -16,6 +16,7 @@ from .c_moves import (
     Index,
     aligned,
     breaks,
+    factors_of,
     flat,
     has_rows,
     is_move,
@@ -100,10 +101,9 @@ def is_elementwise(instruction: Instruction) -> bool:
     name, (result, *_) = instruction.op.name, instruction.results
     if not all(map(has_rows, (*instruction.inputs, *instruction.results))):
         return False
-    if name == "einsum":
-        *_, terms, out_term = instruction.arguments
-        first = {term[0] for value, term in zip(instruction.inputs, terms) if value.has_batch}
-        return first == {out_term[0]} and all(set(term) <= set(out_term) for term in terms)
+    if name in ("einsum", "matmul"):
+        found = factors_of(instruction)
+        return found is not None and {t[0] for v, t in zip(*found[:2]) if v.has_batch} == {found[2][0]}
     if name in ("tril", "triu"):
         return len(result.shape) > 2
     if is_move(instruction) and name != "broadcast_to":
@@ -283,12 +283,12 @@ class Kernel:
         if is_move(instruction):
             source = source_of(value, index)
             return self._at(*source) if isinstance(source, tuple) else self._number(source)
-        if name == "einsum":
-            *_, terms, out_term = arguments
-            of_letter = dict(zip(out_term, index, strict=True))
+        found = factors_of(instruction)
+        if found is not None:
+            of_letter = {**dict(zip(found[2], index, strict=True)), ".": At()}
             factors = [
                 self._at(part, tuple(of_letter[letter] for letter in term))
-                for part, term in zip(instruction.inputs, terms, strict=True)
+                for part, term in zip(*found[:2], strict=True)
             ]
             return self._local_of(value, " * ".join(factors), factors)
         if name in ("tril", "triu"):

@@ -15,12 +15,15 @@ __all__ = [
     "Index",
     "aligned",
     "breaks",
+    "dims_of",
+    "factors_of",
     "flat",
     "is_move",
     "pieces",
     "row_lengths",
     "same_elements",
     "source_of",
+    "terms_of",
 ]
 
 MOVES = frozenset({
@@ -99,8 +102,39 @@ def is_move(instruction: Instruction) -> bool:
     if name == "pad":
         return all(size is not BATCH or width == (0, 0) for size, width in zip(x.shape, arguments[1]))
     if name in ("flip", "roll"):
-        return all(x.shape[d] is not BATCH for d in _dims(arguments[-1], x))
+        return all(x.shape[d] is not BATCH for d in dims_of(arguments[-1], x))
     return not x.has_batch or result.has_batch
+
+
+def terms_of(instruction: Instruction) -> tuple[Sequence[Value], Sequence[str], str] | None:
+    """The operands of a product with a letter for each of their dimensions, and the result's letters, as in einsum.
+
+    None if it is a different op, or a product of matrices without a batch of them.
+    """
+    if instruction.op.name == "einsum":
+        operands, terms, out = instruction.arguments
+        return operands, terms, out
+    ndim, operands = len(instruction.results[0].shape), instruction.inputs
+    if instruction.op.name != "matmul" or ndim < 3 or len(operands) < 2:
+        return None
+    if any(len(value.shape) < 2 or (value.has_batch and len(value.shape) != ndim) for value in operands):
+        return None
+    shared = "bcdefgh"[: ndim - 2]
+    terms = [shared[ndim - len(value.shape) :] + end for value, end in zip(operands, ("nk", "km"), strict=True)]
+    return operands, terms, f"{shared}nm"
+
+
+def factors_of(instruction: Instruction) -> tuple[Sequence[Value], list[str], str] | None:
+    """The same of a product element by element, with "." for dimensions of length 1; None if products are added up."""
+    found = terms_of(instruction)
+    if found is None:
+        return None
+    factors, given, out = found
+    terms = [
+        "".join("." if size == 1 else letter for letter, size in zip(term, value.shape, strict=True))
+        for value, term in zip(factors, given, strict=True)
+    ]
+    return (factors, terms, out) if all({*term} <= {*out, "."} for term in terms) else None
 
 
 class _Basic(NamedTuple):
@@ -149,7 +183,8 @@ def _basic(index: Any, shape: Sequence[Size]) -> _Basic | None:
     return found
 
 
-def _dims(given: Any, x: Value) -> list[int]:
+def dims_of(given: Any, x: Value) -> list[int]:
+    """The dimensions of a value that an argument names; None names all."""
     dims = range(len(x.shape)) if given is None else given if isinstance(given, list | tuple) else (given,)
     return [d % len(x.shape) for d in dims]
 
@@ -198,7 +233,7 @@ def source_of(value: Value, index: Index) -> tuple[Value, Index] | int | float:
         return x, tuple(at.moved(-width) for at, width in zip(index, before, strict=True))
     turned = list(index)
     if name == "flip":
-        for d in _dims(arguments[-1], x):
+        for d in dims_of(arguments[-1], x):
             turned[d] = index[d].moved(row_lengths(x)[d] - 1, -1)
     else:
         for d, shift in _shifts(instruction):
@@ -236,7 +271,7 @@ def _shifts(instruction: Instruction) -> list[tuple[int, int]]:
     if dim is None:
         return []
     given = shifts if isinstance(shifts, list | tuple) else (shifts,)
-    return [(d, shift % row_lengths(x)[d]) for d, shift in zip(_dims(dim, x), given)]
+    return [(d, shift % row_lengths(x)[d]) for d, shift in zip(dims_of(dim, x), given)]
 
 
 Breaks = list[set[int]]
@@ -266,13 +301,13 @@ def _parts(value: Value) -> Iterator[tuple[Value, Callable[[Breaks], Sequence[se
     assert instruction is not None
     name, arguments = instruction.op.name, instruction.arguments
     ndim, lengths = len(value.shape), row_lengths(value)
-    if name == "einsum":
-        *_, terms, out_term = arguments
-        for part, term in zip(instruction.inputs, terms, strict=True):
+    factors = factors_of(instruction)
+    if factors is not None:
+        for part, term in zip(*factors[:2], strict=True):
             yield (
                 part,
                 lambda ends, term=term: [  # type: ignore[misc]
-                    ends[term.index(letter)] if letter in term else set() for letter in out_term
+                    ends[term.index(letter)] if letter in term else set() for letter in factors[2]
                 ],
             )
         return

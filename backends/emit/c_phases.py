@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
 from .c_moves import is_move
-from .c_rows import is_row_op, write_row_ops
+from .c_rows import is_row_op, read_by_row_op, write_row_ops
 from .program import Instruction, Value
 
 __all__ = ["Phase", "Product", "factors", "is_product", "is_supported"]
@@ -171,7 +171,7 @@ class Phase:
         product, instruction = self._products.get(value), value.instruction
         if product is None:
             if instruction is not None and is_row_op(instruction):
-                for part in instruction.inputs:
+                for part in read_by_row_op(instruction, self._is_in_memory):
                     self._need_whole(part, self._stage(value)[0])
                 self._row_ops[value] = self._targets.get(value)
             elif instruction is not None and instruction.op.name == "reshape" and value not in self._targets:
@@ -192,6 +192,12 @@ class Phase:
             self._note_reader(added, -1)
             self._need(added)
         self._calls.append((self._stage(value)[0], product))
+
+    def _is_in_memory(self, value: Value) -> bool:
+        """Whether a value is in memory when it is known, whatever reads it."""
+        if value in self._known or value in self._targets or value in self._products or value in self._whole:
+            return True
+        return value in self._made and value.instruction is not None and is_row_op(value.instruction)
 
     def _note_reader(self, value: Value, stage: int) -> None:
         self._readers.setdefault(value, set()).add(stage)

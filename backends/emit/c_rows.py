@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..dtypes import is_float
-from .c_kernels import CCode, Place, is_elementwise, row_of
-from .c_moves import has_rows, is_move, row_lengths
+from .c_kernels import CCode, Place, is_elementwise, reshaped_whole, row_of
+from .c_moves import At, Index, dims_of, flat, has_rows, is_move, row_lengths, source_of, terms_of
 from .program import BATCH, Instruction, Value
 
-__all__ = ["is_row_op", "write_row_ops"]
+__all__ = ["is_row_op", "read_by_row_op", "write_row_ops"]
 
 _ALONG = frozenset({
     "cumprod_before", "cumsum", "inverse_deviation", "log_softmax", "logsumexp", "magnitude", "max", "min",
@@ -36,6 +37,12 @@ def is_row_op(instruction: Instruction) -> bool:
     if name == "spread_at":
         return not is_move(instruction) and _strides_of_slices(instruction) is not None
     return name in ("matmul", "einsum") and _terms(instruction) is not None
+
+
+def read_by_row_op(instruction: Instruction, is_there: Callable[[Value], bool]) -> Sequence[Value]:
+    """The values whose rows such an op reads, if those for which `is_there` is true are in memory in any case."""
+    product = _product_of(instruction, is_there)
+    return instruction.inputs if product is None else [value for value, _ in product.operands]
 
 
 def write_row_ops(code: CCode, outputs: Mapping[Value, Place], places: Mapping[Value, Place]) -> None:
@@ -65,6 +72,10 @@ def _write_row_op(
     """Adds the lines that compute a row of the result; of `normalized` also the inverse deviations, if asked for."""
     instruction = result.instruction
     assert instruction is not None
+    product = _product_of(instruction, places.__contains__)
+    if product is not None:
+        _write_product(code, product, places, result, row_of(out, result))
+        return
     rows = {value: row_of(places[value], value) for value in instruction.inputs}
     name, arguments = instruction.op.name, instruction.arguments
     if name in _ALONG:
@@ -83,10 +94,8 @@ def _write_row_op(
         size = math.prod(shape)
         given = [row_of(out, result), rows[x], *pointers, str(x.row_size // size), str(size), f"(REAL){eps!r}"]
         code.add(f"layer_norm({', '.join(given)});")
-    elif name == "spread_at":
-        _write_spread(code, instruction, rows, row_of(out, result))
     else:
-        _write_product(code, instruction, rows, row_of(out, result))
+        _write_spread(code, instruction, rows, row_of(out, result))
 
 
 def _extent(instruction: Instruction) -> tuple[int, int, int] | None:
@@ -151,54 +160,123 @@ def _write_spread(code: CCode, instruction: Instruction, rows: Mapping[Value, st
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
+class _Product(NamedTuple):
+    """A sum of products of elements of one or two values.
+
+    Attributes:
+        operands: values that are in memory, and indices in them whose variables are the letters.
+        out: the letters of the result's dimensions.
+        sizes: of the letters.
+    """
+
+    operands: list[tuple[Value, Index]]
+    out: str
+    sizes: dict[str, int]
+
+
+def _product_of(instruction: Instruction, is_there: Callable[[Value], bool]) -> _Product | None:
+    """An op as a sum of products of values that are in memory; None if it is none.
+
+    A permuted or broadcast factor is read where it comes from. A sum of products element by element is such a sum if at
+    most one factor is stored for it, instead of the products.
+    """
+    found = _terms_of_sum(instruction, is_there) if instruction.op.name in ("sum", "sum_to") else _terms(instruction)
+    if found is None:
+        return None
+    operands, out = found
+    sizes = {letter: size for value, term in operands for letter, size in zip(term, row_lengths(value), strict=True)}
+    return _Product([_source(value, term, is_there) for value, term in operands], out, sizes)
+
+
+_SMALL = 8  # a factor with that many times fewer elements than the products is stored in no time
+
+_STRIDED = frozenset({"broadcast_to", "flip", "getitem", "permute", "reshape", "split", "sum_to", "unbind"})
+"""Moves after which the elements of a value are at constant distances in memory."""
+
+
+def _source(value: Value, term: str, is_there: Callable[[Value], bool]) -> tuple[Value, Index]:
+    """Where the elements of a factor are in memory."""
+    found = value, tuple(At(0, letter) for letter in term)
+    while not is_there(found[0]):
+        instruction = found[0].instruction
+        if instruction is None or instruction.op.name not in _STRIDED or not is_move(instruction):
+            break
+        source = None if reshaped_whole(instruction) else source_of(*found)
+        if not isinstance(source, tuple) or source[0].constant is not None:
+            break
+        found = source
+    return found
+
+
 def _terms(instruction: Instruction) -> tuple[list[tuple[Value, str]], str] | None:
     """The operands of a product with the letters of their dimensions, and those of the result, the batch's first."""
-    operands: Sequence[Value]
-    if instruction.op.name == "einsum":
-        operands, terms, out_term = instruction.arguments
-        first = {term[0] for value, term in zip(operands, terms) if value.has_batch}
-        if len(operands) > 2 or first != {out_term[0]}:
+    found = terms_of(instruction)
+    if found is None or len(found[0]) > 2:
+        return None
+    operands, out = list(zip(*found[:2], strict=True)), found[2]
+    if {term[0] for value, term in operands if value.has_batch} != {out[0]}:
+        return None
+    sizes: dict[str, Any] = {}
+    for value, term in operands:
+        if out[0] in (term[1:] if value.has_batch else term):
             return None
-        if any(first & set(term[1:] if value.has_batch else term) for value, term in zip(operands, terms)):
+        if any(sizes.setdefault(letter, size) != size for letter, size in zip(term, value.shape)):
             return None
-    else:
-        operands, (result,) = instruction.arguments, instruction.results
-        if not operands[0].has_batch and not operands[1].has_batch:
-            return None
-        ndim = len(result.shape)
-        if min(len(value.shape) for value in operands) < 2 or ndim < 3:
-            return None
-        if any(value.has_batch and len(value.shape) != ndim for value in operands):
-            return None
-        shared = "bcdefgh"[: ndim - 2]
-        terms = [shared[ndim - len(value.shape) :] + end for value, end in zip(operands, ("nk", "km"), strict=True)]
-        out_term = f"{shared}nm"
-        sizes: dict[str, Any] = {}
-        for value, term in zip(operands, terms):
-            if any(sizes.setdefault(letter, size) != size for letter, size in zip(term, value.shape)):
-                return None
-    return list(zip(operands, terms, strict=True)), out_term
+    return operands, out
 
 
-def _write_product(code: CCode, instruction: Instruction, rows: Mapping[Value, str], out: str) -> None:
+def _terms_of_sum(
+    instruction: Instruction, is_there: Callable[[Value], bool]
+) -> tuple[list[tuple[Value, str]], str] | None:
+    """The same for a sum of products element by element."""
+    x, (result,) = instruction.inputs[0], instruction.results
+    made = x.instruction
+    if is_there(x) or made is None or made.op.name != "mul" or len(made.inputs) != 2 or x.shape[0] is not BATCH:
+        return None
+    if not all(is_float(value.dtype) and value.has_batch for value in made.inputs):
+        return None
+    letters = "bcdefgh"[: len(x.shape)]
+    alone = iter("BCDEFGHIJKLMNOPQRSTUVW")  # of dimensions of length 1
+
+    def term_of(value: Value) -> str:
+        of_dims = zip(letters[len(x.shape) - len(value.shape) :], value.shape, x.shape[-len(value.shape) :])
+        return "".join(letter if size == full else next(alone) for letter, size, full in of_dims)
+
+    operands = [(value, term_of(value)) for value in made.inputs]
+    sources = [_source(value, term, is_there)[0] for value, term in operands]
+    stored = {value for value in sources if not is_there(value) and value.row_size * _SMALL > x.row_size}
+    if len(stored) > 1:
+        return None
+    kept = len(result.shape) == len(x.shape)
+    if kept:
+        return operands, term_of(result)
+    dims = dims_of(instruction.arguments[1], x)
+    return operands, "".join(letter for d, letter in enumerate(letters) if d not in dims)
+
+
+def _write_product(code: CCode, product: _Product, places: Mapping[Value, Place], result: Value, out: str) -> None:
     """Adds calls of `add_product`, in loops over the letters that it does not take."""
-    found = _terms(instruction)
-    assert found is not None
-    operands, out_term = found
-    (result,), batch = instruction.results, out_term[0]
-    sizes = {letter: size for value, term in operands for letter, size in zip(term, row_lengths(value), strict=True)}
-    del sizes[batch]
-    strides = [_strides(value, term, batch) for value, term in operands]
-    pointers = [rows[value] for value, _ in operands]
-    if len(operands) == 1:
+    sizes = {letter: size for letter, size in product.sizes.items() if size > 1}
+    strides = [flat(index, value) for value, index in product.operands]
+    pointers = [
+        row_of(places[value], value) + (f" + {stride['']}" if stride[""] else "")
+        for (value, _), stride in zip(product.operands, strides)
+    ]
+    if len(strides) == 1:
         strides, pointers = [*strides, {}], [*pointers, "&one"]
-    x, y, total = *strides, _strides(result, out_term, batch)
-    summed = [letter for letter in sizes if letter not in total]
-    kept = [letter for letter in out_term[:0:-1] if sizes[letter] > 1]
+    x, y = strides
+    total = flat(tuple(At(0, letter) for letter in product.out), result)
+    for first, second in itertools.permutations([*sizes], 2):
+        if {first, second} <= {*sizes} and all(
+            each.get(first, 0) == each.get(second, 0) * sizes[second] for each in (x, y, total)
+        ):  # two dimensions that are one in memory
+            sizes[second] *= sizes.pop(first)
+    summed = sorted((letter for letter in sizes if letter not in total), key=lambda each: x.get(each, 0))
+    kept = [letter for letter in product.out[:0:-1] if letter in sizes]
     m = next((letter for letter in kept if letter in y and letter not in x), "")
     n = next((letter for letter in kept if letter in x and letter not in y), "")
     k = next((letter for letter in summed if letter in x and letter in y), summed[0] if summed else "")
-    others = [letter for letter in sizes if letter not in (n, k, m) and sizes[letter] > 1]
+    others = [letter for letter in sizes if letter not in (n, k, m)]
     code.add(f"for (Index j = 0; j < {result.row_size}; j++) ({out})[j] = 0;")
     names = dict(zip(others, ("k", "l", "m", "q", "u", "v", "w")))
 
@@ -212,8 +290,3 @@ def _write_product(code: CCode, instruction: Instruction, rows: Mapping[Value, s
         moved(pointers[1], y), y.get(k, 0), y.get(m, 0), sizes.get(n, 1), sizes.get(k, 1), sizes.get(m, 1),
     ]  # fmt: skip
     code.add(" ".join([*heads, f"add_product({', '.join(map(str, given))});"]))
-
-
-def _strides(value: Value, term: str, batch: str) -> dict[str, int]:
-    lengths = row_lengths(value)
-    return {letter: math.prod(lengths[d + 1 :]) for d, letter in enumerate(term) if letter != batch}

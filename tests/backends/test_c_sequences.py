@@ -15,6 +15,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.backends.compiled import sequence as in_c
 from tinygrad_lstm.backends.emit.sequence import ArraySequence
+from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 pytestmark = pytest.mark.skipif(building.why_not() is not None, reason="there is no C compiler")
@@ -53,6 +54,7 @@ def only_c() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(in_c.memory, "empty", guarded)
+        patch.setattr(in_c, "_in_one_block", lambda shapes: [guarded(*each) for each in shapes])
         patch.setattr(ArraySequence, "forward", elsewhere)
         patch.setattr(ArraySequence, "backward", elsewhere)
         patch.setattr(in_c._Built, "forward", counted)
@@ -127,6 +129,19 @@ def test_every_cell_of_the_atlas_is_computed_in_c(name: str) -> None:
     check(run, [x, *cell.parameters()], dtype)
 
 
+def test_large_states_are_not_kept_for_sums() -> None:
+    """The gradients of k, q and v are sums over a matrix (H, H) of the loop, and are computed there."""
+    cell = ATLAS["mlstm"](I, 64)
+    (program,) = Recurrent(cell).program()
+    after = str(program).split("# after the loop")[1].split("── C")[0]
+    assert "g_next_C" not in after and "next_C" not in after
+    x = inputs_of("float32", T, B, I)
+    check(scanned(cell, x), [x, *cell.parameters()], "float32")
+    expected = results(lambda: [Recurrent(cell, compiled=False)(x)[0]], [x, *cell.parameters()])
+    for one, other in zip(results(lambda: [Recurrent(cell)(x)[0]], [x, *cell.parameters()]), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (1, 3), (5, 1), (2, 0)])
 def test_the_smallest_sequences(steps: int, batch: int) -> None:
     cell = ATLAS["lstm_layer_norm"](I, H).to(dtype="float64")
@@ -179,8 +194,24 @@ def columns(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     )
 
 
+def moved_factors(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """Products whose factors are transposed, flipped, split, broadcast or slices, and sums of products."""
+    n, M = h.shape[1] // 2, tg.sin(h).reshape(len(h), 2, -1)
+    u, v = tg.unbind(M, 1)
+    turned = tg.flip(M, 2)[:, :, 1::2] @ tg.permute(M[..., : n // 2], (0, 2, 1))  # (B, 2, 2)
+    outer = u[:, :, None] @ tg.flip(v, 1)[:, None]  # (B, n, n)
+    found = (
+        (outer * v[:, None]).sum(2) + (outer * tg.cos(u)[..., None]).sum(1) + (outer * outer).sum((1, 2), True)[..., 0]
+    )
+    inner = tg.split(h, [n, n], 1)[1][:, None] @ tg.permute(outer, (0, 2, 1))
+    sums = (M * u[:, None]).sum(2, keepdim=True) + (tg.exp(M) * tg.cos(M)).sum((1, 2), True)
+    return tg.tanh(0.1 * (x + (turned @ M + sums).reshape(h.shape) + tg.cat([found, inner[:, 0]], 1)))
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("step", "size"), [(mixed, 6), (reduced, 150), (columns, 34)])
+@pytest.mark.parametrize(
+    ("step", "size"), [(mixed, 6), (reduced, 150), (columns, 34), (moved_factors, 4), (moved_factors, 140)]
+)
 def test_ops_on_rows(step: Callable[..., tg.Tensor], size: int, dtype: str) -> None:
     x, h = inputs_of(dtype, T, B, size), inputs_of(dtype, B, size)
     check(scanned(step, x, h), [x, h], dtype)

@@ -15,6 +15,8 @@ _CHEAP = frozenset({
 })  # fmt: skip
 """Ops whose results the derivative computes again, from values that are kept in any case."""
 
+_LARGE, _REDUCED = 16 * 1024, 8  # bytes of a row, and the number of times that a result has fewer
+
 
 def forward_schedule(program: Program, derivative: Derivative | None) -> Forward:
     """The schedule of a program; it keeps what the derivative reads."""
@@ -36,14 +38,37 @@ def backward_schedule(derivative: Derivative, forward: Forward) -> Backward:
     known |= {of_output} if of_output is not None else set()
     levels = _Levels([*again, *derivative.instructions], known, known | carried)
     rest = _Rest(levels, carried, needed(levels.rest, of_states), of_captured)
-    loop = needed(levels.rest, [*of_states, *rest.each_step])
-    outside = [instruction for instruction in levels.rest if instruction not in set(loop)]
-    after = needed([each for each in outside if each not in rest.sums], [*of_inputs, *_read(rest.sums)])
     sums = needed(rest.sums, of_captured)
+    each_step = [*of_states, *rest.each_step]
+    loop, after = _loop_and_after(levels.rest, each_step, rest.sums, of_inputs)
+    large = [value for each in after if _reduces(each) for value in each.results]
+    if large:
+        loop, after = _loop_and_after(levels.rest, [*each_step, *large], rest.sums, of_inputs)
     totals = [value for value in rest.each_step if value in of_captured]
     wanted = (_read([*after, *sums]) | {value for value in of_inputs if value is not None}) - set(totals)
     kept = [*(g for g in of_after if g is not None and g in wanted), *_results(loop, wanted)]
     return Backward(derivative, levels.once, levels.ahead, loop, after, sums, kept, totals)
+
+
+def _loop_and_after(
+    rest: Sequence[Instruction],
+    each_step: Iterable[Value | None],
+    sums: Sequence[Instruction],
+    of_inputs: Iterable[Value | None],
+) -> tuple[list[Instruction], list[Instruction]]:
+    """The instructions that compute values at each step, and those that run when the loop has taken many steps."""
+    loop = needed(rest, each_step)
+    there = {*loop, *sums}
+    return loop, needed([each for each in rest if each not in there], [*of_inputs, *_read(sums)])
+
+
+def _reduces(instruction: Instruction) -> bool:
+    """Whether it reads large rows and computes small ones. Then it runs at each step, when these are in the cache.
+
+    If it ran for many steps at once, all these rows would be kept.
+    """
+    largest = max(value.row_bytes for value in instruction.inputs if value.has_batch)
+    return largest >= _LARGE and all(value.row_bytes * _REDUCED <= largest for value in instruction.results)
 
 
 class _Levels:

@@ -222,6 +222,18 @@ ROWS void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *b
 
 /* -- products of small matrices ------------------------------------------------------------------------------------ */
 
+/* out (width,) += x (K,) · y (K, width). */
+INLINE void add_columns(REAL *out, const REAL *x, Index x_k, const REAL *y, Index y_k, Index K, Index width) {
+    for (Index block = 0; block < K; block += TERMS_A_BLOCK) {
+        const Index end = block + TERMS_A_BLOCK < K ? block + TERMS_A_BLOCK : K;
+        REAL sums[COLUMNS];
+        for (Index j = 0; j < width; j++) sums[j] = 0;
+        for (Index k = block; k < end; k++)
+            for (Index j = 0; j < width; j++) sums[j] += x[k * x_k] * y[k * y_k + j];
+        for (Index j = 0; j < width; j++) out[j] += sums[j];
+    }
+}
+
 /* out (n, m) += x (n, K) · y (K, m), for matrices whose elements have these distances along rows and columns. */
 ROWS void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index x_n, Index x_k, const REAL *y,
                         Index y_k, Index y_m, Index n, Index K, Index m) {
@@ -234,24 +246,21 @@ ROWS void add_product(REAL *out, Index out_n, Index out_m, const REAL *x, Index 
         swapped = x_n, x_n = y_m, y_m = swapped;
         swapped = x_k, x_k = y_k, y_k = swapped;
     }
-    for (Index i = 0; i < n; i++) {
+    for (Index i = 0; i < n; i++, out += out_n, x += x_n) {
         if (m > 1 && out_m == 1 && y_m == 1) {
-            for (Index begin = 0; begin < m; begin += COLUMNS)
-                for (Index block = 0; block < K; block += TERMS_A_BLOCK) {
-                    const Index width = m - begin < COLUMNS ? m - begin : COLUMNS;
-                    const Index end = block + TERMS_A_BLOCK < K ? block + TERMS_A_BLOCK : K;
-                    REAL sums[COLUMNS];
-                    for (Index j = 0; j < width; j++) sums[j] = 0;
-                    for (Index k = block; k < end; k++)
-                        for (Index j = 0; j < width; j++) sums[j] += x[i * x_n + k * x_k] * y[k * y_k + begin + j];
-                    for (Index j = 0; j < width; j++) out[i * out_n + begin + j] += sums[j];
-                }
+            Index begin = 0;
+            for (; begin + COLUMNS <= m; begin += COLUMNS)
+                add_columns(out + begin, x, x_k, y + begin, y_k, K, COLUMNS);
+            if (begin < m) add_columns(out + begin, x, x_k, y + begin, y_k, K, m - begin);
         } else {
             for (Index j = 0; j < m; j++) {
-                const REAL *const row = x + i * x_n, *const column = y + j * y_m;
+                const REAL *const column = y + j * y_m;
                 REAL total;
-                SUM_OF(total, K, row[i * x_k] * column[i * y_k]);
-                out[i * out_n + j * out_m] += total;
+                if (x_k == 1 && y_k == 1)
+                    SUM_OF(total, K, x[i] * column[i]);
+                else
+                    SUM_OF(total, K, x[i * x_k] * column[i * y_k]);
+                out[j * out_m] += total;
             }
         }
     }

@@ -17,8 +17,8 @@ from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.nn import Parameter
 from tinygrad_lstm.nn.inputs import check_input
-from tinygrad_lstm.observing import SteppedLayer, show_layer, show_steps
-from tinygrad_lstm.ops.recurrent import LAYERS, checked_lengths, run_scan, step_mask
+from tinygrad_lstm.observing import SteppedLayer, show_steps
+from tinygrad_lstm.ops.recurrent import checked_lengths, run_scan, step_mask
 from tinygrad_lstm.ops.sequence import PureStep
 
 from .cells import check_dropout, check_sizes, init_recurrent, state_of_parts, states_of
@@ -169,33 +169,27 @@ class Network(Loadable):
     ) -> tuple[Tensor, ...]:
         """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
         parameters = self.layer_parameters(place)
-        options = self.options if resets is None else {**self.options, "resets": True}
-        if options:
-            layer = SteppedLayer(place, self.KIND, options, parameters, x, self.STATES, lengths, reverse)
-            return self._unrolled(layer, tuple(states), resets)
-        operands, layer = [x, *states, *parameters.values()], LAYERS[self.KIND]
-        return show_layer(self, place, lambda operands: layer(operands, self.STEP, lengths, reverse), operands)
-
-    def _unrolled(self, layer: SteppedLayer, states: States, resets: Tensor | None) -> tuple[Tensor, ...]:
-        """The same for a layer with options or resets, for which there are no kernels written by hand."""
+        names = tuple(parameters)
         starts = () if resets is None else tuple(map(zeros_like, states))
-        names = tuple(layer.parameters)
 
         def step(x: Tensor, states: States, parameters: Sequence[Tensor]) -> States:
             return self._step(x, states, dict(zip(names, parameters, strict=True)))
 
-        if mode().value.tracer is None:
-            key = (type(self), *map(repr, self.options.items()))
-            pure = PureStep(step, tuple(layer.parameters.values()), key)
-            return run_scan(pure, layer.x, states, layer.lengths, resets, starts, layer.reverse)
-        variant = self._computation(layer.parameters)
+        tracer = mode().value.tracer
+        if tracer is None or not tracer.sees_steps:
+            key, name = (type(self), *map(repr, self.options.items())), KINDS[self.KIND].op
+            pure = PureStep(step, tuple(parameters.values()), key, name)
+            return run_scan(pure, x, tuple(states), lengths, resets, starts, reverse)
+        options = self.options if resets is None else {**self.options, "resets": True}
+        layer = SteppedLayer(place, self.KIND, options, parameters, x, self.STATES, lengths, reverse)
+        variant = self._computation(parameters)
         take = show_steps(self, layer, variant.step)
 
         def shown_step(net_x: Tensor, states: States) -> States:
             gates = take(net_x, *states)
             return tuple(getattr(gates, name) for name in self.STATES)
 
-        return run_scan(shown_step, variant.inputs(layer.x), states, layer.lengths, resets, starts, layer.reverse)
+        return run_scan(shown_step, variant.inputs(x), tuple(states), lengths, resets, starts, reverse)
 
     def _computation(self, parameters: Mapping[str, Tensor]) -> Variant:
         """The computation of a layer, given its parameters."""

@@ -39,6 +39,7 @@ def walk(
     result: dict[GraphNode, Any] = {}
     at_end: set[Callable[[], None]] = set()
     anomaly = mode().value.anomaly
+    has_nans: set[GraphNode] = set()  # the nodes to which a NaN came
     entered: AbstractContextManager[object] | None = None
     here: Device | None = None
     try:
@@ -48,6 +49,8 @@ def walk(
                 _add(gradients, root, given, not create_graph)
             else:
                 gradients[root] = given
+            if anomaly and has_nan(given, root.device):
+                has_nans.add(root)
         for node in order:
             g = gradients.pop(node, None)
             if g is None:
@@ -59,6 +62,10 @@ def walk(
             if g.__class__ is not device.array_type:
                 if g.__class__ is Total:
                     g, owned = g.result(), g.owned
+                    if anomaly and node not in has_nans and has_nan(g, device):
+                        raise FloatingPointError(
+                            f"detect_anomaly: the gradients that several ops gave of {node.describe()} sum to a NaN"
+                        )
                 if not create_graph and g.__class__ is not dict:
                     g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
             if node.extras is not None:
@@ -87,7 +94,7 @@ def walk(
                 if gradient is None:
                     continue
                 if anomaly:
-                    gradient = _checked(node, g, gradient, parent)  # type: ignore[arg-type]
+                    gradient = _checked(node, g, gradient, parent, has_nans)  # type: ignore[arg-type]
                 if gradient.__class__ is device.array_type and parent not in gradients and not derivative.fresh:
                     gradients[parent] = gradient  # type: ignore[index]
                 else:
@@ -133,14 +140,16 @@ def _check_alive(nodes: Sequence[GraphNode]) -> None:
         )
 
 
-def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode) -> Any:
+def _checked(node: GraphNode, g: Any, gradient: Any, parent: GraphNode, has_nans: set[GraphNode]) -> Any:
     """The gradient that a rule gave of g, if the rule has not made a NaN in it."""
     total = Total(None, in_place=True)
     total.add(gradient)
     gradient = total.result()
-    incoming = g.values() if isinstance(g, dict) else (g,)
-    if has_nan(gradient, parent.device) and not any(has_nan(part, node.device) for part in incoming):
-        raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
+    if has_nan(gradient, parent.device):
+        incoming = g.values() if isinstance(g, dict) else (g,)
+        if not any(has_nan(part, node.device) for part in incoming):
+            raise FloatingPointError(f"detect_anomaly: the derivative of op {node.describe()} made a NaN")
+        has_nans.add(parent)
     return gradient
 
 

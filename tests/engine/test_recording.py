@@ -217,6 +217,16 @@ def test_anomaly_names_the_op_in_the_branch_that_where_did_not_take() -> None:
     np.testing.assert_array_equal(given(x), [1.0, 3.0])
 
 
+@pytest.mark.parametrize("of_leaf", [True, False])
+def test_anomaly_names_the_op_whose_gradients_sum_to_a_nan(of_leaf: bool) -> None:
+    x = tg.ones(2, requires_grad=True)
+    with tg.detect_anomaly(), np.errstate(invalid="ignore"):
+        y = x if of_leaf else x.tanh()
+        twice = tg.stack([y * 2.0, y * 3.0])
+        with pytest.raises(FloatingPointError, match=f"gave of '{'leaf' if of_leaf else 'tanh'}'.* sum to a NaN"):
+            tg.grad(twice, x, tg.tensor([[np.inf, np.inf], [-np.inf, 1.0]], dtype="float32"))
+
+
 def test_anomaly_mode_does_not_blame_ops_for_a_nan_that_came_in() -> None:
     x = leaf(1.0, 2.0)
     with tg.detect_anomaly():

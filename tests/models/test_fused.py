@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fused_problems import (
+    CELLS,
     INTO,
     Parts,
     Problem,
@@ -29,7 +30,6 @@ from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends import memory
-from tinygrad_lstm.ops.recurrent import LAYERS
 
 one_of_each = example(drawn={"T": 1, "B": 1, "I": 1, "H": 1}, into="both", frozen=set(), of_grad=0)
 
@@ -247,15 +247,14 @@ def test_nothing_that_can_be_seen_is_overwritten(
 @every_kind
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("recorded", [False, True])
-def test_the_ops_outputs_share_no_memory(kind: Any, compiled: bool, reverse: bool, recorded: bool) -> None:
+def test_outputs_share_no_memory(kind: Any, compiled: bool, reverse: bool, recorded: bool) -> None:
     """They share none with the inputs either: a state does not keep all outputs alive."""
-    problem = problem_of(kind, 4, 3, 5, 6)
-    assert problem.state is not None
-    parameters = list(problem.network.layer_parameters("l0").values())
-    operands = [problem.x.detach(), *(part[0].detach() for part in problem.state), *parameters]
+    cell, x = CELLS[kind](5, 6), tg.randn(4, 3, 5)
+    states = tuple(tg.randn(3, 6) for _ in kind.STATES)
     with tg.enable_grad() if recorded else tg.no_grad():
-        outputs = LAYERS[kind.KIND](operands, kind.STEP, None, reverse)
-    arrays = [tensor.data for tensor in (*operands, *outputs)]
+        out, final = tg.scan(cell, x, states if len(states) > 1 else states[0], reverse=reverse, compiled=True)
+    final = final if isinstance(final, tuple) else (final,)
+    arrays = [tensor.data for tensor in (x, *states, *cell.parameters(), out, *final)]
     for k, array in enumerate(arrays):
         assert not any(np.shares_memory(array, other) for other in arrays[:k])
 

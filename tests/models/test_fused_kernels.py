@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from fused_problems import (
     INTO,
-    Parts,
     Problem,
     arguments,
     assert_close,
@@ -30,20 +29,21 @@ from hypothesis import given
 from strict_backend import STRICT, StrictBackend
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import why_no_numba
+from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.emit.schedule import Backward, Forward
+from tinygrad_lstm.backends.emit.sequence import ArraySequence
 from tinygrad_lstm.models import LSTM
-from tinygrad_lstm.ops.recurrent import LAYERS
 
 forks = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork: nothing is inherited"
 )
-needs_numba = pytest.mark.skipif(why_no_numba() is not None, reason="numba is not installed (the extra 'fast')")
+needs_c = pytest.mark.skipif(why_not() is not None, reason="there is no C compiler")
 
 
 # -- kernels and threads -----------------------------------------------------------------------------------------------
 
 
-@needs_numba
+@needs_c
 @every_kind
 @given(drawn=arguments(most_steps=12), into=INTO)
 def test_compiled_and_plain_kernels_agree(kind: Any, drawn: dict[str, Any], into: str) -> None:
@@ -58,7 +58,7 @@ def test_compiled_and_plain_kernels_agree(kind: Any, drawn: dict[str, Any], into
         assert_close(actual, expected, problem.loose, what)
 
 
-@needs_numba
+@needs_c
 @every_kind
 @pytest.mark.parametrize("forward", [True, False], ids=["forward compiled", "forward plain"])
 @pytest.mark.parametrize("H", [1, 4, 5, 33])
@@ -66,8 +66,8 @@ def test_either_kernels_walk_back_over_the_others_graph(
     kind: Any, forward: bool, H: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the memory that the compiled kernels do not write to, for inactive steps, is NaN."""
-    empty = "tinygrad_lstm.backends.compiled.recurrent._Layer.empty"
-    monkeypatch.setattr(empty, lambda layer, *shape: np.full(shape, np.nan, layer.dtype))
+    empty = "tinygrad_lstm.backends.memory.empty"
+    monkeypatch.setattr(empty, lambda shape, dtype: np.full(shape, np.nan, dtype))
     problem = problem_of(kind, 5, 3, 4, H, lengths=[5, 2, 0], bidirectional=True)
     leaves = problem.leaves
     with tg.compiled_kernels(forward):
@@ -230,18 +230,18 @@ def test_checkpointed(kind: Any, compiled: bool) -> None:
 
 @every_kind
 def test_anomalies_are_named(kind: Any, compiled: bool) -> None:
-    name = kind.__name__.lower()
+    """By the op of a step that made it."""
     with np.errstate(all="ignore"), tg.detect_anomaly():
         problem = problem_of(kind, 2, 2, 3, 4)
         out, *_ = problem.fused()
-        with pytest.raises(FloatingPointError, match=f"'{name}'.*fused_problems.py"):
+        with pytest.raises(FloatingPointError, match=r"'linear'.*fused_problems.py"):
             tg.grad(out, problem.x, tg.full(out.shape, np.inf, dtype="float64"))  # times weights of both signs
         bad = host(problem.x).copy()
         bad[0] = np.inf
         with tg.no_grad():
             problem.network.weight_ih_l0[:, 0] = 1.0
             problem.network.weight_ih_l0[:, 1] = -1.0
-        with pytest.raises(FloatingPointError, match=f"op '{name}' made a NaN at .*fused_problems.py"):
+        with pytest.raises(FloatingPointError, match=r"op 'linear' made a NaN at .*fused_problems.py"):
             replace(problem, x=tg.tensor(bad)).fused()
 
 
@@ -274,12 +274,11 @@ class OwnKernels(StrictBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self.called: list[str] = []
+        self.made: list[Any] = []
 
-    def __getattribute__(self, name: str) -> Any:
-        if name.endswith(("_forward", "_backward")):
-            self.called.append(name)
-        return super().__getattribute__(name)
+    def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
+        self.made.append(super().sequence(forward, backward))
+        return self.made[-1]
 
 
 OWN = OwnKernels()
@@ -289,33 +288,33 @@ tg.register_backend("own-kernels", OWN)
 @every_kind
 def test_the_kernels_of_a_registered_backend_are_used(kind: Any) -> None:
     problem = problem_of(kind, 2, 3, 2, 3, device="own-kernels")
-    OWN.called.clear()
+    OWN.made.clear()
     out, *_ = problem.fused()
     out.sum().backward()
-    name = kind.__name__.lower()
-    assert OWN.called == [f"{name}_forward", f"{name}_backward"]
+    assert OWN.made
     expected = gradients(problem.composed(), [problem.x], "out")
     assert_close(gradients(problem.fused(), [problem.x], "out")[0], expected[0])
 
 
 @every_kind
-@pytest.mark.parametrize("wide", ["x", "h", "weight_hh_l0"])
-def test_the_ops_promote_and_gradients_keep_their_own_dtype(kind: Any, compiled: bool, wide: str) -> None:
-    leaves = problem_of(kind, 3, 2, 4, 5, dtype="float32").leaves
-    leaves |= {name: tg.tensor(host(leaves[name])[0], requires_grad=True) for name in kind.STATES}
-    leaves[wide] = tg.tensor(host(leaves[wide]).astype(np.float64), requires_grad=True)
-
-    def outputs(operands: list[tg.Tensor]) -> Parts:
-        return LAYERS[kind.KIND](operands, kind.STEP, None, False)
-
-    mixed = outputs(list(leaves.values()))
-    all_wide = outputs([leaf.to(dtype="float64") for leaf in leaves.values()])
-    assert mixed[0].dtype == np.float64
-    assert_same(mixed, all_wide)
-    pairs = zip(leaves, gradients(mixed, leaves.values()), gradients(all_wide, leaves.values()), strict=True)
-    for name, actual, expected in pairs:
+def test_parameters_of_several_dtypes_promote_and_gradients_keep_their_own_dtype(kind: Any, compiled: bool) -> None:
+    mixed, all_wide = (problem_of(kind, 3, 2, 4, 5, dtype=dtype) for dtype in ("float32", "float64"))
+    for name, parameter in mixed.network.named_parameters():
+        dtype = "float64" if name == "weight_hh_l0" else "float32"
+        setattr(mixed.network, name, tg.nn.Parameter(parameter.to(dtype=dtype).detach()))
+        setattr(all_wide.network, name, tg.nn.Parameter(parameter.to(dtype="float64").detach()))
+    all_wide.x.data[...] = host(mixed.x)
+    for part, other in zip(all_wide.state or (), mixed.state or (), strict=True):
+        part.data[...] = host(other)
+    found, expected = mixed.fused(), all_wide.fused()
+    assert found[0].dtype == np.float64
+    for actual, exact in zip(found, expected, strict=True):
+        assert_close(actual, exact)
+    leaves = mixed.leaves
+    both = zip(leaves, gradients(found, leaves.values()), gradients(expected, all_wide.leaves.values()), strict=True)
+    for name, actual, exact in both:
         assert actual.dtype == leaves[name].dtype
-        assert_close(actual, expected, what=name)
+        assert_close(actual, exact, what=name)
 
 
 @every_kind

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..graph import GraphNode, Leaf, Node, Pick, ancestors
 from ..mode import Switch
-from ..ops.sequence import sequence, unrolled
+from ..ops.sequence import sequence_op, unrolled
 
 __all__ = ["with_steps"]
 
@@ -38,7 +38,7 @@ def with_steps(result: GraphNode) -> tuple[list[GraphNode], dict[GraphNode, Grap
     return sorted(found, key=lambda node: node.number), instead
 
 
-_SEQUENCE = sequence.op  # type: ignore[attr-defined]
+_SEQUENCE = sequence_op().op
 
 
 def _steps_of(node: Node) -> list[GraphNode | None]:

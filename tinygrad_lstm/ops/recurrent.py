@@ -109,7 +109,8 @@ def run_scan(
     active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
     begins = {} if resets is None else flags_by_rank(resets, states)
     inputs = [x, *active.values(), *begins.values()]
-    fixed, key = (step.fixed, step.key) if isinstance(step, PureStep) else ((), None)
+    is_pure = isinstance(step, PureStep)
+    fixed, key, name = (step.fixed, step.key, step.name) if is_pure else ((), None, "sequence")
     masked = _masked(step, tuple(active), tuple(begins), len(starts))
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
@@ -121,7 +122,7 @@ def run_scan(
             if compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
         else:
-            return fused_over(fused, inputs, others, reverse)
+            return fused_over(fused, inputs, others, reverse, name)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):

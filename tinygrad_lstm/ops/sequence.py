@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.base import Array
@@ -26,9 +27,19 @@ from ..tracing.step import TracedStep, derivative_of, replay_steps
 from ..tracing.whole import WholeBatchStep
 from .define import op
 from .elementwise import add, mul, sub
+from .operation import Op
 from .shape import split_op, stack, unbind
 
-__all__ = ["FusedStep", "PureStep", "UntraceableError", "fused_over", "fused_step", "unrolled"]
+__all__ = [
+    "FusedStep",
+    "PureStep",
+    "UntraceableError",
+    "fused_over",
+    "fused_step",
+    "is_sequence",
+    "sequence_op",
+    "unrolled",
+]
 
 _OPS = Ops(add.op, mul.op, split_op.op, sub.op)  # type: ignore[attr-defined]
 _ALIKE = 16  # steps of the same shapes; a step that is different at each call is not traced again and again
@@ -87,7 +98,7 @@ def _composed(operands: Sequence[Tensor], step: FusedStep, reverse: bool) -> tup
 
 
 def unrolled(program: Program, operands: Sequence[Tensor], reverse: bool) -> tuple[Tensor, ...]:
-    """What the op `sequence` computes, by the ops of a program, step by step."""
+    """What the op of a sequence computes, by the ops of a program, step by step."""
     number, end = len(program.inputs), len(program.inputs) + len(program.states)
     states, captured = operands[number:end], operands[end:]
     T, B = operands[0].shape[:2]
@@ -118,8 +129,7 @@ def _gradients(
     ]
 
 
-@op(composed=_composed, fresh=True, operands=_gradients)
-def sequence(backend: Any, operands: Sequence[Array], step: FusedStep, reverse: bool, saving: bool) -> Any:
+def _sequence(backend: Any, operands: Sequence[Array], step: FusedStep, reverse: bool, saving: bool) -> Any:
     """A step over a sequence, in one direction.
 
     Args:
@@ -134,6 +144,17 @@ def sequence(backend: Any, operands: Sequence[Array], step: FusedStep, reverse: 
     return step.functions(saving).forward(backend, operands, reverse, saving)
 
 
+@cache
+def sequence_op(name: str = "sequence") -> Any:
+    """The op that takes a step over a sequence, under a name that graphs and messages show."""
+    return op(composed=_composed, fresh=True, name=name, operands=_gradients)(_sequence)
+
+
+def is_sequence(each: Op) -> bool:
+    """Whether an op takes a step over a sequence, under any name."""
+    return each.forward is _sequence
+
+
 @dataclass(frozen=True)
 class PureStep:
     """A step that depends on nothing but what it is given, so that it is traced only once.
@@ -142,11 +163,13 @@ class PureStep:
         function: `function(x, states, fixed)` returns the states after a step.
         fixed: the tensors that are the same in all steps, such as parameters.
         key: equal for steps that apply the same ops to tensors of the same shapes.
+        name: the name of the op in graphs and messages.
     """
 
     function: Callable[[Tensor, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
     fixed: Sequence[Tensor]
     key: Hashable
+    name: str = "sequence"
 
     def __call__(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The states after a step."""
@@ -167,13 +190,12 @@ _fused: OrderedDict[_Key, list[FusedStep]] = OrderedDict()
 
 
 def fused_over(
-    step: FusedStep, inputs: Sequence[Tensor], others: Sequence[Tensor], reverse: bool
+    step: FusedStep, inputs: Sequence[Tensor], others: Sequence[Tensor], reverse: bool, name: str
 ) -> tuple[Tensor, ...]:
-    """The op `sequence`, with masks of dropout that are drawn now, in the order in which the steps would draw them."""
-    apply: Any = sequence
+    """The op of this name, with masks of dropout that are drawn now, as the steps would draw them."""
     if step.traced.dropped:
         inputs = [*inputs, *_masks(step, inputs[0], reverse)]
-    result: tuple[Tensor, ...] = apply([*inputs, *others], step, reverse)
+    result: tuple[Tensor, ...] = sequence_op(name)([*inputs, *others], step, reverse)
     return result
 
 

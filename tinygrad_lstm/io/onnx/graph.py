@@ -197,18 +197,24 @@ class Graph:
         self.note(value, self.unique(stem))
         return value_info(self._names[value], value)
 
-    def finished(
-        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
-    ) -> onnx.GraphProto:
-        """The graph, with only what its outputs need; arrays are in the outermost graph."""
-        used = {output.name for output in outputs}
+    def needed(self, outputs: Iterable[str]) -> tuple[list[onnx.NodeProto], dict[str, HostArray]]:
+        """The nodes that these outputs need, and the arrays of the outermost graph."""
+        used = set(outputs)
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self.nodes):
             if used.intersection(node.output):
                 nodes.append(node)
                 used.update(name for each in _all_nodes([node]) for name in each.input)
-        arrays = [] if self._outer else [numpy_helper.from_array(a, n) for n, a in self.arrays.items() if n in used]
-        return helper.make_graph(nodes[::-1], name, inputs, outputs, arrays)
+        arrays = {} if self._outer else {name: array for name, array in self.arrays.items() if name in used}
+        return nodes[::-1], arrays
+
+    def finished(
+        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.GraphProto:
+        """The graph, with only what its outputs need."""
+        nodes, arrays = self.needed(output.name for output in outputs)
+        initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        return helper.make_graph(nodes, name, inputs, outputs, initializers)
 
     # -- lengths -------------------------------------------------------------------------------------------------------
 

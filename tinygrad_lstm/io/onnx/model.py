@@ -153,7 +153,7 @@ def _serialized(model: str, inputs: Sequence[str], program: Program, labels: Map
     write(graph, program.calls)
     for name, operand in program.outputs.items():
         graph.set_output(operand, name)
-    total = sum(array.nbytes for array in graph.arrays.values())
+    total = sum(array.nbytes for array in graph.needed(outputs)[1].values())
     if total > LARGEST_FILE:
         raise ValueError(
             f"export_onnx: the weights take {total:,} bytes, and an ONNX file holds at most {LARGEST_FILE:,}; export "

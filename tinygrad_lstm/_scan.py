@@ -42,8 +42,8 @@ def scan(
         reverse: whether the steps are taken from the last to the first of each sequence. The outputs stay in the order
             of x.
 
-    The step is run a few times, recorded and compiled. So it must not read `h.data`; a cell that does runs step by step
-    in `Recurrent(cell, compiled=False)`.
+    The step is run a few times, recorded and compiled. A step that reads values, or changes anything besides its state,
+    runs step by step.
 
     Returns:
         out (T, B, ...), the first state after each step; and the state after the last step.

@@ -3,6 +3,7 @@
 import builtins
 import itertools
 import math
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
@@ -28,9 +29,9 @@ from tinygrad_lstm.backends.dtypes import (
 from .autograd import Differentiable
 from .device import Device, device_of, get_device
 from .exchange import Exchange, to_array
-from .graph import GraphNode, Leaf
+from .graph import OWN_CODE, GraphNode, Leaf
 from .mode import Switch, mode, no_grad
-from .tracing import shapes
+from .tracing.shapes import shape_seen, shapes_traced
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
 
@@ -82,6 +83,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
     @property
     def data(self) -> Array:
         """The array, NumPy's or CuPy's; sharing memory with the tensor."""
+        self._show_array()
         return self._array
 
     @data.setter
@@ -106,7 +108,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
     def shape(self) -> tuple[int, ...]:
         """The length of each dimension."""
         shape: tuple[int, ...] = self._array.shape
-        return shapes.shape_seen(self, shape) if shapes.under_way else shape
+        return shape_seen(self, shape) if shapes_traced.blocks else shape
 
     @property
     def ndim(self) -> int:
@@ -165,11 +167,11 @@ class Tensor(Exchange["Tensor"], Differentiable):
         """For pickle: the values, the device's name and `requires_grad`; a gradient is not part of it."""
         if not self.is_leaf:
             raise RuntimeError("pickle: only leaves can be pickled, this tensor was made by an op; use .detach()")
-        return _unpickled, (type(self), self.device.backend.to_host(self._array), self.device, self.requires_grad)
+        return _unpickled, (type(self), self._read(), self.device, self.requires_grad)
 
     def __repr__(self) -> str:
         prefix = "tensor("
-        text = np.array2string(self.detach().cpu()._array, separator=", ", prefix=prefix)
+        text = np.array2string(self._read(), separator=", ", prefix=prefix)
         notes = [] if self.size or self.shape == (0,) else [f"shape={self.shape}"]
         notes += [] if self.dtype in (DEFAULT_FLOAT, INT64, BOOL) else [f"dtype={self.dtype}"]
         notes += [] if self.device == "cpu" else [f"device={str(self.device)!r}"]
@@ -255,6 +257,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients are followed back to, or through, this tensor; can be set on leaves."""
+        self._show_asked()
         return self._node is not None
 
     @requires_grad.setter
@@ -268,6 +271,11 @@ class Tensor(Exchange["Tensor"], Differentiable):
             if self._version is not None or not value:
                 self._shared_version().in_graph = True
 
+    def _show_asked(self) -> None:
+        tracer = mode().value.tracer
+        if tracer is not None and not sys._getframe(2).f_code.co_filename.startswith(OWN_CODE):
+            tracer.see_requires_grad(self)
+
     def requires_grad_(self, value: bool = True) -> "Tensor":
         """Sets `requires_grad`, and gives the tensor back."""
         self.requires_grad = value
@@ -276,6 +284,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made this tensor."""
+        self._show_asked()
         return self._node is None or self._node.__class__ is Leaf
 
     def detach(self) -> "Tensor":

@@ -30,6 +30,8 @@ def to_array(data: Any, dtype: DType, device: Device) -> Array:
     is_tensor = hasattr(data, "_node")
     owner = data.device if is_tensor else device_of(data)
     if owner is not None:
+        if is_tensor:
+            data._show_array()
         array = data._array if is_tensor else data
         wanted = wanted or checked_dtype(array.dtype)
         with device.making("tensor"):
@@ -80,14 +82,17 @@ class Exchange(InPlace[T]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
         return np.array(self._host_array("np.asarray"), dtype=dtype, copy=copy)
 
+    def _show_array(self) -> None:
+        tracer = mode().value.tracer
+        if tracer is not None:
+            tracer.see_array(self)
+
     def _host_array(self, asked: str) -> HostArray:
+        self._show_array()
         if self._node is not None:
             raise RuntimeError(f"{asked}: this tensor requires a gradient, which an array cannot carry; use .detach()")
         if self.device != "cpu":
             raise RuntimeError(f"{asked}: this tensor is on {str(self.device)!r}; move it with .cpu() first")
-        tracer = mode().value.tracer
-        if tracer is not None:
-            tracer.see_array(self)
         array: HostArray = self._array
         return self._guarded(array)
 
@@ -100,6 +105,7 @@ class Exchange(InPlace[T]):
 
     def __dlpack__(self, **options: Any) -> Any:
         """A DLPack capsule; of memory on the CPU that is read-only to NumPy, marked as such, which not all obey."""
+        self._show_array()
         if self._node is not None:
             raise BufferError("__dlpack__: this tensor requires a gradient, which DLPack cannot carry; use .detach()")
         array = self._guarded(self._array) if self.device == "cpu" else self._array

@@ -63,8 +63,15 @@ class Tracer:
     def see_write(self, tensor: Any) -> None:
         """The values of a Tensor are to be changed in place."""
 
+    def see_print(self) -> bool:
+        """Values are to be printed: returns whether to do so."""
+        return True
+
     def see_array(self, tensor: Any) -> None:
-        """The values of a Tensor are handed out as NumPy's array."""
+        """The array of a Tensor is handed out, or copied outside of an op."""
+
+    def see_requires_grad(self, tensor: Any) -> None:
+        """User code asks whether a Tensor requires a gradient, or is a leaf."""
 
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""

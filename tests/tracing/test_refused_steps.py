@@ -1,5 +1,7 @@
 """Steps that look as if they could be compiled: what compiled code would compute wrongly is computed step by step."""
 
+import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +39,36 @@ def with_a_gradient(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.tanh(x + h * g)
 
 
+def printing(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    print(end="")
+    return tg.tanh(x + h)
+
+
+def asking(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    return tg.tanh(x + h) if (h * 1).requires_grad else x - h
+
+
+def writing(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    made = h * 1
+    made.data[...] = 2.0
+    return tg.tanh(x + made)
+
+
 STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {
     "reads an array": lambda x, h: tg.tanh(h + x * (2.0 if (h.detach().numpy() > 0).any() else 1.0)),
+    "reads data": lambda x, h: tg.tanh(h + x * (2.0 if (h.data > 0).any() else 1.0)),
+    "reads a function of data": lambda x, h: tg.tanh(h + x * float(np.sign(h.data).sum())),
+    "writes data": writing,
+    "copies data": lambda x, h: tg.tanh(x + tg.tensor(h.detach()) + h),
+    "copies data of integers": lambda x, h: tg.tanh(x + tg.tensor((h > 0).to("int64")) * h),
+    "makes an array of itself": lambda x, h: tg.tanh(x + np.asarray(h.detach()) + h),
+    "is copied": lambda x, h: tg.tanh(x + copy.deepcopy((h > 0).to("int64")) * h),
+    "reads numbers": lambda x, h: tg.tanh(x + h.detach().flatten().tolist()[0] * h),
+    "is shown": lambda x, h: tg.tanh(x * h + len(str(h.detach() > 0))),
+    "asks for a gradient": asking,
+    "asks for a leaf": lambda x, h: tg.tanh(x + h) if h.is_leaf else x - h,
+    "prints": printing,
+    "takes the time": lambda x, h: tg.tanh(x + h + 1e-30 * time.perf_counter()),
     "catches the refusal": catching,
     "makes a leaf": with_a_leaf,
     "computes a gradient": with_a_gradient,
@@ -78,3 +108,27 @@ def test_a_step_whose_numbers_change_is_not_traced_forever() -> None:
     for k in range(30):
         out, _ = tg.scan(lambda x, h, k=k: x + h * float(k), x, h)
         assert out[1, 0, 0].item() == 1.0 + k
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("reads data", r"the step reads a value; choose with tg.where instead \(.*h.data > 0"),
+    ("is shown", r"the step reads a value; .*str\(h.detach\(\) > 0\)"),
+    ("copies data of integers", r"the step reads a value; .*tg.tensor\(\(h > 0\)"),
+    ("asks for a gradient", r"the step asks whether a value requires a gradient, or is a leaf \(.*requires_grad"),
+    ("asks for a leaf", r"the step asks whether a value requires a gradient, or is a leaf \(.*h.is_leaf"),
+    ("prints", r"the step prints, .*\(.*print\(end"),
+    ("takes the time", r"the step applies different ops each time, or gives them different numbers|in one run and"),
+])  # fmt: skip
+def test_the_refusal_names_the_line(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recurrent(Cell(STEPS[name]), compiled=True)(tg.ones(T, B, H), tg.ones(B, H))
+
+
+def test_a_step_prints_as_often_as_it_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    class Printing(tg.nn.Module):
+        def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+            print("step")
+            return x if h is None else x + h
+
+    Recurrent(Printing())(tg.ones(T, B, H))
+    assert capsys.readouterr().out.split() == ["step"] * T

@@ -1,8 +1,12 @@
 """Steps that change more than their states: compiled or not, a sequence changes what a plain loop changes."""
 
+import io
+import itertools
+import queue
 import random
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,7 +57,7 @@ class Replacing(Normalizing):
         return x + (0 if h is None else h)
 
 
-class Counter(tg.nn.Module):
+class CountingInPlace(tg.nn.Module):
     """It counts in the array of a tensor."""
 
     def __init__(self) -> None:
@@ -114,13 +118,133 @@ MADE: dict[str, Callable[[], Any]] = {
     "counting": Counting,
     "normalizing": Normalizing,
     "replacing": Replacing,
-    "counter": Counter,
+    "counter": CountingInPlace,
     "logging": Logging,
     "numpy": lambda: Drawing(from_numpy),
     "python": lambda: Drawing(from_python),
     "method": lambda: Drawing(random.random),
     "own": lambda: Drawing(np.random.default_rng(3).random),
 }
+
+
+class Slots:
+    __slots__ = ("number",)
+
+
+class Total:
+    number, log = 0.0, [0]
+
+
+def with_default(log: list[int] = [0]) -> float:  # noqa: B006
+    log[0] += 1
+    return float(log[0])
+
+
+def counted() -> float:
+    counted.number = getattr(counted, "number", 0) + 1  # type: ignore[attr-defined]
+    return float(counted.number)  # type: ignore[attr-defined]
+
+
+class Scaling(tg.nn.Module):
+    """It multiplies by a number that something else counts."""
+
+    def __init__(self, place: Any, count: Callable[[Any], float]) -> None:
+        self.place, self.count = place, count
+
+    def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        return tg.tanh(x + h) * self.count(self.place)
+
+
+def more(thing: Any, name: str) -> float:
+    setattr(thing, name, getattr(thing, name) + 1)
+    return float(getattr(thing, name))
+
+
+def after(change: Callable[[Any], Any], read: Callable[[Any], float]) -> Callable[[Any], float]:
+    return lambda place: (change(place), read(place))[1]
+
+
+def slots() -> Slots:
+    made = Slots()
+    made.number = 0
+    return made
+
+
+def module_of_ours() -> tg.nn.Module:
+    made = tg.nn.Linear(3, 3)
+    made.number = 0
+    return made
+
+
+def buffer_and_view() -> Any:
+    buffer = tg.zeros(3)
+    return buffer, buffer.numpy()
+
+
+COUNTED: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
+    "count": (lambda: itertools.count(1), next),
+    "iterator": (lambda: iter(np.arange(1.0, 99.0).tolist()), next),
+    "generator": (lambda: (float(k) for k in range(1, 99)), next),
+    "file": (lambda: io.StringIO("123456789" * 3), lambda file: float(file.read(1))),
+    "Counter": (Counter, after(lambda c: c.update("a"), lambda c: float(c["a"]))),
+    "defaultdict": (lambda: defaultdict(list), after(lambda d: d["a"].append(1), lambda d: float(len(d["a"])))),
+    "OrderedDict": (
+        lambda: OrderedDict(a=1.0, b=2.0, c=3.0),
+        after(lambda d: d.move_to_end(next(iter(d))), lambda d: next(iter(d.values()))),
+    ),
+    "dict in order": (
+        lambda: {1.0: 0, 2.0: 0, 3.0: 0},
+        after(lambda d: d.update({(k := next(iter(d))): d.pop(k)}), lambda d: next(iter(d))),
+    ),
+    "slots": (slots, lambda s: more(s, "number")),
+    "namespace": (lambda: SimpleNamespace(number=0), lambda s: more(s, "number")),
+    "module of ours": (module_of_ours, lambda m: more(m, "number")),
+    "class": (lambda: type("Own", (), {"number": 0.0}), lambda c: more(c, "number")),
+    "class of an object": (lambda: type("Own", (), {"number": 0.0})(), lambda o: more(type(o), "number")),
+    "list of a class": (
+        lambda: type("Own", (), {"log": [0]})(),
+        after(lambda o: o.log.append(1), lambda o: len(o.log)),
+    ),
+    "global class": (lambda: None, lambda _: more(Total, "number")),
+    "default argument": (lambda: None, lambda _: with_default()),
+    "attribute of a function": (lambda: None, lambda _: counted()),
+    "bytearray": (bytearray, after(lambda b: b.append(1), len)),
+    "queue": (queue.Queue, after(lambda q: q.put(1), lambda q: q.qsize())),
+    "many objects": (
+        lambda: [[1.0] for _ in range(9000)],
+        after(lambda l: l[7777].append(1.0), lambda l: len(l[7777])),
+    ),
+    "array": (lambda: np.zeros(10_000), after(lambda a: np.add.at(a, 77, 1), lambda a: a[77])),
+    "large array": (lambda: np.zeros(2_000_000), after(lambda a: np.add.at(a, 77, 1), lambda a: a[77])),
+    "array of objects": (lambda: np.array([[1], None], object), after(lambda a: a[0].append(1), lambda a: len(a[0]))),
+    "view of a buffer": (buffer_and_view, after(lambda b: np.add.at(b[1], 0, 1), lambda b: float(b[1][0]))),
+    "data of a buffer": (lambda: tg.zeros(3), after(lambda b: np.add.at(b.data, 0, 1), lambda b: float(b.data[0]))),
+    "gradient of a buffer": (
+        lambda: tg.zeros(3, requires_grad=True),
+        after(
+            lambda p: setattr(p, "grad", tg.full((3,), 1.0 if p.grad is None else p.grad.data[0] + 1)),
+            lambda p: float(p.grad.data[0]),
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_whatever_counts_the_steps_counts_them_once(name: str) -> None:
+    """In whatever Python keeps a number that changes from step to step."""
+    make, count = COUNTED[name]
+    x, h = tg.tensor(drawn(T, B, 3)), tg.zeros(B, 3, dtype="float64")
+    found = []
+    for compiled in (None, False):
+        Total.number, counted.number = 0.0, 0  # type: ignore[attr-defined]
+        with_default.__defaults__[0][0] = 0  # type: ignore[index]
+        cell = Scaling(make(), count)
+        outputs = [Recurrent(cell, compiled=compiled)(x, h)[0].numpy() for _ in range(2)]
+        found.append([*outputs, count(cell.place)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"compiled=True: (the step changes|what the step changes cannot be foll)"):
+        Recurrent(Scaling(make(), count), compiled=True)(x, h)
 
 
 def fresh(name: str) -> Any:
@@ -161,7 +285,7 @@ def test_a_sequence_changes_what_a_loop_changes(name: str, compiled: bool | None
     ("counting", r"the step changes Counting\.(calls|seen), which must happen at each step; use compiled="),
     ("normalizing", r"the step changes a tensor of shape \(3,\) in place.*\(.*self.mean.mul_\(0.9\)"),
     ("replacing", r"the step changes a tensor of shape \(3,\) in place.*\(.*self.mean.data = "),
-    ("counter", r"the step changes Counter.number, which must happen at each step"),
+    ("counter", r"the step changes CountingInPlace.number, which must happen at each step"),
     ("logging", r"the step changes \w+(\.\w+)?, which must happen at each step"),
     ("numpy", r"the step changes the random numbers of rand\w*, which must happen"),
     ("python", r"the step changes the random numbers of random, which must happen"),

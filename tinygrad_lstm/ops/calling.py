@@ -16,8 +16,8 @@ from .._tensor import Tensor
 from ..device import get_device
 from ..graph import record
 from ..mode import mode
-from ..tracing import shapes
 from ..tracing.lengths import Derived, plain
+from ..tracing.shapes import shapes_traced
 from .operation import MISSING, NUMBERS, Op
 from .source import by_own_names, compiled, written_when_called
 
@@ -37,7 +37,7 @@ def _names(op: Op) -> dict[str, Any]:
     names = by_own_names(Derived, Tensor, get_device, itertools.repeat, operator.is_, plain, record)
     names |= {"_op": op, "_forward": op.forward, "_view": op.view, "_derivatives": op.derivatives, "_missing": MISSING}
     names |= {"_float32": FLOAT32, "_float64": FLOAT64, "_FLOATS": {FLOAT16, FLOAT32, FLOAT64}, "_NUMBERS": NUMBERS}
-    names |= {"_mode": mode, "_wrap": Tensor._wrap, "_tracing": shapes}
+    names |= {"_mode": mode, "_wrap": Tensor._wrap, "_tracing": shapes_traced}
     return names | {f"_default_{name}": default for name, default in op.defaults.items()}
 
 
@@ -96,7 +96,7 @@ def _call({", ".join(parameters)}):
         _given = ({all_names},)
         if _now.tracer is not None:
             _apply = _now.tracer.forward_of(_op)
-        if _tracing.under_way:  # lengths may be numbers that know where they come from
+        if _tracing.blocks:  # lengths may be numbers that know where they come from
             {all_names}, = _plain(({all_names},))
             {values}, = _plain(({values},))
     try:

@@ -207,7 +207,7 @@ def _fused(input: Tensor, target: Tensor, ignore_index: int, reduction: str) -> 
         logits = input.permute([*(d for d in range(input.ndim) if d != dim), dim]).reshape(-1, input.shape[dim])
     # The graph keeps a copy of the ids, so that later changes to the target do not change gradients.
     with target.device.current():
-        ids = target.data.reshape(-1).astype(np.int64)
+        ids = target._array.reshape(-1).astype(np.int64)
     tracer = mode().value.tracer
     if tracer is not None:
         tracer.see_copy(target, ids)
@@ -267,7 +267,7 @@ def _check_classes(name: str, input: Tensor, target: Tensor, ignore_index: int) 
     if not is_integer(target.dtype):
         raise TypeError(f"{name}: class ids must be integers, got {target.dtype} of shape {target.shape}")
     if input.device == "cpu" and target.size:
-        ids, classes = target.data, input.shape[dim]
+        ids, classes = target._array, input.shape[dim]
         if ids.min() < 0 or ids.max() >= classes:
             check_range(name, ids[ids != ignore_index], classes, dim, lowest=0)
 

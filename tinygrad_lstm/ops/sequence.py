@@ -283,20 +283,23 @@ def _traced_like(
 
     It is for any batch size if it can be, or else for this one.
     """
+    refused: UntraceableError | None = None
     try:
         traced = TracedStep(step, *given)
+        taken = traced.taken_in(seen, batch)
+        if taken is not None:
+            return traced, taken
     except FailedStepError:  # it may use tensors of the batch's size
+        pass
+    except UntraceableError as error:
+        refused = error
+    try:
         traced = WholeBatchStep(seen, given, batch)
     except UntraceableError as error:
-        try:
-            traced = WholeBatchStep(seen, given, batch)
-        except UntraceableError:
-            raise error from None
-    taken = traced.taken_in(seen, batch)
+        raise refused or error from None
+    taken = traced.taken_in(run_of(step, given, batch, dry=True), batch)
     if taken is None:
-        traced = WholeBatchStep(seen, given, batch)
-        taken = traced.taken_in(seen, batch)
-        assert taken is not None  # it is made of this run
+        raise UntraceableError("the step applies different ops each time, or gives them different numbers")
     return traced, taken
 
 

@@ -3,7 +3,9 @@
 Tracing takes a step more often than a loop does. What these runs change is found and put back.
 """
 
+import copyreg
 import functools
+import logging
 import random
 import sys
 import sysconfig
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import Array, HostArray
+
 from .._tensor import Tensor
 from ..device import Device
 from ..graph import OWN_CODE
@@ -21,8 +25,9 @@ from ..graph import OWN_CODE
 __all__ = ["Effects"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
-_LEAVES = _PLAIN | {Device, np.dtype}
-_MOST = 500  # of the objects that are looked at, and of the elements of one
+_LEAVES = _PLAIN | {Device, np.dtype, logging.Logger}
+_MOST_OBJECTS = 5000  # that are looked at
+_MOST_ELEMENTS = 1_000_000  # of containers and arrays, which are compared
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _LIBRARY = __name__.partition(".")[0]
 _UNSET: Any = object()
@@ -35,14 +40,21 @@ class _Way(NamedTuple):
     put: Callable[[Any, Any], None]
 
 
-def _refill(name: str) -> Callable[[Any, Any], None]:
-    """Puts back the elements of a container, given the name of the method that adds several."""
-
-    def put(container: Any, before: Any) -> None:
+def _put_items(container: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Puts back the items of a dict: those that have changed, or all if their order has."""
+    for key in [key for key in container if key not in before]:
+        del container[key]
+    if [*container] != [*before]:
         container.clear()
-        getattr(container, name)(before)
+    for key, value in before.items():
+        if not _is_same(container.get(key, _UNSET), value):
+            container[key] = value
 
-    return put
+
+def _put_elements(container: Any, before: tuple[Any, ...]) -> None:
+    """Puts back the elements of a set or a deque."""
+    container.clear()
+    (container.update if isinstance(container, set) else container.extend)(before)
 
 
 def _content(cell: CellType) -> tuple[Any, ...]:
@@ -53,9 +65,31 @@ def _content(cell: CellType) -> tuple[Any, ...]:
 
 
 def _put_content(cell: CellType, before: tuple[Any, ...]) -> None:
-    del cell.cell_contents
-    for value in before:
-        cell.cell_contents = value
+    if before:
+        (cell.cell_contents,) = before
+    else:
+        del cell.cell_contents
+
+
+def _put_attributes(thing: Any, before: dict[str, Any]) -> None:
+    """Sets and deletes attributes of a class, or of an object without a `__dict__`."""
+    now = _attributes(thing)
+    for name in {**before, **now}:
+        if name not in before:
+            delattr(thing, name)
+        elif not _is_same(before[name], now.get(name, _UNSET)):
+            setattr(thing, name, before[name])
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    """The attributes of a class without Python's own; of an object, those in slots."""
+    if isinstance(thing, type):
+        return {name: value for name, value in vars(thing).items() if not name.startswith("__")}
+    return {name: getattr(thing, name) for name in _slots(type(thing)) if hasattr(thing, name)}
+
+
+def _put_tensor(tensor: Tensor, before: tuple[Any, ...]) -> None:
+    tensor._array, tensor._node, tensor.grad = before
 
 
 _CELL = _Way(_content, _put_content)
@@ -63,14 +97,30 @@ _VARIABLE = _Way(
     lambda variable: variable[0].get(variable[1], _UNSET),
     lambda variable, before: variable[0].__setitem__(variable[1], before),
 )
-_DICT = _Way(dict, _refill("update"))
+_DICT = _Way(dict, _put_items)
+_LIST = _Way(tuple, lambda elements, before: elements.__setitem__(slice(None), before))
+_ATTRIBUTES = _Way(_attributes, _put_attributes)
+_ARRAY = _Way(np.copy, np.copyto)
+
+
+def _elements_on(device: Device) -> _Way:
+    """How the elements of an array on a device are read, and put back."""
+
+    def put(array: Array, before: HostArray) -> None:
+        with device.current():
+            array[...] = device.backend.from_host(before)
+
+    return _Way(lambda array: device.backend.to_host(array).copy(), put)
+
+
+_TENSOR = _Way(lambda tensor: (tensor._array, tensor._node, tensor.grad), _put_tensor)
 _CONTAINERS: dict[type, _Way] = {
     dict: _DICT,
-    list: _Way(tuple, _refill("extend")),
-    deque: _Way(tuple, _refill("extend")),
-    set: _Way(tuple, _refill("update")),
+    list: _LIST,
+    bytearray: _LIST,
+    deque: _Way(tuple, _put_elements),
+    set: _Way(tuple, _put_elements),
 }
-_ARRAY = _Way(np.copy, np.copyto)
 _GENERATORS: dict[type, _Way] = {
     np.random.RandomState: _Way(lambda rng: rng.get_state(legacy=False), lambda rng, before: rng.set_state(before)),
     np.random.Generator: _Way(
@@ -83,20 +133,29 @@ _GENERATORS: dict[type, _Way] = {
 class Effects:
     """What a function reaches and can change: its variables, the attributes of objects, and the elements of containers.
 
-    What belongs to this library or to installed packages is left out. A tensor is noted when a `Tracer` sees that it is
-    to be changed.
+    Containers that belong to objects of this library are left out. The elements of a tensor are noted when a `Tracer`
+    sees that they are to be changed, or that an array of them is handed out.
+
+    Attributes:
+        unfollowed: why a change may remain unnoticed; None if all can be noted.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self.unfollowed: str | None = None
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
+        self._names: dict[int, str] = {}  # of tensors, by id
+        self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
         self._todo: list[tuple[str, Any]] = [("the step", function)]
         if type(function) is FunctionType:
             self._todo += [(name, part) for name, cell in _variables_around(function) for part in _content(cell)]
-        while self._todo and len(self._seen) < _MOST:
+        while self._todo:
             name, thing = self._todo.pop()
             if type(thing) not in _LEAVES and id(thing) not in self._seen:
+                if len(self._seen) >= _MOST_OBJECTS or self._elements > _MOST_ELEMENTS:
+                    self.unfollowed = f"it can change more than {_MOST_OBJECTS} objects or {_MOST_ELEMENTS} elements"
+                    break
                 self._seen.add(id(thing))
                 self._visit(name, thing)
 
@@ -107,6 +166,14 @@ class Effects:
             counted = {name: getattr(version, name) for name in version.__slots__}
             with tensor.device.current():
                 self._written[id(tensor)] = tensor, array, array.copy(), tensor._node, counted
+
+    def note_array(self, tensor: Tensor) -> None:
+        """Notes the elements of a tensor whose array is handed out."""
+        array = tensor._array
+        if id(array) not in self._seen:
+            self._seen.add(id(array))
+            name = self._names.get(id(tensor), f"a tensor of shape {tensor.shape}")
+            self._keep(name, _elements_on(tensor.device), array)
 
     def undo(self) -> str | None:
         """Puts back what has changed; returns the name of one change, or None. Tensors are not named."""
@@ -121,7 +188,7 @@ class Effects:
             key = _changed(before, way.read(thing))
             if key is not None:
                 way.put(thing, before)
-                changed = f"{name}.{key}" if way is _DICT else name
+                changed = f"{name}.{key}" if way in (_DICT, _ATTRIBUTES) and isinstance(key, str) else name
         return changed
 
     def _keep(self, name: str, way: _Way, thing: Any) -> Any:
@@ -141,19 +208,35 @@ class Effects:
             self._todo += [(name, part) for part in (thing.func, *thing.args, *thing.keywords.values())]
         elif kind in _GENERATORS:
             self._keep(f"the random numbers of {name}", _GENERATORS[kind], thing)
-        elif kind is np.ndarray:
-            if thing.size <= _MOST and thing.flags.writeable and not thing.dtype.hasobject:
-                self._keep(name, _ARRAY, thing)
-        elif kind in _CONTAINERS:
-            if len(thing) <= _MOST:
-                content = self._keep(name, _CONTAINERS[kind], thing)
-                self._todo += [(name, part) for part in (content.values() if kind is dict else content)]
         elif isinstance(thing, Tensor):
-            self._todo += [] if thing.requires_grad else [(name, thing._array)]
-        elif isinstance(thing, tuple):
-            self._todo += [(name, part) for part in thing[:_MOST]]
-        elif not isinstance(thing, type | ModuleType) and hasattr(thing, "__dict__"):
+            self._names[id(thing)] = name
+            self._keep(name, _TENSOR, thing)
+        elif isinstance(thing, np.ndarray):
+            self._visit_array(name, thing)
+        elif isinstance(thing, tuple | frozenset):
+            self._elements += len(thing)
+            self._todo += [(name, part) for part in thing if type(part) not in _LEAVES]
+        elif isinstance(thing, type):
+            if _is_users(thing.__module__):
+                self._visit_class(thing)
+        elif not isinstance(thing, ModuleType):
+            way = next((way for container, way in _CONTAINERS.items() if isinstance(thing, container)), None)
+            if way is not None:
+                self._elements += len(thing)
+                if self._elements <= _MOST_ELEMENTS:
+                    content = self._keep(name, way, thing)
+                    parts = content.values() if isinstance(content, dict) else content
+                    self._todo += [(name, part) for part in parts if type(part) not in _LEAVES]
+            elif hasattr(kind, "__next__") and not _is_users(kind.__module__):
+                self.unfollowed = f"it can advance {name}, an iterator"
             self._visit_object(thing)
+
+    def _visit_array(self, name: str, array: HostArray) -> None:
+        self._elements += array.size
+        if array.dtype.hasobject:
+            self._todo.append((name, array.tolist()))
+        elif array.flags.writeable and self._elements <= _MOST_ELEMENTS:
+            self._keep(name, _ARRAY, array)
 
     def _visit_function(self, function: FunctionType) -> None:
         if not _is_users(function.__module__):
@@ -161,6 +244,9 @@ class Effects:
             return
         for name, cell in _variables_around(function):
             self._todo += [(name, value) for value in self._keep(name, _CELL, cell)]
+        self._todo += [(function.__name__, value) for value in function.__defaults__ or ()]
+        self._todo += [(function.__name__, value) for value in (function.__kwdefaults__ or {}).values()]
+        self._keep(function.__name__, _DICT, vars(function))
         self._visit_names(function.__globals__, _names(function.__code__), True)
 
     def _visit_names(self, namespace: Mapping[str, Any], names: frozenset[str], users: bool) -> None:
@@ -181,21 +267,44 @@ class Effects:
                 self._todo.append((name, value))
 
     def _visit_object(self, thing: Any) -> None:
-        """The attributes of an object, and the variables of its methods, if its class is the user's.
+        """The attributes of an object, and its class.
 
         Of an object of this library, only other objects are taken, such as the cells of a network.
         """
         kind = type(thing)
-        parts = [(f"{kind.__name__}.{name}", part) for name, part in vars(thing).items()]
-        if _is_users(kind.__module__):
-            self._keep(kind.__name__, _DICT, vars(thing))
-            for base in kind.__mro__:
-                parts += [(name, part) for name, part in vars(base).items() if type(part) is FunctionType]
-        elif kind.__module__.startswith(_LIBRARY):
-            parts = [(name, part) for name, part in parts if type(part) not in _CONTAINERS]
-        else:
-            return
-        self._todo += parts
+        attributes = getattr(thing, "__dict__", None)
+        parts = {} if attributes is None else dict(self._keep(kind.__name__, _DICT, attributes))
+        if kind.__module__.startswith(_LIBRARY):
+            parts = {name: part for name, part in parts.items() if type(part) not in _CONTAINERS}
+        elif _is_users(kind.__module__):
+            self._visit_class(kind)
+            if _slots(kind):
+                parts |= self._keep(kind.__name__, _ATTRIBUTES, thing)
+        self._todo += [(f"{kind.__name__}.{name}", part) for name, part in parts.items() if type(part) not in _LEAVES]
+
+    def _visit_class(self, kind: type) -> None:
+        for base in kind.__mro__:
+            if base not in self._seen and _is_users(base.__module__):
+                self._seen.add(base)
+                content = self._keep(base.__name__, _ATTRIBUTES, base)
+                self._todo += [(name, part) for name, value in content.items() for part in _functions_of(value)]
+
+
+def _functions_of(attribute: Any) -> tuple[Any, ...]:
+    """The functions that an attribute of a class calls, or the attribute itself."""
+    if isinstance(attribute, property):
+        return attribute.fget, attribute.fset
+    if isinstance(attribute, staticmethod | classmethod):
+        return (attribute.__func__,)
+    if isinstance(attribute, functools.cached_property):
+        return (attribute.func,)
+    return (attribute,)
+
+
+def _slots(kind: Any) -> list[str]:
+    """The names of an object's slots."""
+    names: list[str] = copyreg._slotnames(kind)  # type: ignore[attr-defined]
+    return names
 
 
 def _variables_around(function: FunctionType) -> Iterable[tuple[str, CellType]]:
@@ -222,7 +331,8 @@ def _changed(before: Any, now: Any) -> str | bool | None:
     """A key whose values differ, of dicts; otherwise True if there is a difference; None if there is none."""
     if isinstance(before, dict):
         keys = {**before, **now}
-        return next((str(key) for key in keys if not _is_same(before.get(key, _UNSET), now.get(key, _UNSET))), None)
+        changed = (str(key) for key in keys if not _is_same(before.get(key, _UNSET), now.get(key, _UNSET)))
+        return next(changed, None) or (None if [*before] == [*now] else True)
     return None if _is_same(before, now) else True
 
 

@@ -15,6 +15,7 @@ from ..device import Device
 from ..graph import Leaf, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
+from .builtin import prints_seen
 from .dry import dry_forward
 from .effects import Effects
 
@@ -80,6 +81,7 @@ class Run(Tracer):
     Args:
         given: what the step is given.
         dry: whether the results of ops need not be computed.
+        effects: notes what arrays may be changed.
 
     Attributes:
         tensors: all tensors of the run in order: what it was given, what it takes from outside, results of ops.
@@ -90,8 +92,9 @@ class Run(Tracer):
         dropped: for each mask, the probability of dropping an element.
     """
 
-    def __init__(self, given: Sequence[Tensor], dry: bool = False) -> None:
+    def __init__(self, given: Sequence[Tensor], dry: bool = False, effects: Effects | None = None) -> None:
         self._dry = dry
+        self._effects = effects
         self._places: dict[int, int] = {}  # by the ids of arrays
         self._recorded: set[int] = set()  # the places of tensors through which gradients flow
         self._copies: list[Array] = []  # kept alive, so that their ids stay unique
@@ -136,8 +139,20 @@ class Run(Tracer):
             self._refuse(f"the step reads a value; choose with tg.where instead ({user_line()})")
 
     def see_array(self, tensor: Tensor) -> None:
-        """Refuses it too, since any value may be read of the array."""
+        """Refuses it too, since any value may be read of the array. That of a tensor from outside may be changed."""
         self.see_read(tensor)
+        if self._effects is not None:
+            self._effects.note_array(tensor)
+
+    def see_print(self) -> bool:
+        """Refuses it, as it would happen in each run, not at each step."""
+        self._refuse(f"the step prints, which must happen at each step ({user_line()})")
+
+    def see_requires_grad(self, tensor: Tensor) -> None:
+        """Refuses the question whether gradients flow, whose answer may be different for the first step."""
+        place = self._places.get(id(tensor._array))
+        if place is not None and place not in self.outside:
+            self._refuse(f"the step asks whether a value requires a gradient, or is a leaf ({user_line()})")
 
     def see_write(self, tensor: Tensor) -> None:
         """Refuses writes in place: they would happen in each run, not at each step."""
@@ -242,8 +257,12 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], batch: int, dry: bool = 
         UntraceableError: it does what cannot be recorded.
     """
     inputs, states, others = ([example(like, batch) for like in part] for part in given)
-    run, effects = Run([*inputs, *states, *others], dry), Effects(step)
-    with Switch(tracer=run, recording=True, anomaly=False), no_draws(_refused_draw), np.errstate(all="ignore"):
+    effects = Effects(step)
+    if effects.unfollowed is not None:
+        raise UntraceableError(f"what the step changes cannot be followed: {effects.unfollowed}")
+    run = Run([*inputs, *states, *others], dry, effects)
+    switch = Switch(tracer=run, recording=True, anomaly=False)
+    with switch, no_draws(_refused_draw), prints_seen, np.errstate(all="ignore"):
         try:
             after = step(inputs, states, others)
         except UntraceableError:

@@ -1,25 +1,16 @@
 """Shapes in a traced run: `Tensor.shape` and `len` return a `Length`, which knows its origin.
 
-Python converts the result of `__len__` to a plain integer, so `len` itself is replaced while a run is traced. For
-threads that trace nothing it is unchanged.
+Python converts the result of `__len__` to a plain integer, so `len` itself is replaced while a run is traced.
 """
 
-import builtins
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from ..mode import mode
+from .builtin import ReplacedBuiltin
 from .lengths import Length, Size
 
 __all__ = ["shape_seen", "shapes_traced"]
-
-under_way = 0
-"""The number of runs that are traced now, in all threads."""
-
-_lock = threading.Lock()
-_builtin_len = len
 
 
 def shape_seen(tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -28,25 +19,13 @@ def shape_seen(tensor: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if tracer is None else tracer.see_shape(tensor, shape)
 
 
-def _len(of: Any, /) -> Size:
-    number = _builtin_len(of)
+def _len(original: Callable[[Any], int], of: Any, /) -> Size:
+    number = original(of)
     if mode().value.tracer is None:
         return number
     shape = getattr(of, "shape", ())
     return shape[0] if isinstance(shape, tuple) and isinstance(next(iter(shape), None), Length) else number
 
 
-@contextmanager
-def shapes_traced() -> Iterator[None]:
-    """In a `with` block, `len` asks the tracer for the shapes of tensors."""
-    global under_way
-    with _lock:
-        under_way += 1
-        builtins.len = _len  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        with _lock:
-            under_way -= 1
-            if not under_way:
-                builtins.len = _builtin_len
+shapes_traced = ReplacedBuiltin("len", _len)
+"""In a `with` block, tensors ask the tracer of their thread for their shapes, and so does `len`."""

@@ -18,6 +18,7 @@ from ..nn import Module, Parameter
 from ..ops.shape import broadcast_to
 from ..random import forked_draws
 from ..states import joined_like, parts_of
+from .builtin import prints_seen
 from .dry import dry_forward
 from .effects import Effects
 from .lengths import plain
@@ -74,14 +75,14 @@ class _Found:
         effects = Effects(cell)
         first, second = _Run(mode().value.tracer, effects, dry), _Run(None, effects, dry)
         try:
-            with same_draws(), Switch(tracer=first):
+            with same_draws(), prints_seen, Switch(tracer=first):
                 result = cell.forward(x, None)
             effects.undo()
             after = parts_of(described, result)
             self.joined = joined_like(result)
             with Switch(tracer=None):
                 self.zeros = tuple(map(zeros_like, after))
-            with same_draws(), no_grad(), Switch(tracer=second):
+            with same_draws(), prints_seen, no_grad(), Switch(tracer=second):
                 again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
         except Exception as error:
             error.add_note(f"in {name}: {type(cell).__name__} was given an input and a state of None, to start from")
@@ -170,6 +171,15 @@ class _Run(Tracer):
     def see_array(self, tensor: Any) -> None:
         self._check_read()
         self._outer.see_array(tensor)
+        self._effects.note_array(tensor)
+
+    def see_print(self) -> bool:
+        """Prints nothing, as the steps of the sequence will."""
+        return False
+
+    def see_requires_grad(self, tensor: Any) -> None:
+        self._check_read()
+        self._outer.see_requires_grad(tensor)
 
     def _check_read(self) -> None:
         if self._dry:

@@ -60,7 +60,7 @@ class Trace(Run):
         Raises:
             UntraceableError: the runs differ in more than lengths; or as for `note`.
         """
-        with shapes_traced():
+        with shapes_traced:
             self.note(forward)
         before, now = self._measured.outputs, self.outputs
         if len(self._measured.notes) != len(self.notes) or before.keys() != now.keys():

@@ -14,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
-.PHONY: help train inspect test test-oldest fuzz sanitize install install-test clean-kernels clean
+.PHONY: help train inspect test test-oldest fuzz sanitize install install-test clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -37,9 +37,8 @@ test: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## linter, formatte
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-oldest)
 
-# Machine code is kept apart: each version of numba would throw away what the other has cached beside the sources.
 test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies, with their oldest versions (part of test)
-	@test ! -e $(OLDEST)/bin/pytest || NUMBA_CACHE_DIR=$(abspath $(OLDEST))/kernels $(OLDEST)/bin/pytest tests/test_dependencies.py
+	@test ! -e $(OLDEST)/bin/pytest || $(OLDEST)/bin/pytest tests/test_dependencies.py
 
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
 	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
@@ -50,9 +49,6 @@ sanitize: $(VENV)/.installed-test  ## tests of the kernels in C, built for Addre
 install: $(VENV)/.installed $(VENV)/.stubs  ## make .venv and install the project there, editable
 
 install-test: $(VENV)/.installed-test $(VENV)/.stubs  ## the same, with the extra "test"
-
-clean-kernels:  ## remove the machine code that numba has cached
-	find . -name '*.nb[ic]' -not -path './$(VENV)/*' -delete
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) tinygrad_lstm/backends tinygrad_lstm/models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

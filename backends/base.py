@@ -67,77 +67,7 @@ class Backend(Protocol):
     def matmul(self, x: Array, y: Array) -> Array:
         """The matrix product of arrays of two or more dimensions, as `xp.matmul` computes it."""
 
-    # Whole recurrent layers; `tinygrad_lstm.ops.recurrent` describes their operands and outputs.
-    # A forward function returns the outputs and, with `saving`, what its backward function takes as `saved`. A backward
-    # function takes the gradients `g` of the outputs and returns those of the operands. A gradient for which
-    # `needs_grad` is false may be None.
-    # `inspect` reads what is saved, so every backend saves the same: the states hs (T + 1, B, H) before and after each
-    # step, in the order of the sequence; for an LSTM also cs; then the gates (T, B, gates · H) after σ and tanh, in the
-    # order of the weights' rows (not for an RNN); for a GRU also U_n·h + b_hn (T, B, H). `inspect` also relies on this:
-    # a backward function reads x only for the gradient of W, and W only for the gradient of x.
-    # A stepper prepares the weights (all operands except x and the states) once, for inference. It returns a function
-    # `step(x, states, out)` that computes the next states from an input (B, I) and the states (B, H), and writes them
-    # into `out`. Several threads may call it at once.
-    # `recurrent.RecurrentKernels` implements all of them with `xp`, to inherit.
-
-    def lstm_forward(
-        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
-    ) -> tuple[tuple[Array, ...], Any]:
-        """A layer of an LSTM in one direction."""
-
-    def lstm_backward(
-        self,
-        g: Sequence[Array],
-        operands: Sequence[Array],
-        saved: Any,
-        lengths: HostArray | None,
-        reverse: bool,
-        needs_grad: Sequence[bool],
-    ) -> Sequence[Array | None]:
-        """The gradients of a layer of an LSTM."""
-
-    def lstm_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
-        """One step at a time of a layer of an LSTM."""
-
-    def gru_forward(
-        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
-    ) -> tuple[tuple[Array, ...], Any]:
-        """A layer of a GRU in one direction."""
-
-    def gru_backward(
-        self,
-        g: Sequence[Array],
-        operands: Sequence[Array],
-        saved: Any,
-        lengths: HostArray | None,
-        reverse: bool,
-        needs_grad: Sequence[bool],
-    ) -> Sequence[Array | None]:
-        """The gradients of a layer of a GRU."""
-
-    def gru_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
-        """One step at a time of a layer of a GRU."""
-
-    def rnn_forward(
-        self, operands: Sequence[Array], lengths: HostArray | None, reverse: bool, saving: bool
-    ) -> tuple[tuple[Array, ...], Any]:
-        """A layer of a simple recurrent network in one direction."""
-
-    def rnn_backward(
-        self,
-        g: Sequence[Array],
-        operands: Sequence[Array],
-        saved: Any,
-        lengths: HostArray | None,
-        reverse: bool,
-        needs_grad: Sequence[bool],
-    ) -> Sequence[Array | None]:
-        """The gradients of a layer of a simple recurrent network."""
-
-    def rnn_stepper(self, weights: Sequence[Array]) -> Callable[[Array, Sequence[Array], Sequence[Array]], None]:
-        """One step at a time of a layer of a simple recurrent network."""
-
-    # Any other step over a sequence. `kernels.ArrayKernels` implements it with `xp`, to inherit.
+    # `kernels.ArrayKernels` implements it with `xp`, to inherit.
 
     def sequence(self, forward: Any, backward: Any) -> Any:
         """The functions of a step over a sequence: see `emit.sequence.ArraySequence`.

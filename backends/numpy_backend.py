@@ -12,10 +12,9 @@ from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .emit.schedule import Backward, Forward
 from .emit.sequence import ArraySequence
-from .recurrent import RecurrentKernels
 from .scatter import blocks_of_values
 from .sums import SHORT, total
-from .threads import for_products, own_threads, own_threads_compute
+from .threads import for_products, numpy_computes, own_threads
 from .training import TrainingKernels
 
 _ERF_CELLS = 256  # per unit: the next term of the series below is under 1e-17
@@ -91,31 +90,27 @@ def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
     return int(rows * depth * columns) >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
-def _compiled_or_plain(name: str, kernels: type, **modules: str) -> Callable[..., Any]:
-    """A method of `kernels`, replaced by the `compiled.Kernel` of these modules if that serves the first array."""
-    plain: Callable[..., Any] = getattr(kernels, name)
-    fast = compiled.Kernel(name, **modules)
+def _compiled_or_plain(name: str) -> Callable[..., Any]:
+    """A method of `TrainingKernels`, replaced by the function in C of this name if that serves the first array."""
+    plain: Callable[..., Any] = getattr(TrainingKernels, name)
+    fast = compiled.Kernel(name, "training")
 
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
         result = fast(arrays[0].dtype, arrays, *rest)
         if result is not NotImplemented:
             return result
-        own_threads_compute(False)
-        result = plain(self, arrays, *rest)
-        own_threads_compute(False)  # until now
-        return result
+        with numpy_computes():
+            return plain(self, arrays, *rest)
 
     return kernel
 
 
-_recurrent = functools.partial(_compiled_or_plain, kernels=RecurrentKernels, numba="recurrent")
-_training = functools.partial(_compiled_or_plain, kernels=TrainingKernels, c="training", numba="numba_training")
-_fast_add_rows = compiled.Kernel("add_rows", c="training", numba="numba_training")
-_large_product = compiled.Kernel("matmul", c="matrices", numba="numba_matrices")
+_fast_add_rows = compiled.Kernel("add_rows", "training")
+_large_product = compiled.Kernel("matmul", "matrices")
 
 
-class NumpyBackend(RecurrentKernels, TrainingKernels):
+class NumpyBackend(TrainingKernels):
     """Arrays in the host's memory."""
 
     xp = np
@@ -141,16 +136,10 @@ class NumpyBackend(RecurrentKernels, TrainingKernels):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return memory.empty(shape, dtype)
 
-    lstm_forward, lstm_backward = _recurrent("lstm_forward"), _recurrent("lstm_backward")
-    gru_forward, gru_backward = _recurrent("gru_forward"), _recurrent("gru_backward")
-    rnn_forward, rnn_backward = _recurrent("rnn_forward"), _recurrent("rnn_backward")
-    lstm_stepper, gru_stepper = _recurrent("lstm_stepper"), _recurrent("gru_stepper")
-    rnn_stepper = _recurrent("rnn_stepper")
-
-    cross_entropy_forward = _training("cross_entropy_forward")
-    cross_entropy_backward = _training("cross_entropy_backward")
-    adam_update_one = _training("adam_update_one")
-    sgd_update_one = _compiled_or_plain("sgd_update_one", TrainingKernels, c="training")
+    cross_entropy_forward = _compiled_or_plain("cross_entropy_forward")
+    cross_entropy_backward = _compiled_or_plain("cross_entropy_backward")
+    adam_update_one = _compiled_or_plain("adam_update_one")
+    sgd_update_one = _compiled_or_plain("sgd_update_one")
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))

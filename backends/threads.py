@@ -5,7 +5,8 @@ import math
 import os
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,14 @@ def own_threads_compute(own: bool) -> None:
     _own = own
     if not own:
         _blas_computed = time.monotonic()
+
+
+@contextmanager
+def numpy_computes() -> Iterator[None]:
+    """In this context NumPy's calls compute, in which OpenBLAS may use its threads."""
+    own_threads_compute(False)
+    yield
+    own_threads_compute(False)  # until now
 
 
 def own_threads() -> bool:

@@ -94,7 +94,6 @@ class Side:
 
 SIDES = {
     "tinygrad_lstm": Side([str(ROOT)], "tinygrad_lstm", OURS),
-    "tinygrad_lstm[fast]": Side([f"{ROOT}[fast]"], "tinygrad_lstm", OURS),
     "torch": Side(["torch==2.13.0", "numpy"], "torch", TORCH),
     "onnxruntime": Side(["onnxruntime"], "onnxruntime", ONNXRUNTIME),
 }

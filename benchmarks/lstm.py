@@ -196,7 +196,7 @@ def measure(section: str, table: Table, threads: int, turns: int) -> Iterator[Ro
 
 def machine(*more: str) -> str:
     """The processor and the versions of all that computes, and of more packages."""
-    packages = ["numpy", "numba", "torch", "onnxruntime", *CUPY, *more]
+    packages = ["numpy", "torch", "onnxruntime", *CUPY, *more]
     versions = ", ".join(f"{package} {installed_version(package)}" for package in packages)
     python = f"Python {platform.python_version()}"
     kernels = f"{blas_kernels()} kernels{' as OPENBLAS_CORETYPE asks' * ('OPENBLAS_CORETYPE' in os.environ)}"

@@ -31,6 +31,8 @@ from lstm_torch import (
     torch_lstm_streaming,
 )
 
+from tinygrad_lstm.backends.compiled import why_not
+
 Task = Callable[[Sizes], Case]
 
 OURS: dict[str, Task] = {
@@ -72,16 +74,17 @@ class Side:
     gauge: Callable[[], Gauge] = HostGauge
 
     def installed(self) -> bool:
-        return all(find_spec(package) for package in self.needs)
+        compiled = self.environment == WITH_COMPILED
+        return all(find_spec(package) for package in self.needs) and not (compiled and why_not())
 
 
 WITH_COMPILED, WITHOUT = {"TINYGRAD_LSTM_COMPILED": "1"}, {"TINYGRAD_LSTM_COMPILED": "0"}
 OUR_CUDA, TORCH_CUDA = {"TINYGRAD_LSTM_DEVICE": "cuda"}, {DEVICE: "cuda"}
 
 SIDES = {
-    "compiled": Side(("numba",), OURS, WITH_COMPILED),
+    "compiled": Side((), OURS, WITH_COMPILED),
     "NumPy": Side((), OURS, WITHOUT),
-    "compiled, checkpointed": Side(("numba",), CHECKPOINTED, WITH_COMPILED),
+    "compiled, checkpointed": Side((), CHECKPOINTED, WITH_COMPILED),
     "NumPy, checkpointed": Side((), CHECKPOINTED, WITHOUT),
     "torch": Side(("torch",), TORCH),
     "torch, fused Adam": Side(("torch",), {"charlm": partial(torch_charlm, fused=True)}),

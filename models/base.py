@@ -245,11 +245,8 @@ class Network(Loadable):
         parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
         device = next(self.parameters()).device
         with device.current():
-            if self.options:
-                own = {name: array.copy() for name, array in parameters.items()}
-                return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
-            step: LayerStep = getattr(device.backend, f"{KINDS[self.KIND].op}_stepper")(list(parameters.values()))
-            return step
+            own = {name: array.copy() for name, array in parameters.items()}
+            return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
         """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""

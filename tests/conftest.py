@@ -10,7 +10,7 @@ from kernels_on_host import COMPILER, WITHOUT
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import available
+from tinygrad_lstm.backends.compiled import why_not
 
 hypothesis.settings.register_profile(
     "tests",
@@ -40,8 +40,8 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "compiled"])
 def kernels(request: pytest.FixtureRequest) -> bool:
     """Whether to compute with compiled kernels, for `tg.compiled_kernels`."""
-    if request.param and not available():
-        pytest.skip("there is no C compiler, and numba is not installed (the extra 'fast')")
+    if request.param and why_not() is not None:
+        pytest.skip("there is no C compiler")
     return bool(request.param)
 
 

@@ -50,7 +50,7 @@ def main() -> int:
         )
         return 2
     chosen = sys.argv[1:] or [str(TESTS / "backends" / f"test_{name}.py") for name in FILES]
-    return run(["-m", "pytest", "-n", "0", "-k", "not numba", *chosen]).returncode
+    return run(["-m", "pytest", "-n", "0", *chosen]).returncode
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, Backend, HostArray
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
-from tinygrad_lstm.backends.recurrent import RecurrentKernels
 from tinygrad_lstm.backends.training import TrainingKernels
 
 
@@ -283,7 +282,7 @@ class StrictModule:
         return call
 
 
-class StrictBackend(RecurrentKernels, TrainingKernels):
+class StrictBackend(TrainingKernels):
     """The strict device, as `tinygrad_lstm.backends.base.Backend` asks."""
 
     xp = StrictModule(np)

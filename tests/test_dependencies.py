@@ -5,16 +5,13 @@ import re
 import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from commands import fail, succeed
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends import compiled
-from tinygrad_lstm.backends.compiled import building
-from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM
+from tinygrad_lstm.models import LSTM
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 # A whole training, of a model so small that it takes no time.
@@ -32,7 +29,7 @@ def bounds(*extras: str) -> dict[str, tuple[int, ...]]:
 def test_every_runtime_dependency_has_a_lower_bound_and_is_there() -> None:
     named = {re.split(r"[^\w-]", line)[0] for line in requires("tinygrad-lstm") or () if "extra ==" not in line}
     assert named == set(bounds()) == {"numpy", "rich", "safetensors", "typer"}
-    for name, bound in bounds("fast", "plot", "onnx").items():
+    for name, bound in bounds("plot", "onnx").items():
         if importlib.util.find_spec(name):
             assert tuple(map(int, re.findall(r"\d+", version(name))[: len(bound)])) >= bound
 
@@ -59,53 +56,6 @@ def test_numpy(dtype: str) -> None:
         tg.tensor([300], dtype="uint8")
 
 
-@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
-def test_numba(kind: Any) -> None:
-    """Compiled kernels compute NumPy's values and gradients; so does a stream."""
-    pytest.importorskip("numba", reason="numba is not installed (the extra 'fast')")
-    assert compiled.why_no_numba() is None
-    tg.manual_seed(0)
-    layer, x = kind(5, 7, num_layers=2), tg.randn(6, 3, 5, requires_grad=True)
-    found = []
-    for wanted in (True, False):
-        with tg.compiled_kernels(wanted):
-            out, _ = layer(x, lengths=[6, 2, 4])
-            gradients = tg.grad(out.square().sum(), [x, *layer.parameters()])
-            stream = layer.stream(3)
-            steps = [stream(step) for step in x.detach().numpy()]
-            found.append([out.detach().numpy(), *(gradient.numpy() for gradient in gradients), *steps])
-    for fast, plain in zip(*found, strict=True):
-        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
-    assert compiled.why_no_numba() is None
-
-
-def test_numba_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cross entropy, the gradient of an embedding, a large product and Adam, too, if there is no C compiler."""
-    pytest.importorskip("numba", reason="numba is not installed (the extra 'fast')")
-
-    def fail(*args: Any) -> None:
-        raise building.BuildError("there is no compiler")
-
-    for module in ("training", "matrices"):
-        monkeypatch.setattr(f"tinygrad_lstm.backends.compiled.{module}._kernels", fail)
-    monkeypatch.setattr(compiled, "_not_built", set())
-    losses = []
-    for wanted in (True, False):
-        with tg.compiled_kernels(wanted):
-            tg.manual_seed(0)
-            model = CharLM(160, 16, 160)
-            optimizer = tg.optim.Adam(model.parameters(), lr=0.01)
-            ids = tg.tensor(np.random.default_rng(0).integers(0, 160, (9, 10)))
-            for _ in range(3):
-                optimizer.zero_grad()
-                loss = tg.cross_entropy(model(ids[:-1])[0].flatten(0, 1), ids[1:].flatten())
-                loss.backward()
-                optimizer.step()
-            losses.append(loss.item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0] < 5
-    assert compiled.why_no_numba() is None
-
-
 def test_typer_and_rich(tmp_path: Path) -> None:
     """The command: help, an error in one line, a training with its files, a sample, one step explained."""
     assert "inspect-weights" in succeed("--help")
@@ -118,7 +68,6 @@ def test_typer_and_rich(tmp_path: Path) -> None:
     assert len(succeed("sample", model, "--prompt", "to ", "--length", 20)) >= 20
     assert "sigmoid" in succeed("explain")
     assert "embedding" in succeed("inspect-weights", model)
-    assert f"numba {version('numba')}" in succeed("info") or importlib.util.find_spec("numba") is None
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])

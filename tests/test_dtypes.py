@@ -17,8 +17,6 @@ FILES = [path for floor in ("backends", "tinygrad_lstm", "models") for path in s
 EXCEPTIONS = {
     "backends/dtypes.py": "what the others ask",
     "backends/memory.py": "takes a dtype as numpy.empty does",
-    "backends/compiled/functions.py": "the bits of floats, from which functions are computed",
-    "backends/compiled/numba_training.py": "the bits of floats, in compiled code",
     "tinygrad_lstm/io/dtypes.py": "file formats' own dtypes",
     "tinygrad_lstm/io/torch/tensors.py": "bfloat16, which NumPy lacks",
 }

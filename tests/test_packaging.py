@@ -148,13 +148,12 @@ def test_metadata(built: Built) -> None:
     assert {line for line in requirements if ";" not in line} == bounded
     extras = {line for line in requirements if ";" in line}
     assert {
-        'numba>=0.61; extra == "fast"',
         'matplotlib>=3.8.4; extra == "plot"',
         'onnx>=1.16; extra == "onnx"',
         'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
-    provided = {"fast", "plot", "onnx", "keras", "cuda12", "cuda13", "bench", "test"}
+    provided = {"plot", "onnx", "keras", "cuda12", "cuda13", "bench", "test"}
     assert set(metadata.get_all("Provides-Extra", [])) == provided
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends import threads
+from tinygrad_lstm.backends.compiled import why_not
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import CharLM
 
@@ -72,7 +73,8 @@ def trained(folder: Path) -> CharLM:
 
 
 def compiled(folder: Path) -> None:
-    pytest.importorskip("numba", reason="numba is not installed")
+    if why_not() is not None:
+        pytest.skip("there is no C compiler")
     with tg.compiled_kernels(True):
         layer = tg.models.LSTM(60, 60)
         x = tg.randn(50, 40, 60, requires_grad=True)

@@ -19,6 +19,7 @@ from ..emit.c_writer import CFunction, Contraction, Panels, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, emitted, steps_at_once
+from ..threads import numpy_computes
 from . import enabled
 from .building import BuildError
 from .c_runtime import address, empty_panels, kernel_library, threads_for
@@ -71,7 +72,8 @@ class CSequence(ArraySequence):
         built = self._built_for(operands)
         if built is not None:
             return built.forward(backend, operands, reverse, saving)
-        return super().forward(backend, operands, reverse, saving)
+        with numpy_computes():
+            return super().forward(backend, operands, reverse, saving)
 
     def backward(
         self,
@@ -85,7 +87,8 @@ class CSequence(ArraySequence):
         built = self._built_for(operands)
         if built is not None:
             return built.backward(backend, cotangents, operands, saved, reverse, needs)
-        return super().backward(backend, cotangents, operands, saved, reverse, needs)
+        with numpy_computes():
+            return super().backward(backend, cotangents, operands, saved, reverse, needs)
 
 
 class _Built:

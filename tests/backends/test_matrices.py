@@ -8,21 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import building, matrices, why_not
+from tinygrad_lstm.backends.compiled import matrices, why_not
 
 Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@pytest.fixture(scope="module", params=["C", "numba"])
-def matmul(request: pytest.FixtureRequest) -> Matmul:
-    if request.param == "C":
-        if building.why_not() is not None:
-            pytest.skip("there is no C compiler")
-        return matrices.matmul
-    pytest.importorskip("numba", reason="numba is not installed")
-    from tinygrad_lstm.backends.compiled.numba_matrices import matmul
-
-    return matmul
+@pytest.fixture(scope="module")
+def matmul() -> Matmul:
+    if why_not() is not None:
+        pytest.skip("there is no C compiler")
+    return matrices.matmul
 
 
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -87,7 +82,7 @@ def test_other_strides(matmul: Matmul) -> None:
             np.testing.assert_allclose(matmul(a, b), np.matmul(a, b), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(why_not() is not None, reason="there is no C compiler, and numba is not installed")
+@pytest.mark.skipif(why_not() is not None, reason="there is no C compiler")
 def test_large_products_of_tensors(threads: Callable[[int], None]) -> None:
     """Values and gradients of `linear`, to the bit whatever the number of threads; and as without compiled kernels."""
     found = []

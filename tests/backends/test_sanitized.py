@@ -15,7 +15,7 @@ WRONG = {
 
 def test_kernels_have_no_errors() -> None:
     tests = str(Path(__file__).with_name("test_training.py"))
-    ended = sanitized.run(["-m", "pytest", "-n", "0", tests, "-k", "not numba and (numpys or order or logits)"], True)
+    ended = sanitized.run(["-m", "pytest", "-n", "0", tests, "-k", "numpys or order or logits"], True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " passed" in ended.stdout
 

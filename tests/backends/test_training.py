@@ -1,7 +1,6 @@
-"""What a training step computes beside its networks, in C and by numba: NumPy's values, with any number of threads."""
+"""What a training step computes beside its networks, in C: NumPy's values, with any number of threads."""
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import building, why_no_numba
+from tinygrad_lstm.backends.compiled import training, why_not
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 
 HostArray = np.ndarray[Any, Any]
@@ -17,12 +16,12 @@ Compute = Callable[[Any, Any], Sequence[HostArray]]
 BACKEND = NumpyBackend()
 
 
-@pytest.fixture(params=["c", "numba"])
-def module(request: pytest.FixtureRequest) -> ModuleType:
+@pytest.fixture
+def module() -> ModuleType:
     """The module of the compiled functions."""
-    if (building.why_not() if request.param == "c" else why_no_numba()) is not None:
-        pytest.skip("there is no C compiler" if request.param == "c" else "numba is not installed (the extra 'fast')")
-    return import_module(f"tinygrad_lstm.backends.compiled.{'' if request.param == 'c' else 'numba_'}training")
+    if why_not() is not None:
+        pytest.skip("there is no C compiler")
+    return training
 
 
 def drawn(dtype: Any, *shape: int, seed: int = 0) -> HostArray:
@@ -87,8 +86,6 @@ COMPUTED: dict[str, Compute] = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", COMPUTED)
 def test_results_are_numpys(name: str, dtype: Any, module: ModuleType) -> None:
-    if name.startswith("SGD") and not hasattr(module, "sgd_update_one"):
-        pytest.skip("numba does not compute it")
     fast = COMPUTED[name](module, dtype)
     with tg.compiled_kernels(False):
         plain = COMPUTED[name](BACKEND, dtype)
@@ -148,11 +145,9 @@ def test_results_do_not_depend_on_the_number_of_threads(
             np.testing.assert_array_equal(alone, shared)
 
 
-def test_results_do_not_depend_on_addresses() -> None:
+def test_results_do_not_depend_on_addresses(module: ModuleType) -> None:
     """A resumed training has the same numbers as one without a break, though its arrays have different addresses."""
-    if building.why_not() is not None:
-        pytest.skip("there is no C compiler")
-    kernels = import_module("tinygrad_lstm.backends.compiled.training")
+    kernels = module
 
     def moved(array: HostArray, by: int) -> HostArray:
         room = np.empty(array.size + by, array.dtype)

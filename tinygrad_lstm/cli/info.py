@@ -3,14 +3,12 @@
 import os
 import platform
 import sys
-from importlib.metadata import version
 
 import numpy as np
 
-from tinygrad_lstm.backends import compiled, threads
+from tinygrad_lstm.backends import threads
 from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.backends.compiled.caching import cache_folder
-from tinygrad_lstm.backends.installing import how_to_install
 
 from .. import __version__, cuda
 from .._tensor import tensor
@@ -41,18 +39,14 @@ def info() -> None:
 
 
 def _cpu_kernels() -> str:
-    """The compilers of the kernels, or the reasons why they are not used."""
+    """The compiler of the kernels, or the reason why they are not used."""
     if os.environ.get("TINYGRAD_LSTM_COMPILED") == "0":
         return "NumPy (TINYGRAD_LSTM_COMPILED=0 is set)"
     # Only compiling shows whether it works. The kernel for an embedding's gradient is small.
     embedding = Embedding(1, 1)
     embedding(tensor([0])).sum().backward()
-    no_c, no_numba = building.why_not(), compiled.why_no_numba()
-    if no_c and no_numba:
-        return f"NumPy ({no_c}; {no_numba}; faster ones: a C compiler, or {how_to_install('fast')})"
-    c = f"no C ({no_c})" if no_c else _c()
-    numba = f"no numba ({no_numba})" if no_numba else f"numba {version('numba')}"
-    return f"{c}; {numba}"
+    reason = building.why_not()
+    return f"NumPy ({reason}; faster ones need a C compiler)" if reason else _c()
 
 
 def _sequences() -> str:

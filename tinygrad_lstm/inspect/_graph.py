@@ -12,8 +12,8 @@ from .._tensor import Tensor
 from ..graph import GraphNode, Leaf, Node, Pick
 from ..html import preformatted
 from ..io.atomic import write_atomically
+from ..kinds import kind_of_op
 from ..nn import Module, Parameter
-from ..ops.recurrent import LAYERS
 from .folding import Given, Item, Made, Place, find_loops
 from .shapes import Value, inputs_of, value_of
 from .through_time import OUTPUTS
@@ -375,7 +375,7 @@ def _op_look(node: GraphNode, name: str | None) -> str:
 
 def _is_layer(node: GraphNode) -> bool:
     """Whether the op is one of the library's recurrent layers."""
-    return any(node.op is layer.op for layer in LAYERS.values())
+    return kind_of_op(node.op.name) is not None
 
 
 def _leaf_look(tensor: Tensor | None, value: Value, name: str | None) -> str:

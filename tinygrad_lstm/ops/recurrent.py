@@ -1,9 +1,6 @@
-"""Recurrent layers over a whole sequence, as one op each, whose forward and backward passes are a backend's kernels.
+"""A step over the time steps of a batch of sequences: as one op, or step by step.
 
-Each op equals its cell unrolled step by step. The caller passes the cell as `step`, and gradients of higher order
-differentiate it. `run_scan` unrolls these cells, and any other cell.
-
-Sizes: T time steps, batch B, input size I, hidden size H.
+Sizes: T time steps, batch B.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..creation import zeros_like
 from ..device import Device, device_of
 from ..graph import declare_step, next_number
-from ..kinds import KINDS, Kind
 from ..mode import mode
-from .define import op, shown_whole
+from .define import shown_whole
 from .elementwise import where
-from .linalg import linear
 from .sequence import PureStep, UntraceableError, fused_over, fused_step
 from .shape import reshape, stack, unbind
 
-__all__ = ["LAYERS", "checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
+__all__ = ["checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -83,7 +78,7 @@ def run_scan(
     reverse: bool = False,
     compiled: bool | None = None,
 ) -> tuple[Tensor, ...]:
-    """Goes through the time steps of a sequence. Every sequence that is not a fused layer goes through here.
+    """Goes through the time steps of a sequence. Every sequence goes through here.
 
     Args:
         step: `step(x_t, states)` returns the states after a step, of the same number, shapes and dtypes. The first one
@@ -109,8 +104,7 @@ def run_scan(
     active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
     begins = {} if resets is None else flags_by_rank(resets, states)
     inputs = [x, *active.values(), *begins.values()]
-    is_pure = isinstance(step, PureStep)
-    fixed, key, name = (step.fixed, step.key, step.name) if is_pure else ((), None, "sequence")
+    fixed, key, name = (step.fixed, step.key, step.name) if isinstance(step, PureStep) else ((), None, "sequence")
     masked = _masked(step, tuple(active), tuple(begins), len(starts))
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
@@ -179,50 +173,3 @@ def flags_by_rank(flags: Tensor, states: Sequence[Tensor]) -> dict[int, Tensor]:
 def chosen(flags: Mapping[int, Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
     """The rows of these states with a flag, and the rows of the others without."""
     return tuple(where(flags[state.ndim], state, other) for state, other in zip(states, others, strict=True))
-
-
-def _layer(kind: Kind) -> Any:
-    """The op for a plain layer of a kind, in one direction."""
-    run_forward, run_backward = f"{kind.op}_forward", f"{kind.op}_backward"
-    names, number = [weight.name for weight in kind.weights_with({})], len(kind.states)
-
-    def composed(operands: Sequence[Tensor], step: Step, lengths: Lengths, reverse: bool) -> tuple[Tensor, ...]:
-        x, *others = operands
-        weights = dict(zip(names, others[number:], strict=True))
-        nets = linear(x, weights["weight_ih"], weights["bias"])
-
-        def step_at(net_x: Tensor, states: States) -> States:
-            gates = step(weights, net_x, *states)
-            return tuple(getattr(gates, state) for state in kind.state_names)
-
-        return run_scan(step_at, nets, tuple(others[:number]), lengths, reverse=reverse, compiled=False)
-
-    def forward(
-        backend: Any, operands: Sequence[Array], step: Step, lengths: Lengths, reverse: bool, saving: bool
-    ) -> Any:
-        """A plain layer in one direction.
-
-        Args:
-            operands: x (T, B, I); the states before the first step (B, H) and the weights, in the order of `KINDS`.
-            step: `step(weights, net_x, *states)` returns the gates and states of a step, given the weights by name,
-                net_x = W·x + b (B, gates · H), and the states before.
-            lengths: the number of steps of each sequence, in host memory; None if all have T.
-            reverse: whether the steps are taken from the last to the first.
-
-        Returns:
-            h after each step (T, B, H), zero past a sequence's length; the states (B, H) after each sequence's last
-            step.
-        """
-        return getattr(backend, run_forward)(operands, lengths, reverse, saving)
-
-    def gradients(
-        backend: Any, g: Any, operands: Any, saved: Any, lengths: Lengths, reverse: bool, needs_grad: Sequence[bool]
-    ) -> Any:
-        return getattr(backend, run_backward)(g, operands, saved, lengths, reverse, needs_grad)
-
-    forward.__name__ = kind.op
-    return op(promotion="common", composed=composed, fresh=True, operands=gradients)(forward)
-
-
-LAYERS = {name: _layer(kind) for name, kind in KINDS.items()}
-"""The op of each kind, by the kind's name."""

@@ -21,7 +21,6 @@ from .program import Call, Constant, Loop, Operand
 
 __all__ = ["write"]
 
-_KINDS = {layer.op: kind for kind, layer in recurrent.LAYERS.items()}
 _SCAN = inspect.unwrap(recurrent.run_scan)
 _NODES_OWN = {"peephole", "reset_after", "nonlinearity", "activations"}  # the options that ONNX's nodes have
 _ACTIVATIONS = {"hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5), "identity": ("Affine", 1.0, 0.0)}
@@ -49,13 +48,6 @@ class _Layer:
 
 def _layer_of(call: Call) -> _Layer | None:
     """The layer of a call, if it can be a node."""
-    if call.function in _KINDS:
-        kind = _KINDS[call.function]
-        (x, *operands), _, lengths, reverse = call.arguments
-        table, number = KINDS[kind], len(KINDS[kind].states)
-        names = [weight.name for weight in table.weights_with({})]
-        parameters = dict(zip(names, operands[number:], strict=True))
-        return _Layer(kind, x, operands[:number], parameters, {}, lengths, reverse)
     if call.function is not _SCAN or call.arguments[1] is None:
         return None
     _, (kind, options, (names, parameters), x), _, states, lengths, reverse = call.arguments
@@ -75,13 +67,6 @@ def _checked(g: Graph, lengths: Operand, T: Size) -> str:
     """The lengths of sequences as int64; running the graph raises if one is not from 0 to T."""
     after_last = g.node("Add", g.number(T, np.int64), g.number(1, np.int64))
     return at_indices(g, g.node("Range", np.array(0), after_last, np.array(1)), g.cast(lengths, np.int64))
-
-
-@writes(*recurrent.LAYERS.values())
-def _fused(g: Graph, *arguments: Any) -> list[str]:
-    layer = _layer_of(g.call)
-    assert layer is not None
-    return _node(g, layer)
 
 
 @writes(recurrent.run_scan)

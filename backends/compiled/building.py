@@ -14,12 +14,13 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import caching
 
@@ -116,7 +117,12 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
         from concurrent.futures import ThreadPoolExecutor  # takes 5 ms, which most programs need not spend
 
         with ThreadPoolExecutor(len(missing)) as pool:
-            list(pool.map(_library_or_reason, missing))
+            try:
+                list(pool.map(_library_or_reason, missing))
+            except BaseException:  # KeyboardInterrupt; the pool waits for the compilers
+                while _running:
+                    _kill(_running.pop())
+                raise
     return [library(*source) for source in sources]
 
 
@@ -239,7 +245,7 @@ def _loaded(source: Source) -> ctypes.CDLL:
     try:
         return _from_folder(caching.cache_folder(), file, source)
     except OSError as error:  # the cache cannot be used
-        _not_cached = str(error)
+        _not_cached = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     try:
         with tempfile.TemporaryDirectory(prefix=caching.PREFIX[1:], ignore_cleanup_errors=True) as folder:
             return _from_folder(Path(folder), file, source)
@@ -305,6 +311,8 @@ def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: 
         except OSError as error:
             raise BuildError(f"{compiler.command[0]} cannot be run: {error}") from error
         if not ended.failed:
+            if not built.exists() and source.exists():
+                raise BuildError(f"{compiler.command[0]} builds nothing, without an error")
             return
         if not any(option.partition("=")[0] in ended.printed for option in tuning):
             break
@@ -323,14 +331,17 @@ class _Ended(NamedTuple):
     printed: str
 
 
+_running = set[Any]()  # processes
+
+
 def _run(command: list[str]) -> _Ended:
     """Runs a command to its end.
 
     Raises:
         TimeoutError: it does not end. It is stopped.
+        KeyboardInterrupt: a different thread stops it.
         OSError: it cannot be run.
     """
-    import signal
     import subprocess  # takes 4 ms, which most programs need not spend
     from threading import Thread
 
@@ -352,21 +363,31 @@ def _run(command: list[str]) -> _Ended:
     printed = bytearray()
     reader = Thread(target=_read, args=(receiving, printed), daemon=True)
     waiter = Thread(target=process.wait, daemon=True)
+    _running.add(process)
     try:
         reader.start()
         waiter.start()
         waiter.join(_SECONDS)
         if waiter.is_alive():
             raise TimeoutError(f"did not end after {_SECONDS} s")
+        if process not in _running:
+            raise KeyboardInterrupt
         reader.join(1)  # longer only if what it has started still has the pipe
     finally:
+        _running.discard(process)
         if process.poll() is None:
-            if sys.platform == "win32":
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.wait()
     return _Ended(process.returncode != 0, printed.decode(errors="replace"))
+
+
+def _kill(process: Any) -> None:
+    """Kills a process and those that it has started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(receiving: int, printed: bytearray) -> None:

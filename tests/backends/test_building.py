@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -315,6 +317,12 @@ except building.BuildError as error:
 """
 
 
+def is_running(process: str) -> bool:
+    """Whether the process of this id runs, and is not merely kept for its parent."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True).stdout.strip()
+    return found[:1] not in ("", "Z")
+
+
 def test_a_compiler_that_does_not_end_is_stopped(machine: Machine, tmp_path: Path) -> None:
     """With the processes that it has started, and it is not run again."""
     started = tmp_path / "started"
@@ -323,8 +331,7 @@ def test_a_compiler_that_does_not_end_is_stopped(machine: Machine, tmp_path: Pat
     lines = machine.run(BEFORE="building._SECONDS = 0.5", AFTER=OTHER)
     assert lines == [f"BuildError: {reason}", f"BuildError: {reason}", reason, f"BuildError: {reason}"]
     assert len(machine.builds()) == 1
-    ended = subprocess.run(["ps", "-o", "stat=", "-p", started.read_text().strip()], capture_output=True, text=True)
-    assert ended.stdout.strip() in ("", "Z")
+    assert not is_running(started.read_text().strip())
 
 
 def test_a_compiler_that_prints_without_end_is_stopped(machine: Machine) -> None:
@@ -332,13 +339,33 @@ def test_a_compiler_that_prints_without_end_is_stopped(machine: Machine) -> None
     assert machine.run()[2] == f"{machine.compiler} fails: error"
 
 
-@pytest.mark.parametrize("body", ['while [ "$1" != -o ]; do shift; done; echo garbage >"$2"', ":"])
-def test_a_compiler_that_builds_no_library(machine: Machine, body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('while [ "$1" != -o ]; do shift; done; echo garbage >"$2"', "True a library built by {} cannot be loaded: "),
+        (":", "True {} builds nothing, without an error"),
+    ],
+)
+def test_a_compiler_that_builds_no_library(machine: Machine, body: str, reason: str) -> None:
     machine.script(f'test "$1" = --version && printf "\\001\\377mine\\n" && exit\n{body}')
-    *lines, reason = machine.run(AFTER="print(building.compiler().name.isprintable(), building.why_not())")
-    assert reason.startswith(f"True a library built by {machine.compiler} cannot be loaded: ")
-    assert lines == [f"BuildError: {reason.removeprefix('True ')}"] * 2
+    *lines, last = machine.run(AFTER="print(building.compiler().name.isprintable(), building.why_not())")
+    assert last.startswith(reason.format(machine.compiler))
+    assert lines == [f"BuildError: {last.removeprefix('True ')}"] * 2
     assert machine.libraries() == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ctrl_c_stops_compilers(machine: Machine, tmp_path: Path, number: int) -> None:
+    started = tmp_path / "started"
+    machine.script(f'test "$1" = --version && echo mine && exit\necho $$ >>{started}\nsleep 100')
+    sources = f"[building.Source(name, 'int one;') for name in 'ab'[:{number}]]"
+    process = machine.start(BEFORE=f"building.libraries(*{sources})")
+    while not started.exists() or len(started.read_text().split()) < number:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert not any(map(is_running, started.read_text().split()))
 
 
 @needs_compiler

@@ -41,7 +41,7 @@ class Network(Loadable):
 
     STATES: ClassVar[tuple[str, ...]]
     STATE_BATCH_DIM: ClassVar[int] = 1
-    STEP: ClassVar[Callable[..., Any]]  # a step of a plain layer, as the ops in `LAYERS` take it
+    STEP: ClassVar[Callable[..., Any]]  # `STEP(parameters, net_x, *states)`: the gates and states of a plain layer
     adaptable = ("weight_*",)
 
     def __init__(
@@ -205,7 +205,6 @@ class Network(Loadable):
         """What is computed of each layer over a sequence, and the generated code; see `tg.inspect.program`."""
         from tinygrad_lstm.inspect._program import program_of, programs_of  # not needed to compute
 
-        plain = f"A plain {self.KIND} is computed by kernels written by hand, and by this program only with resets."
         found = {}
         for k, (size, _) in enumerate(self.layer_sizes()):
             place = f"l{k // len(self._directions)}{self._directions[k % len(self._directions)]}"
@@ -216,9 +215,7 @@ class Network(Loadable):
             )
             step = partial(self._step, parameters=parameters)
             used = {id(parameter._array): name for name, parameter in parameters.items()}
-            found[place] = program_of(
-                type(self).__name__, step, x, tuple(states), self.STATES, used, "" if self.options else plain
-            )
+            found[place] = program_of(type(self).__name__, step, x, tuple(states), self.STATES, used)
         return programs_of(found)
 
     def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:

@@ -42,8 +42,7 @@ class LSTM(Network):
         bias: whether there are biases: the parameters whose names begin with `bias`.
         forget_bias: the initial bias of the forget gates; see `LSTMCell`.
 
-    Options (see `variants.LSTMVariant` for the equations). With any of them, a layer is one op that is made
-    from these equations, as for `Recurrent`, instead of kernels written by hand:
+    Options (see `variants.LSTMVariant` for the equations):
         proj_size: the size of the outputs and of h, which are then a projection of o ⊙ tanh(c); 0 for none.
         peephole: the gates depend on the cell state too.
         layer_norm: normalizes the gates' two products, and the cell state: "cell" carries it normalized to the next

@@ -34,7 +34,6 @@ class StepProgram:
         backward: the derivative in this order; `g_y` is the gradient of y.
         code: the generated code by language, "C" and "Python", or the reason why there is none. The first one runs.
             On a CUDA device these are "Python", and the kernels that it launches, "CUDA".
-        note: what else there is to know, or "".
     """
 
     title: str
@@ -42,7 +41,6 @@ class StepProgram:
     forward: str
     backward: str
     code: Mapping[str, str] = field(hash=False)
-    note: str = ""
 
     def __repr__(self) -> str:
         parts = {
@@ -51,8 +49,7 @@ class StepProgram:
             "Backward over a sequence": self.backward,
             **self.code,
         }
-        text = [self.title, *([self.note] if self.note else [])]
-        text += [f"── {head} {'─' * (76 - len(head))}\n\n{part.strip()}" for head, part in parts.items()]
+        text = [self.title, *(f"── {head} {'─' * (76 - len(head))}\n\n{part.strip()}" for head, part in parts.items())]
         return "\n\n".join(text)
 
     def _repr_html_(self) -> str:
@@ -115,7 +112,6 @@ def program_of(
     state: Any,
     state_names: Sequence[str],
     used: Mapping[int, str],
-    note: str = "",
 ) -> StepProgram:
     """The program of a step.
 
@@ -126,7 +122,6 @@ def program_of(
         state: the state before it.
         state_names: the names of its parts.
         used: the names of tensors that the step uses, by the ids of their arrays.
-        note: what the program says besides.
 
     Raises:
         ValueError, TypeError: as for `program`.
@@ -153,7 +148,6 @@ def program_of(
         "\n".join(_of_forward(forward)),
         "\n".join(_of_backward(forward, backward)),
         code,
-        note,
     )
 
 

@@ -12,19 +12,20 @@ from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor, operand
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.emit.steps import StepOfArrays
 from tinygrad_lstm.creation import randn, zeros, zeros_like
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.nn import Parameter
 from tinygrad_lstm.nn.inputs import check_input
 from tinygrad_lstm.observing import SteppedLayer, show_steps
-from tinygrad_lstm.ops.recurrent import checked_lengths, run_scan, step_mask
+from tinygrad_lstm.ops.recurrent import checked_lengths, run_scan, step_mask, traced_step
 from tinygrad_lstm.ops.sequence import PureStep
 
 from .cells import check_dropout, check_sizes, init_recurrent, state_of_parts, states_of
 from .layout import Layout, Lengths, Resets
 from .loading import Loadable
-from .stepping import ArrayFunctions, LayerStep, Stepper, check_steps, variant_step
+from .stepping import Stepper, check_steps
 from .streaming import Stream, has_forward_of
 from .variants import Plain, Variant
 
@@ -169,17 +170,10 @@ class Network(Loadable):
     ) -> tuple[Tensor, ...]:
         """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
         parameters = self.layer_parameters(place)
-        names = tuple(parameters)
         starts = () if resets is None else tuple(map(zeros_like, states))
-
-        def step(x: Tensor, states: States, parameters: Sequence[Tensor]) -> States:
-            return self._step(x, states, dict(zip(names, parameters, strict=True)))
-
         tracer = mode().value.tracer
         if tracer is None or not tracer.sees_steps:
-            key, name = (type(self), *map(repr, self.options.items())), KINDS[self.KIND].op
-            pure = PureStep(step, tuple(parameters.values()), key, name)
-            return run_scan(pure, x, tuple(states), lengths, resets, starts, reverse)
+            return run_scan(self._pure_step(parameters), x, tuple(states), lengths, resets, starts, reverse)
         options = self.options if resets is None else {**self.options, "resets": True}
         layer = SteppedLayer(place, self.KIND, options, parameters, x, self.STATES, lengths, reverse)
         variant = self._computation(parameters)
@@ -190,6 +184,16 @@ class Network(Loadable):
             return tuple(getattr(gates, name) for name in self.STATES)
 
         return run_scan(shown_step, variant.inputs(x), tuple(states), lengths, resets, starts, reverse)
+
+    def _pure_step(self, parameters: Mapping[str, Tensor]) -> PureStep:
+        """The step of a layer with these parameters, which is traced once for all layers with these options."""
+        names = tuple(parameters)
+
+        def step(x: Tensor, states: States, fixed: Sequence[Tensor]) -> States:
+            return self._step(x, states, dict(zip(names, fixed, strict=True)))
+
+        key = (type(self), *map(repr, self.options.items()))
+        return PureStep(step, tuple(parameters.values()), key, KINDS[self.KIND].op)
 
     def _computation(self, parameters: Mapping[str, Tensor]) -> Variant:
         """The computation of a layer, given its parameters."""
@@ -218,8 +222,8 @@ class Network(Loadable):
             found[place] = program_of(type(self).__name__, step, x, tuple(states), self.STATES, used)
         return programs_of(found)
 
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
-        """The computation of a layer with options, given its parameters and the functions F."""
+    def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
+        """The computation of a layer with options, given its parameters."""
         raise NotImplementedError
 
     @property
@@ -237,13 +241,14 @@ class Network(Loadable):
         check_steps(self)
         return Stepper(self)
 
-    def layer_step(self, place: str) -> LayerStep:
+    def layer_step(self, place: str) -> StepOfArrays:
         """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
-        parameters = {name: parameter.data for name, parameter in self.layer_parameters(place).items()}
-        device = next(self.parameters()).device
-        with device.current():
-            own = {name: array.copy() for name, array in parameters.items()}
-            return variant_step(self._variant(own, ArrayFunctions(device)), self.STATES)
+        parameters = self.layer_parameters(place)
+        like = parameters["weight_ih"]
+        sizes = like.shape[1], *self.state_sizes.values()
+        x, *states = (zeros(1, size, dtype=like.dtype, device=like.device) for size in sizes)
+        step, fixed = traced_step(self._pure_step(parameters), x, tuple(states))
+        return step.stepper(fixed)
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:
         """Inference on `batch` sequences as they come in, with the present weights; see `Stream`."""

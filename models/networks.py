@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.kinds import KINDS
@@ -110,8 +109,8 @@ class LSTM(Network):
             if name.startswith("bias_l"):
                 init_forget_bias(parameter, self.hidden_size, self._forget_bias)
 
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> LSTMVariant:
-        return LSTMVariant(parameters, self.layer_norm, F, self.activations)
+    def _variant(self, parameters: Mapping[str, Tensor]) -> LSTMVariant:
+        return LSTMVariant(parameters, self.layer_norm, self.activations)
 
     def forward(
         self,
@@ -180,8 +179,8 @@ class GRU(Network):
         out, (h,) = self._run(x, state, lengths, resets)
         return out, h
 
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> Variant:
-        return (GRUResetAfter if self.reset_after else GRUResetBefore)(parameters, F, self.activations)
+    def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
+        return (GRUResetAfter if self.reset_after else GRUResetBefore)(parameters, self.activations)
 
 
 class RNN(Network):
@@ -229,8 +228,8 @@ class RNN(Network):
         out, (h,) = self._run(x, state, lengths, resets)
         return out, h
 
-    def _variant(self, parameters: Mapping[str, Any], F: Any = ops) -> RNNVariant:
-        return RNNVariant(parameters, self.nonlinearity, F)
+    def _variant(self, parameters: Mapping[str, Tensor]) -> RNNVariant:
+        return RNNVariant(parameters, self.nonlinearity)
 
 
 def _check_option(network: Network, name: str, value: object, known: Sequence[object]) -> None:

@@ -72,7 +72,6 @@ class Recurrent(Module):
     """
 
     STATE_BATCH_DIM: ClassVar[int] = 0
-    options: ClassVar[dict[str, Any]] = {}  # those of LSTM, GRU and RNN, without which long chunks are one op
 
     def __init__(
         self,
@@ -236,7 +235,7 @@ class Recurrent(Module):
             ValueError: a layer has two directions; or a subclass overrides `forward`.
         """
         check_steps(self)
-        return CellStepper([cell for (cell,) in self._layers])
+        return CellStepper([cell for (cell,) in self._layers], self.compiled)
 
     def start_state(self, x: Tensor) -> Any:
         """The state from which the cells start, given the inputs of a step."""

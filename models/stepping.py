@@ -3,63 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 from tinygrad_lstm._tensor import as_tensor
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.device import Device
+from tinygrad_lstm.backends.emit.steps import StepOfArrays
+from tinygrad_lstm.creation import zeros
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module
-from tinygrad_lstm.ops.rules import Functions
-from tinygrad_lstm.states import leaves_of, mapped
+from tinygrad_lstm.ops.recurrent import traced_step
+from tinygrad_lstm.ops.sequence import FusedStep, UntraceableError
+from tinygrad_lstm.states import CheckedStep, joined_like, leaves_of, mapped, names_of, rebuilt
 
-from .variants import Variant
-
-__all__ = ["ArrayFunctions", "CellStepper", "LayerStep", "Stepper", "check_steps", "variant_step"]
-
-LayerStep: TypeAlias = Callable[[Array, Sequence[Array], Sequence[Array]], None]
-"""`step(x, states, out)` writes a layer's states (B, ·) after an input x (B, I) into `out`, given those before."""
-
-
-def variant_step(variant: Variant, states: Sequence[str]) -> LayerStep:
-    """A step of a variant of plain arrays and `ArrayFunctions`, given the names of its states."""
-
-    def step(x: Array, before: Sequence[Array], out: Sequence[Array]) -> None:
-        gates = variant.step(variant.inputs(x), *before)
-        for name, array in zip(states, out, strict=True):
-            array[...] = getattr(gates, name)
-
-    return step
-
-
-class ArrayFunctions:
-    """The functions that variants use, on plain arrays of a device: the ops' forward rules, which record nothing."""
-
-    def __init__(self, device: Device) -> None:
-        self._rules = rules = Functions(device)
-        self.linear = rules.linear_op
-        self.sigmoid, self.tanh, self.relu = rules.sigmoid, rules.tanh, rules.relu
-        self.clamp, self.softplus = rules.clamp, rules.log1pexp
-
-    def split(self, x: Array, sizes: Sequence[int], dim: int) -> Sequence[Array]:
-        parts: Sequence[Array] = self._rules.split_op(x, sizes, dim % x.ndim)
-        return parts
-
-    def chunk(self, x: Array, chunks: int, dim: int) -> Sequence[Array]:
-        return self.split(x, [x.shape[dim] // chunks] * chunks, dim)
-
-    def layer_norm(self, x: Array, size: int, weight: Array, bias: Array | None, eps: float) -> Array:
-        out, _ = self._rules.layer_norm_op((x, weight, bias), (size,), eps)
-        return out
+__all__ = ["CellStepper", "Stepper", "check_steps"]
 
 
 class Stepper:
     """The next output and states of a recurrent network, given an input and the states: `step(x, state)`.
 
     A network's `stepper()` makes one, with the weights at that time. It computes on plain arrays of its device and
-    dtype, and records nothing. If the network has no options, it allocates only its outputs, given contiguous
-    writable arrays. Threads may share a stepper.
+    dtype, and records nothing. It allocates only its outputs, given contiguous writable arrays. Threads may share a
+    stepper.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import LSTM
@@ -78,6 +43,11 @@ class Stepper:
         self._state_sizes = network.state_sizes
         self._several = len(network.STATES) > 1
         self._layers = [network.layer_step(f"l{layer}") for layer in range(network.num_layers)]
+        self._shapes = 0, self._shapes_for(0)
+
+    def _shapes_for(self, B: int) -> list[tuple[int, ...]]:
+        """The shapes of the states of B rows."""
+        return [(len(self._layers), B, size) for size in self._state_sizes.values()]
 
     def __call__(self, x: Array, state: Array | Sequence[Array] | None = None) -> tuple[Array, Any]:
         """The output (B, H), or (B, P) of an LSTM with proj_size, and the next state.
@@ -107,8 +77,9 @@ class Stepper:
             return self._step(x, state)
 
     def _step(self, x: Array, state: Array | Sequence[Array] | None) -> tuple[Array, Any]:
-        xp, dtype = self._device.xp, self._dtype
-        shapes = [(len(self._layers), x.shape[0], size) for size in self._state_sizes.values()]
+        (B, shapes), xp, dtype = self._shapes, self._device.xp, self._dtype
+        if len(x) != B:
+            B, shapes = self._shapes = len(x), self._shapes_for(len(x))
         if state is None:
             before: Sequence[Array] = [xp.zeros(shape, dtype) for shape in shapes]
         else:
@@ -123,7 +94,7 @@ class Stepper:
                     )
         after = tuple([xp.empty(shape, dtype) for shape in shapes])
         for k, layer in enumerate(self._layers):
-            layer(x, [part[k] for part in before], [part[k] for part in after])
+            layer((x,), [part[k] for part in before], [part[k] for part in after])
             x = after[0][k]
         return x, after if self._several else after[0]
 
@@ -141,7 +112,8 @@ class CellStepper:
     """The next output and state of the cells of a `Recurrent`, given an input and the state: `step(x, state)`.
 
     A network's `stepper()` makes one, with the weights at that time. It takes and returns plain arrays of its device,
-    and records nothing. Threads may share it, if its cells allow that.
+    and records nothing. Cells are compiled, for any batch size; one that cannot be runs op by op. Threads may share a
+    stepper, if such a cell allows that.
 
     >>> import numpy as np
     >>> from tinygrad_lstm.models import GRUCell, LSTMCell, Recurrent
@@ -152,10 +124,15 @@ class CellStepper:
     ((2, 4), (2, 5), (2, 4))
     """
 
-    def __init__(self, cells: Sequence[Module]) -> None:
+    def __init__(self, cells: Sequence[Module], compiled: bool | None = None) -> None:
         self._cells = copy.deepcopy(list(cells))
         for cell in self._cells:
             cell.eval().requires_grad_(False)
+        like = next((parameter for cell in self._cells for parameter in cell.parameters()), None)
+        self._device = (zeros(1) if like is None else like).device
+        self._compiled = compiled
+        self._steps: dict[Hashable, StepOfArrays | None] = {}  # by the arrays of a step; None: op by op
+        self._made: dict[tuple[int, FusedStep], StepOfArrays] = {}
 
     def __call__(self, x: Array, state: Any = None) -> tuple[Array, Any]:
         """The output (B, ...) and the next state.
@@ -165,17 +142,52 @@ class CellStepper:
             state: as the network takes and returns it; by default what the cells start from.
 
         Raises:
-            ValueError, TypeError: those of the cells; or the number of states is different.
+            ValueError, TypeError: those of the cells; the number of states is different; or a cell cannot be compiled,
+                and the network requires it.
         """
         number = len(self._cells)
         given = [state] if number == 1 else [None] * number if state is None else state
         if len(given) != number:
             raise ValueError(f"Recurrent.stepper: expected a list of {number} states, one for each layer")
         after = []
-        with no_grad():
-            h = as_tensor(x).clone()  # the state may be a view of it
-            for cell, before in zip(self._cells, given):
-                after.append(cell(h, None if before is None else mapped(as_tensor, before)))
-                h = leaves_of(after[-1])[0]
-        states = mapped(lambda part: part.data, after)
-        return h.data, states if number > 1 else states[0]
+        with self._device.current():
+            for k, before in enumerate(given):
+                after.append(self._after(k, x, before))
+                x = leaves_of(after[-1])[0]
+        return x, after if number > 1 else after[0]
+
+    def _after(self, k: int, x: Array, before: Any) -> Any:
+        """The state of a layer after a step."""
+        step = None
+        if before is not None and self._compiled is not False:
+            parts = leaves_of(before)
+            key = (k, *[(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in (x, *parts)])
+            if key not in self._steps:
+                self._steps[key] = self._compile(k, x, before)
+            step = self._steps[key]
+        if step is None:
+            with no_grad():  # a copy of the input, since the state may be a view of it
+                given = None if before is None else mapped(as_tensor, before)
+                return mapped(lambda part: part.data, self._cells[k](as_tensor(x).clone(), given))
+        xp = self._device.xp
+        out = [xp.empty(part.shape, part.dtype) for part in parts]
+        step((x,), parts, out)
+        return rebuilt(before, out)
+
+    def _compile(self, k: int, x: Array, before: Any) -> StepOfArrays | None:
+        """The step of a layer for arrays like these; None if it is not compiled."""
+        arrays = (x, *leaves_of(before))
+        if not all(map(self._device.backend.owns, arrays)) or len({part.shape[:1] for part in arrays}) > 1:
+            return None
+        cell, state = self._cells[k], mapped(as_tensor, before)
+        states = tuple(leaves_of(state))
+        checked = CheckedStep(cell, "Recurrent.stepper", names_of(cell, len(states)), joined_like(state))
+        try:
+            fused, captured = traced_step(checked, as_tensor(x), states)
+        except UntraceableError as error:
+            if self._compiled:
+                raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
+            return None
+        if (k, fused) not in self._made:
+            self._made[k, fused] = fused.stepper(captured)
+        return self._made[k, fused]

@@ -28,7 +28,7 @@ from .stepping import Stepper
 
 __all__ = ["Stream", "check_forward", "has_forward_of"]
 
-# Chunks of up to this many steps run step by step: a fused layer first prepares its weights, which takes as long.
+# Chunks of up to this many steps run step by step: a sequence first prepares its weights, which takes as long.
 _FEW_STEPS = 8
 
 
@@ -200,8 +200,7 @@ class Stream:
 
     def _stepper_for(self, T: int) -> Stepper | None:
         """The stepper, if T steps should run one by one."""
-        few = T <= _FEW_STEPS or self._network.options  # with options there are no fused layers
-        return self._stepper if T and few else None
+        return self._stepper if 0 < T <= _FEW_STEPS else None
 
     def _in_steps(self, stepper: Stepper, inputs: Array) -> tuple[Array, Any]:
         outs, state = [], self._state

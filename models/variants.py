@@ -1,8 +1,4 @@
-"""The variants of recurrent layers, with steps written as their equations.
-
-A variant takes a layer's parameters, by name, and the functions F that it computes with: `ops` on tensors, or the same
-functions on plain arrays, which record nothing.
-"""
+"""The variants of recurrent layers, with steps written as their equations, given a layer's parameters by name."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tinygrad_lstm import ops
+from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.kinds import KINDS
 
 from .cells import GRUGates, LSTMGates, RNNGates
@@ -25,35 +22,28 @@ __all__ = [
     "Plain",
     "RNNVariant",
     "Variant",
-    "activations_of",
 ]
 
 LSTMNorm = Literal["cell", "output"]
 Activation = Literal["sigmoid", "tanh", "relu", "hard_sigmoid", "softsign", "softplus", "identity"]
-Values: TypeAlias = Any  # a tensor, or a plain array
-Parameters: TypeAlias = Mapping[str, Values]
+Parameters: TypeAlias = Mapping[str, Tensor]
 
-ACTIVATIONS: Mapping[str, Callable[[Any, Values], Values]] = {
-    "sigmoid": lambda F, x: F.sigmoid(x),
-    "tanh": lambda F, x: F.tanh(x),
-    "relu": lambda F, x: F.relu(x),
-    "hard_sigmoid": lambda F, x: F.clamp(x / 6 + 0.5, 0.0, 1.0),
-    "softsign": lambda F, x: x / (1 + abs(x)),
-    "softplus": lambda F, x: F.softplus(x),
-    "identity": lambda F, x: x,
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": ops.sigmoid,
+    "tanh": ops.tanh,
+    "relu": ops.relu,
+    "hard_sigmoid": lambda x: ops.clamp(x / 6 + 0.5, 0.0, 1.0),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "softplus": ops.softplus,
+    "identity": lambda x: x,
 }
-"""The activation functions of layers by name, given the functions F; hard_sigmoid is PyTorch's and Keras 3's."""
-
-
-def activations_of(names: Sequence[str], F: Any) -> list[Callable[[Values], Values]]:
-    """The functions of these names that compute with F."""
-    return [partial(ACTIVATIONS[name], F) for name in names]
+"""The activation functions of layers by name; hard_sigmoid is PyTorch's and Keras 3's."""
 
 
 class Variant(Protocol):
     """A layer in one direction, which `scan` unrolls."""
 
-    def inputs(self, x: Values) -> Values:
+    def inputs(self, x: Tensor) -> Tensor:
         """The part of the gates that depends on the inputs (..., I) of one step or of all: (..., gates · H)."""
 
     @property
@@ -68,7 +58,7 @@ class Plain:
         self._parameters = parameters
         self.step = partial(step, parameters)
 
-    def inputs(self, x: Values) -> Values:
+    def inputs(self, x: Tensor) -> Tensor:
         return ops.linear(x, self._parameters["weight_ih"], self._parameters["bias"])
 
 
@@ -95,31 +85,28 @@ class LSTMVariant:
         self,
         parameters: Parameters,
         layer_norm: LSTMNorm | None,
-        F: Any = ops,
         activations: Sequence[str] = KINDS["LSTM"].onnx_activations,
     ) -> None:
-        self.F = F
-        self.gate, self.candidate, self.output = activations_of(activations, F)
+        self.gate, self.candidate, self.output = map(ACTIVATIONS.__getitem__, activations)
         self.layer_norm = layer_norm
         self.weight_ih, self.weight_hh = parameters["weight_ih"], parameters["weight_hh"]
         self.bias = parameters["bias"]
         self.weight_hr = parameters.get("weight_hr")
         peephole = parameters.get("peephole")
-        self.peepholes = None if peephole is None else F.chunk(peephole, 3, dim=0)  # p_i, p_f, p_o
+        self.peepholes = None if peephole is None else ops.chunk(peephole, 3, dim=0)  # p_i, p_f, p_o
         self.norm_ih, self.norm_hh = parameters.get("norm_ih"), parameters.get("norm_hh")
         self.norm_c, self.bias_c = parameters.get("norm_c"), parameters.get("bias_c")
 
-    def inputs(self, x: Values) -> Values:
+    def inputs(self, x: Tensor) -> Tensor:
         if self.norm_ih is None:
-            return self.F.linear(x, self.weight_ih, self.bias)
-        return self._normalized(self.F.linear(x, self.weight_ih, None), self.norm_ih, self.bias)
+            return ops.linear(x, self.weight_ih, self.bias)
+        return self._normalized(ops.linear(x, self.weight_ih, None), self.norm_ih, self.bias)
 
-    def step(self, net_x: Values, h: Values, c: Values) -> LSTMGates:
-        F = self.F
-        net_h = F.linear(h, self.weight_hh, None)
+    def step(self, net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
+        net_h = ops.linear(h, self.weight_hh, None)
         if self.norm_hh is not None:
             net_h = self._normalized(net_h, self.norm_hh)
-        net_i, net_f, net_g, net_o = F.chunk(net_x + net_h, 4, dim=-1)  # each (B, H)
+        net_i, net_f, net_g, net_o = ops.chunk(net_x + net_h, 4, dim=-1)  # each (B, H)
         if self.peepholes is not None:
             p_i, p_f, p_o = self.peepholes
             net_f = net_f + p_f * c
@@ -136,26 +123,23 @@ class LSTMVariant:
         seen = self._normalized(c, self.norm_c, self.bias_c) if self.layer_norm == "output" else c
         h = o * self.output(seen)
         if self.weight_hr is not None:
-            h = F.linear(h, self.weight_hr, None)  # (B, P)
+            h = ops.linear(h, self.weight_hr, None)  # (B, P)
         return LSTMGates(i, f, g, o, c, h)
 
-    def _normalized(self, x: Values, weight: Values, bias: Values | None = None) -> Values:
+    def _normalized(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """LN(x) ⊙ weight + bias."""
-        return self.F.layer_norm(x, x.shape[-1], weight, bias, eps=1e-5)
+        return ops.layer_norm(x, x.shape[-1], weight, bias, eps=1e-5)
 
 
 class _GRU:
     """A GRU whose σ and tanh are the two `activations`. Rows of the parameters in gate order r, z, n."""
 
-    def __init__(
-        self, parameters: Parameters, F: Any = ops, activations: Sequence[str] = KINDS["GRU"].onnx_activations
-    ) -> None:
-        self.F = F
-        self.gate, self.candidate = activations_of(activations, F)
+    def __init__(self, parameters: Parameters, activations: Sequence[str] = KINDS["GRU"].onnx_activations) -> None:
+        self.gate, self.candidate = map(ACTIVATIONS.__getitem__, activations)
         self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
 
-    def inputs(self, x: Values) -> Values:
-        return self.F.linear(x, self.weight_ih, self.bias)
+    def inputs(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight_ih, self.bias)
 
 
 class GRUResetBefore(_GRU):
@@ -167,18 +151,17 @@ class GRUResetBefore(_GRU):
     h' = (1 - z) ⊙ n + z ⊙ h
     """
 
-    def __init__(self, parameters: Parameters, F: Any = ops, *activations: Sequence[str]) -> None:
-        super().__init__(parameters, F, *activations)
+    def __init__(self, parameters: Parameters, *activations: Sequence[str]) -> None:
+        super().__init__(parameters, *activations)
         H = self.weight_hh.shape[1]
-        self.weight_rz, self.weight_n = F.split(self.weight_hh, [2 * H, H], dim=0)
+        self.weight_rz, self.weight_n = ops.split(self.weight_hh, [2 * H, H], dim=0)
 
-    def step(self, net_x: Values, h: Values) -> GRUGates:
-        F = self.F
-        x_r, x_z, x_n = F.chunk(net_x, 3, dim=-1)  # each (B, H)
-        h_r, h_z = F.chunk(F.linear(h, self.weight_rz, None), 2, dim=-1)
+    def step(self, net_x: Tensor, h: Tensor) -> GRUGates:
+        x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
+        h_r, h_z = ops.chunk(ops.linear(h, self.weight_rz, None), 2, dim=-1)
         r = self.gate(x_r + h_r)
         z = self.gate(x_z + h_z)
-        n = self.candidate(x_n + F.linear(r * h, self.weight_n, None))
+        n = self.candidate(x_n + ops.linear(r * h, self.weight_n, None))
         h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
         return GRUGates(r, z, n, h)
 
@@ -186,14 +169,13 @@ class GRUResetBefore(_GRU):
 class GRUResetAfter(_GRU):
     """A GRU with the equations of `GRUCell`, except for the activations."""
 
-    def __init__(self, parameters: Parameters, F: Any = ops, *activations: Sequence[str]) -> None:
-        super().__init__(parameters, F, *activations)
+    def __init__(self, parameters: Parameters, *activations: Sequence[str]) -> None:
+        super().__init__(parameters, *activations)
         self.bias_hn = parameters["bias_hn"]
 
-    def step(self, net_x: Values, h: Values) -> GRUGates:
-        F = self.F
-        x_r, x_z, x_n = F.chunk(net_x, 3, dim=-1)  # each (B, H)
-        h_r, h_z, h_n = F.chunk(F.linear(h, self.weight_hh, None), 3, dim=-1)
+    def step(self, net_x: Tensor, h: Tensor) -> GRUGates:
+        x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
+        h_r, h_z, h_n = ops.chunk(ops.linear(h, self.weight_hh, None), 3, dim=-1)
         r = self.gate(x_r + h_r)
         z = self.gate(x_z + h_z)
         n = self.candidate(x_n + r * (h_n + self.bias_hn))
@@ -204,13 +186,12 @@ class GRUResetAfter(_GRU):
 class RNNVariant:
     """A simple recurrent network with a different function in place of tanh, such as relu (Le et al. 2015)."""
 
-    def __init__(self, parameters: Parameters, nonlinearity: str, F: Any = ops) -> None:
-        self.F = F
-        (self.nonlinearity,) = activations_of([nonlinearity], F)
+    def __init__(self, parameters: Parameters, nonlinearity: str) -> None:
+        self.nonlinearity = ACTIVATIONS[nonlinearity]
         self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
 
-    def inputs(self, x: Values) -> Values:
-        return self.F.linear(x, self.weight_ih, self.bias)
+    def inputs(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight_ih, self.bias)
 
-    def step(self, net_x: Values, h: Values) -> RNNGates:
-        return RNNGates(self.nonlinearity(net_x + self.F.linear(h, self.weight_hh, None)))
+    def step(self, net_x: Tensor, h: Tensor) -> RNNGates:
+        return RNNGates(self.nonlinearity(net_x + ops.linear(h, self.weight_hh, None)))

@@ -11,13 +11,23 @@ from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
 from .building import RUNTIME, BuildError, Source, libraries, library
 
-__all__ = ["address", "empty_panels", "kernel_library", "shares", "source", "threads_for"]
+__all__ = [
+    "OPERATIONS_A_THREAD",
+    "address",
+    "empty_panels",
+    "kernel_library",
+    "shares",
+    "source",
+    "threads_for",
+]
+
+OPERATIONS_A_THREAD = 2e6
+"""The number of operations that justify one more thread: about 20 µs."""
 
 _ALIGNMENT = 64  # bytes, for panels: each of their vectors is in one cache line
 
-_MEMORY = ctypes.c_char * 0
 _REAL = {FLOAT32: "float", FLOAT64: "double"}
-_OPERATIONS_A_THREAD = 2e6  # that justify one more thread: about 20 µs
+_memory_of = (ctypes.c_char * 0).from_buffer
 _LONG = 1e9  # operations: milliseconds, for which it does not matter that OpenBLAS's threads spin at their beginning
 
 # In the order of the fields of `Runtime` in runtime.h.
@@ -38,7 +48,7 @@ def kernel_library(name: str, source: str, dtype: Any) -> ctypes.CDLL:
 
 def threads_for(operations: float) -> int:
     """The number of threads to use for this number of floating-point operations; notes that our own threads compute."""
-    threads = min(1 + int(operations / _OPERATIONS_A_THREAD), number_of_threads())
+    threads = min(1 + int(operations / OPERATIONS_A_THREAD), number_of_threads())
     if operations < _LONG and blas_threads_spin():
         return 1
     if threads > 1:
@@ -49,7 +59,7 @@ def threads_for(operations: float) -> int:
 def address(array: Any) -> int:
     """The address of a contiguous array's memory, in a tenth of the time of `array.ctypes.data`."""
     try:
-        return ctypes.addressof(_MEMORY.from_buffer(array))
+        return ctypes.addressof(_memory_of(array))
     except TypeError:  # it is read-only
         return int(array.ctypes.data)
 

@@ -1,8 +1,6 @@
 """A step over a sequence in C: the functions of `emit/c_source.py`, built and called."""
 
 import ctypes
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,19 +13,18 @@ from ..emit.arrays import values_code
 from ..emit.c_backward import backward_c
 from ..emit.c_kernels import CannotEmitError
 from ..emit.c_source import forward_c
-from ..emit.c_writer import CFunction, Contraction, Panels, Room
+from ..emit.c_writer import CFunction, Contraction, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, emitted, steps_at_once
+from ..emit.steps import StepOfArrays, Steps, batch_dependent
 from ..threads import numpy_computes
 from . import enabled
 from .building import BuildError
-from .c_runtime import address, empty_panels, kernel_library, threads_for
+from .c_runtime import kernel_library
+from .calls import CCall, CStep, contiguous, in_one_block
 
 __all__ = ["CSequence"]
-
-_LINE = 64  # bytes of a line of the cache
-_OPERATIONS = 20  # that an elementary function takes, about
 
 
 class CSequence(ArraySequence):
@@ -90,6 +87,10 @@ class CSequence(ArraySequence):
         with numpy_computes():
             return super().backward(backend, cotangents, operands, saved, reverse, needs)
 
+    def stepper(self, backend: Any, captured: Sequence[Array]) -> StepOfArrays:
+        built = self._in_c if enabled(self._dtype) else None
+        return super().stepper(backend, captured) if built is None else built.stepper(backend, captured)
+
 
 class _Built:
     """The functions in C of a step, and what they are given."""
@@ -97,6 +98,7 @@ class _Built:
     def __init__(self, forward: Forward, backward: Backward | None, dtype: Any) -> None:
         self._program, self._dtype = forward.program, dtype
         self._kept = forward.kept
+        self._varies = any(batch_dependent(forward.once))
         self._forward = forward_c(forward)
         self._fixed_forward = _fixed(self._forward, forward)
         self._values_forward = self._values(forward.once, self._fixed_forward)
@@ -128,21 +130,23 @@ class _Built:
         """See `ArraySequence.forward`."""
         program = self._program
         T, B = operands[0].shape[:2]
-        given = {value: _contiguous(array) for value, array in zip(program.operands, operands)}
+        given = {value: contiguous(array) for value, array in zip(program.operands, operands)}
         captured = [given[value] for value in program.captured]
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
-        arrays |= zip(self._fixed_forward, map(_contiguous, self._values_forward(backend, captured, B)))
-        at_once = self._at_once(self._forward, T, B)
+        arrays |= zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B)))
+        at_once, all_states = self._at_once(self._forward, T, B), []
         for state in program.states:
             states = memory.empty((T + 1, B, *state.lengths), state.dtype)
             states[T if reverse else 0] = given[state]
-            arrays["states", state] = states
+            before, after = (states[1:], states[:-1]) if reverse else (states[:-1], states[1:])
+            arrays["before", state], arrays["after", state] = before, after
+            all_states.append(states)
         kept = [((T if saving else at_once, B, *value.lengths), value.dtype) for value in self._kept]
-        arrays |= zip((("kept", value) for value in self._kept), _in_one_block(kept))
+        arrays |= zip((("kept", value) for value in self._kept), in_one_block(kept))
         if "out" in self._forward.arrays:
             arrays["out"] = memory.empty((T, B, *program.output.lengths), program.output.dtype)
-        self._call(self._library.forward, self._forward, arrays, T, B, at_once, (int(reverse), int(saving)))
-        all_states = [arrays["states", state] for state in program.states]
+        flags = _flags(reverse, saving, False)
+        CCall(self._library.forward, self._forward, arrays, (T, B, at_once), flags, self._dtype).run()
         out = arrays.get("out", all_states[0][:T] if reverse else all_states[0][1:])
         outputs = (out, *(states[0 if reverse else T].copy() for states in all_states))
         return outputs, (*all_states, *(arrays["kept", value] for value in self._kept)) if saving else None
@@ -159,13 +163,13 @@ class _Built:
         """See `ArraySequence.backward`."""
         program, keys = self._program, self._backward.arrays
         T, B = operands[0].shape[:2]
-        given = {value: _contiguous(array) for value, array in zip(program.operands, operands)}
+        given = {value: contiguous(array) for value, array in zip(program.operands, operands)}
         captured = [given[value] for value in program.captured]
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
-        arrays |= zip(self._fixed_backward, map(_contiguous, self._values_backward(backend, captured, B)))
+        arrays |= zip(self._fixed_backward, map(contiguous, self._values_backward(backend, captured, B)))
         names = [("states", state) for state in program.states] + [("kept", value) for value in self._kept]
         arrays |= zip(names, saved)
-        arrays["g_out"] = _contiguous(cotangents[0])
+        arrays["g_out"] = contiguous(cotangents[0])
         carried = [state for state in program.states if ("even", state) in keys]
         for state in carried:
             arrays["even", state] = np.array(cotangents[1 + program.states.index(state)], order="C")
@@ -180,8 +184,8 @@ class _Built:
         number = len(program.inputs)
         flags = [*needs[:number], any(needs[number + len(program.states) :])]
         at_once = self._at_once(self._backward, T, B)
-        needed_flags = (ctypes.c_int * len(flags))(*map(int, flags))
-        self._call(self._library.backward, self._backward, arrays, T, B, at_once, (int(reverse), needed_flags))
+        more = (*_flags(reverse), (ctypes.c_int * len(flags))(*map(int, flags)))
+        CCall(self._library.backward, self._backward, arrays, (T, B, at_once), more, self._dtype).run()
         last = "odd" if T % 2 else "even"
         gradients: list[HostArray | None] = [None] * len(program.operands)
         for k, value in enumerate(program.operands):
@@ -196,29 +200,50 @@ class _Built:
                 gradients[k] = gradient
         return gradients
 
+    def stepper(self, backend: Any, captured: Sequence[HostArray]) -> StepOfArrays:
+        """See `ArraySequence.stepper`."""
+        own = [np.array(array, order="C") for array in captured]
+        if self._varies:
+            return Steps(lambda B: self._step(*self._prepared(backend, own, B), B))
+        prepared = self._prepared(backend, own, 1)
+        return Steps(lambda B: self._step(*prepared, B))
+
+    def _prepared(
+        self, backend: Any, captured: Sequence[HostArray], B: int
+    ) -> tuple[dict[Any, HostArray], Sequence[HostArray]]:
+        """The arrays and panels that are the same at all steps of batches of B rows."""
+        fixed = dict(zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B))))
+        call = self._call_for_step(fixed, (0, B, 1), packed=False)
+        call.run()  # no step: it packs
+        return {key: fixed[key] for key in self._forward.arrays[: self._forward.lasting] if key in fixed}, call.panels
+
+    def _step(self, fixed: dict[Any, HostArray], panels: Sequence[HostArray], B: int) -> StepOfArrays:
+        """A step of B rows, with buffers of its own."""
+        program = self._program
+        before, after = ([(when, state) for state in program.states] for when in ("before", "after"))
+        kept = [("kept", value) for value in self._kept]
+        values = (*program.inputs, *program.states, *program.states, *self._kept)
+        own = {
+            key: np.empty((B, *value.lengths), value.dtype)
+            for key, value in zip((*program.inputs, *before, *after, *kept), values, strict=True)
+        }
+        call = self._call_for_step({**fixed, **own}, (1, B, 1), packed=True, panels=panels)
+        return CStep(call, [own[key] for key in (*program.inputs, *before)], [own[key] for key in after])
+
+    def _call_for_step(
+        self,
+        arrays: dict[Any, HostArray],
+        sizes: tuple[int, int, int],
+        packed: bool,
+        panels: Sequence[HostArray] | None = None,
+    ) -> CCall:
+        function, unused = self._forward, np.empty(1, self._dtype)
+        arrays = {**dict.fromkeys(function.arrays, unused), **arrays}
+        return CCall(self._library.forward, function, arrays, sizes, _flags(False, False, packed), self._dtype, panels)
+
     def _at_once(self, function: CFunction, T: int, B: int) -> int:
         rooms = [key.value for key in function.arrays if isinstance(key, Room) and key.rows == "chunk"]
         return steps_at_once(T, B, sum(value.row_bytes for value in rooms))
-
-    def _call(
-        self, entry: Any, function: CFunction, arrays: dict[Any, HostArray], T: int, B: int, at_once: int, more: Any
-    ) -> None:
-        """Calls a function in C."""
-        rows = at_once * B
-        rooms = [key for key in function.arrays if isinstance(key, Room)]
-        shapes = [((rows if key.rows == "chunk" else B, *key.value.lengths), key.value.dtype) for key in rooms]
-        arrays |= zip(rooms, _in_one_block(shapes))
-        panels = [_panels(each, rows, self._dtype) for each in function.panels]
-        addresses = (ctypes.c_void_p * len(function.arrays))(*(address(arrays[key]) for key in function.arrays))
-        places = (ctypes.c_void_p * max(len(panels), 1))(*(address(each) for each in panels))
-        weights = sum(each.value.row_size for each in function.panels if each.value is not None)
-        elements = sum(key.row_size for key in arrays if isinstance(key, Value))
-        threads = threads_for((2.0 * weights + _OPERATIONS * elements) * at_once * B)
-        first, second = more
-        entry(
-            ctypes.c_ssize_t(threads), ctypes.c_ssize_t(T), ctypes.c_ssize_t(B), ctypes.c_ssize_t(at_once),
-            ctypes.c_int(first), second if not isinstance(second, int) else ctypes.c_int(second), addresses, places,
-        )  # fmt: skip
 
 
 def _fixed(function: CFunction, forward: Forward) -> list[Value]:
@@ -226,23 +251,5 @@ def _fixed(function: CFunction, forward: Forward) -> list[Value]:
     return [key for key in function.arrays if isinstance(key, Value) and key not in forward.program.inputs]
 
 
-def _panels(panels: Panels, rows: int, dtype: Any) -> HostArray:
-    if panels.value is None:
-        return empty_panels(rows, panels.columns, dtype)
-    first, second = panels.value.lengths
-    return empty_panels(*((second, first) if panels.transposed else (first, second)), dtype)
-
-
-def _in_one_block(shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[HostArray]:
-    """Arrays of these shapes and dtypes that begin at cache lines of one block, as getting a block takes time."""
-    sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
-    begins = [0, *itertools.accumulate(-(-size // _LINE) * _LINE for size in sizes)]
-    block = memory.empty((begins[-1] + _LINE,), np.uint8)
-    first = -address(block) % _LINE
-    return [
-        np.ndarray(shape, dtype, block, first + begin) for (shape, dtype), begin in zip(shapes, begins, strict=False)
-    ]
-
-
-def _contiguous(array: HostArray) -> HostArray:
-    return array if array.flags.carray else np.require(array, requirements=["C", "A", "W"])
+def _flags(*flags: bool) -> list[ctypes.c_int]:
+    return [ctypes.c_int(flag) for flag in flags]

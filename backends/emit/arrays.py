@@ -17,7 +17,7 @@ from .program import Group, Instruction, Value, needed
 from .rooms import Rooms, RowsProduct, is_rows_product
 from .schedule import Backward, Forward
 
-__all__ = ["backward_code", "forward_code", "values_code"]
+__all__ = ["backward_code", "direct_places", "forward_code", "turn_weights", "values_code"]
 
 _RESERVED = [
     "T", "B", "N", "n", "s", "t", "k", "xp", "empty", "backend", "operands", "cotangents", "saved", "saving",
@@ -44,7 +44,7 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     read = {*_read(schedule.loop), *program.outputs}
     for instruction in schedule.once:
         outer.compute(instruction)
-    _turn_weights(outer, schedule.loop)
+    turn_weights(outer, schedule.loop)
     code.add("first, last = (T, 0) if reverse else (0, T)")
     for state in program.states:
         array = code.name(state, "all_{}")
@@ -56,7 +56,7 @@ def forward_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     made = _results(each for each in schedule.ahead if not is_view(each))
     code.add(f"at_once = {f'steps_at_once(T, B, {_row_bytes(made)})' if ahead else 'T'}")
     kept = {value: Kept(code.name(value, "all_{}"), "k") for value in schedule.kept if value in in_loop}
-    direct = _direct(code, schedule, in_loop)
+    direct = direct_places(code, schedule, in_loop)
     without = {*direct, *joined_in(schedule.loop), *precise(program)}
     packs = packs_in(schedule.loop, schedule.ahead, kept, without)
     for stack in (pack.stack.values for pack in packs if pack.stack.values[0] in kept):
@@ -254,7 +254,7 @@ def _begun(code: Code, operands: Sequence[Value], x: Value) -> Scope:
     return Scope(code, "B", dict(zip(operands, names)))
 
 
-def _turn_weights(outer: Scope, loop: Iterable[Instruction]) -> None:
+def turn_weights(outer: Scope, loop: Iterable[Instruction]) -> None:
     """Transposes the weights of products in the loop beforehand; otherwise each step would."""
     for instruction in loop:
         if instruction.op.name == "linear" and instruction.arguments[1] in outer.places:
@@ -263,7 +263,7 @@ def _turn_weights(outer: Scope, loop: Iterable[Instruction]) -> None:
             outer.code.add(f"{outer.turned[weight]} = xp.ascontiguousarray({outer.text(weight)}.T)")
 
 
-def _direct(code: Code, schedule: Forward, in_loop: set[Value]) -> dict[Value, str]:
+def direct_places(code: Code, schedule: Forward, in_loop: set[Value]) -> dict[Value, str]:
     """The values that are computed in the place of a state after the step."""
     program = schedule.program
     return {

@@ -57,12 +57,8 @@ def forward_c(schedule: Forward) -> CFunction:
             known[value] = Place(place_of(value).array, "r", tuple(writer.fixed_place(each).array for each in biases))
         targets: list[tuple[Value, Place]] = [(v, kept(v)) for v in schedule.kept if v not in in_ahead]
         for value, state in zip(program.after, program.states):
-            before = writer.pointer(
-                ("states", state), state, writer.code.name(state), "(job->begin + job->reverse) * B"
-            )
-            after = writer.pointer(
-                ("states", state), state, writer.code.name(state, "next_{}"), "(job->begin + 1 - job->reverse) * B"
-            )
+            before = writer.pointer(("before", state), state, writer.code.name(state), "job->begin * B")
+            after = writer.pointer(("after", state), state, writer.code.name(state, "next_{}"), "job->begin * B")
             known[state] = Place(before, "r")
             targets.append((value, Place(after, "r")))
         if program.output is not program.after[0]:
@@ -74,10 +70,11 @@ def forward_c(schedule: Forward) -> CFunction:
 
     parts = [("n * B", writer.part("ahead", ahead))] if handed else []
     parts.append(("B", writer.part("loop", loop)))
-    code = writer.code
-    with code.block("void forward(Index threads, Index T, Index B, Index at_once, int reverse, int saving, "
+    code, writer.function.lasting = writer.code, len(writer.function.arrays)
+    with code.block("void forward(Index threads, Index T, Index B, Index at_once, int reverse, int saving, int packed, "
                     "void **arrays, REAL **panels)"):  # fmt: skip
-        code.add(*writer.packs())
+        with code.block("if (!packed)"):
+            code.add(*writer.packs())
         with code.block("for (Index done = 0; done < T; done += at_once)"):
             code.add("const Index n = T - done < at_once ? T - done : at_once;")
             code.add("const Index begin = reverse ? T - done - n : done;")

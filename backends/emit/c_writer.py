@@ -65,11 +65,13 @@ class CFunction:
         source: the code of its parts and of the function.
         arrays: the values, rooms and sums whose arrays it takes, in order.
         panels: the panels that it takes, in order.
+        lasting: the number of arrays that it reads or writes when the panels are filled; these are the first ones.
     """
 
     source: str = ""
     arrays: list[Any] = field(default_factory=list)
     panels: list[Panels] = field(default_factory=list)
+    lasting: int = 0
 
 
 class Writer:

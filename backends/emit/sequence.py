@@ -14,6 +14,7 @@ from ..base import Array
 from ..source import function_defined_by
 from .arrays import backward_code, forward_code
 from .schedule import Backward, Forward
+from .steps import StepOfArrays, Steps, step_code
 
 __all__ = ["ArraySequence", "emitted", "steps_at_once"]
 
@@ -66,6 +67,14 @@ class ArraySequence:
         with np.errstate(over="ignore"):
             result: Sequence[Array | None] = function(backend, cotangents, operands, saved, int(reverse), needs)
         return result
+
+    def stepper(self, backend: Any, captured: Sequence[Array]) -> StepOfArrays:
+        """A step at a time, given what is the same in all steps, which is copied. Threads may share it.
+
+        The output of the step must be the first of its states.
+        """
+        made = emitted("step", *step_code(self._schedules[0]))
+        return Steps(made(backend, [array.copy() for array in captured]))
 
 
 def emitted(name: str, source: str, names: dict[str, Any]) -> Callable[..., Any]:

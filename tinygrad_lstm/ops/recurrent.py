@@ -18,10 +18,18 @@ from ..graph import declare_step, next_number
 from ..mode import mode
 from .define import shown_whole
 from .elementwise import where
-from .sequence import PureStep, UntraceableError, fused_over, fused_step
-from .shape import reshape, stack, unbind
+from .sequence import FusedStep, PureStep, UntraceableError, fused_over, fused_step
+from .shape import reshape, stack, unbind, unsqueeze
 
-__all__ = ["checked_lengths", "checked_resets", "chosen", "flags_by_rank", "run_scan", "step_mask"]
+__all__ = [
+    "checked_lengths",
+    "checked_resets",
+    "chosen",
+    "flags_by_rank",
+    "run_scan",
+    "step_mask",
+    "traced_step",
+]
 
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
@@ -123,6 +131,24 @@ def run_scan(
         outputs[t], *after = masked(items[t], states, [*starts, *fixed])
         states = tuple(after)
     return stack(outputs), *states
+
+
+def traced_step(step: Step | PureStep, x: Tensor, states: States) -> tuple[FusedStep, Sequence[Tensor]]:
+    """A step as a program with generated code, for steppers, and the tensors that it uses besides what it is given.
+
+    Args:
+        step: as for `run_scan`.
+        x: an input (B, ...).
+        states: the states before the step, each (B, ...).
+
+    Raises:
+        UntraceableError: it cannot be compiled, or drops elements at random.
+    """
+    fixed, key = (step.fixed, step.key) if isinstance(step, PureStep) else ((), None)
+    fused, taken = fused_step(_masked(step, (), (), 0), [unsqueeze(x, 0)], states, (), fixed, key)
+    if fused.traced.dropped:
+        raise UntraceableError("the step drops elements at random")
+    return fused, [*fixed, *taken]
 
 
 def _masked(

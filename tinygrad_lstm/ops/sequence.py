@@ -16,6 +16,7 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import FLOAT32, is_float
 from tinygrad_lstm.backends.emit.program import BATCH, Program
 from tinygrad_lstm.backends.emit.schedule import Backward, Forward
+from tinygrad_lstm.backends.emit.steps import StepOfArrays
 
 from .._tensor import Tensor
 from ..graph import declare_step, next_number
@@ -82,6 +83,12 @@ class FusedStep:
         if isinstance(found, str):
             raise UntraceableError(found)
         return found
+
+    def stepper(self, captured: Sequence[Tensor]) -> StepOfArrays:
+        """A step at a time on plain arrays, given what the program captures; see `ArraySequence.stepper`."""
+        with self._device.current():
+            made: StepOfArrays = self.functions(False).stepper(self._device.backend, [each._array for each in captured])
+        return made
 
     def schedules(self, derivative: bool) -> tuple[Forward, Backward | None]:
         """The schedules of the program and of its derivative."""

@@ -1,0 +1,119 @@
+"""A single step, written with an array module: what is the same at all steps is prepared once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..base import Array
+from .arrays import direct_places, turn_weights
+from .code import Code, Scope
+from .loops import Loop, joined_in
+from .packs import Pack, packs_in, precise
+from .program import BATCH, Instruction, Value
+from .schedule import Forward
+
+__all__ = ["StepOfArrays", "Steps", "batch_dependent", "step_code"]
+
+StepOfArrays: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Sequence[Array]], None]
+"""`step(inputs, states, out)` writes the states after a step into `out`, given its inputs and the states before."""
+
+_RESERVED = ["B", "xp", "empty", "backend", "captured", "inputs", "states", "out", "of_batch", "step"]
+_KEPT = 8  # batch sizes
+_OVERFLOWING = frozenset({"exp", "expm1", "sigmoid"})
+"""Ops in which NumPy may warn of an infinity from which right results follow."""
+
+
+class Steps(threading.local):
+    """A step for any batch size and thread: each thread has its own buffers.
+
+    Args:
+        of_batch: makes the step for a batch size, with new buffers.
+    """
+
+    def __init__(self, of_batch: Callable[[int], StepOfArrays]) -> None:
+        self._of_batch = of_batch
+        self._made: dict[int, StepOfArrays] = {}
+
+    def __call__(self, inputs: Sequence[Array], states: Sequence[Array], out: Sequence[Array]) -> None:
+        """Writes the states after a step into `out`, contiguous arrays."""
+        B = len(states[0])
+        step = self._made.get(B)
+        if step is None:
+            if len(self._made) == _KEPT:
+                self._made.clear()
+            step = self._made[B] = self._of_batch(B)
+        step(inputs, states, out)
+
+
+def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
+    """The source of `prepared(backend, captured)`, and the objects that it names.
+
+    It returns `of_batch(B)`, which returns the step for batches of B rows. The step computes in buffers that are made
+    with it, so two calls must not run at the same time.
+    """
+    code, program = Code(_RESERVED), schedule.program
+    instructions = [*schedule.ahead, *schedule.loop]
+    schedule = replace(schedule, ahead=[], loop=instructions, kept=[])
+    names = [code.name(value) for value in program.captured]
+    code.add("xp, empty = backend.xp, backend.empty", *([f"{', '.join(names)}, = captured"] if names else []))
+    outer = Scope(code, "B", dict(zip(program.captured, names)))
+    of_batch = list(batch_dependent(schedule.once))
+    for instruction in schedule.once:
+        if instruction not in of_batch:
+            outer.compute(instruction)
+    turn_weights(outer, instructions)
+    with code.block("def of_batch(B):"):
+        for instruction in of_batch:
+            outer.compute(instruction)
+        direct = direct_places(code, schedule, {value for each in instructions for value in each.results})
+        packs = packs_in(instructions, (), {}, {*direct, *joined_in(instructions), *precise(program)})
+        loop = Loop(outer, instructions, {}, direct, packs, program.outputs)
+        with code.block("def step(inputs, states, out):"):
+            step = Scope(code, "B", outer.places, outer.turned)
+            following = [code.name(state, "next_{}") for state in program.states]
+            given = [code.name(value) for value in (*program.inputs, *program.states)]
+            step.places.update(zip((*program.inputs, *program.states), given))
+            number = len(program.inputs)
+            for taken, array in ((given[:number], "inputs"), (given[number:], "states"), (following, "out")):
+                code.add(f"{', '.join(taken)}, = {array}")
+            with code.block(_no_warning(code)) if _may_overflow(instructions, packs) else nullcontext():
+                loop.add_step(step)
+            for value, place in zip(program.after, following):
+                if step.text(value) != place:
+                    code.add(f"{place}[...] = {step.text(value)}")
+        code.add("return step")
+    code.add("return of_batch")
+    return code.source("def prepared(backend, captured):"), code.names
+
+
+def _no_warning(code: Code) -> str:
+    return f"with {code.object(np.errstate, 'errstate')}(over='ignore'):"
+
+
+def _may_overflow(instructions: Sequence[Instruction], packs: Sequence[Pack]) -> bool:
+    packed = {instruction for pack in packs for instruction in pack.instructions}
+    return any(each.op.name in _OVERFLOWING for each in instructions if each not in packed)
+
+
+def batch_dependent(instructions: Sequence[Instruction]) -> Iterator[Instruction]:
+    """The instructions whose results depend on the batch size."""
+    values: set[Value] = set()
+    for instruction in instructions:
+        if not values.isdisjoint(instruction.inputs) or _has_batch(instruction.arguments):
+            values.update(instruction.results)
+            yield instruction
+
+
+def _has_batch(argument: Any) -> bool:
+    """Whether the batch size, or a constant with that number of rows, is in an argument."""
+    if isinstance(argument, Value):
+        return argument.has_batch
+    if isinstance(argument, slice):
+        argument = (argument.start, argument.stop, argument.step)
+    return any(map(_has_batch, argument)) if isinstance(argument, list | tuple) else argument is BATCH

@@ -1,6 +1,7 @@
 """Networks that go one step at a time, held against the same networks over whole sequences."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def parts(state: Any) -> tuple[Any, ...]:
 
 
 @every_kind
-@settings(deadline=None)
+@settings(max_examples=20)
 @given(
     T=st.integers(1, 4), B=st.integers(1, 5), I=SIZES, H=SIZES, layers=st.integers(1, 2),
     dtype=st.sampled_from(["float32", "float64"]), with_state=st.booleans(),
@@ -138,6 +139,25 @@ def test_invalid_arguments_are_named(kind: Any, compiled: bool) -> None:
                 step(x, several)
     with pytest.raises(ValueError, match="bidirectional"):
         kind(3, 7, bidirectional=True).stepper()
+
+
+@every_kind
+def test_threads_share_a_stepper(kind: Any, compiled: bool) -> None:
+    """Each with a different batch size, of which there are more than are remembered."""
+    step = network_of(kind, "float32", 5, 7, num_layers=2).stepper()
+    x = np.random.default_rng(5).standard_normal((3, 12, 5), np.float32)
+
+    def final(rows: int) -> Any:
+        state = None
+        for x_t in x:
+            _, state = step(x_t[:rows], state)
+        return parts(state)
+
+    alone = [final(rows) for rows in range(1, 13)]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            for expected, found in zip(alone, pool.map(final, range(1, 13)), strict=True):
+                assert all((one == other).all() for one, other in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize(("there", "given"), [("strict", "cpu"), ("cpu", "strict")])

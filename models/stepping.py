@@ -6,14 +6,14 @@ import copy
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from tinygrad_lstm._tensor import as_tensor
+from tinygrad_lstm._tensor import Tensor, as_tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.emit.steps import StepOfArrays
 from tinygrad_lstm.creation import zeros
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module
 from tinygrad_lstm.ops.recurrent import traced_step
-from tinygrad_lstm.ops.sequence import FusedStep, UntraceableError
+from tinygrad_lstm.ops.sequence import UntraceableError
 from tinygrad_lstm.states import CheckedStep, joined_like, leaves_of, mapped, names_of, rebuilt
 
 __all__ = ["CellStepper", "Stepper", "check_steps"]
@@ -132,7 +132,7 @@ class CellStepper:
         self._device = (zeros(1) if like is None else like).device
         self._compiled = compiled
         self._steps: dict[Hashable, StepOfArrays | None] = {}  # by the arrays of a step; None: op by op
-        self._made: dict[tuple[int, FusedStep], StepOfArrays] = {}
+        self._made: dict[tuple[Hashable, ...], tuple[StepOfArrays, Sequence[Tensor]]] = {}
 
     def __call__(self, x: Array, state: Any = None) -> tuple[Array, Any]:
         """The output (B, ...) and the next state.
@@ -188,6 +188,7 @@ class CellStepper:
             if self._compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
             return None
-        if (k, fused) not in self._made:
-            self._made[k, fused] = fused.stepper(captured)
-        return self._made[k, fused]
+        made = (fused, *map(id, captured))
+        if made not in self._made:
+            self._made[made] = fused.stepper(captured), captured  # which stay, so that their ids do
+        return self._made[made][0]

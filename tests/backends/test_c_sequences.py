@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import building, calls
+from tinygrad_lstm.backends.compiled import building
+from tinygrad_lstm.backends.compiled import calls as c_calls
 from tinygrad_lstm.backends.compiled import sequence as in_c
 from tinygrad_lstm.backends.emit.sequence import ArraySequence
 from tinygrad_lstm.models import Recurrent
@@ -54,7 +55,7 @@ def only_c() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(in_c.memory, "empty", guarded)
-        for module in (in_c, calls):
+        for module in (in_c, c_calls):
             patch.setattr(module, "in_one_block", lambda shapes: [guarded(*each) for each in shapes])
         patch.setattr(ArraySequence, "forward", elsewhere)
         patch.setattr(ArraySequence, "backward", elsewhere)
@@ -91,7 +92,7 @@ def check(run: Callable[[], Sequence[tg.Tensor]], inputs: Sequence[tg.Tensor], d
         np.testing.assert_allclose(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     with pytest.MonkeyPatch.context() as patch:
         for number in (1, 2, 3):
-            patch.setattr(calls, "threads_for", lambda _, number=number: number)
+            patch.setattr(c_calls, "threads_for", lambda _, number=number: number)
             for one, other in zip(results(run, inputs), actual, strict=True):
                 np.testing.assert_array_equal(one, other)
 

@@ -18,7 +18,7 @@ from ..graph import declare_step, next_number
 from ..mode import mode
 from .define import shown_whole
 from .elementwise import where
-from .sequence import FusedStep, PureStep, UntraceableError, fused_over, fused_step
+from .sequence import FusedStep, PureStep, UntraceableError, code_of, fused_over, fused_step
 from .shape import reshape, stack, unbind, unsqueeze
 
 __all__ = [
@@ -117,7 +117,7 @@ def run_scan(
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
         try:
-            fused, taken = fused_step(masked, inputs, states, starts, fixed, key)
+            fused, taken = fused_step(masked, inputs, states, starts, fixed, key, code_of(step))
             others = [*states, *starts, *fixed, *taken]
             fused.functions(now.recording and any(each._node is not None for each in (*inputs, *others)))
         except UntraceableError as error:
@@ -145,7 +145,7 @@ def traced_step(step: Step | PureStep, x: Tensor, states: States) -> tuple[Fused
         UntraceableError: it cannot be compiled, or drops elements at random.
     """
     fixed, key = (step.fixed, step.key) if isinstance(step, PureStep) else ((), None)
-    fused, taken = fused_step(_masked(step, (), (), 0), [unsqueeze(x, 0)], states, (), fixed, key)
+    fused, taken = fused_step(_masked(step, (), (), 0), [unsqueeze(x, 0)], states, (), fixed, key, code_of(step))
     if fused.traced.dropped:
         raise UntraceableError("the step drops elements at random")
     return fused, [*fixed, *taken]

@@ -35,6 +35,7 @@ __all__ = [
     "FusedStep",
     "PureStep",
     "UntraceableError",
+    "code_of",
     "fused_over",
     "fused_step",
     "is_sequence",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _OPS = Ops(add.op, mul.op, split_op.op, sub.op)  # type: ignore[attr-defined]
-_ALIKE = 16  # steps of the same shapes; a step that is different at each call is not traced again and again
+_ALIKE = 16  # steps of the same code and shapes; a step that is different at each call is not traced again and again
 _KEPT = 64  # shapes; beyond this, the steps of those that were least recently used are traced again
 
 
@@ -56,7 +57,10 @@ class FusedStep:
 
     Attributes:
         program: the program of the step.
+        code: the code that was traced; see `code_of`.
     """
+
+    code: Hashable = None
 
     def __init__(self, traced: TracedStep, *given: Sequence[Like]) -> None:
         self.traced = traced
@@ -228,6 +232,7 @@ def fused_step(
     rows: Sequence[Tensor],
     fixed: Sequence[Tensor] = (),
     key: Hashable = None,
+    code: Hashable = None,
 ) -> tuple[FusedStep, Sequence[Tensor]]:
     """A traced step, and the tensors that the step takes from outside now.
 
@@ -242,6 +247,7 @@ def fused_step(
         rows: the first of the others, (B, ...), the same in all steps.
         fixed: the rest of the others, the same for all rows.
         key: if it is not None, the step takes nothing from outside, and steps of an equal key apply the same ops.
+        code: see `code_of`.
 
     Raises:
         UntraceableError: the step cannot be computed as one op.
@@ -253,10 +259,18 @@ def fused_step(
         tuple(others),
         key,
     )
-    return _traced(step, found, len(states[0]))
+    return _traced(step, found, len(states[0]), code)
 
 
-def _traced(step: Step, key: _Key, batch: int) -> tuple[FusedStep, Sequence[Tensor]]:
+def code_of(step: Any) -> Hashable:
+    """What steps have in common that differ only in what they close over: their code, or a cell's class."""
+    function = getattr(step, "function", step)
+    kind: Any = type(function)
+    code: Hashable = getattr(getattr(function, "__func__", function), "__code__", kind)
+    return code
+
+
+def _traced(step: Step, key: _Key, batch: int, code: Hashable) -> tuple[FusedStep, Sequence[Tensor]]:
     """A step that is traced unless it is known, and what it takes from outside."""
     given = key[:3]
     with _lock:  # not while the step runs, which may wait for a thread that runs a different step
@@ -270,10 +284,11 @@ def _traced(step: Step, key: _Key, batch: int) -> tuple[FusedStep, Sequence[Tens
         found = fused.traced.taken_in(seen, batch)
         if found is not None:
             return fused, found
-    if key.step is None and len(known) >= _ALIKE:
+    if sum(fused.code is code for fused in known) >= _ALIKE:
         raise UntraceableError("the step applies different ops, or gives them different numbers, at each call")
     traced, taken = _traced_like(step, seen, given, batch)
     fused = FusedStep(traced, *given)
+    fused.code = code
     with _lock:
         alike = _fused.setdefault(key, [])
         alike.insert(0, fused)

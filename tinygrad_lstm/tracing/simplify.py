@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from tinygrad_lstm.backends.dtypes import smallest_normal
 from tinygrad_lstm.backends.emit.program import Derivative, Instruction, Program, Value, mapped, needed
 
+from .ranges import ANY, Range, range_of
 from .rows import is_row_wise
 
 __all__ = ["Ops", "with_factors_apart", "with_products_apart", "without_copies"]
@@ -104,6 +106,9 @@ def with_factors_apart(derivative: Derivative, ops: Ops) -> Derivative:
 
     a · b and 1 - a are known for all steps beforehand.
     """
+    ranges: dict[Value, Range] = {}
+    for instruction in (*derivative.program.instructions, *derivative.instructions):
+        ranges.update(dict.fromkeys(instruction.results, range_of(instruction, ranges)))
     follows = {value for value in derivative.cotangents if value is not None}
     uses: dict[Value, int] = {}
     for instruction in derivative.instructions:
@@ -124,19 +129,31 @@ def with_factors_apart(derivative: Derivative, ops: Ops) -> Derivative:
             (out,), (g, a) = instruction.results, difference
             rest = Value(f"{out.name}_rest", a.shape, a.dtype)
             made.append(_instruction(ops.sub, (1, a), [rest]))
+            ranges[rest] = range_of(made[-1], ranges)
             instruction = _instruction(ops.mul, (g, rest), [out])
         pair = _pair(instruction, follows)
         if pair is not None:
             (out,) = instruction.results
             g, factor = pair
-            if g in factors and uses[g] == 1 and factors[g][1].shape == factor.shape == out.shape:
+            if g in factors and uses[g] == 1 and _fit(factors[g][1], factor, out, ranges):
                 inner, other = factors[g]
                 both = Value(f"{out.name}_factor", factor.shape, factor.dtype)
                 made.append(_instruction(instruction.op, (other, factor), [both]))
+                ranges[both] = range_of(made[-1], ranges)
                 instruction, g, factor = _instruction(instruction.op, (inner, both), [out]), inner, both
             factors[out] = g, factor
         made.append(instruction)
     return replace(derivative, instructions=needed(made, derivative.gradients))
+
+
+def _fit(a: Value, b: Value, out: Value, ranges: Mapping[Value, Range]) -> bool:
+    """Whether a · b may be computed before it is multiplied by a gradient.
+
+    It must not overflow where the gradient does not. So one factor must be within ±1, such as σ(x) or 1 - tanh(x)². In
+    float16, products of gates that are almost closed underflow; in wider dtypes only below 1e-38.
+    """
+    small = any(-1 <= low <= high <= 1 for low, high in (ranges.get(a, ANY), ranges.get(b, ANY)))
+    return small and smallest_normal(out.dtype) < 1e-30 and a.shape == b.shape == out.shape
 
 
 def _pair(instruction: Instruction, follows: set[Value]) -> tuple[Value, Value] | None:

@@ -20,6 +20,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from . import caching
@@ -152,14 +153,17 @@ def why_not_cached() -> str | None:
 # Results and reasons are remembered, as a call that falls back to NumPy must cost nothing.
 
 _found: dict[Source, ctypes.CDLL | str] = {}
+_locks: dict[Source, Lock] = {}  # held while a library is built
 
 
 def _library_or_reason(source: Source) -> ctypes.CDLL | str:
     if source not in _found:
-        try:
-            _found[source] = _loaded(source)
-        except BuildError as error:
-            _found[source] = str(error)
+        with _locks.setdefault(source, Lock()):
+            if source not in _found:
+                try:
+                    _found[source] = _loaded(source)
+                except BuildError as error:
+                    _found[source] = str(error)
     return _found[source]
 
 
@@ -168,12 +172,12 @@ class _Command(NamedTuple):
 
     Attributes:
         words: its path, followed by the arguments that `CC` has.
-        file: the path, size and time of the file that is run. It is a different one after an update, which is found
-            faster in this way than by running the compiler.
+        files: the path, size and time of each program among the words: of two for "ccache gcc". They are different
+            after an update, which is found faster in this way than by running the compiler.
     """
 
     words: tuple[str, ...]
-    file: tuple[str, int, int]
+    files: tuple[tuple[str, int, int], ...]
 
 
 @functools.cache
@@ -187,12 +191,14 @@ def _command_or_reason() -> _Command | str:
     path = next(filter(None, map(shutil.which, words[:1] or ["cc", "gcc", "clang"])), None)
     if path is None:
         return f"CC is {words[0]}, which is not found" if words else "no C compiler is found (cc, gcc, clang, or CC)"
+    programs = [os.path.realpath(found) for found in (path, *map(shutil.which, words[1:])) if found]
     try:
-        file = os.path.realpath(path)
-        status = os.stat(file)
+        files = [(program, os.stat(program)) for program in programs]
     except OSError as error:
         return f"{path} cannot be run: {error}"
-    return _Command((path, *words[1:]), (file, status.st_size, status.st_mtime_ns))
+    return _Command(
+        (path, *words[1:]), tuple([(program, status.st_size, status.st_mtime_ns) for program, status in files])
+    )
 
 
 @functools.cache
@@ -343,7 +349,6 @@ def _run(command: list[str]) -> _Ended:
         OSError: it cannot be run.
     """
     import subprocess  # takes 4 ms, which most programs need not spend
-    from threading import Thread
 
     receiving, sending = os.pipe()
     try:

@@ -21,7 +21,7 @@ __all__ = ["PREFIX", "cache_folder", "digest_file", "is_intact", "note_use", "pr
 PREFIX = ".tinygrad_lstm-"
 """With which the names of temporary folders in the cache begin."""
 
-_LIMIT = 64 * 1024 * 1024  # bytes that all libraries may take: about 1000 of them
+_MOST, _KEPT = 1000, 750  # libraries, of about 40 KB
 _ABANDONED = 24 * 60 * 60  # seconds after which nobody uses a temporary folder any more
 _FILE = re.compile(r"(\w+-[0-9a-f]{32})\.(sha256|so|dylib|dll|c)")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -96,28 +96,28 @@ def digest_file(library: Path) -> Path:
 
 
 def prune(folder: Path) -> None:
-    """Removes the libraries that were not used for the longest time, until the others take at most 64 MB.
+    """If there are more than 1000 libraries, removes those that were not used for the longest time, until 750 are left.
 
     Other processes may use them: a loaded library does not need its file, and a missing one is built again.
     """
-    libraries: dict[str, list[tuple[Path, os.stat_result]]] = {}
-    paths: list[Path] = []
-    with suppress(OSError):
-        paths += folder.iterdir()
-    for path in paths:
-        match = _FILE.fullmatch(path.name)
+    libraries: dict[str, list[os.DirEntry[str]]] = {}
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if match := _FILE.fullmatch(entry.name):
+                libraries.setdefault(match[1], []).append(entry)
+            elif entry.name.startswith(PREFIX) and _last_use([entry]) < time.time() - _ABANDONED:
+                shutil.rmtree(entry, ignore_errors=True)  # its process was killed
+    if len(libraries) > _MOST:
+        for files in sorted(libraries.values(), key=_last_use, reverse=True)[_KEPT:]:
+            _remove(map(Path, files))
+
+
+def _last_use(files: Iterable[os.DirEntry[str]]) -> float:
+    times = [0.0]
+    for file in files:
         with suppress(OSError):  # a different process may have removed it
-            status = path.stat(follow_symlinks=False)
-            if match:
-                libraries.setdefault(match[1], []).append((path, status))
-            elif path.name.startswith(PREFIX) and time.time() - status.st_mtime > _ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)  # its process was killed
-    last_used = {name: max(status.st_mtime for _, status in files) for name, files in libraries.items()}
-    total = 0
-    for name in sorted(libraries, key=last_used.__getitem__, reverse=True):
-        total += sum(status.st_size for _, status in libraries[name])
-        if total > _LIMIT:
-            _remove(path for path, _ in libraries[name])
+            times.append(file.stat(follow_symlinks=False).st_mtime)
+    return max(times)
 
 
 def remove(library: Path) -> None:

@@ -124,6 +124,28 @@ def test_a_changed_header_a_different_compiler_or_argument_builds_anew(machine: 
 
 
 @needs_compiler
+def test_a_different_compiler_behind_a_program_that_runs_it(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "cache_of_objects").write_text('#!/bin/sh\nexec "$@"')
+    (tmp_path / "cache_of_objects").chmod(0o700)
+    for number in (1, 2):
+        assert machine.run(CC=f"{tmp_path / 'cache_of_objects'} {machine.compiler}") == BUILT
+        assert len(machine.builds()) == number
+        machine.compiler.write_text(f"{machine.compiler.read_text()} ")
+
+
+@needs_compiler
+def test_threads_build_a_library_once(machine: Machine) -> None:
+    threads = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    print(len(set(pool.map(lambda _: id(building.library("of_threads", "int one;")), range(8)))))
+sys.exit()
+"""
+    assert machine.run(BEFORE=threads) == ["1"]
+    assert len(machine.builds()) == 1
+
+
+@needs_compiler
 def test_several_processes_build_at_once(machine: Machine) -> None:
     started = [machine.start() for _ in range(4)]
     for process in started:
@@ -258,8 +280,7 @@ def test_libraries_that_were_not_used_for_long_are_removed(machine: Machine) -> 
     for path in (*new.parent.glob(f"{new.stem}.*"), abandoned):
         os.utime(path, (0, 0))
     machine.header(5)
-    size = sum(path.stat().st_size for path in machine.cache.iterdir() if path.is_file())
-    assert machine.run(BEFORE=f"caching._LIMIT = {size}")[0] == "25.0"
+    assert machine.run(BEFORE="caching._MOST, caching._KEPT = 2, 2")[0] == "25.0"
     assert sorted(machine.cache.iterdir()) == sorted(
         [foreign, *(path.with_suffix(suffix) for path in machine.libraries() for suffix in (".c", ".sha256", ".so"))]
     )
@@ -268,7 +289,7 @@ def test_libraries_that_were_not_used_for_long_are_removed(machine: Machine) -> 
 
 @needs_compiler
 def test_processes_that_remove_the_libraries_of_others_compute_the_same(machine: Machine) -> None:
-    started = [machine.start(BEFORE="caching._LIMIT = 0") for _ in range(4)]
+    started = [machine.start(BEFORE="caching._MOST, caching._KEPT = 0, 0") for _ in range(4)]
     for process in started:
         out, errors = process.communicate(timeout=60)
         assert (out.splitlines(), errors) == (BUILT, "")

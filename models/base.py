@@ -18,7 +18,7 @@ from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.nn import Parameter
 from tinygrad_lstm.nn.inputs import check_input
-from tinygrad_lstm.observing import SteppedLayer, show_steps
+from tinygrad_lstm.observing import ShownLayer, show_step
 from tinygrad_lstm.ops.recurrent import checked_lengths, run_scan, step_mask, traced_step
 from tinygrad_lstm.ops.sequence import PureStep
 
@@ -171,38 +171,47 @@ class Network(Loadable):
         """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
         parameters = self.layer_parameters(place)
         starts = () if resets is None else tuple(map(zeros_like, states))
+        options = self.options if resets is None else {**self.options, "resets": True}
+        layer = ShownLayer(self, place, self.KIND, options, parameters, x)
         tracer = mode().value.tracer
         if tracer is None or not tracer.sees_steps:
-            return run_scan(self._pure_step(parameters), x, tuple(states), lengths, resets, starts, reverse)
-        options = self.options if resets is None else {**self.options, "resets": True}
-        layer = SteppedLayer(place, self.KIND, options, parameters, x, self.STATES, lengths, reverse)
+            return run_scan(self._pure_step(parameters, layer), x, tuple(states), lengths, resets, starts, reverse)
+        tracer.see_layer(layer)
         variant = self._computation(parameters)
-        take = show_steps(self, layer, variant.step)
 
-        def shown_step(net_x: Tensor, states: States) -> States:
-            gates = take(net_x, *states)
+        def step_of_nets(net_x: Tensor, states: States) -> States:
+            gates = variant.step(net_x, *states)
             return tuple(getattr(gates, name) for name in self.STATES)
 
-        return run_scan(shown_step, variant.inputs(x), tuple(states), lengths, resets, starts, reverse)
+        return run_scan(step_of_nets, variant.inputs(x), tuple(states), lengths, resets, starts, reverse)
 
-    def _pure_step(self, parameters: Mapping[str, Tensor]) -> PureStep:
-        """The step of a layer with these parameters, which is traced once for all layers with these options."""
+    def _pure_step(self, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None) -> PureStep:
+        """The step of a layer with these parameters, which is traced once for all layers with these options.
+
+        Args:
+            layer: the layer, as a `trace` shows it.
+        """
         names = tuple(parameters)
 
         def step(x: Tensor, states: States, fixed: Sequence[Tensor]) -> States:
-            return self._step(x, states, dict(zip(names, fixed, strict=True)))
+            return self._step(x, states, dict(zip(names, fixed, strict=True)), layer)
 
         key = (type(self), *map(repr, self.options.items()))
-        return PureStep(step, tuple(parameters.values()), key, KINDS[self.KIND].op)
+        name = "sequence" if layer is not None and layer.options else KINDS[self.KIND].op
+        return PureStep(step, tuple(parameters.values()), key, name)
 
     def _computation(self, parameters: Mapping[str, Tensor]) -> Variant:
         """The computation of a layer, given its parameters."""
         return self._variant(parameters) if self.options else Plain(parameters, self.STEP)
 
-    def _step(self, x: Tensor, states: States, parameters: Mapping[str, Tensor]) -> States:
-        """A step of a layer with these parameters."""
+    def _step(
+        self, x: Tensor, states: States, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None
+    ) -> States:
+        """A step of a layer with these parameters; a `trace` shows its gates if the layer is given."""
         variant = self._computation(parameters)
         gates = variant.step(variant.inputs(x), *states)
+        if layer is not None:
+            show_step(layer, self.KIND, x, dict(zip(self.STATES, states)), gates)
         return tuple(getattr(gates, name) for name in self.STATES)
 
     def program(self) -> Programs:

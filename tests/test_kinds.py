@@ -221,7 +221,6 @@ def test_the_page_derives_what_is_left_out_of_it() -> None:
 ORDERS = {"".join(order) for letters in ("ifgo", "ifco", "rzn", "rzh") for order in permutations(letters)}
 
 ALLOWED = {
-    "through_time.py": 3,  # a table of equations
     "gradient_flow.py": 1,  # a label for the networks that it compares
     "independent.py": 1,  # the states of the SRU
     "config.py": 3,  # Keras's RNN, which runs any cell, and is no kind

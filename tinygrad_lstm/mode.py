@@ -76,23 +76,22 @@ class Tracer:
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""
 
-    def see_layer(
-        self,
-        network: Any,
-        place: str,
-        layer: Callable[[Sequence[Any]], tuple[Any, ...]],
-        operands: Sequence[Any],
-    ) -> tuple[Any, ...]:
-        """A network is to run a whole layer as one op of these operands: returns its outputs."""
-        return layer(operands)
-
-    def see_steps(self, network: Any, layer: Any, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A network is to go through a layer step by step: returns the step to take."""
-        return step
+    def see_layer(self, layer: Any) -> None:
+        """A `ShownLayer` of a network is to be computed, step by step."""
 
     def see_sequence(self, step: Callable[..., Any], T: int, lengths: Any, reverse: bool) -> Callable[..., Any]:
         """T steps are to be taken, one after the other: returns the step to take."""
         return step
+
+    def see_fused(
+        self,
+        run: Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]],
+        inputs: Sequence[Any],
+        others: Sequence[Any],
+        scan: Any,
+    ) -> tuple[Any, ...]:
+        """A sequence, a `Scan`, is to be computed as one op: returns what the op returns, given inputs and others."""
+        return run(inputs, others)
 
 
 class Mode:

@@ -1,27 +1,51 @@
-"""Functions by which recurrent cells and layers show their values to a tracer; almost free if there is none."""
+"""By what recurrent cells and layers show their values to a tracer; almost free if there is none."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-from tinygrad_lstm.backends.base import HostArray
 
 from ._tensor import Tensor
 from .mode import mode
 from .nn import Module
 
-__all__ = ["SteppedLayer", "show_layer", "show_step", "show_steps"]
+__all__ = ["ShownLayer", "show_step"]
 
 G = TypeVar("G", bound=tuple[Tensor, ...])
 
 
-def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: G) -> G:
+@dataclass(frozen=True, eq=False)
+class ShownLayer:
+    """A layer of a network, in one direction.
+
+    Attributes:
+        network: the network.
+        place: the layer's place in it, such as "l0_reverse".
+        kind: the name in `KINDS` of its kind, which has its gates and states.
+        options: by name, the options in which it differs from a plain layer of this kind.
+        parameters: the parameters by name.
+        x: the inputs (T, B, I).
+    """
+
+    network: Module
+    place: str
+    kind: str
+    options: Mapping[str, Any]
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+
+    def layer_parameters(self) -> Mapping[str, Tensor]:
+        """The parameters by name."""
+        return self.parameters
+
+
+def show_step(cell: Module | ShownLayer, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: G) -> G:
     """Shows a step of a cell to a `trace`, and returns its gates.
 
-    A user-defined cell whose method `gates(x, state)` calls this is traced like the built-in ones.
+    A user-defined cell whose method `gates(x, state)` calls this is traced like the built-in ones. It then chooses the
+    names and the order of what is shown.
 
     Args:
-        cell: the module of the step.
+        cell: the module of the step, or the layer of a network.
         kind: the name in the trace. The name of one of `KINDS` means that the cell has its gates and equations.
         x: the step's input (B, I).
         before: the states before the step by name, h first, each (B, H) or (B, ...).
@@ -54,53 +78,3 @@ def show_step(cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], 
     if tracer is not None:
         tracer.see_step(cell, kind, x, before, gates)
     return gates
-
-
-def show_layer(
-    network: Module,
-    place: str,
-    layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
-    operands: Sequence[Tensor],
-) -> tuple[Tensor, ...]:
-    """The outputs of a layer, which is one op on these operands.
-
-    Shows the layer to a `trace`, with its place in the network, such as "l0_reverse".
-    """
-    tracer = mode().value.tracer
-    if tracer is None:
-        return layer(operands)
-    return tracer.see_layer(network, place, layer, operands)
-
-
-@dataclass(frozen=True)
-class SteppedLayer:
-    """A layer of a network, in one direction, that is computed step by step instead of as one op.
-
-    Attributes:
-        place: its place in the network, such as "l0_reverse".
-        kind: the name in `KINDS` of its kind, which has its gates and states.
-        options: by name, the options in which it differs from a plain layer of this kind.
-        parameters: the parameters by name.
-        x: the inputs (T, B, I).
-        states: the names of the states, h first.
-        lengths: the number of steps of each sequence; None means T for all.
-        reverse: whether time runs backward.
-    """
-
-    place: str
-    kind: str
-    options: Mapping[str, Any]
-    parameters: Mapping[str, Tensor]
-    x: Tensor
-    states: Sequence[str]
-    lengths: HostArray | None
-    reverse: bool
-
-
-def show_steps(network: Module, layer: SteppedLayer, step: Callable[..., G]) -> Callable[..., G]:
-    """The step of a layer, `step(net_x, *states)`, which returns a NamedTuple of gates and states.
-
-    `run_scan` takes the steps. During a `trace`, the step is wrapped so that the tracer sees the values of each.
-    """
-    tracer = mode().value.tracer
-    return step if tracer is None else tracer.see_steps(network, layer, step)

@@ -342,7 +342,8 @@ def test_the_advice_keeps_the_page_within_its_limit(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, T: int, B: int, H: int, layers: int, share: float
 ) -> None:
     """A file is never larger than allowed; what is proposed instead is written."""
-    shown = traced(kind(2, H, num_layers=layers), T, B, 2)
+    with tg.compiled_kernels(False):
+        shown = traced(kind(2, H, num_layers=layers), T, B, 2)
     path = tmp_path_factory.mktemp("page") / "page.html"
     allowed = 100_000 + int(share * T * B * (500 + 20 * H * layers))
     try:

@@ -90,13 +90,13 @@ def test_agrees_with_torch(kind: str, unit: str, device: str, compiled: bool) ->
 
 @st.composite
 def arguments(draw: st.DrawFn, most: int = 5) -> dict[str, Any]:
-    """Sizes, options, lengths, and whether there is an initial state."""
+    """Sizes, options, lengths, and whether there is an initial state. Code is compiled for I, H and the dtype."""
     T, B = draw(st.integers(1, most)), draw(st.integers(0, 4))
     return {
         "T": T,
         "B": B,
-        "I": draw(st.integers(1, 4)),
-        "H": draw(st.integers(1, 5)),
+        "I": draw(st.sampled_from([1, 3])),
+        "H": draw(st.sampled_from([1, 3])),
         "num_layers": draw(st.integers(1, 3)),
         "bidirectional": draw(st.booleans()),
         "batch_first": draw(st.booleans()),
@@ -108,7 +108,7 @@ def arguments(draw: st.DrawFn, most: int = 5) -> dict[str, Any]:
 
 
 @every_kind
-@settings(max_examples=40)
+@settings(max_examples=30)
 @example(
     options={
         "T": 4, "B": 3, "I": 2, "H": 3, "num_layers": 2, "bidirectional": True, "batch_first": True,

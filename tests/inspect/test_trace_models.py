@@ -202,7 +202,7 @@ def test_a_cell_around_a_cell() -> None:
 
     inner, outer = trace(drawn_model(Doubled), drawn(5, 2, 3), lengths=[5, 3], loss=score)
     assert (inner.name, outer.name) == ("cell", "cell_2")
-    np.testing.assert_array_equal(2 * inner.h, outer.h)
+    assert_close(2 * inner.h, outer.h)
     assert_close(inner.gradients["h"], 2 * outer.gradients["h"])
     for layer in (inner, outer):
         np.testing.assert_array_equal(layer.going, going_of(np.array([5, 3]), 5, 2))

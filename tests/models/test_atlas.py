@@ -184,8 +184,8 @@ def test_traces_have_all_gates_and_their_gradients(name: str) -> None:
         states = cell(x[t], states)
     for state, value in zip(cell.STATES, parts(states), strict=True):
         expected = host(value).reshape(2, -1)
-        np.testing.assert_array_equal(layer.values[state][2], expected)
-        np.testing.assert_array_equal(layer.before[state][3], expected * [[1], [0]])
+        np.testing.assert_allclose(layer.values[state][2], expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_array_equal(layer.before[state][3], layer.values[state][2] * [[1], [0]])
         assert not layer.values[state][3:, 1].any()
     output, *others = (value.detach() for value in parts(states))
     after = joined([output.requires_grad_(), *others])

@@ -16,7 +16,6 @@ from ..kinds import kind_of_op
 from ..nn import Module, Parameter
 from .folding import Given, Item, Made, Place, find_loops
 from .shapes import Value, inputs_of, value_of
-from .through_time import OUTPUTS
 from .unrolling import with_steps
 
 __all__ = ["Graph", "graph"]
@@ -216,7 +215,7 @@ class _Drawing:
         self._op_looks = [_op_look(node, named.get(id(node))) for node in ops]
         self._leaf_looks = [_leaf_look(leaf.tensor(), value_of(leaf), named.get(id(leaf))) for leaf in leaves]
         self._output_look = _look(named.get(id(self._result), "output"), _described(value_of(self._result)), _OUTPUT)
-        self._ports = [OUTPUTS.get(node.op.name, ()) for node in ops]
+        self._ports = [_output_names(node) for node in ops]
         self._inputs = [
             [self._input(parent, value) for parent, value in zip(node.parents, inputs_of(node), strict=True)]
             for node in ops
@@ -371,6 +370,12 @@ def _op_look(node: GraphNode, name: str | None) -> str:
     if len(set(texts)) == 1:
         return _look(title, f"{len(texts)} × {texts[0]} {parts[0][1]}")
     return _look(title, f"{', '.join(texts[:3])}{', …' if len(texts) > 3 else ''} {parts[0][1]}")
+
+
+def _output_names(node: GraphNode) -> tuple[str, ...]:
+    """The names of a recurrent layer's outputs; none for other ops."""
+    kind = kind_of_op(node.op.name)
+    return () if kind is None else ("out", *kind.state_names)
 
 
 def _is_layer(node: GraphNode) -> bool:

@@ -37,16 +37,20 @@ def trace(
 ) -> Trace:
     """Runs a model, and returns what its recurrent parts computed: every gate and state at every step.
 
-    The model runs on its fused layers, in its current mode (call `eval()` first to switch dropout off). Its results are
-    the same to the bit as without a trace. The cost is one forward pass and, with a loss, one to two backward passes.
-    No `.grad` changes. Several calls of one layer or cell are concatenated over time.
+    The model runs as it does without a trace, in its current mode (call `eval()` first to switch dropout off). Outputs,
+    states and the loss are the same to the bit. The gates are computed from the states, for all steps at once, so they
+    may be rounded differently. The cost is two forward passes and, with a loss, three backward passes. No `.grad`
+    changes. Several calls of one layer or cell are concatenated over time.
+
+    A cell in `Recurrent`, or a function in `scan`, that does not call `show_step` is shown by the names of its states
+    and of its variables: the tensors of floats with a row for each sequence.
 
     Gradients are those that `tg.grad` returns, also where parameters are frozen. They are 0 for values that the loss
     does not depend on, that were detached, or that were computed under `no_grad`.
 
     Args:
-        model: a cell, an LSTM, a GRU, an RNN, a CharLM, or a user-defined module that contains any of these. A cell is
-            called once for each time step of x (T, B, I).
+        model: a cell, an LSTM, a GRU, an RNN, a Recurrent, a CharLM, or a user-defined module that contains any of
+            these. A cell, a module with a method `gates`, runs over the time steps of x (T, B, I).
         x: the model's input, an array or a tensor.
         state: passed to the model as its second argument, if given.
         lengths: passed to the model as `lengths=`, if given; also used for a cell.
@@ -80,7 +84,7 @@ def trace(
     _check_memory(trace_memory(model, x, gradients=loss is not None), max_bytes)
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
     batch_first = any(getattr(module, "batch_first", False) is True for module in model.modules())
-    calls = Calls(model)
+    calls = Calls(model, gradients=loss is not None)
     # A checkpoint around this call would make the layers save nothing.
     with Switch(recording=True, tracer=None), _thawed(model):
         output = _observed(model, x, state, lengths, calls, time=int(batch_first))

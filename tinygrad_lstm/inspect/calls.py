@@ -2,27 +2,34 @@
 
 import itertools
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 from .._tensor import Tensor, as_tensor
 from ..autograd import grad
 from ..creation import zeros_like
 from ..graph import Node, next_number
-from ..mode import Tracer, enable_grad, mode, no_grad
+from ..kinds import KINDS
+from ..mode import Switch, Tracer, enable_grad, mode, no_grad
 from ..nn import Module
 from ..nn.names import joined
-from ..observing import SteppedLayer
+from ..observing import ShownLayer
+from ..ops.recurrent import Scan
+from ..states import CheckedStep
+from ..tracing.names import watched_variables
 from .layers import LayerTrace
-from .through_time import SavedLayer
+from .sequences import RanSequence
 
 __all__ = ["Calls", "on_host", "read_only"]
+
+States = tuple[Tensor, ...]
 
 
 def on_host(tensor: Tensor) -> HostArray:
@@ -36,19 +43,109 @@ def read_only(array: HostArray) -> HostArray:
     return array
 
 
-class Calls(Tracer):
-    """Records what the cells and layers of a model compute, by their names in the model."""
+@dataclass(frozen=True)
+class _Time:
+    """The place of a call in a sequence.
 
-    def __init__(self, model: Module) -> None:
-        self._names = {module: name for name, module in model.named_modules()}
-        self._calls: dict[str, list[_Call]] = {}
+    Attributes:
+        going: which sequences have not ended at each step of the call, (steps, B).
+        reverse: whether the steps are taken from the last to the first.
+        first: by the name of a cell or layer, the index of the sequence's first recorded call.
+    """
+
+    going: HostArray
+    reverse: bool = False
+    first: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Call:
+    """A call of a cell or layer, for one step or for the rows of several.
+
+    Attributes:
+        name: the name of the cell or layer.
+        shown: the cell or layer.
+        kind: its kind.
+        at: the time of the call.
+        number: the graph's node number at this time.
+        x: its inputs.
+        before: the states before, by name.
+        values: what it computed, by name; gradients are computed for these.
+        exact: the values of states that ran as part of one op, which may have rounded them differently.
+        gradients: the gradients of values; empty without a loss.
+    """
+
+    name: str
+    shown: Any
+    kind: str
+    at: _Time
+    number: int
+    x: Tensor
+    before: dict[str, Tensor]
+    values: dict[str, Tensor]
+    exact: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, HostArray]:
+        """The parameters, named as those of a layer."""
+        with no_grad():
+            parameters: Mapping[str, Tensor] = getattr(self.shown, "layer_parameters", dict)()
+            return {name: on_host(parameter) for name, parameter in parameters.items()}
+
+    def traced(self) -> LayerTrace:
+        """The call as a trace, without parameters."""
+        going = self.at.going
+
+        def steps(tensor: Tensor) -> HostArray:
+            values = on_host(tensor).reshape(*going.shape, math.prod(tensor.shape[1:]))
+            values[~going] = 0
+            return values
+
+        def by_name(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
+            return {name: steps(tensor) for name, tensor in tensors.items()}
+
+        return LayerTrace(
+            name=self.name,
+            kind=self.kind,
+            reverse=self.at.reverse,
+            inputs=steps(self.x),
+            values=by_name(self.values | self.exact),
+            gradients=by_name(self.gradients),
+            before=by_name(self.before),
+            parameters={},
+            going=going,
+            options=self.shown.options if isinstance(self.shown, ShownLayer) else {},
+        )
+
+
+class Calls(Tracer):
+    """Records what the cells and layers of a model compute, by their names in the model.
+
+    A sequence that is computed as one op runs as it does without a trace. Then its steps are taken again, and recorded.
+
+    Args:
+        model: the model.
+        gradients: whether gradients will be computed.
+    """
+
+    sees_steps = False
+
+    def __init__(self, model: Module, gradients: bool) -> None:
+        self._names: dict[object, str] = {module: name for name, module in model.named_modules()}
+        self._gradients = gradients
+        self._calls: list[_Call] = []
+        self._by_name: dict[str, list[_Call]] = {}  # in the order of the sequence
+        self._ran: list[RanSequence] = []
         self._at: _Time | None = None  # the current step of the innermost sequence
+        self._masks: Iterator[Tensor] | None = None  # of dropout, in a step that is taken again
 
     def __bool__(self) -> bool:
         """Whether any call was recorded."""
         return bool(self._calls)
 
-    def see_step(self, cell: Module, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
         """Records a step.
 
         Raises:
@@ -60,10 +157,11 @@ class Calls(Tracer):
                 f"show_step: expected a NamedTuple of what {type(cell).__name__} computed, got {type(gates).__name__}"
             )
         values: dict[str, Tensor] = gates._asdict()
+        rows = len(x) if self._at is None else self._at.going.shape[1]
         for name, value in values.items():
             if value.ndim < 2 or len(value) != len(x):
                 raise ValueError(
-                    f"show_step: expected gates and states of shape ({len(x)}, ...), but {name!r} of "
+                    f"show_step: expected gates and states of shape ({rows}, ...), but {name!r} of "
                     f"{type(cell).__name__} has shape {value.shape}"
                 )
         if missing := [state for state in before if state not in values]:
@@ -71,58 +169,116 @@ class Calls(Tracer):
                 f"show_step: the states before are {', '.join(before)}, but the gates of {type(cell).__name__} are "
                 f"{', '.join(values)}; put {', '.join(missing)} among them"
             )
-        states = {name: _snapshot(state) for name, state in before.items()}
-        name = self._name(cell) or self._unused("cell")
-        self._record_step(_CellStep(name, next_number(), values, kind, _snapshot(x), states, self._at, cell))
+        self._record(self._name(cell) or self._unused("cell"), cell, kind, x, before, values)
 
-    def see_layer(
-        self,
-        network: Module,
-        place: str,
-        layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
-        operands: Sequence[Tensor],
-    ) -> tuple[Tensor, ...]:
-        """Runs a layer and records it. Under `no_grad` its outputs are not part of a graph."""
-        with enable_grad():
-            outputs = layer(_requiring_gradient(operands))
-        node = outputs[0]._graph_node().parents[0]
-        assert isinstance(node, Node)  # the op that made the outputs
-        name, saved = self._place(network, place), SavedLayer.of(node)
-        named = dict(zip(("out", *saved.after), outputs, strict=True))
-        self._record(_Layer(name, node.number, named, operands, saved))
-        return outputs if mode().value.recording else tuple(output.detach() for output in outputs)
+    def _record(
+        self, name: str, shown: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], values: Mapping[str, Tensor]
+    ) -> None:
+        """Records a step, in the order of the sequence."""
+        at = self._at or _Time(np.ones((1, len(x)), bool))
+        kept = Tensor.detach if self.sees_steps else _snapshot
+        states = {state: kept(tensor) for state, tensor in before.items()}
+        call = _Call(name, shown, kind, at, next_number(), kept(x), states, dict(values))
+        self._calls.append(call)
+        calls = self._by_name.setdefault(name, [])
+        calls.insert(at.first.setdefault(name, len(calls)) if at.reverse else len(calls), call)
 
-    def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A step that also records its arguments and what it computes."""
-        name = self._place(network, layer.place)
+    def _taken(self, step: Any, x: Tensor, states: States, at: _Time) -> States:
+        """The states after a step. If no cell shows the step, its states and variables are recorded."""
+        around, self._at = self._at, at
+        begun, variables = len(self._calls), dict[int, tuple[str, Tensor]]()
+        unshown = isinstance(step, CheckedStep) and not callable(getattr(type(step.function), "gates", None))
 
-        def recorded(net_x: Tensor, *states: Tensor) -> Any:
-            assert self._at is not None  # `run_scan` takes the steps
-            before = dict(zip(layer.states, map(_snapshot, states), strict=True))
-            gates = step(net_x, *states)
-            x = _snapshot(layer.x.detach()[self._at.t])
-            call = _LayerStep(name, next_number(), gates._asdict(), layer.kind, x, before, self._at, layer)
-            self._record_step(call)
-            return gates
+        def see(tensor: Tensor, name: str) -> None:
+            variables[id(tensor)] = name, tensor
 
-        return recorded
+        try:
+            with watched_variables(see) if unshown else nullcontext():
+                after: States = step(x, states)
+            if unshown and len(self._calls) == begun:
+                self._record_variables(step, x, states, after, [*variables.values()])
+        finally:
+            self._at = around
+        return after
+
+    def _record_variables(
+        self, step: CheckedStep, x: Tensor, states: States, after: States, variables: Sequence[tuple[str, Tensor]]
+    ) -> None:
+        """Records a step of a cell that does not show it, with the names of its variables."""
+        cell, given = step.function, {id(tensor._array) for tensor in (x, *states, *after)}
+        kind = type(cell).__name__ if isinstance(cell, Module) else getattr(cell, "__name__", type(cell).__name__)
+        values = {
+            name: tensor
+            for name, tensor in variables
+            if is_float(tensor.dtype) and tensor.shape[:1] == x.shape[:1] and id(tensor._array) not in given
+        }
+        floats = {name: k for k, name in enumerate(step.names) if is_float(states[k].dtype)}
+        # The last state is a trace's memory: if possible, one with a number for each number of the output.
+        order = sorted(floats, key=lambda name: states[floats[name]].shape == states[0].shape)
+        before = {name: states[floats[name]] for name in order}
+        values = {**values, **{name: after[k] for name, k in floats.items()}}
+        name = self._name(cell if isinstance(cell, Module) else getattr(cell, "__code__", cell), kind)
+        self._record(name or self._unused("cell"), cell, f"{kind} cell" if kind in KINDS else kind, x, before, values)
+
+    # -- sequences -----------------------------------------------------------------------------------------------------
 
     def see_sequence(
         self, step: Callable[..., Any], T: int, lengths: HostArray | None, reverse: bool
     ) -> Callable[..., Any]:
-        """The step, during which `_at` is its time."""
+        """The step, whose calls are recorded with their time."""
         times = iter(range(T)[::-1] if reverse else range(T))
         first: dict[str, int] = {}
 
-        def timed(*arguments: Any) -> Any:
-            t, around = next(times), self._at
-            self._at = _Time(t, reverse, None if lengths is None else t < lengths, first)
-            try:
-                return step(*arguments)
-            finally:
-                self._at = around
+        def timed(x: Tensor, states: States) -> States:
+            t = next(times)
+            going = np.ones(len(x), bool) if lengths is None else t < lengths
+            return self._taken(step, x, states, _Time(going[None], reverse, first))
 
         return timed
+
+    def see_fused(
+        self,
+        run: Callable[[Sequence[Tensor], Sequence[Tensor]], States],
+        inputs: Sequence[Tensor],
+        others: Sequence[Tensor],
+        scan: Scan,
+    ) -> States:
+        """Runs a sequence, and takes its steps again. Under `no_grad` its outputs are not part of a graph."""
+        if not any(each.requires_grad for each in (*inputs, *others)):  # then the op would not keep the states
+            others = [each.detach().requires_grad_(is_float(each.dtype)) for each in others]
+        with enable_grad():
+            outputs = run(inputs, others)
+        nodes = {output._node.parents[0] for output in outputs if output._node is not None}
+        for node in nodes:  # the op's; or none, if all numbers are integers
+            assert isinstance(node, Node)
+            with Switch(recording=self._gradients):
+                self._take_again(RanSequence(scan, outputs, node))
+        return outputs if mode().value.recording else tuple(output.detach() for output in outputs)
+
+    def _take_again(self, ran: RanSequence) -> None:
+        """Takes the steps of a sequence again, and records them."""
+        begun, first = len(self._calls), dict[str, int]()
+        self.sees_steps = True  # sequences in a step go step by step, as they did when the step was traced
+        try:
+            for steps in ran.parts:
+                (x, states, masks), number = ran.given(steps), len(self._calls)
+                self._masks = iter(masks)
+                after = self._taken(ran.scan.step, x, states, _Time(ran.active[steps], ran.scan.reverse, first))
+                ran.stepped.append(after)
+                exact = {id(state._array): ran.rows(kept, steps) for state, kept in zip(after, ran.after, strict=True)}
+                for call in self._calls[number:]:
+                    named = {name: id(value._array) for name, value in call.values.items()}
+                    call.exact = {name: exact[key] for name, key in named.items() if key in exact}
+        finally:
+            self.sees_steps, self._masks = False, None
+        ran.calls = self._calls[begun:]
+        self._ran.append(ran)
+
+    def see_dropout(self, x: Tensor, p: float) -> Tensor | None:
+        """The masks of a step that is taken again are those that it had."""
+        return None if self._masks is None else next(self._masks)
+
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def traced(self, loss: Tensor | None) -> tuple[LayerTrace, ...]:
         """What was computed and, with a loss, its gradients. The calls of one layer or cell are concatenated over time.
@@ -131,50 +287,41 @@ class Calls(Tracer):
             RuntimeError: the model changed an output of a cell or layer, or an operand of a layer, in place.
             ValueError: the loss does not depend on anything that was computed; calls of one layer differ in batch size.
         """
-        for call in self._all():
-            call.check_unchanged()
+        again = {id(call) for ran in self._ran for call in ran.calls}
+        alone = [call for call in self._calls if id(call) not in again]
+        for call in alone:
+            _check_unchanged(call.name, call.values.values(), call.number)
+        for ran in self._ran:
+            if ran.calls:
+                _check_unchanged(ran.calls[0].name, ran.unchanged, ran.number)
         if loss is not None:
-            self._differentiate(loss)
-        return tuple(_joined(calls) for calls in self._calls.values())
+            found = _gradients([loss], alone, others=[output for ran in self._ran for output in ran.outputs])
+            if not found:
+                raise ValueError(
+                    "trace: the loss does not depend on what the recurrent parts computed; make it of the model's "
+                    "output"
+                )
+            for ran in self._ran:
+                gradients = [found.get(id(output)) for output in ran.outputs]
+                if any(gradient is not None for gradient in gradients):
+                    roots = ran.roots(gradients)
+                    found |= _gradients([root for root, _ in roots], ran.calls, [gradient for _, gradient in roots])
+            for call in self._calls:
+                call.gradients = {
+                    name: found[id(value)] if id(value) in found else zeros_like(value)
+                    for name, value in call.values.items()
+                }
+        return tuple(_joined(calls) for calls in self._by_name.values())
 
-    def _differentiate(self, loss: Tensor) -> None:
-        """Sets the gradients of every call."""
-        outputs = [value for call in self._all() for value in call.outputs.values() if value.requires_grad]
-        found: Sequence[Tensor | None] = ()
-        if outputs and loss.requires_grad:
-            found = grad(loss, outputs, allow_unused=True)
-        gradients = {id(value): gradient for value, gradient in zip(outputs, found) if gradient is not None}
-        if not gradients:
-            raise ValueError(
-                "trace: the loss does not depend on what the recurrent parts computed; make it of the model's output"
-            )
-        for call in self._all():
-            call.gradients = {
-                name: gradients[id(value)] if id(value) in gradients else zeros_like(value)
-                for name, value in call.outputs.items()
-            }
+    # -- names ---------------------------------------------------------------------------------------------------------
 
-    def _all(self) -> list["_Call"]:
-        return [call for calls in self._calls.values() for call in calls]
-
-    def _record(self, call: "_Call") -> None:
-        self._calls.setdefault(call.name, []).append(call)
-
-    def _record_step(self, call: "_Step") -> None:
-        """Records a step, in the order of the sequence."""
-        calls = self._calls.setdefault(call.name, [])
-        backward = call.at is not None and call.at.reverse
-        calls.insert(call.at.first.setdefault(call.name, len(calls)) if call.at and backward else len(calls), call)
-
-    def _name(self, module: Module) -> str:
-        """The module's dotted name, or one made from its class's name if it is not part of the model."""
-        if module not in self._names:
-            self._names[module] = self._unused(type(module).__name__.lower())
-        return self._names[module]
-
-    def _place(self, network: Module, place: str) -> str:
-        """The dotted name of a layer of a network."""
-        return joined(self._name(network), place)
+    def _name(self, shown: Any, kind: str = "") -> str:
+        """The dotted name of a cell or layer; one made from its class's name if it is not part of the model."""
+        if isinstance(shown, ShownLayer):
+            return joined(self._name(shown.network), shown.place)
+        if shown not in self._names:
+            self._names[shown] = self._unused((kind or type(shown).__name__).lower())
+        return self._names[shown]
 
     def _unused(self, name: str) -> str:
         """This name, with a number if a module has it already."""
@@ -188,168 +335,33 @@ def _snapshot(given: Any) -> Tensor:
     return as_tensor(given).detach().clone()
 
 
-def _requiring_gradient(operands: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The operands, at least one of which requires a gradient: an op saves gates and states only for derivatives."""
-    if any(operand.requires_grad for operand in operands):
-        return operands
-    *others, bias = operands
-    return [*others, bias.detach().requires_grad_()]
+def _gradients(
+    roots: Sequence[Tensor],
+    calls: Sequence[_Call],
+    given: Sequence[Tensor] | None = None,
+    others: Sequence[Tensor] = (),
+) -> dict[int, Tensor]:
+    """The gradients of what calls computed, and of other tensors, by the ids of those that have one.
 
-
-@dataclass(frozen=True)
-class _Time:
-    """A step of a sequence.
-
-    Attributes:
-        t: its number.
-        reverse: whether the steps are taken from the last to the first.
-        active: which sequences have not ended, (B,); None for all.
-        first: by the name of a cell or layer, the index of the sequence's first recorded call.
+    Args:
+        given: the gradients of the roots.
     """
-
-    t: int
-    reverse: bool
-    active: HostArray | None
-    first: dict[str, int]
-
-
-@dataclass
-class _Call(ABC):
-    """A call of a layer or cell.
-
-    Attributes:
-        name: the name of the layer or cell.
-        number: the graph's node number at the time of the call.
-        outputs: the tensors that it returned, by name; gradients are computed for these.
-        gradients: their gradients; empty without a loss.
-    """
-
-    name: str
-    number: int
-    outputs: dict[str, Tensor]
-    gradients: dict[str, Tensor] = field(default_factory=dict, init=False)
-
-    @property
-    def shown(self) -> Sequence[Tensor]:
-        """The tensors that must not change: the outputs, and operands that were not copied."""
-        return tuple(self.outputs.values())
-
-    @abstractmethod
-    def parameters(self) -> dict[str, HostArray]:
-        """The parameters, named as those of a layer."""
-
-    @abstractmethod
-    def traced(self) -> LayerTrace:
-        """The call as a trace, without parameters."""
-
-    def check_unchanged(self) -> None:
-        """Raises if a shown tensor was changed in place since the call."""
-        for tensor in self.shown:
-            if tensor._version is not None and tensor._version.written > self.number:
-                raise RuntimeError(
-                    f"trace: a tensor of shape {tensor.shape} that {self.name!r} returned, or computed with, was "
-                    "changed in place later; change a .clone() of it instead"
-                )
+    tensors = [*(value for call in calls for value in call.values.values()), *others]
+    wanted = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
+    if not wanted or not any(root.requires_grad for root in roots):
+        return {}
+    found: Sequence[Tensor | None] = grad(roots, [*wanted.values()], given, allow_unused=True)
+    return {key: gradient for key, gradient in zip(wanted, found) if gradient is not None}
 
 
-@dataclass
-class _Step(_Call):
-    """A step: its kind, its input, the states before, and its place in a sequence, if it is part of one."""
-
-    kind: str
-    x: Tensor
-    before: dict[str, Tensor]
-    at: _Time | None
-
-    def traced(self) -> LayerTrace:
-        """The step as a layer with T = 1."""
-        active = None if self.at is None else self.at.active
-        active = np.ones(self.x.shape[0], bool) if active is None else active
-
-        def step(tensor: Tensor) -> HostArray:
-            values = on_host(tensor)
-            values[~active] = 0
-            return values.reshape(1, len(active), math.prod(values.shape[1:]))
-
-        def steps(tensors: Mapping[str, Tensor]) -> dict[str, HostArray]:
-            return {name: step(tensor) for name, tensor in tensors.items()}
-
-        return LayerTrace(
-            name=self.name,
-            kind=self.kind,
-            reverse=self.at is not None and self.at.reverse,
-            inputs=step(self.x),
-            values=steps(self.outputs),
-            gradients=steps(self.gradients),
-            before=steps(self.before),
-            parameters={},
-            going=active[None],
-        )
-
-
-@dataclass
-class _CellStep(_Step):
-    """A step of a cell."""
-
-    cell: Module
-
-    def parameters(self) -> dict[str, HostArray]:
-        with no_grad():
-            parameters: dict[str, Tensor] = getattr(self.cell, "layer_parameters", dict)()
-            return {name: on_host(parameter) for name, parameter in parameters.items()}
-
-
-@dataclass
-class _LayerStep(_Step):
-    """A step of a layer that runs step by step."""
-
-    layer: SteppedLayer
-
-    @property
-    def shown(self) -> Sequence[Tensor]:
-        return *self.layer.parameters.values(), *self.outputs.values()
-
-    def parameters(self) -> dict[str, HostArray]:
-        return {name: on_host(parameter) for name, parameter in self.layer.parameters.items()}
-
-    def traced(self) -> LayerTrace:
-        return replace(super().traced(), options=self.layer.options)
-
-
-@dataclass
-class _Layer(_Call):
-    """A layer that ran as one op: what the op saved for its derivative has all gates and states."""
-
-    operands: Sequence[Tensor]
-    saved: SavedLayer
-
-    @property
-    def shown(self) -> Sequence[Tensor]:
-        x, *others = self.operands
-        parameters = others[len(self.outputs) - 1 :]  # the initial states come before them, and the op copied these
-        return x, *parameters, *self.outputs.values()
-
-    def parameters(self) -> dict[str, HostArray]:
-        return {name: np.array(array) for name, array in self._on_host(self.saved.parameters).items()}
-
-    def traced(self) -> LayerTrace:
-        """All steps."""
-        saved = self.saved.masked()
-        given = [gradient._array for gradient in self.gradients.values()]
-        return LayerTrace(
-            name=self.name,
-            kind=saved.kind,
-            reverse=saved.reverse,
-            inputs=np.array(saved.device.backend.to_host(saved.x)),
-            values=self._on_host(saved.values),
-            gradients=self._on_host(saved.gradients(*given)) if given else {},
-            before=self._on_host(saved.before),
-            parameters={},
-            going=np.arange(len(saved.x))[:, None] < saved.sequence_lengths,
-        )
-
-    def _on_host(self, arrays: Mapping[str, Array]) -> dict[str, HostArray]:
-        return {name: self.saved.device.backend.to_host(array) for name, array in arrays.items()}
+def _check_unchanged(name: str, tensors: Iterable[Tensor], number: int) -> None:
+    """Raises if a tensor was changed in place since the node of this number."""
+    for tensor in tensors:
+        if tensor._version is not None and tensor._version.written > number:
+            raise RuntimeError(
+                f"trace: a tensor of shape {tensor.shape} that {name!r} returned, or computed with, was changed in "
+                "place later; change a .clone() of it instead"
+            )
 
 
 def _joined(calls: Sequence[_Call]) -> LayerTrace:

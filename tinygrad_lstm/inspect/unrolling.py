@@ -4,8 +4,9 @@ from bisect import bisect
 from collections.abc import Sequence
 
 from ..graph import GraphNode, Leaf, Node, Pick, ancestors
+from ..kinds import kind_of_op
 from ..mode import Switch
-from ..ops.sequence import sequence_op, unrolled
+from ..ops.sequence import is_sequence, unrolled
 
 __all__ = ["with_steps"]
 
@@ -21,7 +22,7 @@ def with_steps(result: GraphNode) -> tuple[list[GraphNode], dict[GraphNode, Grap
     instead: dict[GraphNode, GraphNode] = {}
     nodes = ancestors([result])
     for node in nodes:
-        if isinstance(node, Node) and node.op is _SEQUENCE and node.saved is not None:
+        if isinstance(node, Node) and _is_unrolled(node) and node.saved is not None:
             outputs = _steps_of(node)
             for pick in nodes:
                 if isinstance(pick, Pick) and pick.parents[0] is node and outputs[pick.index] is not None:
@@ -38,7 +39,9 @@ def with_steps(result: GraphNode) -> tuple[list[GraphNode], dict[GraphNode, Grap
     return sorted(found, key=lambda node: node.number), instead
 
 
-_SEQUENCE = sequence_op().op
+def _is_unrolled(node: Node) -> bool:
+    """Whether a node is a sequence, and not a plain layer, which is drawn as one op of its name."""
+    return is_sequence(node.op) and kind_of_op(node.op.name) is None
 
 
 def _steps_of(node: Node) -> list[GraphNode | None]:

@@ -4,6 +4,8 @@ Sizes: T time steps, batch B.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from .sequence import FusedStep, PureStep, UntraceableError, code_of, fused_over
 from .shape import reshape, stack, unbind, unsqueeze
 
 __all__ = [
+    "Scan",
     "checked_lengths",
     "checked_resets",
     "chosen",
@@ -75,6 +78,25 @@ def checked_resets(name: str, resets: Any, *shape: int) -> Tensor:
     return flags
 
 
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A sequence that is computed as one op.
+
+    Attributes:
+        traced: `traced(inputs, states, starts)` is what `fused_step` returns for these.
+
+    The other attributes are arguments of `run_scan`.
+    """
+
+    step: Step | PureStep
+    x: Tensor
+    lengths: Lengths
+    resets: Tensor | None
+    starts: States
+    reverse: bool
+    traced: Callable[..., tuple[FusedStep, Sequence[Tensor]]]
+
+
 @shown_whole
 def run_scan(
     step: Step | PureStep,
@@ -107,24 +129,31 @@ def run_scan(
         ValueError: `compiled` is True, but the step cannot be compiled.
     """
     now, T = mode().value, len(x)
-    if now.tracer is not None:
-        step = now.tracer.see_sequence(step, T, lengths, reverse)
     active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
     begins = {} if resets is None else flags_by_rank(resets, states)
     inputs = [x, *active.values(), *begins.values()]
     fixed, key, name = (step.fixed, step.key, step.name) if isinstance(step, PureStep) else ((), None, "sequence")
-    masked = _masked(step, tuple(active), tuple(begins), len(starts))
+    flags = tuple(active), tuple(begins), len(starts)
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
         try:
-            fused, taken = fused_step(masked, inputs, states, starts, fixed, key, code_of(step))
+            traced = partial(fused_step, _masked(step, *flags), fixed=fixed, key=key, code=code_of(step))
+            fused, taken = traced(inputs, states, starts)
             others = [*states, *starts, *fixed, *taken]
             fused.functions(now.recording and any(each._node is not None for each in (*inputs, *others)))
+            if now.tracer is not None:
+                scan = Scan(step, x, lengths, resets, starts, reverse, traced)
+                return now.tracer.see_fused(
+                    partial(fused_over, fused, reverse=reverse, name=name), inputs, others, scan
+                )
         except UntraceableError as error:
             if compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
         else:
             return fused_over(fused, inputs, others, reverse, name)
+    if now.tracer is not None:
+        step = now.tracer.see_sequence(step, T, lengths, reverse)
+    masked = _masked(step, *flags)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
     for t in reversed(range(T)) if reverse else range(T):

@@ -14,7 +14,7 @@ from ...graph import next_number, user_line
 from ...mode import Switch, Tracer
 from ...nn import Module
 from ...nn.names import joined
-from ...observing import SteppedLayer
+from ...observing import ShownLayer
 from ...ops.recurrent import chosen, flags_by_rank, run_scan
 from ...ops.shape import unbind
 from ...tracing.lengths import plain
@@ -98,7 +98,7 @@ class Run(Tracer):
         self._slots: dict[int, Slot] = {}  # by the ids of arrays
         self._copies: list[Array] = []  # kept alive, like those in the notes, so that their ids stay unique
         self._place = ""
-        self._layer: SteppedLayer | None = None
+        self._layer: ShownLayer | None = None
         self.notes: list[Note] = []
         self.outputs: dict[str, Slot | Held] = {}
 
@@ -192,24 +192,10 @@ class Run(Tracer):
 
     # -- layers and their steps ----------------------------------------------------------------------------------------
 
-    def see_layer(
-        self,
-        network: Module,
-        place: str,
-        layer: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
-        operands: Sequence[Tensor],
-    ) -> tuple[Tensor, ...]:
-        """Runs a recurrent layer; its op is recorded with the layer's place in the model."""
-        self._place = self._named(network, place)
-        outputs = layer(operands)
-        self._place = ""
-        return outputs
-
-    def see_steps(self, network: Module, layer: SteppedLayer, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Remembers the layer that will run step by step."""
+    def see_layer(self, layer: ShownLayer) -> None:
+        """Remembers the layer of which the steps follow."""
         self._layer = layer
-        self._place = self._named(network, layer.place)
-        return step
+        self._place = self._named(layer.network, layer.place)
 
     def see_step(self, cell: Any, kind: str, x: Tensor, before: Mapping[str, Tensor], gates: Any) -> None:
         """Does nothing, since the ops of a cell are recorded."""

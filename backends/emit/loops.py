@@ -265,9 +265,7 @@ class Loop:
                     self._compute_pack(pack)
                     scope.places.update((value, self._places[value]) for value in pack.stack.values)
                     computed.add(pack)
-            elif is_join(instruction) and any(
-                self._parts.get(part, (None,))[0] is first for part, _ in _slices(instruction)
-            ):
+            elif is_join(instruction):
                 self._fill(scope, instruction)
             elif is_view(instruction):
                 if instruction not in self._views:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +18,7 @@ from .code import Code, Scope
 from .loops import Loop, joined_in
 from .packs import Pack, packs_in, precise
 from .program import BATCH, Instruction, Value
+from .rooms import is_rows_product
 from .schedule import Forward
 
 __all__ = ["StepOfArrays", "Steps", "batch_dependent", "step_code"]
@@ -59,7 +62,6 @@ def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     """
     code, program = Code(_RESERVED), schedule.program
     instructions = [*schedule.ahead, *schedule.loop]
-    schedule = replace(schedule, ahead=[], loop=instructions, kept=[])
     names = [code.name(value) for value in program.captured]
     code.add("xp, empty = backend.xp, backend.empty", *([f"{', '.join(names)}, = captured"] if names else []))
     outer = Scope(code, "B", dict(zip(program.captured, names)))
@@ -67,7 +69,9 @@ def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     for instruction in schedule.once:
         if instruction not in of_batch:
             outer.compute(instruction)
+    instructions = _with_products_joined(outer, instructions, program.outputs)
     turn_weights(outer, instructions)
+    schedule = replace(schedule, ahead=[], loop=instructions, kept=[])
     with code.block("def of_batch(B):"):
         for instruction in of_batch:
             outer.compute(instruction)
@@ -92,6 +96,37 @@ def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     return code.source("def prepared(backend, captured):"), code.names
 
 
+def _with_products_joined(
+    outer: Scope, instructions: Sequence[Instruction], outputs: Sequence[Value]
+) -> list[Instruction]:
+    """The instructions, with W·x + U·h as one product with [x, h]. Adds the lines that join the weights."""
+    uses = Counter([value for each in instructions for value in each.inputs] + list(outputs))
+    products = {
+        each.results[0]: each
+        for each in instructions
+        if is_rows_product(each) and each.arguments[1] in outer.places and uses[each.results[0]] == 1
+    }
+    found: list[Instruction] = []
+    for instruction in instructions:
+        (out, *_), pair = instruction.results, [products[each] for each in instruction.inputs if each in products]
+        if instruction.op.name != "add" or len(pair) != 2 or any(each.results[0].shape != out.shape for each in pair):
+            found.append(instruction)
+            continue
+        (x, weight, bias), (h, other, other_bias) = (each.arguments for each in pair)
+        if bias is not None and other_bias is not None:
+            found.append(instruction)
+            continue
+        size = x.shape[1] + h.shape[1]
+        joined = Value(f"{x.name}_and_{h.name}", (BATCH, size), out.dtype)
+        both = Value(f"weight_of_{joined.name}", (out.shape[1], size), out.dtype)
+        outer.places[both] = outer.code.name(both)
+        outer.code.add(f"{outer.places[both]} = xp.concatenate([{outer.text(weight)}, {outer.text(other)}], axis=1)")
+        found = [each for each in found if each not in pair]
+        found.append(Instruction(_CAT, ([x, h], 1), (joined,)))
+        found.append(Instruction(pair[0].op, (joined, both, bias or other_bias), (out,)))
+    return found
+
+
 def _no_warning(code: Code) -> str:
     return f"with {code.object(np.errstate, 'errstate')}(over='ignore'):"
 
@@ -99,6 +134,10 @@ def _no_warning(code: Code) -> str:
 def _may_overflow(instructions: Sequence[Instruction], packs: Sequence[Pack]) -> bool:
     packed = {instruction for pack in packs for instruction in pack.instructions}
     return any(each.op.name in _OVERFLOWING for each in instructions if each not in packed)
+
+
+_CAT: Any = SimpleNamespace(name="cat")
+"""The op that joins rows; loops compute it without its forward rule."""
 
 
 def batch_dependent(instructions: Sequence[Instruction]) -> Iterator[Instruction]:

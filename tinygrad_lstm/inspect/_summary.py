@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.emit.program import Instruction
 
 from .._tensor import Tensor
 from ..graph import GraphNode, Node, ancestors
 from ..html import preformatted, table
-from ..kinds import kind_of_op
 from ..mode import Switch, Tracer, mode
 from ..nn import Module
 from ..nn.module import described
+from ..ops.sequence import is_sequence
 from ..random import random_state, restored_random_state
 from .tables import aligned
 
@@ -185,6 +186,8 @@ def _row(name: str, module: Module, *of_run: Any) -> SummaryRow:
 class _Run(Tracer):
     """Records a run: which modules call each op, and what the ops multiply and keep."""
 
+    sees_steps = False
+
     def __init__(self, modules: Sequence[Module]) -> None:
         self._modules = modules
         self._running: tuple[int, ...] = ()  # the modules that are being called, outermost first
@@ -218,7 +221,11 @@ class _Run(Tracer):
         self.outputs[k] = tuple(tensor.shape for tensor in _tensors(output))
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
-        """Counts what an op multiplies."""
+        """Counts what an op multiplies; of a sequence, what each of its steps does."""
+        if is_sequence(op):
+            (x, *_), step, _ = arguments
+            self._count(len(x) * sum(_of_instruction(each, x.shape[1]) for each in step.traced.program.instructions))
+            return
         inputs = arguments[0] if isinstance(arguments[0], list) else arguments
         self.uncounted += op.name == "einsum"  # `see_node` counts those whose node has the terms
         self._count(_multiply_adds(op.name, [getattr(value, "shape", ()) for value in inputs]))
@@ -257,9 +264,16 @@ def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
             return N * I * O
         case "matmul", [(*before_x, n, k), (*before_y, _, m)]:
             return math.prod(np.broadcast_shapes(tuple(before_x), tuple(before_y))) * n * k * m
-        case op, [(T, B, I), (_, H), *_] if kind := kind_of_op(op):
-            return T * B * len(kind.gates) * H * (I + H)
     return 0
+
+
+def _of_instruction(instruction: Instruction, B: int) -> int:
+    """The multiply-adds of an instruction of a step, for a batch of B."""
+    shapes = [tuple(n if isinstance(n, int) else B for n in value.shape) for value in instruction.inputs]
+    if instruction.op.name == "einsum":
+        terms = dict(zip(instruction.op.names, instruction.arguments, strict=True))["terms"]
+        return math.prod({letter: n for term, shape in zip(terms, shapes) for letter, n in zip(term, shape)}.values())
+    return _multiply_adds(instruction.op.name, shapes)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -137,6 +137,7 @@ class Calls(Tracer):
         self._by_name: dict[str, list[_Call]] = {}  # in the order of the sequence
         self._ran: list[RanSequence] = []
         self._at: _Time | None = None  # the current step of the innermost sequence
+        self._computed: dict[int, Tensor] = {}  # in a step that no cell shows, by the ids of arrays
         self._masks: Iterator[Tensor] | None = None  # of dropout, in a step that is taken again
 
     def __bool__(self) -> bool:
@@ -185,31 +186,40 @@ class Calls(Tracer):
 
     def _taken(self, step: Any, x: Tensor, states: States, at: _Time) -> States:
         """The states after a step. If no cell shows the step, its states and variables are recorded."""
-        around, self._at = self._at, at
-        begun, variables = len(self._calls), dict[int, tuple[str, Tensor]]()
+        outside, begun, names = (self._at, self._computed), len(self._calls), dict[int, str]()
         unshown = isinstance(step, CheckedStep) and not callable(getattr(type(step.function), "gates", None))
+        self._at, self._computed = at, {id(each._array): each for each in (x, *states)} if unshown else {}
 
         def see(tensor: Tensor, name: str) -> None:
-            variables[id(tensor)] = name, tensor
+            names[id(tensor._array)] = name
 
         try:
             with watched_variables(see) if unshown else nullcontext():
                 after: States = step(x, states)
             if unshown and len(self._calls) == begun:
-                self._record_variables(step, x, states, after, [*variables.values()])
+                self._record_variables(step, x, states, after, names)
         finally:
-            self._at = around
+            self._at, self._computed = outside
         return after
 
+    def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
+        """Notes what the variables of a step may be: what is computed from its input and states."""
+        if self._computed:
+            parts = [part for each in arguments for part in (each if isinstance(each, list | tuple) else (each,))]
+            if any(id(getattr(part, "_array", None)) in self._computed for part in parts):
+                results = result if isinstance(result, tuple) else (result,)
+                self._computed |= {id(each._array): each for each in results}
+
     def _record_variables(
-        self, step: CheckedStep, x: Tensor, states: States, after: States, variables: Sequence[tuple[str, Tensor]]
+        self, step: CheckedStep, x: Tensor, states: States, after: States, names: Mapping[int, str]
     ) -> None:
-        """Records a step of a cell that does not show it, with the names of its variables."""
+        """Records a step of a cell that does not show it, with the names of its variables, by the ids of arrays."""
         cell, given = step.function, {id(tensor._array) for tensor in (x, *states, *after)}
         kind = type(cell).__name__ if isinstance(cell, Module) else getattr(cell, "__name__", type(cell).__name__)
+        computed = {name: self._computed[key] for key, name in names.items() if key in self._computed}
         values = {
             name: tensor
-            for name, tensor in variables
+            for name, tensor in computed.items()
             if is_float(tensor.dtype) and tensor.shape[:1] == x.shape[:1] and id(tensor._array) not in given
         }
         floats = {name: k for k, name in enumerate(step.names) if is_float(states[k].dtype)}

@@ -36,6 +36,9 @@ __all__ = ["Network"]
 
 States = tuple[Tensor, ...]
 
+_EQUATIONS = ("STEP", "_computation", "_step", "_variant")
+"""The attributes of a network that determine what a step computes."""
+
 
 class Network(Loadable):
     """The base class of LSTM, GRU and RNN: layers, directions, sequences of different lengths."""
@@ -188,6 +191,8 @@ class Network(Loadable):
     def _pure_step(self, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None) -> PureStep:
         """The step of a layer with these parameters, which is traced once for all layers with these options.
 
+        If a subclass or the user replaces the equations, they may depend on more, and are traced as those of any cell.
+
         Args:
             layer: the layer, as a `trace` shows it.
         """
@@ -196,7 +201,10 @@ class Network(Loadable):
         def step(x: Tensor, states: States, fixed: Sequence[Tensor]) -> States:
             return self._step(x, states, dict(zip(names, fixed, strict=True)), layer)
 
-        key = (type(self), *map(repr, self.options.items()))
+        key: tuple[object, ...] | None = None
+        if all(getattr(self, name).__module__.startswith("tinygrad_lstm.") for name in _EQUATIONS):
+            options = (repr(getattr(self, name)) for name in KINDS[self.KIND].options)
+            key = self.KIND, bool(self.options), *options
         name = "sequence" if layer is not None and layer.options else KINDS[self.KIND].op
         return PureStep(step, tuple(parameters.values()), key, name)
 

@@ -28,7 +28,8 @@ _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _LEAVES = _PLAIN | {Device, np.dtype, logging.Logger}
 _MOST_OBJECTS = 5000  # that are looked at
 _MOST_ELEMENTS = 1_000_000  # of containers and arrays, which are compared
-_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_NOT_USERS = (*OWN_CODE, *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+"""Where the files of this library and of installed packages are."""
 _LIBRARY = __name__.partition(".")[0]
 _UNSET: Any = object()
 
@@ -138,18 +139,18 @@ class Effects:
 
     Attributes:
         unfollowed: why a change may remain unnoticed; None if all can be noted.
+        iterator: the name of an iterator that it reaches, if there is one.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.unfollowed: str | None = None
+        self.iterator: str | None = None
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
         self._names: dict[int, str] = {}  # of tensors, by id
         self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
         self._todo: list[tuple[str, Any]] = [("the step", function)]
-        if type(function) is FunctionType:
-            self._todo += [(name, part) for name, cell in _variables_around(function) for part in _content(cell)]
         while self._todo:
             name, thing = self._todo.pop()
             if type(thing) not in _LEAVES and id(thing) not in self._seen:
@@ -228,6 +229,7 @@ class Effects:
                     parts = content.values() if isinstance(content, dict) else content
                     self._todo += [(name, part) for part in parts if type(part) not in _LEAVES]
             elif hasattr(kind, "__next__") and not _is_users(kind.__module__):
+                self.iterator = name
                 self.unfollowed = f"it can advance {name}, an iterator"
             self._visit_object(thing)
 
@@ -239,8 +241,10 @@ class Effects:
             self._keep(name, _ARRAY, array)
 
     def _visit_function(self, function: FunctionType) -> None:
-        if not _is_users(function.__module__):
-            self._todo.append((function.__name__, getattr(function, "__wrapped__", None)))
+        if function.__code__.co_filename.startswith(_NOT_USERS):
+            parts = [part for _, cell in _variables_around(function) for part in _content(cell)]
+            parts += vars(function).values()
+            self._todo += [(function.__name__, part) for part in parts if type(part) not in _CONTAINERS]
             return
         for name, cell in _variables_around(function):
             self._todo += [(name, value) for value in self._keep(name, _CELL, cell)]
@@ -324,7 +328,7 @@ def _is_users(module: str | None) -> bool:
     if module is None or module == "__main__" or module not in sys.modules:
         return True
     file = getattr(sys.modules[module], "__file__", None)
-    return file is not None and not file.startswith((*OWN_CODE, *_INSTALLED))
+    return file is not None and not file.startswith(_NOT_USERS)
 
 
 def _changed(before: Any, now: Any) -> str | bool | None:

@@ -38,7 +38,8 @@ def start_of(name: str, cell: Module, x: Tensor) -> Any:
         x: the inputs of a step.
 
     Raises:
-        ValueError: the two runs differ in more than the state, or the start depends on the input.
+        ValueError: the two runs differ in more than the state, the start depends on the input, or the runs could
+            advance an iterator.
     """
     if mode().value.tracer is None:  # that it starts from zeros is found without computing
         with contextlib.suppress(Exception), no_grad(), np.errstate(all="ignore"):  # errors are raised by the other run
@@ -73,6 +74,11 @@ class _Found:
         described = f"{name}: the result of {type(cell).__name__}"
         same_draws = forked_draws()
         effects = Effects(cell)
+        if effects.iterator is not None:
+            raise ValueError(
+                f"{name}: to find the state that {type(cell).__name__} starts from could advance {effects.iterator}, "
+                "an iterator; give a state"
+            )
         first, second = _Run(mode().value.tracer, effects, dry), _Run(None, effects, dry)
         try:
             with same_draws(), prints_seen, Switch(tracer=first):

@@ -115,14 +115,17 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
     """
     missing = [source for source in sources if source not in _found and _must_be_built(source)]
     if len(missing) > 1:
-        from concurrent.futures import ThreadPoolExecutor  # takes 5 ms, which most programs need not spend
+        from concurrent.futures import ThreadPoolExecutor, wait  # takes 5 ms, which most programs need not spend
 
         with ThreadPoolExecutor(len(missing)) as pool:
+            built = [pool.submit(_library_or_reason, source) for source in missing]
             try:
-                list(pool.map(_library_or_reason, missing))
-            except BaseException:  # KeyboardInterrupt; the pool waits for the compilers
-                while _running:
-                    _kill(_running.pop())
+                wait(built)
+            except BaseException:  # KeyboardInterrupt: the pool waits for its threads
+                while wait(built, timeout=0.01).not_done:
+                    for process in list(_running):
+                        _running.discard(process)
+                        _kill(process)
                 raise
     return [library(*source) for source in sources]
 

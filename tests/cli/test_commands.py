@@ -17,6 +17,7 @@ from commands import COMMAND, environment, fail, reset_signals, run, succeed
 from small_book import TEXT, TINY
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer
@@ -335,6 +336,13 @@ def test_info_names_versions_devices_and_threads() -> None:
     assert "any cell is one op, in " in printed
     no_compiler = "any cell is one op, in NumPy (C is not used: CC is no-such-compiler, which is not found)"
     assert no_compiler in succeed("info", CC="no-such-compiler")
+
+
+@pytest.mark.skipif(building.why_not() is not None, reason="there is no C compiler")
+def test_info_says_why_libraries_are_not_cached(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    printed = succeed("info", TINYGRAD_LSTM_CACHE=str(tmp_path / "file"))
+    assert f" (not cached: {tmp_path / 'file'}: File exists)" in printed
 
 
 def test_the_version_is_shown() -> None:

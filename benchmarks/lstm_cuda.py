@@ -8,17 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from cuda_gauges import CupyGauge
 
+import tinygrad_lstm as tg
 from tinygrad_lstm.device import get_device
+from tinygrad_lstm.models.atlas import ATLAS
+from tinygrad_lstm.ops.sequence import fused_step
 
 __all__ = ["device_name", "gate_kernels", "start_up"]
 
-GATE_SIZES = (8, 4096, 1024)  # (T, B, H): of each array a step's part is 16 MB, more than fits into a cache of all
+GATE_SIZES = (4096, 1024)  # (B, H): of each array a step's part is 16 MB, more than fits into a cache of all
 TURNS = 11
 
 OUR_STEP = """
@@ -59,42 +62,46 @@ def gate_kernels() -> Iterator[tuple[str, float, float]]:
     """For each kernel of a step: its name, the bytes that it has to move a second, and that as a share of a copy's."""
     import cupy
 
-    from tinygrad_lstm.backends.cuda.launching import THREADS, blocks
-
     backend: Any = get_device("cuda").backend
-    T, B, H = GATE_SIZES
-    size, width = B * H, 4
+    B, H = GATE_SIZES
 
-    def states(number: int) -> Any:
-        return cupy.random.standard_normal((number, B, H), cupy.float32)
+    def array(value: Any) -> Any:
+        return cupy.random.standard_normal((B if value.has_batch else 1, value.row_size), cupy.float32)
 
-    gates, net, hs, cs, out = states(4 * T), states(4 * T), states(T + 1), states(T + 1), states(T)
-    g_h, g_c, bias = states(1), states(1), cupy.zeros(4 * H, cupy.float32)
-    # For each: the arguments at step t, and how many elements a unit of a sequence makes it read and write.
-    of_steps = {
-        ("lstm", "lstm_forward_step"): (lambda t: (gates, bias, hs, cs, T + 1, out, None, t, t, t + 1, B, H), 11),
-        ("lstm", "lstm_backward_step"): (lambda t: (gates, cs, out, g_h, g_c, net, None, t, t, t + 1, B, H), 14),
-        ("gru", "gru_forward_step"): (
-            lambda t: (gates, net, bias, bias, hs, cs, T + 1, out, None, t, t, t + 1, B, H), 12,
-        ),
-        ("gru", "gru_backward_step"): (lambda t: (gates, cs, hs, out, g_h, net, None, t, t, B, H), 12),
-        ("rnn", "rnn_forward_step"): (lambda t: (gates, bias, hs, out, None, t, t, t + 1, B, H), 2),
-        ("rnn", "rnn_backward_step"): (lambda t: (hs, out, g_h, net, None, t, t + 1, B, H), 4),
-    }  # fmt: skip
-    copied, copy = states(4 * T), lambda: cupy.copyto(copied, gates)
-    for (file, name), (arguments, elements) in of_steps.items():
-        kernel = backend.kernel(file, name, cupy.float32, width)
+    copied, source = cupy.empty((4 * B, H), cupy.float32), cupy.ones((4 * B, H), cupy.float32)
+    for name in ("lstm", "gru_reset_after", "rnn"):
+        cell = ATLAS[name](H, H).to("cuda")
+        for group in _sequence(cell).groups:
+            launch = group.op.forward(backend, B)
+            arrays = [[array(value) for value in values] for values in (group.inputs, group.results)]
+            moved = sum(each.nbytes for part in arrays for each in part)
 
-        def launch(kernel: Any = kernel, arguments: Any = arguments) -> None:
-            for t in range(T):
-                kernel(blocks(size, width), THREADS, arguments(t))
+            def compute(launch: Any = launch, arrays: Any = arrays) -> None:
+                launch(*arrays)
 
-        launch(), copy()
-        shares, rates = [], []
-        for _ in range(TURNS):
-            rates.append(10 * T * size * elements * 4 / CupyGauge().seconds(launch, 10))
-            shares.append(rates[-1] / (10 * 2 * gates.nbytes / CupyGauge().seconds(copy, 10)))
-        yield name, statistics.median(rates), statistics.median(shares)
+            def copy() -> None:
+                cupy.copyto(copied, source)
+
+            compute(), copy()
+            shares, rates = [], []
+            for _ in range(TURNS):
+                rates.append(10 * moved / CupyGauge().seconds(compute, 10))
+                shares.append(rates[-1] / (10 * 2 * source.nbytes / CupyGauge().seconds(copy, 10)))
+            yield f"{name} {group.op.name}", statistics.median(rates), statistics.median(shares)
+
+
+def _sequence(cell: Any) -> Any:
+    """The functions of a cell over a sequence, with those of the derivative."""
+
+    def step(inputs: Sequence[tg.Tensor], states: Sequence[tg.Tensor], _: Any) -> tuple[tg.Tensor, ...]:
+        after = parts(cell(inputs[0], tuple(states) if len(states) > 1 else states[0]))
+        return after[0], *after
+
+    def parts(state: Any) -> tuple[tg.Tensor, ...]:
+        return state if isinstance(state, tuple) else (state,)
+
+    x = tg.zeros(1, 2, GATE_SIZES[1], device="cuda")
+    return fused_step(step, [x], parts(cell(x[0])), [])[0].functions(True)
 
 
 def start_up() -> Iterator[tuple[str, float]]:

@@ -32,6 +32,7 @@ class EmulatedBackend(CudaKernels, StrictBackend):
 
     Attributes:
         launches: the names of the kernels that were launched.
+        products: the number of products of matrices.
     """
 
     order = 0
@@ -41,6 +42,7 @@ class EmulatedBackend(CudaKernels, StrictBackend):
     def __init__(self) -> None:
         super().__init__()
         self.launches: list[str] = []
+        self.products = 0
 
     def compiled(self, text: str, name: str, options: tuple[str, ...], cooperative: bool) -> Kernel:
         kernels = HostKernels(text, options)
@@ -56,6 +58,7 @@ class EmulatedBackend(CudaKernels, StrictBackend):
         shapes = ((m, k), (k, n))
 
         def multiply(*addresses: int) -> None:
+            self.products += 1
             x, y = (
                 _rounded(matrix_at(address, shape, by_columns, lead, dtype))
                 for address, shape, by_columns, lead in zip(addresses[:2], shapes, transposed, leading, strict=True)

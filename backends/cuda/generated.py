@@ -1,6 +1,7 @@
 """A step over a sequence in CUDA: the array module's products, and between them generated kernels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from ..base import Array
@@ -8,10 +9,11 @@ from ..dtypes import is_float
 from ..emit.c_kernels import CannotEmitError
 from ..emit.cuda_kernels import cuda_kernel, is_for_cuda
 from ..emit.groups import Grouping
-from ..emit.program import Group, Value
+from ..emit.program import Group, Instruction, Value
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence
 from .launching import THREADS, LaunchedKernels, blocks
+from .products import Launch, with_products
 
 __all__ = ["CudaSequence"]
 
@@ -20,18 +22,20 @@ class CudaSequence(ArraySequence):
     """The functions of a step, in which one kernel computes all elementwise ops between two products.
 
     Attributes:
+        groups: the instructions that are computed by kernels.
         kernels: the source of the kernels.
     """
 
     def __init__(self, forward: Forward, backward: Backward | None) -> None:
         self._dtype = forward.program.states[0].dtype
         self._made: dict[str, str] = {}
+        forward, backward = _forward_with_products(forward), backward and _backward_with_products(backward)
         units = Grouping(lambda each: is_float(self._dtype) and is_for_cuda(each, self._dtype), self._group)
         forward, backward = units.forward(forward), backward and units.backward(backward)
         super().__init__(forward, backward)
         lists = [forward.ahead, forward.loop, *((backward.ahead, backward.loop, backward.after) if backward else ())]
-        used = [each.op.name for instructions in lists for each in instructions if isinstance(each.op, Group)]
-        self.kernels = "\n".join(['#include "elementwise.cuh"\n', *(self._made[name] for name in used)])
+        self.groups = [each for instructions in lists for each in instructions if each.op.name in self._made]
+        self.kernels = "\n".join(['#include "elementwise.cuh"\n', *(self._made[each.op.name] for each in self.groups)])
 
     @property
     def sources(self) -> dict[str, str]:
@@ -47,18 +51,32 @@ class CudaSequence(ArraySequence):
         except CannotEmitError:
             return None
         self._made[name] = kernel.source
-        return Group(name, partial(self._launch, name, kernel.units), kernel.replaceable)
+        return Group(name, partial(self._prepared, name, kernel.units), kernel.replaceable)
 
-    def _launch(
-        self,
-        name: str,
-        units: int,
-        backend: LaunchedKernels,
-        rows: int,
-        inputs: Sequence[Array],
-        results: Sequence[Array],
-    ) -> None:
-        """Computes the rows of the results."""
-        if rows:
-            kernel = backend.generated(self.kernels, name, self._dtype)
-            kernel(blocks(rows * units), THREADS, (*backend.contiguous(*inputs), *results, rows))
+    def _prepared(self, name: str, units: int, backend: LaunchedKernels, rows: int) -> Launch:
+        """A launch of a kernel for this number of rows."""
+        if not rows:
+            return lambda inputs, results: None
+        kernel, number = backend.generated(self.kernels, name, self._dtype), blocks(rows * units)
+
+        def launch(inputs: Sequence[Array], results: Sequence[Array]) -> None:
+            kernel(number, THREADS, (*backend.contiguous(*inputs), *results, rows))
+
+        return launch
+
+
+def _forward_with_products(schedule: Forward) -> Forward:
+    after = [*schedule.program.outputs, *schedule.kept]
+    ahead = with_products(schedule.ahead, [*_read(schedule.loop), *after])
+    return replace(schedule, ahead=ahead, loop=with_products(schedule.loop, after))
+
+
+def _backward_with_products(schedule: Backward) -> Backward:
+    after = [*schedule.totals, *schedule.kept, *(g for g in schedule.derivative.gradients if g is not None)]
+    after += _read([*schedule.after, *schedule.sums])
+    ahead = with_products(schedule.ahead, [*_read(schedule.loop), *after])
+    return replace(schedule, ahead=ahead, loop=with_products(schedule.loop, after))
+
+
+def _read(instructions: Sequence[Instruction]) -> list[Value]:
+    return [value for instruction in instructions for value in instruction.inputs]

@@ -12,6 +12,7 @@ import numpy as np
 from ..base import Array
 from ..dtypes import checked_dtype, is_float
 from ..kernels import ArrayKernels
+from .precision import get_precision
 
 __all__ = [
     "THREADS",
@@ -156,27 +157,36 @@ class LaunchedKernels(ArrayKernels):
     def gemm(self, x: Array, y: Array) -> Array:
         """x·y for two float matrices with any strides."""
         out = self.empty((len(x), y.shape[1]), x.dtype)
-        self.gemm_at(x[None], y, out[None], accumulate=False)(0, 0)
+        self.product()(x, y, out, False)
         return out
 
-    def gemm_at(self, x: Array, y: Array, out: Array, accumulate: bool) -> Callable[[int, int], None]:
-        """`multiply(i, j)`: out[j] = x[i]·y, or adds it to out[j]. This prepares the products of a loop once.
+    def product(self) -> Callable[[Array, Array, Array, bool], None]:
+        """`multiply(x, y, out, accumulate)`: out = x·y, or out += x·y, for float matrices x and y with any strides and
+        a contiguous one.
 
-        x is (i, m, k), y is (k, n), and out is (j, m, n) and contiguous.
+        What depends only on the layout of the matrices and the precision is prepared when these change.
         """
-        (m, k), n = x.shape[1:], y.shape[1]
-        x, x_transposed, x_leading = _laid_out(self.xp, x)
-        y, y_transposed, y_leading = _laid_out(self.xp, y)
-        if not (m and n and k):
-            return lambda i, j: None if accumulate else out[j].fill(0)
-        matrices = Matrices(m, n, k, (x_transposed, y_transposed), (x_leading, y_leading), x.dtype)
-        multiply = self.multiplier(matrices, accumulate)
-        at_x, at_y, at_out = self.address(x), self.address(y), self.address(out)
-        x_bytes, out_bytes = x.strides[0], out.strides[0]
+        prepared: tuple[Any, ...] | None = None
+        readable, multiply = (True, True), None
 
-        # The default argument keeps the arrays alive as long as their addresses are used.
-        def multiply_at(i: int, j: int, _: tuple[Array, ...] = (x, y, out)) -> None:
-            multiply(at_x + i * x_bytes, at_y, at_out + j * out_bytes)
+        def multiply_at(x: Array, y: Array, out: Array, accumulate: bool) -> None:
+            nonlocal prepared, readable, multiply
+            layout = (x.shape, x.strides, y.shape, y.strides, accumulate, get_precision())
+            if layout != prepared:
+                layouts = [_layout(each) for each in (x, y)]
+                readable = layouts[0] is not None, layouts[1] is not None
+                turned, leading = zip(*(found or (False, each.shape[1]) for found, each in zip(layouts, (x, y))))
+                (m, k), n = x.shape, y.shape[1]
+                matrices = Matrices(m, n, k, turned, leading, x.dtype)
+                multiply = self.multiplier(matrices, accumulate) if m and n and k else None
+                prepared = layout
+            if multiply is None:
+                if not accumulate:
+                    out.fill(0)
+                return
+            x = x if readable[0] else self.xp.ascontiguousarray(x)
+            y = y if readable[1] else self.xp.ascontiguousarray(y)
+            multiply(self.address(x), self.address(y), self.address(out))
 
         return multiply_at
 
@@ -196,17 +206,13 @@ class LaunchedKernels(ArrayKernels):
         return width if aligned and length % width == 0 else 1
 
 
-def _laid_out(xp: Any, matrices: Array) -> tuple[Array, bool, int]:
-    """The matrices (..., rows, columns), copied if products cannot read their strides, and their `transposed` and
-    `leading` for `Matrices`."""
-    size = matrices.dtype.itemsize
-    for _ in range(2):
-        rows, columns = matrices.shape[-2:]
-        down, across = matrices.strides[-2:]
-        # The stride of a dimension of length 1 has no meaning.
-        if (across == size or columns <= 1) and (down >= columns * size or rows <= 1) and down % size == 0:
-            return matrices, False, max(down // size if rows > 1 else columns, 1)
-        if (down == size or rows <= 1) and (across >= rows * size or columns <= 1) and across % size == 0:
-            return matrices, True, max(across // size if columns > 1 else rows, 1)
-        matrices = xp.ascontiguousarray(matrices)
-    raise AssertionError("a contiguous array has contiguous rows")
+def _layout(matrix: Array) -> tuple[bool, int] | None:
+    """The `transposed` and `leading` of a matrix for `Matrices`; None if products cannot read its strides."""
+    size = matrix.dtype.itemsize
+    (rows, columns), (down, across) = matrix.shape, matrix.strides
+    # The stride of a dimension of length 1 has no meaning.
+    if (across == size or columns <= 1) and (down >= columns * size or rows <= 1) and down % size == 0:
+        return False, max(down // size if rows > 1 else columns, 1)
+    if (down == size or rows <= 1) and (across >= rows * size or columns <= 1) and across % size == 0:
+        return True, max(across // size if columns > 1 else rows, 1)
+    return None

@@ -1,152 +1,161 @@
-"""The LSTM in CUDA.
-
-There are two ways: one launch for the whole sequence, if there is a plan for the sizes; or for each step the matrix
-product, and one kernel for everything else.
-"""
+"""The plain LSTM in CUDA: one launch for the whole sequence, if there is a plan for the sizes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..base import Array
-from ..recurrent.sequence import Gradients, Lengths, first_and_last, room_for_states, steps
+from ..dtypes import is_bool
+from ..emit.program import BATCH, Program, Value
+from ..emit.schedule import Backward, Forward
+from ..sums import total
 from . import persistent
-from .launching import THREADS, Kernel, blocks
+from .generated import CudaSequence
+from .launching import Kernel, LaunchedKernels
 from .persistent import Plan
-from .sequence import CudaSequenceKernels
 
-__all__ = ["CudaLSTMKernels"]
+__all__ = ["PersistentLSTM", "is_plain_lstm"]
+
+_INSTRUCTIONS = 13  # of a step
+_OF_LENGTHS = 3
 
 
-class _Forward(NamedTuple):
-    """The arrays of a forward pass.
+class _Saved(NamedTuple):
+    """What the kernels save: the states (T + 1, B, H), and the gates (T, B, 4H) after their activation functions."""
 
-    `gates` (T, B, 4H) contains W·x. The arrays of states and outputs are buffers. `ends` has the lengths of the
-    sequences, or is None.
-    """
-
-    gates: Array
-    weight_hh: Array
-    bias: Array
     hs: Array
     cs: Array
-    out: Array
-    ends: Array | None
-    reverse: bool
-
-
-class _Backward(NamedTuple):
-    """The arrays of a backward pass.
-
-    They are the saved arrays; the gradients of the outputs; those of the states, which it changes; and `g_net`, a
-    buffer for the gradients of the gates before activation.
-    """
-
     gates: Array
-    weight_hh: Array
-    cs: Array
-    g_out: Array
-    g_h: Array
-    g_c: Array
-    g_net: Array
-    ends: Array | None
-    reverse: bool
 
 
-class CudaLSTMKernels(CudaSequenceKernels):
-    """A layer of an LSTM."""
+class PersistentLSTM(CudaSequence):
+    """The functions of a plain LSTM. For sizes without a plan they are generated, as those of other steps."""
 
-    def lstm_forward(
-        self, operands: Sequence[Array], lengths: Lengths, reverse: bool, saving: bool
-    ) -> tuple[tuple[Array, ...], tuple[Array, ...] | None]:
-        x, h, c, weight_ih, weight_hh, bias = operands
-        T = len(x)
-        gates = self._of_all_inputs(x, weight_ih)
-        hs = room_for_states(self.empty, T, h, reverse)
-        cs = room_for_states(self.empty, T, c, reverse, kept=None if saving else 2)
-        ends, out = self._ends_and_outputs(lengths, hs, reverse)
-        weight_hh, bias = self.contiguous(weight_hh, bias)
-        layer = _Forward(gates, weight_hh, bias, hs, cs, out, ends, reverse)
-        plan = self._plan(gates)
+    def __init__(self, forward: Forward, backward: Backward | None) -> None:
+        super().__init__(forward, backward)
+        self._with_lengths = len(forward.program.inputs) > 1
+
+    @property
+    def sources(self) -> dict[str, str]:
+        note = "// If the units of the batch fit on the device, persistent_lstm.cu computes all steps in one launch.\n"
+        return {**super().sources, "CUDA": note + self.kernels}
+
+    def forward(
+        self, backend: LaunchedKernels, operands: Sequence[Array], reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], Any]:
+        plan = _plan(backend, operands)
         if plan is None:
-            self._forward_by_steps(layer)
-        else:
-            self._forward_at_once(layer, plan)
-        _, last = first_and_last(T, reverse)
-        return (out, hs[last].copy(), cs[last % len(cs)].copy()), (hs, cs, gates) if saving else None
-
-    def lstm_backward(
-        self,
-        g: Sequence[Array],
-        operands: Sequence[Array],
-        saved: Sequence[Array],
-        lengths: Lengths,
-        reverse: bool,
-        needs_grad: Sequence[bool],
-    ) -> Gradients:
-        x, _, _, weight_ih, weight_hh, _ = operands
-        hs, cs, gates = saved
-        g_out, weight_hh = self.contiguous(g[0], weight_hh)
-        g_h, g_c, g_net = g[1].copy(), g[2].copy(), self.empty(gates.shape, gates.dtype)
-        layer = _Backward(gates, weight_hh, cs, g_out, g_h, g_c, g_net, self._ends(lengths), reverse)
-        plan = self._plan(gates)
-        if plan is None:
-            self._backward_by_steps(layer)
-        else:
-            self._backward_at_once(layer, plan)
-        g_x, *of_weights = self._gradients_of_net(g_net, x, hs, weight_ih, reverse, needs_grad)
-        return [g_x, g_h, g_c, *of_weights]
-
-    # -- by steps ------------------------------------------------------------------------------------------------------
-
-    def _forward_by_steps(self, layer: _Forward) -> None:
-        gates, weight_hh, bias, hs, cs, out, ends, reverse = layer
-        T, B, H = out.shape
-        width = self._width(H, gates, hs, cs, bias, out)
-        step = self.kernel("lstm", "lstm_forward_step", gates.dtype, width)
-        multiply = self.gemm_at(hs, weight_hh.T, gates, accumulate=True)
-        for t in steps(T, reverse):
-            before, after = t + reverse, t + 1 - reverse
-            multiply(before, t)
-            step(blocks(B * H, width), THREADS, (gates, bias, hs, cs, len(cs), out, ends, t, before, after, B, H))
-
-    def _backward_by_steps(self, layer: _Backward) -> None:
-        gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse = layer
-        T, B, H = g_out.shape
-        width = self._width(H, gates, cs, g_out, g_h, g_c, g_net)
-        step = self.kernel("lstm", "lstm_backward_step", gates.dtype, width)
-        multiply = self.gemm_at(g_net, weight_hh, g_h[None], accumulate=ends is not None)
-        for t in steps(T, not reverse):
-            before, after = t + reverse, t + 1 - reverse
-            step(blocks(B * H, width), THREADS, (gates, cs, g_out, g_h, g_c, g_net, ends, t, before, after, B, H))
-            multiply(t, 0)
-
-    # -- at once -------------------------------------------------------------------------------------------------------
-
-    def _plan(self, gates: Array) -> Plan | None:
-        """A plan to compute these gates (T, B, 4H) in one launch, if that is possible and faster."""
-        _, B, gates_of_all = gates.shape
-        return persistent.plan(gates_of_all // 4, B, gates.dtype, self.multiprocessors, self.shared_bytes)
-
-    def _forward_at_once(self, layer: _Forward, plan: Plan) -> None:
-        gates, weight_hh, bias, hs, cs, out, ends, reverse = layer
-        T, B, _ = out.shape
-        arrays = (gates, weight_hh, bias, hs, cs, len(cs), out, ends, self._counters(plan))
+            return super().forward(backend, operands, reverse, saving)
+        x, *_, h, c, weight_ih, weight_hh, bias = operands
+        T, (B, H) = len(x), h.shape
+        gates = backend.matmul(x, weight_ih.T)  # W·x, in whose place the gates are computed
+        first, last = (T, 0) if reverse else (0, T)
+        hs, cs = backend.empty((T + 1, B, H), h.dtype), backend.empty((T + 1 if saving else 2, B, H), h.dtype)
+        hs[first], cs[first % len(cs)] = h, c
+        out = backend.empty((T, B, H), h.dtype) if self._with_lengths else hs[:T] if reverse else hs[1:]
+        arrays = (gates, *backend.contiguous(weight_hh, bias), hs, cs, len(cs), out, self._ends(backend, operands))
+        kernel = _kernel(backend, "persistent_lstm_forward", plan, h.dtype)
         sizes = (T, B, plan.rows, plan.staged, int(reverse))
-        kernel = self._persistent_kernel("persistent_lstm_forward", plan, gates)
-        kernel(plan.blocks, persistent.THREADS, (*arrays, *sizes), plan.forward_bytes)
+        kernel(plan.blocks, persistent.THREADS, (*arrays, _counters(backend, plan), *sizes), plan.forward_bytes)
+        states = hs[last].copy(), cs[last % len(cs)].copy()
+        return (out, *states), _Saved(hs, cs, gates) if saving else None
 
-    def _backward_at_once(self, layer: _Backward, plan: Plan) -> None:
-        gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, reverse = layer
-        T, B, _ = g_out.shape
-        arrays = (gates, weight_hh, cs, g_out, g_h, g_c, g_net, ends, self._counters(plan))
-        kernel = self._persistent_kernel("persistent_lstm_backward", plan, gates)
-        kernel(plan.blocks, persistent.THREADS, (*arrays, T, B, plan.rows, int(reverse)), plan.backward_bytes)
+    def backward(
+        self,
+        backend: LaunchedKernels,
+        cotangents: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Any,
+        reverse: bool,
+        needs: Sequence[bool],
+    ) -> Sequence[Array | None]:
+        plan = _plan(backend, operands) if isinstance(saved, _Saved) else None
+        if plan is None:
+            return super().backward(backend, cotangents, operands, saved, reverse, needs)
+        x, *_, weight_ih, weight_hh, _ = operands
+        hs, cs, gates = saved
+        T, B, N = gates.shape
+        g_out, weight_hh = backend.contiguous(cotangents[0], weight_hh)
+        g_h, g_c, g_net = cotangents[1].copy(), cotangents[2].copy(), backend.empty(gates.shape, gates.dtype)
+        arrays = (gates, weight_hh, cs, g_out, g_h, g_c, g_net, self._ends(backend, operands))
+        kernel = _kernel(backend, "persistent_lstm_backward", plan, gates.dtype)
+        sizes = (T, B, plan.rows, int(reverse))
+        kernel(plan.blocks, persistent.THREADS, (*arrays, _counters(backend, plan), *sizes), plan.backward_bytes)
+        of_net, before = g_net.reshape(T * B, N), hs[1:] if reverse else hs[:T]
+        return [
+            backend.matmul(g_net, weight_ih) if needs[0] else None,
+            *([None] if self._with_lengths else []),
+            g_h,
+            g_c,
+            backend.matmul(of_net.T, x.reshape(T * B, x.shape[2])) if needs[-3] else None,
+            backend.matmul(of_net.T, before.reshape(T * B, N // 4)) if needs[-2] else None,
+            total(backend.xp, of_net, 0) if needs[-1] else None,
+        ]
 
-    def _persistent_kernel(self, name: str, plan: Plan, gates: Array) -> Kernel:
-        return self.kernel("persistent_lstm", name, gates.dtype, cooperative=True, **plan.constants)
+    def _ends(self, backend: LaunchedKernels, operands: Sequence[Array]) -> Array | None:
+        """The lengths of the sequences, on the device; None if all have T steps."""
+        if not self._with_lengths:
+            return None
+        going = operands[1]  # (T, B, 1)
+        return backend.xp.count_nonzero(going, axis=0).reshape(going.shape[1])
 
-    def _counters(self, plan: Plan) -> Array:
-        """The counters with which the blocks of each group wait for each other."""
-        return self.xp.zeros(plan.groups * persistent.COUNTER_STEP, np.uint32)
+
+def is_plain_lstm(program: Program) -> bool:
+    """Whether a step is that of an LSTM without options, with or without lengths."""
+    inputs, states, captured = program.inputs, program.states, program.captured
+    with_lengths, dtype = len(inputs) == 2, states[0].dtype
+    number = _INSTRUCTIONS + (_OF_LENGTHS if with_lengths else 0)
+    if len(program.instructions) != number or (len(inputs), len(states), len(captured)) != (1 + with_lengths, 2, 3):
+        return False
+    if with_lengths and not (is_bool(inputs[1].dtype) and inputs[1].shape == (BATCH, 1)):
+        return False
+    I, H = inputs[0].row_size, states[0].row_size
+    shapes = ((BATCH, I), (BATCH, H), (BATCH, H), (4 * H, I), (4 * H, H), (4 * H,))
+    operands = (inputs[0], *states, *captured)
+    if any(each.shape != shape or each.dtype != dtype for each, shape in zip(operands, shapes, strict=True)):
+        return False
+    names = dict(zip((*inputs, *states, *captured), ("x", *["going"] * with_lengths, "h", "c", "W", "U", "b")))
+    return tuple(_written(value, names) for value in program.outputs) == _equations(H, with_lengths)
+
+
+def _equations(H: int, with_lengths: bool) -> tuple[str, ...]:
+    """An LSTM's output and states after a step, as `_written` writes them."""
+    net = "add(linear(x, W, b), linear(h, U, None))"
+    i, f, g, o = (f"split({net}, [{H}, {H}, {H}, {H}], 1)[{k}]" for k in range(4))
+    c = f"add(mul(sigmoid({f}), c), mul(sigmoid({i}), tanh({g})))"
+    h = f"mul(sigmoid({o}), tanh({c}))"
+    if not with_lengths:
+        return h, h, c
+    return f"where(going, {h}, 0.0)", f"where(going, {h}, h)", f"where(going, {c}, c)"
+
+
+def _written(value: Value, names: dict[Value, str]) -> str:
+    """A value as one expression. It is short, as the program is."""
+    if value in names:
+        return names[value]
+    instruction = value.instruction
+    if instruction is None:
+        return repr(value.constant)
+    arguments = (
+        _written(argument, names) if isinstance(argument, Value) else repr(argument)
+        for argument in instruction.arguments
+    )
+    written = f"{instruction.op.name}({', '.join(arguments)})"
+    several = len(instruction.results) > 1
+    return f"{written}[{instruction.results.index(value)}]" if several else written
+
+
+def _plan(backend: LaunchedKernels, operands: Sequence[Array]) -> Plan | None:
+    """A plan to compute these operands in one launch, if that is possible and faster."""
+    B, H = operands[-4].shape
+    return persistent.plan(H, B, operands[-4].dtype, backend.multiprocessors, backend.shared_bytes)
+
+
+def _kernel(backend: LaunchedKernels, name: str, plan: Plan, dtype: Any) -> Kernel:
+    return backend.kernel("persistent_lstm", name, dtype, cooperative=True, **plan.constants)
+
+
+def _counters(backend: LaunchedKernels, plan: Plan) -> Array:
+    """The counters with which the blocks of each group wait for each other."""
+    return backend.xp.zeros(plan.groups * persistent.COUNTER_STEP, np.uint32)

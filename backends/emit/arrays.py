@@ -370,11 +370,14 @@ def _in_place(
             or gradient in (*found, *last, *schedule.kept, *schedule.totals)
         ):
             continue
-        instruction = schedule.loop[made[gradient]]
+        of_gradient = schedule.loop[made[gradient]].op
+        # What is added to is in the same place before. Nothing else reads it.
+        first = (of_gradient.addend if isinstance(of_gradient, Group) else None) or gradient
+        instruction = schedule.loop[made[first]]
         op = instruction.op
-        elementwise = (g, gradient) in op.replaceable if isinstance(op, Group) else op.name in IN_PLACE - {"sigmoid"}
-        if not is_view(instruction) and last.get(g, -1) < made[gradient] + elementwise:
-            found[gradient] = code.name(g)
+        elementwise = (g, first) in op.replaceable if isinstance(op, Group) else op.name in IN_PLACE - {"sigmoid"}
+        if not is_view(instruction) and last.get(g, -1) < made[first] + elementwise:
+            found[first] = found[gradient] = code.name(g)
     return found
 
 

@@ -170,17 +170,22 @@ class Scope:
         if out is not None:
             self.places[first] = out
 
-    def launch(self, instruction: Instruction, places: Mapping[Value, str]) -> None:
-        """Adds the call of the kernel of a group, into the places of its results; a new array if one has no place."""
-        code = self.code
+    def launch(self, instruction: Instruction, places: Mapping[Value, str], prepared: str | None = None) -> None:
+        """Adds the call of the kernel of a group, into the places of its results; a new array if one has no place.
+
+        Args:
+            prepared: the expression of a launch that was prepared beforehand.
+        """
         for value in instruction.results:
-            self.places[value] = places.get(value) or code.name(value)
+            self.places[value] = places.get(value) or self.code.name(value)
             if value not in places:
-                code.add(f"{self.places[value]} = empty({self.shape(value)}, {self.dtype(value)})")
+                self.code.add(f"{self.places[value]} = empty({self.shape(value)}, {self.dtype(value)})")
         inputs, results = (", ".join(map(self.text, values)) for values in (instruction.inputs, instruction.results))
-        code.add(
-            f"{code.object(instruction.op.forward, instruction.op.name)}(backend, {self.rows}, [{inputs}], [{results}])"
-        )
+        self.code.add(f"{prepared or self.prepared(instruction)}([{inputs}], [{results}])")
+
+    def prepared(self, instruction: Instruction) -> str:
+        """The expression of a group's launch, for the rows of this part."""
+        return f"{self.code.object(instruction.op.forward, instruction.op.name)}(backend, {self.rows})"
 
     def _call(self, instruction: Instruction) -> str:
         """A call of the op's forward rule."""

@@ -65,6 +65,8 @@ class Loop:
         self._apart = apart | set(outputs) | set(kept)
         for pack in packs:
             self._place_stack(pack)
+        groups = [each for each in instructions if isinstance(each.op, Group)]
+        self._sums = {each.op.addend: each.results[0] for each in groups}  # type: ignore[attr-defined]
         for instruction in instructions:
             if not is_view(instruction):
                 for value in instruction.results:
@@ -76,6 +78,11 @@ class Loop:
         for pack in packs:
             self._take_parts(pack)
             self._place_factors(pack)
+        self._launches: dict[Instruction, str] = {}
+        for instruction in groups:
+            launch = self._code.name(instruction.results[0], f"launch_{instruction.op.name}")
+            self._code.add(f"{launch} = {self._before.prepared(instruction)}")
+            self._launches[instruction] = launch
 
     def array(self, value: Value) -> str:
         """The array of all steps of a value that is kept."""
@@ -243,6 +250,9 @@ class Loop:
                 self._at_step[value] = f"{name} = {self._places[whole]}{columns}"
             else:
                 code.add(f"{name} = {self._places[whole]}{columns}")
+        elif value in self._sums and self._sums[value] not in self._given:
+            self._place(self._sums[value])  # whose launch adds to it in place
+            name = self._places[self._sums[value]]
         elif value not in self._kept:
             code.add(f"{name} = empty({self._scope.shape(value)}, {self._scope.dtype(value)})")
         if value in self._kept:
@@ -273,7 +283,7 @@ class Loop:
                 for value in filter(self._kept.__contains__, instruction.results):
                     self._code.add(f"{self._kept[value].array}[{self._kept[value].index}] = {scope.text(value)}")
             elif isinstance(instruction.op, Group):
-                scope.launch(instruction, self._places)
+                scope.launch(instruction, self._places, self._launches[instruction])
             else:
                 scope.compute(instruction, self._places[first])
 

@@ -136,17 +136,20 @@ def values_in(argument: Any) -> Iterator[Value]:
 
 @dataclass(eq=False)
 class Group(Op):
-    """The op of several instructions that one kernel computes.
+    """The op of one or several instructions that a device computes by one launch.
 
     Attributes:
         name: the name of its kernel.
-        forward: `forward(backend, rows, inputs, results)` computes the rows of all results into arrays.
+        forward: `forward(backend, rows)` returns `launch(inputs, results)`, which computes so many rows of all results
+            into arrays. What does not depend on the arrays' addresses is prepared once.
         replaceable: inputs and results that may have the same array.
+        addend: an input that only this launch reads, which adds to it if the result is in the same array; or None.
     """
 
     name: str
     forward: Callable[..., Any]
     replaceable: Collection[tuple[Value, Value]]
+    addend: Value | None = None
     names: Sequence[str] = ()
     wants_backend: bool = True
     composed: Any = None

@@ -113,7 +113,7 @@ def test_generated_kernels_compile(name: str, dtype: str) -> None:
 
 def test_mistakes_are_seen() -> None:
     with pytest.raises(AssertionError, match="undefined"):
-        compiled(source("lstm") + "__global__ void wrong() { missing(); }", definitions("float32"))
+        compiled(source("dropout") + "__global__ void wrong() { missing(); }", definitions("float32"))
     plan = persistent.plan(1024, 16, "float32", multiprocessors=132, shared_bytes=227 * 1024)
     assert plan is not None
     constants = replace(plan, units=16).constants

@@ -16,7 +16,7 @@ from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.cuda.launching import with_includes
-from tinygrad_lstm.models import GRUCell, LSTMCell, Recurrent, RNNCell
+from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 pytestmark = needs_compiler
@@ -125,13 +125,24 @@ def test_all_functions_of_kernels_are_tested() -> None:
     assert declared <= set(UNARY)
 
 
-@pytest.mark.parametrize(("cell", "forward", "backward"), [(LSTMCell, 1, 1), (GRUCell, 1, 2), (RNNCell, 1, 1)])
-def test_a_step_launches_few_kernels(cell: Any, forward: int, backward: int, launches: list[str]) -> None:
-    layer = Recurrent(cell(3, 5)).to("emulated")
+@pytest.mark.parametrize("lengths", [None, [4, 2, 0]])
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_a_step_is_one_product_and_one_kernel(kind: Any, lengths: Any, launches: list[str]) -> None:
+    """Forward and backward, as if it were written by hand."""
+    layer = kind(3, 5).to("emulated")
     x = tg.randn(T, B, 3).to("emulated")
-    layer(x)[0].sum().backward()
-    number = Counter(name.split("_step")[0] for name in launches if "_step" in name)
-    assert number == {"forward": forward * T, "backward": backward * T}
+    x.requires_grad = True
+    layer(x, lengths=lengths)  # traces the step
+    launches.clear()
+    EMULATED.products = 0
+    out, _ = layer(x, lengths=lengths)
+    assert Counter(launches) == {"forward_step": T}
+    assert EMULATED.products == 1 + T  # the inputs of all steps are one
+    launches.clear()
+    EMULATED.products = 0
+    out.sum().backward()
+    assert Counter(launches) - Counter(["backward_after"]) == {"backward_step": T}
+    assert EMULATED.products == T + 3  # and those of x and of both weights
 
 
 def turned(by: int) -> Step:

@@ -193,8 +193,8 @@ def test_recurrent_layers_by_steps(kind: Any, data: st.DataObject, dtype: str, T
     network = kind(3, H, bidirectional=True).to(dtype=dtype)
     (x,) = drawn(0, (T, B, 3), dtype=dtype)
     launched = check_network(network, x, lengths)
-    name = kind.__name__.lower()
-    assert launched == {f"{name}_forward_step", f"{name}_backward_step"}
+    assert {"forward_step", "backward_step"} <= launched
+    assert not any(name.startswith("persistent") for name in launched)
 
 
 # Units of one block, of several; padded to the next 128 and beyond; of half a block of sequences, and of several.
@@ -222,6 +222,47 @@ def test_an_lstm_at_once(
     with tg.no_grad():
         inference = network.to("emulated")(tg.tensor(x, device="emulated"), lengths=lengths)[0]
     np.testing.assert_array_equal(inference.cpu().numpy(), run(network, x, lengths, "emulated")[0])
+
+
+class SwappedLSTM(LSTM):
+    """An LSTM of different equations: the gates i and f are swapped."""
+
+    @staticmethod
+    def STEP(weights: Any, net_x: tg.Tensor, h: tg.Tensor, c: tg.Tensor) -> Any:
+        f, i, g, o = tg.chunk(net_x + h @ weights["weight_hh"].T, 4, dim=1)
+        new_c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
+        return SimpleNamespace(h=tg.sigmoid(o) * tg.tanh(new_c), c=new_c)
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options", "is_plain"),
+    [
+        (LSTM, {}, True),
+        (LSTM, {"bias": False}, True),
+        (SwappedLSTM, {}, False),
+        (LSTM, {"proj_size": 3}, False),
+        (LSTM, {"peephole": True}, False),
+        (LSTM, {"activations": ("hard_sigmoid", "tanh", "tanh")}, False),
+    ],
+    ids=str,
+)
+def test_only_a_plain_lstm_is_one_launch(kind: Any, options: Any, is_plain: bool, with_lengths: bool) -> None:
+    EMULATED.multiprocessors = 6
+    (x,) = drawn(0, (3, 2, 3), dtype="float32")
+    launched = check_network(kind(3, 6, **options), x, [3, 1] if with_lengths else None)
+    assert any(name.startswith("persistent") for name in launched) == is_plain
+    assert any(name.startswith("forward_step") for name in launched) != is_plain
+
+
+def test_resets_within_a_batch_are_taken_step_by_step() -> None:
+    EMULATED.multiprocessors = 6
+    EMULATED.launches.clear()
+    network = LSTM(3, 6).to("emulated")
+    resets = tg.tensor([[False, False], [False, True], [True, False]], device="emulated")
+    out, _ = network(tg.randn(3, 2, 3).to("emulated"), resets=resets)
+    assert set(EMULATED.launches) == {"forward_step", "forward_step_2"}
+    assert out.shape == (3, 2, 6)
 
 
 @given(

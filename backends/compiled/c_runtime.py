@@ -5,8 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .. import memory
-from ..base import HostArray
 from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
 from .building import RUNTIME, BuildError, Source, libraries, library
@@ -14,7 +12,8 @@ from .building import RUNTIME, BuildError, Source, libraries, library
 __all__ = [
     "OPERATIONS_A_THREAD",
     "address",
-    "empty_panels",
+    "line_in",
+    "panels_bytes",
     "kernel_library",
     "shares",
     "source",
@@ -24,7 +23,8 @@ __all__ = [
 OPERATIONS_A_THREAD = 2e6
 """The number of operations that justify one more thread: about 20 µs."""
 
-_ALIGNMENT = 64  # bytes, for panels: each of their vectors is in one cache line
+LINE = 64
+"""The bytes of a line of the cache. Panels begin at one, so that each of their vectors is in one line."""
 
 _REAL = {FLOAT32: "float", FLOAT64: "double"}
 _memory_of = (ctypes.c_char * 0).from_buffer
@@ -64,16 +64,19 @@ def address(array: Any) -> int:
         return int(array.ctypes.data)
 
 
-def empty_panels(K: int, N: int, dtype: Any) -> HostArray:
-    """A buffer for the panels of a matrix (K, N), aligned for vectors.
+def line_in(block: Any) -> int:
+    """The address of the first line of the cache that begins in a block."""
+    at = address(block)
+    return at + -at % LINE
+
+
+def panels_bytes(K: int, N: int, dtype: Any) -> int:
+    """The bytes of the panels of a matrix (K, N), which begin at a line of the cache.
 
     Raises:
         BuildError: the product cannot be built.
     """
-    size, spare = _panels_size(dtype)(K, N), _ALIGNMENT // dtype.itemsize
-    room = memory.empty((size + spare,), dtype)
-    start = -address(room) % _ALIGNMENT // dtype.itemsize
-    return room[start : start + size]
+    return _panels_size(dtype)(K, N) * int(dtype.itemsize)
 
 
 @cache

@@ -3,9 +3,9 @@
 import ctypes
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from .. import memory
 from ..base import HostArray
 from ..emit.c_writer import CFunction, Panels, Room
 from ..emit.program import Value
-from .c_runtime import OPERATIONS_A_THREAD, address, empty_panels, threads_for
+from .c_runtime import LINE, OPERATIONS_A_THREAD, address, line_in, panels_bytes, threads_for
 
 __all__ = ["CCall", "CStep", "contiguous", "in_one_block"]
 
-_LINE = 64  # bytes of a line of the cache
 _OPERATIONS = 20  # that an elementary function takes, about
 
 
@@ -27,13 +26,13 @@ class CCall:
     Args:
         entry: the function.
         function: what it is given.
-        arrays: its arrays by key. Those that it works in are made.
+        arrays: its arrays by key, except those that it works in.
         sizes: T, B and `at_once`.
         more: the arguments after these.
-        panels: its panels; by default they are made.
+        panels: the memory of its panels; by default it is made.
 
     Attributes:
-        panels: the panels.
+        panels: the memory of the panels.
     """
 
     def __init__(
@@ -44,21 +43,21 @@ class CCall:
         sizes: tuple[int, int, int],
         more: Sequence[Any],
         dtype: Any,
-        panels: Sequence[HostArray] | None = None,
+        panels: HostArray | None = None,
     ) -> None:
-        _, B, at_once = sizes
-        rooms = [key for key in function.arrays if isinstance(key, Room)]
-        rows = [at_once * B if key.rows == "chunk" else B for key in rooms]
-        made = in_one_block([((n, *key.value.lengths), key.value.dtype) for n, key in zip(rows, rooms)])
-        self._arrays = {**arrays, **dict(zip(rooms, made))}
-        self.panels = [_panels(each, at_once * B, dtype) for each in function.panels] if panels is None else panels
-        used = [address(self._arrays[key]) for key in function.arrays]
+        layout = _layout(function, *sizes[1:], dtype)
+        room = memory.empty((layout.room_bytes,), np.uint8)
+        self.panels = memory.empty((layout.panel_bytes,), np.uint8) if panels is None else panels
+        self._arrays = arrays, room  # they are kept as long as their addresses
+        begin, first_panel = line_in(room), line_in(self.panels)
+        used = [
+            address(arrays[key]) if place is None else begin + place
+            for key, place in zip(function.arrays, layout.rooms, strict=True)
+        ]
         addresses = (ctypes.c_void_p * len(used))(*used)
-        places = (ctypes.c_void_p * max(len(self.panels), 1))(*map(address, self.panels))
+        places = (ctypes.c_void_p * max(len(layout.panels), 1))(*[first_panel + place for place in layout.panels])
         self._entry, self._arguments = entry, (*map(ctypes.c_ssize_t, sizes), *more, addresses, places)
-        weights = sum(each.value.row_size for each in function.panels if each.value is not None)
-        elements = sum(key.row_size for key in arrays if isinstance(key, Value))
-        self._operations = (2.0 * weights + _OPERATIONS * elements) * at_once * B
+        self._operations = layout.operations
 
     def run(self) -> None:
         """Calls the function."""
@@ -100,19 +99,58 @@ def contiguous(array: HostArray) -> HostArray:
     return array if array.flags.carray else np.require(array, requirements=["C", "A", "W"])
 
 
-def _panels(panels: Panels, rows: int, dtype: Any) -> HostArray:
+class _Layout(NamedTuple):
+    """The memory that a function works in.
+
+    Attributes:
+        rooms: for each array that it is given, where it begins in a block; None of those that are given by the caller.
+        panels: where its panels begin in a second block.
+        room_bytes, panel_bytes: the sizes of the blocks, in which the first array begins at a line of the cache.
+        operations: the number of floating-point operations of `at_once` steps, about.
+    """
+
+    rooms: list[int | None]
+    panels: list[int]
+    room_bytes: int
+    panel_bytes: int
+    operations: float
+
+
+@lru_cache(maxsize=256)
+def _layout(function: CFunction, B: int, at_once: int, dtype: Any) -> _Layout:
+    rooms = [key for key in function.arrays if isinstance(key, Room)]
+    rows = [at_once * B if room.rows == "chunk" else B for room in rooms]
+    begins = _begins([n * room.value.row_bytes for n, room in zip(rows, rooms)])
+    at = dict(zip(rooms, begins))
+    panels = _begins([_panel_bytes(each, at_once * B, dtype) for each in function.panels])
+    weights = sum(each.value.row_size for each in function.panels if each.value is not None)
+    elements = sum(key.row_size for key in function.arrays if isinstance(key, Value))
+    return _Layout(
+        [at.get(key) for key in function.arrays],
+        panels[:-1],
+        begins[-1] + LINE,
+        panels[-1] + LINE,
+        (2.0 * weights + _OPERATIONS * elements) * at_once * B,
+    )
+
+
+def _panel_bytes(panels: Panels, rows: int, dtype: Any) -> int:
     if panels.value is None:
-        return empty_panels(rows, panels.columns, dtype)
+        return panels_bytes(rows, panels.columns, dtype)
     first, second = panels.value.lengths
-    return empty_panels(*((second, first) if panels.transposed else (first, second)), dtype)
+    return panels_bytes(*((second, first) if panels.transposed else (first, second)), dtype)
+
+
+def _begins(sizes: Iterable[int]) -> list[int]:
+    """Where arrays of these sizes, in bytes, begin in a block, each at a line of the cache; and the end."""
+    return [0, *itertools.accumulate(-(-size // LINE) * LINE for size in sizes)]
 
 
 def in_one_block(shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[HostArray]:
     """Arrays of these shapes and dtypes that begin at cache lines of one block, as getting a block takes time."""
-    sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
-    begins = [0, *itertools.accumulate(-(-size // _LINE) * _LINE for size in sizes)]
-    block = memory.empty((begins[-1] + _LINE,), np.uint8)
-    first = -address(block) % _LINE
+    begins = _begins([math.prod(shape) * dtype.itemsize for shape, dtype in shapes])
+    block = memory.empty((begins[-1] + LINE,), np.uint8)
+    first = line_in(block) - address(block)
     return [
         np.ndarray(shape, dtype, block, first + begin) for (shape, dtype), begin in zip(shapes, begins, strict=False)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
-from .c_runtime import address, empty_panels, kernel_library, source, threads_for
+from .c_runtime import LINE, address, kernel_library, line_in, panels_bytes, source, threads_for
 
 __all__ = ["matmul"]
 
@@ -45,8 +45,8 @@ def matmul(x: HostArray, y: HostArray) -> HostArray:
     x, x_row, x_transposed = _rows(x)
     y, y_row, y_transposed = _rows(y)
     out = memory.empty((M, N), x.dtype)
-    panels = empty_panels(K, N, x.dtype)
-    addresses = map(address, (out, x, y, panels))
-    packed = _OPERANDS.pack(*addresses, M, K, N, x_row, y_row, x_transposed, y_transposed)
+    panels = memory.empty((panels_bytes(K, N, x.dtype) + LINE,), np.uint8)
+    addresses = map(address, (out, x, y))
+    packed = _OPERANDS.pack(*addresses, line_in(panels), M, K, N, x_row, y_row, x_transposed, y_transposed)
     kernels.matmul(threads_for(2.0 * M * K * N), packed)
     return out

@@ -114,6 +114,11 @@ class _Built:
                 if operand in self._program.captured and g is not None
             ]
             self._of_steps = [key[1] for key in self._backward.arrays if isinstance(key, tuple) and key[0] == "total"]
+            keys = set(self._backward.arrays)
+            self._saved = [("states", state) for state in self._program.states]
+            self._saved += [("kept", value) for value in self._kept]
+            self._carried = [(k, each) for k, each in enumerate(self._program.states) if ("even", each) in keys]
+            self._g_inputs = [(k, each) for k, each in enumerate(self._program.inputs) if ("g", each) in keys]
             given = [*self._program.captured, *(total.value for total in self._sums), *self._of_steps]
             follow = needed([*backward.once, *backward.sums], [g for _, g in self._totals], given)
             self._finish = emitted("sums", *values_code(given, follow, [g for _, g in self._totals]))
@@ -161,22 +166,19 @@ class _Built:
         needs: Sequence[bool],
     ) -> Sequence[HostArray | None]:
         """See `ArraySequence.backward`."""
-        program, keys = self._program, self._backward.arrays
+        program = self._program
         T, B = operands[0].shape[:2]
         given = {value: contiguous(array) for value, array in zip(program.operands, operands)}
         captured = [given[value] for value in program.captured]
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
         arrays |= zip(self._fixed_backward, map(contiguous, self._values_backward(backend, captured, B)))
-        names = [("states", state) for state in program.states] + [("kept", value) for value in self._kept]
-        arrays |= zip(names, saved)
+        arrays |= zip(self._saved, saved)
         arrays["g_out"] = contiguous(cotangents[0])
-        carried = [state for state in program.states if ("even", state) in keys]
-        for state in carried:
-            arrays["even", state] = np.array(cotangents[1 + program.states.index(state)], order="C")
+        for k, state in self._carried:
+            arrays["even", state] = np.array(cotangents[1 + k], order="C")
             arrays["odd", state] = np.empty_like(arrays["even", state])
-        for value in program.inputs:
-            if ("g", value) in keys:
-                arrays["g", value] = memory.empty((T, B, *value.lengths), value.dtype)
+        for _, value in self._g_inputs:
+            arrays["g", value] = memory.empty((T, B, *value.lengths), value.dtype)
         for total in self._sums:
             arrays[total] = np.empty(total.shape, self._dtype)
         for g in self._of_steps:
@@ -188,11 +190,11 @@ class _Built:
         CCall(self._library.backward, self._backward, arrays, (T, B, at_once), more, self._dtype).run()
         last = "odd" if T % 2 else "even"
         gradients: list[HostArray | None] = [None] * len(program.operands)
-        for k, value in enumerate(program.operands):
-            if ("g", value) in arrays and needs[k]:
+        for k, value in self._g_inputs:
+            if needs[k]:
                 gradients[k] = arrays["g", value]
-            elif value in carried:
-                gradients[k] = arrays[last, value]
+        for k, state in self._carried:
+            gradients[number + k] = arrays[last, state]
         if flags[-1]:
             totals = [*(arrays[total] for total in self._sums), *(arrays["total", g] for g in self._of_steps)]
             found = self._finish(backend, [*captured, *totals], B)
@@ -208,16 +210,14 @@ class _Built:
         prepared = self._prepared(backend, own, 1)
         return Steps(lambda B: self._step(*prepared, B))
 
-    def _prepared(
-        self, backend: Any, captured: Sequence[HostArray], B: int
-    ) -> tuple[dict[Any, HostArray], Sequence[HostArray]]:
+    def _prepared(self, backend: Any, captured: Sequence[HostArray], B: int) -> tuple[dict[Any, HostArray], HostArray]:
         """The arrays and panels that are the same at all steps of batches of B rows."""
         fixed = dict(zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B))))
         call = self._call_for_step(fixed, (0, B, 1), packed=False)
         call.run()  # no step: it packs
         return {key: fixed[key] for key in self._forward.arrays[: self._forward.lasting] if key in fixed}, call.panels
 
-    def _step(self, fixed: dict[Any, HostArray], panels: Sequence[HostArray], B: int) -> StepOfArrays:
+    def _step(self, fixed: dict[Any, HostArray], panels: HostArray, B: int) -> StepOfArrays:
         """A step of B rows, with buffers of its own."""
         program = self._program
         before, after = ([(when, state) for state in program.states] for when in ("before", "after"))
@@ -235,7 +235,7 @@ class _Built:
         arrays: dict[Any, HostArray],
         sizes: tuple[int, int, int],
         packed: bool,
-        panels: Sequence[HostArray] | None = None,
+        panels: HostArray | None = None,
     ) -> CCall:
         function, unused = self._forward, np.empty(1, self._dtype)
         arrays = {**dict.fromkeys(function.arrays, unused), **arrays}

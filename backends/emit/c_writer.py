@@ -57,7 +57,7 @@ class Contraction:
     shape: tuple[int, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class CFunction:
     """A function in C, and what it is given.
 

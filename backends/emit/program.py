@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ..base import Array
@@ -65,6 +65,7 @@ class Value:
         dtype: the elements' type.
         instruction: what computes it; None of an input or a constant.
         constant: the number that all elements have, or an array without a batch dimension; None if it is not constant.
+        lengths: the lengths of the dimensions other than the batch.
     """
 
     name: str
@@ -72,6 +73,10 @@ class Value:
     dtype: Any
     instruction: Instruction | None = None
     constant: int | float | bool | Array | None = None
+    lengths: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = tuple(n for n in self.shape if isinstance(n, int))
 
     def __repr__(self) -> str:
         return self.name
@@ -80,11 +85,6 @@ class Value:
     def has_batch(self) -> bool:
         """Whether it has a batch dimension."""
         return BATCH in self.shape
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """The lengths of the dimensions other than the batch."""
-        return tuple(n for n in self.shape if isinstance(n, int))
 
     @property
     def row_size(self) -> int:

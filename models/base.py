@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,7 +27,7 @@ from .layout import Layout, Lengths, Resets
 from .loading import Loadable
 from .stepping import Stepper, check_steps
 from .streaming import Stream, has_forward_of
-from .variants import Plain, Variant
+from .variants import Variant
 
 if TYPE_CHECKING:
     from tinygrad_lstm.inspect import Programs
@@ -45,7 +45,6 @@ class Network(Loadable):
 
     STATES: ClassVar[tuple[str, ...]]
     STATE_BATCH_DIM: ClassVar[int] = 1
-    STEP: ClassVar[Callable[..., Any]]  # `STEP(parameters, net_x, *states)`: the gates and states of a plain layer
     adaptable = ("weight_*",)
 
     def __init__(
@@ -180,7 +179,7 @@ class Network(Loadable):
         if tracer is None or not tracer.sees_steps:
             return run_scan(self._pure_step(parameters, layer), x, tuple(states), lengths, resets, starts, reverse)
         tracer.see_layer(layer)
-        variant = self._computation(parameters)
+        variant = self._variant(parameters)
 
         def step_of_nets(net_x: Tensor, states: States) -> States:
             gates = variant.step(net_x, *states)
@@ -208,15 +207,11 @@ class Network(Loadable):
         name = "sequence" if layer is not None and layer.options else KINDS[self.KIND].op
         return PureStep(step, tuple(parameters.values()), key, name)
 
-    def _computation(self, parameters: Mapping[str, Tensor]) -> Variant:
-        """The computation of a layer, given its parameters."""
-        return self._variant(parameters) if self.options else Plain(parameters, self.STEP)
-
     def _step(
         self, x: Tensor, states: States, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None
     ) -> States:
         """A step of a layer with these parameters; a `trace` shows its gates if the layer is given."""
-        variant = self._computation(parameters)
+        variant = self._variant(parameters)
         gates = variant.step(variant.inputs(x), *states)
         if layer is not None:
             show_step(layer, self.KIND, x, dict(zip(self.STATES, states)), gates)
@@ -240,7 +235,7 @@ class Network(Loadable):
         return programs_of(found)
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
-        """The computation of a layer with options, given its parameters."""
+        """The computation of a layer, given its parameters."""
         raise NotImplementedError
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -22,6 +22,8 @@ FORGET_BIAS = 1.0
 """The initial value of the forget gate's bias (Jozefowicz et al. 2015)."""
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
+Activations: TypeAlias = Sequence[Callable[[Tensor], Tensor]]
+"""The activation functions of a step, in the order of an ONNX node's."""
 
 
 class Cell(Module):
@@ -165,21 +167,24 @@ class LSTMCell(_Cell):
         return parameters_apart(self)
 
 
-def lstm_step(net: Tensor, c: Tensor) -> LSTMGates:
+def lstm_step(net: Tensor, c: Tensor, activations: Activations = (ops.sigmoid, ops.tanh, ops.tanh)) -> LSTMGates:
     """The step of an LSTM cell, given `net` (B, 4H), the W·[h, x] + b of the gates i, f, g, o side by side."""
+    gate, candidate, output = activations
     net_i, net_f, net_g, net_o = ops.chunk(net, 4, dim=-1)  # each (B, H)
-    f = ops.sigmoid(net_f)
-    i = ops.sigmoid(net_i)
-    g = ops.tanh(net_g)
+    f = gate(net_f)
+    i = gate(net_i)
+    g = candidate(net_g)
     c = f * c + i * g
-    o = ops.sigmoid(net_o)
-    h = o * ops.tanh(c)
+    o = gate(net_o)
+    h = o * output(c)
     return LSTMGates(i, f, g, o, c, h)
 
 
-def lstm_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
+def lstm_layer_step(
+    weights: Mapping[str, Tensor], activations: Activations, net_x: Tensor, h: Tensor, c: Tensor
+) -> LSTMGates:
     """The step of a layer of `LSTM`, given its weights, and net_x (B, 4H), the W·x + b of the gates."""
-    return lstm_step(net_x + ops.linear(h, weights["weight_hh"]), c)
+    return lstm_step(net_x + ops.linear(h, weights["weight_hh"]), c, activations)
 
 
 class GRUGates(NamedTuple):
@@ -230,18 +235,21 @@ class GRUCell(_Cell):
         return {weight.name: self.adapted(weight.name) for weight in KINDS["GRU"].weights_with({})}
 
 
-def gru_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> GRUGates:
+def gru_layer_step(weights: Mapping[str, Tensor], activations: Activations, net_x: Tensor, h: Tensor) -> GRUGates:
     """The step of a layer of `GRU`, given its weights, and net_x (B, 3H), the W·x + b of the gates."""
-    return gru_step(net_x, ops.linear(h, weights["weight_hh"]), weights["bias_hn"], h)
+    return gru_step(net_x, ops.linear(h, weights["weight_hh"]), weights["bias_hn"], h, activations)
 
 
-def gru_step(net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor) -> GRUGates:
+def gru_step(
+    net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor, activations: Activations = (ops.sigmoid, ops.tanh)
+) -> GRUGates:
     """The step of a GRU cell, given W·x + b and U·h (B, 3H) of the gates r, z, n side by side."""
+    gate, candidate = activations
     x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
     h_r, h_z, h_n = ops.chunk(net_h, 3, dim=-1)
-    r = ops.sigmoid(x_r + h_r)
-    z = ops.sigmoid(x_z + h_z)
-    n = ops.tanh(x_n + r * (h_n + bias_hn))
+    r = gate(x_r + h_r)
+    z = gate(x_z + h_z)
+    n = candidate(x_n + r * (h_n + bias_hn))
     h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
     return GRUGates(r, z, n, h)
 
@@ -288,9 +296,10 @@ class RNNCell(_Cell):
         return parameters_apart(self)
 
 
-def rnn_layer_step(weights: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> RNNGates:
+def rnn_layer_step(weights: Mapping[str, Tensor], activations: Activations, net_x: Tensor, h: Tensor) -> RNNGates:
     """The step of a layer of `RNN`, given its weights, and net_x (B, H), the W·x + b."""
-    return RNNGates(ops.tanh(net_x + ops.linear(h, weights["weight_hh"])))
+    (nonlinearity,) = activations
+    return RNNGates(nonlinearity(net_x + ops.linear(h, weights["weight_hh"])))
 
 
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:

@@ -15,11 +15,10 @@ from .layout import Lengths, Resets
 from .variants import (
     ACTIVATIONS,
     Activation,
-    GRUResetAfter,
     GRUResetBefore,
     LSTMNorm,
     LSTMVariant,
-    RNNVariant,
+    Plain,
     Variant,
 )
 
@@ -69,7 +68,7 @@ class LSTM(Network):
     ((7, 2, 2), (1, 2, 2), (1, 2, 5))
     """
 
-    KIND, STATES, STEP = "LSTM", KINDS["LSTM"].state_names, staticmethod(lstm_layer_step)
+    KIND, STATES = "LSTM", KINDS["LSTM"].state_names
 
     def __init__(
         self,
@@ -109,7 +108,9 @@ class LSTM(Network):
             if name.startswith("bias_l"):
                 init_forget_bias(parameter, self.hidden_size, self._forget_bias)
 
-    def _variant(self, parameters: Mapping[str, Tensor]) -> LSTMVariant:
+    def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
+        if self.options.keys() <= {"activations"}:
+            return Plain(parameters, lstm_layer_step, self.activations)
         return LSTMVariant(parameters, self.layer_norm, self.activations)
 
     def forward(
@@ -152,7 +153,7 @@ class GRU(Network):
         weight_ih_l{k} (3H, I or D·H); weight_hh_l{k} (3H, H); bias_l{k} (3H,); bias_hn_l{k} (H,), with reset_after.
     """
 
-    KIND, STATES, STEP = "GRU", KINDS["GRU"].state_names, staticmethod(gru_layer_step)
+    KIND, STATES = "GRU", KINDS["GRU"].state_names
 
     def __init__(
         self,
@@ -180,7 +181,9 @@ class GRU(Network):
         return out, h
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
-        return (GRUResetAfter if self.reset_after else GRUResetBefore)(parameters, self.activations)
+        if self.reset_after:
+            return Plain(parameters, gru_layer_step, self.activations)
+        return GRUResetBefore(parameters, self.activations)
 
 
 class RNN(Network):
@@ -194,7 +197,7 @@ class RNN(Network):
         weight_ih_l{k} (H, I or D·H); weight_hh_l{k} (H, H); bias_l{k} (H,).
     """
 
-    KIND, STATES, STEP = "RNN", KINDS["RNN"].state_names, staticmethod(rnn_layer_step)
+    KIND, STATES = "RNN", KINDS["RNN"].state_names
 
     def __init__(
         self,
@@ -228,8 +231,8 @@ class RNN(Network):
         out, (h,) = self._run(x, state, lengths, resets)
         return out, h
 
-    def _variant(self, parameters: Mapping[str, Tensor]) -> RNNVariant:
-        return RNNVariant(parameters, self.nonlinearity)
+    def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
+        return Plain(parameters, rnn_layer_step, [self.nonlinearity])
 
 
 def _check_option(network: Network, name: str, value: object, known: Sequence[object]) -> None:

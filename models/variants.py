@@ -10,17 +10,15 @@ from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.kinds import KINDS
 
-from .cells import GRUGates, LSTMGates, RNNGates
+from .cells import GRUGates, LSTMGates
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
-    "GRUResetAfter",
     "GRUResetBefore",
     "LSTMNorm",
     "LSTMVariant",
     "Plain",
-    "RNNVariant",
     "Variant",
 ]
 
@@ -52,11 +50,17 @@ class Variant(Protocol):
 
 
 class Plain:
-    """A layer without options, whose step `step(parameters, net_x, *states)` is that of its op."""
+    """A layer whose step is that of its cell, but for the activation functions of these names.
 
-    def __init__(self, parameters: Parameters, step: Callable[..., Any]) -> None:
+    Args:
+        parameters: the layer's parameters.
+        step: `step(parameters, activations, net_x, *states)`.
+        activations: the names of the functions.
+    """
+
+    def __init__(self, parameters: Parameters, step: Callable[..., Any], activations: Sequence[str]) -> None:
         self._parameters = parameters
-        self.step = partial(step, parameters)
+        self.step = partial(step, parameters, [ACTIVATIONS[name] for name in activations])
 
     def inputs(self, x: Tensor) -> Tensor:
         return ops.linear(x, self._parameters["weight_ih"], self._parameters["bias"])
@@ -131,30 +135,25 @@ class LSTMVariant:
         return ops.layer_norm(x, x.shape[-1], weight, bias, eps=1e-5)
 
 
-class _GRU:
-    """A GRU whose σ and tanh are the two `activations`. Rows of the parameters in gate order r, z, n."""
+class GRUResetBefore:
+    """A GRU whose reset gate comes before the product with U_n (Cho et al. 2014), as in ONNX by default.
+
+    The `activations` are in place of σ and of tanh:
+
+        r  = σ(W_r·x + U_r·h + b_r)
+        z  = σ(W_z·x + U_z·h + b_z)
+        n  = tanh(W_n·x + U_n·(r ⊙ h) + b_n)
+        h' = (1 - z) ⊙ n + z ⊙ h
+    """
 
     def __init__(self, parameters: Parameters, activations: Sequence[str] = KINDS["GRU"].onnx_activations) -> None:
         self.gate, self.candidate = map(ACTIVATIONS.__getitem__, activations)
-        self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
+        self.weight_ih, self.bias = parameters["weight_ih"], parameters["bias"]
+        H = parameters["weight_hh"].shape[1]
+        self.weight_rz, self.weight_n = ops.split(parameters["weight_hh"], [2 * H, H], dim=0)
 
     def inputs(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight_ih, self.bias)
-
-
-class GRUResetBefore(_GRU):
-    """A GRU whose reset gate comes before the product with U_n (Cho et al. 2014), as in ONNX by default.
-
-    r  = σ(W_r·x + U_r·h + b_r)
-    z  = σ(W_z·x + U_z·h + b_z)
-    n  = tanh(W_n·x + U_n·(r ⊙ h) + b_n)
-    h' = (1 - z) ⊙ n + z ⊙ h
-    """
-
-    def __init__(self, parameters: Parameters, *activations: Sequence[str]) -> None:
-        super().__init__(parameters, *activations)
-        H = self.weight_hh.shape[1]
-        self.weight_rz, self.weight_n = ops.split(self.weight_hh, [2 * H, H], dim=0)
 
     def step(self, net_x: Tensor, h: Tensor) -> GRUGates:
         x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
@@ -164,34 +163,3 @@ class GRUResetBefore(_GRU):
         n = self.candidate(x_n + ops.linear(r * h, self.weight_n, None))
         h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
         return GRUGates(r, z, n, h)
-
-
-class GRUResetAfter(_GRU):
-    """A GRU with the equations of `GRUCell`, except for the activations."""
-
-    def __init__(self, parameters: Parameters, *activations: Sequence[str]) -> None:
-        super().__init__(parameters, *activations)
-        self.bias_hn = parameters["bias_hn"]
-
-    def step(self, net_x: Tensor, h: Tensor) -> GRUGates:
-        x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
-        h_r, h_z, h_n = ops.chunk(ops.linear(h, self.weight_hh, None), 3, dim=-1)
-        r = self.gate(x_r + h_r)
-        z = self.gate(x_z + h_z)
-        n = self.candidate(x_n + r * (h_n + self.bias_hn))
-        h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
-        return GRUGates(r, z, n, h)
-
-
-class RNNVariant:
-    """A simple recurrent network with a different function in place of tanh, such as relu (Le et al. 2015)."""
-
-    def __init__(self, parameters: Parameters, nonlinearity: str) -> None:
-        self.nonlinearity = ACTIVATIONS[nonlinearity]
-        self.weight_ih, self.weight_hh, self.bias = (parameters[name] for name in ("weight_ih", "weight_hh", "bias"))
-
-    def inputs(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight_ih, self.bias)
-
-    def step(self, net_x: Tensor, h: Tensor) -> RNNGates:
-        return RNNGates(self.nonlinearity(net_x + ops.linear(h, self.weight_hh, None)))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -36,7 +36,7 @@ MINIMAL = Kind(
     ),
     states=(State("h", "hidden state"),),
     weights=KINDS["RNN"].weights,
-    options={"composed": False},
+    options={},
     keeps=None,
     saved=("h", "gates"),
     follows="",
@@ -59,35 +59,31 @@ class MGUGates(NamedTuple):
 class MGUStep:
     """f = σ(W_f·x + U_f·h + b_f), n = tanh(W_n·x + U_n·(f ⊙ h) + b_n), h' = (1 - f) ⊙ h + f ⊙ n."""
 
-    def __init__(self, parameters: Any, F: Any) -> None:
-        self.F, self.parameters = F, parameters
-        self.weight_f, self.weight_n = F.chunk(parameters["weight_hh"], 2, dim=0)
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+        self.weight_f, self.weight_n = ops.chunk(parameters["weight_hh"], 2, dim=0)
 
     def inputs(self, x: Any) -> Any:
-        return self.F.linear(x, self.parameters["weight_ih"], self.parameters["bias"])
+        return ops.linear(x, self.parameters["weight_ih"], self.parameters["bias"])
 
     def step(self, net_x: Any, h: Any) -> MGUGates:
-        x_f, x_n = self.F.chunk(net_x, 2, dim=-1)
-        f = self.F.sigmoid(x_f + self.F.linear(h, self.weight_f, None))
-        n = self.F.tanh(x_n + self.F.linear(f * h, self.weight_n, None))
+        x_f, x_n = ops.chunk(net_x, 2, dim=-1)
+        f = ops.sigmoid(x_f + ops.linear(h, self.weight_f, None))
+        n = ops.tanh(x_n + ops.linear(f * h, self.weight_n, None))
         return MGUGates(f, n, h + f * (n - h))
 
 
 class MGU(Network):
-    """A network without kernels, so that its layers go step by step."""
+    """A network of this kind."""
 
     KIND, STATES = "MGU", MINIMAL.state_names
-    composed: ClassVar[bool] = True
-
-    def __init__(self, *sizes: Any, composed: bool = True, **settings: Any) -> None:
-        super().__init__(*sizes, **settings)
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[tg.Tensor, tg.Tensor]:
         out, (h,) = self._run(x, state, lengths)
         return out, h
 
-    def _variant(self, parameters: Any, F: Any = ops) -> MGUStep:
-        return MGUStep(parameters, F)
+    def _variant(self, parameters: Any) -> MGUStep:
+        return MGUStep(parameters)
 
 
 @pytest.fixture(autouse=True)

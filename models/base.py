@@ -36,7 +36,7 @@ __all__ = ["Network"]
 
 States = tuple[Tensor, ...]
 
-_EQUATIONS = ("STEP", "_computation", "_step", "_variant")
+_EQUATIONS = ("_step", "_variant")
 """The attributes of a network that determine what a step computes."""
 
 

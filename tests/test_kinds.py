@@ -38,7 +38,6 @@ MINIMAL = Kind(
     weights=KINDS["RNN"].weights,
     options={},
     keeps=None,
-    saved=("h", "gates"),
     follows="",
     gradients_follow="",
     one_product=False,

@@ -78,8 +78,6 @@ class Kind:
         weights: in the order of the op's parameters.
         options: the options of a layer, with the values of a plain layer.
         keeps: the gate that is the only factor of a state from one step to the next, and that state.
-        saved: what the forward kernel of a plain layer saves for the backward kernel, in order: states before and after
-            each step, all gates, and other arrays.
         follows, gradients_follow: the values, and the values' gradients, that the equations of a plain layer compute
             from the others. The page does not store them.
         one_product: whether only the sum of W·x and U·h is needed, so that a cell has one weight over [h, x].
@@ -95,7 +93,6 @@ class Kind:
     weights: tuple[Weight, ...]
     options: Mapping[str, Any]
     keeps: tuple[str, str] | None
-    saved: tuple[str, ...]
     follows: str
     gradients_follow: str
     one_product: bool
@@ -106,7 +103,7 @@ class Kind:
 
     @property
     def op(self) -> str:
-        """The name of a plain layer's op, which is also the prefix of its kernels' names in a backend."""
+        """The name of a plain layer's op."""
         return self.name.lower()
 
     @property
@@ -191,7 +188,6 @@ KINDS: dict[str, Kind] = {
             ),
             options={"proj_size": 0, "peephole": False, "layer_norm": None, "activations": ("sigmoid", "tanh", "tanh")},
             keeps=("f", "c"),
-            saved=("h", "c", "gates"),
             follows="h",
             gradients_follow="ifgo",
             one_product=True,
@@ -211,7 +207,6 @@ KINDS: dict[str, Kind] = {
             weights=(*_ALL, Weight("bias_hn", ("kH",), option="reset_after", gates="n", part_of="bias_hh")),
             options={"reset_after": True, "activations": ("sigmoid", "tanh")},
             keeps=("z", "h"),
-            saved=("h", "gates", "q"),  # q = U_n·h + b_hn
             follows="",
             gradients_follow="zn",
             one_product=False,
@@ -227,7 +222,6 @@ KINDS: dict[str, Kind] = {
             weights=_ALL,
             options={"nonlinearity": "tanh"},
             keeps=None,
-            saved=("h",),
             follows="",
             gradients_follow="",
             one_product=True,

@@ -63,6 +63,9 @@ class Tracer:
     def see_write(self, tensor: Any) -> None:
         """The values of a Tensor are to be changed in place."""
 
+    def see_attribute(self, module: Any, name: str) -> None:
+        """An attribute of a module is to be set."""
+
     def see_print(self) -> bool:
         """Values are to be printed: returns whether to do so."""
         return True

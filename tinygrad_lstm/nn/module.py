@@ -10,6 +10,7 @@ from tinygrad_lstm.backends.dtypes import DType
 from .._tensor import Tensor
 from ..device import Device
 from ..graph import declare_step, next_number
+from ..tracing.effects import see_attribute
 from .groups import grouped, require_gradients
 from .hooks import HasHooks
 from .names import joined
@@ -92,6 +93,7 @@ class Module(HasHooks):
                 f"{type(self).__name__}.{name} is a parameter, and {type(value).__name__} would replace it; "
                 "wrap the value in nn.Parameter, or write into the parameter with .copy_() under tg.no_grad()"
             )
+        see_attribute(self, name)
         super().__setattr__(name, value)
 
     # -- submodules, parameters and buffers ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 import sysconfig
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -21,8 +22,9 @@ from tinygrad_lstm.backends.base import Array, HostArray
 from .._tensor import Tensor
 from ..device import Device
 from ..graph import OWN_CODE
+from ..mode import mode
 
-__all__ = ["Effects"]
+__all__ = ["Effects", "see_attribute"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _LEAVES = _PLAIN | {Device, np.dtype, logging.Logger}
@@ -35,24 +37,25 @@ _UNSET: Any = object()
 
 
 class _Way(NamedTuple):
-    """How the content of an object is read, and put back."""
+    """How the content of an object is read, and put back: `put(thing, before, now)`, given both contents."""
 
     read: Callable[[Any], Any]
-    put: Callable[[Any, Any], None]
+    put: Callable[[Any, Any, Any], None]
 
 
-def _put_items(container: dict[Any, Any], before: dict[Any, Any]) -> None:
+def _put_items(container: dict[Any, Any], before: dict[Any, Any], now: dict[Any, Any]) -> None:
     """Puts back the items of a dict: those that have changed, or all if their order has."""
-    for key in [key for key in container if key not in before]:
-        del container[key]
-    if [*container] != [*before]:
+    for key in now.keys() - before.keys():
+        container.pop(key, None)
+    reordered = [key for key in now if key in before] != [*before]
+    if reordered:
         container.clear()
     for key, value in before.items():
-        if not _is_same(container.get(key, _UNSET), value):
+        if reordered or not _is_same(now.get(key, _UNSET), value):
             container[key] = value
 
 
-def _put_elements(container: Any, before: tuple[Any, ...]) -> None:
+def _put_elements(container: Any, before: tuple[Any, ...], _: Any) -> None:
     """Puts back the elements of a set or a deque."""
     container.clear()
     (container.update if isinstance(container, set) else container.extend)(before)
@@ -65,16 +68,15 @@ def _content(cell: CellType) -> tuple[Any, ...]:
         return ()
 
 
-def _put_content(cell: CellType, before: tuple[Any, ...]) -> None:
+def _put_content(cell: CellType, before: tuple[Any, ...], _: Any) -> None:
     if before:
         (cell.cell_contents,) = before
     else:
         del cell.cell_contents
 
 
-def _put_attributes(thing: Any, before: dict[str, Any]) -> None:
+def _put_attributes(thing: Any, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Sets and deletes attributes of a class, or of an object without a `__dict__`."""
-    now = _attributes(thing)
     for name in {**before, **now}:
         if name not in before:
             delattr(thing, name)
@@ -89,25 +91,25 @@ def _attributes(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in _slots(type(thing)) if hasattr(thing, name)}
 
 
-def _put_tensor(tensor: Tensor, before: tuple[Any, ...]) -> None:
+def _put_tensor(tensor: Tensor, before: tuple[Any, ...], _: Any) -> None:
     tensor._array, tensor._node, tensor.grad = before
 
 
 _CELL = _Way(_content, _put_content)
 _VARIABLE = _Way(
     lambda variable: variable[0].get(variable[1], _UNSET),
-    lambda variable, before: variable[0].__setitem__(variable[1], before),
+    lambda variable, before, _: variable[0].__setitem__(variable[1], before),
 )
 _DICT = _Way(dict, _put_items)
-_LIST = _Way(tuple, lambda elements, before: elements.__setitem__(slice(None), before))
+_LIST = _Way(tuple, lambda elements, before, _: elements.__setitem__(slice(None), before))
 _ATTRIBUTES = _Way(_attributes, _put_attributes)
-_ARRAY = _Way(np.copy, np.copyto)
+_ARRAY = _Way(np.copy, lambda array, before, _: np.copyto(array, before))
 
 
 def _elements_on(device: Device) -> _Way:
     """How the elements of an array on a device are read, and put back."""
 
-    def put(array: Array, before: HostArray) -> None:
+    def put(array: Array, before: HostArray, _: Any) -> None:
         with device.current():
             array[...] = device.backend.from_host(before)
 
@@ -123,16 +125,18 @@ _CONTAINERS: dict[type, _Way] = {
     set: _Way(tuple, _put_elements),
 }
 _GENERATORS: dict[type, _Way] = {
-    np.random.RandomState: _Way(lambda rng: rng.get_state(legacy=False), lambda rng, before: rng.set_state(before)),
+    np.random.RandomState: _Way(lambda rng: rng.get_state(legacy=False), lambda rng, before, _: rng.set_state(before)),
     np.random.Generator: _Way(
-        lambda rng: rng.bit_generator.state, lambda rng, before: setattr(rng.bit_generator, "state", before)
+        lambda rng: rng.bit_generator.state, lambda rng, before, _: setattr(rng.bit_generator, "state", before)
     ),
-    random.Random: _Way(random.Random.getstate, random.Random.setstate),
+    random.Random: _Way(random.Random.getstate, lambda rng, before, _: rng.setstate(before)),
 }
 
 
 class Effects:
     """What a function reaches and can change: its variables, the attributes of objects, and the elements of containers.
+
+    It is noted when this context is entered. Attributes of modules that other threads set within it are left to them.
 
     Containers that belong to objects of this library are left out. The elements of a tensor are noted when a `Tracer`
     sees that they are to be changed, or that an array of them is handed out.
@@ -148,9 +152,13 @@ class Effects:
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
         self._names: dict[int, str] = {}  # of tensors, by id
+        self._others: dict[int, set[str]] = {}  # attributes of modules that other threads set, by the id of `vars`
+        self._thread = threading.get_ident()
         self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
         self._todo: list[tuple[str, Any]] = [("the step", function)]
+
+    def _look(self) -> None:
         while self._todo:
             name, thing = self._todo.pop()
             if type(thing) not in _LEAVES and id(thing) not in self._seen:
@@ -159,6 +167,14 @@ class Effects:
                     break
                 self._seen.add(id(thing))
                 self._visit(name, thing)
+
+    def __enter__(self) -> "Effects":
+        _under_way.append(self)
+        self._look()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _under_way.remove(self)
 
     def note_write(self, tensor: Tensor) -> None:
         """Notes a tensor that is to be changed in place."""
@@ -186,9 +202,12 @@ class Effects:
                 setattr(tensor._shared_version(), name, value)
         changed = None
         for name, way, thing, before in self._kept:
-            key = _changed(before, way.read(thing))
+            now = way.read(thing)
+            for each in self._others.get(id(thing), ()):
+                before[each] = now[each]
+            key = _changed(before, now)
             if key is not None:
-                way.put(thing, before)
+                way.put(thing, before, now)
                 changed = f"{name}.{key}" if way in (_DICT, _ATTRIBUTES) and isinstance(key, str) else name
         return changed
 
@@ -309,6 +328,19 @@ def _slots(kind: Any) -> list[str]:
     """The names of an object's slots."""
     names: list[str] = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     return names
+
+
+_under_way: list[Effects] = []
+
+
+def see_attribute(module: Any, name: str) -> None:
+    """Shows that an attribute of a module is to be set: what other threads set is not put back."""
+    tracer = mode().value.tracer
+    if tracer is not None:
+        tracer.see_attribute(module, name)
+    for effects in [*_under_way]:
+        if effects._thread != threading.get_ident():
+            effects._others.setdefault(id(vars(module)), set()).add(name)
 
 
 def _variables_around(function: FunctionType) -> Iterable[tuple[str, CellType]]:

@@ -144,6 +144,10 @@ class Run(Tracer):
         if self._effects is not None:
             self._effects.note_array(tensor)
 
+    def see_attribute(self, module: Any, name: str) -> None:
+        """Refuses that an attribute of a module is set, which must happen at each step."""
+        self._refuse(f"the step changes {type(module).__name__}.{name}, which must happen at each step")
+
     def see_print(self) -> bool:
         """Refuses it, as it would happen in each run, not at each step."""
         self._refuse(f"the step prints, which must happen at each step ({user_line()})")
@@ -257,14 +261,14 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], batch: int, dry: bool = 
         UntraceableError: it does what cannot be recorded.
     """
     inputs, states, others = ([example(like, batch) for like in part] for part in given)
-    effects = Effects(step)
-    if effects.unfollowed is not None:
-        raise UntraceableError(f"what the step changes cannot be followed: {effects.unfollowed}")
-    run = Run([*inputs, *states, *others], dry, effects)
-    switch = Switch(tracer=run, recording=True, anomaly=False)
-    with switch, no_draws(_refused_draw), prints_seen, np.errstate(all="ignore"):
+    with Effects(step) as effects:
+        if effects.unfollowed is not None:
+            raise UntraceableError(f"what the step changes cannot be followed: {effects.unfollowed}")
+        run = Run([*inputs, *states, *others], dry, effects)
+        switch = Switch(tracer=run, recording=True, anomaly=False)
         try:
-            after = step(inputs, states, others)
+            with switch, no_draws(_refused_draw), prints_seen, np.errstate(all="ignore"):
+                after = step(inputs, states, others)
         except UntraceableError:
             raise
         except Exception as error:

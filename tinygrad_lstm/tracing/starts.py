@@ -73,28 +73,30 @@ class _Found:
     def __init__(self, name: str, cell: Module, x: Tensor, dry: bool = False) -> None:
         described = f"{name}: the result of {type(cell).__name__}"
         same_draws = forked_draws()
-        effects = Effects(cell)
-        if effects.iterator is not None:
-            raise ValueError(
-                f"{name}: to find the state that {type(cell).__name__} starts from could advance {effects.iterator}, "
-                "an iterator; give a state"
-            )
-        first, second = _Run(mode().value.tracer, effects, dry), _Run(None, effects, dry)
-        try:
-            with same_draws(), prints_seen, Switch(tracer=first):
-                result = cell.forward(x, None)
-            effects.undo()
-            after = parts_of(described, result)
-            self.joined = joined_like(result)
-            with Switch(tracer=None):
-                self.zeros = tuple(map(zeros_like, after))
-            with same_draws(), prints_seen, no_grad(), Switch(tracer=second):
-                again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
-        except Exception as error:
-            error.add_note(f"in {name}: {type(cell).__name__} was given an input and a state of None, to start from")
-            raise
-        finally:
-            effects.undo()
+        with Effects(cell) as effects:
+            if effects.iterator is not None:
+                raise ValueError(
+                    f"{name}: to find the state that {type(cell).__name__} starts from could advance "
+                    f"{effects.iterator}, an iterator; give a state"
+                )
+            first, second = _Run(mode().value.tracer, effects, dry), _Run(None, effects, dry)
+            try:
+                with same_draws(), prints_seen, Switch(tracer=first):
+                    result = cell.forward(x, None)
+                effects.undo()
+                after = parts_of(described, result)
+                self.joined = joined_like(result)
+                with Switch(tracer=None):
+                    self.zeros = tuple(map(zeros_like, after))
+                with same_draws(), prints_seen, no_grad(), Switch(tracer=second):
+                    again = parts_of(described, cell.forward(x, self.joined(self.zeros)))
+            except Exception as error:
+                error.add_note(
+                    f"in {name}: {type(cell).__name__} was given an input and a state of None, to start from"
+                )
+                raise
+            finally:
+                effects.undo()
         found = _Comparison(first, second, self.zeros).of(after, again)
         if dry and (found is None or first.has_read or second.has_read):
             raise _UnsetValueError

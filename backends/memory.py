@@ -14,7 +14,7 @@ __all__ = ["empty", "give_back"]
 
 _SMALL = 64 * 1024  # bytes; malloc itself reuses smaller blocks
 _HUGE = 4 * 1024 * 1024  # bytes; from here on the system is asked for pages of 2 MB, which need fewer TLB entries
-_KEPT, _KEPT_BYTES = 16, 512 * 1024 * 1024  # of unused blocks; beyond this, the least recently used are freed
+_KEPT, _KEPT_BYTES = 32, 512 * 1024 * 1024  # of unused blocks; beyond this, the least recently used are freed
 
 
 class _Loan(weakref.ref["_Lent"]):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from .code import IN_PLACE, Code, Scope, is_view
+from .code import IN_PLACE, UFUNCS, Code, Scope, is_view
 from .loops import Kept, Loop, joined_in, stack_name, unpacked
 from .packs import packs_in, precise
 from .program import Group, Instruction, Value, needed
@@ -197,19 +197,19 @@ def backward_code(schedule: Backward, forward: Forward) -> tuple[str, dict[str, 
         of_inputs = needed(schedule.after, [of_operand[value] for value in by_input])
         shared = [instruction for instruction in of_totals if instruction in of_inputs]
         for instruction in shared:
-            many.compute(instruction)
+            _compute_rows(many, instruction, {})
         for value in by_input:
             with code.block(f"if needs[{places[value]}]:"):
                 rows_of_input = Scope(code, "N", many.places)
                 for instruction in needed(schedule.after, [of_operand[value]], _results(shared)):
-                    rows_of_input.compute(instruction)
+                    _compute_rows(rows_of_input, instruction, {})
                 gradient = rows_of_input.text(of_operand[value])
                 code.add(f"{code.name(value, 'g_{}')}[steps] = {gradient}.reshape({outer.shape(value, 'n')})")
         if totals:
             with code.block(f"if any(needs[{len(program.operands) - len(program.captured)}:]):"):
                 for instruction in of_totals:
                     if instruction not in shared:
-                        many.compute(instruction)
+                        _compute_rows(many, instruction, {})
                 for operand, g in totals.items():
                     if g not in schedule.totals:
                         once = g not in views and list(totals.values()).count(g) == 1 and not _is_view_of_other(g)
@@ -301,12 +301,20 @@ def _take_rows(
 
 
 def _compute_rows(many: Scope, instruction: Instruction, rows: Mapping[Value, str]) -> None:
-    """Computes an instruction for many rows, into the arrays of those results that have one."""
+    """Computes an instruction for many rows, into the arrays of those results that have one.
+
+    Results of functions that take an array to write to get memory that is used again: new memory takes longer to get.
+    """
     if isinstance(instruction.op, Group):
         many.launch(instruction, rows)
         return
+    (result, *_) = instruction.results
     alone = len(instruction.results) == 1 and not is_view(instruction)
-    many.compute(instruction, rows.get(instruction.results[0]) if alone else None)
+    place = rows.get(result) if alone else None
+    if place is None and result.has_batch and instruction.op.name in UFUNCS:
+        place = many.code.name(result)
+        many.code.add(f"{place} = empty({many.shape(result)}, {many.dtype(result)})")
+    many.compute(instruction, place)
     if not alone:
         for value, name in rows.items():
             many.code.add(f"{name}[...] = {many.text(value)}")

@@ -32,8 +32,6 @@ def is_row_op(instruction: Instruction) -> bool:
         return not is_move(instruction) and inputs[0].has_batch and _extent(instruction) is not None
     if any(BATCH in value.shape[1:] for value in (*inputs, result)):
         return False
-    if name == "layer_norm":
-        return inputs[0].has_batch and not any(value.has_batch for value in inputs[1:])
     if name == "spread_at":
         return not is_move(instruction) and _strides_of_slices(instruction) is not None
     return name in ("matmul", "einsum") and _terms(instruction) is not None
@@ -88,12 +86,6 @@ def _write_row_op(
         if name in ("normalized", "inverse_deviation"):
             given.append(f"(REAL){arguments[2]!r}")
         code.add(f"{function}_along({', '.join(given)});")
-    elif name == "layer_norm":
-        (x, *affine), shape, eps = arguments
-        pointers = ["NULL" if value is None else places[value].array for value in affine]
-        size = math.prod(shape)
-        given = [row_of(out, result), rows[x], *pointers, str(x.row_size // size), str(size), f"(REAL){eps!r}"]
-        code.add(f"layer_norm({', '.join(given)});")
     else:
         _write_spread(code, instruction, rows, row_of(out, result))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..dtypes import FLOAT16, is_bool
+from ..dtypes import FLOAT16, is_bool, is_float
+from ..sums import SHORT
 from .program import BATCH, Group, Instruction, Value, values_in
 
 __all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
@@ -219,6 +220,8 @@ class Scope:
                 return [f"xp.copyto({out}, {arguments[2]})", f"xp.copyto({out}, {arguments[1]}, where={arguments[0]})"]
         if name == "matmul" and not narrow and all(len(value.shape) == 2 for value in instruction.inputs):
             return [f"xp.matmul({', '.join(arguments)}, out={out})"]
+        if name == "sum" and not narrow and is_float(result.dtype) and _is_short(instruction):
+            return [f"xp.add.reduce({arguments[0]}, {arguments[1]}, None, {out}, {arguments[2]})"]
         if name == "linear" and not narrow:
             _, weight, bias = instruction.arguments
             lines = [f"xp.matmul({arguments[0]}, {self.turned.get(weight, f'{arguments[1]}.T')}, out={out})"]
@@ -230,3 +233,10 @@ class Scope:
         if isinstance(argument, Value) and argument.constant is not None and not hasattr(argument.constant, "shape"):
             return self.text(argument.constant)
         return self.text(argument)
+
+
+def _is_short(total: Instruction) -> bool:
+    """Whether a sum has so few terms that it is not split; see `sums.py`."""
+    x, dims, _ = total.arguments
+    sizes = x.shape if dims is None else [x.shape[d] for d in (dims if isinstance(dims, list | tuple) else (dims,))]
+    return BATCH not in sizes and math.prod(sizes) <= SHORT

@@ -13,6 +13,7 @@ import numpy as np
 from ..base import Array
 from ..source import function_defined_by
 from .arrays import backward_code, forward_code
+from .norms import with_norms_joined
 from .schedule import Backward, Forward
 from .steps import StepOfArrays, Steps, step_code
 
@@ -32,7 +33,10 @@ class ArraySequence:
     def _codes(self) -> list[tuple[str, dict[str, Any]]]:
         """The source of each function, and the objects that it names."""
         forward, backward = self._schedules
-        return [forward_code(forward), *([] if backward is None else [backward_code(backward, forward)])]
+        return [
+            forward_code(with_norms_joined(forward)),
+            *([] if backward is None else [backward_code(backward, forward)]),
+        ]
 
     @cached_property
     def _functions(self) -> list[Callable[..., Any]]:

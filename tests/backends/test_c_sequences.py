@@ -273,5 +273,5 @@ def test_variables_may_have_any_names() -> None:
 
 def test_the_code_names_what_it_computes() -> None:
     source = tg.inspect.program(ATLAS["lstm_layer_norm"](I, 31), tg.zeros(T, B, I)).code["C"]
-    assert "layer_norm(" in source
+    assert "normalized_along(" in source
     assert re.search(r"for \(Index from = 0; from < 31; from \+= 16\)", source)

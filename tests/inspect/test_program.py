@@ -88,6 +88,15 @@ def test_equations_of_drawn_steps_are_computed_as_printed(drawn: DrawnStep) -> N
     check(shown, used, drawn.step, x[0].detach().requires_grad_(), state, names)
 
 
+def test_what_is_normalized_is_kept() -> None:
+    """The derivative of a layer normalization computes no mean and no deviation again."""
+    cell = ATLAS["lstm_layer_norm"](3, 4)
+    shown = program(cell, tg.ones(5, 2, 3))
+    assert shown.equations.count("layer_norm(") == 3
+    assert shown.forward.count("= normalized(") == 3 == shown.forward.count("= inverse_deviation(")
+    assert "normalized(" not in shown.backward and "inverse_deviation(" not in shown.backward
+
+
 def test_names_are_those_of_the_module_and_of_the_variables() -> None:
     shown = program(GatedCell(3, 5), tg.ones(7, 2, 3))
     assert shown.title.splitlines() == [

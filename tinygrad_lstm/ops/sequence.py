@@ -23,11 +23,19 @@ from ..graph import declare_step, next_number
 from ..random import draw_key
 from ..tracing.run import FailedStepError, Known, Like, Run, Step, UntraceableError, run_of
 from ..tracing.schedule import backward_schedule, forward_schedule
-from ..tracing.simplify import Ops, with_factors_apart, with_products_apart, without_copies
+from ..tracing.simplify import (
+    Ops,
+    with_deviations_ahead,
+    with_factors_apart,
+    with_norms_apart,
+    with_products_apart,
+    without_copies,
+)
 from ..tracing.step import TracedStep, derivative_of, replay_steps
 from ..tracing.whole import WholeBatchStep
 from .define import op
 from .elementwise import add, mul, sub
+from .normalization import normalized
 from .operation import Op
 from .shape import split_op, stack, unbind
 
@@ -43,7 +51,7 @@ __all__ = [
     "unrolled",
 ]
 
-_OPS = Ops(add.op, mul.op, split_op.op, sub.op)  # type: ignore[attr-defined]
+_OPS = Ops(add.op, mul.op, normalized.op, split_op.op, sub.op)  # type: ignore[attr-defined]
 _ALIKE = 16  # steps of the same code and shapes; a step that is different at each call is not traced again and again
 _KEPT = 64  # shapes; beyond this, the steps of those that were least recently used are traced again
 
@@ -65,6 +73,7 @@ class FusedStep:
     def __init__(self, traced: TracedStep, *given: Sequence[Like]) -> None:
         self.traced = traced
         self.program = with_products_apart(self.traced.program, _OPS)
+        self._scheduled = with_norms_apart(self.program, _OPS)
         self._device = given[0][0].device
         inputs, *others = given
         self._needs = [like.requires_grad for like in inputs] + [False] * len(self.traced.dropped)
@@ -98,8 +107,9 @@ class FusedStep:
         """The schedules of the program and of its derivative."""
         found = None
         if derivative:
-            found = with_factors_apart(without_copies(derivative_of(self.program, self._device, self._needs)), _OPS)
-        forward = forward_schedule(self.program, found)
+            traced = derivative_of(self._scheduled, self._device, self._needs)
+            found = with_deviations_ahead(with_factors_apart(without_copies(traced), _OPS))
+        forward = forward_schedule(self._scheduled if found is None else found.program, found)
         return forward, None if found is None else backward_schedule(found, forward)
 
 

@@ -21,8 +21,8 @@ _LARGE, _REDUCED = 16 * 1024, 8  # bytes of a row, and the number of times that 
 def forward_schedule(program: Program, derivative: Derivative | None) -> Forward:
     """The schedule of a program; it keeps what the derivative reads."""
     levels = _Levels(program.instructions, {*program.inputs}, {*program.inputs, *program.states})
-    rest = needed(levels.rest, program.outputs)
     kept = [] if derivative is None else _kept(program, derivative)
+    rest = needed(levels.rest, [*program.outputs, *kept])
     return Forward(program, levels.once, levels.ahead, rest, kept)
 
 

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from tinygrad_lstm.backends.dtypes import smallest_normal
+from tinygrad_lstm.backends.dtypes import FLOAT16, smallest_normal
 from tinygrad_lstm.backends.emit.program import Derivative, Instruction, Program, Value, mapped, needed
 
 from .ranges import ANY, Range, range_of
 from .rows import is_row_wise
 
-__all__ = ["Ops", "with_factors_apart", "with_products_apart", "without_copies"]
+__all__ = [
+    "Ops", "with_deviations_ahead", "with_factors_apart", "with_norms_apart", "with_products_apart", "without_copies",
+]  # fmt: skip
 
 
 class Ops(NamedTuple):
@@ -18,6 +20,7 @@ class Ops(NamedTuple):
 
     add: Any
     mul: Any
+    normalized: Any
     split: Any
     sub: Any
 
@@ -76,8 +79,53 @@ def _apart(instruction: Instruction, parts: Sequence[Value], early: Sequence[boo
     return [*made, _instruction(ops.add, last.arguments, [out])]
 
 
-def _instruction(op: Any, arguments: tuple[Any, ...], results: Sequence[Value]) -> Instruction:
-    instruction = Instruction(op, arguments, tuple(results))
+def with_norms_apart(program: Program, ops: Ops) -> Program:
+    """A layer normalization becomes `normalized`, a product and a sum. The derivative can then read what is normalized.
+
+    float16 stays as it is, since it would be rounded three times.
+    """
+    made: list[Instruction] = []
+    for instruction in program.instructions:
+        if instruction.op.name != "layer_norm" or instruction.results[0].dtype == FLOAT16:
+            made.append(instruction)
+            continue
+        (x, weight, bias), shape, eps = instruction.arguments
+        dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+        steps: list[tuple[Any, tuple[Any, ...], str]] = [(ops.normalized, (dims, eps), "normalized")]
+        if weight is not None:
+            steps.append((ops.mul, (weight,), "weighted"))
+        if bias is not None:
+            steps.append((ops.add, (bias,), "biased"))
+        for k, (op, arguments, name) in enumerate(steps, 1):
+            (out,) = instruction.results
+            result = out if k == len(steps) else Value(f"{out.name}_{name}", out.shape, out.dtype)
+            made.append(_instruction(op, (x, *arguments), [result], instruction.detached))
+            x = result
+    return replace(program, instructions=made)
+
+
+def with_deviations_ahead(derivative: Derivative) -> Derivative:
+    """The deviations by which a program divides are results of the program, so that the derivative need not find them.
+
+    What was normalized is then not kept.
+    """
+    program = derivative.program
+    norms = {
+        each.arguments: each for each in program.instructions if each.op.name == "normalized" and not each.detached
+    }
+    moved: dict[Instruction, Instruction] = {}
+    for instruction in derivative.instructions:
+        if instruction.op.name == "inverse_deviation" and instruction.arguments in norms:
+            moved.setdefault(norms[instruction.arguments], instruction)
+    instructions = []
+    for instruction in program.instructions:
+        instructions += [instruction, *([moved[instruction]] if instruction in moved else [])]
+    rest = [instruction for instruction in derivative.instructions if instruction not in moved.values()]
+    return replace(derivative, program=replace(program, instructions=instructions), instructions=rest)
+
+
+def _instruction(op: Any, arguments: tuple[Any, ...], results: Sequence[Value], detached: bool = False) -> Instruction:
+    instruction = Instruction(op, arguments, tuple(results), detached)
     for value in results:
         value.instruction = instruction
     return instruction

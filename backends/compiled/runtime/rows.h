@@ -208,18 +208,6 @@ ROWS void normalized_along(REAL *out, REAL *scales, const REAL *x, Index outer, 
         }
 }
 
-/* The weight and the bias (n,) may be NULL. */
-ROWS void layer_norm(REAL *out, const REAL *x, const REAL *weight, const REAL *bias, Index outer, Index n, REAL eps) {
-    for (Index i = 0; i < outer; i++, out += n, x += n) {
-        const REAL mean = sum_of(x, n, 1) / n, scale = inverse_deviation_about(mean, x, n, 1, eps);
-        if (weight && bias)
-            for (Index j = 0; j < n; j++) out[j] = (x[j] - mean) * scale * weight[j] + bias[j];
-        else
-            for (Index j = 0; j < n; j++)
-                out[j] = (x[j] - mean) * scale * (weight ? weight[j] : 1) + (bias ? bias[j] : 0);
-    }
-}
-
 /* -- products of small matrices ------------------------------------------------------------------------------------ */
 
 /* out (width,) += x (K,) · y (K, width). */

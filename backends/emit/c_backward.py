@@ -156,7 +156,8 @@ class _Backward:
                 code.add("const Index n = T - done < at_once ? T - done : at_once;")
                 code.add("const Index begin = reverse ? done : T - done - n;")
                 code.add(
-                    "const Job given = {T, B, begin, n, begin, reverse, 1, done, arrays, panels}, *const job = &given;"
+                    "const Job given = {T, B, begin, n, begin, reverse, 1, done, arrays, panels, threads}, "
+                    "*const job = &given;"
                 )
                 for condition, number, name in parts:
                     code.add(f"{f'if ({condition}) ' * (condition != '1')}share(threads, {number}, {name}, &given);")

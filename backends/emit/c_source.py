@@ -7,11 +7,15 @@ over all rows afterwards, both with an array module.
 from __future__ import annotations
 
 from .c_kernels import CCode, Place
-from .c_writer import CFunction, Writer, add_steps, check
+from .c_writer import LARGE_WEIGHT, CFunction, Writer, add_steps, check
 from .program import Value
 from .schedule import Forward
 
 __all__ = ["forward_c"]
+
+_FEW_ROWS = (
+    4  # of a batch: reading a large weight takes longer than computing with it, so that each thread reads a part
+)
 
 
 def forward_c(schedule: Forward) -> CFunction:
@@ -70,6 +74,8 @@ def forward_c(schedule: Forward) -> CFunction:
 
     parts = [("n * B", writer.part("ahead", ahead))] if handed else []
     parts.append(("B", writer.part("loop", loop)))
+    large = any(each.value is not None and each.value.row_size >= LARGE_WEIGHT for each in writer.function.panels)
+    by_rows = f"B > {_FEW_ROWS} ? threads : 1" if large else "threads"
     code, writer.function.lasting = writer.code, len(writer.function.arrays)
     with code.block("void forward(Index threads, Index T, Index B, Index at_once, int reverse, int saving, int packed, "
                     "void **arrays, REAL **panels)"):  # fmt: skip
@@ -78,7 +84,7 @@ def forward_c(schedule: Forward) -> CFunction:
         with code.block("for (Index done = 0; done < T; done += at_once)"):
             code.add("const Index n = T - done < at_once ? T - done : at_once;")
             code.add("const Index begin = reverse ? T - done - n : done;")
-            code.add("Job job = {T, B, begin, n, saving ? begin : 0, reverse, saving, 0, arrays, panels};")
-            code.add(*(f"share(threads, {rows}, {name}, &job);" for rows, name in parts))
+            code.add("Job job = {T, B, begin, n, saving ? begin : 0, reverse, saving, 0, arrays, panels, threads};")
+            code.add(*(f"share({by_rows}, {rows}, {name}, &job);" for rows, name in parts))
     writer.function.source += code.source("").lstrip("\n")
     return writer.function

@@ -12,7 +12,7 @@ from .c_kernels import CannotEmitError, CCode, Place
 from .c_phases import Phase, Product, factors, is_product, is_supported
 from .program import BATCH, Instruction, Value
 
-__all__ = ["CFunction", "Contraction", "Panels", "Writer", "add_steps", "check"]
+__all__ = ["LARGE_WEIGHT", "CFunction", "Contraction", "Panels", "Writer", "add_steps", "check"]
 
 _RESERVED = [
     "job", "arrays", "panels", "first", "last", "begin", "end", "from", "given", "one", "i", "r", "s", "b", "j", "k",
@@ -21,10 +21,14 @@ _RESERVED = [
     "struct", "union", "enum", "if", "else", "for", "while", "do", "return", "switch", "case", "break", "continue",
     "default", "goto", "register", "volatile", "auto", "extern", "sizeof", "typedef", "inline", "restrict", "Index",
     "Job", "Flag", "REAL", "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt",
-    "add_product", "NULL", "INFINITY", "NAN", "INDEPENDENT", "linux", "unix", "Packing",
+    "add_product", "product_by_columns", "NULL", "INFINITY", "NAN", "INDEPENDENT", "linux", "unix", "Packing",
     "cumprod_before_along", "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along",
     "magnitude_along", "max_along", "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
 ]  # fmt: skip
+
+
+LARGE_WEIGHT = 256 * 1024
+"""The number of elements from which threads share the columns of a weight, if there are few rows."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,9 @@ class Writer:
                 f"{place.array} + {'(s * B + first)' if place.row == 'r' and rows == 'b' else 'first'} * {size}"
                 for place, size in ((out, columns), (x, depth))
             ]
+            name = "product_by_columns(job->threads, " if depth * columns >= LARGE_WEIGHT else "product("
             code.add(
-                f"product({places[0]}, {columns}, {places[1]}, {depth}, last - first, job->panels[{panels}], "
+                f"{name}{places[0]}, {columns}, {places[1]}, {depth}, last - first, job->panels[{panels}], "
                 f"{columns}, {depth}, {int(product.added is not None)});"
             )
             self.biases[product.value] = [] if bias is None else [bias]

@@ -144,6 +144,16 @@ def test_large_states_are_not_kept_for_sums() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_threads_share_the_columns_of_a_large_weight(batch: int) -> None:
+    """If there are few rows. The last panel of the columns is not full."""
+    cell = ATLAS["rnn"](7, 530).to(dtype="float64")
+    x = inputs_of("float64", T, batch, 7)
+    (program,) = Recurrent(cell).program()
+    assert "product_by_columns" in str(program)
+    check(scanned(cell, x), [x, *cell.parameters()], "float64")
+
+
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (1, 3), (5, 1), (2, 0)])
 def test_the_smallest_sequences(steps: int, batch: int) -> None:
     cell = ATLAS["lstm_layer_norm"](I, H).to(dtype="float64")

@@ -26,7 +26,32 @@ typedef struct {
     Index done;
     void *const *arrays;
     REAL *const *panels;
+    Index threads;
 } Job;
+
+typedef struct {
+    REAL *c;
+    Index c_row;
+    const REAL *a;
+    Index a_row, M;
+    const REAL *panels;
+    Index N, K, width;
+    int add;
+} Columns;
+
+static void product_part(void *columns, Index first, Index last) {
+    const Columns *p = columns;
+    const Index begin = first * p->width, end = last * p->width < p->N ? last * p->width : p->N;
+    product(p->c + begin, p->c_row, p->a, p->a_row, p->M, p->panels + begin * p->K, end - begin, p->K, p->add);
+}
+
+/* The same as `product`. Threads share the columns, unless they share the rows of a already. */
+static inline void product_by_columns(Index threads, REAL *c, Index c_row, const REAL *a, Index a_row, Index M,
+                                      const REAL *panels, Index N, Index K, int add) {
+    const Index width = panels_size(1, 1);
+    Columns columns = {c, c_row, a, a_row, M, panels, N, K, width, add};
+    share_briefly(threads, (N + width - 1) / width, product_part, &columns);
+}
 
 typedef struct {
     REAL *panels;

@@ -5,14 +5,14 @@
     python benchmarks/cells.py --only lem slstm --shapes 1 3 --threads 2
     python benchmarks/cells.py --against torch --turns 5
     python benchmarks/cells.py --quick                                  # one cell, one shape: whether it works
-    python benchmarks/cells.py --layers                                 # LSTM, GRU, RNN: generated, and by hand
+    python benchmarks/cells.py --layers                                 # layers beside the plain LSTM, GRU and RNN
 
 What it measures, in float32:
     times       forward and backward: the outputs, and the gradients of the inputs and of all parameters
     start       seconds until a new cell is ready, with empty caches (cold) and with used ones (warm), in a process that
                 has computed another cell; and the memory of the process at its largest
     scan        whether PyTorch's operators run a cell, and whether their second derivatives are right
-    layers      (with --layers) the generated kernels beside those by hand, and options beside the plain layer
+    layers      (with --layers) `Recurrent` of a cell, and layers with options, beside the plain layer
 
 How it measures: each side is in a process of its own with the same number of threads. The sides take turns in one run,
 and a ratio is the median of the ratios of the turns. Before a cell is timed, its values and gradients are compared

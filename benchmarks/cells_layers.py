@@ -1,4 +1,4 @@
-"""The layers of `cells.py --layers`: generated kernels beside those by hand, and options beside the plain layer."""
+"""The layers of `cells.py --layers`: any cell's layer and layers with options, beside the plain layer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     Args:
         layer, reference: names in `LAYERS`.
         compiled, numpy: the ratios that should be reached.
-        equal: whether both compute the same. The layer is then `Recurrent`, and the reference has kernels by hand.
+        equal: whether both compute the same; the layer is then a `Recurrent`.
     """
 
     layer: str
@@ -124,7 +124,10 @@ def measure_layers(threads: Sequence[int], turns: int, quick: bool) -> None:
         for worker in workers.values():
             worker.close()
     print("\n### Reach\n")
-    for pair_kind, what in ((True, "generated divided by hand-written"), (False, "with an option, by the plain layer")):
+    for pair_kind, what in (
+        (True, "Recurrent of a cell, by the plain layer"),
+        (False, "with an option, by the plain layer"),
+    ):
         for side in ("compiled", "NumPy"):
             of_these = [(pair, each) for pair, each in measured if pair.equal == pair_kind]
             for limit in sorted({_limit(pair, side) for pair, _ in of_these}):

@@ -124,15 +124,12 @@ def measure_layers(threads: Sequence[int], turns: int, quick: bool) -> None:
         for worker in workers.values():
             worker.close()
     print("\n### Reach\n")
-    for pair_kind, what in (
-        (True, "Recurrent of a cell, by the plain layer"),
-        (False, "with an option, by the plain layer"),
-    ):
+    for pair_kind, layers in ((True, "Recurrent of a cell"), (False, "with an option")):
         for side in ("compiled", "NumPy"):
             of_these = [(pair, each) for pair, each in measured if pair.equal == pair_kind]
             for limit in sorted({_limit(pair, side) for pair, _ in of_these}):
                 ratios = [(str(each), _ratio(each, side)) for pair, each in of_these if _limit(pair, side) == limit]
-                print_line(f"{what}, {side}, at most {limit}", ratios, limit)
+                print_line(f"{layers}, by the plain layer, {side}, at most {limit}", ratios, limit)
 
 
 def _limit(pair: Pair, side: str) -> float:

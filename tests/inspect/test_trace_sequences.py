@@ -163,6 +163,7 @@ def test_a_cell_is_shown_by_its_variables() -> None:
     (layer,) = trace(Recurrent(Hidden(I, T * B // 2)), drawn(T, B, I).astype("float32"), loss=weighted)
     assert (layer.name, layer.kind, layer.memory) == ("cells.0", "Hidden", "c")
     assert list(layer.values) == ["net_z", "net_g", "z", "g", "h", "c"] and list(layer.before) == ["h", "c"]
+    assert layer.equations[-2:] == ("next_c = c + z * (g - c)", "next_h = next_c * cos(next_c)")
     np.testing.assert_allclose(layer.g, np.tanh(layer.net_g), rtol=1e-6)
     np.testing.assert_allclose(layer.gradients["net_g"], layer.gradients["g"] * (1 - layer.g**2), rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(layer.before["c"][1:], layer.c[:-1])
@@ -226,6 +227,7 @@ def test_a_page_of_both_directions(kind: Any, tmp_path: Path) -> None:
     layers = layers_of_a_page(traced, tmp_path / "page.html")
     assert [layer["name"] for layer in layers] == ["cells.0.0", "cells.0.1", "cells.1"]
     assert [layer["reverse"] for layer in layers] == [False, True, False]
+    assert all(tuple(layer["equations"]) == traced[0].equations != () for layer in layers[:2])
     for layer, shown in zip(traced, layers, strict=True):
         assert [run["steps"] for run in shown["items"]] == [T, 1, 2]
         for run in shown["items"]:

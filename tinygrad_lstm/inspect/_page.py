@@ -61,9 +61,9 @@ def page(
 ) -> Path:
     """Writes a trace as a page that shows every number: the cell, step by step, and all units over time.
 
-    The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. The cell with its
-    equations is shown for plain layers. The h of an LSTM with proj_size is not shown, since it does not have a number
-    for each unit.
+    The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. For plain layers
+    a drawing of the cell and its equations are shown; for cells of other kinds, the equations as Python code. The h of
+    an LSTM with proj_size is not shown, since it does not have a number for each unit.
 
     Args:
         trace: what `trace` returned.
@@ -174,12 +174,13 @@ class _Window:
 
     def _bytes(self, steps: int, share: float) -> int:
         """The largest size of a file with this number of steps and share of the units."""
-        numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
+        numbers, columns, specs, said, items = 0.0, 0.0, 0, 0, len(self.items)
         for layer in self.layers:
             units = share * len(self.units(layer))
             values, gradients = _packed(layer)
             arrays = len(values) + len(gradients)
             width = arrays * units
+            said += sum(len(_as_json(equation)) for equation in layer.equations)
             specs += items * (arrays + len(layer.before) + 1) + len(layer.parameters)
             if units == layer.shape[2]:
                 width += layer.inputs.shape[2]
@@ -187,7 +188,7 @@ class _Window:
                 columns += sum(parameter.shape[-1] for parameter in layer.parameters.values())
             numbers += steps * items * width
             columns += items * (width + len(layer.before) * units)
-        said = _PAGE_BYTES + specs * _ARRAY_BYTES + steps * items * self._step_bytes
+        said += _PAGE_BYTES + specs * _ARRAY_BYTES + steps * items * self._step_bytes
         return math.ceil(numbers * 2 * 4 / 3 + columns * _COLUMN_BYTES) + said
 
     def __str__(self) -> str:
@@ -211,7 +212,7 @@ def _shown(layer: LayerTrace) -> LayerTrace:
         values=of_units(layer.values),
         gradients=of_units(layer.gradients),
         before=of_units(layer.before),
-        parameters={} if layer.options else layer.parameters,
+        parameters={} if layer.options or layer.kind not in KINDS else layer.parameters,
     )
 
 
@@ -267,6 +268,7 @@ def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]
         "gates": [name for name in layer.gates if _is_share(layer.values[name])],
         "units": units,
         "hidden": layer.shape[2],
+        "equations": layer.equations,
         "parameters": {name: packer.linear(array) for name, array in parameters.items()},
         "items": [_run(layer, b, window, units, whole and bool(parameters), packer) for b in window.items],
     }

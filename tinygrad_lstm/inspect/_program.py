@@ -20,7 +20,7 @@ from ..tracing.starts import start_of
 from ..tracing.step import TracedStep
 from .equations import Equations
 
-__all__ = ["Programs", "StepProgram", "program", "program_of", "programs_of"]
+__all__ = ["Programs", "StepProgram", "equations_of", "program", "program_of", "programs_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,26 +129,45 @@ def program_of(
     state = with_tensors(state)
     states = parts_of("program: the state", state)
     checked = CheckedStep(step, "program", tuple(state_names), joined_like(state))
-
-    def taken(inputs: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        after = checked(inputs[0], tuple(states))
-        return (after[0], *after)
-
-    given: tuple[list[Like], ...] = [_like(x)], [_like(part) for part in states], []
     try:
-        fused = FusedStep(TracedStep(taken, *given, names=Names(["x"], checked.names, used)), *given)
+        fused = FusedStep(*_traced(checked, x, states, used))
         forward, backward = fused.schedules(True)
         code = fused.functions(True).sources
     except UntraceableError as error:
         raise ValueError(f"{name}: {error}; its steps run one by one, without a program") from error
-    equations = Equations(fused.traced.program.instructions, fused.program.outputs)
     return StepProgram(
         _title(name, fused.program),
-        "\n".join([*equations.lines(fused.traced.program.instructions), _returned(fused.program)]),
+        "\n".join([*_equations(fused.traced.program), _returned(fused.program)]),
         "\n".join(_of_forward(forward)),
         "\n".join(_of_backward(forward, backward)),
         code,
     )
+
+
+def equations_of(step: CheckedStep, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
+    """The equations of a step, given inputs (B, ...) and states; () if it cannot be traced."""
+    try:
+        traced, *_ = _traced(step, x, states, _names_in(step.function))
+    except UntraceableError:
+        return ()
+    return tuple(_equations(traced.program))
+
+
+def _traced(
+    step: CheckedStep, x: Tensor, states: Sequence[Tensor], used: Mapping[int, str]
+) -> tuple[TracedStep, list[Like], list[Like], list[Like]]:
+    """A step that is traced with its names, and what it was given."""
+
+    def taken(inputs: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        after = step(inputs[0], tuple(states))
+        return (after[0], *after)
+
+    given: tuple[list[Like], list[Like], list[Like]] = [_like(x)], [_like(part) for part in states], []
+    return TracedStep(taken, *given, names=Names(["x"], step.names, used)), *given
+
+
+def _equations(program: Program) -> list[str]:
+    return Equations(program.instructions, program.outputs).lines(program.instructions)
 
 
 def _like(tensor: Tensor) -> Like:

@@ -24,6 +24,7 @@ from ..observing import ShownLayer
 from ..ops.recurrent import Scan
 from ..states import CheckedStep
 from ..tracing.names import watched_variables
+from ._program import equations_of
 from .layers import LayerTrace
 from .sequences import RanSequence
 
@@ -73,6 +74,7 @@ class _Call:
         values: what it computed, by name; gradients are computed for these.
         exact: the values of states that ran as part of one op, which may have rounded them differently.
         gradients: the gradients of values; empty without a loss.
+        equations: those of a step, if they are known, of a cell that is of no kind in `KINDS`.
     """
 
     name: str
@@ -85,6 +87,7 @@ class _Call:
     values: dict[str, Tensor]
     exact: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
+    equations: tuple[str, ...] = ()
 
     def parameters(self) -> dict[str, HostArray]:
         """The parameters, named as those of a layer."""
@@ -115,6 +118,7 @@ class _Call:
             parameters={},
             going=going,
             options=self.shown.options if isinstance(self.shown, ShownLayer) else {},
+            equations=self.equations,
         )
 
 
@@ -216,12 +220,8 @@ class Calls(Tracer):
         """Records a step of a cell that does not show it, with the names of its variables, by the ids of arrays."""
         cell, given = step.function, {id(tensor._array) for tensor in (x, *states, *after)}
         kind = type(cell).__name__ if isinstance(cell, Module) else getattr(cell, "__name__", type(cell).__name__)
-        computed = {name: self._computed[key] for key, name in names.items() if key in self._computed}
-        values = {
-            name: tensor
-            for name, tensor in computed.items()
-            if is_float(tensor.dtype) and tensor.shape[:1] == x.shape[:1] and id(tensor._array) not in given
-        }
+        named = [(name, self._computed[key]) for key, name in names.items() if key in self._computed.keys() - given]
+        values = {name: each for name, each in named if is_float(each.dtype) and each.shape[:1] == x.shape[:1]}
         floats = {name: k for k, name in enumerate(step.names) if is_float(states[k].dtype)}
         # The last state is a trace's memory: if possible, one with a number for each number of the output.
         order = sorted(floats, key=lambda name: states[floats[name]].shape == states[0].shape)
@@ -283,6 +283,12 @@ class Calls(Tracer):
             self.sees_steps, self._masks = False, None
         ran.calls = self._calls[begun:]
         self._ran.append(ran)
+        step = ran.scan.step
+        unknown = [
+            call for call in ran.calls if call.shown is getattr(step, "function", None) and call.kind not in KINDS
+        ]
+        if unknown and isinstance(step, CheckedStep):
+            unknown[0].equations = equations_of(step, x, states)
 
     def see_dropout(self, x: Tensor, p: float) -> Tensor | None:
         """The masks of a step that is taken again are those that it had."""
@@ -407,4 +413,5 @@ def _joined(calls: Sequence[_Call]) -> LayerTrace:
         parameters={name: read_only(array) for name, array in calls[0].parameters().items()},
         going=joined([part.going for part in parts]),
         options=first.options,
+        equations=first.equations,
     )

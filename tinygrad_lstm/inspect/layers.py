@@ -42,6 +42,8 @@ class LayerTrace:
         parameters: copies of weight_ih, weight_hh, bias (bias_hn of a GRU, and those of options), rows in the gates'
             order; empty for a user-defined cell.
         going: whether each step lies within its sequence's length, (T, B).
+        equations: those of a step as Python code, as `program` shows them, for a cell in `Recurrent` or `scan` whose
+            kind is not in `KINDS`. A state h after the step is called next_h.
     """
 
     name: str
@@ -54,6 +56,7 @@ class LayerTrace:
     parameters: dict[str, HostArray] = field(repr=False)
     going: HostArray = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    equations: tuple[str, ...] = field(default=(), repr=False)
 
     def __getattr__(self, name: str) -> HostArray:
         values: dict[str, HostArray] = self.__dict__.get("values", {})

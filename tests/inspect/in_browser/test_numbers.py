@@ -14,7 +14,8 @@ from selenium.webdriver.support.ui import Select
 from shown_pages import LETTERS, STATES, TEXT, Shown, downloaded, number, plain
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTM, CharLM
+from tinygrad_lstm.models import LSTM, CharLM, Recurrent
+from tinygrad_lstm.models.atlas import LEMCell
 
 pytestmark = pytest.mark.skipif(DRIVER is None, reason=WITHOUT)
 
@@ -37,6 +38,26 @@ def test_nothing_is_loaded_and_nothing_complains(text_page: Shown) -> None:
     assert [url for url in requests(text_page.driver) if url != "about:blank"] == [text_page.path.as_uri()]
     assert text_page.driver.title == "<b>A page</b> & more"
     assert text_page.text("h1") == "<b>A page</b> & more"
+
+
+def test_a_cell_without_a_drawing_has_its_equations(driver: Chrome, folder: Path) -> None:
+    """As Python code, with the numbers of a unit, in both directions."""
+    tg.manual_seed(1)
+    network = Recurrent([(LEMCell(3, 6), LEMCell(3, 6)), LEMCell(12, 6)])
+    traced = tg.inspect.trace(network, tg.randn(9, 2, 3), lengths=[9, 4], loss=lambda out: (out * out).sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "equations.html"))
+    console_errors(driver)
+    for which, layer in enumerate(traced):
+        page.open(f"#layer={which}&item=1&step=2&unit=3")
+        rows = [row.text for row in page.all("#equations .stage .formula")]
+        assert tuple(rows) == layer.equations
+        shown = dict(row.text.split(" = ") for row in page.all("#equations .stage .numbers"))
+        assert list(shown) == ["dt_z", "dt_y", "next_z", "next_y"]
+        for name, text in shown.items():
+            value = layer.values[name.removeprefix("next_")][2, 1, 3]
+            assert number(text) == pytest.approx(value, abs=6e-4)
+        page.find("#copy-numbers").click()
+    assert not page.all("#diagram svg") and console_errors(driver) == []
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])

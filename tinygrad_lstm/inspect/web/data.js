@@ -155,7 +155,7 @@ class Run {
 
   /** The inputs of a unit's gates, by gate; null if the page does not store them. */
   nets(t, u) {
-    if (!this.parameters.weight_ih || !this.inputs) return null;
+    if (!this.kind || !this.parameters.weight_ih || !this.inputs) return null;
     const { gates } = this.table;
     return Object.fromEntries(gates.map(({ name }, k) => [name, this.net(t, u, name, k * this.units + u)]));
   }

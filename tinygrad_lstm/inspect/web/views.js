@@ -29,13 +29,31 @@ let equations = [];
 
 function makeCell() {
   const hasDrawing = run.kind in DRAWINGS;
-  byId("cell-section").hidden = !hasDrawing;
+  byId("cell-section").hidden = !hasDrawing && !run.layer.equations.length;
   drawing = hasDrawing ? drawCell(run, chooseStage) : null;
-  if (hasDrawing) byId("diagram").replaceChildren(drawing.root);
+  byId("diagram").replaceChildren(...(hasDrawing ? [drawing.root] : []));
+  byId("meaning").textContent = "";
+}
+
+/** The equations of a cell that has no drawing, with the unit's numbers of the values that they compute. */
+function showProgram() {
+  const rows = run.layer.equations.map((equation) => {
+    const numbers = equation.split(" = ", 1)[0].split(", ").flatMap((name) => {
+      const value = run.values[name.replace(/^next_/, "")]; // next_h is the state h after the step
+      return value ? [`${name} = ${precise(value.at(chosen.step, chosen.unit))}`] : [];
+    });
+    const general = element("span", { className: "formula", textContent: equation });
+    const put = element("span", { className: "numbers", textContent: numbers.join(", ") });
+    return element("div", { className: "stage" }, element("code", {}, general, ...(numbers.length ? ["\n  ", put] : [])));
+  });
+  byId("stages").replaceChildren(...rows);
 }
 
 function showCell() {
-  if (!drawing) return;
+  if (!drawing) {
+    showProgram();
+    return;
+  }
   const numbers = numbersAt(run, chosen.step, chosen.unit);
   equations = equationsOf(run, numbers);
   drawing.update(numbers, equations);

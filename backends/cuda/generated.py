@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 from ..base import Array
 from ..dtypes import is_float
@@ -11,11 +12,19 @@ from ..emit.cuda_kernels import cuda_kernel, is_for_cuda
 from ..emit.groups import Grouping
 from ..emit.program import Group, Instruction, Value
 from ..emit.schedule import Backward, Forward
-from ..emit.sequence import ArraySequence
+from ..emit.sequence import ArraySequence, steps_at_once, steps_in_cache
 from .launching import THREADS, LaunchedKernels, blocks
 from .products import Launch, with_products
 
 __all__ = ["CudaSequence"]
+
+_BYTES_AT_ONCE = 64 * 1024 * 1024
+"""Of the arrays of many steps: enough for products at full speed, so that chunks of steps need few launches."""
+
+_HELPERS = {
+    "steps_at_once": partial(steps_at_once, cached=_BYTES_AT_ONCE),
+    "steps_in_cache": partial(steps_in_cache, cached=_BYTES_AT_ONCE),
+}
 
 
 class CudaSequence(ArraySequence):
@@ -36,6 +45,10 @@ class CudaSequence(ArraySequence):
         lists = [forward.ahead, forward.loop, *((backward.ahead, backward.loop, backward.after) if backward else ())]
         self.groups = [each for instructions in lists for each in instructions if each.op.name in self._made]
         self.kernels = "\n".join(['#include "elementwise.cuh"\n', *(self._made[each.op.name] for each in self.groups)])
+
+    @cached_property
+    def _codes(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(source, {**names, **_HELPERS}) for source, names in super()._codes]
 
     @property
     def sources(self) -> dict[str, str]:

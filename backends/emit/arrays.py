@@ -366,7 +366,7 @@ def _in_place(
     code: Code, schedule: Backward, carried: Mapping[Value, Value], of_operand: Mapping[Value, Value | None]
 ) -> dict[Value, str]:
     """The gradients of states that are computed in the place of those that came in, since nothing reads these later."""
-    last = {value: j for j, instruction in enumerate(schedule.loop) for value in instruction.inputs}
+    last = _last_reads(schedule.loop, [*(g for g in map(of_operand.get, carried) if g is not None), *schedule.totals])
     made = {value: j for j, instruction in enumerate(schedule.loop) for value in instruction.results}
     found: dict[Value, str] = {}
     for state, g in carried.items():
@@ -387,6 +387,25 @@ def _in_place(
         if not is_view(instruction) and last.get(g, -1) < made[first] + elementwise:
             found[first] = found[gradient] = code.name(g)
     return found
+
+
+def _last_reads(instructions: Sequence[Instruction], after: Iterable[Value]) -> dict[Value, int]:
+    """The place of the last instruction that reads a value, or a view of it, if some views are read after all."""
+    last: dict[Value, int] = {}
+    sources: dict[Value, Value] = {}
+    for j, instruction in enumerate(instructions):
+        for value in instruction.inputs:
+            last[value] = j
+            while value in sources:
+                value = sources[value]
+                last[value] = j
+        if is_view(instruction):
+            sources.update(dict.fromkeys(instruction.results, instruction.inputs[0]))
+    for value in after:
+        while value in sources:
+            value = sources[value]
+            last[value] = len(instructions)
+    return last
 
 
 def _is_view_of_other(value: Value) -> bool:

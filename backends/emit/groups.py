@@ -41,6 +41,7 @@ class Grouping:
 
     def backward(self, schedule: Backward) -> Backward:
         """The schedule with groups."""
+        schedule = self._joined_in_loop(schedule)
         program, gradients = schedule.derivative.program, schedule.derivative.gradients
         begin, end = len(program.inputs), len(program.inputs) + len(program.states)
         of_inputs, of_states = _values(gradients[:begin]), _values(gradients[begin:end])
@@ -55,6 +56,27 @@ class Grouping:
             after += self._grouped("backward_after", part, {*of_inputs, *of_sums, *_read(others)}, ahead)
         ahead = self._grouped("backward_ahead", ahead, {*_values(gradients), *_read([*loop, *after, *schedule.sums])})
         return replace(schedule, ahead=ahead, loop=loop, after=after)
+
+    def _joined_in_loop(self, schedule: Backward) -> Backward:
+        """The schedule, with instructions that follow the loop inside it if then no more is kept of each step."""
+        after, kept, moved = list(schedule.after), list(schedule.kept), []
+        made = {value for instruction in schedule.loop for value in instruction.results}
+        for instruction in schedule.after:
+            others = [each for each in (*after, *schedule.sums) if each is not instruction]
+            read = _read(others) | set(_values(schedule.derivative.gradients))
+            only_here = [value for value in dict.fromkeys(instruction.inputs) if value in kept and value not in read]
+            size = sum(value.row_size for value in instruction.results)
+            if (
+                self._is_unit(instruction)
+                and not _is_free(instruction)
+                and made.issuperset(instruction.inputs)
+                and size <= sum(value.row_size for value in only_here)
+            ):
+                after.remove(instruction)
+                moved.append(instruction)
+                made.update(instruction.results)
+                kept = [value for value in kept if value not in only_here] + list(instruction.results)
+        return replace(schedule, loop=[*schedule.loop, *moved], after=after, kept=kept)
 
     def _parted(
         self, ahead: Sequence[Instruction], outputs: set[Value], loop: Sequence[Instruction]

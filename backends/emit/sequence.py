@@ -17,7 +17,7 @@ from .norms import with_norms_joined
 from .schedule import Backward, Forward
 from .steps import StepOfArrays, Steps, step_code
 
-__all__ = ["ArraySequence", "emitted", "steps_at_once"]
+__all__ = ["ArraySequence", "emitted", "steps_at_once", "steps_in_cache"]
 
 _CACHED_BYTES = 512 * 1024
 _ENOUGH_ROWS = 1024
@@ -84,7 +84,7 @@ class ArraySequence:
 def emitted(name: str, source: str, names: dict[str, Any]) -> Callable[..., Any]:
     """The one function that generated source defines. Its lines are forgotten when it is."""
     filename = f"<{name} {id(names)}>"
-    made = function_defined_by(source, {**names, **_HELPERS}, filename)
+    made = function_defined_by(source, {**_HELPERS, **names}, filename)
     weakref.finalize(made, linecache.cache.pop, filename, None)
     return made
 
@@ -102,20 +102,20 @@ def _in_order(steps: slice, reverse: bool) -> range:
     return range(n - 1, -1, -1) if reverse else range(n)
 
 
-def steps_at_once(T: int, B: int, row_bytes: int, rows: int = _ENOUGH_ROWS) -> int:
-    """The number of steps whose arrays fit in the cache, or that have that many rows."""
-    return max(_steps_in_cache(T, B, row_bytes), min(T, rows // max(B, 1)))
+def steps_at_once(T: int, B: int, row_bytes: int, rows: int = _ENOUGH_ROWS, cached: int = _CACHED_BYTES) -> int:
+    """The number of steps whose arrays fit in a cache of this many bytes, or that have that many rows."""
+    return max(steps_in_cache(T, B, row_bytes, cached), min(T, rows // max(B, 1)))
 
 
-def _steps_in_cache(T: int, B: int, row_bytes: int) -> int:
+def steps_in_cache(T: int, B: int, row_bytes: int, cached: int = _CACHED_BYTES) -> int:
     """The number of steps whose arrays fit in the cache; at least 1."""
-    return max(1, min(T, _CACHED_BYTES // max(B * row_bytes, 1)))
+    return max(1, min(T, cached // max(B * row_bytes, 1)))
 
 
 _HELPERS = {
     "chunks": _chunks,
     "in_order": _in_order,
     "steps_at_once": steps_at_once,
-    "steps_in_cache": _steps_in_cache,
+    "steps_in_cache": steps_in_cache,
 }
-"""The functions that the code calls by name."""
+"""The functions that the code calls by name, if it does not come with its own."""

@@ -29,15 +29,15 @@ from .stepping import Stepper
 __all__ = ["Stream", "check_forward", "has_forward_of"]
 
 # Chunks of up to this many steps run step by step: a sequence first prepares its weights, which takes as long.
-_FEW_STEPS = 8
+_FEW_STEPS = 16
 
 
 class Stream:
     """A model that takes its input one step or one chunk at a time, and keeps its state in between.
 
     Networks and models have a method `stream()`. A user-defined model of an embedding, a network and a module for the
-    outputs, or some of these, passes its parts to `Stream`. A stream copies their weights, which takes about twice
-    their memory. It is in evaluation mode and records nothing. Its memory does not grow with the number of steps.
+    outputs, or some of these, passes its parts to `Stream`. A stream copies their weights, which takes two to three
+    times their memory. It is in evaluation mode and records nothing. Its memory does not grow with the number of steps.
 
     Each thread needs its own stream: `copy()` returns one that shares the weights. `copy.deepcopy` and pickle copy the
     weights too.

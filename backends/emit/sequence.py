@@ -77,8 +77,11 @@ class ArraySequence:
 
         The output of the step must be the first of its states.
         """
-        made = emitted("step", *step_code(self._schedules[0]))
-        return Steps(made(backend, [array.copy() for array in captured]))
+        return Steps(self._prepared_step(backend, [array.copy() for array in captured]))
+
+    @cached_property
+    def _prepared_step(self) -> Callable[..., Any]:
+        return emitted("step", *step_code(self._schedules[0]))
 
 
 def emitted(name: str, source: str, names: dict[str, Any]) -> Callable[..., Any]:

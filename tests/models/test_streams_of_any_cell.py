@@ -52,7 +52,7 @@ def whole(network: Recurrent, x: np.ndarray, device: str = "cpu") -> Any:
 
 
 @each_network
-@given(chunks=st.lists(st.sampled_from([None, 0, 1, 2, 5]), min_size=1, max_size=4), B=st.integers(1, 3))
+@given(chunks=st.lists(st.sampled_from([None, 0, 1, 2, 5, 17]), min_size=1, max_size=4), B=st.integers(1, 3))
 @settings(max_examples=8)
 def test_chunks_of_any_length_equal_the_whole(device: str, name: str, chunks: list[int | None], B: int) -> None:
     network, at, outs = made(name, device), 0, []

@@ -157,6 +157,8 @@ def why_not_cached() -> str | None:
 
 _found: dict[Source, ctypes.CDLL | str] = {}
 _locks: dict[Source, Lock] = {}  # held while a library is built
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
 
 
 def _library_or_reason(source: Source) -> ctypes.CDLL | str:

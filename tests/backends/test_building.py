@@ -52,7 +52,8 @@ class Machine:
         self.headers.mkdir()
         self.temporary.mkdir()
         self.header(3)
-        self.script(f'exec {shutil.which("cc")} "$@"')
+        self.build = f'exec {shutil.which("cc")} "$@"'
+        self.script(self.build)
 
     def header(self, factor: int) -> None:
         (self.headers / "factor.h").write_text(f"#define FACTOR {factor}\n")
@@ -120,7 +121,7 @@ def test_a_changed_header_a_different_compiler_or_argument_builds_anew(machine: 
     machine.header(4)
     assert machine.run() == ["20.0", "20.0", "None"]
     assert len(machine.builds()) == 2
-    machine.script(f'test "$1" = --version && echo newer && exit\nexec {shutil.which("cc")} "$@"')
+    machine.script(f'test "$1" = --version && echo newer && exit\n{machine.build}')
     assert machine.run() == ["20.0", "20.0", "None"]
     assert len(machine.builds()) == 3
     assert machine.run(CC=f"{machine.compiler} -UNOTHING '-DANY=\"a b\"'") == ["20.0", "20.0", "None"]
@@ -148,6 +149,27 @@ sys.exit()
 """
     assert machine.run(BEFORE=threads) == ["1"]
     assert len(machine.builds()) == 1
+
+
+@needs_compiler
+def test_a_process_that_is_forked_during_a_build_does_not_wait_for_it(machine: Machine) -> None:
+    machine.script(f'test "$1" = --version || sleep 0.5\n{machine.build}')
+    forking = """
+import threading, time, warnings
+warnings.simplefilter("ignore")  # of a fork with threads
+thread = threading.Thread(target=building.library, args=("slow", "int one;"))
+thread.start()
+while not building._running:
+    time.sleep(0.01)
+child = os.fork()
+if child == 0:
+    building.library("slow", "int one;")
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+thread.join()
+sys.exit()
+"""
+    assert machine.run(BEFORE=forking) == ["7"]
 
 
 @needs_compiler
@@ -258,14 +280,13 @@ def test_the_cache_is_in_the_users_folder_for_caches(machine: Machine, tmp_path:
 
 @needs_compiler
 def test_a_full_disk_or_a_folder_that_vanishes_does_not_stop_a_build(machine: Machine) -> None:
-    build = machine.compiler.read_text().splitlines()[-1]
     in_cache = f'case "$*" in *-o\\ {machine.cache}*)'
-    machine.script(f"{in_cache} echo 'cannot write: No space left on device' >&2; exit 1;; esac\n{build}")
+    machine.script(f"{in_cache} echo 'cannot write: No space left on device' >&2; exit 1;; esac\n{machine.build}")
     assert machine.why_not_cached() == f"{machine.cache} cannot be written: No space left on device"
     assert list(machine.cache.glob("*.so")) == []
-    machine.script(f"{in_cache} rm -r {machine.cache};; esac\n{build}")
+    machine.script(f"{in_cache} rm -r {machine.cache};; esac\n{machine.build}")
     assert str(machine.cache) in machine.why_not_cached()
-    machine.script(build)
+    machine.script(machine.build)
     assert machine.why_not_cached() == "None"
 
 
@@ -397,9 +418,8 @@ def test_ctrl_c_stops_compilers(machine: Machine, tmp_path: Path, number: int) -
 @needs_compiler
 def test_libraries_that_are_missing_are_built_at_once(machine: Machine) -> None:
     """Each compiler waits until there are two."""
-    build = machine.compiler.read_text().splitlines()[-1]
     waiting = f"while [ $(grep -c shared {machine.calls}) -lt 2 ]; do sleep 0.01; done"
-    machine.script(f'test "$1" = --version || {waiting}\n{build}')
+    machine.script(f'test "$1" = --version || {waiting}\n{machine.build}')
     both = "print(len(building.libraries(*(building.Source(name, f'int {name};', ('-O1',)) for name in 'ab'))))"
     assert machine.run(BEFORE=f"building._SECONDS = 20; {both}; sys.exit()") == ["2"]
     assert all(line.index("-O3 ") < line.index("-O1 ") for line in machine.builds())

@@ -227,11 +227,12 @@ def test_an_lstm_at_once(
 class SwappedLSTM(LSTM):
     """An LSTM of different equations: the gates i and f are swapped."""
 
-    @staticmethod
-    def STEP(weights: Any, net_x: tg.Tensor, h: tg.Tensor, c: tg.Tensor) -> Any:
-        f, i, g, o = tg.chunk(net_x + h @ weights["weight_hh"].T, 4, dim=1)
-        new_c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
-        return SimpleNamespace(h=tg.sigmoid(o) * tg.tanh(new_c), c=new_c)
+    def _step(self, x: tg.Tensor, states: Any, parameters: Any, layer: Any = None) -> Any:
+        h, c = states
+        net = tg.linear(x, parameters["weight_ih"], parameters["bias"]) + h @ parameters["weight_hh"].T
+        f, i, g, o = tg.chunk(net, 4, dim=1)
+        c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
+        return tg.sigmoid(o) * tg.tanh(c), c
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])

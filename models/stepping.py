@@ -156,6 +156,9 @@ class CellStepper:
                 x = leaves_of(after[-1])[0]
         return x, after if number > 1 else after[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CellStepper, (self._cells, self._compiled)
+
     def _after(self, k: int, x: Array, before: Any) -> Any:
         """The state of a layer after a step."""
         step = None

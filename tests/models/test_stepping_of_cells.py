@@ -1,5 +1,7 @@
 """Steppers of any cell by generated code, held against the cell's ops."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import Recurrent
+from tinygrad_lstm.models import LSTM, LSTMCell, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 HostArray = np.ndarray[Any, Any]
@@ -64,6 +66,18 @@ def test_every_cell_of_the_atlas(name: str, compiled: bool) -> None:
     shapes = type(cell).state_shapes_of(4).values()
     state = tuple(drawn(3, *shape, seed=k) for k, shape in enumerate(shapes))
     check(cell, drawn(3, 3, 3), state if len(state) > 1 else state[0])
+
+
+def test_steppers_can_be_copied() -> None:
+    x = np.ones((2, 3), np.float32)
+    for network, copied in (
+        (LSTM(3, 4), copy.deepcopy),
+        (Recurrent(LSTMCell(3, 4)), copy.deepcopy),
+        (Recurrent(LSTMCell(3, 4)), lambda step: pickle.loads(pickle.dumps(step))),
+    ):
+        step = network.stepper()
+        _, state = step(x)
+        np.testing.assert_array_equal(step(x, state)[0], copied(step)(x, state)[0])
 
 
 def test_a_cell_that_cannot_be_compiled_runs_op_by_op() -> None:

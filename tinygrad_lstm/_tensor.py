@@ -262,11 +262,13 @@ class Tensor(Exchange["Tensor"], Differentiable):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if not self.is_leaf:
+        if self._node is not None and self._node.__class__ is not Leaf:
             raise RuntimeError("requires_grad can be set on leaves only; this tensor was made by an op: use .detach()")
         if value:
             check_differentiable(self.dtype)
-        if bool(value) != self.requires_grad:  # noted before and after, as a graph made meanwhile holds the values
+        if bool(value) != (
+            self._node is not None
+        ):  # noted before and after, as a graph made meanwhile holds the values
             self._node = self._own_leaf() if value else None
             if self._version is not None or not value:
                 self._shared_version().in_graph = True

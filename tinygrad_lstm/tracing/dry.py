@@ -43,18 +43,17 @@ def dry_forward(op: Any) -> Callable[..., Any]:
             known[key] = [_like(part) for part in made] if isinstance(made, tuple | list) else _like(made)
             return made
         xp = context.xp if op.wants_backend else context
-        return tuple([_made(xp, *each) for each in found]) if isinstance(found, list) else _made(xp, *found)
+        if isinstance(found, list):
+            return tuple([getattr(xp, maker)(shape, dtype) for maker, shape, dtype in found])
+        maker, shape, dtype = found
+        return getattr(xp, maker)(shape, dtype)
 
     return unset
 
 
-def _like(array: Array) -> tuple[Any, Any]:
-    return array.shape, array.dtype
-
-
-def _made(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array whose floats are not set; integers are 0, as an op that is computed may take them for indices."""
-    return xp.empty(shape, dtype) if is_float(dtype) else xp.zeros(shape, dtype)
+def _like(array: Array) -> tuple[str, Any, Any]:
+    """How to make an array like this one. Integers are 0, as an op that is computed may take them for indices."""
+    return "empty" if is_float(array.dtype) else "zeros", array.shape, array.dtype
 
 
 def _key_of_input(argument: Any) -> Any:

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,18 @@ T, B, H = 4, 3, 2
 def sign(xp: Any, x: tg.Array) -> tg.Array:
     """1 where x is 0, unlike the library's op of this name."""
     return xp.where(x >= 0, 1.0, -1.0).astype(x.dtype)
+
+
+@tg.op(x=lambda g: g)
+def positive(xp: Any, x: tg.Array) -> tg.Array:
+    """The input, of which no element may be 0 or less."""
+    assert xp.all(x > 0)
+    return x * 1
+
+
+def in_a_thread(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    with ThreadPoolExecutor(1) as pool:
+        return tg.tanh(x + pool.submit(tg.relu, h).result())
 
 
 def catching(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
@@ -69,6 +82,11 @@ STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {
     "asks for a leaf": lambda x, h: tg.tanh(x + h) if h.is_leaf else x - h,
     "prints": printing,
     "takes the time": lambda x, h: tg.tanh(x + h + 1e-30 * time.perf_counter()),
+    "makes tensors of new numbers": lambda x, h: tg.tanh(
+        x + h + tg.tensor(1e-30 * np.random.default_rng().random((len(h), H)), dtype=h.dtype)
+    ),
+    "computes in a thread": in_a_thread,
+    "applies an op with a domain": lambda x, h: tg.tanh(x + positive(h.abs() + 0.1)),
     "catches the refusal": catching,
     "makes a leaf": with_a_leaf,
     "computes a gradient": with_a_gradient,
@@ -117,6 +135,8 @@ def test_a_step_whose_numbers_change_is_not_traced_forever() -> None:
     ("asks for a gradient", r"the step asks whether a value requires a gradient, or is a leaf \(.*requires_grad"),
     ("asks for a leaf", r"the step asks whether a value requires a gradient, or is a leaf \(.*h.is_leaf"),
     ("prints", r"the step prints, .*\(.*print\(end"),
+    ("makes tensors of new numbers", r"the step (applies|makes a tensor whose values are|.*) different"),
+    ("computes in a thread", r"the step computes a value that is not seen, as in another thread \(.*x \+ pool"),
     ("takes the time", r"the step applies different ops each time, or gives them different numbers|in one run and"),
 ])  # fmt: skip
 def test_the_refusal_names_the_line(name: str, message: str) -> None:
@@ -132,3 +152,8 @@ def test_a_step_prints_as_often_as_it_is_taken(capsys: pytest.CaptureFixture[str
 
     Recurrent(Printing())(tg.ones(T, B, H))
     assert capsys.readouterr().out.split() == ["step"] * T
+
+
+def test_a_user_defined_op_sees_no_values_that_are_not_set() -> None:
+    for B in (2, 50):
+        Recurrent(Cell(STEPS["applies an op with a domain"]), compiled=True)(tg.ones(T, B, H), tg.ones(B, H))

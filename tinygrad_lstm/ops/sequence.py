@@ -325,11 +325,12 @@ def _traced_like(
         pass
     except UntraceableError as error:
         refused = error
+    again = run_of(step, given, batch, dry=True)
     try:
-        traced = WholeBatchStep(seen, given, batch)
+        traced = WholeBatchStep(seen, again, given, batch)
     except UntraceableError as error:
         raise refused or error from None
-    taken = traced.taken_in(run_of(step, given, batch, dry=True), batch)
+    taken = traced.taken_in(again, batch)
     if taken is None:
         raise UntraceableError("the step applies different ops each time, or gives them different numbers")
     return traced, taken

@@ -21,13 +21,23 @@ _OURS = f"{__name__.partition('.')[0]}."
 def dry_forward(op: Any) -> Callable[..., Any]:
     """The forward rule of an op, but its results are not computed if their shapes are known.
 
-    A fused op is computed, as it returns what it saves as well. So is a user-defined op, as the shape of its results
-    may depend on values.
+    A fused op is computed, as it returns what it saves as well. So is a user-defined op, of inputs that are 0.5, as the
+    shape of its results may depend on values, and its rule may refuse some.
     """
     forward: Callable[..., Any] = op.forward
-    if op.composed is not None or not forward.__module__.startswith(_OURS):
+    if op.composed is not None:
         return forward
-    keys = [_key_of_input if name in op.inputs else _key_of_setting for name in op.names]
+    are_inputs = [name in op.inputs for name in op.names]
+
+    def of_halves(context: Any, *arguments: Any) -> Any:
+        xp = context.xp if op.wants_backend else context
+        return forward(
+            context, *[_halves(xp, each) if is_input else each for is_input, each in zip(are_inputs, arguments)]
+        )
+
+    if not f"{forward.__module__}.".startswith(_OURS):
+        return of_halves
+    keys = [_key_of_input if is_input else _key_of_setting for is_input in are_inputs]
     known: dict[Any, Any] = {}
 
     def unset(context: Any, *arguments: Any) -> Any:
@@ -49,6 +59,14 @@ def dry_forward(op: Any) -> Callable[..., Any]:
         return getattr(xp, maker)(shape, dtype)
 
     return unset
+
+
+def _halves(xp: Any, argument: Any) -> Any:
+    """An input whose floats are 0.5."""
+    if isinstance(argument, list):
+        return [_halves(xp, part) for part in argument]
+    floats = hasattr(argument, "dtype") and is_float(argument.dtype)
+    return xp.full(argument.shape, 0.5, argument.dtype) if floats else argument
 
 
 def _like(array: Array) -> tuple[str, Any, Any]:

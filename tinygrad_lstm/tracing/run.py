@@ -12,7 +12,7 @@ from tinygrad_lstm.backends.emit.program import BATCH, Size, mapped
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import Leaf, user_line
+from ..graph import Leaf, Node, Pick, next_number, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
 from .builtin import prints_seen
@@ -104,6 +104,7 @@ class Run(Tracer):
         self.names: dict[int, str] = {}
         self.masks: list[int] = []
         self.dropped: list[float] = []
+        self._began = next_number()
         self.refusal: UntraceableError | None = None  # raised again after the run, as the step may catch it
         for tensor in given:
             self._add(tensor)
@@ -208,6 +209,8 @@ class Run(Tracer):
             return part
         place = self._places.get(id(part._array))
         if place is None:
+            if isinstance(part._node, Node | Pick) and part._node.number > self._began:
+                self._refuse(f"the step computes a value that is not seen, as in another thread ({user_line()})")
             place = self._add(part)
             self.outside.append(place)
         elif isinstance(part._node, Leaf) and part._node is not self.tensors[place]._node:

@@ -18,7 +18,7 @@ from .names import Names, watched_variables
 from .run import BATCHES, DETACH, Known, Like, Note, Run, Step, UntraceableError, example, like_of, run_of
 from .values import Values, merged, merged_notes, same
 
-__all__ = ["Outside", "TracedStep", "derivative_of", "replay_steps"]
+__all__ = ["Outside", "TracedStep", "constant_of", "derivative_of", "replay_steps"]
 
 _MOST_BATCHES = 16  # for which a step's notes are kept
 
@@ -131,6 +131,12 @@ class TracedStep:
                 for note in self._notes
             ]
         return self._notes_for[batch]
+
+
+def constant_of(tensor: Tensor) -> Any:
+    """The values of a tensor: one number if all are equal."""
+    values = tensor.device.backend.to_host(tensor._array)
+    return values.flat[0].item() if values.size and (values == values.flat[0]).all() else values.copy()
 
 
 def _watched(step: Step) -> Step:

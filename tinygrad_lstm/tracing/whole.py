@@ -8,7 +8,7 @@ from tinygrad_lstm.backends.emit.program import BATCH, mapped
 from .._tensor import Tensor
 from ..mode import mode, no_grad
 from .run import Known, Like, Run, UntraceableError, like_of
-from .step import Outside, TracedStep
+from .step import Outside, TracedStep, constant_of
 
 __all__ = ["WholeBatchStep"]
 
@@ -22,12 +22,17 @@ class WholeBatchStep(TracedStep):
 
     Args:
         seen: the run of the step.
+        again: a second run, which shows which tensors the step makes.
         given: what it was given: inputs, states, and others.
         batch: the batch size.
     """
 
-    def __init__(self, seen: tuple[Run, list[Known]], given: Sequence[Sequence[Like]], batch: int) -> None:
+    def __init__(
+        self, seen: tuple[Run, list[Known]], again: tuple[Run, list[Known]], given: Sequence[Sequence[Like]], batch: int
+    ) -> None:
         run, outputs = seen
+        if run.outside != again[0].outside:
+            raise UntraceableError("the step applies different ops each time")
         rows = [k for k in run.outside if _has_rows(run.tensors[k], batch)]
         fixed = [k for k in run.outside if k not in rows]
         inputs, states, others = given
@@ -38,7 +43,11 @@ class WholeBatchStep(TracedStep):
             known |= zip((*range(len(flat) - len(rows)), *rows), flat, strict=True)
             return _replayed(run, outputs, known, batch)
 
-        outside = {k: Outside(like_of(run.tensors[k])) for k in (*rows, *fixed)}
+        made = [k for k in run.outside if run.tensors[k] is not again[0].tensors[k]]
+        outside = {
+            k: Outside(like_of(run.tensors[k]), constant_of(run.tensors[k]) if k in made else None)
+            for k in (*rows, *fixed)
+        }
         likes = [outside[k].like._replace(shape=(BATCH, *outside[k].like.shape[1:])) for k in rows]
         try:
             super().__init__(replayed, inputs, states, [*others, *likes])

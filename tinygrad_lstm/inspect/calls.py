@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -284,11 +284,13 @@ class Calls(Tracer):
         ran.calls = self._calls[begun:]
         self._ran.append(ran)
         step = ran.scan.step
-        unknown = [
-            call for call in ran.calls if call.shown is getattr(step, "function", None) and call.kind not in KINDS
-        ]
-        if unknown and isinstance(step, CheckedStep):
-            unknown[0].equations = equations_of(step, x, states)
+        if isinstance(step, CheckedStep):
+            calls = [call for call in ran.calls if call.shown is step.function and call.kind not in KINDS]
+            shown = {id(state._array): name for call in calls[-1:] for name, state in call.before.items()}
+            names = tuple(shown.get(id(state._array), name) for state, name in zip(states, step.names))
+            equations = equations_of(replace(step, names=names), x, states) if calls else ()
+            for call in calls:
+                call.equations = equations
 
     def see_dropout(self, x: Tensor, p: float) -> Tensor | None:
         """The masks of a step that is taken again are those that it had."""

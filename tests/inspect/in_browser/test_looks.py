@@ -135,7 +135,8 @@ def test_a_user_defined_cell_has_no_drawing_but_everything_else(driver: Chrome, 
     page = Shown(driver, traced, tg.inspect.page(traced, folder / "own.html"))
     console_errors(driver)
     page.open("#unit=1&step=4")
-    assert not page.find("#cell-section").is_displayed()
+    assert page.find("#cell-section").is_displayed() and not page.all("#diagram svg")
+    assert "next_h = h + a * (x - h)" in [row.text for row in page.all("#equations .formula")]
     assert [option.text for option in Select(page.find("#quantity")).options] == ["a", "h", "∂L/∂a", "∂L/∂h"]
     page.select("quantity", "a")
     assert number(page.text("#map p").rpartition(" = ")[2]) == pytest.approx(traced[0].a[4, 0, 1], abs=1e-4)

@@ -7,7 +7,7 @@ import random
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -298,6 +298,25 @@ def test_they_are_not_compiled_and_left_unharmed(name: str, message: str) -> Non
         Recurrent(cell, compiled=True)(tg.ones(T, B, 3))
     assert "\n" not in str(raised.value)
     assert repr(cell.changed()) == expected
+
+
+class CountingStep:
+    """A step that counts in a global variable and in a dict of its class."""
+
+    counts: ClassVar[dict[str, int]] = {"calls": 0}
+
+    def __call__(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        global calls
+        calls += 1
+        self.counts["calls"] += 1
+        return h + x
+
+
+def test_an_object_that_is_called_changes_what_a_loop_changes() -> None:
+    global calls
+    calls = 0
+    tg.scan(CountingStep(), tg.ones(T, B, 3), tg.zeros(B, 3))
+    assert calls == T and CountingStep.counts == {"calls": T}
 
 
 def test_a_function_that_changes_a_variable_around_it() -> None:

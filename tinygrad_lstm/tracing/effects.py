@@ -45,11 +45,9 @@ class _Way(NamedTuple):
 
 def _put_items(container: dict[Any, Any], before: dict[Any, Any], now: dict[Any, Any]) -> None:
     """Puts back the items of a dict: those that have changed, or all if their order has."""
-    for key in now.keys() - before.keys():
-        container.pop(key, None)
     reordered = [key for key in now if key in before] != [*before]
-    if reordered:
-        container.clear()
+    for key in now if reordered else now.keys() - before.keys():
+        container.pop(key, None)
     for key, value in before.items():
         if reordered or not _is_same(now.get(key, _UNSET), value):
             container[key] = value
@@ -87,7 +85,7 @@ def _put_attributes(thing: Any, before: dict[str, Any], now: dict[str, Any]) -> 
 def _attributes(thing: Any) -> dict[str, Any]:
     """The attributes of a class without Python's own; of an object, those in slots."""
     if isinstance(thing, type):
-        return {name: value for name, value in vars(thing).items() if not name.startswith("__")}
+        return {name: value for name, value in dict(vars(thing)).items() if not name.startswith("__")}
     return {name: getattr(thing, name) for name in _slots(type(thing)) if hasattr(thing, name)}
 
 
@@ -203,8 +201,9 @@ class Effects:
         changed = None
         for name, way, thing, before in self._kept:
             now = way.read(thing)
-            for each in self._others.get(id(thing), ()):
-                before[each] = now[each]
+            for each in [*self._others.get(id(thing), ())]:
+                before.pop(each, None)
+                now.pop(each, None)
             key = _changed(before, now)
             if key is not None:
                 way.put(thing, before, now)
@@ -290,10 +289,7 @@ class Effects:
                 self._todo.append((name, value))
 
     def _visit_object(self, thing: Any) -> None:
-        """The attributes of an object, and its class.
-
-        Of an object of this library, only other objects are taken, such as the cells of a network.
-        """
+        """The attributes of an object, and its class; of an object of this library, no containers."""
         kind = type(thing)
         attributes = getattr(thing, "__dict__", None)
         parts = {} if attributes is None else dict(self._keep(kind.__name__, _DICT, attributes))
@@ -309,8 +305,8 @@ class Effects:
         for base in kind.__mro__:
             if base not in self._seen and _is_users(base.__module__):
                 self._seen.add(base)
-                content = self._keep(base.__name__, _ATTRIBUTES, base)
-                self._todo += [(name, part) for name, value in content.items() for part in _functions_of(value)]
+                self._keep(base.__name__, _ATTRIBUTES, base)
+                self._todo += [(name, part) for name, value in vars(base).items() for part in _functions_of(value)]
 
 
 def _functions_of(attribute: Any) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,7 +26,7 @@ from tinygrad_lstm.ops.sequence import PureStep
 from .cells import check_dropout, check_sizes, init_recurrent, state_of_parts, states_of
 from .layout import Layout, Lengths, Resets
 from .loading import Loadable
-from .stepping import Stepper, check_steps
+from .stepping import CellStep, Stepper, check_steps
 from .streaming import Stream, has_forward_of
 from .variants import Variant
 
@@ -201,11 +202,16 @@ class Network(Loadable):
             return self._step(x, states, dict(zip(names, fixed, strict=True)), layer)
 
         key: tuple[object, ...] | None = None
-        if all(getattr(self, name).__module__.startswith("tinygrad_lstm.") for name in _EQUATIONS):
+        if self._has_known_equations:
             options = (repr(getattr(self, name)) for name in KINDS[self.KIND].options)
             key = self.KIND, bool(self.options), *options
         name = "sequence" if layer is not None and layer.options else KINDS[self.KIND].op
         return PureStep(step, tuple(parameters.values()), key, name)
+
+    @property
+    def _has_known_equations(self) -> bool:
+        """Whether neither a subclass nor the user replaces the equations of a step."""
+        return all(getattr(self, name).__module__.startswith("tinygrad_lstm.") for name in _EQUATIONS)
 
     def _step(
         self, x: Tensor, states: States, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None
@@ -251,15 +257,24 @@ class Network(Loadable):
                 `forward`.
         """
         check_steps(self)
-        return Stepper(self)
+        own = self if self._has_known_equations else copy.deepcopy(self).eval().requires_grad_(False)
+        return Stepper(own)
 
     def layer_step(self, place: str) -> StepOfArrays:
         """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
-        parameters = self.layer_parameters(place)
+        pure = self._pure_step(parameters := self.layer_parameters(place))
         like = parameters["weight_ih"]
+        if not self._has_known_equations:
+            cell = CellStep(pure, f"{type(self).__name__}.stepper", like.device, None)
+
+            def step_of_arrays(inputs: Sequence[Array], before: Sequence[Array], out: Sequence[Array]) -> None:
+                for array, part in zip(out, cell(inputs[0], tuple(before)), strict=True):
+                    array[...] = part
+
+            return step_of_arrays
         sizes = like.shape[1], *self.state_sizes.values()
         x, *states = (zeros(1, size, dtype=like.dtype, device=like.device) for size in sizes)
-        step, fixed = traced_step(self._pure_step(parameters), x, tuple(states))
+        step, fixed = traced_step(pure, x, tuple(states))
         return step.stepper(fixed)
 
     def stream(self, batch: int = 1, state: Array | Sequence[Array] | None = None) -> Stream:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from tinygrad_lstm._tensor import Tensor, as_tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.emit.steps import StepOfArrays
 from tinygrad_lstm.creation import zeros
+from tinygrad_lstm.device import Device
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module
 from tinygrad_lstm.ops.recurrent import traced_step
 from tinygrad_lstm.ops.sequence import UntraceableError
 from tinygrad_lstm.states import CheckedStep, joined_like, leaves_of, mapped, names_of, rebuilt
 
-__all__ = ["CellStepper", "Stepper", "check_steps"]
+__all__ = ["CellStep", "CellStepper", "Stepper", "check_steps"]
 
 
 class Stepper:
@@ -131,8 +132,7 @@ class CellStepper:
         like = next((parameter for cell in self._cells for parameter in cell.parameters()), None)
         self._device = (zeros(1) if like is None else like).device
         self._compiled = compiled
-        self._steps: dict[Hashable, StepOfArrays | None] = {}  # by the arrays of a step; None: op by op
-        self._made: dict[tuple[Hashable, ...], tuple[StepOfArrays, Sequence[Tensor]]] = {}
+        self._steps = [CellStep(cell, "Recurrent.stepper", self._device, compiled) for cell in self._cells]
 
     def __call__(self, x: Array, state: Any = None) -> tuple[Array, Any]:
         """The output (B, ...) and the next state.
@@ -145,46 +145,63 @@ class CellStepper:
             ValueError, TypeError: those of the cells; the number of states is different; or a cell cannot be compiled,
                 and the network requires it.
         """
-        number = len(self._cells)
+        number = len(self._steps)
         given = [state] if number == 1 else [None] * number if state is None else state
         if len(given) != number:
             raise ValueError(f"Recurrent.stepper: expected a list of {number} states, one for each layer")
         after = []
         with self._device.current():
-            for k, before in enumerate(given):
-                after.append(self._after(k, x, before))
+            for step, before in zip(self._steps, given):
+                after.append(step(x, before))
                 x = leaves_of(after[-1])[0]
         return x, after if number > 1 else after[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CellStepper, (self._cells, self._compiled)
 
-    def _after(self, k: int, x: Array, before: Any) -> Any:
-        """The state of a layer after a step."""
+
+class CellStep:
+    """A step of a cell on plain arrays: by generated code for arrays of these shapes, or op by op.
+
+    Args:
+        cell: `cell(x, state)` returns the next state. It must not be changed from outside.
+        name: the caller's name, for errors.
+        device: the device.
+        compiled: as for `Recurrent`.
+    """
+
+    def __init__(self, cell: Callable[[Tensor, Any], Any], name: str, device: Device, compiled: bool | None) -> None:
+        self._cell, self._name, self._device, self._compiled = cell, name, device, compiled
+        self._steps: dict[Hashable, StepOfArrays | None] = {}  # by the arrays of a step; None: op by op
+        self._made: dict[tuple[Hashable, ...], tuple[StepOfArrays, Sequence[Tensor]]] = {}
+
+    def __call__(self, x: Array, before: Any) -> Any:
+        """The state after a step; `before` may be None, what the cell starts from."""
         step = None
         if before is not None and self._compiled is not False:
             parts = leaves_of(before)
-            key = (k, *[(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in (x, *parts)])
+            key = tuple(
+                [(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in (x, *parts)]
+            )
             if key not in self._steps:
-                self._steps[key] = self._compile(k, x, before)
+                self._steps[key] = self._compile(x, before)
             step = self._steps[key]
         if step is None:
             with no_grad():  # a copy of the input, since the state may be a view of it
                 given = None if before is None else mapped(as_tensor, before)
-                return mapped(lambda part: part.data, self._cells[k](as_tensor(x).clone(), given))
-        xp = self._device.xp
-        out = [xp.empty(part.shape, part.dtype) for part in parts]
+                return mapped(lambda part: part.data, self._cell(as_tensor(x).clone(), given))
+        out = [self._device.xp.empty(part.shape, part.dtype) for part in parts]
         step((x,), parts, out)
         return rebuilt(before, out)
 
-    def _compile(self, k: int, x: Array, before: Any) -> StepOfArrays | None:
-        """The step of a layer for arrays like these; None if it is not compiled."""
+    def _compile(self, x: Array, before: Any) -> StepOfArrays | None:
+        """The step for arrays like these; None if it is not compiled."""
         arrays = (x, *leaves_of(before))
         if not all(map(self._device.backend.owns, arrays)) or len({part.shape[:1] for part in arrays}) > 1:
             return None
-        cell, state = self._cells[k], mapped(as_tensor, before)
+        state = mapped(as_tensor, before)
         states = tuple(leaves_of(state))
-        checked = CheckedStep(cell, "Recurrent.stepper", names_of(cell, len(states)), joined_like(state))
+        checked = CheckedStep(self._cell, self._name, names_of(self._cell, len(states)), joined_like(state))
         try:
             fused, captured = traced_step(checked, as_tensor(x), states)
         except UntraceableError as error:

@@ -68,6 +68,44 @@ def test_every_cell_of_the_atlas(name: str, compiled: bool) -> None:
     check(cell, drawn(3, 3, 3), state if len(state) > 1 else state[0])
 
 
+class Scaled(LSTM):
+    """Its step uses a parameter, and a number that depends on the batch size."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.extra = tg.nn.Parameter(2 * tg.ones(4))
+
+    def _step(self, x: tg.Tensor, *given: Any) -> Any:
+        h, c = super()._step(x, *given)
+        return h * self.extra * (0.5 if len(x) > 2 else 0.25), c
+
+
+class Counting(Scaled):
+    """It changes an attribute at each step, so that it is not compiled."""
+
+    def _step(self, *given: Any) -> Any:
+        self.calls = getattr(self, "calls", 0) + 1
+        return super()._step(*given)
+
+
+@pytest.mark.parametrize("kind", [Scaled, Counting])
+def test_a_network_with_user_defined_equations(kind: type[Scaled], device: str) -> None:
+    network = kind(3, 4).to(device)
+    step, x = network.stepper(), drawn(5, 4, 3).astype("float32")
+    for rows in (4, 1, 3):
+        with tg.no_grad():
+            expected, final = network(tg.tensor(x[:, :rows], device=device))
+        state = None
+        for t in range(len(x)):
+            out, state = step(tg.tensor(x[t, :rows], device=device).data, state)
+            np.testing.assert_allclose(host(out), host(expected[t]), atol=1e-6)
+        for found, wanted in zip(as_parts(state), final, strict=True):
+            np.testing.assert_allclose(host(found), host(wanted), atol=1e-6)
+    with tg.no_grad():
+        network.extra.zero_()
+    assert abs(host(step(tg.tensor(x[0], device=device).data)[0])).min() > 0  # the stepper has its own
+
+
 def test_steppers_can_be_copied() -> None:
     x = np.ones((2, 3), np.float32)
     for network, copied in (

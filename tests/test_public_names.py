@@ -109,7 +109,7 @@ def test_an_unknown_attribute_is_an_attribute_error() -> None:
 
 def test_files_beside_sources_are_found() -> None:
     kernels = importlib.resources.files("tinygrad_lstm.backends.cuda")
-    assert kernels.joinpath("lstm.cu").is_file()
+    assert kernels.joinpath("persistent_lstm.cu").is_file()
     assert importlib.resources.files("tinygrad_lstm").joinpath("py.typed").is_file()
 
 

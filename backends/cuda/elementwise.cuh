@@ -5,6 +5,13 @@
 #define REAL Wide
 #define OF_REAL(name) of_real::name
 
+// The type of the numbers of elements and threads: divisions of 64 bits take several times as long.
+#ifdef LARGE
+typedef Index Number;
+#else
+typedef int Number;
+#endif
+
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)

@@ -1,6 +1,7 @@
 """A step over a sequence in CUDA: the array module's products, and between them generated kernels."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -8,18 +9,23 @@ from typing import Any
 from ..base import Array
 from ..dtypes import is_float
 from ..emit.c_kernels import CannotEmitError
-from ..emit.cuda_kernels import cuda_kernel, is_for_cuda
+from ..emit.cuda_kernels import CudaKernel, cuda_kernel, is_for_cuda
 from ..emit.groups import Grouping
 from ..emit.program import Group, Instruction, Value
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, steps_at_once, steps_in_cache
-from .launching import THREADS, LaunchedKernels, blocks
+from .launching import PACK_BYTES, THREADS, LaunchedKernels, blocks
 from .products import Launch, with_products
 
 __all__ = ["CudaSequence"]
 
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 """Of the arrays of many steps: enough for products at full speed, so that chunks of steps need few launches."""
+
+_ENOUGH_FOR_PACKS = 2**20
+"""Elements from which a thread computes several: fewer would not fill a device with threads."""
+
+_LARGE = 2**31 - THREADS
 
 _HELPERS = {
     "steps_at_once": partial(steps_at_once, cached=_BYTES_AT_ONCE),
@@ -60,20 +66,33 @@ class CudaSequence(ArraySequence):
         number = 1 + sum(name.startswith(stem) for name in self._made)
         name = f"{stem}_{number}" if number > 1 else stem
         try:
-            kernel = cuda_kernel(name, inputs, results)
+            kernel = cuda_kernel(name, inputs, results, self._dtype)
         except CannotEmitError:
             return None
         self._made[name] = kernel.source
-        return Group(name, partial(self._prepared, name, kernel.units), kernel.replaceable)
+        return Group(name, partial(self._prepared, name, kernel), kernel.replaceable)
 
-    def _prepared(self, name: str, units: int, backend: LaunchedKernels, rows: int) -> Launch:
+    def _prepared(self, name: str, kernel: CudaKernel, backend: LaunchedKernels, rows: int) -> Launch:
         """A launch of a kernel for this number of rows."""
         if not rows:
             return lambda inputs, results: None
-        kernel, number = backend.generated(self.kernels, name, self._dtype), blocks(rows * units)
+        elements = rows * kernel.units
+        constants = {"LARGE": 1} if rows * kernel.row_size >= _LARGE else {}
+
+        def compiled(width: int) -> Callable[[tuple[Any, ...]], None]:
+            found = backend.generated(self.kernels, name, self._dtype, width, **constants)
+            return partial(found, blocks(elements, width), THREADS)
+
+        launch_one = launch_packs = compiled(1)
+        width, size = 1, self._dtype.itemsize
+        if elements >= _ENOUGH_FOR_PACKS:
+            width = math.gcd(PACK_BYTES // size, kernel.widest)
+            launch_packs = compiled(width)
 
         def launch(inputs: Sequence[Array], results: Sequence[Array]) -> None:
-            kernel(number, THREADS, (*backend.contiguous(*inputs), *results, rows))
+            arrays = (*backend.contiguous(*inputs), *results)
+            aligned = width > 1 and all(backend.address(arrays[k]) % (width * size) == 0 for k in kernel.packed)
+            (launch_packs if aligned else launch_one)((*arrays, rows))
 
         return launch
 

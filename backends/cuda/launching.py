@@ -15,6 +15,7 @@ from ..kernels import ArrayKernels
 from .precision import get_precision
 
 __all__ = [
+    "PACK_BYTES",
     "THREADS",
     "Kernel",
     "LaunchedKernels",
@@ -39,7 +40,7 @@ THREADS = 128
 """The default number of threads in a block."""
 
 _NAMES = {"float16": "Half", "float32": "float", "float64": "double"}
-_PACK_BYTES = 16
+PACK_BYTES = 16
 
 
 @functools.cache
@@ -117,12 +118,13 @@ class LaunchedKernels(ArrayKernels):
             found = self._kernels[key] = self.compiled(source(file), name, options, cooperative)
         return found
 
-    def generated(self, text: str, name: str, dtype: Any) -> Kernel:
+    def generated(self, text: str, name: str, dtype: Any, width: int = 1, **constants: int) -> Kernel:
         """The kernel of this name in a text that is not in a file."""
-        key = (text, name, dtype)
+        key = (text, name, dtype, width, *constants.items())
         found = self._kernels.get(key)
         if found is None:
-            found = self._kernels[key] = self.compiled(complete(text), name, definitions(dtype), False)
+            options = definitions(dtype, width, **constants)
+            found = self._kernels[key] = self.compiled(complete(text), name, options, False)
         return found
 
     @functools.cached_property
@@ -201,8 +203,8 @@ class LaunchedKernels(ArrayKernels):
 
     def _width(self, length: int, *arrays: Array) -> int:
         """The number of elements that can be loaded at once from these arrays, with rows of this length."""
-        width = _PACK_BYTES // int(arrays[0].dtype.itemsize)
-        aligned = all(self.address(array) % _PACK_BYTES == 0 for array in arrays)
+        width = PACK_BYTES // int(arrays[0].dtype.itemsize)
+        aligned = all(self.address(array) % PACK_BYTES == 0 for array in arrays)
         return width if aligned and length % width == 0 else 1
 
 

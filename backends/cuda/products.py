@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..base import Array
-from ..dtypes import is_float
+from ..dtypes import FLOAT16, is_float
 from ..emit.code import is_view
-from ..emit.program import Group, Instruction, Value
+from ..emit.program import Group, Instruction, Op, Value
 from .launching import LaunchedKernels
 
 __all__ = ["Launch", "with_products"]
 
 Launch = Callable[[Sequence[Array], Sequence[Array]], None]
 """`launch(inputs, results)`."""
+
+
+class _Copy(Op):
+    """The op of a copy, which may have a different dtype."""
+
+    name, names, wants_backend = "clone", ("x",), False
+    composed: Any = None
+    call: Any = None
+
+    @staticmethod
+    def forward(xp: Any, x: Array) -> Array:
+        """`x`, which the caller copies."""
+        return x
 
 
 def with_products(instructions: Sequence[Instruction], read_later: Iterable[Value]) -> list[Instruction]:
@@ -29,29 +42,49 @@ def with_products(instructions: Sequence[Instruction], read_later: Iterable[Valu
     """
     uses = Counter(value for each in instructions for value in each.inputs) + Counter(read_later)
     made = {value: each for each in instructions for value in each.results}
-
-    def only_for(value: Any, user: Instruction) -> bool:
-        return isinstance(value, Value) and value in made and uses[value] == 1 and value.shape == user.results[0].shape
-
-    sums: dict[Instruction, tuple[Instruction, Value]] = {}
-    for each in instructions:
-        if each.op.name == "add" and all(only_for(value, each) for value in each.arguments):
-            for product, addend in (each.arguments, each.arguments[::-1]):
-                maker = made[product]
-                if _is_product(maker) and _bias_of(maker) is None and not is_view(made[addend]):
-                    sums[each] = maker, addend
-                    break
-    within = {maker for maker, _ in sums.values()}
-    found = []
+    sums = {each: terms for each in instructions if (terms := _sum_with_product(each, made, uses))}
+    inside = {part for *_, parts in sums.values() for part in parts}
+    found: list[Instruction] = []
     for each in instructions:
         if each in sums:
-            maker, addend = sums[each]
-            found.append(_product(maker, each.results, addend, addend))
-        elif _is_product(each) and each not in within:
-            found.append(_product(each, each.results, _bias_of(each)))
-        elif each not in within:
-            found.append(each)
+            product, addend, _ = sums[each]
+            (result,) = each.results
+            if uses[addend] > 1 or addend.dtype != result.dtype or _is_free(made[addend]):
+                copy = Instruction(_Copy(), (addend,))
+                addend = Value(f"{result.name}_before", result.shape, result.dtype, copy)
+                copy.results = (addend,)
+                found.append(copy)
+            found.append(_product(product, each.results, addend, addend))
+        elif each not in inside:
+            found.append(_product(each, each.results, _bias_of(each)) if _is_product(each) else each)
     return found
+
+
+def _sum_with_product(
+    each: Instruction, made: Mapping[Value, Instruction], uses: Mapping[Value, int]
+) -> tuple[Instruction, Value, list[Instruction]] | None:
+    """The product and the other term, if an instruction adds these and nothing else reads the product; and what is
+    not needed then: the product, and in float16, which is added in float32, an addition between casts."""
+    (result, *_), total = each.results, each
+    if each.op.name == "astype" and result.dtype == FLOAT16 and uses[each.inputs[0]] == 1:
+        total = made.get(each.inputs[0], each)
+    if total.op.name != "add" or len(total.inputs) < 2:
+        return None
+    casts = total is not each
+    for value, other in (total.inputs, total.inputs[::-1]):
+        cast = made.get(value)
+        if casts and cast is not None and cast.op.name == "astype" and uses[value] == 1:
+            value = cast.inputs[0]
+        product = made.get(value)
+        if product is None or not _is_product(product) or _bias_of(product) is not None or uses[value] > 1:
+            continue
+        if value.dtype == result.dtype and value.shape == result.shape == other.shape and other in made:
+            return product, other, [product, total, *([cast] if casts and cast is not None else [])]
+    return None
+
+
+def _is_free(instruction: Instruction) -> bool:
+    return is_view(instruction) or instruction.op.name == "broadcast_to"
 
 
 def _is_product(instruction: Instruction) -> bool:

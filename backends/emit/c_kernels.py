@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..dtypes import is_bool
 from .c_moves import (
@@ -31,6 +31,9 @@ __all__ = [
     "CCode", "CannotEmitError", "Kernel", "Place", "is_elementwise", "kernels_of", "reshaped_whole", "row_of",
     "write_kernels",
 ]  # fmt: skip
+
+
+AnyKernel = TypeVar("AnyKernel", bound="Kernel")
 
 
 class CannotEmitError(Exception):
@@ -143,14 +146,17 @@ def write_kernels(
         known: the values that have been computed.
         type_of: the C type of a value's elements.
     """
-    for kernel in kernels_of(outputs, known, type_of):
+    for kernel in kernels_of(outputs, known, type_of, Kernel):
         kernel.write(code)
 
 
 def kernels_of(
-    outputs: Sequence[tuple[Value, Place]], known: Mapping[Value, Place], type_of: Callable[[Value], str]
-) -> list[Kernel]:
-    """What computes values of a row into places, from values that are known: loops of different lengths."""
+    outputs: Sequence[tuple[Value, Place]],
+    known: Mapping[Value, Place],
+    type_of: Callable[[Value], str],
+    make: Callable[..., AnyKernel],
+) -> list[AnyKernel]:
+    """What computes values of a row into places, from values that are known: kernels of different lengths."""
     places = dict(known)
     found: dict[Value, Breaks] = {}
 
@@ -164,7 +170,7 @@ def kernels_of(
             names = iter(_VARIABLES[len(lengths) - 1 :: -1] if lengths else ())
             index = tuple(At(begin, next(names)) if length > 1 else At(begin) for begin, length in piece)
             loops.setdefault(lengths, []).append((value, place, index))
-    return [Kernel(places, type_of, lengths, elements) for lengths, elements in loops.items()]
+    return [make(places, type_of, lengths, elements) for lengths, elements in loops.items()]
 
 
 _VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
@@ -196,7 +202,7 @@ class Kernel:
         lengths: Sequence[int],
         elements: Sequence[tuple[Value, Place, Index]],
     ) -> None:
-        self.lengths, self._places, self._type = lengths, places, type_of
+        self.lengths, self._places, self._type, self._elements = lengths, places, type_of, elements
         self.variables = _VARIABLES[len(lengths) - 1 :: -1] if lengths else ()
         self._lines: list[list[str]] = [[] for _ in range(len(lengths) + 1)]  # before the loops, and inside each
         self._found: dict[Any, str] = {}

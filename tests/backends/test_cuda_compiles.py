@@ -92,9 +92,10 @@ def test_every_function_of_generated_kernels_compiles(dtype: str) -> None:
     assert not said
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "slstm", "lem"])
-def test_generated_kernels_compile(name: str, dtype: str) -> None:
+def test_generated_kernels_compile(name: str, dtype: str, large: bool) -> None:
     cell = ATLAS[name](3, 160).to("emulated", dtype=dtype)
     x = tg.zeros(1, 2, 3, dtype=dtype, device="emulated")
 
@@ -104,7 +105,8 @@ def test_generated_kernels_compile(name: str, dtype: str) -> None:
 
     fused, _ = fused_step(step, [x], as_parts(cell(x[0])), [])
     text = complete(fused.functions(True).kernels)
-    code, said = compiled(text, (*definitions(dtype), "--gpu-architecture=sm_90", *OPTIONS))
+    macros = definitions(dtype, DTYPES[dtype], LARGE=1) if large else definitions(dtype)
+    code, said = compiled(text, (*macros, "--gpu-architecture=sm_90", *OPTIONS))
     assert {"forward_step", "backward_step"} <= set(kernel_names(text))
     for kernel in kernel_names(text):
         assert f".text.{kernel}".encode() in code

@@ -3,7 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from kernels_on_host import needs_compiler
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends.cuda import generated
 from tinygrad_lstm.backends.cuda.launching import with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
@@ -57,13 +60,51 @@ def check(compute: Callable[[str, str], list[np.ndarray]], dtype: str, exact: st
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @settings(max_examples=8)
-@given(drawn_steps(detached=True), st.booleans())
-def test_drawn_steps(dtype: str, drawn: DrawnStep, reverse: bool) -> None:
+@given(drawn_steps(detached=True), st.booleans(), st.booleans())
+def test_drawn_steps(dtype: str, drawn: DrawnStep, reverse: bool, large: bool) -> None:
     def compute(device: str, dtype: str) -> list[np.ndarray]:
         step = drawn.to(device, dtype)
         return computed(step.step, *step.inputs(T, B), list(step.parameters.values()), reverse)
 
-    check(compute, dtype, dtype)
+    with as_if_large() if large else nullcontext():
+        check(compute, dtype, dtype)
+
+
+@contextmanager
+def as_if_large() -> Iterator[None]:
+    """Within it, arrays are treated as if they were large: threads compute packs, and numbers have 64 bits."""
+    with patch.object(generated, "_ENOUGH_FOR_PACKS", 0), patch.object(generated, "_LARGE", 0):
+        yield
+
+
+@pytest.mark.parametrize("H", [6, 8])  # of which float16 has packs of 2 and 8
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "mlstm"])
+def test_threads_that_compute_packs(name: str, dtype: str, H: int) -> None:
+    def compute(device: str, dtype: str) -> list[np.ndarray]:
+        tg.manual_seed(0)
+        layer = Recurrent(ATLAS[name](3, H)).to(device, dtype=dtype)
+        rng = np.random.default_rng(0)
+        x = tg.tensor(rng.uniform(-1, 1, (T, B, 3)), dtype=dtype, device=device, requires_grad=True)
+        out, _ = layer(x, lengths=[4, 1, 3])
+        return [each.detach().cpu().numpy() for each in (out, *tg.grad((out * out).sum(), [x, *layer.parameters()]))]
+
+    with as_if_large():
+        check(compute, dtype, "float64")
+        one_by_one = compute("emulated", dtype)
+    for ours, expected in zip(compute("emulated", dtype), one_by_one, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_products_of_steps_have_the_precision_that_is_set() -> None:
+    layer, x = GRU(30, 20).to("emulated"), tg.randn(T, B, 30).to("emulated")
+    exact, _ = layer(x)
+    tg.cuda.set_precision("tf32")
+    try:
+        rounded, _ = layer(x)
+    finally:
+        tg.cuda.set_precision("float32")
+    assert 1e-6 < np.abs((rounded - exact).detach().cpu().numpy()).max() < 1e-2
 
 
 @pytest.mark.parametrize("name", ATLAS)
@@ -126,11 +167,12 @@ def test_all_functions_of_kernels_are_tested() -> None:
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 2, 0]])
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
-def test_a_step_is_one_product_and_one_kernel(kind: Any, lengths: Any, launches: list[str]) -> None:
+def test_a_step_is_one_product_and_one_kernel(kind: Any, dtype: str, lengths: Any, launches: list[str]) -> None:
     """Forward and backward, as if it were written by hand."""
-    layer = kind(3, 5).to("emulated")
-    x = tg.randn(T, B, 3).to("emulated")
+    layer = kind(3, 5).to("emulated", dtype=dtype)
+    x = tg.randn(T, B, 3, dtype=dtype).to("emulated")
     x.requires_grad = True
     layer(x, lengths=lengths)  # traces the step
     launches.clear()

@@ -222,6 +222,11 @@ class Kernel:
         """The lines inside all loops. All elements are read before the first is written."""
         return [line for lines in self._lines for line in lines]
 
+    @property
+    def _is_contiguous(self) -> bool:
+        """Whether the elements of the innermost loop are next to each other in memory, or the same."""
+        return all(at.get("j", 0) in (0, 1) for _, at in (*self.reads, *self.writes))
+
     def write(self, code: CCode) -> None:
         """Adds the loops."""
         with ExitStack() as stack:
@@ -230,7 +235,8 @@ class Kernel:
             code.add(*self._lines[0])
             for variable, length, lines in zip(self.variables, self.lengths, self._lines[1:], strict=True):
                 begin, end = "0", str(length)
-                if variable == "j":
+                vectorized = variable == "j" and self._is_contiguous
+                if vectorized:
                     if not self._overlaps and length > _BLOCK and length % _BLOCK:
                         # The last block begins earlier, so that no elements are left over.
                         stack.enter_context(code.block(f"for (Index from = 0; from < {length}; from += {_BLOCK})"))
@@ -239,7 +245,7 @@ class Kernel:
                         begin = "begin"
                     code.add("INDEPENDENT")
                 stack.enter_context(code.block(f"for (Index {variable} = {begin}; {variable} < {end}; {variable}++)"))
-                code.add(*lines)
+                code.add(*["ONE_BY_ONE"] * (not vectorized), *lines)
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 

@@ -257,10 +257,14 @@ class Phase:
                     self._find_reshaped(places)
                     self._write_product(product, places, call)
             with code.block(loop):
+                code.add("ONE_BY_ONE")
+                inside = len(code.lines)
                 self._make_places(code, stage, type_of)
                 for level in levels:
                     self._find_reshaped(places)
                     self._write_level(code, level, places, type_of)
+                if len(code.lines) == inside:
+                    code.lines.pop()
 
     def _make_places(self, code: CCode, stage: int, type_of: Callable[[Value], str]) -> None:
         """Makes the places of what the loop of a stage computes: arrays of a row, if no other code reads them."""

@@ -20,8 +20,8 @@ _RESERVED = [
     "kept_from", "int", "float", "double", "char", "long", "short", "unsigned", "signed", "const", "static", "void",
     "struct", "union", "enum", "if", "else", "for", "while", "do", "return", "switch", "case", "break", "continue",
     "default", "goto", "register", "volatile", "auto", "extern", "sizeof", "typedef", "inline", "restrict", "Index",
-    "Job", "Flag", "REAL", "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt",
-    "add_product", "product_by_columns", "NULL", "INFINITY", "NAN", "INDEPENDENT", "linux", "unix", "Packing",
+    "Job", "Flag", "REAL", "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt", "add_product",
+    "product_by_columns", "NULL", "INFINITY", "NAN", "INDEPENDENT", "ONE_BY_ONE", "linux", "unix", "Packing",
     "cumprod_before_along", "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along",
     "magnitude_along", "max_along", "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
 ]  # fmt: skip

@@ -222,11 +222,31 @@ def moved_factors(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
-    ("step", "size"), [(mixed, 6), (reduced, 150), (columns, 34), (moved_factors, 4), (moved_factors, 140)]
+    ("step", "size"),
+    [
+        (mixed, 6),
+        (reduced, 150),
+        (columns, 34),
+        (moved_factors, 4),
+        (moved_factors, 140),
+    ],
 )
 def test_ops_on_rows(step: Callable[..., tg.Tensor], size: int, dtype: str) -> None:
     x, h = inputs_of(dtype, T, B, size), inputs_of(dtype, B, size)
     check(scanned(step, x, h), [x, h], dtype)
+
+
+@pytest.mark.parametrize("size", [3, 7, 12])
+def test_conditions_that_choose_among_elements_of_short_rows(size: int) -> None:
+    """gcc 12 computes a loop over such rows wrongly if it vectorizes it."""
+
+    def step(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        larger = tg.where(h <= x, x, h)
+        gate = tg.sigmoid(x)
+        return gate * h + (1.0 - gate) * larger
+
+    x, h = (tg.tensor(np.random.default_rng(0).normal(size=(*s, size)), requires_grad=True) for s in ((T, B), (B,)))
+    check(scanned(step, x, h), [x, h], "float64")
 
 
 def test_long_rows_keep_their_digits() -> None:

@@ -21,6 +21,10 @@ static const REAL one __attribute__((unused)) = 1;
 #define JOIN_OVER(total, n, start, join, term)                                                                         \
     do {                                                                                                               \
         total = start;                                                                                                 \
+        if ((n) < LANES) {                                                                                             \
+            for (Index i = 0; i < (n); i++) total = join(total, (term));                                               \
+            break;                                                                                                     \
+        }                                                                                                              \
         for (Index block = 0; block < (n); block += 8 * LANES) {                                                       \
             const Index end = block + 8 * LANES < (n) ? block + 8 * LANES : (n);                                       \
             REAL lanes[LANES];                                                                                         \

@@ -16,6 +16,14 @@
 #define INDEPENDENT
 #endif
 
+/* At the beginning of an iteration of a loop that must not be vectorized. gcc 12 vectorizes loops wrongly that choose by a
+   condition among elements which are not next to each other, such as the first, second and third of each row. */
+#ifdef __GNUC__
+#define ONE_BY_ONE __asm__ volatile("");
+#else
+#define ONE_BY_ONE
+#endif
+
 typedef unsigned char Flag;
 
 /* A chunk of the steps of a sequence: n steps from `begin` on, of T steps of B rows. `kept_from` is the first of them in

@@ -83,16 +83,14 @@ class CudaSequence(ArraySequence):
             found = backend.generated(self.kernels, name, self._dtype, width, **constants)
             return partial(found, blocks(elements, width), THREADS)
 
-        launch_one = launch_packs = compiled(1)
-        width, size = 1, self._dtype.itemsize
-        if elements >= _ENOUGH_FOR_PACKS:
-            width = math.gcd(PACK_BYTES // size, kernel.widest)
-            launch_packs = compiled(width)
+        size = self._dtype.itemsize
+        width = math.gcd(PACK_BYTES // size, kernel.widest) if elements >= _ENOUGH_FOR_PACKS else 1
+        launch_packs = compiled(width)
 
         def launch(inputs: Sequence[Array], results: Sequence[Array]) -> None:
             arrays = (*backend.contiguous(*inputs), *results)
-            aligned = width > 1 and all(backend.address(arrays[k]) % (width * size) == 0 for k in kernel.packed)
-            (launch_packs if aligned else launch_one)((*arrays, rows))
+            aligned = width == 1 or all(backend.address(arrays[k]) % (width * size) == 0 for k in kernel.packed)
+            (launch_packs if aligned else compiled(1))((*arrays, rows))
 
         return launch
 

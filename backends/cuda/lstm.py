@@ -110,6 +110,8 @@ def is_plain_lstm(program: Program) -> bool:
         return False
     if with_lengths and not (is_bool(inputs[1].dtype) and inputs[1].shape == (BATCH, 1)):
         return False
+    if any(each.detached for each in program.instructions):
+        return False
     I, H = inputs[0].row_size, states[0].row_size
     shapes = ((BATCH, I), (BATCH, H), (BATCH, H), (4 * H, I), (4 * H, H), (4 * H,))
     operands = (inputs[0], *states, *captured)

@@ -38,7 +38,7 @@ class CudaKernel:
     Attributes:
         source: its code, for a file that includes `elementwise.cuh`.
         units: the number of elements of a row that threads compute.
-        row_size: the most elements of a row of an array.
+        row_size: the most elements of a row of an array with a batch dimension.
         widest: a pack may have any width that divides this number.
         packed: the numbers of the arrays among the parameters that are read or written in packs.
         replaceable: inputs and results that may have the same array.
@@ -96,7 +96,7 @@ def cuda_kernel(name: str, inputs: Sequence[Value], results: Sequence[Value], dt
     return CudaKernel(
         source=code.source("").lstrip("\n"),
         units=units,
-        row_size=max(value.row_size for value in (*inputs, *results)),
+        row_size=max(value.row_size for value in (*inputs, *results) if value.has_batch),
         widest=math.gcd(*(number for loop in loops for number in loop.multiples)),
         packed=tuple(k for k, (_, place) in enumerate((*known.items(), *outputs)) if place.array in in_packs),
         replaceable=replaceable,

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,15 +225,27 @@ def test_an_lstm_at_once(
     np.testing.assert_array_equal(inference.cpu().numpy(), run(network, x, lengths, "emulated")[0])
 
 
-class SwappedLSTM(LSTM):
-    """An LSTM of different equations: the gates i and f are swapped."""
+class OwnLSTM(LSTM):
+    """An LSTM whose step is written anew: plain, with the gates i and f swapped, or with o without a gradient."""
+
+    CHANGED = ""
 
     def _step(self, x: tg.Tensor, states: Any, parameters: Any, layer: Any = None) -> Any:
-        h, c = states
-        net = tg.linear(x, parameters["weight_ih"], parameters["bias"]) + h @ parameters["weight_hh"].T
-        f, i, g, o = tg.chunk(net, 4, dim=1)
+        (h, c), (weight_ih, weight_hh, bias) = states, parameters.values()
+        i, f, g, o = tg.split(tg.linear(x, weight_ih, bias) + tg.linear(h, weight_hh), h.shape[1], dim=1)
+        i, f = (f, i) if self.CHANGED == "swapped" else (i, f)
+        with tg.no_grad() if self.CHANGED == "no gradient" else nullcontext():
+            o = tg.sigmoid(o)
         c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
-        return tg.sigmoid(o) * tg.tanh(c), c
+        return o * tg.tanh(c), c
+
+
+class SwappedLSTM(OwnLSTM):
+    CHANGED = "swapped"
+
+
+class WithoutGradientLSTM(OwnLSTM):
+    CHANGED = "no gradient"
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
@@ -241,7 +254,9 @@ class SwappedLSTM(LSTM):
     [
         (LSTM, {}, True),
         (LSTM, {"bias": False}, True),
+        (OwnLSTM, {}, True),
         (SwappedLSTM, {}, False),
+        (WithoutGradientLSTM, {}, False),
         (LSTM, {"proj_size": 3}, False),
         (LSTM, {"peephole": True}, False),
         (LSTM, {"activations": ("hard_sigmoid", "tanh", "tanh")}, False),

@@ -98,7 +98,7 @@ class PersistentLSTM(CudaSequence):
         if not self._with_lengths:
             return None
         going = operands[1]  # (T, B, 1)
-        return backend.xp.count_nonzero(going, axis=0).reshape(going.shape[1])
+        return total(backend.xp, going, 0, dtype=np.int64).reshape(going.shape[1])
 
 
 def is_plain_lstm(program: Program) -> bool:

@@ -1,7 +1,10 @@
 // A layer of an LSTM in one launch: each block has the recurrent weights of its units in registers, from the first step
 // to the last. Compiled for one hidden size, HIDDEN, and UNITS to a block.
 //
-// The arrays are those of lstm.cu, which has the equations of a step. A block has `rows` sequences of the batch;
+// Arrays: gates (T, B, 4H) in the order i, f, g, o, with W·x on entry and the gates on exit; h and c (T + 1, B, H), the
+// states before and after each step, of which c may be a ring of fewer; out and g_out (T, B, H); g_h and g_c (B, H), the
+// gradients of the states after the last step, which become those before the first; g_net (T, B, 4H), the gradients of the
+// gates before activation; lengths (B,), or null if every sequence has T steps. A block has `rows` sequences of the batch;
 // `counters` are zeros, COUNTER_STEP of them for each group of blocks.
 #include "persistent.cuh"
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import numpy as np
@@ -18,7 +19,7 @@ from kernels_on_host import COMPILER, HostKernels, needs_compiler
 from strict_backend import StrictArray
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.cuda import persistent, training
+from tinygrad_lstm.backends.cuda import generated, persistent, training
 from tinygrad_lstm.backends.cuda.launching import definitions, with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
@@ -373,6 +374,8 @@ def computed() -> list[HostArray]:
         EMULATED.multiprocessors = multiprocessors
         tg.manual_seed(0)
         found += run(kind(3, H), x, lengths, "emulated")
+    with patch.object(generated, "_ENOUGH_FOR_PACKS", 0), patch.object(generated, "_LARGE", 0):
+        found += run(GRU(3, 8), x, lengths, "emulated")
 
     def layer_norm(x: Any, weight: Any) -> Any:
         out, saved = EMULATED.layer_norm_forward((x, weight, weight), 0.1)

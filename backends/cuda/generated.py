@@ -14,6 +14,7 @@ from ..emit.groups import Grouping
 from ..emit.program import Group, Instruction, Value
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, steps_at_once, steps_in_cache
+from ..emit.steps import StepOfArrays
 from .launching import PACK_BYTES, THREADS, LaunchedKernels, blocks
 from .products import Launch, with_products
 
@@ -49,8 +50,12 @@ class CudaSequence(ArraySequence):
         forward, backward = units.forward(forward), backward and units.backward(backward)
         super().__init__(forward, backward)
         lists = [forward.ahead, forward.loop, *((backward.ahead, backward.loop, backward.after) if backward else ())]
+        # What a rule of the array module computes may be a view with any strides; all other arrays are contiguous.
+        lists += [forward.once, *((backward.once, backward.sums) if backward else ())]
+        plain = (each for instructions in lists for each in instructions if not isinstance(each.op, Group))
+        self._strided = {value for each in plain for value in each.results}
         self.groups = [each for instructions in lists for each in instructions if each.op.name in self._made]
-        self.kernels = "\n".join(['#include "elementwise.cuh"\n', *(self._made[each.op.name] for each in self.groups)])
+        self.kernels = self._source(*(each.op.name for each in self.groups))
 
     @cached_property
     def _codes(self) -> list[tuple[str, dict[str, Any]]]:
@@ -61,6 +66,34 @@ class CudaSequence(ArraySequence):
         """The code in Python, and the kernels that it launches."""
         return {**super().sources, "CUDA": self.kernels}
 
+    def forward(
+        self, backend: LaunchedKernels, operands: Sequence[Array], reverse: bool, saving: bool
+    ) -> tuple[tuple[Array, ...], Any]:
+        return super().forward(backend, backend.contiguous(*operands), reverse, saving)
+
+    def backward(
+        self,
+        backend: LaunchedKernels,
+        cotangents: Sequence[Array],
+        operands: Sequence[Array],
+        saved: Any,
+        reverse: bool,
+        needs: Sequence[bool],
+    ) -> Sequence[Array | None]:
+        cotangents, operands = backend.contiguous(*cotangents), backend.contiguous(*operands)
+        return super().backward(backend, cotangents, operands, saved, reverse, needs)
+
+    def stepper(self, backend: LaunchedKernels, captured: Sequence[Array]) -> StepOfArrays:
+        step = super().stepper(backend, captured)
+
+        def contiguous_step(inputs: Sequence[Array], states: Sequence[Array], out: Sequence[Array]) -> None:
+            step(backend.contiguous(*inputs), backend.contiguous(*states), out)
+
+        return contiguous_step
+
+    def _source(self, *names: str) -> str:
+        return "\n".join(['#include "elementwise.cuh"\n', *map(self._made.__getitem__, names)])
+
     def _group(self, stem: str, inputs: Sequence[Value], results: Sequence[Value]) -> Group | None:
         """The op of a group, with a kernel; None if there cannot be one."""
         number = 1 + sum(name.startswith(stem) for name in self._made)
@@ -70,9 +103,11 @@ class CudaSequence(ArraySequence):
         except CannotEmitError:
             return None
         self._made[name] = kernel.source
-        return Group(name, partial(self._prepared, name, kernel), kernel.replaceable)
+        return Group(name, partial(self._prepared, name, kernel, tuple(inputs)), kernel.replaceable)
 
-    def _prepared(self, name: str, kernel: CudaKernel, backend: LaunchedKernels, rows: int) -> Launch:
+    def _prepared(
+        self, name: str, kernel: CudaKernel, values: Sequence[Value], backend: LaunchedKernels, rows: int
+    ) -> Launch:
         """A launch of a kernel for this number of rows."""
         if not rows:
             return lambda inputs, results: None
@@ -80,15 +115,17 @@ class CudaSequence(ArraySequence):
         constants = {"LARGE": 1} if rows * kernel.row_size >= _LARGE else {}
 
         def compiled(width: int) -> Callable[[tuple[Any, ...]], None]:
-            found = backend.generated(self.kernels, name, self._dtype, width, **constants)
+            source = self.kernels if width == 1 else self._source(name)  # others have packs of different widths
+            found = backend.generated(source, name, self._dtype, width, **constants)
             return partial(found, blocks(elements, width), THREADS)
 
         size = self._dtype.itemsize
         width = math.gcd(PACK_BYTES // size, kernel.widest) if elements >= _ENOUGH_FOR_PACKS else 1
         launch_packs = compiled(width)
+        strided = not self._strided.isdisjoint(values)
 
         def launch(inputs: Sequence[Array], results: Sequence[Array]) -> None:
-            arrays = (*backend.contiguous(*inputs), *results)
+            arrays = (*(backend.contiguous(*inputs) if strided else inputs), *results)
             aligned = width == 1 or all(backend.address(arrays[k]) % (width * size) == 0 for k in kernel.packed)
             (launch_packs if aligned else compiled(1))((*arrays, rows))
 

@@ -67,7 +67,7 @@ class Backend(Protocol):
     def matmul(self, x: Array, y: Array) -> Array:
         """The matrix product of arrays of two or more dimensions, as `xp.matmul` computes it."""
 
-    # `kernels.ArrayKernels` implements it with `xp`, to inherit.
+    # Steps over a sequence. `kernels.ArrayKernels` implements `sequence` with `xp`, to inherit.
 
     def sequence(self, forward: Any, backward: Any) -> Any:
         """The functions of a step over a sequence: see `emit.sequence.ArraySequence`.

@@ -11,7 +11,7 @@ __all__ = ["ArrayKernels"]
 
 
 class ArrayKernels:
-    """The parts of a backend that these kernels need."""
+    """The methods of a backend that need only an array module; backends inherit them."""
 
     xp: Any
 

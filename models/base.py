@@ -177,7 +177,7 @@ class Network(Loadable):
         options = self.options if resets is None else {**self.options, "resets": True}
         layer = ShownLayer(self, place, self.KIND, options, parameters, x)
         tracer = mode().value.tracer
-        if tracer is None or not tracer.sees_steps:
+        if tracer is None or not tracer.sees_steps or not self._has_known_equations:
             return run_scan(self._pure_step(parameters, layer), x, tuple(states), lengths, resets, starts, reverse)
         tracer.see_layer(layer)
         variant = self._variant(parameters)

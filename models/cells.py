@@ -23,7 +23,7 @@ FORGET_BIAS = 1.0
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 Activations: TypeAlias = Sequence[Callable[[Tensor], Tensor]]
-"""The activation functions of a step, in the order of an ONNX node's."""
+"""The functions of a step, in the order of an ONNX node's: σ and tanh, or other functions in their place."""
 
 
 class Cell(Module):
@@ -169,14 +169,14 @@ class LSTMCell(_Cell):
 
 def lstm_step(net: Tensor, c: Tensor, activations: Activations = (ops.sigmoid, ops.tanh, ops.tanh)) -> LSTMGates:
     """The step of an LSTM cell, given `net` (B, 4H), the W·[h, x] + b of the gates i, f, g, o side by side."""
-    gate, candidate, output = activations
+    sigmoid, tanh, tanh_c = activations
     net_i, net_f, net_g, net_o = ops.chunk(net, 4, dim=-1)  # each (B, H)
-    f = gate(net_f)
-    i = gate(net_i)
-    g = candidate(net_g)
+    f = sigmoid(net_f)
+    i = sigmoid(net_i)
+    g = tanh(net_g)
     c = f * c + i * g
-    o = gate(net_o)
-    h = o * output(c)
+    o = sigmoid(net_o)
+    h = o * tanh_c(c)
     return LSTMGates(i, f, g, o, c, h)
 
 
@@ -244,12 +244,12 @@ def gru_step(
     net_x: Tensor, net_h: Tensor, bias_hn: Tensor, h: Tensor, activations: Activations = (ops.sigmoid, ops.tanh)
 ) -> GRUGates:
     """The step of a GRU cell, given W·x + b and U·h (B, 3H) of the gates r, z, n side by side."""
-    gate, candidate = activations
+    sigmoid, tanh = activations
     x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)  # each (B, H)
     h_r, h_z, h_n = ops.chunk(net_h, 3, dim=-1)
-    r = gate(x_r + h_r)
-    z = gate(x_z + h_z)
-    n = candidate(x_n + r * (h_n + bias_hn))
+    r = sigmoid(x_r + h_r)
+    z = sigmoid(x_z + h_z)
+    n = tanh(x_n + r * (h_n + bias_hn))
     h = n + z * (h - n)  # equals (1 - z) ⊙ n + z ⊙ h, with one product less
     return GRUGates(r, z, n, h)
 
@@ -298,8 +298,8 @@ class RNNCell(_Cell):
 
 def rnn_layer_step(weights: Mapping[str, Tensor], activations: Activations, net_x: Tensor, h: Tensor) -> RNNGates:
     """The step of a layer of `RNN`, given its weights, and net_x (B, H), the W·x + b."""
-    (nonlinearity,) = activations
-    return RNNGates(nonlinearity(net_x + ops.linear(h, weights["weight_hh"])))
+    (tanh,) = activations
+    return RNNGates(tanh(net_x + ops.linear(h, weights["weight_hh"])))
 
 
 def parameters_apart(cell: LSTMCell | RNNCell) -> dict[str, Tensor]:

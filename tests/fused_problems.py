@@ -1,5 +1,6 @@
 """Recurrent layers for tests: a network, what it is given, and the same computed by its cells, step by step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -156,6 +157,12 @@ def arguments(
 def host(tensor: tg.Tensor | None) -> np.ndarray:
     assert tensor is not None
     return tensor.detach().cpu().numpy()
+
+
+def of_nans(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array like `memory.empty`'s, whose floats are NaN."""
+    dtype = np.dtype(dtype)
+    return np.full(math.prod(shape) * dtype.itemsize, 255, np.uint8).view(dtype).reshape(shape)
 
 
 def assert_close(actual: Any, expected: Any, loose: float = 1.0, what: str = "") -> None:

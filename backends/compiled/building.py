@@ -20,7 +20,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Thread, local
 from typing import Any, NamedTuple
 
 from . import caching
@@ -118,13 +118,14 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
         from concurrent.futures import ThreadPoolExecutor, wait  # takes 5 ms, which most programs need not spend
 
         with ThreadPoolExecutor(len(missing)) as pool:
-            built = [pool.submit(_library_or_reason, source) for source in missing]
+            call = object()
+            built = [pool.submit(_library_for, call, source) for source in missing]
             try:
                 wait(built)
             except BaseException:  # KeyboardInterrupt: the pool waits for its threads
                 while wait(built, timeout=0.01).not_done:
-                    for process in list(_running):
-                        _running.discard(process)
+                    for process in [process for process, owner in list(_running.items()) if owner is call]:
+                        _running.pop(process, None)
                         _kill(process)
                 raise
     return [library(*source) for source in sources]
@@ -143,9 +144,11 @@ def compiler() -> Compiler:
 
 
 def why_not() -> str | None:
-    """Why C is not compiled here, or why a library could not be built, in one line; None if all were built."""
+    """Why C is not compiled here, in one line; None if it is. A single library that cannot be built is no reason."""
     found = _compiler_or_reason()
-    return found if isinstance(found, str) else _failure
+    if isinstance(found, str):
+        return found
+    return None if any(isinstance(each, ctypes.CDLL) for each in list(_found.values())) else _failure
 
 
 def why_not_cached() -> str | None:
@@ -158,7 +161,13 @@ def why_not_cached() -> str | None:
 _found: dict[Source, ctypes.CDLL | str] = {}
 _locks: dict[Source, Lock] = {}  # held while a library is built
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
+    # A forked process does not have the threads that hold them, nor the compilers that run.
+    os.register_at_fork(after_in_child=lambda: (_locks.clear(), _running.clear()))
+
+
+def _library_for(call: object, source: Source) -> ctypes.CDLL | str:
+    _call.of = call
+    return _library_or_reason(source)
 
 
 def _library_or_reason(source: Source) -> ctypes.CDLL | str:
@@ -342,7 +351,8 @@ class _Ended(NamedTuple):
     printed: str
 
 
-_running = set[Any]()  # processes
+_running: dict[Any, object] = {}  # processes, with the call of `libraries` for which they run
+_call = local()  # `_call.of`: the call of `libraries` for which a thread builds
 
 
 def _run(command: list[str]) -> _Ended:
@@ -373,7 +383,7 @@ def _run(command: list[str]) -> _Ended:
     printed = bytearray()
     reader = Thread(target=_read, args=(receiving, printed), daemon=True)
     waiter = Thread(target=process.wait, daemon=True)
-    _running.add(process)
+    _running[process] = getattr(_call, "of", None)
     try:
         reader.start()
         waiter.start()
@@ -384,7 +394,7 @@ def _run(command: list[str]) -> _Ended:
             raise KeyboardInterrupt
         reader.join(1)  # longer only if what it has started still has the pipe
     finally:
-        _running.discard(process)
+        _running.pop(process, None)
         if process.poll() is None:
             _kill(process)
             process.wait()

@@ -13,9 +13,8 @@ from .schedule import Forward
 
 __all__ = ["forward_c"]
 
-_FEW_ROWS = (
-    4  # of a batch: reading a large weight takes longer than computing with it, so that each thread reads a part
-)
+_FEW_ROWS = 4
+"""Batches of so few rows: reading a large weight takes longer than computing with it, so each thread reads a part."""
 
 
 def forward_c(schedule: Forward) -> CFunction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +85,12 @@ class ArraySequence:
         return emitted("step", *step_code(self._schedules[0]))
 
 
+_numbers = itertools.count()
+
+
 def emitted(name: str, source: str, names: dict[str, Any]) -> Callable[..., Any]:
     """The one function that generated source defines. Its lines are forgotten when it is."""
-    filename = f"<{name} {id(names)}>"
+    filename = f"<{name} {next(_numbers)}>"
     made = function_defined_by(source, {**_HELPERS, **names}, filename)
     weakref.finalize(made, linecache.cache.pop, filename, None)
     return made

@@ -22,6 +22,7 @@ from fused_problems import (
     gradients,
     host,
     large,
+    of_nans,
     problem_of,
     weighted,
 )
@@ -67,7 +68,7 @@ def test_either_kernels_walk_back_over_the_others_graph(
 ) -> None:
     """Also if the memory that the compiled kernels do not write to, for inactive steps, is NaN."""
     empty = "tinygrad_lstm.backends.memory.empty"
-    monkeypatch.setattr(empty, lambda shape, dtype: np.full(shape, np.nan, dtype))
+    monkeypatch.setattr(empty, of_nans)
     problem = problem_of(kind, 5, 3, 4, H, lengths=[5, 2, 0], bidirectional=True)
     leaves = problem.leaves
     with tg.compiled_kernels(forward):
@@ -234,7 +235,7 @@ def test_anomalies_are_named(kind: Any, compiled: bool) -> None:
     with np.errstate(all="ignore"), tg.detect_anomaly():
         problem = problem_of(kind, 2, 2, 3, 4)
         out, *_ = problem.fused()
-        with pytest.raises(FloatingPointError, match=r"'linear'.*fused_problems.py"):
+        with pytest.raises(FloatingPointError, match=r"(derivative of op 'linear'|gave of 'tanh').*fused_problems.py"):
             tg.grad(out, problem.x, tg.full(out.shape, np.inf, dtype="float64"))  # times weights of both signs
         bad = host(problem.x).copy()
         bad[0] = np.inf
@@ -309,12 +310,12 @@ def test_parameters_of_several_dtypes_promote_and_gradients_keep_their_own_dtype
     found, expected = mixed.fused(), all_wide.fused()
     assert found[0].dtype == np.float64
     for actual, exact in zip(found, expected, strict=True):
-        assert_close(actual, exact)
+        np.testing.assert_allclose(host(actual), host(exact), rtol=0, atol=1e-6)  # W·x is float32
     leaves = mixed.leaves
     both = zip(leaves, gradients(found, leaves.values()), gradients(expected, all_wide.leaves.values()), strict=True)
     for name, actual, exact in both:
         assert actual.dtype == leaves[name].dtype
-        assert_close(actual, exact, what=name)
+        np.testing.assert_allclose(host(actual), host(exact), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @every_kind

@@ -191,7 +191,7 @@ class Calls(Tracer):
     def _taken(self, step: Any, x: Tensor, states: States, at: _Time) -> States:
         """The states after a step. If no cell shows the step, its states and variables are recorded."""
         outside, begun, names = (self._at, self._computed), len(self._calls), dict[int, str]()
-        unshown = isinstance(step, CheckedStep) and not callable(getattr(type(step.function), "gates", None))
+        unshown = isinstance(step, CheckedStep)
         self._at, self._computed = at, {id(each._array): each for each in (x, *states)} if unshown else {}
 
         def see(tensor: Tensor, name: str) -> None:
@@ -402,7 +402,8 @@ def _joined(calls: Sequence[_Call]) -> LayerTrace:
 
     def by_name(field: str) -> dict[str, HostArray]:
         columns: list[dict[str, HostArray]] = [getattr(part, field) for part in parts]
-        return {name: joined([column[name] for column in columns]) for name in columns[0]}
+        names = [name for name in columns[0] if all(name in column for column in columns)]  # the steps may branch
+        return {name: joined([column[name] for column in columns]) for name in names}
 
     return LayerTrace(
         name=first.name,

@@ -5,6 +5,7 @@ forward and backward. Gradients of higher order differentiate the ops of the pro
 """
 
 import itertools
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -53,6 +54,7 @@ __all__ = [
 
 _OPS = Ops(add.op, mul.op, normalized.op, split_op.op, sub.op)  # type: ignore[attr-defined]
 _ALIKE = 16  # steps of the same code and shapes; a step that is different at each call is not traced again and again
+_KEPT_ALIKE = 64  # steps of the same shapes; beyond this, the oldest ones are traced again
 _KEPT = 64  # shapes; beyond this, the steps of those that were least recently used are traced again
 
 
@@ -69,6 +71,7 @@ class FusedStep:
     """
 
     code: Hashable = None
+    used_again = False
 
     def __init__(self, traced: TracedStep, *given: Sequence[Like]) -> None:
         self.traced = traced
@@ -207,6 +210,8 @@ class _Key(NamedTuple):
 
 
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork while a different thread holds it would leave it held forever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _fused: OrderedDict[_Key, list[FusedStep]] = OrderedDict()
 
 
@@ -293,8 +298,9 @@ def _traced(step: Step, key: _Key, batch: int, code: Hashable) -> tuple[FusedSte
     for fused in known:
         found = fused.traced.taken_in(seen, batch)
         if found is not None:
+            fused.used_again = True
             return fused, found
-    if sum(fused.code is code for fused in known) >= _ALIKE:
+    if sum(fused.code is code and not fused.used_again for fused in known) >= _ALIKE:
         raise UntraceableError("the step applies different ops, or gives them different numbers, at each call")
     traced, taken = _traced_like(step, seen, given, batch)
     fused = FusedStep(traced, *given)
@@ -302,7 +308,7 @@ def _traced(step: Step, key: _Key, batch: int, code: Hashable) -> tuple[FusedSte
     with _lock:
         alike = _fused.setdefault(key, [])
         alike.insert(0, fused)
-        del alike[_KEPT:]
+        del alike[_KEPT_ALIKE:]
         while len(_fused) > _KEPT:
             _fused.popitem(last=False)
     return fused, taken

@@ -115,6 +115,8 @@ def _elements_on(device: Device) -> _Way:
 
 
 _TENSOR = _Way(lambda tensor: (tensor._array, tensor._node, tensor.grad), _put_tensor)
+_CACHED: Any = type(functools.cache(len))
+_CACHE = _Way(lambda function: function.cache_info().misses, lambda function, *_: function.cache_clear())
 _CONTAINERS: dict[type, _Way] = {
     dict: _DICT,
     list: _LIST,
@@ -225,6 +227,9 @@ class Effects:
             self._todo.append((name, thing.__self__))
         elif kind is functools.partial:
             self._todo += [(name, part) for part in (thing.func, *thing.args, *thing.keywords.values())]
+        elif isinstance(thing, _CACHED) and _is_users(thing.__module__):
+            self._keep(f"the cache of {name}", _CACHE, thing)
+            self._todo.append((name, thing.__wrapped__))
         elif kind in _GENERATORS:
             self._keep(f"the random numbers of {name}", _GENERATORS[kind], thing)
         elif isinstance(thing, Tensor):
@@ -293,7 +298,7 @@ class Effects:
         kind = type(thing)
         attributes = getattr(thing, "__dict__", None)
         parts = {} if attributes is None else dict(self._keep(kind.__name__, _DICT, attributes))
-        if kind.__module__.startswith(_LIBRARY):
+        if f"{kind.__module__}.".startswith(f"{_LIBRARY}.") and not hasattr(thing, "named_parameters"):
             parts = {name: part for name, part in parts.items() if type(part) not in _CONTAINERS}
         elif _is_users(kind.__module__):
             self._visit_class(kind)

@@ -6,7 +6,7 @@
 
      Index panels_size(Index K, Index N)
        The number of elements of the panels of a matrix (K, N). They are read fastest if they are aligned to 64 bytes;
-       `empty_panels` of c_runtime.py returns such a buffer.
+       `line_in` of c_runtime.py finds such an address in a buffer.
 
      void pack(REAL *panels, const REAL *b, Index b_row, Index K, Index N, Index first, Index last)
        Copies the rows [first, last) of a matrix b (K, N) into its panels. Row k begins at b + k * b_row.

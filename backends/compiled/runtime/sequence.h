@@ -115,14 +115,15 @@ typedef struct {
     int add;
 } ColumnSums;
 
-/* Long sums are computed in blocks, so that the rounding error grows slowly. */
+/* Long sums are computed in blocks, whose sums are added up in double, so that the rounding error grows slowly. */
 enum { ROWS_A_BLOCK = 64, COLUMNS_AT_ONCE = 64 };
 
 static void column_sums_part(void *sums, Index first, Index last) {
     const ColumnSums *c = sums;
     for (Index begin = first; begin < last; begin += COLUMNS_AT_ONCE) {
         const Index width = last - begin < COLUMNS_AT_ONCE ? last - begin : COLUMNS_AT_ONCE;
-        REAL total[COLUMNS_AT_ONCE], block[COLUMNS_AT_ONCE];
+        double total[COLUMNS_AT_ONCE];
+        REAL block[COLUMNS_AT_ONCE];
         for (Index j = 0; j < width; j++) total[j] = c->add ? c->sum[begin + j] : 0;
         for (Index row = 0; row < c->N; row += ROWS_A_BLOCK) {
             const Index end = row + ROWS_A_BLOCK < c->N ? row + ROWS_A_BLOCK : c->N;
@@ -131,7 +132,7 @@ static void column_sums_part(void *sums, Index first, Index last) {
                 for (Index j = 0; j < width; j++) block[j] += c->rows[i * c->columns + begin + j];
             for (Index j = 0; j < width; j++) total[j] += block[j];
         }
-        for (Index j = 0; j < width; j++) c->sum[begin + j] = total[j];
+        for (Index j = 0; j < width; j++) c->sum[begin + j] = (REAL)total[j];
     }
 }
 

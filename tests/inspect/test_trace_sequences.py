@@ -212,6 +212,29 @@ def test_states_and_outputs_are_those_of_the_run(name: str, compiled: bool) -> N
             np.testing.assert_array_equal(backward.values[name][0, b], first.detach().numpy()[b].ravel())
 
 
+class Branching(tg.nn.Module):
+    """Its steps have different variables, and a method has the name that built-in cells give theirs."""
+
+    def gates(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        return tg.sigmoid(x + h)
+
+    def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        z = self.gates(x, h)
+        if float(x.sum().item()) > 0:
+            twice = z * 2
+            return twice * 0.25
+        return z * 0.25
+
+
+def test_steps_that_branch_show_what_all_have() -> None:
+    x, h = drawn(T, B, I), np.zeros((B, I))
+    layer = Recurrent(Branching())
+    traced = trace(layer, x, tg.tensor(h), loss=weighted)
+    out, _ = layer(tg.tensor(x), tg.tensor(h))
+    assert "z" in traced[0].values and "twice" not in traced[0].values
+    np.testing.assert_array_equal(traced.output, out.numpy())
+
+
 def layers_of_a_page(traced: Trace, path: Path) -> list[dict[str, Any]]:
     text = page(traced, path).read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="trace">(.*?)</script>', text, re.DOTALL)

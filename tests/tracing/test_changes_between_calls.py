@@ -220,6 +220,21 @@ def test_equations_that_are_replaced_are_computed() -> None:
         np.testing.assert_allclose(layer(x)[0].detach().numpy(), by_ops(layer, x), rtol=1e-5, atol=1e-6)
 
 
+def test_many_settings_of_one_class_are_compiled() -> None:
+    class Leaky(tg.nn.Module):
+        def __init__(self, rate: float) -> None:
+            self.rate = rate
+
+        def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+            return (1 - self.rate) * h + self.rate * x
+
+    for k in range(40):
+        layer = Recurrent(Leaky(k / 64), compiled=True)
+        for _ in range(2):
+            out, _ = layer(tg.ones(1, 2, 3), tg.zeros(2, 3))
+            assert float(out[0, 0, 0]) == k / 64
+
+
 def test_a_start_is_not_looked_for_where_this_could_advance_an_iterator() -> None:
     cell = Cell(["iterator"])
     with pytest.raises(ValueError, match=r"could advance Cell.counter, an iterator; give a state"):

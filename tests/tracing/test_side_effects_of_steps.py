@@ -1,5 +1,6 @@
 """Steps that change more than their states: compiled or not, a sequence changes what a plain loop changes."""
 
+import functools
 import io
 import itertools
 import queue
@@ -14,7 +15,7 @@ import pytest
 from any_cells import drawn
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import Recurrent
+from tinygrad_lstm.models import GRUCell, Recurrent
 
 T, B = 5, 3
 LOG: list[Any] = []
@@ -181,6 +182,31 @@ def buffer_and_view() -> Any:
     return buffer, buffer.numpy()
 
 
+def cell_with_log() -> Any:
+    cell: Any = GRUCell(3, 3)
+    cell.log = [0]
+    return cell
+
+
+@functools.cache
+def kept_scale(size: int) -> tg.Tensor:
+    return tg.exp(tg.full((size,), 0.5, dtype="float64"))
+
+
+@pytest.mark.parametrize("compiled", [None, False])
+@pytest.mark.parametrize("state", [None, tg.zeros(B, 3, dtype="float64")])
+def test_what_a_function_has_cached_is_computed(state: Any, compiled: bool | None) -> None:
+    class Scaled(tg.nn.Module):
+        def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+            h = tg.zeros(B, 3, dtype="float64") if h is None else h
+            return x * kept_scale(3) + 0.5 * h
+
+    kept_scale.cache_clear()
+    out, _ = Recurrent(Scaled(), compiled=compiled)(tg.ones(1, B, 3, dtype="float64"), state)
+    for found in (out.numpy(), kept_scale(3).numpy()):
+        np.testing.assert_allclose(found, np.full(found.shape, np.exp(0.5)))
+
+
 COUNTED: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
     "count": (lambda: itertools.count(1), next),
     "iterator": (lambda: iter(np.arange(1.0, 99.0).tolist()), next),
@@ -218,6 +244,7 @@ COUNTED: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
     "large array": (lambda: np.zeros(2_000_000), after(lambda a: np.add.at(a, 77, 1), lambda a: a[77])),
     "array of objects": (lambda: np.array([[1], None], object), after(lambda a: a[0].append(1), lambda a: len(a[0]))),
     "view of a buffer": (buffer_and_view, after(lambda b: np.add.at(b[1], 0, 1), lambda b: float(b[1][0]))),
+    "list of a cell of the library": (cell_with_log, after(lambda c: c.log.append(1), lambda c: len(c.log))),
     "data of a buffer": (lambda: tg.zeros(3), after(lambda b: np.add.at(b.data, 0, 1), lambda b: float(b.data[0]))),
     "gradient of a buffer": (
         lambda: tg.zeros(3, requires_grad=True),

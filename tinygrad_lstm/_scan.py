@@ -43,7 +43,8 @@ def scan(
             of x.
 
     The step is run a few times, recorded and compiled. A step that reads values, or changes anything besides its state,
-    runs step by step.
+    runs step by step. What a step logs or warns of is not noticed: this happens when it is recorded, not at each step.
+    Tensors with a row for each sequence of the batch, such as the states of an encoder, must have the batch first.
 
     Returns:
         out (T, B, ...), the first state after each step; and the state after the last step.

@@ -14,16 +14,15 @@ import os
 import platform
 import re
 import shutil
-import signal
 import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread, local
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import NamedTuple
 
-from . import caching
+from . import caching, running
 
 __all__ = ["BuildError", "Compiler", "Source", "compiler", "libraries", "library", "why_not", "why_not_cached"]
 
@@ -40,8 +39,6 @@ _FLAGS = (
 # For this processor: the first group of options that the compiler knows.
 _TUNINGS = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-_SECONDS = 60  # after which a compiler is stopped
-_PRINTED = 64 * 1024  # bytes of what a compiler prints are read
 
 _failure: str | None = None  # why a library could not be built
 _hangs: str | None = None  # why the compiler is not run again
@@ -68,7 +65,7 @@ class Compiler:
     @property
     def name(self) -> str:
         """The first line of its version."""
-        return next(iter(_lines(self.version)), self.command[0])
+        return next(iter(running.lines_of(self.version)), self.command[0])
 
 
 class Source(NamedTuple):
@@ -124,9 +121,7 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
                 wait(built)
             except BaseException:  # KeyboardInterrupt: the pool waits for its threads
                 while wait(built, timeout=0.01).not_done:
-                    for process in [process for process, owner in list(_running.items()) if owner is call]:
-                        _running.pop(process, None)
-                        _kill(process)
+                    running.stop(call)
                 raise
     return [library(*source) for source in sources]
 
@@ -161,12 +156,11 @@ def why_not_cached() -> str | None:
 _found: dict[Source, ctypes.CDLL | str] = {}
 _locks: dict[Source, Lock] = {}  # held while a library is built
 if sys.platform != "win32":
-    # A forked process does not have the threads that hold them, nor the compilers that run.
-    os.register_at_fork(after_in_child=lambda: (_locks.clear(), _running.clear()))
+    os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
 
 
 def _library_for(call: object, source: Source) -> ctypes.CDLL | str:
-    _call.of = call
+    running.own(call)
     return _library_or_reason(source)
 
 
@@ -225,13 +219,13 @@ def _compiler_or_reason() -> Compiler | str:
     try:
         if sys.platform == "darwin" and path.startswith("/usr/bin/"):
             # Without Apple's tools this compiler is a program that opens a window.
-            if _run(["/usr/bin/xcode-select", "-p"]).failed:
+            if running.run(["/usr/bin/xcode-select", "-p"]).failed:
                 return "Apple's command line tools are not installed"
-        ended = _run([*found.words, "--version"])
+        ended = running.run([*found.words, "--version"])
     except OSError as error:
         return f"{path} cannot be run: {error}"
     if ended.failed:
-        return f"{path} --version fails: {_one_line(ended.printed)}"
+        return f"{path} --version fails: {running.one_line(ended.printed)}"
     return Compiler(found.words, ended.printed)
 
 
@@ -324,7 +318,7 @@ def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: 
     for tuning in _TUNINGS:
         flags = (*_FLAGS, *options, *tuning, f"-I{RUNTIME}")
         try:
-            ended = _run([*compiler.command, *flags, str(source), "-o", str(built), "-lm"])
+            ended = running.run([*compiler.command, *flags, str(source), "-o", str(built), "-lm"])
         except TimeoutError as error:
             _hangs = f"{compiler.command[0]} {error}"
             raise BuildError(_hangs) from error
@@ -341,95 +335,7 @@ def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: 
         raise OSError(f"{source.parent} cannot be written: {reason}")
     if not source.exists():
         raise OSError(f"{source.parent} was removed")
-    raise BuildError(f"{compiler.command[0]} fails: {_one_line(ended.printed)}")
-
-
-class _Ended(NamedTuple):
-    """A command that has ended, and what it printed."""
-
-    failed: bool
-    printed: str
-
-
-_running: dict[Any, object] = {}  # processes, with the call of `libraries` for which they run
-_call = local()  # `_call.of`: the call of `libraries` for which a thread builds
-
-
-def _run(command: list[str]) -> _Ended:
-    """Runs a command to its end.
-
-    Raises:
-        TimeoutError: it does not end. It is stopped.
-        KeyboardInterrupt: a different thread stops it.
-        OSError: it cannot be run.
-    """
-    import subprocess  # takes 4 ms, which most programs need not spend
-
-    receiving, sending = os.pipe()
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sending,
-            stderr=sending,
-            env={**os.environ, "LC_ALL": "C"},  # messages in English
-            start_new_session=True,  # so that what it has started is stopped as well
-        )
-    except BaseException:
-        os.close(receiving)
-        raise
-    finally:
-        os.close(sending)
-    printed = bytearray()
-    reader = Thread(target=_read, args=(receiving, printed), daemon=True)
-    waiter = Thread(target=process.wait, daemon=True)
-    _running[process] = getattr(_call, "of", None)
-    try:
-        reader.start()
-        waiter.start()
-        waiter.join(_SECONDS)
-        if waiter.is_alive():
-            raise TimeoutError(f"did not end after {_SECONDS} s")
-        if process not in _running:
-            raise KeyboardInterrupt
-        reader.join(1)  # longer only if what it has started still has the pipe
-    finally:
-        _running.pop(process, None)
-        if process.poll() is None:
-            _kill(process)
-            process.wait()
-    return _Ended(process.returncode != 0, printed.decode(errors="replace"))
-
-
-def _kill(process: Any) -> None:
-    """Kills a process and those that it has started."""
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _read(receiving: int, printed: bytearray) -> None:
-    """Adds what is read from a pipe, up to a limit, and closes it."""
-    try:
-        while len(printed) < _PRINTED and (more := os.read(receiving, _PRINTED)):
-            printed += more
-    finally:
-        os.close(receiving)
-
-
-def _lines(printed: str) -> list[str]:
-    """The lines that a compiler prints, without characters that a terminal would obey."""
-    lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in printed.splitlines())
-    return [line for line in lines if line]
-
-
-def _one_line(printed: str) -> str:
-    """The first error of a compiler's message."""
-    lines = _lines(printed)
-    found = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it prints no message")
-    return found[:300]
+    raise BuildError(f"{compiler.command[0]} fails: {running.one_line(ended.printed)}")
 
 
 @functools.cache
@@ -458,7 +364,7 @@ def _processor() -> str:
         return f"{described} {platform.processor()}"
     with suppress(OSError):  # a sandbox may have neither
         if sys.platform == "darwin":
-            described += _run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).printed
+            described += running.run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]).printed
         else:
             with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
                 first_core = itertools.takewhile(str.strip, file)

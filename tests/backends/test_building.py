@@ -159,7 +159,7 @@ import threading, time, warnings
 warnings.simplefilter("ignore")  # of a fork with threads
 thread = threading.Thread(target=building.library, args=("slow", "int one;"))
 thread.start()
-while not building._running:
+while not building.running.running:
     time.sleep(0.01)
 child = os.fork()
 if child == 0:
@@ -375,7 +375,7 @@ def test_a_compiler_that_does_not_end_is_stopped(machine: Machine, tmp_path: Pat
     started = tmp_path / "started"
     machine.script(f'test "$1" = --version && echo mine && exit\nsleep 100 & echo $! >{started}\nwait')
     reason = f"{machine.compiler} did not end after 0.5 s"
-    lines = machine.run(BEFORE="building._SECONDS = 0.5", AFTER=OTHER)
+    lines = machine.run(BEFORE="building.running.SECONDS = 0.5", AFTER=OTHER)
     assert lines == [f"BuildError: {reason}", f"BuildError: {reason}", reason, f"BuildError: {reason}"]
     assert len(machine.builds()) == 1
     assert not is_running(started.read_text().strip())
@@ -416,10 +416,30 @@ def test_ctrl_c_stops_compilers(machine: Machine, tmp_path: Path, number: int) -
 
 
 @needs_compiler
+def test_ctrl_c_stops_no_compiler_of_a_different_thread(machine: Machine, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    slowly = f'echo $$ >>{started}; case "$*" in *-O1*) sleep 2;; *) sleep 100;; esac'
+    machine.script(f'test "$1" = --version || {{ {slowly}; }}\n{machine.build}')
+    building_one = """
+import threading
+def build():
+    print(building.library("other", "int one;", ("-O1",)) is not None)
+threading.Thread(target=build).start()
+building.libraries(*[building.Source(name, "int one;") for name in "ab"])
+"""
+    process = machine.start(BEFORE=building_one)
+    while not started.exists() or len(started.read_text().split()) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=30)
+    assert (printed.strip(), errors.strip().endswith("KeyboardInterrupt")) == ("True", True)
+
+
+@needs_compiler
 def test_libraries_that_are_missing_are_built_at_once(machine: Machine) -> None:
     """Each compiler waits until there are two."""
     waiting = f"while [ $(grep -c shared {machine.calls}) -lt 2 ]; do sleep 0.01; done"
     machine.script(f'test "$1" = --version || {waiting}\n{machine.build}')
     both = "print(len(building.libraries(*(building.Source(name, f'int {name};', ('-O1',)) for name in 'ab'))))"
-    assert machine.run(BEFORE=f"building._SECONDS = 20; {both}; sys.exit()") == ["2"]
+    assert machine.run(BEFORE=f"building.running.SECONDS = 20; {both}; sys.exit()") == ["2"]
     assert all(line.index("-O3 ") < line.index("-O1 ") for line in machine.builds())

@@ -115,13 +115,13 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
         from concurrent.futures import ThreadPoolExecutor, wait  # takes 5 ms, which most programs need not spend
 
         with ThreadPoolExecutor(len(missing)) as pool:
-            call = object()
-            built = [pool.submit(_library_for, call, source) for source in missing]
+            call = running.Owner()
             try:
-                wait(built)
+                built = [pool.submit(_library_for, call, source) for source in missing]
+                while wait(built, timeout=0.1).not_done:  # a signal just before a wait without end would not end it
+                    pass
             except BaseException:  # KeyboardInterrupt: the pool waits for its threads
-                while wait(built, timeout=0.01).not_done:
-                    running.stop(call)
+                running.stop(call)
                 raise
     return [library(*source) for source in sources]
 
@@ -159,7 +159,7 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
 
 
-def _library_for(call: object, source: Source) -> ctypes.CDLL | str:
+def _library_for(call: running.Owner, source: Source) -> ctypes.CDLL | str:
     running.own(call)
     return _library_or_reason(source)
 

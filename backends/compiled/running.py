@@ -3,11 +3,12 @@
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from threading import Thread, local
 from typing import Any, NamedTuple
 
-__all__ = ["Ended", "lines_of", "one_line", "own", "run", "running", "stop"]
+__all__ = ["Ended", "Owner", "lines_of", "one_line", "own", "run", "running", "stop"]
 
 
 class Ended(NamedTuple):
@@ -22,7 +23,18 @@ SECONDS = 60
 
 _PRINTED = 64 * 1024  # bytes of what a command prints are read
 
-running: dict[Any, object] = {}
+
+class Owner:
+    """Who runs commands, in several threads.
+
+    Attributes:
+        stopped: whether its commands are stopped.
+    """
+
+    stopped = False
+
+
+running: dict[Any, Owner | None] = {}
 """The processes that run, with their owners."""
 
 _owner = local()  # `_owner.now`: the owner of what this thread runs
@@ -30,15 +42,15 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=running.clear)  # a forked process must not stop what its parent runs
 
 
-def own(owner: object) -> None:
+def own(owner: Owner) -> None:
     """Makes `owner` the owner of what this thread runs from now on."""
     _owner.now = owner
 
 
-def stop(owner: object) -> None:
-    """Stops all processes of an owner. `run` then raises KeyboardInterrupt in the threads that wait for them."""
+def stop(owner: Owner) -> None:
+    """Stops all commands of an owner, now and later: `run` raises KeyboardInterrupt in its threads."""
+    owner.stopped = True
     for process in [process for process, other in list(running.items()) if other is owner]:
-        running.pop(process, None)
         _kill(process)
 
 
@@ -70,14 +82,18 @@ def run(command: list[str]) -> Ended:
     printed = bytearray()
     reader = Thread(target=_read, args=(receiving, printed), daemon=True)
     waiter = Thread(target=process.wait, daemon=True)
-    running[process] = getattr(_owner, "now", None)
+    owner = running[process] = getattr(_owner, "now", None)
     try:
+        if owner is not None and owner.stopped:
+            raise KeyboardInterrupt
         reader.start()
         waiter.start()
-        waiter.join(SECONDS)
+        end = time.monotonic() + SECONDS
+        while waiter.is_alive() and time.monotonic() < end:
+            waiter.join(0.1)  # not longer: a signal just before a wait would not end it
         if waiter.is_alive():
             raise TimeoutError(f"did not end after {SECONDS} s")
-        if process not in running:
+        if owner is not None and owner.stopped:
             raise KeyboardInterrupt
         reader.join(1)  # longer only if what it has started still has the pipe
     finally:

@@ -34,7 +34,7 @@ class Owner:
     stopped = False
 
 
-running: dict[Any, Owner | None] = {}
+running: dict[Any, Owner] = {}
 """The processes that run, with their owners."""
 
 _owner = local()  # `_owner.now`: the owner of what this thread runs
@@ -54,7 +54,7 @@ def stop(owner: Owner) -> None:
         _kill(process)
 
 
-def run(command: list[str]) -> Ended:
+def run(words: list[str]) -> Ended:
     """Runs a command to its end.
 
     Raises:
@@ -62,46 +62,85 @@ def run(command: list[str]) -> Ended:
         KeyboardInterrupt: a different thread stops it.
         OSError: it cannot be run.
     """
-    import subprocess  # takes 4 ms, which most programs need not spend
-
-    receiving, sending = os.pipe()
+    owner = getattr(_owner, "now", None) or Owner()
+    command, end = _Command(words, owner), time.monotonic() + SECONDS
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sending,
-            stderr=sending,
-            env={**os.environ, "LC_ALL": "C"},  # messages in English
-            start_new_session=True,  # so that what it has started is stopped as well
-        )
-    except BaseException:
-        os.close(receiving)
-        raise
-    finally:
-        os.close(sending)
-    printed = bytearray()
-    reader = Thread(target=_read, args=(receiving, printed), daemon=True)
-    waiter = Thread(target=process.wait, daemon=True)
-    owner = running[process] = getattr(_owner, "now", None)
-    try:
-        if owner is not None and owner.stopped:
-            raise KeyboardInterrupt
-        reader.start()
-        waiter.start()
-        end = time.monotonic() + SECONDS
-        while waiter.is_alive() and time.monotonic() < end:
-            waiter.join(0.1)  # not longer: a signal just before a wait would not end it
-        if waiter.is_alive():
+        command.start()
+        while command.is_alive() and time.monotonic() < end:
+            command.join(0.1)  # not longer: a signal just before a wait would not end it
+        if command.is_alive():
             raise TimeoutError(f"did not end after {SECONDS} s")
-        if owner is not None and owner.stopped:
-            raise KeyboardInterrupt
-        reader.join(1)  # longer only if what it has started still has the pipe
-    finally:
-        running.pop(process, None)
-        if process.poll() is None:
-            _kill(process)
-            process.wait()
-    return Ended(process.returncode != 0, printed.decode(errors="replace"))
+    except BaseException:
+        command.stop()
+        if command.ident is not None:
+            command.join(5)
+        raise
+    if owner.stopped:
+        raise KeyboardInterrupt
+    if command.error is not None:
+        raise command.error
+    return Ended(command.process.returncode != 0, command.printed.decode(errors="replace"))
+
+
+class _Command(Thread):
+    """Runs a command in a thread of its own: Ctrl-C interrupts only the main thread, perhaps while a process starts.
+
+    Attributes:
+        process: the process, once it has started.
+        printed: what it has printed.
+        error: why it could not be run.
+    """
+
+    process: Any = None
+    error: BaseException | None = None
+
+    def __init__(self, words: list[str], owner: Owner) -> None:
+        super().__init__(daemon=True)
+        self._words, self._owner, self._is_to_end = words, owner, False
+        self.printed = bytearray()
+
+    def run(self) -> None:
+        """Starts the process, and waits for its end."""
+        try:
+            reader = self._begun()
+            if self._is_to_end or self._owner.stopped:
+                _kill(self.process)
+            self.process.wait()
+            reader.join(1)  # longer only if what it has started still has the pipe
+        except BaseException as error:
+            self.error = error
+        finally:
+            running.pop(self.process, None)
+
+    def stop(self) -> None:
+        """Stops the process, now or when it has started."""
+        self._is_to_end = True
+        if self.process is not None:
+            _kill(self.process)
+
+    def _begun(self) -> Thread:
+        """Starts the process; returns the thread that reads what it prints."""
+        import subprocess  # takes 4 ms, which most programs need not spend
+
+        receiving, sending = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=sending,
+                stderr=sending,
+                env={**os.environ, "LC_ALL": "C"},  # messages in English
+                start_new_session=True,  # so that what it has started is stopped as well
+            )
+        except BaseException:
+            os.close(receiving)
+            raise
+        finally:
+            os.close(sending)
+        running[self.process] = self._owner
+        reader = Thread(target=_read, args=(receiving, self.printed), daemon=True)
+        reader.start()
+        return reader
 
 
 def _kill(process: Any) -> None:

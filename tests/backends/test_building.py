@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the compilers of the
 SOURCE = '#include "factor.h"\\ndouble times(double x) { return FACTOR * x; }'
 # It takes two modules of the library, as importing all of it would take longer than the rest.
 PROGRAM = f"""
-import ctypes, os, sys
+import ctypes, os, signal, sys
 from pathlib import Path
 from types import ModuleType
 
@@ -29,6 +29,7 @@ package.__path__ = [{str(Path(building.__file__).parent)!r}]
 from compiled import building, caching
 
 building.RUNTIME = Path(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run in the background
 exec(os.environ.get("BEFORE", ""))
 for _ in range(2):
     try:

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from threading import Thread, local
+from threading import Event, Thread, local
 from typing import Any, NamedTuple
 
 __all__ = ["Ended", "Owner", "lines_of", "one_line", "own", "run", "running", "stop"]
@@ -66,14 +66,13 @@ def run(words: list[str]) -> Ended:
     command, end = _Command(words, owner), time.monotonic() + SECONDS
     try:
         command.start()
-        while command.is_alive() and time.monotonic() < end:
-            command.join(0.1)  # not longer: a signal just before a wait would not end it
-        if command.is_alive():
-            raise TimeoutError(f"did not end after {SECONDS} s")
+        while not command.ended.wait(0.1):  # not longer: a signal just before a wait would not end it
+            if time.monotonic() > end:
+                raise TimeoutError(f"did not end after {SECONDS} s")
     except BaseException:
         command.stop()
         if command.ident is not None:
-            command.join(5)
+            command.ended.wait(5)
         raise
     if owner.stopped:
         raise KeyboardInterrupt
@@ -89,6 +88,7 @@ class _Command(Thread):
         process: the process, once it has started.
         printed: what it has printed.
         error: why it could not be run.
+        ended: set when the process has ended. (After Ctrl-C in `join`, Python 3.11 takes a thread for an ended one.)
     """
 
     process: Any = None
@@ -97,7 +97,7 @@ class _Command(Thread):
     def __init__(self, words: list[str], owner: Owner) -> None:
         super().__init__(daemon=True)
         self._words, self._owner, self._is_to_end = words, owner, False
-        self.printed = bytearray()
+        self.printed, self.ended = bytearray(), Event()
 
     def run(self) -> None:
         """Starts the process, and waits for its end."""
@@ -111,6 +111,7 @@ class _Command(Thread):
             self.error = error
         finally:
             running.pop(self.process, None)
+            self.ended.set()
 
     def stop(self) -> None:
         """Stops the process, now or when it has started."""

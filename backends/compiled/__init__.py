@@ -18,7 +18,7 @@ _not_built = set[tuple[str, Any]]()  # modules and dtypes whose libraries cannot
 
 
 class Kernel:
-    """A function in C, if it can be built and is not disabled. There is no warning if not; `why_not` says why.
+    """A function in C, if it can be built and is not disabled. It does not warn if not; `why_not` says why.
 
     Args:
         name: the name of the function.

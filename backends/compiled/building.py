@@ -139,7 +139,7 @@ def compiler() -> Compiler:
 
 
 def why_not() -> str | None:
-    """Why C is not compiled here, in one line; None if it is. A single library that cannot be built is no reason."""
+    """Why C is not compiled here, in one line; None if it is. If some libraries were built, the others do not count."""
     found = _compiler_or_reason()
     if isinstance(found, str):
         return found

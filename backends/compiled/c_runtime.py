@@ -15,7 +15,6 @@ __all__ = [
     "line_in",
     "panels_bytes",
     "kernel_library",
-    "shares",
     "source",
     "threads_for",
 ]
@@ -41,7 +40,7 @@ def kernel_library(name: str, source: str, dtype: Any) -> ctypes.CDLL:
         BuildError: it cannot be built.
     """
     *_, loaded = libraries(_team(), _product(dtype), _of_dtype(name, source, dtype))
-    functions = *shares(), *_products(dtype)
+    functions = *_shares(), *_products(dtype)
     loaded.set_runtime((ctypes.c_void_p * len(functions))(*functions))
     return loaded
 
@@ -85,7 +84,7 @@ def _panels_size(dtype: Any) -> Callable[[int, int], int]:
 
 
 @cache
-def shares() -> tuple[int, ...]:
+def _shares() -> tuple[int, ...]:
     """The addresses of `share` and `share_briefly`; see runtime.h.
 
     Raises:

@@ -39,7 +39,7 @@ def _joined(instructions: Sequence[Instruction]) -> list[Instruction]:
 
 
 def _prepared(size: int, eps: float, backend: Any, _: int) -> Callable[[Sequence[Array], Sequence[Array]], None]:
-    """What normalizes rows of this size."""
+    """The launch that normalizes rows of this size."""
 
     def launch(inputs: Sequence[Array], results: Sequence[Array]) -> None:
         normalized, *deviations = results

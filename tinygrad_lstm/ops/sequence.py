@@ -64,17 +64,16 @@ class FusedStep:
     Args:
         traced: the step as it was traced.
         given: what it is given: inputs, states, and others, which are the same in all steps.
+        code: the code that was traced; see `code_of`.
 
     Attributes:
+        traced, code: as given.
         program: the program of the step.
-        code: the code that was traced; see `code_of`.
+        used_again: whether a later call has found it.
     """
 
-    code: Hashable = None
-    used_again = False
-
-    def __init__(self, traced: TracedStep, *given: Sequence[Like]) -> None:
-        self.traced = traced
+    def __init__(self, traced: TracedStep, *given: Sequence[Like], code: Hashable = None) -> None:
+        self.traced, self.code, self.used_again = traced, code, False
         self.program = with_products_apart(self.traced.program, _OPS)
         self._scheduled = with_norms_apart(self.program, _OPS)
         self._device = given[0][0].device
@@ -303,8 +302,7 @@ def _traced(step: Step, key: _Key, batch: int, code: Hashable) -> tuple[FusedSte
     if sum(fused.code is code and not fused.used_again for fused in known) >= _ALIKE:
         raise UntraceableError("the step applies different ops, or gives them different numbers, at each call")
     traced, taken = _traced_like(step, seen, given, batch)
-    fused = FusedStep(traced, *given)
-    fused.code = code
+    fused = FusedStep(traced, *given, code=code)
     with _lock:
         alike = _fused.setdefault(key, [])
         alike.insert(0, fused)

@@ -11,7 +11,7 @@ from ..dtypes import is_float
 from ..emit.c_kernels import CannotEmitError
 from ..emit.cuda_kernels import CudaKernel, cuda_kernel, is_for_cuda
 from ..emit.groups import Grouping
-from ..emit.program import Group, Instruction, Value
+from ..emit.program import Group, Value, inputs_of, results_of
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, steps_at_once, steps_in_cache
 from ..emit.steps import StepOfArrays
@@ -53,7 +53,7 @@ class CudaSequence(ArraySequence):
         # What a rule of the array module computes may be a view with any strides; all other arrays are contiguous.
         lists += [forward.once, *((backward.once, backward.sums) if backward else ())]
         plain = (each for instructions in lists for each in instructions if not isinstance(each.op, Group))
-        self._strided = {value for each in plain for value in each.results}
+        self._strided = set(results_of(plain))
         self.groups = [each for instructions in lists for each in instructions if each.op.name in self._made]
         self.kernels = self._source(*(each.op.name for each in self.groups))
 
@@ -134,16 +134,12 @@ class CudaSequence(ArraySequence):
 
 def _forward_with_products(schedule: Forward) -> Forward:
     after = [*schedule.program.outputs, *schedule.kept]
-    ahead = with_products(schedule.ahead, [*_read(schedule.loop), *after])
+    ahead = with_products(schedule.ahead, [*inputs_of(schedule.loop), *after])
     return replace(schedule, ahead=ahead, loop=with_products(schedule.loop, after))
 
 
 def _backward_with_products(schedule: Backward) -> Backward:
     after = [*schedule.totals, *schedule.kept, *(g for g in schedule.derivative.gradients if g is not None)]
-    after += _read([*schedule.after, *schedule.sums])
-    ahead = with_products(schedule.ahead, [*_read(schedule.loop), *after])
+    after += inputs_of([*schedule.after, *schedule.sums])
+    ahead = with_products(schedule.ahead, [*inputs_of(schedule.loop), *after])
     return replace(schedule, ahead=ahead, loop=with_products(schedule.loop, after))
-
-
-def _read(instructions: Sequence[Instruction]) -> list[Value]:
-    return [value for instruction in instructions for value in instruction.inputs]

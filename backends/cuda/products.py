@@ -10,7 +10,7 @@ from typing import Any
 from ..base import Array
 from ..dtypes import FLOAT16, is_float
 from ..emit.code import is_view
-from ..emit.program import Group, Instruction, Op, Value
+from ..emit.program import Group, Instruction, Op, Value, inputs_of
 from .launching import LaunchedKernels
 
 __all__ = ["Launch", "with_products"]
@@ -40,7 +40,7 @@ def with_products(instructions: Sequence[Instruction], read_later: Iterable[Valu
     Args:
         read_later: the results that others read.
     """
-    uses = Counter(value for each in instructions for value in each.inputs) + Counter(read_later)
+    uses = Counter([*inputs_of(instructions), *read_later])
     made = {value: each for each in instructions for value in each.results}
     sums = {each: terms for each in instructions if (terms := _sum_with_product(each, made, uses))}
     inside = {part for *_, parts in sums.values() for part in parts}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise
 from .c_writer import CFunction, Contraction, Panels, Room, Writer, add_steps, check
-from .program import BATCH, Instruction, Value, needed
+from .program import BATCH, Instruction, Value, needed, results_of
 from .schedule import Backward, Forward
 
 __all__ = ["backward_c"]
@@ -41,17 +41,16 @@ class _Backward:
     def __init__(self, schedule: Backward, forward: Forward) -> None:
         derivative, program = schedule.derivative, schedule.derivative.program
         self._schedule, self._program = schedule, program
-        self._of_operand = dict(zip(program.operands, derivative.gradients, strict=True))
-        self._carried = {state: g for state, g in zip(program.states, derivative.cotangents[1:]) if g is not None}
+        self._of_operand, self._carried = derivative.of_operand, derivative.carried
         # Arithmetic is computed again wherever it is read; the results of other ops are computed once for a chunk.
         self._arithmetic = [each for each in schedule.ahead if is_elementwise(each)]
-        self._once_a_chunk = [value for each in schedule.ahead if not is_elementwise(each) for value in each.results]
+        self._once_a_chunk = results_of(each for each in schedule.ahead if not is_elementwise(each))
         self._sums, parts = _row_sums(schedule)
         self._after = [*schedule.after, *parts]
         check(program.operands, (*schedule.ahead, *schedule.loop, *self._after))
         if any(not value.has_batch for value in schedule.totals):
             raise CannotEmitError("a sum that only the steps can compute")
-        fixed = {*program.captured, *(value for each in schedule.once for value in each.results)}
+        fixed = {*program.captured, *results_of(schedule.once)}
         self._writer = Writer(fixed)
         self._arrays = self._arrays_of_steps(forward, fixed)
 
@@ -70,9 +69,8 @@ class _Backward:
 
     def _known(self) -> dict[Value, Place]:
         """The places of what is known of the steps of a chunk."""
-        writer = self._writer
         return {
-            value: Place(writer.pointer(key, value, writer.code.name(value), first, True), "r")
+            value: self._writer.of_steps(key, value, first=first, constant=True)
             for value, (key, first) in self._arrays.items()
         }
 
@@ -169,17 +167,14 @@ class _Backward:
 
     def _ways_to(self, gradient: Value) -> set[Value]:
         """A gradient, and what is computed for it after the loop."""
-        return {gradient, *(value for each in needed(self._after, [gradient]) for value in each.results)}
+        return {gradient, *results_of(needed(self._after, [gradient]))}
 
     def _gradient_of(self, value: Value, gradient: Value, before: Sequence[Value]) -> str:
         """The part that computes the gradient of an input from what is known, and from values that are before."""
-        writer = self._writer
-
-        def place() -> dict[Value, Place]:
-            name = writer.code.name(value, "g_{}")
-            return {gradient: Place(writer.pointer(("g", value), value, name, "job->begin * B"), "r")}
-
-        return writer.part(f"gradient_of_{value.name}", self._rows(place, before))
+        return self._writer.part(
+            f"gradient_of_{value.name}",
+            self._rows(lambda: {gradient: self._writer.of_steps(("g", value), value, "g_{}")}, before),
+        )
 
     def _call_of_sum(self, each: _RowSum) -> str:
         """The line that adds the rows of a chunk to a sum."""

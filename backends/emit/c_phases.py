@@ -10,7 +10,7 @@ from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
 from .c_moves import is_move
 from .c_rows import is_row_op, read_by_row_op, write_row_ops
-from .program import Instruction, Value
+from .program import Instruction, Value, results_of
 
 __all__ = ["Phase", "Product", "factors", "is_product", "is_supported"]
 
@@ -95,7 +95,7 @@ class Phase:
         unfinished: set[Value],
     ) -> None:
         self._known, self._wanted, self._room, self._unfinished = dict(known), list(wanted), room, unfinished
-        self._made = {value for instruction in instructions for value in instruction.results}
+        self._made = set(results_of(instructions))
         self._uses: dict[Value, int] = {}
         for instruction in instructions:
             if not is_supported(instruction):

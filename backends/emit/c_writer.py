@@ -127,6 +127,12 @@ class Writer:
             self._used.append(line)
         return name
 
+    def of_steps(
+        self, key: Any, value: Value, form: str = "{}", first: str = "job->begin * B", constant: bool = False
+    ) -> Place:
+        """The place of a value in the array of this key, which has the rows of steps, from row `first` on."""
+        return Place(self.pointer(key, value, self.code.name(value, form), first, constant), "r")
+
     def fixed_place(self, value: Value) -> Place:
         """The place of a value that is the same at all steps."""
         return Place(self.pointer(value, value, self.code.name(value), constant=True), "b" if value.has_batch else "0")

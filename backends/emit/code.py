@@ -11,7 +11,7 @@ from ..dtypes import FLOAT16, is_bool, is_float
 from ..sums import SHORT
 from .program import BATCH, Group, Instruction, Value, values_in
 
-__all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view"]
+__all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view", "shares_memory"]
 
 UFUNCS = {
     "abs": "absolute", "add": "add", "cos": "cos", "div": "true_divide", "eq": "equal", "exp": "exp",
@@ -35,6 +35,11 @@ def is_view(instruction: Instruction) -> bool:
     """Whether the results share memory with the input."""
     name, arguments = instruction.op.name, instruction.arguments
     return name in VIEWS or (name == "getitem" and not any(hasattr(part, "dtype") for part in _parts(arguments[1])))
+
+
+def shares_memory(value: Value) -> bool:
+    """Whether a value may share memory with a different one."""
+    return value.instruction is None or is_view(value.instruction)
 
 
 def _parts(index: Any) -> Sequence[Any]:

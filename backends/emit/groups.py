@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from .code import is_view
-from .program import Group, Instruction, Value, needed
+from .program import Group, Instruction, Value, inputs_of, needed, results_of
 from .schedule import Backward, Forward
 
 __all__ = ["Grouping"]
@@ -36,7 +36,7 @@ class Grouping:
         outputs = {*schedule.program.outputs}
         ahead, moved = self._parted(schedule.ahead, outputs, schedule.loop)
         loop = self._grouped("forward_step", [*moved, *schedule.loop], {*outputs, *schedule.kept}, ahead)
-        ahead = self._grouped("forward_ahead", ahead, {*outputs, *schedule.kept, *_read(loop)})
+        ahead = self._grouped("forward_ahead", ahead, {*outputs, *schedule.kept, *inputs_of(loop)})
         return replace(schedule, ahead=ahead, loop=loop)
 
     def backward(self, schedule: Backward) -> Backward:
@@ -45,7 +45,7 @@ class Grouping:
         program, gradients = schedule.derivative.program, schedule.derivative.gradients
         begin, end = len(program.inputs), len(program.inputs) + len(program.states)
         of_inputs, of_states = _values(gradients[:begin]), _values(gradients[begin:end])
-        of_sums = [*_read(schedule.sums), *_values(gradients[end:])]
+        of_sums = [*inputs_of(schedule.sums), *_values(gradients[end:])]
         ahead, moved = self._parted(schedule.ahead, set(_values(gradients)), schedule.loop)
         wanted = [*schedule.kept, *schedule.totals, *of_states]
         loop = self._grouped("backward_step", needed([*moved, *schedule.loop], wanted), wanted, ahead)
@@ -53,17 +53,19 @@ class Grouping:
         parts = self._by_use([*moved, *schedule.after], [[g] for g in of_inputs] + [of_sums], schedule.kept)
         for part in parts:
             others = [instruction for other in parts if other is not part for instruction in other]
-            after += self._grouped("backward_after", part, {*of_inputs, *of_sums, *_read(others)}, ahead)
-        ahead = self._grouped("backward_ahead", ahead, {*_values(gradients), *_read([*loop, *after, *schedule.sums])})
+            after += self._grouped("backward_after", part, {*of_inputs, *of_sums, *inputs_of(others)}, ahead)
+        ahead = self._grouped(
+            "backward_ahead", ahead, {*_values(gradients), *inputs_of([*loop, *after, *schedule.sums])}
+        )
         return replace(schedule, ahead=ahead, loop=loop, after=after)
 
     def _joined_in_loop(self, schedule: Backward) -> Backward:
         """The schedule, with instructions that follow the loop inside it if then no more is kept of each step."""
         after, kept, moved = list(schedule.after), list(schedule.kept), []
-        made = {value for instruction in schedule.loop for value in instruction.results}
+        made = set(results_of(schedule.loop))
         for instruction in schedule.after:
             others = [each for each in (*after, *schedule.sums) if each is not instruction]
-            read = _read(others) | set(_values(schedule.derivative.gradients))
+            read = {*inputs_of(others), *_values(schedule.derivative.gradients)}
             only_here = [value for value in dict.fromkeys(instruction.inputs) if value in kept and value not in read]
             size = sum(value.row_size for value in instruction.results)
             if (
@@ -83,7 +85,7 @@ class Grouping:
     ) -> tuple[list[Instruction], list[Instruction]]:
         """Instructions for many steps at once, and those of which only kernels read the results, which apply them."""
         stay: list[Instruction] = []
-        needed_ahead = outputs | _read(each for each in loop if not self._is_unit(each))
+        needed_ahead = {*outputs, *inputs_of(each for each in loop if not self._is_unit(each))}
         for instruction in reversed(ahead):
             if not self._is_unit(instruction) or not needed_ahead.isdisjoint(instruction.results):
                 stay.append(instruction)
@@ -202,22 +204,20 @@ class _Stages:
 
     def ends(self, members: Sequence[Instruction]) -> tuple[list[Value], list[Value]]:
         """The values that a group reads, and those of its results that others read."""
-        inside = {value for instruction in members for value in instruction.results}
-        reads = self._sources(value for instruction in members for value in instruction.inputs)
+        made = results_of(members)
+        reads = self._sources(inputs_of(members))
         within, outside = set(members), set(self._wanted)
         for instruction in self._instructions:
             if instruction not in within and instruction not in self._moves:
                 outside.update(instruction.inputs)
                 outside.update(self._sources(instruction.inputs))
         outside.update(self._sources(self._wanted))
-        return [value for value in reads if value not in inside], [
-            value for instruction in members for value in instruction.results if value in outside
-        ]
+        return [value for value in reads if value not in made], [value for value in made if value in outside]
 
     def in_order(self, groups: dict[int, Instruction]) -> list[Instruction]:
         """The groups and the other instructions in the order of computation."""
         plain = [each for each in self._instructions if each not in self._units]
-        moves = needed([each for each in self._instructions if each in self._moves], [*_read(plain), *self._wanted])
+        moves = needed([each for each in self._instructions if each in self._moves], [*inputs_of(plain), *self._wanted])
         keyed = [(self._stage[each], 0, each) for each in plain]
         keyed += [(max(map(self._ready, each.inputs), default=0), 0, each) for each in moves]
         keyed += [(stage, 1, group) for stage, group in groups.items()]
@@ -232,7 +232,3 @@ def _is_free(instruction: Instruction) -> bool:
 
 def _values(values: Iterable[Value | None]) -> list[Value]:
     return [value for value in values if value is not None]
-
-
-def _read(instructions: Iterable[Instruction]) -> set[Value]:
-    return {value for instruction in instructions for value in instruction.inputs}

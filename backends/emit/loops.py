@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .code import IN_PLACE, UFUNCS, Code, Scope, is_join, is_view
 from .packs import Pack, Stack, is_even_split
-from .program import Group, Instruction, Value
+from .program import Group, Instruction, Value, inputs_of
 
 __all__ = ["Kept", "Loop", "joined_in", "stack_name", "unpacked"]
 
@@ -49,7 +49,7 @@ class Loop:
         self._kept, self._places, self._given = dict(kept), dict(given), given
         self._parts: dict[Value, tuple[Value, slice]] = {}
         self._at_step: dict[Value, str] = {}
-        self.read = {value for instruction in instructions for value in instruction.inputs}
+        self.read = set(inputs_of(instructions))
         made = {value: instruction.op.name for instruction in instructions for value in instruction.results}
         for instruction in filter(is_join, instructions):
             for part, where in _slices(instruction):
@@ -58,11 +58,11 @@ class Loop:
         self._parts = {
             part: place for part, place in self._parts.items() if part not in self._kept or place[0] in self._kept
         }
-        self._uses = Counter(value for each in instructions for value in each.inputs) + Counter(outputs)
+        self._uses = Counter([*inputs_of(instructions), *outputs])
         self._packs = {instruction: pack for pack in packs for instruction in pack.instructions}
         self.stacked = {stack.values[0] for pack in packs for stack, _ in pack.arguments}
-        apart = {value for each in instructions if each not in self._packs for value in each.inputs}
-        self._apart = apart | set(outputs) | set(kept)
+        apart = inputs_of(each for each in instructions if each not in self._packs)
+        self._apart = {*apart, *outputs, *kept}
         for pack in packs:
             self._place_stack(pack)
         groups = [each for each in instructions if isinstance(each.op, Group)]

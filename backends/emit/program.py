@@ -19,8 +19,10 @@ __all__ = [
     "Program",
     "Size",
     "Value",
+    "inputs_of",
     "mapped",
     "needed",
+    "results_of",
     "values_in",
 ]
 
@@ -206,6 +208,27 @@ class Derivative:
     cotangents: tuple[Value | None, ...]
     instructions: list[Instruction]
     gradients: tuple[Value | None, ...]
+
+    @property
+    def of_operand(self) -> dict[Value, Value | None]:
+        """The gradient of each operand."""
+        return dict(zip(self.program.operands, self.gradients, strict=True))
+
+    @property
+    def carried(self) -> dict[Value, Value]:
+        """By state, the cotangent of the state after the step, if it has one: it comes from the step that follows."""
+        pairs = zip(self.program.states, self.cotangents[1:], strict=True)
+        return {state: g for state, g in pairs if g is not None}
+
+
+def inputs_of(instructions: Iterable[Instruction]) -> list[Value]:
+    """The values that instructions read, in order."""
+    return [value for instruction in instructions for value in instruction.inputs]
+
+
+def results_of(instructions: Iterable[Instruction]) -> list[Value]:
+    """The values that instructions compute, in order."""
+    return [value for instruction in instructions for value in instruction.results]
 
 
 def needed(

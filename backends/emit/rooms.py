@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..dtypes import FLOAT16, is_float
 from .code import IN_PLACE, Scope, is_view
 from .loops import Loop
-from .program import Instruction, Value
+from .program import Instruction, Value, inputs_of, results_of
 
 __all__ = ["Rooms", "RowsProduct", "is_rows_product"]
 
@@ -26,13 +26,13 @@ class Rooms:
 
     def __init__(self, scope: Scope, instructions: Sequence[Instruction], loop: Loop) -> None:
         self._scope, self._code, self._instructions, self._loop = scope, scope.code, instructions, loop
-        self._read = {value for instruction in instructions for value in instruction.inputs}
-        made = {value for each in instructions if not is_view(each) for value in each.results}
+        self._read = set(inputs_of(instructions))
+        made = set(results_of(each for each in instructions if not is_view(each)))
         self._products = loop.products_in_place(made)
         self._rooms = _assigned(instructions, loop.read, self._products)
         if instructions:
             rooms = set(self._rooms.values())
-            read = self._read - {value for each in instructions for value in each.results}
+            read = self._read.difference(results_of(instructions))
             size = sum(value.row_bytes for value in (*made, *read) if value not in made or value in rooms)
             self._code.add(f"at_a_time = steps_in_cache(at_once, B, {size})")
         rows = Scope(scope.code, "at_a_time * B", {})
@@ -64,7 +64,7 @@ class Rooms:
                 if room is first:
                     code.add(f"{name} = {code.name(room, 'few_{}')}[:M]")
             scope.compute(instruction, name)
-        self._steps = [value for each in self._instructions for value in each.results if value in self._loop.read]
+        self._steps = [value for value in results_of(self._instructions) if value in self._loop.read]
         for value in self._steps:
             if value not in self._products:
                 steps = self._scope.shape(value, "m")

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..base import Array
 from ..source import function_defined_by
-from .arrays import backward_code, forward_code
+from .arrays import forward_code
+from .arrays_backward import backward_code
 from .norms import with_norms_joined
 from .schedule import Backward, Forward
 from .steps import StepOfArrays, Steps, step_code

@@ -17,7 +17,7 @@ from .arrays import direct_places, turn_weights
 from .code import Code, Scope
 from .loops import Loop, joined_in
 from .packs import Pack, packs_in, precise
-from .program import BATCH, Instruction, Value
+from .program import BATCH, Instruction, Value, inputs_of, results_of
 from .rooms import is_rows_product
 from .schedule import Forward
 
@@ -78,7 +78,7 @@ def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     with code.block("def of_batch(B):"):
         for instruction in of_batch:
             outer.compute(instruction)
-        direct = direct_places(code, schedule, {value for each in instructions for value in each.results})
+        direct = direct_places(code, schedule, set(results_of(instructions)))
         packs = packs_in(instructions, (), {}, {*direct, *joined_in(instructions), *precise(program)})
         loop = Loop(outer, instructions, {}, direct, packs, program.outputs)
         with code.block("def step(inputs, states, out):"):
@@ -103,7 +103,7 @@ def _with_products_joined(
     outer: Scope, instructions: Sequence[Instruction], outputs: Sequence[Value]
 ) -> list[Instruction]:
     """The instructions, with W·x + U·h as one product with [x, h]. Adds the lines that join the weights."""
-    uses = Counter([value for each in instructions for value in each.inputs] + list(outputs))
+    uses = Counter([*inputs_of(instructions), *outputs])
     products = {
         each.results[0]: each
         for each in instructions

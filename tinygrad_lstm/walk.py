@@ -33,39 +33,36 @@ def walk(
         leading = _leading_to(targets, order)
         needed = targets | leading
         order = [node for node in order if node in needed]
-        roots = [(node, g) for node, g in roots if node in needed]
     _check_alive(order if targets is None else [node for node in order if node in leading])
     gradients: dict[GraphNode, Any] = {}  # arrays or Tensors; a Total where several came; by parts at a Pick's parent
     result: dict[GraphNode, Any] = {}
     at_end: set[Callable[[], None]] = set()
     anomaly = mode().value.anomaly
     has_nans: set[GraphNode] = set()  # the nodes to which a NaN came
-    entered: AbstractContextManager[object] | None = None
-    here: Device | None = None
+    current = _CurrentDevice()
     try:
         for root, given in roots:
-            entered, here = _switched(entered, root.device), root.device
-            if root in gradients:
-                _add(gradients, root, given, not create_graph)
-            else:
-                gradients[root] = given
-            if anomaly and has_nan(given, root.device):
-                has_nans.add(root)
+            if needed is None or root in needed:
+                current.switch(root.device)
+                if root in gradients:
+                    _add(gradients, root, given, not create_graph)
+                else:
+                    gradients[root] = given
+                if anomaly and has_nan(given, root.device):
+                    has_nans.add(root)
         for node in order:
             g = gradients.pop(node, None)
             if g is None:
                 continue
             device = node.device
-            if device is not here:
-                entered, here = _switched(entered, device), device
-            owned = False
+            if device is not current.device:
+                current.switch(device)
+            owned = False  # whether g is an array that nobody else holds
             if g.__class__ is not device.array_type:
                 if g.__class__ is Total:
                     g, owned = g.result(), g.owned
-                    if anomaly and node not in has_nans and has_nan(g, device):
-                        raise FloatingPointError(
-                            f"detect_anomaly: the gradients that several ops gave of {node.describe()} sum to a NaN"
-                        )
+                    if anomaly:
+                        _check_sum(node, g, has_nans)
                 if not create_graph and g.__class__ is not dict:
                     g = device.backend.as_array(g)  # rules may give NumPy's scalars, which cannot be written to
             if node.extras is not None:
@@ -82,9 +79,7 @@ def walk(
                     if node not in leading:
                         continue
                 if node.__class__ is Pick:
-                    parts = gradients.setdefault(parents[0], {})  # type: ignore[arg-type]
-                    # With create_graph, a rule that asks for `out` gets picks of its own.
-                    parts[node.index] = parts[node.index] + g if node.index in parts else g
+                    _add_part(gradients, node, g)
                     continue
                 if needed is not None:
                     parents = [parent if parent in needed else None for parent in parents]
@@ -98,19 +93,43 @@ def walk(
                 if gradient.__class__ is device.array_type and parent not in gradients and not derivative.fresh:
                     gradients[parent] = gradient  # type: ignore[index]
                 else:
-                    if parent.device is not here:  # type: ignore[union-attr]
-                        entered, here = _switched(entered, parent.device), parent.device  # type: ignore[union-attr]
+                    if parent.device is not current.device:  # type: ignore[union-attr]
+                        current.switch(parent.device)  # type: ignore[union-attr]
                     _add(gradients, parent, gradient, not create_graph, derivative.fresh)  # type: ignore[arg-type]
             if not retain_graph and node.derivative.keeps:
                 node.saved = node.out = None  # type: ignore[attr-defined]
     except MemoryError as error:
-        raise error if here is None else here.out_of_memory("backward", error)  # noqa: B904 (it has its cause)
+        raise current.out_of_memory(error)  # noqa: B904 (it has its cause)
     finally:
-        if entered is not None:
-            entered.__exit__(None, None, None)
+        current.leave()
         for function in at_end:
             function()
     return result
+
+
+class _CurrentDevice:
+    """Makes one device after the other the current one."""
+
+    device: Device | None = None
+    _context: AbstractContextManager[object] | None = None
+
+    def switch(self, device: Device) -> None:
+        """Makes a device the current one in place of the one before."""
+        if self._context is not None:
+            self.leave()
+        self._context = device.current()
+        self._context.__enter__()
+        self.device = device
+
+    def leave(self) -> None:
+        """Makes the device current that was so at first."""
+        context, self._context = self._context, None
+        if context is not None:
+            context.__exit__(None, None, None)
+
+    def out_of_memory(self, error: MemoryError) -> MemoryError:
+        """The error to raise if the memory of the device is full."""
+        return error if self.device is None else self.device.out_of_memory("backward", error)
 
 
 def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: bool, fresh: bool = False) -> None:
@@ -119,6 +138,13 @@ def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: boo
     if total.__class__ is not Total:
         total = gradients[node] = Total(total, in_place)
     total.add(g, fresh)
+
+
+def _add_part(gradients: dict[GraphNode, Any], pick: Pick, g: Any) -> None:
+    """Adds the gradient of one of an op's results to those of the others, at the op's node."""
+    parts = gradients.setdefault(pick.parents[0], {})
+    # With create_graph, a rule that asks for `out` gets picks of its own.
+    parts[pick.index] = parts[pick.index] + g if pick.index in parts else g
 
 
 def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:
@@ -137,6 +163,14 @@ def _check_alive(nodes: Sequence[GraphNode]) -> None:
         raise RuntimeError(
             f"backward: what op {freed.describe()} kept was freed by an earlier backward; "
             "pass retain_graph=True to that one to walk the same graph again"
+        )
+
+
+def _check_sum(node: GraphNode, g: Any, has_nans: set[GraphNode]) -> None:
+    """Raises if gradients that were not NaNs sum to one."""
+    if node not in has_nans and has_nan(g, node.device):
+        raise FloatingPointError(
+            f"detect_anomaly: the gradients that several ops gave of {node.describe()} sum to a NaN"
         )
 
 
@@ -159,12 +193,3 @@ def has_nan(values: Any, device: Device) -> bool:
         array = getattr(values, "_array", values)
         found = device.backend.as_array((array != array).any())
     return bool(device.backend.to_host(found))
-
-
-def _switched(entered: AbstractContextManager[object] | None, device: Device) -> AbstractContextManager[object]:
-    """Makes a device the current one in place of the one whose context was entered before."""
-    if entered is not None:
-        entered.__exit__(None, None, None)
-    context = device.current()
-    context.__enter__()
-    return context

@@ -8,7 +8,7 @@ import itertools
 import operator
 from collections.abc import Callable
 from textwrap import indent
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32, FLOAT64
 
@@ -47,49 +47,24 @@ def _source(op: Op) -> str:
     In it the op's parameters have their own names, and the array of `x` is `_array_x`. All other names begin with `_`,
     Python's own functions too: so no name of a parameter, which may not begin with `_`, can hide one of them.
     """
-    inputs, first, all_names = op.inputs, op.inputs[0], ", ".join(op.names)
-    settle = f"_call(*_op.settled(({all_names},)))"
-    parameters = [f"{name}=_default_{name}" if name in op.defaults else name for name in op.names]
-    bind = ""
-    if len(inputs) < len(op.names):  # settings go by other names, too
-        parameters += ["*_more", "**_named"]
-        missing = "".join(f" or {name} is _missing" for name, default in op.defaults.items() if default is MISSING)
-        bind = f"if _more or _named{missing}: return _call(*_op.bound(({all_names},), _more, _named))"
-    values = ", ".join(f"_array_{name}" if name in inputs else name for name in op.names)
+    first, all_names, inputs = op.inputs[0], ", ".join(op.names), _inputs(op)
+    parameters, bind = _parameters(op)
+    values = ", ".join(f"_array_{name}" if name in op.inputs else name for name in op.names)
     if op.composed is not None:
         forward, kept = f"_out, _saved = _apply(_device.backend, {values}, _bool(_mask and _now.recording))", "_saved"
     else:
         forward, kept = f"_out = _apply(_device.{'backend' if op.wants_backend else 'xp'}, {values})", "_out"
-    if op.sequence:
-        given, arrays = first, f"_array_{first}"
-        same = f"True in _map(_is_, {arrays}, _repeat(_out))"
-        given_any = f"{arrays}.count(None) < {first}.__len__()"
-        shapes, parents, unlike = "_input_shapes", "_parents", "True"
-    else:
-        given, arrays = f"({', '.join(inputs)},)", f"({', '.join(f'_array_{x}' for x in inputs)},)"
-        same = " or ".join(f"_out is _array_{x}" for x in inputs)
-        given_any = " or ".join(f"{x} is not None" for x in inputs)
-        shape = "(None if {0} is None else ()) if _array_{0} is {0} else _array_{0}.shape"  # a number is its own array
-        shapes = f"({', '.join(shape.format(x) for x in inputs)},)"
-        parents = f"({', '.join(f'{x}._node if _mask & {op.bit(x)} else None' for x in inputs)},)"
-        unlike = " or ".join(f"_array_{x}.shape != _out.shape" for x in inputs)
-    if op.promotion == "float":
-        unfit = f"_device is None or ({_NO_FLOAT})"
-    else:
-        beside = f"({_NO_FLOAT} and not _op.take_beside(_dtype, ({', '.join(op.promoted)},)))"
-        unfit = "_device is None" + f" or _dtype is None or {beside}" * bool(op.promoted)
-        unfit = unfit if op.sequence else f"_number and ({unfit})"
-    copied = "" if op.view is not False else f" or {same}"
-    saved = ", ".join(f"{name} if _keep & {op.bit(name)} else None" if name in inputs else name for name in op.names)
+    copied = "" if op.view is not False else f" or {inputs.returned}"
+    saved = ", ".join(f"{name} if _keep & {op.bit(name)} else None" if name in op.inputs else name for name in op.names)
     view = "" if op.view is False else f"if _view is True or _view({values}): {first}._share_version(_result)"
     return f"""
-def _call({", ".join(parameters)}):
+def _call({parameters}):
     {bind}
     _now, _device, _dtype, _mask, _number = _mode().value, None, None, 0, False
-{indent("".join(_input_source(op, name, settle) for name in inputs), "    ")}
-    if {unfit}:
-        if {given_any}:
-            return {settle}
+{indent("".join(_input_source(op, name) for name in op.inputs), "    ")}
+    if {_unfit(op)}:
+        if {inputs.given}:
+            return {_settled(op)}
         _device = _get_device()
     _apply = _forward
     if _now.watched:
@@ -106,7 +81,7 @@ def _call({", ".join(parameters)}):
             with _device.switch():
                 {forward}
     except _Exception as _error:
-        _op.explain(_error, {given}, _device)
+        _op.explain(_error, {inputs.tensors}, _device)
         raise
     if _out.__class__ is not _device.array_type{copied}:
         _out = _op.regular(_out, _device)
@@ -115,24 +90,95 @@ def _call({", ".join(parameters)}):
         _derivative = _derivatives.get(_mask) or _op.derivative(_mask)
         _keep = _derivative.keep
         _shapes = None
-        if _out.__class__ is _tuple or _number or _derivative.keeps_shapes or {unlike}:
-            _shapes = {shapes}
+        if _out.__class__ is _tuple or _number or _derivative.keeps_shapes or {inputs.reshaped}:
+            _shapes = {inputs.shapes}
         _kept = {kept} if _derivative.keeps_out else None
-        _node = _record(_derivative, {parents}, _device, _out, ({saved},), _kept, _shapes)
+        _node = _record(_derivative, {inputs.parents}, _device, _out, ({saved},), _kept, _shapes)
     if _out.__class__ is _tuple:
         _result = _op.several(_out, _device, _node, {first})
     else:
         _result = _wrap(_out, _device, _node)
         {view}
     if _now.watched:
-        _op.watched(_now, _given, {arrays}, _result, _node)
+        _op.watched(_now, _given, {inputs.arrays}, _result, _node)
     return _result
 """
 
 
-def _input_source(op: Op, name: str, settle: str) -> str:
+def _parameters(op: Op) -> tuple[str, str]:
+    """The parameters, and the line that binds arguments that are not in their places."""
+    parameters = [f"{name}=_default_{name}" if name in op.defaults else name for name in op.names]
+    if len(op.inputs) == len(op.names):
+        return ", ".join(parameters), ""
+    # Settings go by other names, too.
+    missing = "".join(f" or {name} is _missing" for name, default in op.defaults.items() if default is MISSING)
+    bind = f"if _more or _named{missing}: return _call(*_op.bound(({', '.join(op.names)},), _more, _named))"
+    return ", ".join([*parameters, "*_more", "**_named"]), bind
+
+
+class _Inputs(NamedTuple):
+    """Expressions of what is known of all inputs.
+
+    Attributes:
+        tensors: the inputs.
+        arrays: their arrays.
+        given: whether one is not None.
+        returned: whether the result is the array of one.
+        reshaped: whether the result has a shape that is not that of all.
+        shapes: their shapes.
+        parents: their nodes.
+    """
+
+    tensors: str
+    arrays: str
+    given: str
+    returned: str
+    reshaped: str
+    shapes: str
+    parents: str
+
+
+def _inputs(op: Op) -> _Inputs:
+    names, first = op.inputs, op.inputs[0]
+    if op.sequence:
+        return _Inputs(
+            tensors=first,
+            arrays=f"_array_{first}",
+            given=f"_array_{first}.count(None) < {first}.__len__()",
+            returned=f"True in _map(_is_, _array_{first}, _repeat(_out))",
+            reshaped="True",
+            shapes="_input_shapes",
+            parents="_parents",
+        )
+    shape = "(None if {0} is None else ()) if _array_{0} is {0} else _array_{0}.shape"  # a number is its own array
+    return _Inputs(
+        tensors=f"({', '.join(names)},)",
+        arrays=f"({', '.join(f'_array_{x}' for x in names)},)",
+        given=" or ".join(f"{x} is not None" for x in names),
+        returned=" or ".join(f"_out is _array_{x}" for x in names),
+        reshaped=" or ".join(f"_array_{x}.shape != _out.shape" for x in names),
+        shapes=f"({', '.join(shape.format(x) for x in names)},)",
+        parents=f"({', '.join(f'{x}._node if _mask & {op.bit(x)} else None' for x in names)},)",
+    )
+
+
+def _unfit(op: Op) -> str:
+    """The condition of arguments that must be brought to one device and dtype first."""
+    if op.promotion == "float":
+        return f"_device is None or ({_NO_FLOAT})"
+    beside = f"({_NO_FLOAT} and not _op.take_beside(_dtype, ({', '.join(op.promoted)},)))"
+    unfit = "_device is None" + f" or _dtype is None or {beside}" * bool(op.promoted)
+    return unfit if op.sequence else f"_number and ({unfit})"
+
+
+def _settled(op: Op) -> str:
+    """The call for arguments that were brought to one device and dtype."""
+    return f"_call(*_op.settled(({', '.join(op.names)},)))"
+
+
+def _input_source(op: Op, name: str) -> str:
     """The part that takes the array of an input, or those of a list of inputs."""
-    x = "_each" if op.sequence else name
+    x, settle = "_each" if op.sequence else name, _settled(op)
 
     def agreed(known: str, value: str, first: str, differs: str = "") -> str:
         if x == first:

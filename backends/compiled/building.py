@@ -110,7 +110,7 @@ def libraries(*sources: Source) -> list[ctypes.CDLL]:
     Raises:
         BuildError: one cannot be built.
     """
-    missing = [source for source in sources if source not in _found and _must_be_built(source)]
+    missing = [source for source in sources if _must_be_built(source)]
     if len(missing) > 1:
         from concurrent.futures import ThreadPoolExecutor, wait  # takes 5 ms, which most programs need not spend
 
@@ -153,8 +153,8 @@ def why_not_cached() -> str | None:
 
 # Results and reasons are remembered, as a call that falls back to NumPy must cost nothing.
 
-_found: dict[Source, ctypes.CDLL | str] = {}
-_locks: dict[Source, Lock] = {}  # held while a library is built
+_found: dict[str, ctypes.CDLL | str] = {}  # by file name, which a source determines
+_locks: dict[str, Lock] = {}  # held while a library is built
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
 
@@ -165,14 +165,19 @@ def _library_for(call: running.Owner, source: Source) -> ctypes.CDLL | str:
 
 
 def _library_or_reason(source: Source) -> ctypes.CDLL | str:
-    if source not in _found:
-        with _locks.setdefault(source, Lock()):
-            if source not in _found:
+    try:
+        file = _file_name(source)
+    except BuildError as error:
+        return str(error)
+    if file not in _found:
+        with _locks.setdefault(file, Lock()):
+            if file not in _found:
                 try:
-                    _found[source] = _loaded(source)
+                    _found[file] = _loaded(source, file)
                 except BuildError as error:
-                    _found[source] = str(error)
-    return _found[source]
+                    _found[file] = str(error)
+        _locks.pop(file, None)
+    return _found[file]
 
 
 class _Command(NamedTuple):
@@ -243,19 +248,19 @@ def _file_name(source: Source) -> str:
 
 
 def _must_be_built(source: Source) -> bool:
-    """Whether a library is not in the cache, and there is a compiler to build it."""
+    """Whether a library is neither loaded nor in the cache, and there is a compiler to build it."""
     try:
-        return not caching.is_intact(caching.cache_folder() / _file_name(source))
+        file = _file_name(source)
+        return file not in _found and not caching.is_intact(caching.cache_folder() / file)
     except OSError:
         return True
     except BuildError:
         return False
 
 
-def _loaded(source: Source) -> ctypes.CDLL:
+def _loaded(source: Source, file: str) -> ctypes.CDLL:
     """The library, from the cache if it can be read or written, or else built in a temporary folder."""
     global _not_cached
-    file = _file_name(source)
     try:
         return _from_folder(caching.cache_folder(), file, source)
     except OSError as error:  # the cache cannot be used
@@ -339,14 +344,17 @@ def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: 
 
 
 @functools.cache
-def _headers() -> tuple[tuple[str, bytes], ...]:
-    """The names of the headers in `runtime/`, and what is in them."""
-    return tuple((path.name, path.read_bytes()) for path in sorted(RUNTIME.glob("*.h")))
+def _headers() -> str:
+    """A digest of the headers in `runtime/`."""
+    return _digest([(path.name, path.read_bytes()) for path in sorted(RUNTIME.glob("*.h"))])
 
 
 def _key(source: Source, command: _Command) -> str:
     """A digest of everything that a library's code depends on."""
-    parts = (source.text, source.options, _headers(), _FLAGS, _TUNINGS, command, _processor())
+    return _digest((source.text, source.options, _headers(), _FLAGS, _TUNINGS, command, _processor()))
+
+
+def _digest(parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -142,7 +142,7 @@ def _add(gradients: dict[GraphNode, Any], node: GraphNode, g: Any, in_place: boo
 
 def _add_part(gradients: dict[GraphNode, Any], pick: Pick, g: Any) -> None:
     """Adds the gradient of one of an op's results to those of the others, at the op's node."""
-    parts = gradients.setdefault(pick.parents[0], {})
+    parts = gradients.setdefault(pick.parents[0], {})  # type: ignore[arg-type]
     # With create_graph, a rule that asks for `out` gets picks of its own.
     parts[pick.index] = parts[pick.index] + g if pick.index in parts else g
 

@@ -14,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
-.PHONY: help train inspect test test-oldest fuzz sanitize install install-test clean
+.PHONY: help train inspect test lint types test-oldest fuzz sanitize coverage record dist install install-test install-dev clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -30,12 +30,19 @@ inspect: $(VENV)/.installed  ## look inside the model that train made, or make o
 	$(VENV)/bin/tinygrad-lstm inspect $(ARGS)
 
 # One BLAS thread a worker: two workers with two threads each would fight over two cores.
-test: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## linter, formatter, type checker and every test
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+PYTEST := $(VENV)/bin/pytest -n 2 --dist worksteal
+
+test: lint types  ## linter, formatter, type checker and every test
+	$(ONE_THREAD) $(PYTEST) $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-oldest)
+
+lint: $(VENV)/.installed-test  ## linter and formatter (part of test)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## type checker, on the installed wheel (part of test)
 	cd $(VENV)/wheel && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p tinygrad_lstm
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-oldest)
 
 test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies, with their oldest versions (part of test)
 	@test ! -e $(OLDEST)/bin/pytest || $(OLDEST)/bin/pytest tests/test_dependencies.py
@@ -46,9 +53,29 @@ fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--ca
 sanitize: $(VENV)/.installed-test  ## tests of the kernels in C, built for AddressSanitizer and UndefinedBehaviorSanitizer
 	$(VENV)/bin/python tests/sanitized.py $(ARGS)
 
+# Processes that tests start are measured too, also in other folders: hence absolute paths.
+MEASURED := --source=$(CURDIR)/tinygrad_lstm,$(CURDIR)/backends,$(CURDIR)/models
+coverage: $(VENV)/.installed-dev $(VENV)/.stubs  ## the tests, and which lines they run: build/coverage/html/index.html
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(ONE_THREAD) $(VENV)/bin/coverage run $(MEASURED) $(PYTEST) $(ARGS); status=$$?; \
+		$(VENV)/bin/coverage combine -q && $(VENV)/bin/coverage html -q && $(VENV)/bin/coverage report && exit $$status
+
+record: $(VENV)/.installed  ## measure a few times and append them to benchmarks/record.jsonl; ARGS=--show compares the last
+	$(VENV)/bin/python benchmarks/record.py $(ARGS)
+
+# The wheel is tried in an environment that has nothing else.
+dist: $(VENV)/.installed-test  ## build the sdist and the wheel into dist/, and try the wheel in a fresh environment
+	rm -rf dist build/fresh
+	$(VENV)/bin/python -m build --outdir dist .
+	$(VENV)/bin/python -m venv build/fresh
+	build/fresh/bin/python -m pip --quiet --disable-pip-version-check --no-input install dist/*.whl
+	cd build/fresh && bin/tinygrad-lstm info && bin/tinygrad-lstm train --steps 20 --hidden 16
+
 install: $(VENV)/.installed $(VENV)/.stubs  ## make .venv and install the project there, editable
 
 install-test: $(VENV)/.installed-test $(VENV)/.stubs  ## the same, with the extra "test"
+
+install-dev: $(VENV)/.installed-dev $(VENV)/.stubs  ## the same, with the extra "dev"
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) tinygrad_lstm/backends tinygrad_lstm/models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -87,6 +114,10 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v dot >/dev/null || { $(call ensure_package,graphviz,note: without Graphviz graphs are not drawn in tests; install it,true); }
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed-test
+	$(PIP) install -e '.[dev]'
+	@touch $@
 
 # There are wheels of the oldest versions for these Pythons.
 $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made

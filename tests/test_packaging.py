@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import safetensors
 
+import tinygrad_lstm as tg
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Where each top-level folder of the checkout is installed.
 FOLDERS = {
@@ -113,7 +115,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_wheel_holds_one_top_level_package(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         top = {name.partition("/")[0] for name in archive.namelist()}
-    assert top == {"tinygrad_lstm", "tinygrad_lstm-0.1.0.dist-info"}
+    assert top == {"tinygrad_lstm", f"tinygrad_lstm-{tg.__version__}.dist-info"}
 
 
 @pytest.mark.parametrize("pattern", ["*.py", "*.cu", "*.[ch]", "py.typed"])
@@ -140,7 +142,7 @@ def test_sdist_holds_what_a_build_needs(built: Built) -> None:
 def test_metadata(built: Built) -> None:
     metadata = built.metadata()
     assert metadata["Name"] == "tinygrad-lstm"
-    assert metadata["Version"] == "0.1.0"
+    assert metadata["Version"] == tg.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
     requirements = metadata.get_all("Requires-Dist", [])
@@ -153,7 +155,7 @@ def test_metadata(built: Built) -> None:
         'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
-    provided = {"plot", "onnx", "keras", "cuda12", "cuda13", "bench", "test"}
+    provided = {"plot", "onnx", "keras", "cuda12", "cuda13", "bench", "test", "dev"}
     assert set(metadata.get_all("Provides-Extra", [])) == provided
 
 

@@ -133,10 +133,8 @@ class _Built:
         self, backend: Any, operands: Sequence[HostArray], reverse: bool, saving: bool
     ) -> tuple[tuple[HostArray, ...], Any]:
         """See `ArraySequence.forward`."""
-        program = self._program
-        T, B = operands[0].shape[:2]
-        given = {value: contiguous(array) for value, array in zip(program.operands, operands)}
-        captured = [given[value] for value in program.captured]
+        program, (T, B) = self._program, operands[0].shape[:2]
+        given, captured = self._given(operands)
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
         arrays |= zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B)))
         at_once, all_states = self._at_once(self._forward, T, B), []
@@ -166,10 +164,8 @@ class _Built:
         needs: Sequence[bool],
     ) -> Sequence[HostArray | None]:
         """See `ArraySequence.backward`."""
-        program = self._program
-        T, B = operands[0].shape[:2]
-        given = {value: contiguous(array) for value, array in zip(program.operands, operands)}
-        captured = [given[value] for value in program.captured]
+        program, (T, B) = self._program, operands[0].shape[:2]
+        given, captured = self._given(operands)
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
         arrays |= zip(self._fixed_backward, map(contiguous, self._values_backward(backend, captured, B)))
         arrays |= zip(self._saved, saved)
@@ -201,6 +197,11 @@ class _Built:
             for (k, _), gradient in zip(self._totals, found, strict=True):
                 gradients[k] = gradient
         return gradients
+
+    def _given(self, operands: Sequence[HostArray]) -> tuple[dict[Value, HostArray], list[HostArray]]:
+        """The operands as contiguous arrays, and those of the captured values."""
+        given = {value: contiguous(array) for value, array in zip(self._program.operands, operands)}
+        return given, [given[value] for value in self._program.captured]
 
     def stepper(self, backend: Any, captured: Sequence[HostArray]) -> StepOfArrays:
         """See `ArraySequence.stepper`."""

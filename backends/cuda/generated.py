@@ -66,22 +66,8 @@ class CudaSequence(ArraySequence):
         """The code in Python, and the kernels that it launches."""
         return {**super().sources, "CUDA": self.kernels}
 
-    def forward(
-        self, backend: LaunchedKernels, operands: Sequence[Array], reverse: bool, saving: bool
-    ) -> tuple[tuple[Array, ...], Any]:
-        return super().forward(backend, backend.contiguous(*operands), reverse, saving)
-
-    def backward(
-        self,
-        backend: LaunchedKernels,
-        cotangents: Sequence[Array],
-        operands: Sequence[Array],
-        saved: Any,
-        reverse: bool,
-        needs: Sequence[bool],
-    ) -> Sequence[Array | None]:
-        cotangents, operands = backend.contiguous(*cotangents), backend.contiguous(*operands)
-        return super().backward(backend, cotangents, operands, saved, reverse, needs)
+    def _laid_out(self, backend: LaunchedKernels, arrays: Sequence[Array]) -> Sequence[Array]:
+        return backend.contiguous(*arrays)
 
     def stepper(self, backend: LaunchedKernels, captured: Sequence[Array]) -> StepOfArrays:
         step = super().stepper(backend, captured)

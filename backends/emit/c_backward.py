@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Place, is_elementwise
+from .c_moves import dims_of
 from .c_writer import CFunction, Contraction, Panels, Room, Writer, add_steps, check
 from .program import BATCH, Instruction, Value, needed, results_of
 from .schedule import Backward, Forward
@@ -253,14 +254,11 @@ def _of_each_row(instruction: Instruction) -> Instruction:
         shape = (BATCH, *kept[1:])
         arguments = (x, shape)
     elif name == "sum":
-        given = instruction.arguments[1]
-        listed = range(len(x.shape)) if given is None else given if isinstance(given, list | tuple) else (given,)
-        dims = tuple(sorted({d % len(x.shape) for d in listed} - {0}))
+        dims = tuple(sorted({*dims_of(instruction.arguments[1], x)} - {0}))
         shape = (BATCH, *(1 if d in dims else size for d, size in enumerate(x.shape) if d))
         arguments = (x, dims, True)
     else:
         raise CannotEmitError(f"there is no C code for {instruction!r}")
     rows = Value(f"{result.name}_rows", shape, result.dtype)
-    made = Instruction(instruction.op, arguments, (rows,))
-    rows.instruction = made
-    return made
+    rows.instruction = Instruction(instruction.op, arguments, (rows,))
+    return rows.instruction

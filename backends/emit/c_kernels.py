@@ -29,9 +29,7 @@ from .program import BATCH, Instruction, Value
 
 __all__ = [
     "CCode", "CannotEmitError", "Kernel", "Place", "is_elementwise", "kernels_of", "reshaped_whole", "row_of",
-    "write_kernels",
 ]  # fmt: skip
-
 
 AnyKernel = TypeVar("AnyKernel", bound="Kernel")
 
@@ -73,11 +71,25 @@ class Place:
     more: tuple[str, ...] = ()
 
 
+_KEYWORDS = (
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+)  # fmt: skip
+
+_VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
+"""Loop variables, from that of the last dimension on."""
+
+
 class CCode(Code):
-    """Lines of C."""
+    """Lines of C.
+
+    Args:
+        reserved: names that the functions use for other things, apart from loop variables.
+    """
 
     def __init__(self, reserved: Sequence[str]) -> None:
-        super().__init__(reserved)
+        super().__init__([*_KEYWORDS, *_VARIABLES, "REAL", *reserved])
         self._depth = 0
 
     def _named(self, key: Any, stem: str) -> str:
@@ -136,27 +148,20 @@ def row_of(place: Place, value: Value) -> str:
     return f"{place.array} + {place.row}{f' * {value.row_size}' if value.row_size > 1 else ''}"
 
 
-def write_kernels(
-    code: CCode, outputs: Sequence[tuple[Value, Place]], known: Mapping[Value, Place], type_of: Callable[[Value], str]
-) -> None:
-    """Adds the loops that compute values of a row into places, from values that are known.
-
-    Args:
-        outputs: the values and their places.
-        known: the values that have been computed.
-        type_of: the C type of a value's elements.
-    """
-    for kernel in kernels_of(outputs, known, type_of, Kernel):
-        kernel.write(code)
-
-
 def kernels_of(
     outputs: Sequence[tuple[Value, Place]],
     known: Mapping[Value, Place],
     type_of: Callable[[Value], str],
     make: Callable[..., AnyKernel],
 ) -> list[AnyKernel]:
-    """What computes values of a row into places, from values that are known: kernels of different lengths."""
+    """The kernels, of different lengths, that compute values of a row into places, from values that are known.
+
+    Args:
+        outputs: the values and their places.
+        known: the values that have been computed.
+        type_of: the C type of a value's elements.
+        make: the class of the kernels.
+    """
     places = dict(known)
     found: dict[Value, Breaks] = {}
 
@@ -172,9 +177,6 @@ def kernels_of(
             loops.setdefault(lengths, []).append((value, place, index))
     return [make(places, type_of, lengths, elements) for lengths, elements in loops.items()]
 
-
-_VARIABLES = ("j", "k", "l", "m", "q", "u", "v", "w")
-"""Loop variables, from that of the last dimension on."""
 
 _BLOCK = 16  # elements, which compilers compute with vectors and without a remainder
 

@@ -14,6 +14,7 @@ __all__ = [
     "At",
     "Index",
     "aligned",
+    "basic_index",
     "breaks",
     "dims_of",
     "factors_of",
@@ -97,7 +98,7 @@ def is_move(instruction: Instruction) -> bool:
         return whole.shape[arguments[-1]] is not BATCH
     if name in ("getitem", "spread_at"):
         whole = x if name == "getitem" else result
-        found = _basic(arguments[1], whole.shape)
+        found = basic_index(arguments[1], whole.shape)
         return found is not None and (name == "getitem" or all(step == 1 for _, step, _ in found.taken))
     if name == "pad":
         return all(size is not BATCH or width == (0, 0) for size, width in zip(x.shape, arguments[1]))
@@ -137,7 +138,7 @@ def factors_of(instruction: Instruction) -> tuple[Sequence[Value], list[str], st
     return (factors, terms, out) if all({*term} <= {*out, "."} for term in terms) else None
 
 
-class _Basic(NamedTuple):
+class _BasicIndex(NamedTuple):
     """A basic index.
 
     Attributes:
@@ -149,7 +150,7 @@ class _Basic(NamedTuple):
     dims: list[int | None]
 
 
-def _basic(index: Any, shape: Sequence[Size]) -> _Basic | None:
+def basic_index(index: Any, shape: Sequence[Size]) -> _BasicIndex | None:
     """A basic index of an array of this shape; None if it is a different kind of index."""
     parts = list(index) if isinstance(index, tuple) else [index]
     if not all(part is None or part is Ellipsis or type(part) in (int, slice) for part in parts):
@@ -159,7 +160,7 @@ def _basic(index: Any, shape: Sequence[Size]) -> _Basic | None:
         parts.append(Ellipsis)
     at = parts.index(Ellipsis)
     parts[at : at + 1] = [slice(None)] * missing
-    found, d = _Basic([], []), 0
+    found, d = _BasicIndex([], []), 0
     for part in parts:
         if part is None:
             found.dims.append(None)
@@ -210,7 +211,7 @@ def source_of(value: Value, index: Index) -> tuple[Value, Index] | int | float:
         d = arguments[-1] % (len(x.shape) + (name == "stack"))
         return _joined(instruction, value, d, index)
     if name == "getitem":
-        found = _basic(arguments[1], x.shape)
+        found = basic_index(arguments[1], x.shape)
         assert found is not None
         moved = [At(start) for start, _, _ in found.taken]
         for at, dim in zip(index, found.dims):
@@ -219,7 +220,7 @@ def source_of(value: Value, index: Index) -> tuple[Value, Index] | int | float:
                 moved[dim] = at.moved(start, step)
         return x, tuple(moved)
     if name == "spread_at":
-        found = _basic(arguments[1], value.shape)
+        found = basic_index(arguments[1], value.shape)
         assert found is not None
         starts = [start for start, _, _ in found.taken]
         if not _within(index, starts, [size for _, _, size in found.taken]):
@@ -236,7 +237,7 @@ def source_of(value: Value, index: Index) -> tuple[Value, Index] | int | float:
         for d in dims_of(arguments[-1], x):
             turned[d] = index[d].moved(row_lengths(x)[d] - 1, -1)
     else:
-        for d, shift in _shifts(instruction):
+        for d, shift in _shifts(instruction).items():
             turned[d] = index[d].moved(-shift if index[d].start >= shift else row_lengths(x)[d] - shift)
     return x, tuple(turned)
 
@@ -265,13 +266,15 @@ def _joined(instruction: Instruction, value: Value, d: int, index: Index) -> tup
     return arguments[0], (*index[:d], index[d].moved(first), *index[d + 1 :])
 
 
-def _shifts(instruction: Instruction) -> list[tuple[int, int]]:
-    """The dimensions of a roll, and by how much each is shifted."""
+def _shifts(instruction: Instruction) -> dict[int, int]:
+    """The dimensions of a roll, and by how much each is shifted. One may be given twice."""
     x, shifts, dim = instruction.arguments
-    if dim is None:
-        return []
-    given = shifts if isinstance(shifts, list | tuple) else (shifts,)
-    return [(d, shift % row_lengths(x)[d]) for d, shift in zip(dims_of(dim, x), given)]
+    dims = [] if dim is None else dims_of(dim, x)
+    given = shifts if isinstance(shifts, list | tuple) else [shifts]
+    found = dict.fromkeys(dims, 0)
+    for d, shift in zip(dims, given) if len(dims) == len(given) else itertools.product(dims, given):
+        found[d] = (found[d] + shift) % row_lengths(x)[d]
+    return found
 
 
 Breaks = list[set[int]]
@@ -288,108 +291,74 @@ def breaks(value: Value, is_leaf: Callable[[Value], bool], found: dict[Value, Br
         lengths = row_lengths(value)
         ends: Breaks = [{0, length} for length in lengths]
         if not is_leaf(value) and value.instruction is not None:
-            for part, shift in _parts(value):
-                for d, places in enumerate(shift(breaks(part, is_leaf, found))):
+            for of_input in _breaks_of_inputs(value, lambda part: breaks(part, is_leaf, found)):
+                for d, places in enumerate(of_input):
                     ends[d] |= {place for place in places if 0 < place < lengths[d]}
         found[value] = ends
     return found[value]
 
 
-def _parts(value: Value) -> Iterator[tuple[Value, Callable[[Breaks], Sequence[set[int]]]]]:
-    """The inputs of which a value's elements are made, and where their breaks are in the value."""
+def _breaks_of_inputs(value: Value, of: Callable[[Value], Breaks]) -> Iterator[Breaks]:
+    """Where the breaks of each input are in a value that is computed from them."""
     instruction = value.instruction
     assert instruction is not None
-    name, arguments = instruction.op.name, instruction.arguments
-    ndim, lengths = len(value.shape), row_lengths(value)
+    name, arguments, inputs = instruction.op.name, instruction.arguments, instruction.inputs
     factors = factors_of(instruction)
     if factors is not None:
         for part, term in zip(*factors[:2], strict=True):
-            yield (
-                part,
-                lambda ends, term=term: [  # type: ignore[misc]
-                    ends[term.index(letter)] if letter in term else set() for letter in factors[2]
-                ],
-            )
-        return
-    if name not in MOVES or name == "broadcast_to":
-        for part in instruction.inputs:
-            extra = ndim - len(part.shape)
-
-            def broadcast(ends: Breaks, part: Value = part, extra: int = extra) -> list[set[int]]:
-                return [set() if d < extra or part.shape[d - extra] == 1 else ends[d - extra] for d in range(ndim)]
-
-            yield part, broadcast
-        return
-    x = instruction.inputs[0]
-    if name in ("cat", "stack"):
-        d = arguments[-1] % ndim
-        if name == "stack":
-            for part in arguments[0]:
-                yield part, lambda ends: [*ends[:d], set(range(lengths[d])), *ends[d:]]
-            return
-        start = 0
+            yield [of(part)[term.index(letter)] if letter in term else set() for letter in factors[2]]
+    elif name not in MOVES or name == "broadcast_to":
+        for part in inputs:
+            extra = len(value.shape) - len(part.shape)
+            ends = [set() if size == 1 else places for size, places in zip(part.shape, of(part), strict=True)]
+            yield [*(set() for _ in range(extra)), *ends]
+    elif name == "cat":
+        start, d = 0, arguments[-1] % len(value.shape)
         for part in arguments[0]:
-            yield (
-                part,
-                lambda ends, start=start: [  # type: ignore[misc]
-                    {place + start for place in places} if e == d else places for e, places in enumerate(ends)
-                ],
-            )
+            ends = of(part)
+            yield [*ends[:d], {place + start for place in ends[d]}, *ends[d + 1 :]]
             start += part.shape[d]
-        return
-    if name in ("reshape", "sum_to"):
-        if same_elements(x.shape, value.shape):
-
-            def reshaped(ends: Breaks) -> list[set[int]]:
-                kept = iter([places for places, size in zip(ends, x.shape) if size != 1])
-                return [set() if size == 1 else next(kept) for size in value.shape]
-
-            yield x, reshaped
-        return
-    if name == "spread_at":
-        found = _basic(arguments[1], value.shape)
-        assert found is not None
-
-        def spread(ends: Breaks) -> list[set[int]]:
-            places = [{start, start + size} if isinstance(size, int) else set() for start, _, size in found.taken]
-            for dim, inner in zip(found.dims, ends):
-                if dim is not None:
-                    places[dim] |= {place + found.taken[dim][0] for place in inner}
-            return places
-
-        yield x, spread
-        return
-    # For the others, a probe finds where each dimension of x is in the value, in which direction, and how far.
-    yield x, lambda ends: _traced(value, ends)
+    elif name == "stack":
+        d = arguments[-1] % len(value.shape)
+        for part in arguments[0]:
+            ends = of(part)
+            yield [*ends[:d], set(range(len(arguments[0]))), *ends[d:]]
+    elif name in ("reshape", "sum_to"):
+        if same_elements(inputs[0].shape, value.shape):
+            kept = iter([places for places, size in zip(of(inputs[0]), inputs[0].shape) if size != 1])
+            yield [set() if size == 1 else next(kept) for size in value.shape]
+    else:
+        yield _moved_breaks(value, of(inputs[0]))
 
 
-def _traced(value: Value, ends: Breaks) -> list[set[int]]:
-    """The breaks of a value whose elements are those of one input, whose own are given."""
+def _moved_breaks(value: Value, ends: Breaks) -> Breaks:
+    """The breaks of a value whose elements are those of one input, whose own are given, or a number."""
     instruction = value.instruction
     assert instruction is not None
-    lengths = row_lengths(value)
-    places: Breaks = [set() for _ in lengths]
-    if instruction.op.name == "pad":
-        for d, (before, _) in enumerate(instruction.arguments[1]):
-            places[d] |= {place + before for place in ends[d]}
+    name, arguments, lengths = instruction.op.name, instruction.arguments, row_lengths(value)
+    if name == "spread_at":
+        found = basic_index(arguments[1], value.shape)
+        assert found is not None
+        places = [{start, start + size} if isinstance(size, int) else set() for start, _, size in found.taken]
+        for dim, inner in zip(found.dims, ends):
+            if dim is not None:
+                places[dim] |= {place + found.taken[dim][0] for place in inner}
         return places
-    if instruction.op.name == "roll":
-        for d, shift in _shifts(instruction):
-            length = lengths[d]
-            places[d] |= {shift, *((place + shift) % length for place in ends[d] if length)}
-        rolled = {d for d, _ in _shifts(instruction)}
-        return [places[d] if d in rolled else ends[d] for d in range(len(lengths))]
-    index = tuple(At(0, f"d{d}") for d in range(len(lengths)))
-    source = source_of(value, index)
+    if name == "pad":
+        return [{place + before for place in inner} for inner, (before, _) in zip(ends, arguments[1], strict=True)]
+    places = [set() for _ in lengths]
+    if name == "roll":
+        places = list(ends)
+        for d, shift in _shifts(instruction).items():
+            places[d] = {shift, *((place + shift) % lengths[d] for place in ends[d])}
+        return places
+    # For the others, a probe finds where each dimension of the input is in the value, in which direction, and how far.
+    source = source_of(value, tuple(At(0, str(d)) for d in range(len(lengths))))
     assert isinstance(source, tuple)
     for at, inner in zip(source[1], ends, strict=True):
         if at.variable:
-            d = int(at.variable[1:])
-            for place in inner:
-                if at.step > 0:
-                    places[d].add(math.ceil((place - at.start) / at.step))
-                else:
-                    places[d].add(math.floor((place - at.start) / at.step) + 1)
+            moved = ((place - at.start) / at.step for place in inner)
+            places[int(at.variable)] |= {math.ceil(place) if at.step > 0 else math.floor(place) + 1 for place in moved}
     return places
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..dtypes import is_float
-from .c_kernels import CannotEmitError, CCode, Place, is_elementwise, reshaped_whole, write_kernels
+from .c_kernels import CannotEmitError, CCode, Kernel, Place, is_elementwise, kernels_of, reshaped_whole
 from .c_moves import is_move
 from .c_rows import is_row_op, read_by_row_op, write_row_ops
 from .program import Instruction, Value, results_of
@@ -315,7 +315,8 @@ class Phase:
                 if (value in self._products) == finished and not self._is_there(value, place, places)
             ]
             if pairs:
-                write_kernels(code, pairs, places, type_of)
+                for kernel in kernels_of(pairs, places, type_of, Kernel):
+                    kernel.write(code)
                 places.update(pairs)
 
     def _is_there(self, value: Value, wanted: Place, places: Mapping[Value, Place]) -> bool:

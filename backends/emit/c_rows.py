@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..dtypes import is_float
 from .c_kernels import CCode, Place, is_elementwise, reshaped_whole, row_of
-from .c_moves import At, Index, dims_of, flat, has_rows, is_move, row_lengths, source_of, terms_of
+from .c_moves import At, Index, basic_index, dims_of, flat, has_rows, is_move, row_lengths, source_of, terms_of
 from .program import BATCH, Instruction, Value
 
 __all__ = ["is_row_op", "read_by_row_op", "write_row_ops"]
@@ -103,9 +103,7 @@ def _extent(instruction: Instruction) -> tuple[int, int, int] | None:
         dims = [len(lengths) - 1]
     else:
         given = named["dims"] if "dims" in named else named["dim"]
-        if given is None:
-            return None
-        dims = sorted(d % len(lengths) for d in (given if isinstance(given, list | tuple) else (given,)))
+        dims = [] if given is None else sorted(dims_of(given, x))
         if not dims:
             return None
     first, last = dims[0], dims[-1] + 1
@@ -119,21 +117,12 @@ def _extent(instruction: Instruction) -> tuple[int, int, int] | None:
 
 def _strides_of_slices(instruction: Instruction) -> list[tuple[int, int]] | None:
     """For each dimension of the values, the first index and the step in the result; None if it is no basic index."""
-    values, index, _ = instruction.arguments
-    parts = index if isinstance(index, tuple) else (index,)
-    result = instruction.results[0]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
-        parts = (*parts[:at], *[slice(None)] * (len(result.shape) - len(parts) + 1), *parts[at + 1 :])
-    parts = (*parts, *[slice(None)] * (len(result.shape) - len(parts)))
-    if len(parts) != len(values.shape) or not all(isinstance(part, slice) for part in parts):
+    (result,), (_, index, _) = instruction.results, instruction.arguments
+    lengths, found = row_lengths(result), basic_index(index, result.shape)
+    if found is None or found.dims != [*range(len(lengths))]:
         return None
-    if parts[0] != slice(None):
-        return None
-    lengths = row_lengths(result)
-    steps = [part.indices(length) for part, length in zip(parts, lengths, strict=True)]
     strides = [math.prod(lengths[d + 1 :]) for d in range(len(lengths))]
-    return [(start * stride, step * stride) for (start, _, step), stride in zip(steps, strides, strict=True)]
+    return [(start * stride, step * stride) for (start, step, _), stride in zip(found.taken, strides, strict=True)]
 
 
 def _write_spread(code: CCode, instruction: Instruction, rows: Mapping[Value, str], out: str) -> None:

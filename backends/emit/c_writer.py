@@ -15,15 +15,12 @@ from .program import BATCH, Instruction, Value
 __all__ = ["LARGE_WEIGHT", "CFunction", "Contraction", "Panels", "Writer", "add_steps", "check"]
 
 _RESERVED = [
-    "job", "arrays", "panels", "first", "last", "begin", "end", "from", "given", "one", "i", "r", "s", "b", "j", "k",
-    "l", "m", "q", "u", "v", "w", "n", "B", "T", "odd", "reverse", "saving", "needs", "threads", "at_once", "done",
-    "kept_from", "int", "float", "double", "char", "long", "short", "unsigned", "signed", "const", "static", "void",
-    "struct", "union", "enum", "if", "else", "for", "while", "do", "return", "switch", "case", "break", "continue",
-    "default", "goto", "register", "volatile", "auto", "extern", "sizeof", "typedef", "inline", "restrict", "Index",
-    "Job", "Flag", "REAL", "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt", "add_product",
-    "product_by_columns", "NULL", "INFINITY", "NAN", "INDEPENDENT", "ONE_BY_ONE", "linux", "unix", "Packing",
-    "cumprod_before_along", "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along",
-    "magnitude_along", "max_along", "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
+    "job", "arrays", "panels", "first", "last", "begin", "end", "from", "given", "one", "i", "r", "s", "b", "n", "B",
+    "T", "odd", "reverse", "saving", "needs", "threads", "at_once", "done", "kept_from", "Index", "Job", "Flag",
+    "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt", "add_product", "product_by_columns", "NULL",
+    "INFINITY", "NAN", "INDEPENDENT", "ONE_BY_ONE", "linux", "unix", "Packing", "cumprod_before_along",
+    "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along", "magnitude_along", "max_along",
+    "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
 ]  # fmt: skip
 
 

@@ -21,12 +21,10 @@ _MOST_LINES = 256
 """Of a kernel: parts of odd widths would be computed one by one, by few threads."""
 
 _RESERVED = [
-    "asm", "auto", "bool", "case", "catch", "char", "const", "default", "delete", "do", "double", "e", "enum",
-    "explicit", "extern", "false", "float", "for", "friend", "goto", "Half", "if", "Index", "inline", "int", "j", "k",
-    "l", "load", "long", "m", "mutable", "namespace", "new", "Number", "of_real", "operator", "Pack", "private",
-    "protected", "public", "q", "r", "REAL", "Real", "register", "rows", "short", "signed", "sizeof", "static",
-    "store", "struct", "switch", "template", "this", "thread", "thread_number", "throw", "true", "typedef",
-    "typename", "u", "union", "unit", "unsigned", "using", "v", "virtual", "void", "volatile", "w", "Wide", "WIDTH",
+    "asm", "bool", "catch", "delete", "e", "explicit", "false", "friend", "Half", "Index", "load", "mutable",
+    "namespace", "new", "Number", "of_real", "operator", "Pack", "private", "protected", "public", "r", "Real",
+    "rows", "store", "template", "this", "thread", "thread_number", "throw", "true", "typename", "unit", "using",
+    "virtual", "Wide", "WIDTH",
     *(f"p{k}" for k in range(_MOST_LINES)),
 ]  # fmt: skip
 

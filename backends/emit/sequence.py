@@ -54,6 +54,7 @@ class ArraySequence:
     ) -> tuple[tuple[Array, ...], Any]:
         """The outputs of all steps and the states after the last; and what is saved for `backward`."""
         with np.errstate(over="ignore"):
+            operands = self._laid_out(backend, operands)
             result: tuple[tuple[Array, ...], Any] = self._functions[0](backend, operands, int(reverse), saving)
         return result
 
@@ -70,9 +71,14 @@ class ArraySequence:
         if len(self._functions) < 2:
             raise RuntimeError("this step was built without a derivative")
         function = self._functions[1]
+        cotangents, operands = self._laid_out(backend, cotangents), self._laid_out(backend, operands)
         with np.errstate(over="ignore"):
             result: Sequence[Array | None] = function(backend, cotangents, operands, saved, int(reverse), needs)
         return result
+
+    def _laid_out(self, backend: Any, arrays: Sequence[Array]) -> Sequence[Array]:
+        """The arrays in memory layouts that the functions take."""
+        return arrays
 
     def stepper(self, backend: Any, captured: Sequence[Array]) -> StepOfArrays:
         """A step at a time, given what is the same in all steps, which is copied. Threads may share it.

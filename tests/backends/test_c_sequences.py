@@ -181,7 +181,8 @@ def test_drawn_steps_are_computed_in_c(drawn: DrawnStep) -> None:
 def mixed(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     """Moves: reshapes, joins, slices with steps, rolls, triangles."""
     n = h.shape[1]
-    parts = tg.roll(tg.flip(h, 1), 2, 1), tg.pad(h[:, 1::2], (1, n - 1 - n // 2)), tg.repeat(h[:, :2], 1, n // 2)
+    rolled = tg.roll(tg.flip(h, 1), 2, 1) + tg.roll(h, (1, 2), (1, -1)) + tg.roll(h, (1, 2), 1)
+    parts = rolled, tg.pad(h[:, 1::2], (1, n - 1 - n // 2)), tg.repeat(h[:, :2], 1, n // 2)
     matrix = tg.tril(tg.tanh(h).reshape(len(x), 2, n // 2)) @ h.reshape(len(x), n // 2, 2)
     return tg.tanh(sum(parts, x) + matrix.reshape(len(x), 4).sum(1, keepdim=True) * 0.1)
 

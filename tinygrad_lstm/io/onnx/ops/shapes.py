@@ -1,5 +1,6 @@
 """Ops that change shapes, in ONNX."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,9 +73,9 @@ def _roll(g: Graph, x: Operand, shifts: int | Sequence[int], dim: int | Sequence
     if dim is None:
         rolled = _rolled(g, g.node("Reshape", x, np.array([-1])), 0, shifts)
         return g.node("Reshape", rolled, g.node("Shape", x), allowzero=1)
-    pairs = [(shifts, dim)] if isinstance(dim, int) else zip(shifts, dim, strict=True)  # type: ignore[arg-type]
+    given, dims = (each if isinstance(each, Sequence) else (each,) for each in (shifts, dim))
     name: Input = x
-    for shift, each in pairs:
+    for shift, each in zip(given, dims) if len(given) == len(dims) else itertools.product(given, dims):
         name = _rolled(g, name, dim_in(x, each), shift)
     return g.name(name)
 

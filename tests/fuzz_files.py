@@ -13,7 +13,6 @@ import io
 import json
 import os
 import random
-import resource
 import select
 import subprocess
 import sys
@@ -342,6 +341,8 @@ def outcome(read: Callable[[Path], None], path: Path) -> str:
 
 def serve(seed: int, numbers: Sequence[int]) -> None:
     """Reads the files of some numbers, and prints what became of each, in a line."""
+    import resource  # Windows does not have it
+
     whole_files()
     warnings.simplefilter("error")  # they would be lines as well
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ import pytest
 from strict_backend import StrictArray
 
 HERE = Path(__file__).parent / "cuda_on_host"
-COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) if sys.platform == "linux" else None
 MOST_SHARED = 227 * 1024  # bytes of shared memory, of a block on the largest GPUs
-WITHOUT = "no C++ compiler (g++) to build the CUDA kernels for the host with"
+WITHOUT = "no C++ compiler (g++ on Linux) to build the CUDA kernels for the host with"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WITHOUT)
 STANDARD = "-std=c++17"  # as `definitions` has it
 OPTIONS = (

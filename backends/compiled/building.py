@@ -1,9 +1,9 @@
 """Builds C sources with the machine's own compiler, and loads the libraries.
 
-The compiler is `CC`, which may have arguments, or else cc, gcc or clang. Sources may include the headers in `runtime/`.
-Libraries are kept in the user's cache folder; see `caching.py`. Code is built for this processor, so a library's name
-contains a digest of everything that its code depends on: the source, the headers, the flags, the compiler and the
-processor. If the folder cannot be used, the library is built in a temporary one.
+The compiler is `CC`, which may have arguments, or else cc, gcc or clang; on Windows it is only `CC`. Sources may
+include the headers in `runtime/`. Libraries are kept in the user's cache folder; see `caching.py`. Code is built for
+this processor, so a library's name contains a digest of everything that its code depends on: the source, the headers,
+the flags, the compiler and the processor. If the folder cannot be used, the library is built in a temporary one.
 """
 
 import ctypes
@@ -155,7 +155,7 @@ def why_not_cached() -> str | None:
 
 _found: dict[str, ctypes.CDLL | str] = {}  # by file name, which a source determines
 _locks: dict[str, Lock] = {}  # held while a library is built
-if sys.platform != "win32":
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_locks.clear)  # a forked process does not have the threads that hold them
 
 
@@ -201,6 +201,9 @@ def _command_or_reason() -> _Command | str:
         words = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
     except ValueError as error:
         return f"CC cannot be read: {error}"
+    if not words and sys.platform == "win32":
+        # GCC misaligns vectors on the stack there (its bug 54412), which would end the process.
+        return "on Windows, C is compiled only if CC names a compiler"
     path = next(filter(None, map(shutil.which, words[:1] or ["cc", "gcc", "clang"])), None)
     if path is None:
         return f"CC is {words[0]}, which is not found" if words else "no C compiler is found (cc, gcc, clang, or CC)"

@@ -38,7 +38,7 @@ running: dict[Any, Owner] = {}
 """The processes that run, with their owners."""
 
 _owner = local()  # `_owner.now`: the owner of what this thread runs
-if sys.platform != "win32":
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=running.clear)  # a forked process must not stop what its parent runs
 
 

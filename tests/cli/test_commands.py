@@ -25,12 +25,15 @@ from tinygrad_lstm.train import Checkpoint, Trainer
 STOPPING = "\nstopping after this step; Ctrl-C again quits without saving\n"
 
 
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C there")
+
+
 def popen(*arguments: object, command: list[str] = COMMAND, cwd: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         cwd=cwd,
         env=environment(),
-        preexec_fn=reset_signals,
+        preexec_fn=None if sys.platform == "win32" else reset_signals,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,6 +100,7 @@ cli.main()
 """
 
 
+@needs_signals
 def test_ctrl_c_saves_and_prints_how_to_resume(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
     arguments = ["--data", book, "--out", out, "--steps", 1000000, "--dropout", 0.2, *TINY]
@@ -144,6 +148,7 @@ cli.main()
 """
 
 
+@needs_signals
 def test_a_second_ctrl_c_quits_and_says_what_is_saved(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     for arguments, said in (
         (["--data", book, "--out", tmp_path, *TINY], "quit at step 1; nothing is saved\n"),
@@ -169,6 +174,7 @@ def test_a_second_ctrl_c_quits_and_says_what_is_saved(runs: tuple[Path, str], bo
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_signals
 @pytest.mark.parametrize("name", ["sample", "eval"])
 def test_ctrl_c_ends_other_commands_without_a_traceback(runs: tuple[Path, str], book: Path, name: str) -> None:
     if name == "sample":
@@ -253,6 +259,7 @@ def test_without_out_each_run_has_a_folder_of_its_own(book: Path, tmp_path: Path
     assert (base / "char-lm-10" / "page.html").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no locks on folders")
 def test_two_trainings_in_one_folder_are_refused(book: Path, tmp_path: Path) -> None:
     process = popen("train", "--data", book, "--out", tmp_path, "--steps", 1000000, *TINY)
     try:

@@ -17,7 +17,8 @@ from commands import COMMAND, environment, reset_signals, succeed
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no such signals")
+if sys.platform == "win32":
+    pytest.skip("this system has no such signals", allow_module_level=True)
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
 TINY = ["--hidden", "6", "--seq-len", "8", "--batch", "4"]

@@ -11,6 +11,8 @@ import fuzz_files
 import pytest
 from fuzz_files import FORMATS, bytes_changed, case, fuzz, lines_of, outcome, whole_files
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit on a process's memory")
+
 
 def test_a_sample_of_damaged_files_is_read_or_refused() -> None:
     found = list(fuzz(seed=1, first=0, cases=800))

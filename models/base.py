@@ -106,11 +106,13 @@ class Network(Loadable):
         A bias that the network does not have is zeros.
         """
         given = {name: f"{name}_{place}" for name in self._parameter_names}
+        if self.bias:
+            return {name: self.adapted(full) for name, full in given.items()}
         like, shapes = getattr(self, given["weight_ih"]), self._parameter_shapes(self.input_size)
         return {
-            name: self.adapted(full)
-            if self.bias or not name.startswith("bias")
-            else zeros(*shapes[name], dtype=like.dtype, device=like.device)
+            name: zeros(*shapes[name], dtype=like.dtype, device=like.device)
+            if name.startswith("bias")
+            else self.adapted(full)
             for name, full in given.items()
         }
 
@@ -134,11 +136,7 @@ class Network(Loadable):
         layout = Layout(x.ndim == 3, self.batch_first)
         x = layout.inner(x)  # (T, B, I)
         T, B = x.shape[:2]
-        places, batch = self.num_layers * len(self._directions), (B,) if layout.batched else ()
-        shapes = {state: (places, *batch, size) for state, size in self.state_sizes.items()}
-        states = states_of(name, state, shapes, x, parameter)
-        if not layout.batched:
-            states = tuple(ops.unsqueeze(each, 1) for each in states)
+        rows = self._rows_of(name, state, layout, x, parameter)
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
         flags = None if resets is None else layout.resets(name, resets, T, B).to(x.device)
         if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
@@ -147,7 +145,6 @@ class Network(Loadable):
             # Values past a length must not count, not even as NaN times 0.
             x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
 
-        rows: list[Sequence[Tensor]] = list(zip(*(ops.unbind(state, 0) for state in states), strict=True))
         for layer in range(self.num_layers):
             outputs = []
             for k, direction in enumerate(self._directions):
@@ -161,6 +158,19 @@ class Network(Loadable):
         if not layout.batched:
             final = tuple(ops.squeeze(each, 1) for each in final)
         return layout.outer(x if T else x[:0]), final
+
+    def _rows_of(
+        self, name: str, state: Tensor | Sequence[Tensor] | None, layout: Layout, x: Tensor, parameter: Tensor
+    ) -> list[Sequence[Tensor]]:
+        """The initial states (B, ·) of each layer and direction, given inputs (T, B, I); see `states_of`."""
+        places, B, sizes = self.num_layers * len(self._directions), x.shape[1], self.state_sizes
+        if state is None:
+            return [[zeros(B, size, dtype=x.dtype, device=x.device) for size in sizes.values()]] * places
+        batch = (B,) if layout.batched else ()
+        states = states_of(name, state, {each: (places, *batch, size) for each, size in sizes.items()}, x, parameter)
+        if not layout.batched:
+            states = tuple(ops.unsqueeze(each, 1) for each in states)
+        return list(zip(*(ops.unbind(each, 0) for each in states), strict=True))
 
     def _layer(
         self,

@@ -43,6 +43,8 @@ Place = str | Device | None
 
 def _shape(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     given = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    if all([length.__class__ is int and length >= 0 for length in given]):
+        return tuple(given)
     numbers = all(isinstance(length, int | Length) or hasattr(length, "dtype") for length in given)
     lengths = integers(name, "shape", given) if numbers else ()
     if not numbers or any(length < 0 for length in lengths):

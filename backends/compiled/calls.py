@@ -4,7 +4,7 @@ import ctypes
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..emit.c_writer import CFunction, Panels, Room
 from ..emit.program import Value
 from .c_runtime import LINE, OPERATIONS_A_THREAD, address, line_in, panels_bytes, threads_for
 
-__all__ = ["CCall", "CStep", "contiguous", "in_one_block"]
+__all__ = ["CCall", "CStep", "array_type", "contiguous", "in_one_block"]
 
 _OPERATIONS = 20  # that an elementary function takes, about
 
@@ -54,8 +54,8 @@ class CCall:
             address(arrays[key]) if place is None else begin + place
             for key, place in zip(function.arrays, layout.rooms, strict=True)
         ]
-        addresses = (ctypes.c_void_p * len(used))(*used)
-        places = (ctypes.c_void_p * max(len(layout.panels), 1))(*[first_panel + place for place in layout.panels])
+        addresses = array_type(ctypes.c_void_p, len(used))(*used)
+        places = array_type(ctypes.c_void_p, len(layout.panels) or 1)(*[first_panel + place for place in layout.panels])
         self._entry, self._arguments = entry, (*map(ctypes.c_ssize_t, sizes), *more, addresses, places)
         self._operations = layout.operations
 
@@ -92,6 +92,12 @@ class CStep:
         self._run()
         for own, array in zip(self._after, out):
             array[...] = own
+
+
+@cache
+def array_type(element: Any, length: int) -> Any:
+    """The ctypes type of an array. It is kept, as ctypes makes it anew once it is unused, in some 10 µs."""
+    return element * length
 
 
 def contiguous(array: HostArray) -> HostArray:

@@ -22,7 +22,7 @@ from ..threads import numpy_computes
 from . import enabled
 from .building import BuildError
 from .c_runtime import kernel_library
-from .calls import CCall, CStep, contiguous, in_one_block
+from .calls import CCall, CStep, array_type, contiguous, in_one_block
 
 __all__ = ["CSequence"]
 
@@ -100,11 +100,13 @@ class _Built:
         self._kept = forward.kept
         self._varies = any(batch_dependent(forward.once))
         self._forward = forward_c(forward)
+        self._bytes_forward = _chunk_bytes(self._forward)
         self._fixed_forward = _fixed(self._forward, forward)
         self._values_forward = self._values(forward.once, self._fixed_forward)
         source = self._forward.source
         if backward is not None:
             self._backward = backward_c(backward, forward)
+            self._bytes_backward = _chunk_bytes(self._backward)
             self._fixed_backward = _fixed(self._backward, forward)
             self._values_backward = self._values(backward.once, self._fixed_backward)
             self._sums = [key for key in self._backward.arrays if isinstance(key, Contraction)]
@@ -137,7 +139,7 @@ class _Built:
         given, captured = self._given(operands)
         arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
         arrays |= zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B)))
-        at_once, all_states = self._at_once(self._forward, T, B), []
+        at_once, all_states = steps_at_once(T, B, self._bytes_forward), []
         for state in program.states:
             states = memory.empty((T + 1, B, *state.lengths), state.dtype)
             states[T if reverse else 0] = given[state]
@@ -181,8 +183,8 @@ class _Built:
             arrays["total", g] = np.zeros((B, *g.lengths), g.dtype)
         number = len(program.inputs)
         flags = [*needs[:number], any(needs[number + len(program.states) :])]
-        at_once = self._at_once(self._backward, T, B)
-        more = (*_flags(reverse), (ctypes.c_int * len(flags))(*map(int, flags)))
+        at_once = steps_at_once(T, B, self._bytes_backward)
+        more = (*_flags(reverse), array_type(ctypes.c_int, len(flags))(*map(int, flags)))
         CCall(self._library.backward, self._backward, arrays, (T, B, at_once), more, self._dtype).run()
         last = "odd" if T % 2 else "even"
         gradients: list[HostArray | None] = [None] * len(program.operands)
@@ -242,14 +244,15 @@ class _Built:
         arrays = {**dict.fromkeys(function.arrays, unused), **arrays}
         return CCall(self._library.forward, function, arrays, sizes, _flags(False, False, packed), self._dtype, panels)
 
-    def _at_once(self, function: CFunction, T: int, B: int) -> int:
-        rooms = [key.value for key in function.arrays if isinstance(key, Room) and key.rows == "chunk"]
-        return steps_at_once(T, B, sum(value.row_bytes for value in rooms))
-
 
 def _fixed(function: CFunction, forward: Forward) -> list[Value]:
     """The values that a function is given that do not differ from step to step."""
     return [key for key in function.arrays if isinstance(key, Value) and key not in forward.program.inputs]
+
+
+def _chunk_bytes(function: CFunction) -> int:
+    """The bytes of a row of the arrays that a function works in for several steps at once."""
+    return sum(key.value.row_bytes for key in function.arrays if isinstance(key, Room) and key.rows == "chunk")
 
 
 def _flags(*flags: bool) -> list[ctypes.c_int]:

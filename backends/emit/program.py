@@ -245,12 +245,13 @@ def needed(
     return kept[::-1]
 
 
+_NESTED = list, tuple, slice
+
+
 def mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
     """An argument with the function applied to each part that is not a list, a tuple or a slice."""
-    if isinstance(argument, list):
-        return [mapped(part, function) for part in argument]
-    if isinstance(argument, tuple):
-        return tuple(mapped(part, function) for part in argument)
+    if not isinstance(argument, _NESTED):
+        return function(argument)
     if isinstance(argument, slice):
         return slice(*(mapped(part, function) for part in (argument.start, argument.stop, argument.step)))
-    return function(argument)
+    return (list if isinstance(argument, list) else tuple)([mapped(part, function) for part in argument])

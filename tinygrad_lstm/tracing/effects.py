@@ -6,6 +6,7 @@ Tracing takes a step more often than a loop does. What these runs change is foun
 import copyreg
 import functools
 import logging
+import operator
 import random
 import sys
 import sysconfig
@@ -367,6 +368,8 @@ def _is_users(module: str | None) -> bool:
 def _changed(before: Any, now: Any) -> str | bool | None:
     """A key whose values differ, of dicts; otherwise True if there is a difference; None if there is none."""
     if isinstance(before, dict):
+        if [*before] == [*now] and all(map(operator.is_, before.values(), now.values())):
+            return None
         keys = {**before, **now}
         changed = (str(key) for key in keys if not _is_same(before.get(key, _UNSET), now.get(key, _UNSET)))
         return next(changed, None) or (None if [*before] == [*now] else True)

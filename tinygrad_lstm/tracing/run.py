@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -67,7 +68,10 @@ class Known:
     place: int
 
 
-@dataclass(frozen=True, eq=False)
+_known = cache(Known)  # one object for each place, which is quicker to compare
+
+
+@dataclass(eq=False, slots=True)
 class Note:
     op: Any
     arguments: Sequence[Any]
@@ -203,10 +207,8 @@ class Run(Tracer):
         return mapped(argument, self._noted_part)
 
     def _noted_part(self, part: Any) -> Any:
-        if isinstance(part, np.generic):
-            return part.item()
         if not isinstance(part, Tensor):
-            return part
+            return part.item() if isinstance(part, np.generic) else part
         place = self._places.get(id(part._array))
         if place is None:
             if isinstance(part._node, Node | Pick) and part._node.number > self._began:
@@ -216,10 +218,10 @@ class Run(Tracer):
         elif isinstance(part._node, Leaf) and part._node is not self.tensors[place]._node:
             self._refuse(f"the step makes a leaf of a value that it computes ({user_line()})")
         elif part._node is None and place in self._recorded:
-            self.notes.append(Note(DETACH, (Known(place),), [len(self.tensors)], True))
+            self.notes.append(Note(DETACH, (_known(place),), [len(self.tensors)], True))
             place = len(self.tensors)
             self.tensors.append(part)
-        return Known(place)
+        return _known(place)
 
 
 class _Detach:

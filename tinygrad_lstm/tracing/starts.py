@@ -127,7 +127,7 @@ def _as_state(start: Any, zero: Tensor) -> Tensor:
     return start if start.shape == zero.shape else broadcast_to(start, zero.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Call:
     """An op, or a function made of ops, applied."""
 
@@ -257,6 +257,8 @@ class _Comparison:
         seen: set[tuple[int, int]] = set()
         while stack:
             a, b = stack.pop()
+            if a is b:
+                continue
             if isinstance(a, list | tuple) and isinstance(b, list | tuple):
                 if len(a) != len(b):
                     return None

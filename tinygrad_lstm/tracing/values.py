@@ -146,10 +146,12 @@ def _constant(first: Tensor, second: Tensor, has_batch: bool) -> Any:
 
 def same(first: Any, second: Any) -> bool:
     """Whether two arguments are the same."""
+    if first is second:
+        return True
     if isinstance(first, list | tuple):
         return type(first) is type(second) and len(first) == len(second) and all(map(same, first, second))
     if hasattr(first, "dtype") and hasattr(first, "shape"):
         return hasattr(second, "dtype") and first.shape == second.shape and bool((first == second).all())
-    if first is second or type(first) is not type(second):
-        return first is second
+    if type(first) is not type(second):
+        return False
     return bool(first == second) or (first != first and second != second)

@@ -14,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
-.PHONY: help train inspect test lint types test-oldest fuzz sanitize coverage record dist install install-test install-dev clean
+.PHONY: help train inspect test lint types test-oldest docs docs-serve fuzz sanitize coverage record dist install install-test install-dev clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -46,6 +46,15 @@ types: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## type checker, o
 
 test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies, with their oldest versions (part of test)
 	@test ! -e $(OLDEST)/bin/pytest || $(OLDEST)/bin/pytest tests/test_dependencies.py
+
+# The theme prints an advertisement otherwise.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
+docs: $(VENV)/.installed-docs  ## the site, to open without a server: build/site/index.html
+	$(MKDOCS) build --quiet
+	@echo "open $(CURDIR)/build/site/index.html"
+
+docs-serve: $(VENV)/.installed-docs  ## the site at http://127.0.0.1:8000, built again when a page changes
+	$(MKDOCS) serve
 
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
 	$(VENV)/bin/python tests/fuzz_files.py $(ARGS)
@@ -113,6 +122,10 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@command -v chromedriver >/dev/null || { $(call ensure_package,chromium chromium-driver,note: without a browser the pages are not tested in one; install it,true); }
 	@command -v dot >/dev/null || { $(call ensure_package,graphviz,note: without Graphviz graphs are not drawn in tests; install it,true); }
 	$(PIP) install -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
+	$(PIP) install -e '.[docs]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed-test

@@ -32,8 +32,7 @@ class CoRNNCell(AtlasCell):
         gamma: γ, the square of the frequency. The defaults are those of the paper's sequential MNIST.
         epsilon: ε, the damping.
 
-    Parameters:
-        weight_ih (H, I), the W; weight_hh (H, H), the U; weight_zh (H, H), the V; bias (H,), the b.
+    Parameters: weight_ih (H, I), the W; weight_hh (H, H), the U; weight_zh (H, H), the V; bias (H,), the b.
     """
 
     STATES, GATES, ROWS = ("y", "z"), CoRNNGates, "z"

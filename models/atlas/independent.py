@@ -24,8 +24,7 @@ class IndRNNCell(AtlasCell):
     Li, Li, Cook, Zhu and Gao, "Independently recurrent neural network (IndRNN): building a longer and deeper RNN", CVPR
     2018.
 
-    Parameters:
-        weight_ih (H, I), the W; weight_hh (H,), the u; bias (H,), the b.
+    Parameters: weight_ih (H, I), the W; weight_hh (H,), the u; bias (H,), the b.
     """
 
     GATES, ROWS = RNNGates, "h"

@@ -64,10 +64,10 @@ def test_without_a_checkpoint_a_tiny_memory_is_explained() -> None:
     assert succeed("explain", TINYGRAD_LSTM_COMPILED="0") == printed
 
 
-def test_the_readme_shows_what_it_prints() -> None:
+def test_the_documentation_shows_what_it_prints() -> None:
     """Numbers are not compared: a different processor may round their last digits differently."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^── Forget gate.*?^```", readme, re.MULTILINE | re.DOTALL)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "look-inside.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^── Forget gate.*?^```", page, re.MULTILINE | re.DOTALL)
     printed = re.sub(r"\d\.\d+", "#", succeed("explain"))
     lines = re.sub(r"\d\.\d+", "#", shown).splitlines()[:-1]
     kept = [line for line in lines if "%" not in line and "█" not in line]

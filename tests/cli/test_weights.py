@@ -9,7 +9,7 @@ from tinygrad_lstm.io import save_weights
 from tinygrad_lstm.models import GRU, LSTM
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "bring-a-model.md"
 
 
 def test_it_lists_arrays_and_recurrent_layers() -> None:
@@ -18,7 +18,7 @@ def test_it_lists_arrays_and_recurrent_layers() -> None:
     assert lines[0].split() == ["embedding.weight", "27", "×", "8", "float32"]
     assert lines[-3] == "7 arrays, 2,339 numbers, 0.01 MB"
     assert lines[-2:] == ["recurrent layers:", "  lstm: LSTM(8, 16), by LSTM.from_torch(weights, prefix='lstm')"]
-    assert printed in README.read_text(encoding="utf-8")
+    assert printed in PAGE.read_text(encoding="utf-8")
 
 
 def test_types_that_numpy_lacks_are_named() -> None:

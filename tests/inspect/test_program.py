@@ -186,11 +186,10 @@ def test_a_program_changes_nothing() -> None:
     assert tg.random.random_state() == draws
 
 
-def test_readme_shows_a_part_of_what_is_printed() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("## A cell of your own") :]
-    code, shown = re.findall(r"^```(?:python|text)\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[:2]
-    scope: dict[str, Any] = {"tg": tg, "__name__": "readme"}
+def test_the_documentation_shows_a_part_of_what_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-cell.md").read_text(encoding="utf-8")
+    code, shown = re.findall(r"^```(?:python|text)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[:2]
+    scope: dict[str, Any] = {"tg": tg, "__name__": "page"}
     exec(code[: code.index("class Total")], scope)
     printed = str(Recurrent(scope["OneGate"](3, 16)).program())
     for part in shown.split("...\n"):

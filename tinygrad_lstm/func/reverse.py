@@ -98,7 +98,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
 def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """The second derivatives of a scalar function: (*argument shape, *argument shape).
 
-    For a tuple of `argnums` it is a tuple of tuples: [i][j] is the derivative in argument i, then in argument j.
+    For a tuple of `argnums` it is a tuple of tuples: `[i][j]` is the derivative in argument i, then in argument j.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg

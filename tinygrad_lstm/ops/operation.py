@@ -53,7 +53,8 @@ class Op:
     call: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        first, *parameters = inspect.signature(self.forward).parameters.values()
+        signature = inspect.signature(self.forward)
+        (first, *parameters), returned = signature.parameters.values(), signature.return_annotation
         if self.composed is not None:
             parameters.pop()  # `saving`, which the mechanism says
         self.wants_backend = first.name == "backend"
@@ -62,7 +63,8 @@ class Op:
         self.inputs = [name for name in self.names if written[name] in (*_ONE, _SEVERAL)]
         self.sequence = _SEVERAL in written.values()
         self.signature = inspect.Signature(
-            [p.replace(annotation=p.empty) if p.name in self.inputs else p for p in parameters]
+            [p.replace(annotation=_SHOWN[written[p.name]]) if p.name in self.inputs else p for p in parameters],
+            return_annotation="tuple[Tensor, ...]" if returned == tuple[Array, ...] else "Tensor",
         )
         # A required setting may be given under NumPy's name for it, so the call itself checks that it is there.
         self.defaults: dict[str, Any] = {}
@@ -254,6 +256,8 @@ def is_number(value: Any) -> bool:
 
 
 _ONE, _SEVERAL = ("Array", "Array | None"), "Sequence[Array]"
+_SHOWN = {written: written.replace("Array", "Tensor") for written in (*_ONE, _SEVERAL)}
+"""How the inputs' annotations are shown to users of the op."""
 _MEANINGS = ((Array, "Array"), (Array | None, "Array | None"), (Sequence[Array], "Sequence[Array]"))
 
 

@@ -1,4 +1,4 @@
-"""Every example that the documentation shows is run: those of all docstrings, and the README's Python blocks."""
+"""Every example that a docstring shows is run."""
 
 import doctest
 import importlib
@@ -13,13 +13,11 @@ import pytest
 
 import tinygrad_lstm as tg
 
-README = Path(__file__).resolve().parent.parent / "README.md"
 MODULES = sorted(
     {"tinygrad_lstm", *(found.name for found in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."))}
     - {"tinygrad_lstm.__main__"}  # runs the command when imported
     - ({"tinygrad_lstm.backends.cupy_backend"} if not tg.cuda.is_available() else set())
 )
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def documented(owner: Any, module: ModuleType, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -80,17 +78,3 @@ def test_the_examples_of_ops_are_found() -> None:
             return x
 
     assert [name for name, _ in documented(Home, ModuleType(__name__), "home")] == ["home.shown_op"]
-
-
-def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order of the page, in one namespace, in an empty folder."""
-    text = README.read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").symlink_to(README.parent / "tests")  # it loads a file from there
-    tg.manual_seed(0)
-    namespace: dict[str, Any] = {"__name__": "readme"}
-    for block in BLOCK.finditer(text):
-        # Line numbers as in the page, so that a traceback says where.
-        padding = "\n" * (text[: block.start()].count("\n") + 1)
-        exec(compile(padding + block[1], str(README), "exec"), namespace)
-    assert text.count("```python") == len(BLOCK.findall(text)), "a Python block that is not closed, or indented"

@@ -1,4 +1,4 @@
-"""docs/engine.md: its program runs, is short, and computes the library's gradients; what it says of files is true."""
+"""docs/design/engine.md: its program runs, is short, and computes the library's gradients; its claims hold."""
 
 import contextlib
 import doctest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import LSTMCell
 
-PAGE = Path(__file__).parents[1] / "docs" / "engine.md"
+PAGE = Path(__file__).parents[2] / "docs" / "design" / "engine.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -164,7 +164,7 @@ def test_sessions_of_the_page() -> None:
 def test_what_is_quoted_stands_in_the_sources() -> None:
     quoted = re.findall(r"^```py\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     assert quoted
-    assert all(code in (PAGE.parents[1] / "tinygrad_lstm/ops/elementwise.py").read_text("utf-8") for code in quoted)
+    assert all(code in (PAGE.parents[2] / "tinygrad_lstm/ops/elementwise.py").read_text("utf-8") for code in quoted)
 
 
 @pytest.mark.parametrize(("name", "target"), re.findall(r"\[`([^`]+)`\]\(([^)#]+)\)", TEXT))
@@ -179,4 +179,4 @@ def test_what_is_named_stands_there(name: str, target: str) -> None:
 def test_files_that_the_drawing_names_are_there() -> None:
     drawn = re.findall(r"[\w/]+\.py", (PAGE.parent / "road.svg").read_text("utf-8"))
     assert len(drawn) >= 4
-    assert all((PAGE.parents[1] / "tinygrad_lstm" / name).exists() for name in drawn)
+    assert all((PAGE.parents[2] / "tinygrad_lstm" / name).exists() for name in drawn)

@@ -1,4 +1,4 @@
-"""README's reading list: the files are there, and as long as it says."""
+"""docs/design/reading.md, the reading list: the files are there, and as long as it says."""
 
 import ast
 import io
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-LIST = README[README.index("## Finding your way") :]
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "design" / "reading.md"
+LIST = PAGE.read_text(encoding="utf-8")
 ROW = r"^\| (\[.+?) \| ([\d,]+) \| .+ \|$"
 ROWS = re.findall(ROW, LIST, re.MULTILINE)
 NOT_CODE = {
@@ -38,13 +38,13 @@ def code_lines(source: str) -> int:
 
 def code_of(path: Path) -> str:
     """A file's program; of a page, its Python blocks."""
-    assert path.exists(), f"README's reading list names {path.relative_to(ROOT)}, which is not there"
+    assert path.exists(), f"the reading list names {path}, which is not there"
     text = path.read_text(encoding="utf-8")
     return text if path.suffix == ".py" else "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
 
 
 def files_of(row: str) -> list[Path]:
-    return [ROOT / target for target in re.findall(r"\]\((.+?)\)", row)]
+    return [(PAGE.parent / target).resolve() for target in re.findall(r"\]\((.+?)\)", row)]
 
 
 def test_code_lines_are_counted() -> None:
@@ -57,7 +57,7 @@ def test_code_lines_are_counted() -> None:
 def test_files_are_as_long_as_they_are_said_to_be(row: str, lines: str) -> None:
     actual = sum(code_lines(code_of(path)) for path in files_of(row))
     said = int(lines.replace(",", ""))
-    assert abs(said - actual) <= max(10, 0.15 * actual), f"README says {said} lines of code; it is {actual}"
+    assert abs(said - actual) <= max(10, 0.15 * actual), f"the page says {said} lines of code; it is {actual}"
 
 
 def test_what_is_said_of_all() -> None:

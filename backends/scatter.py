@@ -22,7 +22,7 @@ def blocks_of_values(rows: HostArray, length: int) -> Blocks | None:
     if len(rows) <= SHORT:
         return None
     if length <= 8 * len(rows):
-        most = int(np.bincount(rows, minlength=1).max())
+        most = int(np.bincount(rows.astype(np.intp, copy=False), minlength=1).max())  # intp has 32 bits in WebAssembly
     else:
         ranked = np.sort(rows)
         most = SHORT + 1 if (ranked[SHORT:] == ranked[:-SHORT]).any() else 0

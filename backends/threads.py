@@ -18,10 +18,10 @@ VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECL
 
 
 def blas_library() -> str:
-    """The name and version of the BLAS that NumPy was built with."""
+    """The name and version of the BLAS that NumPy was built with; "none" if there is none."""
     config: Any = np.show_config(mode="dicts")
     blas = config["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
+    return f"{blas['name']} {blas.get('version', '')}".strip()
 
 
 def blas_kernels() -> str:

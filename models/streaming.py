@@ -417,6 +417,6 @@ def _rows(module: Embedding) -> Callable[[Array], Array]:
 
     def rows(ids: HostArray) -> HostArray:
         check_range("embedding", ids, len(weight), 0, lowest=0)
-        return weight.take(ids.astype(np.int64, copy=False), axis=0)
+        return weight.take(ids.astype(np.intp, copy=False), axis=0)
 
     return rows

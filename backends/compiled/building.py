@@ -197,6 +197,8 @@ class _Command(NamedTuple):
 def _command_or_reason() -> _Command | str:
     import shlex
 
+    if sys.platform in ("emscripten", "wasi"):
+        return "WebAssembly cannot start a compiler"
     try:
         words = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
     except ValueError as error:

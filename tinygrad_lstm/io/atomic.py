@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows and WebAssembly have none
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["check_writable", "lock", "naming_errors", "write_atomically"]
 
@@ -154,7 +156,7 @@ def _prefix(target: Path) -> str:
 
 def lock(descriptor: int) -> bool | None:
     """Locks an open file until it is closed; returns whether it was free, or None if the system cannot lock files."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or fcntl is None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

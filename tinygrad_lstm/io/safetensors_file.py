@@ -23,13 +23,12 @@ from .errors import ContentError, naming_file, shown
 
 __all__ = ["encode_safetensors", "read_safetensors", "write_safetensors"]
 
-# The format's names of the supported element types, and NumPy's names.
+# The format's names of the supported element types, and NumPy's names, in the order in which files have their tensors.
 TYPES = {
-    "BOOL": "bool",
-    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
-    **{"BF16": BFLOAT16, "C64": "complex64"},
+    **{"U64": "uint64", "I64": "int64", "F64": "float64", "C64": "complex64"},
+    **{"F32": "float32", "U32": "uint32", "I32": "int32"},
+    **{"BF16": BFLOAT16, "F16": "float16", "U16": "uint16", "I16": "int16"},
+    **{"I8": "int8", "U8": "uint8", "BOOL": "bool"},
 }
 METADATA = "__metadata__"
 NAME = re.compile("[^\ud800-\udfff]*")  # surrogates are not valid UTF-8
@@ -100,8 +99,10 @@ def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, 
     Raises:
         ValueError: an array's element type or name is not supported.
     """
-    from safetensors.numpy import save
-
+    try:
+        from safetensors.numpy import save
+    except ImportError:  # it has no wheel for WebAssembly
+        save = _serialized  # type: ignore[assignment]
     for name, array in tensors.items():
         if name == METADATA or not NAME.fullmatch(name):
             raise ValueError(f"a safetensors file can have no array that is called {shown(name)}")
@@ -110,6 +111,25 @@ def encode_safetensors(tensors: Mapping[str, HostArray], metadata: Mapping[str, 
     # The format stores bytes in C order; safetensors would write a strided array's memory unchanged.
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     return save(contiguous, dict(metadata) or None)
+
+
+def _serialized(tensors: dict[str, HostArray], metadata: dict[str, str] | None) -> bytes:
+    """The bytes that `safetensors.numpy.save` returns for contiguous arrays.
+
+    It writes metadata in an arbitrary order, this function in the order of the dict.
+    """
+    types = list(TYPES.values())
+    names = sorted(tensors, key=lambda name: (types.index(tensors[name].dtype.name), name))
+    header: dict[str, object] = {} if metadata is None else {METADATA: metadata}
+    end = 0
+    for name in names:
+        start, end = end, end + tensors[name].nbytes
+        type_name = list(TYPES)[types.index(tensors[name].dtype.name)]
+        header[name] = {"dtype": type_name, "shape": tensors[name].shape, "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH)  # so that the first tensor is aligned
+    little_endian = [tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False) for name in names]
+    return b"".join([len(text).to_bytes(LENGTH, "little"), text, *(array.tobytes() for array in little_endian)])
 
 
 def read_safetensors(path: str | Path) -> Contents:

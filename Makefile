@@ -14,7 +14,9 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
-.PHONY: help train inspect test lint types test-oldest docs docs-serve fuzz sanitize coverage record dist install install-test install-dev clean
+LAB := build/lab
+
+.PHONY: help train inspect lab lab-serve test lint types test-oldest docs docs-serve fuzz sanitize coverage record dist install install-test install-dev clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -28,6 +30,12 @@ train: $(VENV)/.installed  ## train the character model on real text (the main j
 inspect: $(VENV)/.installed  ## look inside the model that train made, or make one: writes a page and prints its path
 	@ls runs/char-lm/last.safetensors runs/char-lm-*/last.safetensors 2>/dev/null | grep -q . || $(VENV)/bin/tinygrad-lstm train
 	$(VENV)/bin/tinygrad-lstm inspect $(ARGS)
+
+lab: $(VENV)/.installed  ## build the laboratory: a folder in which an LSTM is trained in a browser's tab
+	$(VENV)/bin/python lab/build.py $(LAB) $(ARGS)
+
+lab-serve: lab  ## build it, and serve it to this machine, on PORT=8000
+	$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory $(LAB) $(or $(PORT),8000)
 
 # One BLAS thread a worker: two workers with two threads each would fight over two cores.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1

@@ -26,6 +26,20 @@ function fillSelect(select, entries, value) {
   select.value = value;
 }
 
+/** Colours the page as the list "theme" says, now and after each change, and repaints it. */
+function followTheme(repaint) {
+  const systemIsDark = window.matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    const choice = byId("theme").value;
+    const dark = choice === "dark" || (choice === "auto" && systemIsDark.matches);
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    repaint();
+  };
+  byId("theme").addEventListener("change", apply);
+  systemIsDark.addEventListener("change", apply);
+  apply();
+}
+
 /** Columns of numbers as a string, one row for each step; NaNs are left empty. */
 function tableOf(series, steps, separator) {
   const quoted = (name) => (separator === "," ? `"${name.replaceAll('"', '""')}"` : name);
@@ -37,8 +51,8 @@ function tableOf(series, steps, separator) {
   return `${rows.join("\n")}\n`;
 }
 
-function download(name, text) {
-  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+function download(name, content, type = "text/csv") {
+  const link = element("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000); // when every browser has begun
 }

@@ -142,13 +142,8 @@ function pressed(event) {
 
 // -- the beginning ----------------------------------------------------------------------------------------------------
 
-const SYSTEM_IS_DARK = window.matchMedia("(prefers-color-scheme: dark)");
-
-/** Colours the page, and repaints what does not follow by itself. */
-function setTheme() {
-  const choice = byId("theme").value;
-  const dark = choice === "dark" || (choice === "auto" && SYSTEM_IS_DARK.matches);
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
+/** Repaints what does not follow a change of colours by itself. */
+function repaint() {
   if (!run) return;
   makeMap();
   showUnits();
@@ -182,8 +177,6 @@ function listen() {
   chooses("measure", (measure) => ({ measure, unitsShown: UNITS_SHOWN }));
   chooses("flow-of", (flowOf) => ({ flowOf }));
   byId("unit").addEventListener("change", (event) => chooseUnit(event.target.valueAsNumber));
-  byId("theme").addEventListener("change", setTheme);
-  SYSTEM_IS_DARK.addEventListener("change", setTheme);
 
   byId("slider").addEventListener("input", (event) => go({ step: Number(event.target.value) }));
   byId("speed").addEventListener("change", () => player && play(true));
@@ -217,7 +210,7 @@ function listen() {
   });
 }
 
-setTheme();
+followTheme(repaint);
 fillSelect(byId("layer"), trace.layers.map(({ name }, k) => [k, name]), 0);
 fillSelect(byId("item"), trace.items.map(({ number }, k) => [k, number]), 0);
 byId("item").closest("label").hidden = trace.items.length === 1;

@@ -38,8 +38,9 @@ def is_view(instruction: Instruction) -> bool:
 
 
 def shares_memory(value: Value) -> bool:
-    """Whether a value may share memory with a different one."""
-    return value.instruction is None or is_view(value.instruction)
+    """Whether a value may share memory with a different one, or its elements with each other."""
+    instruction = value.instruction
+    return instruction is None or is_view(instruction) or instruction.op.name in ("broadcast_to", "flip")
 
 
 def _parts(index: Any) -> Sequence[Any]:

@@ -84,7 +84,8 @@ class _Levels:
         self.once: list[Instruction] = []
         self.ahead: list[Instruction] = []
         self.rest: list[Instruction] = []
-        self.known, self.changing = set(known), set(changing)
+        self.known = {value for value in known if has_rows(value)}
+        self.changing = set(changing)
         for instruction in instructions:
             changes = self.changing.intersection(instruction.inputs)
             if not changes:

@@ -42,8 +42,9 @@ def scan(
         reverse: whether the steps are taken from the last to the first of each sequence. The outputs stay in the order
             of x.
 
-    The step is run a few times, recorded and compiled. A step that reads values, or changes anything besides its state,
-    runs step by step. What a step logs or warns of is not noticed: this happens when it is recorded, not at each step.
+    The step is run a few times, recorded and compiled. A step that reads values, or does more than compute the next
+    state, runs step by step: if it changes objects, prints, logs, writes, or reads the time. To find what a cell starts
+    from, a step is run two more times, which repeats what it logs or writes, unless a state is given.
     Tensors with a row for each sequence of the batch, such as the states of an encoder, must have the batch first.
 
     Returns:

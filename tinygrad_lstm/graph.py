@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tinygrad_lstm.backends import base
@@ -231,9 +232,9 @@ def declare_step(loop: object, began: int, result: Any) -> None:
         node.step = id(loop), began
 
 
-def user_line() -> str:
-    """The innermost line outside this package that led here, as `file:line: code`."""
-    frame = sys._getframe()
+def user_line(frame: FrameType | None = None) -> str:
+    """The innermost line outside this package that led here, or to a frame, as `file:line: code`."""
+    frame = sys._getframe() if frame is None else frame
     while frame.f_code.co_filename.startswith(OWN_CODE) and frame.f_back is not None:
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno

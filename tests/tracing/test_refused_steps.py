@@ -1,6 +1,7 @@
 """Steps that look as if they could be compiled: what compiled code would compute wrongly is computed step by step."""
 
 import copy
+import ctypes
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,14 @@ def writing(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.tanh(x + made)
 
 
+NUMBER = ctypes.c_long()
+
+
+def count() -> int:
+    NUMBER.value += 1
+    return NUMBER.value
+
+
 STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {
     "reads an array": lambda x, h: tg.tanh(h + x * (2.0 if (h.detach().numpy() > 0).any() else 1.0)),
     "reads data": lambda x, h: tg.tanh(h + x * (2.0 if (h.data > 0).any() else 1.0)),
@@ -85,6 +94,7 @@ STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {
     "makes tensors of new numbers": lambda x, h: tg.tanh(
         x + h + tg.tensor(1e-30 * np.random.default_rng().random((len(h), H)), dtype=h.dtype)
     ),
+    "counts where this is not seen": lambda x, h: tg.tanh(x + h + tg.tensor([1e-30 * count()], dtype=h.dtype)),
     "computes in a thread": in_a_thread,
     "applies an op with a domain": lambda x, h: tg.tanh(x + positive(h.abs() + 0.1)),
     "catches the refusal": catching,
@@ -135,9 +145,10 @@ def test_a_step_whose_numbers_change_is_not_traced_forever() -> None:
     ("asks for a gradient", r"the step asks whether a value requires a gradient, or is a leaf \(.*requires_grad"),
     ("asks for a leaf", r"the step asks whether a value requires a gradient, or is a leaf \(.*h.is_leaf"),
     ("prints", r"the step prints, .*\(.*print\(end"),
-    ("makes tensors of new numbers", r"the step (applies|makes a tensor whose values are|.*) different"),
-    ("computes in a thread", r"the step computes a value that is not seen, as in another thread \(.*x \+ pool"),
-    ("takes the time", r"the step applies different ops each time, or gives them different numbers|in one run and"),
+    ("makes tensors of new numbers", r"the step calls .*, which must happen at each step \(.*default_rng\(\)"),
+    ("counts where this is not seen", r"the step (applies|makes a tensor whose values are|.*) different"),
+    ("computes in a thread", r"the step calls .*ThreadPoolExecutor.submit, which .*\(.*x \+ pool"),
+    ("takes the time", r"the step calls time.perf_counter, which must happen at each step \(.*perf_counter\(\)"),
 ])  # fmt: skip
 def test_the_refusal_names_the_line(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -4,6 +4,7 @@ Tracing takes a step more often than a loop does. What these runs change is foun
 """
 
 import copyreg
+import dis
 import functools
 import logging
 import operator
@@ -12,7 +13,7 @@ import sys
 import sysconfig
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -24,11 +25,12 @@ from .._tensor import Tensor
 from ..device import Device
 from ..graph import OWN_CODE
 from ..mode import mode
+from .watching import IMPURE_BUILTINS, is_followed, is_known
 
 __all__ = ["Effects", "see_attribute"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
-_LEAVES = _PLAIN | {Device, np.dtype, logging.Logger}
+_LEAVES = _PLAIN | {Device, np.dtype}
 _MOST_OBJECTS = 5000  # that are looked at
 _MOST_ELEMENTS = 1_000_000  # of containers and arrays, which are compared
 _NOT_USERS = (*OWN_CODE, *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
@@ -145,11 +147,15 @@ class Effects:
     Attributes:
         unfollowed: why a change may remain unnoticed; None if all can be noted.
         iterator: the name of an iterator that it reaches, if there is one.
+        codes: the ids of the code of the functions that it may call, without those of this library and of Python's.
+        calls_unknown: whether it can call functions in C whose effects are not known; see `watched_calls`.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.unfollowed: str | None = None
         self.iterator: str | None = None
+        self.codes: set[int] = set()
+        self.calls_unknown = False
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
         self._names: dict[int, str] = {}  # of tensors, by id
@@ -225,6 +231,7 @@ class Effects:
         elif kind is MethodType:
             self._todo += [(name, thing.__func__), (name, thing.__self__)]
         elif kind is BuiltinMethodType:
+            self.calls_unknown |= not is_followed(thing)
             self._todo.append((name, thing.__self__))
         elif kind is functools.partial:
             self._todo += [(name, part) for part in (thing.func, *thing.args, *thing.keywords.values())]
@@ -244,6 +251,10 @@ class Effects:
         elif isinstance(thing, type):
             if _is_users(thing.__module__):
                 self._visit_class(thing)
+            elif not is_known(thing.__module__):
+                self.calls_unknown = True
+        elif isinstance(thing, logging.Logger):  # it leads to all others, and to open files
+            self.calls_unknown = True
         elif not isinstance(thing, ModuleType):
             way = next((way for container, way in _CONTAINERS.items() if isinstance(thing, container)), None)
             if way is not None:
@@ -266,6 +277,7 @@ class Effects:
 
     def _visit_function(self, function: FunctionType) -> None:
         if function.__code__.co_filename.startswith(_NOT_USERS):
+            self.calls_unknown |= not is_known(function.__module__)
             parts = [part for _, cell in _variables_around(function) for part in _content(cell)]
             parts += vars(function).values()
             self._todo += [(function.__name__, part) for part in parts if type(part) not in _CONTAINERS]
@@ -275,7 +287,10 @@ class Effects:
         self._todo += [(function.__name__, value) for value in function.__defaults__ or ()]
         self._todo += [(function.__name__, value) for value in (function.__kwdefaults__ or {}).values()]
         self._keep(function.__name__, _DICT, vars(function))
-        self._visit_names(function.__globals__, _names(function.__code__), True)
+        self.codes.update(map(id, _codes_in(function.__code__)))
+        names = _names(function.__code__)
+        self.calls_unknown |= "import" in names or not names.isdisjoint(IMPURE_BUILTINS)
+        self._visit_names(function.__globals__, names, True)
 
     def _visit_names(self, namespace: Mapping[str, Any], names: frozenset[str], users: bool) -> None:
         """The variables of a module that code names, and those of the modules among them.
@@ -285,6 +300,7 @@ class Effects:
         for name in names.intersection(namespace):
             value = namespace[name]
             if isinstance(value, ModuleType):
+                self.calls_unknown |= not (is_known(value.__name__) or _is_users(value.__name__))
                 if (id(value), names) not in self._seen:
                     self._seen.add((id(value), names))
                     self._visit_names(vars(value), names, _is_users(value.__name__))
@@ -301,6 +317,10 @@ class Effects:
         parts = {} if attributes is None else dict(self._keep(kind.__name__, _DICT, attributes))
         if f"{kind.__module__}.".startswith(f"{_LIBRARY}.") and not hasattr(thing, "named_parameters"):
             parts = {name: part for name, part in parts.items() if type(part) not in _CONTAINERS}
+        elif not is_known(kind.__module__) and not _is_users(kind.__module__):
+            self.calls_unknown = True
+            functions = (part for value in vars(kind).values() for part in _functions_of(value))
+            self.codes.update(id(part.__code__) for part in functions if isinstance(part, FunctionType))
         elif _is_users(kind.__module__):
             self._visit_class(kind)
             if _slots(kind):
@@ -349,11 +369,20 @@ def _variables_around(function: FunctionType) -> Iterable[tuple[str, CellType]]:
     return zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
 
 
+def _codes_in(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function, and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes_in(constant)
+
+
 @functools.lru_cache(1024)
 def _names(code: CodeType) -> frozenset[str]:
-    """The names of globals and attributes in the code of a function, and of those inside it."""
+    """The names of globals and attributes in the code of a function, and of those inside it; "import" if it imports."""
     inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return frozenset(code.co_names).union(*inner)
+    imports = ["import"] * any(each.opname == "IMPORT_NAME" for each in dis.get_instructions(code))
+    return frozenset(code.co_names).union(imports, *inner)
 
 
 @functools.lru_cache(1024)

@@ -1,6 +1,5 @@
 """The names that a step's author gave to values: those of parameters and variables."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from .._tensor import Tensor
+from .watching import profiled
 
 __all__ = ["Names", "watched_variables"]
 
@@ -34,7 +34,6 @@ def watched_variables(see: Callable[[Tensor, str], None]) -> Iterator[None]:
     Functions return before their callers do, so that the last name of a tensor is the outermost one.
     """
     given: dict[FrameType, set[int]] = {}  # the ids of the tensors that a function was called with
-    before = sys.getprofile()
 
     def watch(frame: FrameType, event: str, result: Any) -> None:
         if event == "call" and _is_of_a_model(frame):
@@ -45,11 +44,8 @@ def watched_variables(see: Callable[[Tensor, str], None]) -> Iterator[None]:
                 if isinstance(value, Tensor) and id(value) not in arguments and name.isidentifier():
                     see(value, name)
 
-    sys.setprofile(watch)
-    try:
+    with profiled(watch):
         yield
-    finally:
-        sys.setprofile(before)
 
 
 def _is_of_a_model(frame: FrameType) -> bool:

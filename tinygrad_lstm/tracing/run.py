@@ -1,8 +1,10 @@
 """A run of a step, recorded: the ops that it applies, and what it takes from outside."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..random import no_draws
 from .builtin import prints_seen
 from .dry import dry_forward
 from .effects import Effects
+from .watching import watched_calls
 
 __all__ = [
     "BATCHES",
@@ -157,6 +160,10 @@ class Run(Tracer):
         """Refuses it, as it would happen in each run, not at each step."""
         self._refuse(f"the step prints, which must happen at each step ({user_line()})")
 
+    def see_call_in_c(self, name: str, frame: FrameType) -> None:
+        """Refuses a call whose effects are not known, as it would happen in each run, not at each step."""
+        self._refuse(f"the step calls {name}, which must happen at each step ({user_line(frame)})")
+
     def see_requires_grad(self, tensor: Tensor) -> None:
         """Refuses the question whether gradients flow, whose answer may be different for the first step."""
         place = self._places.get(id(tensor._array))
@@ -272,7 +279,10 @@ def run_of(step: Step, given: Sequence[Sequence[Like]], batch: int, dry: bool = 
         run = Run([*inputs, *states, *others], dry, effects)
         switch = Switch(tracer=run, recording=True, anomaly=False)
         try:
-            with switch, no_draws(_refused_draw), prints_seen, np.errstate(all="ignore"):
+            watch = watched_calls(effects.codes, run.see_call_in_c) if effects.calls_unknown else nullcontext(True)
+            with switch, no_draws(_refused_draw), prints_seen, np.errstate(all="ignore"), watch as is_watched:
+                if not is_watched:
+                    raise UntraceableError("what the step calls cannot be followed while a profiler is active")
                 after = step(inputs, states, others)
         except UntraceableError:
             raise

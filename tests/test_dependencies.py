@@ -103,6 +103,7 @@ def test_matplotlib(tmp_path: Path) -> None:
         lambda ax: tg.inspect.plot_gates(traced[0], 1, ax),
         lambda ax: tg.inspect.plot_cell_states(traced[0], ax),
         lambda ax: tg.inspect.plot_saturation(traced[0], ax),
+        lambda ax: tg.inspect.plot_text(traced[0], 1, "to be or\n", ax),
         lambda ax: tg.inspect.plot_gradient_flow(tg.inspect.flow_of(traced), ax),
     ]
     for draw in drawings:

@@ -25,6 +25,7 @@ from tinygrad_lstm.inspect import (
     plot_gradient_flow,
     plot_losses,
     plot_saturation,
+    plot_text,
     trace,
 )
 from tinygrad_lstm.inspect.flow import FlowCurve
@@ -195,6 +196,42 @@ def test_losses_of_several_runs() -> None:
     assert labels(plot_losses({"": LINES})) == ["training", "validation"]
 
 
+def test_losses_without_metrics() -> None:
+    """Numbers, one for each step; also beside the lines of a run's metrics."""
+    ax = plot_losses({"a": [3.0, 2.0], "b": np.array([1.0, 0.5, 0.25])})
+    assert labels(ax) == ["a", "b"] and ax.get_ylabel() == "loss"
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines] == [
+        ([1, 2], [3.0, 2.0]),
+        ([1, 2, 3], [1.0, 0.5, 0.25]),
+    ]
+    mixed = plot_losses({"a": [3.0, 2.0], "b": LINES})
+    assert labels(mixed) == ["a", "b, training", "b, validation"] and mixed.get_ylabel() == "loss (nats a character)"
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_text_is_coloured_by_a_unit(kind: Any) -> None:
+    """Each character has the colour of its step; lines end at newlines and at the width."""
+    layer = traced(kind)
+    values = np.tanh(layer.values[layer.memory][:, 2, 3].astype(np.float64))
+    ax = plot_text(layer, 3, "ab$\n\tcd e", item=2, width=4)
+    drawn = np.ma.filled(ax.images[0].get_array(), np.nan)
+    np.testing.assert_allclose(drawn, [values[:4], values[4:8], [values[8], np.nan, np.nan, np.nan]])
+    letters = ax.patches[0].get_path().get_extents()
+    assert (0 < letters.x0 < 1, 3 < letters.x1 < 4) == (True, True)  # a, and the arrow of the newline
+    assert (0 < letters.y0 < 1, 5 < letters.y1 < 6) == (True, True)  # b in the first line, e in the last
+    assert ax.get_title() == "l0, unit 3"
+
+
+def test_strings_of_several_characters_have_one_colour() -> None:
+    layer = traced()
+    values = np.tanh(layer.c[:, 0, 1].astype(np.float64))
+    ax = plot_text(layer, 1, ["the", " ", "", "fox", "e", "s", ".", "\n", "\n"], width=40)
+    drawn = np.ma.filled(ax.images[0].get_array(), np.nan)
+    assert drawn.shape == (2, 40)
+    np.testing.assert_allclose(drawn[0, :11], values[[0, 0, 0, 1, 3, 3, 3, 4, 5, 6, 7]])
+    assert drawn[1, 0] == values[8] and np.isnan(drawn[0, 11:]).all() and np.isnan(drawn[1, 1:]).all()
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +244,9 @@ def test_losses_of_several_runs() -> None:
         (lambda: plot_cell_states(traced(), item=3), "plot_cell_states: expected item to be from 0 to 2, got 3"),
         (lambda: plot_gates(traced(RNN), 0), "plot_gates: 'l0', of kind RNN, has no gates"),
         (lambda: plot_saturation(traced(RNN)), "plot_saturation: 'l0', of kind RNN, has no gates"),
+        (lambda: plot_text(traced(), 5, "123456789"), "plot_text: expected unit to be from 0 to 4, got 5"),
+        (lambda: plot_text(traced(), 0, "12345678"), "plot_text: expected a string for each of 9 steps, got 8"),
+        (lambda: plot_text(traced(), 0, "123456789", width=0), "plot_text: expected width to be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(drawing: Callable[[], Axes], message: str) -> None:
@@ -216,7 +256,12 @@ def test_what_cannot_be_drawn_is_refused(drawing: Callable[[], Axes], message: s
 
 def test_a_trace_is_neither_a_layer_nor_a_flow() -> None:
     whole: Any = trace(LSTM(3, 5), tg.ones(4, 2, 3), loss=lambda out: out.sum())
-    for plot in (plot_cell_states, plot_saturation, lambda layer: plot_gates(layer, 0)):
+    for plot in (
+        plot_cell_states,
+        plot_saturation,
+        lambda layer: plot_gates(layer, 0),
+        lambda layer: plot_text(layer, 0, ""),
+    ):
         with pytest.raises(TypeError, match=r"expected a layer of a trace, as traced\[0\] is, got Trace"):
             plot(whole)
     with pytest.raises(TypeError, match=r"expected a GradientFlow, .* got Trace; flow_of makes one of a trace"):

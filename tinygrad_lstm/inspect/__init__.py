@@ -19,12 +19,13 @@ from .plots import (
     plot_gradient_flow,
     plot_losses,
     plot_saturation,
+    plot_text,
 )
 
 # Every gate, state and gradient: as arrays, as a page, as plots.
 __all__ = ["LayerTrace", "Saturation", "Trace", "show_step", "trace", "trace_memory"]
 __all__ += ["PageTooLargeError", "page"]
-__all__ += ["plot_cell_states", "plot_gates", "plot_gradient_flow", "plot_losses", "plot_saturation"]
+__all__ += ["plot_cell_states", "plot_gates", "plot_gradient_flow", "plot_losses", "plot_saturation", "plot_text"]
 __all__ += ["PlotsUnavailableError"]
 
 # How far gradients reach back: in one model, and in several that learn a task.

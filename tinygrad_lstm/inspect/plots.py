@@ -5,7 +5,7 @@ writes it. No display is needed, and pyplot is not used. Colours are those of Ok
 line style and marker, so that they can be told apart by colour-blind readers and in grey.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +21,9 @@ from .layers import LayerTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
 
 __all__ = [
     "PlotsUnavailableError",
@@ -31,6 +33,7 @@ __all__ = [
     "plot_gradient_flow",
     "plot_losses",
     "plot_saturation",
+    "plot_text",
     "write_figure",
 ]
 
@@ -161,6 +164,64 @@ def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
     return _finished(ax, loc="upper right")
 
 
+def plot_text(
+    layer: LayerTrace, unit: int, text: Sequence[str], ax: "Axes | None" = None, *, item: int = 0, width: int = 72
+) -> "Axes":
+    """The text that a model read, each character coloured by the tanh of one unit's cell state after reading it.
+
+    As in Karpathy, Johnson & Fei-Fei, "Visualizing and Understanding Recurrent Networks", 2015 (arXiv:1506.02078). For
+    a layer without cell states, the hidden state takes their place. A newline starts a new line, and is shown as an
+    arrow.
+
+    Args:
+        layer: a layer of a trace.
+        unit: which of its H units.
+        text: the string of each step, such as the characters of a string.
+        ax: where to draw.
+        item: which of the B sequences.
+        width: the largest number of characters in a line; longer lines are broken.
+
+    Raises:
+        ValueError: the layer has no such unit or sequence; the number of strings is not the number of steps; `width` is
+            below 1.
+        TypeError: `layer` is not a layer of a trace.
+        PlotsUnavailableError: matplotlib is not installed.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import LSTM
+    >>> traced = tg.inspect.trace(LSTM(3, 5), tg.randn(11, 1, 3))
+    >>> plot_text(traced["l0"], 4, "hello world").get_title()
+    'l0, unit 4'
+    """
+    _check_layer("plot_text", layer)
+    _check("plot_text", "unit", unit, layer.shape[2])
+    steps = _steps("plot_text", layer, item)
+    if len(text) != len(steps):
+        raise ValueError(f"plot_text: expected a string for each of {len(steps)} steps, got {len(text)}")
+    if width < 1:
+        raise ValueError(f"plot_text: expected width to be at least 1, got {width}")
+    values = np.tanh(layer.values[layer.memory][steps, item, unit].astype(np.float64))
+    places = list(_places(text, width))
+    lines = 1 + max((row for *_, row, _ in places), default=0)
+    colours = np.full((lines, width), np.nan)
+    for step, _, row, column in places:
+        colours[row, column] = values[step]
+    ax = _axes(ax, width=9, height=1 + 0.25 * lines)
+    image = ax.imshow(
+        colours,
+        cmap=_pale_colours(),
+        vmin=-1,
+        vmax=1,
+        extent=(0, width, 2 * lines, 0),  # a character is twice as high as wide
+        interpolation="nearest",
+    )
+    ax.add_patch(_letters(places))
+    ax.figure.colorbar(image, ax=ax, label=f"tanh of the {layer.named(layer.memory)}")
+    ax.set_axis_off()
+    ax.set_title(f"{layer.name}, unit {unit}")
+    return ax
+
+
 def plot_gradient_flow(
     flow: GradientFlow | Mapping[str, GradientFlow], ax: "Axes | None" = None, *, relative: bool = False
 ) -> "Axes":
@@ -202,26 +263,45 @@ def plot_gradient_flow(
     return _finished(ax)
 
 
-def plot_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
+def plot_losses(runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
     """The training losses of several runs, and their validation losses where there are any.
 
     Args:
-        runs: for each label the lines of the run's metrics, as `tinygrad_lstm.metrics.read_metrics` returns them.
+        runs: for each label the losses of the run's steps, numbers; or the lines of its metrics, as
+            `tinygrad_lstm.metrics.read_metrics` returns them, whose losses are in nats a character.
         ax: where to draw.
 
     Raises:
         PlotsUnavailableError: matplotlib is not installed.
+
+    >>> plot_losses({"Adam": [3.0, 1.5, 0.7], "SGD": [3.0, 2.5, 2.0]}).get_ylabel()
+    'loss'
     """
     ax = _axes(ax)
-    for (label, lines), colour, marker in zip(runs.items(), cycle(COLOURS), cycle(MARKERS)):
+    unit = ""
+    for (label, losses), colour, line, marker in zip(runs.items(), cycle(COLOURS), cycle(LINES), cycle(MARKERS)):
+        metrics = [entry for entry in losses if isinstance(entry, Mapping)]
+        if not metrics:
+            ax.plot(
+                np.arange(1, len(losses) + 1),
+                np.asarray(losses),
+                color=colour,
+                linestyle=line,
+                linewidth=1.2,
+                label=label,
+            )
+            continue
+        unit = " (nats a character)"
         prefix = f"{label}, " if label else ""
-        validated = [line for line in lines if line["validation_loss"] is not None]
-        steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
-        ax.plot(steps, losses, color=colour, alpha=0.6, linewidth=1, label=f"{prefix}training")
-        if validated:
-            steps, losses = [line["step"] for line in validated], [line["validation_loss"] for line in validated]
-            ax.plot(steps, losses, marker, linestyle="--", color=colour, label=f"{prefix}validation")
-    ax.set(xlabel="training step", ylabel="loss (nats a character)")
+        for name, key, style in (
+            ("training", "loss", {"alpha": 0.6, "linewidth": 1}),
+            ("validation", "validation_loss", {"linestyle": "--", "marker": marker}),
+        ):
+            known = [entry for entry in metrics if entry[key] is not None]
+            if known:
+                steps, values = [entry["step"] for entry in known], [entry[key] for entry in known]
+                ax.plot(steps, values, color=colour, label=f"{prefix}{name}", **style)
+    ax.set(xlabel="training step", ylabel=f"loss{unit}")
     return _finished(ax)
 
 
@@ -238,6 +318,42 @@ def _labelled(flow: GradientFlow | Mapping[str, GradientFlow]) -> Iterator[tuple
     for label, one in flow.items():
         several = len(one.memory) > 1
         yield from ((f"{label}, {curve.layer}" if several else label, curve) for curve in one.memory)
+
+
+def _places(text: Sequence[str], width: int) -> Iterator[tuple[int, str, int, int]]:
+    """Each character of the strings: the number of its string, itself, its row, and its column below `width`."""
+    row = column = 0
+    for step, token in enumerate(text):
+        for character in token:
+            if column == width:
+                row, column = row + 1, 0
+            yield step, character, row, column
+            row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
+
+
+def _pale_colours() -> "Colormap":
+    """Colours from negative to positive on which black letters are readable."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("pale", [COLOURS[6], "white", COLOURS[3]])
+
+
+def _letters(places: Iterable[tuple[int, str, int, int]]) -> "PathPatch":
+    """Characters as outlines in places 1 wide and 2 high, so that they fit at any size of the figure."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family="monospace", size=text_to_path.FONT_SCALE)
+    advance, *_ = text_to_path.get_text_width_height_descent("m", font, False)
+    outlines = []
+    for _, character, row, column in places:
+        shown = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}" if character == "\n" else character
+        if shown.isprintable() and not shown.isspace():
+            vertices, codes = text_to_path.get_text_path(font, shown)
+            outlines.append(Outline(np.array(vertices) * (1, -1) / advance + (column, 2 * row + 1.5), codes))
+    return PathPatch(Outline.make_compound_path(*outlines), facecolor="black", linewidth=0)
 
 
 def _axes(ax: "Axes | None", width: float = 7, height: float = 4) -> "Axes":

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor, tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn
 from tinygrad_lstm.device import Device, default_device, get_device
+from tinygrad_lstm.io import from_torch
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing
@@ -120,6 +122,31 @@ class CharLM(Module):
                 model = cls.from_options(len(saved.vocabulary), saved.options)
             model.load_state_dict(saved.weights)
         return model.eval()
+
+    @classmethod
+    def from_torch(cls, weights: Mapping[str, ArrayLike]) -> Self:
+        """The model of a PyTorch model with the parts `embedding`, `lstm` and `output`; sizes are those of the arrays.
+
+        Args:
+            weights: arrays by name, as `tg.io.load_weights` returns them, or PyTorch's tensors.
+
+        Raises:
+            ValueError: names are missing or extra, or shapes are invalid.
+
+        >>> import numpy as np
+        >>> arrays = {"embedding.weight": np.ones((9, 3)), "output.weight": np.ones((9, 5)), "output.bias": np.ones(9)}
+        >>> arrays |= {"lstm.weight_ih_l0": np.ones((20, 3)), "lstm.weight_hh_l0": np.ones((20, 5))}
+        >>> arrays |= {"lstm.bias_ih_l0": np.ones(20), "lstm.bias_hh_l0": np.ones(20)}
+        >>> CharLM.from_torch(arrays).lstm
+        LSTM(3, 5)      180 parameters
+        """
+        lstm = LSTM.from_torch(weights, "lstm")
+        converted = from_torch(weights)
+        if "embedding.weight" not in converted:
+            raise ValueError(f"{cls.__name__}.from_torch: expected embedding.weight, got {', '.join(converted)}")
+        model = cls(len(converted["embedding.weight"]), lstm.input_size, lstm.hidden_size, lstm.num_layers)
+        model.load_state_dict(converted)
+        return model
 
     @staticmethod
     def check_sizes(saved: Checkpoint) -> None:

@@ -116,11 +116,17 @@ def close(tensor: tg.Tensor | None, expected: np.ndarray) -> None:
 def test_a_whole_model(device: str) -> None:
     expected = load_file(FILES / "char_rnn.expected.safetensors")
     with tg.default_device(device):
-        model = CharLM(vocab_size=27, embedding_size=8, hidden_size=16)
-        model.load_state_dict(tg.io.from_torch(tg.io.load_weights(FILES / "char_rnn.pt")))
+        model = CharLM.from_torch(tg.io.load_weights(FILES / "char_rnn.pt"))
         logits, (h, c) = model(tg.tensor(expected["ids"]))
     (logits.square().sum() / 2).backward()
     for tensor, name in ((logits, "logits"), (h, "h"), (c, "c")):
         close(tensor, expected[name])
     for name, parameter in model.named_parameters():
         close(parameter.grad, expected[f"grad.{name.replace('bias_l0', 'bias_ih_l0')}"])
+
+
+@pytest.mark.parametrize("missing", ["embedding.weight", "lstm.weight_ih_l0", "output.bias"])
+def test_a_whole_model_without_a_part_is_refused(missing: str) -> None:
+    weights = tg.io.load_weights(FILES / "char_rnn.pt")
+    with pytest.raises(ValueError, match=missing):
+        CharLM.from_torch({name: array for name, array in weights.items() if name != missing})

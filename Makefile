@@ -16,7 +16,7 @@ SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -
 
 LAB := build/lab
 
-.PHONY: help train inspect lab lab-serve test lint types test-oldest docs docs-serve fuzz sanitize coverage record dist install install-test install-dev clean
+.PHONY: help train inspect lab lab-serve test lint types test-oldest docs docs-serve fuzz sanitize coverage record pictures notebooks dist install install-test install-dev clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -79,6 +79,12 @@ coverage: $(VENV)/.installed-dev $(VENV)/.stubs  ## the tests, and which lines t
 
 record: $(VENV)/.installed  ## measure a few times and append them to benchmarks/record.jsonl; ARGS=--show compares the last
 	$(VENV)/bin/python benchmarks/record.py $(ARGS)
+
+pictures: $(VENV)/.installed-test  ## run all examples, for their pictures in docs/pictures/
+	$(VENV)/bin/python .ci/examples.py pictures
+
+notebooks: $(VENV)/.installed-dev  ## make the notebooks in examples/ from their programs, and run them
+	$(VENV)/bin/python .ci/examples.py notebooks
 
 # The wheel is tried in an environment that has nothing else.
 dist: $(VENV)/.installed-test  ## build the sdist and the wheel into dist/, and try the wheel in a fresh environment

@@ -17,6 +17,8 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..io.atomic import write_atomically
 from ..kinds import KINDS, Kind
+from .data_path import with_numbers
+from .drawing import Drawing, drawn
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
 from .tokens import TOP_SHOWN, Tokens
@@ -61,9 +63,10 @@ def page(
 ) -> Path:
     """Writes a trace as a page that shows every number: the cell, step by step, and all units over time.
 
-    The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. For plain layers
-    a drawing of the cell and its equations are shown; for cells of other kinds, the equations as Python code. The h of
-    an LSTM with proj_size is not shown, since it does not have a number for each unit.
+    The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. A drawing of the
+    cell and its equations are shown. For layers with options, and cells of other kinds, both are made of the step's
+    program, as `program` shows it. The h of an LSTM with proj_size has no number for each unit, so no numbers of it are
+    shown.
 
     Args:
         trace: what `trace` returned.
@@ -105,7 +108,7 @@ def page(
         "isText": window.tokens is not None and window.tokens.is_text,
         "items": [{"number": b, **_item(b, window)} for b in window.items],
         "kinds": {layer.kind: _kind(KINDS[layer.kind]) for layer in window.layers if layer.kind in KINDS},
-        "layers": [_layer(layer, window, packer) for layer in window.layers],
+        "layers": [_layer(layer, drawing, window, packer) for layer, drawing in zip(window.layers, window.drawings)],
     }
     contents["precision"] = _precision(packer)
     place = Path(path)
@@ -139,6 +142,7 @@ class _Window:
         self.layers = [
             _shown(layer) for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
         ]  # a layer may have run for fewer steps
+        self.drawings = [drawn(layer.data_path) if layer.data_path else None for layer in self.layers]
         self.tokens = Tokens.of(trace, vocabulary, batch_first)
         self._units = units
         longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)
@@ -174,7 +178,8 @@ class _Window:
 
     def _bytes(self, steps: int, share: float) -> int:
         """The largest size of a file with this number of steps and share of the units."""
-        numbers, columns, specs, said, items = 0.0, 0.0, 0, 0, len(self.items)
+        numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
+        said = sum(len(_as_json(drawing.shapes)) for drawing in self.drawings if drawing)
         for layer in self.layers:
             units = share * len(self.units(layer))
             values, gradients = _packed(layer)
@@ -207,11 +212,13 @@ def _shown(layer: LayerTrace) -> LayerTrace:
     def of_units(arrays: dict[str, HostArray]) -> dict[str, HostArray]:
         return {name: array for name, array in arrays.items() if array.shape[2] == H}
 
+    values, before = of_units(layer.values), of_units(layer.before)
     return replace(
         layer,
-        values=of_units(layer.values),
+        values=values,
         gradients=of_units(layer.gradients),
-        before=of_units(layer.before),
+        before=before,
+        data_path=with_numbers(layer.data_path, {*values, *(f"{name}_before" for name in before)}),
         parameters={} if layer.options or layer.kind not in KINDS else layer.parameters,
     )
 
@@ -252,7 +259,7 @@ def _is_share(array: HostArray) -> bool:
     return not ((array < 0) | (array > 1)).any()
 
 
-def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]:
+def _layer(layer: LayerTrace, drawing: Drawing | None, window: _Window, packer: Packer) -> dict[str, Any]:
     units = window.units(layer)
     # A gate's inputs can be shown only if all units are.
     whole = units == list(range(layer.shape[2]))
@@ -269,6 +276,7 @@ def _layer(layer: LayerTrace, window: _Window, packer: Packer) -> dict[str, Any]
         "units": units,
         "hidden": layer.shape[2],
         "equations": layer.equations,
+        "drawing": drawing and {"size": drawing.size, "shapes": drawing.shapes},
         "parameters": {name: packer.linear(array) for name, array in parameters.items()},
         "items": [_run(layer, b, window, units, whole and bool(parameters), packer) for b in window.items],
     }

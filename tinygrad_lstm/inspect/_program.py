@@ -1,6 +1,6 @@
 """`program`: the equations of a recurrent step, its derivative, its schedule over a sequence, and generated code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import getclosurevars, isfunction, ismethod
 from typing import Any
@@ -18,9 +18,13 @@ from ..tracing.names import Names
 from ..tracing.run import Like
 from ..tracing.starts import start_of
 from ..tracing.step import TracedStep
+from .data_path import DataPath, Part
 from .equations import Equations
 
-__all__ = ["Programs", "StepProgram", "equations_of", "program", "program_of", "programs_of"]
+__all__ = ["Programs", "StepProgram", "names_in", "program", "program_of", "programs_of", "step_shown"]
+
+
+Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +98,7 @@ def program(step: Callable[[Tensor, Any], Any], x: Tensor, state: Any = None) ->
         state = start_of("program", step, x[0])
     name = type(step).__name__ if isinstance(step, Module) else getattr(step, "__name__", type(step).__name__)
     names = names_of(step, len(leaves_of(state)))
-    return program_of(name, step, x[0], state, names, _names_in(step))
+    return program_of(name, step, x[0], state, names, names_in(step))
 
 
 def programs_of(programs: Mapping[str, StepProgram]) -> Programs:
@@ -130,7 +134,7 @@ def program_of(
     states = parts_of("program: the state", state)
     checked = CheckedStep(step, "program", tuple(state_names), joined_like(state))
     try:
-        fused = FusedStep(*_traced(checked, x, states, used))
+        fused = FusedStep(*_traced(checked, x, states, checked.names, used))
         forward, backward = fused.schedules(True)
         code = fused.functions(True).sources
     except UntraceableError as error:
@@ -144,17 +148,29 @@ def program_of(
     )
 
 
-def equations_of(step: CheckedStep, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
-    """The equations of a step, given inputs (B, ...) and states; () if it cannot be traced."""
+def step_shown(
+    step: Step, x: Tensor, states: Mapping[str, Tensor], used: Mapping[int, str], values: Collection[str]
+) -> tuple[tuple[str, ...], tuple[Part, ...]]:
+    """The equations of a step, and its data path; both () if it cannot be traced.
+
+    Args:
+        step: `step(x, states)` returns the next states.
+        x: inputs (B, ...), of which only the shape, the dtype and the device matter.
+        states: the states before the step by name, of which the same is true.
+        used: the names of tensors that the step uses, by the ids of their arrays.
+        values: the names of the values that a trace of the step has.
+    """
     try:
-        traced, *_ = _traced(step, x, states, _names_in(step.function))
+        traced, *_ = _traced(step, x, tuple(states.values()), tuple(states), used)
     except UntraceableError:
-        return ()
-    return tuple(_equations(traced.program))
+        return (), ()
+    instructions, outputs = traced.program.instructions, traced.program.outputs
+    lines, stages = Equations(instructions, outputs).numbered(instructions)
+    return tuple(lines), DataPath(traced.program, stages, values).parts()
 
 
 def _traced(
-    step: CheckedStep, x: Tensor, states: Sequence[Tensor], used: Mapping[int, str]
+    step: Step, x: Tensor, states: Sequence[Tensor], names: Sequence[str], used: Mapping[int, str]
 ) -> tuple[TracedStep, list[Like], list[Like], list[Like]]:
     """A step that is traced with its names, and what it was given."""
 
@@ -163,7 +179,7 @@ def _traced(
         return (after[0], *after)
 
     given: tuple[list[Like], list[Like], list[Like]] = [_like(x)], [_like(part) for part in states], []
-    return TracedStep(taken, *given, names=Names(["x"], step.names, used)), *given
+    return TracedStep(taken, *given, names=Names(["x"], names, used)), *given
 
 
 def _equations(program: Program) -> list[str]:
@@ -178,7 +194,7 @@ def _returned(program: Program) -> str:
     return f"return {', '.join(value.name for value in program.after)}"
 
 
-def _names_in(step: Callable[..., Any]) -> dict[int, str]:
+def names_in(step: Callable[..., Any]) -> dict[int, str]:
     """The names of the tensors that a step uses, by the ids of their arrays.
 
     They are a cell's parameters and buffers, or the variables of a function and the parameters of modules in them.

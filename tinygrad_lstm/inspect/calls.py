@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from ..observing import ShownLayer
 from ..ops.recurrent import Scan
 from ..states import CheckedStep
 from ..tracing.names import watched_variables
-from ._program import equations_of
+from ._program import names_in, step_shown
+from .data_path import Part
 from .layers import LayerTrace
 from .sequences import RanSequence
 
@@ -74,7 +75,7 @@ class _Call:
         values: what it computed, by name; gradients are computed for these.
         exact: the values of states that ran as part of one op, which may have rounded them differently.
         gradients: the gradients of values; empty without a loss.
-        equations: those of a step, if they are known, of a cell that is of no kind in `KINDS`.
+        equations, data_path: those of a step, if they are known and it is not that of a plain layer in `KINDS`.
     """
 
     name: str
@@ -88,6 +89,12 @@ class _Call:
     exact: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     equations: tuple[str, ...] = ()
+    data_path: tuple[Part, ...] = ()
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options in which a layer differs from a plain one of its kind."""
+        return self.shown.options if isinstance(self.shown, ShownLayer) else {}
 
     def parameters(self) -> dict[str, HostArray]:
         """The parameters, named as those of a layer."""
@@ -117,8 +124,9 @@ class _Call:
             before=by_name(self.before),
             parameters={},
             going=going,
-            options=self.shown.options if isinstance(self.shown, ShownLayer) else {},
+            options=self.options,
             equations=self.equations,
+            data_path=self.data_path,
         )
 
 
@@ -283,14 +291,27 @@ class Calls(Tracer):
             self.sees_steps, self._masks = False, None
         ran.calls = self._calls[begun:]
         self._ran.append(ran)
+        self._show_step(ran, x, states)
+
+    def _show_step(self, ran: RanSequence, x: Tensor, states: States) -> None:
+        """Adds the equations of a step and its data path to its calls, if it is not that of a plain layer."""
         step = ran.scan.step
+        calls = [call for call in ran.calls if call.kind not in KINDS or call.options]
         if isinstance(step, CheckedStep):
-            calls = [call for call in ran.calls if call.shown is step.function and call.kind not in KINDS]
-            shown = {id(state._array): name for call in calls[-1:] for name, state in call.before.items()}
-            names = tuple(shown.get(id(state._array), name) for state, name in zip(states, step.names))
-            equations = equations_of(replace(step, names=names), x, states) if calls else ()
-            for call in calls:
-                call.equations = equations
+            calls = [call for call in calls if call.shown is step.function]
+        if not calls:
+            return
+        last = calls[-1]
+        shown = {id(state._array): name for name, state in last.before.items()}
+        if isinstance(step, CheckedStep):
+            names, used = step.names, names_in(step.function)
+        else:
+            names = last.shown.network.STATES
+            used = {id(each._array): name for name, each in last.shown.parameters.items()}
+        named = {shown.get(id(state._array), name): state for state, name in zip(states, names, strict=True)}
+        equations, data_path = step_shown(step, x, named, used, last.values)
+        for call in calls:
+            call.equations, call.data_path = equations, data_path
 
     def see_dropout(self, x: Tensor, p: float) -> Tensor | None:
         """The masks of a step that is taken again are those that it had."""
@@ -417,4 +438,5 @@ def _joined(calls: Sequence[_Call]) -> LayerTrace:
         going=joined([part.going for part in parts]),
         options=first.options,
         equations=first.equations,
+        data_path=first.data_path,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad_lstm.backends.emit.program import Instruction, Value, values_in
 
-__all__ = ["Equations"]
+__all__ = ["Equations", "index_text", "is_unnamed"]
 
 _INFIX = {
     "add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3), "matmul": ("@", 3),
@@ -35,32 +35,33 @@ class Equations:
 
     def lines(self, instructions: Sequence[Instruction]) -> list[str]:
         """The equations of instructions that are computed together."""
+        return self.numbered(instructions)[0]
+
+    def numbered(self, instructions: Sequence[Instruction]) -> tuple[list[str], dict[Instruction, int]]:
+        """The same, and for each instruction the number of the equation that it is part of."""
         read = {value for instruction in instructions for value in instruction.inputs}
-        self._parts, lines = {}, []
+        self._parts, lines, numbers = {}, list[str](), dict[Instruction, int]()
+        waiting: dict[Value, list[Instruction]] = {}
         for instruction in instructions:
             text, level = self._expression(instruction)
+            together = [instruction, *(each for value in instruction.inputs for each in waiting.pop(value, ()))]
             if read.issuperset(instruction.results) and self._is_part(instruction) and len(text) < _LONG:
                 self._parts[instruction.results[0]] = text, level
+                waiting[instruction.results[0]] = together
             else:
+                numbers |= dict.fromkeys(together, len(lines))
                 names = ", ".join(value.name for value in instruction.results)
                 lines.append(f"{f'({names},)' if self._is_tuple_of_one(instruction) else names} = {text}")
-        return lines
+        return lines, numbers
 
     def _is_part(self, instruction: Instruction) -> bool:
         value = instruction.results[0]
         single = len(instruction.results) == 1 and not self._is_tuple_of_one(instruction)
-        return single and value not in self._kept and self._uses[value] == 1 and self._is_unnamed(value)
+        return single and value not in self._kept and self._uses[value] == 1 and is_unnamed(value, self._ops)
 
     @staticmethod
     def _is_tuple_of_one(instruction: Instruction) -> bool:
         return instruction.op.name in ("split", "unbind") and len(instruction.results) == 1
-
-    def _is_unnamed(self, value: Value) -> bool:
-        """Whether a value's name says no more than which op computes it, or whose gradient it is."""
-        name = value.name.rstrip("0123456789").rstrip("_").removesuffix("_factor")
-        while name.startswith("g_"):
-            name = name.removeprefix("g_").rstrip("0123456789").rstrip("_")
-        return name in self._ops
 
     def _expression(self, instruction: Instruction) -> tuple[str, int]:
         """The expression of an instruction, and how tightly its operator binds."""
@@ -81,7 +82,7 @@ class Equations:
         if name == "permute" and arguments[1] == (1, 0):
             return f"{self._within(arguments[0], _ATOM)}.T", _ATOM
         if name == "getitem":
-            return f"{self._within(arguments[0], _ATOM)}[{_index(arguments[1])}]", _ATOM
+            return f"{self._within(arguments[0], _ATOM)}[{index_text(arguments[1])}]", _ATOM
         last = max((k for k, part in enumerate(arguments) if any(values_in(part))), default=0)
         given = [self._text(part) for part in arguments[: last + 1]]
         settings = zip(instruction.op.names[last + 1 :], arguments[last + 1 :])
@@ -112,9 +113,18 @@ class Equations:
         return repr(str(argument) if hasattr(argument, "itemsize") else argument)  # a dtype
 
 
-def _index(index: Any) -> str:
+def is_unnamed(value: Value, ops: Collection[str]) -> bool:
+    """Whether a value's name says no more than which of these ops computes it, or whose gradient it is."""
+    name = value.name.rstrip("0123456789").rstrip("_").removesuffix("_factor")
+    while name.startswith("g_"):
+        name = name.removeprefix("g_").rstrip("0123456789").rstrip("_")
+    return name in ops
+
+
+def index_text(index: Any) -> str:
+    """An index as Python code, without brackets."""
     if isinstance(index, tuple):
-        return ", ".join(map(_index, index))
+        return ", ".join(map(index_text, index))
     if isinstance(index, slice):
         ends = ["" if end is None else str(end) for end in (index.start, index.stop, index.step)]
         return ":".join(ends if ends[2] else ends[:2])

@@ -10,6 +10,7 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..html import preformatted, table
 from ..kinds import KINDS
+from .data_path import Part
 
 __all__ = ["LayerTrace", "Saturation", "Trace"]
 
@@ -42,8 +43,9 @@ class LayerTrace:
         parameters: copies of weight_ih, weight_hh, bias (bias_hn of a GRU, and those of options), rows in the gates'
             order; empty for a user-defined cell.
         going: whether each step lies within its sequence's length, (T, B).
-        equations: those of a step as Python code, as `program` shows them, for a cell in `Recurrent` or `scan` whose
-            kind is not in `KINDS`. A state h after the step is called next_h.
+        equations: those of a step as Python code, as `program` shows them, for a layer with options, or a cell in
+            `Recurrent` or `scan` whose kind is not in `KINDS`. A state h after the step is called next_h.
+        data_path: the parts of a drawing of these equations, for the page.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerTrace:
     going: HostArray = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     equations: tuple[str, ...] = field(default=(), repr=False)
+    data_path: tuple[Part, ...] = field(default=(), repr=False)
 
     def __getattr__(self, name: str) -> HostArray:
         values: dict[str, HostArray] = self.__dict__.get("values", {})

@@ -1,9 +1,9 @@
-"""The page in a real browser: colours, sizes, tokens, and models that have no drawing."""
+"""The page in a real browser: colours, sizes, tokens, and drawings of cells that the page does not know."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,14 @@ import pytest
 from browser import DRIVER, WITHOUT, console_errors
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 from shown_pages import LETTERS, TEXT, Shown, number
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTM, CharLM
+from tinygrad_lstm.models import LSTM, CharLM, Recurrent
+from tinygrad_lstm.models.atlas import ATLAS
 
 pytestmark = pytest.mark.skipif(DRIVER is None, reason=WITHOUT)
 
@@ -118,32 +120,79 @@ def test_it_is_usable_on_phones_and_large_screens(text_page: Shown, width: int, 
         assert console_errors(text_page.driver) == []
 
 
-def test_a_user_defined_cell_has_no_drawing_but_everything_else(driver: Chrome, folder: Path) -> None:
-    class Leaky(tg.nn.Module):
-        def __init__(self) -> None:
-            self.gate = tg.nn.Linear(6, 3)
+class Leaky(tg.nn.Module):
+    """A user-defined cell."""
 
-        def gates(self, x: tg.Tensor, h: tg.Tensor) -> Any:
-            a = tg.sigmoid(self.gate(tg.concat([h, x], dim=-1)))
-            return tg.inspect.show_step(self, "leaky", x, {"h": h}, LeakyGates(a, h + a * (x - h)))
+    def __init__(self) -> None:
+        self.gate = tg.nn.Linear(6, 3)
 
-        def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
-            gates: LeakyGates = self.gates(x, h)
-            return gates.h
+    def gates(self, x: tg.Tensor, h: tg.Tensor) -> Any:
+        a = tg.sigmoid(self.gate(tg.concat([h, x], dim=-1)))
+        return tg.inspect.show_step(self, "leaky", x, {"h": h}, LeakyGates(a, h + a * (x - h)))
 
+    def forward(self, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+        gates: LeakyGates = self.gates(x, h)
+        return gates.h
+
+
+def test_a_user_defined_cell_has_a_drawing_and_everything_else(driver: Chrome, folder: Path) -> None:
     traced = tg.inspect.trace(Leaky(), tg.randn(12, 1, 3), state=tg.zeros(1, 3), loss=lambda out: out[-1].sum())
     page = Shown(driver, traced, tg.inspect.page(traced, folder / "own.html"))
     console_errors(driver)
     page.open("#unit=1&step=4")
-    assert page.find("#cell-section").is_displayed() and not page.all("#diagram svg")
-    assert "next_h = h + a * (x - h)" in [row.text for row in page.all("#equations .formula")]
+    for step in (4, 5):
+        assert page.number("a") == pytest.approx(traced[0].a[step, 0, 1], abs=6e-4)
+        assert page.number("h_before") == pytest.approx(traced[0].h[step - 1, 0, 1], abs=6e-4)
+        assert page.number("h") == pytest.approx(traced[0].h[step, 0, 1], abs=6e-4)
+        page.press(Keys.ARROW_RIGHT)
+    texts = {str(text.get_property("textContent")) for text in page.all("#diagram svg text")}
+    assert {"h", "x", "next_h", "a: σ", "output"} <= texts
+    formulas = [row.text for row in page.all("#equations .formula")]
+    assert "next_h = h + a * (x - h)" in formulas
+    stage = next(k for k, formula in enumerate(formulas) if formula.startswith("a = sigmoid("))
+    gate = page.find(f'#diagram [data-stage="{stage}"]')
+    page.driver.execute_script("arguments[0].focus()", gate)
+    label, number_of_a = str(gate.accessible_name), page.text('#diagram [data-value="a"]')
+    assert gate.aria_role == "button" and label.startswith("a: a = sigmoid(") and f"a = {number_of_a}" in label
+    (chosen,) = page.all("#equations .stage.chosen")
+    assert chosen.text.startswith("a = sigmoid(")
     assert [option.text for option in Select(page.find("#quantity")).options] == ["a", "h", "∂L/∂a", "∂L/∂h"]
     page.select("quantity", "a")
-    assert number(page.text("#map p").rpartition(" = ")[2]) == pytest.approx(traced[0].a[4, 0, 1], abs=1e-4)
+    assert number(page.text("#map p").rpartition(" = ")[2]) == pytest.approx(traced[0].a[6, 0, 1], abs=1e-4)
     assert console_errors(driver) == []
 
 
-def test_a_variant_has_no_drawing_but_everything_else(driver: Chrome, folder: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("name", ["lem", "slstm", "mlstm", "lstm_zoneout", "lstm_layer_norm"])
+def test_what_is_written_in_a_drawing_can_be_read(driver: Chrome, folder: Path, name: str, width: int) -> None:
+    """No text is over another one or beyond its box, and none is small."""
+    traced = tg.inspect.trace(Recurrent(ATLAS[name](3, 4)), tg.randn(5, 1, 3))
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "cell.html"))
+    with sized(driver, width):
+        page.open("#step=2")
+        script = """
+        const box = (element) => element.getBoundingClientRect().toJSON();
+        const texts = [...document.querySelectorAll("#diagram text")].filter((text) => text.textContent);
+        const frames = [...document.querySelectorAll("#diagram .box, #diagram .op")].map(box);
+        const svg = box(document.querySelector("#diagram svg"));
+        return [texts.map((text) => ({ ...box(text), text: text.textContent })), frames, svg,
+          document.documentElement.scrollWidth];
+        """
+        texts, frames, svg, wide = driver.execute_script(script)
+    assert wide <= width and len(texts) > 20
+    for text in texts:
+        middle = (text["left"] + text["right"]) / 2, (text["top"] + text["bottom"]) / 2
+        assert text["height"] > 10 and svg["left"] <= text["left"] and text["right"] <= svg["right"]
+        for frame in frames:
+            is_within = frame["left"] < middle[0] < frame["right"] and frame["top"] < middle[1] < frame["bottom"]
+            assert not is_within or (frame["left"] <= text["left"] and text["right"] <= frame["right"]), text
+    for one, other in combinations(texts, 2):
+        across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+        down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+        assert across <= 0 or down <= 5, (one["text"], other["text"])  # the height of a line includes a gap
+
+
+def test_a_variant_has_a_drawing_of_its_own(driver: Chrome, folder: Path) -> None:
     """The equations of plain layers are not its own; what its forget gates keep is shown."""
     tg.manual_seed(2)
     lstm = LSTM(3, 5, proj_size=2, peephole=True, bidirectional=True)
@@ -152,7 +201,8 @@ def test_a_variant_has_no_drawing_but_everything_else(driver: Chrome, folder: Pa
     console_errors(driver)
     for which, layer in enumerate(traced):
         page.open(f"#layer={which}&unit=4&step=3")
-        assert not page.find("#cell-section").is_displayed()
+        assert page.number("c") == pytest.approx(layer.c[3, 0, 4], abs=6e-4)
+        assert not page.all('#diagram [data-value="h"]')  # it has no number for each unit
         assert "LSTM(proj_size=2, peephole=True) with 5 units, 12 steps" in page.text("#about")
         quantities = [option.text for option in Select(page.find("#quantity")).options]
         assert quantities[:2] == ["i, input gate", "f, forget gate"]

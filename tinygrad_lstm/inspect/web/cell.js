@@ -1,7 +1,8 @@
 // The cells' data paths as drawings, with one unit's numbers on their wires.
 
-// A drawing: `stages` are those of the equations, whose parts light up together; `wires` are lines, each with a number
-// beside it; `gates` are where the gates' boxes stand; `ops` work unit by unit; `ports` are where states come in and go out.
+// A plain layer's drawing: `stages` are those of the equations, whose parts light up together; `wires` are lines, each with
+// a number beside it; `gates` are where the gates' boxes stand; `ops` work unit by unit; `ports` are where states come in
+// and go out. Other cells have a drawing of their program, which Python has made.
 const letThrough = (v) => (v.nets ? v.r * (v.nets.n.h + v.nets.n.ofState) : null);
 
 const DRAWINGS = {
@@ -102,21 +103,34 @@ const PARTS = {
     return { elements: [wire, text], fill };
   },
 
-  box({ at: [x, y], label, value }) {
-    const level = svg("rect", { class: "fill", x: x - 56, width: 112, rx: 6 });
-    const frame = svg("rect", { class: "box", x: x - 57, y: y - 26, width: 114, height: 52, rx: 7 });
+  box({ at: [x, y], size: [width, height] = [114, 52], label, value }) {
+    const [left, bottom] = [x - width / 2, y + height / 2];
+    const level = svg("rect", { class: "fill", x: left + 1, width: width - 2, rx: 6 });
+    const frame = svg("rect", { class: "box", x: left, y: bottom - height, width, height, rx: 7 });
     const fill = (numbers) => {
       const share = Math.min(1, Math.abs(numbers[value]) || 0);
-      level.setAttribute("y", y + 25 - 50 * share);
-      level.setAttribute("height", 50 * share);
+      level.setAttribute("y", bottom - 1 - (height - 2) * share);
+      level.setAttribute("height", (height - 2) * share);
     };
-    return { elements: [frame, level, svg("text", { x, y: y + 6 }, label)], fill };
+    return { elements: [frame, level, ...(label ? [svg("text", { x, y: y + 6 }, label)] : [])], fill };
   },
 
-  op({ at: [x, y], label }) {
-    const rx = label.length > 2 ? 14 + 4.5 * label.length : 18;
-    const shape = svg("ellipse", { class: "op", cx: x, cy: y, rx, ry: 18 });
-    return { elements: [shape, svg("text", { x, y: y + 6 }, label)] };
+  op({ at: [x, y], radii, label }) {
+    const [rx, ry] = radii ?? [label.length > 2 ? 14 + 4.5 * label.length : 18, 18];
+    const shape = svg("ellipse", { class: "op", cx: x, cy: y, rx, ry });
+    return { elements: [shape, ...(label ? [svg("text", { x, y: y + 6 }, label)] : [])] };
+  },
+
+  dot({ at: [x, y] }) {
+    return { elements: [svg("circle", { class: "dot", cx: x, cy: y, r: 4 })] };
+  },
+
+  text({ at: [x, y], text, value, class: kind }) {
+    const written = svg("text", { class: kind, x, y }, text);
+    if (!value) return { elements: [written] };
+    written.dataset.value = value;
+    const fill = (numbers) => { written.textContent = value in numbers ? brief(numbers[value]) : ""; };
+    return { elements: [written], fill };
   },
 };
 
@@ -138,30 +152,48 @@ function arrowHead() {
   return svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 10 10", ...place }, head));
 }
 
+/** The parts of a plain layer's drawing. */
+function knownShapes(run) {
+  const { wires, gates, ops, ports } = DRAWINGS[run.kind];
+  return [
+    ...wires.map((wire) => ({ kind: "wire", ...wire })),
+    ...run.table.gates.map((gate) => ({ kind: "box", ...boxOf(gate, gates[gate.name]) })),
+    ...ops.map((op) => ({ kind: "op", ...op })),
+    ...ports.map(({ at, label }) => ({ kind: "text", class: "port", at, text: inOrder(run, label) })),
+  ];
+}
+
+const hasDrawing = (run) => run.kind in DRAWINGS || run.layer.drawing !== null;
+
 /** The cell's drawing; `update` puts numbers into it, `mark` shows which stage is chosen. */
 function drawCell(run, choose) {
-  const { size: [width, height], stages, wires, gates, ops, ports } = DRAWINGS[run.kind];
-  const label = `The data path of the ${run.kind} cell`;
+  const { size: [width, height], stages, shapes } = run.kind in DRAWINGS
+    ? { ...DRAWINGS[run.kind], shapes: knownShapes(run) }
+    : { ...run.layer.drawing, stages: run.layer.equations.map((_, k) => String(k)) };
+  const label = `The data path of the ${run.layer.described} cell`;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, arrowHead());
   const groups = new Map(stages.map((id) => [id, stageGroup(id, choose)]));
   const fillers = [];
-  const add = (make) => (part) => {
-    const { elements, fill } = make(part);
-    groups.get(part.stage).append(...elements);
+  const outside = [];
+  for (const shape of shapes) {
+    const { elements, fill } = PARTS[shape.kind](shape);
+    const group = groups.get(String(shape.stage));
+    if (group) group.append(...elements);
+    else outside.push(...elements);
     if (fill) fillers.push(fill);
-  };
-  wires.forEach(add(PARTS.wire));
-  run.table.gates.map((gate) => boxOf(gate, gates[gate.name])).forEach(add(PARTS.box));
-  ops.forEach(add(PARTS.op));
-  root.append(...groups.values());
-  root.append(...ports.map(({ at: [x, y], label: name }) => svg("text", { class: "port", x, y }, inOrder(run, name))));
+  }
+  root.append(...[...groups.values()].filter((group) => group.childElementCount), ...outside);
+  if (!(run.kind in DRAWINGS)) { // its texts are not smaller than the page's
+    root.style.minWidth = `${0.77 * width}px`;
+    root.style.maxWidth = `${1.1 * width}px`;
+  }
 
   const update = (numbers, equations) => {
     for (const fill of fillers) fill(numbers);
     for (const { id, name, formula, numbers: text } of equations) {
-      groups.get(id)?.setAttribute("aria-label", `${name}: ${formula} = ${text}`);
+      groups.get(id)?.setAttribute("aria-label", `${name}: ${formula}${text && ` = ${text}`}`);
     }
   };
   const mark = (id) => groups.forEach((group, of) => group.classList.toggle("chosen", of === id));
-  return { root, update, mark };
+  return { root, width, update, mark };
 }

@@ -151,8 +151,20 @@ const OTHER_WAY = { "ₜ₋₁": "ₜ₊₁", "ₜ₊₁": "ₜ₋₁" };
 /** In a layer that runs from the end, the previous step has the next number. */
 const inOrder = (run, text) => (run.reverse ? text.replace(/ₜ[₋₊]₁/g, (index) => OTHER_WAY[index]) : text);
 
+/** The equations of a cell's program, with a unit's numbers of the values that they compute. */
+function equationsOfProgram(run, numbers) {
+  const meanings = run.table ? meaningsOf(run.table) : {};
+  return run.layer.equations.map((formula, k) => {
+    const computed = formula.split(" = ", 1)[0].split(", ");
+    const names = computed.map((name) => name.replace(/^next_/, "")); // next_h is the state h after the step
+    const known = names.flatMap((name, j) => (name in run.values ? [`${computed[j]} = ${precise(numbers[name])}`] : []));
+    return { id: String(k), name: computed.join(", "), formula, numbers: known.join(", "), meaning: meanings[names[0]] };
+  });
+}
+
 /** The equations of a unit at a step, as a list of stages in the order of computation. */
 function equationsOf(run, numbers) {
+  if (!run.kind) return equationsOfProgram(run, numbers);
   const written = EQUATIONS[run.kind](numbers, run.table);
   return written.map((stage) => ({
     ...stage, formula: inOrder(run, stage.formula), numbers: inOrder(run, stage.numbers),

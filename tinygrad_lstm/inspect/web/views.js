@@ -24,48 +24,35 @@ const percentage = (share) => (share === null ? "NaN" : `${shown(100 * share, 1)
 
 // -- the cell ---------------------------------------------------------------------------------------------------------
 
+const WIDE = 760; // pixels; wider drawings are as wide as the page
 let drawing = null;
 let equations = [];
 
 function makeCell() {
-  const hasDrawing = run.kind in DRAWINGS;
-  byId("cell-section").hidden = !hasDrawing && !run.layer.equations.length;
-  drawing = hasDrawing ? drawCell(run, chooseStage) : null;
-  byId("diagram").replaceChildren(...(hasDrawing ? [drawing.root] : []));
-  byId("meaning").textContent = "";
-}
-
-/** The equations of a cell that has no drawing, with the unit's numbers of the values that they compute. */
-function showProgram() {
-  const rows = run.layer.equations.map((equation) => {
-    const numbers = equation.split(" = ", 1)[0].split(", ").flatMap((name) => {
-      const value = run.values[name.replace(/^next_/, "")]; // next_h is the state h after the step
-      return value ? [`${name} = ${precise(value.at(chosen.step, chosen.unit))}`] : [];
-    });
-    const general = element("span", { className: "formula", textContent: equation });
-    const put = element("span", { className: "numbers", textContent: numbers.join(", ") });
-    return element("div", { className: "stage" }, element("code", {}, general, ...(numbers.length ? ["\n  ", put] : [])));
-  });
-  byId("stages").replaceChildren(...rows);
+  const has = hasDrawing(run);
+  byId("cell-section").hidden = !has;
+  drawing = has ? drawCell(run, chooseStage) : null;
+  document.querySelector("main").classList.toggle("wide", has && drawing.width > WIDE);
+  byId("diagram").replaceChildren(...(has ? [drawing.root] : []));
 }
 
 function showCell() {
-  if (!drawing) {
-    showProgram();
-    return;
-  }
+  if (!drawing) return;
   const numbers = numbersAt(run, chosen.step, chosen.unit);
   equations = equationsOf(run, numbers);
   drawing.update(numbers, equations);
   byId("stages").replaceChildren(...equations.map(({ id, formula, numbers: text }) => {
     const general = element("span", { className: "formula", textContent: formula });
     const put = element("span", { className: "numbers", textContent: text });
-    const row = element("div", { className: "stage", "data-of": id }, element("code", {}, general, "\n  = ", put));
+    const row = element("div", { className: "stage", "data-of": id }, element("code", {}, general, ...withNumbers(text, put)));
     row.addEventListener("pointerenter", () => chooseStage(id));
     return row;
   }));
   showStage();
 }
+
+/** What follows an equation; the numbers of a program's equation begin with a name. */
+const withNumbers = (text, put) => (text ? [run.kind ? "\n  = " : "\n  ", put] : []);
 
 /** Marks the chosen stage, and shows its meaning. */
 function showStage() {
@@ -78,7 +65,7 @@ function showStage() {
 }
 
 function meaningOf({ name, meaning, largest }) {
-  if (!largest) return `${name}: ${meaning}`;
+  if (!largest) return meaning ? `${name}: ${meaning}` : name;
   const products = largest.map(({ of, j, weight, value, product }) => {
     const source = `${of}[${of === "h" ? unitName(j) : j}]`;
     return `${source}: ${shown(weight)} × ${shown(value)} = ${shown(product)}`;

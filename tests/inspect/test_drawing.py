@@ -1,0 +1,165 @@
+"""Drawings of cells, made of their programs: everything that has a name is there, and nothing covers anything else."""
+
+import re
+from itertools import combinations, pairwise
+from typing import Any
+
+import pytest
+from any_cells import GatedCell, as_parts
+from hypothesis import given, settings
+from tracing.drawn_steps import DrawnStep, drawn_steps
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.inspect import LayerTrace
+from tinygrad_lstm.inspect.drawing import Drawing, drawn
+from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
+from tinygrad_lstm.models.atlas import ATLAS
+
+Point = tuple[int, int]
+
+PLAIN = {f"{name}Cell" for name in KINDS}  # the page has their drawings
+CELLS = [name for name, cell in ATLAS.items() if cell.__name__ not in PLAIN]
+VARIANTS = {
+    "LSTM": LSTM(3, 4, peephole=True, layer_norm="cell", proj_size=2, activations=("hard_sigmoid", "softsign", "relu")),
+    "GRU": GRU(3, 4, reset_after=False),
+    "RNN": RNN(3, 4, nonlinearity="relu"),
+}
+
+
+def traced(model: tg.nn.Module, *state: Any) -> LayerTrace:
+    (layer,) = tg.inspect.trace(model, tg.rand(2, 2, 3), *state)
+    return layer
+
+
+def words(drawing: Drawing) -> set[str]:
+    """What is written in a drawing."""
+    return {word for shape in drawing.shapes for word in re.findall(r"\w+", shape.get("text", ""))}
+
+
+def numbers(drawing: Drawing) -> set[str]:
+    """The values whose numbers are shown."""
+    return {shape["value"] for shape in drawing.shapes if shape.get("value")}
+
+
+def wires(drawing: Drawing) -> list[list[Point]]:
+    """The corners of the wires."""
+    found = []
+    for shape in drawing.shapes:
+        if shape["kind"] == "wire":
+            points: list[Point] = []
+            for letter, first, second in re.findall(r"([MHV])(-?\d+)(?: (-?\d+))?", shape["line"]):
+                x, y = points[-1] if points else (0, 0)
+                points.append({"M": (int(first), int(second or 0)), "H": (int(first), y), "V": (x, int(first))}[letter])
+            found.append(points)
+    return found
+
+
+def check_places(drawing: Drawing) -> None:
+    """No part covers another; no wire passes a part, or runs along a wire of a different value."""
+    width, height = drawing.size
+    boxes = [box for _, box in drawing.boxes]
+    for box in boxes:
+        assert 0 <= box.left < box.right <= width and 0 <= box.top < box.bottom <= height
+    for a, b in combinations(boxes, 2):
+        assert a.right <= b.left or b.right <= a.left or a.bottom <= b.top or b.bottom <= a.top, (a, b)
+    lines: list[tuple[Point, Point, Point]] = []
+    for points in wires(drawing):
+        (x, y), (end_x, end_y) = points[0], points[-1]
+        passed = [
+            box
+            for box in boxes
+            if not (box.left <= x <= box.right and box.top <= y <= box.bottom)
+            and not (box.left <= end_x <= box.right and box.top <= end_y <= box.bottom)
+        ]
+        for start, end in pairwise(points):
+            (left, right), (top, bottom) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+            assert 0 <= left <= right <= width and 0 <= top <= bottom <= height
+            assert left == right or top == bottom
+            lines.append((points[0], (left, top), (right, bottom)))
+            for box in passed:
+                assert right <= box.left or box.right <= left or bottom <= box.top or box.bottom <= top, (box, points)
+    for (source, start, end), (other, begin, stop) in combinations(lines, 2):
+        across = start[0] == end[0] == begin[0] == stop[0] and start[1] < stop[1] and begin[1] < end[1]
+        along = start[1] == end[1] == begin[1] == stop[1] and start[0] < stop[0] and begin[0] < end[0]
+        assert source == other or not (across or along), (start, end, begin, stop)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_name_of_a_cell_is_in_its_drawing(name: str) -> None:
+    cell: Any = ATLAS[name](3, 4)
+    drawing = drawn(traced(Recurrent(cell)).data_path)
+    states, parameters = set(cell.STATES), dict(cell.named_parameters())
+    assert words(drawing) >= {"x", "output", *states, *(f"next_{state}" for state in states), *parameters}
+    assert words(drawing) >= set(cell.GATES._fields)
+    assert numbers(drawing) == {*cell.GATES._fields, *(f"{state}_before" for state in states)}
+    check_places(drawing)
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_layers_with_options_have_drawings_of_their_own(kind: str) -> None:
+    layer = traced(VARIANTS[kind])
+    drawing = drawn(layer.data_path)
+    assert words(drawing) >= layer.parameters.keys()
+    assert numbers(drawing) == {*KINDS[kind].values, *(f"{state}_before" for state in layer.before)}
+    check_places(drawing)
+
+
+@pytest.mark.parametrize("model", [LSTM(3, 4), GRU(3, 4), RNN(3, 4), Recurrent(ATLAS["rnn"](3, 4))])
+def test_plain_layers_have_the_drawing_of_their_kind(model: tg.nn.Module) -> None:
+    layer = traced(model)
+    assert (layer.data_path, layer.equations) == ((), ())
+
+
+def test_states_without_numbers_are_drawn_too() -> None:
+    """One is an integer, and is in no trace."""
+    drawing = drawn(traced(Recurrent(GatedCell(3, 5))).data_path)
+    assert words(drawing) >= {"h", "n", "next_h", "next_n", "gate_weight", "gate_bias"}
+    assert numbers(drawing) >= {"h", "h_before"} and "n" not in numbers(drawing)
+    check_places(drawing)
+
+
+def test_what_belongs_together_is_one_part() -> None:
+    def step(x: tg.Tensor, state: Any) -> Any:
+        h, c = state
+        net = weight(tg.cat([x, h], dim=-1))
+        i, f = tg.sigmoid(net[:, :4]), tg.sigmoid(net[:, 4:])
+        c = (1 - f) * c + i * scale - 0.5 * h
+        return c / (c + 2), c
+
+    weight, scale = tg.nn.Linear(7, 8), tg.nn.Parameter(tg.rand(4))
+
+    class Over(tg.nn.Module):
+        def forward(self, x: tg.Tensor) -> Any:
+            return tg.scan(step, x, (tg.zeros(2, 4), tg.zeros(2, 4)))[0]
+
+    parts = [part for part in traced(Over()).data_path if part.shape != "port"]
+    shown = [(part.shape, part.title, part.lines, [each.mark for each in part.inputs]) for part in parts]
+    assert shown == [
+        ("circle", "[,]", (), ["", ""]),
+        ("box", "net", ("weight_weight · …", "+ weight_bias"), [""]),
+        ("circle", "split", (), [""]),
+        ("box", "i: σ", (), [""]),
+        ("box", "f: σ", (), [""]),
+        ("circle", "×", (), ["1−", ""]),
+        ("box", "next_state1", ("… + scale ⊙ i", "− 0.5 · state0"), ["", "", ""]),
+        ("circle", "+ 2", (), [""]),
+        ("circle", "÷", (), ["", "÷"]),
+    ]
+
+
+@settings(max_examples=25)
+@given(drawn_steps())
+def test_any_step_can_be_drawn(step: DrawnStep) -> None:
+    x, state = step.inputs(T=2, B=2)
+
+    class Over(tg.nn.Module):
+        def forward(self, x: tg.Tensor) -> Any:
+            return tg.scan(step.step, x, state)[0]
+
+    with tg.compiled_kernels(False):
+        (layer,) = tg.inspect.trace(Over(), x)
+    drawing = drawn(layer.data_path)
+    names = {f"{before}state{k}" for before in ("", "next_") for k in range(len(as_parts(state)))}
+    assert words(drawing) >= {"x", *names}
+    check_places(drawing)

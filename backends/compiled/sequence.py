@@ -1,4 +1,4 @@
-"""A step over a sequence in C: the functions of `emit/c_source.py`, built and called."""
+"""A step over a sequence in C: the functions of `emit/c_forward.py`, built and called."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from .. import memory
 from ..base import Array, HostArray
 from ..emit.arrays import values_code
 from ..emit.c_backward import backward_c
+from ..emit.c_forward import forward_c
 from ..emit.c_kernels import CannotEmitError
-from ..emit.c_source import forward_c
 from ..emit.c_writer import CFunction, Contraction, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward

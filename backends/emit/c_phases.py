@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from ..dtypes import is_float
 from .c_kernels import CannotEmitError, CCode, Kernel, Place, is_elementwise, kernels_of, reshaped_whole
 from .c_moves import is_move
 from .c_rows import is_row_op, read_by_row_op, write_row_ops
-from .program import Instruction, Value, results_of
+from .program import Instruction, Value, inputs_of, results_of
 
 __all__ = ["Phase", "Product", "factors", "is_product", "is_supported"]
 
@@ -77,7 +78,7 @@ class Phase:
     """Instructions that are computed for rows, in stages: in each stage products, then element by element.
 
     Args:
-        instructions: in order.
+        instructions: in order; each `is_supported`.
         known: the places of values that are known before.
         wanted: the places into which values are to be computed.
         room: makes a place for a value that only this phase needs.
@@ -96,12 +97,7 @@ class Phase:
     ) -> None:
         self._known, self._wanted, self._room, self._unfinished = dict(known), list(wanted), room, unfinished
         self._made = set(results_of(instructions))
-        self._uses: dict[Value, int] = {}
-        for instruction in instructions:
-            if not is_supported(instruction):
-                raise CannotEmitError(f"there is no C code for {instruction.op.name!r}")
-            for value in instruction.inputs:
-                self._uses[value] = self._uses.get(value, 0) + 1
+        self._uses = Counter(inputs_of(instructions))
         targets = {value for value, _ in wanted}
         self._products: dict[Value, Product] = {}  # by what their places hold
         inside: set[Value] = set()  # products that are added to other values
@@ -135,7 +131,7 @@ class Phase:
             if not (isinstance(product, Value) and isinstance(other, Value) and product.shape == other.shape):
                 continue
             made = product.instruction
-            alone = self._uses.get(product) == 1 == self._uses.get(other) and not targets & {product, other}
+            alone = self._uses[product] == 1 == self._uses[other] and not targets & {product, other}
             if made is None or product not in self._made or not is_product(made) or not alone or product in inside:
                 continue
             if other in self._made or (other in free and total not in targets):

@@ -183,7 +183,7 @@ class Writer:
         wanted: Sequence[tuple[Value, Place]], free: set[Value], unfinished: set[Value],
     ) -> None:  # fmt: skip
         """Adds the code of a phase for the rows of a chunk ("r") or of a step ("b")."""
-        every = {value: place for value, place in known.items()}
+        every = dict(known)
         read = [value for value, _ in wanted]
         for instruction in instructions:
             read += instruction.inputs[:1] if is_product(instruction) else instruction.inputs

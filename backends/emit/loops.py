@@ -47,17 +47,9 @@ class Loop:
     ) -> None:
         self._scope, self._code, self._instructions = scope, scope.code, instructions
         self._kept, self._places, self._given = dict(kept), dict(given), given
-        self._parts: dict[Value, tuple[Value, slice]] = {}
+        self._parts = self._parts_of_joins()
         self._at_step: dict[Value, str] = {}
         self.read = set(inputs_of(instructions))
-        made = {value: instruction.op.name for instruction in instructions for value in instruction.results}
-        for instruction in filter(is_join, instructions):
-            for part, where in _slices(instruction):
-                if part not in given and made.get(part) in IN_PLACE:
-                    self._parts.setdefault(part, (instruction.results[0], where))
-        self._parts = {
-            part: place for part, place in self._parts.items() if part not in self._kept or place[0] in self._kept
-        }
         self._uses = Counter([*inputs_of(instructions), *outputs])
         self._packs = {instruction: pack for pack in packs for instruction in pack.instructions}
         self.stacked = {stack.values[0] for pack in packs for stack, _ in pack.arguments}
@@ -83,6 +75,16 @@ class Loop:
             launch = self._code.name(instruction.results[0], f"launch_{instruction.op.name}")
             self._code.add(f"{launch} = {self._before.prepared(instruction)}")
             self._launches[instruction] = launch
+
+    def _parts_of_joins(self) -> dict[Value, tuple[Value, slice]]:
+        """The values that are computed in a part of a join, with the join and the place of the part."""
+        made = {value: instruction.op.name for instruction in self._instructions for value in instruction.results}
+        found: dict[Value, tuple[Value, slice]] = {}
+        for join in filter(is_join, self._instructions):
+            for part, where in _slices(join):
+                if part not in self._given and made.get(part) in IN_PLACE:
+                    found.setdefault(part, (join.results[0], where))
+        return {part: at for part, at in found.items() if part not in self._kept or at[0] in self._kept}
 
     def array(self, value: Value) -> str:
         """The array of all steps of a value that is kept."""
@@ -303,10 +305,8 @@ def stack_name(code: Code, values: Sequence[Value], form: str = "{}") -> str:
 
 def unpacked(code: Code, values: Sequence[Value], form: str = "{}", only: Collection[Value] | None = None) -> list[str]:
     """The line that names values of such an array: all or some; none, if there are none."""
-    array, named = (
-        stack_name(code, values, form),
-        [k for k, value in enumerate(values) if only is None or value in only],
-    )
+    array = stack_name(code, values, form)
+    named = [k for k, value in enumerate(values) if only is None or value in only]
     names = ", ".join(code.name(values[k], form) for k in named)
     return [f"{names} = {', '.join(f'{array}[{k}]' for k in named)}"] if named else []
 

@@ -1,4 +1,4 @@
-/* What the generated code of a step over a sequence shares; see emit/c_source.py. It calls what runtime.h describes. */
+/* What the generated code of a step over a sequence shares; see emit/c_forward.py. It calls what runtime.h describes. */
 
 #ifndef SEQUENCE_H
 #define SEQUENCE_H

@@ -1,5 +1,7 @@
 """Runs tests with the kernels in C built for AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
 
+It takes some five minutes on two cores. Many more steps are drawn than in `make test`.
+
 Python itself is not built for them, so their libraries are loaded before it. Accesses to NumPy's arrays are checked,
 except to large arrays, which are parts of a pool (`backends/memory.py`).
 """
@@ -13,7 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FILES = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices", "c_sequences")
+KERNELS = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices", "c_sequences")
+FILES = (*(f"backends/test_{name}.py" for name in KERNELS), "models/test_stepping_of_cells.py")
+DRAWN_STEPS = 100
 
 
 def environment() -> dict[str, str] | None:
@@ -32,6 +36,7 @@ def environment() -> dict[str, str] | None:
         "LD_PRELOAD": " ".join(map(str, libraries)),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
         "UBSAN_OPTIONS": "print_stacktrace=1",
+        "DRAWN_STEPS": str(DRAWN_STEPS),
     }
 
 
@@ -49,7 +54,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    chosen = sys.argv[1:] or [str(TESTS / "backends" / f"test_{name}.py") for name in FILES]
+    chosen = sys.argv[1:] or [str(TESTS / name) for name in FILES]
     return run(["-m", "pytest", "-n", "0", *chosen]).returncode
 
 

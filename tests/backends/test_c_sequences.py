@@ -1,5 +1,6 @@
 """Steps over sequences in C: the values and gradients of the same program with NumPy, within their arrays."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(building.why_not() is not None, reason="there is
 T, B, I, H = 4, 3, 3, 4
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
 SPARE = 64  # elements around each array
+DRAWN_STEPS = int(os.environ.get("DRAWN_STEPS", "4"))  # more under the sanitizers
 HostArray = np.ndarray[Any, Any]
 
 
@@ -167,7 +169,7 @@ def test_the_smallest_sequences(steps: int, batch: int) -> None:
 # -- drawn steps -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=DRAWN_STEPS, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn_steps())
 def test_drawn_steps_are_computed_in_c(drawn: DrawnStep) -> None:
     x, state = drawn.inputs(T, B)

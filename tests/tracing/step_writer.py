@@ -100,6 +100,7 @@ ALONG_UNITS: dict[str, Callable[[Value], tuple[float, float]]] = {
     "tg.cumsum({}, dim=-1)": lambda v: (-v.most * v.width, v.most * v.width),
     "tg.flip({}, -1)": lambda v: (v.low, v.high),
     "tg.roll({}, 1, -1)": lambda v: (v.low, v.high),
+    "tg.roll({}, (1, 2), (-1, -1))": lambda v: (v.low, v.high),
 }
 
 

@@ -1,15 +1,18 @@
-"""What it takes to run a trained LSTM: what is installed, how soon it answers, how much memory it holds.
+"""What it takes to run a trained LSTM: what is installed, how soon it answers, how much memory it needs.
 
     pip install -e '.[bench]'
     python benchmarks/footprint.py              # makes an environment for each side in a temporary folder, with pip
     python benchmarks/footprint.py --threads 2
 
 PyTorch saves an LSTM of one layer, 256 inputs and 256 units (2.1 MB), and it is exported to ONNX. Then each side, in an
-environment that holds nothing else, loads it (onnxruntime the ONNX file, since it cannot read PyTorch's) and streams
-1,000 steps, one sequence. All sides' last outputs must agree. Every run is a process of its own; the sides take turns,
-and times are medians. What pip installs as `torch` depends on its index: on Linux the usual one has a build with CUDA,
-which is several times as large as that for the CPU alone, of which the README's figures are. "Load" begins with the
-imports; "whole" is from the start of the process to its end; memory is the most that was resident, as Linux tells it.
+environment with nothing else, loads it (onnxruntime loads the ONNX file, since it cannot read PyTorch's) and streams
+1,000 steps of one sequence. The last outputs of all sides must agree. Each run is a separate process; the sides take
+turns, and times are medians. This library runs twice: with compiled kernels, if there is a C compiler, and without.
+
+What pip installs as `torch` depends on its index: on Linux the usual one has a build with CUDA, which is several times
+as large as the build for the CPU, of which the README's figures are. "First" is the whole first process, which is not
+counted otherwise: it builds the kernels. "Load" begins with the imports; "whole" is from the start of the process to
+its end; memory is the largest resident size, as Linux reports it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import tempfile
 import time
 import venv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -85,17 +88,19 @@ print(json.dumps(dict(load=loaded - started, step=steps, peak=peak, y=y.ravel().
 
 @dataclass(frozen=True)
 class Side:
-    """What is installed, what is imported, and what runs the model."""
+    """What is installed, what is imported, what runs the model, and in which environment variables."""
 
-    packages: Sequence[str]
+    packages: tuple[str, ...]
     imported: str
     program: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 SIDES = {
-    "tinygrad_lstm": Side([str(ROOT)], "tinygrad_lstm", OURS),
-    "torch": Side(["torch==2.13.0", "numpy"], "torch", TORCH),
-    "onnxruntime": Side(["onnxruntime"], "onnxruntime", ONNXRUNTIME),
+    "tinygrad_lstm": Side((str(ROOT),), "tinygrad_lstm", OURS),
+    "tinygrad_lstm, only NumPy": Side((str(ROOT),), "tinygrad_lstm", OURS, {"TINYGRAD_LSTM_COMPILED": "0"}),
+    "torch": Side(("torch==2.13.0", "numpy"), "torch", TORCH),
+    "onnxruntime": Side(("onnxruntime",), "onnxruntime", ONNXRUNTIME),
 }
 
 
@@ -113,46 +118,50 @@ def write_model(folder: Path) -> None:
     np.save(folder / "inputs.npy", np.random.default_rng(0).standard_normal((STEPS, 1, SIZE), np.float32))
 
 
-def installed(side: Side, folder: Path) -> tuple[Path, float]:
-    """The interpreter of a new environment that has a side's packages, and the MB that these take there."""
+def installed(packages: Sequence[str], folder: Path) -> tuple[Path, float]:
+    """The interpreter of a new environment with these packages, and their size in MB."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     before = megabytes(folder)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *side.packages]
+    pip = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
     subprocess.run(pip, check=True)
     return python, megabytes(folder) - before
 
 
 def megabytes(folder: Path) -> float:
-    """The size of all files of an environment but for pip's, whose bytecode is written as it runs."""
+    """The size of all files of an environment except pip's, whose bytecode is written when it runs."""
     return (
         sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir() and "pip" not in path.parts) / 1e6
     )
 
 
-def run(python: Path, program: str, folder: Path, threads: int) -> dict[str, float]:
+def run(python: Path, program: str, folder: Path, threads: int, variables: Mapping[str, str]) -> dict[str, float]:
     """What a program prints as JSON, and how long it took as a whole."""
+    others = {**dict.fromkeys(VARIABLES, str(threads)), "TINYGRAD_LSTM_CACHE": str(folder / "cache"), **variables}
+    environment = {**os.environ, **others}
     started = time.perf_counter()
-    environment = {**os.environ, **dict.fromkeys(VARIABLES, str(threads))}
     done = subprocess.run(
-        [python, "-c", program, str(threads)], cwd=folder, env=environment, stdout=subprocess.PIPE, check=True
+        [python, "-I", "-c", program, str(threads)], cwd=folder, env=environment, stdout=subprocess.PIPE, check=True
     )
     whole = time.perf_counter() - started
     return {**json.loads(done.stdout or "{}"), "whole": whole}
 
 
 def measure(pythons: Mapping[str, Path], folder: Path, turns: int, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Of each side, turn by turn: seconds to start and import, and what its program says of itself."""
+    """The figures of each side, turn by turn: the time of an import, and what its program prints."""
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in pythons}
-    for turn in range(-1, turns):  # the first is not counted: bytecode and machine code are written to disk
-        for name, python in pythons.items():
-            empty = run(python, "pass", folder, threads)["whole"]
-            imported = run(python, f"import {SIDES[name].imported}", folder, threads)["whole"] - empty
-            said = run(python, PROGRAM.format(side=SIDES[name].program), folder, threads)
-            if turn >= 0:
-                for figure, value in {**said, "import": imported}.items():
-                    figures[name].setdefault(figure, []).append(value)
-    check_agreement({name: {"y": np.array(said["y"][0])} for name, said in figures.items()})
+    for name, side in SIDES.items():  # before anything is imported, and the kernels are built
+        first = run(pythons[name], PROGRAM.format(side=side.program), folder, threads, side.variables)
+        figures[name]["first"] = [first["whole"]]
+    for _ in range(turns):
+        for name, side in SIDES.items():
+            python = pythons[name]
+            empty = run(python, "pass", folder, threads, {})["whole"]
+            imported = run(python, f"import {side.imported}", folder, threads, side.variables)["whole"] - empty
+            printed = run(python, PROGRAM.format(side=side.program), folder, threads, side.variables)
+            for figure, value in {**printed, "import": imported}.items():
+                figures[name].setdefault(figure, []).append(value)
+    check_agreement({name: {"y": np.array(printed["y"][0])} for name, printed in figures.items()})
     return figures
 
 
@@ -164,17 +173,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_model(folder)
-        pythons, sizes = {}, {}
+        environments: dict[tuple[str, ...], tuple[Path, float]] = {}
         for name, side in SIDES.items():
-            print(f"installing {name}", file=sys.stderr)
-            pythons[name], sizes[name] = installed(side, folder / name)
+            if side.packages not in environments:
+                print(f"installing {name}", file=sys.stderr)
+                environments[side.packages] = installed(side.packages, folder / name)
+        pythons = {name: environments[side.packages][0] for name, side in SIDES.items()}
         figures = measure(pythons, folder, arguments.turns, arguments.threads)
-    print("| | installed, MB | import, s | load, s | a step, µs | whole, s | memory, MB |\n|" + " --- |" * 7)
-    for name, side_figures in figures.items():
-        median = {figure: statistics.median(values) for figure, values in side_figures.items() if figure != "y"}
+    print("| | installed, MB | first, s | import, s | load, s | a step, µs | whole, s | memory, MB |\n|" + " --- |" * 8)
+    for name, of_side in figures.items():
+        median = {figure: statistics.median(values) for figure, values in of_side.items() if figure != "y"}
+        _, size = environments[SIDES[name].packages]
         print(
-            f"| {name} | {sizes[name]:.0f} | {median['import']:.2f} | {median['load']:.2f} | {median['step']:.1f} | "
-            f"{median['whole']:.2f} | {median['peak']:.0f} |"
+            f"| {name} | {size:.0f} | {median['first']:.2f} | {median['import']:.2f} | "
+            f"{median['load']:.2f} | {median['step']:.1f} | {median['whole']:.2f} | {median['peak']:.0f} |"
         )
 
 

@@ -14,7 +14,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
 
 T, H = 3, 2
-SETTINGS = {"offset": 0.2}
+SETTINGS = {"offset": 0.2, "start": 0.0}
 offset = 0.1
 
 
@@ -233,6 +233,52 @@ def test_many_settings_of_one_class_are_compiled() -> None:
         for _ in range(2):
             out, _ = layer(tg.ones(1, 2, 3), tg.zeros(2, 3))
             assert float(out[0, 0, 0]) == k / 64
+
+
+class Starting(tg.nn.Module):
+    """It starts from what its attributes say."""
+
+    kind = "zeros"
+
+    def __init__(self) -> None:
+        self.linear, self.learnt = tg.nn.Linear(H, H), tg.nn.Parameter(tg.full((H,), 0.4))
+        self.value, self.table, self.later = 0.0, {"k": 0.0}, 1.0
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+        if h is None:
+            value = self.value + self.table["k"] + SETTINGS["start"]
+            h = tg.full((len(x), H), value) if self.kind == "zeros" else self.learnt + tg.zeros(len(x), H)
+        elif self.later != 1.0:
+            h = h * self.later
+        return tg.tanh(self.linear(h) + x)
+
+
+STARTS: dict[str, Callable[[Starting], object]] = {
+    "number": lambda cell: turned(cell, "value", 0.3),
+    "dict": lambda cell: cell.table.update(k=0.2),
+    "globals": lambda cell: SETTINGS.update(start=0.1),
+    "attribute": lambda cell: turned(cell, "kind", "learnt"),
+    "class": lambda cell: setattr(type(cell), "kind", "learnt"),
+    "later steps": lambda cell: turned(cell, "later", 0.5),
+    "method": lambda cell: turned(cell, "forward", lambda x, h=None: Starting.forward(cell, x, h) + 0.1),
+}
+
+
+@pytest.mark.parametrize("action", STARTS)
+@pytest.mark.parametrize("recording", [False, True])
+def test_what_a_cell_starts_from_may_change(action: str, recording: bool) -> None:
+    SETTINGS.update(start=0.0)
+    cell, x = type("Own", (Starting,), {})(), tg.ones(T, 2, H)
+    layer = Recurrent(cell)
+    with tg.enable_grad() if recording else tg.no_grad():
+        for change in (lambda _: None, lambda _: None, STARTS[action], lambda cell: cell.learnt.data.__imul__(2)):
+            change(cell)
+            (out, h), (expected, last) = layer(x), run_as_loop(cell, x, None)
+            np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(h.detach().numpy(), last.detach().numpy(), rtol=1e-5, atol=1e-6)
+    if recording and cell.kind == "learnt":
+        one, other = (tg.grad(each.sum(), [cell.learnt])[0] for each in (out, expected))
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_start_is_not_looked_for_where_this_could_advance_an_iterator() -> None:

@@ -297,7 +297,7 @@ class Effects:
 
         Of a module that is not the user's, only methods are taken, such as `np.random.rand`.
         """
-        for name in names.intersection(namespace):
+        for name in [name for name in names if name in namespace]:  # a namespace may have many more
             value = namespace[name]
             if isinstance(value, ModuleType):
                 self.calls_unknown |= not (is_known(value.__name__) or _is_users(value.__name__))

@@ -130,7 +130,7 @@ class Run(Tracer):
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Records an op."""
-        noted = tuple(self.noted(argument) for argument in arguments)
+        noted = tuple([mapped(argument, self._noted_part) for argument in arguments])
         results = result if isinstance(result, tuple) else (result,)
         detached = bool(op.rules) and results[0]._node is None and self._recorded.intersection(_places_in(noted))
         self.notes.append(Note(op, noted, [self._add(part) for part in results], bool(detached)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base import Array
 from ..dtypes import FLOAT16, is_float
-from ..emit.code import is_view
+from ..emit.groups import is_free
 from ..emit.program import Group, Instruction, Op, Value, inputs_of
 from .launching import LaunchedKernels
 
@@ -49,7 +49,7 @@ def with_products(instructions: Sequence[Instruction], read_later: Iterable[Valu
         if each in sums:
             product, addend, _ = sums[each]
             (result,) = each.results
-            if uses[addend] > 1 or addend.dtype != result.dtype or _is_free(made[addend]):
+            if uses[addend] > 1 or addend.dtype != result.dtype or is_free(made[addend]):
                 copy = Instruction(_Copy(), (addend,))
                 addend = Value(f"{result.name}_before", result.shape, result.dtype, copy)
                 copy.results = (addend,)
@@ -81,10 +81,6 @@ def _sum_with_product(
         if value.dtype == result.dtype and value.shape == result.shape == other.shape and other in made:
             return product, other, [product, total, *([cast] if casts and cast is not None else [])]
     return None
-
-
-def _is_free(instruction: Instruction) -> bool:
-    return is_view(instruction) or instruction.op.name == "broadcast_to"
 
 
 def _is_product(instruction: Instruction) -> bool:

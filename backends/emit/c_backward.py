@@ -138,7 +138,8 @@ class _Backward:
         rows = [value for each in self._sums for value in (each.rows, each.x) if value is not None]
         loose = [value for value in dict.fromkeys(rows) if value not in there]
         gradients = [(k, value, self._of_operand[value]) for k, value in enumerate(program.inputs)]
-        readers = {k for k, _, g in gradients if g is not None and not {*loose}.isdisjoint(self._ways_to(g))}
+        after = {g: {g, *results_of(needed(self._after, [g]))} for _, _, g in gradients if g is not None}
+        readers = {k for k, _, g in gradients if g is not None and not after[g].isdisjoint(loose)}
         if loose:
             part = writer.part("rows_of_sums", self._rows(lambda: self._chunk(loose), ()))
             condition = " || ".join(f"needs[{k}]" for k in (*sorted(readers), len(program.inputs)))
@@ -165,10 +166,6 @@ class _Backward:
                         code.add(*calls)
         writer.function.source += code.source("").lstrip("\n")
         return writer.function
-
-    def _ways_to(self, gradient: Value) -> set[Value]:
-        """A gradient, and what is computed for it after the loop."""
-        return {gradient, *results_of(needed(self._after, [gradient]))}
 
     def _gradient_of(self, value: Value, gradient: Value, before: Sequence[Value]) -> str:
         """The part that computes the gradient of an input from what is known, and from values that are before."""

@@ -242,9 +242,9 @@ class Kernel:
                     if not self._overlaps and length > _BLOCK and length % _BLOCK:
                         # The last block begins earlier, so that no elements are left over.
                         stack.enter_context(code.block(f"for (Index from = 0; from < {length}; from += {_BLOCK})"))
-                        begin, end = f"from < {length - _BLOCK} ? from : {length - _BLOCK}", "end"
-                        code.add(f"const Index begin = {begin}, end = begin + {_BLOCK};")
-                        begin = "begin"
+                        last = length - _BLOCK
+                        code.add(f"const Index begin = from < {last} ? from : {last}, end = begin + {_BLOCK};")
+                        begin, end = "begin", "end"
                     code.add("INDEPENDENT")
                 stack.enter_context(code.block(f"for (Index {variable} = {begin}; {variable} < {end}; {variable}++)"))
                 code.add(*["ONE_BY_ONE"] * (not vectorized), *lines)

@@ -86,8 +86,6 @@ class Writer:
         self.function = CFunction()
         self.code = CCode(_RESERVED)
         self._fixed = fixed
-        self._index: dict[Any, int] = {}
-        self._panels: dict[Panels, int] = {}
         self._used: list[str] = []
         self.biases: dict[Value, list[Value]] = {}  # of products, which are added where these are read
 
@@ -95,17 +93,11 @@ class Writer:
 
     def array(self, key: Any) -> int:
         """The number of an array among those that the function is given."""
-        if key not in self._index:
-            self._index[key] = len(self.function.arrays)
-            self.function.arrays.append(key)
-        return self._index[key]
+        return _numbered(key, self.function.arrays)
 
     def panels(self, panels: Panels) -> int:
         """The number of panels among those that the function is given."""
-        if panels not in self._panels:
-            self._panels[panels] = len(self.function.panels)
-            self.function.panels.append(panels)
-        return self._panels[panels]
+        return _numbered(panels, self.function.panels)
 
     def type_of(self, value: Value) -> str:
         """The C type of a value's elements."""
@@ -238,6 +230,13 @@ def check(operands: Sequence[Value], instructions: Sequence[Instruction]) -> Non
         raise CannotEmitError(f"the dtypes are {', '.join(sorted(map(str, dtypes)))}")
     if any(BATCH in value.shape[1:] or not value.row_size for value in operands):
         raise CannotEmitError("an operand without elements, or whose rows are not its first dimension")
+
+
+def _numbered(key: Any, keys: list[Any]) -> int:
+    """The index of a key, which is added if it is new."""
+    if key not in keys:
+        keys.append(key)
+    return keys.index(key)
 
 
 def _name_in(declaration: str) -> str:

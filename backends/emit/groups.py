@@ -9,7 +9,7 @@ from .code import is_view
 from .program import Group, Instruction, Value, inputs_of, needed, results_of
 from .schedule import Backward, Forward
 
-__all__ = ["Grouping"]
+__all__ = ["Grouping", "is_free"]
 
 
 class Grouping:
@@ -70,7 +70,7 @@ class Grouping:
             size = sum(value.row_size for value in instruction.results)
             if (
                 self._is_unit(instruction)
-                and not _is_free(instruction)
+                and not is_free(instruction)
                 and made.issuperset(instruction.inputs)
                 and size <= sum(value.row_size for value in only_here)
             ):
@@ -151,10 +151,10 @@ class _Stages:
         before: Sequence[Instruction],
     ) -> None:
         self._instructions, self._wanted = instructions, wanted
-        views = [each for each in before if _is_free(each) and is_unit(each)]
+        views = [each for each in before if is_free(each) and is_unit(each)]
         self._made_by = {value: instruction for instruction in (*views, *instructions) for value in instruction.results}
         self._units = set(filter(is_unit, instructions))
-        self._moves = {*views, *filter(_is_free, self._units)}
+        self._moves = {*views, *filter(is_free, self._units)}
         self._stage = dict.fromkeys(views, 0)
         for instruction in instructions:
             unit = instruction in self._units
@@ -225,7 +225,7 @@ class _Stages:
         return [each for *_, each in sorted(keyed, key=lambda key: (*key[:2], places.get(key[2], 0)))]
 
 
-def _is_free(instruction: Instruction) -> bool:
+def is_free(instruction: Instruction) -> bool:
     """Whether the result is a view of the input, or rows of a value without rows."""
     return is_view(instruction) or instruction.op.name == "broadcast_to"
 

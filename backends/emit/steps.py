@@ -16,7 +16,7 @@ from ..base import Array
 from .arrays import direct_places, turn_weights
 from .code import Code, Scope
 from .loops import Loop, joined_in
-from .packs import Pack, packs_in, precise
+from .packs import packs_in, precise
 from .program import BATCH, Instruction, Value, inputs_of, results_of
 from .rooms import is_rows_product
 from .schedule import Forward
@@ -89,7 +89,10 @@ def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
             number = len(program.inputs)
             for taken, array in ((given[:number], "inputs"), (given[number:], "states"), (following, "out")):
                 code.add(f"{', '.join(taken)}, = {array}")
-            with code.block(_no_warning(code)) if _may_overflow(instructions, packs) else nullcontext():
+            packed = {instruction for pack in packs for instruction in pack.instructions}
+            overflows = any(each.op.name in _OVERFLOWING for each in instructions if each not in packed)
+            no_warning = f"with {code.object(np.errstate, 'errstate')}(over='ignore'):" if overflows else ""
+            with code.block(no_warning) if overflows else nullcontext():
                 loop.add_step(step)
             for value, place in zip(program.after, following):
                 if step.text(value) != place:
@@ -128,15 +131,6 @@ def _with_products_joined(
         found.append(Instruction(_CAT, ([x, h], 1), (joined,)))
         found.append(Instruction(pair[0].op, (joined, both, bias or other_bias), (out,)))
     return found
-
-
-def _no_warning(code: Code) -> str:
-    return f"with {code.object(np.errstate, 'errstate')}(over='ignore'):"
-
-
-def _may_overflow(instructions: Sequence[Instruction], packs: Sequence[Pack]) -> bool:
-    packed = {instruction for pack in packs for instruction in pack.instructions}
-    return any(each.op.name in _OVERFLOWING for each in instructions if each not in packed)
 
 
 _CAT: Any = SimpleNamespace(name="cat")

@@ -132,7 +132,7 @@ def import_seconds(threads: int, turns: int) -> float:
 
     def seconds() -> float:
         programs = ("pass", "import tinygrad_lstm")
-        empty, whole = (run(Path(sys.executable), program, ROOT, threads)["whole"] for program in programs)
+        empty, whole = (run(Path(sys.executable), program, ROOT, threads, {})["whole"] for program in programs)
         return whole - empty
 
     seconds()  # bytecode is written

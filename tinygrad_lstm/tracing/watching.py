@@ -6,6 +6,7 @@ them. So calls are watched that the step makes, or functions in Python that it c
 
 import functools
 import gc
+import inspect
 import random
 import sys
 from collections.abc import Callable, Container, Iterator
@@ -29,7 +30,7 @@ _KNOWN = frozenset({
 """Modules whose functions return results only, or change what `Effects` notes."""
 _IMPURE = frozenset({"_thread.start_new_thread", *(f"builtins.{name}" for name in IMPURE_BUILTINS)})
 _DRAWING = np.random.RandomState, np.random.Generator, random.Random  # `Effects` notes what they draw
-_TRUSTED = (*OWN_CODE, *np.__path__, "<frozen importlib")
+_TRUSTED = (*OWN_CODE, *np.__path__, inspect.__file__, "<frozen importlib")  # ops inspect rules that are first used
 
 
 @functools.lru_cache(4096)

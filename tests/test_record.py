@@ -54,3 +54,11 @@ def test_records_are_compared(record: ModuleType, tmp_path: Path, capsys: pytest
     assert "busy at the start of 2026-01-01 c3:" in printed
     with pytest.raises(SystemExit, match="has no records"):
         record.show(tmp_path / "none.jsonl", 4)
+
+
+def test_lines_of_the_projects_record_can_be_compared(record: ModuleType) -> None:
+    found = record.records(record.RECORD)
+    for each in found:
+        assert each.comparable(each) and each.commit and each.seconds.keys() >= each.torch.keys()
+        assert all(value > 0 for value in [*each.seconds.values(), *each.torch.values()])
+    assert found == sorted(found, key=lambda each: each.date)

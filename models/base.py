@@ -267,15 +267,14 @@ class Network(Loadable):
                 `forward`.
         """
         check_steps(self)
-        own = self if self._has_known_equations else copy.deepcopy(self).eval().requires_grad_(False)
-        return Stepper(own)
+        return Stepper(copy.deepcopy(self).eval().requires_grad_(False))
 
     def layer_step(self, place: str) -> StepOfArrays:
         """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
         pure = self._pure_step(parameters := self.layer_parameters(place))
         like = parameters["weight_ih"]
         if not self._has_known_equations:
-            cell = CellStep(pure, f"{type(self).__name__}.stepper", like.device, None)
+            cell = CellStep(pure, [pure, self], f"{type(self).__name__}.stepper", like.device, None)
 
             def step_of_arrays(inputs: Sequence[Array], before: Sequence[Array], out: Sequence[Array]) -> None:
                 for array, part in zip(out, cell(inputs[0], tuple(before)), strict=True):

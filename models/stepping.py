@@ -16,6 +16,7 @@ from tinygrad_lstm.nn import Module
 from tinygrad_lstm.ops.recurrent import traced_step
 from tinygrad_lstm.ops.sequence import UntraceableError
 from tinygrad_lstm.states import CheckedStep, joined_like, leaves_of, mapped, names_of, rebuilt
+from tinygrad_lstm.tracing.outside import changes_outside, written_at
 
 __all__ = ["CellStep", "CellStepper", "Stepper", "check_steps"]
 
@@ -37,6 +38,7 @@ class Stepper:
     """
 
     def __init__(self, network: Any) -> None:
+        self._network = network  # which nobody else has
         parameter = next(network.parameters())
         self._name = type(network).__name__
         self._device, self._dtype = parameter.device, parameter.dtype
@@ -76,6 +78,9 @@ class Stepper:
             return self._step(x, state)
         with self._device.switch():
             return self._step(x, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stepper, (self._network,)
 
     def _step(self, x: Array, state: Array | Sequence[Array] | None) -> tuple[Array, Any]:
         (B, shapes), xp, dtype = self._shapes, self._device.xp, self._dtype
@@ -132,7 +137,7 @@ class CellStepper:
         like = next((parameter for cell in self._cells for parameter in cell.parameters()), None)
         self._device = (zeros(1) if like is None else like).device
         self._compiled = compiled
-        self._steps = [CellStep(cell, "Recurrent.stepper", self._device, compiled) for cell in self._cells]
+        self._steps = [CellStep(cell, [cell], "Recurrent.stepper", self._device, compiled) for cell in self._cells]
 
     def __call__(self, x: Array, state: Any = None) -> tuple[Array, Any]:
         """The output (B, ...) and the next state.
@@ -164,16 +169,26 @@ class CellStep:
     """A step of a cell on plain arrays: by generated code for arrays of these shapes, or op by op.
 
     Args:
-        cell: `cell(x, state)` returns the next state. It must not be changed from outside.
+        cell: `cell(x, state)` returns the next state.
+        own: the objects that it uses and that nobody else changes. If what it uses besides these has changed, it is
+            compiled again.
         name: the caller's name, for errors.
         device: the device.
         compiled: as for `Recurrent`.
     """
 
-    def __init__(self, cell: Callable[[Tensor, Any], Any], name: str, device: Device, compiled: bool | None) -> None:
-        self._cell, self._name, self._device, self._compiled = cell, name, device, compiled
+    def __init__(
+        self,
+        cell: Callable[[Tensor, Any], Any],
+        own: Sequence[Any],
+        name: str,
+        device: Device,
+        compiled: bool | None,
+    ) -> None:
+        self._cell, self._own, self._name, self._device, self._compiled = cell, own, name, device, compiled
+        self._has_changed: Callable[[], bool] | None = None
         self._steps: dict[Hashable, StepOfArrays | None] = {}  # by the arrays of a step; None: op by op
-        self._made: dict[tuple[Hashable, ...], tuple[StepOfArrays, Sequence[Tensor]]] = {}
+        self._made: dict[tuple[Hashable, ...], tuple[Sequence[int], StepOfArrays, Sequence[Tensor]]] = {}
 
     def __call__(self, x: Array, before: Any) -> Any:
         """The state after a step; `before` may be None, what the cell starts from."""
@@ -183,6 +198,8 @@ class CellStep:
             key = tuple(
                 [(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in (x, *parts)]
             )
+            if self._has_changed is None or self._has_changed():
+                self._begin_anew()
             if key not in self._steps:
                 self._steps[key] = self._compile(x, before)
             step = self._steps[key]
@@ -193,6 +210,13 @@ class CellStep:
         out = [self._device.xp.empty(part.shape, part.dtype) for part in parts]
         step((x,), parts, out)
         return rebuilt(before, out)
+
+    def _begin_anew(self) -> None:
+        """Forgets what was compiled. If it cannot be noted what the cell reads, each step is compiled, or none."""
+        self._steps = {}
+        self._has_changed = changes_outside(self._cell, self._own)
+        if self._has_changed is None and self._compiled is None:
+            self._compiled = False
 
     def _compile(self, x: Array, before: Any) -> StepOfArrays | None:
         """The step for arrays like these; None if it is not compiled."""
@@ -208,7 +232,7 @@ class CellStep:
             if self._compiled:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
             return None
-        made = (fused, *map(id, captured))
-        if made not in self._made:
-            self._made[made] = fused.stepper(captured), captured  # which stay, so that their ids do
-        return self._made[made][0]
+        made, times = (fused, *map(id, captured)), [*map(written_at, captured)]
+        if made not in self._made or self._made[made][0] != times:
+            self._made[made] = times, fused.stepper(captured), captured  # which stay, so that their ids do
+        return self._made[made][1]

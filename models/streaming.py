@@ -38,6 +38,9 @@ class Stream:
     Networks and models have a method `stream()`. A user-defined model of an embedding, a network and a module for the
     outputs, or some of these, passes its parts to `Stream`. A stream copies their weights, which takes two to three
     times their memory. It is in evaluation mode and records nothing. Its memory does not grow with the number of steps.
+    Later changes of the model have no effect on it. What a user-defined cell uses besides, such as a global variable,
+    an attribute of its class or a tensor around a function, has its present value at each step. (If elements of such
+    a tensor are written through its `data`, this may not be noticed.)
 
     Each thread needs its own stream: `copy()` returns one that shares the weights. `copy.deepcopy` and pickle copy the
     weights too.

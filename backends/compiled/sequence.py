@@ -207,7 +207,7 @@ class _Built:
 
     def stepper(self, backend: Any, captured: Sequence[HostArray]) -> StepOfArrays:
         """See `ArraySequence.stepper`."""
-        own = [np.array(array, order="C") for array in captured]
+        own = [contiguous(array) for array in captured]
         if self._varies:
             return Steps(lambda B: self._step(*self._prepared(backend, own, B), B))
         prepared = self._prepared(backend, own, 1)

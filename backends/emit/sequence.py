@@ -81,11 +81,11 @@ class ArraySequence:
         return arrays
 
     def stepper(self, backend: Any, captured: Sequence[Array]) -> StepOfArrays:
-        """A step at a time, given what is the same in all steps, which is copied. Threads may share it.
+        """A step at a time, given what is the same in all steps, which must not change. Threads may share it.
 
         The output of the step must be the first of its states.
         """
-        return Steps(self._prepared_step(backend, [array.copy() for array in captured]))
+        return Steps(self._prepared_step(backend, captured))
 
     @cached_property
     def _prepared_step(self) -> Callable[..., Any]:

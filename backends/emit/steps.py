@@ -53,9 +53,6 @@ class Steps(threading.local):
             step = self._made[B] = self._of_batch(B)
         step(inputs, states, out)
 
-    def __deepcopy__(self, memo: object) -> Steps:
-        return self  # its weights do not change
-
 
 def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:
     """The source of `prepared(backend, captured)`, and the objects that it names.

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTM, LSTMCell, Recurrent
+from tinygrad_lstm.models import GRU, LSTM, LSTMCell, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 HostArray = np.ndarray[Any, Any]
@@ -106,16 +107,106 @@ def test_a_network_with_user_defined_equations(kind: type[Scaled], device: str) 
     assert abs(host(step(tg.tensor(x[0], device=device).data)[0])).min() > 0  # the stepper has its own
 
 
-def test_steppers_can_be_copied() -> None:
-    x = np.ones((2, 3), np.float32)
-    for network, copied in (
-        (LSTM(3, 4), copy.deepcopy),
-        (Recurrent(LSTMCell(3, 4)), copy.deepcopy),
-        (Recurrent(LSTMCell(3, 4)), lambda step: pickle.loads(pickle.dumps(step))),
-    ):
-        step = network.stepper()
-        _, state = step(x)
-        np.testing.assert_array_equal(step(x, state)[0], copied(step)(x, state)[0])
+def with_adapter() -> Any:
+    network = LSTM(3, 4)
+    tg.nn.add_lora(network, "weight_*", rank=1)
+    return network
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "LSTM": lambda: LSTM(3, 4, num_layers=2),
+    "GRU": lambda: GRU(3, 4),
+    "adapter": with_adapter,
+    "own equations": lambda: Scaled(3, 4),
+    "cells": lambda: Recurrent([LSTMCell(3, 4), Reading(4)]),
+}
+COPIED: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+}
+
+
+@pytest.mark.parametrize("how", COPIED)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_steppers_and_streams_can_be_copied_after_use(name: str, how: str) -> None:
+    network, x = NETWORKS[name](), drawn(3, 2, 3).astype("float32")
+    step, stream = network.stepper(), network.stream(2)
+    out, _ = network(tg.tensor(x))
+    out.sum().backward()
+    _, state = step(x[0])
+    stream(x[0])
+    of_copy = COPIED[how](step)
+    for parameter in network.parameters():  # which neither the stepper nor its copy has
+        parameter.data[...] *= 2
+    np.testing.assert_array_equal(step(x[1], state)[0], of_copy(x[1], state)[0])
+    again, expected = COPIED[how](network), network(tg.tensor(x))[0]
+    np.testing.assert_array_equal(again(tg.tensor(x))[0].detach().numpy(), expected.detach().numpy())
+    other = COPIED[how](stream)
+    np.testing.assert_array_equal(stream(x[1]), other(x[1]))
+    np.testing.assert_array_equal(stream(x), other(x))
+
+
+scale, TABLE, AROUND = 0.5, {"offset": 0.1}, tg.full((4,), 0.3)
+
+
+class Reading(tg.nn.Module):
+    """It uses a weight, and more that is not its own."""
+
+    factor = 0.8
+
+    def __init__(self, size: int) -> None:
+        self.input_size, self.weight = size, tg.nn.Parameter(tg.full((size,), 0.5))
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+        h = tg.zeros_like(x) if h is None else h
+        return tg.tanh(x * AROUND * self.weight + h) * self.factor * scale + TABLE["offset"]
+
+
+def negate(forward: Any) -> Any:
+    return lambda self, x, h=None: -forward(self, x, h)
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "global variable": lambda cell: globals().update(scale=scale + 0.25),
+    "global dict": lambda cell: TABLE.update(offset=TABLE["offset"] + 0.25),
+    "attribute of the class": lambda cell: setattr(Reading, "factor", Reading.factor + 0.25),
+    "tensor that is replaced": lambda cell: globals().update(AROUND=AROUND + 0.25),
+    "tensor in place": lambda cell: AROUND.add_(0.25),
+    "method": lambda cell: setattr(Reading, "forward", negate(Reading.forward)),
+}
+
+
+@pytest.mark.parametrize("compiled", [None, True, False])
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_cell_reads_from_outside_is_what_it_is_now(
+    name: str, compiled: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "scale", 0.5)
+    monkeypatch.setitem(globals(), "AROUND", tg.full((4,), 0.3))
+    monkeypatch.setitem(TABLE, "offset", 0.1)
+    for attribute in ("factor", "forward"):
+        monkeypatch.setattr(Reading, attribute, vars(Reading)[attribute])
+    x, layer = drawn(2, 4).astype("float32"), Recurrent(Reading(4), compiled=compiled)
+    step, stream = layer.stepper(), layer.stream(2)
+    for _ in range(3):
+        before = stream.state
+        expected, _ = layer(tg.tensor(x[None]), tg.tensor(before))
+        for out in (step(x, before)[0], stream(x)):
+            np.testing.assert_allclose(out, expected[0].detach().numpy(), rtol=1e-6)
+        CHANGES[name](layer)
+        changed, _ = layer(tg.tensor(x[None]), tg.tensor(before))
+        assert abs(changed - expected).max().item() > 1e-3
+
+
+def test_weights_are_those_of_the_beginning() -> None:
+    x, layer = drawn(2, 4).astype("float32"), Recurrent(Reading(4))
+    step, stream = layer.stepper(), layer.stream(2)
+    expected = [step(x, np.zeros((2, 4), np.float32))[0], stream(x)]
+    layer.cells[0].weight.data[...] = 9
+    stream.reset()
+    for one, other in zip(expected, (step(x, np.zeros((2, 4), np.float32))[0], stream(x)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_cell_that_cannot_be_compiled_runs_op_by_op() -> None:

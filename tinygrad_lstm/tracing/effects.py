@@ -27,7 +27,7 @@ from ..graph import OWN_CODE
 from ..mode import mode
 from .watching import IMPURE_BUILTINS, is_followed, is_known
 
-__all__ = ["Effects", "see_attribute"]
+__all__ = ["Effects", "see_attribute", "slots_of"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _LEAVES = _PLAIN | {Device, np.dtype}
@@ -89,7 +89,7 @@ def _attributes(thing: Any) -> dict[str, Any]:
     """The attributes of a class without Python's own; of an object, those in slots."""
     if isinstance(thing, type):
         return {name: value for name, value in dict(vars(thing)).items() if not name.startswith("__")}
-    return {name: getattr(thing, name) for name in _slots(type(thing)) if hasattr(thing, name)}
+    return {name: getattr(thing, name) for name in slots_of(type(thing)) if hasattr(thing, name)}
 
 
 def _put_tensor(tensor: Tensor, before: tuple[Any, ...], _: Any) -> None:
@@ -219,6 +219,11 @@ class Effects:
                 changed = f"{name}.{key}" if way in (_DICT, _ATTRIBUTES) and isinstance(key, str) else name
         return changed
 
+    @property
+    def reached(self) -> list[tuple[Any, Callable[[], bool]]]:
+        """What is noted, each with a function that says whether it has changed."""
+        return [(thing, functools.partial(_has_changed, way, thing, before)) for _, way, thing, before in self._kept]
+
     def _keep(self, name: str, way: _Way, thing: Any) -> Any:
         content = way.read(thing)
         self._kept.append((name, way, thing, content))
@@ -323,7 +328,7 @@ class Effects:
             self.codes.update(id(part.__code__) for part in functions if isinstance(part, FunctionType))
         elif _is_users(kind.__module__):
             self._visit_class(kind)
-            if _slots(kind):
+            if slots_of(kind):
                 parts |= self._keep(kind.__name__, _ATTRIBUTES, thing)
         self._todo += [(f"{kind.__name__}.{name}", part) for name, part in parts.items() if type(part) not in _LEAVES]
 
@@ -346,7 +351,7 @@ def _functions_of(attribute: Any) -> tuple[Any, ...]:
     return (attribute,)
 
 
-def _slots(kind: Any) -> list[str]:
+def slots_of(kind: Any) -> list[str]:
     """The names of an object's slots."""
     names: list[str] = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     return names
@@ -392,6 +397,10 @@ def _is_users(module: str | None) -> bool:
         return True
     file = getattr(sys.modules[module], "__file__", None)
     return file is not None and not file.startswith(_NOT_USERS)
+
+
+def _has_changed(way: _Way, thing: Any, before: Any) -> bool:
+    return _changed(before, way.read(thing)) is not None
 
 
 def _changed(before: Any, now: Any) -> str | bool | None:

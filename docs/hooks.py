@@ -99,8 +99,10 @@ def _fenced(example: re.Match[str]) -> str:
 
 
 def _uri(path: str) -> str:
-    """Where the site has a file of the repository."""
-    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.md"
+    """Where the site has a file of the repository: a page of its text, or a notebook to download."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return f"source/{path}" if path.endswith(".ipynb") else f"source/{path}.md"
 
 
 def _origin(uri: str) -> str:
@@ -140,6 +142,8 @@ def _resolved(link: str, uri: str) -> str | None:
 def _page(path: Path) -> str:
     """A file, or what is in a folder, as a page that the site's search leaves out."""
     name = path.relative_to(ROOT).as_posix()
+    if path.suffix == ".ipynb":
+        return path.read_text(encoding="utf-8")
     if path.is_dir():
         shown = "\n".join(f"- [{file.name}]({file.name}) {_summary(file)}" for file in _sources(path))
         text = f"# {name}/\n\n{shown}\n"

@@ -81,12 +81,12 @@ def commands(page: Path) -> Iterator[list[str]]:
     for block in blocks(page):
         if block.language == "console":
             for line in re.findall(r"^\$ (.+)", block.code, re.MULTILINE):
-                yield from (shlex.split(command) for command in line.split(" && "))
+                yield from (shlex.split(command, comments=True) for command in line.split(" && "))
 
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in (README, *PAGES) if any(commands(page))],
+    [page for page in (README, *ROOT.glob("*/README.md"), *PAGES) if any(commands(page))],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_commands_of_a_page_run_in_order(page: Path, folder: Path) -> None:
@@ -105,6 +105,8 @@ def test_commands_of_a_page_run_in_order(page: Path, folder: Path) -> None:
                 extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
                 named = set(filter(None, re.sub(r"^\.\[?|\]$", "", package).split(",")))
                 assert named <= extras["optional-dependencies"].keys()
+            case ["python", program]:
+                assert (ROOT / program).exists()  # it has a test of its own
             case ["python3", "-m", "venv", ".venv"]:
                 pass
             case _:

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urldefrag
 
 import numpy as np
 import pytest
+from axe import violations
 from browser import DRIVER, WITHOUT, browser, console_errors, requests
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -132,3 +133,16 @@ def test_the_chapter_moves_the_live_cell(site: Path, driver: Chrome) -> None:
     driver.find_element(By.LINK_TEXT, "The bracket closes").click()
     driver.switch_to.frame(driver.find_element(By.CSS_SELECTOR, "iframe.live"))
     WebDriverWait(driver, 20).until(lambda _: "step 42 of 80" in driver.find_element(By.TAG_NAME, "body").text)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(
+    "page", ["index.html", "tutorial.html", "lstm.html", "how-to/own-text.html", "performance.html", "api/models.html"]
+)
+def test_a_page_is_accessible(site: Path, driver: Chrome, page: str, colours: str) -> None:
+    scheme = {"name": "prefers-color-scheme", "value": colours}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    driver.get((site / page).as_uri())
+    driver.execute_script("localStorage.clear()")  # the theme remembers which colours it began with
+    driver.refresh()
+    assert not violations(driver)

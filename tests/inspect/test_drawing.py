@@ -148,6 +148,31 @@ def test_what_belongs_together_is_one_part() -> None:
     ]
 
 
+W, V = tg.nn.Parameter(tg.rand(3, 3)), tg.nn.Parameter(tg.rand(3))
+ODD_STEPS = {
+    "a state stays": lambda x, s: (tg.tanh(x @ W + s[1]), s[1]),
+    "states are exchanged": lambda x, s: (s[1], s[0] + x),
+    "two states are one": lambda x, s: (x * s[0],) * 2,
+    "a state is constant": lambda x, s: (tg.tanh(x + s[0]), tg.ones_like(s[1])),
+    "the input is not used": lambda x, s: (0.5 * s[0], s[1] @ W.T @ W),
+    "powers": lambda x, s: (s[0] * s[0] * s[0] + x, (1 - s[1]) * s[1] + x**2),
+    "functions of parameters": lambda x, s: (s[0] @ tg.softmax(W, dim=0) + V * V, tg.layer_norm(s[1] * V + x, 3)),
+    "parts that are joined": lambda x, s: (tg.stack(list(tg.unbind(s[0], 1)), dim=1) + x, tg.flip(s[1], 1)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_STEPS)
+def test_odd_steps_can_be_drawn(name: str) -> None:
+    class Over(tg.nn.Module):
+        def forward(self, x: tg.Tensor) -> Any:
+            return tg.scan(ODD_STEPS[name], x, (tg.rand(2, 3), tg.rand(2, 3)))[0]
+
+    drawing = drawn(traced(Over()).data_path)
+    assert words(drawing) >= {"x", "state0", "state1", "next_state0", "next_state1"}
+    assert len(wires(drawing)) >= 3
+    check_places(drawing)
+
+
 @settings(max_examples=25)
 @given(drawn_steps())
 def test_any_step_can_be_drawn(step: DrawnStep) -> None:

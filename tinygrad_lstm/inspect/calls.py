@@ -296,17 +296,22 @@ class Calls(Tracer):
     def _show_step(self, ran: RanSequence, x: Tensor, states: States) -> None:
         """Adds the equations of a step and its data path to its calls, if it is not that of a plain layer."""
         step = ran.scan.step
+        cell = step.function if isinstance(step, CheckedStep) else None
         calls = [call for call in ran.calls if call.kind not in KINDS or call.options]
-        if isinstance(step, CheckedStep):
-            calls = [call for call in calls if call.shown is step.function]
+        calls = [call for call in calls if (isinstance(call.shown, ShownLayer) if cell is None else call.shown is cell)]
         if not calls:
             return
         last = calls[-1]
+        known = next((call for call in self._by_name[last.name] if call.equations), None)
+        if known is not None:  # of an earlier call of the same layer
+            for call in calls:
+                call.equations, call.data_path = known.equations, known.data_path
+            return
         shown = {id(state._array): name for name, state in last.before.items()}
         if isinstance(step, CheckedStep):
             names, used = step.names, names_in(step.function)
         else:
-            names = last.shown.network.STATES
+            names = tuple(last.before)
             used = {id(each._array): name for name, each in last.shown.parameters.items()}
         named = {shown.get(id(state._array), name): state for state, name in zip(states, names, strict=True)}
         equations, data_path = step_shown(step, x, named, used, last.values)

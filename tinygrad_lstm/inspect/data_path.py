@@ -82,6 +82,7 @@ _SPLITS = {"split", "unbind"}
 _SYMBOLS = {"sigmoid": "σ", "matmul": "@", "cat": "[,]", "stack": "[,]", "maximum": "max", "minimum": "min", "sum": "Σ"}
 _FUNCTIONS = {"abs": "|·|", "square": "·²", "sqrt": "√·", "reciprocal": "1 ÷ ·"}
 """How functions of one value are written, if not as name(·)."""
+_POWERS = {"1": "", "2": "²", "3": "³"}
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,9 @@ class DataPath:
         name, arguments = instruction.op.name, instruction.arguments
         if name == "getitem":
             return f"·[{index_text(arguments[1])}]"
+        if name == "pow" and self._moves(arguments[0]):
+            power = self._fixed(arguments[1])
+            return f"·{_POWERS.get(power, f'^{power}')}"
         if name == "div":
             return " ÷ ".join("·" if self._moves(part) else self._fixed(part) for part in arguments)
         return _FUNCTIONS.get(name, f"{_SYMBOLS.get(name, name)}(·)")
@@ -331,7 +335,8 @@ class DataPath:
 
     def _output(self, value: Value) -> Output:
         name = self._name(value)
-        if not name and value.instruction is not None and value.instruction.op.name == "getitem":
+        is_part = value in self._nodes and self._nodes[value].is_divided
+        if not name and is_part and value.instruction is not None and value.instruction.op.name == "getitem":
             name = f"[{index_text(value.instruction.arguments[1])}]"
         return Output(name, self._traced.get(value.name, ""))
 

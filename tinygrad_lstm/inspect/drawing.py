@@ -235,12 +235,12 @@ def _of_part(part: Part, item: Item) -> Iterator[dict[str, Any]]:
     yield {"kind": "box", **place, "size": [item.width, item.up + item.down], "value": value}
     written = [("title", part.title)] if part.title else []
     written += [("code", line) for line in part.lines]
-    written += [("number", value)] if value else []
+    written += [("number inside", value)] if value else []
     height = sum(_TITLE if kind == "title" else _LINE for kind, _ in written) + ROW * len(outputs) * (len(outputs) > 1)
     y = item.y - height // 2
     for kind, text in written:
         y += _TITLE if kind == "title" else _LINE
-        yield _text(part.stage, item.x, y - 5, kind, *(("", text) if kind == "number" else (text,)))
+        yield _text(part.stage, item.x, y - 5, kind, *(("", text) if kind == "number inside" else (text,)))
     for output in outputs if len(outputs) > 1 else ():
         y, right = item.y + item.outs[output] + 5, item.x + item.width // 2 - 8
         yield _text(part.stage, right, y, "code end", output.name)

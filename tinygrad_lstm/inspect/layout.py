@@ -255,38 +255,38 @@ class Layout:
     def _separate(self) -> None:
         """Moves items at which two wires would run along each other."""
         for _ in self.hops:
-            along = [pair for column in range(len(self.columns)) for pair in self._along(column)]
-            if not along:
-                break
-            for item in (along[0][1].right, along[0][0].left):
-                low, high = self._room(item)
-                places = [y for k in range(1, 9) for y in (item.y - GRID * k, item.y + GRID * k) if low <= y <= high]
-                if self._moves_apart(item, places, len(along)):
-                    break
-            else:
+            along = self._along()
+            ends = (along[0][1].right, along[0][0].left) if along else ()
+            if not any(self._move_apart(item, len(along)) for item in ends):
                 break
 
-    def _moves_apart(self, item: Item, places: Sequence[int], number: int) -> bool:
-        """Moves an item to the first of some places with which fewer wires than this number run along each other."""
-        begun = item.y
-        for item.y in places:
-            if sum(len(self._along(column)) for column in range(len(self.columns))) < number:
+    def _move_apart(self, item: Item, number: int) -> bool:
+        """Moves an item so that fewer wires than this number run along each other; its neighbours too if need be."""
+        column = self.columns[item.column]
+        k, (low, high) = column.index(item), self._room(item)
+        for shift in (sign * GRID * n for n in range(1, 9) for sign in (1, -1)):
+            items = [item] if low <= item.y + shift <= high else column[k:] if shift > 0 else column[: k + 1]
+            for each in items:
+                each.y += shift
+            if len(self._along()) < number:
                 return True
-        item.y = begun
+            for each in items:
+                each.y -= shift
         return False
 
-    def _along(self, column: int) -> list[tuple[Hop, Hop]]:
-        """The pairs of wires after a column of which the first begins where the second ends, and is to its right."""
-        hops = [hop for hop in self.hops if hop.left.column == column]
-        tracks, ends = tracks_of(hops), defaultdict[int, list[Hop]](list)
-        for hop in hops:
-            ends[hop.end_y].append(hop)
-        return [
-            (hop, other)
-            for hop in hops
-            for other in ends[hop.start_y]
-            if hop.wire is not other.wire and tracks.get(hop.wire, math.inf) >= tracks.get(other.wire, -1)
-        ]
+    def _along(self) -> list[tuple[Hop, Hop]]:
+        """The pairs of wires between two columns of which the first begins where the second ends, to its right."""
+        found = []
+        for column in range(len(self.columns)):
+            hops = [hop for hop in self.hops if hop.left.column == column]
+            tracks, ends = tracks_of(hops), defaultdict[int, list[Hop]](list)
+            for hop in hops:
+                ends[hop.end_y].append(hop)
+            for hop in hops:
+                track = tracks.get(hop.wire, math.inf)
+                others = (other for other in ends[hop.start_y] if other.wire is not hop.wire)
+                found += [(hop, other) for other in others if track >= tracks.get(other.wire, -1)]
+        return found
 
     def _room(self, item: Item) -> tuple[float, float]:
         """How high and how low an item can be in its column."""

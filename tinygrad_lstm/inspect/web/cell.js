@@ -191,7 +191,8 @@ function drawCell(run, choose) {
   const update = (numbers, equations) => {
     for (const fill of fillers) fill(numbers);
     for (const { id, name, formula, numbers: text } of equations) {
-      groups.get(id)?.setAttribute("aria-label", `${name}: ${formula}${text && ` = ${text}`}`);
+      const label = run.kind ? `${name}: ${formula} = ${text}` : [formula, text].filter(Boolean).join("; ");
+      groups.get(id)?.setAttribute("aria-label", label);
     }
   };
   const mark = (id) => groups.forEach((group, of) => group.classList.toggle("chosen", of === id));

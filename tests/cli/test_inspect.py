@@ -65,9 +65,19 @@ def test_without_a_text_it_shows_one_that_was_not_trained_on(checkpoint: Path, t
 def test_plots_are_drawn_too(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "plots"
     printed = succeed("inspect", checkpoint, "--text", TEXT[:60], "--out", tmp_path / "page.html", "--plots", folder)
-    names = ["cell-states.png", "gates.png", "gradient-flow.png", "saturation.png"]
+    names = ["cell-states.png", "gates.png", "gradient-flow.png", "saturation.png", "text.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert all(path.read_bytes().startswith(b"\x89PNG") and str(path) in printed for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("cell", "plots"), [("mlstm", 5), ("rnn", 3)])
+def test_plots_of_other_cells(cell: str, plots: int, tmp_path: Path) -> None:
+    """With a state that is a matrix; without a cell state and gates."""
+    (tmp_path / "book.txt").write_text(TEXT)
+    tiny = ["--hidden", "6", "--seq-len", "8", "--batch", "4", "--steps", "1"]
+    succeed("train", "--cell", cell, "--data", "book.txt", "--out", "run", *tiny, cwd=tmp_path)
+    succeed("inspect", "run", "--text", TEXT[:60], "--plots", "plots", cwd=tmp_path)
+    assert len([*(tmp_path / "plots").iterdir()]) == plots
 
 
 def test_a_window(checkpoint: Path, tmp_path: Path) -> None:

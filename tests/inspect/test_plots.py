@@ -222,6 +222,12 @@ def test_text_is_coloured_by_a_unit(kind: Any) -> None:
     assert ax.get_title() == "l0, unit 3"
 
 
+def test_a_part_of_a_text() -> None:
+    layer = traced()
+    drawn = plot_text(layer, 1, "to be or\n", item=1, steps=slice(3, 8), width=5).images[0].get_array()
+    np.testing.assert_allclose(drawn, np.tanh(layer.c[3:8, 1, 1].astype(np.float64))[None])
+
+
 def test_strings_of_several_characters_have_one_colour() -> None:
     layer = traced()
     values = np.tanh(layer.c[:, 0, 1].astype(np.float64))

@@ -1,8 +1,7 @@
 """`tinygrad-lstm inspect`."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -21,6 +20,7 @@ from ..inspect import (
     plot_gates,
     plot_gradient_flow,
     plot_saturation,
+    plot_text,
     trace,
     trace_memory,
 )
@@ -41,11 +41,12 @@ from .shared import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["inspect"]
 
 _SHOWN = 600  # characters, if no text is given
+_DRAWN = 2000  # characters in a plot of the text
 
 
 def inspect(
@@ -108,7 +109,7 @@ def inspect(
         raise ValueError(f"{error.reason}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
-        print(f"plots: {'  '.join(map(str, _drawn(traced, folder)))}")
+        print(f"plots: {'  '.join(map(str, _drawn(traced, text, folder)))}")
 
 
 def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown) -> str:
@@ -147,23 +148,23 @@ def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
     return folder.best if folder.best.exists() else folder.last, folder
 
 
-def _drawn(traced: Trace, folder: Path) -> list[Path]:
+def _drawn(traced: Trace, text: str, folder: Path) -> list[Path]:
     """Writes plots of a trace's last layer to a folder."""
     layer = traced[-1]
-    most_varying = int(layer.c[:, 0].var(axis=0).argmax())
-    drawings: dict[str, Callable[[Axes], object]] = {
-        "gates": lambda ax: plot_gates(layer, most_varying, ax),
-        "cell-states": lambda ax: plot_cell_states(layer, ax),
-        "saturation": lambda ax: plot_saturation(layer, ax),
-        "gradient-flow": lambda ax: plot_gradient_flow(flow_of(traced), ax),
+    # If the state is a matrix, it has more elements than the layer has gates.
+    units = min(layer.values[name].shape[2] for name in (layer.memory, *layer.gates))
+    most_varying = int(layer.values[layer.memory][:, 0, :units].var(axis=0).argmax())
+    drawings = {
+        "cell-states": plot_cell_states(layer),
+        "text": plot_text(layer, most_varying, text, steps=slice(0, _DRAWN)),
+        "gradient-flow": plot_gradient_flow(flow_of(traced)),
     }
+    if layer.gates:
+        drawings |= {"gates": plot_gates(layer, most_varying), "saturation": plot_saturation(layer)}
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, draw in drawings.items():
-        figure = new_figure()
-        draw(figure.add_subplot())
-        paths.append(folder / f"{name}.png")
-        write_figure(paths[-1], figure, dpi=120)
+    paths = [folder / f"{name}.png" for name in drawings]
+    for path, ax in zip(paths, drawings.values(), strict=True):
+        write_figure(path, cast("Figure", ax.figure), dpi=120)
     return paths
 
 

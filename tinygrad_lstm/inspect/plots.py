@@ -92,7 +92,7 @@ def plot_gates(layer: LayerTrace, unit: int, ax: "Axes | None" = None, *, item: 
     'time (steps)'
     """
     _check_gates("plot_gates", layer)
-    _check("plot_gates", "unit", unit, layer.shape[2])
+    _check("plot_gates", "unit", unit, min(layer.values[gate].shape[2] for gate in layer.gates))
     steps = _steps("plot_gates", layer, item)
     ax = _axes(ax)
     feet = np.arange(len(layer.gates))[::-1] * 1.25  # the first gate's lane is the uppermost
@@ -165,7 +165,14 @@ def plot_saturation(layer: LayerTrace, ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_text(
-    layer: LayerTrace, unit: int, text: Sequence[str], ax: "Axes | None" = None, *, item: int = 0, width: int = 72
+    layer: LayerTrace,
+    unit: int,
+    text: Sequence[str],
+    ax: "Axes | None" = None,
+    *,
+    item: int = 0,
+    steps: slice | None = None,
+    width: int = 72,
 ) -> "Axes":
     """The text that a model read, each character coloured by the tanh of one unit's cell state after reading it.
 
@@ -179,6 +186,7 @@ def plot_text(
         text: the string of each step, such as the characters of a string.
         ax: where to draw.
         item: which of the B sequences.
+        steps: which steps to draw, all by default: `slice(0, 500)`.
         width: the largest number of characters in a line; longer lines are broken.
 
     Raises:
@@ -195,13 +203,14 @@ def plot_text(
     """
     _check_layer("plot_text", layer)
     _check("plot_text", "unit", unit, layer.shape[2])
-    steps = _steps("plot_text", layer, item)
-    if len(text) != len(steps):
-        raise ValueError(f"plot_text: expected a string for each of {len(steps)} steps, got {len(text)}")
+    whole = _steps("plot_text", layer, item)
+    if len(text) != len(whole):
+        raise ValueError(f"plot_text: expected a string for each of {len(whole)} steps, got {len(text)}")
     if width < 1:
         raise ValueError(f"plot_text: expected width to be at least 1, got {width}")
-    values = np.tanh(layer.values[layer.memory][steps, item, unit].astype(np.float64))
-    places = list(_places(text, width))
+    shown = slice(None) if steps is None else steps
+    values = np.tanh(layer.values[layer.memory][whole[shown], item, unit].astype(np.float64))
+    places = list(_places(text[shown], width))
     lines = 1 + max((row for *_, row, _ in places), default=0)
     colours = np.full((lines, width), np.nan)
     for step, _, row, column in places:

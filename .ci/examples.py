@@ -29,7 +29,9 @@ def smaller(png: bytes) -> bytes:
 
     with Image.open(BytesIO(png)) as picture:
         kept = BytesIO()
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(kept, "png", optimize=True)
+        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            kept, "png", optimize=True
+        )
     return kept.getvalue()
 
 

@@ -13,7 +13,7 @@ from tinygrad_lstm.data import adding
 from tinygrad_lstm.models import LSTM, ManyToOne, Recurrent
 
 
-# %% The cell has two time scales: a fast state, and a slow one, of which a gate overwrites 5 % at a step at first.
+# %% The cell: a fast state, and a slow one, to which a gate lets the fast one write. At first the gate is 5 % open.
 class TwoScales(tg.nn.Module):
     STATES = ("fast", "slow")
 
@@ -60,7 +60,7 @@ for name, network in networks.items():
 loop = program.backward.partition("# loop")[2].partition("\n\n")[0]
 print(f"\nCompiled to: {', '.join(program.code)}\n# loop{loop}")
 
-# %% The last model as a stream: a step as it comes in, with the state kept. It ends where the whole sequence does.
+# %% The last model as a stream, one step at a time: its last answer is that for the whole sequence.
 x, targets, lengths = adding(np.random.default_rng(7), length=60, batch=1)
 stream = model.stream()
 for step in x:

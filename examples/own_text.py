@@ -67,7 +67,6 @@ print(f"Its gates: own_text.html#unit={unit}, in a browser")
 # %% The picture: how the loss fell, and the text coloured by that unit.
 figure, (above, below) = plt.subplots(2, 1, figsize=(8, 7), height_ratios=[1, 2], layout="constrained")
 tg.inspect.plot_losses({"": read_metrics(trainer.metrics_path)}, above)
-shown = tg.inspect.trace(model, ids[:500])["lstm.l0"]
-tg.inspect.plot_text(shown, unit, unseen[:500], below)
+tg.inspect.plot_text(traced["lstm.l0"], unit, unseen, below, steps=slice(0, 500))
 below.set_title(f"Unit {unit} has learnt: {name}")
 figure.savefig("own_text.png", dpi=100)

@@ -19,7 +19,7 @@ slow = np.sin(2 * np.pi / 40 * (steps + 0.25 * np.maximum(steps - FAULT, 0)))
 pressure = (slow + 0.5 * np.sin(2 * np.pi / 9 * steps) + rng.normal(0, 0.1, LENGTH)).astype(np.float32)
 
 
-# %% The model: an LSTM, and a layer that turns its output into the next value. `stream` names the two for a stream.
+# %% The model: an LSTM, and a layer that turns its output into the next value. A stream is made of the same parts.
 class Forecaster(tg.nn.Module):
     def __init__(self) -> None:
         self.lstm = LSTM(1, 32)
@@ -58,13 +58,13 @@ restarted.load("sensor.safetensors")
 again = [restarted(pressure[t : t + 1])[0] for t in range(2000, LENGTH - 1)]
 print(f"equal to the last bit after the restart: {np.array_equal(again, predicted[2001:])}")
 
-# %% The alarm: the mean error of 20 steps is well above what it was in 400 healthy steps after those of the training.
+# %% The alarm: a mean error of 20 steps that is well above the largest of 400 healthy steps, which were not learnt.
 errors = np.convolve(np.abs(pressure - predicted), np.ones(20) / 20)[:LENGTH]
 limit = 1.2 * errors[1600:2000].max()
 alarm = 2000 + int(np.argmax(errors[2000:] > limit))
 print(f"the fault began at step {FAULT}; the alarm came at step {alarm}, {alarm - FAULT} steps later")
 
-# %% The picture
+# %% The picture: what came and what was predicted, and the error.
 figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
 above.plot(pressure, color="black", linewidth=1, label="pressure")
 above.plot(predicted, color="#d55e00", linestyle="--", linewidth=1, label="predicted one step before")

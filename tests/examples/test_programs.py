@@ -43,7 +43,7 @@ def number(pattern: str, printed: str) -> float:
 
 def check_own_text(printed: str) -> None:
     losses = [float(loss) for loss in re.findall(r"step \d+: (\d\.\d\d) nats", printed)]
-    assert len(losses) == 7 and losses == sorted(losses, reverse=True) and losses[-1] < 1.6
+    assert len(losses) == 7 and losses[-1] < losses[0] - 0.3 and losses[-1] < 1.6
     assert abs(number(r"Unit \d+ has learnt: .* \(correlation (-?\d\.\d\d)\)", printed)) > 0.5
 
 

@@ -64,6 +64,14 @@ class Cell(Module):
         """The shapes of the states, for one sequence, by name."""
         return self.state_shapes_of(self.hidden_size, **self._options)
 
+    def _known_start(self, x: Tensor) -> Any:
+        """The state before the first step, given its input: zeros. None if a subclass or the user replaces the step."""
+        step = (getattr(self, name) for name in ("forward", "gates", "step", "state_shapes") if hasattr(self, name))
+        if not all(each.__module__.startswith("tinygrad_lstm.") for each in step):
+            return None
+        shapes = self.state_shapes().values()
+        return state_of_parts([zeros(len(x), *shape, dtype=x.dtype, device=x.device) for shape in shapes])
+
     @classmethod
     def options(cls) -> dict[str, Any]:
         """The constructor's arguments after the two sizes, with their defaults."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, Recurrent
 
 T, H = 3, 2
 SETTINGS = {"offset": 0.2, "start": 0.0}
@@ -279,6 +279,24 @@ def test_what_a_cell_starts_from_may_change(action: str, recording: bool) -> Non
     if recording and cell.kind == "learnt":
         one, other = (tg.grad(each.sum(), [cell.learnt])[0] for each in (out, expected))
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+class FromOnes(GRUCell):
+    """A built-in cell with a start of its own."""
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+        return GRUCell.forward(self, x, tg.ones(len(x), H) if h is None else h)
+
+
+def test_the_start_of_a_built_in_cell_may_be_replaced() -> None:
+    replaced, patched, x = GRUCell(H, H), type("Own", (GRUCell,), {})(H, H), tg.ones(T, 2, H)
+    for cell in (replaced, patched):
+        Recurrent(cell)(x)
+    replaced.forward = lambda x, h=None: FromOnes.forward(replaced, x, h)
+    type(patched).gates = lambda self, x, h=None: GRUCell.gates(self, x, tg.ones(len(x), H) if h is None else h)
+    for cell in (FromOnes(H, H), replaced, patched):
+        out, expected = Recurrent(cell)(x)[0], run_as_loop(cell, x, None)[0]
+        np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_start_is_not_looked_for_where_this_could_advance_an_iterator() -> None:

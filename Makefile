@@ -58,6 +58,7 @@ test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies
 # The theme prints an advertisement otherwise.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
 docs: $(VENV)/.installed-docs  ## the site, to open without a server: build/site/index.html
+	@$(MAKE) --no-print-directory lab || echo "note: the site is built without the laboratory" >&2
 	$(MKDOCS) build --quiet
 	@echo "open $(CURDIR)/build/site/index.html"
 

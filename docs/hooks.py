@@ -31,6 +31,7 @@ LAB = ROOT / "build" / "lab"
 
 LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 NAMES = re.compile(r"^\[\[names of ([\w.]+)(?: in ([\w.]+))?\]\]$", re.MULTILINE)
+TO_LAB = re.compile(r"^<a [^>]*lab/index\.html.*\n", re.MULTILINE)
 COMMANDS = "[[commands]]"
 DOCTEST = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".c": "c", ".h": "c"}
@@ -60,6 +61,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = LINK.sub(lambda found: f"]({_target(found[1], here)}{found[2] or ''})", markdown)
     markdown = markdown.replace("unit=remembering", f"unit={config.extra['remembering_unit']}")
     markdown = NAMES.sub(lambda found: _names(found[1], found[2] or found[1]), markdown)
+    markdown = markdown if LAB.is_dir() else TO_LAB.sub("", markdown)
     return markdown.replace(COMMANDS, _commands()) if COMMANDS in markdown else markdown
 
 

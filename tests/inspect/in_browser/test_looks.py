@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from axe import violations
 from browser import DRIVER, WITHOUT, console_errors
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
@@ -191,6 +192,16 @@ def test_what_is_written_in_a_drawing_can_be_read(driver: Chrome, folder: Path, 
         across = min(one["right"], other["right"]) - max(one["left"], other["left"])
         down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
         assert across <= 0 or down <= 5, (one["text"], other["text"])  # the height of a line includes a gap
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_drawing_is_accessible(driver: Chrome, folder: Path, theme: str) -> None:
+    traced = tg.inspect.trace(Recurrent(ATLAS["lem"](3, 4)), tg.randn(5, 1, 3), loss=lambda out: out.sum())
+    page = Shown(driver, traced, tg.inspect.page(traced, folder / "accessible.html"))
+    page.open("#step=2")
+    page.select("theme", theme)
+    # The name of a part is its equation with numbers, not the symbols in it.
+    assert violations(driver, without=("label-content-name-mismatch",)) == []
 
 
 def test_a_variant_has_a_drawing_of_its_own(driver: Chrome, folder: Path) -> None:

@@ -156,7 +156,8 @@ ODD_STEPS = {
     "a state is constant": lambda x, s: (tg.tanh(x + s[0]), tg.ones_like(s[1])),
     "the input is not used": lambda x, s: (0.5 * s[0], s[1] @ W.T @ W),
     "powers": lambda x, s: (s[0] * s[0] * s[0] + x, (1 - s[1]) * s[1] + x**2),
-    "functions of parameters": lambda x, s: (s[0] @ tg.softmax(W, dim=0) + V * V, tg.layer_norm(s[1] * V + x, 3)),
+    "functions of parameters": lambda x, s: (s[0] @ tg.softmax(W, dim=0) + V * V, tg.layer_norm(s[1] + x, 3)),
+    "a function with a parameter, and a factor": lambda x, s: (s[0] + x, 0.5 * tg.layer_norm(s[1], 3, V)),
     "parts that are joined": lambda x, s: (tg.stack(list(tg.unbind(s[0], 1)), dim=1) + x, tg.flip(s[1], 1)),
 }
 
@@ -169,6 +170,7 @@ def test_odd_steps_can_be_drawn(name: str) -> None:
 
     drawing = drawn(traced(Over()).data_path)
     assert words(drawing) >= {"x", "state0", "state1", "next_state0", "next_state1"}
+    assert words(drawing) >= {"W", "V"}.intersection(ODD_STEPS[name].__code__.co_names)
     assert len(wires(drawing)) >= 3
     check_places(drawing)
 

@@ -293,7 +293,7 @@ class DataPath:
             node.terms = [_Term(value, False, self._fixed(factor), "·" if is_number else "⊙", is_number)]
         else:
             times = self._fixed(factor)
-            node.kind, node.terms = "function", function.terms
+            node.kind, node.terms, node.given = "function", function.terms, function.given
             node.text = function.text if times == "1" else f"{times} {function.text}"
 
     def _apply(self, node: _Node, function: str, value: Value) -> None:

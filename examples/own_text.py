@@ -43,7 +43,7 @@ print(f"\nAfter training:\n{written(400)}\n")
 
 # %% Looking inside: every gate, state and gradient while the model reads unseen text, as a page to step through.
 ids = tg.tensor(vocabulary.encode(unseen)).unsqueeze(1)  # (T, B), with B = 1 text
-traced = tg.inspect.trace(model, ids, loss=lambda logits: tg.cross_entropy(logits[-2], ids[-1]))
+traced = tg.inspect.trace(model, ids, loss=lambda logits: tg.cross_entropy(logits[:-1].squeeze(1), ids[1:].squeeze(1)))
 tg.inspect.page(traced, "own_text.html", vocabulary=vocabulary.characters, steps=slice(0, 600))
 
 

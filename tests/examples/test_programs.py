@@ -20,7 +20,11 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 def run(program: Path, folder: Path, *arguments: object) -> str:
     """What a program prints."""
-    if missing := [name for name in ("matplotlib", "sklearn") if name in program.read_text() and not find_spec(name)]:
+    if missing := [
+        name
+        for name in ("matplotlib", "sklearn")
+        if name in program.read_text(encoding="utf-8") and not find_spec(name)
+    ]:
         pytest.skip(f"{' and '.join(missing)}: not installed (the extra 'examples')")
     result = subprocess.run(
         [sys.executable, "-W", "error", program, *map(str, arguments)],

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from .graph import GraphNode
+from .graph import GraphNode, set_gradient
 from .mode import mode
 from .walk import walk
 
@@ -57,7 +57,7 @@ def backward(
             total = _checked(g, tensor, create_graph, "backward")
             sums.append((tensor, total if tensor.grad is None else tensor.grad + total))
     for tensor, total in sums:  # no `.grad` changes unless all can
-        tensor.grad = total
+        set_gradient(tensor, total)
 
 
 def grad(

@@ -63,6 +63,17 @@ _LEAF, _PICK = Derivative("leaf"), Derivative("pick")
 _numbers = itertools.count()
 
 
+sees_gradient: list[Callable[[Any], None]] = []
+"""Called with a tensor before the library sets its `grad`, in any thread."""
+
+
+def set_gradient(tensor: Any, gradient: Any) -> None:
+    """Sets the `grad` of a tensor."""
+    for see in [*sees_gradient]:
+        see(tensor)
+    tensor.grad = gradient
+
+
 def next_number() -> int:
     """The number of the next node, or the time of a write in place."""
     return next(_numbers)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import GRU, LSTM, Recurrent
+from tinygrad_lstm.models import GRU, LSTM, LSTMCell, Recurrent
 
 
 class HalvedSteps(LSTM):
@@ -68,3 +68,35 @@ def test_streamed_looked_into_and_exported(kind: Any, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(path)
     states = {name: np.zeros((1, 4, 5), np.float32) for name in [given.name for given in session.get_inputs()][1:]}
     np.testing.assert_allclose(session.run(None, {"x": X, **states})[0], expected, atol=1e-6)
+
+
+class HalvedCell(LSTMCell):
+    def forward(self, x: tg.Tensor, state: Any = None) -> Any:
+        h, c = super().forward(x, state)
+        return h, 0.5 * c
+
+
+TRACED: dict[str, Any] = {
+    "layer": lambda: HalvedSteps(3, 5, num_layers=2, bidirectional=True),
+    "variant": lambda: HalvedVariant(3, 5),
+    "cell": lambda: Recurrent(HalvedCell(3, 5)),
+    "cell, op by op": lambda: Recurrent(HalvedCell(3, 5), compiled=False),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_trace_shows_the_states_that_the_next_step_gets(name: str) -> None:
+    tg.manual_seed(0)
+    network = TRACED[name]()
+    traced = tg.inspect.trace(network, X, loss=lambda out: (out[0] * out[0]).sum())
+    for layer in traced.layers:
+        assert layer.kind not in ("LSTM", "GRU") or name == "variant"
+        for state, before in layer.before.items():
+            values = layer.values[state][::-1] if layer.reverse else layer.values[state]
+            order = before[::-1] if layer.reverse else before
+            np.testing.assert_array_equal(values[:-1], order[1:])
+    last = traced.layers[-1]
+    np.testing.assert_array_equal(last.values["h"], traced.output[..., -5:])
+    if name != "variant":  # its gates are the changed ones
+        changed = "c" if "cell" in name else "h"
+        np.testing.assert_allclose(2 * last.values[changed], last.values[f"inner_{changed}"], atol=1e-6)

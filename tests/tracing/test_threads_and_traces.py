@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,32 @@ def test_what_other_threads_write_to_a_module_stays() -> None:
         assert cell.calls == (layers * T if counts else 0)
         expected = np.tanh(0.4) * np.array([1, 1.5, 1.75])
         np.testing.assert_allclose(out.detach().numpy()[:, 0, 0], expected, rtol=1e-5)
+
+
+def test_gradients_that_other_threads_compute_stay() -> None:
+    cell, done, sums = Shared(counts=False), threading.Event(), 0
+    with tg.no_grad():
+        cell.weight.fill_(0)
+
+    def learn() -> None:
+        nonlocal sums
+        while not done.is_set():
+            tg.sum(cell.weight * 1.0).backward()
+            sums += 1
+            if sums % 50 == 0:
+                assert cell.weight.grad is not None
+                assert cell.weight.grad.data[0, 0] == 50
+                cell.zero_grad()
+
+    with ThreadPoolExecutor(1) as pool:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        learning = pool.submit(learn)
+        try:
+            for _ in range(100):
+                Recurrent(cell, compiled=True)(tg.ones(T, B, H))
+        finally:
+            sys.setswitchinterval(interval)
+            done.set()
+        learning.result()
+    assert sums % 50 == (0 if cell.weight.grad is None else cell.weight.grad.data[0, 0])

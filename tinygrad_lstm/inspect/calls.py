@@ -22,7 +22,7 @@ from ..nn import Module
 from ..nn.names import joined
 from ..observing import ShownLayer
 from ..ops.recurrent import Scan
-from ..states import CheckedStep
+from ..states import CheckedStep, names_of
 from ..tracing.names import watched_variables
 from ._program import names_in, step_shown
 from .data_path import Part
@@ -210,9 +210,30 @@ class Calls(Tracer):
                 after: States = step(x, states)
             if unshown and len(self._calls) == begun:
                 self._record_variables(step, x, states, after, names)
+            else:
+                self._take_states(step, self._calls[begun:], after)
         finally:
             self._at, self._computed = outside
         return after
+
+    def _take_states(self, step: Any, calls: Sequence[_Call], after: States) -> None:
+        """Shows the states after a step, if a subclass has changed those of the step that it overrides."""
+        for call in reversed(calls):
+            if isinstance(call.shown, ShownLayer):
+                owner: Any = call.shown.network
+            elif isinstance(step, CheckedStep) and call.shown is step.function:
+                owner = call.shown
+            else:
+                continue
+            states = dict(zip(names_of(owner, len(after)), after))
+            shown = {name: call.values.get(name, state) for name, state in states.items()}
+            changed = {name for name, state in states.items() if state._array is not shown[name]._array}
+            if changed:
+                inner = {f"inner_{name}" if name in changed else name: each for name, each in call.values.items()}
+                call.values = {**inner, **{name: each for name, each in states.items() if name in call.before}}
+                kind = type(owner).__name__
+                call.kind = f"{kind} cell" if kind in KINDS else kind
+            return
 
     def see_op(self, op: Any, arguments: Sequence[Any], result: Any) -> None:
         """Notes what the variables of a step may be: what is computed from its input and states."""

@@ -9,7 +9,7 @@ from tinygrad_lstm.backends.dtypes import DType
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import declare_step, next_number
+from ..graph import declare_step, next_number, set_gradient
 from ..tracing.effects import see_attribute
 from .groups import grouped, require_gradients
 from .hooks import HasHooks
@@ -276,7 +276,7 @@ class Module(HasHooks):
     def zero_grad(self) -> None:
         """Sets the gradients of all parameters to None."""
         for parameter in self.parameters():
-            parameter.grad = None
+            set_gradient(parameter, None)
 
     def requires_grad_(self, value: bool = True) -> Self:
         """Sets whether the parameters require gradients. Training does not change those that do not.

@@ -14,6 +14,7 @@ from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 
 from .._tensor import Tensor, cast_like
 from ..device import Device, device_of
+from ..graph import set_gradient
 from ..printable import printable
 
 __all__ = ["Optimizer"]
@@ -219,7 +220,7 @@ class Optimizer(ABC):
         """Sets the gradients of all parameters to None."""
         for group in self.param_groups:
             for p in group["params"]:
-                p.grad = None
+                set_gradient(p, None)
 
     # -- saving and loading -------------------------------------------------------------------------------------------
 

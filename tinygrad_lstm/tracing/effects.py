@@ -23,7 +23,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import OWN_CODE
+from ..graph import OWN_CODE, sees_gradient
 from ..mode import mode
 from .watching import IMPURE_BUILTINS, is_followed, is_known
 
@@ -139,7 +139,8 @@ _GENERATORS: dict[type, _Way] = {
 class Effects:
     """What a function reaches and can change: its variables, the attributes of objects, and the elements of containers.
 
-    It is noted when this context is entered. Attributes of modules that other threads set within it are left to them.
+    It is noted when this context is entered. Left out is what other threads set within it: attributes of modules, and
+    gradients of tensors, by `set_gradient`.
 
     Containers that belong to objects of this library are left out. The elements of a tensor are noted when a `Tracer`
     sees that they are to be changed, or that an array of them is handed out.
@@ -159,7 +160,7 @@ class Effects:
         self._kept: list[tuple[str, _Way, Any, Any]] = []
         self._written: dict[int, tuple[Tensor, Any, Any, Any, dict[str, Any]]] = {}
         self._names: dict[int, str] = {}  # of tensors, by id
-        self._others: dict[int, set[str]] = {}  # attributes of modules that other threads set, by the id of `vars`
+        self._others: dict[int, set[str]] = {}  # what other threads set, by ids of `vars` of modules, and of tensors
         self._thread = threading.get_ident()
         self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
@@ -177,11 +178,17 @@ class Effects:
 
     def __enter__(self) -> "Effects":
         _under_way.append(self)
+        sees_gradient.append(self._see_gradient)
         self._look()
         return self
 
     def __exit__(self, *exception: object) -> None:
         _under_way.remove(self)
+        sees_gradient.remove(self._see_gradient)
+
+    def _see_gradient(self, tensor: Tensor) -> None:
+        if self._thread != threading.get_ident():
+            self._others.setdefault(id(tensor), set()).add("grad")
 
     def note_write(self, tensor: Tensor) -> None:
         """Notes a tensor that is to be changed in place."""
@@ -210,7 +217,11 @@ class Effects:
         changed = None
         for name, way, thing, before in self._kept:
             now = way.read(thing)
-            for each in [*self._others.get(id(thing), ())]:
+            others = [*self._others.get(id(thing), ())]
+            if others and way is _TENSOR:
+                before = (*before[:2], now[2])
+                others = []
+            for each in others:
                 before.pop(each, None)
                 now.pop(each, None)
             key = _changed(before, now)

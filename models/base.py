@@ -270,7 +270,7 @@ class Network(Loadable):
         return Stepper(copy.deepcopy(self).eval().requires_grad_(False))
 
     def layer_step(self, place: str) -> StepOfArrays:
-        """A step of a layer on plain arrays, with its present weights; see `Stepper`."""
+        """A step of a layer on plain arrays, for a `Stepper`; the weights must not change."""
         pure = self._pure_step(parameters := self.layer_parameters(place))
         like = parameters["weight_ih"]
         if not self._has_known_equations:

@@ -40,7 +40,8 @@ LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".c": "c", ".h": "c
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the files that programs write: pages of the repository's files that are linked to, and the live cell."""
     found: dict[str, str] = {}
-    waiting = [path for page in files.documentation_pages() for path in _linked(page.content_string, page.src_uri)]
+    waiting = [_origin(uri) for uri in re.findall(r"source/[^'\"]+", str(config.nav))]
+    waiting += [path for page in files.documentation_pages() for path in _linked(page.content_string, page.src_uri)]
     while waiting:
         path = waiting.pop()
         if path not in found:

@@ -118,7 +118,7 @@ def test_a_text_of_ones_own(tmp_path: Path) -> None:
 def test_a_program_is_short_and_shown(program: Path) -> None:
     assert len(program.read_text(encoding="utf-8").splitlines()) < 80
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert f"python examples/{program.name}" in page and f"](../docs/pictures/{program.stem}.png)" in page
+    assert f"]({program.name})" in page and f"](../docs/pictures/{program.stem}.png)" in page
     picture = (PICTURES / f"{program.stem}.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 80_000
 

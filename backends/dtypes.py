@@ -23,6 +23,7 @@ __all__ = [
     "check_differentiable",
     "check_integers",
     "checked_dtype",
+    "dtype_of_numbers",
     "exact_integers",
     "fits",
     "is_bool",
@@ -32,6 +33,7 @@ __all__ = [
     "limits",
     "promoted_dtype",
     "smallest_normal",
+    "summed_dtype",
     "widened_dtype",
 ]
 
@@ -114,6 +116,21 @@ def promoted_dtype(dtypes: Iterable[np.dtype[Any]], needs_float: bool = False) -
     if needs_float and not floats:
         return DEFAULT_FLOAT
     return np.result_type(*(floats or dtypes))
+
+
+def dtype_of_numbers(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of a tensor of Python numbers, given that of NumPy's array of them.
+
+    Floats become DEFAULT_FLOAT. Integers become int64 on every platform; NumPy's have 32 bits in WebAssembly.
+    """
+    if dtype == FLOAT64:
+        return DEFAULT_FLOAT
+    return INT64 if dtype == np.dtype(int) else dtype
+
+
+def summed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the sum of integers or bool: 64 bits on every platform."""
+    return np.dtype(np.uint64) if dtype.kind == "u" else INT64
 
 
 def can_store(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:

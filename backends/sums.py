@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array
-from .dtypes import is_float, widened_dtype
+from .dtypes import is_float, summed_dtype, widened_dtype
 
 __all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total"]
 
@@ -35,7 +35,7 @@ def total(
     """
     given = x.dtype
     if not is_float(given):
-        return xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
+        return xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype or summed_dtype(given))
     wide = widened_dtype(given)
     if x.size > SHORT:
         axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -73,7 +73,7 @@ def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps
 def running(xp: Any, x: Array, axis: int) -> Array:
     """`xp.cumsum`. Errors would accumulate, so floats are summed in float64, and each result is rounded once."""
     if not is_float(x.dtype):
-        return xp.cumsum(x, axis=axis)
+        return xp.cumsum(x, axis=axis, dtype=summed_dtype(x.dtype))
     return xp.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 

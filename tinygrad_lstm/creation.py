@@ -13,6 +13,7 @@ from tinygrad_lstm.backends.dtypes import (
     check_bounds,
     check_integers,
     checked_dtype,
+    dtype_of_numbers,
     is_float,
     is_integer,
 )
@@ -85,7 +86,7 @@ def full(
     if dtype is None and type(value) is not float:
         array = np.asarray(value)
         check_integers("full", value, array)
-        dtype = array.dtype
+        dtype = dtype_of_numbers(array.dtype) if type(value) is int else array.dtype
     kind = checked_dtype(DEFAULT_FLOAT if dtype is None else dtype)
     check_bounds("full", value, kind)
     return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), kind)

@@ -6,12 +6,11 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import (
-    DEFAULT_FLOAT,
-    FLOAT64,
     DType,
     check_bounds,
     check_integers,
     checked_dtype,
+    dtype_of_numbers,
     exact_integers,
     is_integer,
 )
@@ -47,7 +46,7 @@ def to_array(data: Any, dtype: DType, device: Device) -> Array:
         array_like = isinstance(data, np.generic) or _holds_arrays(data)
         if not array_like:
             check_integers("tensor", data, array)
-        wanted = DEFAULT_FLOAT if array.dtype == FLOAT64 and not array_like else checked_dtype(array.dtype)
+        wanted = checked_dtype(array.dtype if array_like else dtype_of_numbers(array.dtype))
     with device.making("tensor"):
         return device.backend.from_host(array.astype(wanted, copy=False))
 

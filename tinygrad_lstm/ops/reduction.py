@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
+from tinygrad_lstm.backends.dtypes import INT64, is_float, summed_dtype, widened_dtype
 from tinygrad_lstm.backends.sums import running, total
 
 from .._tensor import Tensor
@@ -209,7 +209,7 @@ def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """
     dims = None if dim is None else dims_of("prod", dim, x.shape)
     if not is_float(x.dtype):
-        return xp.prod(x, axis=dims, keepdims=keepdim)
+        return xp.prod(x, axis=dims, keepdims=keepdim, dtype=summed_dtype(x.dtype))
     return xp.prod(x, axis=dims, keepdims=keepdim, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 
 
@@ -295,7 +295,7 @@ def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Arra
         dim = dim_of(name, dim, x.shape)
     if (x.size if dim is None else x.shape[dim]) == 0:
         raise ValueError(f"nothing to search in shape {x.shape} over dim {dim}; give at least one element")
-    found = find(x, axis=dim)
+    found = find(x, axis=dim).astype(INT64, copy=False)  # NumPy's indices have 32 bits in WebAssembly
     if not keepdim:
         return found
     return found.reshape(tuple(1 if dim is None or d == dim else length for d, length in enumerate(x.shape)))

@@ -12,6 +12,7 @@ from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .emit.schedule import Backward, Forward
 from .emit.sequence import ArraySequence
+from .products import matmul
 from .scatter import blocks_of_values
 from .sums import SHORT, total
 from .threads import for_products, numpy_computes, own_threads
@@ -195,8 +196,8 @@ class NumpyBackend(TrainingKernels):
                 return result
         if own_threads() and _shared_by_blas(x, y):
             with for_products():
-                return np.matmul(x, y)
-        return np.matmul(x, y)
+                return matmul(x, y)
+        return matmul(x, y)
 
     def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
         from .compiled.sequence import CSequence

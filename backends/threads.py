@@ -21,7 +21,7 @@ def blas_library() -> str:
     """The name and version of the BLAS that NumPy was built with; "none" if there is none."""
     config: Any = np.show_config(mode="dicts")
     blas = config["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas.get('version', '')}".strip()
+    return f"{blas['name']} {blas.get('version', '')}".strip() if blas.get("found") else "none"
 
 
 def blas_kernels() -> str:

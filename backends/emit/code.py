@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import FLOAT16, is_bool, is_float
+from ..products import matmul
 from ..sums import SHORT
 from .program import BATCH, Group, Instruction, Value, values_in
 
@@ -85,6 +88,11 @@ class Code:
     def name(self, value: Value, form: str = "{}") -> str:
         """A name for a value in one of its forms, such as `all_{}`; always the same."""
         return self._named((value, form), form.format(value.name))
+
+    @property
+    def matmul(self) -> str:
+        """The function of matrix products, which has an argument `out`."""
+        return "xp.matmul" if matmul is np.matmul else self.object(matmul, "matmul")
 
     def object(self, thing: Any, stem: str) -> str:
         """A name for an object that has no literal."""
@@ -225,12 +233,12 @@ class Scope:
             if is_bool(condition.dtype) and all(v.dtype == result.dtype for v in values_in(tuple(chosen))):
                 return [f"xp.copyto({out}, {arguments[2]})", f"xp.copyto({out}, {arguments[1]}, where={arguments[0]})"]
         if name == "matmul" and not narrow and all(len(value.shape) == 2 for value in instruction.inputs):
-            return [f"xp.matmul({', '.join(arguments)}, out={out})"]
+            return [f"{self.code.matmul}({', '.join(arguments)}, out={out})"]
         if name == "sum" and not narrow and is_float(result.dtype) and _is_short(instruction):
             return [f"xp.add.reduce({arguments[0]}, {arguments[1]}, None, {out}, {arguments[2]})"]
         if name == "linear" and not narrow:
             _, weight, bias = instruction.arguments
-            lines = [f"xp.matmul({arguments[0]}, {self.turned.get(weight, f'{arguments[1]}.T')}, out={out})"]
+            lines = [f"{self.code.matmul}({arguments[0]}, {self.turned.get(weight, f'{arguments[1]}.T')}, out={out})"]
             return lines if bias is None else [*lines, f"xp.add({out}, {arguments[2]}, out={out})"]
         return None
 

@@ -154,7 +154,7 @@ class RowsProduct:
             rows.compute(self._instruction, out)
             return
         inputs, weight = code.name(result, "inputs_{}"), code.name(result, "weight_{}")
-        code.add(f"{inputs}[:N, :{x.shape[1]}] = {rows.text(x)}", f"xp.matmul({inputs}[:N], {weight}, out={out})")
+        code.add(f"{inputs}[:N, :{x.shape[1]}] = {rows.text(x)}", f"{code.matmul}({inputs}[:N], {weight}, out={out})")
         rows.places[result] = out
 
 

@@ -177,3 +177,19 @@ def test_inputs_of_any_layout(layout: str, steps: int, rows: int) -> None:
         found.append([out, final, *tg.grad((out * out).sum() + final.sum(), [given, h, SCALAR])])
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+class WithDescriptor:
+    """Its `__module__` is a descriptor, as that of some classes in C."""
+
+    scale = 2.0
+
+
+WithDescriptor.__module__ = property(lambda self: "elsewhere")  # type: ignore[assignment]
+
+
+def test_an_object_whose_class_has_no_name_of_a_module() -> None:
+    held, x = WithDescriptor(), tg.tensor(drawn(T, B, I))
+    out, _ = tg.scan(lambda x, h: tg.tanh(x * held.scale + h), x, tg.zeros(B, I, dtype="float64"))
+    expected, _ = tg.scan(lambda x, h: tg.tanh(x * 2.0 + h), x, tg.zeros(B, I, dtype="float64"))
+    np.testing.assert_array_equal(out.numpy(), expected.numpy())

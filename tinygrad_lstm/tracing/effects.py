@@ -402,9 +402,11 @@ def _names(code: CodeType) -> frozenset[str]:
 
 
 @functools.lru_cache(1024)
-def _is_users(module: str | None) -> bool:
+def _is_users(module: object) -> bool:
     """Whether a module, by its name, is neither of this library nor installed."""
-    if module is None or module == "__main__" or module not in sys.modules:
+    if not isinstance(module, str):
+        return module is None
+    if module == "__main__" or module not in sys.modules:
         return True
     file = getattr(sys.modules[module], "__file__", None)
     return file is not None and not file.startswith(_NOT_USERS)

@@ -34,9 +34,13 @@ _TRUSTED = (*OWN_CODE, *np.__path__, inspect.__file__, "<frozen importlib")  # o
 
 
 @functools.lru_cache(4096)
-def is_known(module: str | None) -> bool:
-    """Whether what a module defines has no effects that cannot be followed."""
-    name = module or ""
+def is_known(module: object) -> bool:
+    """Whether what a module defines has no effects that cannot be followed.
+
+    Args:
+        module: a `__module__`; for classes in C it may be a descriptor, not a name.
+    """
+    name = module if isinstance(module, str) else ""
     return name.partition(".")[0] in _KNOWN and not f"{name}.".startswith("numpy.random.")
 
 

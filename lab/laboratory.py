@@ -138,25 +138,25 @@ class Laboratory:
         """The run's text; empty if the run was loaded from a file."""
         return self.run.text.read_bytes().decode("utf-8", "surrogatepass") if self.run.text.exists() else ""
 
-    def _model(self) -> tuple[CharLM, Vocabulary, int]:
-        """The present model, its vocabulary and its seed."""
-        if self._trainer is not None:
-            return self._trainer.model, self._trainer.vocabulary, self._trainer.options.seed
+    def _model(self) -> tuple[CharLM, Vocabulary, int, int]:
+        """The present model, its vocabulary, its seed, and the number of steps that it was trained for."""
+        if (trainer := self._trainer) is not None:
+            return trainer.model, trainer.vocabulary, trainer.options.seed, trainer.step
         saved = train.Checkpoint.load(self.run.last)
-        return CharLM.load(saved), saved.vocabulary, saved.options.seed
+        return CharLM.load(saved), saved.vocabulary, saved.options.seed, saved.step
 
     def sample(self, prompt: str, length: int, temperature: float) -> str:
-        """A text that the model writes after the characters of the prompt that it knows.
+        """The characters of the prompt that the model knows, and the text that it writes after them, as JSON.
 
         Raises:
             ValueError: the temperature is negative.
         """
-        model, vocabulary, seed = self._model()
+        model, vocabulary, seed, step = self._model()
         prompt = vocabulary.known(prompt) or vocabulary.characters[0]
         rng = np.random.default_rng(seed)
         with model.evaluating():
             ids = model.generate(vocabulary.encode(prompt).tolist(), length, temperature, rng=rng)
-        return prompt + vocabulary.decode(ids)
+        return json.dumps({"step": step, "prompt": prompt, "text": vocabulary.decode(ids)})
 
     def page(self, text: str) -> bytes:
         """The page of every gate, state and gradient while the model reads a text.
@@ -168,7 +168,7 @@ class Laboratory:
         Raises:
             ValueError: fewer than two characters are known.
         """
-        model, vocabulary, _ = self._model()
+        model, vocabulary, _, step = self._model()
         known = vocabulary.known(text or split_text(self._text())[1][:SHOWN])
         if len(known) < 2:
             raise ValueError(f"expected at least two characters that the model knows, got {len(known)}")
@@ -179,7 +179,7 @@ class Laboratory:
             traced,
             self.run.page,
             vocabulary=vocabulary.characters,
-            title="Inside the laboratory's model",
+            title=f"Inside the model after {step} steps",
             loss_is="the loss of the last character",
         )
         return path.read_bytes()

@@ -8,6 +8,7 @@ let run = null; // what is known of the run; null if there is none
 let reports = [];
 let isReady = false;
 let isTraining = false;
+let learnt = null; // the run's text; null if it is not known
 let drawn = 0; // when the chart was drawn
 
 // The worker
@@ -39,6 +40,7 @@ const EVENTS = {
   },
   started({ status }) {
     reports = [];
+    learnt = byId("text").value;
     byId("samples").replaceChildren();
     [byId("page").hidden, byId("page-link").hidden, byId("page-file").hidden] = [true, true, true];
     run = status;
@@ -78,7 +80,8 @@ function complain(text) { byId("wrong").textContent = text; }
 function take(status) {
   run = status;
   reports = status.reports;
-  if (status.text) setText(status.text);
+  learnt = status.text || null;
+  if (learnt) setText(learnt);
   byId("seed").value = status.seed;
   byId("samples").replaceChildren();
   write();
@@ -120,14 +123,15 @@ function described({ step, steps }, last) {
   return parts.join(" · ");
 }
 
-/** Values at some steps as values at all steps, on lines between them. */
+/** Values at some steps as values at all steps: on lines between them, and the last one from there on. */
 function betweenReports(points, steps) {
   const values = new Float64Array(steps).fill(NaN);
   points.forEach(([step, value], k) => {
     const [from, start] = points[k - 1] ?? [step, value];
     for (let t = from; t <= step; t++) values[t] = start + (value - start) * (step === from ? 1 : (t - from) / (step - from));
   });
-  return values;
+  const [last, value] = points.at(-1);
+  return values.fill(value, last);
 }
 
 function drawLosses(now) {
@@ -148,15 +152,11 @@ function drawLosses(now) {
 
 /** A new sample, above the earlier ones. */
 async function write() {
-  const { step } = run;
-  const prompt = byId("prompt").value;
-  const text = await ask("sample", prompt, SAMPLE, Number(byId("temperature").value));
-  if (text === undefined) return;
-  const begun = text.startsWith(prompt) ? prompt.length : 1;
-  const entry = element(
-    "li", {}, element("b", { textContent: `after ${step} steps` }), element("mark", { textContent: text.slice(0, begun) }),
-    text.slice(begun),
-  );
+  const sample = await ask("sample", byId("prompt").value, SAMPLE, Number(byId("temperature").value));
+  if (!sample) return;
+  const { step, prompt, text } = sample;
+  const after = element("b", { textContent: `after ${step} steps` });
+  const entry = element("li", {}, after, element("mark", { textContent: prompt }), text);
   byId("samples").querySelector(".hint")?.remove();
   byId("samples").prepend(entry);
 }
@@ -231,7 +231,10 @@ listen("train", "click", () => {
     run !== null && byId("continued").checked);
 });
 listen("resume", "click", () => {
-  if (isValid("steps")) training("resume", Number(byId("steps").value), byId("text").value);
+  if (!isValid("steps")) return;
+  const text = byId("text").value;
+  training("resume", Number(byId("steps").value), text);
+  if (learnt !== null && text !== learnt) say("The run continues with its own text. Train anew to learn the text above.");
 });
 listen("stop", "click", () => {
   byId("stop").disabled = true;
@@ -267,4 +270,7 @@ async function loadManual() {
 
 followTheme(() => drawLosses(true));
 if (worker) loadManual();
-else complain("A browser runs the laboratory only from a server. In its folder: python -m http.server --bind 127.0.0.1");
+else {
+  byId("where").textContent = "";
+  complain("A browser runs the laboratory only from a server. In its folder: python -m http.server --bind 127.0.0.1");
+}

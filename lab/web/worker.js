@@ -109,7 +109,7 @@ const COMMANDS = {
     return train();
   },
   stop() { isStopped = true; },
-  sample: (prompt, length, temperature) => laboratory.sample(prompt, length, temperature),
+  sample: (prompt, length, temperature) => JSON.parse(laboratory.sample(prompt, length, temperature)),
   page: (text) => asBytes(laboratory.page(text)),
   weights: (names) => asBytes(laboratory.weights(names)),
   async load(bytes) {

@@ -55,7 +55,16 @@ class Laboratory:
         about = _about(saved.step, saved.options, saved.vocabulary, parameters)
         return json.dumps({**about, "text": self._text(), "reports": read_metrics(self.run.metrics)})
 
-    def start(self, text: str, size: str, cell: str, steps: int, seed: int, continued: bool = False) -> str:
+    def start(
+        self,
+        text: str,
+        size: str,
+        cell: str,
+        steps: int,
+        seed: int,
+        lr: float | None = None,
+        continued: bool = False,
+    ) -> str:
         """Starts a new run, which replaces the earlier one; see `status`.
 
         Args:
@@ -64,6 +73,7 @@ class Laboratory:
             cell: the cell, such as "lstm".
             steps: how many.
             seed: of all random numbers.
+            lr: the highest learning rate; by default that of the size.
             continued: whether to start from the weights of the earlier run, which then give the size and the cell.
 
         Raises:
@@ -71,6 +81,7 @@ class Laboratory:
         """
         wanted = {**SIZES[size], "cell": cell, "steps": steps, "seed": seed}
         wanted |= {"log_every": LOG_EVERY, "validate_every": VALIDATE_EVERY}
+        wanted |= {} if lr is None else {"lr": lr}
         while wanted["batch"] > 1 and characters_needed(wanted["batch"], wanted["seq_len"]) > len(text):
             wanted["batch"] //= 2
         earlier = train.Checkpoint.load(self.run.last) if continued else None
@@ -88,7 +99,7 @@ class Laboratory:
             return model
 
         self._trainer = train.Trainer.start(make_model, text, options, self.run.path, vocabulary=vocabulary)
-        return self.advance(False)
+        return self.advance(steps=False)
 
     def resume(self, more: int, text: str) -> str:
         """Continues the run; if it has done all its steps, for `more` steps.
@@ -104,7 +115,7 @@ class Laboratory:
         text = self._text() or text
         steps = saved.options.steps if saved.step < saved.options.steps else saved.step + more
         self._trainer = train.Trainer.resume(CharLM.from_options, text, saved, self.run.path, steps=steps)
-        return self.advance(False)
+        return self.advance(steps=False)
 
     def advance(self, steps: bool = True) -> str:
         """Trains up to the next report, and saves. Returns what is known of the run as JSON, with the new reports.

@@ -2,6 +2,8 @@
 
 const SAMPLED_EVERY = 50; // steps
 const SAMPLE = 200; // characters
+const READ = 400; // characters of the page of gates
+const LONG_RUN = 1000; // steps: not thrown away without a question
 
 const stepName = (t) => t; // for the chart
 let run = null; // what is known of the run; null if there is none
@@ -188,6 +190,11 @@ async function training(name, ...args) {
 /** Whether the fields are filled in validly; if not, the browser says what is wrong. */
 const isValid = (...ids) => ids.every((id) => byId(id).reportValidity());
 
+/** Whether the run may be replaced. */
+function isSure() {
+  return !run || run.step < LONG_RUN || confirm(`The run of ${run.step} steps is replaced. Is that right?`);
+}
+
 function openedText(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes).replace(/\r\n?/g, "\n");
@@ -203,7 +210,8 @@ async function saveWeights(names, file) {
 }
 
 async function lookInside() {
-  const bytes = await ask("page", byId("reading").value);
+  const unseen = learnt === null ? byId("text").value.slice(0, READ) : ""; // else a part of the run's text
+  const bytes = await ask("page", byId("reading").value || unseen);
   if (!bytes) return;
   URL.revokeObjectURL(byId("page").src);
   const url = URL.createObjectURL(new Blob([bytes], { type: "text/html" }));
@@ -225,10 +233,12 @@ listen("file", "change", async ({ target }) => {
 });
 listen("manual", "click", loadManual);
 listen("train", "click", () => {
-  if (!isValid("steps", "seed")) return;
+  if (!isValid("steps", "seed", "rate")) return;
+  const continued = run !== null && byId("continued").checked;
+  if (!continued && !isSure()) return;
   const value = (id) => byId(id).value;
   training("start", value("text"), value("size"), value("cell"), Number(value("steps")), Number(value("seed")),
-    run !== null && byId("continued").checked);
+    value("rate") === "" ? null : Number(value("rate")), continued);
 });
 listen("resume", "click", () => {
   if (!isValid("steps")) return;
@@ -255,6 +265,7 @@ listen("load", "change", async ({ target }) => {
   target.value = "";
 });
 listen("remove", "click", async () => {
+  if (!isSure()) return;
   await ask("remove");
   [run, reports] = [null, []];
   byId("samples").replaceChildren();

@@ -100,8 +100,8 @@ function asBytes(proxy) {
 }
 
 const COMMANDS = {
-  async start(text, size, cell, steps, seed, continued) {
-    report("started", { status: JSON.parse(laboratory.start(text, size, cell, steps, seed, continued)) });
+  async start(...options) {
+    report("started", { status: JSON.parse(laboratory.start(...options)) });
     return train();
   },
   async resume(more, text) {

@@ -93,6 +93,13 @@ def test_the_page_of_the_folder_offers_known_cells_and_sizes(laboratory: ModuleT
         assert values and set(values) <= set(known)
 
 
+def test_a_learning_rate_that_is_too_large_is_named(lab: Any) -> None:
+    lab.start(TEXT, "small", "rnn", 300, 0, 1e38)
+    with pytest.raises(FloatingPointError, match=r"try a smaller lr than 1e\+38"):
+        while not json.loads(lab.advance())["finished"]:
+            pass
+
+
 @pytest.mark.parametrize("length", [60, 200, 1000])
 def test_a_short_text_has_a_smaller_batch(lab: Any, length: int) -> None:
     lab.start(TEXT[:length], "small", "lstm", 5, 0)
@@ -122,7 +129,7 @@ def test_weights_leave_and_come_back(lab: Any, laboratory: ModuleType, tmp_path:
 def test_a_new_run_may_begin_with_the_earlier_weights(lab: Any) -> None:
     trained(lab, 5)
     before = Checkpoint.load(lab.run.last)
-    lab.start(TEXT + "NEW WORDS", "large", "mgu", 5, 0, True)
+    lab.start(TEXT + "NEW WORDS", "large", "mgu", 5, 0, continued=True)
     after = Checkpoint.load(lab.run.last)
     assert after.step == 0 and after.options.hidden == before.options.hidden and after.options.cell == "lstm"
     np.testing.assert_array_equal(after.weights["lstm.weight_hh_l0"], before.weights["lstm.weight_hh_l0"])

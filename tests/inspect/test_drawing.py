@@ -148,6 +148,35 @@ def test_what_belongs_together_is_one_part() -> None:
     ]
 
 
+_TIMES = [("×", ["", ""])]
+WRITTEN: dict[str, tuple[Any, list[tuple[str, list[str]]]]] = {
+    "a value twice in a sum": (lambda x, h: x + x + h, [("+", ["", "", ""])]),
+    "a value twice in an op": (lambda x, h: tg.where(h > x, h, x), [(">", ["", ""]), ("where", ["", "", ""])]),
+    "a large power": (lambda x, h: h * h * h * h * h * h * h * h * h * h * x, [("×", ["¹⁰", ""])]),
+    "a number in a function": (lambda x, h: tg.tanh(tg.maximum(h, 0.5)) * x, [("tanh(max(·, 0.5))", [""]), *_TIMES]),
+    "a number as the base": (lambda x, h: 2.0**h * x, [("pow(2, ·)", [""]), *_TIMES]),
+    "a comparison": (lambda x, h: tg.where(h > 0.5, x, 0.0), [("· > 0.5", [""]), ("where(·, ·, 0)", ["", ""])]),
+    "a parameter in an op": (lambda x, h: tg.where(h > x, x, V), [(">", ["", ""]), ("where(·, ·, V)", ["", ""])]),
+    "a parameter that divides": (lambda x, h: (h / V) * x, [("· ÷ V", [""]), *_TIMES]),
+    "a power of a quotient": (lambda x, h: (h / 2) ** 2 * x, [("(· ÷ 2)²", [""]), *_TIMES]),
+    "a quotient of a quotient": (lambda x, h: 2 / (h / 3) * x, [("2 ÷ (· ÷ 3)", [""]), *_TIMES]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_drawing_says_what_is_computed(name: str) -> None:
+    step, expected = WRITTEN[name]
+
+    class Over(tg.nn.Module):
+        def forward(self, x: tg.Tensor) -> Any:
+            return tg.scan(step, x, tg.rand(2, 3))[0]
+
+    path = traced(Over()).data_path
+    shown = [(part.title, [each.mark for each in part.inputs]) for part in path if part.shape != "port"]
+    assert shown == expected
+    check_places(drawn(path))
+
+
 W, V = tg.nn.Parameter(tg.rand(3, 3)), tg.nn.Parameter(tg.rand(3))
 ODD_STEPS = {
     "a state stays": lambda x, s: (tg.tanh(x @ W + s[1]), s[1]),

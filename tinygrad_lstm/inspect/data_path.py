@@ -1,5 +1,6 @@
 """The data path of a step: what a drawing of its program shows, with ops that belong together as one part."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,10 +34,12 @@ class Input:
         source: where it begins.
         mark: how the value is used: "−" if it is subtracted, "÷" if it divides, "1−" if 1 minus the value is used, and
             "²" if its square is.
+        number: tells apart the wires of a value that is used twice in the same way.
     """
 
     source: Output
     mark: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def with_numbers(parts: Iterable[Part], values: Collection[str]) -> tuple[Part, 
     for part in parts:
         for output in part.outputs:
             outputs[output] = Output(output.name, output.value if output.value in values else "")
-        inputs = tuple(Input(outputs[each.source], each.mark) for each in part.inputs)
+        inputs = tuple(replace(each, source=outputs[each.source]) for each in part.inputs)
         made.append(replace(part, inputs=inputs, outputs=tuple(outputs[output] for output in part.outputs)))
     return tuple(made)
 
@@ -80,9 +83,12 @@ _ALIASES = {"reshape", "permute", "broadcast_to", "clone", "detach", "astype"}
 """Ops that move elements or copy them. A drawing does not show them."""
 _SPLITS = {"split", "unbind"}
 _SYMBOLS = {"sigmoid": "σ", "matmul": "@", "cat": "[,]", "stack": "[,]", "maximum": "max", "minimum": "min", "sum": "Σ"}
+_SYMBOLS |= {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "eq": "=", "ne": "≠"}
+_INFIX = {"@", ">", "≥", "<", "≤", "=", "≠"}
 _FUNCTIONS = {"abs": "|·|", "square": "·²", "sqrt": "√·", "reciprocal": "1 ÷ ·"}
 """How functions of one value are written, if not as name(·)."""
 _POWERS = {"1": "", "2": "²", "3": "³"}
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -249,7 +255,7 @@ class DataPath:
             self._divide(inputs[0], instruction.results, stage)
             return
         node = _Node("op", list(instruction.results), stage, [_Term(value) for value in inputs])
-        node.text = _SYMBOLS.get(name, name)
+        node.text = self._written(instruction)
         if name in ("add", "sub"):
             node.kind, node.terms = "sum", self._sum_of(arguments[0]) + self._sum_of(arguments[1], name == "sub")
         elif name == "neg":
@@ -264,8 +270,10 @@ class DataPath:
             node.kind = "product"
             node.terms = self._factors_of(arguments[0]) + self._factors_of(arguments[1], name == "div")
         elif len(inputs) == 1 and len(instruction.results) == 1:
-            node.given = tuple(self._fixed(value) for value in instruction.inputs if value not in self._moving)
-            self._apply(node, self._function(instruction), inputs[0])
+            function = self._function(instruction)
+            if function.endswith("(·)"):
+                node.given = tuple(self._fixed(value) for value in instruction.inputs if value not in self._moving)
+            self._apply(node, function, inputs[0])
         for value in instruction.results:
             self._nodes[value] = node
 
@@ -294,7 +302,7 @@ class DataPath:
         else:
             times = self._fixed(factor)
             node.kind, node.terms, node.given = "function", function.terms, function.given
-            node.text = function.text if times == "1" else f"{times} {function.text}"
+            node.text = function.text if times == "1" else f"{times} {_within(function.text)}"
 
     def _apply(self, node: _Node, function: str, value: Value) -> None:
         """A function of one value: of a sum, or of another function's result."""
@@ -304,7 +312,7 @@ class DataPath:
         if inner is not None:
             node.terms = inner.terms
             if inner.kind == "function":
-                node.text = function.replace("·", inner.text)
+                node.text = function.replace("·", _within(inner.text) if _BARE.search(function) else inner.text)
 
     def _function(self, instruction: Instruction) -> str:
         """A function of one value."""
@@ -315,8 +323,31 @@ class DataPath:
             power = self._fixed(arguments[1])
             return f"·{_POWERS.get(power, f'^{power}')}"
         if name == "div":
-            return " ÷ ".join("·" if self._moves(part) else self._fixed(part) for part in arguments)
-        return _FUNCTIONS.get(name, f"{_SYMBOLS.get(name, name)}(·)")
+            return " ÷ ".join(map(self._argument, arguments))
+        written = self._written(instruction)
+        is_short = name in _SYMBOLS or any(map(self._is_number, self._given(instruction)))
+        return written if "·" in written and is_short else _FUNCTIONS.get(name, f"{_SYMBOLS.get(name, name)}(·)")
+
+    @staticmethod
+    def _given(instruction: Instruction) -> list[Any]:
+        """The tensors and numbers that an op computes with, without its settings."""
+        op = instruction.op
+        given = [each for name, each in zip(op.names, instruction.arguments) if name in getattr(op, "inputs", op.names)]
+        parts = (part for each in given for part in (each if isinstance(each, list | tuple) else [each]))
+        return [part for part in parts if part is not None]
+
+    def _argument(self, part: Any) -> str:
+        return "·" if self._moves(part) else self._fixed(part)
+
+    def _written(self, instruction: Instruction) -> str:
+        """The symbol of an op; with what it is given, if some of this does not depend on inputs or states."""
+        symbol, given = _SYMBOLS.get(instruction.op.name, instruction.op.name), self._given(instruction)
+        written = [*map(self._argument, given)]
+        if all(map(self._moves, given)):
+            return symbol
+        if symbol in _INFIX:
+            return f" {symbol} ".join(written)
+        return f"[{', '.join(written)}]" if symbol == "[,]" else f"{symbol}({', '.join(written)})"
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -340,10 +371,19 @@ class DataPath:
             name = f"[{index_text(value.instruction.arguments[1])}]"
         return Output(name, self._traced.get(value.name, ""))
 
+    def _wires(self, terms: Iterable[_Term], mark: Callable[[_Term], str] = lambda term: "") -> tuple[Input, ...]:
+        """A wire for each term that has a source."""
+        wires, numbers = [], Counter[Input]()
+        for term in terms:
+            if term.source is not None:
+                wire = Input(self._outputs[term.source], mark(term))
+                wires.append(replace(wire, number=numbers[wire]))
+                numbers[wire] += 1
+        return tuple(wires)
+
     def _inputs(self, terms: Iterable[_Term], mark: Callable[[_Term], str] = lambda term: "") -> tuple[Input, ...]:
         """The wires of terms; one that is there twice only once, if its mark is the same."""
-        wires = (Input(self._outputs[term.source], mark(term)) for term in terms if term.source is not None)
-        return tuple(dict.fromkeys(wires))
+        return tuple(wire for wire in self._wires(terms, mark) if wire.number == 0)
 
     def _part(self, node: _Node) -> Part:
         outputs, moving = (
@@ -352,16 +392,16 @@ class DataPath:
         )
         if node.kind == "op":
             ordered = node.text not in ("max", "min")
-            return Part("circle", node.text, (), self._inputs(moving), outputs, node.stage, ordered=ordered)
+            return Part("circle", node.text, (), self._wires(moving), outputs, node.stage, ordered=ordered)
         if node.kind == "product":
             text = "÷" if [term.factor for term in moving] == ["", "÷"] else "×"
             powers = Counter(moving)
             inputs = self._inputs(
-                moving, lambda term: term.factor + ("²³⁴⁵⁶⁷⁸⁹"[powers[term] - 2 :][: powers[term] > 1])
+                moving, lambda term: term.factor + str(powers[term]).translate(_RAISED) * (powers[term] > 1)
             )
             return Part("circle", text, (), inputs, outputs, node.stage)
         if node.kind == "sum" and len(moving) == len(node.terms) > 1 and not any(term.factor for term in moving):
-            inputs = self._inputs(moving, lambda term: "−" if term.negative else "")
+            inputs = self._wires(moving, lambda term: "−" if term.negative else "")
             return Part("circle", "+", (), inputs, outputs, node.stage)
         has_numbers = len(moving) == 1 == len(outputs) and all(term.is_number or not term.factor for term in node.terms)
         if node.kind == "sum" and has_numbers:
@@ -391,6 +431,15 @@ class DataPath:
 
 
 _SHORT = 24  # characters
+
+
+_BARE = re.compile(r"(?<![(|[])·|·(?![)|\],])")
+"""An argument that is not in parentheses or the like."""
+
+
+def _within(function: str) -> str:
+    """A function as a part of another one, in parentheses if operators could be misread."""
+    return function if re.fullmatch(r"\w*\(.*\)|\|.*\||\[.*\]|·(\[.*\])?", function) else f"({function})"
 
 
 def _is_rest(terms: Sequence[_Term]) -> bool:

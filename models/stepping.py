@@ -165,6 +165,10 @@ class CellStepper:
         return CellStepper, (self._cells, self._compiled)
 
 
+_MOST_MADE = 16
+"""The number of steps that are kept, with the tensors that they were made for."""
+
+
 class CellStep:
     """A step of a cell on plain arrays: by generated code for arrays of these shapes, or op by op.
 
@@ -198,11 +202,13 @@ class CellStep:
             key = tuple(
                 [(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in (x, *parts)]
             )
-            if self._has_changed is None or self._has_changed():
+            has_changed = self._has_changed
+            if has_changed is None or has_changed():
                 self._begin_anew()
-            if key not in self._steps:
-                self._steps[key] = self._compile(x, before)
-            step = self._steps[key]
+            steps = self._steps  # other threads may begin anew
+            if key not in steps:
+                steps[key] = self._compile(x, before)
+            step = steps[key]
         if step is None:
             with no_grad():  # a copy of the input, since the state may be a view of it
                 given = None if before is None else mapped(as_tensor, before)
@@ -233,6 +239,9 @@ class CellStep:
                 raise ValueError(f"compiled=True: {error}; use compiled=None or False") from error
             return None
         made, times = (fused, *map(id, captured)), [*map(written_at, captured)]
-        if made not in self._made or self._made[made][0] != times:
-            self._made[made] = times, fused.stepper(captured), captured  # which stay, so that their ids do
-        return self._made[made][1]
+        known = self._made.get(made)
+        if known is None or known[0] != times:
+            if len(self._made) >= _MOST_MADE:
+                self._made.clear()
+            known = self._made[made] = times, fused.stepper(captured), captured  # which stay, so that their ids do
+        return known[1]

@@ -1,7 +1,9 @@
 """Steppers of any cell by generated code, held against the cell's ops."""
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +199,51 @@ def test_what_a_cell_reads_from_outside_is_what_it_is_now(
         CHANGES[name](layer)
         changed, _ = layer(tg.tensor(x[None]), tg.tensor(before))
         assert abs(changed - expected).max().item() > 1e-3
+
+
+class Shared:
+    """It is its own copy."""
+
+    number = 1.0
+
+    def __deepcopy__(self, memo: Any) -> "Shared":
+        return self
+
+
+VIEW = np.ones(4, np.float32)[:]
+VIEW.flags.writeable = False
+
+
+class Sharing(tg.nn.Module):
+    input_size = 4
+
+    def __init__(self) -> None:
+        self.shared = Shared()
+
+    def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+        return tg.tanh(x if h is None else x + h) * (self.shared.number * tg.tensor(VIEW))
+
+
+def test_what_a_copy_shares_and_what_is_seen_through_a_view_are_what_they_are_now() -> None:
+    x, layer = np.ones((2, 4), np.float32), Recurrent(Sharing())
+    step, zeros = layer.stepper(), np.zeros((2, 4), np.float32)
+    first = step(x, zeros)[0]
+    layer.cells[0].shared.number = 2.0
+    np.testing.assert_allclose(step(x, zeros)[0], 2 * first)
+    VIEW.base[...] = 2
+    np.testing.assert_allclose(step(x, zeros)[0], 4 * first)
+
+
+def test_tensors_that_were_replaced_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, step, before = np.ones((2, 4), np.float32), Recurrent(Reading(4)).stepper(), np.zeros((2, 4), np.float32)
+    monkeypatch.setitem(globals(), "AROUND", AROUND)
+    arrays = []
+    for k in range(50):
+        globals()["AROUND"] = tg.full((4,), float(k))
+        arrays.append(weakref.ref(AROUND.data))
+        step(x, before)
+    gc.collect()
+    assert sum(array() is not None for array in arrays) < 25
 
 
 def test_weights_are_those_of_the_beginning() -> None:

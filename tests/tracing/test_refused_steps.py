@@ -68,12 +68,12 @@ def writing(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.tanh(x + made)
 
 
-NUMBER = ctypes.c_long()
+NUMBER = ctypes.pointer(ctypes.c_long())
 
 
 def count() -> int:
-    NUMBER.value += 1
-    return NUMBER.value
+    NUMBER.contents.value += 1
+    return NUMBER.contents.value
 
 
 STEPS: dict[str, Callable[[tg.Tensor, tg.Tensor], tg.Tensor]] = {

@@ -2,6 +2,7 @@
 
 import contextvars
 import cProfile
+import ctypes
 import functools
 import io
 import itertools
@@ -13,10 +14,12 @@ import random
 import sys
 import threading
 import warnings
+import weakref
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,6 +137,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "python": lambda: Drawing(from_python),
     "method": lambda: Drawing(random.random),
     "own": lambda: Drawing(np.random.default_rng(3).random),
+    "import": lambda: Drawing(drawn_by_import),
 }
 
 
@@ -197,6 +201,53 @@ def cell_with_log() -> Any:
     return cell
 
 
+def first(elements: Any) -> float:
+    elements[0] += 1
+    return float(elements[0])
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+class Own:
+    number = 0.0
+
+
+ALIVE: Any = None
+
+
+def kept_alive(thing: Any) -> Any:
+    global ALIVE
+    ALIVE = thing
+    return thing
+
+
+def counting_module() -> ModuleType:
+    made = sys.modules["counting_module"] = ModuleType("counting_module")
+    made.__file__, made.number = "counting_module.py", 0  # type: ignore[attr-defined]
+    return made
+
+
+def next_number(module: Any) -> float:
+    module.number += 1
+    return float(module.number)
+
+
+def imported() -> float:
+    import counting_module
+
+    return next_number(counting_module)
+
+
+def drawn_by_import() -> float:
+    import random
+
+    return random.random()
+
+
 @functools.cache
 def kept_scale(size: int) -> tg.Tensor:
     return tg.exp(tg.full((size,), 0.5, dtype="float64"))
@@ -252,6 +303,17 @@ COUNTED: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
     "array": (lambda: np.zeros(10_000), after(lambda a: np.add.at(a, 77, 1), lambda a: a[77])),
     "large array": (lambda: np.zeros(2_000_000), after(lambda a: np.add.at(a, 77, 1), lambda a: a[77])),
     "array of objects": (lambda: np.array([[1], None], object), after(lambda a: a[0].append(1), lambda a: len(a[0]))),
+    "element of an array of objects": (lambda: np.array([0.0], object), first),
+    "base of a view": (lambda: read_only(np.zeros(1)), lambda view: first(view.base)),
+    "array of Python": (lambda: array("d", [0.0]), first),
+    "memoryview": (lambda: memoryview(bytearray(1)), first),
+    "array in C": (lambda: (ctypes.c_double * 1)(0.0), first),
+    "number in C": (lambda: ctypes.c_double(0.0), lambda number: more(number, "value")),
+    "weak reference": (lambda: weakref.ref(kept_alive(Own())), lambda r: more(r(), "number")),
+    "read-only mapping": (lambda: MappingProxyType({"a": [0.0]}), lambda m: first(m["a"])),
+    "metaclass": (lambda: type("Meta", (type,), {"number": 0.0})("Own", (), {}), lambda c: more(type(c), "number")),
+    "module that is held": (lambda: [counting_module()], lambda held: next_number(held[0])),
+    "module that is imported": (counting_module, lambda _: imported()),
     "view of a buffer": (buffer_and_view, after(lambda b: np.add.at(b[1], 0, 1), lambda b: float(b[1][0]))),
     "list of a cell of the library": (cell_with_log, after(lambda c: c.log.append(1), lambda c: len(c.log))),
     "data of a buffer": (lambda: tg.zeros(3), after(lambda b: np.add.at(b.data, 0, 1), lambda b: float(b.data[0]))),

@@ -6,15 +6,17 @@ Tracing takes a step more often than a loop does. What these runs change is foun
 import copyreg
 import dis
 import functools
+import gc
 import logging
 import operator
 import random
 import sys
 import sysconfig
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +94,19 @@ def _attributes(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in slots_of(type(thing)) if hasattr(thing, name)}
 
 
+def _put_bytes(buffer: Any, before: bytes, _: Any) -> None:
+    memoryview(buffer).cast("B")[:] = before
+
+
+def _bytes_to_write(thing: Any) -> int:
+    """The size of the memory of a buffer that can be written to, such as an `array.array`; 0 of any other object."""
+    try:
+        with memoryview(thing) as buffer:
+            return 0 if buffer.readonly else buffer.nbytes
+    except (TypeError, ValueError, BufferError):
+        return 0
+
+
 def _put_tensor(tensor: Tensor, before: tuple[Any, ...], _: Any) -> None:
     tensor._array, tensor._node, tensor.grad = before
 
@@ -105,6 +120,7 @@ _DICT = _Way(dict, _put_items)
 _LIST = _Way(tuple, lambda elements, before, _: elements.__setitem__(slice(None), before))
 _ATTRIBUTES = _Way(_attributes, _put_attributes)
 _ARRAY = _Way(np.copy, lambda array, before, _: np.copyto(array, before))
+_BUFFER = _Way(lambda buffer: memoryview(buffer).tobytes(), _put_bytes)
 
 
 def _elements_on(device: Device) -> _Way:
@@ -164,6 +180,8 @@ class Effects:
         self._thread = threading.get_ident()
         self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
+        self._named: list[frozenset[str]] = []  # the names in the code of each function
+        self._held: list[ModuleType] = []  # modules that are not reached by a global variable
         self._todo: list[tuple[str, Any]] = [("the step", function)]
 
     def _look(self) -> None:
@@ -248,7 +266,8 @@ class Effects:
             self._todo += [(name, thing.__func__), (name, thing.__self__)]
         elif kind is BuiltinMethodType:
             self.calls_unknown |= not is_followed(thing)
-            self._todo.append((name, thing.__self__))
+            if not isinstance(thing.__self__, ModuleType):
+                self._todo.append((name, thing.__self__))
         elif kind is functools.partial:
             self._todo += [(name, part) for part in (thing.func, *thing.args, *thing.keywords.values())]
         elif isinstance(thing, _CACHED) and _is_users(thing.__module__):
@@ -264,14 +283,25 @@ class Effects:
         elif isinstance(thing, tuple | frozenset):
             self._elements += len(thing)
             self._todo += [(name, part) for part in thing if type(part) not in _LEAVES]
+        elif isinstance(thing, ModuleType):
+            self._held.append(thing)
+            for names in self._named:
+                self._visit_module(thing, names)
+        elif isinstance(thing, weakref.ref):
+            self._todo.append((name, thing()))
+        elif isinstance(thing, MappingProxyType):
+            self._todo += [(name, part) for part in gc.get_referents(thing)]
+        elif isinstance(thing, memoryview):
+            self._todo.append((name, thing.obj))
         elif isinstance(thing, type):
             if _is_users(thing.__module__):
                 self._visit_class(thing)
+                self._todo.append((name, type(thing)))
             elif not is_known(thing.__module__):
                 self.calls_unknown = True
         elif isinstance(thing, logging.Logger):  # it leads to all others, and to open files
             self.calls_unknown = True
-        elif not isinstance(thing, ModuleType):
+        else:
             way = next((way for container, way in _CONTAINERS.items() if isinstance(thing, container)), None)
             if way is not None:
                 self._elements += len(thing)
@@ -282,13 +312,19 @@ class Effects:
             elif hasattr(kind, "__next__") and not _is_users(kind.__module__):
                 self.iterator = name
                 self.unfollowed = f"it can advance {name}, an iterator"
+            elif number := _bytes_to_write(thing):
+                self._elements += number
+                if self._elements <= _MOST_ELEMENTS:
+                    self._keep(name, _BUFFER, thing)
             self._visit_object(thing)
 
     def _visit_array(self, name: str, array: HostArray) -> None:
         self._elements += array.size
         if array.dtype.hasobject:
             self._todo.append((name, array.tolist()))
-        elif array.flags.writeable and self._elements <= _MOST_ELEMENTS:
+        if not array.flags.writeable:
+            self._todo.append((name, array.base))
+        elif self._elements <= _MOST_ELEMENTS:
             self._keep(name, _ARRAY, array)
 
     def _visit_function(self, function: FunctionType) -> None:
@@ -304,9 +340,13 @@ class Effects:
         self._todo += [(function.__name__, value) for value in (function.__kwdefaults__ or {}).values()]
         self._keep(function.__name__, _DICT, vars(function))
         self.codes.update(map(id, _codes_in(function.__code__)))
-        names = _names(function.__code__)
-        self.calls_unknown |= "import" in names or not names.isdisjoint(IMPURE_BUILTINS)
+        names, imports = _names(function.__code__)
+        self.calls_unknown |= bool(imports) or not names.isdisjoint(IMPURE_BUILTINS)
         self._visit_names(function.__globals__, names, True)
+        self._named.append(names)
+        for module in self._held:
+            self._visit_module(module, names)
+        self._todo += [(module, sys.modules[module]) for module in imports if module in sys.modules]
 
     def _visit_names(self, namespace: Mapping[str, Any], names: frozenset[str], users: bool) -> None:
         """The variables of a module that code names, and those of the modules among them.
@@ -316,15 +356,20 @@ class Effects:
         for name in [name for name in names if name in namespace]:  # a namespace may have many more
             value = namespace[name]
             if isinstance(value, ModuleType):
-                self.calls_unknown |= not (is_known(value.__name__) or _is_users(value.__name__))
-                if (id(value), names) not in self._seen:
-                    self._seen.add((id(value), names))
-                    self._visit_names(vars(value), names, _is_users(value.__name__))
+                self._visit_module(value, names)
             elif users:
                 self._keep(name, _VARIABLE, (namespace, name))
                 self._todo.append((name, value))
             elif type(value) in (BuiltinMethodType, MethodType):
                 self._todo.append((name, value))
+
+    def _visit_module(self, module: ModuleType, names: frozenset[str]) -> None:
+        """The variables of a module that code with these names may name."""
+        if (id(module), names) not in self._seen:
+            self._seen.add((id(module), names))
+            users = _is_users(module.__name__)
+            self.calls_unknown |= not (users or is_known(module.__name__))
+            self._visit_names(vars(module), names, users)
 
     def _visit_object(self, thing: Any) -> None:
         """The attributes of an object, and its class; of an object of this library, no containers."""
@@ -394,11 +439,11 @@ def _codes_in(code: CodeType) -> Iterator[CodeType]:
 
 
 @functools.lru_cache(1024)
-def _names(code: CodeType) -> frozenset[str]:
-    """The names of globals and attributes in the code of a function, and of those inside it; "import" if it imports."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    imports = ["import"] * any(each.opname == "IMPORT_NAME" for each in dis.get_instructions(code))
-    return frozenset(code.co_names).union(imports, *inner)
+def _names(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of globals and attributes in the code of a function, and of those inside it; and of what it imports."""
+    codes = [*_codes_in(code)]
+    imports = (each.argval for part in codes for each in dis.get_instructions(part) if each.opname == "IMPORT_NAME")
+    return frozenset(name for part in codes for name in part.co_names), frozenset(imports)
 
 
 @functools.lru_cache(1024)

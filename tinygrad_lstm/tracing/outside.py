@@ -12,6 +12,7 @@ from .effects import Effects, slots_of
 __all__ = ["changes_outside", "written_at"]
 
 _NOT_COPIED = FunctionType, BuiltinFunctionType, ModuleType, type  # by `copy.deepcopy`
+_COPIED_WHOLLY = __name__.partition(".")[0], "numpy"
 
 
 def changes_outside(function: Callable[..., Any], own: Sequence[Any]) -> Callable[[], bool] | None:
@@ -60,7 +61,7 @@ def _copied(own: Sequence[Any]) -> dict[int, Any]:
     todo = [*own]
     while todo:
         thing = todo.pop()
-        if id(thing) in found or isinstance(thing, _NOT_COPIED):
+        if id(thing) in found or isinstance(thing, _NOT_COPIED) or _copies_itself(thing):
             continue
         found[id(thing)] = thing
         if isinstance(thing, MethodType):
@@ -76,3 +77,8 @@ def _copied(own: Sequence[Any]) -> dict[int, Any]:
             attributes = getattr(thing, "__dict__", None)
             todo += [] if attributes is None else [attributes]
     return found
+
+
+def _copies_itself(thing: Any) -> bool:
+    """Whether its class has a method by which it may share what it holds with its copy, or be its own copy."""
+    return hasattr(thing, "__deepcopy__") and type(thing).__module__.partition(".")[0] not in _COPIED_WHOLLY

@@ -36,6 +36,34 @@ def test_every_step_is_torchs(case, kernels, device):
             np.testing.assert_array_equal(p.grad.cpu(), arrays[f"{name}_grads"][k])
 
 
+@pytest.mark.parametrize("case", options("long_runs"))
+def test_a_hundred_steps_of_two_groups_are_torchs(case, device):
+    arrays, settings = load("long_runs", case), options("long_runs")[case]
+    x, y, noise = (tg.tensor(arrays[name], device=device) for name in ("x", "y", "noise"))
+    weight, bias = (tg.tensor(arrays[name], device=device, requires_grad=True) for name in ("weight", "bias"))
+    groups = [{"params": [weight]}, {"params": [bias], **settings["second"]}]
+    optimizer = getattr(tg.optim, settings["class"])(groups, **settings["given"])
+    losses, kept = [], []
+
+    def closure() -> tg.Tensor:
+        optimizer.zero_grad()
+        error = (x @ weight.T + bias).tanh() - y
+        value = (error * error).mean() + ((noise * step).cos() * bias).sum() / 10
+        value = -value if settings["given"].get("maximize") else value
+        value.backward()
+        losses.append(value)
+        return value
+
+    for step in range(1, settings["kept"][-1] + 1):
+        assert optimizer.step(closure) is losses[-1]
+        if step in settings["kept"]:
+            kept.append((weight.detach().cpu().numpy().copy(), bias.detach().cpu().numpy().copy()))
+    for k, (of_weight, of_bias) in enumerate(kept):
+        message = f"step {settings['kept'][k]}"
+        np.testing.assert_allclose(of_weight, arrays["weight_steps"][k], rtol=1e-9, atol=1e-10, err_msg=message)
+        np.testing.assert_allclose(of_bias, arrays["bias_steps"][k], rtol=1e-9, atol=1e-10, err_msg=message)
+
+
 @pytest.mark.parametrize("case", options("optimizers"))
 def test_defaults_are_torchs(case):
     settings = options("optimizers")[case]

@@ -47,11 +47,22 @@ from tinygrad_lstm import optim
         (lambda: optim.SGD([leaf()], dampening=-float("inf")), ValueError, "dampening must be within"),
         (lambda: optim.SGD([{"params": [leaf()], "initial_lr": "a"}]), TypeError, "initial_lr must be a number"),
         (lambda: optim.AdamW([leaf()], eps=-1), ValueError, "AdamW: eps must be"),
+        (lambda: optim.NAdam([leaf()], momentum_decay=-1), ValueError, "NAdam: momentum_decay must be"),
+        (lambda: optim.RAdam([leaf()], betas=(0.9, 1.0)), ValueError, "RAdam: betas must be"),
+        (lambda: optim.RAdam([leaf()], maximize=1), TypeError, "RAdam: maximize must be True or False, got 1"),
+        (lambda: trained(optim.SGD).step(1.0), TypeError, "step: closure must be a function .* got float"),
     ],
 )
 def test_invalid_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+def test_a_product_that_is_not_a_number_is_refused():
+    optimizer = trained(optim.NAdam)
+    saved = optimizer.state_dict()
+    with pytest.raises(ValueError, match=r"NAdam: 0\.mu_product is invalid: given a str, expected float64 \(\)"):
+        optimizer.load_state_dict({**saved, "state": {**saved["state"], "0.mu_product": "x"}})
 
 
 def test_an_invalid_group_is_not_added():

@@ -5,7 +5,9 @@ from . import lr_scheduler as lr_scheduler
 from .adagrad import *
 from .adam import *
 from .clip import *
+from .nadam import *
 from .optimizer import *
+from .radam import *
 from .rmsprop import *
 from .sgd import *
 

@@ -25,6 +25,7 @@ class Adagrad(Optimizer):
         weight_decay: its product with the parameter is added to the gradient.
         initial_accumulator_value: the initial value of s.
         eps: added to the root.
+        maximize: whether to increase the objective instead of decreasing it.
 
     Raises:
         TypeError, ValueError: as for `Optimizer`.
@@ -45,6 +46,8 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        *,
+        maximize: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -52,6 +55,7 @@ class Adagrad(Optimizer):
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
             "eps": eps,
+            "maximize": maximize,
         }
         super().__init__(params, defaults)
 

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Array, Backend
 
-from .optimizer import Group, Optimizer, Parameters, Scratch, Update
+from .moments import Moments
+from .optimizer import Group, Parameters, Scratch, Update
 
 __all__ = ["Adam", "AdamW"]
 
 
-class Adam(Optimizer):
+class Adam(Moments):
     """Steps along the running mean of the gradient divided by the root of the running mean of its square.
 
     m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  p = p - lr · m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and
@@ -27,6 +28,7 @@ class Adam(Optimizer):
         eps: added to the root.
         weight_decay: its product with the parameter is added to the gradient.
         amsgrad: whether to use the maximum of all v so far.
+        maximize: whether to increase the objective instead of decreasing it.
 
     Raises:
         TypeError, ValueError: as for `Optimizer`.
@@ -42,11 +44,7 @@ class Adam(Optimizer):
     True
     """
 
-    bounds: ClassVar[dict[str, tuple[float, float]]] = {
-        **Optimizer.bounds,
-        "eps": (0.0, math.inf),
-    }
-    flags: ClassVar[tuple[str, ...]] = ("amsgrad",)
+    flags: ClassVar[tuple[str, ...]] = (*Moments.flags, "amsgrad")
 
     def __init__(
         self,
@@ -56,22 +54,22 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        )
-
-    def check_settings(self, settings: Group) -> None:
-        super().check_settings(settings)
-        betas = settings["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise TypeError(f"{self._name}: betas must be two numbers, got {betas!r}")
-        for beta in betas:
-            self._check_number("betas", beta, (0.0, 1.0))
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
 
     def initial_state(self, group: Group) -> dict[str, int | float]:
         largest = {"max_exp_avg_sq": 0.0} if group["amsgrad"] else {}
-        return {"step": 0, "exp_avg": 0.0, "exp_avg_sq": 0.0, **largest}
+        return {**super().initial_state(group), **largest}
 
     def decays(self, group: Group) -> tuple[float, float]:
         """The arguments `shrink` and `decay` of `Backend.adam_update`."""
@@ -106,8 +104,10 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
 
     def decays(self, group: Group) -> tuple[float, float]:
         return 1 - float(group["lr"]) * float(group["weight_decay"]), 0.0

@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 from .._tensor import Tensor, cast_like
 from ..device import Device, device_of
 from ..graph import set_gradient
+from ..mode import enable_grad, no_grad
 from ..printable import printable
 
 __all__ = ["Optimizer"]
@@ -22,6 +23,10 @@ __all__ = ["Optimizer"]
 Group: TypeAlias = dict[str, Any]
 Parameters: TypeAlias = Iterable[Tensor] | Iterable[Mapping[str, Any]]
 State: TypeAlias = dict[str, Any]
+
+
+class Number(float):
+    """The initial value of a state that is one number, kept on the host in float64."""
 
 
 class Scratch:
@@ -49,10 +54,15 @@ class Update(NamedTuple):
     g: Array
     state: State
 
-    def widened(self) -> "Update":
-        """The same in the dtype in which the step is computed: float32 for a float16 parameter, otherwise its own."""
-        wide = widened_dtype(self.p.dtype)
-        return self if self.p.dtype == wide else Update(self.p.astype(wide), self.g.astype(wide), self.state)
+    def widened(self, maximize: bool) -> "Update":
+        """The same in the dtype in which the step is computed: float32 for a float16 parameter, otherwise its own.
+
+        The gradient is negated if the objective is maximized.
+        """
+        p, g, wide = self.p, self.g, widened_dtype(self.p.dtype)
+        if p.dtype != wide:
+            p, g = p.astype(wide), g.astype(wide)
+        return Update(p, -g if maximize else g, self.state)
 
 
 class Optimizer(ABC):
@@ -76,7 +86,7 @@ class Optimizer(ABC):
     bounds: ClassVar[dict[str, tuple[float, float]]] = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
     """The range [low, high) of each setting that is a number."""
 
-    flags: ClassVar[tuple[str, ...]] = ()
+    flags: ClassVar[tuple[str, ...]] = ("maximize",)
     """The settings that are True or False."""
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
@@ -161,8 +171,8 @@ class Optimizer(ABC):
     def initial_state(self, group: Group) -> dict[str, int | float]:
         """The initial state of a parameter: the names and values that are kept between steps.
 
-        An int is a counter. A float is the initial value of an array of the parameter's shape, on its device, in its
-        dtype, or in float32 for a float16 parameter.
+        An int is a counter, and a `Number` one number. Any other float is the initial value of an array of the
+        parameter's shape, on its device, in its dtype, or in float32 for a float16 parameter.
         """
 
     @abstractmethod
@@ -174,8 +184,15 @@ class Optimizer(ABC):
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Changes each parameter that has a gradient.
+
+        Args:
+            closure: a function that clears the gradients, computes the loss, calls its `backward` and returns it. It is
+                called first, once.
+
+        Returns:
+            What the closure returned; None without one.
 
         Raises:
             TypeError, ValueError: a setting in `param_groups` was changed to an invalid one.
@@ -185,6 +202,7 @@ class Optimizer(ABC):
         """
         for group in self.param_groups:
             self.check_settings(group)
+        loss = None if closure is None else evaluated(closure)
         todo = [(p, p.grad, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for p, grad, _ in todo:
             if grad.device is not p.device or grad.shape != p.shape:
@@ -200,11 +218,12 @@ class Optimizer(ABC):
             p._mark_written()
         for device, group, updates in together.values():
             with device.making(f"{self._name}.step"):
-                widened = [update.widened() for update in updates]
+                widened = [update.widened(group["maximize"]) for update in updates]
                 self.update(device.backend, widened, group, self._scratch)
                 for update, wide in zip(updates, widened, strict=True):
-                    if wide is not update:
+                    if wide.p is not update.p:
                         update.p[...] = wide.p
+        return loss
 
     def _present_state(self, p: Tensor, group: Group) -> State:
         """A parameter's state, on its device, with the entries that the group's current settings need."""
@@ -216,11 +235,16 @@ class Optimizer(ABC):
         _follow(p, state)
         return state
 
-    def zero_grad(self) -> None:
-        """Sets the gradients of all parameters to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Sets the gradients of all parameters to None.
+
+        Args:
+            set_to_none: if False, the gradients that exist become zeros, in place. The next step then also changes
+                parameters whose gradient is 0, with momentum or weight decay.
+        """
         for group in self.param_groups:
             for p in group["params"]:
-                set_gradient(p, None)
+                set_gradient(p, None if set_to_none or p.grad is None else _zeroed(p.grad))
 
     # -- saving and loading -------------------------------------------------------------------------------------------
 
@@ -242,7 +266,9 @@ class Optimizer(ABC):
             groups.append({**settings, "params": numbers})
             for number, p in zip(numbers, group["params"], strict=True):
                 for name, value in self._present_state(p, group).items() if p in self.state else ():
-                    host = np.asarray(value) if isinstance(value, int) else p.device.backend.to_host(value).copy()
+                    host = (
+                        np.asarray(value) if isinstance(value, int | float) else p.device.backend.to_host(value).copy()
+                    )
                     arrays[f"{number}.{name}"] = host
         return {"state": arrays, "param_groups": groups}
 
@@ -269,6 +295,7 @@ class Optimizer(ABC):
         return list(zip(self.param_groups, given, strict=True))
 
     def _loaded_group(self, mine: Group, given: Group) -> Group:
+        given = {"maximize": False, **given}  # states that were saved before there was this setting
         if missing := [name for name in self.defaults if name not in given]:
             raise ValueError(f"{self._name}: the state's groups lack {', '.join(missing)}; is it another optimizer's?")
         settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
@@ -295,17 +322,32 @@ class Optimizer(ABC):
         return loaded
 
     def _loaded_value(self, name: str, p: Tensor, start: int | float, given: Any) -> Any:
-        counts = isinstance(start, int)
+        counts, number = isinstance(start, int), isinstance(start, Number)
         try:
-            like = Tensor(start, device="cpu") if counts else p.detach().to(dtype=widened_dtype(p.dtype))
+            if counts or number:
+                like = Tensor(start, dtype="float64" if number else None, device="cpu")
+            else:
+                like = p.detach().to(dtype=widened_dtype(p.dtype))
             value = cast_like(given, like)
         except ValueError as error:
             raise ValueError(f"{self._name}: {name} is invalid: {error}") from error
-        if not counts:
+        if not (counts or number):
             return value.clone()._array
-        if value.item() < 0:
+        if counts and value.item() < 0:
             raise ValueError(f"{self._name}: {name} is a counter, got {value.item()}")
         return value.item()
+
+
+def evaluated(closure: Callable[[], Tensor]) -> Tensor:
+    """The loss that a closure computes, with recording on.
+
+    Raises:
+        TypeError: it is not a function.
+    """
+    if not callable(closure):
+        raise TypeError(f"step: closure must be a function that computes the loss, got {type(closure).__name__}")
+    with enable_grad():
+        return closure()
 
 
 def decayed(backend: Backend, p: Array, g: Array, group: Group, scratch: Scratch) -> Array:
@@ -318,7 +360,16 @@ def decayed(backend: Backend, p: Array, g: Array, group: Group, scratch: Scratch
 
 
 def _started(p: Tensor, value: int | float) -> Any:
+    if isinstance(value, Number):
+        return float(value)
     return value if isinstance(value, int) else p.device.xp.full_like(p._array, value, dtype=widened_dtype(p.dtype))
+
+
+def _zeroed(gradient: Tensor) -> Tensor:
+    """The gradient with zeros written into it, without a graph."""
+    alone = gradient.detach() if gradient.requires_grad else gradient
+    with no_grad():
+        return alone.zero_()
 
 
 def _plain(value: Any) -> Any:
@@ -332,7 +383,7 @@ def _follow(p: Tensor, state: State) -> None:
     """Moves the state to its parameter's device and dtype, if a module was moved after the last step."""
     backend, dtype = p.device.backend, widened_dtype(p.dtype)
     for name, value in state.items():
-        if isinstance(value, int) or (backend.owns(value) and value.dtype == dtype):
+        if isinstance(value, int | float) or (backend.owns(value) and value.dtype == dtype):
             continue
         source = device_of(value)
         assert source is not None

@@ -28,6 +28,7 @@ class RMSprop(Optimizer):
         momentum: if above 0, steps follow their running sum, with this decay rate.
         centered: whether to divide by the root of the running variance: v minus the square of the gradient's running
             mean.
+        maximize: whether to increase the objective instead of decreasing it.
 
     Raises:
         TypeError, ValueError: as for `Optimizer`.
@@ -39,7 +40,7 @@ class RMSprop(Optimizer):
         "eps": (0.0, math.inf),
         "momentum": (0.0, math.inf),
     }
-    flags: ClassVar[tuple[str, ...]] = ("centered",)
+    flags: ClassVar[tuple[str, ...]] = (*Optimizer.flags, "centered")
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -58,6 +61,7 @@ class RMSprop(Optimizer):
             "weight_decay": weight_decay,
             "momentum": momentum,
             "centered": centered,
+            "maximize": maximize,
         }
         super().__init__(params, defaults)
 

@@ -24,6 +24,7 @@ class SGD(Optimizer):
         dampening: the gradients after the first are multiplied by (1 - dampening) in b.
         weight_decay: its product with the parameter is added to the gradient.
         nesterov: whether to step along g + momentum · b.
+        maximize: whether to increase the objective instead of decreasing it.
 
     Raises:
         TypeError: as for `Optimizer`.
@@ -35,7 +36,7 @@ class SGD(Optimizer):
         "momentum": (0.0, math.inf),
         "dampening": (-math.inf, math.inf),
     }
-    flags: ClassVar[tuple[str, ...]] = ("nesterov",)
+    flags: ClassVar[tuple[str, ...]] = (*Optimizer.flags, "nesterov")
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -52,6 +55,7 @@ class SGD(Optimizer):
             "dampening": dampening,
             "weight_decay": weight_decay,
             "nesterov": nesterov,
+            "maximize": maximize,
         }
         super().__init__(params, defaults)
 

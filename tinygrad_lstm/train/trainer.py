@@ -179,7 +179,8 @@ class Trainer(Generic[M]):
         """
         step, optimizer = checkpoint.step, checkpoint.optimizer
         own_groups = self._optimizer.state_dict()["param_groups"]
-        if _without_rates(optimizer["param_groups"]) != _without_rates(own_groups):
+        self._optimizer.load_state_dict(optimizer)
+        if _without_rates(self._optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
             raise ValueError("the optimizer's settings are not those of the options")
         counters = [int(value) for name, value in optimizer["state"].items() if name.endswith(".step")]
         learning = sum(parameter.requires_grad for parameter in self.model.parameters())
@@ -188,7 +189,6 @@ class Trainer(Generic[M]):
         rates = [group["lr"] for group in optimizer["param_groups"]]
         if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step, "lrs": rates}:
             raise ValueError(f"the schedule does not stand at step {step}")
-        self._optimizer.load_state_dict(optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)
         self._batches.position = step
         self._state = tuple(tensor(part, device=device_of(self.model)) for part in checkpoint.state) or None

@@ -121,6 +121,13 @@ def test_it_is_usable_on_phones_and_large_screens(text_page: Shown, width: int, 
         assert console_errors(text_page.driver) == []
 
 
+def test_an_lstm_and_its_predictions_are_side_by_side(text_page: Shown) -> None:
+    with sized(text_page.driver, 1280):
+        text_page.open("#step=30")
+        cell, prediction = (box_of(text_page.find(f"#{name}-section")) for name in ("cell", "prediction"))
+        assert cell.right < prediction.left and cell.top == prediction.top
+
+
 class Leaky(tg.nn.Module):
     """A user-defined cell."""
 

@@ -24,7 +24,7 @@ const percentage = (share) => (share === null ? "NaN" : `${shown(100 * share, 1)
 
 // -- the cell ---------------------------------------------------------------------------------------------------------
 
-const WIDE = 760; // pixels; wider drawings are as wide as the page
+const WIDE = 960; // pixels, as the drawing of the LSTM; wider drawings are as wide as the page
 let drawing = null;
 let equations = [];
 

@@ -57,12 +57,12 @@ test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies
 
 # The theme prints an advertisement otherwise.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
-docs: $(VENV)/.installed-docs  ## the site, to open without a server: build/site/index.html
+docs: $(VENV)/.installed-docs $(VENV)/.stubs  ## the site, to open without a server: build/site/index.html
 	@$(MAKE) --no-print-directory lab || echo "note: the site is built without the laboratory" >&2
 	$(MKDOCS) build --quiet
 	@echo "open $(CURDIR)/build/site/index.html"
 
-docs-serve: $(VENV)/.installed-docs  ## the site at http://127.0.0.1:8000, built again when a page changes
+docs-serve: $(VENV)/.installed-docs $(VENV)/.stubs  ## the site at http://127.0.0.1:8000, built again when a page changes
 	$(MKDOCS) serve
 
 fuzz: $(VENV)/.installed-test  ## read damaged files of every format; ARGS="--cases 100000" for as many
@@ -159,7 +159,7 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
 	@test -e $(OLDEST)/bin || echo "note: without Python 3.11 or 3.12 the oldest dependencies are not tested; install one" >&2
 	@touch $@
 
-# For editors and type checkers that are run on the checkout itself.
+# For editors, and for type checkers and mkdocstrings, which are run on the checkout itself.
 $(VENV)/.stubs: .ci/stubs.py $(SOURCES) | $(VENV)/.made
 	$(VENV)/bin/python .ci/stubs.py
 	@touch $@

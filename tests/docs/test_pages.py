@@ -1,5 +1,6 @@
 """Every block of code in README and docs/ is run: Python as it is, commands with fewer and smaller steps."""
 
+import ast
 import contextlib
 import io
 import re
@@ -72,6 +73,20 @@ def test_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> None:
     for block in blocks(page):
         if block.language == "python":
             execute(block, page, namespace)
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_statements_can_be_pasted_at_a_prompt(page: Path) -> None:
+    """The prompts before Python 3.13 end a loop at an empty line, and only there. (README says that classes have some.)"""
+    for block in blocks(page):
+        if block.language != "python":
+            continue
+        lines = [*block.code.splitlines(), ""]
+        for node in ast.parse(block.code).body:
+            if hasattr(node, "body") and not isinstance(node, ast.ClassDef):
+                last = node.end_lineno or node.lineno
+                assert all(lines[node.lineno : last]), f"line {block.line + node.lineno}: an empty line within"
+                assert not lines[last], f"line {block.line + last}: no empty line after"
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_statements_can_be_pasted_at_a_prompt(page: Path) -> None:
-    """The prompts before Python 3.13 end a loop at an empty line, and only there. (README says that classes have some.)"""
+    """The prompts before Python 3.13 end a loop at an empty line, and only there. (README says what classes need.)"""
     for block in blocks(page):
         if block.language != "python":
             continue

@@ -21,14 +21,16 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
 | long_runs | {optimizer}[_{variant}] | x y noise, weight bias: of the loss in torch_long_runs.py; {weight, bias}_steps: the values after steps 1, 10, 20, ... 100 |
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |
-| schedule_pairs | {first}+{second} of step exponential cosine warmup sequential plateau | lr (31,): as above with two schedules, stepped in this order; after step 12 the rate is set by hand |
+| long_schedules | {schedule}[_{variant}] | lr (101, 2): the rates of two groups at first and after each of 100 steps; [momentum (101, 2)] |
+| schedule_pairs | {first}+{second} of step exponential cosine warmup sequential plateau multi_step constant restarts | lr (31,): as above with two schedules, stepped in this order; after step 12 the rate is set by hand |
 | clipping | norm_2 norm_inf norm_2_untouched value | before_{weight, bias} after_{weight, bias} [total_norm] |
 
 Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
 losses, ops: op, positional and keyword (arrays passed by place and
 by name, in order), kwargs. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
 them). long_runs: class, given, second (the settings of the bias's group),
-kept (steps). schedules: class, kwargs, lr (the initial rate). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
+kept (steps). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
+class, kwargs (decays: the functions of LambdaLR are 1 / (1 + decay * step)), lr (the initial rates). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
 milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). clipping: function, kwargs.
 
 Layouts. Torch's two bias vectors become one. LSTM and RNN: `bias` is their sum, and its gradient is that of either. GRU: `bias` is
@@ -44,7 +46,7 @@ import torch
 from safetensors.numpy import save
 from torch_cases import Arrays, Case, Settings
 from torch_functions import losses, ops
-from torch_long_runs import long_runs
+from torch_long_runs import long_runs, long_schedules
 from torch_optimizers import clipping, optimizers, schedule_pairs, schedules
 from torch_recurrent import cells, recurrent_layers, traces, variants
 
@@ -71,7 +73,19 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order
     for name in ("lstm", "gru", "rnn"):
         write(name, recurrent_layers(name))
-    families = (variants, cells, traces, losses, ops, optimizers, long_runs, schedules, schedule_pairs, clipping)
+    families = (
+        variants,
+        cells,
+        traces,
+        losses,
+        ops,
+        optimizers,
+        long_runs,
+        schedules,
+        long_schedules,
+        schedule_pairs,
+        clipping,
+    )
     for family in families:
         write(family.__name__, family())
 

@@ -1,10 +1,11 @@
-"""Golden cases of optimizers over a hundred steps, with two groups, as PyTorch computes them."""
+"""Golden cases of optimizers and schedules over a hundred steps, with two groups, as PyTorch computes them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 from torch_cases import Arrays, Case, Settings, seed
 
 STEPS = 100
@@ -70,3 +71,66 @@ def long_runs() -> Iterator[Case]:
         optimizer = made([{"params": [weight]}, {"params": [bias], **second}], **given)
         arrays |= trained(arrays, weight, bias, optimizer, given.get("maximize", False))
         yield case, arrays, {"class": name, "given": given, "second": second, "kept": KEPT}
+
+
+RATES = (0.1, 0.02)
+SCHEDULES: dict[str, tuple[str, str, Settings]] = {
+    "step": ("SGD", "StepLR", {"step_size": 30}),
+    "exponential": ("SGD", "ExponentialLR", {"gamma": 0.97}),
+    "cosine": ("SGD", "CosineAnnealingLR", {"T_max": 60, "eta_min": 0.001}),
+    "warmup": ("SGD", "LinearLR", {"total_iters": 40}),
+    "multi_step": ("SGD", "MultiStepLR", {"milestones": [10, 40, 40, 90], "gamma": 0.3}),
+    "constant": ("SGD", "ConstantLR", {"factor": 0.5, "total_iters": 30}),
+    "lambda": ("SGD", "LambdaLR", {"decays": [0.1]}),
+    "lambdas": ("SGD", "LambdaLR", {"decays": [0.1, 0.3]}),
+    "restarts": ("SGD", "CosineAnnealingWarmRestarts", {"T_0": 30, "eta_min": 0.001}),
+    "restarts_longer": ("SGD", "CosineAnnealingWarmRestarts", {"T_0": 7, "T_mult": 2}),
+    "one_cycle": ("SGD", "OneCycleLR", {"max_lr": 0.3, "total_steps": 100}),
+    "one_cycle_linear": (
+        "Adam",
+        "OneCycleLR",
+        {"max_lr": [0.3, 0.1], "epochs": 20, "steps_per_epoch": 5, "anneal_strategy": "linear", "pct_start": 0.0},
+    ),
+    "one_cycle_three_phase": (
+        "NAdam",
+        "OneCycleLR",
+        {
+            "max_lr": [0.3, 0.1],
+            "total_steps": 130,
+            "three_phase": True,
+            "base_momentum": [0.8, 0.7],
+            "max_momentum": 0.9,
+            "div_factor": 5.0,
+            "final_div_factor": 50.0,
+        },
+    ),
+    "one_cycle_rate_only": ("Adagrad", "OneCycleLR", {"max_lr": 0.3, "total_steps": 100, "cycle_momentum": False}),
+}
+
+
+def inverse(decay: float) -> Callable[[int], float]:
+    """The function of a LambdaLR."""
+    return lambda step: 1 / (1 + decay * step)
+
+
+def long_schedules() -> Iterator[Case]:
+    """The rates of two groups, and their momentum or the first of their betas, at first and after each step."""
+    for case, (optimizer_name, name, kwargs) in SCHEDULES.items():
+        groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in RATES]
+        optimizer = getattr(torch.optim, optimizer_name)(groups)
+        used = dict(kwargs)
+        if decays := used.pop("decays", None):
+            functions = [inverse(decay) for decay in decays]
+            used["lr_lambda"] = functions if len(functions) > 1 else functions[0]
+        scheduler = getattr(lr_scheduler, name)(optimizer, **used)
+        history: dict[str, list[list[float]]] = {"lr": [], "momentum": []}
+        for step in range(STEPS + 1):
+            if step:
+                optimizer.step()
+                scheduler.step()
+            history["lr"].append([group["lr"] for group in optimizer.param_groups])
+            if kwargs.get("cycle_momentum", "OneCycle" in name):
+                momenta = [group["betas"][0] if "betas" in group else group["momentum"] for group in groups]
+                history["momentum"].append(momenta)
+        arrays = {key: torch.tensor(values) for key, values in history.items() if values}
+        yield case, arrays, {"optimizer": optimizer_name, "class": name, "kwargs": kwargs, "lr": RATES}

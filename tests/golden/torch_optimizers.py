@@ -120,6 +120,9 @@ PAIRED_SCHEDULES: dict[str, tuple[str, Settings]] = {
         },
     ),
     "plateau": ("ReduceLROnPlateau", {"factor": 0.5, "patience": 2}),
+    "multi_step": ("MultiStepLR", {"milestones": [20, 2, 7, 7], "gamma": 0.5}),
+    "constant": ("ConstantLR", {"factor": 0.25, "total_iters": 8}),
+    "restarts": ("CosineAnnealingWarmRestarts", {"T_0": 4, "T_mult": 2, "eta_min": 0.001}),
 }
 BY_HAND = (12, 0.05)
 

@@ -87,6 +87,26 @@ def test_every_rate_is_torchs(case):
     np.testing.assert_allclose(rates, arrays["lr"], **TOLERANCE)
 
 
+@pytest.mark.parametrize("case", options("long_schedules"))
+def test_a_hundred_rates_of_two_groups_are_torchs(case):
+    arrays, settings = load("long_schedules", case), options("long_schedules")[case]
+    groups = [{"params": [tg.zeros(1, requires_grad=True)], "lr": rate} for rate in settings["lr"]]
+    optimizer = getattr(tg.optim, settings["optimizer"])(groups)
+    kwargs = dict(settings["kwargs"])
+    if decays := kwargs.pop("decays", None):
+        functions = [lambda step, decay=decay: 1 / (1 + decay * step) for decay in decays]
+        kwargs["lr_lambda"] = functions if len(functions) > 1 else functions[0]
+    schedule = getattr(lr_scheduler, settings["class"])(optimizer, **kwargs)
+    for k, expected in enumerate(arrays["lr"]):
+        if k:
+            optimizer.step()
+            schedule.step()
+        np.testing.assert_allclose(schedule.get_last_lr(), expected, **TOLERANCE, err_msg=f"step {k}")
+        if "momentum" in arrays:
+            momenta = [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
+            np.testing.assert_allclose(momenta, arrays["momentum"][k], **TOLERANCE, err_msg=f"step {k}")
+
+
 def made_schedule(optimizer: tg.optim.Optimizer, name: str, kwargs: dict[str, Any]) -> Any:
     if name == "SequentialLR":
         kwargs = {**kwargs, "schedulers": [made_schedule(optimizer, *own) for own in kwargs["schedulers"]]}

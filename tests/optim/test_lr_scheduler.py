@@ -9,10 +9,15 @@ import pytest
 import tinygrad_lstm as tg
 from tinygrad_lstm.optim import SGD
 from tinygrad_lstm.optim.lr_scheduler import (
+    ConstantLR,
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     ExponentialLR,
+    LambdaLR,
     LinearLR,
     LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
     StepLR,
@@ -21,6 +26,10 @@ from tinygrad_lstm.optim.lr_scheduler import (
 
 def sgd(*rates: float) -> SGD:
     return SGD([{"params": [tg.zeros(1, requires_grad=True)], "lr": rate} for rate in rates or (0.8,)])
+
+
+def adagrad() -> tg.optim.Adagrad:
+    return tg.optim.Adagrad([tg.zeros(1, requires_grad=True)])
 
 
 def rates(optimizer: SGD) -> list[float]:
@@ -38,6 +47,12 @@ SCHEDULES = {
     "CosineAnnealingLR": lambda optimizer: CosineAnnealingLR(optimizer, T_max=10, eta_min=0.01),
     "LinearLR": lambda optimizer: LinearLR(optimizer, start_factor=0.2, total_iters=8),
     "SequentialLR": warm_up_then_cosine,
+    "MultiStepLR": lambda optimizer: MultiStepLR(optimizer, milestones=[2, 7], gamma=0.5),
+    "ConstantLR": lambda optimizer: ConstantLR(optimizer, factor=0.5, total_iters=6),
+    "ConstantLR of 0": lambda optimizer: ConstantLR(optimizer, factor=0.0, total_iters=6),
+    "LambdaLR": lambda optimizer: LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+    "CosineAnnealingWarmRestarts": lambda optimizer: CosineAnnealingWarmRestarts(optimizer, T_0=3, eta_min=0.01),
+    "OneCycleLR": lambda optimizer: OneCycleLR(optimizer, max_lr=0.5, total_steps=16),
 }
 
 
@@ -200,6 +215,25 @@ def test_a_plateau_respects_the_lowest_rate_and_takes_tensors():
         (lambda: CosineAnnealingLR(sgd(), 5, -1.0), ValueError, "eta_min must be 0 or more"),
         (lambda: LinearLR(sgd(), 0.0), ValueError, r"start_factor must be within \(0, 1\], got 0"),
         (lambda: LinearLR(sgd(), 1.0, 2.0), ValueError, "end_factor must be within"),
+        (lambda: MultiStepLR(sgd(), [3, -1]), ValueError, r"milestones must be 0 or more, got \[-1, 3\]"),
+        (lambda: MultiStepLR(sgd(), [3], 0.0), ValueError, "gamma must be above 0"),
+        (lambda: ConstantLR(sgd(), 2.0), ValueError, r"factor must be within \[0, 1\], got 2"),
+        (lambda: ConstantLR(sgd(), total_iters=0), ValueError, "ConstantLR: total_iters must be 1 or more"),
+        (lambda: LambdaLR(sgd(), 0.5), TypeError, "LambdaLR: lr_lambda must be a function, got float"),
+        (lambda: LambdaLR(sgd(), [abs, 0.5]), TypeError, "lr_lambda must be a function, got float"),
+        (lambda: LambdaLR(sgd(), [abs, abs]), ValueError, "lr_lambda has 2 values, the optimizer has 1 group"),
+        (lambda: CosineAnnealingWarmRestarts(sgd(), 0), ValueError, "T_0 must be 1 or more, got 0"),
+        (lambda: CosineAnnealingWarmRestarts(sgd(), 1, 0), ValueError, "T_mult must be 1 or more, got 0"),
+        (lambda: CosineAnnealingWarmRestarts(sgd(), 1, 1, -1), ValueError, "eta_min must be 0 or more, got -1"),
+        (lambda: OneCycleLR(sgd(), 1.0), ValueError, "expected total_steps, or epochs and steps_per_epoch"),
+        (lambda: OneCycleLR(sgd(), 1.0, 0), ValueError, "total_steps must be 1 or more, got 0"),
+        (lambda: OneCycleLR(sgd(), 1.0, 9, pct_start=2.0), ValueError, r"pct_start must be within \[0, 1\], got 2"),
+        (lambda: OneCycleLR(sgd(), 1.0, 9, anneal_strategy="x"), ValueError, "must be 'cos' or 'linear', got 'x'"),
+        (lambda: OneCycleLR(sgd(), 1.0, 9, div_factor=0), ValueError, "OneCycleLR: div_factor must be above 0"),
+        (lambda: OneCycleLR(sgd(), 1.0, 9, final_div_factor=0), ValueError, "final_div_factor must be above 0"),
+        (lambda: OneCycleLR(sgd(), [1.0, 1.0], 9), ValueError, "max_lr has 2 values, the optimizer has 1 groups"),
+        (lambda: OneCycleLR(adagrad(), 1.0, 9), ValueError, "neither momentum nor betas; pass cycle_momentum=False"),
+        (lambda: OneCycleLR(None, 1.0, 9), TypeError, "OneCycleLR: expected an Optimizer, got NoneType"),
         (lambda: LinearLR(sgd(), total_iters=0), ValueError, "total_iters must be 1 or more"),
         (lambda: ReduceLROnPlateau(sgd(), mode="low"), ValueError, "mode must be 'min' or 'max', got 'low'"),
         (lambda: ReduceLROnPlateau(sgd(), threshold_mode="x"), ValueError, "threshold_mode must be"),
@@ -234,3 +268,47 @@ def test_a_plateau_respects_the_lowest_rate_and_takes_tensors():
 def test_invalid_arguments_are_refused(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+def test_a_cycle_ends_with_its_last_step() -> None:
+    optimizer = sgd(0.8)
+    schedule = OneCycleLR(optimizer, max_lr=0.5, total_steps=3)
+    for _ in range(3):
+        schedule.step()
+    before = (rates(optimizer), schedule.state_dict(), optimizer.state_dict()["param_groups"])
+    with pytest.raises(ValueError, match="OneCycleLR: there are 3 steps in total, this would be step 4"):
+        schedule.step()
+    assert (rates(optimizer), schedule.state_dict(), optimizer.state_dict()["param_groups"]) == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("three_phase", [False, True])
+def test_every_cycle_is_finite_and_within_its_bounds(share: float, three_phase: bool) -> None:
+    """A share of 0.25 of four steps is a rise that has ended at the first step, and PyTorch divides by 0."""
+    for steps in (1, 2, 4, 9):
+        optimizer = sgd(0.8)
+        schedule = OneCycleLR(optimizer, 0.5, steps, pct_start=share, three_phase=three_phase)
+        for _ in range(steps - 1):
+            assert 0 < rates(optimizer)[0] <= 0.5 and 0.85 <= optimizer.param_groups[0]["momentum"] <= 0.95
+            schedule.step()
+
+
+def test_a_cycle_takes_its_turn_in_a_sequence_with_its_momentum() -> None:
+    optimizer = sgd(0.8)
+    cycle = OneCycleLR(optimizer, max_lr=1.0, total_steps=5, pct_start=0.6)
+    schedule = SequentialLR(optimizer, [LinearLR(optimizer, 0.5, total_iters=2), cycle], milestones=[2])
+    seen = []
+    for _ in range(7):
+        seen.append((rates(optimizer)[0], optimizer.param_groups[0]["momentum"]))
+        schedule.step()
+    np.testing.assert_allclose([rate for rate, _ in seen], [0.4, 0.6, 0.04, 0.52, 1.0, 0.5, 0.0], atol=1e-5)
+    np.testing.assert_allclose([momentum for _, momentum in seen], [0.95, 0.95, 0.95, 0.9, 0.85, 0.9, 0.95])
+
+
+def test_a_list_has_no_value_for_a_group_that_joins_later() -> None:
+    optimizer = sgd(0.8)
+    schedule = LambdaLR(optimizer, [lambda step: 0.5])
+    optimizer.add_param_group({"params": [tg.zeros(1, requires_grad=True)], "lr": 0.8})
+    with pytest.raises(ValueError, match="LambdaLR: lr_lambda has 1 values, group 1 was added later"):
+        schedule.step()
+    assert rates(optimizer) == [0.4, 0.8] and schedule.last_epoch == 0

@@ -37,15 +37,15 @@ class WarmupLinearDecay(LRScheduler):
         self._steps = options.steps
         super().__init__(optimizer)
 
-    def rate(self, epoch: int, base_lr: float) -> float:
+    def rate(self, epoch: int, base_lr: float, group: int) -> float:
         if epoch < self._warmup:
             return base_lr * (1 + (self._warmup - 1) * epoch / self._warmup) / self._warmup
         fallen = (epoch - self._warmup) / max(1, self._steps - self._warmup)
         return base_lr * (1 - (1 - FINAL_SHARE) * min(1.0, fallen))
 
-    def next_rate(self, epoch: int, base_lr: float, lr: float) -> float:
+    def next_rate(self, epoch: int, base_lr: float, lr: float, group: int) -> float:
         left = self._steps - epoch + 1  # steps until the end, before this one
         if epoch <= self._warmup or left < 1:
-            return super().next_rate(epoch, base_lr, lr)
+            return super().next_rate(epoch, base_lr, lr, group)
         final = base_lr * FINAL_SHARE
         return lr + (final - lr) / left

@@ -125,7 +125,7 @@ class CharLM(Module):
 
     @classmethod
     def from_torch(cls, weights: Mapping[str, ArrayLike]) -> Self:
-        """The model of a PyTorch model with the parts `embedding`, `lstm` and `output`; sizes are those of the arrays.
+        """The model of a PyTorch model with the parts `embedding`, `lstm` and `output`; the arrays say sizes and dtype.
 
         Args:
             weights: arrays by name, as `tg.io.load_weights` returns them, or PyTorch's tensors.
@@ -145,6 +145,7 @@ class CharLM(Module):
         if "embedding.weight" not in converted:
             raise ValueError(f"{cls.__name__}.from_torch: expected embedding.weight, got {', '.join(converted)}")
         model = cls(len(converted["embedding.weight"]), lstm.input_size, lstm.hidden_size, lstm.num_layers)
+        model.to(dtype=next(lstm.parameters()).dtype)
         model.load_state_dict(converted)
         return model
 

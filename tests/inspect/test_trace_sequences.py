@@ -266,3 +266,20 @@ def test_summary_and_graph(kind: Any) -> None:
     assert drawn_graph(out.sum(), network).loops() == [f"× {T}", f"× {T}"]
     summary = str(tg.inspect.summary(network, x))
     assert kind.__name__ in summary
+
+
+def test_variables_that_the_input_does_not_reach_name_nothing() -> None:
+    """Their memory may be that of what is computed later."""
+
+    class Forgetting(tg.nn.Module):
+        def make(self) -> None:
+            first, second = tg.ones(3), tg.ones(3)  # noqa: F841
+
+        def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+            self.make()
+            return tg.tanh(tg.sigmoid(x * 2) + (0 if h is None else h))
+
+    layer = Recurrent(Forgetting(), compiled=False)
+    for _ in range(50):
+        (seen,) = trace(layer, tg.rand(1, B, 3))
+        assert list(seen.values) == ["state0"]

@@ -125,6 +125,14 @@ def test_a_whole_model(device: str) -> None:
         close(parameter.grad, expected[f"grad.{name.replace('bias_l0', 'bias_ih_l0')}"])
 
 
+def test_a_whole_model_has_the_dtype_of_its_arrays() -> None:
+    weights = {name: array.astype("float64") for name, array in tg.io.load_weights(FILES / "char_rnn.pt").items()}
+    weights["output.bias"] += 1e-12
+    model = CharLM.from_torch(weights)
+    assert {str(parameter.dtype) for parameter in model.parameters()} == {"float64"}
+    np.testing.assert_array_equal(model.output.bias.data, weights["output.bias"])
+
+
 @pytest.mark.parametrize("missing", ["embedding.weight", "lstm.weight_ih_l0", "output.bias"])
 def test_a_whole_model_without_a_part_is_refused(missing: str) -> None:
     weights = tg.io.load_weights(FILES / "char_rnn.pt")

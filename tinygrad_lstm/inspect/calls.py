@@ -203,7 +203,8 @@ class Calls(Tracer):
         self._at, self._computed = at, {id(each._array): each for each in (x, *states)} if unshown else {}
 
         def see(tensor: Tensor, name: str) -> None:
-            names[id(tensor._array)] = name
+            if id(tensor._array) in self._computed:  # so that the array stays, and its id is not used again
+                names[id(tensor._array)] = name
 
         try:
             with watched_variables(see) if unshown else nullcontext():

@@ -28,7 +28,8 @@ _KNOWN = frozenset({
     "_typing", "_collections", "_abc", "_functools", "_operator", "_bisect", "_heapq", "_sre",
 })  # fmt: skip
 """Modules whose functions return results only, or change what `Effects` notes."""
-_IMPURE = frozenset({"_thread.start_new_thread", *(f"builtins.{name}" for name in IMPURE_BUILTINS)})
+_STARTING = {"_thread.start_new_thread", "_thread.start_joinable_thread"}  # the second from Python 3.13 on
+_IMPURE = frozenset({*_STARTING, *(f"builtins.{name}" for name in IMPURE_BUILTINS)})
 _DRAWING = np.random.RandomState, np.random.Generator, random.Random  # `Effects` notes what they draw
 _TRUSTED = (*OWN_CODE, *np.__path__, inspect.__file__, "<frozen importlib")  # ops inspect rules that are first used
 

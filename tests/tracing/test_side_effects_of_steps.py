@@ -4,6 +4,7 @@ import contextvars
 import cProfile
 import ctypes
 import functools
+import importlib
 import io
 import itertools
 import logging
@@ -28,6 +29,7 @@ from any_cells import drawn
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import GRUCell, Recurrent
+from tinygrad_lstm.tracing import effects
 
 T, B = 5, 3
 LOG: list[Any] = []
@@ -592,3 +594,36 @@ def test_profilers_stay_active() -> None:
     finally:
         sys.setprofile(None)
     assert after is not None and "c_call" in events
+
+
+INSTALLED = """
+import tinygrad_lstm as tg
+from .counts import COUNTS
+
+class Counting(tg.nn.Module):
+    def forward(self, x, h):
+        return step(x, h)
+
+def step(x, h):
+    COUNTS["steps"] += 1
+    return tg.tanh(x + h) * COUNTS["steps"]
+"""
+
+
+@pytest.mark.parametrize("name", ["step", "Counting"])
+def test_steps_of_an_installed_package_are_followed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / f"installed_{name}"
+    package.mkdir()
+    (package / "__init__.py").write_text(INSTALLED)
+    (package / "counts.py").write_text('COUNTS = {"steps": 0}')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(effects, "_INSTALLED", (f"{tmp_path}{os.sep}",))
+    monkeypatch.setattr(effects, "_NOT_USERS", (*effects._NOT_USERS, *effects._INSTALLED))
+    made = importlib.import_module(package.name)
+    step = made.step if name == "step" else made.Counting()
+    x, h = tg.tensor(drawn(T, B, 3)), tg.zeros(B, 3, dtype="float64")
+    out, expected = tg.scan(step, x, h)[0], h
+    for t in range(T):
+        expected = tg.tanh(x[t] + expected) * (t + 1)
+        np.testing.assert_allclose(out[t].numpy(), expected.numpy(), rtol=1e-12)
+    assert made.COUNTS == {"steps": T}

@@ -9,6 +9,7 @@ import functools
 import gc
 import logging
 import operator
+import os
 import random
 import sys
 import sysconfig
@@ -35,7 +36,8 @@ _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _LEAVES = _PLAIN | {Device, np.dtype}
 _MOST_OBJECTS = 5000  # that are looked at
 _MOST_ELEMENTS = 1_000_000  # of containers and arrays, which are compared
-_NOT_USERS = (*OWN_CODE, *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+_INSTALLED = tuple(sysconfig.get_paths()[name] + os.sep for name in ("purelib", "platlib"))
+_NOT_USERS = (*OWN_CODE, *_INSTALLED, *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")))
 """Where the files of this library and of installed packages are."""
 _LIBRARY = __name__.partition(".")[0]
 _UNSET: Any = object()
@@ -178,6 +180,7 @@ class Effects:
         self._names: dict[int, str] = {}  # of tensors, by id
         self._others: dict[int, set[str]] = {}  # what other threads set, by ids of `vars` of modules, and of tensors
         self._thread = threading.get_ident()
+        self._package: str | None = None  # where the user's code is, if it is installed; "" if it is not
         self._elements = 0
         self._seen: set[Any] = set()  # ids; of modules, with the names that are looked up
         self._named: list[frozenset[str]] = []  # the names in the code of each function
@@ -253,6 +256,24 @@ class Effects:
         """What is noted, each with a function that says whether it has changed."""
         return [(thing, functools.partial(_has_changed, way, thing, before)) for _, way, thing, before in self._kept]
 
+    def _is_users(self, module: str | None) -> bool:
+        """Whether a module, by its name, is the user's."""
+        if _is_users(module):
+            self._package = self._package or ""
+            return True
+        file = None if self._package == "" else getattr(sys.modules.get(str(module)), "__file__", None)
+        return file is not None and self._is_users_file(file)
+
+    def _is_users_file(self, file: str) -> bool:
+        """Whether code is the user's: it is not installed, or is in the installed package that the first code is in."""
+        if not file.startswith(_NOT_USERS):
+            self._package = self._package or ""
+            return True
+        if self._package is None and file.startswith(_INSTALLED) and not file.startswith((*OWN_CODE, *np.__path__)):
+            folder = next(each for each in _INSTALLED if file.startswith(each))
+            self._package = folder + file.removeprefix(folder).partition(os.sep)[0]
+        return bool(self._package) and file.startswith(str(self._package))
+
     def _keep(self, name: str, way: _Way, thing: Any) -> Any:
         content = way.read(thing)
         self._kept.append((name, way, thing, content))
@@ -270,7 +291,7 @@ class Effects:
                 self._todo.append((name, thing.__self__))
         elif kind is functools.partial:
             self._todo += [(name, part) for part in (thing.func, *thing.args, *thing.keywords.values())]
-        elif isinstance(thing, _CACHED) and _is_users(thing.__module__):
+        elif isinstance(thing, _CACHED) and self._is_users(thing.__module__):
             self._keep(f"the cache of {name}", _CACHE, thing)
             self._todo.append((name, thing.__wrapped__))
         elif kind in _GENERATORS:
@@ -294,7 +315,7 @@ class Effects:
         elif isinstance(thing, memoryview):
             self._todo.append((name, thing.obj))
         elif isinstance(thing, type):
-            if _is_users(thing.__module__):
+            if self._is_users(thing.__module__):
                 self._visit_class(thing)
                 self._todo.append((name, type(thing)))
             elif not is_known(thing.__module__):
@@ -309,7 +330,7 @@ class Effects:
                     content = self._keep(name, way, thing)
                     parts = content.values() if isinstance(content, dict) else content
                     self._todo += [(name, part) for part in parts if type(part) not in _LEAVES]
-            elif hasattr(kind, "__next__") and not _is_users(kind.__module__):
+            elif hasattr(kind, "__next__") and not self._is_users(kind.__module__):
                 self.iterator = name
                 self.unfollowed = f"it can advance {name}, an iterator"
             elif number := _bytes_to_write(thing):
@@ -328,7 +349,7 @@ class Effects:
             self._keep(name, _ARRAY, array)
 
     def _visit_function(self, function: FunctionType) -> None:
-        if function.__code__.co_filename.startswith(_NOT_USERS):
+        if not self._is_users_file(function.__code__.co_filename):
             self.calls_unknown |= not is_known(function.__module__)
             parts = [part for _, cell in _variables_around(function) for part in _content(cell)]
             parts += vars(function).values()
@@ -367,7 +388,7 @@ class Effects:
         """The variables of a module that code with these names may name."""
         if (id(module), names) not in self._seen:
             self._seen.add((id(module), names))
-            users = _is_users(module.__name__)
+            users = self._is_users(module.__name__)
             self.calls_unknown |= not (users or is_known(module.__name__))
             self._visit_names(vars(module), names, users)
 
@@ -378,11 +399,11 @@ class Effects:
         parts = {} if attributes is None else dict(self._keep(kind.__name__, _DICT, attributes))
         if f"{kind.__module__}.".startswith(f"{_LIBRARY}.") and not hasattr(thing, "named_parameters"):
             parts = {name: part for name, part in parts.items() if type(part) not in _CONTAINERS}
-        elif not is_known(kind.__module__) and not _is_users(kind.__module__):
+        elif not is_known(kind.__module__) and not self._is_users(kind.__module__):
             self.calls_unknown = True
             functions = (part for value in vars(kind).values() for part in _functions_of(value))
             self.codes.update(id(part.__code__) for part in functions if isinstance(part, FunctionType))
-        elif _is_users(kind.__module__):
+        elif self._is_users(kind.__module__):
             self._visit_class(kind)
             if slots_of(kind):
                 parts |= self._keep(kind.__name__, _ATTRIBUTES, thing)
@@ -390,7 +411,7 @@ class Effects:
 
     def _visit_class(self, kind: type) -> None:
         for base in kind.__mro__:
-            if base not in self._seen and _is_users(base.__module__):
+            if base not in self._seen and self._is_users(base.__module__):
                 self._seen.add(base)
                 self._keep(base.__name__, _ATTRIBUTES, base)
                 self._todo += [(name, part) for name, value in vars(base).items() for part in _functions_of(value)]

@@ -76,10 +76,8 @@ class Docstrings(griffe.Extension):
     """Shows examples as code, and the types of properties; leaves out values, and the methods that are ops."""
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
-        own = {
-            name: member for name, member in cls.members.items() if not member.is_alias
-        }  # `typing` adds to protocols
-        cls.members = own
+        # `typing` adds aliases to protocols.
+        cls.members = {name: member for name, member in cls.members.items() if not member.is_alias}
 
     def on_instance(self, *, node: griffe.ObjectNode, obj: griffe.Object, **_: Any) -> None:
         if isinstance(obj, griffe.Attribute):

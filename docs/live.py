@@ -13,29 +13,7 @@ from tinygrad_lstm.train import Trainer, TrainingOptions
 
 __all__ = ["READ", "live_page", "remembering_unit", "traced_model"]
 
-WORDS = [
-    "a",
-    "cat",
-    "and",
-    "dog",
-    "saw",
-    "the",
-    "sun",
-    "go",
-    "to",
-    "bed",
-    "on",
-    "red",
-    "sea",
-    "sand",
-    "while",
-    "two",
-    "old",
-    "men",
-    "sang",
-    "it",
-    "low",
-]
+WORDS = "a cat and dog saw the sun go to bed on red sea sand while two old men sang it low"
 READ = "the cat saw (THE SUN GO TO BED ON RED SAND) and the dog sang (LOW) to two old men"
 
 
@@ -69,7 +47,7 @@ def text(length: int) -> str:
     draw = random.Random(0)
     phrases: list[str] = []
     while sum(map(len, phrases)) < length:
-        words = " ".join(draw.choices(WORDS, k=draw.randint(1, 7)))
+        words = " ".join(draw.choices(WORDS.split(), k=draw.randint(1, 7)))
         phrases.append(f"({words.upper()})" if len(phrases) % 2 else words)
     return " ".join(phrases)
 

@@ -283,5 +283,5 @@ followTheme(() => drawLosses(true));
 if (worker) loadManual();
 else {
   byId("where").textContent = "";
-  complain("A browser runs the laboratory only from a server. In its folder: python -m http.server --bind 127.0.0.1");
+  complain("A browser runs the laboratory only from a server. Run make lab-serve, and open http://127.0.0.1:8000");
 }

@@ -28,7 +28,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
 losses, ops: op, positional and keyword (arrays passed by place and
 by name, in order), kwargs. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
-them). long_runs: class, given, second (the settings of the bias's group),
+them). long_runs: class, given, second (the settings of the bias's group; of LBFGS none),
 kept (steps). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
 class, kwargs (decays: the functions of LambdaLR are 1 / (1 + decay * step)), lr (the initial rates). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
 milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). clipping: function, kwargs.

@@ -30,24 +30,39 @@ CASES: dict[str, tuple[str, Settings]] = {
     "radam": ("RAdam", {}),
     "radam_weight_decay": ("RAdam", {"lr": 0.05, "eps": 1e-3, **DECAY}),
     "radam_decoupled": ("RAdam", {"lr": 0.05, "decoupled_weight_decay": True, **DECAY}),
+    "lbfgs": ("LBFGS", {"lr": 0.1, "max_iter": 2, "history_size": 7}),
+    "lbfgs_max_eval": ("LBFGS", {"lr": 0.02, "max_iter": 9, "max_eval": 2, "history_size": 4, "tolerance_change": 0.0}),
+    "lbfgs_strong_wolfe": ("LBFGS", {"line_search_fn": "strong_wolfe", "max_iter": 1}),
+    "lbfgs_strong_wolfe_history": (
+        "LBFGS",
+        {"lr": 30.0, "line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 9, "history_size": 2},
+    ),
     "radam_maximize": ("RAdam", {"lr": 0.05, "betas": [0.8, 0.9], "maximize": True, **DECAY}),
 }
 
 
 def loss(arrays: Arrays, weight: Tensor, bias: Tensor, step: int) -> Tensor:
-    """A regression, and a term that is different at each step."""
+    """A regression with weight decay, and a term that is different at each step."""
     error = (arrays["x"] @ weight.T + bias).tanh() - arrays["y"]
-    return (error * error).mean() + ((arrays["noise"] * step).cos() * bias).sum() / 10
+    decay = (weight * weight).sum() + (bias * bias).sum()
+    noise = ((arrays["noise"] * step).cos() * (weight.sum(1) + bias)).sum()
+    return (error * error).mean() + decay / 10 + noise / 10
 
 
-def trained(arrays: Arrays, weight: Tensor, bias: Tensor, optimizer: Any, maximize: bool) -> Arrays:
+def valley(weight: Tensor, bias: Tensor) -> Tensor:
+    """Rosenbrock's function of all elements, whose minimum is at 1."""
+    x = torch.cat([weight.reshape(-1), bias])
+    return ((1 - x[:-1]) ** 2 + 10 * (x[1:] - x[:-1] ** 2) ** 2).sum()
+
+
+def trained(name: str, arrays: Arrays, weight: Tensor, bias: Tensor, optimizer: Any, maximize: bool) -> Arrays:
     """The parameters after the steps of an optimizer that calls a closure."""
     kept: dict[str, list[Tensor]] = {"weight_steps": [], "bias_steps": []}
     for step in range(1, STEPS + 1):
 
         def closure(step: int = step) -> Tensor:
             optimizer.zero_grad()
-            value = loss(arrays, weight, bias, step)
+            value = valley(weight, bias) if name == "LBFGS" else loss(arrays, weight, bias, step)
             value = -value if maximize else value
             value.backward()
             return value
@@ -60,16 +75,20 @@ def trained(arrays: Arrays, weight: Tensor, bias: Tensor, optimizer: Any, maximi
 
 
 def long_runs() -> Iterator[Case]:
-    """Runs in which the bias has a group of its own."""
+    """Runs in which the bias has a group of its own, except those of LBFGS."""
     for case, (name, given) in CASES.items():
         seed("long_runs", case)
         arrays = {"x": torch.randn(8, 2), "y": torch.rand(8, 3) - 0.5, "noise": torch.rand(3)}
         arrays |= {"weight": torch.randn(3, 2), "bias": torch.randn(3)}
         weight, bias = (nn.Parameter(arrays[key].clone()) for key in ("weight", "bias"))
         made: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
-        second = {"lr": 2 * made([weight], **given).param_groups[0]["lr"], "weight_decay": 0.2}
-        optimizer = made([{"params": [weight]}, {"params": [bias], **second}], **given)
-        arrays |= trained(arrays, weight, bias, optimizer, given.get("maximize", False))
+        second: Settings = {}
+        if name == "LBFGS":
+            optimizer = made([weight, bias], **given)
+        else:
+            second = {"lr": 2 * made([weight], **given).param_groups[0]["lr"], "weight_decay": 0.2}
+            optimizer = made([{"params": [weight]}, {"params": [bias], **second}], **given)
+        arrays |= trained(name, arrays, weight, bias, optimizer, given.get("maximize", False))
         yield case, arrays, {"class": name, "given": given, "second": second, "kept": KEPT}
 
 

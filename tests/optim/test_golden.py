@@ -42,20 +42,29 @@ def test_a_hundred_steps_of_two_groups_are_torchs(case, device):
     x, y, noise = (tg.tensor(arrays[name], device=device) for name in ("x", "y", "noise"))
     weight, bias = (tg.tensor(arrays[name], device=device, requires_grad=True) for name in ("weight", "bias"))
     groups = [{"params": [weight]}, {"params": [bias], **settings["second"]}]
+    groups = groups if settings["second"] else [weight, bias]
     optimizer = getattr(tg.optim, settings["class"])(groups, **settings["given"])
     losses, kept = [], []
 
     def closure() -> tg.Tensor:
         optimizer.zero_grad()
-        error = (x @ weight.T + bias).tanh() - y
-        value = (error * error).mean() + ((noise * step).cos() * bias).sum() / 10
+        if settings["class"] == "LBFGS":
+            all_ = tg.cat([weight.reshape(-1), bias])
+            value = ((1 - all_[:-1]) ** 2 + 10 * (all_[1:] - all_[:-1] ** 2) ** 2).sum()
+        else:
+            error = (x @ weight.T + bias).tanh() - y
+            decay = (weight * weight).sum() + (bias * bias).sum()
+            value = (error * error).mean() + decay / 10
+            value = value + ((noise * step).cos() * (weight.sum(1) + bias)).sum() / 10
         value = -value if settings["given"].get("maximize") else value
         value.backward()
         losses.append(value)
         return value
 
     for step in range(1, settings["kept"][-1] + 1):
-        assert optimizer.step(closure) is losses[-1]
+        began = len(losses)
+        assert optimizer.step(closure) is losses[began]
+        assert len(losses) == began + 1 or settings["class"] == "LBFGS"
         if step in settings["kept"]:
             kept.append((weight.detach().cpu().numpy().copy(), bias.detach().cpu().numpy().copy()))
     for k, (of_weight, of_bias) in enumerate(kept):

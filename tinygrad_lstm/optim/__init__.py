@@ -5,6 +5,8 @@ from . import lr_scheduler as lr_scheduler
 from .adagrad import *
 from .adam import *
 from .clip import *
+from .elementwise import *
+from .lbfgs import *
 from .nadam import *
 from .optimizer import *
 from .radam import *

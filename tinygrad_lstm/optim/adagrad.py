@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Backend
 
-from .optimizer import Group, Optimizer, Parameters, Scratch, Update, decayed
+from .elementwise import ElementwiseOptimizer, Scratch, Update, decayed
+from .optimizer import Group, Parameters
 
 __all__ = ["Adagrad"]
 
 
-class Adagrad(Optimizer):
+class Adagrad(ElementwiseOptimizer):
     """Steps along the gradient divided by the root of the sum of its squares in all steps so far.
 
     s = s + g²;  p = p - lr / (1 + (t - 1) lr_decay) · g / (√s + eps), at step t.
@@ -32,7 +33,7 @@ class Adagrad(Optimizer):
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {
-        **Optimizer.bounds,
+        **ElementwiseOptimizer.bounds,
         "lr_decay": (0.0, math.inf),
         "initial_accumulator_value": (0.0, math.inf),
         "eps": (0.0, math.inf),

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Array, Backend
 
+from .elementwise import Scratch, Update
 from .moments import Moments
-from .optimizer import Group, Parameters, Scratch, Update
+from .optimizer import Group, Parameters
 
 __all__ = ["Adam", "AdamW"]
 

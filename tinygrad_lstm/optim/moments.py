@@ -7,15 +7,16 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Backend
 
-from .optimizer import Group, Optimizer, Scratch, Update, decayed
+from .elementwise import ElementwiseOptimizer, Scratch, Update, decayed
+from .optimizer import Group
 
 __all__ = ["Moments"]
 
 
-class Moments(Optimizer):
+class Moments(ElementwiseOptimizer):
     """The base of Adam, NAdam and RAdam: the settings `betas` and `eps`, and the state of each parameter."""
 
-    bounds: ClassVar[dict[str, tuple[float, float]]] = {**Optimizer.bounds, "eps": (0.0, math.inf)}
+    bounds: ClassVar[dict[str, tuple[float, float]]] = {**ElementwiseOptimizer.bounds, "eps": (0.0, math.inf)}
 
     def check_settings(self, settings: Group) -> None:
         super().check_settings(settings)

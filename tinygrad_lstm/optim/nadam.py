@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Backend
 
+from .elementwise import Number, Scratch, Update
 from .moments import DecayingMoments
-from .optimizer import Group, Number, Parameters, Scratch, Update
+from .optimizer import Group, Parameters
 
 __all__ = ["NAdam"]
 

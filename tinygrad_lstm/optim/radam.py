@@ -4,8 +4,9 @@ import math
 
 from tinygrad_lstm.backends.base import Backend
 
+from .elementwise import Scratch, Update
 from .moments import DecayingMoments
-from .optimizer import Group, Parameters, Scratch, Update
+from .optimizer import Group, Parameters
 
 __all__ = ["RAdam"]
 

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Backend
 
-from .optimizer import Group, Optimizer, Parameters, Scratch, Update, decayed
+from .elementwise import ElementwiseOptimizer, Scratch, Update, decayed
+from .optimizer import Group, Parameters
 
 __all__ = ["RMSprop"]
 
 
-class RMSprop(Optimizer):
+class RMSprop(ElementwiseOptimizer):
     """Steps along the gradient divided by the root of the running mean of its square.
 
     v = alpha · v + (1 - alpha) g²;  p = p - lr · g / (√v + eps).
@@ -35,12 +36,12 @@ class RMSprop(Optimizer):
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {
-        **Optimizer.bounds,
+        **ElementwiseOptimizer.bounds,
         "alpha": (0.0, 1.0),
         "eps": (0.0, math.inf),
         "momentum": (0.0, math.inf),
     }
-    flags: ClassVar[tuple[str, ...]] = (*Optimizer.flags, "centered")
+    flags: ClassVar[tuple[str, ...]] = (*ElementwiseOptimizer.flags, "centered")
 
     def __init__(
         self,

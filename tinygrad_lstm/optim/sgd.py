@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from tinygrad_lstm.backends.base import Array, Backend
 
-from .optimizer import Group, Optimizer, Parameters, Scratch, Update
+from .elementwise import ElementwiseOptimizer, Scratch, Update
+from .optimizer import Group, Parameters
 
 __all__ = ["SGD"]
 
 
-class SGD(Optimizer):
+class SGD(ElementwiseOptimizer):
     """Steps along the gradient, or along its running sum: p = p - lr · b, with b = momentum · b + g.
 
     Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning" (2013), in
@@ -32,11 +33,11 @@ class SGD(Optimizer):
     """
 
     bounds: ClassVar[dict[str, tuple[float, float]]] = {
-        **Optimizer.bounds,
+        **ElementwiseOptimizer.bounds,
         "momentum": (0.0, math.inf),
         "dampening": (-math.inf, math.inf),
     }
-    flags: ClassVar[tuple[str, ...]] = (*Optimizer.flags, "nesterov")
+    flags: ClassVar[tuple[str, ...]] = (*ElementwiseOptimizer.flags, "nesterov")
 
     def __init__(
         self,

@@ -204,6 +204,22 @@ def test_odd_steps_can_be_drawn(name: str) -> None:
     check_places(drawing)
 
 
+def test_a_step_with_many_parts_can_be_drawn() -> None:
+    """Wires pass many columns."""
+
+    class Deep(tg.nn.Module):
+        def forward(self, x: tg.Tensor, h: Any = None) -> tg.Tensor:
+            h = tg.zeros_like(x) if h is None else h
+            for _ in range(10):
+                z = tg.sigmoid(x @ W + h)
+                x = z * h + (1 - z) * tg.tanh(x * z)
+            return x
+
+    drawing = drawn(traced(Recurrent(Deep())).data_path)
+    assert len(drawing.boxes) > 50
+    check_places(drawing)
+
+
 @settings(max_examples=25)
 @given(drawn_steps())
 def test_any_step_can_be_drawn(step: DrawnStep) -> None:

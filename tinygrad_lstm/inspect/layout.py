@@ -17,6 +17,7 @@ __all__ = ["GRID", "ROW", "Hop", "Item", "Layout", "tracks_of"]
 GRID = 8  # pixels, as all lengths; the height of each part and wire is a multiple
 ROW = 24  # the height of an output of several
 _SWEEPS = 16
+_LONGEST = 12  # parts of a wire that are moved at once, so that large drawings do not take minutes
 
 
 @dataclass(eq=False)
@@ -88,9 +89,11 @@ class Layout:
         everything = [*self.items.values(), *(item for chain in self._chains for item in chain)]
         self.columns = [[item for item in everything if item.column == k] for k in range(last + 1)]
         self.before, self.after = defaultdict[Item, list[Hop]](list), defaultdict[Item, list[Hop]](list)
+        self._hops_after: list[list[Hop]] = [[] for _ in self.columns]
         for hop in self.hops:
             self.after[hop.left].append(hop)
             self.before[hop.right].append(hop)
+            self._hops_after[hop.left.column].append(hop)
         self._order()
         self._straighten()
 
@@ -137,9 +140,10 @@ class Layout:
     def _exchange(self) -> None:
         """Exchanges neighbours in a column as long as fewer wires cross."""
         for _ in range(3):
-            best = self._cost()
-            begun = best
-            for column in self.columns:
+            begun = self._cost()
+            for number, column in enumerate(self.columns):
+                near = range(max(number - 1, 0), number + 1)  # no other pieces of wires move
+                best = self._cost(near)
                 for k in range(len(column) - 1):
                     if _is_below(column[k + 1]):
                         continue
@@ -147,7 +151,7 @@ class Layout:
                     column[k : k + 2] = column[k + 1], column[k]
                     self._place(column, places)
                     self._set_ends(column)
-                    cost = self._cost()
+                    cost = self._cost(near)
                     if cost < best:
                         best = cost
                         continue
@@ -155,7 +159,7 @@ class Layout:
                     for item, y in zip(column, places):
                         item.y = y
                     self._set_ends(column)
-            if best == begun:
+            if self._cost() == begun:
                 break
 
     def _wanted(self, item: Item, sides: Iterable[Mapping[Item, Sequence[Hop]]]) -> float:
@@ -202,18 +206,18 @@ class Layout:
                 for k, wire in enumerate(wires):
                     item.outs[wire] = item.down - 16 - ROW * (len(wires) - 1 - k)
 
-    def _cost(self) -> float:
-        """The number of crossings, and the length of vertical lines."""
-        by_column = defaultdict[int, list[tuple[Output, int, int]]](list)
-        for hop in self.hops:
-            by_column[hop.left.column].append((hop.wire, hop.start_y, hop.end_y))
-        crossings = sum(
-            (a_start - b_start) * (a_end - b_end) < 0
-            for hops in by_column.values()
-            for (a, a_start, a_end), (b, b_start, b_end) in combinations(hops, 2)
-            if a is not b
-        )
-        return 400.0 * crossings + sum(abs(start - end) for hops in by_column.values() for _, start, end in hops)
+    def _cost(self, columns: Iterable[int] | None = None) -> float:
+        """The number of crossings, and the length of vertical lines; to the right of all columns, or of some."""
+        total = 0.0
+        for column in range(len(self.columns)) if columns is None else columns:
+            hops = [(hop.wire, hop.start_y, hop.end_y) for hop in self._hops_after[column]]
+            crossings = sum(
+                (a_start - b_start) * (a_end - b_end) < 0
+                for (a, a_start, a_end), (b, b_start, b_end) in combinations(hops, 2)
+                if a is not b
+            )
+            total += 400.0 * crossings + sum(abs(start - end) for _, start, end in hops)
+        return total
 
     def _straighten(self) -> None:
         """Moves items, without changing their order, so that wires become straight."""
@@ -226,8 +230,11 @@ class Layout:
                 for item in column:
                     self._snap([item])
             for chain in self._chains:
-                for begin, end in combinations(range(len(chain) + 1), 2):
-                    self._snap(chain[begin:end])
+                for begin in range(len(chain)):
+                    for end in range(begin + 1, min(begin + _LONGEST, len(chain)) + 1):
+                        self._snap(chain[begin:end])
+                if len(chain) > _LONGEST:
+                    self._snap(chain)
         self._separate()
         for column in self.columns:
             for item, below in reversed(list(pairwise(column))):
@@ -278,7 +285,7 @@ class Layout:
         """The pairs of wires between two columns of which the first begins where the second ends, to its right."""
         found = []
         for column in range(len(self.columns)):
-            hops = [hop for hop in self.hops if hop.left.column == column]
+            hops = self._hops_after[column]
             tracks, ends = tracks_of(hops), defaultdict[int, list[Hop]](list)
             for hop in hops:
                 ends[hop.end_y].append(hop)

@@ -21,7 +21,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 import tinygrad_lstm as tg
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = [tg, tg.nn, tg.nn.init, tg.optim, tg.optim.lr_scheduler, tg.data, tg.io, tg.func, tg.cuda]
+PACKAGES = [
+    tg,
+    tg.nn,
+    tg.nn.init,
+    tg.optim,
+    tg.optim.lr_scheduler,
+    tg.optim.swa_utils,
+    tg.data,
+    tg.io,
+    tg.func,
+    tg.cuda,
+]
 LAZY = [tg.inspect, tg.models, tg.models.atlas, tg.train]
 LINK = re.compile(r'<(a|link|script|img|iframe)\b[^>]*?\b(?:href|src)="?([^"\s>]+)')
 ID = re.compile(r'\b(?:id|name)="?([^"\s>]+)')

@@ -23,6 +23,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |
 | long_schedules | {schedule}[_{variant}] | lr (101, 2): the rates of two groups at first and after each of 100 steps; [momentum (101, 2)] |
 | schedule_pairs | {first}+{second} of step exponential cosine warmup sequential plateau multi_step constant restarts | lr (31,): as above with two schedules, stepped in this order; after step 12 the rate is set by hand |
+| averages | swa ema | average (11, 3, 2): of what torch_long_runs.py describes, after updates 1, 10, 20, ... 100 |
 | clipping | norm_2 norm_inf norm_2_untouched value | before_{weight, bias} after_{weight, bias} [total_norm] |
 
 Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
@@ -31,7 +32,7 @@ by name, in order), kwargs. optimizers: class, given (the arguments that differ 
 them). long_runs: class, given, second (the settings of the bias's group; of LBFGS none),
 kept (steps). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
 class, kwargs (decays: the functions of LambdaLR are 1 / (1 + decay * step)), lr (the initial rates). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
-milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). clipping: function, kwargs.
+milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). averages: [decay], kept (steps). clipping: function, kwargs.
 
 Layouts. Torch's two bias vectors become one. LSTM and RNN: `bias` is their sum, and its gradient is that of either. GRU: `bias` is
 the sum for the rows r and z and torch's b_in for n, and `bias_hn` is torch's b_hn, inside the reset gate's product.

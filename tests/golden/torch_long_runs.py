@@ -1,11 +1,11 @@
-"""Golden cases of optimizers and schedules over a hundred steps, with two groups, as PyTorch computes them."""
+"""Golden cases of optimizers, schedules and averages over a hundred steps, as PyTorch computes them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
+from torch.optim import lr_scheduler, swa_utils
 from torch_cases import Arrays, Case, Settings, seed
 
 STEPS = 100
@@ -153,3 +153,20 @@ def long_schedules() -> Iterator[Case]:
                 history["momentum"].append(momenta)
         arrays = {key: torch.tensor(values) for key, values in history.items() if values}
         yield case, arrays, {"optimizer": optimizer_name, "class": name, "kwargs": kwargs, "lr": RATES}
+
+
+AVERAGES: dict[str, Settings] = {"swa": {}, "ema": {"decay": 0.9}}
+
+
+def averages() -> Iterator[Case]:
+    """The average of a weight (3, 2) whose elements are cos(k), cos(2 k), ... cos(6 k) at update k."""
+    for case, settings in AVERAGES.items():
+        layer = nn.Linear(2, 3, bias=False)
+        averaged = swa_utils.AveragedModel(layer, avg_fn=swa_utils.get_ema_avg_fn(**settings) if settings else None)
+        kept = []
+        for step in range(1, STEPS + 1):
+            layer.weight.data = (torch.arange(1.0, 7.0) * step).cos().reshape(3, 2)
+            averaged.update_parameters(layer)
+            if step in KEPT:
+                kept.append(averaged.module.weight.detach().clone())
+        yield case, {"average": torch.stack(kept)}, {**settings, "kept": KEPT}

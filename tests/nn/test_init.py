@@ -34,26 +34,131 @@ FUNCTIONS = {
     "kaiming_uniform": init.kaiming_uniform_,
     "kaiming_normal": init.kaiming_normal_,
     "orthogonal": init.orthogonal_,
+    "trunc_normal": init.trunc_normal_,
+    "ones": init.ones_,
+    "eye": init.eye_,
+    "identity_recurrent": init.identity_recurrent_,
+    "chrono": lambda tensor: init.chrono_(tensor, 9),
 }
+
+
+SHAPES = {"chrono": (8,), "identity_recurrent": (6, 3)}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_parameter_is_filled_in_place_the_same_on_every_device(name, dtype, device):
-    parameter = nn.Parameter(tg.ones(4, 3), dtype=dtype, device=device)
+    shape = SHAPES.get(name, (4, 3))
+    parameter = nn.Parameter(tg.ones(shape), dtype=dtype, device=device)
     array = parameter.data
     assert FUNCTIONS[name](parameter) is parameter
     assert parameter.data is array
     assert parameter.dtype == dtype and parameter.device == device
     assert parameter.requires_grad and parameter.is_leaf
     tg.manual_seed(1)
-    expected = FUNCTIONS[name](nn.Parameter(tg.ones(4, 3), dtype=dtype))
+    expected = FUNCTIONS[name](nn.Parameter(tg.ones(shape), dtype=dtype))
     np.testing.assert_array_equal(parameter.detach().cpu(), expected.detach())
 
 
 def test_constants():
     assert np.unique(drawn(init.constant_, 2.5)) == [2.5]
     assert np.unique(drawn(init.zeros_)) == [0]
+    assert np.unique(drawn(init.ones_)) == [1]
+
+
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_an_identity_has_ones_on_the_diagonal(rows, columns):
+    np.testing.assert_array_equal(drawn(init.eye_, shape=(rows, columns)), np.eye(rows, columns))
+
+
+def density_moments(mean, std, a, b):
+    """The mean and the standard deviation of a truncated normal distribution, by quadrature."""
+    x = np.linspace(a, b, 200_001)
+    weights = np.exp(-(((x - mean) / std) ** 2 - ((np.clip(mean, a, b) - mean) / std) ** 2) / 2)
+    first = np.average(x, weights=weights)
+    return first, math.sqrt(np.average((x - first) ** 2, weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "a", "b"),
+    [(0, 1, -2, 2), (0, 0.02, -2, 2), (1, 2, 0, 3), (0, 1, 5, 9), (0, 1, -60, -50), (3, 1, -9, 9), (0, 5, -0.1, 0.2)],
+)
+def test_truncated_normal_numbers_have_their_moments_within_their_bounds(mean, std, a, b):
+    array = init.trunc_normal_(nn.Parameter(np.zeros(20_000)), mean, std, a, b).detach().numpy()
+    assert a <= array.min() and array.max() <= b
+    expected, deviation = density_moments(mean, std, a, b)
+    np.testing.assert_allclose(array.mean(), expected, atol=0.05 * deviation)
+    np.testing.assert_allclose(array.std(), deviation, rtol=0.05)
+
+
+def test_an_infinite_bound_does_not_truncate():
+    array = init.trunc_normal_(nn.Parameter(np.zeros(20_000)), a=-math.inf, b=math.inf).detach().numpy()
+    np.testing.assert_allclose([array.mean(), array.std()], [0, 1], atol=0.03)
+
+
+@pytest.mark.parametrize("layer", [tg.models.RNN, tg.models.LSTM, tg.models.GRU])
+def test_each_gate_gets_an_identity(layer):
+    weight = init.identity_recurrent_(layer(2, 3).weight_hh_l0, scale=0.5)
+    for gate in weight.detach().numpy().reshape(-1, 3, 3):
+        np.testing.assert_array_equal(gate, 0.5 * np.eye(3))
+
+
+def test_an_identity_rnn_keeps_its_state_and_its_gradient(device):
+    rnn = tg.models.RNN(2, 3, nonlinearity="relu").to(device)
+    init.identity_recurrent_(rnn.weight_hh_l0)
+    init.zeros_(rnn.bias_l0)
+    h0 = tg.tensor([[[1.0, 2.0, 3.0]]], device=device, requires_grad=True)
+    out, h_n = rnn(tg.zeros(50, 1, 2, device=device), h0)
+    assert h_n.tolist() == h0.tolist() and out[0].tolist() == h0[0].tolist()
+    h_n.sum().backward()
+    assert h0.grad.tolist() == [[[1, 1, 1]]]
+
+
+@pytest.mark.parametrize(("kind", "gates", "kept"), [("LSTM", 4, (2, 3)), ("GRU", 3, (0, 2))])
+def test_chrono_times_are_uniform(kind, gates, kept):
+    tensor = init.chrono_(nn.Parameter(np.full(gates * 5000, 7.0)), 40, kind)
+    biases = tensor.detach().numpy().reshape(gates, -1)
+    times = 1 + np.exp(biases[1])  # 1 / (1 - sigmoid(bias)): after these, a state has decayed to 1 / e
+    assert 2 <= times.min() < 2.1 and 39.9 < times.max() <= 40
+    np.testing.assert_allclose([times.mean(), times.std()], [21, 38 / math.sqrt(12)], rtol=0.03)
+    assert all((biases[gate] == 7).all() for gate in kept)
+    if kind == "LSTM":
+        np.testing.assert_array_equal(biases[0], -biases[1])
+
+
+@pytest.mark.parametrize("layer", [tg.models.LSTM, tg.models.GRU])
+def test_a_layer_with_chrono_biases_remembers(layer):
+    """With zero weights, the state decays by the gate that keeps it, which is what the biases say."""
+    layer = layer(1, 6).to(dtype="float64")
+    for parameter in layer.parameters():
+        init.zeros_(parameter)
+    init.chrono_(layer.bias_l0, 100, type(layer).__name__)
+    start = tg.ones(1, 1, 6, dtype="float64")
+    lstm = isinstance(layer, tg.models.LSTM)
+    _, state = layer(tg.zeros(9, 1, 1, dtype="float64"), (start, start) if lstm else start)
+    kept = (1 / (1 + np.exp(-layer.bias_l0.detach().numpy()[6:12]))) ** 9
+    np.testing.assert_allclose((state[1] if lstm else state).detach().numpy()[0, 0], kept, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda: init.trunc_normal_(tg.ones(2), std=0.0), ValueError, "std must be above 0, and the mean finite"),
+        (lambda: init.trunc_normal_(tg.ones(2), a=1.0, b=1.0), ValueError, "a must be below b, got 1.0 and 1.0"),
+        (lambda: init.trunc_normal_(tg.ones(2), a=math.nan), ValueError, "a must be below b, got nan"),
+        (lambda: init.trunc_normal_(tg.ones(2, dtype="int64")), TypeError, "trunc_normal_: expected a float tensor"),
+        (lambda: init.eye_(tg.ones(2)), ValueError, r"eye_: expected a tensor of two dimensions, got \(2,\)"),
+        (lambda: init.identity_recurrent_(tg.ones(5, 3)), ValueError, r"shape \(gates \* H, H\) is expected"),
+        (lambda: init.identity_recurrent_(tg.ones(3)), ValueError, r"is expected, got \(3,\)"),
+        (lambda: init.chrono_(tg.ones(8), 9, "RNN"), ValueError, "kind must be 'LSTM' or 'GRU', got 'RNN'"),
+        (lambda: init.chrono_(tg.ones(7), 9), ValueError, r"bias of LSTM must have shape \(4 \* H,\), got \(7,\)"),
+        (lambda: init.chrono_(tg.ones(8), 1.5), ValueError, "chrono_: max_length must be 2 or more, got 1.5"),
+        (lambda: init.chrono_(tg.ones(8, dtype="int64"), 9), TypeError, "chrono_: expected a float tensor"),
+    ],
+)
+def test_invalid_arguments_are_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong()
 
 
 @pytest.mark.parametrize(

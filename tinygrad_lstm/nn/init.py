@@ -3,6 +3,8 @@
 Random numbers are drawn on the host, from the generator that `tg.manual_seed` seeds: they are the same on every device.
 Functions that draw raise a TypeError if the tensor is not a float tensor.
 For a weight of shape (out, in, *kernel), `fan_in` is in times the kernel's size, and `fan_out` is out times it.
+
+PyTorch's `dirac_` and `sparse_` are left out: sequence models are not started with them.
 """
 
 import math
@@ -19,11 +21,16 @@ from ..random import drawing
 
 __all__ = [
     "calculate_gain",
+    "chrono_",
     "constant_",
+    "eye_",
+    "identity_recurrent_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
+    "ones_",
     "orthogonal_",
+    "trunc_normal_",
     "uniform_",
     "xavier_normal_",
     "xavier_uniform_",
@@ -61,6 +68,36 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
     return _write(tensor, drawn)
 
 
+def trunc_normal_(tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> T:
+    """Random numbers of a normal distribution, restricted to [a, b].
+
+    They are drawn uniformly, and accepted in proportion to the density: von Neumann, "Various techniques used in
+    connection with random digits" (1951). So they are exact however far [a, b] is from the mean.
+
+    Raises:
+        ValueError: `std` is not above 0, or `a` not below `b`.
+    """
+    _check_float("trunc_normal_", tensor)
+    if not (0 < std < math.inf and math.isfinite(mean)):
+        raise ValueError(f"trunc_normal_: std must be above 0, and the mean finite, got {std} and {mean}")
+    if not a < b:
+        raise ValueError(f"trunc_normal_: a must be below b, got {a} and {b}")
+    nearest = min(max(mean, a), b)  # where the density is highest
+    distance = abs(nearest - mean) / std
+    reach = std * math.hypot(distance, 9)  # beyond it, the density is below 10⁻¹⁷ of the highest
+    low, high = max(a, mean - reach), min(b, mean + reach)
+    values = np.empty(tensor.size)
+    missing = np.ones(tensor.size, bool)
+    with drawing() as rng:
+        while count := int(missing.sum()):
+            drawn, chance = rng.uniform(low, high, count), rng.uniform(size=count)
+            z = (drawn - mean) / std
+            accepted = chance < np.exp((distance - z) * (distance + z) / 2)
+            values[np.flatnonzero(missing)[accepted]] = drawn[accepted]
+            missing[np.flatnonzero(missing)[accepted]] = False
+    return _write(tensor, values.reshape(tensor.shape))
+
+
 def constant_(tensor: T, value: float) -> T:
     """One value for all elements."""
     return _write(tensor, value)
@@ -69,6 +106,81 @@ def constant_(tensor: T, value: float) -> T:
 def zeros_(tensor: T) -> T:
     """Zeros."""
     return _write(tensor, 0)
+
+
+def ones_(tensor: T) -> T:
+    """Ones."""
+    return _write(tensor, 1)
+
+
+def eye_(tensor: T) -> T:
+    """The identity matrix; of a tensor that is not square, ones on the diagonal.
+
+    Raises:
+        ValueError: the tensor does not have two dimensions.
+    """
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: expected a tensor of two dimensions, got {tensor.shape}")
+    rows, columns = tensor.shape
+    return _write(tensor, np.eye(rows, columns))
+
+
+def identity_recurrent_(tensor: T, scale: float = 1.0) -> T:
+    """`scale` times the identity matrix, for each gate of a weight of shape (gates · H, H) that multiplies the state.
+
+    For an `RNN` with `nonlinearity="relu"`, whose biases are 0: at first its state does not change, and neither do
+    gradients over time. Set the weights of its input to small numbers, such as `normal_(weight_ih, std=0.001)`.
+
+    Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear units" (2015).
+
+    Raises:
+        ValueError: the tensor does not have this shape.
+    """
+    if tensor.ndim != 2 or not tensor.shape[1] or tensor.shape[0] % tensor.shape[1]:
+        raise ValueError(f"identity_recurrent_: a weight of shape (gates * H, H) is expected, got {tensor.shape}")
+    rows, size = tensor.shape
+    return _write(tensor, scale * np.tile(np.eye(size), (rows // size, 1)))
+
+
+def chrono_(tensor: T, max_length: float, kind: Literal["LSTM", "GRU"] = "LSTM") -> T:
+    """Biases of gates such that a cell's units remember for times that are uniform in [2, max_length].
+
+    With u uniform in [1, max_length - 1]: an LSTM's forget gate gets log u, and its input gate -log u; a GRU's gate z,
+    which keeps the state, gets log u. The biases of other gates are unchanged.
+
+    Tallec and Ollivier, "Can recurrent neural networks warp time?" (2018).
+
+    Args:
+        tensor: the bias of an LSTM (4H,), gates i, f, g, o; or of a GRU (3H,), gates r, z, n.
+        max_length: the longest time, in time steps, over which the cell should remember.
+        kind: "LSTM" or "GRU".
+
+    Raises:
+        ValueError: `kind` is unknown, the tensor does not have this shape, or `max_length` is below 2.
+
+    >>> import tinygrad_lstm as tg
+    >>> layer = tg.models.LSTM(3, 4)
+    >>> _ = tg.nn.init.chrono_(layer.bias_l0, max_length=100)
+    >>> i, f, g, o = layer.bias_l0.chunk(4)
+    >>> (i + f).tolist(), bool((f > 0).all())
+    ([0.0, 0.0, 0.0, 0.0], True)
+    """
+    _check_float("chrono_", tensor)
+    gates = {"LSTM": 4, "GRU": 3}
+    if kind not in gates:
+        raise ValueError(f"chrono_: kind must be 'LSTM' or 'GRU', got {kind!r}")
+    if tensor.ndim != 1 or tensor.shape[0] % gates[kind]:
+        raise ValueError(f"chrono_: the bias of {kind} must have shape ({gates[kind]} * H,), got {tensor.shape}")
+    if not 2 <= max_length < math.inf:
+        raise ValueError(f"chrono_: max_length must be 2 or more, got {max_length}")
+    size = tensor.shape[0] // gates[kind]
+    with drawing() as rng:
+        drawn = np.log(rng.uniform(1.0, max_length - 1, size))
+    with no_grad():
+        tensor[size : 2 * size] = drawn.astype(tensor.dtype)
+        if kind == "LSTM":
+            tensor[:size] = -drawn.astype(tensor.dtype)
+    return tensor
 
 
 def calculate_gain(nonlinearity: str, negative_slope: float = 0.01) -> float:

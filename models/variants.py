@@ -30,8 +30,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": ops.sigmoid,
     "tanh": ops.tanh,
     "relu": ops.relu,
-    "hard_sigmoid": lambda x: ops.clamp(x / 6 + 0.5, 0.0, 1.0),
-    "softsign": lambda x: x / (1 + abs(x)),
+    "hard_sigmoid": ops.hardsigmoid,
+    "softsign": ops.softsign,
     "softplus": ops.softplus,
     "identity": lambda x: x,
 }

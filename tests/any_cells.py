@@ -169,3 +169,14 @@ def _derivatives(outputs: Sequence[tg.Tensor], inputs: Sequence[tg.Tensor]) -> l
         second = tg.grad(sum(squares[1:], squares[0]), inputs, allow_unused=True)
     second = [tg.zeros_like(each) if one is None else one for one, each in zip(second, inputs)]
     return [each.detach().cpu().numpy() for each in (*outputs, *first, *second)]
+
+
+def elementary_functions(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """A step that has many functions of single elements."""
+    x, h = tg.tanh(x) * 0.9, h * 0.5
+    smooth = tg.tan(x) + tg.asin(x) - tg.acos(h) + tg.atan(x * 3) + tg.sinh(h) - tg.cosh(x) + tg.asinh(h)
+    smooth = smooth + tg.acosh(h * h + 2) + tg.atanh(x) + tg.log2(x * x + 0.1) - tg.log10(h * h + 1)
+    smooth = smooth + tg.atan2(x, h - 1) + tg.hypot(x, h + 2) + tg.logaddexp(x, h) + tg.mish(x) + tg.selu(h)
+    pieces = tg.ceil(x * 3) + tg.trunc(x * 7) + x * 5 % 1.3 + (h * 5) // 0.7 + tg.remainder(h + 3, x * x + 1)
+    pieces = pieces + tg.hardtanh(x * 2) + tg.relu6(x * 9) - tg.hardsigmoid(h * 5) + tg.softsign(x)
+    return tg.tanh((smooth + pieces) * 0.1) + tg.where(tg.isinf(x), 1.0, tg.nan_to_num(h)) * 0.1

@@ -35,6 +35,12 @@ CALLS: dict[Any, list[Callable[[Any], Any]]] = {
     np.around: [lambda x: np.around(x, 1)],
     np.clip: [lambda x: np.clip(x, 1.0, 2.0), lambda x: np.clip(x, None, OTHER), lambda x: np.clip(x, min=1.0)],
     np.where: [lambda x: np.where(BOOLS, x, OTHER), lambda x: np.where(x > 1, 0.0, x)],
+    np.isclose: [lambda x: np.isclose(x, VALUES + 1e-3 * BOOLS), lambda x: np.isclose(x, 1.17, atol=0.5)],
+    np.allclose: [lambda x: np.allclose(x, VALUES), lambda x: np.allclose(VALUES, x + 1)],
+    np.nan_to_num: [
+        lambda x: np.nan_to_num(np.where(x > 2, np.inf, x), posinf=2.0),
+        lambda x: np.nan_to_num(x, nan=1.0),
+    ],
     np.copy: [lambda x: np.copy(x)],
     np.zeros_like: [lambda x: np.zeros_like(x)],
     np.ones_like: [lambda x: np.ones_like(x, dtype=np.float32)],
@@ -79,6 +85,12 @@ CALLS: dict[Any, list[Callable[[Any], Any]]] = {
         f: [lambda x, f=f: f(x, x), lambda x, f=f: f(x, OTHER), lambda x, f=f: f(OTHER, x), lambda x, f=f: f(x, 1.5)]
         for f in UFUNCS
         if f.nin == 2
+    },
+    **{f: [lambda x, f=f: f(x / 4)] for f in (np.arcsin, np.arccos, np.arctanh)},
+    np.arccosh: [lambda x: np.arccosh(x + 1)],
+    **{
+        f: [lambda x, f=f: f(x, OTHER), lambda x, f=f: f(OTHER * 1.1, x), lambda x, f=f: f(x, 1.5)]
+        for f in (np.floor_divide, np.remainder)
     },
     np.matmul: [lambda x: np.matmul(x, OTHER), lambda x: np.matmul(VALUES.T, x)],
     np.invert: [lambda x: np.invert(x > 1)],
@@ -159,7 +171,7 @@ def test_operators_with_an_array_on_the_left_are_the_ops() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: np.arctan(x), r"^np.arctan: there is no op for it; compute it of x.detach\(\).cpu\(\).numpy\(\)"),
+        (lambda x: np.cbrt(x), r"^np.cbrt: there is no op for it; compute it of x.detach\(\).cpu\(\).numpy\(\)"),
         (lambda x: np.median(x), r"^np.median: there is no op for it, and a tensor requires a gradient; give it"),
         (lambda x: np.linalg.det(x[:, :2]), r"^np.linalg.det: there is no op for it"),
         (lambda x: np.array_equal(x, x), r"^np.array_equal: there is no op for it"),

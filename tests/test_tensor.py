@@ -1,6 +1,7 @@
 """Tensors: their place among NumPy's arrays and others, what they tell, and what is written into them."""
 
 import copy
+import math
 import operator
 import pickle
 from typing import Any
@@ -63,19 +64,47 @@ def test_logical_operators_beside_arrays_and_bools() -> None:
 
 @pytest.mark.parametrize(
     "apply",
+    [lambda x: ~x, lambda x: x & x, lambda x: x | (x > 0), lambda x: (x > 0) ^ x, lambda x: (x > 0) & 1.0],
+)
+def test_bitwise_operators_take_no_floats(apply: Any, device: str) -> None:
+    with pytest.raises(TypeError, match=r"expected bool tensors or integers, got floats; compare first"):
+        apply(tg.ones(2, device=device))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+@pytest.mark.parametrize(
+    "apply",
     [
-        lambda x: ~x,
-        lambda x: x & x,
-        lambda x: x | (x > 0),
-        lambda x: (x > 0) ^ x,
-        lambda x: (x > 0) & 1,
-        lambda x: 1 | (x > 0),
+        lambda x, y: x & y,
+        lambda x, y: x | y,
+        lambda x, y: x ^ y,
+        lambda x, y: ~x,
+        lambda x, y: x & 6,
+        lambda x, y: 6 | x,
+        lambda x, y: x ^ (y > 2),
+        lambda x, y: (y > 2) & x,
     ],
 )
-@pytest.mark.parametrize("dtype", ["int64", "float32"])
-def test_logical_operators_take_only_bools(apply: Any, dtype: str, device: str) -> None:
-    with pytest.raises(TypeError, match=r"expected bool tensors, got (int64|float32)"):
-        apply(tg.ones(2, dtype=dtype, device=device))
+def test_bitwise_operators_of_integers(apply: Any, dtype: str, device: str) -> None:
+    x, y = np.array([0, 1, 5, 100], dtype), np.array([3, 2, 7, 64], dtype)
+    found = apply(tg.tensor(x, device=device), tg.tensor(y, device=device))
+    assert found.dtype == dtype
+    assert found.tolist() == apply(x, y).tolist()
+    assert (tg.tensor([True, False]) & 3).tolist() == [1, 0]
+
+
+def test_division_with_a_remainder_is_pythons(device: str) -> None:
+    for x, y in [(7, 3), (-7, 3), (7, -3), (-7, -3), (6, 3), (7.5, 2.0), (-7.5, 2.0), (7.5, -2.0), (-1.0, math.inf)]:
+        a, b = tg.tensor(x, device=device), tg.tensor(y, device=device)
+        for quotient, rest in [(a // b, a % b), (a // y, a % y), (x // b, x % b)]:
+            assert (quotient.item(), rest.item()) == (x // y, x % y)
+            assert quotient.dtype == rest.dtype == a.dtype
+
+
+@pytest.mark.parametrize("divide", [tg.floor_divide, tg.remainder])
+def test_bools_are_not_divided_with_a_remainder(divide: Any, device: str) -> None:
+    with pytest.raises(TypeError, match=f"^{divide.__name__}: bool tensors cannot be divided with a remainder"):
+        divide(tg.tensor([True], device=device), True)
 
 
 def test_asarray_shares_memory_and_converts() -> None:

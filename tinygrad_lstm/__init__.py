@@ -40,7 +40,9 @@ from .ops.loss import *
 from .ops.normalization import *
 from .ops.random import *
 from .ops.reduction import *
+from .ops.rounding import *
 from .ops.shape import *
+from .ops.trigonometric import *
 from .random import *
 
 if _TYPE_CHECKING:

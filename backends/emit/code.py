@@ -17,12 +17,15 @@ from .program import BATCH, Group, Instruction, Value, values_in
 __all__ = ["IN_PLACE", "UFUNCS", "VIEWS", "Code", "Scope", "is_join", "is_view", "shares_memory"]
 
 UFUNCS = {
-    "abs": "absolute", "add": "add", "cos": "cos", "div": "true_divide", "eq": "equal", "exp": "exp",
-    "expm1": "expm1", "ge": "greater_equal", "gt": "greater", "isfinite": "isfinite", "isnan": "isnan",
-    "le": "less_equal", "log": "log", "log1p": "log1p", "logical_and": "logical_and", "logical_not": "logical_not",
-    "logical_or": "logical_or", "logical_xor": "logical_xor", "lt": "less", "maximum": "maximum",
-    "minimum": "minimum", "mul": "multiply", "ne": "not_equal", "neg": "negative", "pow": "power",
-    "reciprocal": "reciprocal", "sign": "sign", "sin": "sin", "sqrt": "sqrt", "square": "square", "sub": "subtract",
+    "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "add": "add", "asin": "arcsin", "asinh": "arcsinh",
+    "atan": "arctan", "atan2": "arctan2", "atanh": "arctanh", "cos": "cos", "cosh": "cosh", "div": "true_divide",
+    "eq": "equal", "exp": "exp", "expm1": "expm1", "floor_divide": "floor_divide", "ge": "greater_equal",
+    "gt": "greater", "hypot": "hypot", "isfinite": "isfinite", "isinf": "isinf", "isnan": "isnan", "le": "less_equal",
+    "log": "log", "log10": "log10", "log1p": "log1p", "log2": "log2", "logaddexp": "logaddexp",
+    "logical_and": "logical_and", "logical_not": "logical_not", "logical_or": "logical_or",
+    "logical_xor": "logical_xor", "lt": "less", "maximum": "maximum", "minimum": "minimum", "mul": "multiply",
+    "ne": "not_equal", "neg": "negative", "pow": "power", "reciprocal": "reciprocal", "remainder": "remainder",
+    "sign": "sign", "sin": "sin", "sinh": "sinh", "sqrt": "sqrt", "square": "square", "sub": "subtract", "tan": "tan",
     "tanh": "tanh", "weigh": "multiply",
 }  # fmt: skip
 """The functions of the array module that compute an op in one call, into an existing array."""

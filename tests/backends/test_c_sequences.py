@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from any_cells import as_parts
+from any_cells import as_parts, elementary_functions
 from hypothesis import HealthCheck, given, settings
 from tracing.drawn_steps import DrawnStep, drawn_steps
 
@@ -118,6 +118,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sLSTM of two heads": ("slstm", {"num_heads": 2}),
     "mLSTM of two heads": ("mlstm", {"num_heads": 2}),
 }
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_elementary_functions(dtype: str) -> None:
+    inputs = inputs_of(dtype, T, B, I), inputs_of(dtype, B, I)
+    check(scanned(elementary_functions, *inputs), inputs, dtype)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -48,6 +48,8 @@ FUNCTIONS = {
     "abs": Function(np.abs, 0),
     "sign": Function(np.sign, 0),
     "floor": Function(np.floor, 0),
+    "ceil": Function(np.ceil, 0),
+    "trunc": Function(np.trunc, 0),
     "round": Function(np.round, 0),
     "maximum": Function(np.maximum, 0, 2),
     "minimum": Function(np.minimum, 0, 2),
@@ -64,8 +66,39 @@ FUNCTIONS = {
     "sin": Function(np.sin, 2),
     "cos": Function(np.cos, 2),
     "pow": Function(np.power, 2, 2),
+    "tan": Function(np.tan, 2),
+    "asin": Function(np.arcsin, 2),
+    "acos": Function(np.arccos, 2),
+    "atan": Function(np.arctan, 2),
+    "sinh": Function(np.sinh, 3),
+    "cosh": Function(np.cosh, 3),
+    "asinh": Function(np.arcsinh, 3),
+    "acosh": Function(np.arccosh, 3),
+    "atanh": Function(np.arctanh, 3),
+    "log2": Function(np.log2, 2),
+    "log10": Function(np.log10, 2),
+    "atan2": Function(np.arctan2, 2, 2),
+    "hypot": Function(np.hypot, 2, 2),
+    "remainder": Function(np.remainder, 1, 2),
+    "floor_divide": Function(np.floor_divide, 1, 2),
 }
-VECTORIZED = set(FUNCTIONS) - {"erf", "sin", "cos", "pow"}
+BY_THE_C_LIBRARY = {
+    "erf",
+    "pow",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+}
+BY_THE_C_LIBRARY |= {"log2", "log10", "atan2", "hypot", "remainder", "floor_divide"}
+VECTORIZED = set(FUNCTIONS) - BY_THE_C_LIBRARY
 FLUSHING = ("exp_nonpositive", "sigmoid", "log1pexp")  # results below the normal numbers are 0
 
 
@@ -99,7 +132,7 @@ def drawn(name: str, dtype: str) -> tuple[HostArray, ...]:
     rng = np.random.default_rng(0)
     largest = 100.0 if dtype == "float32" else 740.0
     x = np.concatenate([rng.uniform(-scale, scale, 20_000) for scale in (1e-30, 1e-6, 0.1, 0.5, 1, 3, 10, largest)])
-    if name in ("log", "sqrt", "log1p", "pow"):
+    if name in ("log", "log2", "log10", "sqrt", "log1p", "pow"):
         x = np.concatenate([np.abs(x), np.exp(x.clip(-largest, 0.88 * largest)), rng.uniform(0.5, 1.5, 20_000)])
     if name == "log1p":
         x = np.concatenate([x, rng.uniform(-1, 0, 20_000)])

@@ -17,7 +17,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | cells | lstm, gru, rnn | x h0 [c0] h_n [c_n] w_h [w_c], weight_ih weight_hh bias [bias_hn]; grad_ of x, h0, c0 and every parameter |
 | traces | lstm, gru, rnn | x h0 [c0] w_out, weight_ih weight_hh bias [bias_hn]; of each step every gate and state, i f g o c h, r z n h or h, each (T, B, H); grad_ of these, `out` being the h |
 | losses | {loss}[_{variant}]_{mean, sum, none} | input target [weight] [pos_weight] out w_out grad_input [grad_target] |
-| ops | {op}[_{variant}] | input [weight] [bias] out w_out; grad_ of each float input |
+| ops | {op}[_{variant}] | input [other] [weight] [bias] out w_out; grad_ of each float input |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
 | long_runs | {optimizer}[_{variant}] | x y noise, weight bias: of the loss in torch_long_runs.py; {weight, bias}_steps: the values after steps 1, 10, 20, ... 100 |
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |

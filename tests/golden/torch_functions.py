@@ -140,6 +140,12 @@ CUBE = {"input": normal(2, 3, 4)}
 AFFINE = ("input", "weight", "bias")
 # The first and last numbers lie where softplus and elu go over to their asymptotes.
 WIDE = {"input": values(-30.0, -5.0, -1.5, -0.25, 0.0, 0.25, 1.5, 5.0, 19.0, 21.0, 30.0)}
+AT_BOUNDS = {"input": values(-7.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0, 7.0)}
+PAIR_OF_WIDE = WIDE | {"other": values(-30.0, 4.0, -1.5, 2.5, 1e-3, 0.5, -2.0, 5.0, 300.0, 20.0, -30.0)}
+ON_AXES = {"input": values(0.0, 0.0, 0.0, 2.0, -2.0, 1e-9), "other": values(1.0, -1.0, 0.0, 0.0, -3.0, 1e9)}
+INF, NAN = float("inf"), float("nan")
+DIVIDED = {"input": values(5.0, -5.0, 5.0, -5.0, 7.5, -1.0, 6.0), "other": values(3.0, 3.0, -3.0, -3.0, -2.5, INF, 4.0)}
+NOT_FINITE = {"input": values(-INF, -1.0, NAN, 2.0, INF)}
 TOKENS = indices([[1, 0, 3, 1], [2, 1, 0, 5]])
 
 
@@ -161,6 +167,21 @@ OP_CASES: dict[str, Call] = {
     "elu_alpha": Call("elu", WIDE, {"alpha": 0.5}),
     "leaky_relu": Call("leaky_relu", WIDE),
     "leaky_relu_slope": Call("leaky_relu", WIDE, {"negative_slope": 0.2}),
+    "hardtanh": Call("hardtanh", AT_BOUNDS),
+    "hardtanh_bounds": Call("hardtanh", WIDE, {"min_val": -0.25, "max_val": 5.0}),
+    "relu6": Call("relu6", AT_BOUNDS),
+    "softsign": Call("softsign", WIDE),
+    "mish": Call("mish", WIDE),
+    "selu": Call("selu", WIDE),
+    "prelu": Call("prelu", WIDE | {"weight": values(0.3)}, grad=("input", "weight")),
+    "prelu_channels": Call("prelu", CUBE | {"weight": normal(3)}, grad=("input", "weight")),
+    "glu": Call("glu", X),
+    "glu_dim": Call("glu", {"input": normal(4, 3)}, {"dim": 0}),
+    "logaddexp": Call("logaddexp", PAIR_OF_WIDE, grad=("input", "other")),
+    "atan2": Call("atan2", ON_AXES, grad=("input", "other")),
+    "hypot": Call("hypot", PAIR_OF_WIDE, grad=("input", "other")),
+    "remainder": Call("remainder", DIVIDED, grad=("input", "other")),
+    "nan_to_num": Call("nan_to_num", NOT_FINITE, {"nan": 0.5, "posinf": 4.0, "neginf": None}),
     "clamp": Call("clamp", X, {"min": -1.0, "max": 1.5}),
     "clamp_min": Call("clamp", X, {"min": 0.5}),
     "clamp_at_bounds": Call("clamp", {"input": values(-2.0, -1.0, 0.0, 1.0, 2.0)}, {"min": -1.0, "max": 1.0}),

@@ -19,6 +19,7 @@ EXTREME = {
     tg.logsigmoid: ([-1e4, -88, -math.log(2), 0, 0], [1, 1, 0.5, 0, 0]),
     tg.silu: ([0, 0, 0, 88, 1e4], [0, 0, 0.5, 1, 1]),
     tg.gelu: ([0, 0, 0, 88, 1e4], [0, 0, 0.5, 1, 1]),
+    tg.mish: ([0, 0, 0, 88, 1e4], [0, 0, 0.6, 1, 1]),
     tg.elu: ([-1, -1, 0, 88, 1e4], [0, 0, 1, 1, 1]),
 }
 
@@ -146,3 +147,40 @@ def test_powers_at_zero(device: str) -> None:
         assert g.item() == slope
     y = tg.tensor(2.0, device=device, requires_grad=True)
     assert [g.item() for g in tg.grad(x**y, [x, y])] == [0.0, 0.0]
+
+
+def test_hardsigmoid_is_flat_from_its_bounds_on(device: str) -> None:
+    x = tg.tensor([-3.0, -2.9, 2.9, 3.0], device=device, requires_grad=True)
+    tg.hardsigmoid(x).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.cpu().numpy(), [0, 1 / 6, 1 / 6, 0], 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_nan_to_num_takes_the_limits_of_the_dtype(dtype: str, device: str) -> None:
+    info = np.finfo(dtype)
+    x = tg.tensor([math.inf, -math.inf, math.nan, 2.0], dtype=dtype, device=device)
+    assert tg.nan_to_num(x).tolist() == [info.max, info.min, 0, 2]
+    assert tg.nan_to_num(x, 1.0, neginf=-3.0).tolist() == [info.max, -3, 1, 2]
+    assert tg.nan_to_num(tg.tensor([3], device=device)).tolist() == [3]
+
+
+def test_close_values(device: str) -> None:
+    x = tg.tensor([1.0, 1e-9, math.inf, math.inf, math.nan, 100.0], device=device)
+    y = tg.tensor([1.000005, 0.0, math.inf, 1.0, math.nan, 101.0], device=device)
+    assert tg.isinf(-x).tolist() == [False, False, True, True, False, False]
+    assert tg.isclose(x, y).tolist() == [True, True, True, False, False, False]
+    assert tg.isclose(x, y, rtol=0.1, equal_nan=True).tolist() == [True, True, True, False, True, True]
+    assert tg.isclose(tg.tensor([2**53 + 1, 3], device=device), 3, rtol=0, atol=0).tolist() == [False, True]
+    assert tg.allclose(x[:3], y[:3]) is True
+    assert x.allclose(y) is False
+    assert tg.allclose(x[:1], 1.0)
+
+
+def test_halves_and_weights_that_are_not_there(device: str) -> None:
+    with pytest.raises(ValueError, match=r"^glu: dim -1 of shape \(2, 3\) has no two halves"):
+        tg.glu(tg.ones(2, 3, device=device))
+    with pytest.raises(ValueError, match=r"^prelu: weight has shape \(2,\); expected one, or one for each channel"):
+        tg.prelu(tg.ones(2, 3, device=device), tg.ones(2, device=device))
+    x = tg.tensor([[[-1.0], [2.0]], [[-3.0], [-4.0]]], device=device)
+    assert tg.prelu(x, tg.tensor([0.5, 0.25], device=device)).tolist() == [[[-0.5], [2.0]], [[-1.5], [-1.0]]]

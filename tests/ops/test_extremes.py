@@ -22,7 +22,7 @@ from ops.cases import CASES, SEEDS, Case, erf, sigmoid
 from ops.limits import DTYPES, INF, NAN, HostArray, Slopes, assert_limits, check, every_dtype, extremes, run
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.ops import activation, elementwise, indexing, linalg, reduction, shape
+from tinygrad_lstm.ops import activation, elementwise, indexing, linalg, reduction, rounding, shape, trigonometric
 
 # -- ops of one element ------------------------------------------------------------------------------------------------
 
@@ -33,6 +33,8 @@ SLOPES: dict[str, Slopes] = {
     "sign": lambda x: [0],
     "floor": lambda x: [0],
     "round": lambda x: [0],
+    "ceil": lambda x: [0],
+    "trunc": lambda x: [0],
     "square": lambda x: [2 * x],
     "clamp": lambda x, min=None, max=None: [
         1 - ((x < (-INF if min is None else min)) | (x > (INF if max is None else max)))
@@ -43,11 +45,23 @@ SLOPES: dict[str, Slopes] = {
     "expm1": lambda x: [np.exp(x)],
     "log": lambda x: [1 / x],
     "log1p": lambda x: [1 / (1 + x)],
+    "log2": lambda x: [1 / x / np.log(np.longdouble(2))],
+    "log10": lambda x: [1 / x / np.log(np.longdouble(10))],
+    "nan_to_num": lambda x, **options: [np.isfinite(x)],
     "sqrt": lambda x: [0.5 / np.sqrt(x)],
     "rsqrt": lambda x: [-0.5 / (np.sqrt(x) * x)],
     "reciprocal": lambda x: [-1 / x / x],
     "sin": lambda x: [np.cos(x)],
     "cos": lambda x: [-np.sin(x)],
+    "tan": lambda x: [1 + np.tan(x) ** 2],
+    "asin": lambda x: [1 / np.sqrt(1 - x * x)],
+    "acos": lambda x: [-1 / np.sqrt(1 - x * x)],
+    "atan": lambda x: [1 / (1 + x * x)],
+    "sinh": lambda x: [np.cosh(x)],
+    "cosh": lambda x: [np.sinh(x)],
+    "asinh": lambda x: [1 / np.sqrt(1 + x * x)],
+    "acosh": lambda x: [1 / np.sqrt(x - 1) / np.sqrt(x + 1)],
+    "atanh": lambda x: [1 / (1 - x * x)],
     "tanh": lambda x: [1 / np.cosh(x) ** 2],
     "sigmoid": lambda x: [sigmoid(x) * sigmoid(-x)],
     "softplus": lambda x, beta=1.0, threshold=20.0: [np.where(x * beta > threshold, 1, sigmoid(x * beta))],
@@ -59,6 +73,13 @@ SLOPES: dict[str, Slopes] = {
     "elu": lambda x, alpha=1.0: [np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))],
     "silu": lambda x: [sigmoid(x) * (1 + x * sigmoid(-x))],
     "gelu": lambda x, approximate="none": [gelu_slope(x, approximate)],
+    "mish": lambda x: [mish_slope(x)],
+    "selu": lambda x: [1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(np.minimum(x, 0)))],
+    "prelu": lambda x, weight: [np.where(x > 0, 1, weight), np.minimum(x, 0)],
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: [1 - ((x <= min_val) | (x >= max_val))],
+    "relu6": lambda x: [1 - ((x <= 0) | (x >= 6))],
+    "hardsigmoid": lambda x: [(1 - ((x <= -3) | (x >= 3))) / 6],
+    "softsign": lambda x: [(1 + np.abs(x)) ** -2],
     "erf": lambda x: [2 / math.sqrt(math.pi) * np.exp(-x * x)],
     "add": lambda x, y: [1, 1],
     "sub": lambda x, y: [1, -1],
@@ -67,6 +88,11 @@ SLOPES: dict[str, Slopes] = {
     "pow": lambda x, y: [base_slope(x, y), exponent_slope(x, y)],
     "pow-number": lambda x, **options: [base_slope(x, options["y"])],
     "pow-of-number": lambda x: [exponent_slope(1.5, x)],
+    "floor_divide": lambda x, y: [0, 0],
+    "remainder": lambda x, y: [1, -np.floor_divide(x, y)],
+    "atan2": lambda y, x: [over_square(x, x, y), over_square(-y, x, y)],
+    "hypot": lambda x, y: [np.sin(np.arctan2(x, np.abs(y))), np.sin(np.arctan2(y, np.abs(x)))],
+    "logaddexp": lambda x, y: [sigmoid(apart(x, y)), sigmoid(apart(y, x))],
     "maximum": lambda x, y: [chosen(x, y), chosen(y, x)],
     "minimum": lambda x, y: [chosen(-x, -y), chosen(-y, -x)],
     "lerp": lambda x, y, w: [1 - w, w, y - x],
@@ -74,7 +100,26 @@ SLOPES: dict[str, Slopes] = {
 }
 
 # Where a formula gives NaN at -inf or inf though there is a limit: value and derivative.
-LIMITS = {name: {-INF: (0, 0), INF: (INF, 1)} for name in ("silu", "gelu")} | {"leaky_relu": {-INF: (0, 0)}}
+LIMITS = {name: {-INF: (0, 0), INF: (INF, 1)} for name in ("silu", "gelu", "mish")} | {
+    "leaky_relu": {-INF: (0, 0)},
+    "softsign": {-INF: (-1, 0), INF: (1, 0)},
+}
+
+
+def mish_slope(x: HostArray) -> HostArray:
+    inner = np.log1p(np.exp(x))
+    return np.asarray(np.tanh(inner) + x * sigmoid(x) / np.cosh(inner) ** 2)
+
+
+def over_square(z: Any, x: Any, y: Any) -> Any:
+    """z / (x² + y²): 0 at the origin and at infinity."""
+    square = x * x + y * y
+    return np.where((square == 0) | np.isinf(square), 0, z / square)
+
+
+def apart(x: Any, y: Any) -> Any:
+    """x - y, of equal infinities 0."""
+    return np.where(x == y, 0, x - y)
 
 
 def gelu_slope(x: HostArray, approximate: str) -> HostArray:
@@ -105,6 +150,7 @@ def chosen(x: Any, other: Any) -> Any:
 def swept(case: Case, dtype: str) -> list[HostArray]:
     """Each extreme, or each combination of them for several inputs."""
     inputs = {"add": 2, "sub": 2, "mul": 2, "div": 2, "pow": 2, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
+    inputs |= {"floor_divide": 2, "remainder": 2, "atan2": 2, "hypot": 2, "logaddexp": 2, "prelu": 2}
     values = extremes(dtype)
     if case.name in ("lerp", "pow"):
         # Of what is rounded before: the largest exponent less 1 is the same, a small number added to another has gone.
@@ -121,13 +167,18 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "softplus": [{}, {"beta": 3.0, "threshold": 10.0}, {"beta": 0.5}],
     "leaky_relu": [{}, {"negative_slope": 0.0}, {"negative_slope": 0.5}],
     "elu": [{}, {"alpha": 0.5}],
+    "hardtanh": [{}, {"min_val": -0.5, "max_val": 2.0}],
+    "nan_to_num": [{"nan": -1.5, "posinf": 3.0, "neginf": -2.0}],
     "gelu": [{}, {"approximate": "tanh"}],
     "astype": [{"dtype": dtype} for dtype in DTYPES],
     "pow-number": [{"y": y} for y in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)],
 }
 
 ELEMENTWISE = [
-    case for case in CASES if case.differentiable and case.name in {*elementwise.__all__, *activation.__all__}
+    case
+    for case in CASES
+    if case.differentiable
+    and case.name in {*elementwise.__all__, *trigonometric.__all__, *rounding.__all__, *activation.__all__} - {"glu"}
 ]
 
 
@@ -302,6 +353,11 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
         lambda x: x[0] - np.logaddexp.reduce(x),
         lambda x: first(x) - softmax(x),
     ),
+    "glu": (
+        lambda x: tg.glu(tg.cat([x, x])),
+        lambda x: x * sigmoid(x),
+        lambda x: sigmoid(x) * (1 + x * sigmoid(-x)),
+    ),
     "cross_entropy": (
         lambda x: tg.cross_entropy(x, 0),
         lambda x: np.logaddexp.reduce(x) - x[0],
@@ -320,7 +376,7 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
         lambda x: 0.8 * (softmax(x) - first(x)),
     ),
 }
-REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {*reduction.__all__}
+REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {*reduction.__all__, "glu"}
 
 
 def first(x: HostArray) -> HostArray:

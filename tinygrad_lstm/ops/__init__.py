@@ -12,7 +12,9 @@ from . import (
     random,
     recurrent,
     reduction,
+    rounding,
     shape,
+    trigonometric,
 )
 from . import numpy_protocol as numpy_protocol
 from . import operators as operators
@@ -28,8 +30,10 @@ from .loss import *
 from .normalization import *
 from .random import *
 from .reduction import *
+from .rounding import *
 from .rules import Functions
 from .shape import *
+from .trigonometric import *
 
 Functions.families = (
     activation,
@@ -43,5 +47,7 @@ Functions.families = (
     random,
     recurrent,
     reduction,
+    rounding,
     shape,
+    trigonometric,
 )

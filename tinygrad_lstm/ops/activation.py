@@ -1,4 +1,4 @@
-"""Activation functions. They are elementwise and keep the shape.
+"""Activation functions. They are elementwise and keep the shape, except for `glu`.
 
 At ±inf, values and derivatives are the limits, if they exist. NaN returns NaN. `tanh` is in `elementwise.py`.
 """
@@ -8,22 +8,31 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16, limits
 from tinygrad_lstm.backends.unflagged import without_overflow_warning
 
-from .._tensor import Tensor
+from .._tensor import Tensor, operand
 from .define import composite, op
 from .elementwise import clamp, erf, expm1, tanh, where
+from .reduction import dim_of
 
 __all__ = [
     "elu",
     "gelu",
+    "glu",
+    "hardsigmoid",
+    "hardtanh",
     "leaky_relu",
     "logsigmoid",
+    "mish",
+    "prelu",
     "relu",
+    "relu6",
+    "selu",
     "sigmoid",
     "silu",
     "softplus",
+    "softsign",
 ]
 
 
@@ -77,6 +86,79 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
 
 
+@composite
+def selu(x: Tensor) -> Tensor:
+    """1.0507·elu(x, alpha=1.6733), which keeps the mean 0 and the variance 1 of a layer (Klambauer et al. 2017)."""
+    return elu(x, 1.6732632423543772) * 1.0507009873554805
+
+
+@composite
+def prelu(x: Tensor, weight: Any) -> Tensor:
+    """x if x > 0, else weight·x (He et al. 2015). The derivative at 0 is the weight.
+
+    Args:
+        x: (B, C, ...), or of any shape if there is one weight.
+        weight: a tensor: (C,), one weight for each channel; or one weight for all.
+
+    Raises:
+        ValueError: there are several weights, and x has a different number of channels.
+    """
+    weight = operand(weight, x.device)
+    if weight.size != 1 and (weight.ndim != 1 or x.ndim < 2 or x.shape[1] != weight.size):
+        raise ValueError(f"prelu: weight has shape {weight.shape}; expected one, or one for each channel of {x.shape}")
+    weight = weight.reshape(-1, *[1] * (x.ndim - 2)) if weight.size != 1 else weight.reshape(())
+    return x * where(x > 0, 1, weight)
+
+
+@op(
+    promotion="float",
+    x=lambda g, x, min_val, max_val, F: F.where(F.logical_or(x <= min_val, x >= max_val), 0, g),
+    method=True,
+)
+def hardtanh(xp: Any, x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+    """x limited to [min_val, max_val]. The derivative at the bounds and outside is 0; at NaN it is 1."""
+    return xp.clip(x, min_val, max_val)
+
+
+@composite
+def relu6(x: Tensor) -> Tensor:
+    """x limited to [0, 6]. The derivative at 0 and at 6 is 0."""
+    return hardtanh(x, 0, 6)
+
+
+@composite
+def hardsigmoid(x: Tensor) -> Tensor:
+    """(x + 3) / 6 limited to [0, 1]. The derivative at ±3 is 0."""
+    return hardtanh(x + 3, 0, 6) / 6
+
+
+def _softsign_rule(g: Any, x: Any, F: Any) -> Any:
+    length = F.abs(x) + 1
+    return g / length / length
+
+
+@op(promotion="float", x=_softsign_rule, method=True)
+def softsign(xp: Any, x: Array) -> Array:
+    """x / (1 + |x|)."""
+    finite = xp.clip(x, *limits(x.dtype))
+    return finite / (xp.abs(finite) + 1)
+
+
+@composite
+def glu(x: Tensor, dim: int = -1) -> Tensor:
+    """a·σ(b) of the two halves a and b of x along `dim` (Dauphin et al. 2017).
+
+    Raises:
+        IndexError: `dim` is out of range.
+        ValueError: the length along `dim` is odd or 0.
+    """
+    length = x.shape[dim_of("glu", dim, x.shape)]
+    if length % 2 or not length:
+        raise ValueError(f"glu: dim {dim} of shape {x.shape} has no two halves; expected an even length")
+    a, b = x.split(length // 2, dim)
+    return a * sigmoid(b)
+
+
 def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
     """A curve that equals 0 below -far and x above far, at ±inf too, where its formula returns NaN."""
     return where(x > far, x, curve(clamp(x, -far, far)))
@@ -86,6 +168,12 @@ def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
 def silu(x: Tensor) -> Tensor:
     """x·σ(x), also known as swish."""
     return _until(x, 1000.0, lambda x: x * sigmoid(x))
+
+
+@composite
+def mish(x: Tensor) -> Tensor:
+    """x·tanh(log(1 + eˣ)) (Misra 2019)."""
+    return _until(x, 1000.0, lambda x: x * tanh(log1pexp(x)))
 
 
 @composite

@@ -15,18 +15,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import (
-    DEFAULT_FLOAT,
-    DType,
-    check_bounds,
-    checked_dtype,
-    is_float,
-    limits,
-    widened_dtype,
-)
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, checked_dtype, is_float, limits
 
 from .._tensor import Tensor
-from ..arguments import integer
 from .define import composite, op
 
 __all__ = [
@@ -35,25 +26,25 @@ __all__ = [
     "astype",
     "clamp",
     "clone",
-    "cos",
     "div",
     "erf",
     "exp",
     "expm1",
-    "floor",
     "lerp",
     "log",
     "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "maximum",
     "minimum",
     "mul",
+    "nan_to_num",
     "neg",
     "pow",
     "reciprocal",
-    "round",
     "rsqrt",
     "sign",
-    "sin",
     "sqrt",
     "square",
     "sub",
@@ -90,61 +81,6 @@ def sign(xp: Any, x: Array) -> Array:
     return xp.sign(x)
 
 
-@op(x=lambda g, F: F.zeros_like(g), method=True)
-def floor(xp: Any, x: Array) -> Array:
-    """The largest integer not above x, in x's dtype. The derivative is 0."""
-    return xp.floor(x) if is_float(x.dtype) else x.copy()  # NumPy 2.0 returns floats
-
-
-@op(x=lambda g, F: F.zeros_like(g), method=True)
-def round(backend: Any, x: Array, decimals: int = 0) -> Array:
-    """Rounds x to `decimals` decimals, halves to even. The derivative is 0.
-
-    Negative decimals round to tens, hundreds and so on: `tg.round(1234, -2)` is 1200.
-
-    Raises:
-        OverflowError: an integer dtype cannot hold the result, such as 255 rounded to 260 in uint8.
-        TypeError: `decimals` is not an integer.
-    """
-    xp, decimals = backend.xp, integer("round", "decimals", decimals)
-    if not is_float(x.dtype):
-        return x.copy() if decimals >= 0 else _to_multiple(backend, x, 10**-decimals)
-    if not decimals:
-        return xp.round(x)
-    wide = x.astype(widened_dtype(x.dtype), copy=False)
-    with np.errstate(all="ignore"):
-        rounded = xp.round(wide, decimals)
-        # If 10^|decimals| or its product with x overflows, x has no digits that far right of the point and stays;
-        # for negative decimals it is less than half of that power and becomes 0.
-        failed = ~xp.isfinite(rounded) if decimals > 0 else xp.isnan(rounded)
-        instead = wide if decimals > 0 else xp.where(xp.isinf(wide), wide, wide * 0)
-        return xp.where(failed, instead, rounded).astype(x.dtype, copy=False)
-
-
-def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
-    """Rounds integers to the nearest multiple of an even unit, halves to the even multiple."""
-    xp, half = backend.xp, unit // 2
-    lowest, highest = limits(x.dtype)
-    if half > highest:
-        return xp.zeros_like(x)
-    if unit > highest:
-        multiple = xp.zeros_like(x)
-        overflows = (x > half) | (x < -half) if lowest else x > half
-    else:
-        rest = xp.fmod(x, unit)  # has x's sign
-        multiple = x - rest
-        distance = xp.abs(rest)
-        further = (distance > half) | ((distance == half) & (multiple // unit % 2 == 1))
-        overflows = further & ((multiple > highest - unit) | (multiple < lowest + unit if lowest else False))
-        multiple = multiple + xp.sign(x) * xp.where(further & ~overflows, unit, 0).astype(x.dtype)
-    over = backend.to_host(overflows)
-    if over.any():
-        raise OverflowError(
-            f"{backend.to_host(x)[over][0]} to a multiple of {unit} is out of bounds for {x.dtype}; widen it first"
-        )
-    return multiple
-
-
 @op(x=lambda g, x, F: g * (2 * x), method=True)
 def square(xp: Any, x: Array) -> Array:
     """x²."""
@@ -169,6 +105,21 @@ def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None)
         if bound is not None:
             check_bounds("clamp", bound, x.dtype)
     return xp.clip(x, min, max) if min is not None or max is not None else x.copy()
+
+
+@op(x=lambda g, x, F: F.where(F.isfinite(x), g, 0), name="nan_to_num")
+def nan_to_num_op(xp: Any, x: Array, nan: float, posinf: float, neginf: float) -> Array:
+    return xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+@composite
+def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """x with NaN, inf and -inf replaced by numbers. The derivative there is 0.
+
+    None means the largest finite number of the dtype, and the lowest. Integers are unchanged.
+    """
+    low, high = limits(x.dtype)
+    return nan_to_num_op(x, nan, high if posinf is None else posinf, low if neginf is None else neginf)
 
 
 @op(x=lambda g, F: F.zeros_like(g))
@@ -243,6 +194,18 @@ def log1p(xp: Any, x: Array) -> Array:
     return xp.log1p(x)
 
 
+@op(promotion="float", x=lambda g, x: g * (1 / math.log(2)) / x, method=True)
+def log2(xp: Any, x: Array) -> Array:
+    """The logarithm to base 2."""
+    return xp.log2(x)
+
+
+@op(promotion="float", x=lambda g, x: g * (1 / math.log(10)) / x, method=True)
+def log10(xp: Any, x: Array) -> Array:
+    """The logarithm to base 10."""
+    return xp.log10(x)
+
+
 @op(promotion="float", x=lambda g, out: g / (out * 2), method=True)
 def sqrt(xp: Any, x: Array) -> Array:
     """The square root."""
@@ -259,18 +222,6 @@ def rsqrt(xp: Any, x: Array) -> Array:
 def reciprocal(xp: Any, x: Array) -> Array:
     """1 / x."""
     return xp.reciprocal(x)
-
-
-@op(promotion="float", x=lambda g, x, F: g * F.cos(x), method=True)
-def sin(xp: Any, x: Array) -> Array:
-    """The sine of x in radians."""
-    return xp.sin(x)
-
-
-@op(promotion="float", x=lambda g, x, F: g * F.neg(F.sin(x)), method=True)
-def cos(xp: Any, x: Array) -> Array:
-    """The cosine of x in radians."""
-    return xp.cos(x)
 
 
 @op(promotion="float", x=lambda g, out: g * (1 - out * out), method=True)
@@ -360,6 +311,30 @@ def pow(xp: Any, x: Array, y: Array) -> Array:
         ValueError: the shapes do not broadcast.
     """
     return xp.power(x, y)
+
+
+def _share_of_sum(g: Any, x: Any, y: Any, F: Any) -> Any:
+    """g · eˣ / (eˣ + eʸ); half of g for equal infinities."""
+    equal = F.eq(x, y)  # inf - inf is NaN
+    half = F.where(equal, 0, x) * 0.5 - F.where(equal, 0, y) * 0.5  # x - y would overflow
+    return g * F.sigmoid(F.clamp(half, -1000, 1000) * 2)
+
+
+@op(
+    promotion="float",
+    broadcasts=True,
+    x=lambda g, x, y, F: _share_of_sum(g, x, y, F),
+    y=lambda g, x, y, F: _share_of_sum(g, y, x, F),
+    method=True,
+)
+def logaddexp(xp: Any, x: Array, y: Array) -> Array:
+    """log(eˣ + eʸ), without overflow.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # of the difference of the largest numbers, and of NaN
+        return xp.logaddexp(x, y)
 
 
 def _winner(g: Any, loses: Any, ties: Any, F: Any) -> Any:

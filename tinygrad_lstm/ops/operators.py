@@ -5,12 +5,27 @@ from typing import Any
 
 from tinygrad_lstm.backends.dtypes import is_bool
 
-from .._tensor import Tensor, as_tensor
-from ..device import device_of
-from .comparison import eq, ge, gt, le, logical_and, logical_not, logical_or, logical_xor, lt, ne
-from .elementwise import abs, add, div, mul, neg, pow, round, sub
+from .._tensor import Tensor
+from .comparison import (
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    eq,
+    ge,
+    gt,
+    le,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    ne,
+)
+from .elementwise import abs, add, div, mul, neg, pow, sub
 from .indexing import getitem
 from .linalg import matmul
+from .rounding import floor_divide, remainder, round
 
 __all__: list[str] = []
 
@@ -19,31 +34,21 @@ def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], T
     return lambda x, y: function(y, x)
 
 
-def _of_bools(sign: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A logical op for one of NumPy's bitwise operators, for bool only."""
+def _of_bits(of_bools: Callable[..., Tensor], of_integers: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """One of Python's bitwise operators: of bool the logical op, which ONNX files and C code have."""
 
     def call(*values: Any) -> Tensor:
-        device = next(value.device for value in values if isinstance(value, Tensor))
-        tensors = [
-            value if isinstance(value, Tensor | bool) else as_tensor(value, device_of(value) or device)
-            for value in values
-        ]
-        for value in tensors:
-            if isinstance(value, Tensor) and not is_bool(value.dtype):
-                raise TypeError(
-                    f"{sign}: expected bool tensors, got {value.dtype} of shape {value.shape}; compare first, "
-                    "as in (x != 0), or use tg.logical_and, logical_or, logical_xor, logical_not"
-                )
-        return function(*tensors)
+        bools = all(isinstance(value, bool) or (hasattr(value, "dtype") and is_bool(value.dtype)) for value in values)
+        return of_bools(*values) if bools else of_integers(*values)
 
     return call
 
 
 def _attach() -> None:
     both = {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow, "matmul": matmul}
-    signs = {"and": ("&", logical_and), "or": ("|", logical_or), "xor": ("^", logical_xor)}
-    both |= {name: _of_bools(sign, function) for name, (sign, function) in signs.items()}
-    alone = {"neg": neg, "abs": abs, "invert": _of_bools("~", logical_not), "getitem": getitem, "round": round}
+    both |= {"floordiv": floor_divide, "mod": remainder, "and": _of_bits(logical_and, bitwise_and)}
+    both |= {"or": _of_bits(logical_or, bitwise_or), "xor": _of_bits(logical_xor, bitwise_xor)}
+    alone = {"neg": neg, "abs": abs, "invert": _of_bits(logical_not, bitwise_not), "getitem": getitem, "round": round}
     compared = {"lt": lt, "le": le, "gt": gt, "ge": ge, "eq": eq, "ne": ne}
     for name, function in {**both, **alone, **compared}.items():
         setattr(Tensor, f"__{name}__", function)

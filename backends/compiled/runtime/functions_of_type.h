@@ -26,6 +26,8 @@ INLINE TYPE FN(fma)(TYPE a, TYPE b, TYPE c) {
 INLINE TYPE FN(abs)(TYPE x) { return LIBM(__builtin_fabs)(x); }
 INLINE TYPE FN(sqrt)(TYPE x) { return LIBM(__builtin_sqrt)(x); }
 INLINE TYPE FN(floor)(TYPE x) { return LIBM(__builtin_floor)(x); }
+INLINE TYPE FN(ceil)(TYPE x) { return LIBM(__builtin_ceil)(x); }
+INLINE TYPE FN(trunc)(TYPE x) { return LIBM(__builtin_trunc)(x); }
 INLINE TYPE FN(round)(TYPE x) { return LIBM(__builtin_rint)(x); }
 INLINE TYPE FN(copysign)(TYPE x, TYPE sign) { return LIBM(__builtin_copysign)(x, sign); }
 INLINE TYPE FN(sign)(TYPE x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
@@ -166,6 +168,31 @@ INLINE TYPE FN(erf)(TYPE x) { return LIBM(erf)(x); }
 INLINE TYPE FN(sin)(TYPE x) { return LIBM(sin)(x); }
 INLINE TYPE FN(cos)(TYPE x) { return LIBM(cos)(x); }
 INLINE TYPE FN(pow)(TYPE x, TYPE y) { return LIBM(pow)(x, y); }
+INLINE TYPE FN(tan)(TYPE x) { return LIBM(tan)(x); }
+INLINE TYPE FN(asin)(TYPE x) { return LIBM(asin)(x); }
+INLINE TYPE FN(acos)(TYPE x) { return LIBM(acos)(x); }
+INLINE TYPE FN(atan)(TYPE x) { return LIBM(atan)(x); }
+INLINE TYPE FN(sinh)(TYPE x) { return LIBM(sinh)(x); }
+INLINE TYPE FN(cosh)(TYPE x) { return LIBM(cosh)(x); }
+INLINE TYPE FN(asinh)(TYPE x) { return LIBM(asinh)(x); }
+INLINE TYPE FN(acosh)(TYPE x) { return LIBM(acosh)(x); }
+INLINE TYPE FN(atanh)(TYPE x) { return LIBM(atanh)(x); }
+INLINE TYPE FN(log2)(TYPE x) { return LIBM(log2)(x); }
+INLINE TYPE FN(log10)(TYPE x) { return LIBM(log10)(x); }
+INLINE TYPE FN(atan2)(TYPE x, TYPE y) { return LIBM(atan2)(x, y); }
+INLINE TYPE FN(hypot)(TYPE x, TYPE y) { return LIBM(hypot)(x, y); }
+
+// x - y·floor(x / y), with the sign of y.
+INLINE TYPE FN(remainder)(TYPE x, TYPE y) {
+    const TYPE rest = LIBM(fmod)(x, y);
+    return rest == 0 ? FN(copysign)(rest, y) : (rest < 0) != (y < 0) ? rest + y : rest;
+}
+
+// floor(x / y), from the exact remainder.
+INLINE TYPE FN(floor_divide)(TYPE x, TYPE y) {
+    const TYPE rest = LIBM(fmod)(x, y), quotient = (x - rest) / y - (rest != 0 && (rest < 0) != (y < 0));
+    return y == 0 ? x / y : quotient == 0 ? FN(copysign)(0, x / y) : FN(round)(quotient);
+}
 
 #undef TYPE
 #undef BITS

@@ -1,12 +1,13 @@
 """Ops that work element by element, in ONNX."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer, limits, widened_dtype
 
-from ....ops import activation, comparison, elementwise, loss
+from ....ops import activation, comparison, elementwise, loss, rounding, trigonometric
 from ..graph import Graph
 from ..program import Constant, Operand, Value
 from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
@@ -41,8 +42,17 @@ write_alike(
         elementwise.log: "Log",
         elementwise.sqrt: "Sqrt",
         elementwise.reciprocal: "Reciprocal",
-        elementwise.sin: "Sin",
-        elementwise.cos: "Cos",
+        trigonometric.sin: "Sin",
+        trigonometric.cos: "Cos",
+        trigonometric.tan: "Tan",
+        trigonometric.asin: "Asin",
+        trigonometric.acos: "Acos",
+        trigonometric.atan: "Atan",
+        trigonometric.sinh: "Sinh",
+        trigonometric.cosh: "Cosh",
+        trigonometric.asinh: "Asinh",
+        trigonometric.acosh: "Acosh",
+        trigonometric.atanh: "Atanh",
         elementwise.tanh: "Tanh",
         activation.sigmoid: "Sigmoid",
         activation.log1pexp: "Softplus",
@@ -85,12 +95,54 @@ def _weigh(g: Graph, weight: Operand, y: Operand) -> str:
     return g.node("Mul", weight_name, g.node("Where", nothing, zero, y_name))
 
 
-@writes(elementwise.floor)
+@writes(rounding.floor)
 def _floor(g: Graph, x: Operand) -> str:
     return g.node("Floor", x) if is_float(x.dtype) else g.name(x)
 
 
-@writes(elementwise.round)
+@writes(rounding.ceil)
+def _ceil(g: Graph, x: Operand) -> str:
+    return g.node("Ceil", x) if is_float(x.dtype) else g.name(x)
+
+
+@writes(rounding.trunc)
+def _trunc(g: Graph, x: Operand) -> str:
+    if not is_float(x.dtype):
+        return g.name(x)
+    return g.node("Where", g.node("Less", x, g.number(0, x.dtype)), g.node("Ceil", x), g.node("Floor", x))
+
+
+@writes(rounding.remainder)
+def _remainder(g: Graph, x: Any, y: Any) -> str:
+    """Mod of floats has the sign of x, and that of integers the sign of y."""
+    dtype = g.call.result.dtype
+    x_name, y_name = g.name(as_dtype(g, dtype, x)), g.name(as_dtype(g, dtype, y))
+    if not is_float(dtype):
+        return g.node("Mod", x_name, y_name)
+    rest, opposite = _rest(g, x_name, y_name, dtype)
+    return g.node("Where", opposite, g.node("Add", rest, y_name), rest)
+
+
+@writes(rounding.floor_divide)
+def _floor_divide(g: Graph, x: Any, y: Any) -> str:
+    dtype = g.call.result.dtype
+    x_name, y_name = g.name(as_dtype(g, dtype, x)), g.name(as_dtype(g, dtype, y))
+    if not is_float(dtype):
+        return g.node("Div", g.node("Sub", x_name, g.node("Mod", x_name, y_name)), y_name)
+    rest, opposite = _rest(g, x_name, y_name, dtype)
+    quotient = g.node("Round", g.node("Div", g.node("Sub", x_name, rest), y_name))
+    below = g.node("Where", opposite, g.node("Sub", quotient, g.number(1, dtype)), quotient)
+    return g.node("Where", g.node("Equal", y_name, g.number(0, dtype)), g.node("Div", x_name, y_name), below)
+
+
+def _rest(g: Graph, x: str, y: str, dtype: Any) -> tuple[str, str]:
+    """The remainder of floats with the sign of x, and whether it is not 0 and y has the opposite sign."""
+    zero, rest = g.number(0, dtype), g.node("Mod", x, y, fmod=1)
+    differ = g.node("Xor", g.node("Less", rest, zero), g.node("Less", y, zero))
+    return rest, g.node("And", differ, g.node("Not", g.node("Equal", rest, zero)))
+
+
+@writes(rounding.round)
 def _round(g: Graph, x: Operand, decimals: int) -> str:
     if not is_float(x.dtype):
         if decimals < 0:
@@ -108,6 +160,74 @@ def _round(g: Graph, x: Operand, decimals: int) -> str:
     if decimals > 0:  # where scaling overflows, x has no such decimals
         rounded = g.node("Where", g.node("IsInf", scaled), wide(g, x), rounded)
     return g.name(g.cast(rounded, x.dtype, dtype))
+
+
+def _logarithm(base: float) -> Entry:
+    return lambda g, x: g.node("Mul", g.node("Log", x), g.number(1 / math.log(base), x.dtype))
+
+
+writes(elementwise.log2)(_logarithm(2))
+writes(elementwise.log10)(_logarithm(10))
+
+
+@writes(elementwise.logaddexp)
+def _logaddexp(g: Graph, x: Any, y: Any) -> str:
+    """The larger one, and the logarithm of 1 + e^-|x - y|. The difference of equal infinities would be NaN."""
+    dtype = g.call.result.dtype
+    x_name, y_name = g.name(as_dtype(g, dtype, x)), g.name(as_dtype(g, dtype, y))
+    apart = g.node("Neg", g.node("Abs", g.node("Sub", x_name, y_name)))
+    apart = g.node("Where", g.node("Equal", x_name, y_name), g.number(0, dtype), apart)
+    return g.node("Add", g.node("Max", x_name, y_name), g.node("Softplus", apart))
+
+
+@writes(trigonometric.hypot)
+def _hypot(g: Graph, x: Any, y: Any) -> str:
+    """m·√(1 + (n / m)²), with m the larger and n the smaller of |x| and |y|; m itself if it is 0 or infinite."""
+    dtype = g.call.result.dtype
+    sides = [g.node("Abs", as_dtype(g, dtype, each)) for each in (x, y)]
+    longer, shorter, one = g.node("Max", *sides), g.node("Min", *sides), g.number(1, dtype)
+    apart = g.node("Or", g.node("Equal", longer, g.number(0, dtype)), g.node("Equal", longer, g.number(np.inf, dtype)))
+    ratio = g.node("Div", shorter, g.node("Where", apart, one, longer))
+    root = g.node("Sqrt", g.node("Add", g.node("Mul", ratio, ratio), one))
+    return g.node("Where", apart, longer, g.node("Mul", longer, root))
+
+
+@writes(trigonometric.atan2)
+def _atan2(g: Graph, y: Any, x: Any) -> str:
+    """The arctangent of y / x, turned by π if x < 0. Zeros have no signs here, and of two infinities it is NaN."""
+    dtype = g.call.result.dtype
+    y_name, x_name, zero = g.name(as_dtype(g, dtype, y)), g.name(as_dtype(g, dtype, x)), g.number(0, dtype)
+    on_axis, below = g.node("Equal", x_name, zero), g.node("Less", y_name, zero)
+    slope = g.node("Atan", g.node("Div", y_name, g.node("Where", on_axis, g.number(1, dtype), x_name)))
+    turn = g.node("Where", below, g.number(-math.pi, dtype), g.number(math.pi, dtype))
+    turned = g.node("Where", g.node("Less", x_name, zero), g.node("Add", slope, turn), slope)
+    upright = g.node("Mul", g.node("Sign", y_name), g.number(math.pi / 2, dtype))
+    return g.node("Where", on_axis, upright, turned)
+
+
+@writes(elementwise.nan_to_num_op)
+def _nan_to_num(g: Graph, x: Operand, nan: float, posinf: float, neginf: float) -> str:
+    if not is_float(x.dtype):
+        return g.name(x)
+    name, x_wide = g.name(x), wide(g, x)
+    for number, found in (
+        (nan, g.node("IsNaN", x_wide)),
+        (posinf, g.node("IsInf", x_wide, detect_negative=0)),
+        (neginf, g.node("IsInf", x_wide, detect_positive=0)),
+    ):
+        name = g.node("Where", found, g.number(number, x.dtype), name)
+    return name
+
+
+@writes(activation.hardtanh)
+def _hardtanh(g: Graph, x: Operand, min_val: float, max_val: float) -> str:
+    return g.node("Clip", x, g.number(min_val, x.dtype), g.number(max_val, x.dtype))
+
+
+@writes(activation.softsign)
+def _softsign(g: Graph, x: Operand) -> str:
+    """Of finite numbers: Softsign of infinity is NaN."""
+    return g.node("Softsign", g.node("Clip", x, *(g.number(bound, x.dtype) for bound in limits(x.dtype))))
 
 
 @writes(elementwise.square)
@@ -176,6 +296,11 @@ def _isnan(g: Graph, x: Operand) -> str:
     return g.node("IsNaN", wide(g, x))
 
 
+@writes(comparison.isinf)
+def _isinf(g: Graph, x: Operand) -> str:
+    return g.node("IsInf", wide(g, x))
+
+
 @writes(comparison.isfinite)
 def _isfinite(g: Graph, x: Operand) -> str:
     x_wide = wide(g, x)
@@ -225,5 +350,29 @@ write_alike(
         comparison.logical_or: "Or",
         comparison.logical_xor: "Xor",
         comparison.logical_not: "Not",
+    },
+)
+
+
+def _bitwise(kind: str) -> Entry:
+    """A bitwise op of bool. Those of integers came with opset 18."""
+
+    def entry(g: Graph, *operands: Any) -> str:
+        if not is_bool(g.call.result.dtype):
+            raise ValueError(
+                f"export_onnx: op {g.call.name!r} is of integers, and ONNX of this opset has it only of bool"
+            )
+        return g.node(kind, *(as_dtype(g, np.bool_, x) for x in operands))
+
+    return entry
+
+
+write_alike(
+    _bitwise,
+    {
+        comparison.bitwise_and: "And",
+        comparison.bitwise_or: "Or",
+        comparison.bitwise_xor: "Xor",
+        comparison.bitwise_not: "Not",
     },
 )

@@ -187,5 +187,5 @@ def _commands() -> str:
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
     runner = CliRunner(env={"COLUMNS": "96"})
-    helps = {name: runner.invoke(app, [name, "--help"]).output.strip() for name in command.commands}
-    return "\n\n".join(f"## {name}\n\n```text\n{text}\n```" for name, text in helps.items())
+    helps = {name: runner.invoke(app, [name, "--help"], prog_name="tinygrad-lstm").output for name in command.commands}
+    return "\n\n".join(f"## {name}\n\n```text\n{text.strip()}\n```" for name, text in helps.items())

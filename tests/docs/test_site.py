@@ -97,6 +97,12 @@ def test_functions_are_shown_with_types(site: Path) -> None:
     assert "shape:tuple[int,...]" in tensors
 
 
+def test_commands_are_shown_as_they_are_typed(site: Path) -> None:
+    shown = re.sub(r"<[^>]+>", "", (site / "api" / "command-line.html").read_text(encoding="utf-8"))
+    assert "Usage: tinygrad-lstm train [OPTIONS]" in shown
+    assert len(re.findall("Usage: tinygrad-lstm ", shown)) == len(re.findall("Usage: ", shown)) > 5
+
+
 def test_the_live_cell_does_what_the_chapter_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     import live

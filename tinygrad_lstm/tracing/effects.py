@@ -4,7 +4,6 @@ Tracing takes a step more often than a loop does. What these runs change is foun
 """
 
 import copyreg
-import dis
 import functools
 import gc
 import logging
@@ -16,8 +15,8 @@ import sysconfig
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinMethodType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from collections.abc import Callable, Mapping
+from types import BuiltinMethodType, CellType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from .._tensor import Tensor
 from ..device import Device
 from ..graph import OWN_CODE, sees_gradient
 from ..mode import mode
+from .codes import codes_in, functions_of, names_in_code, variables_around
 from .watching import IMPURE_BUILTINS, is_followed, is_known
 
 __all__ = ["Effects", "see_attribute", "slots_of"]
@@ -351,17 +351,17 @@ class Effects:
     def _visit_function(self, function: FunctionType) -> None:
         if not self._is_users_file(function.__code__.co_filename):
             self.calls_unknown |= not is_known(function.__module__)
-            parts = [part for _, cell in _variables_around(function) for part in _content(cell)]
+            parts = [part for _, cell in variables_around(function) for part in _content(cell)]
             parts += vars(function).values()
             self._todo += [(function.__name__, part) for part in parts if type(part) not in _CONTAINERS]
             return
-        for name, cell in _variables_around(function):
+        for name, cell in variables_around(function):
             self._todo += [(name, value) for value in self._keep(name, _CELL, cell)]
         self._todo += [(function.__name__, value) for value in function.__defaults__ or ()]
         self._todo += [(function.__name__, value) for value in (function.__kwdefaults__ or {}).values()]
         self._keep(function.__name__, _DICT, vars(function))
-        self.codes.update(map(id, _codes_in(function.__code__)))
-        names, imports = _names(function.__code__)
+        self.codes.update(map(id, codes_in(function.__code__)))
+        names, imports = names_in_code(function.__code__)
         self.calls_unknown |= bool(imports) or not names.isdisjoint(IMPURE_BUILTINS)
         self._visit_names(function.__globals__, names, True)
         self._named.append(names)
@@ -401,7 +401,7 @@ class Effects:
             parts = {name: part for name, part in parts.items() if type(part) not in _CONTAINERS}
         elif not is_known(kind.__module__) and not self._is_users(kind.__module__):
             self.calls_unknown = True
-            functions = (part for value in vars(kind).values() for part in _functions_of(value))
+            functions = (part for value in vars(kind).values() for part in functions_of(value))
             self.codes.update(id(part.__code__) for part in functions if isinstance(part, FunctionType))
         elif self._is_users(kind.__module__):
             self._visit_class(kind)
@@ -414,18 +414,7 @@ class Effects:
             if base not in self._seen and self._is_users(base.__module__):
                 self._seen.add(base)
                 self._keep(base.__name__, _ATTRIBUTES, base)
-                self._todo += [(name, part) for name, value in vars(base).items() for part in _functions_of(value)]
-
-
-def _functions_of(attribute: Any) -> tuple[Any, ...]:
-    """The functions that an attribute of a class calls, or the attribute itself."""
-    if isinstance(attribute, property):
-        return attribute.fget, attribute.fset
-    if isinstance(attribute, staticmethod | classmethod):
-        return (attribute.__func__,)
-    if isinstance(attribute, functools.cached_property):
-        return (attribute.func,)
-    return (attribute,)
+                self._todo += [(name, part) for name, value in vars(base).items() for part in functions_of(value)]
 
 
 def slots_of(kind: Any) -> list[str]:
@@ -445,26 +434,6 @@ def see_attribute(module: Any, name: str) -> None:
     for effects in [*_under_way]:
         if effects._thread != threading.get_ident():
             effects._others.setdefault(id(vars(module)), set()).add(name)
-
-
-def _variables_around(function: FunctionType) -> Iterable[tuple[str, CellType]]:
-    return zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-
-
-def _codes_in(code: CodeType) -> Iterator[CodeType]:
-    """The code of a function, and that of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes_in(constant)
-
-
-@functools.lru_cache(1024)
-def _names(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of globals and attributes in the code of a function, and of those inside it; and of what it imports."""
-    codes = [*_codes_in(code)]
-    imports = (each.argval for part in codes for each in dis.get_instructions(part) if each.opname == "IMPORT_NAME")
-    return frozenset(name for part in codes for name in part.co_names), frozenset(imports)
 
 
 @functools.lru_cache(1024)

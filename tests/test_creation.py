@@ -200,3 +200,25 @@ def test_random_numbers() -> None:
     assert tg.rand(1000).tolist() == x.tolist()
     tg.manual_seed(1)
     assert tg.rand(1000).tolist() != x.tolist()
+
+
+def test_tensors_like_another(device: str) -> None:
+    x = tg.ones(2, 3, dtype="float64", device=device)
+    for made in (tg.full_like(x, 2.5), tg.rand_like(x), tg.randn_like(x)):
+        assert (made.shape, made.dtype, made.device) == (x.shape, x.dtype, x.device)
+    assert tg.full_like(x, 2, dtype="int32").tolist() == [[2] * 3] * 2
+    tg.manual_seed(0)
+    drawn = tg.rand_like(x, dtype="float32").tolist()
+    tg.manual_seed(0)
+    assert drawn == tg.rand(2, 3, device=device).tolist()
+    assert tg.empty(2, 3, dtype="float16", device=device).shape == (2, 3)
+
+
+def test_from_numpy_shares_memory() -> None:
+    array = np.arange(3.0)
+    tensor = tg.from_numpy(array)
+    array[0] = 5
+    assert tensor.tolist() == [5, 1, 2]
+    for other in ([1.0], np.ones(2, complex), np.ones(2, ">f8")):
+        with pytest.raises(TypeError):
+            tg.from_numpy(other)  # type: ignore[arg-type]

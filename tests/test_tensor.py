@@ -107,6 +107,39 @@ def test_bools_are_not_divided_with_a_remainder(divide: Any, device: str) -> Non
         divide(tg.tensor([True], device=device), True)
 
 
+def test_names_of_pytorch(device: str) -> None:
+    x = tg.tensor([[1.0, 2.0, 0.0], [3.0, -4.7, 5.0]], device=device, requires_grad=True)
+    assert (x.dim(), x.numel()) == (2, 6)
+    assert x.ravel().tolist() == x.flatten().tolist()
+    assert x.t().tolist() == x.T.tolist()
+    assert x[0].t() is not None and x[0].t().shape == (3,)
+    with pytest.raises(ValueError, match=r"^t: expected at most two dimensions, got shape \(1, 2, 3\)"):
+        x[None].t()
+    for name, dtype in {"half": "float16", "long": "int64", "int": "int32", "bool": "bool"}.items():
+        cast = getattr(x, name)()
+        assert cast.dtype == dtype and cast.device == device
+        assert cast.tolist() == x.astype(dtype).tolist()
+    assert x.flip(dims=(0, 1)).tolist() == x.flip((0, 1)).tolist()
+    assert x.roll(1, dims=1).tolist() == x.roll(1, 1).tolist()
+
+
+def test_a_view_shares_memory_or_is_refused(device: str) -> None:
+    x = tg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device=device)
+    x.view(3, -1)[0, 0] = 7
+    assert x[0, 0].item() == 7
+    assert x.view((6,)).shape == (6,)
+    assert x[:, :0].view(0, 5).shape == (0, 5)
+    with pytest.raises(
+        RuntimeError, match=r"^view: the elements of shape \(3, 2\) are not in order in memory; use x.resh"
+    ):
+        x.T.view(6)
+    assert x.contiguous() is x
+    assert x.T.contiguous().view(6).tolist() == [7, 4, 2, 5, 3, 6]
+    y = x.requires_grad_()
+    (y.view(6) * y.T.contiguous().view(6)).sum().backward()
+    assert y.grad is not None and y.grad.shape == x.shape
+
+
 def test_asarray_shares_memory_and_converts() -> None:
     x = tg.tensor([1.0, 2.0])
     assert np.shares_memory(np.asarray(x), x.data)

@@ -18,7 +18,7 @@ from tinygrad_lstm.backends.dtypes import (
     is_integer,
 )
 
-from ._tensor import Tensor
+from ._tensor import Tensor, as_tensor
 from .arguments import integer, integers
 from .device import Device, device_of, get_device
 from .random import drawing
@@ -27,14 +27,19 @@ from .tracing.lengths import Length
 
 __all__ = [
     "arange",
+    "empty",
     "eye",
     "from_dlpack",
+    "from_numpy",
     "full",
+    "full_like",
     "linspace",
     "ones",
     "ones_like",
     "rand",
+    "rand_like",
     "randn",
+    "randn_like",
     "zeros",
     "zeros_like",
 ]
@@ -121,6 +126,20 @@ def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_gra
     return full(x.shape, 1.0, dtype or x.dtype, device or x.device, requires_grad)
 
 
+def full_like(x: Tensor, value: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape of x, filled with one value; by default with its dtype, on its device.
+
+    Raises:
+        OverflowError, ValueError: an integer dtype cannot hold the value.
+    """
+    return full(x.shape, value, dtype or x.dtype, device or x.device, requires_grad)
+
+
+def empty(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled: its values are zeros, where PyTorch's are undefined. Otherwise as `zeros`."""
+    return full(_shape("empty", shape), 0.0, dtype, device, requires_grad)
+
+
 def eye(n: int, m: int | None = None, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on its diagonal; square by default."""
     rows, columns = _shape("eye", (n, n if m is None else m))
@@ -204,6 +223,29 @@ def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad:
     with drawing() as rng:
         values = rng.standard_normal(lengths).astype(kind)
     return _drawn(values, device, requires_grad)
+
+
+def rand_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Random numbers as of `rand`, of the shape of x; by default with its dtype, on its device."""
+    return rand(x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def randn_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """Random numbers as of `randn`, of the shape of x; by default with its dtype, on its device."""
+    return randn(x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def from_numpy(array: HostArray) -> Tensor:
+    """A tensor on the CPU that shares memory with a NumPy array.
+
+    Raises:
+        TypeError: it is not a NumPy array, or tensors cannot have its dtype.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected a NumPy array, got {type(array).__name__}; use tg.tensor to copy it")
+    if checked_dtype(array.dtype) != array.dtype:
+        raise TypeError(f"from_numpy: dtype {array.dtype.str!r} has a different byte order; use tg.tensor to copy it")
+    return as_tensor(array, "cpu")
 
 
 def from_dlpack(array: Any) -> Tensor:

@@ -18,6 +18,7 @@ from . import (
 )
 from . import numpy_protocol as numpy_protocol
 from . import operators as operators
+from . import torch_names as torch_names
 from . import transfer as transfer
 from .activation import *
 from .comparison import *

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor, as_tensor
-from ..creation import full, ones_like, zeros_like
+from ..creation import full_like, ones_like, zeros_like
 from . import comparison, elementwise, indexing, linalg, reduction, rounding, trigonometric
 from .shape import (
     broadcast_to,
@@ -165,10 +165,6 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max:
     return a if high is None else elementwise.minimum(a, high)
 
 
-def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
-    return full(a.shape, fill_value, dtype or a.dtype, a.device)
-
-
 FUNCTIONS: dict[Any, Function] = {
     np.sum: _reducing(reduction.sum),
     np.prod: _reducing(reduction.prod),
@@ -197,7 +193,7 @@ FUNCTIONS: dict[Any, Function] = {
     np.copy: lambda a: elementwise.clone(a),
     np.zeros_like: lambda a, dtype=None: zeros_like(a, dtype),
     np.ones_like: lambda a, dtype=None: ones_like(a, dtype),
-    np.full_like: _full_like,
+    np.full_like: lambda a, fill_value, dtype=None: full_like(a, fill_value, dtype),
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],

@@ -23,7 +23,7 @@ __all__ = ["ALIASES", "NUMBERS", "Op", "Promotion"]
 
 Promotion = Literal["common", "float"]
 
-ALIASES = {"axis": "dim", "keepdims": "keepdim"}
+ALIASES = {"axis": "dim", "dims": "dim", "keepdims": "keepdim"}
 NUMBERS = frozenset({float, int, bool})
 MISSING = object()
 """Stands for an argument that must be given."""
@@ -123,7 +123,7 @@ class Op:
             raise TypeError(f"{self.name}: {len(arguments) + len(more)} arguments do not fit; it is {self!r}")
         placed = list(arguments)
         for given, value in named.items():
-            name = ALIASES.get(given, given)
+            name = given if given in self.names else ALIASES.get(given, given)
             k = self.names.index(name) if name in self.names else -1
             if k < 0 or placed[k] is not self.defaults.get(name, MISSING):
                 raise TypeError(f"{self.name}: unexpected or repeated argument {given!r}; it is {self!r}")

@@ -37,7 +37,9 @@ _LEAVES = _PLAIN | {Device, np.dtype}
 _MOST_OBJECTS = 5000  # that are looked at
 _MOST_ELEMENTS = 1_000_000  # of containers and arrays, which are compared
 _INSTALLED = tuple(sysconfig.get_paths()[name] + os.sep for name in ("purelib", "platlib"))
-_NOT_USERS = (*OWN_CODE, *_INSTALLED, *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")))
+# The standard library may be in an archive, as in WebAssembly.
+_STANDARD = (*(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")), os.path.dirname(random.__file__))
+_NOT_USERS = (*OWN_CODE, *_INSTALLED, *_STANDARD)
 """Where the files of this library and of installed packages are."""
 _LIBRARY = __name__.partition(".")[0]
 _UNSET: Any = object()

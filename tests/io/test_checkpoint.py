@@ -115,7 +115,14 @@ def test_other_versions_are_refused(tmp_path: Path, version: str, said: str) -> 
         {},
         *(
             {"contents": text}
-            for text in ("{", "[1]", '{"x": {"$array": "none"}}', '{"x": {"$array": [1]}}', "[" * 100_000)
+            for text in (
+                "{",
+                "[1]",
+                '{"x": {"$array": "none"}}',
+                '{"x": {"$array": [1]}}',
+                "[" * 100_000,
+                '{"x": ' * 101 + "0" + "}" * 101,
+            )
         ),
     ],
 )
@@ -139,6 +146,17 @@ def test_contents_are_not_larger_than_the_file(tmp_path: Path, contents: str) ->
     save_file({"x": np.ones(2)}, tmp_path / "a", header)
     with pytest.raises(ValueError, match="a: a checkpoint whose contents cannot be read"):
         checkpoint.load(tmp_path / "a")
+
+
+def test_lists_are_nested_at_most_a_hundred_deep(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(98):
+        nested = [nested]
+    checkpoint.save(tmp_path / "a", {"x": nested})
+    assert checkpoint.load(tmp_path / "a") == {"x": nested}
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        checkpoint.save(tmp_path / "b", {"x": [nested]})
+    assert not (tmp_path / "b").exists()
 
 
 def test_brackets_in_a_string_are_not_containers(tmp_path: Path) -> None:

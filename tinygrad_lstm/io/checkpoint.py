@@ -23,6 +23,8 @@ ARRAY = "$array"
 # The number of lists and dicts allowed for each tensor, and in addition: each takes 20 times as much memory as in the
 # file.
 CONTAINERS_A_TENSOR, CONTAINERS_ALLOWED = 10, 10_000
+DEEPEST = 100  # nested more deeply, JSON would end the process where the stack is small, as in WebAssembly
+BRACKET = re.compile(r"[\[\]{}]")
 STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
@@ -51,11 +53,12 @@ def encode(contents: dict[str, Any]) -> bytes:
 
     Raises:
         TypeError: `contents` holds something else.
-        ValueError: it could not be read again: two arrays have one path, a dict's only key is "$array", or an array's
-            type or name is not supported.
+        ValueError: it could not be read again: two arrays have one path, a dict's only key is "$array", an array's
+            type or name is not supported, or lists and dicts are nested more than 100 deep.
     """
     tensors: dict[str, HostArray] = {}
     rest = json.dumps(_without_arrays(contents, "", tensors))
+    _check_depth(STRING.sub("", rest))
     return encode_safetensors(tensors, {"format": FORMAT, "version": str(VERSION), "contents": rest})
 
 
@@ -92,8 +95,17 @@ def _check_version(path: str | Path, version: str) -> None:
 
 def _check_containers(text: str, allowed: int) -> None:
     without_strings = STRING.sub("", text)
-    if without_strings.count("[") + without_strings.count("{") > allowed:
+    if sum(map(without_strings.count, "[{")) > allowed or sum(map(without_strings.count, "]}")) > allowed:
         raise ValueError("more lists and dicts than a checkpoint of so many arrays has")
+    _check_depth(without_strings)
+
+
+def _check_depth(without_strings: str) -> None:
+    depth = 0
+    for bracket in BRACKET.finditer(without_strings):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"checkpoint: lists and dicts are nested more than {DEEPEST} deep")
 
 
 def _without_arrays(value: Any, place: str, tensors: dict[str, HostArray]) -> Any:

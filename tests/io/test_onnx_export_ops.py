@@ -54,6 +54,8 @@ TABLE = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
     lambda x: x.clamp(0.25, 0.75),
     lambda x: x.floor() if x.dtype != np.bool_ else x,
     lambda x: x.round() if x.dtype != np.bool_ else x,
+    lambda x: ((x - 5) % 3, (x + 4) // -3, x.ceil(), x.trunc()) if x.dtype != np.bool_ else x,
+    lambda x: (~(x > 0), (x > 0) & (x == 0), tg.nan_to_num(x)),
     lambda x: (x < 1, x == 1, x != 0, x.logical_and(True), x.logical_not()),
     lambda x: (tg.isfinite(x), tg.isnan(x)),
     lambda x: tg.where(x, 1.0, 2),

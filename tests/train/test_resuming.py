@@ -127,6 +127,18 @@ def test_weights_that_are_not_finite_resume_without_a_warning(unbroken: Path, tm
         trainer.run()
 
 
+def test_a_checkpoint_whose_optimizer_has_no_maximize_resumes(unbroken: Path, tmp_path: Path) -> None:
+    """As checkpoints were saved before optimizers had this setting."""
+    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    groups = [
+        {name: v for name, v in group.items() if name != "maximize"} for group in checkpoint.optimizer["param_groups"]
+    ]
+    older = replace(checkpoint, optimizer={**checkpoint.optimizer, "param_groups": groups})
+    assert older.optimizer["param_groups"] != checkpoint.optimizer["param_groups"]
+    trainer = Trainer.resume(make_model, TEXT, older, tmp_path, STEPS + 1)
+    assert trainer.run().step == STEPS + 1
+
+
 def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
     checkpoint = Checkpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match=r"last\.safetensors: its contents are invalid .*lstm\.weight_hh_l0"):

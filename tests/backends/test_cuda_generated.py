@@ -133,6 +133,11 @@ UNARY: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "rsqrt": tg.rsqrt, "sigmoid": tg.sigmoid, "sign": tg.sign, "sin": tg.sin, "sqrt": tg.sqrt, "square": tg.square,
     "tanh": tg.tanh, "clamp": lambda x: tg.clamp(x, -0.5, 1.5), "neg": lambda x: -x,
     "maximum": lambda x: tg.maximum(x, 0.25 * x * x), "minimum": lambda x: tg.minimum(x, 0.25 * x * x),
+    "asin": tg.asin, "acos": tg.acos, "atan": tg.atan, "asinh": tg.asinh, "acosh": tg.acosh, "atanh": tg.atanh,
+    "tan": tg.tan, "sinh": tg.sinh, "cosh": tg.cosh, "log2": tg.log2, "log10": tg.log10,
+    "ceil": tg.ceil, "trunc": tg.trunc,
+    "atan2": lambda x: tg.atan2(x, 0.25 - x * x), "hypot": lambda x: tg.hypot(x, 0.25 * x * x),
+    "remainder": lambda x: tg.remainder(x, 0.75), "floor_divide": lambda x: tg.floor_divide(x, 0.75),
     "where": lambda x: tg.where(x > 0.5, x, 2.0 - x), "infinite": lambda x: tg.where(x > 0.5, float("inf"), x),
     "logical": lambda x: tg.where(tg.logical_xor(x > 0.5, tg.logical_not(x <= 2)), x / 3, x - 1),
 }  # fmt: skip

@@ -14,6 +14,7 @@ WITH_REASONS = {
     ("backends/cuda/training.py", "scatter_add"): "integers",
     ("backends/numpy_backend.py", "_sum_of_squares"): "dot products of short pieces",
     ("backends/numpy_backend.py", "scatter_add"): "integers, and places that are named a few times each",
+    ("backends/products.py", "_without_blas"): "products of matrices, where there is no BLAS",
     ("backends/scatter.py", "blocks_of_values"): "counts",
     ("tinygrad_lstm/ops/linalg.py", "einsum_op"): "products of matrices, which are the array library's",
     ("tinygrad_lstm/ops/loss.py", "cross_entropy_op"): "a count",

@@ -16,6 +16,7 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from .._tensor import Tensor
+from ..kinds import KINDS
 from ..mode import no_grad
 from ..random import drawing
 
@@ -142,7 +143,7 @@ def identity_recurrent_(tensor: T, scale: float = 1.0) -> T:
     return _write(tensor, scale * np.tile(np.eye(size), (rows // size, 1)))
 
 
-def chrono_(tensor: T, max_length: float, kind: Literal["LSTM", "GRU"] = "LSTM") -> T:
+def chrono_(tensor: T, max_length: float, kind: str = "LSTM") -> T:
     """Biases of gates such that a cell's units remember for times that are uniform in [2, max_length].
 
     With u uniform in [1, max_length - 1]: an LSTM's forget gate gets log u, and its input gate -log u; a GRU's gate z,
@@ -166,20 +167,22 @@ def chrono_(tensor: T, max_length: float, kind: Literal["LSTM", "GRU"] = "LSTM")
     ([0.0, 0.0, 0.0, 0.0], True)
     """
     _check_float("chrono_", tensor)
-    gates = {"LSTM": 4, "GRU": 3}
-    if kind not in gates:
-        raise ValueError(f"chrono_: kind must be 'LSTM' or 'GRU', got {kind!r}")
-    if tensor.ndim != 1 or tensor.shape[0] % gates[kind]:
-        raise ValueError(f"chrono_: the bias of {kind} must have shape ({gates[kind]} * H,), got {tensor.shape}")
+    keeping = {name: found.keeps[0] for name, found in KINDS.items() if found.keeps is not None}
+    if kind not in keeping:
+        raise ValueError(f"chrono_: kind must be {' or '.join(map(repr, keeping))}, got {kind!r}")
+    gates = KINDS[kind].letters
+    if tensor.ndim != 1 or tensor.shape[0] % len(gates):
+        raise ValueError(f"chrono_: the bias of {kind} must have shape ({len(gates)} * H,), got {tensor.shape}")
     if not 2 <= max_length < math.inf:
         raise ValueError(f"chrono_: max_length must be 2 or more, got {max_length}")
-    size = tensor.shape[0] // gates[kind]
+    size = tensor.shape[0] // len(gates)
     with drawing() as rng:
         drawn = np.log(rng.uniform(1.0, max_length - 1, size))
+    rows = {gate: slice(place * size, (place + 1) * size) for place, gate in enumerate(gates)}
     with no_grad():
-        tensor[size : 2 * size] = drawn.astype(tensor.dtype)
-        if kind == "LSTM":
-            tensor[:size] = -drawn.astype(tensor.dtype)
+        tensor[rows[keeping[kind]]] = drawn.astype(tensor.dtype)
+        if "i" in rows:
+            tensor[rows["i"]] = -drawn.astype(tensor.dtype)
     return tensor
 
 

@@ -6,8 +6,8 @@ const mend = () => {
     nav.setAttribute("role", "none");
     ["aria-label", "aria-labelledby", "aria-expanded"].forEach((name) => nav.removeAttribute(name));
   }
-  // Code that is wider than its place is scrolled with the arrow keys.
-  document.querySelectorAll("pre > code").forEach((code) => code.setAttribute("tabindex", "0"));
+  // Code and tables that are wider than their place are scrolled with the arrow keys.
+  document.querySelectorAll("pre > code, .md-typeset__scrollwrap").forEach((wide) => wide.setAttribute("tabindex", "0"));
 };
 new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
 mend();

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import moments
 from .base import Array
 from .dtypes import widened_dtype
 from .kernels import ArrayKernels
@@ -157,15 +158,7 @@ class TrainingKernels(ArrayKernels):
             decayed = xp.multiply(p, decay, out=self.empty(p.shape, p.dtype))
             decayed += g
             g = decayed
-
-        xp.subtract(g, m, out=part)
-        part *= 1 - beta1
-        m += part
-
-        xp.multiply(g, g, out=part)
-        part *= 1 - beta2
-        v *= beta2
-        v += part
+        moments.follow(xp, g, m, v, beta1, beta2, part)
         if largest:
             v = xp.maximum(largest[0], v, out=largest[0])
 

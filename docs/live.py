@@ -1,5 +1,6 @@
 """The page around which the chapter "What an LSTM does" is written: a small model reads a text that it has learnt."""
 
+import functools
 import random
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ WORDS = "a cat and dog saw the sun go to bed on red sea sand while two old men s
 READ = "the cat saw (THE SUN GO TO BED ON RED SAND) and the dog sang (LOW) to two old men"
 
 
+@functools.cache  # `mkdocs serve` builds the site again whenever a page changes
 def live_page() -> tuple[str, int]:
     """The page, and the number of the unit that remembers best whether a bracket is open."""
     traced, vocabulary = traced_model()

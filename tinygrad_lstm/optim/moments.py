@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from tinygrad_lstm.backends import moments
 from tinygrad_lstm.backends.base import Backend
 
 from .elementwise import ElementwiseOptimizer, Scratch, Update, decayed
@@ -36,22 +37,15 @@ class DecayingMoments(Moments):
     flags: ClassVar[tuple[str, ...]] = (*Moments.flags, "decoupled_weight_decay")
 
     def update(self, backend: Backend, updates: Sequence[Update], group: Group, scratch: Scratch) -> None:
-        xp, (beta1, beta2) = backend.xp, (float(beta) for beta in group["betas"])
+        beta1, beta2 = (float(beta) for beta in group["betas"])
         for p, given, state in updates:
             if group["decoupled_weight_decay"]:
                 g = given
                 p *= 1 - float(group["lr"]) * float(group["weight_decay"])
             else:
                 g = decayed(backend, p, given, group, scratch)
-            m, v, part = state["exp_avg"], state["exp_avg_sq"], scratch.like(backend, p, 0)
-
-            xp.subtract(g, m, out=part)
-            part *= 1 - beta1
-            m += part
-            xp.multiply(g, g, out=part)
-            part *= 1 - beta2
-            v *= beta2
-            v += part
+            part = scratch.like(backend, p, 0)
+            moments.follow(backend.xp, g, state["exp_avg"], state["exp_avg_sq"], beta1, beta2, part)
             state["step"] += 1
             self.move(backend, Update(p, g, state), group, scratch)
 

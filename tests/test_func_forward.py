@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.cases import CASES, SEEDS, Case
+from ops.case import SEEDS, Case
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import func

@@ -17,7 +17,8 @@ from dot_reader import read
 from drawn_graphs import by_step, drawn, in_blocks, inputs, layer_by_layer, unrolled, with_attention
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.cases import CASES, Case
+from ops.case import Case
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import graph

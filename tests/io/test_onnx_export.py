@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_exports import Applied, Function, Runner, Spotter, Tensor, assert_near, assert_same_function, on_host, rows
-from ops.cases import SEEDS
+from ops.case import SEEDS
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, ManyToOne

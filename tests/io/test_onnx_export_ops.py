@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_exports import Function, HostArray, Runner, Spotter, Tensor, assert_near, assert_same_function, on_host, rows
-from ops.cases import CASES, Case
+from ops.case import Case
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.mode import mode

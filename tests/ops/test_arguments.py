@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.cases import CASES, Case
+from ops.case import Case
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.cases import CASES, SEEDS, Case
+from ops.case import SEEDS, Case
+from ops.cases import CASES
 from ops.plain_way import Applied, apply_plainly
 
 import tinygrad_lstm as tg

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.cases import CASES, SEEDS, Case, erf, sigmoid
+from ops.case import SEEDS, Case
+from ops.cases import CASES
+from ops.cases_elementwise import erf, sigmoid
 from ops.limits import DTYPES, INF, NAN, HostArray, Slopes, assert_limits, check, every_dtype, extremes, run
 
 import tinygrad_lstm as tg

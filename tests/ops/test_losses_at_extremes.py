@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ops.cases import sigmoid
+from ops.cases_elementwise import sigmoid
 from ops.limits import INF, NAN, HostArray, Slopes, check, every_dtype, extremes
 
 import tinygrad_lstm as tg

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.cases import CASES, SEEDS, Case, Drawn
+from ops.case import SEEDS, Case, Drawn
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, Backend, DeviceUnavailableError, HostArray
-from .cuda import CudaKernels
+from .cuda.kernels import CudaKernels
 from .cuda.launching import Kernel, Matrices, Multiply
 from .cuda.precision import get_precision
 from .dtypes import FLOAT32

@@ -1,11 +1,13 @@
 """The base class of kernels that are written with an array module only."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import Array, HostArray
-from .emit.schedule import Backward, Forward
-from .emit.sequence import ArraySequence
 from .scatter import write_last
+
+if TYPE_CHECKING:
+    from .emit.schedule import Backward, Forward
+    from .emit.sequence import ArraySequence
 
 __all__ = ["ArrayKernels"]
 
@@ -30,6 +32,8 @@ class ArrayKernels:
         """An array with arbitrary contents."""
         return self.xp.empty(shape, dtype)
 
-    def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
+    def sequence(self, forward: "Forward", backward: "Backward | None") -> "ArraySequence":
         """The functions of a step over a sequence; see `Backend`."""
+        from .emit.sequence import ArraySequence
+
         return ArraySequence(forward, backward)

@@ -3,20 +3,22 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import compiled, memory
 from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
-from .emit.schedule import Backward, Forward
-from .emit.sequence import ArraySequence
 from .products import matmul
 from .scatter import blocks_of_values
 from .sums import SHORT, total
 from .threads import for_products, numpy_computes, own_threads
 from .training import TrainingKernels
+
+if TYPE_CHECKING:
+    from .emit.schedule import Backward, Forward
+    from .emit.sequence import ArraySequence
 
 _ERF_CELLS = 256  # per unit: the next term of the series below is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
@@ -199,7 +201,7 @@ class NumpyBackend(TrainingKernels):
                 return matmul(x, y)
         return matmul(x, y)
 
-    def sequence(self, forward: Forward, backward: Backward | None) -> ArraySequence:
+    def sequence(self, forward: "Forward", backward: "Backward | None") -> "ArraySequence":
         from .compiled.sequence import CSequence
 
         return CSequence(forward, backward)

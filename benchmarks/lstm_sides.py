@@ -31,7 +31,7 @@ from lstm_torch import (
     torch_lstm_streaming,
 )
 
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 
 Task = Callable[[Sizes], Case]
 

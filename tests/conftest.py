@@ -10,7 +10,7 @@ from kernels_on_host import COMPILER, WITHOUT
 from strict_backend import STRICT
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 
 hypothesis.settings.register_profile(
     "tests",

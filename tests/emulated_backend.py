@@ -11,7 +11,7 @@ from kernels_on_host import HostKernels, matrix_at
 from strict_backend import StrictBackend
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.cuda import CudaKernels
+from tinygrad_lstm.backends.cuda.kernels import CudaKernels
 from tinygrad_lstm.backends.cuda.launching import Kernel, Matrices, Multiply
 from tinygrad_lstm.backends.cuda.precision import get_precision
 

@@ -17,7 +17,7 @@ import pytest
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends import threads
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import CharLM
 

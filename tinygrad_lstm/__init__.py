@@ -15,9 +15,7 @@ from tinygrad_lstm.backends.base import Array as Array
 
 from . import _public
 from . import cuda as cuda
-from . import data as data
 from . import func as func
-from . import io as io
 from . import nn as nn
 from . import optim as optim
 from ._gradcheck import *
@@ -46,13 +44,15 @@ from .ops.trigonometric import *
 from .random import *
 
 if _TYPE_CHECKING:
+    from . import data as data
     from . import inspect as inspect
+    from . import io as io
     from . import models as models
     from . import train as train
 
 
 # Imported when first used, to keep the import of the package quick.
-_LAZY = ("inspect", "models", "train")
+_LAZY = ("data", "inspect", "io", "models", "train")
 
 
 def __getattr__(name: str) -> _ModuleType:
@@ -61,4 +61,4 @@ def __getattr__(name: str) -> _ModuleType:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_public.publish_gathered(globals(), "cuda", "data", "func", "io", "nn", "optim", "random", *_LAZY)
+_public.publish_gathered(globals(), "cuda", "func", "nn", "optim", "random", *_LAZY)

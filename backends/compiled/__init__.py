@@ -9,9 +9,9 @@ from typing import Any
 
 from ..dtypes import FLOAT32, FLOAT64
 from ..scoped import Scoped
-from .building import BuildError, why_not
+from .errors import BuildError
 
-__all__ = ["Kernel", "compiled_kernels", "enabled", "serves", "why_not"]
+__all__ = ["Kernel", "compiled_kernels", "enabled", "serves"]
 
 _enabled = Scoped[bool | None]("compiled_kernels", None)
 _not_built = set[tuple[str, Any]]()  # modules and dtypes whose libraries cannot be built: they are not tried again
@@ -52,7 +52,13 @@ def enabled(dtype: Any) -> bool:
 
 def serves(dtype: Any) -> bool:
     """Whether compiled kernels are used for this dtype: C works, and they are not disabled."""
-    return enabled(dtype) and why_not() is None
+    return enabled(dtype) and _why_not() is None
+
+
+def _why_not() -> str | None:
+    from .building import why_not
+
+    return why_not()
 
 
 @contextmanager
@@ -66,7 +72,7 @@ def compiled_kernels(enabled: bool) -> Iterator[None]:
     >>> with tg.compiled_kernels(False):
     ...     y = tg.ones(2, 3).sum()
     """
-    if enabled and (reason := why_not()) is not None:
+    if enabled and (reason := _why_not()) is not None:
         raise RuntimeError(f"compiled_kernels: {reason}; install a C compiler, or set CC to one")
     with _enabled.set_to(enabled):
         yield

@@ -23,8 +23,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from . import caching, running
+from .errors import BuildError
 
-__all__ = ["BuildError", "Compiler", "Source", "compiler", "libraries", "library", "why_not", "why_not_cached"]
+__all__ = ["Compiler", "Source", "compiler", "libraries", "library", "why_not", "why_not_cached"]
 
 RUNTIME = Path(__file__).parent / "runtime"
 """The folder of the headers."""
@@ -44,10 +45,6 @@ _failure: str | None = None  # why a library could not be built
 _hangs: str | None = None  # why the compiler is not run again
 _not_cached: str | None = None  # why a library could not be cached
 _not_loadable = set[Path]()  # folders whose libraries cannot be loaded
-
-
-class BuildError(RuntimeError):
-    """A library cannot be built here; the message says why in one line."""
 
 
 @dataclass(frozen=True)

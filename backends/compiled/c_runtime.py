@@ -7,7 +7,8 @@ from typing import Any
 
 from ..dtypes import FLOAT32, FLOAT64
 from ..threads import blas_threads_spin, number_of_threads, own_threads_compute
-from .building import RUNTIME, BuildError, Source, libraries, library
+from .building import RUNTIME, Source, libraries, library
+from .errors import BuildError
 
 __all__ = [
     "OPERATIONS_A_THREAD",

@@ -20,9 +20,9 @@ from ..emit.sequence import ArraySequence, emitted, steps_at_once
 from ..emit.steps import StepOfArrays, Steps, batch_dependent
 from ..threads import numpy_computes
 from . import enabled
-from .building import BuildError
 from .c_runtime import kernel_library
 from .calls import CCall, CStep, array_type, contiguous, in_one_block
+from .errors import BuildError
 
 __all__ = ["CSequence"]
 

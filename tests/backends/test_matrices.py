@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import matrices, why_not
+from tinygrad_lstm.backends.compiled import matrices
+from tinygrad_lstm.backends.compiled.building import why_not
 
 Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends import numpy_backend, threads
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.backends.compiled.c_runtime import threads_for
 from tinygrad_lstm.models import LSTM
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import training, why_not
+from tinygrad_lstm.backends.compiled import training
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 
 HostArray = np.ndarray[Any, Any]

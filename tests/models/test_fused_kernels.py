@@ -30,7 +30,7 @@ from hypothesis import given
 from strict_backend import STRICT, StrictBackend
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.backends.emit.schedule import Backward, Forward
 from tinygrad_lstm.backends.emit.sequence import ArraySequence
 from tinygrad_lstm.models import LSTM

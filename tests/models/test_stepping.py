@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.backends.compiled import why_not
+from tinygrad_lstm.backends.compiled.building import why_not
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
 every_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN], ids=lambda kind: kind.__name__)

@@ -30,6 +30,10 @@ class Backend(Protocol):
         """The array module."""
 
     @property
+    def functions(self) -> Any:
+        """An object with some functions of `xp`: `where`, `logaddexp`, `floor_divide`, `remainder`, maybe faster."""
+
+    @property
     def array_type(self) -> type:
         """The class of this backend's arrays."""
 

@@ -17,6 +17,11 @@ class ArrayKernels:
 
     xp: Any
 
+    @property
+    def functions(self) -> Any:
+        """See `Backend`."""
+        return self.xp
+
     def from_host(self, array: HostArray) -> Array:
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import compiled, memory
+from . import compiled, memory, numpy_functions
 from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .products import matmul
@@ -117,6 +117,7 @@ class NumpyBackend(TrainingKernels):
     """Arrays in the host's memory."""
 
     xp = np
+    functions = numpy_functions
     array_type = np.ndarray
     current = None
 

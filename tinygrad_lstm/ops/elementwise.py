@@ -327,14 +327,14 @@ def _share_of_sum(g: Any, x: Any, y: Any, F: Any) -> Any:
     y=lambda g, x, y, F: _share_of_sum(g, y, x, F),
     method=True,
 )
-def logaddexp(xp: Any, x: Array, y: Array) -> Array:
+def logaddexp(backend: Any, x: Array, y: Array) -> Array:
     """log(eˣ + eʸ), without overflow.
 
     Raises:
         ValueError: the shapes do not broadcast.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # of the difference of the largest numbers, and of NaN
-        return xp.logaddexp(x, y)
+        return backend.functions.logaddexp(x, y)
 
 
 def _winner(g: Any, loses: Any, ties: Any, F: Any) -> Any:
@@ -384,7 +384,7 @@ def minimum(xp: Any, x: Array, y: Array) -> Array:
     x=lambda g, condition, F: F.where(condition, g, 0),
     y=lambda g, condition, F: F.where(condition, 0, g),
 )
-def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
+def where(backend: Any, condition: Array, x: Array, y: Array) -> Array:
     """x if the condition is true, else y.
 
     Both branches are computed. The gradient of the branch that is not chosen is 0, but 0 times an infinite derivative
@@ -400,7 +400,7 @@ def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
     Raises:
         ValueError: the shapes do not broadcast.
     """
-    return xp.where(condition, x, y)
+    return backend.functions.where(condition, x, y)
 
 
 def _chosen(x: Tensor, condition: Any, other: Any) -> Tensor:

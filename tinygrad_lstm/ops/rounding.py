@@ -85,7 +85,7 @@ def _to_multiple(backend: Any, x: Array, unit: int) -> Array:
 
 
 @op(promotion="common", broadcasts=True, x=lambda g, F: F.zeros_like(g), y=lambda g, F: F.zeros_like(g), method=True)
-def floor_divide(xp: Any, x: Array, y: Array) -> Array:
+def floor_divide(backend: Any, x: Array, y: Array) -> Array:
     """x / y rounded down: `x // y`. The derivatives are 0.
 
     Floats divided by 0 are infinite or NaN; integers divided by 0 are 0, with NumPy's warning on the CPU.
@@ -95,7 +95,7 @@ def floor_divide(xp: Any, x: Array, y: Array) -> Array:
         ValueError: the shapes do not broadcast.
     """
     _check_not_bool(x, y)
-    return xp.floor_divide(x, y)
+    return backend.functions.floor_divide(x, y)
 
 
 @op(
@@ -105,7 +105,7 @@ def floor_divide(xp: Any, x: Array, y: Array) -> Array:
     y=lambda g, x, y, F: F.neg(g * F.floor_divide(x, y)),
     method=True,
 )
-def remainder(xp: Any, x: Array, y: Array) -> Array:
+def remainder(backend: Any, x: Array, y: Array) -> Array:
     """x - y·floor(x / y): `x % y`. It has the sign of y.
 
     The remainder of floats divided by 0 is NaN; that of integers is 0, with NumPy's warning on the CPU.
@@ -115,7 +115,7 @@ def remainder(xp: Any, x: Array, y: Array) -> Array:
         ValueError: the shapes do not broadcast.
     """
     _check_not_bool(x, y)
-    return xp.remainder(x, y)
+    return backend.functions.remainder(x, y)
 
 
 def _check_not_bool(*arrays: Any) -> None:

@@ -13,7 +13,7 @@ from tinygrad_lstm.backends.unflagged import without_overflow_warning
 
 from .._tensor import Tensor, operand
 from .define import composite, op
-from .elementwise import clamp, erf, expm1, tanh, where
+from .elementwise import clamp, erf, tanh, where
 from .reduction import dim_of
 
 __all__ = [
@@ -80,16 +80,30 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     return where(x > 0, x, x * negative_slope)
 
 
+@op(
+    promotion="float",
+    x=lambda g, x, out, alpha, scale, F: g * F.where(x > 0, scale, out + alpha * scale),
+    name="elu",
+)
+def elu_op(xp: Any, x: Array, alpha: float, scale: float) -> Array:
+    below = xp.expm1(xp.minimum(x, 0))
+    below *= alpha
+    below += xp.maximum(x, 0)
+    return below if scale == 1 else below * scale
+
+
 @composite
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x if x > 0, else alpha·(eˣ - 1) (Clevert et al. 2016). The derivative at 0 is alpha."""
-    return where(x > 0, x, expm1(clamp(x, max=0)) * alpha)
+    out: Tensor = elu_op(x, alpha, 1.0)
+    return out
 
 
 @composite
 def selu(x: Tensor) -> Tensor:
     """1.0507·elu(x, alpha=1.6733), which keeps the mean 0 and the variance 1 of a layer (Klambauer et al. 2017)."""
-    return elu(x, 1.6732632423543772) * 1.0507009873554805
+    out: Tensor = elu_op(x, 1.6732632423543772, 1.0507009873554805)
+    return out
 
 
 @composite

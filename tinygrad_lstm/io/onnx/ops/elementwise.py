@@ -219,6 +219,11 @@ def _nan_to_num(g: Graph, x: Operand, nan: float, posinf: float, neginf: float) 
     return name
 
 
+@writes(activation.elu_op)
+def _elu(g: Graph, x: Operand, alpha: float, scale: float) -> str:
+    return g.node("Selu", x, alpha=alpha, gamma=scale)
+
+
 @writes(activation.hardtanh)
 def _hardtanh(g: Graph, x: Operand, min_val: float, max_val: float) -> str:
     return g.node("Clip", x, g.number(min_val, x.dtype), g.number(max_val, x.dtype))

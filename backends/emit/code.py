@@ -182,6 +182,10 @@ class Scope:
             several = instruction.op.name in ("split", "unbind")
             lines = [f"{', '.join(names)}{',' * (several and len(names) == 1)} = {self._call(instruction)}"]
             self.places.update(zip(instruction.results, names))
+        elif lines is None and len(instruction.results) > 1:
+            names = [self.code.name(value, "made_{}") for value in instruction.results]
+            lines = [f"{', '.join(names)} = {self._call(instruction)}", f"{out}[...] = {names[0]}"]
+            self.places.update(zip(instruction.results, names))
         elif lines is None:
             lines = [f"{out}[...] = {self._call(instruction)}"]
         self.code.add(*lines)

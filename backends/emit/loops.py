@@ -288,6 +288,9 @@ class Loop:
                 scope.launch(instruction, self._places, self._launches[instruction])
             else:
                 scope.compute(instruction, self._places[first])
+                for value in instruction.results[1:]:
+                    self._code.add(f"{self._places[value]}[...] = {scope.text(value)}")
+                    scope.places[value] = self._places[value]
 
     def _fill(self, scope: Scope, instruction: Instruction) -> None:
         """Copies the parts of a join that were not computed in their place."""

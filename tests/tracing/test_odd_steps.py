@@ -76,7 +76,18 @@ def catching(x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
 
 
 H, PAIR = (I,), ((I,), (I,))
+
+
+@tg.op(x=lambda g: g[0] * 2 + g[1] * 3)
+def twice_and_thrice(xp: Any, x: tg.Array) -> tuple[tg.Array, ...]:
+    return x * 2, x * 3
+
+
 STEPS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "two outputs": (lambda x, h: tg.tanh(sum(twice_and_thrice(x - h * P))), H),
+    "the first of two outputs": (lambda x, h: tg.tanh(twice_and_thrice(x * P + h)[0]), H),
+    "two outputs of the inputs": (lambda x, h: tg.tanh(sum(twice_and_thrice(x * P)) + h), H),
+    "groups": (lambda x, h: tg.group_norm(x + tg.tanh(h), 2, P, Q), H),
     "partial": (partial(lambda a, x, h, b=2.0: tg.tanh(a * x + b * h), P, b=0.5), H),
     "starred": (lambda *given: tg.tanh(functools.reduce(lambda a, b: a + b, given)), H),
     "dataclass": (Scaled(P), H),

@@ -144,7 +144,7 @@ def _inputs(op: Op) -> _Inputs:
         return _Inputs(
             tensors=first,
             arrays=f"_array_{first}",
-            given=f"_array_{first}.count(None) < {first}.__len__()",
+            given=f"False in _map(_is_, _array_{first}, _repeat(None))",
             returned=f"True in _map(_is_, _array_{first}, _repeat(_out))",
             reshaped="True",
             shapes="_input_shapes",

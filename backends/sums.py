@@ -13,7 +13,16 @@ import numpy as np
 from .base import Array
 from .dtypes import is_float, summed_dtype, widened_dtype
 
-__all__ = ["BLOCK", "SHORT", "average", "inverse_deviations", "running", "total"]
+__all__ = [
+    "BLOCK",
+    "SHORT",
+    "average",
+    "inverse_deviations",
+    "running",
+    "scales_and_variances",
+    "total",
+    "total_of_products",
+]
 
 SHORT = 256
 """Sums of at most this many terms are not split: the error is small, and one call is fastest."""
@@ -21,6 +30,7 @@ SHORT = 256
 BLOCK = 64
 """The number of terms in a block of a longer sum."""
 
+_MANY = 4096  # elements; below, a call of `np.einsum` takes longer than it saves
 _WIDE_ROW = 1024  # elements; from this length of rows on, a block consists of adjacent rows in memory
 
 
@@ -39,6 +49,8 @@ def total(
     wide = widened_dtype(given)
     if x.size > SHORT:
         axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        if xp is np and _in_short_rows(x, axes):
+            return _total_of_rows(np.einsum("...i->...", x), axes, keepdims, dtype or given)
         if _terms(x, axes) > SHORT and not (xp is np and _added_in_pairs(x, axes)):
             x = _shortened(xp, x, axes, wide)
     if xp is np:  # what np.sum calls in the end
@@ -49,6 +61,13 @@ def total(
     return out if asked == wide else out.astype(asked)
 
 
+def total_of_products(xp: Any, x: Array, y: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of x·y, of one shape and dtype, over non-negative dimensions, which are kept."""
+    if xp is np and _in_short_rows(x, axis) and _in_short_rows(y, axis):
+        return _total_of_rows(np.einsum("...i,...i->...", x, y), axis, True, x.dtype)
+    return total(xp, x * y, axis, True)
+
+
 def average(xp: Any, x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
     """The mean of floats over non-negative dimensions, by the same rule."""
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -57,17 +76,23 @@ def average(xp: Any, x: Array, axis: int | tuple[int, ...], keepdims: bool = Fal
 
 def inverse_deviations(xp: Any, centred: Array, axis: int | tuple[int, ...], eps: float) -> Array:
     """1 / √(variance + eps) of floats with mean 0 over the dimensions, which are kept with length 1."""
+    return scales_and_variances(xp, centred, axis, eps)[0]
+
+
+def scales_and_variances(xp: Any, centred: Array, axis: int | tuple[int, ...], eps: float) -> tuple[Array, Array]:
+    """`inverse_deviations`, and the variances, which are infinite if squares overflow."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
     with np.errstate(over="ignore"):
-        variances = average(xp, centred * centred, axis, True)
+        variances = total_of_products(xp, centred, centred, axes) / _terms(centred, axes)
     scales = 1 / xp.sqrt(variances + eps)
     if xp is np and scales.all():
-        return scales
+        return scales, variances
     # If squares overflow, the numbers are scaled down first. eps is negligible then.
     largest = xp.max(xp.abs(centred), axis=axis, keepdims=True)
     smaller = centred / xp.where(scales == 0, largest, 1)
     with np.errstate(over="ignore", divide="ignore"):
         of_smaller = 1 / xp.sqrt(average(xp, smaller * smaller, axis, True))
-    return xp.where(scales == 0, of_smaller / largest, scales)
+    return xp.where(scales == 0, of_smaller / largest, scales), variances
 
 
 def running(xp: Any, x: Array, axis: int) -> Array:
@@ -75,6 +100,20 @@ def running(xp: Any, x: Array, axis: int) -> Array:
     if not is_float(x.dtype):
         return xp.cumsum(x, axis=axis, dtype=summed_dtype(x.dtype))
     return xp.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
+
+
+def _in_short_rows(x: Any, axes: tuple[int, ...]) -> bool:
+    """Whether many short rows of x are summed, which `np.einsum` does several times as fast as `np.sum`."""
+    length, size = x.shape[-1] if x.ndim else 0, x.itemsize
+    many = 1 < length <= SHORT and x.size >= _MANY and size >= 4 and x.strides[-1] == size
+    return many and x.ndim - 1 in axes
+
+
+def _total_of_rows(sums: Any, axes: tuple[int, ...], keepdims: bool, dtype: Any) -> Array:
+    """The total over `axes`, given the sums over the last dimension, which is one of them."""
+    others = tuple(d for d in axes if d != sums.ndim)
+    out = total(np, sums, others, keepdims) if others else sums
+    return (out[..., None] if keepdims else out).astype(dtype, copy=False)
 
 
 def _terms(x: Array, axes: tuple[int, ...]) -> int:

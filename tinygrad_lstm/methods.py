@@ -17,6 +17,7 @@ class OpMethods(Generic[T]):
 
     __array_function__: Callable[..., Any]
     __array_ufunc__: Callable[..., Any]
+    batch_norm: Callable[..., T]
     getitem: Callable[..., T]
     _move: Callable[..., T]
     _put: Callable[..., T]
@@ -69,6 +70,7 @@ class OpMethods(Generic[T]):
     ge: Callable[..., T]
     gelu: Callable[..., T]
     glu: Callable[..., T]
+    group_norm: Callable[..., T]
     gt: Callable[..., T]
     half: Callable[..., T]
     hardsigmoid: Callable[..., T]
@@ -129,6 +131,7 @@ class OpMethods(Generic[T]):
     remainder: Callable[..., T]
     repeat: Callable[..., T]
     reshape: Callable[..., T]
+    rms_norm: Callable[..., T]
     roll: Callable[..., T]
     round: Callable[..., T]
     rsqrt: Callable[..., T]

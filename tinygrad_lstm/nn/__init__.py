@@ -6,6 +6,7 @@ from .containers import *
 from .layers import *
 from .lora import *
 from .module import *
+from .normalization import *
 from .parameter import *
 
 _public.publish_gathered(globals(), "init")

@@ -1,19 +1,18 @@
 """Layers: modules that own the parameters of the ops of the same names."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from .. import ops
 from .._tensor import Tensor
-from ..arguments import integer, integers
-from ..creation import ones, zeros
+from ..arguments import integer
+from ..creation import zeros
 from . import init
 from .inputs import check_input
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["Conv1d", "Dropout", "Embedding", "LayerNorm", "Linear"]
+__all__ = ["Conv1d", "Dropout", "Embedding", "Linear"]
 
 
 def _check_positive(layer: str, **settings: int) -> None:
@@ -147,47 +146,6 @@ class Conv1d(Module):
         changed = [f"{name}={getattr(self, name)}" for name, usual in settings.items() if getattr(self, name) != usual]
         changed += [] if self.bias is not None else ["bias=False"]
         return ", ".join([f"{self.in_channels}, {self.out_channels}, {self.kernel_size}", *changed])
-
-
-class LayerNorm(Module):
-    """Normalizes each row to mean 0 and variance 1, then multiplies by a weight and adds a bias; the shape is kept.
-
-    Ba, Kiros and Hinton, "Layer normalization" (2016).
-    Parameters: `weight`, ones, and `bias`, zeros, both of `normalized_shape`.
-
-    Args:
-        normalized_shape: the lengths of the last dimensions, which form a row.
-        eps: added to the variance.
-        elementwise_affine: whether there are a weight and a bias.
-        bias: whether there is a bias in addition to the weight.
-
-    Raises:
-        TypeError: a length is not an integer.
-        ValueError: a length is below 1.
-    """
-
-    def __init__(
-        self,
-        normalized_shape: int | tuple[int, ...],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-    ) -> None:
-        given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-        shape = integers("LayerNorm", "normalized_shape", given, "an integer or several")
-        if not shape or min(shape) < 1:
-            raise ValueError(f"LayerNorm: normalized_shape must be lengths of 1 or more, got {normalized_shape}")
-        self.normalized_shape = shape
-        self.eps = eps
-        self.weight = Parameter(ones(shape)) if elementwise_affine else None
-        self.bias = Parameter(zeros(shape)) if elementwise_affine and bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input("LayerNorm", "x", x, self.weight)
-        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}"
 
 
 class Dropout(Module):

@@ -127,6 +127,52 @@ def test_module_list_holds_modules():
         nn.Sequential(tg.ones(1))
 
 
+def test_module_dict_holds_modules_by_name(place):
+    first, second = nn.Linear(1, 1), nn.Linear(1, 2)
+    heads = nn.ModuleDict({"first": first})
+    heads["second"] = second
+    assert list(heads) == list(heads.keys()) == ["first", "second"] and len(heads) == 2
+    assert list(heads.values()) == [first, second] and dict(heads.items()) == {"first": first, "second": second}
+    assert list(heads.state_dict()) == ["first.weight", "first.bias", "second.weight", "second.bias"]
+    heads["first"] = second  # replaces
+    assert heads["first"] is second and "training" not in heads
+    assert heads.pop("first") is second and list(heads) == ["second"]
+    del heads["second"]
+    assert len(heads) == 0 and list(heads.parameters()) == []
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "forward", "training", "keys"])
+def test_module_dict_refuses_names_of_attributes(name):
+    with pytest.raises(KeyError, match="cannot be a name"):
+        nn.ModuleDict({name: nn.Linear(1, 1)})
+
+
+def test_module_dict_refuses_what_is_not_there_or_not_a_module():
+    heads = nn.ModuleDict([("words", nn.Linear(1, 1))])
+    for missing in ("tags", "forward"):
+        with pytest.raises(KeyError, match=f"no module '{missing}'; the names are words"):
+            heads[missing]
+    with pytest.raises(TypeError, match="expected a string and a Module, got str and function"):
+        heads["words"] = lambda x: x
+
+
+def test_parameter_list_holds_parameters(place):
+    weight = nn.Parameter(tg.ones(2))
+    rates = nn.ParameterList([weight, [1.0, 2.0, 3.0]])
+    assert rates.append(tg.zeros(1)) is rates and len(rates) == 3
+    assert rates[0] is weight and rates[1].tolist() == [1, 2, 3] and rates[-1].shape == (1,)
+    assert [name for name, _ in rates.named_parameters()] == ["0", "1", "2"]
+    assert all(rate.requires_grad and rate.device == place for rate in rates)
+    assert repr(rates).startswith("ParameterList((2,), (3,), (1,)) ")
+
+
+def test_flatten_and_identity(place):
+    x = tg.randn(2, 3, 4)
+    assert nn.Flatten()(x).shape == (2, 12) and nn.Flatten(0, 1)(x).shape == (6, 4)
+    assert repr(nn.Flatten(0, 1)).startswith("Flatten(start_dim=0, end_dim=1) ")
+    assert nn.Identity(54, unused=True)(x) is x
+
+
 @pytest.mark.parametrize(
     ("make", "fan_in"),
     [(lambda: nn.Linear(16, 4000), 16), (lambda: nn.Conv1d(8, 2000, 4, groups=2), 16)],

@@ -2,6 +2,7 @@
 
 from .. import _public
 from . import init as init
+from .activation import *
 from .containers import *
 from .layers import *
 from .lora import *

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
-from tinygrad_lstm.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_swa_avg_fn
+from tinygrad_lstm.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_swa_avg_fn, update_bn
 
 FUNCTIONS = {"default": None, "swa": get_swa_avg_fn(), "ema": get_ema_avg_fn(0.75)}
 
@@ -140,3 +140,30 @@ def test_a_recurrent_model_is_averaged_while_it_is_trained(device: str) -> None:
 def test_invalid_arguments_are_refused(wrong, error, message) -> None:
     with pytest.raises(error, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_update_bn_averages_the_statistics_of_all_batches(as_pairs: bool, device: str) -> None:
+    tg.manual_seed(0)
+    layer = tg.nn.BatchNorm1d(3, momentum=0.3)
+    model = tg.nn.Sequential(tg.nn.Linear(2, 3), layer, tg.nn.Dropout(0.5).eval()).to(device)
+    batches = [tg.randn(number, 2) for number in (4, 5, 9)]
+    model(batches[0].to(device))  # which is forgotten
+    update_bn([(x, None) for x in batches] if as_pairs else batches, model, device)
+    with tg.no_grad():
+        seen = [model[0](x.to(device)).cpu().numpy() for x in batches]
+    assert layer.running_mean is not None and layer.running_var is not None and layer.num_batches_tracked is not None
+    mean, var = layer.running_mean.cpu().numpy(), layer.running_var.cpu().numpy()
+    np.testing.assert_allclose(mean, np.mean([x.mean(0) for x in seen], 0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var, np.mean([x.var(0, ddof=1) for x in seen], 0), rtol=1e-5)
+    assert layer.num_batches_tracked.item() == 3 and layer.momentum == 0.3
+    assert [module.training for module in model] == [True, True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_update_bn_leaves_a_model_as_it_was_if_a_batch_fails() -> None:
+    model = tg.nn.Sequential(tg.nn.BatchNorm1d(3)).eval()
+    with pytest.raises(ValueError, match="expected x of shape"):
+        update_bn([tg.ones(2, 4)], model)
+    assert not model.training and not model[0].training and model[0].momentum == 0.1
+    update_bn([None], tg.nn.Linear(1, 1))  # which has no statistics

@@ -9,5 +9,6 @@ from .lora import *
 from .module import *
 from .normalization import *
 from .parameter import *
+from .parametrization import *
 
 _public.publish_gathered(globals(), "init")

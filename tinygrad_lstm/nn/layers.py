@@ -47,8 +47,9 @@ class Linear(Module):
         self.bias = _uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input("Linear", "x", x, self.weight)
-        return ops.linear(x, self.adapted("weight"), self.bias)
+        weight = self.adapted("weight")
+        check_input("Linear", "x", x, weight)
+        return ops.linear(x, weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")

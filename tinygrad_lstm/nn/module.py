@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType
@@ -53,6 +53,9 @@ class Module(HasHooks):
     # Set on instances only when they differ, so that a subclass need not call super().__init__().
     training: bool = True
     _buffer_names: frozenset[str] = frozenset()
+    _parametrized: frozenset[str] = frozenset()
+    """The attributes that modules in `parametrizations`, a `ModuleDict`, compute; see `weight_norm`."""
+    parametrizations: Any
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output. A subclass defines it."""
@@ -69,12 +72,20 @@ class Module(HasHooks):
         declare_step(self, began, result)
         return result
 
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._parametrized:
+                return vars(self)["parametrizations"][name]()
+            return super().__getattribute__(name)  # raises again, also what a property raised
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses values by which a parameter would silently not be registered, or be lost.
 
         Raises:
             TypeError: modules or parameters are in a plain list, tuple, dict or set, at any depth, where they are not
-                registered; or a value that is not a Parameter or None would replace a parameter.
+                registered; a value that is not a Parameter or None would replace a parameter; or the attribute is
+                parametrized.
             ValueError: a module contains this one, so that names would be infinite.
         """
         if isinstance(value, Module):
@@ -92,6 +103,10 @@ class Module(HasHooks):
             raise TypeError(
                 f"{type(self).__name__}.{name} is a parameter, and {type(value).__name__} would replace it; "
                 "wrap the value in nn.Parameter, or write into the parameter with .copy_() under tg.no_grad()"
+            )
+        if name in self._parametrized:
+            raise TypeError(
+                f"{type(self).__name__}.{name} is computed from parameters; call nn.remove_parametrizations before"
             )
         see_attribute(self, name)
         super().__setattr__(name, value)

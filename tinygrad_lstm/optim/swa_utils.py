@@ -1,11 +1,11 @@
 """Averages of a model's weights over the steps of training.
 
 PyTorch's other names are left out: `get_ema_multi_avg_fn` and `get_swa_multi_avg_fn`, because `avg_fn` is as fast here;
-`update_bn`; and `SWALR`, because a `SequentialLR` of other schedules ends at a constant rate.
+and `SWALR`, because a `SequentialLR` of other schedules ends at a constant rate.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,9 @@ from .._tensor import Tensor, tensor
 from ..device import Device
 from ..mode import no_grad
 from ..nn import Module
+from ..nn.normalization import BatchNorm
 
-__all__ = ["AveragedModel", "get_ema_avg_fn", "get_swa_avg_fn"]
+__all__ = ["AveragedModel", "get_ema_avg_fn", "get_swa_avg_fn", "update_bn"]
 
 AverageFunction = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -96,6 +97,43 @@ class AveragedModel(Module):
             averaged = name not in buffers or (self.use_buffers and is_float(average.dtype))
             average.copy_(self.avg_fn(average.detach(), value, count) if count and averaged else value)
         self.n_averaged += 1
+
+
+@no_grad()
+def update_bn(loader: Iterable[Any], model: Module, device: str | Device | None = None) -> None:
+    """Computes the running statistics of a model's `BatchNorm` layers anew, as averages over all batches of a loader.
+
+    Averaged weights need this, as the statistics of their model belong to other weights. Afterwards, each module is in
+    the mode in which it was before.
+
+    Args:
+        loader: batches, which the model is called with; of a tuple or list only the first entry.
+        model: changed in place. If it has no such layers, nothing is done.
+        device: to which the batches are moved; by default they are not.
+
+    >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.optim.swa_utils import AveragedModel, update_bn
+    >>> averaged = AveragedModel(tg.nn.Sequential(tg.nn.BatchNorm1d(1))).eval()
+    >>> update_bn([tg.tensor([[0.0], [2.0]]), tg.tensor([[4.0], [6.0]])], averaged)
+    >>> averaged.module[0].running_mean, averaged.module[0].running_var
+    (tensor([3.]), tensor([2.]))
+    """
+    layers = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    with model.evaluating():
+        model.train()
+        try:
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None
+            for batch in loader:
+                x = batch[0] if isinstance(batch, tuple | list) else batch
+                model(x if device is None else x.to(device))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
 
 
 def get_swa_avg_fn() -> AverageFunction:

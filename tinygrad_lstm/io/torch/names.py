@@ -289,10 +289,14 @@ def as_cell(kind: str, parameters: Mapping[str, HostArray]) -> dict[str, HostArr
 
 
 def own_arrays(module: Module) -> dict[str, HostArray]:
-    """A module's parameters and buffers, without those of its submodules; adapters are merged into their weights."""
+    """A module's parameters and buffers, without those of its submodules.
+
+    Adapters are merged into their weights, and weights that are parametrized are computed.
+    """
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    names = [*(name for name, _ in named if "." not in name), *sorted(module._parametrized)]
     with no_grad():
-        tensors = {name: module.adapted(name) for name, _ in named if "." not in name}
+        tensors = {name: module.adapted(name) for name in names}
     return {name: tensor.device.backend.to_host(tensor.data).copy() for name, tensor in tensors.items()}
 
 

@@ -115,6 +115,8 @@ LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "log_softmax": lambda x: tg.log_softmax(x, 1),
     "layer_norm": lambda x: tg.layer_norm(x, (4,)),
     "conv1d": lambda x: tg.conv1d(x.reshape(1, 3, 4), tg.ones(2, 3, 2, dtype="float64").cumsum(0), padding=1),
+    "conv2d": lambda x: tg.conv2d(x.reshape(1, 1, 3, 4), tg.ones(2, 1, 2, 3, dtype="float64").cumsum(0), padding=1),
+    "conv_transpose1d": lambda x: tg.conv_transpose1d(x, tg.ones(3, 2, 2, dtype="float64").cumsum(0), stride=2),
 }
 
 

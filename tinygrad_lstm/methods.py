@@ -49,6 +49,8 @@ class OpMethods(Generic[T]):
     clone: Callable[..., T]
     contiguous: Callable[..., T]
     conv1d: Callable[..., T]
+    conv2d: Callable[..., T]
+    conv_transpose1d: Callable[..., T]
     cos: Callable[..., T]
     cosh: Callable[..., T]
     cross_entropy: Callable[..., T]

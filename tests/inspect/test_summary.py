@@ -71,6 +71,10 @@ def test_convolution(N: int, groups: int, depth: int, filters: int, size: int, s
     layer = nn.Conv1d(groups * depth, groups * filters, size, stride, padding=1, groups=groups)
     x = tg.ones(N, groups * depth, 9)
     assert multiply_adds(layer, x) == layer(x).size * depth * size
+    plane = nn.Conv2d(groups * depth, groups * filters, (size, 2), stride, groups=groups)
+    assert multiply_adds(plane, x := tg.ones(N, groups * depth, 5, 4)) == plane(x).size * depth * size * 2
+    transposed = nn.ConvTranspose1d(groups * depth, groups * filters, size, stride, groups=groups)
+    assert multiply_adds(transposed, x := tg.ones(N, groups * depth, 9)) == x.size * filters * size
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3), (RNN, 1)])

@@ -235,6 +235,16 @@ DERIVATIVES: dict[str, tuple[Function, list[HostArray]]] = {
         lambda x, w: tg.conv1d(x, w, None, stride=2, padding=2, dilation=2, groups=2),
         [drawn(2, 4, 5), drawn(4, 2, 3)],
     ),
+    "conv2d": (tg.conv2d, [drawn(2, 3, 4, 5), drawn(2, 3, 2, 3), drawn(2)]),
+    "conv2d_all": (
+        lambda x, w: tg.conv2d(x, w, None, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+        [drawn(2, 4, 4, 5), drawn(4, 2, 3, 2)],
+    ),
+    "conv_transpose1d": (tg.conv_transpose1d, [drawn(2, 3, 4), drawn(3, 2, 3), drawn(2)]),
+    "conv_transpose1d_all": (
+        lambda x, w: tg.conv_transpose1d(x, w, None, 2, 1, output_padding=2, groups=2, dilation=3),
+        [drawn(4, 4), drawn(4, 1, 2)],
+    ),
     "conv1d_unbatched_same": (lambda x, w: tg.conv1d(x, w, padding="same"), [drawn(2, 4), drawn(1, 2, 2)]),
     "layer_norm": (lambda x, w, b: tg.layer_norm(x, 4, w, b), [drawn(2, 4), drawn(4), drawn(4, seed=1)]),
     # Cubed, so that the second derivative is one of what the first one put in place.
@@ -380,6 +390,10 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: tg.conv1d(SIGNAL, FILTERS, dilation=1.5), ValueError, "dilation is 1.5"),  # type: ignore[arg-type]
     (lambda: tg.conv1d(SIGNAL, FILTERS, padding=-1), ValueError, "padding is -1"),
     (lambda: tg.conv1d(SIGNAL, FILTERS, padding="full"), ValueError, "padding is 'full'"),
+    (lambda: tg.conv2d(SIGNAL, FILTERS), ValueError, r"expected \(N, C, H, W\) or \(C, H, W\)"),
+    (lambda: tg.conv2d(tg.ones(1, 1, 1), tg.ones(1, 1, 1, 1), stride=(1, 1, 1)), ValueError, "each of 2 dimensions"),
+    (lambda: tg.conv_transpose1d(SIGNAL, tg.ones(4, 1, 1), output_padding=1), ValueError, "less than stride 1"),
+    (lambda: tg.conv_transpose1d(SIGNAL, tg.ones(4, 1, 1), padding=3), ValueError, "at least one element to remain"),
     (lambda: tg.conv1d(SIGNAL, FILTERS, stride=2, padding="same"), ValueError, "'same' needs stride 1, got stride 2"),
     (lambda: tg.layer_norm(X, 2), ValueError, r"x of shape \(2, 3\) must end in normalized_shape \(2,\)"),
     (lambda: tg.layer_norm(X, (1, 2, 3)), ValueError, r"normalized_shape \(1, 2, 3\)"),

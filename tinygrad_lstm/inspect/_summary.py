@@ -130,7 +130,7 @@ def summary(module: Module, x: Any = None) -> Summary:
     `forward`, such as a cell's `gates`, that counts as its own work.
 
     Multiply-adds are counted per op, not per kind of module: n·k·m for (n, k) times (k, m), in `matmul`, `linear`,
-    `conv1d`, `einsum`, and at every step of recurrent layers, including padding. Elementwise ops, such as those of
+    convolutions, `einsum`, and at every step of recurrent layers, including padding. Elementwise ops, such as those of
     gates and biases, count 0; so do embeddings and user-defined ops.
 
     Memory is that of all arrays that the graph of the outputs holds, each counted once, except parameters and x.

@@ -4,6 +4,7 @@ from .. import _public
 from . import init as init
 from .activation import *
 from .containers import *
+from .convolution import *
 from .layers import *
 from .lora import *
 from .module import *

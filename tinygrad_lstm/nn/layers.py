@@ -12,16 +12,16 @@ from .inputs import check_input
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["Conv1d", "Dropout", "Embedding", "Linear"]
+__all__ = ["Dropout", "Embedding", "Linear"]
 
 
-def _check_positive(layer: str, **settings: int) -> None:
+def check_positive(layer: str, **settings: int) -> None:
     for name, value in settings.items():
         if integer(layer, name, value) < 1:
             raise ValueError(f"{layer}: {name} must be 1 or more, got {value}")
 
 
-def _uniform_by_fan_in(*shape: int, fan_in: int) -> Parameter:
+def uniform_by_fan_in(*shape: int, fan_in: int) -> Parameter:
     """Weights uniform within ±1/√fan_in (LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998)."""
     bound = 1 / math.sqrt(fan_in)
     return init.uniform_(Parameter(zeros(shape)), -bound, bound)
@@ -40,11 +40,11 @@ class Linear(Module):
     adaptable = ("weight",)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        _check_positive("Linear", in_features=in_features, out_features=out_features)
+        check_positive("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = _uniform_by_fan_in(out_features, in_features, fan_in=in_features)
-        self.bias = _uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
+        self.weight = uniform_by_fan_in(out_features, in_features, fan_in=in_features)
+        self.bias = uniform_by_fan_in(out_features, fan_in=in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.adapted("weight")
@@ -71,7 +71,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
-        _check_positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        check_positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None:
             padding_idx = integer("Embedding", "padding_idx", padding_idx)
             if not -num_embeddings <= padding_idx < num_embeddings:
@@ -90,63 +90,6 @@ class Embedding(Module):
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
-
-
-class Conv1d(Module):
-    """A convolution over the last dimension: (B, in_channels, L) to (B, out_channels, L').
-
-    L' = (L + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1. Padding "valid" is 0, "same" keeps L.
-    Parameters: `weight` (out_channels, in_channels / groups, kernel_size) and `bias` (out_channels,), uniform within
-    ±1/√(in_channels / groups · kernel_size).
-
-    Raises:
-        TypeError: a setting is not an integer.
-        ValueError: a length is below 1 (padding: 0); `padding` is a different string, or "same" with a stride above 1;
-            `groups` does not divide both numbers of channels.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int | str = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        _check_positive("Conv1d", in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
-        _check_positive("Conv1d", stride=stride, dilation=dilation, groups=groups)
-        known = padding in ("valid", "same") if isinstance(padding, str) else integer("Conv1d", "padding", padding) >= 0
-        if not known:
-            raise ValueError(f"Conv1d: padding must be 0 or more, 'valid' or 'same', got {padding!r}")
-        if padding == "same" and stride != 1:
-            raise ValueError(f"Conv1d: padding 'same' needs stride 1, got stride {stride}")
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"Conv1d: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
-            )
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
-        self.dilation = dilation
-        self.groups = groups
-        fan_in = in_channels // groups * kernel_size
-        self.weight = _uniform_by_fan_in(out_channels, in_channels // groups, kernel_size, fan_in=fan_in)
-        self.bias = _uniform_by_fan_in(out_channels, fan_in=fan_in) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input("Conv1d", "x", x, self.weight)
-        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-    def extra_repr(self) -> str:
-        settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-        changed = [f"{name}={getattr(self, name)}" for name, usual in settings.items() if getattr(self, name) != usual]
-        changed += [] if self.bias is not None else ["bias=False"]
-        return ", ".join([f"{self.in_channels}, {self.out_channels}, {self.kernel_size}", *changed])
 
 
 class Dropout(Module):

@@ -1,5 +1,8 @@
-"""Convolution in one dimension: the weight times a matrix whose columns are windows of the input."""
+"""Convolution in one and two dimensions: the weight times a matrix whose columns are windows of the input."""
 
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.base import Array
@@ -11,28 +14,49 @@ from .define import composite, op, shown_whole
 from .linalg import matmul_op
 from .shape import pad, reshape, squeeze, swapaxes, unsqueeze
 
-__all__ = ["conv1d"]
+__all__ = ["conv1d", "conv2d", "conv_transpose1d"]
+
+Sizes = tuple[int, ...]
+PerDim = int | Sequence[int]
+_SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
 
 
-def _taps(length: int, size: int, stride: int, dilation: int) -> list[slice]:
-    """For each of the `size` elements of a window, the slice of the input that it covers as the window moves."""
-    last = length - dilation * (size - 1)
-    return [slice(k * dilation, k * dilation + last, stride) for k in range(size)]
+def _taps(sizes: Sizes, counts: Sizes, strides: Sizes, dilations: Sizes) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
+    """For each element of a window, its place there, and the slices of the input that it covers as the window moves."""
+    for place in itertools.product(*map(range, sizes)):
+        firsts = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
+        yield (
+            place,
+            tuple(
+                slice(first, first + (count - 1) * stride + 1, stride)
+                for first, count, stride in zip(firsts, counts, strides, strict=True)
+            ),
+        )
 
 
-@op(x=lambda g, stride, dilation, x_shape, F: F.overlap_add(g, x_shape[-1], stride, dilation))
-def windows(xp: Any, x: Array, size: int, stride: int, dilation: int) -> Array:
-    """(C, N, L) to (C, size, N, L'): the elements of each of the L' windows."""
-    return xp.stack([x[..., tap] for tap in _taps(x.shape[-1], size, stride, dilation)], axis=1)
+@op(x=lambda g, strides, dilations, x_shape, F: F.overlap_add(g, x_shape[2:], strides, dilations))
+def windows(xp: Any, x: Array, sizes: Sizes, counts: Sizes, strides: Sizes, dilations: Sizes) -> Array:
+    """(C, N, *lengths) to (C, *sizes, N, *counts): the elements of each window."""
+    channels, batch = x.shape[:2]
+    out = xp.empty((channels, *sizes, batch, *counts), x.dtype)
+    for place, tap in _taps(sizes, counts, strides, dilations):
+        out[(slice(None), *place)] = x[(..., *tap)]
+    return out
 
 
-@op(x=lambda g, stride, dilation, x_shape, F: F.windows(g, x_shape[1], stride, dilation))
-def overlap_add(xp: Any, x: Array, length: int, stride: int, dilation: int) -> Array:
-    """(C, size, N, L') to (C, N, length): adds each window at the place that `windows` took it from."""
-    channels, size, batch, _ = x.shape
-    out = xp.zeros((channels, batch, length), widened_dtype(x.dtype))
-    for k, tap in enumerate(_taps(length, size, stride, dilation)):
-        out[..., tap] += x[:, k]
+def _overlap_add_rule(g: Any, strides: Sizes, dilations: Sizes, x_shape: Sizes, F: Any) -> Any:
+    dims = len(strides)
+    return F.windows(g, x_shape[1 : 1 + dims], x_shape[2 + dims :], strides, dilations)
+
+
+@op(x=_overlap_add_rule)
+def overlap_add(xp: Any, x: Array, lengths: Sizes, strides: Sizes, dilations: Sizes) -> Array:
+    """(C, *sizes, N, *counts) to (C, N, *lengths): adds each window at the place that `windows` takes it from."""
+    dims = len(lengths)
+    sizes, batch, counts = x.shape[1 : 1 + dims], x.shape[1 + dims], x.shape[2 + dims :]
+    out = xp.zeros((x.shape[0], batch, *lengths), widened_dtype(x.dtype))
+    for place, tap in _taps(sizes, counts, strides, dilations):
+        out[(..., *tap)] += x[(slice(None), *place)]
     return out.astype(x.dtype, copy=False)
 
 
@@ -42,9 +66,9 @@ def conv1d(
     x: Tensor,
     weight: Any,
     bias: Any = None,
-    stride: int = 1,
-    padding: int | str = 0,
-    dilation: int = 1,
+    stride: PerDim = 1,
+    padding: PerDim | str = 0,
+    dilation: PerDim = 1,
     groups: int = 1,
 ) -> Tensor:
     """The cross-correlation of x with each filter: (N, O, L').
@@ -69,59 +93,183 @@ def conv1d(
     >>> tg.conv1d(tg.tensor([[1.0, 2.0, 4.0, 8.0]]), tg.tensor([[[-1.0, 1.0]]]))
     tensor([[1., 2., 4.]])
     """
+    return _conv("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
+
+
+@composite
+@shown_whole
+def conv2d(
+    x: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: PerDim = 1,
+    padding: PerDim | str = 0,
+    dilation: PerDim = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The cross-correlation of images with each filter: (N, O, H', W').
+
+    H' = (H + 2·padding - dilation·(K - 1) - 1) // stride + 1, and W' likewise.
+
+    Args:
+        x: (N, C, H, W), or (C, H, W) for an output without N.
+        weight: (O, C / groups, K, K2), one filter for each output channel.
+        bias: (O,).
+        stride, padding, dilation: as for `conv1d`; one for both dimensions, or a pair.
+        groups: the number of groups of channels.
+
+    Raises:
+        TypeError, ValueError: as for `conv1d`.
+    """
+    return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv(
+    name: str,
+    dims: int,
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    stride: PerDim,
+    padding: PerDim | str,
+    dilation: PerDim,
+    groups: int,
+) -> Tensor:
     weight = operand(weight, x.device)
     bias = None if bias is None else operand(bias, x.device)
-    _check(x, weight, bias, stride, dilation, groups)
-    filters, depth, size = weight.shape
-    ends = padded_ends(padding, stride, dilation * (size - 1))
-    if x.shape[-1] + sum(ends) <= dilation * (size - 1):
-        raise ValueError(
-            f"conv1d: a window of {size} elements {dilation} apart does not fit into x of shape {x.shape} "
-            f"with {ends} zeros at its ends"
-        )
-    if x.ndim == 2:
-        return squeeze(conv1d(unsqueeze(x, 0), weight, bias, stride, padding, dilation, groups), 0)
-    if any(ends):
-        x = pad(x, ends)
-    batch = x.shape[0]
-    taken = windows(swapaxes(x, 0, 1), size, stride, dilation)  # (C, K, N, L')
-    steps = taken.shape[-1]
-    columns = reshape(taken, (groups, depth * size, batch * steps))
-    rows = reshape(weight, (groups, filters // groups, depth * size))
-    out = reshape(matmul_op(rows, columns), (filters, batch, steps))
+    strides, dilations = (
+        per_dim(name, what, value, dims) for what, value in (("stride", stride), ("dilation", dilation))
+    )
+    _check(name, dims, x, weight, bias, groups)
+    filters, depth, *sizes = weight.shape
+    reaches = [d * (size - 1) for d, size in zip(dilations, sizes, strict=True)]
+    ends = padded_ends(name, padding, strides, reaches)
+    lengths = [length + sum(end) for length, end in zip(x.shape[-dims:], ends, strict=True)]
+    for size, apart, length, reach in zip(sizes, dilations, lengths, reaches, strict=True):
+        if length <= reach:
+            raise ValueError(
+                f"{name}: a window of {size} elements {apart} apart does not fit into x of shape {x.shape} "
+                f"with {ends} zeros at its ends"
+            )
+    if x.ndim == dims + 1:
+        return squeeze(_conv(name, dims, unsqueeze(x, 0), weight, bias, stride, padding, dilation, groups), 0)
+    if any(map(any, ends)):
+        x = pad(x, [width for end in reversed(ends) for width in end])
+    counts = tuple((n - reach - 1) // s + 1 for n, reach, s in zip(lengths, reaches, strides, strict=True))
+    batch, positions = x.shape[0], math.prod(counts)
+    taken = windows(swapaxes(x, 0, 1), tuple(sizes), counts, strides, dilations)
+    columns = reshape(taken, (groups, depth * math.prod(sizes), batch * positions))
+    rows = reshape(weight, (groups, filters // groups, depth * math.prod(sizes)))
+    out = reshape(matmul_op(rows, columns), (filters, batch, *counts))
     if bias is not None:
-        out = out + reshape(bias, (filters, 1, 1))
+        out = out + reshape(bias, (filters, 1, *[1] * dims))
     return swapaxes(out, 0, 1)
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, dilation: Any, groups: Any) -> None:
-    for name, value in (("stride", stride), ("dilation", dilation), ("groups", groups)):
-        if isinstance(value, float) or integer("conv1d", name, value) < 1:
-            raise ValueError(f"conv1d: {name} is {value!r}; expected an integer of 1 or more")
-    if x.ndim not in (2, 3) or weight.ndim != 3 or not weight.size:
+@composite
+@shown_whole
+def conv_transpose1d(
+    x: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: PerDim = 1,
+    padding: PerDim = 0,
+    output_padding: PerDim = 0,
+    groups: int = 1,
+    dilation: PerDim = 1,
+) -> Tensor:
+    """The transpose of `conv1d` as a linear map, which is its gradient in x: (N, O, L').
+
+    L' = (L - 1)·stride - 2·padding + dilation·(K - 1) + output_padding + 1.
+
+    Args:
+        x: (N, C, L), or (C, L) for an output without N.
+        weight: (C, O / groups, K).
+        bias: (O,).
+        stride: the distance between the windows in the output.
+        padding: the number of elements that are cut off at both ends.
+        output_padding: the number of elements added at the end, less than the stride or the dilation.
+        groups: the number of groups of channels.
+        dilation: the distance between a window's elements.
+
+    Raises:
+        TypeError: a setting is a bool or a tensor.
+        ValueError: the shapes do not match, a setting is not an integer or out of range, or nothing is left.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.conv_transpose1d(tg.tensor([[1.0, 2.0]]), tg.tensor([[[1.0, 1.0]]]), stride=2)
+    tensor([[1., 1., 2., 2.]])
+    """
+    name = "conv_transpose1d"
+    weight = operand(weight, x.device)
+    bias = None if bias is None else operand(bias, x.device)
+    (step,), (apart,) = per_dim(name, "stride", stride, 1), per_dim(name, "dilation", dilation, 1)
+    (cut,), (more,) = per_dim(name, "padding", padding, 1, 0), per_dim(name, "output_padding", output_padding, 1, 0)
+    _check(name, 1, x, weight, bias, groups, transposed=True)
+    channels, depth, size = weight.shape
+    length = (x.shape[-1] - 1) * step + apart * (size - 1) + 1 + more
+    if more >= max(step, apart) or x.shape[-1] < 1 or length <= 2 * cut:
         raise ValueError(
-            f"conv1d: x of shape {x.shape} and weight of shape {weight.shape}; expected (N, C, L) or (C, L), "
-            "and (O, C / groups, K), with nothing of length 0 in the weight"
+            f"{name}: x of shape {x.shape}, padding {cut} and output_padding {more}; expected at least one element to "
+            f"remain of {length}, and output_padding less than stride {step} or dilation {apart}"
         )
-    channels, (filters, depth, _) = x.shape[-2], weight.shape
-    if channels != depth * groups or filters % groups:
+    if x.ndim == 2:
+        whole = conv_transpose1d(unsqueeze(x, 0), weight, bias, stride, padding, output_padding, groups, dilation)
+        return squeeze(whole, 0)
+    batch, steps = x.shape[0], x.shape[2]
+    rows = swapaxes(reshape(weight, (groups, channels // groups, depth * size)), 1, 2)
+    columns = reshape(swapaxes(x, 0, 1), (groups, channels // groups, batch * steps))
+    parts = reshape(matmul_op(rows, columns), (groups * depth, size, batch, steps))
+    out = overlap_add(parts, (length,), (step,), (apart,))[..., cut : length - cut]
+    if bias is not None:
+        out = out + reshape(bias, (groups * depth, 1, 1))
+    return swapaxes(out, 0, 1)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def per_dim(name: str, argument: str, value: Any, dims: int, least: int = 1) -> Sizes:
+    """An integer for each dimension, of a setting that has one for all or for each."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    expected = f"an integer of {least} or more"
+    for each in values:
+        if isinstance(each, str | float) or integer(name, argument, each, expected) < least:
+            raise ValueError(f"{name}: {argument} is {value!r}; expected {expected}")
+    if len(values) not in (1, dims):
+        raise ValueError(f"{name}: {argument} is {value!r}; expected one integer, or one for each of {dims} dimensions")
+    return tuple(values) * (dims // len(values))
+
+
+def _check(
+    name: str, dims: int, x: Tensor, weight: Tensor, bias: Tensor | None, groups: Any, transposed: bool = False
+) -> None:
+    per_dim(name, "groups", groups, 1)
+    expected = "(C, O / groups, K)" if transposed else f"(O, C / groups, {', '.join('KJ'[:dims])})"
+    if x.ndim not in (dims + 1, dims + 2) or weight.ndim != dims + 2 or not weight.size:
         raise ValueError(
-            f"conv1d: x of shape {x.shape} and weight of shape {weight.shape} do not fit in {groups} groups; "
-            "the weight takes x's channels divided by the groups, and has a multiple of the groups as filters"
+            f"{name}: x of shape {x.shape} and weight of shape {weight.shape}; expected {_SHAPES[dims]}, "
+            f"and {expected}, with nothing of length 0 in the weight"
+        )
+    channels, (first, second) = x.shape[-1 - dims], weight.shape[:2]
+    taken, filters = (first, second * groups) if transposed else (second * groups, first)
+    if channels != taken or first % groups:
+        raise ValueError(
+            f"{name}: x of shape {x.shape} and weight of shape {weight.shape} do not fit in {groups} groups; "
+            f"the weight must have the shape {expected}, and groups must divide C and O"
         )
     if bias is not None and bias.shape != (filters,):
-        raise ValueError(f"conv1d: bias of shape {bias.shape} must have shape {(filters,)}, one for each filter")
+        raise ValueError(f"{name}: bias of shape {bias.shape} must have shape {(filters,)}, one for each filter")
 
 
-def padded_ends(padding: int | str, stride: int, overhang: int) -> tuple[int, int]:
-    """The number of zeros before and after, for a window that reaches `overhang` elements beyond its first."""
+def padded_ends(name: str, padding: PerDim | str, strides: Sizes, reaches: Sequence[int]) -> list[tuple[int, int]]:
+    """The number of zeros before and after in each dimension, for a window that reaches so far beyond its first."""
     if padding == "valid":
-        return 0, 0
+        return [(0, 0)] * len(strides)
     if padding == "same":
-        if stride != 1:
-            raise ValueError(f"conv1d: padding 'same' needs stride 1, got stride {stride}")
-        return overhang // 2, overhang - overhang // 2
-    expected = "an integer of 0 or more, 'valid' or 'same'"
-    if isinstance(padding, str | float) or integer("conv1d", "padding", padding, expected) < 0:
-        raise ValueError(f"conv1d: padding is {padding!r}; expected {expected}")
-    return padding, padding
+        if any(stride != 1 for stride in strides):
+            raise ValueError(f"{name}: padding 'same' needs stride 1, got stride {max(strides)}")
+        return [(reach // 2, reach - reach // 2) for reach in reaches]
+    if isinstance(padding, str):
+        raise ValueError(f"{name}: padding is {padding!r}; expected an integer of 0 or more, 'valid' or 'same'")
+    return [(width, width) for width in per_dim(name, "padding", padding, len(strides), 0)]

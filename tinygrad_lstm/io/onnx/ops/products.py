@@ -6,11 +6,11 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
-from ....ops import convolution, linalg, normalization
+from ....ops import linalg, normalization
 from ....tracing.lengths import Size
 from ..graph import Graph, Input
 from ..program import Operand
-from .entries import fixed, writes
+from .entries import writes
 
 
 @writes(linalg.matmul_op)
@@ -28,27 +28,6 @@ def _affine(g: Graph, x: Input, weight: Input, bias: Input) -> str:
 @writes(linalg.einsum_op)
 def _contraction(g: Graph, operands: Sequence[Operand], terms: Sequence[str], out_term: str) -> str:
     return g.node("Einsum", *operands, equation=f"{','.join(terms)}->{out_term}")
-
-
-@writes(convolution.conv1d)
-def _conv1d(
-    g: Graph,
-    x: Operand,
-    weight: Operand,
-    bias: Operand | None,
-    stride: int,
-    padding: int | str,
-    dilation: int,
-    groups: int,
-) -> str:
-    size, stride, padding, dilation = (fixed(g, each) for each in (weight.shape[2], stride, padding, dilation))
-    ends = convolution.padded_ends(padding, stride, dilation * (size - 1))
-    dtype, is_unbatched = g.call.result.dtype, len(x.shape) == 2
-    given = [g.cast(each, dtype) if each is not None else None for each in (x, weight, bias)]
-    if is_unbatched:
-        given[0] = g.node("Unsqueeze", given[0], np.array([0]))
-    out = g.node("Conv", *given, strides=[stride], pads=list(ends), dilations=[dilation], group=groups)
-    return g.node("Squeeze", out, np.array([0])) if is_unbatched else out
 
 
 @writes(normalization.layer_norm_op)

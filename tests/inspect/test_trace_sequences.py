@@ -112,7 +112,7 @@ class Centred(Hidden):
 
     def forward(self, x: tg.Tensor, state: Any = None) -> Any:
         h, c = super().forward(x, state)
-        largest = h.max(0, keepdim=True)
+        largest = h.amax(0, keepdim=True)
         return h - largest, c
 
 

@@ -91,7 +91,7 @@ def counting_its_steps(x: Tensor) -> Any:
     (counting_its_steps, "op 'mul' takes the number 0 or 32, by the lengths"),
     (lambda x: x * 2 if x.max() > 100 else x, "forward reads the result of 'gt' as Python numbers"),
     (lambda x: x[:1] if x.tolist() else x, "forward reads an input as Python numbers"),
-    (lambda x: (x > 1).max(0), r"ONNX does not take what forward computes: .*\(bool\); if it names a type"),
+    (lambda x: (x > 1).amax(0), r"ONNX does not take what forward computes: .*\(bool\); if it names a type"),
     (lambda x: tg.softmax(x, (0, 1)), "op 'softmax' goes over the dimensions"),
     (lambda x: tg.maximum(x > 1, x < 2), "op 'maximum' is given bool tensors"),
     (lambda x: tg.dropout(x, 0.5), "op 'dropout' cannot be exported to ONNX"),

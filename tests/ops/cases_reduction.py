@@ -8,6 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from ops.case import SEEDS, Drawn, Shape, a_dim, along, case, distinct, reduced, settings, shapes, some_equal, unary
 
+import tinygrad_lstm as tg
+
 
 def reduction(function: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
     return lambda x, dim=None, keepdim=False: function(x, axis=dim, keepdims=keepdim, **fixed)
@@ -62,8 +64,17 @@ case("prod", reduction(np.prod), unary(settings=reduced), out="sum")
 case("mean", reduction(np.mean), unary(settings=reduced, smallest=1))
 case("var", moments(np.var), some_spread())
 case("std", moments(np.std), some_spread(), ints=False)
-case("max", reduction(np.max), unary(distinct, reduced, smallest=1), out="same")
-case("min", reduction(np.min), unary(distinct, reduced, smallest=1), out="same")
+case("amax", reduction(np.max), unary(distinct, reduced, smallest=1), out="same")
+case("amin", reduction(np.min), unary(distinct, reduced, smallest=1), out="same")
+for name in ("max", "min"):
+    function, numpys = getattr(tg, name), getattr(np, name)
+    case(
+        name,
+        lambda x, dim, numpys=numpys: numpys(x, axis=dim),
+        unary(distinct, along, least=1, smallest=1),
+        call=lambda x, dim, function=function: function(x, dim).values,
+        out="same",
+    )
 case("logsumexp", logsumexp, unary(settings=reduced, smallest=1))
 case("norm", norm, unary(settings=normed([0.5, 1, 1.5, 2, 3]), smallest=1), ints=False)
 case("norm", norm, unary(distinct, settings=normed([math.inf]), smallest=1), variant="inf")

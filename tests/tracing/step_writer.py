@@ -88,8 +88,8 @@ OF_POSITIVE = {
 REDUCTIONS: dict[str, Callable[[Value], tuple[float, float]]] = {
     "tg.sum({}, dim=-1, keepdim=True)": lambda v: (v.low * v.width, v.high * v.width),
     "tg.mean({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high),
-    "tg.max({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high),
-    "tg.min({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high),
+    "tg.amax({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high),
+    "tg.amin({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high),
     "tg.logsumexp({}, dim=-1, keepdim=True)": lambda v: (v.low, v.high + math.log(v.width)),
     "tg.var({}, dim=-1, correction=0, keepdim=True)": lambda v: (0.0, v.most**2),
     "tg.prod({}, dim=-1, keepdim=True)": lambda v: (-(max(v.most, 1) ** v.width), max(v.most, 1) ** v.width),

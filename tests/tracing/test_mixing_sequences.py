@@ -10,8 +10,8 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.models import Recurrent
 
 COMPILED: dict[str, Callable[[tg.Tensor], Any]] = {
-    "max": lambda h: h.max(0),
-    "min of all": lambda h: h.min(),
+    "max": lambda h: h.amax(0),
+    "min of all": lambda h: h.amin(),
     "norm of all": lambda h: (h * h).sum().sqrt(),
     "mean of all, squared": lambda h: (h * 2).sum() ** 2,
     "softmax": lambda h: tg.softmax(h, 0),

@@ -36,6 +36,7 @@ With `create_graph` the twin is differentiated instead. `saving` says whether a 
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -105,11 +106,13 @@ def op(
 def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Makes a function built of ops take arrays and numbers, and `axis=`, `keepdims=`; and makes it a Tensor method."""
 
+    own = inspect.unwrap(function).__code__.co_varnames
+
     @functools.wraps(function)
     def call(x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
             for alias, name in ALIASES.items():
-                if alias in kwargs:
+                if alias in kwargs and alias not in own:
                     if name in kwargs:
                         raise TypeError(f"{function.__name__}: {alias}= is another name for {name}=; give one")
                     kwargs[name] = kwargs.pop(alias)

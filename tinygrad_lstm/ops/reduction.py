@@ -5,7 +5,7 @@ given twice raises ValueError, and a bool or a tensor raises TypeError.
 """
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from .elementwise import abs, maximum, minimum, sqrt, where
 
 __all__ = [
     "all",
+    "amax",
+    "amin",
     "any",
     "argmax",
     "argmin",
@@ -259,35 +261,105 @@ def min_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
 
 
 @composite
-def max(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
-    """The largest element over `dim`. Ties share the gradient equally. For two tensors, their `maximum`, as in torch.
+def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The largest element over `dim`, without its index. Ties share the gradient equally.
 
     Raises:
         IndexError: `dim` is out of range.
-        TypeError: `keepdim` with two tensors.
         ValueError: there are no elements.
     """
-    if not isinstance(dim, Tensor):
-        return max_op(x, dim, keepdim)
-    if keepdim:
-        raise TypeError("max: keepdim=True, but two tensors are given, of which no dim is reduced")
-    return maximum(x, dim)
+    return max_op(x, dim, keepdim)
 
 
 @composite
-def min(x: Tensor, dim: Dim | Tensor = None, keepdim: bool = False) -> Tensor:
-    """The smallest element over `dim`. Ties share the gradient equally. For two tensors, their `minimum`, as in torch.
+def amin(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The smallest element over `dim`, without its index. Ties share the gradient equally.
 
     Raises:
         IndexError: `dim` is out of range.
-        TypeError: `keepdim` with two tensors.
         ValueError: there are no elements.
     """
-    if not isinstance(dim, Tensor):
-        return min_op(x, dim, keepdim)
-    if keepdim:
-        raise TypeError("min: keepdim=True, but two tensors are given, of which no dim is reduced")
-    return minimum(x, dim)
+    return min_op(x, dim, keepdim)
+
+
+class ValuesIndices(NamedTuple):
+    """Elements along a dimension, and their indices there (int64)."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _places(xp: Any, index: Array, dim: int) -> tuple[Array, ...]:
+    ndim = len(index.shape)
+    rest = [xp.arange(n).reshape((-1, *(1,) * (ndim - d - 1))) for d, n in enumerate(index.shape)]
+    return (*rest[:dim], index, *rest[dim + 1 :])
+
+
+@op(x=lambda g, index, x_shape, dim, F: F.put_along(g, index, x_shape, dim))
+def taken_along(xp: Any, x: Array, index: Array, dim: int) -> Array:
+    """The elements of x at indices along `dim` (not negative); each is selected at most once."""
+    return x[_places(xp, index, dim)]
+
+
+@op(values=lambda g, index, dim, F: F.taken_along(g, index, dim))
+def put_along(xp: Any, values: Array, index: Array, shape: tuple[int, ...], dim: int) -> Array:
+    """Zeros of this shape, with the values at indices along `dim`."""
+    out = xp.zeros(shape, values.dtype)
+    out[_places(xp, index, dim)] = values
+    return out
+
+
+def _max_or_min(name: str, x: Tensor, dim: Any, keepdim: bool, axis: Any) -> Any:
+    reduce, search, elementwise = (max_op, argmax, maximum) if name == "max" else (min_op, argmin, minimum)
+    if axis is not ...:
+        if dim is not None:
+            raise TypeError(f"{name}: axis= is NumPy's name for dim=; give one")
+        return reduce(x, axis, keepdim)
+    if isinstance(dim, Tensor):
+        if keepdim:
+            raise TypeError(f"{name}: keepdim=True, but two tensors are given, of which no dim is reduced")
+        return elementwise(x, dim)
+    if dim is None:
+        return reduce(x, None, keepdim)
+    if isinstance(dim, tuple | list):
+        raise TypeError(f"{name}: dim is {dim}, and indices exist along one dimension only; use tg.a{name}(x, dim)")
+    dim = dim_of(name, dim, x.shape)
+    indices = search(x, dim, True)
+    values = taken_along(x, indices, dim)
+    return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
+
+
+@composite
+def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, axis: Any = ...) -> Any:
+    """The largest element; over one `dim` a named pair (values, indices), as in torch.
+
+    With `dim`, the gradient goes to the element at the returned index, the first of equal elements. Without `dim`, and
+    with NumPy's `axis` (an integer, a tuple or None), only the values are returned, and ties share the gradient
+    equally, as in `amax`. For two tensors, it is their `maximum`. NaN is larger than all numbers.
+
+    Raises:
+        IndexError: `dim` is out of range.
+        TypeError: `dim` is a tuple (use `amax`); `keepdim` with two tensors; `dim` and `axis` are both given.
+        ValueError: there are no elements.
+
+    >>> import tinygrad_lstm as tg
+    >>> values, indices = tg.tensor([[1.0, 3.0], [5.0, 4.0]]).max(dim=1)
+    >>> values
+    tensor([3., 5.])
+    """
+    return _max_or_min("max", x, dim, keepdim, axis)
+
+
+@composite
+def min(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, axis: Any = ...) -> Any:
+    """The smallest element; over one `dim` a named pair (values, indices), as in torch. See `max`.
+
+    Raises:
+        IndexError: `dim` is out of range.
+        TypeError: `dim` is a tuple (use `amin`); `keepdim` with two tensors; `dim` and `axis` are both given.
+        ValueError: there are no elements.
+    """
+    return _max_or_min("min", x, dim, keepdim, axis)
 
 
 def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
@@ -407,7 +479,7 @@ def norm(x: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Ten
         raise ValueError(f"norm: p is {p}; expected a positive number or inf")
     p, dim, wide = float(p), dims_of("norm", dim, x.shape), widened(x)
     if p == math.inf:
-        return narrowed(max(abs(wide), dim, keepdim), x)
+        return narrowed(max_op(abs(wide), dim, keepdim), x)
     if p == 1:
         return narrowed(abs(wide).sum(dim, keepdim), x)
     if not count(x.shape, dim):

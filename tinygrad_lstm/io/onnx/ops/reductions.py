@@ -144,3 +144,8 @@ def _over_one_dim(kind: str) -> Entry:
 
 
 write_alike(_over_one_dim, {loss.softmax: "Softmax", loss.log_softmax: "LogSoftmax"})
+
+
+@writes(reduction.taken_along)
+def _taken_along(g: Graph, x: Operand, index: Operand, dim: int) -> str:
+    return g.node("GatherElements", x, index, axis=dim_in(x, dim))

@@ -36,6 +36,7 @@ from .ops.indexing import *
 from .ops.linalg import *
 from .ops.loss import *
 from .ops.normalization import *
+from .ops.pooling import *
 from .ops.random import *
 from .ops.reduction import *
 from .ops.rounding import *

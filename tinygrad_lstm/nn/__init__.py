@@ -11,5 +11,6 @@ from .module import *
 from .normalization import *
 from .parameter import *
 from .parametrization import *
+from .pooling import *
 
 _public.publish_gathered(globals(), "init")

@@ -9,6 +9,7 @@ from . import (
     linalg,
     loss,
     normalization,
+    pooling,
     random,
     recurrent,
     reduction,
@@ -29,6 +30,7 @@ from .indexing import *
 from .linalg import *
 from .loss import *
 from .normalization import *
+from .pooling import *
 from .random import *
 from .reduction import *
 from .rounding import *
@@ -45,6 +47,7 @@ Functions.families = (
     linalg,
     loss,
     normalization,
+    pooling,
     random,
     recurrent,
     reduction,

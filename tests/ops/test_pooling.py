@@ -1,0 +1,71 @@
+"""Pools: derivatives, devices, modules, and errors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import nn
+
+X = np.random.default_rng(0).permutation(2 * 2 * 5 * 6).reshape(2, 2, 5, 6) / 16
+
+POOLS: dict[str, tuple[Callable[..., Any], nn.Module]] = {
+    "max_pool1d": (lambda x: tg.max_pool1d(x[0], 3, 2, 1, ceil_mode=True), nn.MaxPool1d(3, 2, 1, ceil_mode=True)),
+    "max_pool2d": (lambda x: tg.max_pool2d(x, (2, 3), 1, 1, (2, 1)), nn.MaxPool2d((2, 3), 1, 1, (2, 1))),
+    "avg_pool1d": (lambda x: tg.avg_pool1d(x[0], 3, 2, 1, True, False), nn.AvgPool1d(3, 2, 1, True, False)),
+    "avg_pool2d": (lambda x: tg.avg_pool2d(x, 2, 1, (1, 0)), nn.AvgPool2d(2, 1, (1, 0))),
+    "adaptive_avg_pool1d": (lambda x: tg.adaptive_avg_pool1d(x[0], 4), nn.AdaptiveAvgPool1d(4)),
+    "adaptive_avg_pool2d": (lambda x: tg.adaptive_avg_pool2d(x, (3, None)), nn.AdaptiveAvgPool2d((3, None))),
+    "adaptive_max_pool1d": (lambda x: tg.adaptive_max_pool1d(x[0], 4), nn.AdaptiveMaxPool1d(4)),
+    "adaptive_max_pool2d": (lambda x: tg.adaptive_max_pool2d(x, (3, 4)), nn.AdaptiveMaxPool2d((3, 4))),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_derivatives_and_modules(name: str, device: str) -> None:
+    function, module = POOLS[name]
+    x = tg.tensor(X, device=device, requires_grad=True)
+    assert tg.gradcheck(lambda x: function(x) ** 2, [x], atol=1e-6, rtol=1e-5)
+    assert tg.gradgradcheck(lambda x: function(x) ** 2, [x], atol=1e-6, rtol=1e-5)
+    assert module(x[0] if name.endswith("1d") else x).tolist() == function(x).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", POOLS)
+def test_the_dtype_is_kept(name: str, dtype: str, device: str) -> None:
+    x = tg.tensor(X, device=device)
+    out = POOLS[name][0](x.astype(dtype))
+    assert out.dtype == np.dtype(dtype)
+    np.testing.assert_allclose(out.cpu().numpy(), POOLS[name][0](x).cpu().numpy(), rtol=2e-3)
+
+
+def test_the_first_of_equal_elements_has_the_gradient(device: str) -> None:
+    x = tg.ones(1, 4, device=device, requires_grad=True)
+    out, places = tg.max_pool1d(x, 2, return_indices=True)
+    out.sum().backward()
+    assert places.tolist() == [[0, 2]] and x.grad is not None and x.grad.tolist() == [[1.0, 0.0, 1.0, 0.0]]
+
+
+def test_nan_and_infinities_stay_in_their_windows(device: str) -> None:
+    x = tg.tensor([[-np.inf, -np.inf, np.nan, 1.0, 2.0, np.inf]], device=device)
+    assert str(tg.max_pool1d(x, 2).tolist()) == "[[-inf, nan, inf]]"
+    assert str(tg.avg_pool1d(x, 2).tolist()) == "[[-inf, nan, inf]]"
+    assert str(tg.adaptive_avg_pool1d(x, 3).tolist()) == "[[-inf, nan, inf]]"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tg.max_pool1d(tg.ones(3), 2), r"max_pool1d: x of shape \(3,\); expected"),
+        (lambda: tg.max_pool1d(tg.ones(1, 3), 4), "a window over 4 elements does not fit into 3 elements"),
+        (lambda: tg.avg_pool1d(tg.ones(1, 3), 2, padding=2), "padding is 2; expected at most half"),
+        (lambda: tg.max_pool1d(tg.ones(1, 1), 2, padding=1, dilation=2), "has only padding"),
+        (lambda: tg.avg_pool2d(tg.ones(1, 2, 2), 2, divisor_override=0), "divisor_override is 0"),
+        (lambda: tg.adaptive_avg_pool1d(tg.ones(1, 3), 0), "output_size is 0"),
+    ],
+)
+def test_invalid_arguments_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -93,6 +93,15 @@ class Backend(Protocol):
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
         """The gradient of the logits, from the logits, the ids, the gradients of the losses, and what was saved."""
 
+    def ctc_forward(self, arrays: Sequence[Array], blank: int) -> tuple[Array, Array]:
+        """The losses (N,) of log_probs (T, N, C), labels (N, L), lengths (N,) and ends (N,); see `backends.ctc`.
+
+        Saved is an array of a shape that is the backend's own. For float16 all results are float32.
+        """
+
+    def ctc_backward(self, arrays: Sequence[Array], blank: int) -> Array:
+        """The gradient of log_probs, from the arrays, the gradients of the losses, the losses, and what was saved."""
+
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
         """(x - mean) / √(variance + eps) · weight + bias, over the rows of x (N, C); weight and bias (C,), or None.
 

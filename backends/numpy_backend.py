@@ -93,10 +93,10 @@ def _shared_by_blas(x: HostArray, y: HostArray) -> bool:
     return int(rows * depth * columns) >= (9_216 if rows == 1 or columns == 1 else 2**18)
 
 
-def _compiled_or_plain(name: str) -> Callable[..., Any]:
+def _compiled_or_plain(name: str, module: str = "training") -> Callable[..., Any]:
     """A method of `TrainingKernels`, replaced by the function in C of this name if that serves the first array."""
     plain: Callable[..., Any] = getattr(TrainingKernels, name)
-    fast = compiled.Kernel(name, "training")
+    fast = compiled.Kernel(name, module)
 
     @functools.wraps(plain)
     def kernel(self: "NumpyBackend", arrays: Sequence[Array], *rest: Any) -> Any:
@@ -142,6 +142,8 @@ class NumpyBackend(TrainingKernels):
 
     cross_entropy_forward = _compiled_or_plain("cross_entropy_forward")
     cross_entropy_backward = _compiled_or_plain("cross_entropy_backward")
+    ctc_forward = _compiled_or_plain("ctc_forward", "ctc")
+    ctc_backward = _compiled_or_plain("ctc_backward", "ctc")
     adam_update_one = _compiled_or_plain("adam_update_one")
     sgd_update_one = _compiled_or_plain("sgd_update_one")
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from . import moments
 from .base import Array
+from .ctc import CTCKernels
 from .dtypes import widened_dtype
-from .kernels import ArrayKernels
 from .sums import average, inverse_deviations, total
 
 __all__ = ["TrainingKernels", "threshold"]
@@ -39,7 +39,7 @@ class _Philox(threading.local):
 _philox = _Philox()
 
 
-class TrainingKernels(ArrayKernels):
+class TrainingKernels(CTCKernels):
     """The training kernels of a backend; see `Backend`."""
 
     # -- cross entropy -------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def functions(side: str) -> Any:
         return tg
     import torch
 
-    return SimpleNamespace(**{**vars(torch.nn.functional), **vars(torch), "tensor": torch.tensor})
+    return SimpleNamespace(**{**vars(torch), **vars(torch.nn.functional), "tensor": torch.tensor})
 
 
 def prepare(side: str, name: str) -> Case:

@@ -30,6 +30,7 @@ from .mode import *
 from .ops.activation import *
 from .ops.comparison import *
 from .ops.convolution import *
+from .ops.ctc import *
 from .ops.define import op as op
 from .ops.elementwise import *
 from .ops.indexing import *

@@ -62,6 +62,7 @@ class OpMethods(Generic[T]):
     cos: Callable[..., T]
     cosh: Callable[..., T]
     cross_entropy: Callable[..., T]
+    ctc_loss: Callable[..., T]
     cumsum: Callable[..., T]
     dim: Callable[..., builtins.int]
     div: Callable[..., T]

@@ -21,6 +21,11 @@ __device__ inline void* shared_memory() {
 }  // namespace host
 #endif
 
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+
 struct Half {
     unsigned short bits;
     Half() = default;

@@ -12,11 +12,6 @@ typedef Index Number;
 typedef int Number;
 #endif
 
-#ifndef INFINITY
-#define INFINITY __int_as_float(0x7f800000)
-#define NAN __int_as_float(0x7fffffff)
-#endif
-
 namespace of_real {
 __device__ inline Wide abs(Wide x) { return ::fabs(x); }
 __device__ inline Wide acos(Wide x) { return ::acos(x); }

@@ -49,6 +49,26 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
         kernel(blocks(N * C, width), THREADS, (logits, ids, g, largest, sums, g_logits, ignore_index, N, C))
         return g_logits
 
+    # -- connectionist temporal classification -------------------------------------------------------------------------
+
+    def ctc_forward(self, arrays: Sequence[Array], blank: int) -> tuple[Array, Array]:
+        log_probs, labels, lengths, ends = self.contiguous(*arrays)
+        (T, N, C), L, wide = log_probs.shape, labels.shape[1], widened_dtype(log_probs.dtype)
+        losses, alphas = self.empty((N,), wide), self.empty((N, T, L), wide)
+        kernel = self.kernel("ctc", "ctc_forward", log_probs.dtype)
+        kernel(N, _threads(L), (log_probs, labels, lengths, ends, losses, alphas, blank, T, N, C, L))
+        return losses, alphas
+
+    def ctc_backward(self, arrays: Sequence[Array], blank: int) -> Array:
+        log_probs, labels, lengths, ends, g, losses, alphas = self.contiguous(*arrays)
+        (T, N, C), L = log_probs.shape, labels.shape[1]
+        room, later = self.empty((N, 4, L), alphas.dtype), self.empty((N, L), labels.dtype)
+        g_log_probs = self.empty((T, N, C), log_probs.dtype)
+        kernel = self.kernel("ctc", "ctc_backward", log_probs.dtype)
+        inputs = log_probs, labels, lengths, ends, g, losses, alphas
+        kernel(N, _threads(L), (*inputs, room, later, g_log_probs, blank, T, N, C, L))
+        return g_log_probs
+
     # -- layer normalization -------------------------------------------------------------------------------------------
 
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
@@ -183,6 +203,11 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
     @functools.cached_property
     def _known_pieces(self) -> dict[tuple[Any, ...], tuple[Array, int]]:
         return {}
+
+
+def _threads(states: int) -> int:
+    """The number of threads that share the states of a time step."""
+    return min(-(-states // _WARP) * _WARP, _MANY_THREADS)
 
 
 def _rows(rows: int, columns: int) -> tuple[int, tuple[int, int]]:

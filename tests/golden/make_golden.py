@@ -20,6 +20,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops | {op}[_{variant}] | input [other] [weight] [bias] out w_out; grad_ of each float input |
 | ops_normalization | {op}_{number}, with drawn arguments | as ops; of batch_norm [running_mean running_var, and both with _after: after the call] |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
+| ctc | case_{k} | x targets input_lengths target_lengths out w_out grad_x |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
 | long_runs | {optimizer}[_{variant}] | x y noise, weight bias: of the loss in torch_long_runs.py; {weight, bias}_steps: the values after steps 1, 10, 20, ... 100 |
 | schedules | step exponential cosine warmup plateau plateau_max_abs | lr (31,): the rate at first and after each of 30 steps; [metric (30,)] |
@@ -48,6 +49,7 @@ from pathlib import Path
 import torch
 from safetensors.numpy import save
 from torch_cases import Arrays, Case, Settings
+from torch_ctc import ctc
 from torch_functions import losses, ops
 from torch_long_runs import long_runs, long_schedules
 from torch_ops_normalization import ops_normalization
@@ -83,6 +85,7 @@ def main() -> None:
         cells,
         traces,
         losses,
+        ctc,
         ops,
         ops_normalization,
         ops_windows,

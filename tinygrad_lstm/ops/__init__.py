@@ -4,6 +4,7 @@ from . import (
     activation,
     comparison,
     convolution,
+    ctc,
     elementwise,
     indexing,
     linalg,
@@ -24,6 +25,7 @@ from . import transfer as transfer
 from .activation import *
 from .comparison import *
 from .convolution import *
+from .ctc import *
 from .define import op as op
 from .elementwise import *
 from .indexing import *
@@ -42,6 +44,7 @@ Functions.families = (
     activation,
     comparison,
     convolution,
+    ctc,
     elementwise,
     indexing,
     linalg,

@@ -144,7 +144,7 @@ def cross_entropy(
     if label_smoothing:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
     losses = -_weighted("cross_entropy", weigh(target, logs), weight, dim).sum(dim)
-    return _reduced("cross_entropy", losses, reduction)
+    return reduced("cross_entropy", losses, reduction)
 
 
 @composite
@@ -190,7 +190,7 @@ def _of_classes(
     if known is not counts:
         losses = masked_fill(losses, counts & ~known, math.nan)
     if reduction != "mean":
-        return _reduced(name, losses, reduction)
+        return reduced(name, losses, reduction)
     wide = widened(losses)
     share = where(counts, shares, 0).sum().to(dtype=wide.dtype)
     return narrowed(wide.sum() / where(share == 0, math.nan, share), losses)
@@ -308,7 +308,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """
     difference = input - _of_same_shape("mse_loss", target, input)
     wide = widened(difference)
-    return narrowed(_reduced("mse_loss", wide * wide, reduction), difference)
+    return narrowed(reduced("mse_loss", wide * wide, reduction), difference)
 
 
 @composite
@@ -318,7 +318,7 @@ def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     Raises:
         ValueError: the shapes differ; an unknown `reduction`.
     """
-    return _reduced("l1_loss", abs(input - _of_same_shape("l1_loss", target, input)), reduction)
+    return reduced("l1_loss", abs(input - _of_same_shape("l1_loss", target, input)), reduction)
 
 
 @composite
@@ -333,10 +333,10 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
     difference = input - _of_same_shape("smooth_l1_loss", target, input)
     computed = promoted_dtype([difference.dtype], needs_float=True)
     if beta < smallest_normal(computed):  # 0, or negligible beside any difference
-        return _reduced("smooth_l1_loss", abs(difference), reduction)
+        return reduced("smooth_l1_loss", abs(difference), reduction)
     # Both cases in one formula, which does not square large numbers or multiply by a large 1 / beta.
     near = clamp(difference, -beta, beta)
-    return _reduced("smooth_l1_loss", near / beta * (difference - near * 0.5), reduction)
+    return reduced("smooth_l1_loss", near / beta * (difference - near * 0.5), reduction)
 
 
 @composite
@@ -364,10 +364,10 @@ def binary_cross_entropy_with_logits(
     losses = positive + weigh(1 - target, log1pexp(input))
     if weight is not None:
         losses = weigh(_broadcastable(name, "weight", weight, input), losses)
-    return _reduced(name, losses, reduction)
+    return reduced(name, losses, reduction)
 
 
-def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
+def reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     if reduction == "sum":

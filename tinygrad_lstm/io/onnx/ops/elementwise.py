@@ -221,7 +221,11 @@ def _nan_to_num(g: Graph, x: Operand, nan: float, posinf: float, neginf: float) 
 
 @writes(activation.elu_op)
 def _elu(g: Graph, x: Operand, alpha: float, scale: float) -> str:
-    return g.node("Selu", x, alpha=alpha, gamma=scale)
+    """By expm1: near 0, onnxruntime's Elu and Selu have the error of exp(x) - 1."""
+    zero = g.number(0, x.dtype)
+    below = g.node("Mul", _expm1(g, x), g.number(alpha, x.dtype))
+    out = g.node("Where", g.node("Greater", x, zero), x, below)
+    return out if scale == 1 else g.node("Mul", out, g.number(scale, x.dtype))
 
 
 @writes(activation.hardtanh)

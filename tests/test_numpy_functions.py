@@ -59,6 +59,11 @@ CALLS: dict[Any, list[Callable[[Any], Any]]] = {
     np.roll: [lambda x: np.roll(x, 2), lambda x: np.roll(x, shift=1, axis=1)],
     np.broadcast_to: [lambda x: np.broadcast_to(x, (4, 2, 3))],
     np.tile: [lambda x: np.tile(x, 2), lambda x: np.tile(x, (2, 1, 3))],
+    np.repeat: [lambda x: np.repeat(x, 2), lambda x: np.repeat(x, [1, 0, 2], axis=1)],
+    np.moveaxis: [lambda x: np.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, [0, 1], [1, 0])],
+    np.diagonal: [lambda x: np.diagonal(x), lambda x: np.diagonal(x, 1, axis1=1, axis2=0)],
+    np.trace: [lambda x: np.trace(x), lambda x: np.trace(x, offset=-1)],
+    np.tensordot: [lambda x: np.tensordot(x, VALUES), lambda x: np.tensordot(x, OTHER, axes=([1], [0]))],
     np.tril: [lambda x: np.tril(x), lambda x: np.tril(x, k=1)],
     np.triu: [lambda x: np.triu(x, 1)],
     np.concatenate: [

@@ -28,6 +28,7 @@ from .creation import *
 from .device import *
 from .mode import *
 from .ops.activation import *
+from .ops.attention import *
 from .ops.comparison import *
 from .ops.convolution import *
 from .ops.ctc import *
@@ -37,11 +38,13 @@ from .ops.indexing import *
 from .ops.linalg import *
 from .ops.loss import *
 from .ops.normalization import *
+from .ops.padding import *
 from .ops.pooling import *
 from .ops.random import *
 from .ops.reduction import *
 from .ops.rounding import *
 from .ops.shape import *
+from .ops.spectral import *
 from .ops.trigonometric import *
 from .random import *
 

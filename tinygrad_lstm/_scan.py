@@ -12,8 +12,8 @@ from ._tensor import Tensor, operand
 from .creation import ones_like, zeros_like
 from .nn import Module
 from .ops.elementwise import where
+from .ops.padding import pad
 from .ops.recurrent import checked_lengths, checked_resets, run_scan, step_mask
-from .ops.shape import pad
 from .states import CheckedStep, joined_like, names_of, parts_of, with_tensors
 from .tracing.starts import start_of
 

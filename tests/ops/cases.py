@@ -3,6 +3,7 @@
 from ops import cases_elementwise as cases_elementwise
 from ops import cases_indexing as cases_indexing
 from ops import cases_linalg as cases_linalg
+from ops import cases_padding as cases_padding
 from ops import cases_reduction as cases_reduction
 from ops import cases_shape as cases_shape
 from ops.case import CASES

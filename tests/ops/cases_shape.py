@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,16 +75,6 @@ def rolled(shape: Shape) -> st.SearchStrategy[dict[str, Any]]:
         {"shifts": st.tuples(st.integers(-5, 5), st.integers(-5, 5)), "dim": st.tuples(a_dim(shape), a_dim(shape))}
     )
     return flat | one | two
-
-
-def padded(shape: Shape) -> st.SearchStrategy[dict[str, Any]]:
-    widths = st.integers(0, len(shape)).flatmap(lambda n: st.tuples(*[st.integers(0, 2)] * (2 * n)))
-    return st.fixed_dictionaries({"pad": widths}, optional={"value": st.sampled_from([0.0, 1.5])})
-
-
-def pad(x: HostArray, pad: Sequence[int], value: float = 0.0) -> HostArray:
-    widths = [(0, 0)] * (x.ndim - len(pad) // 2) + [(a, b) for a, b in zip(pad[::2], pad[1::2], strict=True)][::-1]
-    return np.pad(x, widths, constant_values=value) if widths else x
 
 
 def split(x: HostArray, size_or_sizes: Any, dim: int = 0) -> list[HostArray]:
@@ -174,18 +163,6 @@ case(
     out="same",
 )
 case("expand", expand, unary(settings=expanded), lambda x, shape: tg.expand(x, *shape), out="same")
-case(
-    "repeat",
-    lambda x, times: np.tile(x, times),
-    unary(
-        settings=lambda shape: st.fixed_dictionaries(
-            {"times": st.lists(st.integers(0, 2), min_size=len(shape), max_size=len(shape) + 1).map(tuple)}
-        )
-    ),
-    lambda x, times: tg.repeat(x, *times),
-    out="same",
-)
-case("pad", pad, unary(settings=padded), out="same", ints=False)
 case(
     "tril",
     lambda x, diagonal=0: np.tril(x, diagonal),

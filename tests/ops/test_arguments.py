@@ -15,8 +15,8 @@ import tinygrad_lstm as tg
 from tinygrad_lstm import nn
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, ManyToOne, RNNCell
 
-# Settings of the ops in the table that are numbers, for which 1 and True mean the same.
-NUMBERS = {"p", "y", "correction", "value", "alpha", "beta", "negative_slope", "threshold", "min", "max"}
+# Settings of the ops in the table that are numbers, for which 1 and True mean the same; repeats may be a tensor.
+NUMBERS = {"repeats", "p", "y", "correction", "value", "alpha", "beta", "negative_slope", "threshold", "min", "max"}
 WRONG = {
     "bool": True,
     "numpy-bool": np.True_,

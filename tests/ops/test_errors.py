@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
     "expand": (lambda x: x.expand(3), ValueError, ["(2, 3)", "(3,)"]),
     "repeat": (lambda x: x.repeat(2), ValueError, ["(2, 3)", "(2,)"]),
     "pad": (lambda x: x.pad((1,)), ValueError, ["(2, 3)", "(1,)"]),
-    "pad of a mode": (lambda x: x.pad((1, 1), "reflect"), ValueError, ["reflect", "constant"]),
+    "pad of a mode": (lambda x: x.pad((1, 1), "mirror"), ValueError, ["mirror", "reflect", "constant"]),
     "pad of a value": (lambda x: x.pad((1, 1), 7.0), ValueError, ["7.0", "constant"]),
     "tril": (lambda x: x[0].tril(), ValueError, ["(3,)"]),
     "triu": (lambda x: x[0].triu(), ValueError, ["(3,)"]),

@@ -19,6 +19,7 @@ from tinygrad_lstm.ops import (
     elementwise,
     indexing,
     linalg,
+    padding,
     reduction,
     rounding,
     shape,
@@ -28,7 +29,7 @@ from tinygrad_lstm.ops.rules import Functions
 
 HostArray = np.ndarray[Any, Any]
 
-FAMILIES = [elementwise, trigonometric, rounding, activation, comparison, reduction, shape, indexing, linalg]
+FAMILIES = [elementwise, trigonometric, rounding, activation, comparison, reduction, shape, padding, indexing, linalg]
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
 STEP = 1e-5
 

@@ -2,6 +2,7 @@
 
 from . import (
     activation,
+    attention,
     comparison,
     convolution,
     ctc,
@@ -10,12 +11,14 @@ from . import (
     linalg,
     loss,
     normalization,
+    padding,
     pooling,
     random,
     recurrent,
     reduction,
     rounding,
     shape,
+    spectral,
     trigonometric,
 )
 from . import numpy_protocol as numpy_protocol
@@ -23,6 +26,7 @@ from . import operators as operators
 from . import torch_names as torch_names
 from . import transfer as transfer
 from .activation import *
+from .attention import *
 from .comparison import *
 from .convolution import *
 from .ctc import *
@@ -32,16 +36,19 @@ from .indexing import *
 from .linalg import *
 from .loss import *
 from .normalization import *
+from .padding import *
 from .pooling import *
 from .random import *
 from .reduction import *
 from .rounding import *
 from .rules import Functions
 from .shape import *
+from .spectral import *
 from .trigonometric import *
 
 Functions.families = (
     activation,
+    attention,
     comparison,
     convolution,
     ctc,
@@ -50,11 +57,13 @@ Functions.families = (
     linalg,
     loss,
     normalization,
+    padding,
     pooling,
     random,
     recurrent,
     reduction,
     rounding,
     shape,
+    spectral,
     trigonometric,
 )

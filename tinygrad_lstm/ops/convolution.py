@@ -12,7 +12,8 @@ from .._tensor import Tensor, operand
 from ..arguments import integer
 from .define import composite, op, shown_whole
 from .linalg import matmul_op
-from .shape import pad, reshape, squeeze, swapaxes, unsqueeze
+from .padding import pad
+from .shape import reshape, squeeze, swapaxes, unsqueeze
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d"]
 

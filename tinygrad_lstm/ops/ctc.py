@@ -15,8 +15,9 @@ from .define import composite, op
 from .elementwise import where
 from .indexing import check_range, getitem, getitem_op
 from .loss import reduced
+from .padding import pad
 from .reduction import logsumexp
-from .shape import pad, stack
+from .shape import stack
 
 __all__ = ["ctc_loss"]
 

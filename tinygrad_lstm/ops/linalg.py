@@ -12,14 +12,16 @@ from tinygrad_lstm.backends.sums import total
 from tinygrad_lstm.backends.threads import for_products
 
 from .._tensor import Tensor, operand
+from ..arguments import integer
 from ..creation import arange
 from ..device import device_of
 from .define import composite, op
 from .indexing import getitem
+from .reduction import dims_of, sum
 from .rules import OverRows
-from .shape import reshape, unsqueeze
+from .shape import permute_op, reshape, unsqueeze
 
-__all__ = ["einsum", "linear", "matmul", "outer"]
+__all__ = ["diagonal", "einsum", "linear", "matmul", "outer", "tensordot", "trace"]
 
 
 @op(
@@ -97,6 +99,107 @@ def outer(x: Tensor, y: Any) -> Tensor:
     """The product of each element of x with each element of y, both flattened: (x.size, y.size)."""
     y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
     return reshape(x, (x.size, 1)) * reshape(y, (1, y.size))
+
+
+@composite
+def tensordot(x: Tensor, y: Any, dim: int | Sequence[Sequence[int]] = 2) -> Tensor:
+    """The sum of products over dimensions of x and of y; torch's `dims=` is another name for `dim=`.
+
+    The other dimensions of x come first, then those of y.
+
+    Args:
+        dim: the number of dimensions, the last of x and the first of y; or the dimensions of x and those of y. The
+            two must have the same lengths.
+
+    Raises:
+        IndexError: a dimension is out of range.
+        ValueError: the dimensions do not match, or one is given twice.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.tensordot(tg.ones(2, 3, 4), tg.ones(4, 3, 5), ([1, 2], [1, 0])).shape
+    (2, 5)
+    """
+    y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
+    if isinstance(dim, Sequence):
+        of_x, of_y = (dims_of("tensordot", tuple(given), z.shape) for given, z in zip(dim, (x, y), strict=True))
+    else:
+        number = integer("tensordot", "dim", dim, "an integer or two lists of dimensions")
+        if not 0 <= number <= min(x.ndim, y.ndim):
+            raise ValueError(f"tensordot: dims is {number}; expected 0 to {min(x.ndim, y.ndim)}, or lists")
+        of_x, of_y = tuple(range(x.ndim - number, x.ndim)), tuple(range(number))
+    if [x.shape[d] for d in of_x] != [y.shape[d] for d in of_y]:
+        raise ValueError(
+            f"tensordot: dims {of_x} of shape {x.shape} and {of_y} of shape {y.shape} must have the same lengths"
+        )
+    kept_x = tuple(d for d in range(x.ndim) if d not in of_x)
+    kept_y = tuple(d for d in range(y.ndim) if d not in of_y)
+    shape = (*(x.shape[d] for d in kept_x), *(y.shape[d] for d in kept_y))
+    rows, inner = math.prod(x.shape[d] for d in kept_x), math.prod(x.shape[d] for d in of_x)
+    left = reshape(permute_op(x, kept_x + of_x), (rows, inner))
+    right = reshape(permute_op(y, of_y + kept_y), (inner, math.prod(y.shape[d] for d in kept_y)))
+    return reshape(matmul_op(left, right), shape)
+
+
+# -- diagonals ---------------------------------------------------------------------------------------------------------
+
+
+def _diagonal_of(xp: Any, x: Array, offset: int, dim1: int, dim2: int) -> Array:
+    """A view of a diagonal, as the last dimension; writing into it writes into x."""
+    rest = [d for d in range(len(x.shape)) if d not in (dim1, dim2)]
+    length = max(min(x.shape[dim1] + min(offset, 0), x.shape[dim2] - max(offset, 0)), 0)
+    lead: list[Any] = [slice(None)] * len(x.shape)
+    if length:
+        lead[dim1], lead[dim2] = slice(max(-offset, 0), None), slice(max(offset, 0), None)
+    shape = (*(x.shape[d] for d in rest), length)
+    strides = (*(x.strides[d] for d in rest), x.strides[dim1] + x.strides[dim2])
+    return xp.lib.stride_tricks.as_strided(x[tuple(lead)], shape, strides)
+
+
+@op(x=lambda g, offset, dim1, dim2, F: F.diagonal_op(g, offset, dim1, dim2))
+def on_diagonal(xp: Any, x: Array, offset: int, dim1: int, dim2: int, shape: tuple[int, ...]) -> Array:
+    """Zeros of this shape with x on a diagonal."""
+    spread = xp.zeros(shape, x.dtype)
+    _diagonal_of(xp, spread, offset, dim1, dim2)[...] = x
+    return spread
+
+
+@op(
+    x=lambda g, offset, dim1, dim2, x_shape, F: F.on_diagonal(g, offset, dim1, dim2, x_shape),
+    view=True,
+    name="diagonal",
+)
+def diagonal_op(xp: Any, x: Array, offset: int, dim1: int, dim2: int) -> Array:
+    return _diagonal_of(xp, x, offset, dim1, dim2)
+
+
+@composite
+def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """A view of the diagonal of two dimensions, which becomes the last dimension.
+
+    Args:
+        offset: 0 is the main diagonal, 1 the one above it, -1 the one below it.
+
+    Raises:
+        IndexError: a dimension is out of range.
+        ValueError: `dim1` and `dim2` are the same dimension.
+    """
+    first, second = dims_of("diagonal", (dim1, dim2), x.shape)
+    return diagonal_op(x, integer("diagonal", "offset", offset), first, second)
+
+
+@composite
+def trace(x: Tensor) -> Tensor:
+    """The sum of a matrix's main diagonal.
+
+    Raises:
+        ValueError: x does not have two dimensions.
+    """
+    if x.ndim != 2:
+        raise ValueError(f"trace: expected a matrix, got shape {x.shape}; use x.diagonal(0, dim1, dim2).sum(-1)")
+    return sum(diagonal_op(x, 0, 0, 1))
+
+
+# -- einsum ------------------------------------------------------------------------------------------------------------
 
 
 def _einsum_rule(g: Any, operands: Sequence[Any], terms: tuple[str, ...], out_term: str, F: Any) -> list[Any]:

@@ -13,14 +13,14 @@ import numpy as np
 
 from .._tensor import Tensor, as_tensor
 from ..creation import full_like, ones_like, zeros_like
-from . import comparison, elementwise, indexing, linalg, reduction, rounding, trigonometric
+from . import comparison, elementwise, indexing, linalg, padding, reduction, rounding, trigonometric
 from .shape import (
     broadcast_to,
     cat,
     flatten,
     flip,
+    movedim,
     permute,
-    repeat,
     reshape,
     roll,
     split,
@@ -135,9 +135,8 @@ def _squeeze(a: Any, axis: Any = None) -> Tensor:
     return squeezed
 
 
-def _tile(A: Any, reps: Any) -> Tensor:
-    times = reps if isinstance(reps, Sequence) else (reps,)
-    return repeat(A, [1] * (A.ndim - len(times)) + list(times))
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    return linalg.diagonal(a, offset, axis1, axis2).sum(-1)
 
 
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
@@ -207,7 +206,12 @@ FUNCTIONS: dict[Any, Function] = {
     np.flip: lambda m, axis=None: flip(m, axis),
     np.roll: lambda a, shift, axis=None: roll(a, shift, axis),
     np.broadcast_to: lambda array, shape: broadcast_to(array, shape),
-    np.tile: _tile,
+    np.tile: lambda A, reps: padding.tile(A, reps),
+    np.repeat: lambda a, repeats, axis=None: padding.repeat_interleave(a, repeats, axis),
+    np.moveaxis: lambda a, source, destination: movedim(a, source, destination),
+    np.diagonal: lambda a, offset=0, axis1=0, axis2=1: linalg.diagonal(a, offset, axis1, axis2),
+    np.trace: _trace,
+    np.tensordot: lambda a, b, axes=2: linalg.tensordot(a, b, axes),
     np.tril: lambda m, k=0: tril(m, k),
     np.triu: lambda m, k=0: triu(m, k),
     np.concatenate: _concatenate,

@@ -13,8 +13,9 @@ from ..arguments import integer
 from .convolution import PerDim, per_dim
 from .define import composite, op, shown_whole
 from .indexing import gather
+from .padding import pad
 from .reduction import argmax, mean, narrowed, widened
-from .shape import pad, stack, swapaxes
+from .shape import stack, swapaxes
 
 __all__ = [
     "adaptive_avg_pool1d",

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import check_bounds
 
 from .._tensor import Tensor, as_tensor
 from ..arguments import integer, integers
 from .define import composite, op
-from .elementwise import clone
 from .reduction import dim_of, dims_of
 
 __all__ = [
@@ -25,9 +23,8 @@ __all__ = [
     "expand",
     "flatten",
     "flip",
-    "pad",
+    "movedim",
     "permute",
-    "repeat",
     "reshape",
     "roll",
     "split",
@@ -149,6 +146,27 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     return swapaxes(x, dim0, dim1)
 
 
+@composite
+def movedim(x: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Moves dimensions to new positions; the others keep their order. NumPy's `moveaxis`.
+
+    Raises:
+        IndexError: a dimension is out of range.
+        ValueError: a dimension is given twice, or `source` and `destination` have different lengths.
+    """
+    moved, places = dims_of("movedim", _as_dims(source), x.shape), dims_of("movedim", _as_dims(destination), x.shape)
+    if len(moved) != len(places):
+        raise ValueError(f"movedim: source {source} and destination {destination} must have the same length")
+    order = [d for d in range(x.ndim) if d not in moved]
+    for place, d in sorted(zip(places, moved, strict=True)):
+        order.insert(place, d)
+    return permute_op(x, tuple(order))
+
+
+def _as_dims(dim: int | Sequence[int]) -> tuple[int, ...]:
+    return tuple(dim) if isinstance(dim, Sequence) else (dim,)
+
+
 @op(x=lambda g, dim, F: F.flip(g, dim), view=True, method=True)
 def flip(xp: Any, x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
     """Reverses the order along `dim`, or along all dimensions if it is None.
@@ -185,7 +203,7 @@ def _negated(shifts: int | Sequence[int]) -> int | tuple[int, ...]:
     return tuple([-shift for shift in shifts]) if isinstance(shifts, Sequence) else -shifts
 
 
-# -- elements repeated, added or removed ------------------------------------------------------------------------------
+# -- elements broadcast or set to zero ------------------------------------------------------------------------------
 
 
 @op(x=lambda g, x_shape, F: F.sum_to(g, x_shape), view=True, name="broadcast_to")
@@ -216,52 +234,6 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
         raise ValueError(f"expand: shape {x.shape} has more dimensions than {lengths}")
     kept = [x.shape[d - extra] if length == -1 and d >= extra else length for d, length in enumerate(lengths)]
     return broadcast_to_op(x, tuple(kept))
-
-
-@composite
-def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
-    """Repeats x `times[d]` times along each dimension d, with leading dimensions added if needed.
-
-    Raises:
-        ValueError: `times` has fewer numbers than x has dimensions.
-    """
-    numbers = _lengths("repeat", "times", times)
-    if len(numbers) < x.ndim:
-        raise ValueError(f"repeat: {numbers} has fewer numbers than shape {x.shape} has dimensions")
-    lengths = (*(1,) * (len(numbers) - x.ndim), *x.shape)
-    # Each dimension becomes two, (times, length), of which the first is broadcast.
-    between = tuple(itertools.chain.from_iterable((1, length) for length in lengths))
-    tiled = tuple(itertools.chain.from_iterable(zip(numbers, lengths, strict=True)))
-    laid = clone(broadcast_to_op(reshape_op(x, between), tiled))
-    return reshape_op(laid, tuple(number * length for number, length in zip(numbers, lengths, strict=True)))
-
-
-@op(x=lambda g, widths, x_shape, F: F.getitem_op(g, _inside(widths, x_shape)), name="pad")
-def pad_op(xp: Any, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
-    return xp.pad(x, widths, constant_values=value) if widths else x.copy()
-
-
-def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(before, before + length) for (before, _), length in zip(widths, shape, strict=True))
-
-
-@composite
-def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pads x with `value`: `pad` has (before, after) of the last dimension, then of the one before it, ...
-
-    Raises:
-        OverflowError: x is of integers, and `value` is outside their dtype's range.
-        ValueError: the number of widths is odd or too large, or a width is negative; the mode is not "constant"; x is
-            of integers, and `value` is NaN.
-    """
-    if mode != "constant":
-        raise ValueError(f"pad: mode is {mode!r}; only 'constant' is supported")
-    pad = integers("pad", "pad", pad)
-    widths = list(zip(pad[::2], pad[1::2], strict=False))
-    if len(pad) % 2 or len(widths) > x.ndim or any(width < 0 for width in pad):
-        raise ValueError(f"pad: {pad} must hold two widths, zero or more, for some last dimensions of {x.shape}")
-    check_bounds("pad", value, x.dtype)
-    return pad_op(x, ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths)), value)
 
 
 @op(x=lambda g, diagonal, F: F.tril(g, diagonal), method=True)

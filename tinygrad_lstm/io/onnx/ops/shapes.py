@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ....ops import linalg, shape
+from ....ops import linalg, padding, shape
 from ....ops.reduction import Dim
 from ....tracing.lengths import Length, Size, key
 from ..graph import Graph, Input, largest, smallest
 from ..program import Call, Operand, Value
-from .entries import ENTRIES, Entry, dim_in, dims_in, writes
+from .entries import ENTRIES, Entry, dim_in, dims_in, fixed, writes
 
 _RESHAPED = shape.reshape_op.op  # type: ignore[attr-defined]
 _PRODUCTS = (linalg.linear_op.op, linalg.matmul_op.op)  # type: ignore[attr-defined]
@@ -94,10 +94,29 @@ def _broadcasted(g: Graph, x: Operand, lengths: Sequence[Size]) -> str:
     return g.node("Expand", x, g.ints(lengths))
 
 
-@writes(shape.pad_op)
+@writes(padding.pad_op)
 def _padded(g: Graph, x: Operand, widths: Sequence[tuple[Size, Size]], value: float) -> str:
     ends = [before for before, _ in widths] + [after for _, after in widths]
     return g.node("Pad", x, g.ints(ends), g.number(value, x.dtype)) if widths else g.name(x)
+
+
+@writes(padding.unfold_op)
+def _windows(g: Graph, x: Operand, dim: int, size: int, step: int) -> str:
+    """The elements of each window are gathered: (..., number, size, ...), and the size becomes the last dimension."""
+    number, rank = fixed(g, g.call.result.shape[dim]), len(x.shape)
+    places = np.arange(number)[:, None] * fixed(g, step) + np.arange(fixed(g, size))
+    order = [d for d in range(rank + 1) if d != dim + 1] + [dim + 1]
+    return g.node("Transpose", g.node("Gather", x, places, axis=dim), perm=order)
+
+
+@writes(linalg.diagonal_op)
+def _diagonal(g: Graph, x: Operand, offset: int, dim1: int, dim2: int) -> str:
+    """Both dimensions are moved to the front, where GatherND takes an element of each."""
+    rest = [d for d in range(len(x.shape)) if d not in (dim1, dim2)]
+    start = np.array([max(-offset, 0), max(offset, 0)])
+    places = start + np.arange(fixed(g, g.call.result.shape[-1]))[:, None]
+    taken = g.node("GatherND", g.node("Transpose", x, perm=[dim1, dim2, *rest]), places)
+    return g.node("Transpose", taken, perm=[*range(1, len(rest) + 1), 0])
 
 
 def _triangle(upper: bool) -> Entry:

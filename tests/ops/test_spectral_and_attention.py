@@ -1,0 +1,66 @@
+"""stft, istft and attention: their definitions, their derivatives, and one as the inverse of the other."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(7).normal(size=shape)
+
+
+@pytest.mark.parametrize("onesided", [True, False])
+@pytest.mark.parametrize(("n_fft", "win_length", "normalized"), [(6, 6, False), (5, 3, True), (1, 1, False)])
+def test_stft_is_its_definition_and_istft_its_inverse(
+    n_fft: int, win_length: int, normalized: bool, onesided: bool, device: str
+) -> None:
+    signal, window = normal(2, 14), np.linspace(0.5, 1, win_length)
+    x = tg.tensor(signal, device=device)
+    options: dict[str, Any] = {"normalized": normalized, "onesided": onesided, "window": window}
+    spectrum = tg.stft(x, n_fft, 1, win_length, **options)
+
+    before = (n_fft - win_length) // 2
+    wide = np.pad(window, (before, n_fft - win_length - before))
+    padded = np.pad(signal, ((0, 0), (n_fft // 2, n_fft // 2)), mode="reflect")
+    frames = np.stack([padded[:, k : k + n_fft] * wide for k in range(padded.shape[1] - n_fft + 1)], 1)
+    expected = (np.fft.rfft if onesided else np.fft.fft)(frames).swapaxes(1, 2) / (
+        math.sqrt(n_fft) if normalized else 1
+    )
+    found = spectrum.cpu().numpy()
+    np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], expected, atol=1e-12)
+    again = tg.istft(spectrum, n_fft, 1, win_length, length=14, **options)
+    np.testing.assert_allclose(again.cpu().numpy(), signal, atol=1e-12)
+
+
+def test_derivatives_of_spectra() -> None:
+    x, window = (tg.tensor(array, requires_grad=True) for array in (normal(10), np.linspace(0.5, 1, 4)))
+    assert tg.gradcheck(lambda x, w: tg.stft(x, 4, 2, window=w), [x, window])
+    spectrum = tg.tensor(normal(3, 4, 2), requires_grad=True)
+    assert tg.gradcheck(lambda z, w: tg.istft(z, 4, 2, window=w), [spectrum, window])
+
+
+@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal"])
+def test_attention_is_its_definition(masked: str, device: str) -> None:
+    q, k, v = normal(2, 3, 4), normal(2, 5, 4)[:, ::-1].copy(), normal(2, 5, 6)
+    allowed = {"bool": normal(3, 5) > 0, "causal": np.tri(3, 5, dtype=bool)}.get(masked, np.ones((3, 5), bool))
+    allowed[0] &= masked != "bool"  # a row that is masked whole
+    added = normal(3, 5) if masked == "float" else np.zeros((3, 5))
+    powers = np.exp(q @ k.swapaxes(1, 2) / 2 + added) * allowed
+    sums = powers.sum(-1, keepdims=True)
+    expected = np.divide(powers, sums, out=np.zeros_like(powers), where=sums > 0) @ v
+    mask = {"bool": allowed, "float": added}.get(masked)
+    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in (q, k, v)]
+    given = None if mask is None else tg.tensor(mask, device=device)
+    out = tg.scaled_dot_product_attention(*tensors, given, is_causal=masked == "causal")
+    np.testing.assert_allclose(out.detach().cpu().numpy(), expected, atol=1e-12)
+    assert all(g.isfinite().all() for g in tg.grad(out.sum(), tensors))
+
+
+def test_derivatives_of_attention() -> None:
+    tensors = [tg.tensor(array, requires_grad=True) for array in (normal(2, 3, 4), normal(2, 2, 4), normal(2, 2, 3))]
+    mask = tg.tensor(normal(3, 2), requires_grad=True)
+    assert tg.gradcheck(tg.scaled_dot_product_attention, [*tensors, mask])

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_bool, widened_dtype
+from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
 
 from .._tensor import Tensor, operand
 from ..creation import ones
@@ -19,6 +21,11 @@ from .random import dropout
 from .shape import swapaxes, tril
 
 __all__ = ["scaled_dot_product_attention"]
+
+
+def _for_products_of(x: Array) -> AbstractContextManager[None]:
+    """A context for products of the matrices of x: threads that share each of many small ones mostly wait."""
+    return ONE_BLAS_THREAD if math.prod(x.shape[:-2]) >= 8 else for_products()
 
 
 def _probabilities(xp: Any, scores: Array) -> Array:
@@ -56,15 +63,16 @@ def _attention_rule(
     xp, weights = backend.xp, saved
     if value is None or query is None or key is None:
         raise TypeError("scaled_dot_product_attention: query, key and value are needed")
-    along = xp.matmul(g, value.swapaxes(-1, -2))
-    along -= xp.einsum("...ij,...ij->...i", along, weights)[..., None]
-    along *= weights
-    gradients = [
-        xp.matmul(along, key) * scale if needs_grad[0] else None,
-        xp.matmul(along.swapaxes(-1, -2), query) * scale if needs_grad[1] else None,
-        xp.matmul(weights.swapaxes(-1, -2), g) if needs_grad[2] else None,
-        along if needs_grad[3] else None,
-    ]
+    with _for_products_of(g):
+        along = backend.matmul(g, value.swapaxes(-1, -2))
+        along -= xp.einsum("...ij,...ij->...i", along, weights)[..., None]
+        along *= weights
+        gradients = [
+            backend.matmul(along, key) * scale if needs_grad[0] else None,
+            backend.matmul(along.swapaxes(-1, -2), query) * scale if needs_grad[1] else None,
+            backend.matmul(weights.swapaxes(-1, -2), g) if needs_grad[2] else None,
+            along if needs_grad[3] else None,
+        ]
     return [
         None if found is None or like is None else _summed_to(xp, found, like.shape).astype(like.dtype, copy=False)
         for found, like in zip(gradients, inputs, strict=True)
@@ -84,11 +92,12 @@ def attention(backend: Any, inputs: Sequence[Array], scale: float, saving: bool 
     query, key, value, bias = inputs
     xp = backend.xp
     wide = widened_dtype(query.dtype)
-    scores = xp.matmul(query.astype(wide, copy=False) * scale, key.swapaxes(-1, -2).astype(wide, copy=False))
-    if bias is not None:
-        scores = scores + bias
-    weights = _probabilities(xp, scores)
-    return xp.matmul(weights, value.astype(wide, copy=False)).astype(query.dtype, copy=False), weights
+    with _for_products_of(query):
+        scores = backend.matmul(query.astype(wide, copy=False) * scale, key.swapaxes(-1, -2).astype(wide, copy=False))
+        if bias is not None:
+            scores = scores + bias
+        weights = _probabilities(xp, scores)
+        return backend.matmul(weights, value.astype(wide, copy=False)).astype(query.dtype, copy=False), weights
 
 
 @composite

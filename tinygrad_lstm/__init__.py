@@ -27,8 +27,10 @@ from .checkpointing import *
 from .creation import *
 from .device import *
 from .mode import *
+from .ops._softmax import *
 from .ops.activation import *
 from .ops.attention import *
+from .ops.class_loss import *
 from .ops.comparison import *
 from .ops.convolution import *
 from .ops.ctc import *
@@ -37,6 +39,7 @@ from .ops.elementwise import *
 from .ops.indexing import *
 from .ops.linalg import *
 from .ops.loss import *
+from .ops.margin_loss import *
 from .ops.normalization import *
 from .ops.padding import *
 from .ops.pooling import *

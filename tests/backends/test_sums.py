@@ -18,7 +18,7 @@ WITH_REASONS = {
     ("backends/scatter.py", "blocks_of_values"): "counts",
     ("tinygrad_lstm/ops/linalg.py", "einsum_op"): "products of matrices, which are the array library's",
     ("tinygrad_lstm/ops/ctc.py", "_labels"): "integers",
-    ("tinygrad_lstm/ops/loss.py", "cross_entropy_op"): "a count",
+    ("tinygrad_lstm/ops/class_loss.py", "cross_entropy_op"): "a count",
     ("tinygrad_lstm/ops/reduction.py", "prod"): "products, in float32 at least",
     ("tinygrad_lstm/ops/reduction.py", "cumprod_before"): "products, in float32 at least",
 }

@@ -19,6 +19,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | losses | {loss}[_{variant}]_{mean, sum, none} | input target [weight] [pos_weight] out w_out grad_input [grad_target] |
 | ops | {op}[_{variant}] | input [other] [weight] [bias] out w_out; grad_ of each float input |
 | ops_normalization | {op}_{number}, with drawn arguments | as ops; of batch_norm [running_mean running_var, and both with _after: after the call] |
+| ops_losses | {op}_{number}, with drawn arguments | as ops |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
 | ctc | case_{k} | x targets input_lengths target_lengths out w_out grad_x |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
@@ -52,6 +53,7 @@ from torch_cases import Arrays, Case, Settings
 from torch_ctc import ctc
 from torch_functions import losses, ops
 from torch_long_runs import long_runs, long_schedules
+from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
 from torch_ops_windows import ops_windows
 from torch_optimizers import clipping, optimizers, schedule_pairs, schedules
@@ -87,6 +89,7 @@ def main() -> None:
         losses,
         ctc,
         ops,
+        ops_losses,
         ops_normalization,
         ops_windows,
         optimizers,

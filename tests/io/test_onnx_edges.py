@@ -121,6 +121,10 @@ def test_special_values_of_what_onnxruntime_approximates(tmp_path: Path, functio
     tg.logical_xor,
     lambda x, y: tg.where(x > 0, x, y),
     lambda x, y: tg.binary_cross_entropy_with_logits(x, y, reduction="none"),
+    lambda x, y: tg.binary_cross_entropy(x, y, reduction="none"),
+    lambda x, y: tg.kl_div(x, y, "none"),
+    lambda x, y: tg.huber_loss(x, y, "none", 0.5),
+    lambda x, y: tg.hinge_embedding_loss(x, y, reduction="none"),
 ])  # fmt: skip
 def test_pairs_of_special_values(tmp_path: Path, function: Function) -> None:
     assert_same(tmp_path, function, *PAIRS)

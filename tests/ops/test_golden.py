@@ -8,7 +8,11 @@ from golden.load import load, options
 
 import tinygrad_lstm as tg
 
-CASES = [(file, case) for file in ("losses", "ops", "ops_normalization", "ops_windows") for case in options(file)]
+CASES = [
+    (file, case)
+    for file in ("losses", "ops", "ops_losses", "ops_normalization", "ops_windows")
+    for case in options(file)
+]
 
 
 @pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}-{case}" for file, case in CASES])

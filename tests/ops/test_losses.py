@@ -198,13 +198,24 @@ def test_the_mean_of_only_ignored_samples_is_nan(device: str) -> None:
     assert tg.cross_entropy(x, tg.tensor([-100, -100], device=device), reduction="sum").item() == 0.0
 
 
+OF_NUMBERS: list[Function] = [
+    tg.mse_loss,
+    tg.l1_loss,
+    tg.smooth_l1_loss,
+    tg.huber_loss,
+    tg.binary_cross_entropy_with_logits,
+    tg.binary_cross_entropy,
+    tg.kl_div,
+    tg.hinge_embedding_loss,
+    tg.soft_margin_loss,
+]
 NOTHING: dict[str, Function] = {
     "cross_entropy": lambda x: tg.cross_entropy(x, np.zeros(0, np.int64)),
     "cross_entropy_probabilities": lambda x: tg.cross_entropy(x, np.zeros((0, 3), np.float32)),
     "nll_loss": lambda x: tg.nll_loss(x, np.zeros(0, np.int64)),
     **{
         loss.__name__: lambda x, loss=loss: loss(x, np.zeros((0, 3), np.float32))  # type: ignore[misc]
-        for loss in (tg.mse_loss, tg.l1_loss, tg.smooth_l1_loss, tg.binary_cross_entropy_with_logits)
+        for loss in OF_NUMBERS
     },
 }
 
@@ -296,11 +307,65 @@ def test_smooth_l1_pieces(seed: int, beta: float, device: str) -> None:
     np.testing.assert_allclose(host(found), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [tg.mse_loss, tg.l1_loss, tg.smooth_l1_loss, tg.binary_cross_entropy_with_logits])
+@pytest.mark.parametrize("loss", OF_NUMBERS)
 def test_losses_of_numbers_reduce(loss: Function, device: str) -> None:
     rng = np.random.default_rng(1)
-    x, y = tg.tensor(rng.normal(size=(3, 2)), device=device), tg.tensor(rng.random((3, 2)), device=device)
+    x, y = tg.tensor(rng.random((3, 2)), device=device), tg.tensor(rng.random((3, 2)), device=device)
     each = host(loss(x, y, reduction="none"))
     assert each.shape == (3, 2)
     np.testing.assert_allclose(host(loss(x, y)), each.mean(), rtol=1e-12)
     np.testing.assert_allclose(host(loss(x, y, reduction="sum")), each.sum(), rtol=1e-12)
+
+
+# -- all ---------------------------------------------------------------------------------------------------------------
+
+_RNG = np.random.default_rng(3)
+_A, _B, _C = (_RNG.normal(size=(3, 4)) for _ in range(3))
+_P, _Q = (_RNG.uniform(0.1, 0.9, (3, 4)) for _ in range(2))
+_SIGNS = np.array([[1.0, -1, 1, -1]] * 3)
+WITH_DERIVATIVES: dict[str, tuple[Function, list[HostArray]]] = {
+    "huber_loss": (lambda x, t: tg.huber_loss(x, t, "none", 0.7, _P), [_A, _B]),
+    "gaussian_nll_loss": (tg.gaussian_nll_loss, [_A, _B, _P[:, :1]]),
+    "kl_div": (lambda x, t: tg.kl_div(x, t, "batchmean"), [_A, _P]),
+    "kl_div-logs": (lambda x, t: tg.kl_div(x, t, "none", True), [_A, _B]),
+    "binary_cross_entropy": (lambda x, t: tg.binary_cross_entropy(x, t, _Q, "none"), [_P, _Q]),
+    "cosine_similarity": (tg.cosine_similarity, [_A, _B[:1]]),
+    "cosine_embedding_loss": (lambda x, y: tg.cosine_embedding_loss(x, y, [1, -1, 1]), [_A, _B]),
+    "hinge_embedding_loss": (lambda x: tg.hinge_embedding_loss(x, _SIGNS), [_A]),
+    "margin_ranking_loss": (lambda x, y: tg.margin_ranking_loss(x, y, _SIGNS, 0.3), [_A, _B]),
+    "soft_margin_loss": (lambda x: tg.soft_margin_loss(x, _SIGNS), [_A]),
+    "triplet_margin_loss": (lambda a, p, n: tg.triplet_margin_loss(a, p, n, 2.0, swap=True), [_A, _B, _C]),
+}
+
+
+@pytest.mark.parametrize("name", WITH_DERIVATIVES)
+def test_first_and_second_derivatives(name: str, device: str) -> None:
+    loss, arrays = WITH_DERIVATIVES[name]
+    inputs = [tg.tensor(array, device=device, requires_grad=True) for array in arrays]
+
+    def on_device(*given: tg.Tensor) -> tg.Tensor:
+        with tg.default_device(device):
+            out: tg.Tensor = loss(*given)
+        return out
+
+    assert tg.gradcheck(on_device, inputs)
+    assert tg.gradgradcheck(on_device, inputs)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda x: tg.huber_loss(x, x, delta=0), "huber_loss: delta is 0; expected a positive number"),
+    (lambda x: tg.huber_loss(x, x[0]), r"huber_loss: target of shape \(3,\) must have input's shape \(2, 3\)"),
+    (lambda x: tg.gaussian_nll_loss(x, x, x, eps=0.0), "gaussian_nll_loss: eps is 0.0; expected a positive number"),
+    (lambda x: tg.gaussian_nll_loss(x, x, tg.ones(4)), r"gaussian_nll_loss: var of shape \(4,\) does not broadcast"),
+    (lambda x: tg.kl_div(x, x, "batch"), "kl_div: reduction is 'batch'; expected 'mean', 'sum', 'none' or 'batchmean'"),
+    (lambda x: tg.cosine_similarity(x, x, 2), "cosine_similarity: dim 2 is not there"),
+    (lambda x: tg.cosine_embedding_loss(x, x[:1], [1, 1]), "cosine_embedding_loss: input2 of shape"),
+    (lambda x: tg.cosine_embedding_loss(x, x, [1]), "cosine_embedding_loss: target of shape"),
+    (lambda x: tg.cosine_embedding_loss(x[None], x[None], [1]), r"expected \(N, D\) or \(D,\)"),
+    (lambda x: tg.margin_ranking_loss(x, x[0], x), "margin_ranking_loss: input2 of shape"),
+    (lambda x: tg.triplet_margin_loss(x, x, x[0]), "triplet_margin_loss: negative of shape"),
+    (lambda x: tg.soft_margin_loss(x, x, "each"), "soft_margin_loss: reduction is 'each'"),
+])  # fmt: skip
+def test_invalid_arguments_are_refused(call: Function, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(tg.ones(2, 3))

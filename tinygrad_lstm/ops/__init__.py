@@ -1,8 +1,10 @@
 """Every op on tensors, one file for each family; `define` explains what an op is."""
 
 from . import (
+    _softmax,
     activation,
     attention,
+    class_loss,
     comparison,
     convolution,
     ctc,
@@ -10,6 +12,7 @@ from . import (
     indexing,
     linalg,
     loss,
+    margin_loss,
     normalization,
     padding,
     pooling,
@@ -25,8 +28,10 @@ from . import numpy_protocol as numpy_protocol
 from . import operators as operators
 from . import torch_names as torch_names
 from . import transfer as transfer
+from ._softmax import *
 from .activation import *
 from .attention import *
+from .class_loss import *
 from .comparison import *
 from .convolution import *
 from .ctc import *
@@ -35,6 +40,7 @@ from .elementwise import *
 from .indexing import *
 from .linalg import *
 from .loss import *
+from .margin_loss import *
 from .normalization import *
 from .padding import *
 from .pooling import *
@@ -47,8 +53,10 @@ from .spectral import *
 from .trigonometric import *
 
 Functions.families = (
+    _softmax,
     activation,
     attention,
+    class_loss,
     comparison,
     convolution,
     ctc,
@@ -56,6 +64,7 @@ Functions.families = (
     indexing,
     linalg,
     loss,
+    margin_loss,
     normalization,
     padding,
     pooling,

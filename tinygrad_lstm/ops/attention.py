@@ -13,10 +13,10 @@ from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
 
 from .._tensor import Tensor, operand
 from ..creation import ones
+from ._softmax import softmax
 from .define import composite, op
 from .elementwise import where
 from .linalg import matmul_op
-from .loss import softmax
 from .random import dropout
 from .shape import swapaxes, tril
 

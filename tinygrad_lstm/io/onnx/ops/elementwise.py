@@ -8,7 +8,7 @@ import numpy as np
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer, limits, widened_dtype
 
 from ....ops import activation, comparison, elementwise, loss, rounding, trigonometric
-from ..graph import Graph
+from ..graph import Graph, Input
 from ..program import Constant, Operand, Value
 from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
 
@@ -93,6 +93,18 @@ def _weigh(g: Graph, weight: Operand, y: Operand) -> str:
     zero, weight_name, y_name = g.number(0, dtype), g.name(g.cast(weight, dtype)), g.name(g.cast(y, dtype))
     nothing = g.node("And", g.node("Equal", weight_name, zero), g.node("IsInf", wide(g, y)))
     return g.node("Mul", weight_name, g.node("Where", nothing, zero, y_name))
+
+
+@writes(loss.binary_cross_entropy_op)
+def _binary_cross_entropy(g: Graph, x: Operand, target: Operand) -> str:
+    """Each logarithm is -100 at least."""
+    dtype = g.call.result.dtype
+    x_name, t = g.name(as_dtype(g, dtype, x)), g.name(as_dtype(g, dtype, target))
+    lowest, one = g.number(-100, dtype), g.number(1, dtype)
+    rest = _log1p_of(g, g.node("Neg", x_name), dtype)
+    parts = [("Mul", t, g.node("Max", g.node("Log", x_name), lowest))]
+    parts.append(("Mul", g.node("Sub", one, t), g.node("Max", rest, lowest)))
+    return g.node("Neg", g.node("Add", *(g.node(*part) for part in parts)))
 
 
 @writes(rounding.floor)
@@ -271,22 +283,26 @@ def _expm1(g: Graph, x: Operand) -> str:
     u = g.node("Exp", x)
     rest = g.node("Sub", u, one)
     near = g.node("Mul", rest, g.node("Div", x, g.node("Log", u)))
-    return _near_zero(g, x, 1, g.node("Where", g.node("Equal", u, one), x, near), rest)
+    return _near_zero(g, x, x.dtype, 1, g.node("Where", g.node("Equal", u, one), x, near), rest)
 
 
 @writes(elementwise.log1p)
 def _log1p(g: Graph, x: Operand) -> str:
+    return _log1p_of(g, g.name(x), x.dtype)
+
+
+def _log1p_of(g: Graph, x: str, dtype: Any) -> str:
     """Near 0 by Kahan's formula, in which the error of 1 + x cancels: log u · x / (u - 1), with u = 1 + x."""
-    one = g.number(1, x.dtype)
+    one = g.number(1, dtype)
     u = g.node("Add", x, one)
     log = g.node("Log", u)
     near = g.node("Mul", log, g.node("Div", x, g.node("Sub", u, one)))
-    return _near_zero(g, x, 0.5, g.node("Where", g.node("Equal", u, one), x, near), log)
+    return _near_zero(g, x, dtype, 0.5, g.node("Where", g.node("Equal", u, one), x, near), log)
 
 
-def _near_zero(g: Graph, x: Operand, within: float, near: str, elsewhere: str) -> str:
+def _near_zero(g: Graph, x: Input, dtype: Any, within: float, near: str, elsewhere: str) -> str:
     """The result `near` where |x| is smaller than a number, and `elsewhere` elsewhere."""
-    return g.node("Where", g.node("Less", g.node("Abs", x), g.number(within, x.dtype)), near, elsewhere)
+    return g.node("Where", g.node("Less", g.node("Abs", x), g.number(within, dtype)), near, elsewhere)
 
 
 @writes(elementwise.rsqrt)

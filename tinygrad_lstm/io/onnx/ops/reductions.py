@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import INT64, is_float, widened_dtype
 
-from ....ops import loss, reduction
+from ....ops import _softmax, reduction
 from ....ops.reduction import Dim
 from ..graph import Graph, Input
 from ..program import Operand
@@ -143,7 +143,7 @@ def _over_one_dim(kind: str) -> Entry:
     return entry
 
 
-write_alike(_over_one_dim, {loss.softmax: "Softmax", loss.log_softmax: "LogSoftmax"})
+write_alike(_over_one_dim, {_softmax.softmax: "Softmax", _softmax.log_softmax: "LogSoftmax"})
 
 
 @writes(reduction.taken_along)

@@ -24,7 +24,17 @@ from ops.cases_elementwise import erf, sigmoid
 from ops.limits import DTYPES, INF, NAN, HostArray, Slopes, assert_limits, check, every_dtype, extremes, run
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.ops import activation, elementwise, indexing, linalg, reduction, rounding, shape, trigonometric
+from tinygrad_lstm.ops import (
+    activation,
+    elementwise,
+    indexing,
+    linalg,
+    padding,
+    reduction,
+    rounding,
+    shape,
+    trigonometric,
+)
 
 # -- ops of one element ------------------------------------------------------------------------------------------------
 
@@ -251,7 +261,8 @@ def test_round_of_integers_is_exact_or_an_error(dtype: str, device: str, data: s
 
 # -- ops that move elements --------------------------------------------------------------------------------------------
 
-LINEAR = [case for case in CASES if case.differentiable and case.name in {*shape.__all__, *indexing.__all__}]
+MOVING = {*shape.__all__, *padding.__all__, *indexing.__all__, "diagonal", "trace"}
+LINEAR = [case for case in CASES if case.differentiable and case.name in MOVING]
 
 
 @every_dtype
@@ -334,6 +345,8 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     "prod": (tg.prod, np.prod, lambda x: [x[1] * x[2], x[0] * x[2], x[0] * x[1]]),
     "var": (tg.var, lambda x: np.var(x, ddof=1), lambda x: x - np.mean(x)),
     "std": (tg.std, lambda x: np.std(x, ddof=1), lambda x: std_slope(x)),
+    "amax": (tg.amax, np.max, lambda x: shares_of_extreme(x, np.max(x))),
+    "amin": (tg.amin, np.min, lambda x: shares_of_extreme(x, np.min(x))),
     "max": (tg.max, np.max, lambda x: shares_of_extreme(x, np.max(x))),
     "min": (tg.min, np.min, lambda x: shares_of_extreme(x, np.min(x))),
     "logsumexp": (
@@ -431,7 +444,7 @@ def test_more_ties_than_float16_can_count(extreme: Any, create_graph: bool, devi
 
 # -- products ----------------------------------------------------------------------------------------------------------
 
-PRODUCTS = {*linalg.__all__}
+PRODUCTS = {*linalg.__all__} - {"diagonal", "trace"}
 
 
 @every_dtype
@@ -445,6 +458,7 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
         "linear": lambda x, y: tg.linear(x, y.T),
         "einsum": lambda x, y: tg.einsum("ij,jk->ik", x, y),
         "outer": tg.outer,
+        "tensordot": lambda x, y: tg.tensordot(x, y, 1),
     }
     with np.errstate(invalid="ignore"):
         found = run(calls[name], [x, y], device)

@@ -7,6 +7,7 @@ from .containers import *
 from .convolution import *
 from .layers import *
 from .lora import *
+from .loss import *
 from .module import *
 from .normalization import *
 from .parameter import *

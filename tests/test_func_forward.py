@@ -13,7 +13,7 @@ from ops.cases import CASES
 import tinygrad_lstm as tg
 from tinygrad_lstm import func
 from tinygrad_lstm.models import GRU, LSTM, RNN
-from tinygrad_lstm.ops import convolution, loss, normalization
+from tinygrad_lstm.ops import _softmax, attention, class_loss, convolution, ctc, loss, margin_loss, normalization
 
 differentiable = pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
 every_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN], ids=lambda kind: kind.__name__)
@@ -104,6 +104,7 @@ def test_every_op_twice(case: Case, data: st.DataObject) -> None:
     assert product(mixed, u) == pytest.approx(expected, rel=1e-8, abs=1e-8)
 
 
+NETWORKS = (_softmax, attention, class_loss, convolution, ctc, loss, margin_loss, normalization)
 LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "cross_entropy": lambda x: tg.cross_entropy(x, tg.tensor([1, 0, 2]), label_smoothing=0.1),
     "nll_loss": lambda x: tg.nll_loss(x, tg.tensor([1, 0, 2])),
@@ -113,7 +114,22 @@ LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "smooth_l1_loss": lambda x: tg.smooth_l1_loss(x, tg.ones_like(x)),
     "softmax": lambda x: tg.softmax(x, 0),
     "log_softmax": lambda x: tg.log_softmax(x, 1),
+    "huber_loss": lambda x: tg.huber_loss(x, tg.ones_like(x)),
+    "kl_div": lambda x: tg.kl_div(x, tg.ones_like(x) / 4, reduction="sum"),
+    "gaussian_nll_loss": lambda x: tg.gaussian_nll_loss(x, tg.ones_like(x), x.exp()),
+    "binary_cross_entropy": lambda x: tg.binary_cross_entropy(x.sigmoid(), tg.ones_like(x) / 3),
+    "cosine_similarity": lambda x: tg.cosine_similarity(x, tg.ones_like(x)),
+    "cosine_embedding_loss": lambda x: tg.cosine_embedding_loss(x, tg.ones_like(x), tg.tensor([1, -1, 1])),
+    "hinge_embedding_loss": lambda x: tg.hinge_embedding_loss(x, tg.ones_like(x)),
+    "margin_ranking_loss": lambda x: tg.margin_ranking_loss(x, x * 3, tg.ones_like(x)),
+    "soft_margin_loss": lambda x: tg.soft_margin_loss(x, tg.ones_like(x)),
+    "triplet_margin_loss": lambda x: tg.triplet_margin_loss(x, tg.ones_like(x), x.sin()),
+    "ctc_loss": lambda x: tg.ctc_loss(x, [1, 2], [3], [2]),
+    "scaled_dot_product_attention": lambda x: tg.scaled_dot_product_attention(x, x.sin(), x.cos()),
     "layer_norm": lambda x: tg.layer_norm(x, (4,)),
+    "rms_norm": lambda x: tg.rms_norm(x, (4,)),
+    "group_norm": lambda x: tg.group_norm(x, 2),
+    "batch_norm": lambda x: tg.batch_norm(x, None, None, training=True),
     "conv1d": lambda x: tg.conv1d(x.reshape(1, 3, 4), tg.ones(2, 3, 2, dtype="float64").cumsum(0), padding=1),
     "conv2d": lambda x: tg.conv2d(x.reshape(1, 1, 3, 4), tg.ones(2, 1, 2, 3, dtype="float64").cumsum(0), padding=1),
     "conv_transpose1d": lambda x: tg.conv_transpose1d(x, tg.ones(3, 2, 2, dtype="float64").cumsum(0), stride=2),
@@ -121,7 +137,7 @@ LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
 
 
 def test_every_loss_and_layer_is_there() -> None:
-    public = {name for module in (loss, normalization, convolution) for name in module.__all__}
+    public = {name for module in NETWORKS for name in module.__all__}
     assert set(LOSSES) == public
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_bool, widened_dtype
+from tinygrad_lstm.backends.sums import total
 from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
 
 from .._tensor import Tensor, operand
@@ -83,7 +84,7 @@ def _summed_to(xp: Any, g: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of an input that was broadcast."""
     extra = len(g.shape) - len(shape)
     dims = tuple(range(extra)) + tuple(d + extra for d, n in enumerate(shape) if n == 1 and g.shape[d + extra] != 1)
-    return xp.sum(g, axis=dims, keepdims=True).reshape(shape) if dims else g
+    return total(xp, g, dims, True).reshape(shape) if dims else g
 
 
 @op(promotion="float", composed=_composed, fresh=True, inputs=_attention_rule)

@@ -89,6 +89,12 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
     "cross_entropy": ("f.cross_entropy(x, i[:, 0] % 256)", (FLAT,)),
     "nll_loss": ("f.nll_loss(x, i[:, 0] % 256)", (FLAT,)),
     "binary_cross_entropy_with_logits": ("f.binary_cross_entropy_with_logits(x, y.sigmoid())", (FLAT, FLAT)),
+    "binary_cross_entropy": ("f.binary_cross_entropy(x.sigmoid(), y.sigmoid())", (FLAT, FLAT)),
+    "kl_div": ("f.kl_div(x, y.sigmoid(), reduction='sum')", (FLAT, FLAT)),
+    "huber_loss": ("f.huber_loss(x, y)", (FLAT, FLAT)),
+    "gaussian_nll_loss": ("f.gaussian_nll_loss(x, y, x.sigmoid())", (FLAT, FLAT)),
+    "cosine_similarity": ("f.cosine_similarity(x, y)", (FLAT, FLAT)),
+    "triplet_margin_loss": ("f.triplet_margin_loss(x, y, x * y)", (FLAT, FLAT)),
     "ctc_loss": ("f.ctc_loss(x.log_softmax(-1), 1 + i[:32, :20] % 39, [100] * 32, [20] * 32)", ((100, 32, 40),)),
     "ctc_loss, long": ("f.ctc_loss(x.log_softmax(-1), 1 + i[:16, :50] % 79, [500] * 16, [50] * 16)", ((500, 16, 80),)),
 }

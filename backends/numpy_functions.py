@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, HostArray
-from .dtypes import FLOAT32, FLOAT64
+from .dtypes import FLOAT32, FLOAT64, is_bool
 
 __all__ = ["floor_divide", "logaddexp", "remainder", "where"]
 
@@ -45,7 +45,7 @@ def _chosen_by_bits(condition: Any, x: Any, y: Any, arrays: list[Any]) -> bool:
     if not (isinstance(condition, np.ndarray) and condition.size >= _MANY and arrays):
         return False
     numbers = len(arrays) == 2 or any(value.__class__ in (int, float) for value in (x, y))
-    dtypes = condition.dtype == np.bool_ and arrays[0].dtype in _INTEGERS and arrays[0].dtype == arrays[-1].dtype
+    dtypes = is_bool(condition.dtype) and arrays[0].dtype in _INTEGERS and arrays[0].dtype == arrays[-1].dtype
     return (
         numbers
         and dtypes
@@ -87,8 +87,8 @@ def remainder(x: Any, y: Any) -> Array:
 
 
 def _of_one_dtype(x: Any, y: Any) -> tuple[HostArray, HostArray]:
-    """Two arrays of the dtype that NumPy computes with: an array beside a Python number keeps its dtype."""
-    dtype = np.result_type(x, y)
+    """Both as arrays: a Python number has the dtype of the array beside it."""
+    dtype = x.dtype if isinstance(x, np.ndarray) else y.dtype
     return np.asarray(x, dtype), np.asarray(y, dtype)
 
 

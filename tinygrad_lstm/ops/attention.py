@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_bool, widened_dtype
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, widened_dtype
 from tinygrad_lstm.backends.sums import total
 from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
 
@@ -144,8 +144,8 @@ def scaled_dot_product_attention(
             raise ValueError("scaled_dot_product_attention: attn_mask and is_causal are both given; give one")
         mask = tril(ones(query.shape[-2], key.shape[-2], dtype=bool, device=query.device))
     if mask is not None and is_bool(mask.dtype):
-        mask = where(mask, 0.0, -math.inf).to(dtype=query.dtype if query.dtype.kind == "f" else np.float32)
-    elif mask is not None and mask.dtype.kind != "f":
+        mask = where(mask, 0.0, -math.inf).to(dtype=query.dtype if is_float(query.dtype) else np.float32)
+    elif mask is not None and not is_float(mask.dtype):
         raise TypeError(f"scaled_dot_product_attention: attn_mask must be bool or floats, got {mask.dtype}")
     scale = 1 / math.sqrt(query.shape[-1] or 1) if scale is None else float(scale)
     if dropout_p:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.dtypes import FLOAT32, is_float, widened_dtype
 
 from .._tensor import Tensor, operand, tensor
 from ..arguments import integer
@@ -35,7 +35,7 @@ def rfft_transposed(xp: Any, x: Array, n: int) -> Array:
     wide = widened_dtype(x.dtype)
     halved = x.astype(wide)  # irfft counts twice each frequency that has a negative one
     halved[..., 1 : (n + 1) // 2, :] *= 0.5
-    spectrum = xp.ascontiguousarray(halved).view(xp.result_type(wide, xp.complex64))[..., 0]
+    spectrum = xp.ascontiguousarray(halved).view(xp.complex64 if wide == FLOAT32 else xp.complex128)[..., 0]
     return xp.fft.irfft(spectrum, n, axis=-1, norm="forward").astype(x.dtype, copy=False)
 
 
@@ -55,7 +55,7 @@ def _settings(
             "window no longer than n_fft"
         )
     if window is None:
-        window = ones(length, dtype=widened_dtype(x.dtype) if x.dtype.kind == "f" else np.float32, device=x.device)
+        window = ones(length, dtype=widened_dtype(x.dtype) if is_float(x.dtype) else np.float32, device=x.device)
     window = operand(window, x.device)
     if window.shape != (length,):
         raise ValueError(f"{name}: window of shape {window.shape} must have shape {(length,)}, its win_length")

@@ -156,6 +156,11 @@ def smallest_normal(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).tiny)
 
 
+def resolution(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next number: `torch.finfo(dtype).eps`."""
+    return float(np.finfo(dtype).eps)
+
+
 def fits(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
     """Whether each value of a dtype is within the range of `target`."""
     return np.can_cast(dtype, target)

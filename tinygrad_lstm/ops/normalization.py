@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, is_float, widened_dtype
+from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, is_float, resolution, widened_dtype
 from tinygrad_lstm.backends.sums import average, inverse_deviations, scales_and_variances, total, total_of_products
 
 from .._tensor import Tensor, operand
@@ -134,7 +132,7 @@ def rms_norm(x: Tensor, normalized_shape: int | Sequence[int], weight: Any = Non
     """
     shape = _ending("rms_norm", x, normalized_shape)
     x = x if is_float(x.dtype) else x.astype(DEFAULT_FLOAT)
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = resolution(x.dtype) if eps is None else eps
     _check_eps("rms_norm", eps)
     weight = _of_shape("rms_norm", "weight", weight, shape, x)
     wide = widened(x)  # float16 cannot hold the squares

@@ -32,6 +32,7 @@ __all__ = [
     "is_integer",
     "limits",
     "promoted_dtype",
+    "resolution",
     "smallest_normal",
     "summed_dtype",
     "widened_dtype",

@@ -1,14 +1,12 @@
 """Activation functions as modules: each calls the op of its name."""
 
-from collections.abc import Callable
-from typing import ClassVar
-
 from .. import ops
 from .._tensor import Tensor
 from ..arguments import integer
 from ..creation import full
 from .inputs import check_input
 from .module import Module
+from .op_module import OpModule
 from .parameter import Parameter
 
 __all__ = [
@@ -34,81 +32,67 @@ __all__ = [
 ]
 
 
-class Activation(Module):
-    """A function of one tensor. A subclass names it, and sets its settings as attributes, in their order."""
-
-    function: ClassVar[Callable[..., Tensor]]
-    settings: ClassVar[tuple[str, ...]] = ()
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input(type(self).__name__, "x", x, None)
-        return type(self).function(x, *(getattr(self, name) for name in self.settings))
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
-
-
-class ReLU(Activation):
+class ReLU(OpModule):
     """max(x, 0)."""
 
     function = staticmethod(ops.relu)
 
 
-class ReLU6(Activation):
+class ReLU6(OpModule):
     """x limited to [0, 6]."""
 
     function = staticmethod(ops.relu6)
 
 
-class Tanh(Activation):
+class Tanh(OpModule):
     """The hyperbolic tangent."""
 
     function = staticmethod(ops.tanh)
 
 
-class Sigmoid(Activation):
+class Sigmoid(OpModule):
     """The logistic function σ(x) = 1 / (1 + e⁻ˣ)."""
 
     function = staticmethod(ops.sigmoid)
 
 
-class SiLU(Activation):
+class SiLU(OpModule):
     """x·σ(x), also known as swish."""
 
     function = staticmethod(ops.silu)
 
 
-class Mish(Activation):
+class Mish(OpModule):
     """x·tanh(log(1 + eˣ))."""
 
     function = staticmethod(ops.mish)
 
 
-class SELU(Activation):
+class SELU(OpModule):
     """1.0507·ELU(x) with alpha=1.6733, which keeps the mean 0 and the variance 1 of a layer."""
 
     function = staticmethod(ops.selu)
 
 
-class Softsign(Activation):
+class Softsign(OpModule):
     """x / (1 + |x|)."""
 
     function = staticmethod(ops.softsign)
 
 
-class LogSigmoid(Activation):
+class LogSigmoid(OpModule):
     """log σ(x), without overflow."""
 
     function = staticmethod(ops.logsigmoid)
 
 
-class Hardsigmoid(Activation):
+class Hardsigmoid(OpModule):
     """(x + 3) / 6 limited to [0, 1]."""
 
     function = staticmethod(ops.hardsigmoid)
 
 
-class GELU(Activation):
+class GELU(OpModule):
     """x·Φ(x) with Φ the normal distribution function; "tanh" approximates it.
 
     Raises:
@@ -122,7 +106,7 @@ class GELU(Activation):
         self.approximate = approximate
 
 
-class ELU(Activation):
+class ELU(OpModule):
     """x if x > 0, else alpha·(eˣ - 1)."""
 
     function = staticmethod(ops.elu)
@@ -132,7 +116,7 @@ class ELU(Activation):
         self.alpha = alpha
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(OpModule):
     """x if x > 0, else negative_slope·x."""
 
     function = staticmethod(ops.leaky_relu)
@@ -142,7 +126,7 @@ class LeakyReLU(Activation):
         self.negative_slope = negative_slope
 
 
-class Hardtanh(Activation):
+class Hardtanh(OpModule):
     """x limited to [min_val, max_val]."""
 
     function = staticmethod(ops.hardtanh)
@@ -153,7 +137,7 @@ class Hardtanh(Activation):
         self.max_val = max_val
 
 
-class Softplus(Activation):
+class Softplus(OpModule):
     """log(1 + e^(beta·x)) / beta, or x if beta·x is above `threshold`."""
 
     function = staticmethod(ops.softplus)
@@ -164,7 +148,7 @@ class Softplus(Activation):
         self.threshold = threshold
 
 
-class Softmax(Activation):
+class Softmax(OpModule):
     """eˣ divided by its sum along `dim`, which must be given."""
 
     function = staticmethod(ops.softmax)
@@ -174,7 +158,7 @@ class Softmax(Activation):
         self.dim = dim
 
 
-class LogSoftmax(Activation):
+class LogSoftmax(OpModule):
     """The logarithm of the softmax along `dim`, which must be given."""
 
     function = staticmethod(ops.log_softmax)
@@ -184,7 +168,7 @@ class LogSoftmax(Activation):
         self.dim = dim
 
 
-class GLU(Activation):
+class GLU(OpModule):
     """a·σ(b) of the two halves a and b of x along `dim`, whose length becomes half as long.
 
     Raises:

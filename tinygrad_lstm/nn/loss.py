@@ -1,12 +1,10 @@
 """Losses as modules: each calls the op of its name with its settings. Class weights are buffers."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import ops
 from .._tensor import Tensor, as_tensor
-from .inputs import check_input
-from .module import Module
+from .op_module import OpModule
 
 __all__ = [
     "BCELoss",
@@ -29,23 +27,16 @@ __all__ = [
 ]
 
 
-class Loss(Module):
-    """A function of inputs and targets. A subclass names it, and sets its settings as attributes."""
+class Loss(OpModule):
+    """A function of inputs and targets."""
 
-    function: ClassVar[Callable[..., Tensor]]
     settings: ClassVar[tuple[str, ...]] = ("reduction",)
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = reduction
 
-    def forward(self, input: Tensor, *others: Any) -> Tensor:
-        check_input(type(self).__name__, "input", input, None)
-        given = {name: getattr(self, name) for name in (*self.weights, *self.settings)}
-        return type(self).function(input, *others, **given)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
+    def forward(self, input: Tensor, *others: Any) -> Any:
+        return self.called("input", input, *others)
 
     def _keep_weight(self, name: str, weight: Any) -> None:
         """Registers a weight as a buffer, if there is one."""
@@ -94,7 +85,7 @@ class CrossEntropyLoss(Loss):
 
     function = staticmethod(ops.cross_entropy)
     settings = ("ignore_index", "reduction", "label_smoothing")
-    weights = ("weight",)
+    hidden = ("weight",)
 
     def __init__(
         self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
@@ -110,7 +101,7 @@ class NLLLoss(Loss):
 
     function = staticmethod(ops.nll_loss)
     settings = ("ignore_index", "reduction")
-    weights = ("weight",)
+    hidden = ("weight",)
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -122,7 +113,7 @@ class BCELoss(Loss):
     """`binary_cross_entropy` of (input, target). Buffer: `weight`, if it is given."""
 
     function = staticmethod(ops.binary_cross_entropy)
-    weights = ("weight",)
+    hidden = ("weight",)
 
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -133,7 +124,7 @@ class BCEWithLogitsLoss(Loss):
     """`binary_cross_entropy_with_logits` of (input, target). Buffers: `weight` and `pos_weight`, if they are given."""
 
     function = staticmethod(ops.binary_cross_entropy_with_logits)
-    weights = ("weight", "pos_weight")
+    hidden = ("weight", "pos_weight")
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(reduction)

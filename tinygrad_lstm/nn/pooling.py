@@ -1,12 +1,10 @@
 """Pools: modules that call the ops of the same names."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 from .. import ops
-from .._tensor import Tensor
-from .inputs import check_input
-from .module import Module
+from .op_module import OpModule
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -22,28 +20,11 @@ __all__ = [
 PerDim = int | Sequence[int]
 
 
-class _Pool(Module):
-    """Settings, and the op that takes them."""
-
-    _op: Any
-
-    def _set(self, **settings: Any) -> None:
-        self._names = tuple(settings)
-        for name, value in settings.items():
-            setattr(self, name, value)
-
-    def forward(self, x: Tensor) -> Any:
-        check_input(type(self).__name__, "x", x, None)
-        return type(self)._op(x, **{name: getattr(self, name) for name in self._names})
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
-
-
-class MaxPool1d(_Pool):
+class MaxPool1d(OpModule):
     """`max_pool1d` with these settings; returns a pair with `return_indices`."""
 
-    _op = staticmethod(ops.max_pool1d)
+    function = staticmethod(ops.max_pool1d)
+    settings = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
 
     def __init__(
         self,
@@ -54,26 +35,25 @@ class MaxPool1d(_Pool):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        self._set(
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            return_indices=return_indices,
-            ceil_mode=ceil_mode,
-        )
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
 
 
 class MaxPool2d(MaxPool1d):
     """`max_pool2d` with these settings; returns a pair with `return_indices`."""
 
-    _op = staticmethod(ops.max_pool2d)
+    function = staticmethod(ops.max_pool2d)
 
 
-class AvgPool1d(_Pool):
+class AvgPool1d(OpModule):
     """`avg_pool1d` with these settings."""
 
-    _op = staticmethod(ops.avg_pool1d)
+    function = staticmethod(ops.avg_pool1d)
+    settings: ClassVar[tuple[str, ...]] = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 
     def __init__(
         self,
@@ -83,19 +63,18 @@ class AvgPool1d(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self._set(
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-        )
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
 
 
 class AvgPool2d(AvgPool1d):
     """`avg_pool2d` with these settings."""
 
-    _op = staticmethod(ops.avg_pool2d)
+    function = staticmethod(ops.avg_pool2d)
+    settings = (*AvgPool1d.settings, "divisor_override")
 
     def __init__(
         self,
@@ -108,34 +87,36 @@ class AvgPool2d(AvgPool1d):
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
         self.divisor_override = divisor_override
-        self._names = (*self._names, "divisor_override")
 
 
-class AdaptiveAvgPool1d(_Pool):
+class AdaptiveAvgPool1d(OpModule):
     """`adaptive_avg_pool1d` with this length."""
 
-    _op = staticmethod(ops.adaptive_avg_pool1d)
+    function = staticmethod(ops.adaptive_avg_pool1d)
+    settings = ("output_size",)
 
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
-        self._set(output_size=output_size)
+        self.output_size = output_size
 
 
 class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
     """`adaptive_avg_pool2d` with these lengths."""
 
-    _op = staticmethod(ops.adaptive_avg_pool2d)
+    function = staticmethod(ops.adaptive_avg_pool2d)
 
 
-class AdaptiveMaxPool1d(_Pool):
+class AdaptiveMaxPool1d(OpModule):
     """`adaptive_max_pool1d` with this length; returns a pair with `return_indices`."""
 
-    _op = staticmethod(ops.adaptive_max_pool1d)
+    function = staticmethod(ops.adaptive_max_pool1d)
+    settings = ("output_size", "return_indices")
 
     def __init__(self, output_size: int | Sequence[int | None], return_indices: bool = False) -> None:
-        self._set(output_size=output_size, return_indices=return_indices)
+        self.output_size = output_size
+        self.return_indices = return_indices
 
 
 class AdaptiveMaxPool2d(AdaptiveMaxPool1d):
     """`adaptive_max_pool2d` with these lengths; returns a pair with `return_indices`."""
 
-    _op = staticmethod(ops.adaptive_max_pool2d)
+    function = staticmethod(ops.adaptive_max_pool2d)

@@ -7,6 +7,7 @@ the first `ends[n]`. A path stays in its state, goes to the next one, or leaves 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,14 @@ from .base import Array
 from .dtypes import limits, widened_dtype
 from .kernels import ArrayKernels
 
-__all__ = ["CTCKernels"]
+__all__ = ["CTCKernels", "may_leave_out"]
+
+
+def may_leave_out(xp: Any, labels: Array, blank: int) -> Array:
+    """(N, L): whether a path may enter a state from two states before, so that it leaves out a blank."""
+    allowed = xp.zeros(labels.shape, bool)
+    allowed[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
+    return allowed
 
 
 class CTCKernels(ArrayKernels):
@@ -72,9 +80,8 @@ class CTCKernels(ArrayKernels):
     def _penalties(self, labels: Array, blank: int, log_probs: Array) -> Array:
         """(N, L): 0 if a path may enter a state from two states before, else -inf."""
         xp = self.xp
-        penalties = xp.full(labels.shape, -math.inf, widened_dtype(log_probs.dtype))
-        penalties[:, 2:][(labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])] = 0
-        return penalties
+        penalties = xp.where(may_leave_out(xp, labels, blank), 0, -math.inf)
+        return penalties.astype(widened_dtype(log_probs.dtype), copy=False)
 
     def _sum(self, *logarithms: Array) -> Array:
         """The logarithm of the sum of three arrays of exponentials, which may all be 0."""

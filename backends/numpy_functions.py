@@ -27,7 +27,7 @@ def where(condition: Any, x: Any, y: Any) -> Array:
     integers = _INTEGERS[dtype]
     numbers = condition.view(np.int8)
     a, b = (np.asarray(value, dtype).view(integers) for value in (x, y))
-    if x is not a and not a.ndim and not a:
+    if not a.ndim and not a:
         bits = np.subtract(numbers, 1, dtype=integers)
         bits &= b
     else:

@@ -21,6 +21,7 @@ __all__ = [
     "running",
     "scales_and_variances",
     "total",
+    "total_to",
     "total_of_products",
 ]
 
@@ -59,6 +60,13 @@ def total(
         out = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
     asked = dtype or given
     return out if asked == wide else out.astype(asked)
+
+
+def total_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    """The sum over the dimensions that broadcasting `shape` to x's shape expanded."""
+    extra = len(x.shape) - len(shape)
+    stretched = [d for d, length in enumerate(x.shape) if d < extra or (shape[d - extra] == 1 and length != 1)]
+    return total(xp, x, tuple(stretched), True).reshape(shape)
 
 
 def total_of_products(xp: Any, x: Array, y: Array, axis: tuple[int, ...]) -> Array:

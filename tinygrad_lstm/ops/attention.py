@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, widened_dtype
-from tinygrad_lstm.backends.sums import total
+from tinygrad_lstm.backends.sums import total_to
 from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
 
 from .._tensor import Tensor, operand
@@ -75,16 +75,15 @@ def _attention_rule(
             along if needs_grad[3] else None,
         ]
     return [
-        None if found is None or like is None else _summed_to(xp, found, like.shape).astype(like.dtype, copy=False)
+        None if found is None or like is None else _in_the_form_of(xp, found, like)
         for found, like in zip(gradients, inputs, strict=True)
     ]
 
 
-def _summed_to(xp: Any, g: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of an input that was broadcast."""
-    extra = len(g.shape) - len(shape)
-    dims = tuple(range(extra)) + tuple(d + extra for d, n in enumerate(shape) if n == 1 and g.shape[d + extra] != 1)
-    return total(xp, g, dims, True).reshape(shape) if dims else g
+def _in_the_form_of(xp: Any, g: Array, like: Array) -> Array:
+    """The gradient of an input, which may have been broadcast."""
+    g = g if g.shape == like.shape else total_to(xp, g, like.shape)
+    return g.astype(like.dtype, copy=False)
 
 
 @op(promotion="float", composed=_composed, fresh=True, inputs=_attention_rule)

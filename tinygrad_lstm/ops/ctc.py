@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.ctc import may_leave_out
 from tinygrad_lstm.backends.dtypes import is_integer
 
 from .._tensor import Tensor, as_tensor
@@ -27,8 +28,7 @@ def _composed(inputs: Sequence[Tensor], labels: Array, lengths: Array, ends: Arr
     device = log_probs.device
     with device.current():
         xp = device.xp
-        skips, states = xp.zeros(labels.shape, bool), xp.arange(labels.shape[1])
-        skips[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
+        allowed, states = may_leave_out(xp, labels, blank), xp.arange(labels.shape[1])
         final = (states == ends[:, None] - 1) | (states == ends[:, None] - 2)
         rows, first = xp.arange(len(labels))[:, None], xp.where(states == 0, 0.0, -math.inf)
         running = xp.arange(len(log_probs))[:, None, None] < lengths[:, None]
@@ -37,7 +37,7 @@ def _composed(inputs: Sequence[Tensor], labels: Array, lengths: Array, ends: Arr
     alpha = as_tensor(first, device)  # the state before the first step: the first label may follow
     for t in range(len(log_probs)):
         before = [pad(alpha, (k, 0), value=-math.inf)[:, : labels.shape[1]] for k in (1, 2)]
-        leaving_out = where(skips, before[1], -math.inf)
+        leaving_out = where(allowed, before[1], -math.inf)
         alpha = where(running[t], logsumexp(stack([alpha, before[0], leaving_out]), 0) + emitted[t], alpha)
     return -logsumexp(where(final, alpha, -math.inf), 1)
 

@@ -15,7 +15,7 @@ from .define import composite, op
 from .elementwise import clone
 from .indexing import getitem, getitem_op
 from .reduction import dim_of
-from .shape import _lengths, broadcast_to_op, cat_op, flatten, flip, reshape_op, unsqueeze
+from .shape import broadcast_to_op, cat_op, flatten, flip, lengths_of, reshape_op, unsqueeze
 
 __all__ = ["pad", "repeat", "repeat_interleave", "tile", "unfold"]
 
@@ -30,7 +30,7 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: `times` has fewer numbers than x has dimensions.
     """
-    numbers = _lengths("repeat", "times", times)
+    numbers = lengths_of("repeat", "times", times)
     if len(numbers) < x.ndim:
         raise ValueError(f"repeat: {numbers} has fewer numbers than shape {x.shape} has dimensions")
     lengths = (*(1,) * (len(numbers) - x.ndim), *x.shape)
@@ -48,7 +48,7 @@ def tile(x: Tensor, *times: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: a number is negative.
     """
-    numbers = _lengths("tile", "times", times)
+    numbers = lengths_of("tile", "times", times)
     return repeat(x, (*(1,) * (x.ndim - len(numbers)), *numbers))
 
 
@@ -112,7 +112,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     Raises:
         OverflowError: x is of integers, and `value` is outside their dtype's range.
         ValueError: the number of widths is odd or too large; widths remove more elements than there are; the mode is
-            unknown, or has no elements for these widths; x is of integers, and `value` is NaN.
+            unknown, or needs more elements than there are; x is of integers, and `value` is NaN.
     """
     if mode not in ("constant", *_ENDS):
         raise ValueError(f"pad: mode is {mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")

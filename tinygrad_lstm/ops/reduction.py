@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import INT64, is_float, summed_dtype, widened_dtype
-from tinygrad_lstm.backends.sums import running, total
+from tinygrad_lstm.backends.sums import running, total, total_to
 
 from .._tensor import Tensor
 from ..arguments import integer, integers
@@ -106,9 +106,7 @@ def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
 @op(x=lambda g, x_shape, F: F.broadcast_to_op(g, x_shape))
 def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     """The sum over the dimensions that broadcasting `shape` to x's shape expanded."""
-    extra = len(x.shape) - len(shape)
-    stretched = [d for d, length in enumerate(x.shape) if d < extra or (shape[d - extra] == 1 and length != 1)]
-    return total(xp, x, tuple(stretched), True).reshape(shape)
+    return total_to(xp, x, shape)
 
 
 @composite

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-def _lengths(name: str, argument: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+def lengths_of(name: str, argument: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     """The integers of a call `f(2, 3)` or `f((2, 3))`."""
     return integers(name, argument, given[0] if len(given) == 1 and isinstance(given[0], Sequence) else given)
 
@@ -59,7 +59,7 @@ def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has a different number of elements.
     """
-    return reshape_op(x, _lengths("reshape", "shape", shape))
+    return reshape_op(x, lengths_of("reshape", "shape", shape))
 
 
 @composite
@@ -116,7 +116,7 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
         IndexError: a dimension is out of range.
         ValueError: `order` does not have each dimension once.
     """
-    given = _lengths("permute", "order", order)
+    given = lengths_of("permute", "order", order)
     dims = dims_of("permute", given, x.shape)
     if len(dims) != x.ndim:
         raise ValueError(f"permute: {given} does not name each dimension of shape {x.shape} once")
@@ -218,7 +218,7 @@ def broadcast_to(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: x's shape does not broadcast to it.
     """
-    return broadcast_to_op(x, _lengths("broadcast_to", "shape", shape))
+    return broadcast_to_op(x, lengths_of("broadcast_to", "shape", shape))
 
 
 @composite
@@ -228,7 +228,7 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: x's shape does not broadcast to it.
     """
-    lengths = _lengths("expand", "shape", shape)
+    lengths = lengths_of("expand", "shape", shape)
     extra = len(lengths) - x.ndim
     if extra < 0:
         raise ValueError(f"expand: shape {x.shape} has more dimensions than {lengths}")

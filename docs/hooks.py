@@ -6,6 +6,8 @@ MkDocs calls the functions `on_...`, and griffe, which reads the docstrings, the
 import ast
 import importlib
 import inspect
+import json
+import pkgutil
 import re
 import shutil
 import textwrap
@@ -24,15 +26,18 @@ from mkdocs.structure.pages import Page
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+import tinygrad_lstm
 from tinygrad_lstm.cli import app
 
 ROOT = Path(__file__).parent.parent
 LAB = ROOT / "build" / "lab"
+TORCH_NAMES = ROOT / "tests" / "golden" / "torch_names.json"
 
 LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 NAMES = re.compile(r"^\[\[names of ([\w.]+)(?: in ([\w.]+))?\]\]$", re.MULTILINE)
 TO_LAB = re.compile(r"^<a [^>]*lab/index\.html.*\n", re.MULTILINE)
 COMMANDS = "[[commands]]"
+SAME_AS_TORCH = "[[the same names as torch]]"
 DOCTEST = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".c": "c", ".h": "c"}
 
@@ -63,7 +68,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = markdown.replace("unit=remembering", f"unit={config.extra['remembering_unit']}")
     markdown = NAMES.sub(lambda found: _names(found[1], found[2] or found[1]), markdown)
     markdown = markdown if LAB.is_dir() else TO_LAB.sub("", markdown)
-    return markdown.replace(COMMANDS, _commands()) if COMMANDS in markdown else markdown
+    for asked, written in ((COMMANDS, _commands), (SAME_AS_TORCH, _same_as_torch)):
+        markdown = markdown.replace(asked, written()) if asked in markdown else markdown
+    return markdown
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -76,8 +83,13 @@ class Docstrings(griffe.Extension):
     """Shows examples as code, and the types of properties; leaves out values, and the methods that are ops."""
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
-        # `typing` adds aliases to protocols.
-        cls.members = {name: member for name, member in cls.members.items() if not member.is_alias}
+        # `typing` adds aliases to protocols. Ops that are functions and methods have their docstrings in ops.md.
+        cls.members = {
+            name: member
+            for name, member in cls.members.items()
+            if not member.is_alias
+            or (member.target_path.startswith("tinygrad_lstm.") and not hasattr(tinygrad_lstm, name))
+        }
 
     def on_instance(self, *, node: griffe.ObjectNode, obj: griffe.Object, **_: Any) -> None:
         if isinstance(obj, griffe.Attribute):
@@ -85,9 +97,6 @@ class Docstrings(griffe.Extension):
                 obj.annotation = inspect.formatannotation(inspect.signature(node.obj.fget).return_annotation)
             else:
                 obj.docstring = None  # that of the value's type
-        is_method_of_op = obj.parent is not None and obj.parent.name == "Tensor" and hasattr(node.obj, "op")
-        if is_method_of_op:
-            obj.docstring = None
         if obj.docstring:
             obj.docstring.value = DOCTEST.sub(_fenced, inspect.cleandoc(obj.docstring.value))
 
@@ -189,3 +198,19 @@ def _commands() -> str:
     runner = CliRunner(env={"COLUMNS": "96"})
     helps = {name: runner.invoke(app, [name, "--help"], prog_name="tinygrad-lstm").output for name in command.commands}
     return "\n\n".join(f"## {name}\n\n```text\n{text.strip()}\n```" for name, text in helps.items())
+
+
+def _same_as_torch() -> str:
+    """A table of PyTorch's names that are the same here, each with a link to its docstring."""
+    rows, listed = ["| module | names |", "| --- | --- |"], set[str]()
+    for module, names in json.loads(TORCH_NAMES.read_text(encoding="utf-8")).items():
+        here = module.replace("torch", "tinygrad_lstm").removesuffix(".nn.functional")
+        entries = []
+        for name in names:
+            is_function = here == "tinygrad_lstm.Tensor" and callable(getattr(tinygrad_lstm, name, None))
+            link = f"[`{name}`][{'tinygrad_lstm' if is_function else here}.{name}]"
+            if callable(getattr(pkgutil.resolve_name(here), name, None)) and link not in listed:
+                entries.append(link)
+        listed.update(entries)
+        rows.append(f"| `{module}` | {' '.join(entries)} |")
+    return "\n".join(rows)

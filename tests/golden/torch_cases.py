@@ -1,11 +1,12 @@
 """What the golden cases share: their types, sizes, random numbers and gradients."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 TIME, BATCH, INPUT, HIDDEN = 5, 4, 3, 4
 
@@ -22,3 +23,38 @@ def seed(file: str, case: str) -> None:
 def gradients(loss: Tensor, inputs: Mapping[str, Tensor]) -> Arrays:
     """`grad_<name>` of a scalar loss for each named input."""
     return {f"grad_{name}": g for name, g in zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True)}
+
+
+def called(
+    op: str,
+    positional: Arrays,
+    kwargs: Settings | None = None,
+    keyword: Arrays | None = None,
+    *,
+    constant: Collection[str] = (),
+    listed: bool = False,
+) -> tuple[Arrays, Settings]:
+    """The arrays and results of a call, and the settings with which a test repeats it.
+
+    The results are `out` (or `out_0`, `out_1`, ...), and the gradients of the sum of `out * w_out` for the arrays of
+    floats but for the `constant` ones. A `listed` call takes its positional arrays as one list.
+    """
+    kwargs, keyword = kwargs or {}, keyword or {}
+    inputs = {n: a.clone() for n, a in (positional | keyword).items()}
+    differentiated = {n: a.requires_grad_() for n, a in inputs.items() if a.is_floating_point() and n not in constant}
+    first = [inputs[name] for name in positional]
+    function = getattr(functional, op, None) or getattr(torch, op, None) or getattr(Tensor, op)
+    found = function(*([first] if listed else first), **{name: inputs[name] for name in keyword}, **kwargs)
+    outs = {"out": found} if isinstance(found, Tensor) else {f"out_{place}": out for place, out in enumerate(found)}
+    weights = {f"w_{name}": torch.randn_like(out) for name, out in outs.items() if out.requires_grad}
+    arrays = positional | keyword | outs | weights
+    if weights:
+        loss = sum((outs[name.removeprefix("w_")] * weight).sum() for name, weight in weights.items())
+        arrays |= gradients(loss, differentiated)
+    return arrays, {
+        "op": op,
+        "positional": list(positional),
+        "keyword": list(keyword),
+        "kwargs": kwargs,
+        **({"listed": True} if listed else {}),
+    }

@@ -1,8 +1,10 @@
-"""0-d tensors, of which NumPy makes scalars: written in place, and as gradients."""
+"""0-d tensors: written in place, as gradients, and along a dimension. (NumPy makes scalars of many 0-d arrays.)"""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tinygrad_lstm as tg
@@ -84,3 +86,69 @@ def test_the_gradient_of_an_index_is_added_to_others_of_a_0d_tensor(order: tuple
     made = [parts[k]() for k in order]
     (made[0] + made[1] + made[2]).backward()
     assert x.grad is not None and x.grad.item() == 6.0
+
+
+# -- along a dimension: a 0-d tensor takes 0 and -1, as one of shape (1,) does -----------------------------------------
+
+DIMS = {"dim", "dim0", "dim1", "dim2", "start_dim", "end_dim", "source", "destination"}
+ALONG = sorted(
+    name
+    for name, function in inspect.getmembers(tg, inspect.isfunction)
+    if name in dir(tg) and name != "tensordot" and DIMS & set(inspect.signature(function).parameters)
+)
+REFUSED = {"cat", "chunk", "concat", "concatenate", "diagonal", "glu", "repeat_interleave", "roll", "split"}
+REFUSED |= {"take_along_axis", "unbind"}
+SHAPES = {"flatten": (1,), "stack": (1,), "unfold": (1,), "unsqueeze": (1,)}
+GIVEN = {
+    "chunks": 1,
+    "correction": 0,
+    "index": np.array(0),
+    "indices": np.array(0),
+    "repeats": 2,
+    "shifts": 1,
+    "size": 1,
+    "size_or_sizes": 1,
+    "step": 1,
+}
+"""Values of the arguments that are not the tensor or a dimension."""
+
+
+def along(name: str, x: tg.Tensor, dim: int) -> Any:
+    function = getattr(tg, name)
+    first, *others = inspect.signature(function).parameters
+    named = {k: dim if k in DIMS else GIVEN[k] for k in others if k in DIMS or k in GIVEN}
+    if x.ndim:
+        named = {k: value.reshape(1) if isinstance(value, np.ndarray) else value for k, value in named.items()}
+    beside = [x] * (others[:1] in (["x2"], ["y"]))
+    result = function([x] if first == "tensors" else x, *beside, **named)
+    return result[0] if isinstance(result, tuple) else result
+
+
+def test_the_names_above_are_those_of_functions() -> None:
+    assert set(ALONG) >= {"sum", "max", "softmax", "cosine_similarity", "cumsum", *REFUSED, *SHAPES}
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+@pytest.mark.parametrize("name", ALONG)
+def test_a_0d_tensor_has_dim_0(name: str, dim: int, device: str) -> None:
+    x = tg.tensor(0.75, dtype="float64", device=device, requires_grad=True)
+    if name in REFUSED:
+        with pytest.raises((IndexError, TypeError, ValueError)) as refused:
+            along(name, x, dim)
+        assert "dim" in str(refused.value) and "\n" not in str(refused.value)
+        return
+    result = along(name, x, dim)
+    assert result.shape == SHAPES.get(name, ())
+    assert result.dtype == along(name, x.reshape(1), dim).dtype
+    np.testing.assert_array_equal(result.flatten().tolist(), along(name, x.reshape(1), dim).flatten().tolist())
+    if result.requires_grad and name != "std":
+        tg.gradcheck(lambda x: along(name, x, dim), x)
+        tg.gradgradcheck(lambda x: along(name, x, dim), x)
+
+
+@pytest.mark.parametrize("dim", [1, -2])
+@pytest.mark.parametrize("name", ALONG)
+def test_a_0d_tensor_has_no_further_dim(name: str, dim: int) -> None:
+    with pytest.raises(TypeError if name == "unbind" else IndexError) as refused:
+        along(name, tg.tensor(0.75), dim)
+    assert f"dim {dim}" in str(refused.value) or name == "unbind"

@@ -244,8 +244,11 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
         ValueError: `index` has a different number of dimensions, or is longer.
         IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
-    dim = dim_of("gather", dim, x.shape)
+    dim = dim_of("gather", dim, x.shape, zero_d=True)
+    x = x if x.ndim else x.reshape(1)
     index = _index_tensor("gather", index, x, dim)
+    if not index.ndim:
+        return gather(x, dim, index.reshape(1)).reshape(())
     if index.ndim != x.ndim or any(n > length for d, (n, length) in enumerate(zip(index.shape, x.shape)) if d != dim):
         raise ValueError(
             f"gather: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
@@ -285,17 +288,20 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
 @composite
 @shown_whole
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of x along `dim` that a 1-D index selects.
+    """The slices of x along `dim` that a 1-D index selects. A 0-d tensor is returned, by an index of one 0.
 
     Raises:
-        ValueError: the index is not 1-D.
+        ValueError: the index is not 1-D; or x is 0-d, and the index does not have one element.
         IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
-    dim = dim_of("index_select", dim, x.shape)
-    index = _index_tensor("index_select", index, x, dim)
-    if index.ndim != 1:
-        raise ValueError(f"index_select: index of shape {index.shape} must have one dimension")
-    return getitem_op(x, (*(slice(None),) * dim, index._array))
+    dim = dim_of("index_select", dim, x.shape, zero_d=True)
+    slices = x if x.ndim else x.reshape(1)
+    index = _index_tensor("index_select", index, slices, dim)
+    if index.ndim != 1 if x.ndim else index.size != 1:
+        expected = "one dimension" if x.ndim else "one element, as x is 0-d"
+        raise ValueError(f"index_select: index of shape {index.shape} must have {expected}")
+    selected = getitem_op(slices, (*(slice(None),) * dim, index._array))
+    return selected if x.ndim else selected.reshape(())
 
 
 @composite

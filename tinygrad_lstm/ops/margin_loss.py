@@ -31,7 +31,7 @@ def cosine_similarity(x1: Tensor, x2: Any, dim: int = 1, eps: float = 1e-8) -> T
     """
     first, second = widened(x1), widened(beside("cosine_similarity", "x2", x2, x1))
     products = first * second
-    dim = dim_of("cosine_similarity", dim, products.shape)
+    dim = dim_of("cosine_similarity", dim, products.shape, zero_d=True)
     if first.shape != second.shape:
         first, second = first.expand(*products.shape), second.expand(*products.shape)
 

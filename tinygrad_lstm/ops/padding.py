@@ -227,7 +227,9 @@ def unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
     tensor([[0, 1, 2],
             [2, 3, 4]])
     """
-    dim = dim_of("unfold", dim, x.shape)
+    dim = dim_of("unfold", dim, x.shape, zero_d=True)
+    if not x.ndim:  # the one window, as torch returns
+        return unfold(x.reshape(1), dim, size, step)[0]
     size, step = integer("unfold", "size", size), integer("unfold", "step", step)
     if not 0 <= size <= x.shape[dim] or step < 1:
         raise ValueError(

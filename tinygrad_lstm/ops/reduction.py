@@ -1,7 +1,8 @@
 """Reductions: `dim` is an int, a tuple of ints or None for all; `keepdim` keeps reduced dimensions with length 1.
 
-A dimension that is out of range raises numpy.exceptions.AxisError, an IndexError and a ValueError. A dimension that is
-given twice raises ValueError, and a bool or a tensor raises TypeError.
+A 0-d tensor takes a `dim` of 0 or -1, as in torch, and is reduced to itself. A dimension that is out of range raises
+numpy.exceptions.AxisError, an IndexError and a ValueError. A dimension that is given twice raises ValueError, and a
+bool or a tensor raises TypeError.
 """
 
 import math
@@ -41,7 +42,7 @@ Dim: TypeAlias = int | tuple[int, ...] | None
 
 
 def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`dim` as a tuple of non-negative dimensions.
+    """`dim` as a tuple of non-negative dimensions. A 0-d tensor takes 0 and -1 too, and has none.
 
     Raises:
         numpy.exceptions.AxisError: a dimension is out of range (an IndexError and a ValueError).
@@ -53,17 +54,25 @@ def dims_of(name: str, dim: Dim, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (dim % ndim,)
     listed = range(ndim) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
     given = integers(name, "dim", listed, "an integer, a tuple of integers or None")
+    stop = ndim or 1
     for d in given:
-        if not -ndim <= d < ndim:
-            raise np.exceptions.AxisError(f"{name}: dim {d} is not there in shape {shape}; it has {ndim} dimensions")
-    found = tuple(d % ndim for d in given)
+        if not -stop <= d < stop:
+            raise _no_dim(name, d, shape)
+    found = tuple(d % stop for d in given)
     if len(set(found)) != len(found):
         raise ValueError(f"{name}: dim {dim} names a dimension of shape {shape} twice")
-    return found
+    return found if ndim else ()
 
 
-def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
+def _no_dim(name: str, dim: int, shape: tuple[int, ...]) -> Exception:
+    return np.exceptions.AxisError(f"{name}: dim {dim} is not there in shape {shape}; it has {len(shape)} dimensions")
+
+
+def dim_of(name: str, dim: Any, shape: tuple[int, ...], zero_d: bool = False) -> int:
     """The `dim` of an op along one dimension, as a non-negative integer.
+
+    Args:
+        zero_d: whether the op takes a 0-d tensor, as one of shape (1,), with a `dim` of 0 or -1.
 
     Raises:
         numpy.exceptions.AxisError: it is out of range (an IndexError and a ValueError).
@@ -71,7 +80,10 @@ def dim_of(name: str, dim: Any, shape: tuple[int, ...]) -> int:
     """
     if dim.__class__ is int and -len(shape) <= dim < len(shape):
         return dim % len(shape)
-    return dims_of(name, integer(name, "dim", dim, "one integer"), shape)[0]
+    dims = dims_of(name, integer(name, "dim", dim, "one integer"), shape)
+    if not shape and not zero_d:
+        raise _no_dim(name, dim, shape)
+    return dims[0] if dims else 0
 
 
 def count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
@@ -321,8 +333,10 @@ def _max_or_min(name: str, x: Tensor, dim: Any, keepdim: bool, axis: Any) -> Any
         return reduce(x, None, keepdim)
     if isinstance(dim, tuple | list):
         raise TypeError(f"{name}: dim is {dim}, and indices exist along one dimension only; use tg.a{name}(x, dim)")
-    dim = dim_of(name, dim, x.shape)
+    dim = dim_of(name, dim, x.shape, zero_d=True)
     indices = search(x, dim, True)
+    if not x.ndim:
+        return ValuesIndices(x.clone(), indices)
     values = taken_along(x, indices, dim)
     return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
 
@@ -362,8 +376,8 @@ def min(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, axis:
 
 def _arg(name: str, find: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
     if dim is not None:
-        dim = dim_of(name, dim, x.shape)
-    if (x.size if dim is None else x.shape[dim]) == 0:
+        dim = dim_of(name, dim, x.shape, zero_d=True)
+    if (x.size if dim is None or not x.shape else x.shape[dim]) == 0:
         raise ValueError(f"nothing to search in shape {x.shape} over dim {dim}; give at least one element")
     found = find(x, axis=dim).astype(INT64, copy=False)  # NumPy's indices have 32 bits in WebAssembly
     if not keepdim:
@@ -449,7 +463,8 @@ def cumsum(xp: Any, x: Array, dim: int) -> Array:
     Raises:
         IndexError: `dim` is out of range.
     """
-    return running(xp, x, dim_of("cumsum", dim, x.shape))
+    dim = dim_of("cumsum", dim, x.shape, zero_d=True)
+    return running(xp, xp.atleast_1d(x), dim).reshape(x.shape)
 
 
 @op()

@@ -70,9 +70,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         IndexError: a dimension is out of range.
         ValueError: `start_dim` comes after `end_dim`.
     """
-    if not x.ndim:
-        return reshape(x, 1)
-    first, last = dim_of("flatten", start_dim, x.shape), dim_of("flatten", end_dim, x.shape)
+    first, last = (dim_of("flatten", dim, x.shape, zero_d=True) for dim in (start_dim, end_dim))
     if first > last:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
     return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
@@ -118,7 +116,7 @@ def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
     """
     given = lengths_of("permute", "order", order)
     dims = dims_of("permute", given, x.shape)
-    if len(dims) != x.ndim:
+    if len(given) != x.ndim:
         raise ValueError(f"permute: {given} does not name each dimension of shape {x.shape} once")
     return permute_op(x, dims)
 
@@ -131,8 +129,9 @@ def swapaxes(x: Tensor, dim0: int, dim1: int) -> Tensor:
         IndexError: a dimension is out of range.
     """
     order = list(range(x.ndim))
-    a, b = dim_of("swapaxes", dim0, x.shape), dim_of("swapaxes", dim1, x.shape)
-    order[a], order[b] = b, a
+    a, b = (dim_of("swapaxes", dim, x.shape, zero_d=True) for dim in (dim0, dim1))
+    if a != b:
+        order[a], order[b] = b, a
     return permute_op(x, tuple(order))
 
 

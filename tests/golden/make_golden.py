@@ -53,6 +53,7 @@ from torch_cases import Arrays, Case, Settings
 from torch_ctc import ctc
 from torch_functions import losses, ops
 from torch_long_runs import long_runs, long_schedules
+from torch_ops_arrays import ops_arrays
 from torch_ops_elementwise import ops_elementwise
 from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
@@ -90,6 +91,7 @@ def main() -> None:
         losses,
         ctc,
         ops,
+        ops_arrays,
         ops_elementwise,
         ops_losses,
         ops_normalization,

@@ -1,7 +1,7 @@
 """What the golden cases share: their types, sizes, random numbers and gradients."""
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,20 +31,21 @@ def called(
     kwargs: Settings | None = None,
     keyword: Arrays | None = None,
     *,
+    args: Sequence[Any] = (),
     constant: Collection[str] = (),
     listed: bool = False,
 ) -> tuple[Arrays, Settings]:
     """The arrays and results of a call, and the settings with which a test repeats it.
 
     The results are `out` (or `out_0`, `out_1`, ...), and the gradients of the sum of `out * w_out` for the arrays of
-    floats but for the `constant` ones. A `listed` call takes its positional arrays as one list.
+    floats but for the `constant` ones. `args` follow the positional arrays, which a `listed` call takes as one list.
     """
     kwargs, keyword = kwargs or {}, keyword or {}
     inputs = {n: a.clone() for n, a in (positional | keyword).items()}
     differentiated = {n: a.requires_grad_() for n, a in inputs.items() if a.is_floating_point() and n not in constant}
     first = [inputs[name] for name in positional]
     function = getattr(functional, op, None) or getattr(torch, op, None) or getattr(Tensor, op)
-    found = function(*([first] if listed else first), **{name: inputs[name] for name in keyword}, **kwargs)
+    found = function(*([first] if listed else first), *args, **{name: inputs[name] for name in keyword}, **kwargs)
     outs = {"out": found} if isinstance(found, Tensor) else {f"out_{place}": out for place, out in enumerate(found)}
     weights = {f"w_{name}": torch.randn_like(out) for name, out in outs.items() if out.requires_grad}
     arrays = positional | keyword | outs | weights
@@ -56,5 +57,6 @@ def called(
         "positional": list(positional),
         "keyword": list(keyword),
         "kwargs": kwargs,
+        **({"args": list(args)} if args else {}),
         **({"listed": True} if listed else {}),
     }

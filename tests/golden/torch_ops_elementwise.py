@@ -1,4 +1,4 @@
-"""Golden cases of elementwise ops as PyTorch computes them: drawn numbers, and numbers at the edges of what floats are."""
+"""Golden cases of elementwise ops as PyTorch computes them: drawn numbers, and the edges of what floats are."""
 
 from collections.abc import Iterator
 

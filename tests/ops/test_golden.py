@@ -8,7 +8,7 @@ from golden.load import load, options
 
 import tinygrad_lstm as tg
 
-FILES = ("losses", "ops", "ops_elementwise", "ops_losses", "ops_normalization", "ops_windows")
+FILES = ("losses", "ops", "ops_arrays", "ops_elementwise", "ops_losses", "ops_normalization", "ops_windows")
 CASES = [(file, case) for file in FILES for case in options(file)]
 
 
@@ -25,6 +25,7 @@ def test_values_and_gradients(file: str, case: str, device: str) -> None:
     positional = [named[name] for name in settings["positional"]]
     found = getattr(tg, settings["op"])(
         *([positional] if settings.get("listed") else positional),
+        *settings.get("args", ()),
         **{name: named[name] for name in settings["keyword"]},
         **settings["kwargs"],
     )

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch_cases import TIME, Arrays, Case, Settings, gradients, seed
+from torch_cases import TIME, Arrays, Case, Settings, called, seed
 
 Draw = Callable[[], Tensor]
 
@@ -24,14 +23,10 @@ class Call:
 
     def run(self, **more: Any) -> tuple[Arrays, Settings]:
         """The call's arrays and settings; `more` are further arguments that are not arrays."""
-        arrays = {name: draw() for name, draw in (self.positional | self.keyword).items()}
-        inputs = {name: arrays[name].requires_grad_() for name in self.grad}
-        kwargs = self.kwargs | more
-        function = getattr(functional, self.op, None) or getattr(torch, self.op)
-        out = function(*[arrays[n] for n in self.positional], **{n: arrays[n] for n in self.keyword}, **kwargs)
-        w_out = torch.randn_like(out)
-        settings = {"op": self.op, "positional": list(self.positional), "keyword": list(self.keyword), "kwargs": kwargs}
-        return arrays | {"out": out, "w_out": w_out} | gradients((out * w_out).sum(), inputs), settings
+        positional = {name: draw() for name, draw in self.positional.items()}
+        keyword = {name: draw() for name, draw in self.keyword.items()}
+        constant = (positional | keyword).keys() - set(self.grad)
+        return called(self.op, positional, self.kwargs | more, keyword, constant=constant)
 
 
 def normal(*shape: int, scale: float = 1.0) -> Draw:

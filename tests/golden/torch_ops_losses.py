@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch_cases import Arrays, Case, Settings, gradients, seed
+from torch_cases import Arrays, Case, Settings, called, seed
 
 CASES_OF_EACH = 8
 
@@ -114,8 +113,8 @@ DRAWS: dict[str, Callable[[], tuple[Arrays, Settings]]] = {
     "soft_margin_loss": _soft_margin_loss,
     "triplet_margin_loss": _triplet_margin_loss,
 }
-FIXED = ("weight",)
-"""Arguments of which PyTorch has no derivative, or which are 1 and -1."""
+OF_SIGNS = ("cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "soft_margin_loss")
+"""Losses whose target is 1 or -1."""
 
 
 def drawn(name: str) -> tuple[Arrays, Settings]:
@@ -123,16 +122,9 @@ def drawn(name: str) -> tuple[Arrays, Settings]:
     arrays, kwargs = DRAWS[name]()
     if name != "cosine_similarity":
         kwargs = {"reduction": one_of("none", "sum", "mean"), **kwargs}
-    of_signs = name in ("cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "soft_margin_loss")
-    inputs = {
-        key: array.clone().requires_grad_()
-        for key, array in arrays.items()
-        if key not in FIXED and not (key == "target" and of_signs)
-    }
-    out = getattr(functional, name)(**{**arrays, **inputs}, **kwargs)
-    w_out = torch.randn_like(out)
-    results = {"out": out, "w_out": w_out} | gradients((out * w_out).sum(), inputs)
-    return arrays | results, {"op": name, "positional": list(arrays)[:2], "keyword": list(arrays)[2:], "kwargs": kwargs}
+    positional, keyword = dict(list(arrays.items())[:2]), dict(list(arrays.items())[2:])
+    constant = ("weight", "target") if name in OF_SIGNS else ("weight",)  # PyTorch has no derivative for weights
+    return called(name, positional, kwargs, keyword, constant=constant)
 
 
 def ops_losses() -> Iterator[Case]:

@@ -164,6 +164,27 @@ def test_conv1d_is_its_definition(
         np.testing.assert_allclose(host(alone), expected[0], rtol=1e-10, atol=1e-10)
 
 
+def test_a_large_batch_is_computed_in_parts(device: str) -> None:
+    """Values and gradients are those of each input by itself."""
+    rng = np.random.default_rng(3)
+    x, weight = rng.normal(size=(3, 2, 70_000)), rng.normal(size=(2, 2, 2))
+    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in (x, weight)]
+    out = tg.conv1d(*tensors)
+    of_x, of_weight = tg.grad(out.square().sum() / 2, tensors)
+    pairs = np.stack([x[..., :-1], x[..., 1:]], -1)
+    expected = np.einsum("nctk,ock->not", pairs, weight)
+    np.testing.assert_allclose(host(out), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(host(of_weight), np.einsum("not,nctk->ock", expected, pairs), rtol=1e-10)
+    spread = np.einsum("not,ock->nctk", expected, weight)
+    np.testing.assert_allclose(host(of_x)[..., 1:-1], spread[..., 1:, 0] + spread[..., :-1, 1], rtol=1e-10, atol=1e-10)
+
+
+def test_convolutions_of_integers_are_exact(device: str) -> None:
+    x, weight = (tg.tensor([[array]], device=device) for array in ([2**53 + 1, 2], [1, -1]))
+    assert tg.conv1d(x, weight).tolist() == [[[2**53 - 1]]]
+    assert tg.conv_transpose1d(x, weight).tolist() == [[[2**53 + 1, 1 - 2**53, -2]]]
+
+
 # -- layer normalization -----------------------------------------------------------------------------------------------
 
 

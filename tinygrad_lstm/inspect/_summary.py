@@ -228,7 +228,8 @@ class _Run(Tracer):
             return
         inputs = arguments[0] if isinstance(arguments[0], list) else arguments
         self.uncounted += op.name == "einsum"  # `see_node` counts those whose node has the terms
-        self._count(_multiply_adds(op.name, [getattr(value, "shape", ()) for value in inputs]))
+        shapes = [getattr(value, "shape", ()) for value in inputs]
+        self._count(_multiply_adds(op.name, shapes, getattr(result, "shape", ())))
 
     def see_node(self, node: GraphNode) -> None:
         """Records in which modules a node was made."""
@@ -257,23 +258,28 @@ class _Run(Tracer):
         return kept
 
 
-def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """The multiply-adds of an op, by the shapes of its inputs; 0 for ops that do not multiply matrices."""
+def _multiply_adds(name: str, shapes: Sequence[tuple[int, ...]], out: tuple[int, ...]) -> int:
+    """The multiply-adds of an op, by the shapes of its inputs and output; 0 for ops that do not multiply matrices."""
     match name, shapes:
         case "linear", [(N, I), (O, _), *_]:
             return N * I * O
         case "matmul", [(*before_x, n, k), (*before_y, _, m)]:
             return math.prod(np.broadcast_shapes(tuple(before_x), tuple(before_y))) * n * k * m
+        case "convolved", [_, (_, *of_filter), *_]:
+            return math.prod(out) * math.prod(of_filter)
+        case "convolved_back", [x, (_, *of_filter), *_]:
+            return math.prod(x) * math.prod(of_filter)
     return 0
 
 
 def _of_instruction(instruction: Instruction, B: int) -> int:
     """The multiply-adds of an instruction of a step, for a batch of B."""
-    shapes = [tuple(n if isinstance(n, int) else B for n in value.shape) for value in instruction.inputs]
+    values = (*instruction.inputs, instruction.results[0])
+    *shapes, out = [tuple(n if isinstance(n, int) else B for n in value.shape) for value in values]
     if instruction.op.name == "einsum":
         terms = dict(zip(instruction.op.names, instruction.arguments, strict=True))["terms"]
         return math.prod({letter: n for term, shape in zip(terms, shapes) for letter, n in zip(term, shape)}.values())
-    return _multiply_adds(instruction.op.name, shapes)
+    return _multiply_adds(instruction.op.name, shapes, out)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -5,15 +5,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import widened_dtype
+from tinygrad_lstm.backends.dtypes import is_float, widened_dtype
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from .define import composite, op, shown_whole
-from .linalg import matmul_op
 from .padding import pad
-from .shape import reshape, squeeze, swapaxes, unsqueeze
+from .shape import reshape, squeeze, unsqueeze
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d"]
 
@@ -21,44 +22,102 @@ Sizes = tuple[int, ...]
 PerDim = int | Sequence[int]
 _SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
 
+Moves = tuple[Sizes, Sizes, int]
+"""How windows move: strides, dilations, and the number of groups of channels."""
 
-def _taps(sizes: Sizes, counts: Sizes, strides: Sizes, dilations: Sizes) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
+_IN_CACHE, _ON_GPU = 2**18, 2**28
+"""How many elements the windows of a part of the batch have, if those of a single input do not have more."""
+
+
+def _parts(xp: Any, x: Array, sizes: Sizes, counts: Sizes) -> Iterator[slice]:
+    """Slices of the batch x: the windows of a part are computed with at a time."""
+    elements = math.prod((x.shape[1], *sizes, *counts))
+    number = max((_IN_CACHE if xp is np else _ON_GPU) // max(elements, 1), 1)
+    return (slice(first, first + number) for first in range(0, x.shape[0], number))
+
+
+def _columns(xp: Any, x: Array, sizes: Sizes, counts: Sizes, moves: Moves) -> Array:
+    """(N, C, *lengths) to (groups, C / groups · elements of a window, N · windows): the elements of each window."""
+    strides, dilations, groups = moves
+    apart, along = (
+        [step * each for step, each in zip(steps, x.strides[2:], strict=True)] for steps in (dilations, strides)
+    )
+    shape = (x.shape[1], *sizes, x.shape[0], *counts)
+    windows = xp.lib.stride_tricks.as_strided(x, shape, (x.strides[1], *apart, x.strides[0], *along))
+    return windows.reshape(groups, x.shape[1] // groups * math.prod(sizes), x.shape[0] * math.prod(counts))
+
+
+def _rows(x: Array, groups: int) -> Array:
+    """(N, C, *lengths) to (groups, C / groups, N · positions)."""
+    return x.swapaxes(0, 1).reshape(groups, x.shape[1] // groups, x.shape[0] * math.prod(x.shape[2:]))
+
+
+def _filters(weight: Array, groups: int) -> Array:
+    """(O, C / groups, *sizes) to (groups, O / groups, C / groups · elements of a window)."""
+    return weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))
+
+
+def _product(backend: Any, x: Array, y: Array) -> Array:
+    """The products of two stacks of matrices, computed in the fastest way for one matrix, and for outer products."""
+    if len(x) == 1:
+        return backend.matmul(x[0], y[0])
+    return x * y if x.shape[2] == 1 else backend.matmul(x, y)
+
+
+def _places(sizes: Sizes, counts: Sizes, moves: Moves) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
     """For each element of a window, its place there, and the slices of the input that it covers as the window moves."""
     for place in itertools.product(*map(range, sizes)):
-        firsts = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
-        yield (
-            place,
-            tuple(
-                slice(first, first + (count - 1) * stride + 1, stride)
-                for first, count, stride in zip(firsts, counts, strides, strict=True)
-            ),
-        )
+        firsts = [k * apart for k, apart in zip(place, moves[1], strict=True)]
+        ends = [first + (count - 1) * step + 1 for first, count, step in zip(firsts, counts, moves[0], strict=True)]
+        yield place, tuple(map(slice, firsts, ends, moves[0]))
 
 
-@op(x=lambda g, strides, dilations, x_shape, F: F.overlap_add(g, x_shape[2:], strides, dilations))
-def windows(xp: Any, x: Array, sizes: Sizes, counts: Sizes, strides: Sizes, dilations: Sizes) -> Array:
-    """(C, N, *lengths) to (C, *sizes, N, *counts): the elements of each window."""
-    channels, batch = x.shape[:2]
-    out = xp.empty((channels, *sizes, batch, *counts), x.dtype)
-    for place, tap in _taps(sizes, counts, strides, dilations):
-        out[(slice(None), *place)] = x[(..., *tap)]
+@op(
+    promotion="common",
+    x=lambda g, weight, moves, x_shape, F: F.convolved_back(g, weight, x_shape[2:], moves),
+    weight=lambda g, x, moves, weight_shape, F: F.correlated(x, g, weight_shape, moves),
+)
+def convolved(backend: Any, x: Array, weight: Array, counts: Sizes, moves: Moves) -> Array:
+    """(N, C, *lengths) and (O, C / groups, *sizes) to (N, O, *counts): the products of filters and windows."""
+    filters = _filters(weight, moves[2])
+    out = backend.xp.empty((x.shape[0], weight.shape[0], *counts), x.dtype)
+    for part in _parts(backend.xp, x, weight.shape[2:], counts):
+        columns = _columns(backend.xp, x[part], weight.shape[2:], counts, moves)
+        out[part] = _product(backend, filters, columns).reshape(weight.shape[0], -1, *counts).swapaxes(0, 1)
     return out
 
 
-def _overlap_add_rule(g: Any, strides: Sizes, dilations: Sizes, x_shape: Sizes, F: Any) -> Any:
-    dims = len(strides)
-    return F.windows(g, x_shape[1 : 1 + dims], x_shape[2 + dims :], strides, dilations)
-
-
-@op(x=_overlap_add_rule)
-def overlap_add(xp: Any, x: Array, lengths: Sizes, strides: Sizes, dilations: Sizes) -> Array:
-    """(C, *sizes, N, *counts) to (C, N, *lengths): adds each window at the place that `windows` takes it from."""
-    dims = len(lengths)
-    sizes, batch, counts = x.shape[1 : 1 + dims], x.shape[1 + dims], x.shape[2 + dims :]
-    out = xp.zeros((x.shape[0], batch, *lengths), widened_dtype(x.dtype))
-    for place, tap in _taps(sizes, counts, strides, dilations):
-        out[(..., *tap)] += x[(slice(None), *place)]
+@op(
+    promotion="common",
+    x=lambda g, weight, moves, x_shape, F: F.convolved(g, weight, x_shape[2:], moves),
+    weight=lambda g, x, moves, weight_shape, F: F.correlated(g, x, weight_shape, moves),
+)
+def convolved_back(backend: Any, x: Array, weight: Array, lengths: Sizes, moves: Moves) -> Array:
+    """(N, O, *counts) and (O, C / groups, *sizes) to (N, C, *lengths): the gradient of `convolved` in its x."""
+    channels, sizes, counts = moves[2] * weight.shape[1], weight.shape[2:], x.shape[2:]
+    wide = widened_dtype(x.dtype) if is_float(x.dtype) else x.dtype
+    filters = _filters(weight.astype(wide, copy=False), moves[2]).swapaxes(1, 2)
+    out = backend.xp.zeros((x.shape[0], channels, *lengths), wide)
+    for part in _parts(backend.xp, out, sizes, counts):
+        columns = _product(backend, filters, _rows(x[part].astype(wide, copy=False), moves[2]))
+        columns = columns.reshape(channels, *sizes, -1, *counts)
+        for place, taken in _places(sizes, counts, moves):
+            out[(part, slice(None), *taken)] += columns[(slice(None), *place)].swapaxes(0, 1)
     return out.astype(x.dtype, copy=False)
+
+
+@op(
+    promotion="common",
+    x=lambda g, y, moves, x_shape, F: F.convolved_back(y, g, x_shape[2:], moves),
+    y=lambda g, x, moves, y_shape, F: F.convolved(x, g, y_shape[2:], moves),
+)
+def correlated(backend: Any, x: Array, y: Array, shape: Sizes, moves: Moves) -> Array:
+    """(N, C, *lengths) and (N, O, *counts) to (O, C / groups, *sizes): the gradient of `convolved` in its weight."""
+    out = backend.xp.zeros((moves[2], shape[0] // moves[2], math.prod(shape[1:])), widened_dtype(x.dtype))
+    for part in _parts(backend.xp, x, shape[2:], y.shape[2:]):
+        columns = _columns(backend.xp, x[part].astype(out.dtype, copy=False), shape[2:], y.shape[2:], moves)
+        out += _product(backend, _rows(y[part].astype(out.dtype, copy=False), moves[2]), columns.swapaxes(1, 2))
+    return out.reshape(shape).astype(x.dtype, copy=False)
 
 
 @composite
@@ -142,7 +201,7 @@ def _conv(
         per_dim(name, what, value, dims) for what, value in (("stride", stride), ("dilation", dilation))
     )
     _check(name, dims, x, weight, bias, groups)
-    filters, depth, *sizes = weight.shape
+    filters, _, *sizes = weight.shape
     reaches = [d * (size - 1) for d, size in zip(dilations, sizes, strict=True)]
     ends = padded_ends(name, padding, strides, reaches)
     lengths = [length + sum(end) for length, end in zip(x.shape[-dims:], ends, strict=True)]
@@ -157,14 +216,8 @@ def _conv(
     if any(map(any, ends)):
         x = pad(x, [width for end in reversed(ends) for width in end])
     counts = tuple((n - reach - 1) // s + 1 for n, reach, s in zip(lengths, reaches, strides, strict=True))
-    batch, positions = x.shape[0], math.prod(counts)
-    taken = windows(swapaxes(x, 0, 1), tuple(sizes), counts, strides, dilations)
-    columns = reshape(taken, (groups, depth * math.prod(sizes), batch * positions))
-    rows = reshape(weight, (groups, filters // groups, depth * math.prod(sizes)))
-    out = reshape(matmul_op(rows, columns), (filters, batch, *counts))
-    if bias is not None:
-        out = out + reshape(bias, (filters, 1, *[1] * dims))
-    return swapaxes(out, 0, 1)
+    out = convolved(x, weight, counts, (strides, dilations, groups))
+    return out if bias is None else out + reshape(bias, (filters, *[1] * dims))
 
 
 @composite
@@ -207,7 +260,7 @@ def conv_transpose1d(
     (step,), (apart,) = per_dim(name, "stride", stride, 1), per_dim(name, "dilation", dilation, 1)
     (cut,), (more,) = per_dim(name, "padding", padding, 1, 0), per_dim(name, "output_padding", output_padding, 1, 0)
     _check(name, 1, x, weight, bias, groups, transposed=True)
-    channels, depth, size = weight.shape
+    _, depth, size = weight.shape
     length = (x.shape[-1] - 1) * step + apart * (size - 1) + 1 + more
     if more >= max(step, apart) or x.shape[-1] < 1 or length <= 2 * cut:
         raise ValueError(
@@ -217,14 +270,8 @@ def conv_transpose1d(
     if x.ndim == 2:
         whole = conv_transpose1d(unsqueeze(x, 0), weight, bias, stride, padding, output_padding, groups, dilation)
         return squeeze(whole, 0)
-    batch, steps = x.shape[0], x.shape[2]
-    rows = swapaxes(reshape(weight, (groups, channels // groups, depth * size)), 1, 2)
-    columns = reshape(swapaxes(x, 0, 1), (groups, channels // groups, batch * steps))
-    parts = reshape(matmul_op(rows, columns), (groups * depth, size, batch, steps))
-    out = overlap_add(parts, (length,), (step,), (apart,))[..., cut : length - cut]
-    if bias is not None:
-        out = out + reshape(bias, (groups * depth, 1, 1))
-    return swapaxes(out, 0, 1)
+    out = convolved_back(x, weight, (length,), ((step,), (apart,), groups))[..., cut : length - cut]
+    return out if bias is None else out + reshape(bias, (groups * depth, 1))
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

@@ -81,6 +81,14 @@ class Backend(Protocol):
             backward: that of its derivative, an `emit.schedule.Backward`; None if it is not needed.
         """
 
+    def one_pass(self, dtype: Any) -> Callable[..., Any] | None:
+        """What makes functions of elementwise programs of a dtype that compute in one pass; None if nothing does.
+
+        It takes a program, an `emit.program.Program` whose values have the shape (BATCH,), and its derivative or None.
+        It returns None if it cannot make the functions, or else an object with two: `forward(inputs)` returns a list of
+        the output, and `backward([g, *inputs])` the gradients that the derivative has.
+        """
+
     # What else a training step spends time in. `training.TrainingKernels` implements it with `xp`.
 
     def cross_entropy_forward(self, arrays: Sequence[Array], ignore_index: int) -> tuple[Array, tuple[Array, Array]]:

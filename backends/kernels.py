@@ -1,5 +1,6 @@
 """The base class of kernels that are written with an array module only."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .base import Array, HostArray
@@ -36,6 +37,10 @@ class ArrayKernels:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents."""
         return self.xp.empty(shape, dtype)
+
+    def one_pass(self, dtype: Any) -> Callable[..., Any] | None:
+        """No device computes elementwise functions in one pass unless it says so; see `Backend`."""
+        return None
 
     def sequence(self, forward: "Forward", backward: "Backward | None") -> "ArraySequence":
         """The functions of a step over a sequence; see `Backend`."""

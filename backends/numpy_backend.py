@@ -17,6 +17,7 @@ from .threads import for_products, numpy_computes, own_threads
 from .training import TrainingKernels
 
 if TYPE_CHECKING:
+    from .emit.program import Derivative, Program
     from .emit.schedule import Backward, Forward
     from .emit.sequence import ArraySequence
 
@@ -107,6 +108,12 @@ def _compiled_or_plain(name: str, module: str = "training") -> Callable[..., Any
             return plain(self, arrays, *rest)
 
     return kernel
+
+
+def _compiled_pass(program: "Program", derivative: "Derivative | None") -> Any:
+    from .compiled.one_pass import compiled_pass
+
+    return compiled_pass(program, derivative)
 
 
 _fast_add_rows = compiled.Kernel("add_rows", "training")
@@ -203,6 +210,9 @@ class NumpyBackend(TrainingKernels):
             with for_products():
                 return matmul(x, y)
         return matmul(x, y)
+
+    def one_pass(self, dtype: Any) -> Callable[..., Any] | None:
+        return _compiled_pass if compiled.enabled(dtype) else None
 
     def sequence(self, forward: "Forward", backward: "Backward | None") -> "ArraySequence":
         from .compiled.sequence import CSequence

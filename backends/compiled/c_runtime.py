@@ -46,12 +46,16 @@ def kernel_library(name: str, source: str, dtype: Any) -> ctypes.CDLL:
     return loaded
 
 
-def threads_for(operations: float) -> int:
-    """The number of threads to use for this number of floating-point operations; notes that our own threads compute."""
+def threads_for(operations: float, beside_blas: bool = False) -> int:
+    """The number of threads to use for this number of floating-point operations; notes that our own threads compute.
+
+    Args:
+        beside_blas: whether not to note it, so that OpenBLAS may go on to use its threads.
+    """
     threads = min(1 + int(operations / OPERATIONS_A_THREAD), number_of_threads())
     if operations < _LONG and blas_threads_spin():
         return 1
-    if threads > 1:
+    if threads > 1 and not beside_blas:
         own_threads_compute(True)
     return threads
 

@@ -62,7 +62,7 @@ FUNCTIONS = {
     "log": Function(np.log, 1),
     "log1p": Function(np.log1p, 1),
     "log1pexp": Function(log1pexp, 1.8),
-    "erf": Function(erf, 2),
+    "erf": Function(erf, 1.5),
     "sin": Function(np.sin, 2),
     "cos": Function(np.cos, 2),
     "pow": Function(np.power, 2, 2),
@@ -83,7 +83,6 @@ FUNCTIONS = {
     "floor_divide": Function(np.floor_divide, 1, 2),
 }
 BY_THE_C_LIBRARY = {
-    "erf",
     "pow",
     "sin",
     "cos",

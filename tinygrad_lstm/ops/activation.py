@@ -14,6 +14,7 @@ from tinygrad_lstm.backends.unflagged import without_overflow_warning
 from .._tensor import Tensor, operand
 from .define import composite, op
 from .elementwise import clamp, erf, tanh, where
+from .one_pass import one_pass
 from .reduction import dim_of
 
 __all__ = [
@@ -191,6 +192,7 @@ def mish(x: Tensor) -> Tensor:
 
 
 @composite
+@one_pass
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x) with Φ the normal distribution function (Hendrycks & Gimpel 2016); "tanh" approximates it.
 

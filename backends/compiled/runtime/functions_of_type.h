@@ -159,12 +159,72 @@ INLINE TYPE FN(log1p)(TYPE x) {
 // ln(1 + e^x); 0 if the result is below the normal numbers.
 INLINE TYPE FN(log1pexp)(TYPE x) {
     const TYPE power = FN(exp_nonpositive)(-FN(abs)(x)), sum = 1 + power;
-    return FN(maximum)(x, 0) + FN(log_of_positive)(sum, (power - (sum - 1)) / sum);
+    return (x < 0 ? 0 : x) + FN(log_of_positive)(sum, (power - (sum - 1)) / sum);
+}
+
+// -- the error function ------------------------------------------------------------------------------------------------
+
+// Below 1, x + x·(a polynomial of x²); from there on, 1 - e^(a polynomial of |x|, minus x²). Both are minimax approximations.
+INLINE TYPE FN(erf)(TYPE x) {
+    const TYPE size = FN(abs)(x), square = x * x, far = (DIGITS == 23 ? 4 : 6), middle = (1 + far) / 2;
+    const TYPE limited = size > far ? far : size, distance = limited - middle;
+#if DIGITS == 23
+    TYPE near = 7.85384983e-05;
+    near = FN(fma)(near, square, (TYPE)-0.00080102027);
+    near = FN(fma)(near, square, (TYPE)0.00518833048);
+    near = FN(fma)(near, square, (TYPE)-0.0268538146);
+    near = FN(fma)(near, square, (TYPE)0.112835852);
+    near = FN(fma)(near, square, (TYPE)-0.376126258);
+    near = FN(fma)(near, square, (TYPE)0.128379166);
+#else
+    TYPE near = -7.779462971761597e-10;
+    near = FN(fma)(near, square, (TYPE)1.3710988704190523e-08);
+    near = FN(fma)(near, square, (TYPE)-1.6206318752969208e-07);
+    near = FN(fma)(near, square, (TYPE)1.6447132699786621e-06);
+    near = FN(fma)(near, square, (TYPE)-1.4924712439534814e-05);
+    near = FN(fma)(near, square, (TYPE)0.0001205529358693695);
+    near = FN(fma)(near, square, (TYPE)-0.0008548325929766244);
+    near = FN(fma)(near, square, (TYPE)0.005223977606130842);
+    near = FN(fma)(near, square, (TYPE)-0.026866170643113415);
+    near = FN(fma)(near, square, (TYPE)0.112837916709442);
+    near = FN(fma)(near, square, (TYPE)-0.3761263890318352);
+    near = FN(fma)(near, square, (TYPE)0.12837916709551256);
+#endif
+#if DIGITS == 23
+    TYPE power = 0.000186374597;
+    power = FN(fma)(power, distance, (TYPE)-0.000151994898);
+    power = FN(fma)(power, distance, (TYPE)0.00246533313);
+    power = FN(fma)(power, distance, (TYPE)-0.0107113145);
+    power = FN(fma)(power, distance, (TYPE)0.0561168276);
+    power = FN(fma)(power, distance, (TYPE)-0.352693963);
+    power = FN(fma)(power, distance, (TYPE)-1.55681789);
+#else
+    TYPE power = 1.0495970869229545e-12;
+    power = FN(fma)(power, distance, (TYPE)1.816535865764888e-11);
+    power = FN(fma)(power, distance, (TYPE)1.393082527078124e-10);
+    power = FN(fma)(power, distance, (TYPE)6.325940148099328e-10);
+    power = FN(fma)(power, distance, (TYPE)1.7753527344834536e-09);
+    power = FN(fma)(power, distance, (TYPE)3.0834939091715186e-09);
+    power = FN(fma)(power, distance, (TYPE)2.2000119596736874e-09);
+    power = FN(fma)(power, distance, (TYPE)-3.4377989539991332e-09);
+    power = FN(fma)(power, distance, (TYPE)5.618525320779223e-10);
+    power = FN(fma)(power, distance, (TYPE)-9.065607626976083e-08);
+    power = FN(fma)(power, distance, (TYPE)5.821859872293341e-07);
+    power = FN(fma)(power, distance, (TYPE)-3.8856434822915476e-06);
+    power = FN(fma)(power, distance, (TYPE)2.43916687123757e-05);
+    power = FN(fma)(power, distance, (TYPE)-0.00014729549485219585);
+    power = FN(fma)(power, distance, (TYPE)0.0008736872642439076);
+    power = FN(fma)(power, distance, (TYPE)-0.005225658612813869);
+    power = FN(fma)(power, distance, (TYPE)0.03324694514077292);
+    power = FN(fma)(power, distance, (TYPE)-0.2660995883718971);
+    power = FN(fma)(power, distance, (TYPE)-1.8624374021472248);
+#endif
+    const TYPE rest = FN(exp_nonpositive)(FN(fma)(-limited, limited, power));
+    return size < 1 ? FN(fma)(x, near, x) : FN(copysign)(1 - rest, x);
 }
 
 // -- by the C library -------------------------------------------------------------------------------------------------
 
-INLINE TYPE FN(erf)(TYPE x) { return LIBM(erf)(x); }
 INLINE TYPE FN(sin)(TYPE x) { return LIBM(sin)(x); }
 INLINE TYPE FN(cos)(TYPE x) { return LIBM(cos)(x); }
 INLINE TYPE FN(pow)(TYPE x, TYPE y) { return LIBM(pow)(x, y); }

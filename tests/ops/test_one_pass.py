@@ -1,0 +1,143 @@
+"""Elementwise functions of large tensors in one pass over memory: NumPy's values and derivatives."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import ops
+from tinygrad_lstm.backends.compiled.building import why_not
+from tinygrad_lstm.ops.one_pass import MANY, OnePass
+
+Function = Callable[..., tg.Tensor]
+
+FUNCTIONS: dict[str, tuple[Function, int]] = {
+    "gelu": (tg.gelu, 1),
+    "gelu, tanh": (lambda x: tg.gelu(x, "tanh"), 1),
+}
+"""Functions that run in one pass, and the numbers of their tensors."""
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-30, -1e-30, 3.0, -3.0, 6.0, 1e30, -1e30]
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_compiler() -> None:
+    if why_not() is not None:
+        pytest.skip("there is no C compiler")
+
+
+def drawn(number: int, dtype: Any, shape: tuple[int, ...] = (40, MANY // 32)) -> list[np.ndarray[Any, Any]]:
+    """Arrays of normal numbers of several scales, with all pairs of special numbers at the beginning."""
+    rng = np.random.default_rng(number)
+    arrays = [rng.normal(size=shape) * rng.choice([0.1, 1, 5, 100], size=shape) for _ in range(number)]
+    if number == 2:
+        for array, values in zip(arrays, np.meshgrid(SPECIAL, SPECIAL)):
+            array.reshape(-1)[: values.size] = values.reshape(-1)
+    else:
+        for array in arrays:
+            array.reshape(-1)[: len(SPECIAL)] = SPECIAL
+    return [array.astype(dtype) for array in arrays]
+
+
+def results(function: Function, arrays: list[Any], compiled: bool, weights: Any = None) -> list[Any]:
+    """The value, the gradients, and the name of the op that was recorded last."""
+    with tg.compiled_kernels(compiled):
+        tensors = [tg.tensor(array, requires_grad=True) for array in arrays]
+        with np.errstate(all="ignore"):
+            out = function(*tensors)
+            out.backward(tg.ones_like(out) if weights is None else tg.tensor(weights))
+    name = out._node.op.name
+    return [out.detach().numpy(), *[tensor.grad.numpy() for tensor in tensors], name]
+
+
+def assert_equal_to_rounding(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    eps = float(np.finfo(expected.dtype).eps)
+    np.testing.assert_allclose(actual, expected, rtol=40 * eps, atol=200 * eps, equal_nan=True)
+    assert actual.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_are_those_of_the_ops(name: str, dtype: Any) -> None:
+    function, number = FUNCTIONS[name]
+    arrays = drawn(number, dtype)
+    weights = np.random.default_rng(9).normal(size=arrays[0].shape).astype(dtype)
+    *found, op = results(function, arrays, True, weights)
+    *expected, _ = results(function, arrays, False, weights)
+    assert op == name.partition(",")[0]
+    for one, other in zip(found, expected, strict=True):
+        assert_equal_to_rounding(one, other)
+
+
+def test_every_function_that_is_decorated_is_tested() -> None:
+    modules = [importlib.import_module(f"{ops.__name__}.{each.name}") for each in pkgutil.iter_modules(ops.__path__)]
+    decorated = {value.one_pass.name for module in modules for value in vars(module).values()
+                 if isinstance(getattr(value, "one_pass", None), OnePass)}  # fmt: skip
+    assert decorated == {name.partition(",")[0] for name in FUNCTIONS}
+
+
+def test_second_derivatives_are_those_of_the_ops() -> None:
+    (array,) = drawn(1, np.float64)
+    array = np.nan_to_num(array).clip(-5, 5)
+    found = []
+    for compiled in (True, False):
+        with tg.compiled_kernels(compiled):
+            x = tg.tensor(array, requires_grad=True)
+            (first,) = tg.grad(tg.gelu(x).sum(), [x], create_graph=True)
+            found.append(tg.grad((first * first).sum(), [x])[0].numpy())
+    assert_equal_to_rounding(*found)
+
+
+def columns_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values, of which only the elements of a row are adjacent."""
+    return np.concatenate([array, array], axis=-1)[..., : array.shape[-1]]
+
+
+@pytest.mark.parametrize(
+    "layout", [columns_of, np.asfortranarray, lambda array: array[::-1], lambda array: array[None]]
+)
+def test_arrays_of_any_layout(layout: Callable[[Any], Any]) -> None:
+    (array,) = drawn(1, np.float32)
+    found = []
+    for compiled in (True, False):
+        with tg.compiled_kernels(compiled):
+            x = tg.Tensor._wrap(layout(array), tg.ones(1).device).requires_grad_()
+            y = tg.gelu(x)
+            y.mean().backward()  # whose gradient is one number for all elements
+            found += [y.detach().numpy(), x.grad.numpy()]
+    for one, other in zip(found[:2], found[2:]):
+        assert_equal_to_rounding(one, other)
+
+
+def test_small_tensors_and_float16_use_the_ops() -> None:
+    for x in (tg.ones(MANY // 2, requires_grad=True), tg.ones(MANY, dtype=np.float16, requires_grad=True)):
+        assert tg.gelu(x)._node.op.name == "where"
+
+
+def test_anomalies_are_found_in_the_ops() -> None:
+    x = tg.tensor(np.full(MANY, np.inf, np.float32), requires_grad=True)
+    with tg.detect_anomaly():
+        assert tg.gelu(x)._node.op.name == "where"
+
+
+def test_an_invalid_setting_raises_its_error() -> None:
+    with pytest.raises(ValueError, match="gelu: approximate is 'sine'"):
+        tg.gelu(tg.ones(MANY), "sine")
+
+
+def test_a_write_in_place_is_noticed() -> None:
+    x = tg.ones(MANY, requires_grad=True) * 1
+    y = tg.gelu(x).sum()
+    x.fill_(2.0)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_settings_that_always_change_are_not_compiled() -> None:
+    made = OnePass(lambda x, factor: x * factor, "scaled")
+    x = tg.ones(MANY)
+    assert [made(x, k) is None for k in range(20)] == [False] * 16 + [True] * 4

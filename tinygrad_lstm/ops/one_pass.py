@@ -1,0 +1,126 @@
+"""Elementwise functions of large tensors in one pass over memory, forward and backward, on devices that can do so.
+
+The function is run once on small tensors, which records the ops that it applies, and their derivative. The backend
+makes code of both: one loop that computes all of a function element by element. Each op alone would read its inputs
+from memory, and write its result there. Gradients of higher order differentiate the function's ops.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec
+
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.emit.program import BATCH
+
+from .._tensor import Tensor
+from ..mode import mode
+from .calling import caller
+from .operation import MISSING, Op
+
+__all__ = ["MANY", "OnePass", "one_pass"]
+
+P = ParamSpec("P")
+
+MANY = 2**15
+"""The number of elements from which one pass is used: several times the time of a call."""
+
+_MOST = 16  # settings, dtypes and needs of one function: each is compiled, so settings that always change are not
+
+
+class OnePass:
+    """An elementwise function, in one pass.
+
+    Args:
+        function: the function, of tensors and settings.
+        name: its name, which the graph shows.
+    """
+
+    __slots__ = "_call", "_function", "_made", "name"
+
+    def __init__(self, function: Callable[..., Tensor], name: str) -> None:
+        self._function, self.name = function, name
+        self._made: dict[Any, Any] = {}
+        self._call = caller(Op(_forward, name, {"inputs": _rule}, None, False, False, _composed, True))
+
+    def __call__(self, *arguments: Any) -> Tensor | None:
+        """The function's result; None if it cannot be computed in one pass, and nothing has been done."""
+        now = mode().value
+        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        array, device = tensors[0]._array, tensors[0].device
+        likes = [(each._array.shape, each._array.dtype, each.device) for each in tensors]
+        if now.watched or likes.count(likes[0]) != len(likes):
+            return None
+        make = device.backend.one_pass(array.dtype)
+        if make is None:
+            return None
+        settings = tuple([None if isinstance(each, Tensor) else (type(each), each) for each in arguments])
+        needs = tuple([now.recording and each._node is not None for each in tensors])
+        key = settings, needs, array.dtype, device
+        found = self._made.get(key, MISSING)
+        if found is MISSING:
+            if len(self._made) >= _MOST:
+                return None
+            found = self._made[key] = self._traced(arguments, tensors, needs, make)
+        return None if found is None else self._call(tensors, found)
+
+    def _traced(
+        self, arguments: Sequence[Any], tensors: Sequence[Tensor], needs: Sequence[bool], make: Callable[..., Any]
+    ) -> "_Made | None":
+        from ..tracing.run import Like, UntraceableError
+        from ..tracing.step import TracedStep, derivative_of
+
+        are_tensors = [isinstance(each, Tensor) for each in arguments]
+
+        def composed(inputs: Sequence[Tensor]) -> Tensor:
+            given = iter(inputs)
+            return self._function(*[next(given) if is_one else each for is_one, each in zip(are_tensors, arguments)])
+
+        arguments = [None if is_one else each for is_one, each in zip(are_tensors, arguments)]
+        likes = [Like((BATCH,), each.dtype, each.device, needed) for each, needed in zip(tensors, needs)]
+        try:
+            program = TracedStep(lambda inputs, states, others: (composed(inputs),), likes, [], []).program
+            derivative = derivative_of(program, tensors[0].device, needs) if any(needs) else None
+        except UntraceableError:  # the function's own call raises the error, if there is one
+            return None
+        kernels = make(program, derivative)
+        return None if kernels is None else _Made(composed, kernels)
+
+
+class _Made:
+    """What computes a function of tensors with certain settings: its ops, and the backend's kernels."""
+
+    def __init__(self, composed: Callable[[Sequence[Tensor]], Tensor], kernels: Any) -> None:
+        self.composed, self.kernels = composed, kernels
+
+
+def _composed(inputs: Sequence[Tensor], made: _Made) -> Tensor:
+    return made.composed(inputs)
+
+
+def _forward(backend: Any, inputs: Sequence[Array], made: _Made, saving: bool) -> tuple[Array, Any]:
+    (out,) = made.kernels.forward(inputs)
+    return out, ()
+
+
+def _rule(g: Array, inputs: Sequence[Array], made: _Made, needs_grad: Sequence[bool]) -> list[Array | None]:
+    gradients = iter(made.kernels.backward([g, *inputs]))
+    return [next(gradients) if needed else None for needed in needs_grad]
+
+
+def one_pass(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+    """Lets an elementwise function of tensors of one shape and dtype, and of settings, run in one pass if it can.
+
+    All tensors are positional arguments, the first one among them. The function must not broadcast.
+    """
+    fast = OnePass(function, function.__name__)
+
+    @functools.wraps(function)
+    def call(x: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if x._array.size >= MANY and not kwargs:
+            result = fast(x, *args)
+            if result is not None:
+                return result
+        return function(x, *args, **kwargs)
+
+    call.one_pass = fast  # type: ignore[attr-defined]
+    return call

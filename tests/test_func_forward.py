@@ -13,7 +13,7 @@ from ops.cases import CASES
 import tinygrad_lstm as tg
 from tinygrad_lstm import func
 from tinygrad_lstm.models import GRU, LSTM, RNN
-from tinygrad_lstm.ops import _softmax, attention, class_loss, convolution, ctc, loss, margin_loss, normalization
+from tinygrad_lstm.ops import _softmax, class_loss, convolution, ctc, loss, margin_loss, normalization
 
 differentiable = pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
 every_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN], ids=lambda kind: kind.__name__)
@@ -104,7 +104,7 @@ def test_every_op_twice(case: Case, data: st.DataObject) -> None:
     assert product(mixed, u) == pytest.approx(expected, rel=1e-8, abs=1e-8)
 
 
-NETWORKS = (_softmax, attention, class_loss, convolution, ctc, loss, margin_loss, normalization)
+NETWORKS = (_softmax, class_loss, convolution, ctc, loss, margin_loss, normalization)
 LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "cross_entropy": lambda x: tg.cross_entropy(x, tg.tensor([1, 0, 2]), label_smoothing=0.1),
     "nll_loss": lambda x: tg.nll_loss(x, tg.tensor([1, 0, 2])),
@@ -125,7 +125,6 @@ LOSSES: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "soft_margin_loss": lambda x: tg.soft_margin_loss(x, tg.ones_like(x)),
     "triplet_margin_loss": lambda x: tg.triplet_margin_loss(x, tg.ones_like(x), x.sin()),
     "ctc_loss": lambda x: tg.ctc_loss(x, [1, 2], [3], [2]),
-    "scaled_dot_product_attention": lambda x: tg.scaled_dot_product_attention(x, x.sin(), x.cos()),
     "layer_norm": lambda x: tg.layer_norm(x, (4,)),
     "rms_norm": lambda x: tg.rms_norm(x, (4,)),
     "group_norm": lambda x: tg.group_norm(x, 2),

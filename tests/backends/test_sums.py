@@ -17,7 +17,6 @@ WITH_REASONS = {
     ("backends/products.py", "_without_blas"): "products of matrices, where there is no BLAS",
     ("backends/scatter.py", "blocks_of_values"): "counts",
     ("tinygrad_lstm/ops/linalg.py", "einsum_op"): "products of matrices, which are the array library's",
-    ("tinygrad_lstm/ops/attention.py", "_attention_rule"): "products with probabilities, whose sum is 1",
     ("tinygrad_lstm/ops/ctc.py", "_labels"): "integers",
     ("tinygrad_lstm/ops/class_loss.py", "cross_entropy_op"): "a count",
     ("tinygrad_lstm/ops/reduction.py", "prod"): "products, in float32 at least",

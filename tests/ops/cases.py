@@ -1,5 +1,6 @@
 """The cases of every op, in one list. Each file `cases_*.py` adds those of some families when it is imported."""
 
+from ops import cases_attention as cases_attention
 from ops import cases_elementwise as cases_elementwise
 from ops import cases_indexing as cases_indexing
 from ops import cases_linalg as cases_linalg

@@ -26,6 +26,7 @@ from ops.limits import DTYPES, INF, NAN, HostArray, Slopes, assert_limits, check
 import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (
     activation,
+    attention,
     elementwise,
     indexing,
     linalg,
@@ -472,4 +473,5 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
 
 def test_every_differentiable_op_is_swept() -> None:
     names = {case.name for case in ELEMENTWISE} | {case.name for case in LINEAR} | REDUCTIONS | PRODUCTS
+    names |= {*attention.__all__}  # in test_attention.py
     assert {case.name for case in CASES if case.differentiable} == names

@@ -15,6 +15,7 @@ from ops.cases import CASES
 import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (
     activation,
+    attention,
     comparison,
     elementwise,
     indexing,
@@ -29,7 +30,19 @@ from tinygrad_lstm.ops.rules import Functions
 
 HostArray = np.ndarray[Any, Any]
 
-FAMILIES = [elementwise, trigonometric, rounding, activation, comparison, reduction, shape, padding, indexing, linalg]
+FAMILIES = [
+    elementwise,
+    trigonometric,
+    rounding,
+    activation,
+    comparison,
+    reduction,
+    shape,
+    padding,
+    indexing,
+    linalg,
+    attention,
+]
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
 STEP = 1e-5
 

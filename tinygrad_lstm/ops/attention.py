@@ -1,103 +1,23 @@
 """Scaled dot-product attention."""
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
-from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_bool, is_float, widened_dtype
-from tinygrad_lstm.backends.sums import total_to
-from tinygrad_lstm.backends.threads import ONE_BLAS_THREAD, for_products
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, promoted_dtype, widened_dtype
 
 from .._tensor import Tensor, operand
 from ..creation import ones
+from ..device import Device
 from ._softmax import softmax
-from .define import composite, op
+from .define import composite
 from .elementwise import where
 from .linalg import matmul_op
+from .padding import repeat_interleave
 from .random import dropout
+from .reduction import any
 from .shape import swapaxes, tril
 
 __all__ = ["scaled_dot_product_attention"]
-
-
-def _for_products_of(x: Array) -> AbstractContextManager[None]:
-    """A context for products of the matrices of x: threads that share each of many small ones mostly wait."""
-    return ONE_BLAS_THREAD if math.prod(x.shape[:-2]) >= 8 else for_products()
-
-
-def _probabilities(xp: Any, scores: Array) -> Array:
-    """The softmax of each row, in place; a row of only -inf becomes zeros."""
-    largest = xp.max(scores, axis=-1, keepdims=True)
-    scores -= xp.where(xp.isneginf(largest), 0, largest)
-    with np.errstate(over="ignore"):
-        xp.exp(scores, out=scores)
-    sums = xp.matmul(scores, xp.ones((scores.shape[-1], 1), scores.dtype))
-    scores /= xp.where(xp.equal(sums, 0), 1, sums)
-    return scores
-
-
-def _composed(inputs: Sequence[Tensor | None], scale: float, dropout_p: float = 0.0) -> Tensor:
-    """The same of other ops."""
-    query, key, value, bias = inputs
-    assert query is not None and key is not None and value is not None
-    scores = matmul_op(query * scale, swapaxes(key, -1, -2))
-    scores = scores if bias is None else scores + bias
-    reached = (scores != -math.inf).any(-1, True)
-    weights = where(reached, softmax(where(reached, scores, 0.0), -1), 0.0)
-    return matmul_op(dropout(weights, dropout_p), value)
-
-
-def _attention_rule(
-    backend: Any,
-    g: Array,
-    inputs: Sequence[Array | None],
-    saved: Array,
-    scale: float,
-    needs_grad: Sequence[bool],
-) -> list[Array | None]:
-    """With P the probabilities: of the scores, P · (g vᵀ - the sum over each row of P · g vᵀ)."""
-    query, key, value, _ = inputs
-    xp, weights = backend.xp, saved
-    if value is None or query is None or key is None:
-        raise TypeError("scaled_dot_product_attention: query, key and value are needed")
-    with _for_products_of(g):
-        along = backend.matmul(g, value.swapaxes(-1, -2))
-        along -= xp.einsum("...ij,...ij->...i", along, weights)[..., None]
-        along *= weights
-        gradients = [
-            backend.matmul(along, key) * scale if needs_grad[0] else None,
-            backend.matmul(along.swapaxes(-1, -2), query) * scale if needs_grad[1] else None,
-            backend.matmul(weights.swapaxes(-1, -2), g) if needs_grad[2] else None,
-            along if needs_grad[3] else None,
-        ]
-    return [
-        None if found is None or like is None else _in_the_form_of(xp, found, like)
-        for found, like in zip(gradients, inputs, strict=True)
-    ]
-
-
-def _in_the_form_of(xp: Any, g: Array, like: Array) -> Array:
-    """The gradient of an input, which may have been broadcast."""
-    g = g if g.shape == like.shape else total_to(xp, g, like.shape)
-    return g.astype(like.dtype, copy=False)
-
-
-@op(promotion="float", composed=_composed, fresh=True, inputs=_attention_rule)
-def attention(backend: Any, inputs: Sequence[Array], scale: float, saving: bool = False) -> tuple[Array, Any]:
-    """The softmax of query (..., L, E) keyᵀ (..., S, E) · scale + bias (..., L, S), times value (..., S, V)."""
-    query, key, value, bias = inputs
-    xp = backend.xp
-    wide = widened_dtype(query.dtype)
-    with _for_products_of(query):
-        scores = backend.matmul(query.astype(wide, copy=False) * scale, key.swapaxes(-1, -2).astype(wide, copy=False))
-        if bias is not None:
-            scores = scores + bias
-        weights = _probabilities(xp, scores)
-        return backend.matmul(weights, value.astype(wide, copy=False)).astype(query.dtype, copy=False), weights
 
 
 @composite
@@ -109,6 +29,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(query keyᵀ · scale + mask) value: what each query takes from the values (Vaswani et al. 2017).
 
@@ -122,6 +43,8 @@ def scaled_dot_product_attention(
         dropout_p: the probability with which each weight is set to 0. It always applies: pass 0 for evaluation.
         is_causal: whether query i takes only from keys 0 ... i. There is no `attn_mask` then.
         scale: by default 1 / √E.
+        enable_gqa: whether key and value may have fewer heads, their third last dimension, than query. Each of their
+            heads then serves several adjacent heads of query (Ainslie et al. 2023).
 
     Returns:
         (..., L, V).
@@ -129,6 +52,11 @@ def scaled_dot_product_attention(
     Raises:
         TypeError: the mask is of integers.
         ValueError: the shapes do not match, `dropout_p` is not within [0, 1], or there are a mask and `is_causal`.
+
+    >>> import tinygrad_lstm as tg
+    >>> query, key, value = tg.zeros(2, 3, 4), tg.zeros(2, 5, 4), tg.arange(5.0).expand(2, 1, 5).mT
+    >>> tg.scaled_dot_product_attention(query, key, value, is_causal=True)[0].T  # means of the values so far
+    tensor([[0. , 0.5, 1. ]])
     """
     key, value = operand(key, query.device), operand(value, query.device)
     shapes = f"query {query.shape}, key {key.shape} and value {value.shape}"
@@ -137,16 +65,57 @@ def scaled_dot_product_attention(
         raise ValueError(f"scaled_dot_product_attention: {shapes} must be (..., L, E), (..., S, E) and (..., S, V)")
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"scaled_dot_product_attention: dropout_p is {dropout_p}; expected 0 to 1")
+    if is_causal and attn_mask is not None:
+        raise ValueError("scaled_dot_product_attention: attn_mask and is_causal are both given; give one")
+    if enable_gqa:
+        few = min(query.ndim, key.ndim, value.ndim) < 3
+        if few or query.shape[-3] % key.shape[-3] or query.shape[-3] % value.shape[-3]:
+            raise ValueError(
+                f"scaled_dot_product_attention: {shapes} must have heads in the third last dimension, and the numbers "
+                "of heads of key and value must divide that of query"
+            )
+        key, value = (repeat_interleave(x, query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     mask = None if attn_mask is None else operand(attn_mask, query.device)
-    if is_causal:
-        if mask is not None:
-            raise ValueError("scaled_dot_product_attention: attn_mask and is_causal are both given; give one")
-        mask = tril(ones(query.shape[-2], key.shape[-2], dtype=bool, device=query.device))
-    if mask is not None and is_bool(mask.dtype):
-        mask = where(mask, 0.0, -math.inf).to(dtype=query.dtype if is_float(query.dtype) else np.float32)
-    elif mask is not None and not is_float(mask.dtype):
-        raise TypeError(f"scaled_dot_product_attention: attn_mask must be bool or floats, got {mask.dtype}")
+    mask = causal_mask(query.shape[-2], key.shape[-2], query.device) if is_causal else mask
+    return attend(query, key, value, mask, dropout_p, scale, reached=is_causal)[0]
+
+
+def causal_mask(L: int, S: int, device: Device) -> Tensor:
+    """True where query i takes from keys 0 ... i, (L, S)."""
+    return tril(ones(L, S, dtype=bool, device=device))
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    reached: bool = False,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The output of `scaled_dot_product_attention`; and, if needed, the weights (..., L, S), after dropout.
+
+    Args:
+        reached: whether each query is known to have a key that is not masked.
+    """
+    masks = [] if mask is None or is_bool(mask.dtype) else [mask]
+    if masks and not is_float(masks[0].dtype):
+        raise TypeError(f"scaled_dot_product_attention: attn_mask must be bool or floats, got {masks[0].dtype}")
+    dtype = promoted_dtype([x.dtype for x in (query, key, value, *masks)], needs_float=True)
+    query, key, value = (x.to(dtype=widened_dtype(dtype)) for x in (query, key, value))
     scale = 1 / math.sqrt(query.shape[-1] or 1) if scale is None else float(scale)
-    if dropout_p:
-        return _composed([query, key, value, mask], scale, dropout_p)
-    return attention([query, key, value, mask], scale)
+    scores, some = matmul_op(query * scale, swapaxes(key, -1, -2)), None
+    if mask is not None:
+        added = (where(mask, 0.0, -math.inf) if is_bool(mask.dtype) else mask).to(dtype=scores.dtype)
+        if not reached:  # A row that is masked whole is computed without its mask, so that all numbers are finite.
+            some = any(added != -math.inf, -1, True)
+            added = where(some, added, 0.0)
+        scores = scores + added
+    weights = dropout(softmax(scores, -1), dropout_p)
+    out = matmul_op(weights, value)
+    if some is not None:
+        out = where(some, out, 0.0)
+        weights = where(some, weights, 0.0) if need_weights else weights
+    return out.to(dtype=dtype), weights.to(dtype=dtype) if need_weights else None

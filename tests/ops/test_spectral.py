@@ -1,4 +1,4 @@
-"""stft, istft and attention: their definitions, their derivatives, and one as the inverse of the other."""
+"""stft and istft: their definitions, their derivatives, and one as the inverse of the other."""
 
 import math
 from typing import Any
@@ -41,26 +41,3 @@ def test_derivatives_of_spectra() -> None:
     assert tg.gradcheck(lambda x, w: tg.stft(x, 4, 2, window=w), [x, window])
     spectrum = tg.tensor(normal(3, 4, 2), requires_grad=True)
     assert tg.gradcheck(lambda z, w: tg.istft(z, 4, 2, window=w), [spectrum, window])
-
-
-@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal"])
-def test_attention_is_its_definition(masked: str, device: str) -> None:
-    q, k, v = normal(2, 3, 4), normal(2, 5, 4)[:, ::-1].copy(), normal(2, 5, 6)
-    allowed = {"bool": normal(3, 5) > 0, "causal": np.tri(3, 5, dtype=bool)}.get(masked, np.ones((3, 5), bool))
-    allowed[0] &= masked != "bool"  # a row that is masked whole
-    added = normal(3, 5) if masked == "float" else np.zeros((3, 5))
-    powers = np.exp(q @ k.swapaxes(1, 2) / 2 + added) * allowed
-    sums = powers.sum(-1, keepdims=True)
-    expected = np.divide(powers, sums, out=np.zeros_like(powers), where=sums > 0) @ v
-    mask = {"bool": allowed, "float": added}.get(masked)
-    tensors = [tg.tensor(array, device=device, requires_grad=True) for array in (q, k, v)]
-    given = None if mask is None else tg.tensor(mask, device=device)
-    out = tg.scaled_dot_product_attention(*tensors, given, is_causal=masked == "causal")
-    np.testing.assert_allclose(out.detach().cpu().numpy(), expected, atol=1e-12)
-    assert all(g.isfinite().all() for g in tg.grad(out.sum(), tensors))
-
-
-def test_derivatives_of_attention() -> None:
-    tensors = [tg.tensor(array, requires_grad=True) for array in (normal(2, 3, 4), normal(2, 2, 4), normal(2, 2, 3))]
-    mask = tg.tensor(normal(3, 2), requires_grad=True)
-    assert tg.gradcheck(tg.scaled_dot_product_attention, [*tensors, mask])

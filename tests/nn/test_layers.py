@@ -21,6 +21,12 @@ def place(device):
         yield device
 
 
+class SelfAttention(nn.MultiheadAttention):
+    def forward(self, x):
+        out, weights = super().forward(x, x, x[..., : self.vdim])
+        return out.sum() + weights.sum()
+
+
 LAYERS = {
     "Linear": (lambda: nn.Linear(4, 3), lambda: tg.randn(2, 4)),
     "Linear without bias": (lambda: nn.Linear(4, 3, bias=False), lambda: tg.randn(4)),
@@ -39,6 +45,8 @@ LAYERS = {
     "BatchNorm1d, average of all": (lambda: nn.BatchNorm1d(4, momentum=None), lambda: tg.randn(2, 4)),
     "BatchNorm1d in evaluation": (lambda: nn.BatchNorm1d(4).eval(), lambda: tg.randn(2, 4)),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), lambda: tg.randn(2, 4, 3, 2)),
+    "MultiheadAttention": (lambda: SelfAttention(4, 2, add_bias_kv=True), lambda: tg.randn(5, 2, 4)),
+    "MultiheadAttention of sizes": (lambda: SelfAttention(4, 2, kdim=4, vdim=3), lambda: tg.randn(5, 2, 4)),
     "Dropout": (lambda: nn.Dropout(0.5), lambda: tg.randn(20, requires_grad=True)),
     "Sequential": (lambda: nn.Sequential(nn.Linear(4, 8), tg.tanh, nn.Linear(8, 1)), lambda: tg.randn(2, 4)),
 }

@@ -3,6 +3,7 @@
 from .. import _public
 from . import init as init
 from .activation import *
+from .attention import *
 from .containers import *
 from .convolution import *
 from .layers import *

@@ -20,6 +20,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops | {op}[_{variant}] | input [other] [weight] [bias] out w_out; grad_ of each float input |
 | ops_normalization | {op}_{number}, with drawn arguments | as ops; of batch_norm [running_mean running_var, and both with _after: after the call] |
 | ops_losses | {op}_{number}, with drawn arguments | as ops |
+| ops_padding ops_pooling ops_spectral | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
 | ctc | case_{k} | x targets input_lengths target_lengths out w_out grad_x |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
@@ -32,7 +33,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 
 Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind, and the arguments of this project's network.
 losses, ops: op, positional and keyword (arrays passed by place and
-by name, in order), kwargs. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
+by name, in order), kwargs, [refused: whether PyTorch raises an error]. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
 them). long_runs: class, given, second (the settings of the bias's group; of LBFGS none),
 kept (steps). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
 class, kwargs (decays: the functions of LambdaLR are 1 / (1 + decay * step)), lr (the initial rates). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
@@ -57,6 +58,9 @@ from torch_ops_arrays import ops_arrays
 from torch_ops_elementwise import ops_elementwise
 from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
+from torch_ops_padding import ops_padding
+from torch_ops_pooling import ops_pooling
+from torch_ops_spectral import ops_spectral
 from torch_ops_windows import ops_windows
 from torch_optimizers import clipping, optimizers, schedule_pairs, schedules
 from torch_recurrent import cells, recurrent_layers, traces, variants
@@ -95,6 +99,9 @@ def main() -> None:
         ops_elementwise,
         ops_losses,
         ops_normalization,
+        ops_padding,
+        ops_pooling,
+        ops_spectral,
         ops_windows,
         optimizers,
         long_runs,

@@ -1,7 +1,7 @@
 """What the golden cases share: their types, sizes, random numbers and gradients."""
 
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,29 +34,31 @@ def called(
     args: Sequence[Any] = (),
     constant: Collection[str] = (),
     listed: bool = False,
+    function: Callable[..., Any] | None = None,
 ) -> tuple[Arrays, Settings]:
     """The arrays and results of a call, and the settings with which a test repeats it.
 
     The results are `out` (or `out_0`, `out_1`, ...), and the gradients of the sum of `out * w_out` for the arrays of
     floats but for the `constant` ones. `args` follow the positional arrays, which a `listed` call takes as one list.
+    `function` is PyTorch's, if `op` does not name it. If it refuses the arguments, there are no results, and the
+    settings have `refused`.
     """
     kwargs, keyword = kwargs or {}, keyword or {}
     inputs = {n: a.clone() for n, a in (positional | keyword).items()}
     differentiated = {n: a.requires_grad_() for n, a in inputs.items() if a.is_floating_point() and n not in constant}
     first = [inputs[name] for name in positional]
-    function = getattr(functional, op, None) or getattr(torch, op, None) or getattr(Tensor, op)
-    found = function(*([first] if listed else first), *args, **{name: inputs[name] for name in keyword}, **kwargs)
+    function = function or getattr(functional, op, None) or getattr(torch, op, None) or getattr(Tensor, op)
+    settings = {"op": op, "positional": list(positional), "keyword": list(keyword), "kwargs": kwargs}
+    settings |= {"args": list(args)} if args else {}
+    settings |= {"listed": True} if listed else {}
+    try:
+        found = function(*([first] if listed else first), *args, **{name: inputs[name] for name in keyword}, **kwargs)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return positional | keyword, settings | {"refused": True}
     outs = {"out": found} if isinstance(found, Tensor) else {f"out_{place}": out for place, out in enumerate(found)}
     weights = {f"w_{name}": torch.randn_like(out) for name, out in outs.items() if out.requires_grad}
     arrays = positional | keyword | outs | weights
     if weights:
         loss = sum((outs[name.removeprefix("w_")] * weight).sum() for name, weight in weights.items())
         arrays |= gradients(loss, differentiated)
-    return arrays, {
-        "op": op,
-        "positional": list(positional),
-        "keyword": list(keyword),
-        "kwargs": kwargs,
-        **({"args": list(args)} if args else {}),
-        **({"listed": True} if listed else {}),
-    }
+    return arrays, settings

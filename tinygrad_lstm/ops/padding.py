@@ -121,25 +121,26 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     if len(pad) % 2 or len(widths) > x.ndim:
         raise ValueError(f"pad: {pad} must hold two widths for some last dimensions of {x.shape}")
     of_dims = ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths))
+    added = tuple([(max(before, 0), max(after, 0)) for before, after in of_dims])
+    removed = tuple([slice(max(-before, 0), min(after, 0) or None) for before, after in of_dims])
     for dim, (length, (before, after)) in enumerate(zip(x.shape, of_dims, strict=True)):
-        if length + min(before, 0) + min(after, 0) < 0 or length + before + after < 0:
+        kept = length + min(before, 0) + min(after, 0)
+        if min(length + before + after, 0 if mode in ("reflect", "replicate") else kept) < 0:
             raise ValueError(f"pad: widths {(before, after)} remove more than the {length} of dim {dim} of {x.shape}")
-    if mode != "constant":
-        if value:
-            raise ValueError(f"pad: value is {value}; mode {mode!r} takes none")
-        for dim, (before, after) in enumerate(of_dims):
-            if before or after:
-                x = _continued(x, dim, before, after, mode)
-        return x
-    check_bounds("pad", value, x.dtype)
-    if any(width < 0 for width in pad):
-        x = getitem_op(x, tuple([_kept(*ends, length) for ends, length in zip(of_dims, x.shape, strict=True)]))
-    return pad_op(x, tuple([(max(before, 0), max(after, 0)) for before, after in of_dims]), value)
-
-
-def _kept(before: int, after: int, length: int) -> slice:
-    """The elements that negative widths leave."""
-    return slice(max(-before, 0), length + min(after, 0))
+    if mode == "constant":
+        check_bounds("pad", value, x.dtype)
+    elif value:
+        raise ValueError(f"pad: value is {value}; mode {mode!r} takes none")
+    if not any(map(any, added)):
+        mode = "constant"
+    removes = any(width < 0 for width in pad)
+    if removes and mode in ("constant", "circular"):  # what was removed does not come back
+        x = getitem_op(x, removed)
+    if mode == "constant":
+        return pad_op(x, added, value)
+    for dim, ends in enumerate(added):
+        x = _continued(x, dim, *ends, mode) if any(ends) else x
+    return getitem_op(x, removed) if removes and mode != "circular" else x
 
 
 _ENDS: dict[str, Callable[[int, int, int], tuple[slice, slice]]] = {
@@ -151,16 +152,12 @@ _ENDS: dict[str, Callable[[int, int, int], tuple[slice, slice]]] = {
 
 
 def _continued(x: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
-    """x padded in one dimension."""
-    lead = (slice(None),) * dim
-    middle = getitem_op(x, (*lead, _kept(before, after, x.shape[dim])))
-    if mode == "circular":  # what was removed does not come back
-        x = middle
-    length = x.shape[dim]
+    """x with elements added to one dimension."""
+    lead, length = (slice(None),) * dim, x.shape[dim]
     longest = {"reflect": length - 1, "replicate": None if length else 0, "circular": length}[mode]
     if longest is not None and max(before, after) > max(longest, 0):
         raise ValueError(f"pad: mode {mode!r} adds at most {max(longest, 0)} to dim {dim}, not {(before, after)}")
-    parts = [middle]
+    parts = [x]
     for width, taken, at in zip((before, after), _ENDS[mode](length, before, after), (0, 2), strict=True):
         if width > 0:
             end = getitem_op(x, (*lead, taken))

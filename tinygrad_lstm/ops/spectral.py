@@ -145,6 +145,8 @@ def istft(
             f"istft: x of shape {x.shape} must have shape ({frequencies}, frames, 2) or (B, {frequencies}, frames, 2)"
         )
     hop, window = _settings("istft", x, n_fft, hop_length, win_length, window)
+    if hop > (win_length or n_fft):
+        raise ValueError(f"istft: hop_length {hop} must be at most win_length, {win_length or n_fft}")
     spectrum = swapaxes(x, -2, -3)
     if not onesided:  # the signal is real: negative frequencies are not needed
         spectrum = spectrum[..., : n_fft // 2 + 1, :]
@@ -160,6 +162,8 @@ def istft(
     squares = overlapped((window * window).expand(frames, n_fft), 0, n_fft, hop, total)
     start = n_fft // 2 if center else 0
     end = total - start if length is None else start + integer("istft", "length", length)
+    if end <= start:
+        raise ValueError(f"istft: length {length} of {frames} frames of n_fft {n_fft}; expected one element to be left")
     signal, squares = signal[..., start:end], squares[start:end]
     if squares.device == "cpu" and squares.size and not float(np.min(squares.detach().numpy())) >= 1e-11:
         raise ValueError(f"istft: windows of n_fft {n_fft} and hop_length {hop} leave elements that none reaches")

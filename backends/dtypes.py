@@ -26,6 +26,7 @@ __all__ = [
     "dtype_of_numbers",
     "exact_integers",
     "fits",
+    "float_dtype",
     "is_bool",
     "is_dtype",
     "is_float",
@@ -83,6 +84,18 @@ def checked_dtype(dtype: DType) -> np.dtype[Any]:
     if checked.kind not in "fiub" or checked.itemsize > 8:
         raise TypeError(f"dtype {checked} is not supported; use float16, float32, float64, an integer type or bool")
     return np.dtype(checked.type)
+
+
+def float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
+    """The dtype of an argument that must be a float, by default DEFAULT_FLOAT; `name` begins the message.
+
+    Raises:
+        TypeError: it is not a float.
+    """
+    checked = checked_dtype(dtype or DEFAULT_FLOAT)
+    if not is_float(checked):
+        raise TypeError(f"{name}: dtype is {checked}; expected float16, float32 or float64")
+    return checked
 
 
 def check_differentiable(dtype: np.dtype[Any]) -> None:

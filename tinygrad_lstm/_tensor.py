@@ -118,8 +118,9 @@ class Tensor(Exchange["Tensor"], Differentiable):
 
     @property
     def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
+        """The number of elements, as of NumPy's arrays. Torch's `x.size(0)` is `x.shape[0]`."""
+        number = math.prod(self.shape)
+        return _Size(number) if number.__class__ is int else number  # not of a length of a traced run
 
     @property
     def T(self) -> "Tensor":
@@ -368,6 +369,18 @@ class Tensor(Exchange["Tensor"], Differentiable):
         if not hasattr(self, "_leaf"):
             self._leaf = Leaf(self)
         return self._leaf
+
+
+class _Size(int):
+    """The number of elements of a tensor. Whoever calls it, as torch's `x.size(0)`, is told what to write."""
+
+    __slots__ = ()
+
+    def __call__(self, *dim: int) -> Any:
+        raise TypeError("size: x.size is the number of elements; write x.shape[0] for x.size(0), x.shape for x.size()")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)
 
 
 _new = object.__new__

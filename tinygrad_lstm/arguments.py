@@ -27,7 +27,7 @@ def integer(name: str, argument: str, value: Any, expected: str = "an integer") 
         value = f"a {type(value).__name__} of shape {value.shape}"
     else:
         try:
-            return operator.index(value)
+            return int(operator.index(value))  # not of a subclass
         except TypeError:
             value = repr(value)
     raise TypeError(f"{name}: {argument} is {value}; expected {expected}{advice}")

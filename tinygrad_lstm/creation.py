@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.dtypes import (
     check_integers,
     checked_dtype,
     dtype_of_numbers,
-    is_float,
+    float_dtype,
     is_integer,
 )
 
@@ -187,13 +187,6 @@ def linspace(
     return _filled(get_device(device), requires_grad, "linspace", start, stop, number, dtype=kind)
 
 
-def _float_dtype(name: str, dtype: DType) -> np.dtype[Any]:
-    drawn = checked_dtype(dtype or DEFAULT_FLOAT)
-    if not is_float(drawn):
-        raise TypeError(f"{name}: dtype is {drawn}; expected float16, float32 or float64")
-    return drawn
-
-
 def _drawn(values: HostArray, device: Place, requires_grad: bool) -> Tensor:
     place = get_device(device)
     with place.making("tensor"):
@@ -207,7 +200,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
         TypeError: the dtype is not a float, or a length is a bool or a tensor.
         ValueError: a length is negative or not an integer.
     """
-    lengths, kind = _shape("rand", shape), _float_dtype("rand", dtype)
+    lengths, kind = _shape("rand", shape), float_dtype("rand", dtype)
     if kind == FLOAT16:  # multiples of 2⁻¹¹, as float32 numbers would round up to 1
         with drawing() as rng:
             values = (rng.integers(2**11, size=lengths) / 2**11).astype(kind)
@@ -219,7 +212,7 @@ def rand(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: 
 
 def randn(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """Random numbers of the normal distribution with mean 0 and variance 1; otherwise as `rand`."""
-    lengths, kind = _shape("randn", shape), _float_dtype("randn", dtype)
+    lengths, kind = _shape("randn", shape), float_dtype("randn", dtype)
     with drawing() as rng:
         values = rng.standard_normal(lengths).astype(kind)
     return _drawn(values, device, requires_grad)

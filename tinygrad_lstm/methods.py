@@ -55,6 +55,8 @@ class OpMethods(Generic[T]):
     ceil: Callable[..., T]
     chunk: Callable[..., tuple[T, ...]]
     clamp: Callable[..., T]
+    clamp_max: Callable[..., T]
+    clamp_min: Callable[..., T]
     clone: Callable[..., T]
     contiguous: Callable[..., T]
     conv1d: Callable[..., T]

@@ -1,5 +1,6 @@
 """Cases of the ops that work element by element: arithmetic, activations, comparisons and others."""
 
+import functools
 import math
 from typing import Any
 
@@ -68,6 +69,10 @@ case("ceil", np.ceil, unary(between_integers), out="same")
 case("trunc", np.trunc, unary(between_integers), out="same")
 case("square", np.square, unary(), out="same", bools=False)
 case("clamp", lambda x, min=None, max=None: np.clip(x, min, max), unary(distinct, BOUNDS), out="same", ints=False)
+BETWEEN = several(nonzero, distinct_of_halves, between_integers)
+case("clamp", np.clip, BETWEEN, out="same", bools=False, variant="by-tensors")
+case("clamp_min", np.maximum, several(nonzero, distinct_of_halves), out="same")
+case("clamp_max", np.minimum, several(nonzero, distinct_of_halves), out="same")
 case("clone", np.copy, unary(), out="same")
 case("exp", np.exp, unary())
 case("expm1", np.expm1, unary())
@@ -152,6 +157,16 @@ case("add", np.add, several(nonzero, nonzero), out="same")
 case("sub", np.subtract, several(nonzero, nonzero), out="same", bools=False)
 case("mul", np.multiply, several(nonzero, nonzero), out="same")
 case("div", np.true_divide, several(nonzero, nonzero))
+for mode, function in {"floor": np.floor_divide, "trunc": lambda x, y: np.trunc(np.true_divide(x, y))}.items():
+    case(
+        "div",
+        function,
+        several(distinct_of_halves, some_divisors),
+        functools.partial(tg.div, rounding_mode=mode),
+        out="same",
+        bools=False,
+        variant=mode,
+    )
 case("pow", np.power, several(positive, positive), out="same", bools=False)
 case("pow", lambda x, y: x**y, unary(positive, lambda shape: EXPONENTS), ints=False, variant="number")
 case("pow", lambda x: 1.5**x, unary(), lambda x: 1.5**x, variant="of-number")

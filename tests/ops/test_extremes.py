@@ -52,6 +52,13 @@ SLOPES: dict[str, Slopes] = {
     "clamp": lambda x, min=None, max=None: [
         1 - ((x < (-INF if min is None else min)) | (x > (INF if max is None else max)))
     ],
+    "clamp-by-tensors": lambda x, min, max: [
+        1 - ((x < min) | (x > max)),
+        (x < min) & (min < max),
+        (x > max) | (max < min),
+    ],
+    "clamp_min": lambda x, min: [1 - (x < min), x < min],
+    "clamp_max": lambda x, max: [1 - (x > max), x > max],
     "clone": lambda x: [1],
     "astype": lambda x, dtype: [1],
     "exp": lambda x: [np.exp(x)],
@@ -98,6 +105,8 @@ SLOPES: dict[str, Slopes] = {
     "sub": lambda x, y: [1, -1],
     "mul": lambda x, y: [y, x],
     "div": lambda x, y: [1 / y, -(x / y) / y],
+    "div-floor": lambda x, y: [0, 0],
+    "div-trunc": lambda x, y: [0, 0],
     "pow": lambda x, y: [base_slope(x, y), exponent_slope(x, y)],
     "pow-number": lambda x, **options: [base_slope(x, options["y"])],
     "pow-of-number": lambda x: [exponent_slope(1.5, x)],
@@ -164,11 +173,13 @@ def swept(case: Case, dtype: str) -> list[HostArray]:
     """Each extreme, or each combination of them for several inputs."""
     inputs = {"add": 2, "sub": 2, "mul": 2, "div": 2, "pow": 2, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
     inputs |= {"floor_divide": 2, "remainder": 2, "atan2": 2, "hypot": 2, "logaddexp": 2, "prelu": 2}
+    inputs |= {"clamp-by-tensors": 3, "clamp_min": 2, "clamp_max": 2, "div-floor": 2, "div-trunc": 2}
+    number = inputs.get(str(case), 1 if case.variant else inputs.get(case.name, 1))
     values = extremes(dtype)
     if case.name in ("lerp", "pow"):
         # Of what is rounded before: the largest exponent less 1 is the same, a small number added to another has gone.
         values = values[(values == 0) | ~(np.abs(values) < 0.25) & ~(np.abs(values) == np.finfo(dtype).max)]
-    arrays = [grid.reshape(-1) for grid in np.meshgrid(*[values] * (1 if case.variant else inputs.get(case.name, 1)))]
+    arrays = [grid.reshape(-1) for grid in np.meshgrid(*[values] * number)]
     if case.name == "pow":  # at -inf C's pow and sqrt differ, and powers of negative numbers are NaN
         arrays = [array[arrays[0] != -INF] for array in arrays]
     return arrays

@@ -9,6 +9,7 @@ from tinygrad_lstm.backends.dtypes import widened_dtype
 from tinygrad_lstm.backends.sums import total
 
 from .define import op
+from .elementwise import in_dtype
 from .reduction import Dim, count, dims_of
 
 __all__ = ["log_softmax", "softmax"]
@@ -21,20 +22,33 @@ def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
         return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
-@op(promotion="float", x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)), method=True)
+@op(
+    promotion="float",
+    x=lambda g, out, dim, F: out * (g - F.sum(g * out, dim, True)),
+    method=True,
+    also={"dtype": in_dtype},
+)
 def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
-    """eˣ / Σ eˣ over `dim`, without overflow. A slice with an element of inf is NaN."""
+    """eˣ / Σ eˣ over `dim`, without overflow. A slice with an element of inf is NaN.
+
+    With `dtype=`, x is cast to this dtype first, which the result has.
+    """
     dims = dims_of("softmax", dim, x.shape)
     out = xp.exp(_below_largest(xp, x, dims))
     out /= total(xp, out, dims, True)
     return out.astype(x.dtype, copy=False)
 
 
-@op(promotion="float", x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True), method=True)
+@op(
+    promotion="float",
+    x=lambda g, out, dim, F: g - F.exp(out) * F.sum(g, dim, True),
+    method=True,
+    also={"dtype": in_dtype},
+)
 def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     """x - log Σ eˣ over `dim`, without overflow; accurate where the softmax itself is 0.
 
-    A slice with an element of inf is NaN.
+    A slice with an element of inf is NaN. With `dtype=`, x is cast to this dtype first, which the result has.
     """
     dims = dims_of("log_softmax", dim, x.shape)
     out = _below_largest(xp, x, dims)

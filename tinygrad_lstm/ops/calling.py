@@ -109,10 +109,14 @@ def _parameters(op: Op) -> tuple[str, str]:
     """The parameters, and the line that binds arguments that are not in their places."""
     parameters = [f"{name}=_default_{name}" if name in op.defaults else name for name in op.names]
     if len(op.inputs) == len(op.names):
-        return ", ".join(parameters), ""
+        if not op.also:
+            return ", ".join(parameters), ""
+        given, named = " or ".join(f"{k} is not None" for k in op.also), ", ".join(f"{k!r}: {k}" for k in op.also)
+        bind = f"if {given}: return _op.called(({', '.join(op.names)},), (), {{{named}}})"
+        return ", ".join([*parameters, "*", *(f"{k}=None" for k in op.also)]), bind
     # Settings go by other names, too.
     missing = "".join(f" or {name} is _missing" for name, default in op.defaults.items() if default is MISSING)
-    bind = f"if _more or _named{missing}: return _call(*_op.bound(({', '.join(op.names)},), _more, _named))"
+    bind = f"if _more or _named{missing}: return _op.called(({', '.join(op.names)},), _more, _named)"
     return ", ".join([*parameters, "*_more", "**_named"]), bind
 
 

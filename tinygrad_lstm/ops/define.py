@@ -60,6 +60,7 @@ def op(
     method: bool | str = False,
     composed: Callable[..., Any] | None = None,
     fresh: bool = False,
+    also: dict[str, Callable[..., Tensor]] | None = None,
     name: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
@@ -75,6 +76,8 @@ def op(
         composed: of a fused op, the function of other ops that computes the same; see this module's text.
         fresh: the rule of a fused op returns a new array for each input, never `g` or an array that it keeps. These
             gradients are not copied.
+        also: keywords that the op takes beside its parameters, such as torch's `dtype`: for each, a function of the
+            op, the keyword's value and all arguments in their places, which computes the result.
         name: the op's name in messages, where it is different from the forward rule's.
         rules: for each input that has a derivative, its rule.
 
@@ -92,7 +95,7 @@ def op(
     """
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
-        made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed, fresh)
+        made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed, fresh, also or {})
         call = functools.update_wrapper(caller(made), forward)
         call.op, call.__signature__, made.call = made, made.signature, call  # type: ignore[attr-defined]
         del call.__wrapped__

@@ -10,21 +10,34 @@ The derivatives of `sqrt`, `log`, `div` and `pow` at 0 may be infinite or undefi
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, DType, check_bounds, checked_dtype, is_float, limits
+from tinygrad_lstm.backends.dtypes import (
+    DEFAULT_FLOAT,
+    DType,
+    check_bounds,
+    checked_dtype,
+    float_dtype,
+    is_float,
+    limits,
+)
 
 from .._tensor import Tensor
 from .define import composite, op
+from .operation import Op
+from .rounding import floor_divide, trunc_divide
 
 __all__ = [
     "abs",
     "add",
     "astype",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clone",
     "div",
     "erf",
@@ -87,24 +100,64 @@ def square(xp: Any, x: Array) -> Array:
     return xp.square(x)
 
 
-@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), method=True)
-def clamp(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """x limited to [min, max]; None means no bound. The derivative is 0 outside, and 1 inside, at bounds and at NaN.
-
-    The bounds are numbers. If x is of integers and a bound is a float, the result is float32.
-
-    Raises:
-        OverflowError: a bound is out of bounds for x's integer dtype.
-        TypeError: a bound is a tensor.
-    """
+@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), name="clamp")
+def clamp_op(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
     if not is_float(x.dtype) and (isinstance(min, float) or isinstance(max, float)):
         x = x.astype(DEFAULT_FLOAT)
     for bound in (min, max):
-        if isinstance(bound, Tensor):
-            raise TypeError("clamp: a bound is a tensor; expected a number; use tg.maximum and tg.minimum")
         if bound is not None:
             check_bounds("clamp", bound, x.dtype)
     return xp.clip(x, min, max) if min is not None or max is not None else x.copy()
+
+
+def _within(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
+    inside = g if min is None else F.where(F.lt(x, min), 0, g)
+    return inside if max is None else F.where(F.gt(x, max), 0, inside)
+
+
+def _at_min(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
+    below = F.lt(x, min)
+    return F.where(below if max is None else F.logical_and(below, F.lt(min, max)), g, 0)
+
+
+def _at_max(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
+    above = F.gt(x, max)
+    return F.where(above if min is None else F.logical_or(above, F.lt(max, min)), g, 0)
+
+
+@op(promotion="common", broadcasts=True, x=_within, min=_at_min, max=_at_max)
+def clamp_between(xp: Any, x: Array, min: Array | None, max: Array | None) -> Array:
+    """`clamp` by tensors."""
+    limited = x if min is None else xp.maximum(x, min)
+    return limited if max is None else xp.minimum(limited, max)
+
+
+@composite
+def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """x limited to [min, max]; None means no bound. The derivative is 0 outside, and 1 inside, at bounds and at NaN.
+
+    If `min` is larger than `max`, the result is `max`. A bound may be a tensor that broadcasts; its derivative is 1
+    where x is outside. If x is of integers and a bound is a float, the result is float32.
+
+    Raises:
+        OverflowError: a bound is out of bounds for x's integer dtype.
+        ValueError: the shapes do not broadcast.
+    """
+    if any([hasattr(bound, "shape") and not isinstance(bound, np.generic) for bound in (min, max)]):
+        return clamp_between(x, min, max)
+    return clamp_op(x, min, max)
+
+
+@composite
+def clamp_min(x: Tensor, min: Any) -> Tensor:
+    """x or `min`, if that is larger: `clamp(x, min)`."""
+    return clamp(x, min)
+
+
+@composite
+def clamp_max(x: Tensor, max: Any) -> Tensor:
+    """x or `max`, if that is smaller: `clamp(x, None, max)`."""
+    return clamp(x, None, max)
 
 
 @op(x=lambda g, x, F: F.where(F.isfinite(x), g, 0), name="nan_to_num")
@@ -165,6 +218,18 @@ def astype(x: Tensor, dtype: DType) -> Tensor:
     if dtype == x.dtype:
         return x
     return astype_op(x if is_float(dtype) else x.detach(), dtype, x.dtype)
+
+
+def in_dtype(call: Callable[..., Tensor], dtype: DType, x: Any, *settings: Any) -> Tensor:
+    """An op with torch's `dtype=`, which casts x first; the result of integers has this dtype, too.
+
+    Raises:
+        TypeError: the op computes floats, and `dtype` is not a float.
+    """
+    op: Op = call.op  # type: ignore[attr-defined]
+    if op.promotion == "float":
+        float_dtype(op.name, dtype)
+    return astype(call(astype(x, dtype), *settings), dtype)
 
 
 # -- one input, to float -----------------------------------------------------------------------------------------------
@@ -231,7 +296,7 @@ def tanh(xp: Any, x: Array) -> Array:
 
 
 def _erf_rule(g: Any, x: Any, F: Any) -> Any:
-    near = F.clamp(x, -30, 30)  # e^-900 is 0 in every dtype, and no square overflows
+    near = F.clamp_op(x, -30, 30)  # e^-900 is 0 in every dtype, and no square overflows
     return g * (F.exp(F.neg(near * near)) * (2 / math.sqrt(math.pi)))
 
 
@@ -274,12 +339,29 @@ def mul(xp: Any, x: Array, y: Array) -> Array:
     return xp.multiply(x, y)
 
 
-@op(promotion="float", broadcasts=True, x=lambda g, y: g / y, y=lambda g, y, out, F: F.neg(g * out / y), method=True)
+def _rounded(call: Callable[..., Tensor], rounding_mode: str, x: Any, y: Any) -> Tensor:
+    """The quotient with torch's `rounding_mode=`."""
+    if rounding_mode not in ("trunc", "floor"):
+        raise ValueError(f"div: rounding_mode is {rounding_mode!r}; expected None, 'trunc' or 'floor'")
+    return floor_divide(x, y) if rounding_mode == "floor" else trunc_divide(x, y)
+
+
+@op(
+    promotion="float",
+    broadcasts=True,
+    x=lambda g, y: g / y,
+    y=lambda g, y, out, F: F.neg(g * out / y),
+    method=True,
+    also={"rounding_mode": _rounded},
+)
 def div(xp: Any, x: Array, y: Array) -> Array:
     """x / y, which is a float for integers too.
 
+    With `rounding_mode="floor"` it is x // y; with "trunc" it is rounded towards 0. Both keep integers, and their
+    derivatives are 0.
+
     Raises:
-        ValueError: the shapes do not broadcast.
+        ValueError: the shapes do not broadcast, or `rounding_mode` is unknown.
     """
     return xp.true_divide(x, y)
 
@@ -317,7 +399,7 @@ def _share_of_sum(g: Any, x: Any, y: Any, F: Any) -> Any:
     """g · eˣ / (eˣ + eʸ); half of g for equal infinities."""
     equal = F.eq(x, y)  # inf - inf is NaN
     half = F.where(equal, 0, x) * 0.5 - F.where(equal, 0, y) * 0.5  # x - y would overflow
-    return g * F.sigmoid(F.clamp(half, -1000, 1000) * 2)
+    return g * F.sigmoid(F.clamp_op(half, -1000, 1000) * 2)
 
 
 @op(

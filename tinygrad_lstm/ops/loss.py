@@ -160,7 +160,7 @@ def kl_div(input: Tensor, target: Any, reduction: str = "mean", log_target: bool
 
 def _share(x: Any, F: Any) -> Any:
     """x·(1 - x), or a little more than 0, so that the gradient is finite at 0 and 1."""
-    return F.clamp(x * (1 - x), max(1e-12, smallest_normal(x.dtype)), None)
+    return F.clamp_op(x * (1 - x), max(1e-12, smallest_normal(x.dtype)), None)
 
 
 def _clamped_logs(xp: Any, x: Array) -> tuple[Array, Array]:

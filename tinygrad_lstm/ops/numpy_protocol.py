@@ -159,9 +159,7 @@ def _dot(a: Any, b: Any) -> Tensor:
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
-    low, high = a_min if min is None else min, a_max if max is None else max
-    a = a if low is None else elementwise.maximum(a, low)
-    return a if high is None else elementwise.minimum(a, high)
+    return elementwise.clamp(a, a_min if min is None else min, a_max if max is None else max)
 
 
 FUNCTIONS: dict[Any, Function] = {

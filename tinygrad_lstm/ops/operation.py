@@ -39,6 +39,7 @@ class Op:
         inputs: those that take tensors; of an op of a list, only the list.
         sequence: whether the op takes a list of tensors.
         promoted: the inputs that are brought to one dtype. One without a rule, such as a condition, is not.
+        also: keywords that no rule has, each with the function that applies the op with its value.
         call: the function that applies the op.
     """
 
@@ -50,6 +51,7 @@ class Op:
     view: bool | Callable[..., bool]
     composed: Callable[..., Any] | None
     fresh: bool
+    also: dict[str, Callable[..., Any]]
     call: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,10 @@ class Op:
         self.inputs = [name for name in self.names if written[name] in (*_ONE, _SEVERAL)]
         self.sequence = _SEVERAL in written.values()
         self.signature = inspect.Signature(
-            [p.replace(annotation=_SHOWN[written[p.name]]) if p.name in self.inputs else p for p in parameters],
+            [
+                *(p.replace(annotation=_SHOWN[written[p.name]]) if p.name in self.inputs else p for p in parameters),
+                *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in self.also),
+            ],
             return_annotation="tuple[Tensor, ...]" if returned == tuple[Array, ...] else "Tensor",
         )
         # A required setting may be given under NumPy's name for it, so the call itself checks that it is there.
@@ -117,6 +122,15 @@ class Op:
 
     # -- arguments -----------------------------------------------------------------------------------------------------
 
+    def called(self, arguments: Sequence[Any], more: Sequence[Any], named: dict[str, Any]) -> Any:
+        """The result for arguments that are not in their places; a function of `also` takes the keyword it is for."""
+        function, value = None, None
+        for keyword in self.also:
+            if (given := named.pop(keyword, None)) is not None:
+                function, value = self.also[keyword], given
+        placed = self.bound(arguments, more, named)
+        return self.call(*placed) if function is None else function(self.call, value, *placed)
+
     def bound(self, arguments: Sequence[Any], more: Sequence[Any], named: dict[str, Any]) -> Sequence[Any]:
         """All arguments in order, of those in their places, more than there are places for, and those by name."""
         if more:
@@ -136,7 +150,7 @@ class Op:
         """The arguments with inputs of one device and, where the op promotes, one dtype; numbers beside floats stay."""
         places = [k for k, name in enumerate(self.names) if name in self.inputs]
         given = arguments[places[0]] if self.sequence else [arguments[k] for k in places]
-        inputs = [x.item() if isinstance(x, np.generic) else x for x in given]
+        inputs = [_built_in(x) for x in given]
         if mode().value.tracer is None:
             inputs = [plain(x) if isinstance(x, Derived) else x for x in inputs]
         owners = [x.device if isinstance(x, Tensor) else device_of(x) for x in inputs]
@@ -248,6 +262,13 @@ class Op:
             error.args = (f"{self.name}: {error.args[0].removeprefix(f'{self.name}: ')} {where}",)
         else:
             error.add_note(f"in op {self.name!r} {where}")
+
+
+def _built_in(value: Any) -> Any:
+    """A number of NumPy, or of a subclass of int such as `x.size` or a member of an enum, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return int(value) if isinstance(value, int) and value.__class__ not in NUMBERS else value
 
 
 def is_number(value: Any) -> bool:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import INT64, is_float, summed_dtype, widened_dtype
+from tinygrad_lstm.backends.dtypes import INT64, DType, float_dtype, is_float, summed_dtype, widened_dtype
 from tinygrad_lstm.backends.sums import running, total, total_to
 
 from .._tensor import Tensor
 from ..arguments import integer, integers
 from .define import composite, op, shown_whole
-from .elementwise import abs, maximum, minimum, sqrt, where
+from .elementwise import abs, in_dtype, maximum, minimum, sqrt, where
 
 __all__ = [
     "all",
@@ -102,12 +102,12 @@ def _spread(g: Any, shape: tuple[int, ...], dim: Dim, F: Any) -> Any:
     return F.broadcast_to_op(g.reshape(_kept(shape, dim)), shape)
 
 
-@op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True)
+@op(x=lambda g, x_shape, dim, F: _spread(g, x_shape, dim, F), method=True, also={"dtype": in_dtype})
 def sum(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """The sum over `dim`; 0 if there are no elements. Integers and bool are summed in 64 bits.
 
     Floats are added up in blocks, so that the rounding error of n terms grows like log n, along any dimension. float16
-    is added up in float32 and rounded once.
+    is added up in float32 and rounded once. With `dtype=`, x is cast to this dtype first, which the result has.
 
     Raises:
         IndexError: `dim` is out of range.
@@ -123,52 +123,66 @@ def sum_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 @composite
 @shown_whole
-def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over `dim`, which is float32 for integers.
+def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, dtype: DType = None) -> Tensor:
+    """The mean over `dim`, which is float32 for integers. With `dtype`, x is cast to it first.
 
     It is infinite if the sum overflows: float16 is added up in float32, float32 and float64 in their own dtype.
 
     Raises:
         IndexError: `dim` is out of range.
+        TypeError: `dtype` is not a float.
         ValueError: there are no elements.
     """
+    if dtype is not None:
+        x = x.to(dtype=float_dtype("mean", dtype))
     number = _checked_count("mean", x, dim)
     return narrowed(widened(x).sum(dim, keepdim) * (1.0 / number), x)
 
 
 @composite
 @shown_whole
-def var(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+def var(
+    x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False, unbiased: bool | None = None
+) -> Tensor:
     """The variance over `dim`, divided by the number of elements minus `correction` (1: unbiased, 0: biased).
+
+    `unbiased=False` is torch's older name of `correction=0`.
 
     It is infinite if the sum of the squared deviations overflows, as for float32 numbers 1e20 apart, and NaN if the sum
     of the elements overflows.
 
     Raises:
         IndexError: `dim` is out of range.
-        TypeError: `dim` is a bool: torch's `unbiased` is `correction` here, 1 for True and 0 for False.
+        TypeError: `dim` is a bool, or `unbiased` and `correction` are both given.
         ValueError: the number of elements is at most `correction`.
     """
-    return narrowed(_variance("var", x, dim, correction, keepdim), x)
+    return narrowed(_variance("var", x, dim, correction, keepdim, unbiased), x)
 
 
 @composite
 @shown_whole
-def std(x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+def std(
+    x: Tensor, dim: Dim = None, correction: float = 1, keepdim: bool = False, unbiased: bool | None = None
+) -> Tensor:
     """The standard deviation over `dim`: the square root of `var`. The derivative is 0 if all elements are equal.
 
     It is infinite or NaN if `var` is.
 
     Raises:
         IndexError: `dim` is out of range.
+        TypeError: `dim` is a bool, or `unbiased` and `correction` are both given.
         ValueError: the number of elements is at most `correction`.
     """
-    return narrowed(_power(_variance("std", x, dim, correction, keepdim), 0.5), x)
+    return narrowed(_power(_variance("std", x, dim, correction, keepdim, unbiased), 0.5), x)
 
 
-def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool) -> Tensor:
+def _variance(name: str, x: Tensor, dim: Dim, correction: float, keepdim: bool, unbiased: bool | None) -> Tensor:
     if isinstance(dim, bool):
         raise TypeError(f"{name}: dim is {dim}; for torch's unbiased={dim} give correction={int(dim)}")
+    if unbiased is not None:
+        if correction != 1:
+            raise TypeError(f"{name}: unbiased={unbiased} means correction={int(unbiased)}; give one of them")
+        correction = int(unbiased)
     number = _checked_count(name, x, dim)
     if number <= correction:
         raise ValueError(
@@ -212,9 +226,11 @@ def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
     return g.reshape(_kept(x.shape, dim)) * F.permute_op(others, back)
 
 
-@op(x=_prod_of_others, method=True)
+@op(x=_prod_of_others, method=True, also={"dtype": in_dtype})
 def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """The product over `dim`; 1 if there are no elements. The derivative is right at zeros too.
+
+    With `dtype=`, x is cast to this dtype first, which the result has.
 
     Raises:
         IndexError: `dim` is out of range.
@@ -454,11 +470,12 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
     return out if keepdim else out.reshape(tuple([length for d, length in enumerate(x.shape) if d not in dims]))
 
 
-@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True)
+@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True, also={"dtype": in_dtype})
 def cumsum(xp: Any, x: Array, dim: int) -> Array:
     """The cumulative sum along one dimension.
 
-    Floats are added up in float64, and each result is rounded once to x's dtype.
+    Floats are added up in float64, and each result is rounded once to x's dtype. With `dtype=`, x is cast to this dtype
+    first, which the result has.
 
     Raises:
         IndexError: `dim` is out of range.

@@ -98,6 +98,17 @@ def floor_divide(backend: Any, x: Array, y: Array) -> Array:
     return backend.functions.floor_divide(x, y)
 
 
+@op(promotion="common", broadcasts=True, x=lambda g, F: F.zeros_like(g), y=lambda g, F: F.zeros_like(g))
+def trunc_divide(backend: Any, x: Array, y: Array) -> Array:
+    """x / y rounded towards 0. It has the errors of `floor_divide`."""
+    _check_not_bool(x, y)
+    xp, floor_divide = backend.xp, backend.functions.floor_divide
+    if is_float((x if hasattr(x, "dtype") else y).dtype):
+        return xp.trunc(xp.true_divide(x, y))
+    down = floor_divide(x, y)
+    return down + ((backend.functions.remainder(x, y) != 0) & ((x < 0) != (y < 0)))
+
+
 @op(
     promotion="common",
     broadcasts=True,

@@ -106,7 +106,7 @@ def merged(first: Any, second: Any) -> Any:
     if isinstance(first, slice) and isinstance(second, slice):
         ends = zip((first.start, first.stop, first.step), (second.start, second.stop, second.step))
         return slice(*(merged(a, b) for a, b in ends))
-    if type(first) is int and type(second) is int:
+    if isinstance(first, int) and isinstance(second, int) and not isinstance(first, bool):
         return _merged_number(first, second)
     if not same(first, second):
         raise UntraceableError(

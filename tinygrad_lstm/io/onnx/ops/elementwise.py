@@ -119,9 +119,19 @@ def _ceil(g: Graph, x: Operand) -> str:
 
 @writes(rounding.trunc)
 def _trunc(g: Graph, x: Operand) -> str:
-    if not is_float(x.dtype):
-        return g.name(x)
-    return g.node("Where", g.node("Less", x, g.number(0, x.dtype)), g.node("Ceil", x), g.node("Floor", x))
+    return _towards_zero(g, g.name(x), x.dtype) if is_float(x.dtype) else g.name(x)
+
+
+def _towards_zero(g: Graph, x: str, dtype: Any) -> str:
+    return g.node("Where", g.node("Less", x, g.number(0, dtype)), g.node("Ceil", x), g.node("Floor", x))
+
+
+@writes(rounding.trunc_divide)
+def _trunc_divide(g: Graph, x: Any, y: Any) -> str:
+    """Div of integers rounds towards 0."""
+    dtype = g.call.result.dtype
+    quotient = g.node("Div", g.name(as_dtype(g, dtype, x)), g.name(as_dtype(g, dtype, y)))
+    return _towards_zero(g, quotient, dtype) if is_float(dtype) else quotient
 
 
 @writes(rounding.remainder)
@@ -256,7 +266,15 @@ def _square(g: Graph, x: Operand) -> str:
     return g.node("Mul", x, x)
 
 
-@writes(elementwise.clamp)
+@writes(elementwise.clamp_between)
+def _clamp_between(g: Graph, x: Operand, low: Any, high: Any) -> str:
+    dtype = g.call.result.dtype
+    limited = g.cast(x, dtype)
+    limited = limited if low is None else g.node("Max", limited, as_dtype(g, dtype, low))
+    return g.name(limited if high is None else g.node("Min", limited, as_dtype(g, dtype, high)))
+
+
+@writes(elementwise.clamp_op)
 def _clamp(g: Graph, x: Operand, low: float | None, high: float | None) -> str:
     """Clip would replace infinities by the largest finite number if a bound were omitted."""
     dtype = g.call.result.dtype

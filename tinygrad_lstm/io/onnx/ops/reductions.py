@@ -1,6 +1,7 @@
 """Reductions in ONNX."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,9 @@ def _reduced(g: Graph, kind: str, x: Input, dims: Sequence[int], keepdim: bool) 
 
 
 def _reduction(kind: str) -> Entry:
-    """A reduction in the dtype of its result."""
+    """A reduction in the dtype of its result, which is `dtype` if the mean has one."""
 
-    def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool) -> str:
+    def entry(g: Graph, x: Operand, dim: Dim, keepdim: bool, dtype: Any = None) -> str:
         return _reduced(g, kind, g.cast(x, g.call.result.dtype), dims_in(x, dim), keepdim)
 
     return entry
@@ -74,7 +75,8 @@ def _quantified(kind: str) -> Entry:
 write_alike(_quantified, {reduction.any: "ReduceSum", reduction.all: "ReduceProd"})
 
 
-def _variance(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) -> str:
+def _variance(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool, unbiased: bool | None) -> str:
+    correction = correction if unbiased is None else int(unbiased)
     dims, dtype = dims_in(x, dim), g.call.result.dtype
     x_wide = g.cast(x, dtype)
     centred = g.node("Sub", x_wide, _reduced(g, "ReduceMean", x_wide, dims, True))
@@ -88,8 +90,8 @@ writes(reduction.var)(_variance)
 
 
 @writes(reduction.std)
-def _std(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool) -> str:
-    return g.node("Sqrt", _variance(g, x, dim, correction, keepdim))
+def _std(g: Graph, x: Operand, dim: Dim, correction: float, keepdim: bool, unbiased: bool | None) -> str:
+    return g.node("Sqrt", _variance(g, x, dim, correction, keepdim, unbiased))
 
 
 @writes(reduction.magnitude)

@@ -51,7 +51,7 @@ class Op:
     view: bool | Callable[..., bool]
     composed: Callable[..., Any] | None
     fresh: bool
-    also: dict[str, Callable[..., Any]]
+    also: dict[str, Callable[..., Any]] = field(default_factory=dict)
     call: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:

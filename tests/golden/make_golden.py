@@ -22,6 +22,8 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops_losses | {op}_{number}, with drawn arguments | as ops |
 | ops_padding ops_pooling ops_spectral | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
+| ops_attention | {op}_{number}, with drawn arguments | as ops |
+| multihead_attention | case_{k} | query [key value] [key_padding_mask] [attn_mask] out [weights], w_ of both, parameters under PyTorch's names; grad_ of query, key, value and parameters |
 | ctc | case_{k} | x targets input_lengths target_lengths out w_out grad_x |
 | optimizers | {optimizer}[_{variant}] | weight bias: initial values; {weight, bias}_grads, {weight, bias}_steps: the 20 gradients, and the values after each |
 | long_runs | {optimizer}[_{variant}] | x y noise, weight bias: of the loss in torch_long_runs.py; {weight, bias}_steps: the values after steps 1, 10, 20, ... 100 |
@@ -35,7 +37,8 @@ Settings. lstm, gru, rnn: num_layers, bidirectional, batch_first. variants: kind
 losses, ops: op, positional and keyword (arrays passed by place and
 by name, in order), kwargs, [refused: whether PyTorch raises an error]. optimizers: class, given (the arguments that differ from torch's defaults), hyperparameters (all of
 them). long_runs: class, given, second (the settings of the bias's group; of LBFGS none),
-kept (steps). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
+kept (steps). multihead_attention: made and options, the
+arguments of the layer and of its call, and masks (their names). schedules: class, kwargs, lr (the initial rate). long_schedules: optimizer,
 class, kwargs (decays: the functions of LambdaLR are 1 / (1 + decay * step)), lr (the initial rates). schedule_pairs: schedules (class and kwargs of each; of SequentialLR
 milestones and the class and kwargs of each of its own), lr, metric (of every step), by_hand (step and rate). averages: [decay], kept (steps). clipping: function, kwargs.
 
@@ -50,6 +53,7 @@ from pathlib import Path
 
 import torch
 from safetensors.numpy import save
+from torch_attention import multihead_attention, ops_attention
 from torch_cases import Arrays, Case, Settings
 from torch_ctc import ctc
 from torch_functions import losses, ops
@@ -96,6 +100,7 @@ def main() -> None:
         ctc,
         ops,
         ops_arrays,
+        ops_attention,
         ops_elementwise,
         ops_losses,
         ops_normalization,
@@ -103,6 +108,7 @@ def main() -> None:
         ops_pooling,
         ops_spectral,
         ops_windows,
+        multihead_attention,
         optimizers,
         long_runs,
         schedules,

@@ -9,8 +9,8 @@ from golden.load import load, options
 import tinygrad_lstm as tg
 
 FILES = (
-    *("losses", "ops", "ops_arrays", "ops_elementwise", "ops_losses", "ops_normalization", "ops_padding"),
-    *("ops_pooling", "ops_spectral", "ops_windows"),
+    *("losses", "ops", "ops_arrays", "ops_attention", "ops_elementwise", "ops_losses", "ops_normalization"),
+    *("ops_padding", "ops_pooling", "ops_spectral", "ops_windows"),
 )
 CASES = [(file, case) for file in FILES for case in options(file)]
 

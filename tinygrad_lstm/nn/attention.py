@@ -218,8 +218,9 @@ class MultiheadAttention(Module):
             )
 
     def extra_repr(self) -> str:
-        settings = {"dropout": 0.0, "add_zero_attn": False, "kdim": self.embed_dim, "vdim": self.embed_dim}
-        settings["batch_first"] = False
-        changed = [f"{name}={getattr(self, name)}" for name, usual in settings.items() if getattr(self, name) != usual]
-        changed += ["bias=False"] * (self.in_proj_bias is None) + ["add_bias_kv=True"] * (self.bias_k is not None)
-        return ", ".join([f"{self.embed_dim}, num_heads={self.num_heads}", *changed])
+        size = self.embed_dim
+        usual = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": size, "vdim": size}
+        own = vars(self) | {"bias": self.in_proj_bias is not None, "add_bias_kv": self.bias_k is not None}
+        changed = [f"{name}={own[name]}" for name, value in usual.items() if own[name] != value]
+        changed += ["batch_first=True"] * self.batch_first
+        return ", ".join([f"{size}, num_heads={self.num_heads}", *changed])

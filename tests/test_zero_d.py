@@ -96,14 +96,16 @@ ALONG = sorted(
     for name, function in inspect.getmembers(tg, inspect.isfunction)
     if name in dir(tg) and name != "tensordot" and DIMS & set(inspect.signature(function).parameters)
 )
-REFUSED = {"cat", "chunk", "concat", "concatenate", "diagonal", "glu", "repeat_interleave", "roll", "split"}
-REFUSED |= {"take_along_axis", "unbind"}
+REFUSED = {"cat", "chunk", "concat", "concatenate", "diagonal", "diff", "glu", "repeat_interleave", "roll", "split"}
+REFUSED |= {"take_along_axis", "unbind", "unique"}
 SHAPES = {"flatten": (1,), "stack": (1,), "unfold": (1,), "unsqueeze": (1,)}
 GIVEN = {
     "chunks": 1,
     "correction": 0,
     "index": np.array(0),
     "indices": np.array(0),
+    "k": 1,
+    "q": 0.5,
     "repeats": 2,
     "shifts": 1,
     "size": 1,

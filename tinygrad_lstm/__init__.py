@@ -34,6 +34,7 @@ from .ops.class_loss import *
 from .ops.comparison import *
 from .ops.convolution import *
 from .ops.ctc import *
+from .ops.cumulative import *
 from .ops.define import op as op
 from .ops.elementwise import *
 from .ops.indexing import *
@@ -47,6 +48,7 @@ from .ops.random import *
 from .ops.reduction import *
 from .ops.rounding import *
 from .ops.shape import *
+from .ops.sorting import *
 from .ops.spectral import *
 from .ops.trigonometric import *
 from .random import *

@@ -99,8 +99,6 @@ def _extent(instruction: Instruction) -> tuple[int, int, int] | None:
         if len(result.shape) != len(x.shape):
             return None
         dims = [d for d, size in enumerate(result.shape) if size == 1 != x.shape[d]]
-    elif instruction.op.name == "cumprod_before":
-        dims = [len(lengths) - 1]
     else:
         given = named["dims"] if "dims" in named else named["dim"]
         dims = [] if given is None else sorted(dims_of(given, x))

@@ -78,7 +78,6 @@ for name in ("max", "min"):
 case("logsumexp", logsumexp, unary(settings=reduced, smallest=1))
 case("norm", norm, unary(settings=normed([0.5, 1, 1.5, 2, 3]), smallest=1), ints=False)
 case("norm", norm, unary(distinct, settings=normed([math.inf]), smallest=1), variant="inf")
-case("cumsum", lambda x, dim: np.cumsum(x, axis=dim), unary(settings=along, least=1), out="sum")
 case("any", reduction(np.any), unary(some_equal, reduced), out="bool", differentiable=False)
 case("all", reduction(np.all), unary(some_equal, reduced), out="bool", differentiable=False)
 case("argmax", argument(np.argmax), unary(some_equal, searched, smallest=1), out="int64", differentiable=False)

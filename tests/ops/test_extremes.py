@@ -27,6 +27,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (
     activation,
     attention,
+    cumulative,
     elementwise,
     indexing,
     linalg,
@@ -34,6 +35,7 @@ from tinygrad_lstm.ops import (
     reduction,
     rounding,
     shape,
+    sorting,
     trigonometric,
 )
 
@@ -274,6 +276,7 @@ def test_round_of_integers_is_exact_or_an_error(dtype: str, device: str, data: s
 # -- ops that move elements --------------------------------------------------------------------------------------------
 
 MOVING = {*shape.__all__, *padding.__all__, *indexing.__all__, "diagonal", "trace"}
+
 LINEAR = [case for case in CASES if case.differentiable and case.name in MOVING]
 
 
@@ -334,6 +337,23 @@ def softmax(x: HostArray) -> HostArray:
     return np.asarray(powers / np.sum(powers))
 
 
+def shares_of_sum(x: HostArray) -> HostArray:
+    """Of log Σ eˣ, where infinity is not the only element."""
+    total = np.logaddexp.reduce(x)
+    return np.zeros_like(x) if total == -INF else np.exp(x - total)
+
+
+def slope_of_sum(x: HostArray) -> HostArray:
+    """Of log Σ eˣ."""
+    return np.zeros_like(x) if np.max(x) == -INF else softmax(x)
+
+
+def chosen_so_far(x: HostArray) -> HostArray:
+    """How often an element is the largest so far, of equal elements or NaNs the last."""
+    places = [max(range(n), key=lambda k: (np.isnan(x[k]), x[k], k)) for n in range(1, x.size + 1)]
+    return np.bincount(places, minlength=x.size)
+
+
 def shares_of_extreme(x: HostArray, extreme: Any) -> HostArray:
     ties = np.isnan(x) | (x == extreme)
     return ties / np.sum(ties)
@@ -354,6 +374,18 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     "sum": (tg.sum, np.sum, np.ones_like),
     "mean": (tg.mean, np.mean, lambda x: np.full(x.shape, np.longdouble(1) / x.size)),
     "cumsum": (lambda x: tg.cumsum(x, 0), np.cumsum, lambda x: np.arange(x.size, 0, -1)),
+    "cumprod": (
+        lambda x: tg.cumprod(x, 0),
+        np.cumprod,
+        lambda x: [1 + x[1] * (1 + x[2]), x[0] * (1 + x[2]), x[0] * x[1]],
+    ),
+    "logcumsumexp": (
+        lambda x: tg.logcumsumexp(x, 0),
+        np.logaddexp.accumulate,
+        lambda x: sum(np.append(shares_of_sum(x[:n]), np.zeros(x.size - n)) for n in range(1, x.size + 1)),
+    ),
+    "cummax": (lambda x: tg.cummax(x, 0).values, np.maximum.accumulate, lambda x: chosen_so_far(x)),
+    "cummin": (lambda x: tg.cummin(x, 0).values, np.minimum.accumulate, lambda x: chosen_so_far(-x)),
     "prod": (tg.prod, np.prod, lambda x: [x[1] * x[2], x[0] * x[2], x[0] * x[1]]),
     "var": (tg.var, lambda x: np.var(x, ddof=1), lambda x: x - np.mean(x)),
     "std": (tg.std, lambda x: np.std(x, ddof=1), lambda x: std_slope(x)),
@@ -361,11 +393,21 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     "amin": (tg.amin, np.min, lambda x: shares_of_extreme(x, np.min(x))),
     "max": (tg.max, np.max, lambda x: shares_of_extreme(x, np.max(x))),
     "min": (tg.min, np.min, lambda x: shares_of_extreme(x, np.min(x))),
-    "logsumexp": (
-        tg.logsumexp,
-        lambda x: np.logaddexp.reduce(x),
-        lambda x: np.zeros_like(x) if np.max(x) == -INF else softmax(x),
+    "sort": (lambda x: tg.sort(x, descending=True).values, lambda x: np.sort(x)[::-1], np.ones_like),
+    "topk": (lambda x: tg.topk(x, 3, largest=False).values, np.sort, np.ones_like),
+    "median": (tg.median, lambda x: median(x), lambda x: shares_of_extreme(x, median(x))),
+    "nanmedian": (
+        tg.nanmedian,
+        lambda x: median(x[x == x]),
+        lambda x: (x == median(x[x == x])) / sum(x == median(x[x == x])),
     ),
+    "quantile": (
+        lambda x: tg.quantile(x, 0.75),
+        lambda x: np.sort(x)[1] + (np.sort(x)[2] - np.sort(x)[1]) / 2,
+        lambda x: (first(x, np.argsort(x, kind="stable")[1]) + first(x, np.argsort(x, kind="stable")[2])) / 2,
+    ),
+    "diff": (lambda x: tg.diff(x, 2), lambda x: np.diff(x, 2), lambda x: [1, -2, 1]),
+    "logsumexp": (tg.logsumexp, np.logaddexp.reduce, lambda x: slope_of_sum(x)),
     **{
         f"norm-{p}": (
             functools.partial(tg.norm, p=p),
@@ -403,11 +445,20 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
         lambda x: 0.8 * (softmax(x) - first(x)),
     ),
 }
-REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {*reduction.__all__, "glu"}
+REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {
+    *reduction.__all__,
+    *cumulative.__all__,
+    *sorting.__all__,
+    "glu",
+}
 
 
-def first(x: HostArray) -> HostArray:
-    return np.arange(x.size) == 0
+def first(x: HostArray, place: Any = 0) -> HostArray:
+    return 1.0 * (np.arange(x.size) == place)
+
+
+def median(x: HostArray) -> Any:
+    return np.quantile(x, 0.5, method="lower")
 
 
 def std_slope(x: HostArray) -> HostArray:
@@ -419,8 +470,10 @@ def is_left_out(name: str, row: str, dtype: str) -> bool:
     kind = name.partition("-")[0]
     if dtype != "float16" and kind in ("mean", "var", "std", "norm") and ("largest" in row or row == "smallest"):
         return True
-    if name == "prod" and row == "both largest":
+    if name in ("prod", "cumprod") and row == "both largest":
         return True  # overflows before it comes to the 0, as NumPy's
+    if name == "quantile" and row == "two nans":
+        return True  # the gradient goes to the last
     return name == "norm-inf" and row in ("two nans", "nan")  # which NaN is the largest is the same as of `max`
 
 

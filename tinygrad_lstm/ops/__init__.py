@@ -8,6 +8,7 @@ from . import (
     comparison,
     convolution,
     ctc,
+    cumulative,
     elementwise,
     indexing,
     linalg,
@@ -21,6 +22,7 @@ from . import (
     reduction,
     rounding,
     shape,
+    sorting,
     spectral,
     trigonometric,
 )
@@ -35,6 +37,7 @@ from .class_loss import *
 from .comparison import *
 from .convolution import *
 from .ctc import *
+from .cumulative import *
 from .define import op as op
 from .elementwise import *
 from .indexing import *
@@ -49,6 +52,7 @@ from .reduction import *
 from .rounding import *
 from .rules import Functions
 from .shape import *
+from .sorting import *
 from .spectral import *
 from .trigonometric import *
 
@@ -60,6 +64,7 @@ Functions.families = (
     comparison,
     convolution,
     ctc,
+    cumulative,
     elementwise,
     indexing,
     linalg,
@@ -73,6 +78,7 @@ Functions.families = (
     reduction,
     rounding,
     shape,
+    sorting,
     spectral,
     trigonometric,
 )

@@ -13,7 +13,18 @@ import numpy as np
 
 from .._tensor import Tensor, as_tensor
 from ..creation import full_like, ones_like, zeros_like
-from . import comparison, elementwise, indexing, linalg, padding, reduction, rounding, trigonometric
+from . import (
+    comparison,
+    cumulative,
+    elementwise,
+    indexing,
+    linalg,
+    padding,
+    reduction,
+    rounding,
+    sorting,
+    trigonometric,
+)
 from .shape import (
     broadcast_to,
     cat,
@@ -109,8 +120,26 @@ def _spread(op: Function) -> Function:
     return lambda a, axis=None, *, ddof=0, keepdims=False: op(a, axis, ddof, keepdims)
 
 
-def _cumsum(a: Any, axis: int | None = None) -> Tensor:
-    return flatten(a).cumsum(0) if axis is None else reduction.cumsum(a, axis)
+def _cumulating(op: Function) -> Function:
+    return lambda a, axis=None: op(flatten(a), 0) if axis is None else op(a, axis)
+
+
+def _sorted(op: Function) -> Function:
+    return lambda a, axis=-1, *, stable=None: op(flatten(a), 0) if axis is None else op(a, axis)
+
+
+def _unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = True,
+) -> Any:
+    if return_index:
+        raise TypeError("np.unique: of tensors there is no return_index; give it x.detach().cpu().numpy()")
+    return sorting.different(as_tensor(ar), return_inverse, return_counts, axis, equal_nan)
 
 
 def _norm(x: Any, ord: float | None = None, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -176,7 +205,18 @@ FUNCTIONS: dict[Any, Function] = {
     np.argmin: _reducing(reduction.argmin),
     np.var: _spread(reduction.var),
     np.std: _spread(reduction.std),
-    np.cumsum: _cumsum,
+    np.cumsum: _cumulating(cumulative.cumsum),
+    np.cumprod: _cumulating(cumulative.cumprod),
+    np.diff: lambda a, n=1, axis=-1, prepend=None, append=None: cumulative.diff(a, n, axis, prepend, append),
+    np.sort: _sorted(lambda a, axis: sorting.sort(a, axis).values),
+    np.argsort: _sorted(sorting.argsort),
+    np.median: _reducing(lambda a, axis, keepdims: sorting.quantile(a, 0.5, axis, keepdims)),
+    np.quantile: lambda a, q, axis=None, *, method="linear", keepdims=False: sorting.quantile(
+        a, q, axis, keepdims, method
+    ),
+    np.searchsorted: lambda a, v, side="left", sorter=None: sorting.searchsorted(a, v, side=side, sorter=sorter),
+    np.unique: _unique,
+    np.nonzero: lambda a: sorting.nonzero(a, as_tuple=True),
     np.linalg.norm: _norm,
     np.round: lambda a, decimals=0: rounding.round(a, decimals),
     np.around: lambda a, decimals=0: rounding.round(a, decimals),

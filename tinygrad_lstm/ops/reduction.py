@@ -12,7 +12,8 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import INT64, DType, float_dtype, is_float, summed_dtype, widened_dtype
-from tinygrad_lstm.backends.sums import running, total, total_to
+from tinygrad_lstm.backends.ordering import along, put
+from tinygrad_lstm.backends.sums import total, total_to
 
 from .._tensor import Tensor
 from ..arguments import integer, integers
@@ -26,7 +27,6 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
-    "cumsum",
     "logsumexp",
     "max",
     "mean",
@@ -219,8 +219,8 @@ def _prod_of_others(g: Any, x: Any, dim: Dim, F: Any) -> Any:
     order = (*kept, *dims)
     lead = tuple(x.shape[d] for d in kept)
     flat = F.permute_op(x, order).reshape((*lead, count(x.shape, dims)))
-    before = F.cumprod_before(flat)
-    after = F.flip(F.cumprod_before(F.flip(flat, -1)), -1)
+    before = F.cumprod_before(flat, len(lead))
+    after = F.flip(F.cumprod_before(F.flip(flat, -1), len(lead)), -1)
     others = (before * after).reshape(tuple(x.shape[d] for d in order))
     back = tuple(order.index(d) for d in range(len(order)))
     return g.reshape(_kept(x.shape, dim)) * F.permute_op(others, back)
@@ -241,28 +241,11 @@ def prod(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     return xp.prod(x, axis=dims, keepdims=keepdim, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
 
 
-def _cumprod_before_rule(g: Any, x: Any, F: Any) -> Any:
-    """d out[k] / d x[j] = the product of x[:k] without x[j], for j < k: a lower triangle, by rows k and columns j."""
-    n = x.shape[-1]
-    lead = tuple(x.shape[:-1])
-    rows = F.broadcast_to_op(x.reshape((*lead, 1, n)), (*lead, n, n))
-    earlier = F.tril(F.ones_like(rows), -1) != 0
-    rows = F.where(earlier, rows, 1)
-    others = F.cumprod_before(rows) * F.flip(F.cumprod_before(F.flip(rows, -1)), -1)
-    return F.sum(F.where(earlier, others, 0) * g.reshape((*lead, n, 1)), -2)
-
-
-@op(x=_cumprod_before_rule)
-def cumprod_before(xp: Any, x: Array) -> Array:
-    """At each position of the last dimension, the product of all elements before it."""
-    shifted = xp.concatenate([xp.ones_like(x[..., :1]), x[..., :-1]], axis=-1)
-    return xp.cumprod(shifted, axis=-1, dtype=widened_dtype(x.dtype)).astype(x.dtype, copy=False)
-
-
-def _share_of_extreme(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
+def share_of_equal(g: Any, x: Any, out: Any, dim: Dim, F: Any) -> Any:
+    """The gradient of an element of x over `dim`: the elements equal to it share it. If it is NaN, the NaNs do."""
     kept = _kept(x.shape, dim)
-    # If the extreme is NaN, the NaNs are tied.
-    ties = F.logical_or(F.eq(x, out.reshape(kept)), F.isnan(x))
+    chosen = out.reshape(kept)
+    ties = F.logical_or(F.eq(x, chosen), F.logical_and(F.isnan(x), F.isnan(chosen)))
     wide = widened_dtype(g.dtype)  # float16 cannot count beyond 65504
     number = F.sum(F.astype_op(ties, wide, ties.dtype), dim, True)
     shares = F.where(ties, g.reshape(kept) / number, 0)
@@ -276,12 +259,12 @@ def _extreme(xp: Any, name: str, x: Array, dim: Dim, keepdim: bool) -> Array:
     return getattr(xp, name)(x, axis=dims, keepdims=keepdim)
 
 
-@op(x=_share_of_extreme, name="max")
+@op(x=share_of_equal, name="max")
 def max_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
     return _extreme(xp, "max", x, dim, keepdim)
 
 
-@op(x=_share_of_extreme, name="min")
+@op(x=share_of_equal, name="min")
 def min_op(xp: Any, x: Array, dim: Dim, keepdim: bool) -> Array:
     return _extreme(xp, "min", x, dim, keepdim)
 
@@ -315,24 +298,16 @@ class ValuesIndices(NamedTuple):
     indices: Tensor
 
 
-def _places(xp: Any, index: Array, dim: int) -> tuple[Array, ...]:
-    ndim = len(index.shape)
-    rest = [xp.arange(n).reshape((-1, *(1,) * (ndim - d - 1))) for d, n in enumerate(index.shape)]
-    return (*rest[:dim], index, *rest[dim + 1 :])
-
-
 @op(x=lambda g, index, x_shape, dim, F: F.put_along(g, index, x_shape, dim))
 def taken_along(xp: Any, x: Array, index: Array, dim: int) -> Array:
     """The elements of x at indices along `dim` (not negative); each is selected at most once."""
-    return x[_places(xp, index, dim)]
+    return x[along(xp, index, dim)]
 
 
 @op(values=lambda g, index, dim, F: F.taken_along(g, index, dim))
 def put_along(xp: Any, values: Array, index: Array, shape: tuple[int, ...], dim: int) -> Array:
     """Zeros of this shape, with the values at indices along `dim`."""
-    out = xp.zeros(shape, values.dtype)
-    out[_places(xp, index, dim)] = values
-    return out
+    return put(xp, values, index, shape, dim)
 
 
 def _max_or_min(name: str, x: Tensor, dim: Any, keepdim: bool, axis: Any) -> Any:
@@ -468,20 +443,6 @@ def logsumexp(xp: Any, x: Array, dim: Dim = None, keepdim: bool = False) -> Arra
     nothing = powers == 0  # all are -inf; the logarithm of 0 would warn
     out = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, powers)) + largest).astype(x.dtype, copy=False)
     return out if keepdim else out.reshape(tuple([length for d, length in enumerate(x.shape) if d not in dims]))
-
-
-@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True, also={"dtype": in_dtype})
-def cumsum(xp: Any, x: Array, dim: int) -> Array:
-    """The cumulative sum along one dimension.
-
-    Floats are added up in float64, and each result is rounded once to x's dtype. With `dtype=`, x is cast to this dtype
-    first, which the result has.
-
-    Raises:
-        IndexError: `dim` is out of range.
-    """
-    dim = dim_of("cumsum", dim, x.shape, zero_d=True)
-    return running(xp, xp.atleast_1d(x), dim).reshape(x.shape)
 
 
 @op()

@@ -128,11 +128,6 @@ def _found(g: Graph, kind: str, x: Operand, given: Input, dim: int, keepdim: boo
 write_alike(_searched, {reduction.argmax: "ArgMax", reduction.argmin: "ArgMin"})
 
 
-@writes(reduction.cumsum)
-def _cumsum(g: Graph, x: Operand, dim: int) -> str:
-    return g.node("CumSum", g.cast(x, g.call.result.dtype), np.array(dim_in(x, dim)))
-
-
 def _over_one_dim(kind: str) -> Entry:
     def entry(g: Graph, x: Operand, dim: Dim) -> str:
         dims = dims_in(x, dim)

@@ -1,0 +1,189 @@
+"""Cumulative ops: each element of a result is computed from all elements up to its place along one dimension."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, DType, is_bool, is_float, summed_dtype, widened_dtype
+from tinygrad_lstm.backends.scans import linear_recurrence, scanned
+from tinygrad_lstm.backends.sums import running
+
+from .._tensor import Tensor, operand
+from ..arguments import integer
+from .define import composite, op
+from .elementwise import in_dtype
+from .indexing import gather, getitem_op
+from .reduction import ValuesIndices, dim_of
+from .shape import cat
+
+__all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "logcumsumexp"]
+
+
+def _from(dim: int, *part: int | None) -> tuple[slice, ...]:
+    """The index of a slice of one dimension."""
+    return (*(slice(None),) * dim, slice(*part))
+
+
+@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True, also={"dtype": in_dtype})
+def cumsum(xp: Any, x: Array, dim: int) -> Array:
+    """The cumulative sum along one dimension.
+
+    Floats are added up in float64, and each result is rounded once to x's dtype. With `dtype=`, x is cast to this dtype
+    first, which the result has.
+
+    Raises:
+        IndexError: `dim` is out of range.
+    """
+    dim = dim_of("cumsum", dim, x.shape, zero_d=True)
+    return running(xp, xp.atleast_1d(x), dim).reshape(x.shape)
+
+
+def _along(name: str, function: Callable[[Tensor, int], Tensor], x: Tensor, dim: int) -> Tensor:
+    """A function along a dimension, of a 0-d tensor as if it had one of length 1."""
+    dim = dim_of(name, dim, x.shape, zero_d=True)
+    return function(x, dim) if x.ndim else function(x.reshape(1), dim).reshape(())
+
+
+def _one_later(z: Any, dim: int, F: Any) -> Any:
+    """Each element moved to the next place along `dim`; 0 at the first place."""
+    widths = tuple((int(d == dim), 0) for d in range(len(z.shape)))
+    return F.pad_op(F.getitem_op(z, _from(dim, None, -1)), widths, 0.0)
+
+
+def _factors_rule(g: Any, factors: Any, out: Any, dim: int, reverse: bool, F: Any) -> Any:
+    through = F.recurrence(factors, g, dim, not reverse)
+    return _one_later(through, dim, F) * out if reverse else through * _one_later(out, dim, F)
+
+
+@op(factors=_factors_rule, terms=lambda g, factors, dim, reverse, F: F.recurrence(factors, g, dim, not reverse))
+def recurrence(xp: Any, factors: Array, terms: Array, dim: int, reverse: bool) -> Array:
+    """y[k] = terms[k] + factors[k] · y[k - 1] along `dim`; reversed, y[k] = terms[k] + factors[k + 1] · y[k + 1].
+
+    Each is the derivative of the other. The derivatives of `cumprod` and `logcumsumexp` are recurrences.
+    """
+    return linear_recurrence(xp, factors, terms, dim, reverse)
+
+
+@op(x=lambda g, x, dim, F: F.cumprod_before(x, dim) * F.recurrence(x, g, dim, True), name="cumprod")
+def cumprod_op(xp: Any, x: Array, dim: int) -> Array:
+    return _products(xp, x, dim)
+
+
+def _products(xp: Any, x: Array, dim: int) -> Array:
+    if not is_float(x.dtype):
+        return xp.cumprod(x, axis=dim, dtype=summed_dtype(x.dtype))
+    return xp.cumprod(x, axis=dim, dtype=FLOAT64).astype(x.dtype, copy=False)
+
+
+def _cumprod_before_rule(g: Any, x: Any, dim: int, F: Any) -> Any:
+    return F.cumprod_before(x, dim) * F.recurrence(x, F.flip(_one_later(F.flip(g, dim), dim, F), dim), dim, True)
+
+
+@op(x=_cumprod_before_rule)
+def cumprod_before(xp: Any, x: Array, dim: int) -> Array:
+    """At each place along `dim` (not negative), the product of all elements before it."""
+    return _products(xp, xp.concatenate([xp.ones_like(x[_from(dim, 1)]), x[_from(dim, -1)]], axis=dim), dim)
+
+
+@composite
+def cumprod(x: Tensor, dim: int, *, dtype: DType = None) -> Tensor:
+    """The cumulative product along one dimension. The derivative is right at zeros too.
+
+    Floats are multiplied in float64, and each result is rounded once to x's dtype. With `dtype=`, x is cast to this
+    dtype first, which the result has.
+
+    Raises:
+        IndexError: `dim` is out of range.
+    """
+    result = _along("cumprod", cumprod_op, x if dtype is None else x.to(dtype=dtype), dim)
+    return result if dtype is None else result.to(dtype=dtype)
+
+
+def _logcumsumexp_rule(g: Any, x: Any, out: Any, dim: int, F: Any) -> Any:
+    """The sum of g[k] · e^(x[j] - out[k]) over k >= j, from factors of at most 1. It is 0 as long as all are -inf."""
+    before = _one_later(out, dim, F)
+    same = F.eq(before, out)  # maybe of infinities
+    factors = F.exp(F.where(same, 0, before) - F.where(same, 0, out))
+    known = F.ne(out, -math.inf)
+    with np.errstate(over="ignore"):  # the exponential of such differences is 0
+        shares = F.where(known, F.exp(F.where(known, x, 0) - F.where(known, out, 0)), 0)
+    return shares * F.recurrence(factors, g, dim, True)
+
+
+@op(promotion="float", x=_logcumsumexp_rule, name="logcumsumexp")
+def logcumsumexp_op(backend: Any, x: Array, dim: int) -> Array:
+    wide = x.astype(widened_dtype(x.dtype), copy=False)
+    with np.errstate(over="ignore"):  # the exponential of such differences is 0
+        return scanned(backend.xp, backend.functions.logaddexp, wide, dim).astype(x.dtype, copy=False)
+
+
+@composite
+def logcumsumexp(x: Tensor, dim: int) -> Tensor:
+    """log Σ eˣ of all elements up to each place along one dimension, without overflow.
+
+    Raises:
+        IndexError: `dim` is out of range.
+    """
+    return _along("logcumsumexp", logcumsumexp_op, x, dim)
+
+
+@op()
+def cummax_index(xp: Any, x: Array, dim: int, smallest: bool) -> Array:
+    """The index of the largest (or smallest) element up to each place along `dim`; of equal ones or NaNs the last."""
+    extremes = scanned(xp, xp.minimum if smallest else xp.maximum, x, dim)
+    found = (x == extremes) | (x != x)
+    places = xp.arange(x.shape[dim]).reshape((-1, *(1,) * (len(x.shape) - dim - 1)))
+    return scanned(xp, xp.maximum, xp.where(found, places, 0), dim).astype(INT64, copy=False)
+
+
+def _with_index(name: str, x: Tensor, dim: int) -> ValuesIndices:
+    indices = _along(name, lambda x, dim: cummax_index(x, dim, name == "cummin"), x, dim)
+    return ValuesIndices(gather(x, dim, indices), indices)
+
+
+@composite
+def cummax(x: Tensor, dim: int) -> ValuesIndices:
+    """The largest element up to each place along `dim`: a named pair (values, indices).
+
+    The index, and the gradient, is that of the last of equal elements, or of NaNs, which are larger than all numbers.
+
+    Raises:
+        IndexError: `dim` is out of range.
+    """
+    return _with_index("cummax", x, dim)
+
+
+@composite
+def cummin(x: Tensor, dim: int) -> ValuesIndices:
+    """The smallest element up to each place along `dim`: a named pair (values, indices). See `cummax`.
+
+    Raises:
+        IndexError: `dim` is out of range.
+    """
+    return _with_index("cummin", x, dim)
+
+
+@composite
+def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+    """The difference between neighbours along `dim`, taken n times. Of bool, whether neighbours differ.
+
+    Args:
+        prepend, append: elements before and after x; they have x's shape, except along `dim`.
+
+    Raises:
+        IndexError: `dim` is out of range.
+        TypeError: n is not an integer.
+        ValueError: n is negative; `prepend` or `append` has a different shape.
+    """
+    dim, n = dim_of("diff", dim, x.shape), integer("diff", "n", n)
+    if n < 0:
+        raise ValueError(f"diff: n is {n}; expected 0 or more")
+    if prepend is not None or append is not None:
+        x = cat([operand(part) for part in (prepend, x, append) if part is not None], dim)
+    for _ in range(n):
+        later, earlier = getitem_op(x, _from(dim, 1, None)), getitem_op(x, _from(dim, None, -1))
+        x = later != earlier if is_bool(x.dtype) else later - earlier
+    return x

@@ -2,11 +2,17 @@
 
 import copy
 import enum
+import inspect
 import pickle
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ops.case import Case
+from ops.cases import CASES
 
 import tinygrad_lstm as tg
 
@@ -105,3 +111,48 @@ def test_a_number_of_a_subclass_of_int_is_a_number(number: Any) -> None:
 def test_a_copy_of_a_size_is_an_integer() -> None:
     size = tg.zeros(2, 3).size
     assert type(copy.copy(size)) is type(pickle.loads(pickle.dumps(size))) is int
+
+
+# -- input= ------------------------------------------------------------------------------------------------------------
+
+CALLED_PLAINLY = [case for case in CASES if case.called_plainly and case.name not in ("cat", "concat", "concatenate")]
+
+
+def has_settings(case: Case) -> bool:
+    op = getattr(case.call, "op", None)
+    return op is None or len(op.inputs) < len(op.names)
+
+
+@pytest.mark.parametrize("case", [case for case in CALLED_PLAINLY if has_settings(case)], ids=str)
+@hypothesis.settings(max_examples=3)
+@given(data=st.data())
+def test_the_first_argument_may_be_given_by_torchs_name(case: Case, data: st.DataObject) -> None:
+    drawn = data.draw(case.drawn)
+    first, *others = [tg.tensor(array) for array in drawn.arrays]
+    names = list(inspect.signature(case.call).parameters)
+    named = dict(zip(names[1:], others, strict=False)) | drawn.settings
+    if "VAR_POSITIONAL" in [p.kind.name for p in inspect.signature(case.call).parameters.values()]:
+        return  # f(x, 2, 3): the others have no names
+    for name in ("input", names[0]):
+        found, expected = case.call(**{name: first}, **named), case.call(first, *others, **drawn.settings)
+        assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize("case", [case for case in CALLED_PLAINLY if not has_settings(case)], ids=str)
+def test_an_op_of_tensors_alone_has_no_keyword_for_them(case: Case) -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'input'"):
+        case.call(input=tg.ones(2))
+
+
+def test_a_missing_first_argument_is_an_error() -> None:
+    for name in ("sum", "softmax", "cumsum"):
+        with pytest.raises(TypeError, match=rf"^{name}: an argument is missing; it is <op {name}"):
+            getattr(tg, name)(dim=0)
+        with pytest.raises(TypeError, match=rf"^{name}: an argument is missing; it is <op {name}"):
+            getattr(tg, name)()
+    for call in (lambda: tg.mean(), lambda: tg.mean(dim=0)):
+        with pytest.raises(TypeError, match=r"^mean: the first argument, x, is missing$"):
+            call()
+    for call in (lambda: tg.ones(2).mean(input=tg.ones(2)), lambda: tg.ones(2).sum(input=tg.ones(2))):
+        with pytest.raises(TypeError, match=r"unexpected .*argument 'input'"):
+            call()

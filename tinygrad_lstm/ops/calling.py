@@ -115,7 +115,8 @@ def _parameters(op: Op) -> tuple[str, str]:
         bind = f"if {given}: return _op.called(({', '.join(op.names)},), (), {{{named}}})"
         return ", ".join([*parameters, "*", *(f"{k}=None" for k in op.also)]), bind
     # Settings go by other names, too.
-    missing = "".join(f" or {name} is _missing" for name, default in op.defaults.items() if default is MISSING)
+    required = [name for name, default in op.defaults.items() if default is MISSING and name not in op.inputs]
+    missing = "".join(f" or {name} is _missing" for name in required)
     bind = f"if _more or _named{missing}: return _op.called(({', '.join(op.names)},), _more, _named)"
     return ", ".join([*parameters, "*_more", "**_named"]), bind
 

@@ -43,7 +43,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from .._tensor import Tensor, operand
 from ..tracing.calls import shown_whole
 from .calling import caller
-from .operation import ALIASES, Op, Promotion
+from .operation import ALIASES, INPUT, MISSING, Op, Promotion
 from .rules import Rule
 
 __all__ = ["composite", "op", "shown_whole"]
@@ -107,19 +107,25 @@ def op(
 
 
 def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Makes a function built of ops take arrays and numbers, and `axis=`, `keepdims=`; and makes it a Tensor method."""
+    """Makes a function of ops take arrays, numbers, `input=`, `axis=` and `keepdims=`; and makes it a Tensor method."""
 
     own = inspect.unwrap(function).__code__.co_varnames
 
     @functools.wraps(function)
-    def call(x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(x: Any = MISSING, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:
             for alias, name in ALIASES.items():
                 if alias in kwargs and alias not in own:
                     if name in kwargs:
                         raise TypeError(f"{function.__name__}: {alias}= is another name for {name}=; give one")
                     kwargs[name] = kwargs.pop(alias)
-        return function(x if isinstance(x, Tensor) else operand(x), *args, **kwargs)
+            if x is MISSING:
+                x = kwargs.pop(INPUT if INPUT in kwargs else own[0], MISSING)
+        if not isinstance(x, Tensor):
+            if x is MISSING:
+                raise TypeError(f"{function.__name__}: the first argument, {own[0]}, is missing")
+            x = operand(x)
+        return function(x, *args, **kwargs)
 
     setattr(Tensor, function.__name__, call)
     return call

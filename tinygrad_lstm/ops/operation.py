@@ -19,11 +19,13 @@ from ..tracing.lengths import Derived, plain
 from ..walk import has_nan
 from .rules import OpDerivative, Rule, asked_by, function_of
 
-__all__ = ["ALIASES", "NUMBERS", "Op", "Promotion"]
+__all__ = ["ALIASES", "INPUT", "MISSING", "NUMBERS", "Op", "Promotion"]
 
 Promotion = Literal["common", "float"]
 
 ALIASES = {"axis": "dim", "dims": "dim", "keepdims": "keepdim"}
+INPUT = "input"
+"""Torch's name for the first argument of most functions."""
 NUMBERS = frozenset({float, int, bool})
 MISSING = object()
 """Stands for an argument that must be given."""
@@ -71,10 +73,11 @@ class Op:
             ],
             return_annotation="tuple[Tensor, ...]" if returned == tuple[Array, ...] else "Tensor",
         )
-        # A required setting may be given under NumPy's name for it, so the call itself checks that it is there.
+        # An op with settings takes them, and its first input, by torch's and NumPy's names too. So the call itself
+        # checks that required arguments are there.
         self.defaults: dict[str, Any] = {}
         for p in parameters:
-            if p.default is not p.empty or p.name not in self.inputs or self.defaults:
+            if p.default is not p.empty or len(self.inputs) < len(self.names):
                 self.defaults[p.name] = MISSING if p.default is p.empty else p.default
         for problem in self._problems(first.name, parameters):
             raise TypeError(f"op {self.name!r}: {problem}")
@@ -137,17 +140,21 @@ class Op:
             raise TypeError(f"{self.name}: {len(arguments) + len(more)} arguments do not fit; it is {self!r}")
         placed = list(arguments)
         for given, value in named.items():
-            name = given if given in self.names else ALIASES.get(given, given)
+            name = given if given in self.names else self.inputs[0] if given == INPUT else ALIASES.get(given, given)
             k = self.names.index(name) if name in self.names else -1
             if k < 0 or placed[k] is not self.defaults.get(name, MISSING):
                 raise TypeError(f"{self.name}: unexpected or repeated argument {given!r}; it is {self!r}")
             placed[k] = value
-        if any(value is MISSING for value in placed):
-            raise TypeError(f"{self.name}: an argument is missing; it is {self!r}")
+        self._check_given(placed)
         return placed
+
+    def _check_given(self, arguments: Sequence[Any]) -> None:
+        if any([value is MISSING for value in arguments]):
+            raise TypeError(f"{self.name}: an argument is missing; it is {self!r}")
 
     def settled(self, arguments: Sequence[Any]) -> Sequence[Any]:
         """The arguments with inputs of one device and, where the op promotes, one dtype; numbers beside floats stay."""
+        self._check_given(arguments)
         places = [k for k, name in enumerate(self.names) if name in self.inputs]
         given = arguments[places[0]] if self.sequence else [arguments[k] for k in places]
         inputs = [_built_in(x) for x in given]

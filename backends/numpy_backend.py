@@ -27,6 +27,7 @@ _ERF_END = 6  # from here on, erf rounds to 1
 _WORTH_SHARING = 2**21  # multiplications of a matrix product: about 20 µs
 _PIECE = 2**16  # elements of a sum of squares
 _TINY = 1e-25  # a sum of squares for which squares that vanish in float32 are negligible
+_ALL = slice(None)
 _WIDE = 32  # NumPy computes products whose second factor is narrower, in either dimension
 
 
@@ -61,6 +62,20 @@ def _row_numbers(index: HostArray, length: int) -> HostArray:
         wrong = lowest if lowest < -length else highest
         raise IndexError(f"scatter_add: index {wrong} is out of range for dim 0 of length {length}")
     return np.where(rows < 0, rows + length, rows) if lowest < 0 else rows
+
+
+def _dim_indexed(index: Any) -> int | None:
+    """The dimension whose slices are selected by an index of `:` for the dimensions before it; None for others."""
+    *before, last = index if isinstance(index, tuple) and index else (None,)
+    alone = isinstance(last, np.ndarray) and is_integer(last.dtype)
+    return len(before) if alone and all([part.__class__ is slice and part == _ALL for part in before]) else None
+
+
+def _spread(values: HostArray, shape: tuple[int, ...]) -> HostArray:
+    """The values broadcast to a shape, as NumPy does when it writes them: leading lengths of 1 may be too many."""
+    if values.shape == shape:
+        return values
+    return np.broadcast_to(values.reshape(values.shape[max(values.ndim - len(shape), 0) :]), shape)
 
 
 def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
@@ -163,7 +178,8 @@ class NumpyBackend(TrainingKernels):
             self.scatter_add(wide, index, values)
             target[...] = wide
         elif isinstance(index, np.ndarray) and is_integer(index.dtype) and index.size and values.size:
-            rows, values = _row_numbers(index, len(target)), values.reshape(index.size, *target.shape[1:])
+            rows = _row_numbers(index, len(target))
+            values = _spread(values, (*index.shape, *target.shape[1:])).reshape(index.size, *target.shape[1:])
             if is_float(target.dtype):
                 values = values.astype(target.dtype, copy=False)
                 while (blocks := blocks_of_values(rows, len(target))) is not None:
@@ -171,6 +187,11 @@ class NumpyBackend(TrainingKernels):
                     self._add_to_rows(sums, blocks.of_values, values)
                     rows, values = blocks.rows, sums
             self._add_to_rows(target, rows, values)
+        elif (dim := _dim_indexed(index)) is not None and values.size:
+            shape = (*target.shape[:dim], *index[dim].shape, *target.shape[dim + 1 :])
+            dims = range(dim, dim + index[dim].ndim)
+            values = np.moveaxis(_spread(values, shape), dims, range(index[dim].ndim))
+            self.scatter_add(np.moveaxis(target, dim, 0), index[dim], values)
         elif is_float(target.dtype) and values.size > SHORT:
             # Each element is treated as a row.
             places = np.arange(target.size).reshape(target.shape)[index]
@@ -186,6 +207,9 @@ class NumpyBackend(TrainingKernels):
 
     def _add_to_rows(self, target: Array, rows: Array, values: Array) -> None:
         """`target[rows] += values`, adding each row's values in their order."""
+        if target.ndim == 1:
+            np.add.at(target, rows, values)
+            return
         fits = values.dtype == target.dtype and target.flags.c_contiguous
         if not fits or _fast_add_rows(target.dtype, target, rows, values) is NotImplemented:
             _add_rows(target, rows, values)

@@ -88,6 +88,11 @@ CALLS: dict[Any, list[Callable[[Any], Any]]] = {
         lambda x: np.take_along_axis(x, np.array([[0], [2]]), axis=1),
         lambda x: np.take_along_axis(x, np.array([[0, 2], [1, 1]])),
     ],
+    np.take: [
+        lambda x: np.take(x, [[0, -1], [5, 2]]),
+        lambda x: np.take(x, [[1, 0]], axis=1),
+        lambda x: np.take(x, -1, 0),
+    ],
     np.einsum: [lambda x: np.einsum("ij,j->i", x, OTHER), lambda x: np.einsum("ij->ji", x)],
     np.outer: [lambda x: np.outer(x, OTHER)],
     np.dot: [

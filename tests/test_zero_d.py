@@ -90,7 +90,7 @@ def test_the_gradient_of_an_index_is_added_to_others_of_a_0d_tensor(order: tuple
 
 # -- along a dimension: a 0-d tensor takes 0 and -1, as one of shape (1,) does -----------------------------------------
 
-DIMS = {"dim", "dim0", "dim1", "dim2", "start_dim", "end_dim", "source", "destination"}
+DIMS = {"dim", "dim0", "dim1", "dim2", "start_dim", "end_dim", "destination"}
 ALONG = sorted(
     name
     for name, function in inspect.getmembers(tg, inspect.isfunction)
@@ -110,7 +110,10 @@ GIVEN = {
     "shifts": 1,
     "size": 1,
     "size_or_sizes": 1,
+    "source": 2.0,
+    "src": 2.0,
     "step": 1,
+    "value": 2.0,
 }
 """Values of the arguments that are not the tensor or a dimension."""
 
@@ -119,6 +122,8 @@ def along(name: str, x: tg.Tensor, dim: int) -> Any:
     function = getattr(tg, name)
     first, *others = inspect.signature(function).parameters
     named = {k: dim if k in DIMS else GIVEN[k] for k in others if k in DIMS or k in GIVEN}
+    if "destination" in named:  # of movedim
+        named["source"] = dim
     if x.ndim:
         named = {k: value.reshape(1) if isinstance(value, np.ndarray) else value for k, value in named.items()}
     beside = [x] * (others[:1] in (["x2"], ["y"]))

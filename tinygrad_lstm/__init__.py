@@ -47,6 +47,7 @@ from .ops.pooling import *
 from .ops.random import *
 from .ops.reduction import *
 from .ops.rounding import *
+from .ops.scattering import *
 from .ops.shape import *
 from .ops.sorting import *
 from .ops.spectral import *

@@ -161,6 +161,10 @@ class InPlace(OpMethods[T]):
         """Writes `value` where `mask` is true."""
         return self._write("masked_fill_", self.masked_fill(mask, value))
 
+    def masked_scatter_(self, mask: Any, source: Any) -> Self:
+        """Writes the elements of `source`, in order, where `mask` is true."""
+        return self._write("masked_scatter_", self.masked_scatter(mask, source))
+
     def copy_(self, source: Any) -> Self:
         """Writes the values of `source`, which broadcasts, and may have a different device or dtype."""
         self[...] = source.to(self.device) if hasattr(source, "_node") else source

@@ -13,6 +13,7 @@ OF_ADD = {"accumulate", "at", "reduce", "reduceat"}
 WITH_REASONS = {
     ("backends/cuda/training.py", "scatter_add"): "integers",
     ("backends/numpy_backend.py", "_sum_of_squares"): "dot products of short pieces",
+    ("backends/numpy_backend.py", "_add_to_rows"): "places that are named a few times each",
     ("backends/numpy_backend.py", "scatter_add"): "integers, and places that are named a few times each",
     ("backends/products.py", "_without_blas"): "products of matrices, where there is no BLAS",
     ("backends/scatter.py", "blocks_of_values"): "counts",

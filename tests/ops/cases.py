@@ -6,6 +6,7 @@ from ops import cases_indexing as cases_indexing
 from ops import cases_linalg as cases_linalg
 from ops import cases_padding as cases_padding
 from ops import cases_reduction as cases_reduction
+from ops import cases_scattering as cases_scattering
 from ops import cases_shape as cases_shape
 from ops import cases_sorting as cases_sorting
 from ops.case import CASES

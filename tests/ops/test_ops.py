@@ -24,6 +24,7 @@ from tinygrad_lstm.ops import (
     padding,
     reduction,
     rounding,
+    scattering,
     shape,
     sorting,
     trigonometric,
@@ -44,6 +45,7 @@ FAMILIES = [
     shape,
     padding,
     indexing,
+    scattering,
     linalg,
     attention,
 ]

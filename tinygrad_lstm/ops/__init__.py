@@ -21,6 +21,7 @@ from . import (
     recurrent,
     reduction,
     rounding,
+    scattering,
     shape,
     sorting,
     spectral,
@@ -51,6 +52,7 @@ from .random import *
 from .reduction import *
 from .rounding import *
 from .rules import Functions
+from .scattering import *
 from .shape import *
 from .sorting import *
 from .spectral import *
@@ -77,6 +79,7 @@ Functions.families = (
     recurrent,
     reduction,
     rounding,
+    scattering,
     shape,
     sorting,
     spectral,

@@ -10,12 +10,14 @@ from tinygrad_lstm.backends.dtypes import BOOL, INT64, is_bool, is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..arguments import integer
+from ..creation import arange
 from ..device import Device, device_of, get_device
 from ..mode import mode
 from .define import composite, op, shown_whole
 from .elementwise import where
 from .reduction import dim_of
 from .rules import AddsInto
+from .shape import reshape_op, unsqueeze
 
 __all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "take_along_axis"]
 
@@ -32,18 +34,18 @@ def _may_repeat(index: Any) -> bool:
     return any(hasattr(part, "dtype") and is_integer(part.dtype) for part in parts)
 
 
-def _prepared(index: Any, x: Tensor) -> Any:
+def prepared(index: Any, x: Tensor) -> Any:
     """The index with its tensors and lists as arrays on x's device. Arrays from the host are checked."""
     if not isinstance(index, tuple):
-        return _prepared_part(_as_array(index), x, 0 if x.ndim else None)
-    index = tuple([_as_array(part) for part in index])
+        return _prepared_part(as_array(index), x, 0 if x.ndim else None)
+    index = tuple([as_array(part) for part in index])
     if _is_basic(index):
         return index
     dims = _dims_indexed(index, x)
     return tuple([_prepared_part(part, x, dim) for part, dim in zip(index, dims, strict=True)])
 
 
-def _as_array(part: Any) -> Any:
+def as_array(part: Any) -> Any:
     """A part of an index, with sequences converted to arrays as NumPy does."""
     if not isinstance(part, list | tuple | range):
         return part
@@ -108,9 +110,8 @@ def _own_copy(array: Array, device: Device) -> Array:
     return copied
 
 
-@op(view=True)
-def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
-    """Adds the values to `into` at `index`, in place; an element selected twice receives both."""
+def _added(backend: Any, into: Array, index: Any, values: Array) -> Array:
+    """`into`, after the values are added at `index`; an element selected twice receives both."""
     if _may_repeat(index):
         backend.scatter_add(into, index, values)
     else:
@@ -118,10 +119,19 @@ def add_at(backend: Any, into: Array, index: Any, values: Array) -> Array:
     return into
 
 
+def _written(backend: Any, into: Array, index: Any, value: Array) -> Array:
+    """`into`, after the value is written at `index`; of several values for one element, the last one stays."""
+    if _may_repeat(index):
+        backend.write(into, index, value)
+    else:
+        into[index] = value
+    return into
+
+
 @op(
     x=AddsInto(
         lambda g, index, x_shape, F: F.spread_at(g, index, x_shape),
-        add=lambda buffer, g, index, F: F.add_at(buffer, index, g),
+        add=lambda buffer, g, index, F: F.add_at(buffer, g, index),
     ),
     view=lambda x, index: _is_basic(index),
     name="getitem",
@@ -138,7 +148,7 @@ def spread_at(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -
     if _may_repeat(index):
         backend.scatter_add(buffer, index, values)
     else:
-        buffer[index] += values
+        buffer[index] = values
     return buffer
 
 
@@ -151,23 +161,24 @@ def cleared_at(xp: Any, x: Array, index: Any) -> Array:
 
 
 @op()
-def last_written(xp: Any, x: Array, index: Any) -> Array:
-    """1 for each element of `index` that is the last to select its place, and so is the one that stays, else 0."""
-    places = xp.arange(math.prod(x.shape)).reshape(x.shape)[index]
-    order = xp.argsort(places.reshape(-1), kind="stable")
-    ranked = places.reshape(-1)[order]
-    last = xp.ones(ranked.shape, x.dtype)
-    last[:-1] = ranked[1:] != ranked[:-1]
-    written = xp.empty_like(last)
-    written[order] = last
-    return written.reshape(places.shape)
+def last_written(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    """1 for each of the values, written at `index` of a tensor of this shape, that stays; 0 for overwritten ones."""
+    owners = backend.xp.empty(shape, INT64)
+    numbers = backend.xp.arange(values.size).reshape(values.shape)
+    backend.write(owners, index, numbers)
+    return (owners[index] == numbers).astype(values.dtype)
 
 
 def _value_gradient(g: Any, index: Any, value_shape: tuple[int, ...], F: Any) -> Any:
     taken = F.getitem_op(g, index)
     if _may_repeat(index):
-        taken = taken * F.last_written(g, index)
-    return F.sum_to(taken.reshape(_aligned(taken.shape, value_shape)), value_shape)
+        taken = taken * F.last_written(taken, index, g.shape)
+    return _summed_to(taken, value_shape, F)
+
+
+def _summed_to(taken: Any, shape: tuple[int, ...], F: Any) -> Any:
+    """The gradient of a value of this shape that was broadcast to the elements taken."""
+    return taken if taken.shape == shape else F.sum_to(taken.reshape(_aligned(taken.shape, shape)), shape)
 
 
 def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
@@ -175,14 +186,35 @@ def _aligned(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
     return (*(1,) * (len(to) - len(shape)), *shape)
 
 
-@op(x=lambda g, index, F: F.cleared_at(g, index), value=_value_gradient, view=True)
-def setitem(backend: Any, x: Array, value: Array, index: Any) -> Array:
-    """Writes the value to x at `index`, in place."""
-    if _may_repeat(index):
-        backend.write(x, index, value)
-    else:
-        x[index] = value
-    return x
+_WRITING: dict[str, Any] = {"into": lambda g, index, F: F.cleared_at(g, index), "value": _value_gradient}
+_ADDING: dict[str, Any] = {
+    "into": lambda g: g,
+    "values": lambda g, index, values_shape, F: _summed_to(F.getitem_op(g, index), values_shape, F),
+}
+
+
+@op(view=True, **_WRITING)
+def setitem(backend: Any, into: Array, value: Array, index: Any) -> Array:
+    """Writes the value to `into` at `index`, in place."""
+    return _written(backend, into, index, value)
+
+
+@op(**_WRITING)
+def written_at(backend: Any, into: Array, value: Array, index: Any) -> Array:
+    """A copy of `into` with the value written at `index`."""
+    return _written(backend, into.copy(), index, value)
+
+
+@op(view=True, **_ADDING)
+def add_at(backend: Any, into: Array, values: Array, index: Any) -> Array:
+    """Adds the values to `into` at `index`, in place."""
+    return _added(backend, into, index, values)
+
+
+@op(**_ADDING)
+def added_at(backend: Any, into: Array, values: Array, index: Any) -> Array:
+    """A copy of `into` with the values added at `index`."""
+    return _added(backend, into.copy(), index, values)
 
 
 @composite
@@ -202,7 +234,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     >>> x.grad
     tensor([2., 0., 1.])
     """
-    return getitem_op(x, _prepared(index, x))
+    return getitem_op(x, prepared(index, x))
 
 
 def _put(x: Tensor, value: Any, index: Any) -> Tensor:
@@ -212,25 +244,30 @@ def _put(x: Tensor, value: Any, index: Any) -> Tensor:
         IndexError: as `getitem`.
         ValueError: the value does not broadcast to the shape of x[index].
     """
-    return setitem(x, value, _prepared(index, x))
+    return setitem(x, value, prepared(index, x))
 
 
 setattr(Tensor, "_put", _put)  # noqa: B010
 
 
-def _index_tensor(name: str, given: Any, x: Tensor, dim: int, lowest: int | None = None) -> Tensor:
-    """A copy of an index for dimension `dim`, as int64 on x's device. Values on the host are checked."""
+def index_tensor(
+    name: str, given: Any, lengths: tuple[int, ...], dim: int, device: Device, lowest: int | None = None
+) -> Tensor:
+    """A copy of an index for dimension `dim` of a tensor of these lengths, as int64 on its device.
+
+    Values on the host are checked.
+    """
     travels = not isinstance(given, Tensor) and device_of(given) in (None, get_device("cpu"))
     index = as_tensor(given, "cpu") if travels else as_tensor(given)
-    if not travels and index.device is not x.device:
-        raise RuntimeError(f"{name}: a tensor on {str(x.device)!r}, an index on {str(index.device)!r}; use .to(device)")
+    if not travels and index.device is not device:
+        raise RuntimeError(f"{name}: a tensor on {str(device)!r}, an index on {str(index.device)!r}; use .to(device)")
     if not index.size:
         index = index.astype(np.int64)
     if not is_integer(index.dtype):
         raise TypeError(f"{name}: an index must be of integers, got {index.dtype} of shape {index.shape}")
     if index.device == "cpu":
-        check_range(name, index._array, x.shape[dim], dim, lowest)
-    return Tensor(index, np.int64, x.device)
+        check_range(name, index._array, lengths[dim], dim, lowest)
+    return Tensor(index, np.int64, device)
 
 
 @composite
@@ -244,27 +281,48 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
         ValueError: `index` has a different number of dimensions, or is longer.
         IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
-    dim = dim_of("gather", dim, x.shape, zero_d=True)
-    x = x if x.ndim else x.reshape(1)
-    index = _index_tensor("gather", index, x, dim)
-    if not index.ndim:
-        return gather(x, dim, index.reshape(1)).reshape(())
-    if index.ndim != x.ndim or any(n > length for d, (n, length) in enumerate(zip(index.shape, x.shape)) if d != dim):
+    return getitem_op(reshape_op(x, (x.size,)), places_along("gather", x, dim, index)._array)
+
+
+def places_along(name: str, x: Tensor, dim: int, index: Any) -> Tensor:
+    """For an index as `gather` takes it, the positions of the elements among all elements of x; of its shape.
+
+    Raises:
+        ValueError: `index` has a different number of dimensions than x, or is longer.
+        IndexError: an index is out of range (index tensors on a GPU are not checked).
+    """
+    lengths = x.shape or (1,)
+    dim = dim_of(name, dim, x.shape, zero_d=True)
+    index = index_tensor(name, index, lengths, dim, x.device)
+    wide = index if index.ndim else unsqueeze(index, 0)
+    if wide.ndim != len(lengths) or any(n > lengths[d] for d, n in enumerate(wide.shape) if d != dim):
         raise ValueError(
-            f"gather: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
+            f"{name}: index of shape {index.shape} must have the {x.ndim} dimensions of x, of shape {x.shape}, "
             f"and be no longer except in dim {dim}"
         )
-    return _gathered(x, dim, index)
+    return reshape_op(_places(wide, dim, lengths), index.shape)
 
 
-def _gathered(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    with x.device.current():
-        arange = x.device.xp.arange
-        places = [
-            index._array if d == dim else arange(length).reshape(tuple([-1 if k == d else 1 for k in range(x.ndim)]))
-            for d, length in enumerate(index.shape)
-        ]
-    return getitem_op(x, tuple(places))
+def _places(index: Tensor, dim: int, lengths: tuple[int, ...]) -> Tensor:
+    """The positions in flattened elements of these lengths; a dimension of length 1 is broadcast to the index's."""
+    steps = [math.prod(lengths[d + 1 :]) for d in range(len(lengths))]
+    places = from_start(index, lengths[dim])
+    if steps[dim] > 1:
+        places = places * steps[dim]
+    offsets: Any = 0
+    for d, number in enumerate(index.shape):
+        if d != dim and lengths[d] > 1:
+            numbers = arange(0, number * steps[d], steps[d], device=index.device)
+            offsets = offsets + numbers.reshape(tuple([-1 if k == d else 1 for k in range(len(lengths))]))
+    made: Tensor = places + offsets
+    return made
+
+
+def from_start(index: Tensor, length: int) -> Tensor:
+    """An index in which no position is counted from the end."""
+    if index.device == "cpu" and mode().value.tracer is None and index._array.min(initial=0) >= 0:
+        return index
+    return where(index < 0, index + length, index)
 
 
 @composite
@@ -277,12 +335,13 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
         IndexError: an index is out of range (index tensors on a GPU are not checked).
     """
     dim = dim_of("take_along_axis", dim, x.shape)
-    indices = _index_tensor("take_along_axis", indices, x, dim)
+    indices = index_tensor("take_along_axis", indices, x.shape, dim, x.device)
     if indices.ndim != x.ndim:
         raise ValueError(f"take_along_axis: indices of shape {indices.shape} do not have the dimensions of {x.shape}")
-    shape = [indices.shape[d] if d == dim else max(indices.shape[d], length) for d, length in enumerate(x.shape)]
-    wide = [length if d != dim else x.shape[dim] for d, length in enumerate(shape)]
-    return _gathered(x.broadcast_to(wide), dim, indices.broadcast_to(shape))
+    lengths = enumerate(zip(indices.shape, x.shape, strict=True))
+    shape = [number if d == dim or length == 1 else length for d, (number, length) in lengths]
+    places = _places(indices.broadcast_to(shape), dim, x.shape)
+    return getitem_op(reshape_op(x, (x.size,)), places._array)
 
 
 @composite
@@ -296,7 +355,7 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """
     dim = dim_of("index_select", dim, x.shape, zero_d=True)
     slices = x if x.ndim else x.reshape(1)
-    index = _index_tensor("index_select", index, slices, dim)
+    index = index_tensor("index_select", index, slices.shape, dim, x.device)
     if index.ndim != 1 if x.ndim else index.size != 1:
         expected = "one dimension" if x.ndim else "one element, as x is 0-d"
         raise ValueError(f"index_select: index of shape {index.shape} must have {expected}")
@@ -326,7 +385,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
     """
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight of shape {weight.shape} must have two dimensions, (N, E)")
-    ids = _index_tensor("embedding", ids, weight, 0, lowest=0)
+    ids = index_tensor("embedding", ids, weight.shape, 0, weight.device, lowest=0)
     if weight.device == "cpu":
         rows = getitem_op(weight, ids._array)
     else:

@@ -22,6 +22,7 @@ from . import (
     padding,
     reduction,
     rounding,
+    scattering,
     sorting,
     trigonometric,
 )
@@ -168,6 +169,13 @@ def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return linalg.diagonal(a, offset, axis1, axis2).sum(-1)
 
 
+def _take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
+    if axis is None:
+        return scattering.take(a, indices)
+    dim = reduction.dim_of("np.take", axis, np.shape(a))
+    return indexing.getitem(a, (*(slice(None),) * dim, indexing.as_array(indices)))
+
+
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     length = ary.shape[axis]
     if isinstance(indices_or_sections, Sequence | np.ndarray):
@@ -256,6 +264,7 @@ FUNCTIONS: dict[Any, Function] = {
     np.stack: lambda arrays, axis=0: stack(arrays, axis),
     np.split: _split,
     np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis),
+    np.take: _take,
     np.einsum: lambda subscripts, *operands: linalg.einsum(subscripts, *operands),
     np.outer: lambda a, b: linalg.outer(a, b),
     np.dot: _dot,

@@ -14,7 +14,7 @@ from ..program import Constant, Operand, Value, full_index
 from .entries import at_indices, dim_in, fixed, writes
 
 
-def _index(g: Graph, index: Any) -> Input:
+def index_of(g: Graph, index: Any) -> Input:
     """An index of integers in ONNX's form.
 
     Raises:
@@ -69,8 +69,8 @@ def _at_arrays(g: Graph, x: Input, arrays: Mapping[int, Any], shape: Sequence[Si
     """The elements at index arrays, along one dimension or along several first dimensions."""
     if len(arrays) == 1:
         ((dim, array),) = arrays.items()
-        return g.node("Gather", x, _index(g, array), axis=dim)
-    places = [g.node("Expand", _index(g, array), g.ints(shape)) for array in arrays.values()]
+        return g.node("Gather", x, index_of(g, array), axis=dim)
+    places = [g.node("Expand", index_of(g, array), g.ints(shape)) for array in arrays.values()]
     return g.node(
         "GatherND", x, g.node("Concat", *(g.node("Unsqueeze", each, np.array([-1])) for each in places), axis=-1)
     )
@@ -108,23 +108,23 @@ def _forward(part: slice) -> slice:
 
 @writes(indexing.gather)
 def _gather(g: Graph, x: Operand, dim: int, index: Any) -> str:
-    return g.node("GatherElements", x, _index(g, index), axis=dim_in(x, dim))
+    return g.node("GatherElements", x, index_of(g, index), axis=dim_in(x, dim))
 
 
 @writes(indexing.take_along_axis)
 def _take_along_axis(g: Graph, x: Operand, indices: Any, dim: int) -> str:
     dim, lengths = dim_in(x, dim), list(g.call.result.shape)
     wide = [*lengths[:dim], x.shape[dim], *lengths[dim + 1 :]]
-    places = g.node("Expand", _index(g, indices), g.ints(lengths))
+    places = g.node("Expand", index_of(g, indices), g.ints(lengths))
     return g.node("GatherElements", g.node("Expand", x, g.ints(wide)), places, axis=dim)
 
 
 @writes(indexing.index_select)
 def _index_select(g: Graph, x: Operand, dim: int, index: Any) -> str:
-    return g.node("Gather", x, _index(g, index), axis=dim_in(x, dim))
+    return g.node("Gather", x, index_of(g, index), axis=dim_in(x, dim))
 
 
 @writes(indexing.embedding)
 def _embedding(g: Graph, ids: Any, weight: Operand, padding_idx: int | None) -> str:
-    places = _index(g, ids)
+    places = index_of(g, ids)
     return at_indices(g, weight, places) if isinstance(ids, Value) else g.node("Gather", weight, places, axis=0)

@@ -30,6 +30,7 @@ from .mode import *
 from .ops._softmax import *
 from .ops.activation import *
 from .ops.attention import *
+from .ops.clamping import *
 from .ops.class_loss import *
 from .ops.comparison import *
 from .ops.convolution import *

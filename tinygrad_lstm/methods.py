@@ -59,6 +59,7 @@ class OpMethods(Generic[T]):
     clamp: Callable[..., T]
     clamp_max: Callable[..., T]
     clamp_min: Callable[..., T]
+    clip: Callable[..., T]
     clone: Callable[..., T]
     contiguous: Callable[..., T]
     conv1d: Callable[..., T]

@@ -27,6 +27,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (
     activation,
     attention,
+    clamping,
     cumulative,
     elementwise,
     indexing,
@@ -62,6 +63,9 @@ SLOPES: dict[str, Slopes] = {
     ],
     "clamp_min": lambda x, min: [1 - (x < min), x < min],
     "clamp_max": lambda x, max: [1 - (x > max), x > max],
+    "clip": lambda x, min=None, max=None: [
+        1 - ((x < (-INF if min is None else min)) | (x > (INF if max is None else max)))
+    ],
     "clone": lambda x: [1],
     "astype": lambda x, dtype: [1],
     "exp": lambda x: [np.exp(x)],
@@ -201,11 +205,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "pow-number": [{"y": y} for y in (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)],
 }
 
+ELEMENTWISE_FAMILIES = (activation, clamping, elementwise, rounding, trigonometric)
 ELEMENTWISE = [
     case
     for case in CASES
     if case.differentiable
-    and case.name in {*elementwise.__all__, *trigonometric.__all__, *rounding.__all__, *activation.__all__} - {"glu"}
+    and case.name in {name for family in ELEMENTWISE_FAMILIES for name in family.__all__} - {"glu"}
 ]
 
 

@@ -16,6 +16,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.ops import (
     activation,
     attention,
+    clamping,
     comparison,
     cumulative,
     elementwise,
@@ -38,6 +39,7 @@ FAMILIES = [
     trigonometric,
     rounding,
     activation,
+    clamping,
     comparison,
     reduction,
     cumulative,

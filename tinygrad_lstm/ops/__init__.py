@@ -4,6 +4,7 @@ from . import (
     _softmax,
     activation,
     attention,
+    clamping,
     class_loss,
     comparison,
     convolution,
@@ -34,6 +35,7 @@ from . import transfer as transfer
 from ._softmax import *
 from .activation import *
 from .attention import *
+from .clamping import *
 from .class_loss import *
 from .comparison import *
 from .convolution import *
@@ -62,6 +64,7 @@ Functions.families = (
     _softmax,
     activation,
     attention,
+    clamping,
     class_loss,
     comparison,
     convolution,

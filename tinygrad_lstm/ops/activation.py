@@ -12,8 +12,9 @@ from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16, limits
 from tinygrad_lstm.backends.unflagged import without_overflow_warning
 
 from .._tensor import Tensor, operand
+from .clamping import clamp
 from .define import composite, op
-from .elementwise import clamp, erf, tanh, where
+from .elementwise import erf, tanh, where
 from .one_pass import one_pass
 from .reduction import dim_of
 

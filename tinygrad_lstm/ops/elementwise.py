@@ -3,7 +3,7 @@
 Ops of one input keep its shape. Ops of several inputs broadcast as NumPy does, and raise ValueError if the shapes do
 not broadcast.
 
-At ±inf, values and derivatives are the limits, if they exist. NaN returns NaN. `clamp`, `maximum`, `minimum` and `relu`
+At ±inf, values and derivatives are the limits, if they exist. NaN returns NaN. `maximum`, `minimum` and `relu`
 pass the gradient to an input that is NaN.
 
 The derivatives of `sqrt`, `log`, `div` and `pow` at 0 may be infinite or undefined. See `where` for how to avoid them.
@@ -17,9 +17,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import (
-    DEFAULT_FLOAT,
     DType,
-    check_bounds,
     checked_dtype,
     float_dtype,
     is_float,
@@ -29,17 +27,12 @@ from tinygrad_lstm.backends.dtypes import (
 from .._tensor import Tensor
 from .define import composite, op
 from .operation import Op
-from .rounding import floor_divide, trunc_divide
 
 __all__ = [
     "abs",
     "add",
     "astype",
-    "clamp",
-    "clamp_max",
-    "clamp_min",
     "clone",
-    "div",
     "erf",
     "exp",
     "expm1",
@@ -100,66 +93,6 @@ def square(xp: Any, x: Array) -> Array:
     return xp.square(x)
 
 
-@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), name="clamp")
-def clamp_op(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    if not is_float(x.dtype) and (isinstance(min, float) or isinstance(max, float)):
-        x = x.astype(DEFAULT_FLOAT)
-    for bound in (min, max):
-        if bound is not None:
-            check_bounds("clamp", bound, x.dtype)
-    return xp.clip(x, min, max) if min is not None or max is not None else x.copy()
-
-
-def _within(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
-    inside = g if min is None else F.where(F.lt(x, min), 0, g)
-    return inside if max is None else F.where(F.gt(x, max), 0, inside)
-
-
-def _at_min(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
-    below = F.lt(x, min)
-    return F.where(below if max is None else F.logical_and(below, F.lt(min, max)), g, 0)
-
-
-def _at_max(g: Any, x: Any, min: Any, max: Any, F: Any) -> Any:
-    above = F.gt(x, max)
-    return F.where(above if min is None else F.logical_or(above, F.lt(max, min)), g, 0)
-
-
-@op(promotion="common", broadcasts=True, x=_within, min=_at_min, max=_at_max)
-def clamp_between(xp: Any, x: Array, min: Array | None, max: Array | None) -> Array:
-    """`clamp` by tensors."""
-    limited = x if min is None else xp.maximum(x, min)
-    return limited if max is None else xp.minimum(limited, max)
-
-
-@composite
-def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to [min, max]; None means no bound. The derivative is 0 outside, and 1 inside, at bounds and at NaN.
-
-    If `min` is larger than `max`, the result is `max`. A bound may be a tensor that broadcasts; its derivative is 1
-    where x is outside. If x is of integers and a bound is a float, the result is float32.
-
-    Raises:
-        OverflowError: a bound is out of bounds for x's integer dtype.
-        ValueError: the shapes do not broadcast.
-    """
-    if any([hasattr(bound, "shape") and not isinstance(bound, np.generic) for bound in (min, max)]):
-        return clamp_between(x, min, max)
-    return clamp_op(x, min, max)
-
-
-@composite
-def clamp_min(x: Tensor, min: Any) -> Tensor:
-    """x or `min`, if that is larger: `clamp(x, min)`."""
-    return clamp(x, min)
-
-
-@composite
-def clamp_max(x: Tensor, max: Any) -> Tensor:
-    """x or `max`, if that is smaller: `clamp(x, None, max)`."""
-    return clamp(x, None, max)
-
-
 @op(x=lambda g, x, F: F.where(F.isfinite(x), g, 0), name="nan_to_num")
 def nan_to_num_op(xp: Any, x: Array, nan: float, posinf: float, neginf: float) -> Array:
     return xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
@@ -185,14 +118,6 @@ def zeros_like(xp: Any, x: Array) -> Array:
 def ones_like(xp: Any, x: Array) -> Array:
     """Ones of x's shape and dtype."""
     return xp.ones_like(x)
-
-
-@op()
-def outside(xp: Any, x: Array, min: float | None, max: float | None) -> Array:
-    """Whether x < min or x > max; None means no bound. NaN is not outside."""
-    below = False if min is None else x < min
-    above = False if max is None else x > max
-    return xp.logical_or(below, above) if min is not None or max is not None else xp.zeros_like(x, dtype=bool)
 
 
 @op(x=lambda g: g, method=True)
@@ -337,33 +262,6 @@ def mul(xp: Any, x: Array, y: Array) -> Array:
         ValueError: the shapes do not broadcast.
     """
     return xp.multiply(x, y)
-
-
-def _rounded(call: Callable[..., Tensor], rounding_mode: str, x: Any, y: Any) -> Tensor:
-    """The quotient with torch's `rounding_mode=`."""
-    if rounding_mode not in ("trunc", "floor"):
-        raise ValueError(f"div: rounding_mode is {rounding_mode!r}; expected None, 'trunc' or 'floor'")
-    return floor_divide(x, y) if rounding_mode == "floor" else trunc_divide(x, y)
-
-
-@op(
-    promotion="float",
-    broadcasts=True,
-    x=lambda g, y: g / y,
-    y=lambda g, y, out, F: F.neg(g * out / y),
-    method=True,
-    also={"rounding_mode": _rounded},
-)
-def div(xp: Any, x: Array, y: Array) -> Array:
-    """x / y, which is a float for integers too.
-
-    With `rounding_mode="floor"` it is x // y; with "trunc" it is rounded towards 0. Both keep integers, and their
-    derivatives are 0.
-
-    Raises:
-        ValueError: the shapes do not broadcast, or `rounding_mode` is unknown.
-    """
-    return xp.true_divide(x, y)
 
 
 def _pow_in_base(g: Any, x: Any, y: Any, F: Any) -> Any:

@@ -14,8 +14,9 @@ from tinygrad_lstm.backends.dtypes import promoted_dtype, smallest_normal
 
 from .._tensor import Tensor, operand
 from .activation import log1pexp
+from .clamping import clamp
 from .define import composite, op
-from .elementwise import abs, clamp, exp, log, where
+from .elementwise import abs, exp, log, where
 from .reduction import mean, narrowed, widened
 
 __all__ = [

@@ -4,8 +4,9 @@ from typing import Any
 
 from .._tensor import Tensor
 from .activation import log1pexp
+from .clamping import clamp
 from .define import composite
-from .elementwise import clamp, minimum, sqrt, where
+from .elementwise import minimum, sqrt, where
 from .loss import beside, of_same_shape, reduced
 from .reduction import dim_of, narrowed, norm, widened
 

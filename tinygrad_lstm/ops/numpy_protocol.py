@@ -14,6 +14,7 @@ import numpy as np
 from .._tensor import Tensor, as_tensor
 from ..creation import full_like, ones_like, zeros_like
 from . import (
+    clamping,
     comparison,
     cumulative,
     elementwise,
@@ -84,7 +85,7 @@ UFUNCS: dict[Any, Function] = {
     np.add: elementwise.add,
     np.subtract: elementwise.sub,
     np.multiply: elementwise.mul,
-    np.true_divide: elementwise.div,
+    np.true_divide: rounding.div,
     np.power: elementwise.pow,
     np.floor_divide: rounding.floor_divide,
     np.remainder: rounding.remainder,
@@ -196,7 +197,7 @@ def _dot(a: Any, b: Any) -> Tensor:
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
-    return elementwise.clamp(a, a_min if min is None else min, a_max if max is None else max)
+    return clamping.clamp(a, a_min if min is None else min, a_max if max is None else max)
 
 
 FUNCTIONS: dict[Any, Function] = {

@@ -22,10 +22,10 @@ from .comparison import (
     lt,
     ne,
 )
-from .elementwise import abs, add, div, mul, neg, pow, sub
+from .elementwise import abs, add, mul, neg, pow, sub
 from .indexing import getitem
 from .linalg import matmul
-from .rounding import floor_divide, remainder, round
+from .rounding import div, floor_divide, remainder, round
 
 __all__: list[str] = []
 

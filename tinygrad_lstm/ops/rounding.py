@@ -1,9 +1,10 @@
-"""Rounding, and division with a remainder.
+"""Rounding and division.
 
 Ops of one input keep its shape. Ops of two inputs broadcast as NumPy does, and raise ValueError if the shapes do not
 broadcast. NaN returns NaN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits, widened_dtype
 
+from .._tensor import Tensor
 from ..arguments import integer
 from .define import op
 
-__all__ = ["ceil", "floor", "floor_divide", "remainder", "round", "trunc"]
+__all__ = ["ceil", "div", "floor", "floor_divide", "remainder", "round", "trunc"]
 
 
 @op(x=lambda g, F: F.zeros_like(g), method=True)
@@ -107,6 +109,33 @@ def trunc_divide(backend: Any, x: Array, y: Array) -> Array:
         return xp.trunc(xp.true_divide(x, y))
     down = floor_divide(x, y)
     return down + ((backend.functions.remainder(x, y) != 0) & ((x < 0) != (y < 0)))
+
+
+def _rounded(call: Callable[..., Tensor], rounding_mode: str, x: Any, y: Any) -> Tensor:
+    """The quotient with torch's `rounding_mode=`."""
+    if rounding_mode not in ("trunc", "floor"):
+        raise ValueError(f"div: rounding_mode is {rounding_mode!r}; expected None, 'trunc' or 'floor'")
+    return floor_divide(x, y) if rounding_mode == "floor" else trunc_divide(x, y)
+
+
+@op(
+    promotion="float",
+    broadcasts=True,
+    x=lambda g, y: g / y,
+    y=lambda g, y, out, F: F.neg(g * out / y),
+    method=True,
+    also={"rounding_mode": _rounded},
+)
+def div(xp: Any, x: Array, y: Array) -> Array:
+    """x / y, which is a float for integers too.
+
+    With `rounding_mode="floor"` it is x // y; with "trunc" it is rounded towards 0. Both keep integers, and their
+    derivatives are 0.
+
+    Raises:
+        ValueError: the shapes do not broadcast, or `rounding_mode` is unknown.
+    """
+    return xp.true_divide(x, y)
 
 
 @op(

@@ -16,10 +16,11 @@ from tinygrad_lstm.backends.dtypes import INT64, is_bool
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from ..creation import arange
+from .clamping import clamp
 from .comparison import eq
 from .cumulative import cumsum
 from .define import composite, shown_whole
-from .elementwise import clamp, clone, where
+from .elementwise import clone, where
 from .indexing import (
     add_at,
     added_at,

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer, limits, widened_dtype
 
-from ....ops import activation, comparison, elementwise, loss, rounding, trigonometric
+from ....ops import activation, clamping, comparison, elementwise, loss, rounding, trigonometric
 from ..graph import Graph, Input
 from ..program import Constant, Operand, Value
 from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
@@ -67,7 +67,7 @@ write_alike(
         elementwise.add: "Add",
         elementwise.sub: "Sub",
         elementwise.mul: "Mul",
-        elementwise.div: "Div",
+        rounding.div: "Div",
         elementwise.maximum: "Max",
         elementwise.minimum: "Min",
     },
@@ -266,7 +266,7 @@ def _square(g: Graph, x: Operand) -> str:
     return g.node("Mul", x, x)
 
 
-@writes(elementwise.clamp_between)
+@writes(clamping.clamp_between)
 def _clamp_between(g: Graph, x: Operand, low: Any, high: Any) -> str:
     dtype = g.call.result.dtype
     limited = g.cast(x, dtype)
@@ -274,7 +274,7 @@ def _clamp_between(g: Graph, x: Operand, low: Any, high: Any) -> str:
     return g.name(limited if high is None else g.node("Min", limited, as_dtype(g, dtype, high)))
 
 
-@writes(elementwise.clamp_op)
+@writes(clamping.clamp_op)
 def _clamp(g: Graph, x: Operand, low: float | None, high: float | None) -> str:
     """Clip would replace infinities by the largest finite number if a bound were omitted."""
     dtype = g.call.result.dtype

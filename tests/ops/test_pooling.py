@@ -69,3 +69,21 @@ def test_nan_and_infinities_stay_in_their_windows(device: str) -> None:
 def test_invalid_arguments_are_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_large_windows_have_the_maxima_of_small_ones(dims: int, device: str) -> None:
+    """A few large windows are computed one by one, in a different way from small ones."""
+    values = np.random.default_rng(1).integers(-9, 9, (2, 3, *(96,) * dims)) / 4
+    x = tg.tensor(values, device=device, requires_grad=True)
+    pool = tg.max_pool1d if dims == 1 else tg.max_pool2d
+    out, places = pool(x, 32, return_indices=True)
+    small = pool(pool(x, 4), 8)
+    assert out.tolist() == small.tolist()
+    flat = values.reshape(2, 3, -1)
+    taken = np.take_along_axis(flat, places.cpu().numpy().reshape(2, 3, -1), -1)
+    assert taken.reshape(out.shape).tolist() == out.tolist()
+    (gradient,) = tg.grad(out.sum(), x)
+    expected = np.zeros_like(flat)
+    np.put_along_axis(expected, places.cpu().numpy().reshape(2, 3, -1), 1, -1)
+    assert gradient.tolist() == expected.reshape(values.shape).tolist()

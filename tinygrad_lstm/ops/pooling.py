@@ -1,12 +1,14 @@
 """Pools: the maximum or the mean of windows. A pool in two dimensions is one along each."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits, widened_dtype
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
@@ -15,7 +17,7 @@ from .define import composite, op, shown_whole
 from .indexing import gather
 from .padding import pad
 from .reduction import argmax, mean, narrowed, widened
-from .shape import stack, swapaxes
+from .shape import reshape, stack, swapaxes
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -47,26 +49,93 @@ def window_sums_back(xp: Any, x: Array, length: int, size: int, stride: int) -> 
     return out
 
 
+class Windows(NamedTuple):
+    """The windows along a dimension.
+
+    Window j < `number` has the elements at the places `j * stride - padding + k * dilation`, k < `size`.
+    """
+
+    size: int
+    stride: int
+    padding: int
+    dilation: int
+    number: int
+
+    def places(self, length: int) -> list[slice]:
+        """Of each window, the elements within a dimension of this length."""
+        firsts = [j * self.stride - self.padding for j in range(self.number)]
+        ends = [min(first + (self.size - 1) * self.dilation + 1, length) for first in firsts]
+        return [
+            slice(first % self.dilation if first < 0 else first, end, self.dilation)
+            for first, end in zip(firsts, ends, strict=True)
+        ]
+
+    def elements(self, length: int) -> list[tuple[int, slice, slice]]:
+        """Of each element of a window, its number, the windows in which it is within the dimension, and its places."""
+        found = []
+        for k in range(self.size):
+            first = k * self.dilation - self.padding
+            low, high = max(0, -(first // self.stride)), min(self.number, (length - 1 - first) // self.stride + 1)
+            if low < high:
+                end = first + (high - 1) * self.stride + 1
+                found.append((k, slice(low, high), slice(first + low * self.stride, end, self.stride)))
+        return found
+
+
+Slices = tuple[slice, ...]
+
+
+def _elements(shape: tuple[int, ...], windows: Sequence[Windows]) -> Iterator[tuple[int, Slices, Slices]]:
+    """The product of the windows' `elements` in the last dimensions; the numbers count in row-major order."""
+    lengths = shape[len(shape) - len(windows) :]
+    for element in itertools.product(*[each.elements(length) for each, length in zip(windows, lengths, strict=True)]):
+        number = 0
+        for (k, _, _), each in zip(element, windows, strict=True):
+            number = number * each.size + k
+        yield number, tuple([at for _, at, _ in element]), tuple([places for _, _, places in element])
+
+
+def _pooled(shape: tuple[int, ...], windows: Sequence[Windows]) -> tuple[int, ...]:
+    return (*shape[: len(shape) - len(windows)], *[each.number for each in windows])
+
+
 @op()
-def window_argmax(xp: Any, x: Array, size: int, stride: int, padding: int, dilation: int, count: int) -> Array:
-    """(..., L) to (..., count): the place of the first largest element of each window, or of its first NaN."""
-    starts = xp.arange(count) * stride - padding
-    best: Any = None
-    places: Any = None
-    for k in range(size):
-        at = starts + k * dilation
-        inside = (at >= 0) & (at < x.shape[-1])
-        at = xp.where(inside, at, 0)
-        values = x[..., at]
-        if best is None:
-            best, places, known = values, xp.broadcast_to(at, values.shape), inside
-            continue
-        better = values > best
+def largest(xp: Any, x: Array, windows: Sequence[Windows]) -> Array:
+    """The number, within each window of the last dimensions, of the first largest element, or of the first NaN."""
+    shape = _pooled(x.shape, windows)
+    lowest = -math.inf if is_float(x.dtype) else False if is_bool(x.dtype) else limits(x.dtype)[0]
+    best = xp.full(shape, lowest, x.dtype)
+    which = xp.full(shape, -1, np.int16 if math.prod([each.size for each in windows]) < 2**15 else np.int64)
+    for number, at, places in _elements(x.shape, windows):
+        values, former, found = xp.ascontiguousarray(x[(..., *places)]), best[(..., *at)], which[(..., *at)]
+        better = (values > former) | (found < 0)
         if is_float(x.dtype):
-            better |= (values != values) & (best == best)
-        better = (better | ~known) & inside
-        best, places, known = xp.where(better, values, best), xp.where(better, at, places), known | inside
-    return places.copy()
+            better |= (values != values) & (former == former)
+        xp.maximum(found, better.astype(found.dtype) * number, out=found)
+        xp.maximum(former, values, out=former)
+    return which
+
+
+@op(x=lambda g, which, windows, x_shape, F: F.spread_in_windows(g, which, windows, x_shape))
+def taken_from_windows(backend: Any, x: Array, which: Array, windows: Sequence[Windows]) -> Array:
+    """The element of each window that has the number `which`."""
+    out = backend.xp.zeros(which.shape, x.dtype)
+    for number, at, places in _elements(x.shape, windows):
+        chosen, values = which[(..., *at)] == number, backend.xp.ascontiguousarray(x[(..., *places)])
+        out[(..., *at)] = backend.functions.where(chosen, values, backend.xp.ascontiguousarray(out[(..., *at)]))
+    return out
+
+
+@op(x=lambda g, which, windows, F: F.taken_from_windows(g, which, windows))
+def spread_in_windows(
+    backend: Any, x: Array, which: Array, windows: Sequence[Windows], shape: tuple[int, ...]
+) -> Array:
+    """Zeros of this shape, with each number of x added at the element `which` of its window."""
+    out = backend.xp.zeros(shape, widened_dtype(x.dtype))
+    for number, at, places in _elements(shape, windows):
+        chosen = which[(..., *at)] == number
+        out[(..., *places)] += backend.functions.where(chosen, backend.xp.ascontiguousarray(x[(..., *at)]), 0)
+    return out.astype(x.dtype, copy=False)
 
 
 def _extent(
@@ -85,15 +154,27 @@ def _extent(
     return count, max(0, (count - 1) * stride - room)
 
 
-def _settings(
-    name: str, dims: int, x: Tensor, kernel_size: PerDim, stride: PerDim | None, padding: PerDim, dilation: PerDim = 1
-) -> list[tuple[int, int, int, int]]:
-    """(size, stride, padding, dilation) of each dimension."""
+def _windows(
+    name: str,
+    dims: int,
+    x: Tensor,
+    kernel_size: PerDim,
+    stride: PerDim | None,
+    padding: PerDim,
+    ceil_mode: bool,
+    dilation: PerDim = 1,
+) -> list[tuple[Windows, int]]:
+    """The windows along each dimension, and how many elements the last one reaches beyond the padded input."""
     check_dims(name, dims, x)
     sizes = per_dim(name, "kernel_size", kernel_size, dims)
     strides = sizes if stride is None else per_dim(name, "stride", stride, dims)
     paddings, dilations = per_dim(name, "padding", padding, dims, 0), per_dim(name, "dilation", dilation, dims)
-    return list(zip(sizes, strides, paddings, dilations, strict=True))
+    found = []
+    for length, *settings in zip(x.shape[-dims:], sizes, strides, paddings, dilations, strict=True):
+        size, step, width, apart = settings
+        number, beyond = _extent(name, length, size, step, width, apart, ceil_mode)
+        found.append((Windows(size, step, width, apart, number), beyond))
+    return found
 
 
 def check_dims(name: str, dims: int, x: Tensor) -> None:
@@ -102,16 +183,38 @@ def check_dims(name: str, dims: int, x: Tensor) -> None:
         raise ValueError(f"{name}: x of shape {x.shape}; expected {expected}")
 
 
-def _max_along(x: Tensor, dims: int, places_of: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
-    """Maxima along the last dimensions, and their places in these flattened. `places_of` has those along the last."""
-    places = places_of(x, -1)
+def _max_of_windows(x: Tensor, windows: Sequence[Windows], return_indices: bool) -> Any:
+    """The maximum of each window of the last dimensions; with `return_indices` a pair, as for `max_pool1d`."""
+    if math.prod([each.size for each in windows]) > 16 * sum([each.number for each in windows]):
+        parts = [each.places(length) for each, length in zip(windows, x.shape[-len(windows) :], strict=True)]
+        return _max_of_slices(x, parts, return_indices)
+    which = largest(x, windows)
+    out = taken_from_windows(x, which, windows)
+    if not return_indices:
+        return out
+    rest, places = which.long(), operand(0, x.device)
+    for dim, each in reversed(list(enumerate(windows, -len(windows)))):
+        rest, number = rest // each.size, rest % each.size
+        firsts = operand(np.arange(each.number) * each.stride - each.padding, x.device)
+        along = reshape(firsts, (-1, *(1,) * (-1 - dim))) + number * each.dilation
+        places = places + along * math.prod(x.shape[x.ndim + dim + 1 :])
+    return out, places
+
+
+def _max_of_slices(x: Tensor, parts: Sequence[Sequence[slice]], return_indices: bool) -> Any:
+    """The same of few large windows, which are slices of each dimension."""
+
+    def places_of(x: Tensor, slices: Sequence[slice]) -> Tensor:
+        return stack([argmax(x[..., part], -1) * (part.step or 1) + part.start for part in slices], -1)
+
+    places = places_of(x, parts[-1])
     out = gather(x, -1, places)
-    if dims == 1:
-        return out, places
-    out = swapaxes(out, -1, -2)
-    rows = places_of(out, -2)
-    places = rows * x.shape[-1] + gather(swapaxes(places, -1, -2), -1, rows)
-    return swapaxes(gather(out, -1, rows), -1, -2), swapaxes(places, -1, -2)
+    if len(parts) == 2:
+        out, columns = swapaxes(out, -1, -2), swapaxes(places, -1, -2)
+        rows = places_of(out, parts[0])
+        places = swapaxes(rows * x.shape[-1] + gather(columns, -1, rows), -1, -2)
+        out = swapaxes(gather(out, -1, rows), -1, -2)
+    return (out, places) if return_indices else out
 
 
 def _max_pool(
@@ -123,20 +226,15 @@ def _max_pool(
     padding: PerDim,
     dilation: PerDim,
     ceil_mode: bool,
-) -> tuple[Tensor, Tensor]:
-    settings = _settings(name, dims, x, kernel_size, stride, padding, dilation)
-    counts = [
-        _extent(name, length, *each, ceil_mode)[0] for length, each in zip(x.shape[-dims:], settings, strict=True)
-    ]
-    for length, count, (size, step, width, apart) in zip(x.shape[-dims:], counts, settings, strict=True):
-        places = np.arange(count)[:, None] * step - width + np.arange(size) * apart
-        if width and apart > 1 and not ((places >= 0) & (places < length)).any(1).all():
-            raise ValueError(f"{name}: a window of {size} elements {apart} apart has only padding, of {width}")
-
-    def places_of(x: Tensor, dim: int) -> Tensor:
-        return window_argmax(x, *settings[dim], counts[dim])
-
-    return _max_along(x, dims, places_of)
+    return_indices: bool,
+) -> Any:
+    windows = [each for each, _ in _windows(name, dims, x, kernel_size, stride, padding, ceil_mode, dilation)]
+    for length, each in zip(x.shape[-dims:], windows, strict=True):
+        if any(part.start >= part.stop for part in each.places(length)):
+            raise ValueError(
+                f"{name}: a window of {each.size} elements {each.dilation} apart has only padding, of {each.padding}"
+            )
+    return _max_of_windows(x, windows, return_indices)
 
 
 def _avg_pool(
@@ -150,11 +248,10 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None = None,
 ) -> Tensor:
-    settings = _settings(name, dims, x, kernel_size, stride, padding)
+    windows = _windows(name, dims, x, kernel_size, stride, padding, ceil_mode)
     out = widened(x)
-    for k, (size, step, width, _) in enumerate(reversed(settings)):
+    for k, ((size, step, width, _, count), beyond) in enumerate(reversed(windows)):
         length = x.shape[-1 - k]
-        count, beyond = _extent(name, length, size, step, width, 1, ceil_mode)
         out = out if k == 0 else swapaxes(out, -1, -2)
         out = window_sums(pad(out, (width, width + beyond)) if width or beyond else out, size, step, count)
         if divisor_override is None:
@@ -167,8 +264,8 @@ def _avg_pool(
     return narrowed(out if divisor_override is None else out / divisor_override, x)
 
 
-def _adaptive(name: str, dims: int, x: Tensor, output_size: int | Sequence[int | None]) -> list[list[tuple[int, int]]]:
-    """The bounds of the windows of each dimension. A length of None is that of x."""
+def _adaptive_sizes(name: str, dims: int, x: Tensor, output_size: int | Sequence[int | None]) -> list[int]:
+    """The number of windows along each dimension. None stands for the length of x."""
     check_dims(name, dims, x)
     given = output_size if isinstance(output_size, tuple | list) else (output_size,) * dims
     lengths = x.shape[-dims:]
@@ -177,31 +274,33 @@ def _adaptive(name: str, dims: int, x: Tensor, output_size: int | Sequence[int |
         raise ValueError(
             f"{name}: output_size is {output_size} for x of shape {x.shape}; expected lengths of 1 or more"
         )
-    return [
-        [(k * length // size, -(-(k + 1) * length // size)) for k in range(size)]
-        for size, length in zip(sizes, lengths, strict=True)
-    ]
+    return sizes
+
+
+def _adaptive_slices(length: int, size: int) -> list[slice]:
+    return [slice(k * length // size, -(-(k + 1) * length // size)) for k in range(size)]
 
 
 def _adaptive_avg(name: str, dims: int, x: Tensor, output_size: Any) -> Tensor:
-    out = x
-    for k, bounds in enumerate(reversed(_adaptive(name, dims, x, output_size))):
-        out = stack([mean(_part(out, -1 - k, first, last), -1 - k) for first, last in bounds], -1 - k)
+    sizes, out = _adaptive_sizes(name, dims, x, output_size), x
+    for dim, size in enumerate(sizes, -dims):
+        length, rest = x.shape[dim], (slice(None),) * (-1 - dim)
+        if length % size:
+            parts = [mean(out[(..., part, *rest)], dim) for part in _adaptive_slices(length, size)]
+            out = stack(parts, dim)
+        else:
+            at = out.ndim + dim
+            out = mean(reshape(out, (*out.shape[:at], size, length // size, *out.shape[at + 1 :])), at + 1)
     return out
 
 
-def _part(x: Tensor, dim: int, first: int, last: int) -> Tensor:
-    part: Tensor = x[(..., slice(first, last), *[slice(None)] * (-1 - dim))]
-    return part
-
-
-def _adaptive_max(name: str, dims: int, x: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
-    bounds = _adaptive(name, dims, x, output_size)
-
-    def places_of(x: Tensor, dim: int) -> Tensor:
-        return stack([argmax(x[..., first:last], -1) + first for first, last in bounds[dim]], -1)
-
-    return _max_along(x, dims, places_of)
+def _adaptive_max(name: str, dims: int, x: Tensor, output_size: Any, return_indices: bool) -> Any:
+    sizes, lengths = _adaptive_sizes(name, dims, x, output_size), x.shape[-dims:]
+    if any(length % size for length, size in zip(lengths, sizes, strict=True)):
+        return _max_of_slices(x, list(map(_adaptive_slices, lengths, sizes)), return_indices)
+    steps = [length // size for length, size in zip(lengths, sizes, strict=True)]
+    windows = [Windows(step, step, 0, 1, size) for step, size in zip(steps, sizes, strict=True)]
+    return _max_of_windows(x, windows, return_indices)
 
 
 @composite
@@ -232,8 +331,8 @@ def max_pool1d(
         TypeError: a setting is not an integer.
         ValueError: a setting is out of range, or a window does not fit.
     """
-    out, places = _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode)
-    return (out, places) if return_indices else out
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool1d", 1, x, *settings, return_indices)
 
 
 @composite
@@ -278,8 +377,7 @@ def adaptive_max_pool1d(x: Tensor, output_size: int, return_indices: bool = Fals
     Raises:
         TypeError, ValueError: as for `adaptive_avg_pool1d`.
     """
-    out, places = _adaptive_max("adaptive_max_pool1d", 1, x, output_size)
-    return (out, places) if return_indices else out
+    return _adaptive_max("adaptive_max_pool1d", 1, x, output_size, return_indices)
 
 
 @composite
@@ -302,8 +400,8 @@ def max_pool2d(
         TypeError: a setting is not an integer.
         ValueError: a setting is out of range, or a window does not fit.
     """
-    out, places = _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode)
-    return (out, places) if return_indices else out
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool2d", 2, x, *settings, return_indices)
 
 
 @composite
@@ -351,5 +449,4 @@ def adaptive_max_pool2d(x: Tensor, output_size: int | Sequence[int | None], retu
     Raises:
         TypeError, ValueError: as for `adaptive_avg_pool2d`.
     """
-    out, places = _adaptive_max("adaptive_max_pool2d", 2, x, output_size)
-    return (out, places) if return_indices else out
+    return _adaptive_max("adaptive_max_pool2d", 2, x, output_size, return_indices)

@@ -11,11 +11,39 @@ import pytest
 import tinygrad_lstm as tg
 from tinygrad_lstm import ops
 from tinygrad_lstm.backends.compiled.building import why_not
-from tinygrad_lstm.ops.one_pass import MANY, OnePass
+from tinygrad_lstm.ops.activation import _gated, log1pexp
+from tinygrad_lstm.ops.calling import MANY
+from tinygrad_lstm.ops.one_pass import OnePass
 
 Function = Callable[..., tg.Tensor]
 
 FUNCTIONS: dict[str, tuple[Function, int]] = {
+    "relu": (tg.relu, 1),
+    "elu": (lambda x: tg.elu(x, 0.7), 1),
+    "elu, scaled": (tg.selu, 1),
+    "hardtanh": (lambda x: tg.hardtanh(x, -2, 3), 1),
+    "softsign": (tg.softsign, 1),
+    "log1pexp": (log1pexp, 1),
+    "softplus": (lambda x: tg.softplus(x, 2.0, 5.0), 1),
+    "logsigmoid": (tg.logsigmoid, 1),
+    "leaky_relu": (tg.leaky_relu, 1),
+    "leaky_relu, no slope": (lambda x: tg.leaky_relu(x, 0), 1),
+    "silu": (tg.silu, 1),
+    "mish": (tg.mish, 1),
+    "hardsigmoid": (tg.hardsigmoid, 1),
+    "_gated": (_gated, 2),
+    "clamp": (lambda x: tg.clamp(x, -2, None), 1),
+    "erf": (tg.erf, 1),
+    "logaddexp": (tg.logaddexp, 2),
+    "logaddexp, number": (lambda x: tg.logaddexp(x, 2.0), 1),
+    "_squared_differences": (lambda x, y: tg.mse_loss(x, y, "none"), 2),
+    "_smooth_l1": (lambda x, y: tg.smooth_l1_loss(x, y, "none", 2.0), 2),
+    "_huber": (lambda x, y: tg.huber_loss(x, y, "none", 2.0), 2),
+    "_logistic": (lambda x, y: tg.binary_cross_entropy_with_logits(x, y, reduction="none"), 2),
+    "_logistic, pos_weight": (
+        lambda x, y, z: tg.binary_cross_entropy_with_logits(x, y, reduction="none", pos_weight=z),
+        3,
+    ),
     "gelu": (tg.gelu, 1),
     "gelu, tanh": (lambda x: tg.gelu(x, "tanh"), 1),
 }

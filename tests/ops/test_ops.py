@@ -276,7 +276,9 @@ BINARY = [case for case in CASES if case.name in ("add", "sub", "mul", "div", "p
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("number", [True, 2, 0.5, -1.5])
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt"])
+@pytest.mark.parametrize("name", [
+    "add", "sub", "mul", "div", "maximum", "minimum", "logaddexp", "hypot", "atan2", "remainder", "eq", "lt",
+])  # fmt: skip
 def test_numbers_keep_a_floats_dtype(name: str, number: float, dtype: str, device: str) -> None:
     x = tg.tensor([1.0, 2.0], dtype=dtype, device=device, requires_grad=True)
     for result in (getattr(tg, name)(x, number), getattr(tg, name)(number, x)):
@@ -284,8 +286,9 @@ def test_numbers_keep_a_floats_dtype(name: str, number: float, dtype: str, devic
             assert result.dtype == np.bool_
             continue
         assert result.dtype == dtype
-        (g,) = tg.grad(result.sum(), x)
-        assert g.dtype == dtype
+        for create_graph in (True, False):
+            (g,) = tg.grad(result.sum(), x, create_graph=create_graph)
+            assert g.dtype == dtype
 
 
 @pytest.mark.parametrize("other", ["bool", "uint8", "int32", "int64"])

@@ -48,13 +48,14 @@ def sigmoid(xp: Any, x: Array) -> Array:
     return xp.reciprocal(e).astype(x.dtype, copy=False)
 
 
-@op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x))
+@op(promotion="float", x=lambda g, x, F: g * F.sigmoid(x), one_pass=True)
 def log1pexp(xp: Any, x: Array) -> Array:
     """log(1 + eˣ), without overflow."""
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @composite
+@one_pass
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta·x)) / beta, or x if beta·x is above `threshold`."""
     far = 2 * max(threshold, 1000.0) / (math.fabs(beta) or 1.0)  # nothing changes beyond it, and no product overflows
@@ -63,18 +64,20 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 
 @composite
+@one_pass
 def logsigmoid(x: Tensor) -> Tensor:
     """log σ(x), without overflow."""
     return -log1pexp(-x)
 
 
-@op(x=lambda g, x, F: F.where(x <= 0, 0, g), method=True)
+@op(x=lambda g, x, F: F.where(x <= 0, 0, g), one_pass=True, method=True)
 def relu(xp: Any, x: Array) -> Array:
     """max(x, 0). The derivative at 0 is 0; NaN stays NaN, with the derivative 1."""
     return xp.maximum(x, 0)
 
 
 @composite
+@one_pass
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x if x > 0, else negative_slope·x. The derivative at 0 is the slope."""
     if not negative_slope:
@@ -85,6 +88,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
 @op(
     promotion="float",
     x=lambda g, x, out, alpha, scale, F: g * F.where(x > 0, scale, out + alpha * scale),
+    one_pass=True,
     name="elu",
 )
 def elu_op(xp: Any, x: Array, alpha: float, scale: float) -> Array:
@@ -129,6 +133,7 @@ def prelu(x: Tensor, weight: Any) -> Tensor:
 @op(
     promotion="float",
     x=lambda g, x, min_val, max_val, F: F.where(F.logical_or(x <= min_val, x >= max_val), 0, g),
+    one_pass=True,
     method=True,
 )
 def hardtanh(xp: Any, x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
@@ -143,6 +148,7 @@ def relu6(x: Tensor) -> Tensor:
 
 
 @composite
+@one_pass
 def hardsigmoid(x: Tensor) -> Tensor:
     """(x + 3) / 6 limited to [0, 1]. The derivative at ±3 is 0."""
     return hardtanh(x + 3, 0, 6) / 6
@@ -153,7 +159,7 @@ def _softsign_rule(g: Any, x: Any, F: Any) -> Any:
     return g / length / length
 
 
-@op(promotion="float", x=_softsign_rule, method=True)
+@op(promotion="float", x=_softsign_rule, one_pass=True, method=True)
 def softsign(xp: Any, x: Array) -> Array:
     """x / (1 + |x|)."""
     finite = xp.clip(x, *limits(x.dtype))
@@ -172,7 +178,12 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
     if length % 2 or not length:
         raise ValueError(f"glu: dim {dim} of shape {x.shape} has no two halves; expected an even length")
     a, b = x.split(length // 2, dim)
-    return a * sigmoid(b)
+    return _gated(a, b)
+
+
+@one_pass
+def _gated(x: Tensor, gate: Tensor) -> Tensor:
+    return x * sigmoid(gate)
 
 
 def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
@@ -181,12 +192,14 @@ def _until(x: Tensor, far: float, curve: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @composite
+@one_pass
 def silu(x: Tensor) -> Tensor:
     """x·σ(x), also known as swish."""
     return _until(x, 1000.0, lambda x: x * sigmoid(x))
 
 
 @composite
+@one_pass
 def mish(x: Tensor) -> Tensor:
     """x·tanh(log(1 + eˣ)) (Misra 2019)."""
     return _until(x, 1000.0, lambda x: x * tanh(log1pexp(x)))

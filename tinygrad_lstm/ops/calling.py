@@ -21,15 +21,24 @@ from ..tracing.shapes import shapes_traced
 from .operation import MISSING, NUMBERS, Op
 from .source import by_own_names, compiled, written_when_called
 
-__all__ = ["caller"]
+__all__ = ["MANY", "caller"]
 
 # dtypes are equal, but not always the same object: those of unpickled arrays are not.
 _NO_FLOAT = "_dtype is not _float32 and _dtype is not _float64 and _dtype not in _FLOATS"
 
 
-def caller(op: Op) -> Callable[..., Any]:
-    """The function that applies an op."""
-    return written_when_called(lambda: compiled(op.name, _source(op), _names(op)))
+MANY = 2**15
+"""The number of elements from which one pass is used: it takes several times as long as a call of an op."""
+
+
+def caller(op: Op, one_pass: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The function that applies an op.
+
+    Args:
+        one_pass: computes the op for large tensors, or returns None if it does not.
+    """
+    names = {"_one_pass": one_pass, "_many": MANY}
+    return written_when_called(lambda: compiled(op.name, _source(op, one_pass is not None), _names(op) | names))
 
 
 def _names(op: Op) -> dict[str, Any]:
@@ -41,7 +50,7 @@ def _names(op: Op) -> dict[str, Any]:
     return names | {f"_default_{name}": default for name, default in op.defaults.items()}
 
 
-def _source(op: Op) -> str:
+def _source(op: Op, in_one_pass: bool) -> str:
     """The source of the function.
 
     In it the op's parameters have their own names, and the array of `x` is `_array_x`. All other names begin with `_`,
@@ -57,6 +66,11 @@ def _source(op: Op) -> str:
     copied = "" if op.view is not False else f" or {inputs.returned}"
     saved = ", ".join(f"{name} if _keep & {op.bit(name)} else None" if name in op.inputs else name for name in op.names)
     view = "" if op.view is False else f"if _view is True or _view({values}): {first}._share_version(_result)"
+    tried = f"""
+    if _array_{first} is not {first} and _array_{first}.size >= _many:
+        _result = _one_pass({all_names})
+        if _result is not None: return _result
+"""
     return f"""
 def _call({parameters}):
     {bind}
@@ -65,7 +79,7 @@ def _call({parameters}):
     if {_unfit(op)}:
         if {inputs.given}:
             return {_settled(op)}
-        _device = _get_device()
+        _device = _get_device(){tried if in_one_pass else ""}
     _apply = _forward
     if _now.watched:
         _given = ({all_names},)

@@ -13,7 +13,7 @@ from .define import composite, op
 __all__ = ["clamp", "clamp_max", "clamp_min", "clip"]
 
 
-@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), name="clamp")
+@op(x=lambda g, x, min, max, F: F.where(F.outside(x, min, max), 0, g), one_pass=True, name="clamp")
 def clamp_op(xp: Any, x: Array, min: float | None = None, max: float | None = None) -> Array:
     if not is_float(x.dtype) and (isinstance(min, float) or isinstance(max, float)):
         x = x.astype(DEFAULT_FLOAT)

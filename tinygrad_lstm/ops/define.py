@@ -43,6 +43,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from .._tensor import Tensor, operand
 from ..tracing.calls import shown_whole
 from .calling import caller
+from .one_pass import OnePass
 from .operation import ALIASES, INPUT, MISSING, Op, Promotion
 from .rules import Rule
 
@@ -61,6 +62,7 @@ def op(
     composed: Callable[..., Any] | None = None,
     fresh: bool = False,
     also: dict[str, Callable[..., Tensor]] | None = None,
+    one_pass: bool = False,
     name: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Tensor]]:
@@ -78,6 +80,7 @@ def op(
             gradients are not copied.
         also: keywords that the op takes beside its parameters, such as torch's `dtype`: for each, a function of the
             op, the keyword's value and all arguments in their places, which computes the result.
+        one_pass: the op is elementwise, and large tensors of one shape are computed in one pass; see `one_pass.py`.
         name: the op's name in messages, where it is different from the forward rule's.
         rules: for each input that has a derivative, its rule.
 
@@ -96,8 +99,10 @@ def op(
 
     def define(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
         made = Op(forward, name or forward.__name__, rules, promotion, broadcasts, view, composed, fresh, also or {})
-        call = functools.update_wrapper(caller(made), forward)
+        fast = OnePass(caller(made), made.name) if one_pass else None
+        call = functools.update_wrapper(caller(made, fast), forward)
         call.op, call.__signature__, made.call = made, made.signature, call  # type: ignore[attr-defined]
+        call.one_pass = fast  # type: ignore[attr-defined]
         del call.__wrapped__
         if method:
             setattr(Tensor, method if isinstance(method, str) else forward.__name__, call)

@@ -225,7 +225,7 @@ def _erf_rule(g: Any, x: Any, F: Any) -> Any:
     return g * (F.exp(F.neg(near * near)) * (2 / math.sqrt(math.pi)))
 
 
-@op(promotion="float", x=_erf_rule, method=True)
+@op(promotion="float", x=_erf_rule, one_pass=True, method=True)
 def erf(backend: Any, x: Array) -> Array:
     """The error function."""
     return backend.erf(x)
@@ -293,8 +293,14 @@ def pow(xp: Any, x: Array, y: Array) -> Array:
     return xp.power(x, y)
 
 
+def in_dtype_of(g: Any, *values: Any, F: Any) -> list[Any]:
+    """The values, in which a number became an array of g's dtype: a function of a number alone would be in float64."""
+    return [F.ones_like(g) * value if isinstance(value, int | float) else value for value in values]
+
+
 def _share_of_sum(g: Any, x: Any, y: Any, F: Any) -> Any:
     """g · eˣ / (eˣ + eʸ); half of g for equal infinities."""
+    x, y = in_dtype_of(g, x, y, F=F)
     equal = F.eq(x, y)  # inf - inf is NaN
     half = F.where(equal, 0, x) * 0.5 - F.where(equal, 0, y) * 0.5  # x - y would overflow
     return g * F.sigmoid(F.clamp_op(half, -1000, 1000) * 2)
@@ -305,6 +311,7 @@ def _share_of_sum(g: Any, x: Any, y: Any, F: Any) -> Any:
     broadcasts=True,
     x=lambda g, x, y, F: _share_of_sum(g, x, y, F),
     y=lambda g, x, y, F: _share_of_sum(g, y, x, F),
+    one_pass=True,
     method=True,
 )
 def logaddexp(backend: Any, x: Array, y: Array) -> Array:

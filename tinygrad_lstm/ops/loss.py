@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import promoted_dtype, smallest_normal
+from tinygrad_lstm.backends.dtypes import is_float, promoted_dtype, smallest_normal
 
 from .._tensor import Tensor, operand
 from .activation import log1pexp
 from .clamping import clamp
 from .define import composite, op
 from .elementwise import abs, exp, log, where
+from .one_pass import one_pass
 from .reduction import mean, narrowed, widened
 
 __all__ = [
@@ -44,9 +45,14 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     Raises:
         ValueError: the shapes differ; an unknown `reduction`.
     """
-    difference = input - of_same_shape("mse_loss", target, input)
-    wide = widened(difference)
-    return narrowed(reduced("mse_loss", wide * wide, reduction), difference)
+    target = of_same_shape("mse_loss", target, input)
+    return _in_dtype_of(reduced("mse_loss", _squared_differences(input, target), reduction), input, target)
+
+
+@one_pass
+def _squared_differences(x: Tensor, y: Tensor) -> Tensor:
+    difference = widened(x - y)
+    return difference * difference
 
 
 @composite
@@ -68,13 +74,19 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
     """
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}; expected zero or more")
-    difference = input - of_same_shape("smooth_l1_loss", target, input)
-    computed = promoted_dtype([difference.dtype], needs_float=True)
+    target = of_same_shape("smooth_l1_loss", target, input)
+    computed = promoted_dtype([input.dtype, target.dtype], needs_float=True)
     if beta < smallest_normal(computed):  # 0, or negligible beside any difference
-        return reduced("smooth_l1_loss", abs(difference), reduction)
-    # Both cases in one formula, which does not square large numbers or multiply by a large 1 / beta.
+        return reduced("smooth_l1_loss", abs(input - target), reduction)
+    return reduced("smooth_l1_loss", _smooth_l1(input, target, float(beta)), reduction)
+
+
+@one_pass
+def _smooth_l1(x: Tensor, y: Tensor, beta: float) -> Tensor:
+    """Both cases in one formula, which does not square large numbers or multiply by a large 1 / beta."""
+    difference = x - y
     near = clamp(difference, -beta, beta)
-    return reduced("smooth_l1_loss", near / beta * (difference - near * 0.5), reduction)
+    return near / beta * (difference - near * 0.5)
 
 
 @composite
@@ -89,13 +101,18 @@ def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float
     """
     if not delta > 0:
         raise ValueError(f"huber_loss: delta is {delta}; expected a positive number")
-    difference = input - of_same_shape("huber_loss", target, input)
-    wide = widened(difference)
-    near = clamp(wide, -float(delta), float(delta))
-    losses = near * (wide - near * 0.5)
+    target = of_same_shape("huber_loss", target, input)
+    losses = _huber(input, target, float(delta))
     if weight is not None:
         losses = weigh(_broadcastable("huber_loss", "weight", weight, input), losses)
-    return narrowed(reduced("huber_loss", losses, reduction), difference)
+    return _in_dtype_of(reduced("huber_loss", losses, reduction), input, target)
+
+
+@one_pass
+def _huber(x: Tensor, y: Tensor, delta: float) -> Tensor:
+    difference = widened(x - y)
+    near = clamp(difference, -delta, delta)
+    return near * (difference - near * 0.5)
 
 
 @composite
@@ -231,13 +248,20 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     target = of_same_shape(name, target, input)
-    positive = weigh(target, log1pexp(-input))
     if pos_weight is not None:
-        positive = weigh(_broadcastable(name, "pos_weight", pos_weight, input), positive)
-    losses = positive + weigh(1 - target, log1pexp(input))
+        pos_weight = _broadcastable(name, "pos_weight", pos_weight, input)
+    losses = _logistic(input, target, pos_weight)
     if weight is not None:
         losses = weigh(_broadcastable(name, "weight", weight, input), losses)
     return reduced(name, losses, reduction)
+
+
+@one_pass
+def _logistic(x: Tensor, target: Tensor, pos_weight: Tensor | None) -> Tensor:
+    positive = weigh(target, log1pexp(-x))
+    if pos_weight is not None:
+        positive = weigh(pos_weight, positive)
+    return positive + weigh(1 - target, log1pexp(x))
 
 
 def reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
@@ -248,6 +272,12 @@ def reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
         return mean(losses) if losses.size else losses.sum() * math.nan
     raise unknown_reduction(name, reduction)
+
+
+def _in_dtype_of(result: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The result in the dtype of x - y, if that is a float."""
+    dtype = promoted_dtype([x.dtype, y.dtype], needs_float=False)
+    return result.to(dtype=dtype) if is_float(dtype) else result
 
 
 def unknown_reduction(name: str, reduction: str, expected: str = "'mean', 'sum' or 'none'") -> ValueError:

@@ -14,15 +14,12 @@ from tinygrad_lstm.backends.emit.program import BATCH
 
 from .._tensor import Tensor
 from ..mode import mode
-from .calling import caller
+from .calling import MANY, caller
 from .operation import MISSING, Op
 
-__all__ = ["MANY", "OnePass", "one_pass"]
+__all__ = ["OnePass", "one_pass"]
 
 P = ParamSpec("P")
-
-MANY = 2**15
-"""The number of elements from which one pass is used: several times the time of a call."""
 
 _MOST = 16  # settings, dtypes and needs of one function: each is compiled, so settings that always change are not
 

@@ -8,6 +8,7 @@ from typing import Any
 from tinygrad_lstm.backends.base import Array
 
 from .define import op
+from .elementwise import in_dtype_of
 
 __all__ = [
     "acos",
@@ -69,6 +70,7 @@ def atan(xp: Any, x: Array) -> Array:
 
 def _turned_by(g: Any, other: Any, y: Any, x: Any, F: Any) -> Any:
     """g · other / (x² + y²), without overflow; 0 at the origin and at infinity."""
+    other, x, y = in_dtype_of(g, other, x, y, F=F)
     x, y = F.abs(x), F.abs(y)
     longer = F.maximum(x, y)
     apart = F.logical_or(F.eq(longer, 0), F.isinf(longer))
@@ -93,11 +95,17 @@ def atan2(xp: Any, y: Array, x: Array) -> Array:
     return xp.arctan2(y, x)
 
 
+def _cosine(g: Any, x: Any, y: Any, F: Any) -> Any:
+    """g · x / √(x² + y²), without overflow."""
+    x, y = in_dtype_of(g, x, y, F=F)
+    return g * F.sin(F.atan2(x, F.abs(y)))
+
+
 @op(
     promotion="float",
     broadcasts=True,
-    x=lambda g, x, y, F: g * F.sin(F.atan2(x, F.abs(y))),
-    y=lambda g, x, y, F: g * F.sin(F.atan2(y, F.abs(x))),
+    x=lambda g, x, y, F: _cosine(g, x, y, F),
+    y=lambda g, x, y, F: _cosine(g, y, x, F),
     method=True,
 )
 def hypot(xp: Any, x: Array, y: Array) -> Array:

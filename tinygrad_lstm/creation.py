@@ -38,8 +38,11 @@ __all__ = [
     "ones_like",
     "rand",
     "rand_like",
+    "randint",
+    "randint_like",
     "randn",
     "randn_like",
+    "randperm",
     "zeros",
     "zeros_like",
 ]
@@ -226,6 +229,69 @@ def rand_like(x: Tensor, dtype: DType = None, device: Place = None, requires_gra
 def randn_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """Random numbers as of `randn`, of the shape of x; by default with its dtype, on its device."""
     return randn(x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def randint(
+    low: int = 0,
+    high: Any = None,
+    size: Any = None,
+    dtype: DType = None,
+    device: Place = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Random integers from `low` up to `high`, which is excluded: `randint(10, (2, 3))` or `randint(-5, 10, (2, 3))`.
+
+    int64 by default. After `manual_seed` they are the same on every device.
+
+    Raises:
+        OverflowError: a number is out of the range of an integer dtype.
+        TypeError: `low` or `high` is not an integer.
+        ValueError: `high` is not above `low`; a length is negative or not an integer.
+
+    >>> import tinygrad_lstm as tg
+    >>> tg.randint(10, (2, 3)).shape
+    (2, 3)
+    """
+    if size is None:
+        low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    low, high = integer("randint", "low", low), integer("randint", "high", high)
+    if low >= high:
+        raise ValueError(f"randint: no integers from low, {low}, up to high, {high}, which is excluded")
+    lengths, kind = _shape("randint", (size,)), checked_dtype(dtype or np.int64)
+    check_bounds("randint", [low, high - 1], kind)
+    with drawing() as rng:
+        values = rng.integers(low, high, lengths, kind if is_integer(kind) else np.int64)
+    return _drawn(values.astype(kind), device, requires_grad)
+
+
+def randint_like(
+    x: Tensor,
+    low: int,
+    high: int | None = None,
+    dtype: DType = None,
+    device: Place = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Random integers as of `randint`, of the shape of x; by default with its dtype, on its device."""
+    return randint(low, high, x.shape, dtype or x.dtype, device or x.device, requires_grad)
+
+
+def randperm(n: int, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """The integers from 0 to n - 1 in random order; int64 by default. The same on every device after `manual_seed`.
+
+    Raises:
+        OverflowError: n - 1 is out of the range of an integer dtype.
+        TypeError: n is not an integer.
+        ValueError: n is negative.
+    """
+    (n,) = _shape("randperm", (integer("randperm", "n", n),))
+    kind = checked_dtype(dtype or np.int64)
+    check_bounds("randperm", n - 1, kind)
+    with drawing() as rng:
+        values = rng.permutation(n)
+    return _drawn(values.astype(kind), device, requires_grad)
 
 
 def from_numpy(array: HostArray) -> Tensor:

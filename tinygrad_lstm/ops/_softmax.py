@@ -34,7 +34,8 @@ def softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
     With `dtype=`, x is cast to this dtype first, which the result has.
     """
     dims = dims_of("softmax", dim, x.shape)
-    out = xp.exp(_below_largest(xp, x, dims))
+    out = _below_largest(xp, x, dims)
+    xp.exp(out, out=out)
     out /= total(xp, out, dims, True)
     return out.astype(x.dtype, copy=False)
 

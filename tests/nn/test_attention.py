@@ -11,6 +11,7 @@ from onnx_exports import Runner, assert_near
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
+from tinygrad_lstm.models import Recurrent
 
 HostArray = np.ndarray[Any, Any]
 
@@ -255,6 +256,34 @@ def test_the_summary_counts_multiply_adds() -> None:
     row = tg.inspect.summary(layer, (tg.ones(4, 3, 6),) * 3).rows[0]
     projections, products = 4 * (4 * 3 * 6 * 6), 2 * (3 * 4 * 4 * 6)
     assert row.multiply_adds == projections + products and row.outputs == ((4, 3, 6), (3, 4, 4))
+
+
+class Decoder(nn.Module):
+    """A cell that reads from a memory at each step."""
+
+    STATES = ("h", "memory")
+
+    def __init__(self) -> None:
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: tg.Tensor, state: tuple[tg.Tensor, tg.Tensor]) -> tuple[tg.Tensor, tg.Tensor]:
+        h, memory = state
+        read, weights = self.attention((x + h).unsqueeze(1), memory, memory)
+        weights = weights.squeeze(1)
+        return read.squeeze(1), memory
+
+
+def test_a_trace_has_the_weights_of_each_step() -> None:
+    tg.manual_seed(0)
+    cell, x, h, memory = Decoder(), tg.randn(3, 2, 4), tg.zeros(2, 4), tg.randn(2, 5, 4)
+    traced = tg.inspect.trace(Recurrent(cell), x, (h, memory), loss=lambda out: out.sum())
+    assert not traced.batch_first  # that of the attention says nothing about x
+    weights = traced["cells.0"].weights
+    assert weights.shape == traced["cells.0"].gradients["weights"].shape == (3, 2, 5)
+    for step, found in zip(x, weights, strict=True):
+        _, expected = cell.attention((step + h).unsqueeze(1), memory, memory)
+        np.testing.assert_allclose(found, host(expected)[:, 0], rtol=1e-5)
+        h, _ = cell(step, (h, memory))
 
 
 def test_representation() -> None:

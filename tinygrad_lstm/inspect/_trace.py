@@ -15,7 +15,7 @@ from tinygrad_lstm.backends.scoped import Scoped
 from .._scan import over_sequence
 from .._tensor import Tensor, as_tensor
 from ..mode import Switch
-from ..nn import Module, Parameter
+from ..nn import Module, MultiheadAttention, Parameter
 from ..nn.module import described
 from ..ops.recurrent import checked_lengths
 from .calls import Calls, on_host, read_only
@@ -83,7 +83,8 @@ def trace(
     x = as_tensor(x)
     _check_memory(trace_memory(model, x, gradients=loss is not None), max_bytes)
     inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
-    batch_first = any(getattr(module, "batch_first", False) is True for module in model.modules())
+    networks = [module for module in model.modules() if not isinstance(module, MultiheadAttention)]
+    batch_first = any(getattr(module, "batch_first", False) is True for module in networks)
     calls = Calls(model, gradients=loss is not None)
     # A checkpoint around this call would make the layers save nothing.
     with Switch(recording=True, tracer=None), _thawed(model):

@@ -20,6 +20,7 @@ from harness import Case, Worker, check_agreement, ratio, take_turns
 
 SEQUENCE = (32, 128, 256)  # batch, time, features
 FLAT = (32 * 128, 256)
+HEADS = (32, 8, 128, 32)  # batch, heads, time, features of a head
 
 # The call of each op, in which `f` has the functions, and x, y, ... are arrays of the shapes beside it.
 CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
@@ -73,8 +74,10 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
     "pad, circular": ("f.pad(x, (8, 8), mode='circular')", ((32, 64, 256),)),
     "pad": ("f.pad(x, (8, -8))", ((32, 64, 256),)),
     "unfold": ("x.unfold(-1, 16, 8)", ((32, 64, 256),)),
-    "attention": ("f.scaled_dot_product_attention(x, y, z)", ((16, 4, 128, 64),) * 3),
-    "attention, causal": ("f.scaled_dot_product_attention(x, y, z, is_causal=True)", ((16, 4, 128, 64),) * 3),
+    "attention": ("f.scaled_dot_product_attention(x, y, z)", (HEADS,) * 3),
+    "attention, causal": ("f.scaled_dot_product_attention(x, y, z, is_causal=True)", (HEADS,) * 3),
+    "attention, masked": ("f.scaled_dot_product_attention(x, y, z, i[:128, :128] % 3 > 0)", (HEADS,) * 3),
+    "MultiheadAttention": ("layer(x, x, x)[0]", (SEQUENCE,)),
     "linear": ("f.linear(x, y, z)", (SEQUENCE, (256, 256), (256,))),
     "matmul": ("f.matmul(x, y)", (SEQUENCE, (256, 256))),
     "tensordot": ("f.tensordot(x, y, 1)", (SEQUENCE, (256, 256))),
@@ -98,6 +101,9 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
     "ctc_loss": ("f.ctc_loss(x.log_softmax(-1), 1 + i[:32, :20] % 39, [100] * 32, [20] * 32)", ((100, 32, 40),)),
     "ctc_loss, long": ("f.ctc_loss(x.log_softmax(-1), 1 + i[:16, :50] % 79, [500] * 16, [50] * 16)", ((500, 16, 80),)),
 }
+
+LAYERS = {"MultiheadAttention": "f.nn.MultiheadAttention(256, 8, batch_first=True)"}
+"""What `layer` is in a call."""
 
 
 def functions(side: str) -> Any:
@@ -123,7 +129,11 @@ def prepare(side: str, name: str) -> Case:
     if name in ("asin", "acos", "atanh"):
         arrays["x"] = f.tensor((arrays["x"].detach().numpy() % 1) * 0.9, requires_grad=True)
     indices = f.tensor(np.tile(rng.permuted(np.arange(256)), (FLAT[0], 1)))
-    function = eval(f"lambda f, i, x, y=None, z=None: {call}")
+    layer = eval(LAYERS[name]) if name in LAYERS else None
+    with f.no_grad():
+        for parameter in layer.parameters() if layer else ():
+            parameter.copy_(f.tensor(rng.standard_normal(tuple(parameter.shape)).astype(np.float32) / 16))
+    function = eval(f"lambda f, i, x, y=None, z=None: {call}", {"layer": layer})
     weights: Any = None
 
     def run() -> Any:

@@ -113,6 +113,8 @@ class Backend(Protocol):
     def layer_norm_forward(self, arrays: Sequence[Array | None], eps: float) -> tuple[Array, tuple[Array, Array]]:
         """(x - mean) / √(variance + eps) · weight + bias, over the rows of x (N, C); weight and bias (C,), or None.
 
+        If they are (G, K), row n has those of n % G, and each is that of C / K adjacent elements.
+
         Saved are the mean and 1 / √(variance + eps) of each row, in float32 for a float16 x.
         """
 

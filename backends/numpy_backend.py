@@ -166,6 +166,8 @@ class NumpyBackend(TrainingKernels):
     cross_entropy_backward = _compiled_or_plain("cross_entropy_backward")
     ctc_forward = _compiled_or_plain("ctc_forward", "ctc")
     ctc_backward = _compiled_or_plain("ctc_backward", "ctc")
+    layer_norm_forward = _compiled_or_plain("layer_norm_forward", "normalizing")
+    layer_norm_backward = _compiled_or_plain("layer_norm_backward", "normalizing")
     adam_update_one = _compiled_or_plain("adam_update_one")
     sgd_update_one = _compiled_or_plain("sgd_update_one")
 

@@ -96,10 +96,10 @@ class TrainingKernels(CTCKernels):
         out = wide - means[:, None]
         scales = inverse_deviations(xp, out, 1, eps)
         out *= scales
-        if weight is not None:
-            out *= weight
-        if bias is not None:
-            out += bias
+        for affine, apply in ((weight, xp.multiply), (bias, xp.add)):
+            if affine is not None:
+                part, beside = _beside(out, affine)
+                apply(part, beside, out=part)
         return out.astype(x.dtype, copy=False), (means, scales[:, 0])
 
     def layer_norm_backward(
@@ -110,11 +110,17 @@ class TrainingKernels(CTCKernels):
         assert g is not None and x is not None and means is not None and scales is not None
         normalized = x - means[:, None]
         normalized *= scales[:, None]
-        of_weight = total(xp, g * normalized, 0, dtype=x.dtype) if needs_grad[1] else None
-        of_bias = total(xp, g, 0, dtype=x.dtype) if needs_grad[2] else None
+        dims = 0 if weight is None or weight.ndim == 1 else (0, 3)  # over which a weight is the same
+        of_weight, of_bias = (
+            total(xp, each if weight is None else _beside(each, weight)[0], dims, dtype=x.dtype) if needed else None
+            for each, needed in ((g * normalized if needs_grad[1] else g, needs_grad[1]), (g, needs_grad[2]))
+        )
         if not needs_grad[0]:
             return None, of_weight, of_bias
-        weighted = g.astype(means.dtype) if weight is None else g * weight.astype(means.dtype, copy=False)
+        weighted = g.astype(means.dtype)
+        if weight is not None:
+            part, beside = _beside(weighted, weight)
+            part *= beside
         # Changes of the mean or the scale of a row have no effect on the output.
         along_scale = average(xp, weighted * normalized, 1, True)
         weighted -= average(xp, weighted, 1, True)
@@ -199,6 +205,14 @@ class TrainingKernels(CTCKernels):
                 direction = xp.multiply(direction, momentum, out=part)
                 direction += g
         p -= xp.multiply(direction, rate, out=part)
+
+
+def _beside(x: Array, affine: Array) -> tuple[Array, Array]:
+    """Contiguous rows x (N, C) and their weights (C,) or (G, K), in shapes that broadcast; see `layer_norm_forward`."""
+    if affine.ndim == 1:
+        return x, affine
+    groups, channels = affine.shape
+    return x.reshape(-1, groups, channels, x.shape[1] // channels), affine[:, :, None]
 
 
 def threshold(p: float) -> int:

@@ -15,8 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-KERNELS = ("runtime_functions", "runtime_product", "runtime_team", "training", "matrices", "c_sequences")
-FILES = (*(f"backends/test_{name}.py" for name in KERNELS), "ops/test_ctc.py", "models/test_stepping_of_cells.py")
+KERNELS = ("runtime_functions", "runtime_product", "runtime_team", "training", "normalizing", "matrices", "c_sequences")
+FILES = (
+    *(f"backends/test_{name}.py" for name in KERNELS),
+    "ops/test_ctc.py",
+    "ops/test_one_pass.py",
+    "models/test_stepping_of_cells.py",
+)
 DRAWN_STEPS = 100
 
 

@@ -22,6 +22,7 @@ FUNCTIONS: dict[str, tuple[Function, int]] = {
     "elu": (lambda x: tg.elu(x, 0.7), 1),
     "elu, scaled": (tg.selu, 1),
     "hardtanh": (lambda x: tg.hardtanh(x, -2, 3), 1),
+    "sigmoid": (tg.sigmoid, 1),
     "softsign": (tg.softsign, 1),
     "log1pexp": (log1pexp, 1),
     "softplus": (lambda x: tg.softplus(x, 2.0, 5.0), 1),

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-@op(promotion="float", x=lambda g, out: g * (out * (1 - out)), method=True)
+@op(promotion="float", x=lambda g, out: g * (out * (1 - out)), one_pass=True, method=True)
 def sigmoid(xp: Any, x: Array) -> Array:
     """The logistic function σ(x) = 1 / (1 + e⁻ˣ), accurate in both tails down to the smallest normal number."""
     # If e⁻ˣ overflows, σ(x) is below the smallest normal number, so 0 is right. In float16 it would overflow too soon.

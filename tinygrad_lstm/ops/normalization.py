@@ -207,6 +207,40 @@ def affine_norm(
     return (out.astype(x.dtype, copy=False), means, variances), (means, scales)
 
 
+def _composed_group_norm(inputs: Sequence[Tensor | None], eps: float) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    return _composed_affine_norm(inputs, tuple(range(2, x.ndim)), eps)[0]
+
+
+def _group_norm_rule(
+    backend: Any, g: Array, inputs: Sequence[Array | None], saved: tuple[Array, Array], needs_grad: Sequence[bool]
+) -> list[Array | None]:
+    x, weight, bias = inputs
+    rows, weight, _ = _groups(x, weight, bias)
+    if weight is None and bias is not None:
+        weight = backend.xp.ones(bias.shape[:2], bias.dtype)
+    gradients = backend.layer_norm_backward((g.reshape(rows.shape), rows, weight, *saved), needs_grad)
+    return [
+        None if gradient is None or like is None else gradient.reshape(like.shape)
+        for gradient, like in zip(gradients, inputs, strict=True)
+    ]
+
+
+def _groups(x: Any, *affine: Array | None) -> tuple[Any, ...]:
+    """Each group of x (N, G, K, ...) as a row; and the weights as (G, K)."""
+    rows = x.reshape(x.shape[0] * x.shape[1], -1)
+    return rows, *(None if each is None else each.reshape(each.shape[:2]) for each in affine)
+
+
+@op(promotion="float", composed=_composed_group_norm, fresh=True, inputs=_group_norm_rule, name="group_norm")
+def group_norm_op(backend: Any, inputs: Sequence[Array], eps: float, saving: bool = False) -> tuple[Array, Any]:
+    """x (N, G, K, ...) normalized for each of N and G, times weight, plus bias (each (G, K, 1 ...), or None)."""
+    x, weight, bias = inputs
+    out, kept = backend.layer_norm_forward(_groups(x, weight, bias), eps)
+    return out.reshape(x.shape), kept
+
+
 @composite
 def group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / √(variance + eps) · weight + bias, over each group of channels (Wu & He 2018).
@@ -234,7 +268,7 @@ def group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None,
     given = (_per_channel("group_norm", what, value, x) for what, value in (("weight", weight), ("bias", bias)))
     affine = [None if each is None else each.reshape(shape) for each in given]
     grouped = x.reshape(N, groups, C // groups, *rest)
-    out: Tensor = affine_norm([grouped, *affine], tuple(range(2, grouped.ndim)), float(eps))[0]
+    out: Tensor = group_norm_op([grouped, *affine], float(eps))
     return out.reshape(x.shape)
 
 

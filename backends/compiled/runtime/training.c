@@ -5,19 +5,12 @@
 #include <string.h>
 
 #include "functions.h"
+#include "lanes.h"
 #include "runtime.h"
 
-// A vector of the processor, and the integers of its comparisons.
-#if defined __AVX512F__
-typedef REAL Lanes __attribute__((vector_size(64)));
-#elif defined __AVX__
-typedef REAL Lanes __attribute__((vector_size(32)));
-#else
-typedef REAL Lanes __attribute__((vector_size(16)));
-#endif
-typedef __typeof__((Lanes){0} > (Lanes){0}) Masks;
+typedef __typeof__((Lanes){0} > (Lanes){0}) Masks;  // the integers of the comparisons of vectors
 
-enum { LANES = sizeof(Lanes) / sizeof(REAL), BLOCK = 1024 };
+enum { BLOCK = 1024 };
 
 static Index smaller(Index a, Index b) { return a < b ? a : b; }
 
@@ -38,12 +31,6 @@ typedef struct {
 static inline Lanes larger_lanes(Lanes a, Lanes b) {
     const Masks first = (a > b) | (a != a);
     return (Lanes)((first & (Masks)a) | (~first & (Masks)b));
-}
-
-static inline Lanes loaded(const REAL *x) {
-    Lanes lanes;
-    memcpy(&lanes, x, sizeof lanes);
-    return lanes;
 }
 
 // The largest element, or NaN if there is one. Compilers do not vectorize the loop over the elements by themselves.

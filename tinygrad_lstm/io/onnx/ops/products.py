@@ -52,6 +52,14 @@ def _affine_norm(g: Graph, inputs: Sequence[Operand | None], dims: Sequence[int]
     return [g.name(g.cast(out, x.dtype, dtype)), means, variances]
 
 
+@writes(normalization.group_norm_op)
+def _group_norm(g: Graph, inputs: Sequence[Operand | None], eps: float) -> str:
+    x = inputs[0]
+    assert x is not None
+    out: str = _affine_norm(g, inputs, range(2, len(x.shape)), eps)[0]
+    return out
+
+
 @writes(normalization.with_statistics)
 def _with_statistics(
     g: Graph,

@@ -71,6 +71,29 @@ class Backend(Protocol):
     def matmul(self, x: Array, y: Array) -> Array:
         """The matrix product of arrays of two or more dimensions, as `xp.matmul` computes it."""
 
+    def sorting_order(self, x: Array, axis: int, descending: bool, first: int | None = None) -> Array:
+        """The indices (int64) that sort x along a non-negative axis; equal elements keep their order.
+
+        NaN is larger than all numbers. If `first` is given, only so many indices are returned, the first ones.
+        """
+
+    # Along a non-negative axis, of arrays of one shape and dtype. `scans.ScanKernels` implements them with `xp`.
+
+    def running_product(self, arrays: Sequence[Array], axis: int, before: bool) -> Array:
+        """The product of all elements of an array up to each place; if `before`, without the element there.
+
+        Floats are multiplied in float64, and each result is rounded once. The product of integers has 64 bits.
+        """
+
+    def linear_recurrence(self, arrays: Sequence[Array], axis: int, reverse: bool) -> Array:
+        """For factors and terms, y[k] = terms[k] + factors[k] · y[k - 1].
+
+        If `reverse`, y[k] = terms[k] + factors[k + 1] · y[k + 1].
+        """
+
+    def running_extreme(self, arrays: Sequence[Array], axis: int, smallest: bool) -> Array:
+        """The index of the largest (or smallest) element up to each place; of equal ones, or of NaNs, the last."""
+
     # Steps over a sequence. `kernels.ArrayKernels` implements `sequence` with `xp`, to inherit.
 
     def sequence(self, forward: Any, backward: Any) -> Any:

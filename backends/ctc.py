@@ -13,7 +13,7 @@ import numpy as np
 
 from .base import Array
 from .dtypes import limits, widened_dtype
-from .kernels import ArrayKernels
+from .scans import ScanKernels
 
 __all__ = ["CTCKernels", "may_leave_out"]
 
@@ -25,7 +25,7 @@ def may_leave_out(xp: Any, labels: Array, blank: int) -> Array:
     return allowed
 
 
-class CTCKernels(ArrayKernels):
+class CTCKernels(ScanKernels):
     """The kernels of `ctc_loss`; see `Backend`."""
 
     @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # the logarithm of 0 is right

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .base import Array, HostArray
+from .dtypes import INT64
 from .scatter import write_last
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ class ArrayKernels:
     def write(self, target: Array, index: Any, values: Array) -> None:
         """`target[index] = values` in place; of several values for one element, the last one stays."""
         write_last(self.xp, target, index, values)
+
+    def sorting_order(self, x: Array, axis: int, descending: bool, first: int | None = None) -> Array:
+        """The indices that sort x along a non-negative axis; see `Backend`."""
+        xp = self.xp
+        order = xp.argsort(xp.flip(x, axis) if descending else x, axis=axis, kind="stable")
+        if descending:
+            order = x.shape[axis] - 1 - xp.flip(order, axis)
+        return order[(*(slice(None),) * axis, slice(first))].astype(INT64, copy=False)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents."""

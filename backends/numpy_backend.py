@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import compiled, memory, numpy_functions
+from . import compiled, memory, numpy_functions, numpy_sorting
 from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .products import matmul
@@ -168,11 +168,18 @@ class NumpyBackend(TrainingKernels):
     ctc_backward = _compiled_or_plain("ctc_backward", "ctc")
     layer_norm_forward = _compiled_or_plain("layer_norm_forward", "normalizing")
     layer_norm_backward = _compiled_or_plain("layer_norm_backward", "normalizing")
+    running_product = _compiled_or_plain("running_product", "scans")
+    linear_recurrence = _compiled_or_plain("linear_recurrence", "scans")
+    running_extreme = _compiled_or_plain("running_extreme", "scans")
     adam_update_one = _compiled_or_plain("adam_update_one")
     sgd_update_one = _compiled_or_plain("sgd_update_one")
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))
+
+    def sorting_order(self, x: Array, axis: int, descending: bool, first: int | None = None) -> Array:
+        order = numpy_sorting.sorting_order(x, axis, descending, first)
+        return super().sorting_order(x, axis, descending, first) if order is NotImplemented else order
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         if target.dtype == FLOAT16:

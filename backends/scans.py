@@ -1,52 +1,64 @@
-"""Scans: what an associative function makes of all elements up to each place, in a few calls for whole arrays."""
+"""Scans: what is computed along a dimension from all elements up to each place."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from .base import Array
-from .dtypes import widened_dtype
+from .dtypes import FLOAT64, INT64, is_float, summed_dtype, widened_dtype
+from .kernels import ArrayKernels
 
-__all__ = ["linear_recurrence", "scanned"]
+__all__ = ["ScanKernels", "scanned"]
 
 
-def scanned(xp: Any, combine: Callable[[Array, Array], Array], x: Array, axis: int) -> Array:
+def scanned(combine: Callable[[Array, Array], Array], x: Array, axis: int) -> Array:
     """At each place along a non-negative axis, all elements up to it, combined by an associative function.
 
     It makes 2·log₂ n calls of the function, for 2·n elements: those of pairs are combined first.
     """
     out, length = x.copy(), x.shape[axis]
     if length > 1:
-        pairs = scanned(xp, combine, combine(_piece(x, axis, 0, length - 1, 2), _piece(x, axis, 1, None, 2)), axis)
+        pairs = scanned(combine, combine(x[_at(axis, 0, length - 1, 2)], x[_at(axis, 1, None, 2)]), axis)
         out[_at(axis, 1, None, 2)] = pairs
-        out[_at(axis, 2, None, 2)] = combine(_piece(pairs, axis, 0, (length - 1) // 2), _piece(x, axis, 2, None, 2))
+        out[_at(axis, 2, None, 2)] = combine(pairs[_at(axis, 0, (length - 1) // 2)], x[_at(axis, 2, None, 2)])
     return out
 
 
-def linear_recurrence(xp: Any, factors: Array, terms: Array, axis: int, reverse: bool) -> Array:
-    """y[k] = terms[k] + factors[k] · y[k - 1]; reversed, y[k] = terms[k] + factors[k + 1] · y[k + 1]."""
-    dtype = terms.dtype
-    factors, terms = factors.astype(widened_dtype(dtype), copy=False), terms.astype(widened_dtype(dtype), copy=False)
-    if not reverse:
-        return _recurrence(xp, factors, terms, axis).astype(dtype, copy=False)
-    factors, terms = xp.flip(xp.roll(factors, -1, axis), axis), xp.flip(terms, axis)
-    return xp.flip(_recurrence(xp, factors, terms, axis), axis).astype(dtype, copy=False)
+class ScanKernels(ArrayKernels):
+    """The scans of a backend; see `Backend`."""
+
+    def running_product(self, arrays: Sequence[Array], axis: int, before: bool) -> Array:
+        xp, (x,) = self.xp, arrays
+        if before:
+            x = xp.concatenate([xp.ones_like(x[_at(axis, 1)]), x[_at(axis, -1)]], axis=axis)
+        if not is_float(x.dtype):
+            return xp.cumprod(x, axis=axis, dtype=summed_dtype(x.dtype))
+        return xp.cumprod(x, axis=axis, dtype=FLOAT64).astype(x.dtype, copy=False)
+
+    def linear_recurrence(self, arrays: Sequence[Array], axis: int, reverse: bool) -> Array:
+        xp, dtype = self.xp, arrays[1].dtype
+        factors, terms = (array.astype(widened_dtype(dtype), copy=False) for array in arrays)
+        if not reverse:
+            return _recurrence(factors, terms, axis).astype(dtype, copy=False)
+        factors, terms = xp.flip(xp.roll(factors, -1, axis), axis), xp.flip(terms, axis)
+        return xp.flip(_recurrence(factors, terms, axis), axis).astype(dtype, copy=False)
+
+    def running_extreme(self, arrays: Sequence[Array], axis: int, smallest: bool) -> Array:
+        xp, (x,) = self.xp, arrays
+        extremes = scanned(xp.minimum if smallest else xp.maximum, x, axis)
+        places = xp.arange(x.shape[axis]).reshape((-1, *(1,) * (len(x.shape) - axis - 1)))
+        found = xp.where((x == extremes) | (x != x), places, 0)
+        return scanned(xp.maximum, found, axis).astype(INT64, copy=False)
 
 
-def _recurrence(xp: Any, factors: Array, terms: Array, axis: int) -> Array:
+def _recurrence(factors: Array, terms: Array, axis: int) -> Array:
     out, length = terms.copy(), terms.shape[axis]
     if length > 1:
-        # Of two steps at once: the products of their factors, and what they add.
-        factor, term = _piece(factors, axis, 1, None, 2), _piece(terms, axis, 0, length - 1, 2)
-        pairs = _recurrence(
-            xp, factor * _piece(factors, axis, 0, length - 1, 2), factor * term + _piece(terms, axis, 1, None, 2), axis
-        )
-        out[_at(axis, 1, None, 2)] = pairs
-        out[_at(axis, 2, None, 2)] += _piece(factors, axis, 2, None, 2) * _piece(pairs, axis, 0, (length - 1) // 2)
+        # Two steps at once: the products of their factors, and what both add.
+        firsts, seconds = _at(axis, 0, length - 1, 2), _at(axis, 1, None, 2)
+        steps = factors[seconds] * factors[firsts], factors[seconds] * terms[firsts] + terms[seconds]
+        pairs = _recurrence(*steps, axis)
+        out[seconds] = pairs
+        out[_at(axis, 2, None, 2)] += factors[_at(axis, 2, None, 2)] * pairs[_at(axis, 0, (length - 1) // 2)]
     return out
-
-
-def _piece(x: Array, axis: int, *part: int | None) -> Array:
-    return x[_at(axis, *part)]
 
 
 def _at(axis: int, *part: int | None) -> tuple[slice, ...]:

@@ -18,6 +18,7 @@ TESTS = Path(__file__).parent
 KERNELS = ("runtime_functions", "runtime_product", "runtime_team", "training", "normalizing", "matrices", "c_sequences")
 FILES = (
     *(f"backends/test_{name}.py" for name in KERNELS),
+    "backends/test_scans.py",
     "ops/test_ctc.py",
     "ops/test_one_pass.py",
     "models/test_stepping_of_cells.py",

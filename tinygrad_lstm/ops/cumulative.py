@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, DType, is_bool, is_float, summed_dtype, widened_dtype
-from tinygrad_lstm.backends.scans import linear_recurrence, scanned
+from tinygrad_lstm.backends.dtypes import DType, is_bool, widened_dtype
+from tinygrad_lstm.backends.ordering import taken
+from tinygrad_lstm.backends.scans import scanned
 from tinygrad_lstm.backends.sums import running
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from .define import composite, op
 from .elementwise import in_dtype
-from .indexing import gather, getitem_op
+from .indexing import getitem_op
 from .reduction import ValuesIndices, dim_of
 from .shape import cat
 
@@ -59,23 +60,17 @@ def _factors_rule(g: Any, factors: Any, out: Any, dim: int, reverse: bool, F: An
 
 
 @op(factors=_factors_rule, terms=lambda g, factors, dim, reverse, F: F.recurrence(factors, g, dim, not reverse))
-def recurrence(xp: Any, factors: Array, terms: Array, dim: int, reverse: bool) -> Array:
+def recurrence(backend: Any, factors: Array, terms: Array, dim: int, reverse: bool) -> Array:
     """y[k] = terms[k] + factors[k] · y[k - 1] along `dim`; reversed, y[k] = terms[k] + factors[k + 1] · y[k + 1].
 
     Each is the derivative of the other. The derivatives of `cumprod` and `logcumsumexp` are recurrences.
     """
-    return linear_recurrence(xp, factors, terms, dim, reverse)
+    return backend.linear_recurrence([factors, terms], dim, reverse)
 
 
 @op(x=lambda g, x, dim, F: F.cumprod_before(x, dim) * F.recurrence(x, g, dim, True), name="cumprod")
-def cumprod_op(xp: Any, x: Array, dim: int) -> Array:
-    return _products(xp, x, dim)
-
-
-def _products(xp: Any, x: Array, dim: int) -> Array:
-    if not is_float(x.dtype):
-        return xp.cumprod(x, axis=dim, dtype=summed_dtype(x.dtype))
-    return xp.cumprod(x, axis=dim, dtype=FLOAT64).astype(x.dtype, copy=False)
+def cumprod_op(backend: Any, x: Array, dim: int) -> Array:
+    return backend.running_product([x], dim, False)
 
 
 def _cumprod_before_rule(g: Any, x: Any, dim: int, F: Any) -> Any:
@@ -83,9 +78,9 @@ def _cumprod_before_rule(g: Any, x: Any, dim: int, F: Any) -> Any:
 
 
 @op(x=_cumprod_before_rule)
-def cumprod_before(xp: Any, x: Array, dim: int) -> Array:
+def cumprod_before(backend: Any, x: Array, dim: int) -> Array:
     """At each place along `dim` (not negative), the product of all elements before it."""
-    return _products(xp, xp.concatenate([xp.ones_like(x[_from(dim, 1)]), x[_from(dim, -1)]], axis=dim), dim)
+    return backend.running_product([x], dim, True)
 
 
 @composite
@@ -117,7 +112,7 @@ def _logcumsumexp_rule(g: Any, x: Any, out: Any, dim: int, F: Any) -> Any:
 def logcumsumexp_op(backend: Any, x: Array, dim: int) -> Array:
     wide = x.astype(widened_dtype(x.dtype), copy=False)
     with np.errstate(over="ignore"):  # the exponential of such differences is 0
-        return scanned(backend.xp, backend.functions.logaddexp, wide, dim).astype(x.dtype, copy=False)
+        return scanned(backend.functions.logaddexp, wide, dim).astype(x.dtype, copy=False)
 
 
 @composite
@@ -131,17 +126,28 @@ def logcumsumexp(x: Tensor, dim: int) -> Tensor:
 
 
 @op()
-def cummax_index(xp: Any, x: Array, dim: int, smallest: bool) -> Array:
+def cummax_index(backend: Any, x: Array, dim: int, smallest: bool) -> Array:
     """The index of the largest (or smallest) element up to each place along `dim`; of equal ones or NaNs the last."""
-    extremes = scanned(xp, xp.minimum if smallest else xp.maximum, x, dim)
-    found = (x == extremes) | (x != x)
-    places = xp.arange(x.shape[dim]).reshape((-1, *(1,) * (len(x.shape) - dim - 1)))
-    return scanned(xp, xp.maximum, xp.where(found, places, 0), dim).astype(INT64, copy=False)
+    return backend.running_extreme([x], dim, smallest)
+
+
+def _taken_so_far_rule(g: Any, index: Any, dim: int, F: Any) -> Any:
+    """An element has the sum of the gradients of the places from where it is chosen to where the next one is."""
+    later = index + 1
+    chosen = F.ne(later, _one_later(later, dim, F))
+    return F.where(chosen, F.recurrence(F.astype_op(F.logical_not(chosen), g.dtype, chosen.dtype), g, dim, True), 0)
+
+
+@op(x=_taken_so_far_rule)
+def taken_so_far(xp: Any, x: Array, index: Array, dim: int) -> Array:
+    """The elements of x at the indices that `cummax_index` returns."""
+    return taken(xp, x, index, dim)
 
 
 def _with_index(name: str, x: Tensor, dim: int) -> ValuesIndices:
-    indices = _along(name, lambda x, dim: cummax_index(x, dim, name == "cummin"), x, dim)
-    return ValuesIndices(gather(x, dim, indices), indices)
+    wide, dim = x if x.ndim else x.reshape(1), dim_of(name, dim, x.shape, zero_d=True)
+    indices = cummax_index(wide, dim, name == "cummin")
+    return ValuesIndices(taken_so_far(wide, indices, dim).reshape(x.shape), indices.reshape(x.shape))
 
 
 @composite
@@ -171,7 +177,7 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any 
     """The difference between neighbours along `dim`, taken n times. Of bool, whether neighbours differ.
 
     Args:
-        prepend, append: elements before and after x; they have x's shape, except along `dim`.
+        prepend, append: elements before and after x, if n > 0; they have x's shape, except along `dim`.
 
     Raises:
         IndexError: `dim` is out of range.
@@ -181,7 +187,7 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any 
     dim, n = dim_of("diff", dim, x.shape), integer("diff", "n", n)
     if n < 0:
         raise ValueError(f"diff: n is {n}; expected 0 or more")
-    if prepend is not None or append is not None:
+    if n and (prepend is not None or append is not None):
         x = cat([operand(part) for part in (prepend, x, append) if part is not None], dim)
     for _ in range(n):
         later, earlier = getitem_op(x, _from(dim, 1, None)), getitem_op(x, _from(dim, None, -1))

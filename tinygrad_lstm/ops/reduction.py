@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import INT64, DType, float_dtype, is_float, summed_dtype, widened_dtype
-from tinygrad_lstm.backends.ordering import along, put
+from tinygrad_lstm.backends.ordering import put, taken
 from tinygrad_lstm.backends.sums import total, total_to
 
 from .._tensor import Tensor
@@ -301,7 +301,7 @@ class ValuesIndices(NamedTuple):
 @op(x=lambda g, index, x_shape, dim, F: F.put_along(g, index, x_shape, dim))
 def taken_along(xp: Any, x: Array, index: Array, dim: int) -> Array:
     """The elements of x at indices along `dim` (not negative); each is selected at most once."""
-    return x[along(xp, index, dim)]
+    return taken(xp, x, index, dim)
 
 
 @op(values=lambda g, index, dim, F: F.taken_along(g, index, dim))

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_lstm.backends import ordering
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import INT64
-from tinygrad_lstm.backends.ordering import places_in_rows, sorting_order
+from tinygrad_lstm.backends.ordering import places_in_rows
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
@@ -18,7 +18,7 @@ from ..mode import mode
 from .comparison import isnan
 from .define import composite, op
 from .elementwise import lerp, where
-from .indexing import gather, getitem, getitem_op
+from .indexing import gather, getitem
 from .reduction import ValuesIndices, dim_of, narrowed, share_of_equal, taken_along, widened
 from .shape import flatten, movedim, stack
 
@@ -42,9 +42,9 @@ def _at_least_1d(name: str, x: Tensor, dim: int) -> tuple[Tensor, int]:
 
 
 @op(name="argsort")
-def argsort_op(backend: Any, x: Array, dim: int, descending: bool) -> Array:
-    """The indices that sort x along `dim` (not negative); equal elements keep their order."""
-    return sorting_order(backend, x, dim, descending)
+def argsort_op(backend: Any, x: Array, dim: int, descending: bool, first: int | None = None) -> Array:
+    """The indices that sort x along `dim` (not negative), or the first of them; equal elements keep their order."""
+    return backend.sorting_order(x, dim, descending, first)
 
 
 @composite
@@ -95,7 +95,7 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     least, most = 0 if x.ndim else 1, wide.shape[dim]
     if not least <= k <= most:
         raise ValueError(f"topk: k is {k}; expected {least} to {most}, the length of dim {dim} of shape {x.shape}")
-    indices = getitem_op(argsort_op(wide, dim, largest), (*(slice(None),) * dim, slice(k)))
+    indices = argsort_op(wide, dim, largest, k)
     values = taken_along(wide, indices, dim)
     return ValuesIndices(values, indices) if x.ndim else ValuesIndices(values.reshape(()), indices.reshape(()))
 
@@ -309,12 +309,14 @@ def nonzero(x: Tensor, as_tuple: bool = False) -> Any:
     tensor([[1],
             [2]])
     """
+    lengths = x.shape or (1,)
     with x.device.current():
-        found = x.device.xp.nonzero(_read(x if x.ndim else x.reshape(1)))
+        places = x.device.xp.flatnonzero(_read(x))
+        found = x.device.xp.unravel_index(places, lengths)
     indices = [Tensor._wrap(index, x.device).to(dtype=INT64) for index in found]
     if as_tuple:
         return tuple(indices)
-    return stack(indices, -1) if x.ndim else indices[0].reshape(-1, 1)[:, :0]
+    return stack(indices, -1)[:, : x.ndim]
 
 
 def _read(x: Tensor) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import INT64, is_float, widened_dtype
 
-from ....ops import _softmax, reduction
+from ....ops import _softmax, cumulative, reduction
 from ....ops.reduction import Dim
 from ..graph import Graph, Input
 from ..program import Operand
@@ -143,6 +143,6 @@ def _over_one_dim(kind: str) -> Entry:
 write_alike(_over_one_dim, {_softmax.softmax: "Softmax", _softmax.log_softmax: "LogSoftmax"})
 
 
-@writes(reduction.taken_along)
+@writes(reduction.taken_along, cumulative.taken_so_far)
 def _taken_along(g: Graph, x: Operand, index: Operand, dim: int) -> str:
     return g.node("GatherElements", x, index, axis=dim_in(x, dim))

@@ -7,15 +7,18 @@ import numpy as np
 from tinygrad_lstm.backends.dtypes import INT64, is_bool, is_float, limits
 
 from ....ops import cumulative, sorting
+from ....tracing.lengths import Size
 from ..graph import Graph, Input
 from ..program import Operand
 from .entries import Entry, dim_in, wide, writes
 
 
-def _order(g: Graph, x: Operand, dim: int, largest: bool) -> str:
-    """The indices of sorted elements; of equal ones, TopK takes those with smaller indices first."""
+def _order(g: Graph, x: Operand, dim: int, largest: bool, first: Size | None) -> str:
+    """The indices of sorted elements, or the first of them; TopK takes equal ones by their indices."""
     given = wide(g, x) if is_float(x.dtype) else g.cast(x, np.int64)
-    return g.several(2, "TopK", given, g.ints([x.shape[dim]]), axis=dim, largest=int(largest))[1]
+    return g.several(
+        2, "TopK", given, g.ints([x.shape[dim] if first is None else first]), axis=dim, largest=int(largest)
+    )[1]
 
 
 writes(sorting.argsort_op)(_order)
@@ -34,7 +37,7 @@ def _median_index(g: Graph, x: Operand, dim: int, skip_nan: bool) -> str:
         place = g.node("Div", g.node("Max", g.node("Sub", numbers, one), np.array(0)), two)
         if not skip_nan:
             place = g.node("Where", g.node("Greater", nans, np.array(0)), numbers, place)
-    return g.node("GatherElements", _order(g, x, dim, False), place, axis=dim)
+    return g.node("GatherElements", _order(g, x, dim, False, None), place, axis=dim)
 
 
 @writes(sorting.median_of_all)

@@ -21,6 +21,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops_normalization | {op}_{number}, with drawn arguments | as ops; of batch_norm [running_mean running_var, and both with _after: after the call] |
 | ops_losses | {op}_{number}, with drawn arguments | as ops |
 | ops_padding ops_pooling ops_spectral | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
+| ops_sorting | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
 | ops_attention | {op}_{number}, with drawn arguments | as ops |
 | multihead_attention | case_{k} | query [key value] [key_padding_mask] [attn_mask] out [weights], w_ of both, parameters under PyTorch's names; grad_ of query, key, value and parameters |
@@ -64,6 +65,7 @@ from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
 from torch_ops_padding import ops_padding
 from torch_ops_pooling import ops_pooling
+from torch_ops_sorting import ops_sorting
 from torch_ops_spectral import ops_spectral
 from torch_ops_windows import ops_windows
 from torch_optimizers import clipping, optimizers, schedule_pairs, schedules
@@ -106,6 +108,7 @@ def main() -> None:
         ops_normalization,
         ops_padding,
         ops_pooling,
+        ops_sorting,
         ops_spectral,
         ops_windows,
         multihead_attention,

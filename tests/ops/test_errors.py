@@ -44,6 +44,8 @@ DIMMED = [
     ),
     *("squeeze", "unsqueeze", "flip", "roll", "unbind", "split", "chunk", "cat", "stack", "swapaxes", "permute"),
     *("flatten", "gather", "take_along_axis", "index_select"),
+    *("sort", "argsort", "topk", "median", "nanmedian", "quantile", "unique", "cumprod", "logcumsumexp", "cummax"),
+    *("cummin", "diff"),
 ]
 
 
@@ -63,8 +65,10 @@ def test_a_dim_that_is_not_there_is_named(name: str, dim: int, device: str) -> N
         "gather": (x, dim, index),
         "take_along_axis": (x, index, dim),
         "index_select": (x, dim, index),
+        "unique": (x, True, False, False, dim),
     }
-    given = arguments.get(name) or ((x, 2, dim) if name == "norm" else (x, dim))
+    first = {"norm": (2,), "diff": (1,), "topk": (2,), "quantile": (0.5,)}
+    given = arguments.get(name) or (x, *first.get(name, ()), dim)
     with pytest.raises(IndexError, match=rf"^{name}: .*{dim}"):
         getattr(tg, name)(*given)
 
@@ -99,6 +103,22 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] = {
     "sum over floats": (lambda x: x.sum((0.5,)), TypeError, ["0.5", "integer"]),
     "gather along none": (lambda x: x.gather(None, [[0]]), TypeError, ["None", "one integer"]),
     "cumsum along none": (lambda x: x.cumsum(None), TypeError, ["None", "one integer"]),
+    "topk": (lambda x: x.topk(4), ValueError, ["4", "0 to 3", "(2, 3)"]),
+    "topk of -1": (lambda x: x.topk(-1, 0), ValueError, ["-1", "0 to 2", "(2, 3)"]),
+    "topk of a float": (lambda x: x.topk(1.0), TypeError, ["1.0", "integer"]),
+    "median": (lambda x: x[:0].median(0), ValueError, ["(0, 3)"]),
+    "nanmedian": (lambda x: x[:0].nanmedian(), ValueError, ["(0, 3)"]),
+    "quantile": (lambda x: x.quantile(1.5), ValueError, ["1.5", "[0, 1]"]),
+    "quantile of nan": (lambda x: x.quantile([0.5, math.nan]), ValueError, ["nan", "[0, 1]"]),
+    "quantile of 2-D": (lambda x: x.quantile([[0.5]]), ValueError, ["(1, 1)", "one dimension"]),
+    "quantile of none": (lambda x: x[:0].quantile(0.5, 0), ValueError, ["(0, 3)"]),
+    "quantile by a name": (lambda x: x.quantile(0.5, 0, interpolation="cubic"), ValueError, ["cubic", "nearest"]),
+    "searchsorted": (lambda x: tg.searchsorted(x, x.T), ValueError, ["(2, 3)", "(3, 2)"]),
+    "searchsorted of a side": (lambda x: x[0].searchsorted(x, side="up"), ValueError, ["'up'", "'left'"]),
+    "searchsorted of sides": (lambda x: x[0].searchsorted(x, side="left", right=True), ValueError, ["left", "True"]),
+    "bucketize": (lambda x: tg.bucketize(x, x), ValueError, ["(2, 3)", "one dimension"]),
+    "diff": (lambda x: x.diff(-1), ValueError, ["-1"]),
+    "diff of a shape": (lambda x: x.diff(prepend=x.T), ValueError, ["(2, 3)", "(3, 2)"]),
     "argmax along two": (lambda x: x.argmax((0, 1)), TypeError, ["(0, 1)", "one integer"]),
     "split along two": (lambda x: x.split(1, (0, 1)), TypeError, ["(0, 1)", "one integer"]),
     "gelu": (lambda x: x.gelu("exact"), ValueError, ["exact"]),

@@ -412,8 +412,8 @@ ROWWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     ),
     "quantile": (
         lambda x: tg.quantile(x, 0.75),
-        lambda x: np.sort(x)[1] + (np.sort(x)[2] - np.sort(x)[1]) / 2,
-        lambda x: (first(x, np.argsort(x, kind="stable")[1]) + first(x, np.argsort(x, kind="stable")[2])) / 2,
+        lambda x: np.dot(shares_of_quantile(x), np.where(shares_of_quantile(x), x, 0)),
+        lambda x: shares_of_quantile(x),
     ),
     "diff": (lambda x: tg.diff(x, 2), lambda x: np.diff(x, 2), lambda x: [1, -2, 1]),
     "logsumexp": (tg.logsumexp, np.logaddexp.reduce, lambda x: slope_of_sum(x)),
@@ -464,6 +464,12 @@ REDUCTIONS = {name.partition("-")[0] for name in ROWWISE} & {
 
 def first(x: HostArray, place: Any = 0) -> HostArray:
     return 1.0 * (np.arange(x.size) == place)
+
+
+def shares_of_quantile(x: HostArray) -> HostArray:
+    """Of a half between the second and the third of three elements; nothing is between infinities."""
+    second, third = (first(x, place) for place in np.argsort(x, kind="stable")[1:])
+    return second if np.isinf(np.sort(x)[1]) else (second + third) / 2
 
 
 def median(x: HostArray) -> Any:

@@ -48,10 +48,10 @@ def _along(name: str, function: Callable[[Tensor, int], Tensor], x: Tensor, dim:
     return function(x, dim) if x.ndim else function(x.reshape(1), dim).reshape(())
 
 
-def _one_later(z: Any, dim: int, F: Any) -> Any:
-    """Each element moved to the next place along `dim`; 0 at the first place."""
+def _one_later(z: Any, dim: int, F: Any, first: float = 0.0) -> Any:
+    """Each element moved to the next place along `dim`, with a number at the first place."""
     widths = tuple((int(d == dim), 0) for d in range(len(z.shape)))
-    return F.pad_op(F.getitem_op(z, _from(dim, None, -1)), widths, 0.0)
+    return F.pad_op(F.getitem_op(z, _from(dim, None, -1)), widths, first)
 
 
 def _factors_rule(g: Any, factors: Any, out: Any, dim: int, reverse: bool, F: Any) -> Any:
@@ -99,7 +99,7 @@ def cumprod(x: Tensor, dim: int, *, dtype: DType = None) -> Tensor:
 
 def _logcumsumexp_rule(g: Any, x: Any, out: Any, dim: int, F: Any) -> Any:
     """The sum of g[k] · e^(x[j] - out[k]) over k >= j, from factors of at most 1. It is 0 as long as all are -inf."""
-    before = _one_later(out, dim, F)
+    before = _one_later(out, dim, F, -math.inf)
     same = F.eq(before, out)  # maybe of infinities
     factors = F.exp(F.where(same, 0, before) - F.where(same, 0, out))
     known = F.ne(out, -math.inf)
@@ -111,7 +111,7 @@ def _logcumsumexp_rule(g: Any, x: Any, out: Any, dim: int, F: Any) -> Any:
 @op(promotion="float", x=_logcumsumexp_rule, name="logcumsumexp")
 def logcumsumexp_op(backend: Any, x: Array, dim: int) -> Array:
     wide = x.astype(widened_dtype(x.dtype), copy=False)
-    with np.errstate(over="ignore"):  # the exponential of such differences is 0
+    with np.errstate(over="ignore", invalid="ignore"):  # differences of which the exponential is 0, and of infinities
         return scanned(backend.functions.logaddexp, wide, dim).astype(x.dtype, copy=False)
 
 
@@ -187,8 +187,11 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any 
     dim, n = dim_of("diff", dim, x.shape), integer("diff", "n", n)
     if n < 0:
         raise ValueError(f"diff: n is {n}; expected 0 or more")
-    if n and (prepend is not None or append is not None):
-        x = cat([operand(part) for part in (prepend, x, append) if part is not None], dim)
+    parts = [operand(part) for part in (prepend, x, append) if part is not None] if n else [x]
+    for part in parts:
+        if part.ndim != x.ndim or any(part.shape[d] != x.shape[d] for d in range(x.ndim) if d != dim):
+            raise ValueError(f"diff: elements of shape {part.shape} beside x of shape {x.shape} along dim {dim}")
+    x = cat(parts, dim) if len(parts) > 1 else x
     for _ in range(n):
         later, earlier = getitem_op(x, _from(dim, 1, None)), getitem_op(x, _from(dim, None, -1))
         x = later != earlier if is_bool(x.dtype) else later - earlier

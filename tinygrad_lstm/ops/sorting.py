@@ -15,9 +15,9 @@ from tinygrad_lstm.backends.ordering import places_in_rows
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from ..mode import mode
-from .comparison import isnan
+from .comparison import isfinite, isnan
 from .define import composite, op
-from .elementwise import lerp, where
+from .elementwise import where
 from .indexing import gather, getitem
 from .reduction import ValuesIndices, dim_of, narrowed, share_of_equal, taken_along, widened
 from .shape import flatten, movedim, stack
@@ -159,10 +159,11 @@ _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 def quantile(x: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear") -> Tensor:
     """The q-quantiles along `dim`, or of all elements; 1-D q add a first dimension. NaN if there is a NaN.
 
-    Integers become float32, and float16 is interpolated in float32. On the CPU, q are checked.
+    Integers become float32, and float16 is interpolated in float32. After -inf it is -inf up to the next element.
 
     Args:
-        q: a number in [0, 1], or a sequence or tensor of them; it may require a gradient.
+        q: a number in [0, 1], or a sequence or tensor of them, which may require a gradient. A tensor on a GPU is not
+            checked.
         interpolation: what is taken between two elements: "linear", "lower", "higher", "midpoint" or "nearest" (at
             halves that of the even index).
 
@@ -173,11 +174,12 @@ def quantile(x: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, i
     if interpolation not in _INTERPOLATIONS:
         raise ValueError(f"quantile: interpolation is {interpolation!r}; expected one of {', '.join(_INTERPOLATIONS)}")
     wide = widened(x)
-    qs = q.to(dtype=wide.dtype) if isinstance(q, Tensor) else Tensor(q, wide.dtype, x.device)
+    qs = q.to(dtype=wide.dtype) if isinstance(q, Tensor) else Tensor(q, wide.dtype, "cpu")
     if qs.ndim > 1:
         raise ValueError(f"quantile: q has shape {qs.shape}; expected a number or one dimension")
     if qs.device == "cpu" and not bool(((qs >= 0) & (qs <= 1)).all()):
         raise ValueError(f"quantile: q is {q}; expected numbers in [0, 1]")
+    qs = qs if isinstance(q, Tensor) else qs.to(x.device)
     wide, along = (flatten(wide), 0) if dim is None else _at_least_1d("quantile", wide, dim)
     if not wide.shape[along]:
         raise ValueError(f"quantile: nothing to search in shape {x.shape} over dim {dim}; give at least one element")
@@ -200,7 +202,10 @@ def _quantiles(x: Tensor, q: Tensor, interpolation: str) -> Tensor:
     if interpolation in ("lower", "higher", "nearest"):
         result = at(high if interpolation == "higher" else low)
     else:
-        result = lerp(at(low), at(high), 0.5 if interpolation == "midpoint" else places - low)
+        first = at(low)
+        known = isfinite(first)  # a difference of infinities would be NaN
+        ends = where(known, first, 0), where(known, at(high), 0)
+        result = first + (ends[1] - ends[0]) * (0.5 if interpolation == "midpoint" else places - low)
     largest = gather(x, -1, order[..., -1:])
     return where(isnan(largest), largest, result)
 

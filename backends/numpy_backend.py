@@ -133,6 +133,7 @@ def _compiled_pass(program: "Program", derivative: "Derivative | None") -> Any:
 
 _fast_add_rows = compiled.Kernel("add_rows", "training")
 _large_product = compiled.Kernel("matmul", "matrices")
+_stacked_products = compiled.Kernel("matmul_stack", "matrices")
 
 
 class NumpyBackend(TrainingKernels):
@@ -234,9 +235,13 @@ class NumpyBackend(TrainingKernels):
             return self.matmul(x.astype(FLOAT32), y.astype(FLOAT32)).astype(FLOAT16)
         # Our own threads compute large products, as OpenBLAS's would compete with the compiled layers' threads. This
         # depends only on the sizes, so results do not depend on the number of threads.
-        large = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0] and x.size * y.shape[1] >= _WORTH_SHARING
-        if large and min(y.shape) >= _WIDE and x.dtype == y.dtype:
-            result = _large_product(x.dtype, x, y)
+        large = x.ndim == y.ndim >= 2 and x.size * y.shape[-1] >= _WORTH_SHARING and x.shape[-1] == y.shape[-2]
+        if large and min(y.shape[-2:]) >= _WIDE and x.dtype == y.dtype:
+            result = NotImplemented
+            if x.ndim == 2:
+                result = _large_product(x.dtype, x, y)
+            elif x.shape[:-2] == y.shape[:-2] and x.shape[-2] >= _WIDE:
+                result = _stacked_products(x.dtype, x, y)
             if result is not NotImplemented:
                 return result
         if own_threads() and _shared_by_blas(x, y):

@@ -1,6 +1,7 @@
 """Products of matrices by compiled kernels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.compiled import matrices
 from tinygrad_lstm.backends.compiled.building import why_not
+from tinygrad_lstm.backends.numpy_backend import NumpyBackend
 
 Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -61,6 +63,46 @@ def test_results_do_not_depend_on_the_number_of_threads(
     for number in (2, 3):
         threads(number)
         assert (matmul(x, y) == alone).all()
+
+
+@settings(deadline=None)
+@given(
+    stack=st.sampled_from([(1,), (3,), (2, 3)]),
+    sizes=st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 70)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    orders=st.tuples(st.permutations(range(4)), st.permutations(range(4))),
+    number=st.integers(1, 4),
+)
+def test_stacks_are_numpys(
+    matmul: Matmul, stack: tuple[int, ...], sizes: tuple[int, int, int], dtype: str, orders: Any, number: int
+) -> None:
+    """In any order of the dimensions in memory, and with fewer or more matrices than threads."""
+    rng, (M, K, N) = np.random.default_rng(0), sizes
+    arrays = []
+    for shape, order in zip(((*stack, M, K), (*stack, K, N)), orders):
+        order = [d for d in order if d < len(shape)]
+        array = rng.standard_normal([shape[d] for d in order]).astype(dtype)
+        arrays.append(array.transpose(np.argsort(order)))
+    before = tg.get_num_threads()
+    tg.set_num_threads(number)
+    try:
+        result = matrices.matmul_stack(*arrays)
+    finally:
+        tg.set_num_threads(before)
+    np.testing.assert_allclose(result, np.matmul(*arrays), rtol=1e-4, atol=1e-4)
+    for k in np.ndindex(stack):
+        np.testing.assert_array_equal(result[k], matmul(arrays[0][k], arrays[1][k]))
+
+
+@pytest.mark.parametrize("number", [2, 9])
+def test_threads_share_a_stack(matmul: Matmul, number: int, threads: Callable[[int], None]) -> None:
+    x, y = (np.random.default_rng(k).standard_normal((number, 130, 130)).astype(np.float32) for k in range(2))
+    found = []
+    for used in (1, 2, 4):
+        threads(used)
+        found.append(NumpyBackend().matmul(x, y))
+        np.testing.assert_array_equal(found[0], found[-1])
+    np.testing.assert_allclose(found[0], x @ y, rtol=1e-4, atol=1e-3)
 
 
 def test_a_field_of_records(matmul: Matmul) -> None:

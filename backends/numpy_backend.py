@@ -237,7 +237,7 @@ class NumpyBackend(TrainingKernels):
         # depends only on the sizes, so results do not depend on the number of threads.
         large = x.ndim == y.ndim >= 2 and x.size * y.shape[-1] >= _WORTH_SHARING and x.shape[-1] == y.shape[-2]
         if large and min(y.shape[-2:]) >= _WIDE and x.dtype == y.dtype:
-            result = NotImplemented
+            result: Any = NotImplemented
             if x.ndim == 2:
                 result = _large_product(x.dtype, x, y)
             elif x.shape[:-2] == y.shape[:-2] and x.shape[-2] >= _WIDE:

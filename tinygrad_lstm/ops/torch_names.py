@@ -67,7 +67,12 @@ def contiguous(x: Tensor) -> Tensor:
 
 def _attach_casts() -> None:
     for name, dtype in {"half": np.float16, "long": np.int64, "int": np.int32, "bool": np.bool_}.items():
-        setattr(Tensor, name, lambda x, dtype=dtype: x.to(dtype=dtype))
+
+        def cast(x: Tensor, dtype: Any = dtype) -> Tensor:
+            return x.to(dtype=dtype)
+
+        cast.__name__, cast.__doc__ = name, f"The tensor in {np.dtype(dtype)}."
+        setattr(Tensor, name, cast)
 
 
 _attach_casts()

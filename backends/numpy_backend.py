@@ -169,6 +169,7 @@ class NumpyBackend(TrainingKernels):
     ctc_backward = _compiled_or_plain("ctc_backward", "ctc")
     layer_norm_forward = _compiled_or_plain("layer_norm_forward", "normalizing")
     layer_norm_backward = _compiled_or_plain("layer_norm_backward", "normalizing")
+    running_sum = _compiled_or_plain("running_sum", "scans")
     running_product = _compiled_or_plain("running_product", "scans")
     linear_recurrence = _compiled_or_plain("linear_recurrence", "scans")
     running_extreme = _compiled_or_plain("running_extreme", "scans")

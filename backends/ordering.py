@@ -3,11 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from .base import Array, Backend
-from .dtypes import is_float
+from .dtypes import INT64, is_float
 from .sums import running, total
 
-__all__ = ["along", "median_index", "places_in_rows", "put", "taken"]
+__all__ = ["along", "median_index", "places_in_rows", "places_in_sequence", "put", "taken"]
+
+_MANY = 4096  # elements that NumPy searches faster one after the other, in the cache's order
 
 
 def along(xp: Any, index: Array, shape: tuple[int, ...], axis: int) -> Array:
@@ -15,12 +19,13 @@ def along(xp: Any, index: Array, shape: tuple[int, ...], axis: int) -> Array:
 
     `index` has the shape of the array, except along the axis.
     """
-    places = index * math.prod(shape[axis + 1 :])
+    offsets: Any = 0
     for d, length in enumerate(shape):
         if d != axis and length > 1:
             steps = xp.arange(length) * math.prod(shape[d + 1 :])
-            places += steps.reshape((-1, *(1,) * (len(shape) - d - 1)))
-    return places
+            offsets = offsets + steps.reshape((-1, *(1,) * (len(shape) - d - 1)))
+    step = math.prod(shape[axis + 1 :])
+    return (index if step == 1 else index * step) + offsets
 
 
 def taken(xp: Any, x: Array, index: Array, axis: int) -> Array:
@@ -44,6 +49,19 @@ def median_index(backend: Backend, x: Array, axis: int, skip_nan: bool) -> Array
     nans = total(xp, xp.isnan(x), (axis,), True)
     middle = xp.maximum(length - nans - 1, 0) // 2
     return taken(xp, order, middle if skip_nan else xp.where(nans > 0, length - nans, middle), axis)
+
+
+def places_in_sequence(backend: Backend, sequence: Array, values: Array, right: bool) -> Array:
+    """Where values of any shape belong in a sorted 1-D array: before equal elements, or after them if `right`."""
+    xp: Any = backend.xp
+    side: Any = "right" if right else "left"
+    if xp is not np or values.size < _MANY:
+        return backend.as_array(xp.searchsorted(sequence, values, side=side)).astype(INT64, copy=False)
+    flat = values.reshape(-1)
+    order = np.argsort(flat)
+    found = np.empty(flat.shape, INT64)
+    found[order] = np.searchsorted(sequence, flat[order], side=side)
+    return found.reshape(values.shape)
 
 
 def places_in_rows(backend: Backend, rows: Array, values: Array, right: bool) -> Array:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from .base import Array
 from .dtypes import FLOAT64, INT64, is_float, summed_dtype, widened_dtype
 from .kernels import ArrayKernels
+from .sums import running
 
 __all__ = ["ScanKernels", "scanned"]
 
@@ -24,6 +25,9 @@ def scanned(combine: Callable[[Array, Array], Array], x: Array, axis: int) -> Ar
 
 class ScanKernels(ArrayKernels):
     """The scans of a backend; see `Backend`."""
+
+    def running_sum(self, arrays: Sequence[Array], axis: int) -> Array:
+        return running(self.xp, arrays[0], axis)
 
     def running_product(self, arrays: Sequence[Array], axis: int, before: bool) -> Array:
         xp, (x,) = self.xp, arrays

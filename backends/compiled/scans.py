@@ -13,7 +13,7 @@ from .. import memory
 from ..base import HostArray
 from .c_runtime import address, kernel_library, source, threads_for
 
-__all__ = ["linear_recurrence", "running_extreme", "running_product"]
+__all__ = ["linear_recurrence", "running_extreme", "running_product", "running_sum"]
 
 _SCAN = struct.Struct("4n3P")  # of `Scan` in `scans.c`: n is an integer, P an address
 _MANY = 4096  # elements; below, the functions of the array module are fast enough
@@ -23,9 +23,14 @@ _OPERATIONS = 16  # that an element takes, about
 @cache
 def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
     library = kernel_library("scans", source("scans.c"), dtype)
-    for function in (library.running_product, library.linear_recurrence, library.running_extreme):
+    for name in __all__:
+        function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_ssize_t, ctypes.c_char_p], None
     return library
+
+
+def running_sum(arrays: Sequence[HostArray], axis: int) -> Any:
+    return _scanned("running_sum", arrays, axis, False, arrays[0].dtype)
 
 
 def running_product(arrays: Sequence[HostArray], axis: int, before: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Scans in C, and orders of keys with their indices: they compute what NumPy does, of arrays that are large enough."""
+"""Scans in C, orders of keys with their indices, searches in order: of large arrays, they compute what NumPy does."""
 
 import math
 from typing import Any
@@ -37,7 +37,7 @@ def with_gradient(name: str, x: HostArray, dim: int, weights: HostArray) -> list
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["cumprod", "cummax", "cummin", "logcumsumexp"])
+@pytest.mark.parametrize("name", ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"])
 @given(large_shapes, SEEDS, st.data())
 def test_scans_in_c(name: str, dtype: str, shape: Shape, seed: int, data: st.DataObject) -> None:
     dim = data.draw(st.integers(-len(shape), len(shape) - 1))
@@ -73,13 +73,22 @@ def test_orders_of_large_arrays(dtype: str, shape: Shape, seed: int, data: st.Da
         np.testing.assert_array_equal(indices, np.take(order, range(k), dim))
 
 
+@pytest.mark.parametrize("right", [False, True])
+@given(large_shapes, SEEDS)
+def test_many_values_are_searched_in_order(right: bool, shape: Shape, seed: int) -> None:
+    values = drawn(seed, shape, special=True).astype(np.float32)
+    sequence = np.sort(drawn(seed + 1, (9,), special=False)).astype(np.float32)
+    expected = np.searchsorted(sequence, values, "right" if right else "left")
+    np.testing.assert_array_equal(tg.searchsorted(sequence, values, right=right).numpy(), expected)
+
+
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     x = drawn(0, (70, 300, 3), special=False).astype(np.float32)
     before = tg.get_num_threads()
     found = []
     for threads in (1, 2, 3):
         tg.set_num_threads(threads)
-        found.append([with_gradient(name, x, dim, x) for name in ("cumprod", "cummax") for dim in range(3)])
+        found.append([with_gradient(name, x, dim, x) for name in ("cumsum", "cumprod", "cummax") for dim in range(3)])
     tg.set_num_threads(before)
     for others in found[1:]:
         for mine, one in zip(others, found[0], strict=True):

@@ -51,6 +51,9 @@ TABLE = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
     lambda x: x.amax(0) if x.dtype != np.bool_ else x,
     lambda x: x.any(0),
     lambda x: x.cumsum(0),
+    lambda x: (x.cumprod(0), x.logcumsumexp(1), *x.cummax(1), *x.cummin(0), x.diff(dim=1)),
+    lambda x: (*x.sort(1, descending=True), x.argsort(0), *x.topk(2), *x.median(0), x.nanmedian()),
+    lambda x: (tg.searchsorted([0.5, 1.0], x), x.sort(1).values.searchsorted(x, right=True)),
     lambda x: x.exp(),
     lambda x: x.clamp(0.25, 0.75),
     lambda x: x.floor() if x.dtype != np.bool_ else x,
@@ -184,6 +187,16 @@ OF_ANY_LENGTHS: list[Function] = [
     lambda x: tg.dropout(x, 0.5, training=False),
     lambda x: x.detach() + x.clone().double().float(),
     lambda x: tg.isfinite(x),
+    lambda x: tuple(x.sort(0)),
+    lambda x: x.argsort(1, descending=True),
+    lambda x: tuple(x.topk(2, 0)),
+    lambda x: x.topk(len(x), 0, largest=False).values,
+    lambda x: (x.median(0).values, x.nanmedian(1).values, x.median()),
+    lambda x: x.quantile([0.1, 0.5, 1.0], -1),
+    lambda x: x[0].sort().values.searchsorted(x[0]),
+    lambda x: tg.bucketize(x, tg.tensor([0.5, 1.0])),
+    lambda x: (x.cumprod(0), x.logcumsumexp(1), *x.cummax(0), x.cummin(1).values),
+    lambda x: x.diff(dim=0, append=x[:1]),
 ]  # fmt: skip
 
 

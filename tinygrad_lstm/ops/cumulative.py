@@ -10,7 +10,6 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import DType, is_bool, widened_dtype
 from tinygrad_lstm.backends.ordering import taken
 from tinygrad_lstm.backends.scans import scanned
-from tinygrad_lstm.backends.sums import running
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
@@ -29,7 +28,7 @@ def _from(dim: int, *part: int | None) -> tuple[slice, ...]:
 
 
 @op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True, also={"dtype": in_dtype})
-def cumsum(xp: Any, x: Array, dim: int) -> Array:
+def cumsum(backend: Any, x: Array, dim: int) -> Array:
     """The cumulative sum along one dimension.
 
     Floats are added up in float64, and each result is rounded once to x's dtype. With `dtype=`, x is cast to this dtype
@@ -39,7 +38,7 @@ def cumsum(xp: Any, x: Array, dim: int) -> Array:
         IndexError: `dim` is out of range.
     """
     dim = dim_of("cumsum", dim, x.shape, zero_d=True)
-    return running(xp, xp.atleast_1d(x), dim).reshape(x.shape)
+    return backend.running_sum([x if x.ndim else x.reshape(1)], dim).reshape(x.shape)
 
 
 def _along(name: str, function: Callable[[Tensor, int], Tensor], x: Tensor, dim: int) -> Tensor:
@@ -50,8 +49,12 @@ def _along(name: str, function: Callable[[Tensor, int], Tensor], x: Tensor, dim:
 
 def _one_later(z: Any, dim: int, F: Any, first: float = 0.0) -> Any:
     """Each element moved to the next place along `dim`, with a number at the first place."""
-    widths = tuple((int(d == dim), 0) for d in range(len(z.shape)))
-    return F.pad_op(F.getitem_op(z, _from(dim, None, -1)), widths, first)
+    return F.pad_op(F.getitem_op(z, _from(dim, None, -1)), _one_before(dim, len(z.shape)), first)
+
+
+def _one_before(dim: int, ndim: int) -> tuple[tuple[int, int], ...]:
+    """The widths of a pad that adds one element at the beginning of a dimension."""
+    return tuple((int(d == dim), 0) for d in range(ndim))
 
 
 def _factors_rule(g: Any, factors: Any, out: Any, dim: int, reverse: bool, F: Any) -> Any:
@@ -133,8 +136,8 @@ def cummax_index(backend: Any, x: Array, dim: int, smallest: bool) -> Array:
 
 def _taken_so_far_rule(g: Any, index: Any, dim: int, F: Any) -> Any:
     """An element has the sum of the gradients of the places from where it is chosen to where the next one is."""
-    later = index + 1
-    chosen = F.ne(later, _one_later(later, dim, F))
+    changed = F.ne(F.getitem_op(index, _from(dim, 1, None)), F.getitem_op(index, _from(dim, None, -1)))
+    chosen = F.pad_op(changed, _one_before(dim, len(index.shape)), 1)
     return F.where(chosen, F.recurrence(F.astype_op(F.logical_not(chosen), g.dtype, chosen.dtype), g, dim, True), 0)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tinygrad_lstm.backends import ordering
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import INT64
-from tinygrad_lstm.backends.ordering import places_in_rows
+from tinygrad_lstm.backends.dtypes import INT64, is_float
+from tinygrad_lstm.backends.ordering import places_in_rows, places_in_sequence
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
@@ -174,12 +174,12 @@ def quantile(x: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, i
     if interpolation not in _INTERPOLATIONS:
         raise ValueError(f"quantile: interpolation is {interpolation!r}; expected one of {', '.join(_INTERPOLATIONS)}")
     wide = widened(x)
-    qs = q.to(dtype=wide.dtype) if isinstance(q, Tensor) else Tensor(q, wide.dtype, "cpu")
+    qs = q if isinstance(q, Tensor) else np.asarray(q, wide.dtype)
     if qs.ndim > 1:
         raise ValueError(f"quantile: q has shape {qs.shape}; expected a number or one dimension")
-    if qs.device == "cpu" and not bool(((qs >= 0) & (qs <= 1)).all()):
+    if (not isinstance(qs, Tensor) or qs.device == "cpu") and not bool(((qs >= 0) & (qs <= 1)).all()):
         raise ValueError(f"quantile: q is {q}; expected numbers in [0, 1]")
-    qs = qs if isinstance(q, Tensor) else qs.to(x.device)
+    qs = qs.to(dtype=wide.dtype) if isinstance(qs, Tensor) else Tensor(qs, wide.dtype, x.device)
     wide, along = (flatten(wide), 0) if dim is None else _at_least_1d("quantile", wide, dim)
     if not wide.shape[along]:
         raise ValueError(f"quantile: nothing to search in shape {x.shape} over dim {dim}; give at least one element")
@@ -212,10 +212,8 @@ def _quantiles(x: Tensor, q: Tensor, interpolation: str) -> Tensor:
 
 @op(promotion="common", name="searchsorted")
 def searchsorted_op(backend: Any, sequence: Array, values: Array, right: bool) -> Array:
-    if len(sequence.shape) == 1:
-        side = "right" if right else "left"
-        return backend.as_array(backend.xp.searchsorted(sequence, values, side=side)).astype(INT64, copy=False)
-    return places_in_rows(backend, sequence, values, right)
+    search = places_in_sequence if len(sequence.shape) == 1 else places_in_rows
+    return search(backend, sequence, values, right)
 
 
 @composite
@@ -235,13 +233,13 @@ def searchsorted(x: Tensor, values: Any, *, right: bool = False, side: str | Non
         raise ValueError(
             f"searchsorted: side is {side!r} and right is {right}; expected 'left' or 'right' in agreement"
         )
-    if not isinstance(values, int | float):
-        values = operand(values)
-    shape = np.shape(values)
-    if not x.ndim or (x.ndim > 1 and (not shape or x.shape[:-1] != shape[:-1])):
+    if isinstance(values, int | float):
+        values = Tensor(values, x.dtype if is_float(x.dtype) else None, x.device)
+    values = operand(values)
+    if not x.ndim or (x.ndim > 1 and (not values.ndim or x.shape[:-1] != values.shape[:-1])):
         raise ValueError(
-            f"searchsorted: x has shape {x.shape}, and values have shape {shape}; expected a 1-D x, or shapes that "
-            "differ in the last dimension only"
+            f"searchsorted: x has shape {x.shape}, and values have shape {values.shape}; expected a 1-D x, or shapes "
+            "that differ in the last dimension only"
         )
     return searchsorted_op(x if sorter is None else gather(x, -1, sorter), values, right or side == "right")
 

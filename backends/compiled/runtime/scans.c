@@ -31,6 +31,16 @@ static Index strips_in_row(const Scan *s) { return (s->inner + WIDTH - 1) / WIDT
             body(s, start, length, step, columns, option);                                                             \
     }
 
+INLINE void add(const Scan *s, Index at, Index length, Index step, Index columns, Index option) {
+    (void)option;
+    const REAL *restrict x = s->x;
+    REAL *restrict out = s->out;
+    double sums[WIDTH];
+    for (Index j = 0; j < columns; j++) sums[j] = 0;
+    for (Index k = 0; k < length; k++, at += step)
+        for (Index j = 0; j < columns; j++) out[at + j] = (REAL)(sums[j] += x[at + j]);
+}
+
 INLINE void multiply(const Scan *s, Index at, Index length, Index step, Index columns, Index before) {
     const REAL *restrict x = s->x;
     REAL *restrict out = s->out;
@@ -75,12 +85,14 @@ INLINE void search(const Scan *s, Index at, Index length, Index step, Index colu
         }
 }
 
+static void add_strips(void *arguments, Index first, Index last) { EACH_STRIP(add) }
 static void multiply_strips(void *arguments, Index first, Index last) { EACH_STRIP(multiply) }
 static void recur_in_strips(void *arguments, Index first, Index last) { EACH_STRIP(recur) }
 static void search_strips(void *arguments, Index first, Index last) { EACH_STRIP(search) }
 
 static Index strips(const Scan *s) { return s->length ? s->outer * strips_in_row(s) : 0; }
 
+void running_sum(Index threads, Scan *s) { share_briefly(threads, strips(s), add_strips, s); }
 void running_product(Index threads, Scan *s) { share_briefly(threads, strips(s), multiply_strips, s); }
 void linear_recurrence(Index threads, Scan *s) { share_briefly(threads, strips(s), recur_in_strips, s); }
 void running_extreme(Index threads, Scan *s) { share_briefly(threads, strips(s), search_strips, s); }

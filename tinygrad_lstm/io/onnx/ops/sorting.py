@@ -49,9 +49,10 @@ def _median(g: Graph, x: Operand, skip_nan: bool) -> str:
 @writes(sorting.searchsorted_op)
 def _searchsorted(g: Graph, sequence: Operand, values: Operand, right: bool) -> str:
     """The number of elements that are not larger, or not as large; of a NaN, all."""
-    rows = g.node("Unsqueeze", sequence, np.array([-2])) if len(sequence.shape) > 1 else g.name(sequence)
-    kind = "Greater" if right else "GreaterOrEqual"
-    before = g.node("Not", g.node(kind, rows, g.node("Unsqueeze", values, np.array([-1]))))
+    dtype = np.int32 if is_bool(sequence.dtype) else sequence.dtype
+    rows, each = g.cast(sequence, dtype), g.node("Unsqueeze", g.cast(values, dtype), np.array([-1]))
+    rows = g.node("Unsqueeze", rows, np.array([-2])) if len(sequence.shape) > 1 else rows
+    before = g.node("Not", g.node("Greater" if right else "GreaterOrEqual", rows, each))
     return g.node("ReduceSum", g.cast(before, np.int64, np.bool_), np.array([-1]), keepdims=0)
 
 

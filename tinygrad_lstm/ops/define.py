@@ -47,7 +47,7 @@ from .one_pass import OnePass
 from .operation import ALIASES, INPUT, MISSING, Op, Promotion
 from .rules import Rule
 
-__all__ = ["composite", "op", "shown_whole"]
+__all__ = ["add_method", "composite", "op", "shown_whole"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,3 +134,9 @@ def composite(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenat
 
     setattr(Tensor, function.__name__, call)
     return call
+
+
+def add_method(name: str, function: Callable[..., Any]) -> None:
+    """Makes a function a method of Tensor only; it has this name in tracebacks and in the documentation."""
+    function.__name__, function.__qualname__, function.__module__ = name, f"Tensor.{name}", Tensor.__module__
+    setattr(Tensor, name, function)

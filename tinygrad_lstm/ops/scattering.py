@@ -19,7 +19,7 @@ from ..creation import arange
 from .clamping import clamp
 from .comparison import eq
 from .cumulative import cumsum
-from .define import composite, shown_whole
+from .define import add_method, composite, shown_whole
 from .elementwise import clone, where
 from .indexing import (
     add_at,
@@ -94,8 +94,8 @@ def _also_in_place(change: Callable[Concatenate[Tensor, P], _Change]) -> Callabl
         x._note_in_place(made.in_place(x)._node)
         return x
 
-    in_place.__name__, in_place.__doc__ = f"{change.__name__}_", f"`{change.__name__}` in place."
-    setattr(Tensor, in_place.__name__, in_place)
+    in_place.__doc__ = f"`{change.__name__}` in place."
+    add_method(f"{change.__name__}_", in_place)
     call.__name__, call.__qualname__, call.__doc__ = change.__name__, change.__qualname__, change.__doc__
     call.__signature__ = inspect.signature(change).replace(return_annotation=Tensor)  # type: ignore[attr-defined]
     return composite(shown_whole(call))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
-from .define import composite
+from .define import add_method, composite
 from .shape import flatten, reshape
 
 __all__: list[str] = []
@@ -71,8 +71,8 @@ def _attach_casts() -> None:
         def cast(x: Tensor, dtype: Any = dtype) -> Tensor:
             return x.to(dtype=dtype)
 
-        cast.__name__, cast.__doc__ = name, f"The tensor in {np.dtype(dtype)}."
-        setattr(Tensor, name, cast)
+        cast.__doc__ = f"The tensor in {np.dtype(dtype)}."
+        add_method(name, cast)
 
 
 _attach_casts()

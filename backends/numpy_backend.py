@@ -25,6 +25,7 @@ _ERF_CELLS = 256  # per unit: the next term of the series below is under 1e-17
 _ERF_END = 6  # from here on, erf rounds to 1
 
 _WORTH_SHARING = 2**21  # multiplications of a matrix product: about 20 µs
+_MANY = 2**15  # elements from which a kernel in C is worth being built
 _PIECE = 2**16  # elements of a sum of squares
 _TINY = 1e-25  # a sum of squares for which squares that vanish in float32 are negligible
 _ALL = slice(None)
@@ -131,6 +132,7 @@ def _compiled_pass(program: "Program", derivative: "Derivative | None") -> Any:
     return compiled_pass(program, derivative)
 
 
+_fast_softmax = compiled.Kernel("softmax", "training")
 _fast_add_rows = compiled.Kernel("add_rows", "training")
 _large_product = compiled.Kernel("matmul", "matrices")
 _stacked_products = compiled.Kernel("matmul_stack", "matrices")
@@ -175,6 +177,13 @@ class NumpyBackend(TrainingKernels):
     running_extreme = _compiled_or_plain("running_extreme", "scans")
     adam_update_one = _compiled_or_plain("adam_update_one")
     sgd_update_one = _compiled_or_plain("sgd_update_one")
+
+    def softmax(self, x: Array, dims: tuple[int, ...]) -> Array:
+        if x.size >= _MANY and dims == (x.ndim - 1,):
+            result: Any = _fast_softmax(x.dtype, x)
+            if result is not NotImplemented:
+                return result
+        return super().softmax(x, dims)
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))

@@ -1,4 +1,4 @@
-"""Cross entropy, layer normalization, dropout and optimizers, written with an array module only.
+"""Cross entropy, softmax, layer normalization, dropout and optimizers, written with an array module only.
 
 This code runs on every device. The kernels of one device must compute the same. Each function passes over its arrays as
 few times as the array module allows.
@@ -84,6 +84,17 @@ class TrainingKernels(CTCKernels):
         """Whether each id is a class, and an index of each row's element at its id (the first one if it is not)."""
         known = (ids != ignore_index) & (ids >= 0) & (ids < logits.shape[1])
         return known, (self.xp.arange(len(ids)), self.xp.where(known, ids, 0))
+
+    # -- softmax -------------------------------------------------------------------------------------------------------
+
+    def softmax(self, x: Array, dims: tuple[int, ...]) -> Array:
+        xp, wide = self.xp, x.astype(widened_dtype(x.dtype), copy=False)
+        out = self.empty(x.shape, wide.dtype)
+        with np.errstate(over="ignore"):  # the exponential of such differences is 0
+            xp.subtract(wide, xp.max(wide, axis=dims, keepdims=True), out=out)
+        xp.exp(out, out=out)
+        out /= total(xp, out, dims, True)
+        return out.astype(x.dtype, copy=False)
 
     # -- layer normalization -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Cross entropy, optimizers, and adding rows, in C (`runtime/training.c`).
+"""Cross entropy, softmax, optimizers, and adding rows, in C (`runtime/training.c`).
 
 The functions of `backends/training.py` have the same arguments and results here. Results are bitwise equal for any
 number of threads.
@@ -17,10 +17,17 @@ from .. import memory
 from ..base import HostArray
 from .c_runtime import address, kernel_library, source, threads_for
 
-__all__ = ["adam_update_one", "add_rows", "cross_entropy_backward", "cross_entropy_forward", "sgd_update_one"]
+__all__ = [
+    "adam_update_one",
+    "add_rows",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "sgd_update_one",
+    "softmax",
+]
 
 # The structs of `training.c`: n is an integer, P an address, d a double.
-_CROSS_ENTROPY, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("2n3P")
+_CROSS_ENTROPY, _SOFTMAX, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("2n2P"), struct.Struct("2n3P")
 _ADAM, _SGD = struct.Struct("n5P6d"), struct.Struct("n3P5d")
 _OPERATIONS = 64  # that an element takes, about
 
@@ -31,6 +38,7 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
     for function in (
         library.cross_entropy_forward,
         library.cross_entropy_backward,
+        library.softmax,
         library.add_rows,
         library.adam_update,
         library.sgd_update,
@@ -71,6 +79,15 @@ def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> Ho
     )  # fmt: skip
     kernels.cross_entropy_backward(threads_for(_OPERATIONS * logits.size), packed)
     return g_logits
+
+
+def softmax(x: HostArray) -> HostArray:
+    """The softmax over the last dimension."""
+    kernels, x = _kernels(x.dtype), _contiguous(x, x.dtype)
+    out = memory.empty(x.shape, x.dtype)
+    packed = _SOFTMAX.pack(x.size // x.shape[-1], x.shape[-1], address(x), address(out))
+    kernels.softmax(threads_for(_OPERATIONS * x.size, beside_blas=True), packed)
+    return out
 
 
 def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:

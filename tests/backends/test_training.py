@@ -40,6 +40,15 @@ def cross_entropy(rows: int, classes: int) -> Compute:
     return compute
 
 
+def softmax(*shape: int, step: int = 1) -> Compute:
+    def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
+        x = drawn(dtype, *shape) * 20
+        x = x[..., ::step]
+        return [kernels.softmax(x) if kernels is training else kernels.softmax(x, (x.ndim - 1,))]
+
+    return compute
+
+
 def adam(size: int, amsgrad: bool = False) -> Compute:
     def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
         p, g, m, v, largest = (drawn(dtype, size, seed=k) for k in range(5))
@@ -73,6 +82,11 @@ COMPUTED: dict[str, Compute] = {
     "cross entropy of 65 classes": cross_entropy(70, 65),
     "cross entropy of 2500 classes": cross_entropy(20, 2500),
     "no cross entropy": cross_entropy(0, 5),
+    "softmax of rows of 1": softmax(40, 1),
+    "softmax of rows of 5": softmax(3, 2, 5),
+    "softmax of rows of 129": softmax(70, 129),
+    "softmax of a row of 2500": softmax(2500),
+    "softmax of a view": softmax(9, 60, step=3),
     "Adam": adam(2100),
     "AMSGrad": adam(1025, amsgrad=True),
     "Adam of nothing": adam(0),
@@ -107,6 +121,20 @@ def test_rows_are_added_in_their_order(shape: tuple[int, ...], module: ModuleTyp
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_of_nans_and_infinities(dtype: Any, module: ModuleType) -> None:
+    """A row with a NaN or inf is NaN, and so is one of only -inf; otherwise -inf has the probability 0."""
+    x = np.zeros((77, 37), dtype)
+    for row in range(74):
+        x[row, row // 2] = np.inf if row % 2 else np.nan
+    x[74], x[75, 9], x[76, 3:] = -np.inf, -np.inf, -1e30
+    found = module.softmax(x)
+    assert np.isnan(found[:75]).all()
+    np.testing.assert_allclose(
+        found[75:], [np.arange(37) != 9, np.arange(37) < 3] / np.array([[36.0], [3.0]]), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nans_and_infinities_of_logits(dtype: Any, module: ModuleType) -> None:
     """The loss of a row with a NaN is NaN, for either sign and any place of the NaN. A logit of -inf is impossible."""
     logits, ids = np.zeros((80, 37), dtype), np.arange(80) % 37
@@ -133,7 +161,11 @@ def many_rows_to_add(kernels: Any, dtype: Any) -> Sequence[HostArray]:
     return [target]
 
 
-@pytest.mark.parametrize("compute", [many_rows_of_logits, many_rows_to_add, adam(900_901)], ids=["loss", "add", "Adam"])
+@pytest.mark.parametrize(
+    "compute",
+    [many_rows_of_logits, softmax(3000, 129), many_rows_to_add, adam(900_901)],
+    ids=["loss", "softmax", "add", "Adam"],
+)
 def test_results_do_not_depend_on_the_number_of_threads(
     compute: Compute, module: ModuleType, threads: Callable[[int], None]
 ) -> None:

@@ -1,4 +1,4 @@
-// Cross entropy, optimizers, and adding rows. Results are bitwise equal for any number of threads, since one thread computes a
+// Cross entropy, softmax, optimizers, and adding rows. Results are bitwise equal for any number of threads, since one thread computes a
 // row of logits or an element of a parameter. The structs of arguments are packed by `compiled/training.py`.
 
 #include <stdint.h>
@@ -46,20 +46,26 @@ static REAL maximum_of_row(const REAL *x, Index length) {
     return found;
 }
 
-// The sum of e^(x - largest), in blocks that have several partial sums.
+// The sum of at most BLOCK elements, by partial sums.
+static REAL sum_of_block(const REAL *x, Index length) {
+    union { Lanes all; REAL at[LANES]; } sums = {{0}};
+    Index k = 0;
+    for (; k + LANES <= length; k += LANES) sums.all += loaded(x + k);
+    for (Index lane = 0; k < length; k++, lane++) sums.at[lane] += x[k];
+    for (Index half = LANES / 2; half > 0; half /= 2) {
+        for (Index lane = 0; lane < half; lane++) sums.at[lane] += sums.at[lane + half];
+    }
+    return sums.at[0];
+}
+
+// The sum of e^(x - largest).
 static REAL sum_of_powers(const REAL *x, Index length, REAL largest) {
     REAL total = 0;
     for (Index first = 0; first < length; first += BLOCK) {
-        union { Lanes lanes[BLOCK / LANES]; REAL at[BLOCK]; } powers;
-        const Index size = smaller(BLOCK, length - first), vectors = (size + LANES - 1) / LANES;
-        for (Index k = 0; k < size; k++) powers.at[k] = OF_REAL(exp_nonpositive)(x[first + k] - largest);
-        for (Index k = size; k < vectors * LANES; k++) powers.at[k] = 0;
-        union { Lanes all; REAL at[LANES]; } sums = {powers.lanes[0]};
-        for (Index k = 1; k < vectors; k++) sums.all += powers.lanes[k];
-        for (Index half = LANES / 2; half > 0; half /= 2) {
-            for (Index k = 0; k < half; k++) sums.at[k] += sums.at[k + half];
-        }
-        total += sums.at[0];
+        REAL powers[BLOCK];
+        const Index size = smaller(BLOCK, length - first);
+        for (Index k = 0; k < size; k++) powers[k] = OF_REAL(exp_nonpositive)(x[first + k] - largest);
+        total += sum_of_block(powers, size);
     }
     return total;
 }
@@ -96,6 +102,35 @@ static void compute_gradients(void *arguments, Index first, Index last) {
 
 void cross_entropy_forward(Index threads, CrossEntropy *c) { share(threads, c->rows, compute_losses, c); }
 void cross_entropy_backward(Index threads, CrossEntropy *c) { share(threads, c->rows, compute_gradients, c); }
+
+// -- softmax ----------------------------------------------------------------------------------------------------------
+
+typedef struct {
+    Index rows, length;
+    const REAL *x;
+    REAL *out;
+} Softmax;
+
+static void compute_probabilities(void *arguments, Index first, Index last) {
+    const Softmax *s = arguments;
+    const Index length = s->length;
+    for (Index row = first; row < last; row++) {
+        const REAL *restrict x = s->x + row * length;
+        REAL *restrict out = s->out + row * length;
+        const REAL largest = maximum_of_row(x, length);
+        REAL total = 0;
+        for (Index begin = 0; begin < length; begin += BLOCK) {
+            const Index size = smaller(BLOCK, length - begin);
+            for (Index k = begin; k < begin + size; k++) out[k] = OF_REAL(exp_nonpositive)(x[k] - largest);
+            total += sum_of_block(out + begin, size);
+        }
+        const REAL scale = 1 / total;
+        for (Index k = 0; k < length; k++) out[k] *= scale;
+    }
+}
+
+// The softmax of each row of x (rows, length).
+void softmax(Index threads, Softmax *s) { share(threads, s->rows, compute_probabilities, s); }
 
 // -- adding rows ------------------------------------------------------------------------------------------------------
 

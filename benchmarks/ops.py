@@ -44,11 +44,21 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
     **{
         name: (f"f.{name}(x, dim=-1)", (SEQUENCE,))
         for name in (
-            *("softmax", "log_softmax", "logsumexp", "cumsum", "amax", "amin", "argmax"),
-            "norm",
+            *("softmax", "log_softmax", "logsumexp", "cumsum", "cumprod", "logcumsumexp", "amax", "amin", "argmax"),
+            *("diff", "norm"),
         )
     },
-    **{name: (f"f.{name}(x, dim=-1)[0]", (SEQUENCE,)) for name in ("max", "min")},
+    **{name: (f"f.{name}(x, dim=-1)[0]", (SEQUENCE,)) for name in ("max", "min", "cummax", "median", "sort")},
+    "cumprod, first": ("f.cumprod(x, dim=1)", (SEQUENCE,)),
+    "argsort": ("f.argsort(x, dim=-1, stable=True)", (SEQUENCE,)),
+    "quantile": ("f.quantile(x, 0.3, dim=-1)", (SEQUENCE,)),
+    "topk": ("f.topk(x, 8)[0]", (SEQUENCE,)),
+    "topk of classes": ("f.topk(x, 8)[0]", ((64, 1000),)),
+    "sort of classes": ("f.sort(x, -1)[0]", ((64, 1000),)),
+    "searchsorted": ("f.searchsorted(x.detach().reshape(-1)[:4096].sort()[0], y.detach())", (FLAT, FLAT)),
+    "searchsorted in rows": ("f.searchsorted(x.detach().square().cumsum(-1), y.detach())", (FLAT, FLAT)),
+    "unique": ("f.unique((x.detach() * 20).round())", (FLAT,)),
+    "nonzero": ("f.nonzero(x > 0)", (FLAT,)),
     "floor_divide": ("f.floor_divide(x.detach(), y.detach())", (SEQUENCE, SEQUENCE)),
     "prelu": ("f.prelu(x, y)", ((32, 256, 128), (256,))),
     "clamp": ("f.clamp(x, -0.5, 0.5)", (SEQUENCE,)),

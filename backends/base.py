@@ -79,8 +79,8 @@ class Backend(Protocol):
 
     # Along a non-negative axis, of arrays of one shape and dtype. `scans.ScanKernels` implements them with `xp`.
 
-    def running_sum(self, arrays: Sequence[Array], axis: int) -> Array:
-        """The sum of all elements of an array up to each place, as `sums.running` computes it."""
+    def running_sum(self, arrays: Sequence[Array], axis: int, reverse: bool) -> Array:
+        """The sum of all elements of an array up to each place, or from it on if `reverse`; see `sums.running`."""
 
     def running_product(self, arrays: Sequence[Array], axis: int, before: bool) -> Array:
         """The product of all elements of an array up to each place; if `before`, without the element there.

@@ -26,8 +26,9 @@ def scanned(combine: Callable[[Array, Array], Array], x: Array, axis: int) -> Ar
 class ScanKernels(ArrayKernels):
     """The scans of a backend; see `Backend`."""
 
-    def running_sum(self, arrays: Sequence[Array], axis: int) -> Array:
-        return running(self.xp, arrays[0], axis)
+    def running_sum(self, arrays: Sequence[Array], axis: int, reverse: bool) -> Array:
+        xp, (x,) = self.xp, arrays
+        return xp.flip(running(xp, xp.flip(x, axis), axis), axis) if reverse else running(xp, x, axis)
 
     def running_product(self, arrays: Sequence[Array], axis: int, before: bool) -> Array:
         xp, (x,) = self.xp, arrays

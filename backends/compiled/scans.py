@@ -29,8 +29,8 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
     return library
 
 
-def running_sum(arrays: Sequence[HostArray], axis: int) -> Any:
-    return _scanned("running_sum", arrays, axis, False, arrays[0].dtype)
+def running_sum(arrays: Sequence[HostArray], axis: int, reverse: bool) -> Any:
+    return _scanned("running_sum", arrays, axis, reverse, arrays[0].dtype)
 
 
 def running_product(arrays: Sequence[HostArray], axis: int, before: bool) -> Any:

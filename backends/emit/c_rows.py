@@ -15,8 +15,8 @@ from .program import BATCH, Instruction, Value
 __all__ = ["is_row_op", "read_by_row_op", "write_row_ops"]
 
 _ALONG = frozenset({
-    "cumprod_before", "cumsum", "inverse_deviation", "log_softmax", "logsumexp", "magnitude", "max", "min",
-    "normalized", "prod", "softmax", "sum", "sum_to",
+    "cumprod_before", "cumsum", "cumsum_from_end", "inverse_deviation", "log_softmax", "logsumexp", "magnitude", "max",
+    "min", "normalized", "prod", "softmax", "sum", "sum_to",
 })  # fmt: skip
 """Ops along dimensions. Each is a function of runtime/rows.h."""
 

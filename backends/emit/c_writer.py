@@ -19,8 +19,8 @@ _RESERVED = [
     "T", "odd", "reverse", "saving", "needs", "threads", "at_once", "done", "kept_from", "Index", "Job", "Flag",
     "share", "pack", "product", "exp", "tanh", "sigmoid", "abs", "sqrt", "add_product", "product_by_columns", "NULL",
     "INFINITY", "NAN", "INDEPENDENT", "ONE_BY_ONE", "linux", "unix", "Packing", "cumprod_before_along",
-    "cumsum_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along", "magnitude_along", "max_along",
-    "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
+    "cumsum_along", "cumsum_from_end_along", "inverse_deviation_along", "log_softmax_along", "logsumexp_along",
+    "magnitude_along", "max_along", "min_along", "normalized_along", "prod_along", "softmax_along", "sum_along",
 ]  # fmt: skip
 
 

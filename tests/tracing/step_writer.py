@@ -97,6 +97,8 @@ REDUCTIONS: dict[str, Callable[[Value], tuple[float, float]]] = {
 ALONG_UNITS: dict[str, Callable[[Value], tuple[float, float]]] = {
     "tg.softmax({}, dim=-1)": within(0, 1),
     "tg.log_softmax({}, dim=-1)": lambda v: (v.low - v.high - math.log(v.width), 0.0),
+    "tg.cumprod({}, dim=-1)": lambda v: (-(max(v.most, 1) ** v.width), max(v.most, 1) ** v.width),
+    "tg.logcumsumexp({}, dim=-1)": lambda v: (v.low, v.high + math.log(v.width)),
     "tg.cumsum({}, dim=-1)": lambda v: (-v.most * v.width, v.most * v.width),
     "tg.flip({}, -1)": lambda v: (v.low, v.high),
     "tg.roll({}, 1, -1)": lambda v: (v.low, v.high),

@@ -89,7 +89,7 @@ def test_genes_write_every_op_of_the_vocabulary() -> None:
     missing |= {"tg.pad", "tg.maximum", "tg.logical_and", "tg.ones_like", ".reshape", ".unsqueeze", ".transpose"}
     missing |= {"constant", " @ ", " / ", "[:, ::2]", "[:, 1]", "[:, :, None]"}
     shapes = ((4,), (3,), (2, 3))
-    for kind, *gene in itertools.product(dict.fromkeys(KINDS), range(3), range(7), range(12)):
+    for kind, *gene in itertools.product(dict.fromkeys(KINDS), range(3), range(8), range(12)):
         source = Writer(2, shapes, 0).source([(kind, tuple(gene))], [(0, 0, 0)] * len(shapes))
         text = re.sub(r"\b(v\d+|[xhcN])\b", "{}", source)
         missing -= {op for op in missing if op in text}

@@ -27,7 +27,7 @@ def _from(dim: int, *part: int | None) -> tuple[slice, ...]:
     return (*(slice(None),) * dim, slice(*part))
 
 
-@op(x=lambda g, dim, F: F.flip(F.cumsum(F.flip(g, dim), dim), dim), method=True, also={"dtype": in_dtype})
+@op(x=lambda g, dim, F: F.cumsum_from_end(g, dim), method=True, also={"dtype": in_dtype})
 def cumsum(backend: Any, x: Array, dim: int) -> Array:
     """The cumulative sum along one dimension.
 
@@ -38,7 +38,14 @@ def cumsum(backend: Any, x: Array, dim: int) -> Array:
         IndexError: `dim` is out of range.
     """
     dim = dim_of("cumsum", dim, x.shape, zero_d=True)
-    return backend.running_sum([x if x.ndim else x.reshape(1)], dim).reshape(x.shape)
+    return backend.running_sum([x if x.ndim else x.reshape(1)], dim, False).reshape(x.shape)
+
+
+@op(x=lambda g, dim, F: F.cumsum(g, dim))
+def cumsum_from_end(backend: Any, x: Array, dim: int) -> Array:
+    """The sum of all elements from each place on."""
+    dim = dim_of("cumsum", dim, x.shape, zero_d=True)
+    return backend.running_sum([x if x.ndim else x.reshape(1)], dim, True).reshape(x.shape)
 
 
 def _along(name: str, function: Callable[[Tensor, int], Tensor], x: Tensor, dim: int) -> Tensor:

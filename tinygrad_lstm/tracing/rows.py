@@ -20,8 +20,11 @@ _ELEMENTWISE = frozenset({
     "tanh", "trunc", "weigh", "where", "zeros_like",
 })  # fmt: skip
 _ALONG_DIMS = {
-    "all": "dim", "any": "dim", "argmax": "dim", "argmin": "dim", "cumsum": "dim", "flip": "dim", "logsumexp": "dim",
-    "log_softmax": "dim", "max": "dim", "min": "dim", "prod": "dim", "roll": "dim", "softmax": "dim", "sum": "dim",
+    "all": "dim", "any": "dim", "argmax": "dim", "argmin": "dim", "argsort": "dim", "cummax_index": "dim",
+    "cumprod": "dim", "cumprod_before": "dim", "cumsum": "dim", "cumsum_from_end": "dim", "flip": "dim",
+    "logcumsumexp": "dim", "logsumexp": "dim", "log_softmax": "dim", "max": "dim", "median_index": "dim", "min": "dim",
+    "prod": "dim", "put_along": "dim", "recurrence": "dim", "roll": "dim", "softmax": "dim", "sum": "dim",
+    "taken_along": "dim", "taken_so_far": "dim",
     "inverse_deviation": "dims", "magnitude": "dims", "normalized": "dims",
     "cat": "dim", "split": "dim", "stack": "dim", "unbind": "dim",
 }  # fmt: skip

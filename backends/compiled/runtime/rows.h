@@ -168,10 +168,15 @@ INLINE void cumsum_of(REAL *out, const REAL *x, Index n, Index step) {
     for (Index i = 0; i < n; i++) out[i * step] = (REAL)(total += x[i * step]);
 }
 
+INLINE void cumsum_from_end_of(REAL *out, const REAL *x, Index n, Index step) {
+    double total = 0;
+    for (Index i = n - 1; i >= 0; i--) out[i * step] = (REAL)(total += x[i * step]);
+}
+
 INLINE void cumprod_before_of(REAL *out, const REAL *x, Index n, Index step) {
-    REAL product = 1;
+    double product = 1;
     for (Index i = 0; i < n; i++) {
-        out[i * step] = product;
+        out[i * step] = (REAL)product;
         product *= x[i * step];
     }
 }
@@ -199,6 +204,7 @@ INLINE REAL normalized_of(REAL *out, const REAL *x, Index n, Index step, REAL ep
 ELEMENTS(softmax)
 ELEMENTS(log_softmax)
 ELEMENTS(cumsum)
+ELEMENTS(cumsum_from_end)
 ELEMENTS(cumprod_before)
 
 /* `scales` are the inverse deviations, or NULL. */

@@ -31,13 +31,14 @@ static Index strips_in_row(const Scan *s) { return (s->inner + WIDTH - 1) / WIDT
             body(s, start, length, step, columns, option);                                                             \
     }
 
-INLINE void add(const Scan *s, Index at, Index length, Index step, Index columns, Index option) {
-    (void)option;
+INLINE void add(const Scan *s, Index at, Index length, Index step, Index columns, Index reverse) {
     const REAL *restrict x = s->x;
     REAL *restrict out = s->out;
+    const Index move = reverse ? -step : step;
     double sums[WIDTH];
+    if (reverse) at += (length - 1) * step;
     for (Index j = 0; j < columns; j++) sums[j] = 0;
-    for (Index k = 0; k < length; k++, at += step)
+    for (Index k = 0; k < length; k++, at += move)
         for (Index j = 0; j < columns; j++) out[at + j] = (REAL)(sums[j] += x[at + j]);
 }
 

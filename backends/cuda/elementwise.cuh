@@ -24,6 +24,7 @@ __device__ inline Wide atanh(Wide x) { return ::atanh(x); }
 __device__ inline Wide ceil(Wide x) { return ::ceil(x); }
 __device__ inline Wide cos(Wide x) { return ::cos(x); }
 __device__ inline Wide cosh(Wide x) { return ::cosh(x); }
+__device__ inline Wide direction(Wide x, Wide y) { return ::sin(::atan2(x, ::fabs(y))); }
 __device__ inline Wide erf(Wide x) { return ::erf(x); }
 __device__ inline Wide exp(Wide x) { return ::exp(x); }
 __device__ inline Wide expm1(Wide x) { return ::expm1(x); }

@@ -43,6 +43,7 @@ _EXPRESSIONS = {
     "asin": "OF_REAL(asin)({0})", "asinh": "OF_REAL(asinh)({0})", "atan": "OF_REAL(atan)({0})",
     "atan2": "OF_REAL(atan2)({0}, {1})", "atanh": "OF_REAL(atanh)({0})", "ceil": "OF_REAL(ceil)({0})", "clone": "{0}",
     "cos": "OF_REAL(cos)({0})", "cosh": "OF_REAL(cosh)({0})", "detach": "{0}", "div": "({0} / {1})",
+    "direction": "OF_REAL(direction)({0}, {1})",
     "elu": "({2} * ({0} > 0 ? {0} : {1} * OF_REAL(expm1)({0})))", "eq": "({0} == {1})",
     "erf": "OF_REAL(erf)({0})", "exp": "OF_REAL(exp)({0})", "expm1": "OF_REAL(expm1)({0})",
     "floor": "OF_REAL(floor)({0})", "floor_divide": "OF_REAL(floor_divide)({0}, {1})", "ge": "({0} >= {1})",

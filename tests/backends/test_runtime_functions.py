@@ -79,6 +79,7 @@ FUNCTIONS = {
     "log10": Function(np.log10, 2),
     "atan2": Function(np.arctan2, 2, 2),
     "hypot": Function(np.hypot, 2, 2),
+    "direction": Function(lambda x, y: np.sin(np.arctan2(x, np.abs(y))), 3, 2),
     "remainder": Function(np.remainder, 1, 2),
     "floor_divide": Function(np.floor_divide, 1, 2),
 }
@@ -96,7 +97,7 @@ BY_THE_C_LIBRARY = {
     "acosh",
     "atanh",
 }
-BY_THE_C_LIBRARY |= {"log2", "log10", "atan2", "hypot", "remainder", "floor_divide"}
+BY_THE_C_LIBRARY |= {"log2", "log10", "atan2", "remainder", "floor_divide"}
 VECTORIZED = set(FUNCTIONS) - BY_THE_C_LIBRARY
 FLUSHING = ("exp_nonpositive", "sigmoid", "log1pexp")  # results below the normal numbers are 0
 

@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, tuple[Function, int]] = {
     "_gated": (_gated, 2),
     "clamp": (lambda x: tg.clamp(x, -2, None), 1),
     "erf": (tg.erf, 1),
+    "hypot": (tg.hypot, 2),
     "logaddexp": (tg.logaddexp, 2),
     "logaddexp, number": (lambda x: tg.logaddexp(x, 2.0), 1),
     "_squared_differences": (lambda x, y: tg.mse_loss(x, y, "none"), 2),

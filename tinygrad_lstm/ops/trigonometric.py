@@ -95,17 +95,29 @@ def atan2(xp: Any, y: Array, x: Array) -> Array:
     return xp.arctan2(y, x)
 
 
-def _cosine(g: Any, x: Any, y: Any, F: Any) -> Any:
-    """g · x / √(x² + y²), without overflow."""
-    x, y = in_dtype_of(g, x, y, F=F)
-    return g * F.sin(F.atan2(x, F.abs(y)))
+def _turned(g: Any, x: Any, y: Any, of: Any, F: Any) -> Any:
+    """g · y / (x² + y²) · `of`, the direction of x or of y; 0 at the origin."""
+    length = F.hypot(x, y)
+    return g * F.direction(y, x) * of / F.where(F.eq(length, 0), 1, length)
 
 
 @op(
     promotion="float",
     broadcasts=True,
-    x=lambda g, x, y, F: _cosine(g, x, y, F),
-    y=lambda g, x, y, F: _cosine(g, y, x, F),
+    x=lambda g, x, y, F: _turned(g, x, y, F.direction(y, x), F),
+    y=lambda g, x, y, out, F: F.neg(_turned(g, x, y, out, F)),
+)
+def direction(xp: Any, x: Array, y: Array) -> Array:
+    """x / √(x² + y²), without overflow; 0 at the origin."""
+    return xp.sin(xp.arctan2(x, xp.abs(y)))
+
+
+@op(
+    promotion="float",
+    broadcasts=True,
+    x=lambda g, x, y, F: g * F.direction(*in_dtype_of(g, x, y, F=F)),
+    y=lambda g, x, y, F: g * F.direction(*in_dtype_of(g, y, x, F=F)),
+    one_pass=True,
     method=True,
 )
 def hypot(xp: Any, x: Array, y: Array) -> Array:

@@ -11,13 +11,13 @@ from tinygrad_lstm.backends.emit.program import BATCH, Instruction, Value, value
 __all__ = ["has_rows", "is_elementwise", "is_linear", "is_row_wise", "is_sum_over_rows", "is_transposition_of_rows"]
 
 _ELEMENTWISE = frozenset({
-    "abs", "acos", "acosh", "add", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_not",
-    "bitwise_or", "bitwise_xor", "ceil", "clamp", "clone", "cos", "cosh", "detach", "div", "elu", "eq", "erf", "exp",
-    "expm1", "floor", "floor_divide", "ge", "gt", "hardtanh", "hypot", "isfinite", "isinf", "isnan", "le", "log",
-    "log10", "log1p", "log1pexp", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "lt", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "ones_like", "outside", "pow", "reciprocal", "relu",
-    "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "softsign", "sqrt", "square", "sub", "tan",
-    "tanh", "trunc", "weigh", "where", "zeros_like",
+    "abs", "acos", "acosh", "add", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clone", "cos", "cosh", "detach", "direction",
+    "div", "elu", "eq", "erf", "exp", "expm1", "floor", "floor_divide", "ge", "gt", "hardtanh", "hypot", "isfinite",
+    "isinf", "isnan", "le", "log", "log10", "log1p", "log1pexp", "log2", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "lt", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "ones_like",
+    "outside", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh",
+    "softsign", "sqrt", "square", "sub", "tan", "tanh", "trunc", "weigh", "where", "zeros_like",
 })  # fmt: skip
 _ALONG_DIMS = {
     "all": "dim", "any": "dim", "argmax": "dim", "argmin": "dim", "argsort": "dim", "cummax_index": "dim",

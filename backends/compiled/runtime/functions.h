@@ -3,7 +3,7 @@
 //
 // No branch depends on a value: a function computes one formula, and selects the results of special cases. For NaNs,
 // infinities and zeros the results are NumPy's. The functions at the end call the C library for each element: `pow`,
-// `hypot`, the trigonometric and hyperbolic functions except `tanh`, `log2` and `log10`, and division with a remainder.
+// the trigonometric and hyperbolic functions except `tanh`, `log2` and `log10`, and division with a remainder.
 //
 // Largest errors found, in units in the last place: tanh 2.5; sigmoid 2.5, and 0 for results below the normal numbers;
 // expm1 1.9, log1pexp 1.7, exp and erf 1.1, log and log1p 0.9; the others have one rounding.

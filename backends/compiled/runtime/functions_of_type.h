@@ -162,6 +162,25 @@ INLINE TYPE FN(log1pexp)(TYPE x) {
     return (x < 0 ? 0 : x) + FN(log_of_positive)(sum, (power - (sum - 1)) / sum);
 }
 
+// -- lengths ----------------------------------------------------------------------------------------------------------
+
+// √(x² + y²), without overflow.
+INLINE TYPE FN(hypot)(TYPE x, TYPE y) {
+    const TYPE a = FN(abs)(x), b = FN(abs)(y), longer = a > b ? a : b, shorter = a > b ? b : a;
+    const TYPE ratio = longer == 0 ? shorter : shorter / longer;
+    const TYPE length = longer * FN(sqrt)(FN(fma)(ratio, ratio, 1));
+    return a == INFINITY || b == INFINITY ? INFINITY : length;
+}
+
+// x / √(x² + y²), without overflow; 0 at the origin.
+INLINE TYPE FN(direction)(TYPE x, TYPE y) {
+    const TYPE a = FN(abs)(x), b = FN(abs)(y), longer = a > b ? a : b, divisor = longer == 0 ? 1 : longer;
+    const TYPE first = longer == INFINITY ? a == INFINITY : a / divisor;
+    const TYPE second = longer == INFINITY ? b == INFINITY : b / divisor;
+    const TYPE found = FN(copysign)(first / FN(sqrt)(FN(fma)(first, first, second * second)), x);
+    return x != x ? x : longer == 0 ? x : found;
+}
+
 // -- the error function ------------------------------------------------------------------------------------------------
 
 // Below 1, x + x·(a polynomial of x²); from there on, 1 - e^(a polynomial of |x|, minus x²). Both are minimax approximations.
@@ -240,7 +259,6 @@ INLINE TYPE FN(atanh)(TYPE x) { return LIBM(atanh)(x); }
 INLINE TYPE FN(log2)(TYPE x) { return LIBM(log2)(x); }
 INLINE TYPE FN(log10)(TYPE x) { return LIBM(log10)(x); }
 INLINE TYPE FN(atan2)(TYPE x, TYPE y) { return LIBM(atan2)(x, y); }
-INLINE TYPE FN(hypot)(TYPE x, TYPE y) { return LIBM(hypot)(x, y); }
 
 // x - y·floor(x / y), with the sign of y.
 INLINE TYPE FN(remainder)(TYPE x, TYPE y) {

@@ -166,6 +166,20 @@ def test_logcumsumexp_of_minus_infinities(device: str) -> None:
     np.testing.assert_allclose(g.cpu().numpy(), [0, 0, 2 + share, 0, 1 - share], 1e-6)
 
 
+def test_logcumsumexp_far_from_0(device: str) -> None:
+    """Its gradient is that of numbers near 0; and a difference that overflows is no loss of gradients."""
+    x = np.random.default_rng(0).standard_normal((3, 500))
+    weights = np.random.default_rng(1).standard_normal(x.shape)
+    leaf = tg.tensor(x.astype(np.float32) + 1024, device=device, requires_grad=True)
+    (g,) = tg.grad(tg.logcumsumexp(leaf, 1), leaf, weights.astype(np.float32))
+    exact = tg.tensor(leaf.detach().cpu().numpy().astype(np.float64) - 1024, requires_grad=True)
+    (expected,) = tg.grad(tg.logcumsumexp(exact, 1), exact, weights)
+    np.testing.assert_allclose(g.cpu().numpy(), expected.numpy(), 1e-5, 1e-5)
+    largest = float(np.finfo(np.float32).max)
+    edge = tg.tensor([-largest, largest], device=device, requires_grad=True)
+    assert tg.grad(tg.logcumsumexp(edge, 0), edge, np.ones(2, np.float32))[0].tolist() == [1.0, 1.0]
+
+
 def test_the_gradient_of_quantiles_in_q(device: str) -> None:
     x = tg.tensor([[3.0, 0.0, 1.0, 7.0]], dtype="float64", device=device, requires_grad=True)
     q = tg.tensor([0.1, 0.55], dtype="float64", device=device, requires_grad=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DType, is_bool, widened_dtype
+from tinygrad_lstm.backends.dtypes import DType, is_bool, limits, resolution, widened_dtype
 from tinygrad_lstm.backends.ordering import taken
 from tinygrad_lstm.backends.scans import scanned
 
@@ -107,13 +107,25 @@ def cumprod(x: Tensor, dim: int, *, dtype: DType = None) -> Tensor:
     return result if dtype is None else result.to(dtype=dtype)
 
 
-def _logcumsumexp_rule(g: Any, x: Any, out: Any, dim: int, F: Any) -> Any:
-    """The sum of g[k] · e^(x[j] - out[k]) over k >= j, from factors of at most 1. It is 0 as long as all are -inf."""
+@op()
+def shift_of(xp: Any, x: Array, dim: int) -> Array:
+    """The largest element along `dim`, which is kept; 0 if x minus it might overflow. It has no derivative."""
+    largest = xp.max(x, axis=dim, keepdims=True, initial=-math.inf)
+    return xp.where(xp.abs(largest) < limits(x.dtype)[1] * resolution(x.dtype) / 4, largest, 0)
+
+
+def _logcumsumexp_rule(g: Any, x: Any, dim: int, F: Any) -> Any:
+    """The sum of g[k] · e^(x[j] - out[k]) over k >= j, from factors of at most 1. It is 0 as long as all are -inf.
+
+    The output of a shifted x is rounded less: e^(x - out) does not depend on the shift.
+    """
+    x = x - F.shift_of(x, dim)
+    out = F.logcumsumexp_op(x, dim)
     before = _one_later(out, dim, F, -math.inf)
     same = F.eq(before, out)  # maybe of infinities
-    factors = F.exp(F.where(same, 0, before) - F.where(same, 0, out))
     known = F.ne(out, -math.inf)
     with np.errstate(over="ignore"):  # the exponential of such differences is 0
+        factors = F.exp(F.where(same, 0, before) - F.where(same, 0, out))
         shares = F.where(known, F.exp(F.where(known, x, 0) - F.where(known, out, 0)), 0)
     return shares * F.recurrence(factors, g, dim, True)
 

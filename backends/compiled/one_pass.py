@@ -62,21 +62,28 @@ class _Function:
 
 def _in_rows(arrays: Sequence[HostArray]) -> tuple[int, list[tuple[HostArray, int]]]:
     """The length of rows, and for each array one whose first row is at its address, and the distance of its rows."""
-    if all([array.flags.carray for array in arrays]):
-        return arrays[0].size, [(array, array.size) for array in arrays]
-    plain = [array if array.flags.aligned and any(array.strides) else None for array in arrays]
-    columns = _COLUMNS if all([array is None or array.flags.carray for array in plain]) else arrays[0].shape[-1]
+    shape = arrays[0].shape
+    if all([_is_contiguous(array) or not any(array.strides) for array in arrays]):
+        columns = _COLUMNS if any([not _is_contiguous(array) for array in arrays]) else arrays[0].size
+    else:
+        columns = shape[-1]
     return columns, [_rows_of(array, columns) for array in arrays]
+
+
+def _is_contiguous(array: HostArray) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned
 
 
 def _rows_of(array: HostArray, columns: int) -> tuple[HostArray, int]:
     """An array with rows of this length, and their distance in elements; 0 if all elements are one number."""
+    if _is_contiguous(array):
+        return array, columns
     if not any(array.strides):
         return np.full(columns, array.flat[0]), 0
     size, (*lengths, _), (*steps, last) = array.itemsize, array.shape, array.strides
     adjacent = last == size and all(steps[d] == steps[d + 1] * lengths[d + 1] for d in range(len(lengths) - 1))
-    if not adjacent or not array.flags.behaved or steps[-1] % size:
-        return np.require(array, None, ["C", "A", "W"]), columns
+    if not adjacent or not array.flags.aligned or steps[-1] % size:
+        return np.require(array, None, ["C", "A"]), columns
     return array, steps[-1] // size
 
 

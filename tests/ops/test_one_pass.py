@@ -127,20 +127,25 @@ def columns_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([array, array], axis=-1)[..., : array.shape[-1]]
 
 
+@pytest.mark.parametrize("shape", [(40, 1024), (8, 30, 150), (MANY + 3,), (MANY, 1), (17, 1, 2100)])
 @pytest.mark.parametrize(
     "layout", [columns_of, np.asfortranarray, lambda array: array[::-1], lambda array: array[None]]
 )
-def test_arrays_of_any_layout(layout: Callable[[Any], Any]) -> None:
-    (array,) = drawn(1, np.float32)
-    found = []
-    for compiled in (True, False):
-        with tg.compiled_kernels(compiled):
-            x = tg.Tensor._wrap(layout(array), tg.ones(1).device).requires_grad_()
-            y = tg.gelu(x)
-            y.mean().backward()  # whose gradient is one number for all elements
-            found += [y.detach().numpy(), x.grad.numpy()]
-    for one, other in zip(found[:2], found[2:]):
-        assert_equal_to_rounding(one, other)
+def test_arrays_of_any_layout(layout: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+    """Also with the gradients of sums, which are one number for all elements, or for those along a dimension."""
+    arrays = [layout(np.random.default_rng(k).normal(size=shape).astype(np.float32)) for k in range(2)]
+    weights = np.random.default_rng(3).normal(size=arrays[0].shape[1:]).astype(np.float32)
+    for reduced in (lambda y: y.sum(), lambda y: (y.sum(0) * tg.tensor(weights)).sum()):
+        found = []
+        for compiled in (True, False):
+            with tg.compiled_kernels(compiled):
+                x = tg.Tensor._wrap(arrays[0], tg.ones(1).device).requires_grad_()
+                y = tg.tensor(arrays[1], requires_grad=True)
+                out = _gated(x, y)
+                reduced(out).backward()
+                found.append([out.detach().numpy(), x.grad.numpy(), y.grad.numpy()])
+        for one, other in zip(*found, strict=True):
+            assert_equal_to_rounding(one, other)
 
 
 def test_small_tensors_and_float16_use_the_ops() -> None:

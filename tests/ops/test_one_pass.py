@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import ops
@@ -146,6 +148,36 @@ def test_arrays_of_any_layout(layout: Callable[[Any], Any], shape: tuple[int, ..
                 found.append([out.detach().numpy(), x.grad.numpy(), y.grad.numpy()])
         for one, other in zip(*found, strict=True):
             assert_equal_to_rounding(one, other)
+
+
+@st.composite
+def layouts(draw: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array of this shape: with any order of dimensions in memory, gaps, reversed or repeated elements."""
+    order = draw(st.permutations(range(len(shape))))
+    repeated = [draw(st.integers(0, 5)) == 0 for _ in shape]
+    gaps = [1 if repeated[d] else draw(st.sampled_from([1, 1, 1, 2, -1])) for d in range(len(shape))]
+    made = [1 if repeated[d] else shape[d] * abs(gaps[d]) for d in order]
+    array = np.random.default_rng(draw(st.integers(0, 99))).normal(size=made).transpose(np.argsort(order))
+    array = array[tuple(slice(None, None, gap) for gap in gaps)]
+    array = np.broadcast_to(array, shape)
+    return array if draw(st.booleans()) or any(repeated) else array.copy(order="K")
+
+
+@given(st.data(), st.lists(st.integers(1, 5), max_size=4).map(tuple))
+def test_arrays_of_drawn_layouts(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    x, y, g = (tg.Tensor._wrap(data.draw(layouts(shape)), tg.ones(1).device) for _ in range(3))
+    found = []
+    for function in (_PRODUCT, _PRODUCT._function):
+        a, b = x.detach().requires_grad_(), y.detach().requires_grad_()
+        out = function(a, b)
+        assert out is not None
+        out.backward(g)
+        found.append([out.detach().numpy(), a.grad.numpy(), b.grad.numpy()])
+    for one, other in zip(*found, strict=True):
+        assert_equal_to_rounding(one, other)
+
+
+_PRODUCT = OnePass(lambda x, y: x * y + x, "product")
 
 
 def test_small_tensors_and_float16_use_the_ops() -> None:

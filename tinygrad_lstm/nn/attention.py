@@ -124,7 +124,8 @@ class MultiheadAttention(Module):
 
         Returns:
             The output, of the shape of the query; and the weights, after dropout: (N, L, S), or (N, num_heads, L, S) if
-            not averaged, both without N if there is no batch; or None.
+            not averaged, both without N if there is no batch; or None. S includes the keys of `add_bias_kv` and
+            `add_zero_attn`.
 
         Raises:
             TypeError: an input has a different float dtype than the parameters, or a mask has integers.

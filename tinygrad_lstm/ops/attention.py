@@ -68,15 +68,19 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: attn_mask and is_causal are both given; give one")
     if enable_gqa:
-        few = min(query.ndim, key.ndim, value.ndim) < 3
+        few = min(query.ndim, key.ndim, value.ndim) < 3 or 0 in (key.shape[-3], value.shape[-3])
         if few or query.shape[-3] % key.shape[-3] or query.shape[-3] % value.shape[-3]:
             raise ValueError(
                 f"scaled_dot_product_attention: {shapes} must have heads in the third last dimension, and the numbers "
                 "of heads of key and value must divide that of query"
             )
         key, value = (repeat_interleave(x, query.shape[-3] // x.shape[-3], -3) for x in (key, value))
-    mask = None if attn_mask is None else operand(attn_mask, query.device)
-    mask = causal_mask(query.shape[-2], key.shape[-2], query.device) if is_causal else mask
+    L, S = query.shape[-2], key.shape[-2]
+    mask = causal_mask(L, S, query.device) if is_causal else None
+    if attn_mask is not None:
+        mask = operand(attn_mask, query.device)
+        if not all(n in (1, length) for n, length in zip(reversed(mask.shape), (S, L))):
+            raise ValueError(f"scaled_dot_product_attention: attn_mask {mask.shape} must broadcast to (..., {L}, {S})")
     return attend(query, key, value, mask, dropout_p, scale, reached=is_causal)[0]
 
 

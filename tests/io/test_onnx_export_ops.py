@@ -1,6 +1,7 @@
 """Ops exported to ONNX: onnxruntime computes what they do, for any lengths."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ops.cases import CASES
 import tinygrad_lstm as tg
 from tinygrad_lstm.mode import mode
 from tinygrad_lstm.models import GRU, LSTM, CharLM, GRUCell
+from tinygrad_lstm.ops import class_loss, loss, margin_loss
 
 # ONNX has no sequence of no arrays, and onnxruntime's Einsum divides by zero, which ends the process.
 NOT_OF_EMPTY = {"unbind", "einsum"}
@@ -184,6 +186,34 @@ OF_ANY_LENGTHS: list[Function] = [
     lambda x: tg.conv2d(x[None, :, 0], KERNEL[:, :1, None], [1.0, 2.0, 3.0, 4.0], padding=(0, 2)),
     lambda x: tg.conv_transpose1d(x.permute(1, 2, 0), KERNEL[:3], stride=2, padding=1, output_padding=1),
     lambda x: tg.conv_transpose1d(x[:, 0].T, KERNEL[:3, :1], groups=3, dilation=2),
+    lambda x: tg.max_pool1d(x.permute(1, 2, 0), 2, 1, 1, return_indices=True),
+    lambda x: tg.max_pool1d(x[:, 0].T, 3, 2, 1, ceil_mode=True),
+    lambda x: tg.max_pool2d(x.permute(2, 1, 0), (1, 3), 1, (0, 1), return_indices=True),
+    lambda x: tg.avg_pool1d(x.permute(1, 2, 0), 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    lambda x: tg.avg_pool2d(x.permute(2, 1, 0), (1, 2), 1, (0, 1), divisor_override=3),
+    lambda x: tg.adaptive_avg_pool1d(x.permute(1, 2, 0), 1),
+    lambda x: tg.adaptive_max_pool2d(x.permute(2, 1, 0), (1, 1)),
+    lambda x: tg.adaptive_avg_pool1d(x, 2),
+    lambda x: tg.adaptive_max_pool1d(x, 3, return_indices=True),
+    lambda x: tg.pad(x, (2, 1), mode="reflect"),
+    lambda x: tg.pad(x, (-1, 2, 0, 0, 1, -2), mode="replicate"),
+    lambda x: tg.pad(x, (2, -1, 0, 0, 1, 2), mode="reflect"),
+    lambda x: tg.pad(x, (2, 0, 1, 0, 2, 3), mode="circular"),
+    lambda x: tg.pad(x, (-1, -1, 0, 1)),
+    lambda x: x.unfold(0, 2, 1),
+    lambda x: x.unfold(2, 2, 1),
+    lambda x: tg.stft(x.permute(1, 2, 0)[:, 0], 4, 1, window=[0.5, 1.0, 1.0, 0.5]),
+    lambda x: tg.stft(x[:, 0, 0], 3, 2, center=False, onesided=False, normalized=True),
+    lambda x: tg.istft(tg.stft(x[:, 0, 0], 4, 1), 4, 1),
+    lambda x: tg.istft(tg.stft(x.permute(1, 2, 0)[:, 0], 4, 2), 4, 2, length=3),
+    lambda x: x.tile(2, 1, 1),
+    lambda x: x.repeat_interleave(2, -1),
+    lambda x: x.repeat_interleave(tg.tensor([2, 0, 1]), 2),
+    lambda x: tg.tensordot(x, TABLE, ([2], [1])),
+    lambda x: tg.batch_norm(x.permute(1, 2, 0), [1.0, 2.0, 3.0], [1.0, 0.5, 2.0], [1.0, 2.0, 3.0], [0.0, 1.0, 2.0]),
+    lambda x: tg.batch_norm(x.permute(1, 2, 0), None, None, training=True),
+    lambda x: tg.group_norm(x.permute(1, 2, 0).repeat(1, 2, 1), 3, [1.0] * 6, [0.5] * 6),
+    lambda x: tg.rms_norm(x, (3,), [1.0, 2.0, 3.0]),
     lambda x: tg.dropout(x, 0.5, training=False),
     lambda x: x.detach() + x.clone().double().float(),
     lambda x: tg.isfinite(x),
@@ -215,6 +245,41 @@ def test_lengths_of_results_may_be_used(tmp_path: Path, function: Function) -> N
         return tg.full((1,), sum(place * length for place, length in enumerate(lengths, 2)))
 
     assert_same_function(of_lengths, {"x": rows(4, 3)}, {"x": rows(6, 2)}, {"x": rows(5, 7)}, folder=tmp_path)
+
+
+# Of an input x and a target y of the same shape, which are probabilities.
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse_loss": lambda x, y: tg.mse_loss(x, y),
+    "l1_loss": lambda x, y: tg.l1_loss(x, y, reduction="none"),
+    "smooth_l1_loss": lambda x, y: tg.smooth_l1_loss(x, y, beta=0.3),
+    "huber_loss": lambda x, y: tg.huber_loss(x, y, delta=0.2, reduction="sum"),
+    "kl_div": lambda x, y: tg.kl_div(x.log(), y, reduction="batchmean"),
+    "binary_cross_entropy": lambda x, y: tg.binary_cross_entropy(x, y, x + 0.5),
+    "binary_cross_entropy_with_logits": lambda x, y: tg.binary_cross_entropy_with_logits(x * 9 - 4, y),
+    "gaussian_nll_loss": lambda x, y: tg.gaussian_nll_loss(x, y, x + 0.1, full=True),
+    "cosine_similarity": lambda x, y: tg.cosine_similarity(x, y, dim=-1),
+    "cosine_embedding_loss": lambda x, y: tg.cosine_embedding_loss(x[0], y[0], tg.sign(x[0, :, 0] - 0.5), margin=0.2),
+    "hinge_embedding_loss": lambda x, y: tg.hinge_embedding_loss(x, tg.sign(y - 0.5)),
+    "margin_ranking_loss": lambda x, y: tg.margin_ranking_loss(x, y, tg.sign(y - 0.5), margin=0.1),
+    "soft_margin_loss": lambda x, y: tg.soft_margin_loss(x, tg.sign(y - 0.5)),
+    "triplet_margin_loss": lambda x, y: tg.triplet_margin_loss(x, y, x * y, swap=True),
+    "nll_loss": lambda x, y: tg.nll_loss(x.log().flatten(0, 1), y.argmax(-1).flatten()),
+    "cross_entropy": lambda x, y: tg.cross_entropy(x.flatten(0, 1), y.argmax(-1).flatten(), label_smoothing=0.1),
+    "cross_entropy of classes": lambda x, y: tg.cross_entropy(x.flatten(0, 1), y.argmax(-1).flatten(), ignore_index=1),
+    "cross_entropy of probabilities": lambda x, y: tg.cross_entropy(x.flatten(0, 1), tg.softmax(y.flatten(0, 1), -1)),
+}
+
+
+def test_every_loss_is_exported() -> None:
+    assert {name.partition(" ")[0] for name in LOSSES} == {*loss.__all__, *class_loss.__all__, *margin_loss.__all__}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(tmp_path: Path, name: str) -> None:
+    def of(T: int, B: int) -> dict[str, HostArray]:
+        return {"x": rows(T, B, seed=1) / 2 + 0.1, "y": rows(T, B, seed=2) / 2}
+
+    assert_same_function(LOSSES[name], of(4, 2), of(3, 5), folder=tmp_path)
 
 
 @pytest.mark.parametrize("part", [

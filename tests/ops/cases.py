@@ -9,6 +9,7 @@ from ops import cases_reduction as cases_reduction
 from ops import cases_scattering as cases_scattering
 from ops import cases_shape as cases_shape
 from ops import cases_sorting as cases_sorting
+from ops import cases_windows as cases_windows
 from ops.case import CASES
 
 __all__ = ["CASES"]

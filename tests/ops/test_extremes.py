@@ -33,11 +33,13 @@ from tinygrad_lstm.ops import (
     indexing,
     linalg,
     padding,
+    pooling,
     reduction,
     rounding,
     scattering,
     shape,
     sorting,
+    spectral,
     trigonometric,
 )
 
@@ -552,5 +554,5 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
 
 def test_every_differentiable_op_is_swept() -> None:
     names = {case.name for case in ELEMENTWISE} | {case.name for case in LINEAR} | REDUCTIONS | PRODUCTS
-    names |= {*attention.__all__}  # in test_attention.py
+    names |= {*attention.__all__, *pooling.__all__, *spectral.__all__}  # in test_attention.py, ...
     assert {case.name for case in CASES if case.differentiable} == names

@@ -23,11 +23,13 @@ from tinygrad_lstm.ops import (
     indexing,
     linalg,
     padding,
+    pooling,
     reduction,
     rounding,
     scattering,
     shape,
     sorting,
+    spectral,
     trigonometric,
 )
 from tinygrad_lstm.ops.rules import Functions
@@ -46,6 +48,8 @@ FAMILIES = [
     sorting,
     shape,
     padding,
+    pooling,
+    spectral,
     indexing,
     scattering,
     linalg,

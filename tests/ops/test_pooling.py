@@ -48,11 +48,35 @@ def test_the_first_of_equal_elements_has_the_gradient(device: str) -> None:
     assert places.tolist() == [[0, 2]] and x.grad is not None and x.grad.tolist() == [[1.0, 0.0, 1.0, 0.0]]
 
 
-def test_nan_and_infinities_stay_in_their_windows(device: str) -> None:
-    x = tg.tensor([[-np.inf, -np.inf, np.nan, 1.0, 2.0, np.inf]], device=device)
-    assert str(tg.max_pool1d(x, 2).tolist()) == "[[-inf, nan, inf]]"
-    assert str(tg.avg_pool1d(x, 2).tolist()) == "[[-inf, nan, inf]]"
-    assert str(tg.adaptive_avg_pool1d(x, 3).tolist()) == "[[-inf, nan, inf]]"
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_nan_and_infinities_stay_in_their_windows(dtype: str, device: str) -> None:
+    row = [-np.inf, -np.inf, np.nan, 1.0, 2.0, np.inf]
+    x = tg.tensor([row], dtype=dtype, device=device, requires_grad=True)
+    maxima, means = np.array([[-np.inf, np.nan, np.inf]]), np.array([[-np.inf, np.nan, np.inf]])
+    first, halves = [[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]], [[0.5] * 6]
+    flat = lambda pool: lambda x: pool(x.reshape(1, 1, 6), (1, 2))[:, 0]  # noqa: E731
+    for pool, values, slopes in (
+        (lambda x: tg.max_pool1d(x, 2), maxima, first),
+        (lambda x: tg.avg_pool1d(x, 2), means, halves),
+        (lambda x: tg.adaptive_max_pool1d(x, 3), maxima, first),
+        (lambda x: tg.adaptive_avg_pool1d(x, 3), means, halves),
+        (flat(tg.max_pool2d), maxima, first),
+        (flat(tg.avg_pool2d), means, halves),
+        (lambda x: tg.adaptive_max_pool2d(x.reshape(1, 1, 6), (1, 3))[:, 0], maxima, first),
+        (lambda x: tg.adaptive_avg_pool2d(x.reshape(1, 1, 6), (1, 3))[:, 0], means, halves),
+    ):
+        out = pool(x)
+        np.testing.assert_array_equal(out.detach().cpu().numpy(), values.astype(dtype))
+        assert tg.grad(out.sum(), x)[0].tolist() == slopes
+
+
+def test_windows_of_padding_keep_the_lowest_numbers(device: str) -> None:
+    """Padding is below each number, but is never chosen."""
+    x = tg.tensor([[-np.inf, -np.inf, -np.inf]], device=device)
+    assert tg.max_pool1d(x, 2, 1, 1, return_indices=True)[1].tolist() == [[0, 0, 1, 2]]
+    lowest = tg.tensor([[np.iinfo(np.int32).min] * 2], dtype="int32", device=device)
+    out, places = tg.max_pool1d(lowest, 2, 1, 1, return_indices=True)
+    assert out.dtype == np.int32 and out.tolist() == [[np.iinfo(np.int32).min] * 3] and places.tolist() == [[0, 0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits, widened_dtype
 
 from .._tensor import Tensor, operand
@@ -69,6 +69,11 @@ class Windows(NamedTuple):
             slice(first % self.dilation if first < 0 else first, end, self.dilation)
             for first, end in zip(firsts, ends, strict=True)
         ]
+
+    def elements_counted(self, length: int, count_include_pad: bool) -> HostArray:
+        """How many elements each window has, with or without the padding. Beyond the padding there are none."""
+        firsts, outer = np.arange(self.number) * self.stride - self.padding, self.padding * count_include_pad
+        return np.minimum(firsts + self.size, length + outer) - np.maximum(firsts, -outer)
 
     def elements(self, length: int) -> list[tuple[int, slice, slice]]:
         """Of each element of a window, its number, the windows in which it is within the dimension, and its places."""
@@ -250,14 +255,12 @@ def _avg_pool(
 ) -> Tensor:
     windows = _windows(name, dims, x, kernel_size, stride, padding, ceil_mode)
     out = widened(x)
-    for k, ((size, step, width, _, count), beyond) in enumerate(reversed(windows)):
-        length = x.shape[-1 - k]
+    for k, (window, beyond) in enumerate(reversed(windows)):
+        length, (size, step, width, _, count) = x.shape[-1 - k], window
         out = out if k == 0 else swapaxes(out, -1, -2)
         out = window_sums(pad(out, (width, width + beyond)) if width or beyond else out, size, step, count)
         if divisor_override is None:
-            first = np.arange(count) * step - width
-            outer = width if count_include_pad else 0
-            numbers = np.minimum(first + size, length + outer) - np.maximum(first, -outer)
+            numbers = window.elements_counted(length, count_include_pad)
             uniform = (numbers == size).all()
             out = out / (size if uniform else operand(numbers.astype(out.dtype), x.device))
         out = out if k == 0 else swapaxes(out, -1, -2)
@@ -277,7 +280,7 @@ def _adaptive_sizes(name: str, dims: int, x: Tensor, output_size: int | Sequence
     return sizes
 
 
-def _adaptive_slices(length: int, size: int) -> list[slice]:
+def adaptive_slices(length: int, size: int) -> list[slice]:
     return [slice(k * length // size, -(-(k + 1) * length // size)) for k in range(size)]
 
 
@@ -286,7 +289,7 @@ def _adaptive_avg(name: str, dims: int, x: Tensor, output_size: Any) -> Tensor:
     for dim, size in enumerate(sizes, -dims):
         length, rest = x.shape[dim], (slice(None),) * (-1 - dim)
         if length % size:
-            parts = [mean(out[(..., part, *rest)], dim) for part in _adaptive_slices(length, size)]
+            parts = [mean(out[(..., part, *rest)], dim) for part in adaptive_slices(length, size)]
             out = stack(parts, dim)
         else:
             at = out.ndim + dim
@@ -297,7 +300,7 @@ def _adaptive_avg(name: str, dims: int, x: Tensor, output_size: Any) -> Tensor:
 def _adaptive_max(name: str, dims: int, x: Tensor, output_size: Any, return_indices: bool) -> Any:
     sizes, lengths = _adaptive_sizes(name, dims, x, output_size), x.shape[-dims:]
     if any(length % size for length, size in zip(lengths, sizes, strict=True)):
-        return _max_of_slices(x, list(map(_adaptive_slices, lengths, sizes)), return_indices)
+        return _max_of_slices(x, list(map(adaptive_slices, lengths, sizes)), return_indices)
     steps = [length // size for length, size in zip(lengths, sizes, strict=True)]
     windows = [Windows(step, step, 0, 1, size) for step, size in zip(steps, sizes, strict=True)]
     return _max_of_windows(x, windows, return_indices)
@@ -359,6 +362,7 @@ def avg_pool1d(
 
 
 @composite
+@shown_whole
 def adaptive_avg_pool1d(x: Tensor, output_size: int) -> Tensor:
     """The means of `output_size` windows that cover the last dimension.
 
@@ -371,6 +375,7 @@ def adaptive_avg_pool1d(x: Tensor, output_size: int) -> Tensor:
 
 
 @composite
+@shown_whole
 def adaptive_max_pool1d(x: Tensor, output_size: int, return_indices: bool = False) -> Any:
     """The maxima of the windows of `adaptive_avg_pool1d`; with `return_indices` a pair, as for `max_pool1d`.
 
@@ -431,6 +436,7 @@ def avg_pool2d(
 
 
 @composite
+@shown_whole
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of `output_size` windows that cover the last two dimensions.
 
@@ -443,6 +449,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int | None]) -> T
 
 
 @composite
+@shown_whole
 def adaptive_max_pool2d(x: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False) -> Any:
     """The maxima of the windows of `adaptive_avg_pool2d`; with `return_indices` a pair, as for `max_pool2d`.
 

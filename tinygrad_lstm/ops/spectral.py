@@ -154,7 +154,8 @@ def istft(
     factor[0] = factor[(n_fft + 1) // 2 :] = 1 / n_fft
     if normalized:
         factor *= math.sqrt(n_fft)
-    windows = rfft_transposed(spectrum * tensor(factor, dtype=spectrum.dtype, device=x.device), n_fft) * window
+    factors = tensor(factor, dtype=x.dtype if is_float(x.dtype) else FLOAT32, device=x.device)
+    windows = rfft_transposed(spectrum * factors, n_fft) * window
     frames = x.shape[-2]
     total = n_fft + hop * (frames - 1)
     dim = windows.ndim - 2

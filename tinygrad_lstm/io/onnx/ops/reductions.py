@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import INT64, is_float, widened_dtype
 
-from ....ops import _softmax, cumulative, reduction
+from ....ops import _softmax, class_loss, cumulative, reduction
 from ....ops.reduction import Dim
 from ..graph import Graph, Input
 from ..program import Operand
@@ -141,6 +141,20 @@ def _over_one_dim(kind: str) -> Entry:
 
 
 write_alike(_over_one_dim, {_softmax.softmax: "Softmax", _softmax.log_softmax: "LogSoftmax"})
+
+
+@writes(class_loss.cross_entropy_op)
+def _cross_entropy(
+    g: Graph, inputs: Sequence[Operand], ids: Operand, ignore_index: int, reduction: str, *_: Any
+) -> str:
+    logits = g.cast(inputs[0], g.call.results[0].dtype)
+    return g.node("SoftmaxCrossEntropyLoss", logits, ids, ignore_index=ignore_index, reduction=reduction)
+
+
+@writes(class_loss.picked)
+def _picked(g: Graph, x: Operand, ids: Operand, dim: int) -> str:
+    at = g.node("Unsqueeze", g.cast(ids, INT64), np.array([dim]))
+    return g.node("Squeeze", g.node("GatherElements", x, at, axis=dim), np.array([dim]))
 
 
 @writes(reduction.taken_along, cumulative.taken_so_far)

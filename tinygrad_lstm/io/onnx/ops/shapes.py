@@ -101,12 +101,39 @@ def _padded(g: Graph, x: Operand, widths: Sequence[tuple[Size, Size]], value: fl
 
 
 @writes(padding.unfold_op)
-def _windows(g: Graph, x: Operand, dim: int, size: int, step: int) -> str:
+def _windows(g: Graph, x: Operand, dim: int, size: Size, step: Size) -> str:
     """The elements of each window are gathered: (..., number, size, ...), and the size becomes the last dimension."""
-    number, rank = fixed(g, g.call.result.shape[dim]), len(x.shape)
-    places = np.arange(number)[:, None] * fixed(g, step) + np.arange(fixed(g, size))
+    rank = len(x.shape)
     order = [d for d in range(rank + 1) if d != dim + 1] + [dim + 1]
+    room = g.node("Sub", g.node("Shape", x, start=dim, end=dim + 1), np.array([fixed(g, size)]))
+    number = g.node("Add", g.node("Div", room, np.array([fixed(g, step)])), np.array([1]))
+    places = _places_of_windows(g, number, size, step)
     return g.node("Transpose", g.node("Gather", x, places, axis=dim), perm=order)
+
+
+def _places_of_windows(g: Graph, number: Input, size: Size, step: Size) -> str:
+    """(number, size): the places of the elements of each window."""
+    counts = g.node("Range", np.array(0), g.node("Squeeze", number, np.array([0])), np.array(1))
+    return g.node(
+        "Add",
+        g.node("Mul", g.node("Unsqueeze", counts, np.array([1])), np.array(fixed(g, step))),
+        np.arange(fixed(g, size)),
+    )
+
+
+@writes(padding.overlapped)
+def _overlapped(g: Graph, x: Operand, dim: int, size: Size, step: Size, length: Size) -> str:
+    """The windows are moved to the end and added there, at their places in zeros."""
+    rank = len(x.shape)
+    order = [d for d in range(rank) if d not in (dim, rank - 1)] + [dim, rank - 1]
+    flat = [x.shape[d] for d in order[:-2]]
+    elements = g.node("Reshape", g.node("Transpose", x, perm=order), g.ints([*flat, x.shape[dim] * size]))
+    number = g.node("Shape", x, start=dim, end=dim + 1)
+    places = g.node("Reshape", _places_of_windows(g, number, size, step), np.array([-1]))
+    zeros = g.filled(np.zeros(1, x.dtype), [*flat, length])
+    at = g.node("Expand", places, g.node("Shape", elements))
+    added = g.node("ScatterElements", zeros, at, elements, axis=rank - 2, reduction="add")
+    return g.node("Transpose", added, perm=[*range(dim), rank - 2, *range(dim, rank - 2)])
 
 
 @writes(linalg.diagonal_op)

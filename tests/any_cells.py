@@ -64,6 +64,14 @@ def mixing(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
     return tg.tanh(x @ w) + 0.3 * h @ tg.full((H, H), 0.5, dtype=h.dtype, device=h.device)
 
 
+def sliding(w: tg.Tensor, x: tg.Tensor, h: tg.Tensor) -> tg.Tensor:
+    """Windows of many kinds, of the input and of the state."""
+    signal = tg.conv1d(x.unsqueeze(1), w.unsqueeze(1), padding=1)  # (B, I, 4)
+    peaks = tg.max_pool1d(signal, 2) + tg.avg_pool1d(signal, 3, 1)
+    spectrum = tg.stft(tg.pad(h, (1, 1), mode="replicate"), 2, 2, center=False)  # (B, 2, 2, 2)
+    return tg.tanh(peaks.sum(1) + spectrum.mean((1, 2)) + tg.conv_transpose1d(h.unsqueeze(1), w[None, :1, 1:])[:, 0])
+
+
 STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int, ...], str]]]] = {
     "single": (single, (H + I, H), [((H,), "float64")]),
     "pair": (pair, (H + I, H), [((H,), "float64"), ((H,), "float64")]),
@@ -72,6 +80,7 @@ STEPS: dict[str, tuple[Callable[..., Any], tuple[int, int], list[tuple[tuple[int
     "detaching": (detaching, (H + I, H), [((H,), "float64")]),
     "joining": (joining, (I, H), [((H,), "float64")]),
     "mixing": (mixing, (I, H), [((H,), "float64")]),
+    "sliding": (sliding, (I, H), [((H,), "float64")]),
     "normalizing": (normalizing, (I, H), [((H,), "float64")]),
 }
 

@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def window_sums_back(xp: Any, x: Array, length: int, size: int, stride: int) -> 
     return out
 
 
-class Windows(NamedTuple):
+@dataclass(frozen=True)
+class Windows:
     """The windows along a dimension.
 
     Window j < `number` has the elements at the places `j * stride - padding + k * dilation`, k < `size`.
@@ -256,13 +258,14 @@ def _avg_pool(
     windows = _windows(name, dims, x, kernel_size, stride, padding, ceil_mode)
     out = widened(x)
     for k, (window, beyond) in enumerate(reversed(windows)):
-        length, (size, step, width, _, count) = x.shape[-1 - k], window
+        length, width = x.shape[-1 - k], window.padding
         out = out if k == 0 else swapaxes(out, -1, -2)
-        out = window_sums(pad(out, (width, width + beyond)) if width or beyond else out, size, step, count)
+        padded = pad(out, (width, width + beyond)) if width or beyond else out
+        out = window_sums(padded, window.size, window.stride, window.number)
         if divisor_override is None:
             numbers = window.elements_counted(length, count_include_pad)
-            uniform = (numbers == size).all()
-            out = out / (size if uniform else operand(numbers.astype(out.dtype), x.device))
+            uniform = (numbers == window.size).all()
+            out = out / (window.size if uniform else operand(numbers.astype(out.dtype), x.device))
         out = out if k == 0 else swapaxes(out, -1, -2)
     return narrowed(out if divisor_override is None else out / divisor_override, x)
 

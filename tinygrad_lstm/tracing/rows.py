@@ -24,7 +24,7 @@ _ALONG_DIMS = {
     "cumprod": "dim", "cumprod_before": "dim", "cumsum": "dim", "cumsum_from_end": "dim", "flip": "dim",
     "logcumsumexp": "dim", "logsumexp": "dim", "log_softmax": "dim", "max": "dim", "median_index": "dim", "min": "dim",
     "prod": "dim", "put_along": "dim", "recurrence": "dim", "roll": "dim", "softmax": "dim", "sum": "dim",
-    "taken_along": "dim", "taken_so_far": "dim",
+    "taken_along": "dim", "taken_so_far": "dim", "overlapped": "dim", "unfold": "dim",
     "inverse_deviation": "dims", "magnitude": "dims", "normalized": "dims",
     "cat": "dim", "split": "dim", "stack": "dim", "unbind": "dim",
 }  # fmt: skip
@@ -58,6 +58,12 @@ def is_row_wise(instruction: Instruction) -> bool:
         first, second, *rest = inputs
         batched = first.has_batch and second.has_batch and len(first.shape) == len(second.shape) > 2
         return batched or (first.has_batch and not any(value.has_batch for value in (second, *rest)))
+    if name in ("convolved", "convolved_back"):
+        return inputs[0].has_batch and not inputs[1].has_batch
+    if name in ("largest", "spread_in_windows", "taken_from_windows"):
+        return len(_named(instruction)["windows"]) < len(inputs[0].shape)
+    if name in ("rfft", "rfft_transposed", "window_sums", "window_sums_back"):
+        return len(results[0].shape) > 1
     if name in ("getitem", "spread_at"):
         return _keeps_rows(_named(instruction)["index"])
     if name == "permute":
@@ -88,6 +94,8 @@ def is_sum_over_rows(instruction: Instruction) -> bool:
         return len(x.shape) == len(y.shape) == 2 and x.shape[1] is BATCH and y.shape[0] is BATCH
     if name in ("sum", "sum_to"):
         return has_rows(inputs[0])
+    if name == "correlated":
+        return all(map(has_rows, inputs))
     if name == "einsum":
         named = _named(instruction)
         letters = {term[value.shape.index(BATCH)] for value, term in zip(named["operands"], named["terms"])

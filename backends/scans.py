@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from .base import Array
 from .dtypes import FLOAT64, INT64, is_float, summed_dtype, widened_dtype
 from .kernels import ArrayKernels
@@ -13,8 +15,11 @@ __all__ = ["ScanKernels", "scanned"]
 def scanned(combine: Callable[[Array, Array], Array], x: Array, axis: int) -> Array:
     """At each place along a non-negative axis, all elements up to it, combined by an associative function.
 
-    It makes 2·log₂ n calls of the function, for 2·n elements: those of pairs are combined first.
+    It makes 2·log₂ n calls of the function, for 2·n elements: those of pairs are combined first. Only NumPy's ufuncs
+    go from one element to the next by themselves.
     """
+    if isinstance(combine, np.ufunc):
+        return combine.accumulate(x, axis=axis)
     out, length = x.copy(), x.shape[axis]
     if length > 1:
         pairs = scanned(combine, combine(x[_at(axis, 0, length - 1, 2)], x[_at(axis, 1, None, 2)]), axis)

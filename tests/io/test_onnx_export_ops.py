@@ -223,6 +223,7 @@ OF_ANY_LENGTHS: list[Function] = [
     lambda x: x.topk(len(x), 0, largest=False).values,
     lambda x: (x.median(0).values, x.nanmedian(1).values, x.median()),
     lambda x: x.quantile([0.1, 0.5, 1.0], -1),
+    lambda x: x.quantile(0.3, 0, interpolation="nearest"),
     lambda x: x[0].sort().values.searchsorted(x[0]),
     lambda x: tg.bucketize(x, tg.tensor([0.5, 1.0])),
     lambda x: (x.cumprod(0), x.logcumsumexp(1), *x.cummax(0), x.cummin(1).values),

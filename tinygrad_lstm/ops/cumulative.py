@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import DType, is_bool, limits, resolution, widened_dtype
+from tinygrad_lstm.backends.dtypes import FLOAT64, DType, is_bool, limits, resolution, widened_dtype
 from tinygrad_lstm.backends.ordering import taken
 from tinygrad_lstm.backends.scans import scanned
 
@@ -20,6 +20,8 @@ from .reduction import ValuesIndices, dim_of
 from .shape import cat
 
 __all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "logcumsumexp"]
+
+_FEW = 4096  # elements
 
 
 def _from(dim: int, *part: int | None) -> tuple[slice, ...]:
@@ -132,9 +134,11 @@ def _logcumsumexp_rule(g: Any, x: Any, dim: int, F: Any) -> Any:
 
 @op(promotion="float", x=_logcumsumexp_rule, name="logcumsumexp")
 def logcumsumexp_op(backend: Any, x: Array, dim: int) -> Array:
-    wide = x.astype(widened_dtype(x.dtype), copy=False)
+    few = x.size < _FEW  # one after the other is quicker, and NumPy can do it in float64
+    add = backend.xp.logaddexp if few else backend.functions.logaddexp
+    wide = x.astype(FLOAT64 if few else widened_dtype(x.dtype), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):  # differences of which the exponential is 0, and of infinities
-        return scanned(backend.functions.logaddexp, wide, dim).astype(x.dtype, copy=False)
+        return scanned(add, wide, dim).astype(x.dtype, copy=False)
 
 
 @composite

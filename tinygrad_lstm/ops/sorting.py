@@ -9,18 +9,19 @@ import numpy as np
 
 from tinygrad_lstm.backends import ordering
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import INT64, is_float
+from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, is_float
 from tinygrad_lstm.backends.ordering import places_in_rows, places_in_sequence
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
+from ..creation import full
 from ..mode import mode
 from .comparison import isfinite, isnan
 from .define import composite, op
 from .elementwise import where
 from .indexing import gather, getitem
 from .reduction import ValuesIndices, dim_of, narrowed, share_of_equal, taken_along, widened
-from .shape import flatten, movedim, stack
+from .shape import cat, flatten, movedim, stack
 
 __all__ = [
     "argsort",
@@ -152,6 +153,7 @@ def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median("nanmedian", x, dim, keepdim)
 
 
+_EXACT = 2**24  # the integers up to here are numbers of float32
 _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
@@ -191,22 +193,19 @@ def quantile(x: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, i
 
 def _quantiles(x: Tensor, q: Tensor, interpolation: str) -> Tensor:
     """The quantiles of the last dimension, as the last dimension."""
-    order = argsort_op(x, x.ndim - 1, False)
-
-    def at(places: Tensor) -> Tensor:
-        return gather(x, -1, getitem(order, (..., places.to(dtype=INT64))))
-
-    places = q * (x.shape[-1] - 1)
-    places = places.round() if interpolation == "nearest" else places
+    last, number = x.shape[-1] - 1, q.size
+    if last > _EXACT:
+        q = q.to(dtype=FLOAT64)
+    places = q * last
     low, high = places.floor(), places.ceil()
     if interpolation in ("lower", "higher", "nearest"):
-        result = at(high if interpolation == "higher" else low)
-    else:
-        first = at(low)
-        known = isfinite(first)  # a difference of infinities would be NaN
-        ends = where(known, first, 0), where(known, at(high), 0)
-        result = first + (ends[1] - ends[0]) * (0.5 if interpolation == "midpoint" else places - low)
-    largest = gather(x, -1, order[..., -1:])
+        low = high = low if interpolation == "lower" else high if interpolation == "higher" else places.round()
+    index = cat([low, high, full((1,), last, low.dtype, low.device)], 0).to(dtype=INT64)
+    elements = gather(x, -1, getitem(argsort_op(x, x.ndim - 1, False), (..., index)))
+    first, second, largest = elements.split([number, number, 1], -1)
+    known = isfinite(first)  # a difference of infinities would be NaN
+    difference = where(known, second, 0) - where(known, first, 0)
+    result = first + difference * (0.5 if interpolation == "midpoint" else places - low)
     return where(isnan(largest), largest, result)
 
 

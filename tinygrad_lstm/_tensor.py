@@ -26,6 +26,7 @@ from tinygrad_lstm.backends.dtypes import (
     is_integer,
 )
 
+from .arguments import ElementCount
 from .autograd import Differentiable
 from .device import Device, device_of, get_device
 from .exchange import Exchange, to_array
@@ -120,7 +121,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
     def size(self) -> int:
         """The number of elements, as of NumPy's arrays. Torch's `x.size(0)` is `x.shape[0]`."""
         number = math.prod(self.shape)
-        return _Size(number) if number.__class__ is int else number  # not of a length of a traced run
+        return ElementCount(number) if number.__class__ is int else number  # not of a length of a traced run
 
     @property
     def T(self) -> "Tensor":
@@ -214,21 +215,24 @@ class Tensor(Exchange["Tensor"], Differentiable):
 
     # -- devices and dtypes -------------------------------------------------------------------------------------------
 
-    def to(self, device: str | Device | DType = None, dtype: DType = None) -> "Tensor":
+    def to(self, device: "str | Device | DType | Tensor" = None, dtype: DType = None) -> "Tensor":
         """The tensor on another device, or of another dtype; differentiable. The same tensor if nothing changes.
 
         Floats become integers without what follows their decimal point. NaN, infinities and numbers beyond the range of
         an integer dtype become some integer or other, as in NumPy, which warns: look first, at `isfinite()` for one.
 
         Args:
-            device: a device or its name; or a dtype, as in `x.to("float64")`.
+            device: a device or its name; or a dtype, as in `x.to("float64")`; or a tensor, whose device and dtype are
+                taken.
             dtype: the elements' type.
 
         >>> import tinygrad_lstm as tg
         >>> tg.tensor([1, 2]).to("cpu", dtype="float32")
         tensor([1., 2.])
         """
-        if dtype is None and device is not None and not isinstance(device, Device) and is_dtype(device):
+        if isinstance(device, Tensor):
+            device, dtype = device.device, dtype or device.dtype
+        elif dtype is None and device is not None and not isinstance(device, Device) and is_dtype(device):
             device, dtype = None, device
         moved = self
         if dtype is not None and checked_dtype(dtype) != self.dtype:
@@ -279,9 +283,9 @@ class Tensor(Exchange["Tensor"], Differentiable):
         if tracer is not None and not sys._getframe(2).f_code.co_filename.startswith(OWN_CODE):
             tracer.see_requires_grad(self)
 
-    def requires_grad_(self, value: bool = True) -> "Tensor":
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Sets `requires_grad`, and gives the tensor back."""
-        self.requires_grad = value
+        self.requires_grad = requires_grad
         return self
 
     @property
@@ -295,6 +299,12 @@ class Tensor(Exchange["Tensor"], Differentiable):
         detached = Tensor._wrap(self._array, self.device)
         detached._version = self._shared_version()
         return detached
+
+    def detach_(self) -> "Tensor":
+        """Takes the tensor itself out of the graph that made it; returns it. What was computed of it is unchanged."""
+        self._shared_version()
+        self._node = None
+        return self
 
     def retain_grad(self) -> "Tensor":
         """Lets `backward` keep this tensor's gradient in `.grad` though it is no leaf; gives the tensor back.
@@ -371,18 +381,6 @@ class Tensor(Exchange["Tensor"], Differentiable):
         return self._leaf
 
 
-class _Size(int):
-    """The number of elements of a tensor. Whoever calls it, as torch's `x.size(0)`, is told what to write."""
-
-    __slots__ = ()
-
-    def __call__(self, *dim: int) -> Any:
-        raise TypeError("size: x.size is the number of elements; write x.shape[0] for x.size(0), x.shape for x.size()")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
-
-
 _new = object.__new__
 
 
@@ -443,8 +441,14 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
     return Tensor(data, dtype, device, requires_grad)
 
 
-def as_tensor(data: Any, device: str | Device | None = None) -> Tensor:
-    """`data` as a tensor: itself if it is one, around an array of the same device without a copy, else a new one."""
+def as_tensor(data: Any, device: str | Device | None = None, *, dtype: DType = None) -> Tensor:
+    """`data` as a tensor: itself if it is one, around an array of the same device without a copy, else a new one.
+
+    With `dtype`, it is in this dtype, and only copied if it has another.
+    """
+    if dtype is not None:
+        given = isinstance(data, Tensor) or device_of(data) is not None
+        return as_tensor(data, device).to(dtype=dtype) if given else Tensor(data, dtype, device)
     if isinstance(data, Tensor):
         return data
     owner = device_of(data)

@@ -1,4 +1,4 @@
-"""Checks of integer arguments: dimensions, lengths, counts. A bool or a tensor is not accepted."""
+"""Integers: checks of arguments that are dimensions, lengths or counts, of which none is a bool; and `x.size`."""
 
 import operator
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import numpy as np
 
 from .tracing.lengths import Length
 
-__all__ = ["integer", "integers"]
+__all__ = ["ElementCount", "integer", "integers"]
 
 
 def integer(name: str, argument: str, value: Any, expected: str = "an integer") -> int:
@@ -40,3 +40,15 @@ def integers(name: str, argument: str, values: Iterable[Any], expected: str = "i
         TypeError: as for `integer`.
     """
     return tuple([value if value.__class__ is int else integer(name, argument, value, expected) for value in values])
+
+
+class ElementCount(int):
+    """The number of elements of a tensor. Whoever calls it, as torch's `x.size(0)`, is told what to write."""
+
+    __slots__ = ()
+
+    def __call__(self, *dim: int) -> Any:
+        raise TypeError("size: x.size is the number of elements; write x.shape[0] for x.size(0), x.shape for x.size()")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)

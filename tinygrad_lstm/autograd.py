@@ -16,7 +16,12 @@ class Differentiable:
     __slots__ = ()
 
     def backward(
-        self, grad: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+        self,
+        grad: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+        gradient: Any = None,
     ) -> None:
         """Adds to `.grad` of every leaf that this tensor was made from the gradient of this tensor.
 
@@ -25,12 +30,14 @@ class Differentiable:
             retain_graph: keep what the graph kept, so that it can be walked again; by default as `create_graph`.
             create_graph: record the walk itself, so that the gradients can be differentiated in turn.
             inputs: add only to these tensors.
+            gradient: torch's name for `grad`.
 
         Raises:
             RuntimeError: this requires no gradient; it is not a scalar and `grad` is missing; the graph was freed by
                 an earlier backward; a value that a derivative needs was changed in place.
             ValueError: `grad` has not this tensor's shape.
         """
+        grad = gradient if grad is None else grad
         backward([self], None if grad is None else [grad], retain_graph, create_graph, inputs)
 
 

@@ -28,6 +28,7 @@ from .tracing.lengths import Length
 __all__ = [
     "arange",
     "empty",
+    "empty_like",
     "eye",
     "from_dlpack",
     "from_numpy",
@@ -80,24 +81,24 @@ def _number(value: Any) -> Any:
 @shown_whole
 def full(
     shape: Any,
-    value: Any,
+    fill_value: Any,
     dtype: DType = None,
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of the given shape, filled with one value; by default with the dtype of `tg.tensor(value)`.
+    """A tensor of the given shape, filled with one value; by default with the dtype of `tg.tensor(fill_value)`.
 
     Raises:
         OverflowError, ValueError: an integer dtype cannot hold the value; or as for `zeros`.
     """
     place = get_device(device)
-    if dtype is None and type(value) is not float:
-        array = np.asarray(value)
-        check_integers("full", value, array)
-        dtype = dtype_of_numbers(array.dtype) if type(value) is int else array.dtype
+    if dtype is None and type(fill_value) is not float:
+        array = np.asarray(fill_value)
+        check_integers("full", fill_value, array)
+        dtype = dtype_of_numbers(array.dtype) if type(fill_value) is int else array.dtype
     kind = checked_dtype(DEFAULT_FLOAT if dtype is None else dtype)
-    check_bounds("full", value, kind)
-    return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(value), kind)
+    check_bounds("full", fill_value, kind)
+    return _filled(place, requires_grad, "full", _shape("full", (shape,)), _number(fill_value), kind)
 
 
 def zeros(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -129,13 +130,20 @@ def ones_like(x: Tensor, dtype: DType = None, device: Place = None, requires_gra
     return full(x.shape, 1.0, dtype or x.dtype, device or x.device, requires_grad)
 
 
-def full_like(x: Tensor, value: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    x: Tensor, fill_value: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of the shape of x, filled with one value; by default with its dtype, on its device.
 
     Raises:
         OverflowError, ValueError: an integer dtype cannot hold the value.
     """
-    return full(x.shape, value, dtype or x.dtype, device or x.device, requires_grad)
+    return full(x.shape, fill_value, dtype or x.dtype, device or x.device, requires_grad)
+
+
+def empty_like(x: Tensor, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape of x, to be filled; otherwise as `empty`. By default with x's dtype, on its device."""
+    return full(x.shape, 0.0, dtype or x.dtype, device or x.device, requires_grad)
 
 
 def empty(*shape: Any, dtype: DType = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -177,17 +185,17 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, number: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
+    start: float, stop: float, steps: int, dtype: DType = None, device: Place = None, requires_grad: bool = False
 ) -> Tensor:
-    """`number` evenly spaced values from `start` to `stop`, both included; float32 by default.
+    """`steps` evenly spaced values from `start` to `stop`, both included; float32 by default.
 
     Raises:
         OverflowError, ValueError: an integer dtype cannot hold `start` or `stop`.
-        TypeError: `number` is not an integer.
+        TypeError: `steps` is not an integer.
     """
-    kind, number = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "number", number)
+    kind, steps = checked_dtype(dtype or DEFAULT_FLOAT), integer("linspace", "steps", steps)
     check_bounds("linspace", [start, stop], kind)
-    return _filled(get_device(device), requires_grad, "linspace", start, stop, number, dtype=kind)
+    return _filled(get_device(device), requires_grad, "linspace", start, stop, steps, dtype=kind)
 
 
 def _drawn(values: HostArray, device: Place, requires_grad: bool) -> Tensor:

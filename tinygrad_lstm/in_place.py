@@ -137,13 +137,13 @@ class InPlace(OpMethods[T]):
             version.recorded, version.maker, version.in_graph = version.written, None, True
             self._node = node  # type: ignore[misc]
 
-    def add_(self, other: Any) -> Self:
-        """Adds in place."""
-        return self._write("add_", self + other)
+    def add_(self, other: Any, *, alpha: float = 1) -> Self:
+        """Adds `alpha · other` in place."""
+        return self._write("add_", self + (other if alpha == 1 else other * alpha))
 
-    def sub_(self, other: Any) -> Self:
-        """Subtracts in place."""
-        return self._write("sub_", self - other)
+    def sub_(self, other: Any, *, alpha: float = 1) -> Self:
+        """Subtracts `alpha · other` in place."""
+        return self._write("sub_", self - (other if alpha == 1 else other * alpha))
 
     def mul_(self, other: Any) -> Self:
         """Multiplies in place."""

@@ -19,6 +19,7 @@ __all__ = [
     "bitwise_or",
     "bitwise_xor",
     "eq",
+    "equal",
     "ge",
     "gt",
     "isclose",
@@ -182,6 +183,13 @@ def allclose(x: Tensor, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equa
         ValueError: the shapes do not broadcast.
     """
     return bool(isclose(x, other, rtol, atol, equal_nan).all())
+
+
+@composite
+def equal(x: Tensor, other: Any) -> bool:
+    """Whether shapes and elements are equal, as a Python bool, which is read from the device. NaN equals nothing."""
+    other = operand(other, x.device)
+    return x.shape == other.shape and bool(eq(x, other).all())
 
 
 # -- bits --------------------------------------------------------------------------------------------------------------

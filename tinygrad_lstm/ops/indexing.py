@@ -19,7 +19,7 @@ from .reduction import dim_of
 from .rules import AddsInto
 from .shape import reshape_op, unsqueeze
 
-__all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "take_along_axis"]
+__all__ = ["embedding", "gather", "getitem", "index_select", "masked_fill", "take_along_axis", "take_along_dim"]
 
 
 def _is_basic(index: Any) -> bool:
@@ -342,6 +342,20 @@ def take_along_axis(x: Tensor, indices: Any, dim: int) -> Tensor:
     shape = [number if d == dim or length == 1 else length for d, (number, length) in lengths]
     places = _places(indices.broadcast_to(shape), dim, x.shape)
     return getitem_op(reshape_op(x, (x.size,)), places._array)
+
+
+@composite
+def take_along_dim(x: Tensor, indices: Any, dim: int | None = None) -> Tensor:
+    """Torch's name for `take_along_axis`; without `dim`, both are flattened.
+
+    Raises:
+        ValueError: `indices` has a different number of dimensions, or does not broadcast.
+        IndexError: an index is out of range (index tensors on a GPU are not checked).
+    """
+    if dim is None:
+        indices = indices if isinstance(indices, Tensor) else np.asarray(indices)
+        x, indices, dim = x.reshape(-1), indices.reshape(-1), 0
+    return take_along_axis(x, indices, dim)
 
 
 @composite

@@ -21,7 +21,21 @@ from .reduction import dims_of, sum
 from .rules import OverRows
 from .shape import permute_op, reshape, unsqueeze
 
-__all__ = ["diagonal", "einsum", "linear", "matmul", "outer", "tensordot", "trace"]
+__all__ = [
+    "addmm",
+    "baddbmm",
+    "bmm",
+    "diagonal",
+    "dot",
+    "einsum",
+    "linear",
+    "matmul",
+    "mm",
+    "mv",
+    "outer",
+    "tensordot",
+    "trace",
+]
 
 
 @op(
@@ -92,6 +106,91 @@ def linear(x: Tensor, weight: Any, bias: Any = None) -> Tensor:
         raise ValueError("linear: x is 0-d; expected shape (..., I)")
     product = linear_op(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), weight, bias)
     return reshape(product, (*x.shape[:-1], product.shape[1]))
+
+
+# -- torch's products, which do not broadcast --------------------------------------------------------------------------
+
+
+def _product(name: str, x: Tensor, y: Any, *ndims: int) -> Tensor:
+    """The matrix product of tensors with these numbers of dimensions, of 3-D ones with the same batch size."""
+    y = y if isinstance(y, Tensor) else operand(y, device_of(y) or x.device)
+    if (x.ndim, y.ndim) != ndims or (x.ndim == 3 and x.shape[0] != y.shape[0]):
+        batch = " and the same batch size" if ndims[0] == 3 else ""
+        raise ValueError(
+            f"{name}: expected tensors of {ndims[0]} and {ndims[1]} dimensions{batch}, got shapes {x.shape} and "
+            f"{y.shape}; use x @ y"
+        )
+    return matmul(x, y)
+
+
+@composite
+def mm(x: Tensor, mat2: Any) -> Tensor:
+    """The product of two matrices.
+
+    Raises:
+        ValueError: an input is not a matrix, or the inner lengths differ.
+    """
+    return _product("mm", x, mat2, 2, 2)
+
+
+@composite
+def bmm(x: Tensor, mat2: Any) -> Tensor:
+    """The products of two batches of matrices: (b, n, k) times (b, k, m) is (b, n, m).
+
+    Raises:
+        ValueError: an input does not have three dimensions, or batch sizes or inner lengths differ.
+    """
+    return _product("bmm", x, mat2, 3, 3)
+
+
+@composite
+def mv(x: Tensor, vec: Any) -> Tensor:
+    """The product of a matrix and a vector.
+
+    Raises:
+        ValueError: the inputs are not a matrix and a vector, or the lengths differ.
+    """
+    return _product("mv", x, vec, 2, 1)
+
+
+@composite
+def dot(x: Tensor, tensor: Any) -> Tensor:
+    """The scalar product of two vectors.
+
+    Raises:
+        ValueError: an input is not a vector, or the lengths differ.
+    """
+    return _product("dot", x, tensor, 1, 1)
+
+
+def _plus_product(name: str, x: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:  # the elements of x are ignored, even NaNs
+        return product
+    total = (x if beta == 1 else x * beta) + product
+    if total.shape != product.shape:
+        raise ValueError(f"{name}: shape {x.shape} does not broadcast to that of the product, {product.shape}")
+    return total
+
+
+@composite
+def addmm(x: Tensor, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · x + alpha · (mat1 @ mat2) of matrices; x broadcasts.
+
+    Raises:
+        ValueError: as for `mm`, or x does not broadcast to the shape of the product.
+    """
+    return _plus_product("addmm", x, mm(mat1, mat2), beta, alpha)
+
+
+@composite
+def baddbmm(x: Tensor, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · x + alpha · (batch1 @ batch2) of batches of matrices; x broadcasts.
+
+    Raises:
+        ValueError: as for `bmm`, or x does not broadcast to the shape of the product.
+    """
+    return _plus_product("baddbmm", x, bmm(batch1, batch2), beta, alpha)
 
 
 @composite

@@ -107,18 +107,18 @@ def permute_op(xp: Any, x: Array, order: tuple[int, ...]) -> Array:
 
 
 @composite
-def permute(x: Tensor, *order: int | Sequence[int]) -> Tensor:
-    """Permutes the dimensions.
+def permute(x: Tensor, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
+    """Permutes the dimensions; `dims=` is torch's name for the order.
 
     Raises:
         IndexError: a dimension is out of range.
         ValueError: `order` does not have each dimension once.
     """
-    given = lengths_of("permute", "order", order)
-    dims = dims_of("permute", given, x.shape)
+    given = lengths_of("permute", "order", order if dims is None else (*order, dims))
+    found = dims_of("permute", given, x.shape)
     if len(given) != x.ndim:
         raise ValueError(f"permute: {given} does not name each dimension of shape {x.shape} once")
-    return permute_op(x, dims)
+    return permute_op(x, found)
 
 
 @composite

@@ -97,7 +97,7 @@ ALONG = sorted(
     if name in dir(tg) and name != "tensordot" and DIMS & set(inspect.signature(function).parameters)
 )
 REFUSED = {"cat", "chunk", "concat", "concatenate", "diagonal", "diff", "glu", "repeat_interleave", "roll", "split"}
-REFUSED |= {"take_along_axis", "unbind", "unique"}
+REFUSED |= {"take_along_axis", "take_along_dim", "unbind", "unique"}
 SHAPES = {"flatten": (1,), "stack": (1,), "unfold": (1,), "unsqueeze": (1,)}
 GIVEN = {
     "chunks": 1,

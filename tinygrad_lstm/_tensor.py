@@ -231,7 +231,7 @@ class Tensor(Exchange["Tensor"], Differentiable):
         tensor([1., 2.])
         """
         if isinstance(device, Tensor):
-            device, dtype = device.device, dtype or device.dtype
+            dtype, device = dtype or device.dtype, device.device
         elif dtype is None and device is not None and not isinstance(device, Device) and is_dtype(device):
             device, dtype = None, device
         moved = self

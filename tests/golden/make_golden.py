@@ -19,6 +19,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | losses | {loss}[_{variant}]_{mean, sum, none} | input target [weight] [pos_weight] out w_out grad_input [grad_target] |
 | ops | {op}[_{variant}] | input [other] [weight] [bias] out w_out; grad_ of each float input |
 | ops_normalization | {op}_{number}, with drawn arguments | as ops; of batch_norm [running_mean running_var, and both with _after: after the call] |
+| ops_first | {op}[_0d]_{number}, with drawn arguments | as ops; or none of the results, if refused |
 | ops_losses | {op}_{number}, with drawn arguments | as ops |
 | ops_padding ops_pooling ops_spectral | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_sorting | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
@@ -61,6 +62,7 @@ from torch_functions import losses, ops
 from torch_long_runs import long_runs, long_schedules
 from torch_ops_arrays import ops_arrays
 from torch_ops_elementwise import ops_elementwise
+from torch_ops_first import ops_first
 from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
 from torch_ops_padding import ops_padding
@@ -104,6 +106,7 @@ def main() -> None:
         ops_arrays,
         ops_attention,
         ops_elementwise,
+        ops_first,
         ops_losses,
         ops_normalization,
         ops_padding,

@@ -80,13 +80,14 @@ case(
     lambda x, dim, index: tg.gather(x, dim, here(x, index)),
     out="same",
 )
-case(
-    "take_along_axis",
-    lambda x, indices, dim: np.take_along_axis(x, indices, dim),
-    taken_along(),
-    lambda x, indices, dim: tg.take_along_axis(x, here(x, indices), dim),
-    out="same",
-)
+for name in ("take_along_axis", "take_along_dim"):
+    case(
+        name,
+        lambda x, indices, dim: np.take_along_axis(x, indices, dim),
+        taken_along(),
+        lambda x, indices, dim, name=name: getattr(tg, name)(x, here(x, indices), dim),
+        out="same",
+    )
 case(
     "index_select",
     lambda x, dim, index: np.take(x, index, dim),

@@ -63,7 +63,23 @@ def contracted(draw: st.DrawFn) -> Drawn:
     return Drawn(arrays, {"equation": equation})
 
 
+def products(*shapes: str) -> st.SearchStrategy[Drawn]:
+    """Arrays whose dimensions have these letters; equal letters have equal lengths."""
+
+    def drawn(lengths: dict[str, int], seed: int) -> Drawn:
+        rng = np.random.default_rng(seed)
+        return Drawn([nonzero(rng, tuple(lengths[letter] for letter in shape)) for shape in shapes])
+
+    return st.builds(drawn, st.fixed_dictionaries({letter: st.integers(0, 3) for letter in "bnkm"}), SEEDS)
+
+
 case("matmul", np.matmul, multiplied(), out="same")
+case("mm", np.matmul, products("nk", "km"), out="same")
+case("bmm", np.matmul, products("bnk", "bkm"), out="same")
+case("mv", np.matmul, products("nk", "k"), out="same")
+case("dot", np.matmul, products("k", "k"), out="same")
+case("addmm", lambda x, y, z: x + y @ z, products("m", "nk", "km"), out="same")
+case("baddbmm", lambda x, y, z: x + y @ z, products("nm", "bnk", "bkm"), out="same")
 case("linear", lambda x, weight, bias=0.0: x @ weight.T + bias, affine(), ints=False)
 case("outer", np.outer, several(nonzero, nonzero), out="same")
 case(

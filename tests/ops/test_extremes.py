@@ -541,6 +541,12 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
         "einsum": lambda x, y: tg.einsum("ij,jk->ik", x, y),
         "outer": tg.outer,
         "tensordot": lambda x, y: tg.tensordot(x, y, 1),
+        "mm": tg.mm,
+        "bmm": lambda x, y: tg.bmm(x.unsqueeze(0), y.unsqueeze(0))[0],
+        "mv": lambda x, y: tg.stack([tg.mv(x, column) for column in y.T], 1),
+        "dot": lambda x, y: tg.stack([tg.stack([tg.dot(row, column) for column in y.T]) for row in x]),
+        "addmm": lambda x, y: tg.addmm(x.new_zeros(4), x, y),
+        "baddbmm": lambda x, y: tg.baddbmm(x.new_zeros(4), x.unsqueeze(0), y.unsqueeze(0))[0],
     }
     with np.errstate(invalid="ignore"):
         found = run(calls[name], [x, y], device)

@@ -9,8 +9,8 @@ from golden.load import load, options
 import tinygrad_lstm as tg
 
 FILES = (
-    *("losses", "ops", "ops_arrays", "ops_attention", "ops_elementwise", "ops_losses", "ops_normalization"),
-    *("ops_padding", "ops_pooling", "ops_sorting", "ops_spectral", "ops_windows"),
+    *("losses", "ops", "ops_arrays", "ops_attention", "ops_elementwise", "ops_first", "ops_losses"),
+    *("ops_normalization", "ops_padding", "ops_pooling", "ops_sorting", "ops_spectral", "ops_windows"),
 )
 CASES = [(file, case) for file in FILES for case in options(file)]
 
@@ -28,7 +28,7 @@ def test_values_and_gradients(file: str, case: str, device: str) -> None:
     positional = [named[name] for name in settings["positional"]]
 
     def run() -> Any:
-        return getattr(tg, settings["op"])(
+        return (getattr(tg, settings["op"], None) or getattr(tg.Tensor, settings["op"]))(
             *([positional] if settings.get("listed") else positional),
             *settings.get("args", ()),
             **{name: named[name] for name in settings["keyword"]},

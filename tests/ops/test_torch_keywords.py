@@ -156,3 +156,119 @@ def test_a_missing_first_argument_is_an_error() -> None:
     for call in (lambda: tg.ones(2).mean(input=tg.ones(2)), lambda: tg.ones(2).sum(input=tg.ones(2))):
         with pytest.raises(TypeError, match=r"unexpected .*argument 'input'"):
             call()
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_tensor_says_of_itself() -> None:
+    x = tg.zeros(2, 3, dtype="float64")
+    assert (x.dim(), x.numel(), x.element_size()) == (2, 6, 8)
+    assert x.is_floating_point() and not x.long().is_floating_point()
+    assert x.is_contiguous() and not x.T.is_contiguous() and x.T.contiguous().is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["byte", "char", "short", "int", "long", "half", "float", "double", "bool"])
+def test_casts_are_those_of_torch(name: str) -> None:
+    dtypes = {"byte": "uint8", "char": "int8", "short": "int16", "int": "int32", "long": "int64"}
+    dtypes |= {"half": "float16", "float": "float32", "double": "float64"}
+    assert getattr(tg.ones(2), name)().dtype == dtypes.get(name, name)
+
+
+def test_to_the_dtype_and_device_of_a_tensor(device: str) -> None:
+    x, other = tg.ones(2, requires_grad=True), tg.zeros(3, dtype="float64", device=device)
+    for moved in (x.to(other), x.type_as(other)):
+        assert (moved.dtype, moved.device) == ("float64", device)
+        (moved * 2).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [4.0, 4.0]
+    assert x.to(other, dtype="float16").dtype == "float16"
+
+
+def test_new_tensors_of_the_same_dtype_and_device(device: str) -> None:
+    x = tg.ones(2, dtype="float16", device=device)
+    made = [x.new_zeros(2, 3), x.new_ones((2, 3)), x.new_empty(2, 3), x.new_full((2, 3), fill_value=1.5)]
+    made += [x.new_tensor([[1, 2, 3], [4, 5, 6]])]
+    assert all((new.shape, new.dtype, new.device) == ((2, 3), "float16", device) for new in made)
+    assert [new.cpu().tolist()[1][2] for new in made] == [0.0, 1.0, 0.0, 1.5, 6.0]
+    assert x.new_zeros(1, dtype="int64").dtype == "int64" and x.new_zeros(1, dtype=None).dtype == "float16"
+    assert x.new_zeros(1, device="cpu", requires_grad=True).requires_grad
+    assert tg.empty_like(x).shape == (2,) and tg.empty_like(x).dtype == "float16"
+
+
+def test_shapes_of_other_tensors() -> None:
+    x, like = tg.arange(6), tg.zeros(2, 3)
+    assert x.view_as(like).tolist() == x.reshape_as(like).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert tg.arange(3).expand_as(like).tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert tg.permute(like, dims=(1, 0)).shape == like.permute(1, 0).shape == (3, 2)
+    with pytest.raises(ValueError, match=r"^narrow: start 2 and length 2 do not fit dim 1 of shape \(2, 3\)$"):
+        like.narrow(1, 2, 2)
+
+
+def test_products_that_do_not_broadcast_refuse() -> None:
+    with pytest.raises(ValueError, match=r"^mm: expected tensors of 2 and 2 dimensions, got shapes \(2, 3\)"):
+        tg.mm(tg.ones(2, 3), tg.ones(3))
+    with pytest.raises(ValueError, match=r"^bmm: .* and the same batch size, got shapes"):
+        tg.bmm(tg.ones(2, 3, 4), tg.ones(1, 4, 5))
+    with pytest.raises(ValueError, match=r"^addmm: shape \(3, 2, 2\) does not broadcast to that of the product"):
+        tg.addmm(tg.ones(3, 2, 2), tg.ones(2, 3), tg.ones(3, 2))
+    nan = tg.tensor(float("nan"))
+    assert tg.addmm(nan, tg.ones(1, 2), tg.ones(2, 1), beta=0, alpha=3).tolist() == [[6.0]]
+
+
+def test_equal_is_a_bool(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device)
+    assert tg.equal(x, x.clone()) is True and x.equal(np.array([1.0, 2.0])) is True
+    nan = tg.tensor([float("nan")], device=device)
+    assert x.equal(x + 1) is x.equal(x.unsqueeze(0)) is tg.equal(nan, nan) is False
+
+
+def test_take_along_no_dim_is_of_flattened_tensors() -> None:
+    x = tg.tensor([[5.0, 6.0], [7.0, 8.0]])
+    assert x.take_along_dim(tg.tensor([[3], [0]])).tolist() == x.take_along_dim([3, 0]).tolist() == [8.0, 5.0]
+
+
+@pytest.mark.parametrize("alpha", [1, -0.5])
+def test_alpha_scales_what_is_added_in_place(alpha: float) -> None:
+    x, g = tg.tensor([1.0, 2.0]), tg.tensor([4.0, 8.0])
+    assert x.clone().add_(g, alpha=alpha).tolist() == (x + g * alpha).tolist()
+    assert x.clone().sub_(g, alpha=alpha).tolist() == (x - g * alpha).tolist()
+
+
+def test_arguments_by_torchs_names() -> None:
+    x = tg.ones(2).requires_grad_(requires_grad=True)
+    (x * 3).backward(gradient=tg.tensor([1.0, 2.0]))
+    assert x.grad is not None and x.grad.tolist() == [3.0, 6.0]
+    assert tg.full((2,), fill_value=3).tolist() == tg.full_like(tg.ones(2, dtype="int64"), fill_value=3).tolist()
+    assert tg.linspace(0, 1, steps=3).tolist() == [0.0, 0.5, 1.0]
+    assert tg.as_tensor([1, 2], dtype="float16").dtype == tg.as_tensor(np.ones(2), dtype="float16").dtype == "float16"
+    assert tg.as_tensor(x, dtype=x.dtype) is x
+
+
+# -- detach_ -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_detached_state_ends_the_graph(device: str) -> None:
+    w = tg.tensor(2.0, device=device, requires_grad=True)
+    h = w * w
+    before = h * 3
+    assert h.detach_() is h and h.is_leaf and not h.requires_grad
+    (h * w).backward()
+    assert w.grad is not None and w.grad.item() == 4.0
+    before.backward()
+    assert w.grad.item() == 4.0 + 12.0
+
+
+def test_what_a_graph_needs_is_watched_after_detach_(device: str) -> None:
+    x = tg.tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = x.exp()
+    out = (y * 1).sum()
+    y.detach_().add_(1.0)
+    with pytest.raises(RuntimeError, match=r"changed in place"):
+        out.backward()
+
+
+def test_a_detached_leaf_requires_no_gradient() -> None:
+    x = tg.ones(2, requires_grad=True)
+    y = x * 2
+    assert not x.detach_().requires_grad
+    assert y.requires_grad

@@ -3,13 +3,14 @@
 import struct
 from collections.abc import Sequence
 from ctypes import c_char_p, c_ssize_t
+from typing import Any
 
 import numpy as np
 
 from .. import memory
 from ..base import HostArray
 from ..emit.c_kernels import CannotEmitError
-from ..emit.one_pass import one_pass_c
+from ..emit.one_pass import HEAD, one_pass_c
 from ..emit.program import Derivative, Program, Value
 from .c_runtime import address, kernel_library, threads_for
 from .errors import BuildError
@@ -26,28 +27,38 @@ class CPass:
         program: the program, whose inputs and output have the shape (BATCH,).
         derivative: the derivative; None if no input needs a gradient.
 
+    Attributes:
+        forward: `forward(inputs)` returns a list of the output.
+        backward: `backward([g, *inputs])` returns the gradients that the derivative has; None without one.
+
     Raises:
         BuildError: there is no C compiler, or it fails.
         CannotEmitError: there is no C code for a part of the program.
     """
 
     def __init__(self, program: Program, derivative: Derivative | None) -> None:
-        self.forward = _Function(program.inputs, [program.output])
+        parts: list[tuple[str, Sequence[Value], Sequence[Value]]] = [("forward", program.inputs, [program.output])]
         if derivative is not None:
             cotangents = [g for g in derivative.cotangents if g is not None]
             gradients = [g for g in derivative.gradients if g is not None]
-            self.backward = _Function([*cotangents, *program.inputs], gradients)
+            parts.append(("backward", [*cotangents, *program.inputs], gradients))
+        written = [one_pass_c(*part) for part in parts]
+        source = HEAD + "".join(text for text, _ in written)
+        library = kernel_library("one_pass", source, program.output.dtype)
+        self.forward, *backward = [
+            _Function(getattr(library, name), operations, len(inputs), len(results))
+            for (name, inputs, results), (_, operations) in zip(parts, written, strict=True)
+        ]
+        self.backward = backward[0] if backward else None
 
 
 class _Function:
     """`function(arrays)` returns the results, which are new arrays; all arrays have one shape and dtype."""
 
-    def __init__(self, inputs: Sequence[Value], results: Sequence[Value]) -> None:
-        source, self._operations = one_pass_c(inputs, results)
-        self._results, number = len(results), len(inputs) + len(results)
-        self._layout = struct.Struct(f"{2 + number}n{number}P")  # of `Pass`: n is an integer, P an address
-        self._run = kernel_library("one_pass", source, results[0].dtype).run
-        self._run.argtypes, self._run.restype = [c_ssize_t, c_char_p], None
+    def __init__(self, run: Any, operations: int, inputs: int, results: int) -> None:
+        self._run, self._operations, self._results = run, operations, results
+        self._layout = struct.Struct(f"{2 + inputs + results}n{inputs + results}P")  # n is an integer, P an address
+        run.argtypes, run.restype = [c_ssize_t, c_char_p], None
 
     def __call__(self, arrays: Sequence[HostArray]) -> list[HostArray]:
         like = arrays[0]

@@ -8,39 +8,43 @@ from ..dtypes import is_float
 from .c_kernels import CannotEmitError, Kernel, Place, kernels_of
 from .program import BATCH, Value
 
-__all__ = ["one_pass_c"]
+__all__ = ["HEAD", "one_pass_c"]
 
-_FUNCTION = 20  # operations that an elementary function takes, about
+_OPERATIONS = 20  # that an elementary function takes, about
 
-# Threads share the elements. All elements of an array of results are adjacent; inputs consist of rows of `columns`
-# elements. `elements` is not inlined: compilers would no longer know that the arrays do not overlap.
-_SOURCE = """#include "functions.h"
+HEAD = """#include "functions.h"
 #include "runtime.h"
 
 typedef unsigned char Flag;
-typedef struct {{ Index size, columns, steps[{number}]; REAL *arrays[{number}]; }} Pass;
+"""
+"""The beginning of a source, before its functions."""
 
-__attribute__((noinline)) static void elements(Index n, {parameters}) {{
+# Threads share the elements. All elements of an array of results are adjacent; inputs consist of rows of `columns`
+# elements. `elements` is not inlined: compilers would no longer know that the arrays do not overlap.
+_FUNCTION_OF_ELEMENTS = """
+typedef struct {{ Index size, columns, steps[{number}]; REAL *arrays[{number}]; }} {name}_arguments;
+
+__attribute__((noinline)) static void {name}_elements(Index n, {parameters}) {{
     for (Index r = 0; r < n; r++) {{
         {lines}
     }}
 }}
 
-static void part(void *given, Index first, Index last) {{
-    const Pass *pass = given;
+static void {name}_part(void *given, Index first, Index last) {{
+    const {name}_arguments *pass = given;
     for (Index at = first, n; at < last; at += n) {{
         const Index row = at / pass->columns, column = at % pass->columns, left = pass->columns - column;
         n = left < last - at ? left : last - at;
-        elements(n, {arguments});
+        {name}_elements(n, {arguments});
     }}
 }}
 
-void run(Index threads, Pass *pass) {{ share(threads, pass->size, part, pass); }}
+void {name}(Index threads, {name}_arguments *pass) {{ share(threads, pass->size, {name}_part, pass); }}
 """
 
 
-def one_pass_c(inputs: Sequence[Value], results: Sequence[Value]) -> tuple[str, int]:
-    """The source of `run(threads, pass)`, and the number of operations for each element, about.
+def one_pass_c(name: str, inputs: Sequence[Value], results: Sequence[Value]) -> tuple[str, int]:
+    """The source of the function `name(threads, arguments)`, and the number of operations for each element, about.
 
     Raises:
         CannotEmitError: a result is not computed element by element, or has a dtype for which there is no C code.
@@ -52,10 +56,11 @@ def one_pass_c(inputs: Sequence[Value], results: Sequence[Value]) -> tuple[str, 
     (kernel,) = kernels_of(wanted, places, lambda value: "REAL" if is_float(value.dtype) else "Flag", Kernel)
     parameters = [f"const REAL *restrict in{k}" for k in range(len(inputs))]
     parameters += [f"REAL *restrict out{k}" for k in range(len(results))]
-    source = _SOURCE.format(
+    source = _FUNCTION_OF_ELEMENTS.format(
+        name=name,
         number=len(parameters),
         parameters=", ".join(parameters),
         lines="\n        ".join(kernel.lines),
         arguments=", ".join(f"pass->arrays[{k}] + row * pass->steps[{k}] + column" for k in range(len(parameters))),
     )
-    return source, len(kernel.lines) + _FUNCTION * source.count("OF_REAL")
+    return source, len(kernel.lines) + _OPERATIONS * source.count("OF_REAL")

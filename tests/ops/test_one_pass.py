@@ -204,6 +204,17 @@ def test_a_write_in_place_is_noticed() -> None:
         y.backward()
 
 
+def test_other_functions_use_the_ops() -> None:
+    """They take a tensor from outside, are not elementwise, have no gradient for an input, or ops without C code."""
+    x, y, outside = (tg.ones(3, requires_grad=True) for _ in range(3))
+    assert OnePass(lambda x: x * outside, "outside")(x) is None
+    assert OnePass(lambda x: x.sum(), "sum")(x) is None
+    assert OnePass(lambda x, y: x * y.detach(), "detached")(x, y) is None
+    assert OnePass(lambda x: x.cumsum(0), "cumsum")(x) is None
+    assert OnePass(lambda x, y: x * y, "mixed")(x, y.astype(np.float64)) is None
+    assert OnePass(lambda x, y: x * y, "broadcast")(x, tg.ones(2, 3)) is None
+
+
 def test_settings_that_always_change_are_not_compiled() -> None:
     made = OnePass(lambda x, factor: x * factor, "scaled")
     x = tg.ones(MANY)

@@ -79,6 +79,9 @@ class OnePass:
             derivative = derivative_of(program, tensors[0].device, needs) if any(needs) else None
         except UntraceableError:  # the function's own call raises the error, if there is one
             return None
+        gradients = [] if derivative is None else zip(needs, derivative.gradients)
+        if program.captured or any(needed and gradient is None for needed, gradient in gradients):
+            return None
         kernels = make(program, derivative)
         return None if kernels is None else _Made(composed, kernels)
 

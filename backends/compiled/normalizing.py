@@ -17,7 +17,8 @@ __all__ = ["layer_norm_backward", "layer_norm_forward"]
 
 _ARGUMENTS = struct.Struct("5nd10P")  # of `Norm` in `normalizing.c`: n is an integer, d a double, P an address
 _OPERATIONS = 10  # that an element takes, about
-_PARTS, _LONGEST = 16, 32  # of the rows whose gradients of weights are summed: at least, and rows of a group in one
+_PARTS = 16  # of the rows, if there are enough: threads share them, and each has its own gradients of the weights
+_ROWS = 32  # of a group in a part, at most: so few that the rounding error of their sum is small
 
 
 @cache
@@ -57,7 +58,7 @@ def layer_norm_backward(
     g, x, weight, means, scales = _given(arrays, dtype)
     shape = x.shape[1:] if weight is None else weight.shape
     groups = shape[0] if len(shape) == 2 else 1
-    rows = groups * max(1, min(len(x) // groups // _PARTS, _LONGEST))
+    rows = groups * max(1, min(len(x) // groups // _PARTS, _ROWS))
     g_x = memory.empty(x.shape, dtype) if needs_grad[0] else None
     parts = [memory.empty((-(-len(x) // rows), *shape), dtype) if needed else None for needed in needs_grad[1:]]
     _run(

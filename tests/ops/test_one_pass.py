@@ -50,6 +50,7 @@ FUNCTIONS: dict[str, tuple[Function, int]] = {
     ),
     "gelu": (tg.gelu, 1),
     "gelu, tanh": (lambda x: tg.gelu(x, "tanh"), 1),
+    "gelu, by name": (lambda x: tg.gelu(x, approximate="tanh"), 1),
 }
 """Functions that run in one pass, and the numbers of their tensors."""
 
@@ -211,6 +212,8 @@ def test_other_functions_use_the_ops() -> None:
     assert OnePass(lambda x: x.sum(), "sum")(x) is None
     assert OnePass(lambda x, y: x * y.detach(), "detached")(x, y) is None
     assert OnePass(lambda x: x.cumsum(0), "cumsum")(x) is None
+    assert OnePass(lambda x, y: x * y, "array")(x, np.ones(3)) is None
+    assert OnePass(lambda x, y: x * y, "named")(x, y=y) is None
     assert OnePass(lambda x, y: x * y, "mixed")(x, y.astype(np.float64)) is None
     assert OnePass(lambda x, y: x * y, "broadcast")(x, tg.ones(2, 3)) is None
 

@@ -22,6 +22,7 @@ __all__ = ["OnePass", "one_pass"]
 P = ParamSpec("P")
 
 _MOST = 16  # settings, dtypes and needs of one function: each is compiled, so settings that always change are not
+_SETTINGS = frozenset({bool, float, int, str, type(None)})
 
 
 class OnePass:
@@ -39,7 +40,7 @@ class OnePass:
         self._made: dict[Any, Any] = {}
         self._call = caller(Op(_forward, name, {"inputs": _rule}, None, False, False, _composed, True))
 
-    def __call__(self, *arguments: Any) -> Tensor | None:
+    def __call__(self, *arguments: Any, **named: Any) -> Tensor | None:
         """The function's result; None if it cannot be computed in one pass, and nothing has been done."""
         now = mode().value
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
@@ -50,18 +51,28 @@ class OnePass:
         make = device.backend.one_pass(array.dtype)
         if make is None:
             return None
-        settings = tuple([None if isinstance(each, Tensor) else (type(each), each) for each in arguments])
+        given = [(name, each) for name, each in (*enumerate(arguments), *named.items()) if not isinstance(each, Tensor)]
+        if len(given) + len(tensors) != len(arguments) + len(named):
+            return None
+        settings = tuple([(name, type(each), each) for name, each in given])
+        if not all([kind in _SETTINGS for _, kind, _ in settings]):
+            return None
         needs = tuple([now.recording and each._node is not None for each in tensors])
         key = settings, needs, array.dtype, device
         found = self._made.get(key, MISSING)
         if found is MISSING:
             if len(self._made) >= _MOST:
                 return None
-            found = self._made[key] = self._traced(arguments, tensors, needs, make)
+            found = self._made[key] = self._traced(arguments, named, tensors, needs, make)
         return None if found is None else self._call(tensors, found)
 
     def _traced(
-        self, arguments: Sequence[Any], tensors: Sequence[Tensor], needs: Sequence[bool], make: Callable[..., Any]
+        self,
+        arguments: Sequence[Any],
+        named: dict[str, Any],
+        tensors: Sequence[Tensor],
+        needs: Sequence[bool],
+        make: Callable[..., Any],
     ) -> "_Made | None":
         from ..tracing.run import Like, UntraceableError
         from ..tracing.step import TracedStep, derivative_of
@@ -70,7 +81,8 @@ class OnePass:
 
         def composed(inputs: Sequence[Tensor]) -> Tensor:
             given = iter(inputs)
-            return self._function(*[next(given) if is_one else each for is_one, each in zip(are_tensors, arguments)])
+            placed = [next(given) if is_one else each for is_one, each in zip(are_tensors, arguments)]
+            return self._function(*placed, **named)
 
         arguments = [None if is_one else each for is_one, each in zip(are_tensors, arguments)]
         likes = [Like((BATCH,), each.dtype, each.device, needed) for each, needed in zip(tensors, needs)]
@@ -110,14 +122,14 @@ def _rule(g: Array, inputs: Sequence[Array], made: _Made, needs_grad: Sequence[b
 def one_pass(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
     """Lets an elementwise function of tensors of one shape and dtype, and of settings, run in one pass if it can.
 
-    All tensors are positional arguments, the first one among them. The function must not broadcast.
+    Tensors are given in their places, the first one among them. The function must not broadcast.
     """
     fast = OnePass(function, function.__name__)
 
     @functools.wraps(function)
     def call(x: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        if x._array.size >= MANY and not kwargs:
-            result = fast(x, *args)
+        if x._array.size >= MANY:
+            result = fast(x, *args, **kwargs)
             if result is not None:
                 return result
         return function(x, *args, **kwargs)

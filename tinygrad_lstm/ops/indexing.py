@@ -312,7 +312,7 @@ def _places(index: Tensor, dim: int, lengths: tuple[int, ...]) -> Tensor:
     offsets: Any = 0
     for d, number in enumerate(index.shape):
         if d != dim and lengths[d] > 1:
-            numbers = arange(0, number * steps[d], steps[d], device=index.device)
+            numbers = arange(number, device=index.device) * steps[d]
             offsets = offsets + numbers.reshape(tuple([-1 if k == d else 1 for k in range(len(lengths))]))
     made: Tensor = places + offsets
     return made

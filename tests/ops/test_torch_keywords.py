@@ -51,6 +51,22 @@ def test_the_gradient_of_a_result_of_a_different_dtype(name: str, device: str) -
         assert not getattr(tg, name)(x, **IN_DTYPE[name], dtype="int64").requires_grad
 
 
+def test_a_user_defined_op_may_take_further_keywords() -> None:
+    def repeated(call: Any, times: int, *arguments: Any) -> tg.Tensor:
+        return call(*arguments) * times
+
+    @tg.op(x=lambda g, power: g * power, also={"times": repeated})
+    def scaled(xp: Any, x: tg.Array, power: float = 1.0) -> tg.Array:
+        return x * power
+
+    x = tg.ones(2, requires_grad=True)
+    for call in (lambda: scaled(x, 2.0, times=3), lambda: scaled(x, power=2.0, times=3)):
+        (g,) = tg.grad(call().sum(), x)
+        assert g.tolist() == [6.0, 6.0]
+    assert scaled(x, 2.0, times=None).tolist() == [2.0, 2.0]
+    assert str(inspect.signature(scaled)).endswith("*, times=None) -> 'Tensor'")
+
+
 # -- unbiased=, rounding_mode= -----------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_differentiable",
     "check_integers",
     "checked_dtype",
+    "count_dtype",
     "dtype_of_numbers",
     "exact_integers",
     "fits",
@@ -145,6 +146,11 @@ def dtype_of_numbers(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def summed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the sum of integers or bool: 64 bits on every platform."""
     return np.dtype(np.uint64) if dtype.kind == "u" else INT64
+
+
+def count_dtype(number: int) -> np.dtype[Any]:
+    """The integer dtype for numbers up to `number`, of 32 bits if they suffice."""
+    return np.dtype(np.int32) if number < 2**31 else INT64
 
 
 def can_store(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:

@@ -11,7 +11,7 @@ from . import compiled, memory, numpy_functions, numpy_sorting
 from .base import Array, Backend, HostArray
 from .dtypes import FLOAT16, FLOAT32, is_float, is_integer, widened_dtype
 from .products import matmul
-from .scatter import blocks_of_values
+from .scatter import blocks_of_values, have_few_values
 from .sums import SHORT, total
 from .threads import for_products, numpy_computes, own_threads
 from .training import TrainingKernels
@@ -200,8 +200,12 @@ class NumpyBackend(TrainingKernels):
         elif isinstance(index, np.ndarray) and is_integer(index.dtype) and index.size and values.size:
             rows = _row_numbers(index, len(target))
             values = _spread(values, (*index.shape, *target.shape[1:])).reshape(index.size, *target.shape[1:])
-            if is_float(target.dtype):
-                values = values.astype(target.dtype, copy=False)
+            values = values.astype(target.dtype, copy=False) if is_float(target.dtype) else values
+            if target.ndim == 1 and target.dtype == FLOAT32:
+                if not have_few_values(rows, len(target)):
+                    target += np.bincount(rows, values, len(target))  # which adds in float64
+                    return
+            elif is_float(target.dtype):
                 while (blocks := blocks_of_values(rows, len(target))) is not None:
                     sums = np.zeros((len(blocks.rows), *target.shape[1:]), target.dtype)
                     self._add_to_rows(sums, blocks.of_values, values)

@@ -7,7 +7,7 @@ import numpy as np
 from .base import Array, HostArray
 from .sums import BLOCK, SHORT
 
-__all__ = ["Blocks", "blocks_of_values", "write_last"]
+__all__ = ["Blocks", "blocks_of_values", "have_few_values", "write_last"]
 
 
 class Blocks(NamedTuple):
@@ -17,16 +17,19 @@ class Blocks(NamedTuple):
     rows: HostArray
 
 
+def have_few_values(rows: HostArray, length: int) -> bool:
+    """Whether each of the rows, which are below `length`, occurs at most SHORT times."""
+    if len(rows) <= SHORT:
+        return True
+    if length <= 8 * len(rows):
+        return bool(np.bincount(rows.astype(np.intp, copy=False), minlength=1).max() <= SHORT)  # intp may have 32 bits
+    ranked = np.sort(rows)
+    return not (ranked[SHORT:] == ranked[:-SHORT]).any()
+
+
 def blocks_of_values(rows: HostArray, length: int) -> Blocks | None:
     """The blocks of values to add to `rows`, which are below `length`; None if each row has few values."""
-    if len(rows) <= SHORT:
-        return None
-    if length <= 8 * len(rows):
-        most = int(np.bincount(rows.astype(np.intp, copy=False), minlength=1).max())  # intp has 32 bits in WebAssembly
-    else:
-        ranked = np.sort(rows)
-        most = SHORT + 1 if (ranked[SHORT:] == ranked[:-SHORT]).any() else 0
-    if most <= SHORT:
+    if have_few_values(rows, length):
         return None
     order = np.argsort(rows, kind="stable")
     ranked = rows[order]

@@ -22,6 +22,7 @@ Wherever there are gradients, `grad_<array>` is that of the scalar `sum(out * w_
 | ops_first | {op}[_0d]_{number}, with drawn arguments | as ops; or none of the results, if refused |
 | ops_losses | {op}_{number}, with drawn arguments | as ops |
 | ops_padding ops_pooling ops_spectral | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
+| ops_scattering | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_sorting | {op}_{number}, with drawn arguments | as ops; of refused cases the inputs only |
 | ops_windows | {op}_{number}, with drawn arguments | as ops |
 | ops_attention | {op}_{number}, with drawn arguments | as ops |
@@ -67,6 +68,7 @@ from torch_ops_losses import ops_losses
 from torch_ops_normalization import ops_normalization
 from torch_ops_padding import ops_padding
 from torch_ops_pooling import ops_pooling
+from torch_ops_scattering import ops_scattering
 from torch_ops_sorting import ops_sorting
 from torch_ops_spectral import ops_spectral
 from torch_ops_windows import ops_windows
@@ -111,6 +113,7 @@ def main() -> None:
         ops_normalization,
         ops_padding,
         ops_pooling,
+        ops_scattering,
         ops_sorting,
         ops_spectral,
         ops_windows,

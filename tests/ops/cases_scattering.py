@@ -98,7 +98,8 @@ def changed(x: HostArray, index: Any, values: HostArray, adds: bool) -> HostArra
     wide = np.array(x, np.float32 if adds and x.dtype == np.float16 else x.dtype)
     with np.errstate(all="ignore"):
         if adds:
-            np.add.at(wide, index, values)
+            # NumPy 2.4 reads beyond the end of values that broadcast.
+            np.add.at(wide, index, np.broadcast_to(values, wide[index].shape))
         else:
             wide[index] = values
         return wide.astype(x.dtype)

@@ -10,7 +10,15 @@ import tinygrad_lstm as tg
 
 FILES = (
     *("losses", "ops", "ops_arrays", "ops_attention", "ops_elementwise", "ops_first", "ops_losses"),
-    *("ops_normalization", "ops_padding", "ops_pooling", "ops_sorting", "ops_spectral", "ops_windows"),
+    *(
+        "ops_normalization",
+        "ops_padding",
+        "ops_pooling",
+        "ops_scattering",
+        "ops_sorting",
+        "ops_spectral",
+        "ops_windows",
+    ),
 )
 CASES = [(file, case) for file in FILES for case in options(file)]
 

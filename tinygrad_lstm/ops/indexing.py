@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import BOOL, INT64, is_bool, is_integer
+from tinygrad_lstm.backends.dtypes import BOOL, INT64, count_dtype, is_bool, is_integer
 
 from .._tensor import Tensor, as_tensor
 from ..arguments import integer
@@ -163,8 +163,9 @@ def cleared_at(xp: Any, x: Array, index: Any) -> Array:
 @op()
 def last_written(backend: Any, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """1 for each of the values, written at `index` of a tensor of this shape, that stays; 0 for overwritten ones."""
-    owners = backend.xp.empty(shape, INT64)
-    numbers = backend.xp.arange(values.size).reshape(values.shape)
+    dtype = count_dtype(values.size)
+    owners = backend.xp.empty(shape, dtype)
+    numbers = backend.xp.arange(values.size, dtype=dtype).reshape(values.shape)
     backend.write(owners, index, numbers)
     return (owners[index] == numbers).astype(values.dtype)
 
@@ -257,6 +258,13 @@ def index_tensor(
 
     Values on the host are checked.
     """
+    return Tensor(_checked_index(name, given, lengths, dim, device, lowest), np.int64, device)
+
+
+def _checked_index(
+    name: str, given: Any, lengths: tuple[int, ...], dim: int, device: Device, lowest: int | None = None
+) -> Tensor:
+    """The index as a tensor, which may be the given one, or be on the host."""
     travels = not isinstance(given, Tensor) and device_of(given) in (None, get_device("cpu"))
     index = as_tensor(given, "cpu") if travels else as_tensor(given)
     if not travels and index.device is not device:
@@ -267,7 +275,7 @@ def index_tensor(
         raise TypeError(f"{name}: an index must be of integers, got {index.dtype} of shape {index.shape}")
     if index.device == "cpu":
         check_range(name, index._array, lengths[dim], dim, lowest)
-    return Tensor(index, np.int64, device)
+    return index
 
 
 @composite
@@ -293,7 +301,7 @@ def places_along(name: str, x: Tensor, dim: int, index: Any) -> Tensor:
     """
     lengths = x.shape or (1,)
     dim = dim_of(name, dim, x.shape, zero_d=True)
-    index = index_tensor(name, index, lengths, dim, x.device)
+    index = _checked_index(name, index, lengths, dim, x.device).to(x.device, INT64)
     wide = index if index.ndim else unsqueeze(index, 0)
     if wide.ndim != len(lengths) or any(n > lengths[d] for d, n in enumerate(wide.shape) if d != dim):
         raise ValueError(

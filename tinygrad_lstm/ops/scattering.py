@@ -20,7 +20,7 @@ from .clamping import clamp
 from .comparison import eq
 from .cumulative import cumsum
 from .define import add_method, composite, shown_whole
-from .elementwise import clone, where
+from .elementwise import where
 from .indexing import (
     add_at,
     added_at,
@@ -32,6 +32,7 @@ from .indexing import (
     setitem,
     written_at,
 )
+from .padding import pad
 from .reduction import dim_of
 from .shape import broadcast_to, broadcast_to_op, flatten, reshape_op, unsqueeze
 
@@ -319,7 +320,7 @@ def masked_scatter(x: Tensor, mask: Any, source: Any) -> Tensor:
     if x.device == "cpu" and (number := places._array.max(initial=-1) + 1) > values.size:
         raise ValueError(f"masked_scatter: the mask is true for {number} elements, but source has {values.size}")
     if not values.size:
-        return clone(x)
+        values = pad(values, (0, 1))  # which is not chosen
     return where(mask, reshape_op(getitem_op(values, clamp(places, 0)._array), x.shape), x)
 
 

@@ -48,6 +48,7 @@ def moves(x: Tensor) -> dict[str, list[Any]]:
         "flatten": sorted(number(0, x.ndim - 1) for _ in range(2)),
         "flip": [several],
         "permute": [torch.randperm(x.ndim).tolist()],
+        "repeat": [number(1, 2), *(number(1, 2) for _ in x.shape)],
         "reshape": [[-1, x.shape[-1]]],
         "roll": [[number(-5, 5) for _ in several], several],
         "split": [number(1, 3), dim],

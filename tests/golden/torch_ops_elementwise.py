@@ -75,6 +75,9 @@ def ops_elementwise() -> Iterator[Case]:
     condition = {"condition": torch.rand(3, 4) < 0.5}
     yield "where", *called("where", condition | {"input": drawn(3, 4), "other": drawn(4)})
     yield "masked_fill", *called("masked_fill", {"input": drawn(3, 4), "mask": torch.rand(4) < 0.5}, {"value": -1.5})
+    for name in ("clamp_max", "clamp_min"):
+        yield name, *called(name, {"input": EDGES[1:]}, args=[0.5])  # at NaN the derivative is 1 here
+    yield "clip", *called("clip", {"input": EDGES[1:]}, {"min": -0.5, "max": 1.5})
     near = torch.randn(6)
     yield (
         "isclose_tolerances",

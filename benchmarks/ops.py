@@ -30,7 +30,7 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
             *("abs", "square", "exp", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"),
             *("asinh", "atanh", "sigmoid", "logsigmoid", "softplus", "relu", "leaky_relu", "elu", "selu", "gelu"),
             *("silu", "mish", "relu6", "hardtanh", "hardsigmoid", "softsign", "glu", "floor", "ceil", "trunc", "round"),
-            *("nan_to_num", "sum", "mean", "var", "std", "prod", "erf", "isinf", "isnan"),
+            *("nan_to_num", "sum", "mean", "var", "std", "erf", "isinf", "isnan"),
         )
     },
     **{name: (f"f.{name}(x.abs() + 1)", (SEQUENCE,)) for name in ("log", "log2", "log10", "sqrt", "rsqrt", "acosh")},
@@ -60,6 +60,7 @@ CALLS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
     "unique": ("f.unique((x.detach() * 20).round())", (FLAT,)),
     "nonzero": ("f.nonzero(x > 0)", (FLAT,)),
     "floor_divide": ("f.floor_divide(x.detach(), y.detach())", (SEQUENCE, SEQUENCE)),
+    "prod": ("f.prod(x / x.detach().abs(), dim=-1)", (SEQUENCE,)),
     "prelu": ("f.prelu(x, y)", ((32, 256, 128), (256,))),
     "clamp": ("f.clamp(x, -0.5, 0.5)", (SEQUENCE,)),
     "conv1d": ("f.conv1d(x, y, z, padding=2)", ((32, 64, 256), (64, 64, 5), (64,))),
@@ -164,8 +165,7 @@ def prepare(side: str, name: str) -> Case:
         out = function(f, indices, **arrays)
         if out.requires_grad:
             if weights is None:
-                weights = f.tensor(np.linspace(0.5, 1.5, max(out.detach().numpy().size, 1), dtype=np.float32))
-                weights = weights.reshape(out.shape)
+                weights = f.tensor(rng.standard_normal(tuple(out.shape)).astype(np.float32))
             out.backward(weights)
         return out
 

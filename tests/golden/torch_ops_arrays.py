@@ -90,6 +90,8 @@ def ops_arrays() -> Iterator[Case]:
         yield f"index_select_{place}", *called("index_select", {"input": x}, {"dim": dim}, {"index": index})
         index = torch.randint(x.shape[dim], [number(1, length) for length in x.shape])
         yield f"gather_{place}", *called("gather", {"input": x}, {"dim": dim}, {"index": index})
+        index = x.argsort(dim)
+        yield f"take_along_dim_{place}", *called("take_along_dim", {"input": x, "indices": index}, {"dim": dim})
         depth = x.shape[-1]
         rows = number(1, 4)
         weights = {"weight": torch.randn(rows, depth), "bias": torch.randn(rows)}

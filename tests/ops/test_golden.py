@@ -23,8 +23,9 @@ FILES = (
 )
 HELD_ELSEWHERE = {
     **dict.fromkeys(("bernoulli", "dropout", "multinomial"), "random: tests/ops/test_sampling.py and test_network.py"),
-    **dict.fromkeys(("full_like", "ones_like", "zeros_like"), "a constant"),
-    "allclose": "all of isclose",
+    **dict.fromkeys(("empty_like", "full_like", "ones_like", "zeros_like"), "a constant"),
+    "allclose": "a bool of Python: tests/ops/test_edges.py",
+    "equal": "a bool of Python: tests/ops/test_torch_keywords.py",
     "ctc_loss": "tests/ops/test_ctc.py",
     "einsum": "tests/ops/test_laws.py",
 }

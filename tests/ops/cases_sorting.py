@@ -131,20 +131,14 @@ case(
 case("cumsum", lambda x, dim: np.cumsum(x, axis=dim), unary(settings=along, least=1), out="sum")
 case("cumprod", lambda x, dim: np.cumprod(x, axis=dim), unary(some_zeros, along, least=1), out="sum")
 case("logcumsumexp", lambda x, dim: np.logaddexp.accumulate(x, dim), unary(settings=along, least=1))
-case(
-    "cummax",
-    lambda x, dim: np.maximum.accumulate(x, dim),
-    unary(distinct, along, least=1),
-    lambda x, dim: tg.cummax(x, dim).values,
-    out="same",
-)
-case(
-    "cummin",
-    lambda x, dim: np.minimum.accumulate(x, dim),
-    unary(distinct, along, least=1),
-    lambda x, dim: tg.cummin(x, dim).values,
-    out="same",
-)
+for name, extreme in (("cummax", np.maximum), ("cummin", np.minimum)):
+    case(
+        name,
+        lambda x, dim, extreme=extreme: extreme.accumulate(x, dim),
+        unary(distinct, along, least=1),
+        lambda x, dim, function=name: getattr(tg, function)(x, dim).values,
+        out="same",
+    )
 case("diff", diff, unary(settings=steps_of, least=1), out="same", bools=False)
 case(
     "diff",

@@ -36,6 +36,26 @@ def test_stft_is_its_definition_and_istft_its_inverse(
     np.testing.assert_allclose(again.cpu().numpy(), signal, atol=1e-12)
 
 
+def test_istft_of_float16_does_not_overflow_in_between(device: str) -> None:
+    """The sum over the frequencies, before the division by their number, is above float16's range."""
+    spectrum = np.zeros((257, 3, 2), np.float16)
+    spectrum[:, :, 0] = 1000
+    out = tg.istft(tg.tensor(spectrum, device=device), 512, 128, center=False)
+    assert out.dtype == np.float16 and out[0].item() == 1000
+
+
+def test_an_infinity_stays_in_its_windows(device: str) -> None:
+    signal = np.ones(12)
+    signal[9] = np.inf
+    x = tg.tensor(signal, device=device, requires_grad=True)
+    out = tg.stft(x, 4, 2, center=False)  # windows begin at 0, 2, 4, 6, 8
+    assert out.isfinite().all(0).all(-1).tolist() == [True, True, True, False, False]
+    ordinary = tg.ones(12, dtype="float64", device=device, requires_grad=True)
+    first, second = (tg.stft(each, 4, 2, center=False) for each in (x, ordinary))
+    g = tg.ones(*first.shape, dtype="float64", device=device)
+    assert tg.grad(first, x, g)[0].tolist() == tg.grad(second, ordinary, g)[0].tolist()
+
+
 def test_derivatives_of_spectra() -> None:
     x, window = (tg.tensor(array, requires_grad=True) for array in (normal(10), np.linspace(0.5, 1, 4)))
     assert tg.gradcheck(lambda x, w: tg.stft(x, 4, 2, window=w), [x, window])

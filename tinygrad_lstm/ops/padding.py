@@ -181,14 +181,12 @@ def _windows(xp: Any, x: Array, dim: int, size: int, step: int) -> Array:
 
 
 def _add_windows(xp: Any, buffer: Array, g: Array, dim: int, size: int, step: int) -> Array:
-    """Adds the windows into the buffer, in place: as few slices at a time as do not overlap."""
-    number, lead = g.shape[dim], (slice(None),) * dim
-    if number < size:
-        for k in range(number):
-            buffer[(*lead, slice(k * step, k * step + size))] += xp.moveaxis(g[(*lead, k)], -1, dim)
-        return buffer
-    for k in range(size):
-        buffer[(*lead, slice(k, k + (number - 1) * step + 1, step))] += g[..., k]
+    """Adds the windows into the buffer, in place: at a time those of which no two overlap."""
+    apart, lead = max(-(-size // step), 1), (slice(None),) * dim
+    for first in range(min(apart, g.shape[dim])):
+        values = g[(*lead, slice(first, None, apart))]
+        places = _windows(xp, buffer[(*lead, slice(first * step, None))], dim, size, apart * step)
+        places[(*lead, slice(values.shape[dim]))] += values
     return buffer
 
 

@@ -1,6 +1,6 @@
 """The short-time Fourier transform and its inverse, without complex dtypes: the last axis has real and imaginary parts.
 
-Both are composed of two linear ops, `rfft` and its transpose, each of which is the other's derivative.
+Both are composed of two linear ops, `rfft` and `irfft`, each of which is the other's derivative.
 """
 
 import math
@@ -16,26 +16,36 @@ from ..arguments import integer
 from ..creation import ones
 from .define import composite, op
 from .padding import overlapped, pad, unfold
-from .shape import cat, flip, swapaxes
+from .reduction import narrowed, widened
+from .shape import cat, flip
 
 __all__ = ["istft", "stft"]
 
 
-@op(promotion="float", x=lambda g, x_shape, F: F.rfft_transposed(g, x_shape[-1]))
-def rfft(xp: Any, x: Array) -> Array:
-    """Σₜ x[t]·e^(-2πikt/n) for k = 0 ... n // 2: (..., n) to (..., n // 2 + 1, 2)."""
+@op(promotion="float", x=lambda g, twice, x_shape, F: F.irfft(g, x_shape[-1], twice))
+def rfft(xp: Any, x: Array, twice: bool) -> Array:
+    """Σₜ x[t]·e^(-2πikt/n) for k = 0 ... n // 2: (..., T, n) to (..., n // 2 + 1, T, 2).
+
+    With `twice`, the frequencies that have a negative one, whose part is the conjugate, count twice.
+    """
     wide = widened_dtype(x.dtype)
-    spectrum = xp.ascontiguousarray(xp.fft.rfft(x.astype(wide, copy=False), axis=-1))
+    spectrum = xp.ascontiguousarray(xp.fft.rfft(x.astype(wide, copy=False), axis=-1).swapaxes(-1, -2))
+    if twice:
+        spectrum[..., 1 : (x.shape[-1] + 1) // 2, :] *= 2
     return spectrum.view(wide).reshape(*spectrum.shape, 2).astype(x.dtype, copy=False)
 
 
-@op(promotion="float", x=lambda g, F: F.rfft(g))
-def rfft_transposed(xp: Any, x: Array, n: int) -> Array:
-    """Σₖ of the real part of x[k]·e^(2πikt/n) for t = 0 ... n - 1: (..., n // 2 + 1, 2) to (..., n)."""
+@op(promotion="float", x=lambda g, twice, F: F.rfft(g, twice))
+def irfft(xp: Any, x: Array, n: int, twice: bool) -> Array:
+    """Σₖ of the real part of x[k]·e^(2πikt/n) for t = 0 ... n - 1: (..., n // 2 + 1, T, 2) to (..., T, n).
+
+    With `twice`, the frequencies that have a negative one count twice: n times the inverse of `rfft`.
+    """
     wide = widened_dtype(x.dtype)
-    halved = x.astype(wide)  # irfft counts twice each frequency that has a negative one
-    halved[..., 1 : (n + 1) // 2, :] *= 0.5
-    spectrum = xp.ascontiguousarray(halved).view(xp.complex64 if wide == FLOAT32 else xp.complex128)[..., 0]
+    pairs = xp.ascontiguousarray(x.astype(wide, copy=False))
+    spectrum = pairs.view(xp.complex64 if wide == FLOAT32 else xp.complex128)[..., 0].swapaxes(-1, -2).copy()
+    if not twice:
+        spectrum[..., 1 : (n + 1) // 2] *= 0.5
     return xp.fft.irfft(spectrum, n, axis=-1, norm="forward").astype(x.dtype, copy=False)
 
 
@@ -106,11 +116,11 @@ def stft(
     if x.shape[-1] < n_fft:
         raise ValueError(f"stft: a window of n_fft {n_fft} is longer than x, of shape {x.shape} with its padding")
     windows = unfold(x, -1, n_fft, hop) * (window * (1 / math.sqrt(n_fft)) if normalized else window)
-    spectrum = rfft(windows)
+    spectrum = rfft(windows, False)
     if not onesided:  # a negative frequency has the conjugate of the positive one
-        rest = flip(spectrum[..., 1 : (n_fft + 1) // 2, :], -2)
-        spectrum = cat([spectrum, rest * tensor([1, -1], dtype=rest.dtype, device=rest.device)], -2)
-    return swapaxes(spectrum, -2, -3)
+        rest = flip(spectrum[..., 1 : (n_fft + 1) // 2, :, :], -3)
+        spectrum = cat([spectrum, rest * tensor([1, -1], dtype=rest.dtype, device=rest.device)], -3)
+    return spectrum
 
 
 @composite
@@ -147,15 +157,9 @@ def istft(
     hop, window = _settings("istft", x, n_fft, hop_length, win_length, window)
     if hop > (win_length or n_fft):
         raise ValueError(f"istft: hop_length {hop} must be at most win_length, {win_length or n_fft}")
-    spectrum = swapaxes(x, -2, -3)
     if not onesided:  # the signal is real: negative frequencies are not needed
-        spectrum = spectrum[..., : n_fft // 2 + 1, :]
-    factor = np.full((n_fft // 2 + 1, 1), 2 / n_fft)
-    factor[0] = factor[(n_fft + 1) // 2 :] = 1 / n_fft
-    if normalized:
-        factor *= math.sqrt(n_fft)
-    factors = tensor(factor, dtype=x.dtype if is_float(x.dtype) else FLOAT32, device=x.device)
-    windows = rfft_transposed(spectrum * factors, n_fft) * window
+        x = x[..., : n_fft // 2 + 1, :, :]
+    windows = irfft(widened(x), n_fft, True) * (window * (1 / (math.sqrt(n_fft) if normalized else n_fft)))
     frames = x.shape[-2]
     total = n_fft + hop * (frames - 1)
     dim = windows.ndim - 2
@@ -168,6 +172,6 @@ def istft(
     signal, squares = signal[..., start:end], squares[start:end]
     if squares.device == "cpu" and squares.size and not float(np.min(squares.detach().numpy())) >= 1e-11:
         raise ValueError(f"istft: windows of n_fft {n_fft} and hop_length {hop} leave elements that none reaches")
-    signal = signal / squares
+    signal = narrowed(signal / squares, x)
     missing = end - start - signal.shape[-1]
     return pad(signal, (0, missing)) if missing > 0 else signal

@@ -62,8 +62,8 @@ def is_row_wise(instruction: Instruction) -> bool:
         return inputs[0].has_batch and not inputs[1].has_batch
     if name in ("largest", "spread_in_windows", "taken_from_windows"):
         return len(_named(instruction)["windows"]) < len(inputs[0].shape)
-    if name in ("rfft", "rfft_transposed", "window_sums", "window_sums_back"):
-        return len(results[0].shape) > 1
+    if name in ("irfft", "rfft", "window_sums", "window_sums_back"):
+        return len(inputs[0].shape) > 2 - name.startswith("window")
     if name in ("getitem", "spread_at"):
         return _keeps_rows(_named(instruction)["index"])
     if name == "permute":

@@ -79,6 +79,15 @@ def _spread(values: HostArray, shape: tuple[int, ...]) -> HostArray:
     return np.broadcast_to(values.reshape(values.shape[max(values.ndim - len(shape), 0) :]), shape)
 
 
+def _few_each(rows: HostArray, length: int) -> bool:
+    """Whether each of the rows, which are below `length`, occurs at most SHORT times."""
+    if len(rows) >= _MANY and length <= 8 * len(rows):
+        few: Any = _fast_few_each(FLOAT32, rows, length, SHORT)
+        if few is not NotImplemented:
+            return bool(few)
+    return have_few_values(rows, length)
+
+
 def _add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     """`target[rows] += values` with duplicates, by sorting: many times faster than `np.add.at` on whole rows."""
     order = np.argsort(rows, kind="stable")
@@ -134,6 +143,7 @@ def _compiled_pass(program: "Program", derivative: "Derivative | None") -> Any:
 
 _fast_softmax = compiled.Kernel("softmax", "training")
 _fast_add_rows = compiled.Kernel("add_rows", "training")
+_fast_few_each = compiled.Kernel("few_each", "training")
 _large_product = compiled.Kernel("matmul", "matrices")
 _stacked_products = compiled.Kernel("matmul_stack", "matrices")
 
@@ -202,11 +212,12 @@ class NumpyBackend(TrainingKernels):
             values = _spread(values, (*index.shape, *target.shape[1:])).reshape(index.size, *target.shape[1:])
             values = values.astype(target.dtype, copy=False) if is_float(target.dtype) else values
             if target.ndim == 1 and target.dtype == FLOAT32:
-                if not have_few_values(rows, len(target)):
+                if not _few_each(rows, len(target)):
                     target += np.bincount(rows, values, len(target))  # which adds in float64
                     return
             elif is_float(target.dtype):
-                while (blocks := blocks_of_values(rows, len(target))) is not None:
+                while not _few_each(rows, len(target)):
+                    blocks = blocks_of_values(rows)
                     sums = np.zeros((len(blocks.rows), *target.shape[1:]), target.dtype)
                     self._add_to_rows(sums, blocks.of_values, values)
                     rows, values = blocks.rows, sums
@@ -219,7 +230,7 @@ class NumpyBackend(TrainingKernels):
         elif is_float(target.dtype) and values.size > SHORT:
             # Each element is treated as a row.
             places = np.arange(target.size).reshape(target.shape)[index]
-            if blocks_of_values(places.reshape(-1), target.size) is None:
+            if _few_each(places.reshape(-1), target.size):
                 np.add.at(target, index, values)
                 return
             flat = target.reshape(-1)

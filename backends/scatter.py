@@ -27,10 +27,8 @@ def have_few_values(rows: HostArray, length: int) -> bool:
     return not (ranked[SHORT:] == ranked[:-SHORT]).any()
 
 
-def blocks_of_values(rows: HostArray, length: int) -> Blocks | None:
-    """The blocks of values to add to `rows`, which are below `length`; None if each row has few values."""
-    if have_few_values(rows, length):
-        return None
+def blocks_of_values(rows: HostArray) -> Blocks:
+    """The blocks of values to add to `rows`."""
     order = np.argsort(rows, kind="stable")
     ranked = rows[order]
     numbers = np.arange(len(rows))

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import memory
 from ..base import HostArray
+from ..dtypes import FLOAT32
 from .c_runtime import address, kernel_library, source, threads_for
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "add_rows",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "few_each",
     "sgd_update_one",
     "softmax",
 ]
 
 # The structs of `training.c`: n is an integer, P an address, d a double.
 _CROSS_ENTROPY, _SOFTMAX, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("2n2P"), struct.Struct("2n3P")
+_FEW_EACH = struct.Struct("2n3P")
 _ADAM, _SGD = struct.Struct("n5P6d"), struct.Struct("n3P5d")
 _OPERATIONS = 64  # that an element takes, about
 
@@ -40,6 +43,7 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
         library.cross_entropy_backward,
         library.softmax,
         library.add_rows,
+        library.few_each,
         library.adam_update,
         library.sgd_update,
     ):
@@ -97,6 +101,14 @@ def add_rows(target: HostArray, rows: HostArray, values: HostArray) -> None:
     columns = math.prod(target.shape[1:])
     packed = _ADD_ROWS.pack(len(rows), columns, address(target), address(rows), address(values))
     kernels.add_rows(threads_for(_OPERATIONS * values.size), packed)
+
+
+def few_each(rows: HostArray, length: int, most: int) -> bool:
+    """Whether each of the rows, which are below `length`, occurs at most `most` times."""
+    rows, counts, few = _contiguous(rows, np.int64), np.zeros(length, np.uint16), np.zeros(1, np.int64)
+    packed = _FEW_EACH.pack(len(rows), most, address(rows), address(counts), address(few))
+    _kernels(FLOAT32).few_each(1, packed)
+    return bool(few[0])
 
 
 def adam_update_one(

@@ -1,5 +1,6 @@
 """What a training step computes beside its networks, in C: NumPy's values, with any number of threads."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -118,6 +119,13 @@ def test_rows_are_added_in_their_order(shape: tuple[int, ...], module: ModuleTyp
     np.add.at(expected, rows, values)
     module.add_rows(found, rows, values)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 256])
+def test_few_each_counts_rows(most: int, module: ModuleType) -> None:
+    for number, length in itertools.product((0, 1, most, most + 1, 3 * most + 2), (1, 3)):
+        rows = np.arange(number) % length
+        assert module.few_each(rows, length, most) == (np.bincount(rows, minlength=1).max() <= most)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -153,6 +153,21 @@ static void add_columns(void *arguments, Index first, Index last) {
 // target[rows] += values for values (number, columns), in the order of `rows`.
 void add_rows(Index threads, AddRows *a) { share(threads, a->columns, add_columns, a); }
 
+typedef struct {
+    Index number, most;
+    const int64_t *rows;
+    uint16_t *counts;  // of each row, zeros at first
+    int64_t *few;
+} FewEach;
+
+// Whether no row occurs more than `most` times, which is below 2^16.
+void few_each(Index threads, FewEach *f) {
+    (void)threads;
+    for (Index k = 0; k < f->number; k++)
+        if (++f->counts[f->rows[k]] > f->most) return;
+    *f->few = 1;
+}
+
 // -- Adam -------------------------------------------------------------------------------------------------------------
 
 typedef struct {

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits, widened_dtype
+from tinygrad_lstm.backends.sums import total
 
 from .._tensor import Tensor, operand
 from ..arguments import integer
@@ -47,6 +48,29 @@ def window_sums_back(xp: Any, x: Array, length: int, size: int, stride: int) -> 
     out = xp.zeros((*x.shape[:-1], length), x.dtype)
     for k in range(size):
         out[..., k : k + (x.shape[-1] - 1) * stride + 1 : stride] += x
+    return out
+
+
+Bounds = Sequence[tuple[int, int]]
+
+
+@op(x=lambda g, dim, bounds, x_shape, F: F.spread_in_slices(g, dim, bounds, x_shape[dim]))
+def sums_of_slices(xp: Any, x: Array, dim: int, bounds: Bounds) -> Array:
+    """The sums over some slices of a dimension, whose length becomes the number of slices."""
+    lead = (slice(None),) * dim
+    out = xp.empty((*x.shape[:dim], len(bounds), *x.shape[dim + 1 :]), x.dtype)
+    for k, (first, end) in enumerate(bounds):
+        out[(*lead, k)] = total(xp, x[(*lead, slice(first, end))], dim)
+    return out
+
+
+@op(x=lambda g, dim, bounds, F: F.sums_of_slices(g, dim, bounds))
+def spread_in_slices(xp: Any, x: Array, dim: int, bounds: Bounds, length: int) -> Array:
+    """Zeros of this length along a dimension, with each element of x added to its slice."""
+    lead = (slice(None),) * dim
+    out = xp.zeros((*x.shape[:dim], length, *x.shape[dim + 1 :]), x.dtype)
+    for k, (first, end) in enumerate(bounds):
+        out[(*lead, slice(first, end))] += x[(*lead, slice(k, k + 1))]
     return out
 
 
@@ -290,12 +314,13 @@ def adaptive_slices(length: int, size: int) -> list[slice]:
 def _adaptive_avg(name: str, dims: int, x: Tensor, output_size: Any) -> Tensor:
     sizes, out = _adaptive_sizes(name, dims, x, output_size), x
     for dim, size in enumerate(sizes, -dims):
-        length, rest = x.shape[dim], (slice(None),) * (-1 - dim)
+        length, at = x.shape[dim], out.ndim + dim
         if length % size:
-            parts = [mean(out[(..., part, *rest)], dim) for part in adaptive_slices(length, size)]
-            out = stack(parts, dim)
+            bounds = [(part.start, part.stop) for part in adaptive_slices(length, size)]
+            numbers = np.reshape([end - first for first, end in bounds], (size, *(1,) * (-1 - dim)))
+            sums = sums_of_slices(widened(out), at, bounds)
+            out = narrowed(sums / operand(numbers.astype(sums.dtype), x.device), x)
         else:
-            at = out.ndim + dim
             out = mean(reshape(out, (*out.shape[:at], size, length // size, *out.shape[at + 1 :])), at + 1)
     return out
 

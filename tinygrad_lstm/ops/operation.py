@@ -1,5 +1,6 @@
 """What is known of an op: its rules and inputs, and how what it is given becomes tensors that fit each other."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -127,12 +128,11 @@ class Op:
 
     def called(self, arguments: Sequence[Any], more: Sequence[Any], named: dict[str, Any]) -> Any:
         """The result for arguments that are not in their places; a function of `also` takes the keyword it is for."""
-        function, value = None, None
-        for keyword in self.also:
-            if (given := named.pop(keyword, None)) is not None:
-                function, value = self.also[keyword], given
-        placed = self.bound(arguments, more, named)
-        return self.call(*placed) if function is None else function(self.call, value, *placed)
+        call = self.call
+        for keyword, function in self.also.items():
+            if (value := named.pop(keyword, None)) is not None:
+                call = functools.partial(function, call, value)
+        return call(*self.bound(arguments, more, named))
 
     def bound(self, arguments: Sequence[Any], more: Sequence[Any], named: dict[str, Any]) -> Sequence[Any]:
         """All arguments in order, of those in their places, more than there are places for, and those by name."""

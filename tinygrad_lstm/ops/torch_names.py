@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.backends.dtypes import is_float
 
 from .._tensor import Tensor, tensor
@@ -161,13 +159,13 @@ def type_as(x: Tensor, other: Tensor) -> Tensor:
 
 
 def _attach_casts() -> None:
-    casts = {"half": np.float16, "long": np.int64, "int": np.int32, "short": np.int16, "char": np.int8}
-    for name, dtype in (casts | {"byte": np.uint8, "bool": np.bool_}).items():
+    casts = {"half": "float16", "long": "int64", "int": "int32", "short": "int16", "char": "int8", "byte": "uint8"}
+    for name, dtype in (casts | {"bool": "bool"}).items():
 
-        def cast(x: Tensor, dtype: Any = dtype) -> Tensor:
+        def cast(x: Tensor, dtype: str = dtype) -> Tensor:
             return x.to(dtype=dtype)
 
-        cast.__doc__ = f"The tensor in {np.dtype(dtype)}."
+        cast.__doc__ = f"The tensor in {dtype}."
         add_method(name, cast)
 
 

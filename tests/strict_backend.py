@@ -236,6 +236,8 @@ class _Ufunc:
         return _on_device(getattr(self._ufunc, name))
 
     def at(self, target: StrictArray, index: Any, *values: Any) -> None:
+        if target.dtype.name not in ("int32", "uint32", "uint64", "float16", "float32", "float64"):
+            raise TypeError(f"{self.__name__}.at of {target.dtype}, which CuPy does not take")
         self._ufunc.at(_unwrapped(target), _index(index, target.shape), *_unwrapped(values))
 
 

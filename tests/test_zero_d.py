@@ -122,6 +122,8 @@ def along(name: str, x: tg.Tensor, dim: int) -> Any:
     function = getattr(tg, name)
     first, *others = inspect.signature(function).parameters
     named = {k: dim if k in DIMS else GIVEN[k] for k in others if k in DIMS or k in GIVEN}
+    if name == "scatter":
+        named.pop("value")  # another name for src
     if "destination" in named:  # of movedim
         named["source"] = dim
     if x.ndim:

@@ -116,8 +116,10 @@ class CudaTrainingKernels(LaunchedKernels, TrainingKernels):
 
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         xp = self.xp
-        if not is_float(target.dtype):
-            xp.add.at(target, index, values)  # the order does not matter for integers
+        if not is_float(target.dtype):  # the order does not matter, and CuPy adds few dtypes of integers
+            wide = target.astype(np.uint64)
+            xp.add.at(wide, index, values.astype(np.uint64))
+            target[...] = wide.astype(target.dtype)
             return
         whole_rows = hasattr(index, "dtype") and is_integer(index.dtype)
         rows, columns = (len(target), math.prod(target.shape[1:])) if whole_rows else (target.size, 1)

@@ -129,6 +129,7 @@ def test_negative_indices_count_from_the_end(device: str) -> None:
     x = tg.zeros(2, 3, device=device)
     index = tg.tensor([[-1, 0]], device=device)
     assert x.scatter(1, index, [[1.0, 2.0]]).tolist() == [[2.0, 0.0, 1.0], [0.0] * 3]
+    assert x.scatter(1, index, value=2.0).tolist() == [[2.0, 0.0, 2.0], [0.0] * 3]
     assert x.scatter(0, index, [[1.0, 2.0]]).tolist() == [[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]
     assert x.index_add(1, index[0], tg.ones(2, 2, device=device)).tolist() == [[1.0, 0.0, 1.0]] * 2
     assert tg.arange(6, device=device).reshape(2, 3).take(index).tolist() == [[5, 0]]
@@ -155,6 +156,12 @@ def test_histograms_of_integers(device: str) -> None:
     ids = rng.integers(0, 50, 5000)
     counts = tg.zeros(50, dtype="int64", device=device).scatter_add(0, ids, np.ones(5000, np.int64))
     assert counts.tolist() == np.bincount(ids, minlength=50).tolist()
+    for dtype in ("int8", "uint8", "int32", "int64"):
+        some = np.array([-3, 100, 7, 100, -50]).astype(dtype)
+        added = tg.ones(3, dtype=dtype, device=device).scatter_add(0, [0, 1, 0, 1, 2], some)
+        expected = np.ones(3, dtype)
+        np.add.at(expected, [0, 1, 0, 1, 2], some)
+        assert added.dtype == dtype and added.tolist() == expected.tolist()
     assert tg.zeros(2, dtype="bool", device=device).scatter_add(0, [1, 1], [True, True]).tolist() == [False, True]
 
 
@@ -202,6 +209,8 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"src of shape \(1, 1\).*\(1, 2\)",
     ),
     "scatter of floats": (lambda: X.scatter(1, [[0.5]], 1.0), TypeError, "integers"),
+    "src and value": (lambda: X.scatter(1, [[0]], 1.0, value=1.0), TypeError, "either src= or value="),
+    "neither": (lambda: X.scatter(1, [[0]]), TypeError, "either src= or value="),
     "multiply": (lambda: X.scatter(1, [[0]], 1.0, reduce="multiply"), ValueError, "'multiply'; expected None or 'add'"),
     "a different dtype": (lambda: X.scatter(1, [[0]], tg.ones(1, 1, dtype="float64")), TypeError, "float64.*float32"),
     "index_add out of range": (lambda: X.index_add(0, [2], [[1.0] * 3]), IndexError, "index_add: index 2"),

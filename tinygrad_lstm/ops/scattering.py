@@ -130,18 +130,19 @@ def _along(name: str, x: Tensor, dim: int, index: Any, src: Any, adds: bool) -> 
 
 
 @_also_in_place
-def scatter(x: Tensor, dim: int, index: Any, src: Any, reduce: str | None = None) -> _Change:
+def scatter(x: Tensor, dim: int, index: Any, src: Any = None, value: Any = None, reduce: str | None = None) -> _Change:
     """x with src[i, j, ...] written to x[i, ..., index[i, j, ...], ...], with `index` at `dim`.
 
     Args:
         dim: the dimension of x that `index` selects from.
         index: integers, with x's number of dimensions. Its other lengths are at most x's.
         src: a number, or values; those beyond the shape of `index` are not used.
+        value: another name for `src`.
         reduce: "add" adds the values, as `scatter_add`. PyTorch's "multiply" has no derivative, and is refused.
 
     Raises:
         IndexError: an index is out of range (index tensors on a GPU are not checked).
-        TypeError: `src` is a tensor of a different dtype.
+        TypeError: `src` is a tensor of a different dtype; not exactly one of `src` and `value` is given.
         ValueError: `index` or `src` has an invalid shape; `reduce` is unknown.
 
     >>> import tinygrad_lstm as tg
@@ -151,7 +152,9 @@ def scatter(x: Tensor, dim: int, index: Any, src: Any, reduce: str | None = None
     """
     if reduce not in (None, "add"):
         raise ValueError(f"scatter: reduce is {reduce!r}; expected None or 'add'")
-    return _along("scatter", x, dim, index, src, adds=reduce == "add")
+    if (src is None) == (value is None):
+        raise TypeError("scatter: expected either src= or value=")
+    return _along("scatter", x, dim, index, value if src is None else src, adds=reduce == "add")
 
 
 @_also_in_place

@@ -39,7 +39,8 @@ def _scattered(g: Graph, x: Operand, dim: int | None, index: Input, values: Inpu
 
 
 @writes(scattering.scatter)
-def _scatter(g: Graph, x: Operand, dim: int, index: Any, src: Any, reduce: str | None) -> str:
+def _scatter(g: Graph, x: Operand, dim: int, index: Any, src: Any, value: Any, reduce: str | None) -> str:
+    src = value if src is None else src
     shape, longer, values = _shape(index), _shape(src), as_dtype(g, x.dtype, src)
     if shape and longer and longer != shape:  # the elements beyond the index are not used
         values = g.node("Slice", values, np.zeros(len(shape), np.int64), g.ints(shape))
@@ -50,7 +51,7 @@ def _scatter(g: Graph, x: Operand, dim: int, index: Any, src: Any, reduce: str |
 
 @writes(scattering.scatter_add)
 def _scatter_add(g: Graph, x: Operand, dim: int, index: Any, src: Any) -> str:
-    out: str = _scatter(g, x, dim, index, src, "add")
+    out: str = _scatter(g, x, dim, index, src, None, "add")
     return out
 
 

@@ -149,9 +149,9 @@ class InPlace(OpMethods[T]):
         """Multiplies in place."""
         return self._write("mul_", self * other)
 
-    def div_(self, other: Any) -> Self:
-        """Divides in place."""
-        return self._write("div_", self / other)
+    def div_(self, other: Any, *, rounding_mode: str | None = None) -> Self:
+        """Divides in place; integers only with a `rounding_mode`."""
+        return self._write("div_", self.div(other, rounding_mode=rounding_mode))
 
     def clamp_(self, min: Any = None, max: Any = None) -> Self:
         """Limits to a range in place."""

@@ -87,6 +87,13 @@ def test_an_unknown_rounding_mode_is_refused() -> None:
         tg.div(tg.ones(2), 2, rounding_mode="round")
 
 
+def test_division_in_place_may_round() -> None:
+    x = tg.tensor([7, -7])
+    assert x.div_(2, rounding_mode="trunc").tolist() == [3, -3] and x.dtype == "int64"
+    with pytest.raises(TypeError, match=r"^div_: the result is float32"):
+        x.div_(2)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
 def test_quotients_of_integers_are_rounded_exactly(dtype: str, device: str) -> None:
     info = np.iinfo(dtype)

@@ -69,6 +69,10 @@ TABLE = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
     lambda x: x.float() @ TABLE.T,
     lambda x: tg.linear(x.float(), TABLE, [1, 2]),
     lambda x: tg.embedding(x.astype("int32"), tg.tensor(TABLE)),
+    lambda x: x * tg.ones(3, dtype=np.float32),
+    lambda x: tg.adaptive_avg_pool1d(x, 1),
+    lambda x: (tg.max_pool1d(x, 2, 1), tg.adaptive_max_pool1d(x, 1)) if x.dtype != np.bool_ else x,
+    lambda x: tg.stft(x[:, 0], 2, 1, center=False) if x.dtype != np.bool_ else x,
 ])  # fmt: skip
 def test_other_dtypes(tmp_path: Path, dtype: str, function: Function) -> None:
     def of(T: int, B: int) -> HostArray:

@@ -1,4 +1,4 @@
-"""Pools: the maximum or the mean of windows. A pool in two dimensions is one along each."""
+"""Pools: the maximum or the mean of windows, in one and two dimensions."""
 
 import itertools
 import math

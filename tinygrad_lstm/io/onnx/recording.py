@@ -230,7 +230,7 @@ class Run(Tracer):
             argument = argument._array
         elif isinstance(argument, np.generic):
             return argument.item()
-        if hasattr(argument, "dtype") and hasattr(argument, "shape"):
+        if hasattr(argument, "dtype") and hasattr(argument, "shape") and not isinstance(argument, type):
             return self._slots.get(id(argument)) or Held(argument)
         return argument
 

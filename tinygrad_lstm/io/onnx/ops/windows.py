@@ -205,7 +205,7 @@ def _adaptive_avg(dims: int) -> Entry:
         dtype, known = g.call.result.dtype, _adaptive(g, dims, x, output_size)
         given = _with_batch(g, dims, x, dtype)
         if known is None:
-            return _as_given(g, dims, x, g.node("GlobalAveragePool", given), dtype, dtype)
+            return _as_given(g, dims, x, g.node("ReduceMean", given, axes=[*range(2, dims + 2)]), dtype, dtype)
         sizes, lengths = known
         return _as_given(g, dims, x, _of_slices(g, "ReduceMean", given, lengths, sizes), dtype, dtype)
 
@@ -216,7 +216,8 @@ def _adaptive_max(dims: int) -> Entry:
     def entry(g: Graph, x: Operand, output_size: Any, return_indices: bool) -> Any:
         dtype, known = x.dtype if is_float(x.dtype) else FLOAT64, _adaptive(g, dims, x, output_size)
         if known is None and not return_indices:
-            return _as_given(g, dims, x, g.node("GlobalMaxPool", _with_batch(g, dims, x, dtype)), dtype, x.dtype)
+            largest = g.node("ReduceMax", _with_batch(g, dims, x, dtype), axes=[*range(2, dims + 2)])
+            return _as_given(g, dims, x, largest, dtype, x.dtype)
         sizes, lengths = known or ([1] * dims, [fixed(g, length) for length in x.shape[-dims:]])
         steps = [length // size for length, size in zip(lengths, sizes, strict=True)]
         if [step * size for step, size in zip(steps, sizes, strict=True)] == lengths:

@@ -135,7 +135,8 @@ def scatter(x: Tensor, dim: int, index: Any, src: Any = None, value: Any = None,
 
     Args:
         dim: the dimension of x that `index` selects from.
-        index: integers, with x's number of dimensions. Its other lengths are at most x's.
+        index: integers, with x's number of dimensions, even if it is empty. Its other lengths are at most x's. A
+            negative one counts from the end, which PyTorch refuses here.
         src: a number, or values; those beyond the shape of `index` are not used.
         value: another name for `src`.
         reduce: "add" adds the values, as `scatter_add`. PyTorch's "multiply" has no derivative, and is refused.

@@ -186,7 +186,7 @@ def test_a_missing_first_argument_is_an_error() -> None:
 
 def test_what_a_tensor_says_of_itself() -> None:
     x = tg.zeros(2, 3, dtype="float64")
-    assert (x.dim(), x.numel(), x.element_size()) == (2, 6, 8)
+    assert (x.dim(), x.ndimension(), x.numel(), x.nelement(), x.element_size()) == (2, 2, 6, 6, 8)
     assert x.is_floating_point() and not x.long().is_floating_point()
     assert x.is_contiguous() and not x.T.is_contiguous() and x.T.contiguous().is_contiguous()
 

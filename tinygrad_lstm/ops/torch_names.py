@@ -25,6 +25,18 @@ def dim(x: Tensor) -> Any:
 
 
 @composite
+def ndimension(x: Tensor) -> Any:
+    """The number of dimensions: `x.ndim`."""
+    return x.ndim
+
+
+@composite
+def nelement(x: Tensor) -> Any:
+    """The number of elements: `x.size`."""
+    return x.size
+
+
+@composite
 def numel(x: Tensor) -> Any:
     """The number of elements: `x.size`."""
     return x.size

@@ -25,7 +25,7 @@ _SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
 Moves = tuple[Sizes, Sizes, int]
 """How windows move: strides, dilations, and the number of groups of channels."""
 
-_IN_CACHE, _ON_GPU = 2**18, 2**28
+_IN_CACHE, _ON_GPU = 2**19, 2**28
 """How many elements the windows of a part of the batch have, if those of a single input do not have more."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_float, is_integer
+from tinygrad_lstm.backends.ordering import put
 from tinygrad_lstm.backends.sums import total
 
 from .._tensor import Tensor, as_tensor
@@ -36,8 +37,7 @@ def picked(xp: Any, x: Array, ids: Array, dim: int) -> Array:
 @op(values=lambda g, ids, dim, F: F.picked(g, ids, dim))
 def placed(xp: Any, values: Array, ids: Array, length: int, dim: int) -> Array:
     """Slices of `length` along `dim`, zero except for one value each, at the place that its id selects."""
-    places = xp.arange(length).reshape([-1 if d == dim else 1 for d in range(len(ids.shape) + 1)])
-    return xp.where(_at_dim(ids, dim) == places, _at_dim(values, dim), 0)
+    return put(xp, _at_dim(values, dim), _at_dim(ids, dim), (*ids.shape[:dim], length, *ids.shape[dim:]), dim)
 
 
 @composite
@@ -101,8 +101,7 @@ def nll_loss(
     ignore_index = integer("nll_loss", "ignore_index", ignore_index)
     target = beside("nll_loss", "target", target, input)
     _check_classes("nll_loss", input, target, ignore_index)
-    logs = _without_ignored(input, target, ignore_index)
-    return _of_classes("nll_loss", logs, target, weight, ignore_index, reduction, 0.0)
+    return _of_classes("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
 
 
 def _of_classes(
@@ -123,7 +122,7 @@ def _of_classes(
         known = counts & (target >= 0) & (target < classes)
     ids = where(known, target, 0)
 
-    losses = -picked(logs, ids, dim)
+    losses = where(counts, -picked(logs, ids, dim), 0)
     shares = counts
     if weight is not None:
         weights = getitem(_class_weight(name, weight, logs, dim), ids)

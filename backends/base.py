@@ -127,8 +127,8 @@ class Backend(Protocol):
     def cross_entropy_backward(self, arrays: Sequence[Array], ignore_index: int) -> Array:
         """The gradient of the logits, from the logits, the ids, the gradients of the losses, and what was saved."""
 
-    def softmax(self, x: Array, dims: tuple[int, ...]) -> Array:
-        """eˣ / Σ eˣ over non-negative dimensions of some length, without overflow; NaN if an element is inf."""
+    def softmax(self, x: Array, dims: tuple[int, ...], logarithm: bool = False) -> Array:
+        """eˣ / Σ eˣ over non-negative dimensions of some length, or its logarithm; NaN if an element is inf."""
 
     def ctc_forward(self, arrays: Sequence[Array], blank: int) -> tuple[Array, Array]:
         """The losses (N,) of log_probs (T, N, C), labels (N, L), lengths (N,) and ends (N,); see `backends.ctc`.

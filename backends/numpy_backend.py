@@ -188,12 +188,12 @@ class NumpyBackend(TrainingKernels):
     adam_update_one = _compiled_or_plain("adam_update_one")
     sgd_update_one = _compiled_or_plain("sgd_update_one")
 
-    def softmax(self, x: Array, dims: tuple[int, ...]) -> Array:
+    def softmax(self, x: Array, dims: tuple[int, ...], logarithm: bool = False) -> Array:
         if x.size >= _MANY and dims == (x.ndim - 1,):
-            result: Any = _fast_softmax(x.dtype, x)
+            result: Any = _fast_softmax(x.dtype, x, logarithm)
             if result is not NotImplemented:
                 return result
-        return super().softmax(x, dims)
+        return super().softmax(x, dims, logarithm)
 
     def sum_of_squares(self, arrays: Sequence[Array]) -> Array:
         return np.array(sum((_sum_of_squares(array.reshape(-1)) for array in arrays), 0.0))

@@ -87,11 +87,14 @@ class TrainingKernels(CTCKernels):
 
     # -- softmax -------------------------------------------------------------------------------------------------------
 
-    def softmax(self, x: Array, dims: tuple[int, ...]) -> Array:
+    def softmax(self, x: Array, dims: tuple[int, ...], logarithm: bool = False) -> Array:
         xp, wide = self.xp, x.astype(widened_dtype(x.dtype), copy=False)
         out = self.empty(x.shape, wide.dtype)
         with np.errstate(over="ignore"):  # the exponential of such differences is 0
             xp.subtract(wide, xp.max(wide, axis=dims, keepdims=True), out=out)
+            if logarithm:
+                out -= xp.log(total(xp, xp.exp(out), dims, True))
+                return out.astype(x.dtype, copy=False)  # float16 overflows to -inf
         xp.exp(out, out=out)
         out /= total(xp, out, dims, True)
         return out.astype(x.dtype, copy=False)

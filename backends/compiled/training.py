@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 # The structs of `training.c`: n is an integer, P an address, d a double.
-_CROSS_ENTROPY, _SOFTMAX, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("2n2P"), struct.Struct("2n3P")
+_CROSS_ENTROPY, _SOFTMAX, _ADD_ROWS = struct.Struct("2n2Pq5P"), struct.Struct("3n2P"), struct.Struct("2n3P")
 _FEW_EACH = struct.Struct("2n3P")
 _ADAM, _SGD = struct.Struct("n5P6d"), struct.Struct("n3P5d")
 _OPERATIONS = 64  # that an element takes, about
@@ -85,11 +85,11 @@ def cross_entropy_backward(arrays: Sequence[HostArray], ignore_index: int) -> Ho
     return g_logits
 
 
-def softmax(x: HostArray) -> HostArray:
-    """The softmax over the last dimension."""
+def softmax(x: HostArray, logarithm: bool) -> HostArray:
+    """The softmax over the last dimension, or its logarithm."""
     kernels, x = _kernels(x.dtype), _contiguous(x, x.dtype)
     out = memory.empty(x.shape, x.dtype)
-    packed = _SOFTMAX.pack(x.size // x.shape[-1], x.shape[-1], address(x), address(out))
+    packed = _SOFTMAX.pack(x.size // x.shape[-1], x.shape[-1], logarithm, address(x), address(out))
     kernels.softmax(threads_for(_OPERATIONS * x.size, beside_blas=True), packed)
     return out
 

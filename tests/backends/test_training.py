@@ -45,7 +45,8 @@ def softmax(*shape: int, step: int = 1) -> Compute:
     def compute(kernels: Any, dtype: Any) -> Sequence[HostArray]:
         x = drawn(dtype, *shape) * 20
         x = x[..., ::step]
-        return [kernels.softmax(x) if kernels is training else kernels.softmax(x, (x.ndim - 1,))]
+        given = (x,) if kernels is training else (x, (x.ndim - 1,))
+        return [kernels.softmax(*given, logarithm) for logarithm in (False, True)]
 
     return compute
 
@@ -135,8 +136,9 @@ def test_softmax_of_nans_and_infinities(dtype: Any, module: ModuleType) -> None:
     for row in range(74):
         x[row, row // 2] = np.inf if row % 2 else np.nan
     x[74], x[75, 9], x[76, 3:] = -np.inf, -np.inf, -1e30
-    found = module.softmax(x)
-    assert np.isnan(found[:75]).all()
+    found, logarithms = module.softmax(x, False), module.softmax(x, True)
+    assert np.isnan(found[:75]).all() and np.isnan(logarithms[:75]).all()
+    assert logarithms[75, 9] == -np.inf and (logarithms[76, 3:] <= -9e29).all()
     np.testing.assert_allclose(
         found[75:], [np.arange(37) != 9, np.arange(37) < 3] / np.array([[36.0], [3.0]]), rtol=1e-6
     )

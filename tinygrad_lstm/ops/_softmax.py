@@ -2,24 +2,13 @@
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import widened_dtype
-from tinygrad_lstm.backends.sums import total
 
 from .define import op
 from .elementwise import in_dtype
 from .reduction import Dim, count, dims_of
 
 __all__ = ["log_softmax", "softmax"]
-
-
-def _below_largest(xp: Any, x: Array, dims: tuple[int, ...]) -> Array:
-    """x minus its largest element over `dims`, so that no exponential overflows; at least in float32, for their sum."""
-    x = x.astype(widened_dtype(x.dtype), copy=False)
-    with np.errstate(over="ignore"):  # the exponential of such differences is 0
-        return x - xp.max(x, axis=dims, keepdims=True) if count(x.shape, dims) else x.copy()
 
 
 @op(
@@ -43,14 +32,10 @@ def softmax(backend: Any, x: Array, dim: Dim = -1) -> Array:
     method=True,
     also={"dtype": in_dtype},
 )
-def log_softmax(xp: Any, x: Array, dim: Dim = -1) -> Array:
+def log_softmax(backend: Any, x: Array, dim: Dim = -1) -> Array:
     """x - log Σ eˣ over `dim`, without overflow; accurate where the softmax itself is 0.
 
     A slice with an element of inf is NaN. With `dtype=`, x is cast to this dtype first, which the result has.
     """
     dims = dims_of("log_softmax", dim, x.shape)
-    out = _below_largest(xp, x, dims)
-    if count(x.shape, dims):
-        out -= xp.log(total(xp, xp.exp(out), dims, True))
-    with np.errstate(over="ignore"):  # float16 overflows to -inf
-        return out.astype(x.dtype, copy=False)
+    return backend.softmax(x, dims, logarithm=True) if count(x.shape, dims) else x.copy()

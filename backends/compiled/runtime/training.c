@@ -106,7 +106,7 @@ void cross_entropy_backward(Index threads, CrossEntropy *c) { share(threads, c->
 // -- softmax ----------------------------------------------------------------------------------------------------------
 
 typedef struct {
-    Index rows, length;
+    Index rows, length, logarithm;
     const REAL *x;
     REAL *out;
 } Softmax;
@@ -129,8 +129,21 @@ static void compute_probabilities(void *arguments, Index first, Index last) {
     }
 }
 
-// The softmax of each row of x (rows, length).
-void softmax(Index threads, Softmax *s) { share(threads, s->rows, compute_probabilities, s); }
+static void compute_logarithms(void *arguments, Index first, Index last) {
+    const Softmax *s = arguments;
+    for (Index row = first; row < last; row++) {
+        const REAL *restrict x = s->x + row * s->length;
+        REAL *restrict out = s->out + row * s->length;
+        const REAL largest = maximum_of_row(x, s->length);
+        const REAL total = OF_REAL(log)(sum_of_powers(x, s->length, largest));
+        for (Index k = 0; k < s->length; k++) out[k] = (x[k] - largest) - total;
+    }
+}
+
+// The softmax of each row of x (rows, length), or its logarithm.
+void softmax(Index threads, Softmax *s) {
+    share(threads, s->rows, s->logarithm ? compute_logarithms : compute_probabilities, s);
+}
 
 // -- adding rows ------------------------------------------------------------------------------------------------------
 

@@ -136,6 +136,14 @@ def test_integers_become_float32(device: str) -> None:
         assert out.dtype == np.float32
 
 
+def test_a_batch_may_be_empty(device: str) -> None:
+    x, weight, bias = (tg.ones(*shape, device=device, requires_grad=True) for shape in ((0, 4, 3), (4,), (4,)))
+    out = tg.group_norm(x, 2, weight, bias)
+    out.sum().backward()
+    assert out.shape == x.grad.shape == x.shape and tg.group_norm(x, 2).shape == x.shape
+    assert weight.grad.tolist() == bias.grad.tolist() == [0, 0, 0, 0]
+
+
 def test_running_statistics_need_no_gradient_and_are_changed_in_place(device: str) -> None:
     x = tg.tensor(drawn(4, 2), device=device, requires_grad=True)
     mean, var = (tg.zeros(2, dtype="float64", device=device) for _ in range(2))

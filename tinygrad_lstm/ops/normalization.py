@@ -229,7 +229,7 @@ def _group_norm_rule(
 
 def _groups(x: Any, *affine: Array | None) -> tuple[Any, ...]:
     """Each group of x (N, G, K, ...) as a row; and the weights as (G, K)."""
-    rows = x.reshape(x.shape[0] * x.shape[1], -1)
+    rows = x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:]))
     return rows, *(None if each is None else each.reshape(each.shape[:2]) for each in affine)
 
 

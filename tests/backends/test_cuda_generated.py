@@ -21,6 +21,7 @@ from tinygrad_lstm.backends.cuda import generated
 from tinygrad_lstm.backends.cuda.launching import with_includes
 from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
+from tinygrad_lstm.ops.trigonometric import direction
 
 pytestmark = needs_compiler
 
@@ -137,6 +138,7 @@ UNARY: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {
     "tan": tg.tan, "sinh": tg.sinh, "cosh": tg.cosh, "log2": tg.log2, "log10": tg.log10,
     "ceil": tg.ceil, "trunc": tg.trunc,
     "atan2": lambda x: tg.atan2(x, 0.25 - x * x), "hypot": lambda x: tg.hypot(x, 0.25 * x * x),
+    "direction": lambda x: direction(x, 0.25 * x * x),
     "remainder": lambda x: tg.remainder(x, 0.75), "floor_divide": lambda x: tg.floor_divide(x, 0.75),
     "where": lambda x: tg.where(x > 0.5, x, 2.0 - x), "infinite": lambda x: tg.where(x > 0.5, float("inf"), x),
     "logical": lambda x: tg.where(tg.logical_xor(x > 0.5, tg.logical_not(x <= 2)), x / 3, x - 1),

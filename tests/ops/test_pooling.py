@@ -26,7 +26,7 @@ POOLS: dict[str, tuple[Callable[..., Any], nn.Module]] = {
 @pytest.mark.parametrize("name", POOLS)
 def test_derivatives_and_modules(name: str, device: str) -> None:
     function, module = POOLS[name]
-    x = tg.tensor(X, device=device, requires_grad=True)
+    x = tg.tensor(X[:1], device=device, requires_grad=True)
     assert tg.gradcheck(lambda x: function(x) ** 2, [x], atol=1e-6, rtol=1e-5)
     assert tg.gradgradcheck(lambda x: function(x) ** 2, [x], atol=1e-6, rtol=1e-5)
     assert module(x[0] if name.endswith("1d") else x).tolist() == function(x).tolist()

@@ -2,23 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch.nn import MultiheadAttention
-from torch_cases import Arrays, Case, Settings, called, gradients, seed
+from torch_cases import Arrays, Case, Settings, called, gradients, number, one_of, seed
 
 OF_THE_OP, OF_THE_LAYER = 36, 24
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
-
-
-def chosen(*choices: Any) -> Any:
-    """One of the choices."""
-    return choices[number(0, len(choices) - 1)]
 
 
 def bool_mask(*shape: int) -> torch.Tensor:
@@ -31,7 +20,7 @@ def bool_mask(*shape: int) -> torch.Tensor:
 def float_mask(*shape: int) -> torch.Tensor:
     """Numbers, and in half of the cases -inf for about half of the elements."""
     mask = torch.randn(shape)
-    return mask.masked_fill(~bool_mask(*shape), -math.inf) if chosen(True, False) else mask
+    return mask.masked_fill(~bool_mask(*shape), -math.inf) if one_of(True, False) else mask
 
 
 def ops_attention() -> Iterator[Case]:
@@ -39,9 +28,9 @@ def ops_attention() -> Iterator[Case]:
     for k in range(OF_THE_OP):
         case = f"scaled_dot_product_attention_{k}"
         seed("ops_attention", case)
-        batch, heads, times, L, S, E, V = chosen((), (number(1, 2),)), *(number(1, most) for most in (2, 2, 5, 5, 4, 4))
-        settings: Settings = {"scale": chosen(0.3, 2.0)} if chosen(True, False) else {}
-        if chosen(True, False, False):
+        batch, heads, times, L, S, E, V = one_of((), (number(1, 2),)), *(number(1, most) for most in (2, 2, 5, 5, 4, 4))
+        settings: Settings = {"scale": one_of(0.3, 2.0)} if one_of(True, False) else {}
+        if one_of(True, False, False):
             settings["enable_gqa"] = True
         else:
             times = 1
@@ -51,8 +40,8 @@ def ops_attention() -> Iterator[Case]:
             "value": torch.randn(*batch, heads, S, V),
         }
         masks: Arrays = {}
-        shape = chosen((L, S), (1, S), (*batch, heads * times, L, S))
-        match chosen("none", "causal", "bool", "whole rows", "float"):
+        shape = one_of((L, S), (1, S), (*batch, heads * times, L, S))
+        match one_of("none", "causal", "bool", "whole rows", "float"):
             case "causal":
                 settings["is_causal"] = True
             case "bool":
@@ -75,11 +64,11 @@ def multihead_attention() -> Iterator[Case]:
 def _layer() -> tuple[Arrays, Settings]:
     heads, L, S, N = (number(1, most) for most in (3, 4, 5, 3))
     E = heads * number(1, 3)
-    kdim, vdim = chosen((None, None), (None, None), (number(1, 4), None), (number(1, 4), number(1, 4)))
-    made = {"embed_dim": E, "num_heads": heads, "bias": chosen(True, True, False), "batch_first": chosen(True, False)}
-    made |= {"add_bias_kv": chosen(True, False, False), "add_zero_attn": chosen(True, False, False)}
+    kdim, vdim = one_of((None, None), (None, None), (number(1, 4), None), (number(1, 4), number(1, 4)))
+    made = {"embed_dim": E, "num_heads": heads, "bias": one_of(True, True, False), "batch_first": one_of(True, False)}
+    made |= {"add_bias_kv": one_of(True, False, False), "add_zero_attn": one_of(True, False, False)}
     made |= {"kdim": kdim, "vdim": vdim}
-    batched = chosen(True, True, False)
+    batched = one_of(True, True, False)
 
     def sizes(T: int, size: int) -> tuple[int, ...]:
         return ((N, T, size) if made["batch_first"] else (T, N, size)) if batched else (T, size)
@@ -88,19 +77,19 @@ def _layer() -> tuple[Arrays, Settings]:
     parameters = {name: torch.randn_like(parameter) for name, parameter in layer.state_dict().items()}
     layer.load_state_dict(parameters)
     inputs = {"query": torch.randn(sizes(L, E))}
-    if made["kdim"] is made["vdim"] is None and chosen(True, False):  # the query attends to itself
+    if made["kdim"] is made["vdim"] is None and one_of(True, False):  # the query attends to itself
         S = L
     else:
         inputs |= {"key": torch.randn(sizes(S, kdim or E)), "value": torch.randn(sizes(S, vdim or E))}
     masks: Arrays = {}
-    draw = chosen(float_mask, lambda *shape: ~bool_mask(*shape))
-    if chosen(True, False):
+    draw = one_of(float_mask, lambda *shape: ~bool_mask(*shape))
+    if one_of(True, False):
         masks["key_padding_mask"] = draw(*([N] if batched else []), S)
         masks["key_padding_mask"][..., 0] = 0  # so that no row is masked whole by both masks
-    if chosen(True, False):
-        masks["attn_mask"] = draw(*chosen((), ((N if batched else 1) * heads,)), L, S)
+    if one_of(True, False):
+        masks["attn_mask"] = draw(*one_of((), ((N if batched else 1) * heads,)), L, S)
         masks["attn_mask"][..., 0] = 0
-    options = {"need_weights": chosen(True, True, False), "average_attn_weights": chosen(True, False)}
+    options = {"need_weights": one_of(True, True, False), "average_attn_weights": one_of(True, False)}
     for tensor in inputs.values():
         tensor.requires_grad_()
     given = [inputs.get(name, inputs["query"]) for name in ("query", "key", "value")]

@@ -20,6 +20,16 @@ def seed(file: str, case: str) -> None:
     torch.manual_seed(zlib.crc32(f"{file}/{case}".encode()))
 
 
+def number(least: int, most: int) -> int:
+    """An integer within two bounds."""
+    return int(torch.randint(least, most + 1, ()))
+
+
+def one_of(*choices: Any) -> Any:
+    """One of the choices."""
+    return choices[number(0, len(choices) - 1)]
+
+
 def gradients(loss: Tensor, inputs: Mapping[str, Tensor]) -> Arrays:
     """`grad_<name>` of a scalar loss for each named input."""
     return {f"grad_{name}": g for name, g in zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True)}

@@ -5,16 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_cases import Case, called, seed
+from torch_cases import Case, called, number, seed
 
 CASES_OF_EACH = 4
 REDUCTIONS = ("all", "amax", "amin", "any", "argmax", "argmin", "log_softmax", "mean", "softmax", "sum")
 JOINS = ("cat", "concat", "concatenate", "stack")
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
 
 
 def array(least: int = 1) -> Tensor:

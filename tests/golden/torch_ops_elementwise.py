@@ -31,7 +31,7 @@ BINARY = (
 )
 OF_INTEGERS = ("bitwise_and", "bitwise_or", "bitwise_xor", "floor_divide", "mul", "remainder", "sub", "eq", "maximum")
 INF, NAN = float("inf"), float("nan")
-EDGES = torch.tensor([NAN, -INF, -2.5, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.5, INF])
+EDGES = torch.tensor([NAN, -INF, -2.5, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.5, INF], dtype=torch.float64)
 COMPARED = {
     "abs": slice(1, None),  # PyTorch's sign of NaN is 0, NumPy's is NaN
     "sign": slice(1, None),

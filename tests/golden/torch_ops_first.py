@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
+from torch_cases import Arrays, Case, Settings, called, number, seed
 
 CASES_OF_EACH = 12
 ALONG = (
@@ -22,11 +22,6 @@ ALONG = (
     "argmax",
     "any",
 )
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
 
 
 def like(shape: list[int]) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
+from torch_cases import Arrays, Case, Settings, called, one_of, seed
 
 CASES_OF_EACH = 8
 
@@ -12,11 +12,6 @@ CASES_OF_EACH = 8
 def number(least: float, most: float) -> float:
     """A number with one decimal within two bounds."""
     return round(float(torch.empty(()).uniform_(least, most)), 1)
-
-
-def one_of(*choices: object) -> object:
-    """One of the choices."""
-    return choices[int(torch.randint(len(choices), ()))]
 
 
 def shape() -> tuple[int, ...]:

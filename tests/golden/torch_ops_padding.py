@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
-from torch_ops_arrays import array, dims_of, number
+from torch_cases import Arrays, Case, Settings, called, number, seed
+from torch_ops_arrays import array, dims_of
 
 CASES_OF_EACH = {"pad": 24}
 USUALLY = 8

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
-from torch_ops_windows import number, setting
+from torch_cases import Arrays, Case, Settings, called, number, seed
+from torch_ops_windows import setting
 
 CASES_OF_EACH = {"max": 12, "avg": 12, "adaptive_max": 6, "adaptive_avg": 6}
 

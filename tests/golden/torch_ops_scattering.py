@@ -8,17 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
+from torch_cases import Arrays, Case, Settings, called, number, seed
 
 CASES_OF_EACH = 12
 ALONG = ("gather", "scatter", "scatter_add")
 SLICES = ("index_add", "index_copy", "index_fill")
 NAMES = (*ALONG, *SLICES, "take", "put", "index_put", "masked_select", "masked_scatter", "one_hot")
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
 
 
 def lengths(least: int, most: int) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch_cases import Case, Settings, called, seed
+from torch_cases import Case, Settings, called, number, seed
 
 CASES_OF_EACH = 14
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -14,11 +14,6 @@ UNUSUAL = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0])
 WITHOUT_TIES = {"topk", "median", "nanmedian", "quantile"}
 WITH_DIM = {"cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "topk"}
 NAMES = (*WITHOUT_TIES, *WITH_DIM, "sort", "argsort", "diff", "unique", "nonzero")
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
 
 
 def drawn(name: str, shape: list[int]) -> tuple[Tensor, bool]:

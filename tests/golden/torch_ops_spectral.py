@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_cases import Arrays, Case, Settings, called, seed
-from torch_ops_windows import number
+from torch_cases import Arrays, Case, Settings, called, number, seed
 
 CASES_OF_EACH = 20
 

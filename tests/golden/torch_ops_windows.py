@@ -3,15 +3,9 @@
 from collections.abc import Iterator
 
 import torch
-from torch.nn import functional
-from torch_cases import Arrays, Case, Settings, gradients, seed
+from torch_cases import Arrays, Case, Settings, called, number, seed
 
 CASES_OF_EACH = 16
-
-
-def number(least: int, most: int) -> int:
-    """An integer within two bounds."""
-    return int(torch.randint(least, most + 1, ()))
 
 
 def setting(dims: int, least: int, most: int) -> int | list[int]:
@@ -20,7 +14,7 @@ def setting(dims: int, least: int, most: int) -> int | list[int]:
 
 
 def convolution(name: str) -> tuple[Arrays, Settings]:
-    """The arrays and keywords of a call."""
+    """The arrays and results of a call, and its settings."""
     dims = 2 if name.endswith("2d") else 1
     groups, depth, filters = number(1, 2), number(1, 2), number(1, 2)
     settings: Settings = {"stride": setting(dims, 1, 2), "dilation": setting(dims, 1, 2), "groups": groups}
@@ -31,12 +25,12 @@ def convolution(name: str) -> tuple[Arrays, Settings]:
         settings |= {"padding": "same", "stride": 1}
     first, second = (depth, filters) if name == "conv_transpose1d" else (filters, depth)
     batch = [number(1, 2)] * number(0, 1)
-    arrays = {
-        "input": torch.randn(*batch, groups * depth, *[number(5, 7) for _ in range(dims)]),
+    x = torch.randn(*batch, groups * depth, *[number(5, 7) for _ in range(dims)])
+    keyword = {
         "weight": torch.randn(groups * first, second, *[number(1, 3) for _ in range(dims)]),
         "bias": torch.randn(groups * filters),
     }
-    return arrays, settings
+    return called(name, {"input": x}, settings, keyword)
 
 
 def ops_windows() -> Iterator[Case]:
@@ -45,10 +39,4 @@ def ops_windows() -> Iterator[Case]:
         for place in range(CASES_OF_EACH):
             case = f"{name}_{place}"
             seed("ops_windows", case)
-            arrays, settings = convolution(name)
-            inputs = {name: array.clone().requires_grad_() for name, array in arrays.items()}
-            out = getattr(functional, name)(**inputs, **settings)
-            w_out = torch.randn_like(out)
-            results = {"out": out, "w_out": w_out} | gradients((out * w_out).sum(), inputs)
-            options = {"op": name, "positional": ["input"], "keyword": list(arrays)[1:], "kwargs": settings}
-            yield case, arrays | results, options
+            yield case, *convolution(name)

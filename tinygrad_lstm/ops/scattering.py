@@ -98,7 +98,8 @@ def _also_in_place(change: Callable[Concatenate[Tensor, P], _Change]) -> Callabl
     in_place.__doc__ = f"`{change.__name__}` in place."
     add_method(f"{change.__name__}_", in_place)
     call.__name__, call.__qualname__, call.__doc__ = change.__name__, change.__qualname__, change.__doc__
-    call.__signature__ = inspect.signature(change).replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    signature = inspect.signature(change).replace(return_annotation=Tensor)
+    call.__signature__ = in_place.__signature__ = signature  # type: ignore[attr-defined]
     return composite(shown_whole(call))
 
 
@@ -110,7 +111,7 @@ def _values(name: str, given: Any, x: Tensor) -> Tensor:
         TypeError: a tensor has a different dtype.
     """
     if isinstance(given, Tensor) and given.dtype != x.dtype:
-        raise TypeError(f"{name}: a {given.dtype} tensor was given for one of {x.dtype}; use .to(dtype='{x.dtype}')")
+        raise TypeError(f"{name}: x is of {x.dtype}, and the values are of {given.dtype}; use .to(dtype='{x.dtype}')")
     return x._matching(given)
 
 
@@ -189,7 +190,7 @@ def index_add(x: Tensor, dim: int, index: Any, source: Any, alpha: float = 1) ->
 
     Raises:
         IndexError: an index is out of range (index tensors on a GPU are not checked).
-        TypeError: `source` is a tensor of a different dtype; x is of integers, and `alpha` is a float.
+        TypeError: `source` is a tensor of a different dtype; x is of integers, and `alpha` is a float, or of bool.
         ValueError: the index is not 1-D; `source` does not have x's shape, with the index's length at `dim`.
 
     >>> import tinygrad_lstm as tg
@@ -198,7 +199,9 @@ def index_add(x: Tensor, dim: int, index: Any, source: Any, alpha: float = 1) ->
     """
     values = _values("index_add", source, x)
     if alpha != 1:
-        values = _values("index_add", values * alpha, x)
+        values = values * alpha
+        if values.dtype != x.dtype:
+            raise TypeError(f"index_add: alpha is {alpha}, which does not keep the dtype of x, {x.dtype}")
     return _slices("index_add", x, dim, index, values, adds=True)
 
 
@@ -306,7 +309,10 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
         ValueError: the shapes do not broadcast.
     """
     mask = _mask("masked_select", mask, x)
-    shape = np.broadcast_shapes(x.shape, mask.shape)
+    try:
+        shape = np.broadcast_shapes(x.shape, mask.shape)
+    except ValueError:
+        raise ValueError(f"masked_select: x {x.shape} and mask {mask.shape} do not broadcast") from None
     return getitem(broadcast_to(x, shape), broadcast_to(mask, shape))
 
 
@@ -339,9 +345,11 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     Raises:
         IndexError: an id is negative, or at least `num_classes`. On a GPU, its vector is zero.
         TypeError: the ids or `num_classes` are not integers.
-        ValueError: there are no ids, and `num_classes` is not given.
+        ValueError: there are no ids, and `num_classes` is not given; it is negative, but not -1.
     """
     num_classes = integer("one_hot", "num_classes", num_classes)
+    if num_classes < -1:
+        raise ValueError(f"one_hot: num_classes is {num_classes}; expected 0 or more, or -1 for the largest id plus 1")
     if num_classes < 0 and not x.size:
         raise ValueError(f"one_hot: x of shape {x.shape} has no ids, so num_classes must be given")
     number = int(x.max().item()) + 1 if num_classes < 0 else num_classes

@@ -196,6 +196,8 @@ def test_casts_are_those_of_torch(name: str) -> None:
     dtypes = {"byte": "uint8", "char": "int8", "short": "int16", "int": "int32", "long": "int64"}
     dtypes |= {"half": "float16", "float": "float32", "double": "float64"}
     assert getattr(tg.ones(2), name)().dtype == dtypes.get(name, name)
+    with pytest.raises(TypeError, match="argument"):
+        getattr(tg.ones(2), name)(dtype="int8")
 
 
 def test_to_the_dtype_and_device_of_a_tensor(device: str) -> None:
@@ -205,6 +207,15 @@ def test_to_the_dtype_and_device_of_a_tensor(device: str) -> None:
         (moved * 2).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [4.0, 4.0]
     assert x.to(other, dtype="float16").dtype == "float16"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_bounds_that_are_numbers_of_numpy_do_not_change_the_dtype(dtype: str, device: str) -> None:
+    x = tg.tensor([0.0, 1.0], dtype=dtype, device=device)
+    for bound in (np.float16(0.5), np.float32(0.5), np.float64(0.5)):
+        assert x.clamp(bound).dtype == x.clamp(max=bound).dtype == x.clamp(bound, x).dtype == dtype
+        assert tg.tensor([0, 1], device=device).clamp(bound).dtype == "float32"
+    assert x.clamp([0.25, 2.0]).tolist() == [0.25, 2.0]
 
 
 def test_new_tensors_of_the_same_dtype_and_device(device: str) -> None:

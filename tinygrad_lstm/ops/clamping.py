@@ -9,6 +9,7 @@ from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, check_bounds, is_float
 
 from .._tensor import Tensor
 from .define import composite, op
+from .operation import is_number
 
 __all__ = ["clamp", "clamp_max", "clamp_min", "clip"]
 
@@ -56,9 +57,9 @@ def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
         OverflowError: a bound is out of bounds for x's integer dtype.
         ValueError: the shapes do not broadcast.
     """
-    if any([hasattr(bound, "shape") and not isinstance(bound, np.generic) for bound in (min, max)]):
-        return clamp_between(x, min, max)
-    return clamp_op(x, min, max)
+    low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (min, max))
+    by_numbers = all([bound is None or is_number(bound) for bound in (low, high)])
+    return clamp_op(x, low, high) if by_numbers else clamp_between(x, low, high)
 
 
 @composite

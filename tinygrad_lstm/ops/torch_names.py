@@ -1,6 +1,6 @@
 """Methods of Tensor that only have a name of PyTorch's: each is a property or an op of a different name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.dtypes import is_float
@@ -170,28 +170,27 @@ def type_as(x: Tensor, other: Tensor) -> Tensor:
     return x.to(other)
 
 
-def _attach_casts() -> None:
-    casts = {"half": "float16", "long": "int64", "int": "int32", "short": "int16", "char": "int8", "byte": "uint8"}
-    for name, dtype in (casts | {"bool": "bool"}).items():
+def _add_cast(name: str, dtype: str) -> None:
+    def cast(x: Tensor) -> Tensor:
+        return x.to(dtype=dtype)
 
-        def cast(x: Tensor, dtype: str = dtype) -> Tensor:
-            return x.to(dtype=dtype)
-
-        cast.__doc__ = f"The tensor in {dtype}."
-        add_method(name, cast)
+    cast.__doc__ = f"The tensor in {dtype}."
+    add_method(name, cast)
 
 
-def _attach_makers() -> None:
-    for maker in (empty, full, ones, tensor, zeros):
+def _add_maker(maker: Callable[..., Tensor]) -> None:
+    def make(x: Tensor, *given: Any, **named: Any) -> Tensor:
+        named = {name: value for name, value in named.items() if value is not None}
+        return maker(*given, **{"dtype": x.dtype, "device": x.device, **named})
 
-        def make(x: Tensor, *given: Any, maker: Any = maker, **named: Any) -> Tensor:
-            named = {name: value for name, value in named.items() if value is not None}
-            made: Tensor = maker(*given, **{"dtype": x.dtype, "device": x.device, **named})
-            return made
-
-        make.__doc__ = f"`tg.{maker.__name__}` with x's dtype, on its device, unless others are given."
-        add_method(f"new_{maker.__name__}", make)
+    make.__doc__ = f"`tg.{maker.__name__}` with x's dtype, on its device, unless others are given."
+    add_method(f"new_{maker.__name__}", make)
 
 
-_attach_casts()
-_attach_makers()
+for _name, _dtype in (
+    *(("half", "float16"), ("long", "int64"), ("int", "int32"), ("short", "int16"), ("char", "int8")),
+    *(("byte", "uint8"), ("bool", "bool")),
+):
+    _add_cast(_name, _dtype)
+for _maker in (empty, full, ones, tensor, zeros):
+    _add_maker(_maker)

@@ -253,7 +253,7 @@ def randint(
 
     Raises:
         OverflowError: a number is out of the range of an integer dtype.
-        TypeError: `low` or `high` is not an integer.
+        TypeError: `low` or `high` is not an integer, or `size` is missing.
         ValueError: `high` is not above `low`; a length is negative or not an integer.
 
     >>> import tinygrad_lstm as tg
@@ -261,6 +261,8 @@ def randint(
     (2, 3)
     """
     if size is None:
+        if not isinstance(high, tuple | list):
+            raise TypeError("randint: size is missing; expected randint(high, size) or randint(low, high, size)")
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
@@ -296,7 +298,7 @@ def randperm(n: int, dtype: DType = None, device: Place = None, requires_grad: b
     """
     (n,) = _shape("randperm", (integer("randperm", "n", n),))
     kind = checked_dtype(dtype or np.int64)
-    check_bounds("randperm", n - 1, kind)
+    check_bounds("randperm", max(n - 1, 0), kind)
     with drawing() as rng:
         values = rng.permutation(n)
     return _drawn(values.astype(kind), device, requires_grad)

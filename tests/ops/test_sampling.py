@@ -137,6 +137,10 @@ def test_randperm_is_a_permutation(n: int, device: str) -> None:
     assert sorted(x.tolist()) == list(range(n))
 
 
+def test_randperm_of_nothing_is_of_every_dtype() -> None:
+    assert [tg.randperm(0, dtype=dtype).dtype for dtype in ("uint8", "bool", "float16")] == ["uint8", "bool", "float16"]
+
+
 def test_randperm_draws_every_permutation_as_often() -> None:
     tg.manual_seed(6)
     orders = {order: k for k, order in enumerate(itertools.permutations(range(4)))}
@@ -190,6 +194,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an empty range": (lambda: tg.randint(3, 3, (2,)), ValueError, "low, 3, up to high, 3"),
     "a float as high": (lambda: tg.randint(3.0, (2,)), TypeError, "high is 3.0"),
     "beyond the dtype": (lambda: tg.randint(0, 300, (2,), dtype="uint8"), OverflowError, "299"),
+    "no size": (lambda: tg.randint(3, 10), TypeError, "size is missing"),
     "a negative length": (lambda: tg.randint(3, (-2,)), ValueError, "-2"),
     "a negative n": (lambda: tg.randperm(-1), ValueError, "-1"),
     "n beyond the dtype": (lambda: tg.randperm(300, dtype="int8"), OverflowError, "299"),

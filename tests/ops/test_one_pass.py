@@ -205,6 +205,19 @@ def test_a_write_in_place_is_noticed() -> None:
         y.backward()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_a_gradient_may_have_a_different_dtype(dtype: str) -> None:
+    """The rule of a user-defined op may return one. The kernel must not read it as float32."""
+
+    @tg.op(x=lambda g: g.astype(dtype) * 3)
+    def tripled(xp: Any, x: tg.Array) -> Any:
+        return x * 3
+
+    x = tg.ones(MANY, requires_grad=True)
+    tripled(tg.relu(x)).sum().backward()
+    assert x.grad.dtype == np.float32 and (x.grad == 3).all()
+
+
 def test_other_functions_use_the_ops() -> None:
     """They take a tensor from outside, are not elementwise, have no gradient for an input, or ops without C code."""
     x, y, outside = (tg.ones(3, requires_grad=True) for _ in range(3))

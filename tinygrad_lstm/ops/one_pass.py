@@ -115,6 +115,7 @@ def _forward(backend: Any, inputs: Sequence[Array], made: _Made, saving: bool) -
 
 
 def _rule(g: Array, inputs: Sequence[Array], made: _Made, needs_grad: Sequence[bool]) -> list[Array | None]:
+    g = g.astype(inputs[0].dtype, copy=False)  # the rule of a user-defined op may have changed it
     gradients = iter(made.kernels.backward([g, *inputs]))
     return [next(gradients) if needed else None for needed in needs_grad]
 

@@ -47,7 +47,7 @@ _EXPRESSIONS = {
     "elu": "({2} * ({0} > 0 ? {0} : {1} * OF_REAL(expm1)({0})))", "eq": "({0} == {1})",
     "erf": "OF_REAL(erf)({0})", "exp": "OF_REAL(exp)({0})", "expm1": "OF_REAL(expm1)({0})",
     "floor": "OF_REAL(floor)({0})", "floor_divide": "OF_REAL(floor_divide)({0}, {1})", "ge": "({0} >= {1})",
-    "gt": "({0} > {1})", "hardtanh": "({0} < {1} ? {1} : {0} > {2} ? {2} : {0})", "hypot": "OF_REAL(hypot)({0}, {1})",
+    "gt": "({0} > {1})", "hypot": "OF_REAL(hypot)({0}, {1})",
     "isfinite": "(OF_REAL(abs)({0}) < INFINITY)", "isinf": "(OF_REAL(abs)({0}) == INFINITY)", "isnan": "({0} != {0})",
     "le": "({0} <= {1})", "log": "OF_REAL(log)({0})", "log10": "OF_REAL(log10)({0})", "log1p": "OF_REAL(log1p)({0})",
     "log1pexp": "OF_REAL(log1pexp)({0})", "log2": "OF_REAL(log2)({0})",
@@ -68,6 +68,9 @@ _EXPRESSIONS = {
     "zeros_like": "(REAL)0",
 }  # fmt: skip
 """The expression of an op on elements."""
+
+_LIMITS = frozenset({"clamp", "hardtanh", "outside"})
+"""Ops on elements and two bounds."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def is_elementwise(instruction: Instruction) -> bool:
         return len(result.shape) > 2
     if is_move(instruction) and name != "broadcast_to":
         return True
-    known = name in _EXPRESSIONS or name in ("astype", "clamp", "outside", "broadcast_to")
+    known = name in _EXPRESSIONS or name in _LIMITS or name in ("astype", "broadcast_to")
     known |= name == "round" and not instruction.arguments[1]
     batch = _from_the_end(result)
     return known and all(not value.has_batch or _from_the_end(value) == batch for value in instruction.inputs)
@@ -332,7 +335,7 @@ class Kernel:
         given = [
             part if isinstance(argument, Value) else self._number(part) for part, argument in zip(given, arguments)
         ]
-        if name in ("clamp", "outside"):
+        if name in _LIMITS:
             return self._bounded(value, name, given, arguments)
         if name in ("add", "sub", "mul", "div") and not any(isinstance(part, Value) for part in arguments):
             raise CannotEmitError("arithmetic on numbers only")
@@ -343,6 +346,8 @@ class Kernel:
 
     def _bounded(self, value: Value, name: str, given: Sequence[str], arguments: Sequence[Any]) -> str:
         x, low, high = given
+        if any(isinstance(bound, float) and math.isnan(bound) for bound in arguments[1:]):
+            raise CannotEmitError("a bound is NaN")
         if name == "outside":
             tests = [f"{x} {sign} {bound}" for sign, bound in (("<", low), (">", high)) if bound]
             return self._local_of(value, " || ".join(tests) or "0", given)

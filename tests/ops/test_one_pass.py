@@ -205,6 +205,18 @@ def test_a_write_in_place_is_noticed() -> None:
         y.backward()
 
 
+@pytest.mark.parametrize("function", [tg.clamp, tg.hardtanh])
+@pytest.mark.parametrize("bounds", [(2.0, 1.0), (np.inf, -np.inf), (np.nan, 1.0), (-1.0, np.nan)])
+def test_unusual_bounds(function: Any, bounds: tuple[float, float]) -> None:
+    """The upper of two bounds in the wrong order is the result; a bound of NaN makes all elements NaN."""
+    arrays = drawn(1, np.float32)
+    *found, op = results(lambda x: function(x, *bounds), arrays, True)
+    *expected, _ = results(lambda x: function(x, *bounds), arrays, False)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert op == function.__name__
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_a_gradient_may_have_a_different_dtype(dtype: str) -> None:
     """The rule of a user-defined op may return one. The kernel must not read it as float32."""

@@ -87,6 +87,7 @@ CALLS: dict[Any, list[Callable[[Any], Any]]] = {
     np.take_along_axis: [
         lambda x: np.take_along_axis(x, np.array([[0], [2]]), axis=1),
         lambda x: np.take_along_axis(x, np.array([[0, 2], [1, 1]])),
+        lambda x: np.take_along_axis(x, np.array([5, 0, 0]), axis=None),
     ],
     np.take: [
         lambda x: np.take(x, [[0, -1], [5, 2]]),
@@ -213,6 +214,8 @@ def test_what_does_not_work_says_why(call: Callable[[Any], Any], message: str) -
 
 
 def test_values_that_differ_from_numpys_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"^np.take: an index must be of integers, got bool"):
+        np.take(tg.ones(2, 3), np.array([True, False]), axis=0)
     with pytest.raises(ValueError, match=r"^np.squeeze: a dimension of axis 1 is longer than 1"):
         np.squeeze(tg.ones(1, 2), axis=1)
     with pytest.raises(ValueError, match=r"^np.split: 3 elements cannot be split into 2"):

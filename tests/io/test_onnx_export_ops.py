@@ -174,6 +174,8 @@ OF_ANY_LENGTHS: list[Function] = [
     lambda x: tg.where(tg.arange(2 * x.shape[1], 0, -2).unsqueeze(-1) > 2, x, 0.0),
     lambda x: tg.softmax(x, 0),
     lambda x: tg.log_softmax(x, -1),
+    lambda x: tg.softmax(x.sum(), 0) + tg.log_softmax(x.sum(), -1),
+    lambda x: x.sum().argmax(0, keepdim=True) + x.sum().min(-1).indices,
     lambda x: tg.gelu(x) + tg.silu(x) + tg.elu(-x) + tg.softplus(x) + tg.leaky_relu(x - 1),
     lambda x: tg.layer_norm(x, 3),
     lambda x: tg.layer_norm(x, 3, [1.0, 2.0, 3.0], [0.0, 1.0, 2.0], eps=0.1),

@@ -16,16 +16,17 @@ def places(length: int, shape: Shape) -> st.SearchStrategy[HostArray]:
 
 @st.composite
 def gathered(draw: st.DrawFn, called: str) -> Drawn:
-    shape = draw(shapes(1, 3, smallest=1))
-    dim = draw(a_dim(shape))
-    lengths = [draw(st.integers(0, length)) for length in shape]
+    shape = draw(shapes(0, 3, smallest=1))
+    lengths = [draw(st.integers(0, length)) for length in shape or (1,)]
+    dim = draw(a_dim(tuple(lengths)))
     lengths[dim] = draw(st.integers(0, 4))
-    index = draw(places(shape[dim], tuple(lengths)))
+    index = draw(places((shape or (1,))[dim], tuple(lengths)))
     return Drawn([nonzero(np.random.default_rng(draw(SEEDS)), shape)], {"dim": dim, called: index})
 
 
 def gather(x: HostArray, dim: int, index: HostArray) -> HostArray:
     others = np.indices(index.shape, sparse=True)
+    x = np.atleast_1d(x)
     return x[tuple(index if d == dim % x.ndim else other for d, other in enumerate(others))]
 
 
@@ -41,9 +42,9 @@ def taken_along(draw: st.DrawFn) -> Drawn:
 
 @st.composite
 def selected(draw: st.DrawFn) -> Drawn:
-    shape = draw(shapes(1, smallest=1))
-    dim = draw(a_dim(shape))
-    index = draw(places(shape[dim], (draw(st.integers(0, 4)),)))
+    shape = draw(shapes(0, smallest=1))
+    dim = draw(a_dim(shape or (1,)))
+    index = draw(places(shape[dim], (draw(st.integers(0, 4)),)) if shape else places(1, (1,)))
     return Drawn([nonzero(np.random.default_rng(draw(SEEDS)), shape)], {"dim": dim, "index": index})
 
 
@@ -90,7 +91,7 @@ for name in ("take_along_axis", "take_along_dim"):
     )
 case(
     "index_select",
-    lambda x, dim, index: np.take(x, index, dim),
+    lambda x, dim, index: np.take(x, index, dim) if x.ndim else x,
     selected(),
     lambda x, dim, index: tg.index_select(x, dim, here(x, index)),
     out="same",

@@ -173,8 +173,10 @@ def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def _take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
     if axis is None:
         return scattering.take(a, indices)
-    dim = reduction.dim_of("np.take", axis, np.shape(a))
-    return indexing.getitem(a, (*(slice(None),) * dim, indexing.as_array(indices)))
+    x = as_tensor(a)
+    dim = reduction.dim_of("np.take", axis, x.shape)
+    index = indexing.index_tensor("np.take", indices, x.shape, dim, x.device)
+    return indexing.getitem(x, (*(slice(None),) * dim, index))
 
 
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
@@ -264,7 +266,7 @@ FUNCTIONS: dict[Any, Function] = {
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: stack(arrays, axis),
     np.split: _split,
-    np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis),
+    np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_dim(arr, indices, axis),
     np.take: _take,
     np.einsum: lambda subscripts, *operands: linalg.einsum(subscripts, *operands),
     np.outer: lambda a, b: linalg.outer(a, b),

@@ -108,6 +108,8 @@ def _forward(part: slice) -> slice:
 
 @writes(indexing.gather)
 def _gather(g: Graph, x: Operand, dim: int, index: Any) -> str:
+    if not x.shape:
+        return g.node("Gather", g.node("Reshape", x, np.array([-1])), index_of(g, index), axis=0)
     return g.node("GatherElements", x, index_of(g, index), axis=dim_in(x, dim))
 
 
@@ -121,7 +123,7 @@ def _take_along_axis(g: Graph, x: Operand, indices: Any, dim: int) -> str:
 
 @writes(indexing.index_select)
 def _index_select(g: Graph, x: Operand, dim: int, index: Any) -> str:
-    return g.node("Gather", x, index_of(g, index), axis=dim_in(x, dim))
+    return g.node("Gather", x, index_of(g, index), axis=dim_in(x, dim)) if x.shape else g.name(x)
 
 
 @writes(indexing.embedding)

@@ -105,7 +105,7 @@ def _searched(kind: str) -> Entry:
     """The index of an extreme, or of the first NaN if there is one, which ONNX does not specify."""
 
     def entry(g: Graph, x: Operand, dim: int | None, keepdim: bool) -> str:
-        if dim is not None:
+        if dim is not None and x.shape:
             return _found(g, kind, x, x, dim_in(x, dim), keepdim)
         place = _found(g, kind, x, g.node("Reshape", x, np.array([-1])), 0, False)
         return g.node("Reshape", place, np.ones(len(x.shape), np.int64)) if keepdim else place
@@ -130,6 +130,9 @@ write_alike(_searched, {reduction.argmax: "ArgMax", reduction.argmin: "ArgMin"})
 
 def _over_one_dim(kind: str) -> Entry:
     def entry(g: Graph, x: Operand, dim: Dim) -> str:
+        if not x.shape:
+            row = g.node(kind, g.node("Unsqueeze", x, np.array([0])), axis=0)
+            return g.node("Squeeze", row, np.array([0]))
         dims = dims_in(x, dim)
         if len(dims) != 1:
             raise ValueError(

@@ -37,6 +37,14 @@ def device(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture
+def place(device: str) -> Iterator[str]:
+    """The device, as the default one, with seeded random numbers."""
+    tg.manual_seed(0)
+    with tg.default_device(device):
+        yield device
+
+
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "compiled"])
 def kernels(request: pytest.FixtureRequest) -> bool:
     """Whether to compute with compiled kernels, for `tg.compiled_kernels`."""

@@ -35,8 +35,11 @@ class Differentiable:
         Raises:
             RuntimeError: this requires no gradient; it is not a scalar and `grad` is missing; the graph was freed by
                 an earlier backward; a value that a derivative needs was changed in place.
+            TypeError: `grad` and `gradient` are both given.
             ValueError: `grad` has not this tensor's shape.
         """
+        if grad is not None and gradient is not None:
+            raise TypeError("backward: gradient= is another name for grad=; give one")
         grad = gradient if grad is None else grad
         backward([self], None if grad is None else [grad], retain_graph, create_graph, inputs)
 

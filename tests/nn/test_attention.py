@@ -21,14 +21,6 @@ def host(tensor: tg.Tensor | None) -> HostArray:
     return tensor.detach().cpu().numpy()
 
 
-@pytest.fixture
-def place(device: str) -> Any:
-    """The device, as the default one."""
-    tg.manual_seed(0)
-    with tg.default_device(device):
-        yield device
-
-
 # -- as PyTorch --------------------------------------------------------------------------------------------------------
 
 

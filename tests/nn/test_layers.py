@@ -13,14 +13,6 @@ def host(tensor: tg.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-@pytest.fixture
-def place(device):
-    """The device, as the default one."""
-    tg.manual_seed(0)
-    with tg.default_device(device):
-        yield device
-
-
 class SelfAttention(nn.MultiheadAttention):
     def forward(self, x):
         out, weights = super().forward(x, x, x[..., : self.vdim])

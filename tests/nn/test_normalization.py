@@ -16,14 +16,6 @@ def host(tensor: tg.Tensor | None) -> np.ndarray[Any, Any]:
     return tensor.detach().cpu().numpy()
 
 
-@pytest.fixture
-def place(device: str) -> Any:
-    """The device, as the default one."""
-    tg.manual_seed(0)
-    with tg.default_device(device):
-        yield device
-
-
 def test_layer_norm_normalises_rows(place: str) -> None:
     layer, x = nn.LayerNorm(50), tg.randn(3, 50) * 4 + 2
     rows = host(layer(x))

@@ -24,14 +24,6 @@ def first(given: Any) -> tg.Tensor:
     return found
 
 
-@pytest.fixture
-def place(device: str) -> Any:
-    """The device, as the default one."""
-    tg.manual_seed(0)
-    with tg.default_device(device):
-        yield device
-
-
 Make = tuple[Callable[[], nn.Module], str, tuple[int, ...]]
 MODULES: dict[str, Make] = {
     "Linear": (lambda: nn.Linear(3, 4), "weight", (5, 3)),

@@ -272,6 +272,8 @@ def test_arguments_by_torchs_names() -> None:
     x = tg.ones(2).requires_grad_(requires_grad=True)
     (x * 3).backward(gradient=tg.tensor([1.0, 2.0]))
     assert x.grad is not None and x.grad.tolist() == [3.0, 6.0]
+    with pytest.raises(TypeError, match=r"^backward: gradient= is another name for grad="):
+        x.sum().backward(tg.ones(()), gradient=tg.ones(()))
     assert tg.full((2,), fill_value=3).tolist() == tg.full_like(tg.ones(2, dtype="int64"), fill_value=3).tolist()
     assert tg.linspace(0, 1, steps=3).tolist() == [0.0, 0.5, 1.0]
     assert tg.as_tensor([1, 2], dtype="float16").dtype == tg.as_tensor(np.ones(2), dtype="float16").dtype == "float16"

@@ -213,7 +213,8 @@ class NumpyBackend(TrainingKernels):
             values = values.astype(target.dtype, copy=False) if is_float(target.dtype) else values
             if target.ndim == 1 and target.dtype == FLOAT32:
                 if not _few_each(rows, len(target)):
-                    target += np.bincount(rows, values, len(target))  # which adds in float64
+                    # It adds in float64. An intp may have 32 bits.
+                    target += np.bincount(rows.astype(np.intp, copy=False), values, len(target))
                     return
             elif is_float(target.dtype):
                 while not _few_each(rows, len(target)):

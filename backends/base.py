@@ -74,7 +74,7 @@ class Backend(Protocol):
     def sorting_order(self, x: Array, axis: int, descending: bool, first: int | None = None) -> Array:
         """The indices (int64) that sort x along a non-negative axis; equal elements keep their order.
 
-        NaN is larger than all numbers. If `first` is given, only so many indices are returned, the first ones.
+        NaN is larger than all numbers. If `first` is given, only the first `first` indices are returned.
         """
 
     # Along a non-negative axis, of arrays of one shape and dtype. `scans.ScanKernels` implements them with `xp`.
@@ -108,11 +108,11 @@ class Backend(Protocol):
         """
 
     def one_pass(self, dtype: Any) -> Callable[..., Any] | None:
-        """What makes functions of elementwise programs of a dtype that compute in one pass; None if nothing does.
+        """A function that compiles elementwise programs of a dtype, each to one loop; None if the device has none.
 
         It takes a program, an `emit.program.Program` whose values have the shape (BATCH,), and its derivative or None.
-        It returns None if it cannot make the functions, or else an object with two: `forward(inputs)` returns a list of
-        the output, and `backward([g, *inputs])` the gradients that the derivative has.
+        It returns None if it cannot compile them. Otherwise it returns an object with two functions: `forward(inputs)`
+        returns a list of the output, and `backward([g, *inputs])` returns the gradients of the derivative.
         """
 
     # What else a training step spends time in. `training.TrainingKernels` implements it with `xp`.

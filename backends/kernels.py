@@ -48,7 +48,7 @@ class ArrayKernels:
         return self.xp.empty(shape, dtype)
 
     def one_pass(self, dtype: Any) -> Callable[..., Any] | None:
-        """No device computes elementwise functions in one pass unless it says so; see `Backend`."""
+        """By default a device does not compute elementwise functions in one pass; see `Backend`."""
         return None
 
     def sequence(self, forward: "Forward", backward: "Backward | None") -> "ArraySequence":

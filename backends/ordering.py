@@ -67,7 +67,7 @@ def places_in_sequence(backend: Backend, sequence: Array, values: Array, right: 
 def places_in_rows(backend: Backend, rows: Array, values: Array, right: bool) -> Array:
     """Where values belong in sorted rows of one dtype with them: before equal elements, or after them if `right`.
 
-    Both are sorted together. Before each value are then the elements that it comes after.
+    Both are sorted together. The place of a value is the number of elements of its row before it.
     """
     xp, axis = backend.xp, len(rows.shape) - 1
     joined = xp.concatenate([rows, values] if right else [values, rows], axis=axis)

@@ -30,7 +30,7 @@ def _kernels(dtype: np.dtype[Any]) -> ctypes.CDLL:
 
 
 def _run(function: Any, x: HostArray, affine: HostArray | None, rows_a_part: int, eps: float, *arrays: Any) -> None:
-    """Calls a function with the weight (G, K) or (C,) that says how channels are laid out, and its arrays."""
+    """Calls a function with its arrays. The shape of `affine`, (G, K) or (C,), is that of weight and bias."""
     rows, columns = x.shape
     groups, channels = (1, columns) if affine is None or affine.ndim == 1 else affine.shape
     addresses = [0 if array is None else address(array) for array in arrays]

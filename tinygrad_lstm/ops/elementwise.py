@@ -294,7 +294,7 @@ def pow(xp: Any, x: Array, y: Array) -> Array:
 
 
 def in_dtype_of(g: Any, *values: Any, F: Any) -> list[Any]:
-    """The values, in which a number became an array of g's dtype: a function of a number alone would be in float64."""
+    """The values, numbers as arrays of g's dtype: a function of numbers only would be computed in float64."""
     return [F.ones_like(g) * value if isinstance(value, int | float) else value for value in values]
 
 

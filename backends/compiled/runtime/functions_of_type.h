@@ -183,7 +183,8 @@ INLINE TYPE FN(direction)(TYPE x, TYPE y) {
 
 // -- the error function ------------------------------------------------------------------------------------------------
 
-// Below 1, x + x·(a polynomial of x²); from there on, 1 - e^(a polynomial of |x|, minus x²). Both are minimax approximations.
+// Below 1, x + x·(a polynomial of x²); from there on, 1 - e^(a polynomial of |x|, minus x²). Both are minimax
+// approximations.
 INLINE TYPE FN(erf)(TYPE x) {
     const TYPE size = FN(abs)(x), square = x * x, far = (DIGITS == 23 ? 4 : 6), middle = (1 + far) / 2;
     const TYPE limited = size > far ? far : size, distance = limited - middle;

@@ -86,7 +86,8 @@ static void normalize(void *arguments, Index first, Index last) {
         const REAL *restrict x = n->x + row * n->columns;
         REAL *restrict out = n->out + row * n->columns;
         const Index group = row % n->groups * n->channels;
-        const REAL *restrict weight = n->weight ? n->weight + group : NULL, *restrict bias = n->bias ? n->bias + group : NULL;
+        const REAL *restrict weight = n->weight ? n->weight + group : NULL;
+        const REAL *restrict bias = n->bias ? n->bias + group : NULL;
         const REAL mean = sum_of_row(x, n->columns, 0, 1, 0) / n->columns;
         const REAL scale = scale_of(x, n->columns, mean, n->eps);
         n->means[row] = mean;
@@ -108,7 +109,8 @@ static void find_gradients(void *arguments, Index first, Index last) {
     const Norm *n = arguments;
     const Index columns = n->columns, channels = n->channels, length = columns / channels, all = n->groups * channels;
     for (Index part = first; part < last; part++) {
-        REAL *g_weights = n->g_weight ? n->g_weight + part * all : NULL, *g_biases = n->g_bias ? n->g_bias + part * all : NULL;
+        REAL *g_weights = n->g_weight ? n->g_weight + part * all : NULL;
+        REAL *g_biases = n->g_bias ? n->g_bias + part * all : NULL;
         if (g_weights) memset(g_weights, 0, all * sizeof(REAL));
         if (g_biases) memset(g_biases, 0, all * sizeof(REAL));
         const Index begin = part * n->rows_a_part, rest = n->rows - begin;
@@ -118,7 +120,8 @@ static void find_gradients(void *arguments, Index first, Index last) {
             const REAL mean = n->means[row], scale = n->scales[row];
             const Index group = row % n->groups * channels;
             const REAL *restrict weight = n->weight ? n->weight + group : NULL;
-            REAL *restrict g_weight = g_weights ? g_weights + group : NULL, *restrict g_bias = g_biases ? g_biases + group : NULL;
+            REAL *restrict g_weight = g_weights ? g_weights + group : NULL;
+            REAL *restrict g_bias = g_biases ? g_biases + group : NULL;
             double sum = 0, products = 0;
             if (length == 1) {
                 add_products(g, weight, x, mean, scale, columns, &sum, &products);

@@ -1,5 +1,6 @@
-// Cross entropy, softmax, optimizers, and adding rows. Results are bitwise equal for any number of threads, since one thread computes a
-// row of logits or an element of a parameter. The structs of arguments are packed by `compiled/training.py`.
+// Cross entropy, softmax, optimizers, and adding rows. Results are bitwise equal for any number of threads, since one
+// thread computes a row of logits or an element of a parameter. The structs of arguments are packed by
+// `compiled/training.py`.
 
 #include <stdint.h>
 #include <string.h>

@@ -41,7 +41,9 @@ class ArrayKernels:
         order = xp.argsort(xp.flip(x, axis) if descending else x, axis=axis, kind="stable")
         if descending:
             order = x.shape[axis] - 1 - xp.flip(order, axis)
-        return order[(*(slice(None),) * axis, slice(first))].astype(INT64, copy=False)
+        if first is not None:
+            order = order[(*(slice(None),) * axis, slice(first))].copy()  # a view would keep all of them
+        return order.astype(INT64, copy=False)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents."""

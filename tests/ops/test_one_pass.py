@@ -113,6 +113,17 @@ def test_every_function_that_is_decorated_is_tested() -> None:
     assert decorated == {name.partition(",")[0] for name in FUNCTIONS}
 
 
+@pytest.mark.parametrize("name", [name for name, (_, number) in FUNCTIONS.items() if number > 1])
+def test_a_gradient_of_some_of_the_tensors(name: str) -> None:
+    function, number = FUNCTIONS[name]
+    tensors = [tg.tensor(np.random.default_rng(k).normal(size=MANY), requires_grad=True) for k in range(number)]
+    out = function(*tensors).sum()
+    expected = tg.grad(out, tensors, retain_graph=True)
+    for tensor, gradient in zip(tensors, expected, strict=True):
+        (found,) = tg.grad(out, [tensor], retain_graph=True)
+        np.testing.assert_array_equal(found.numpy(), gradient.numpy())
+
+
 def test_second_derivatives_are_those_of_the_ops() -> None:
     (array,) = drawn(1, np.float64)
     array = np.nan_to_num(array).clip(-5, 5)

@@ -7,7 +7,7 @@ from memory, and write its result there. Gradients of higher order differentiate
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.emit.program import BATCH
@@ -78,13 +78,13 @@ class OnePass:
         from ..tracing.step import TracedStep, derivative_of
 
         are_tensors = [isinstance(each, Tensor) for each in arguments]
+        settings = [None if is_one else each for is_one, each in zip(are_tensors, arguments)]  # it keeps no tensor
 
         def composed(inputs: Sequence[Tensor]) -> Tensor:
             given = iter(inputs)
-            placed = [next(given) if is_one else each for is_one, each in zip(are_tensors, arguments)]
+            placed = [next(given) if is_one else each for is_one, each in zip(are_tensors, settings)]
             return self._function(*placed, **named)
 
-        arguments = [None if is_one else each for is_one, each in zip(are_tensors, arguments)]
         likes = [Like((BATCH,), each.dtype, each.device, needed) for each, needed in zip(tensors, needs)]
         try:
             program = TracedStep(lambda inputs, states, others: (composed(inputs),), likes, [], []).program
@@ -95,14 +95,21 @@ class OnePass:
         if program.captured or any(needed and gradient is None for needed, gradient in gradients):
             return None
         kernels = make(program, derivative)
-        return None if kernels is None else _Made(composed, kernels)
+        return None if kernels is None else _Made(composed, kernels, needs)
 
 
-class _Made:
-    """What computes a function of tensors with certain settings: its ops, and the backend's kernels."""
+class _Made(NamedTuple):
+    """What computes a function of tensors with certain settings.
 
-    def __init__(self, composed: Callable[[Sequence[Tensor]], Tensor], kernels: Any) -> None:
-        self.composed, self.kernels = composed, kernels
+    Attributes:
+        composed: its ops.
+        kernels: the functions of the backend.
+        needs: for each tensor, whether `kernels.backward` computes its gradient.
+    """
+
+    composed: Callable[[Sequence[Tensor]], Tensor]
+    kernels: Any
+    needs: Sequence[bool]
 
 
 def _composed(inputs: Sequence[Tensor], made: _Made) -> Tensor:
@@ -116,8 +123,9 @@ def _forward(backend: Any, inputs: Sequence[Array], made: _Made, saving: bool) -
 
 def _rule(g: Array, inputs: Sequence[Array], made: _Made, needs_grad: Sequence[bool]) -> list[Array | None]:
     g = g.astype(inputs[0].dtype, copy=False)  # the rule of a user-defined op may have changed it
-    gradients = iter(made.kernels.backward([g, *inputs]))
-    return [next(gradients) if needed else None for needed in needs_grad]
+    computed = iter(made.kernels.backward([g, *inputs]))
+    gradients = [next(computed) if is_one else None for is_one in made.needs]
+    return [gradient if needed else None for gradient, needed in zip(gradients, needs_grad)]
 
 
 def one_pass(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:

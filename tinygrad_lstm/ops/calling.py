@@ -28,7 +28,7 @@ _NO_FLOAT = "_dtype is not _float32 and _dtype is not _float64 and _dtype not in
 
 
 MANY = 2**15
-"""The number of elements from which one pass is used: it takes several times as long as a call of an op."""
+"""The number of elements from which one pass is used. Its call takes several times as long as that of an op."""
 
 
 def caller(op: Op, one_pass: Callable[..., Any] | None = None) -> Callable[..., Any]:

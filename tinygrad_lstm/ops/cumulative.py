@@ -158,7 +158,7 @@ def cummax_index(backend: Any, x: Array, dim: int, smallest: bool) -> Array:
 
 
 def _taken_so_far_rule(g: Any, index: Any, dim: int, F: Any) -> Any:
-    """An element has the sum of the gradients of the places from where it is chosen to where the next one is."""
+    """The gradient of an element is the sum of those at all places at which it is chosen, which are adjacent."""
     changed = F.ne(F.getitem_op(index, _from(dim, 1, None)), F.getitem_op(index, _from(dim, None, -1)))
     chosen = F.pad_op(changed, _one_before(dim, len(index.shape)), 1)
     return F.where(chosen, F.recurrence(F.astype_op(F.logical_not(chosen), g.dtype, chosen.dtype), g, dim, True), 0)

@@ -21,7 +21,7 @@ __all__ = ["OnePass", "one_pass"]
 
 P = ParamSpec("P")
 
-_MOST = 16  # settings, dtypes and needs of one function: each is compiled, so settings that always change are not
+_MOST = 16  # combinations of settings, dtypes and needs that are compiled of a function; all others use its ops
 _SETTINGS = frozenset({bool, float, int, str, type(None)})
 
 

@@ -88,7 +88,7 @@ class Windows:
     number: int
 
     def places(self, length: int) -> list[slice]:
-        """Of each window, the elements within a dimension of this length."""
+        """For each window, the slice of its elements within a dimension of this length."""
         firsts = [j * self.stride - self.padding for j in range(self.number)]
         ends = [min(first + (self.size - 1) * self.dilation + 1, length) for first in firsts]
         return [
@@ -102,7 +102,7 @@ class Windows:
         return np.minimum(firsts + self.size, length + outer) - np.maximum(firsts, -outer)
 
     def elements(self, length: int) -> list[tuple[int, slice, slice]]:
-        """Of each element of a window, its number, the windows in which it is within the dimension, and its places."""
+        """For each element of a window: its number, the windows in which it is within the dimension, and its places."""
         found = []
         for k in range(self.size):
             first = k * self.dilation - self.padding
@@ -233,7 +233,7 @@ def _max_of_windows(x: Tensor, windows: Sequence[Windows], return_indices: bool)
 
 
 def _max_of_slices(x: Tensor, parts: Sequence[Sequence[slice]], return_indices: bool) -> Any:
-    """The same of few large windows, which are slices of each dimension."""
+    """The same for few large windows, given as slices of each dimension."""
 
     def places_of(x: Tensor, slices: Sequence[slice]) -> Tensor:
         return stack([argmax(x[..., part], -1) * (part.step or 1) + part.start for part in slices], -1)

@@ -133,7 +133,7 @@ def one_pass(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Con
 
     Tensors are given in their places, the first one among them. The function must not broadcast.
     """
-    fast = OnePass(function, function.__name__)
+    fast = OnePass(function, function.__name__.lstrip("_"))
 
     @functools.wraps(function)
     def call(x: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .base import Array, HostArray
-from .dtypes import FLOAT32, FLOAT64, is_bool
+from .dtypes import FLOAT32, FLOAT64, INT64, is_bool
 
 __all__ = ["floor_divide", "logaddexp", "remainder", "where"]
 
 _MANY = 4096  # elements from which more calls of NumPy are worth their cost
 _INTEGERS = {FLOAT32: np.int32, FLOAT64: np.int64}
-_EXACT = 2.0**28  # quotients of float32 numbers below it have the right floor if they are computed in float64
+_EXACT = 2.0**24  # below it, float32 has all floors, and those of quotients that are computed in float64 are right
 
 
 def where(condition: Any, x: Any, y: Any) -> Array:
@@ -87,8 +87,9 @@ def remainder(x: Any, y: Any) -> Array:
 
 
 def _of_one_dtype(x: Any, y: Any) -> tuple[HostArray, HostArray]:
-    """Both as arrays: a Python number has the dtype of the array beside it."""
+    """Both as arrays: a Python number has the dtype of the array beside it, and both are int64 if that is bool."""
     dtype = x.dtype if isinstance(x, np.ndarray) else y.dtype
+    dtype = INT64 if is_bool(dtype) else dtype
     return np.asarray(x, dtype), np.asarray(y, dtype)
 
 

@@ -317,6 +317,20 @@ def test_integers_with_floats_and_divided_are_float32(dtype: str, device: str) -
     assert (x.to(dtype="int64").clamp(0.5, 0.7)).tolist() == pytest.approx([0.7, 0.7])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # division by zero
+@pytest.mark.parametrize("number", [2, 300, -3])
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "floor_divide", "remainder", "maximum", "minimum"])
+def test_an_integer_beside_bool_keeps_its_value(name: str, number: int, device: str) -> None:
+    array, function = np.array([True, False]), getattr(np, name)
+    x = tg.tensor(array, device=device)
+    for found, expected in (
+        (function(x, number), function(array, number)),
+        (function(number, x), function(number, array)),
+    ):
+        np.testing.assert_array_equal(found.cpu().numpy(), expected)
+        assert found.dtype == np.int64
+
+
 def test_of_two_floats_the_wider_stays(device: str) -> None:
     x = tg.tensor([1.0], dtype="float32", device=device, requires_grad=True)
     y = tg.tensor([2.0], dtype="float64", device=device, requires_grad=True)

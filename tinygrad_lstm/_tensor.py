@@ -444,7 +444,7 @@ def tensor(data: Any, dtype: DType = None, device: str | Device | None = None, r
 def as_tensor(data: Any, device: str | Device | None = None, *, dtype: DType = None) -> Tensor:
     """`data` as a tensor: itself if it is one, around an array of the same device without a copy, else a new one.
 
-    With `dtype`, it is in this dtype, and only copied if it has another.
+    With `dtype`, it is in this dtype, and only copied if it has a different one. PyTorch has `dtype` before `device`.
     """
     if dtype is not None:
         given = isinstance(data, Tensor) or device_of(data) is not None

@@ -23,7 +23,7 @@ def host(tensor: tg.Tensor) -> np.ndarray[Any, Any]:
 
 
 def weights_of(q: tg.Tensor, k: tg.Tensor, **options: Any) -> tg.Tensor:
-    """The weights (L, S), as what is taken from the values 1 of each key alone."""
+    """The weights (L, S), found by a value for each key that is 1 at its place and 0 elsewhere."""
     return attention(q, k, tg.eye(k.shape[-2], dtype=q.dtype, device=q.device), **options)
 
 

@@ -306,10 +306,10 @@ def _build(source: Source, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=caching.PREFIX, dir=path.parent, ignore_cleanup_errors=True) as place:
         text, built, digest = Path(place, "source.c"), Path(place, path.name), Path(place, "digest")
         text.write_text(source.text, encoding="utf-8")
-        os.replace(text, path.with_suffix(".c"))
-        _compile(found, source.options, path.with_suffix(".c"), built)
+        _compile(found, source.options, text, built)
         built.chmod(0o700)
         digest.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
+        os.replace(text, path.with_suffix(".c"))
         os.replace(digest, caching.digest_file(path))
         os.replace(built, path)
 
@@ -337,11 +337,12 @@ def _compile(compiler: Compiler, options: tuple[str, ...], source: Path, built: 
             return
         if not any(option.partition("=")[0] in ended.printed for option in tuning):
             break
+    folder = source.parent.parent  # the source is in a temporary folder in it
     reason = next((reason for reason in _FULL if reason in ended.printed), None)
     if reason is not None:
-        raise OSError(f"{source.parent} cannot be written: {reason}")
+        raise OSError(f"{folder} cannot be written: {reason}")
     if not source.exists():
-        raise OSError(f"{source.parent} was removed")
+        raise OSError(f"{folder} was removed")
     raise BuildError(f"{compiler.command[0]} fails: {running.one_line(ended.printed)}")
 
 

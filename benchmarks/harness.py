@@ -196,7 +196,7 @@ def check_agreement(results: Mapping[str, Mapping[str, Any]], tolerance: float =
     for side, arrays in others:
         for name, array in arrays.items():
             theirs = np.reshape(expected[name], np.shape(array))
-            apart = float(np.abs(array - theirs).max() / np.abs(theirs).max())
+            apart = float(np.abs(array - theirs).max() / (np.abs(theirs).max() or 1))
             if not apart <= tolerance:
                 raise RuntimeError(f"{name} of {side} is {apart:.1e} of its magnitude away from that of {reference}")
 

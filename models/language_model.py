@@ -17,7 +17,7 @@ from tinygrad_lstm._tensor import Tensor, tensor
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.creation import randn
 from tinygrad_lstm.device import Device, default_device, get_device
-from tinygrad_lstm.io import from_torch
+from tinygrad_lstm.io.torch.names import from_torch
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
 from tinygrad_lstm.random import drawing

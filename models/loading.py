@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType, promoted_dtype
-from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.io.file_layers import file_network
 from tinygrad_lstm.io.recurrent import Recurrent
 from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
+from tinygrad_lstm.io.weights import load_weights
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.nn import Module
 

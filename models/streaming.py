@@ -16,7 +16,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 from tinygrad_lstm.backends.dtypes import is_integer
 from tinygrad_lstm.creation import zeros
 from tinygrad_lstm.device import Device
-from tinygrad_lstm.io import load_weights, save_weights
+from tinygrad_lstm.io.weights import load_weights, save_weights
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Embedding, Linear, Module
 from tinygrad_lstm.ops.indexing import check_range

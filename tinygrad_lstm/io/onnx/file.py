@@ -27,7 +27,7 @@ from .tensors import array_of
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-__all__ = ["OnnxUnavailableError", "read_onnx"]
+__all__ = ["OnnxUnavailableError", "parsed", "read_onnx"]
 
 STANDARD = ("", "ai.onnx")  # the names of ONNX's standard operator set
 OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # use only shapes
@@ -56,7 +56,7 @@ def read_onnx(path: Path) -> Weights:
             arrays or elements of a type that NumPy lacks.
     """
     with naming_file(path):
-        model = _parsed(path)
+        model = parsed(path)
         functions = {(function.domain, function.name) for function in model.functions}
         contents = _Contents(MADE_A_BYTE * path.stat().st_size, functions)
         contents.add_graph(model.graph, ChainMap())
@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> Weights:
         return Weights(contents.arrays, contents.layers, contents.types)
 
 
-def _parsed(path: Path) -> "ModelProto":
+def parsed(path: Path) -> "ModelProto":
     try:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from onnx import ModelProto

@@ -1,0 +1,36 @@
+"""Whole models from files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..nn import Module
+from .formats import find_format
+
+__all__ = ["load_model"]
+
+
+def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Module:
+    """A model from a file, built from its layers and ops without the framework that wrote it.
+
+    Nothing in the file is executed. The model can be trained, traced, streamed and exported. It is on the default
+    device, in evaluation mode.
+
+    Args:
+        path: an ONNX file (extra "onnx").
+        states: the inputs that are states, each with the output that is the state afterwards, as in
+            `{"h0": "hn"}`. By default they are paired by name and shape.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        RuntimeError: the format needs an extra that is not installed.
+        ValueError: the format is not supported or has no whole model; the model has layers or ops that are not there
+            (one error names all); or the file is cut off, damaged, or hostile.
+    """
+    path = Path(path)
+    match find_format(path):
+        case "ONNX":
+            from .whole.onnx.building import model_of
+
+            return model_of(path, states)
+        case format:
+            raise ValueError(f"{path}: a file of {format} with arrays and no model; tg.io.load_weights reads it")

@@ -1,0 +1,79 @@
+"""What a loaded model computes: named steps, one after the other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Body", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a function of named values.
+
+    A value is a Tensor, an array of integers on the host (a length, a shape, an index), or a module.
+
+    Attributes:
+        op: the name of the op or layer, as the file has it.
+        function: returns the result, or a tuple with one result for each output. It can be pickled.
+        inputs: the names of its arguments, in order; "" for None.
+        outputs: the names of its results; "" for one that nothing uses.
+        settings: the settings that `print(model)` shows, such as "axis=1".
+        origin: what the step is in the file, for messages, such as "the node '/lstm/LSTM'".
+    """
+
+    op: str
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Body:
+    """Steps that compute outputs from inputs: a whole model, or the body of a loop or branch.
+
+    Attributes:
+        inputs: the names of the values that it is given.
+        steps: in the order in which they run: each uses only inputs, and results of earlier ones.
+        outputs: the names of the values that it returns.
+    """
+
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    _unused_after: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        last: dict[str, int] = {}
+        for number, step in enumerate(self.steps):
+            last |= dict.fromkeys((*step.inputs, *step.outputs), number)
+        kept = {*self.outputs, ""}
+        unused: list[list[str]] = [[] for _ in self.steps]
+        for name, number in last.items():
+            if name not in kept:
+                unused[number].append(name)
+        object.__setattr__(self, "_unused_after", tuple(map(tuple, unused)))
+
+    def __call__(self, *given: Any) -> tuple[Any, ...]:
+        """The outputs for these values of the inputs. A value is dropped after the last step that uses it."""
+        return self.run(dict(zip(self.inputs, given, strict=True)))
+
+    def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The outputs, given the inputs by name; values that are not inputs are ignored."""
+        values = {**values, "": None}
+        for step, unused in zip(self.steps, self._unused_after, strict=True):
+            try:
+                result = step.function(*[values[name] for name in step.inputs])
+            except Exception as error:
+                error.add_note(f"in {step.origin or step.op}")
+                raise
+            if len(step.outputs) == 1:
+                values[step.outputs[0]] = result
+            else:
+                values.update(zip(step.outputs, result, strict=True))
+            values[""] = None
+            for name in unused:
+                del values[name]
+        return tuple([values[name] for name in self.outputs])

@@ -1,0 +1,1 @@
+"""Keras models as modules, built by their config."""

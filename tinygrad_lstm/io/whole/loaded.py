@@ -1,0 +1,243 @@
+"""The module that a file's model becomes."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
+
+from ..._tensor import Tensor, as_tensor
+from ...creation import randn, zeros
+from ...device import get_device
+from ...nn import Module, Parameter
+from ...printable import printable
+from .body import Body, Step
+from .names import identifiers
+
+__all__ = ["Loaded", "Port"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input of a model.
+
+    Attributes:
+        name: its name in the file.
+        shape: for each dimension its length, or the name of a free length; or None for a shape that is not known.
+        dtype: the elements' type in the file, such as "float32"; "" if it is not known.
+    """
+
+    name: str
+    shape: tuple[int | str, ...] | None = None
+    dtype: str = ""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are floats, as far as is known."""
+        return not self.dtype or is_float(np.dtype(self.dtype))
+
+    def __str__(self) -> str:
+        shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
+        return printable(f"{self.name}{shape}{self.dtype and ' ' + self.dtype}")
+
+
+class Loaded(Module):
+    """A model from a file, which `tg.io.load_model` returns.
+
+    It is called with the inputs by position or by the file's names (`model.input_names`), as tensors or arrays. One
+    output is a Tensor; several are a named tuple in the file's order. `print(model)` shows what it computes, op by op.
+    Parameters and layers have the file's names; see `names.attribute_names`. States that go in and come out
+    (`model.states`) start from zeros if they are not given.
+
+    Args:
+        title: what it is, for messages and `print`: the file's name.
+        inputs: the inputs.
+        body: what it computes from the inputs, contents and constants. Its outputs are the model's.
+        contents: parameters, buffers (as plain Tensors) and modules, by the names of values in the body.
+        attributes: the dotted attribute names of the contents.
+        constants: host arrays, by the names of values in the body.
+        states: the inputs that are states, each with the output that is the state afterwards.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        inputs: Sequence[Port],
+        body: Body,
+        contents: Mapping[str, Module | Tensor],
+        attributes: Mapping[str, str],
+        constants: Mapping[str, HostArray] | None = None,
+        states: Mapping[str, str] | None = None,
+    ) -> None:
+        self.title = title
+        self.inputs = tuple(inputs)
+        self.body = body
+        self.states = dict(states or {})
+        self.input_names = identifiers(port.name for port in inputs)
+        self.output_names = identifiers(body.outputs)
+        self._constants = dict(constants or {})
+        self._attributes = {name: attributes[name] for name in contents}
+        for name, value in contents.items():
+            _set(self, attributes[name], value)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        results = self.body.run({**self._constants, **self._own_values(), **self._given(args, kwargs)})
+        results = tuple([self._as_output(result) for result in results])
+        return results[0] if len(results) == 1 else _outputs_type(tuple(self.output_names))(*results)
+
+    def _own_values(self) -> dict[str, Any]:
+        """Parameters, buffers and modules, as they are now."""
+        return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}
+
+    def _as_output(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        return as_tensor(np.asarray(value.tolist(), _HOST[value.dtype.kind]), self._device())
+
+    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The inputs by their names in the file.
+
+        Raises:
+            TypeError: an input is missing, unknown, or given twice.
+            ValueError: an input has a different shape or kind of dtype.
+        """
+        if len(args) > len(self.inputs):
+            raise TypeError(f"{self.title}: expected at most {len(self.inputs)} inputs, got {len(args)}")
+        by_name = dict(zip(self.input_names, self.inputs, strict=True)) | {port.name: port for port in self.inputs}
+        given = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
+        for name, value in kwargs.items():
+            port = by_name.get(name)
+            if port is None:
+                raise TypeError(f"{self.title}: {name!r} is not an input; they are {', '.join(self.input_names)}")
+            if port.name in given:
+                raise TypeError(f"{self.title}: the input {name!r} is given twice")
+            given[port.name] = value
+        given = {name: value for name, value in given.items() if value is not None}
+        sizes: dict[str, int] = {}
+        tensors = {
+            port.name: self._checked(port, given[port.name], sizes) for port in self.inputs if port.name in given
+        }
+        for port in self.inputs:
+            if port.name not in tensors and port.name in self.states:
+                tensors[port.name] = self._zero_state(port, sizes)
+        if missing := [str(port) for port in self.inputs if port.name not in tensors and port.name not in self._own()]:
+            raise TypeError(f"{self.title}: missing the inputs {'; '.join(missing)}")
+        return tensors
+
+    def _own(self) -> set[str]:
+        """The names of the values that the model has itself, which may be the defaults of inputs."""
+        return self._attributes.keys() | self._constants.keys()
+
+    def _checked(self, port: Port, value: Any, sizes: dict[str, int]) -> Tensor:
+        """An input as a tensor; notes the sizes of its free dimensions."""
+        if not isinstance(value, Tensor):
+            array: HostArray = np.asarray(value)
+            if port.dtype and (port.is_float or not is_float(array.dtype)):
+                array = array.astype(port.dtype)
+            value = as_tensor(array, self._device())
+        x: Tensor = value
+        fits = port.shape is None or len(port.shape) == x.ndim
+        for length, own in zip(port.shape or (), x.shape, strict=False):
+            if isinstance(length, str) and length:
+                fits = fits and sizes.setdefault(length, own) == own
+            elif isinstance(length, int):
+                fits = fits and length == own
+        if not fits or (port.dtype and port.is_float != is_float(x.dtype)):
+            raise ValueError(f"{self.title}: expected {port}, got {x.dtype} {x.shape}")
+        return x
+
+    def _zero_state(self, port: Port, sizes: Mapping[str, int]) -> Tensor:
+        shape = [length if isinstance(length, int) else sizes.get(length, 1) for length in port.shape or ()]
+        return zeros(*shape, dtype=self._float() or port.dtype or None, device=self._device())
+
+    def _device(self) -> Any:
+        return next((parameter.device for parameter in self.parameters()), get_device())
+
+    def _float(self) -> Any:
+        return next((parameter.dtype for parameter in self.parameters()), None)
+
+    # -- export and printing -------------------------------------------------------------------------------------------
+
+    def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
+        """Random inputs of `forward`, with T and B as the lengths of free dimensions.
+
+        Raises:
+            ValueError: the file does not say the shape of an input.
+        """
+        examples: dict[str, Tensor] = {}
+        others: dict[str, int] = {}
+        for port, name in zip(self.inputs, self.input_names, strict=True):
+            if port.shape is None:
+                raise ValueError(f"{self.title}: the file does not say the shape of the input {port.name!r}")
+            shape = [
+                length
+                if isinstance(length, int)
+                else B
+                if _is_batch(length)
+                else T + others.setdefault(length, len(others))
+                for length in port.shape
+            ]
+            if not port.is_float:
+                examples[name] = zeros(*shape, dtype=port.dtype, device=self._device())
+            else:
+                examples[name] = randn(*shape, device=self._device()).astype(self._float() or port.dtype or "float32")
+        return examples
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        total = sum(parameter.size for parameter in self.parameters())
+        yield f"{printable(self.title)}      {total:,} parameters"
+        yield f"  inputs: {'; '.join(map(str, self.inputs))}"
+        for step in self.body.steps:
+            yield f"  {self._line(step)}"
+        yield printable(f"  outputs: {', '.join(self.body.outputs)}")
+
+    def _line(self, step: Step) -> str:
+        arguments = [self._attributes.get(name, name) or "None" for name in step.inputs]
+        if step.settings:
+            arguments.append(step.settings)
+        return printable(f"{', '.join(name or '_' for name in step.outputs)} = {step.op}({', '.join(arguments)})")
+
+
+_HOST = {"i": np.int64, "u": np.int64, "O": np.int64, "b": np.bool_, "f": np.float32}
+"""The dtype of an output that is an array on the host, by its kind."""
+
+
+@functools.lru_cache(maxsize=64)
+def _getters(attributes: tuple[tuple[str, str], ...]) -> list[tuple[str, Callable[[Any], Any]]]:
+    return [(name, operator.attrgetter(path)) for name, path in attributes]
+
+
+@functools.lru_cache(maxsize=64)
+def _outputs_type(names: tuple[str, ...]) -> Callable[..., Any]:
+    return namedtuple("Outputs", names)
+
+
+def _set(model: Module, path: str, value: Module | Tensor) -> None:
+    """Sets a dotted attribute; modules on the way are made."""
+    *above, last = path.split(".")
+    for name in above:
+        if not isinstance(vars(model).get(name), Module):
+            setattr(model, name, Module())
+        model = vars(model)[name]
+    if isinstance(value, Module | Parameter):
+        setattr(model, last, value)
+    else:
+        model.register_buffer(last, value)
+
+
+def _is_batch(length: str) -> bool:
+    """Whether the name of a free length is that of the batch."""
+    return "batch" in length.lower() or length in ("N", "B", "n", "b")

@@ -1,0 +1,71 @@
+"""The names that the tensors and layers of a file have in the module that is made of them."""
+
+import keyword
+import re
+from collections.abc import Iterable
+
+from ...nn import Module
+
+__all__ = ["attribute_names", "identifiers"]
+
+_OTHER = re.compile(r"[^\w.]")
+_TAKEN = frozenset(dir(Module))
+
+
+def attribute_names(names: Iterable[str]) -> dict[str, str]:
+    """The dotted attribute name of each parameter, constant and layer of a file.
+
+    A dot, a slash or a double colon in a name separates modules, so `model.encoder` has what the file calls
+    "encoder.weight" or "encoder/weight". Any other character that an attribute cannot have becomes "_". "_" is
+    appended to a name that `Module` uses for a method, or that is also the beginning of a longer name ("lstm" beside
+    "lstm.weight"), and "_2", "_3", ... to a name that another one has already.
+
+    >>> attribute_names(["onnx::MatMul_12", "/rnn/LSTM", "lstm", "lstm.weight", "my layer", "my-layer", "train"])
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'onnx::MatMul_12': 'onnx.MatMul_12', '/rnn/LSTM': 'rnn.LSTM', 'lstm': 'lstm_', 'lstm.weight': 'lstm.weight',
+     'my layer': 'my_layer', 'my-layer': 'my_layer_2', 'train': 'train_'}
+    """
+    wanted = {name: _wanted(name) for name in names}
+    modules = {".".join(parts[:end]) for parts in wanted.values() for end in range(1, len(parts))}
+    found: dict[str, str] = {}
+    taken = set(modules)
+    for name, parts in wanted.items():
+        free = stem = ".".join(parts)
+        if stem in modules:
+            free = stem = f"{stem}_"
+        number = 1
+        while free in taken:
+            number += 1
+            free = f"{stem}_{number}"
+        taken.add(free)
+        found[name] = free
+    return found
+
+
+def _wanted(name: str) -> list[str]:
+    parts = [part for part in re.split(r"[./]+|::", name) if part] or ["unnamed"]
+    fit = [_OTHER.sub("_", part) for part in parts]
+    return [f"{part}_" if part in _TAKEN else part for part in fit]
+
+
+def identifiers(names: Iterable[str]) -> list[str]:
+    """The names of inputs or outputs as Python's: of arguments, and of the fields of a named tuple.
+
+    Characters that a name cannot have become "_"; a number is appended to a name that is there already.
+
+    >>> identifiers(["input.1", "h0", "class", "1", "input_1"])
+    ['input_1', 'h0', 'class_', 'n1', 'input_1_2']
+    """
+    found: list[str] = []
+    for name in names:
+        fit = re.sub(r"\W", "_", name).strip("_") or "unnamed"
+        if not fit[0].isalpha():
+            fit = f"n{fit}"
+        if keyword.iskeyword(fit):
+            fit += "_"
+        free, number = fit, 1
+        while free in found:
+            number += 1
+            free = f"{fit}_{number}"
+        found.append(free)
+    return found

@@ -1,0 +1,1 @@
+"""TensorFlow's models as modules: TensorFlow.js, SavedModel and checkpoints."""

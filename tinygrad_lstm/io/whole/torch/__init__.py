@@ -1,0 +1,1 @@
+"""TorchScript archives as modules, as far as the types of their modules are known."""

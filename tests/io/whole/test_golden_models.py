@@ -1,0 +1,94 @@
+"""Whole models of every framework, in tests/golden/models: each agrees with the framework that made it, and trains.
+
+Beside each model stands NAME.expected.safetensors, which its script wrote: the arrays "in.NAME" and "out.NAME" have the
+framework's inputs and outputs, by the names that the loaded model has for them; its metadata say who wrote the model.
+"""
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.io.safetensors_file import read_safetensors
+
+FOLDER = Path(__file__).parents[2] / "golden" / "models"
+EXPECTED = ".expected.safetensors"
+NAMES = sorted(path.name.removesuffix(EXPECTED) for path in FOLDER.glob(f"*{EXPECTED}"))
+
+
+def model_path(name: str) -> Path:
+    """The model's file or folder: `name` with any ending."""
+    found = [path for path in FOLDER.iterdir() if path.stem == name and not path.name.endswith((EXPECTED, ".py"))]
+    assert len(found) == 1, f"expected one model called {name}, found {found}"
+    return found[0]
+
+
+def arrays(name: str, kind: str) -> dict[str, HostArray]:
+    """The inputs ("in.") or outputs ("out.") of a model."""
+    tensors = read_safetensors(FOLDER / f"{name}{EXPECTED}").tensors
+    return {key.removeprefix(kind): array for key, array in tensors.items() if key.startswith(kind)}
+
+
+def by_name(outputs: object, expected: dict[str, HostArray]) -> dict[str, tg.Tensor]:
+    """What a model returned, by the names of its outputs."""
+    if isinstance(outputs, tg.Tensor):
+        (only,) = expected
+        return {only: outputs}
+    return outputs._asdict()  # type: ignore[attr-defined]
+
+
+def test_there_are_models() -> None:
+    assert NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_agree(name: str) -> None:
+    model, expected = tg.io.load_model(model_path(name)), arrays(name, "out.")
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with tg.no_grad():
+            outputs = by_name(each(**arrays(name, "in.")), expected)
+        assert outputs.keys() == expected.keys()
+        for key, theirs in expected.items():
+            ours = outputs[key].numpy()
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype), key
+            if theirs.dtype.kind == "f":
+                scale = np.abs(theirs).max(initial=0)
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale, err_msg=key)
+            else:
+                np.testing.assert_array_equal(ours, theirs, err_msg=key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains(name: str) -> None:
+    """A step down the gradient lowers a loss of all outputs."""
+    model, inputs, expected = tg.io.load_model(model_path(name)), arrays(name, "in."), arrays(name, "out.")
+    targets = {key: 0.5 * theirs for key, theirs in expected.items() if theirs.dtype.kind == "f"}
+
+    def loss() -> tg.Tensor:
+        outputs = by_name(model(**inputs), expected)
+        parts = [(outputs[key] - tg.tensor(target)).square().mean() for key, target in targets.items()]
+        return sum(parts[1:], parts[0])
+
+    before = loss()
+    before.backward()
+    parameters = {key: each for key, each in model.named_parameters() if each.requires_grad}
+    gradients = {key: each.grad for key, each in parameters.items() if each.grad is not None}
+    assert gradients
+    assert all(np.isfinite(gradient.numpy()).all() for gradient in gradients.values())
+    length = sum(gradient.square().sum().item() for gradient in gradients.values()) ** 0.5
+    with tg.no_grad():
+        for key, gradient in gradients.items():
+            parameters[key].copy_(parameters[key] - gradient * (1e-3 / length))
+        assert loss().item() < before.item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_prints_as_a_program(name: str) -> None:
+    model = tg.io.load_model(model_path(name))
+    lines = repr(model).splitlines()
+    assert len(lines) > 2
+    assert all(line.isprintable() for line in lines)

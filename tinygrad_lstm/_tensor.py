@@ -208,10 +208,14 @@ class Tensor(Exchange["Tensor"], Differentiable):
         return self._read().tolist()
 
     def _read(self) -> HostArray:
+        return self.device.backend.to_host(self._read_on_device())
+
+    def _read_on_device(self) -> Array:
+        """The array, whose values decide on something: a tracer must know."""
         tracer = mode().value.tracer
         if tracer is not None:
             tracer.see_read(self)
-        return self.device.backend.to_host(self._array)
+        return self._array
 
     # -- devices and dtypes -------------------------------------------------------------------------------------------
 

@@ -295,7 +295,7 @@ def _avg_pool(
 
 
 def _adaptive_sizes(name: str, dims: int, x: Tensor, output_size: int | Sequence[int | None]) -> list[int]:
-    """The number of windows along each dimension. None stands for the length of x."""
+    """The number of windows along each dimension. None means the length of x."""
     check_dims(name, dims, x)
     given = output_size if isinstance(output_size, tuple | list) else (output_size,) * dims
     lengths = x.shape[-dims:]

@@ -15,7 +15,6 @@ from tinygrad_lstm.backends.ordering import places_in_rows, places_in_sequence
 from .._tensor import Tensor, operand
 from ..arguments import integer
 from ..creation import full
-from ..mode import mode
 from .comparison import isfinite, isnan
 from .define import composite, op
 from .elementwise import where
@@ -290,7 +289,9 @@ def different(x: Tensor, return_inverse: bool, return_counts: bool, dim: int | N
     """`unique`, with NaNs that are all equal or all different."""
     dim = None if dim is None else dim_of("unique", dim, x.shape)
     with x.device.current():
-        found = x.device.xp.unique(_read(x), return_inverse=True, return_counts=True, axis=dim, equal_nan=equal_nan)
+        found = x.device.xp.unique(
+            x._read_on_device(), return_inverse=True, return_counts=True, axis=dim, equal_nan=equal_nan
+        )
     values, inverse, counts = [Tensor._wrap(part, x.device) for part in found]
     results = [values]
     if return_inverse:
@@ -313,17 +314,9 @@ def nonzero(x: Tensor, as_tuple: bool = False) -> Any:
     """
     lengths = x.shape or (1,)
     with x.device.current():
-        places = x.device.xp.flatnonzero(_read(x))
+        places = x.device.xp.flatnonzero(x._read_on_device())
         found = x.device.xp.unravel_index(places, lengths)
     indices = [Tensor._wrap(index, x.device).to(dtype=INT64) for index in found]
     if as_tuple:
         return tuple(indices)
     return stack(indices, -1)[:, : x.ndim]
-
-
-def _read(x: Tensor) -> Array:
-    """x's array, whose values decide on shapes: a tracer must know."""
-    tracer = mode().value.tracer
-    if tracer is not None:
-        tracer.see_read(x)
-    return x._array

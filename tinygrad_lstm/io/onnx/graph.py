@@ -13,7 +13,7 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, checked_dtype, limits
 
 from ...tracing.lengths import Derived, Length, Quotient, Size
-from .program import Call, Constant, Operand, Value
+from ...tracing.model.program import Call, Constant, Operand, Value
 
 __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 

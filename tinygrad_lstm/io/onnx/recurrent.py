@@ -14,10 +14,10 @@ from tinygrad_lstm.backends.dtypes import INT64
 from ...kinds import KINDS
 from ...ops import recurrent
 from ...tracing.lengths import Size
+from ...tracing.model.program import Call, Constant, Loop, Operand
 from ..recurrent import gates_reordered, recurrent_bias
 from .graph import Graph, Input, value_info
 from .ops import at_indices, write, writes
-from .program import Call, Constant, Loop, Operand
 
 __all__ = ["write"]
 

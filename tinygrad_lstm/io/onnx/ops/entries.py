@@ -14,9 +14,9 @@ from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ....ops.reduction import Dim, dim_of, dims_of
 from ....tracing.lengths import Derived, Length
+from ....tracing.model.program import Call, Operand
+from ....tracing.model.recording import UntraceableError
 from ..graph import Graph, Input, largest, some
-from ..program import Call, Operand
-from ..recording import UntraceableError
 
 __all__ = [
     "ENTRIES",

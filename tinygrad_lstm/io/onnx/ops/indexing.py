@@ -9,8 +9,8 @@ from tinygrad_lstm.backends.dtypes import is_bool, is_integer
 
 from ....ops import indexing
 from ....tracing.lengths import Length, Size
+from ....tracing.model.program import Constant, Operand, Value, full_index
 from ..graph import Graph, Input, largest, smallest
-from ..program import Constant, Operand, Value, full_index
 from .entries import at_indices, dim_in, fixed, writes
 
 

@@ -8,8 +8,8 @@ from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ....ops import linalg, normalization
 from ....tracing.lengths import Size
+from ....tracing.model.program import Operand
 from ..graph import Graph, Input
-from ..program import Operand
 from .entries import writes
 
 

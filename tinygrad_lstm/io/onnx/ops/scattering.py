@@ -9,8 +9,8 @@ from tinygrad_lstm.backends.dtypes import BOOL, INT64
 
 from ....ops import scattering
 from ....tracing.lengths import Size
+from ....tracing.model.program import Constant, Operand, Value
 from ..graph import Graph, Input
-from ..program import Constant, Operand, Value
 from .entries import as_dtype, dim_in, fixed, writes
 from .indexing import index_of
 

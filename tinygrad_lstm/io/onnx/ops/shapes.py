@@ -9,8 +9,8 @@ import numpy as np
 from ....ops import linalg, padding, shape
 from ....ops.reduction import Dim
 from ....tracing.lengths import Length, Size, key
+from ....tracing.model.program import Call, Operand, Value
 from ..graph import Graph, Input, largest, smallest
-from ..program import Call, Operand, Value
 from .entries import ENTRIES, Entry, dim_in, dims_in, fixed, writes
 
 _RESHAPED = shape.reshape_op.op  # type: ignore[attr-defined]

@@ -8,8 +8,8 @@ from tinygrad_lstm.backends.dtypes import INT64, is_bool, is_float, limits
 
 from ....ops import cumulative, sorting
 from ....tracing.lengths import Size
+from ....tracing.model.program import Operand
 from ..graph import Graph, Input
-from ..program import Operand
 from .entries import Entry, dim_in, wide, writes
 
 

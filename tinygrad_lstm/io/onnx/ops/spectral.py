@@ -4,8 +4,8 @@ import numpy as np
 
 from ....ops import spectral
 from ....tracing.lengths import Size
+from ....tracing.model.program import Operand
 from ..graph import Graph, Input
-from ..program import Operand
 from .entries import fixed, writes
 
 

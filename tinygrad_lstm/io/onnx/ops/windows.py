@@ -11,8 +11,8 @@ from tinygrad_lstm.backends.dtypes import FLOAT64, is_float, widened_dtype
 from ....ops import convolution, pooling
 from ....ops.convolution import PerDim, per_dim
 from ....tracing.lengths import Length
+from ....tracing.model.program import Operand
 from ..graph import Graph, Input
-from ..program import Operand
 from .entries import Entry, fixed, writes
 
 

@@ -14,6 +14,7 @@ from tinygrad_lstm.backends.dtypes import is_float
 from ..._tensor import Tensor, as_tensor, tensor
 from ...device import Device, get_device
 from ...nn import Module
+from .recording import UntraceableError
 
 __all__ = ["Dims", "Example", "examples_of", "lengths_of_runs"]
 
@@ -73,26 +74,26 @@ def examples_of(
         dynamic: for some inputs, their dynamic dimensions.
 
     Raises:
-        ValueError: there are no inputs; `dynamic` names unknown inputs or dimensions.
+        UntraceableError: there are no inputs; `dynamic` names unknown inputs or dimensions.
     """
     own, dims = _own_examples(model)
     if inputs is None and not own:
-        raise ValueError(
-            f"export_onnx: a {type(model).__name__} does not define its inputs; give examples of them, by the names of "
+        raise UntraceableError(
+            f"a {type(model).__name__} does not define its inputs; give examples of them, by the names of "
             "the parameters of forward, as in inputs={'x': x}"
         )
     given = {name: as_tensor(value) for name, value in (own if inputs is None else inputs).items()}
     dims |= dynamic or {}
     if unknown := [name for name in dynamic or {} if name not in given]:
-        raise ValueError(f"export_onnx: dynamic names {', '.join(unknown)}, but the inputs are {', '.join(given)}")
+        raise UntraceableError(f"dynamic names {', '.join(unknown)}, but the inputs are {', '.join(given)}")
     place = next((parameter.device for parameter in model.parameters()), get_device())
     examples: dict[str, Example] = {}
     for name, example in given.items():
         usual = {0: "batch"} if example.ndim == 1 else dict(enumerate(("time", "batch")[: example.ndim]))
         for dim, label in dims.setdefault(name, usual).items():
             if not 0 <= dim < example.ndim or not example.shape[dim]:
-                raise ValueError(
-                    f"export_onnx: {label!r} is to be dimension {dim} of {name!r}, whose example has shape "
+                raise UntraceableError(
+                    f"{label!r} is to be dimension {dim} of {name!r}, whose example has shape "
                     f"{example.shape}; expected a dimension of length 1 or more"
                 )
         is_tensor = inputs is None or isinstance(inputs[name], Tensor)
@@ -126,19 +127,19 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
         multiples: whether they are multiples of the example's lengths, in any order.
 
     Raises:
-        ValueError: examples differ in the length of a dimension, or there are too many dimensions.
+        UntraceableError: examples differ in the length of a dimension, or there are too many dimensions.
     """
     lengths: dict[str, tuple[str, int]] = {}
     for name, example in examples.items():
         for dim, label in example.dims.items():
             other, length = lengths.setdefault(label, (name, example.array.shape[dim]))
             if length != example.array.shape[dim]:
-                raise ValueError(
-                    f"export_onnx: {label!r} is {length} of {other!r} and {example.array.shape[dim]} of {name!r}; say "
+                raise UntraceableError(
+                    f"{label!r} is {length} of {other!r} and {example.array.shape[dim]} of {name!r}; say "
                     f"which dimensions may be of any length, as in dynamic={{{name!r}: {{1: 'batch'}}}}"
                 )
     if len(lengths) > len(AT_LEAST):
-        raise ValueError(f"export_onnx: expected at most {len(AT_LEAST)} dynamic dimensions, got {', '.join(lengths)}")
+        raise UntraceableError(f"expected at most {len(AT_LEAST)} dynamic dimensions, got {', '.join(lengths)}")
     first: dict[str, int] = {}
     second: dict[str, int] = {}
     for label, (_, length) in lengths.items():

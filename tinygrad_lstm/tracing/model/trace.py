@@ -22,8 +22,8 @@ from ...graph import user_line
 from ...nn import Module
 from ...ops.indexing import getitem_op
 from ...ops.shape import unbind_op
-from ...tracing.lengths import Derived, Length, Size
-from ...tracing.shapes import shapes_traced
+from ..lengths import Derived, Length, Size
+from ..shapes import shapes_traced
 from .program import Call, Constant, Loop, Operand, Program, Value, full_index, leaves, needed, operands, taken
 from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
@@ -82,8 +82,8 @@ class Trace(Run):
         if isinstance(value, Value) and value.varies:
             what = "an input" if value.call is None else f"the result of {value.call.name!r}"
             raise UntraceableError(
-                f"export_onnx: forward reads {what} as Python numbers, which an ONNX file does not have; choose with "
-                f"tg.where, index with the tensor itself, and check inputs before forward ({user_line()})"
+                f"forward reads {what} as Python numbers, which are not recorded; choose with tg.where, index with the "
+                f"tensor itself, and check inputs before forward ({user_line()})"
             )
 
     def _steps_noted(self, T: int) -> int:
@@ -110,7 +110,7 @@ class Trace(Run):
         where = f" ({now.name!r} in place of {before.name!r})" if before and now else ""
         line = f" ({user_line()})" if now else ""
         return UntraceableError(
-            f"export_onnx: forward applies {len(self._measured.notes) - 1} ops to inputs of one length, and different "
+            f"forward applies {len(self._measured.notes) - 1} ops to inputs of one length, and different "
             f"ops to inputs of another length{where}: it loops over the steps, or branches on a length or a value; use "
             f"a layer for the whole sequence, such as LSTM, or tg.where, or leave that dimension out of dynamic={line}"
         )
@@ -179,7 +179,7 @@ class Trace(Run):
                 return Length(before, now) if length is None else length
         one, another = map(self._described, (before, now))
         raise UntraceableError(
-            f"export_onnx: {user} is given {one} in one run and {another} in another, whose inputs have different "
+            f"{user} is given {one} in one run and {another} in another, whose inputs have different "
             f"lengths and values; only tensors and lengths may depend on inputs ({user_line()})"
         )
 

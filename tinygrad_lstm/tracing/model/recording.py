@@ -1,7 +1,8 @@
 """A recorded run of a model: the ops that it applies, and their arguments."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from ...nn.names import joined
 from ...observing import ShownLayer
 from ...ops.recurrent import chosen, flags_by_rank, run_scan
 from ...ops.shape import unbind
-from ...tracing.lengths import plain
+from ..lengths import plain
 
-__all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError"]
+__all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError", "named_errors"]
 
 _SCAN = inspect.unwrap(run_scan)
 
@@ -32,7 +33,17 @@ _SILENT = _Silent()
 
 
 class UntraceableError(ValueError):
-    """The model cannot be exported with any inputs."""
+    """The model cannot be recorded with any inputs."""
+
+
+@contextlib.contextmanager
+def named_errors(user: str) -> Iterator[None]:
+    """Begins the message of an `UntraceableError` with the name of the function that the user called."""
+    try:
+        yield
+    except UntraceableError as error:
+        error.args = (f"{user}: {error}",)
+        raise
 
 
 @dataclass(frozen=True)
@@ -115,8 +126,8 @@ class Run(Tracer):
         for name, tensor in [*self._model.named_parameters(), *self._model.named_buffers()]:
             if self._was_changed(tensor):
                 raise UntraceableError(
-                    f"export_onnx: forward changes {name!r} in place, but an ONNX file keeps nothing from one run "
-                    "to the next; take it as an input, and return it as an output"
+                    f"forward changes {name!r} in place, but a recorded model keeps nothing from one run to the "
+                    "next; take it as an input, and return it as an output"
                 )
 
     # -- ops -----------------------------------------------------------------------------------------------------------
@@ -224,8 +235,8 @@ class Run(Tracer):
         if isinstance(argument, Tensor):
             if self._was_changed(argument):
                 raise UntraceableError(
-                    f"export_onnx: {user} is given a tensor of shape {argument.shape} that was changed in place, which "
-                    f"ONNX does not have; make a new tensor, as tg.where, tg.cat and tg.stack do ({user_line()})"
+                    f"{user} is given a tensor of shape {argument.shape} that was changed in place, which is not "
+                    f"recorded; make a new tensor, as tg.where, tg.cat and tg.stack do ({user_line()})"
                 )
             argument = argument._array
         elif isinstance(argument, np.generic):

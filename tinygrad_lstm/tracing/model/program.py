@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ...tracing.lengths import Size, sources
+from ..lengths import Size, sources
 
 __all__ = [
     "Call",

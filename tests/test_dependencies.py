@@ -58,7 +58,7 @@ def test_numpy(dtype: str) -> None:
 
 def test_typer_and_rich(tmp_path: Path) -> None:
     """The command: help, an error in one line, a training with its files, a sample, one step explained."""
-    assert "inspect-weights" in succeed("--help")
+    assert "show" in succeed("--help")
     assert "--resume" in succeed("train", "--help")
     assert fail("train", "--steps", 0).startswith("--steps: ")
     text = tmp_path / "text.txt"
@@ -67,7 +67,7 @@ def test_typer_and_rich(tmp_path: Path) -> None:
     model = tmp_path / "run" / "best.safetensors"
     assert len(succeed("sample", model, "--prompt", "to ", "--length", 20)) >= 20
     assert "sigmoid" in succeed("explain")
-    assert "embedding" in succeed("inspect-weights", model)
+    assert "embedding" in succeed("show", model)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 
 import tinygrad_lstm as tg
 from tinygrad_lstm import ops
-from tinygrad_lstm.cli.inspect_weights import inspect_weights
+from tinygrad_lstm.cli.show import show
 from tinygrad_lstm.inspect import Trace
 from tinygrad_lstm.kinds import KINDS, Gate, Kind, State
 from tinygrad_lstm.models.base import Network
@@ -136,7 +136,7 @@ def test_an_added_kind_comes_from_torch_names(tmp_path: Path, capsys: pytest.Cap
     back = MGU.from_torch(arrays, "rnn").to_torch()
     assert {f"rnn.{name}" for name in back} == set(arrays)
     tg.io.save_weights(tmp_path / "a.safetensors", arrays)
-    inspect_weights(str(tmp_path / "a.safetensors"))
+    show(str(tmp_path / "a.safetensors"))
     assert "rnn: MGU(3, 5), by MGU.from_torch(weights, prefix='rnn')" in capsys.readouterr().out
 
 

@@ -73,7 +73,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "eval": (["eval", "run/last.safetensors", "--data", "text.txt"], 0),
     "eval of other characters": (["eval", "run/last.safetensors", "--data", "names.safetensors"], 2),
     "inspect": (["inspect", "run/last.safetensors", "--text", "a\x1b\u202eb\n"], 0),
-    "inspect-weights": (["inspect-weights", "names.safetensors"], 0),
+    "show": (["show", "names.safetensors"], 0),
     "atlas": (["atlas", f"none{HOSTILE[:8]}"], 2),
     "version": (["sample", "version.safetensors", "--prompt", "a"], 2),
     "keys": (["sample", "keys.safetensors", "--prompt", "a"], 2),
@@ -90,7 +90,7 @@ def test_no_command_prints_control_characters(folder: Path, name: str) -> None:
     printed = LINE_ENDS.sub("", result.stdout + result.stderr)
     assert result.returncode == status, result.stderr
     assert printed and not CONTROLS.search(printed)
-    if name in ("sample", "train", "inspect-weights", "atlas", "version", "keys", "a path"):
+    if name in ("sample", "train", "show", "atlas", "version", "keys", "a path"):
         assert r"\x1b" in printed
 
 

@@ -247,7 +247,7 @@ def test_a_dictionary_of_dictionaries_is_named_in_a_few_words(tmp_path: Path) ->
 
 
 def test_networks_that_share_their_arrays_take_memory_one_by_one(tmp_path: Path) -> None:
-    """A thousand in a file of the size of one: `tinygrad-lstm inspect-weights` looks at each."""
+    """A thousand in a file of the size of one: `tinygrad-lstm show` looks at each."""
     shared = tensor(storage(size=64 * 16), shape=(64, 16), strides=(16, 1)) + b"q\x000"
     names = [f"{k}.weight_{of}_l0" for k in range(1000) for of in ("ih", "hh")]
     content = archive(shared + dictionary(dict.fromkeys(names, b"h\x00")), {"0": bytes(4 * 64 * 16)})

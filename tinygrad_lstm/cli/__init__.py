@@ -13,7 +13,7 @@ from tinygrad_lstm.backends import threads
 
 from .. import __version__
 from ..device import set_num_threads
-from . import atlas, eval, explain, gradient_flow, info, inspect, inspect_weights, sample, train
+from . import atlas, eval, explain, gradient_flow, info, inspect, run, sample, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Trains character models on text, tries them out, and looks inside; lists cells, and files of weights.",
+    help="Trains character models on text, tries them, and looks inside; shows and runs models of other frameworks.",
 )
 
 
@@ -52,7 +52,9 @@ app.command("eval")(eval.evaluate)
 app.command()(explain.explain)
 app.command("gradient-flow")(gradient_flow.gradient_flow)
 app.command()(inspect.inspect)
-app.command("inspect-weights")(inspect_weights.inspect_weights)
+app.command()(show.show)
+app.command("inspect-weights", hidden=True)(show.show)  # its name in earlier versions
+app.command()(run.run)
 app.command()(atlas.atlas)
 app.command()(info.info)
 

@@ -11,9 +11,9 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..printable import printable
 from .atomic import write_atomically
-from .safetensors_file import encode_safetensors, read_safetensors
+from .safetensors_file import encode_safetensors, read_metadata, read_safetensors
 
-__all__ = ["encode", "load", "save"]
+__all__ = ["encode", "is_checkpoint", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
 VERSION = 3
@@ -60,6 +60,11 @@ def encode(contents: dict[str, Any]) -> bytes:
     rest = json.dumps(_without_arrays(contents, "", tensors))
     _check_depth(STRING.sub("", rest))
     return encode_safetensors(tensors, {"format": FORMAT, "version": str(VERSION), "contents": rest})
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a safetensors file is a checkpoint, of any version. Raises the errors of `read_safetensors`."""
+    return read_metadata(path).get("format") == FORMAT
 
 
 def load(path: str | Path) -> dict[str, Any]:

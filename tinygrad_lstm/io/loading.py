@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..nn import Module
+from .checkpoint import is_checkpoint
 from .formats import find_format
 
 __all__ = ["load_model"]
@@ -16,7 +17,7 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     device, in evaluation mode.
 
     Args:
-        path: an ONNX file (extra "onnx").
+        path: an ONNX file (extra "onnx"), or a checkpoint that `tinygrad-lstm train` wrote, which becomes a `CharLM`.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -32,5 +33,9 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.onnx.building import model_of
 
             return model_of(path, states)
+        case "safetensors" if is_checkpoint(path):
+            from .whole.checkpoint import model_of as model_of_checkpoint
+
+            return model_of_checkpoint(path)
         case format:
-            raise ValueError(f"{path}: a file of {format} with arrays and no model; tg.io.load_weights reads it")
+            raise ValueError(f"{path}: a file of {format} that has only arrays; tg.io.load_weights reads them")

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays, .npz, without the pickles that NumPy may put into them.
+"""NumPy's files: arrays, .npy, and archives of arrays, .npz, without the pickles that NumPy may put into them.
 
 Reference: `numpy.lib.format`, which describes the format.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
+from ..files import read_file
 from .archive import OUTSIDE, open_archive
 from .atomic import write_atomically
 from .contents import Weights
@@ -20,7 +21,7 @@ from .dtypes import is_numpy_type, numpy_array
 from .errors import ContentError, naming_file, shown
 from .formats import NPY_MAGIC, NPY_SUFFIX
 
-__all__ = ["read_npz", "write_npz"]
+__all__ = ["read_npy", "read_npz", "write_npy", "write_npz"]
 
 LENGTH_SIZES = {1: 2, 2: 4, 3: 4}  # bytes of the header's length, by the version of the format
 MOST_DIMENSIONS, MOST_DIGITS = 32, 19
@@ -50,6 +51,23 @@ def read_npz(path: Path) -> Weights:
             except ContentError as error:
                 raise ContentError(f"{shown(name)}: {error}") from error
     return Weights(arrays)
+
+
+def read_npy(path: Path) -> HostArray:
+    """The array of an .npy file. Raises the errors of `read_npz`."""
+    with naming_file(path):
+        return _array(bytearray(read_file(path)))
+
+
+def write_npy(path: str | Path, array: HostArray) -> None:
+    """Writes an array of numbers to an .npy file, atomically.
+
+    Raises:
+        OSError: the file cannot be written; an existing file is unchanged.
+    """
+    content = BytesIO()
+    np.lib.format.write_array(content, array, allow_pickle=False)
+    write_atomically(path, content.getvalue())
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, HostArray]) -> None:

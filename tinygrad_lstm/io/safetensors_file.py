@@ -21,7 +21,7 @@ from .atomic import naming_errors, write_atomically
 from .dtypes import BFLOAT16, elements, item_size
 from .errors import ContentError, naming_file, shown
 
-__all__ = ["encode_safetensors", "read_safetensors", "write_safetensors"]
+__all__ = ["encode_safetensors", "read_metadata", "read_safetensors", "write_safetensors"]
 
 # The format's names of the supported element types, and NumPy's names, in the order in which files have their tensors.
 TYPES = {
@@ -148,6 +148,12 @@ def read_safetensors(path: str | Path) -> Contents:
         arrays = {place.name: _array(file, place) for place in places}
     tensors = {name: arrays[name] for name in sorted(arrays)}
     return Contents(tensors, metadata, sorted(place.name for place in places if place.type_name == BFLOAT16))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The strings of a safetensors file. Raises the errors of `read_safetensors`."""
+    with open_file(path) as file, naming_errors(path), naming_file(path):
+        return _header(file)[1]
 
 
 def _header(file: BufferedReader) -> tuple[list[_Place], dict[str, str]]:

@@ -22,7 +22,7 @@ from ...printable import printable
 from .body import Body, Step
 from .names import identifiers
 
-__all__ = ["Loaded", "Port"]
+__all__ = ["Loaded", "Port", "is_batch"]
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Loaded(Module):
                 length
                 if isinstance(length, int)
                 else B
-                if _is_batch(length)
+                if is_batch(length)
                 else T + others.setdefault(length, len(others))
                 for length in port.shape
             ]
@@ -238,6 +238,6 @@ def _set(model: Module, path: str, value: Module | Tensor) -> None:
         model.register_buffer(last, value)
 
 
-def _is_batch(length: str) -> bool:
+def is_batch(length: str) -> bool:
     """Whether the name of a free length is that of the batch."""
     return "batch" in length.lower() or length in ("N", "B", "n", "b")

@@ -1,0 +1,70 @@
+"""`tinygrad-lstm run`, run as a process: what goes in by file, and what comes out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import fail, succeed
+
+import tinygrad_lstm as tg
+
+X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def expected(head: Path) -> list[np.ndarray]:
+    with tg.no_grad():
+        return [output.numpy() for output in tg.io.load_model(head)(X[:, None])]
+
+
+def test_outputs_are_described(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
+    np.save(tmp_path / "x.npy", X)
+    title, *rows = [line.split() for line in succeed("run", head, "--input", tmp_path / "x.npy").splitlines()]
+    assert title == ["output", "shape", "dtype", "lowest", "mean", "highest"]
+    for name, row, array in zip(("y.0", "sum"), rows, expected, strict=True):
+        assert row[:7] == [name, "4", "×", "1", "×", "5", "float32"]
+        found = [float(each) for each in row[7:]]
+        np.testing.assert_allclose(found, [array.min(), array.mean(), array.max()], rtol=1e-3)
+
+
+def test_outputs_are_written(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
+    np.savez(tmp_path / "x.npz", x=X.astype(np.float64)[:, None])
+    succeed("run", head, "--input", tmp_path / "x.npz", "--out", tmp_path / "y.npz")
+    with np.load(tmp_path / "y.npz") as written:
+        assert written.files == ["y.0", "sum"]
+        for name, array in zip(written.files, expected, strict=True):
+            np.testing.assert_array_equal(written[name], array)
+
+
+def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
+    rows = [",".join(map(str, row)) for row in X]
+    for path, lines in {"plain.csv": rows, "named.csv": ["first,second,third", *rows, ""]}.items():
+        (tmp_path / path).write_text("\n".join(lines))
+        succeed("run", head, "--input", f"x={tmp_path / path}", "--out", tmp_path / "y.npz")
+        with np.load(tmp_path / "y.npz") as written:
+            np.testing.assert_array_equal(written["sum"], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "missing inputs: x (steps, batch, 3) float32"),
+        (["--input", "none.npy"], "none.npy: No such file or directory"),
+        (["--input", "y=x.npy"], "--input: expected PATH or NAME=PATH with one of the inputs x, got 'y=x.npy'"),
+        (["--input", "x.npy", "--input", "x=x.npy"], "--input: 2 files, and the inputs are 'x'"),
+        (["--input", "x=x.npy", "--input", "x=x.npy"], "--input: the input 'x' is given twice"),
+        (["--input", "wide.npy"], "--input: expected x (steps, batch, 3) float32, got shape (4, 5)"),
+        (["--input", "x.npy", "--out", "y.txt"], "--out: expected a file that ends in .npy, .npz, .csv, got y.txt"),
+        (["--input", "cut.npy"], "cut.npy: its shape (4, 3) does not have the 11 elements that are there"),
+        (["--input", "words.csv"], "words.csv: line 2: expected a number, got 'two'"),
+        (["--input", "ragged.csv"], "ragged.csv: line 2 has 2 columns, and the first has 3"),
+        (["--input", "x.npy", "--state", "h0"], "--state: expected the names of an input and an output"),
+    ],
+)
+def test_bad_input_is_one_line(head: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "wide.npy", np.ones((4, 5)))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-4])
+    (tmp_path / "words.csv").write_text("1,2,3\n1,two,3\n")
+    (tmp_path / "ragged.csv").write_text("1,2,3\n1,2\n")
+    assert fail("run", head, *arguments, cwd=tmp_path).startswith(message)

@@ -1,0 +1,91 @@
+"""Models from files of any format, for commands: inputs and outputs by the file's names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from .._tensor import Tensor
+from ..device import default_device, get_device
+from ..io import load_model
+from ..io.whole.loaded import Loaded, Port
+from ..mode import no_grad
+from ..nn import Module
+from ..tracing.model.examples import examples_of
+from .shared import path_option, require
+
+__all__ = ["ModelFile", "StatePairs", "WholeModel"]
+
+ModelFile: TypeAlias = Annotated[
+    str, typer.Argument(help="A model: an ONNX file, or a checkpoint that train wrote.", metavar="FILE")
+]
+StatePairs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        help="An input that is a state, and the output that is the state afterwards; may be repeated. "
+        "[default: paired by name and shape]",
+        metavar="INPUT=OUTPUT",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A model from a file.
+
+    Attributes:
+        module: the module.
+        inputs: its inputs.
+        outputs: the names of its outputs.
+        states: the inputs that are states, each with the output that is the state afterwards.
+    """
+
+    module: Module
+    inputs: tuple[Port, ...]
+    outputs: tuple[str, ...]
+    states: Mapping[str, str]
+
+    @classmethod
+    def load(cls, file: str, device: str | None = None, pairs: list[str] | None = None) -> "WholeModel":
+        """The model of a file, on a device.
+
+        Raises:
+            OSError, RuntimeError, ValueError: as `tg.io.load_model`; a pair of states is invalid.
+        """
+        for pair in pairs or ():
+            require("--state", pair.count("=") == 1, "the names of an input and an output, as in h0=hn", repr(pair))
+        states = dict(pair.split("=") for pair in pairs) if pairs else None
+        with default_device(get_device(device)):
+            return cls.of(load_model(path_option("FILE", file), states))
+
+    @classmethod
+    def of(cls, module: Module) -> "WholeModel":
+        """The model with its inputs and outputs: those of the file, or those of its methods for export."""
+        if isinstance(module, Loaded):
+            return cls(module, module.inputs, module.body.outputs, module.states)
+        named: Any = module
+        ports = [
+            Port(name, tuple(each.dims.get(k, n) for k, n in enumerate(each.array.shape)), each.array.dtype.name)
+            for name, each in examples_of(module, None, None).items()
+        ]
+        with no_grad():
+            outputs = tuple(named.named_forward(**named.example_inputs(1, 1)))
+        states = {port.name: port.name[:-1] for port in ports if port.name[:-1] in outputs and port.name[-1] == "0"}
+        return cls(module, tuple(ports), outputs, states)
+
+    def __call__(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The outputs by name, given inputs by name. States that are not given start from zeros.
+
+        Raises:
+            ValueError: an input is missing, or has an invalid shape or dtype.
+        """
+        if missing := [port for port in self.inputs if port.name not in given and port.name not in self.states]:
+            raise ValueError(f"missing inputs: {'; '.join(map(str, missing))}")
+        if isinstance(self.module, Loaded):
+            outputs = self.module(*[given.get(port.name) for port in self.inputs])
+            return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+        named: Any = self.module
+        outputs = named.named_forward(**given)
+        return {name: outputs[name] for name in self.outputs}

@@ -13,7 +13,7 @@ from tinygrad_lstm.backends import threads
 
 from .. import __version__
 from ..device import set_num_threads
-from . import atlas, eval, explain, gradient_flow, info, inspect, run, sample, show, train
+from . import atlas, eval, explain, export, gradient_flow, info, inspect, run, sample, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
 
@@ -54,6 +54,7 @@ app.command("gradient-flow")(gradient_flow.gradient_flow)
 app.command()(inspect.inspect)
 app.command()(show.show)
 app.command("inspect-weights", hidden=True)(show.show)  # its name in earlier versions
+app.command()(export.export)
 app.command()(run.run)
 app.command()(atlas.atlas)
 app.command()(info.info)

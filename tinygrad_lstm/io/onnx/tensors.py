@@ -6,7 +6,7 @@ Reference: TensorProto in onnx.proto.
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..errors import ContentError, shown
 if TYPE_CHECKING:
     from onnx import TensorProto
 
-__all__ = ["TYPES", "array_of"]
+__all__ = ["TYPES", "array_of", "dtype_of"]
 
 MOST_DIMENSIONS = 32
 
@@ -47,6 +47,22 @@ FIELD_TYPES = {
     "int64_data": "int64",
     "uint64_data": "uint64",
 }
+
+
+def dtype_of(number: int) -> np.dtype[Any]:
+    """The dtype of the tensors that stand for those of an element type; float32 for bfloat16.
+
+    Raises:
+        ContentError: tensors cannot have such elements.
+    """
+    from onnx import TensorProto
+
+    types = {number: type_name for type_name, number in TensorProto.DataType.items()}
+    type_name = types.get(number, str(number))
+    own_type = TYPES.get(type_name, ("complex", ""))[0]
+    if own_type.startswith("complex"):
+        raise ContentError(f"elements of {type_name}, which tensors cannot have")
+    return np.dtype("float32" if own_type == BFLOAT16 else own_type)
 
 
 def array_of(name: str, tensor: "TensorProto") -> HostArray:

@@ -4,7 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Body", "Step"]
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers
+
+__all__ = ["Body", "Step", "plain_array"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,11 @@ class Body:
             for name in unused:
                 del values[name]
         return tuple([values[name] for name in self.outputs])
+
+
+def plain_array(array: HostArray) -> HostArray:
+    """An array on the host, in a dtype that tensors can have if it is of dtype object, with Python's numbers."""
+    if array.dtype != object:
+        return array
+    plain: HostArray = np.asarray(array.tolist())
+    return plain.astype(dtype_of_numbers(plain.dtype) if plain.size else INT64)

@@ -19,7 +19,7 @@ from ...creation import randn, zeros
 from ...device import get_device
 from ...nn import Module, Parameter
 from ...printable import printable
-from .body import Body, Step
+from .body import Body, Step, plain_array
 from .names import identifiers
 
 __all__ = ["Loaded", "Port", "is_batch"]
@@ -102,7 +102,7 @@ class Loaded(Module):
     def _as_output(self, value: Any) -> Tensor:
         if isinstance(value, Tensor):
             return value
-        return as_tensor(np.asarray(value.tolist(), _HOST[value.dtype.kind]), self._device())
+        return as_tensor(plain_array(value), self._device())
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The inputs by their names in the file.
@@ -209,10 +209,6 @@ class Loaded(Module):
         if step.settings:
             arguments.append(step.settings)
         return printable(f"{', '.join(name or '_' for name in step.outputs)} = {step.op}({', '.join(arguments)})")
-
-
-_HOST = {"i": np.int64, "u": np.int64, "O": np.int64, "b": np.bool_, "f": np.float32}
-"""The dtype of an output that is an array on the host, by its kind."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,7 +3,6 @@
 Reference: onnx.proto.
 """
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,17 @@ from ...._tensor import tensor
 from ....nn import Parameter
 from ...errors import ContentError, naming_file, shown
 from ...onnx.file import parsed
-from ...onnx.tensors import TYPES, array_of
+from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
-from . import arithmetic, shapes  # noqa: F401  (they register their rules)
-from .rules import RuleCall, rule_for
+from . import ops  # noqa: F401  (they register their rules)
+from .rules import MOST_ON_HOST, rule_for
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
 
 __all__ = ["model_of"]
-
-MOST_ON_HOST = 64
-"""The most elements of a vector of integers that is kept on the host, where shapes and axes are read."""
 
 
 def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
@@ -91,15 +87,11 @@ class _Builder:
             self.missing.setdefault(node.op_type, []).append(node.name)
             return None
         given = {each.name: _attribute(each) for each in node.attribute}
-        if unknown := given.keys() - found.attributes.keys():
-            raise ContentError(f"{origin}: unknown attributes {', '.join(map(shown, sorted(unknown)))}")
-        defaults = {name: value for name, value in found.attributes.items() if value is not inspect.Parameter.empty}
-        extra: dict[str, Any] = {"opset": self.opset.get(node.domain, 1), "outputs": len(node.output)}
-        attributes = {**defaults, **given, **{name: extra[name] for name in found.wanted}}
-        if needed := found.attributes.keys() - attributes.keys():
-            raise ContentError(f"{origin}: missing attributes {', '.join(sorted(needed))}")
+        try:
+            call = found.call(given, self.opset.get(node.domain, 1), len(node.output))
+        except ContentError as error:
+            raise ContentError(f"{origin}: {error}") from error
         settings = ", ".join(f"{name}={value}" for name, value in given.items())
-        call = RuleCall(found, attributes)
         return Step(node.op_type, call, tuple(node.input), tuple(node.output), settings, origin)
 
 
@@ -125,7 +117,5 @@ def _port(info: "ValueInfoProto") -> Port:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{info.name}_{k}"
         for k, dim in enumerate(kind.shape.dim)
     )
-    from onnx import TensorProto
-
-    dtype = TYPES.get(TensorProto.DataType.Name(kind.elem_type), ("", ""))[0]
+    dtype = dtype_of(kind.elem_type).name if kind.elem_type else ""
     return Port(info.name, shape if kind.HasField("shape") else None, dtype)

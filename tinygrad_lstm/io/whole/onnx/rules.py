@@ -9,14 +9,20 @@ attributes, under ONNX's names and with ONNX's defaults:
 The annotation of an input says what the rule is given:
     Tensor: a Tensor; an array on the host is copied to the device of the other inputs.
     Ints: a list of integers, such as a shape or axes, which are read on the host.
-    Value: as it comes, a Tensor or an array on the host.
-An attribute is an int, a float, a string, a list of one of these, an array (a tensor of the file), or a `Body` (a
-graph). A keyword-only parameter `opset` receives the version of the operators, and `outputs` the number of outputs.
+    Value: a Tensor; or an array on the host if all inputs with this annotation are. NumPy's functions take both.
+    Any: as it comes, a Tensor or an array on the host.
+An attribute is an int, a float, a string, a list of one of these, an array (a tensor of the file), a `Body` (a graph),
+or a dtype if its annotation is `np.dtype[Any] | None`. A keyword-only parameter `opset` receives the version of the
+operators, and `outputs` the number of outputs.
+
+A rule returns a tensor, an array, or an integer; or a tuple with one of these for each output, of which those that the
+node does not have are dropped.
 
 Lengths and shapes are arrays on the host, of dtype object, whose elements are Python's integers: arithmetic on them is
 exact, waits for no device, and keeps where a length came from, so that a model can be exported and compiled again.
 """
 
+import importlib
 import inspect
 import operator
 import types
@@ -30,14 +36,23 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 
 from ...._tensor import Tensor, as_tensor
+from ....creation import full
+from ....ops import stack
+from ....tracing.lengths import Derived
+from ...errors import ContentError, shown
+from ...onnx.tensors import dtype_of
+from ..body import plain_array
 
-__all__ = ["Ints", "Rule", "RuleCall", "Value", "host_ints", "rule", "rule_for", "tensors"]
+__all__ = ["MOST_ON_HOST", "Ints", "Rule", "RuleCall", "Value", "host_ints", "rule", "rule_for", "tensors"]
 
 Ints: TypeAlias = list[int]
 """Integers that are read on the host."""
 
 Value: TypeAlias = Tensor | HostArray
 """A tensor, or an array on the host."""
+
+MOST_ON_HOST = 64
+"""The most elements of a vector of integers that is kept on the host, where shapes and axes are read."""
 
 _OF_BUILDER = {"opset", "outputs"}
 """Keyword-only parameters that are no attributes."""
@@ -51,12 +66,15 @@ class Rule:
         op: its name in ONNX.
         since: the first version of the operators with these inputs and attributes.
         function: the rule.
-        conversions: for each input, "tensor", "ints" or "value".
+        conversions: for each input, "tensor", "ints", "value" or "any".
         required: the number of inputs that it must have.
         variadic: whether the last conversion applies to any number of further inputs.
         attributes: the default of each attribute; `inspect.Parameter.empty` for one that must be given.
+        dtypes: the attributes that are dtypes.
+        wanted: which of `opset` and `outputs` it takes.
     """
 
+    domain: str
     op: str
     since: int
     function: Callable[..., Any]
@@ -64,7 +82,28 @@ class Rule:
     required: int
     variadic: bool
     attributes: Mapping[str, Any]
+    dtypes: frozenset[str]
     wanted: frozenset[str]
+
+    def call(self, given: Mapping[str, Any], opset: int = 1, outputs: int = 1) -> "RuleCall":
+        """The function of a node with these attributes, in a version of the operators, with a number of outputs.
+
+        Raises:
+            ContentError: an attribute is unknown or missing, or is a dtype that tensors cannot have.
+        """
+        if unknown := given.keys() - self.attributes.keys():
+            raise ContentError(f"unknown attributes {', '.join(map(shown, sorted(unknown)))}")
+        attributes = {**self.attributes, **given}
+        if missing := [name for name, value in attributes.items() if value is inspect.Parameter.empty]:
+            raise ContentError(f"missing attributes {', '.join(missing)}")
+        for name in self.dtypes & given.keys():
+            attributes[name] = dtype_of(given[name])
+        of_node = {"opset": opset, "outputs": outputs}
+        return RuleCall(self, {**attributes, **{name: of_node[name] for name in self.wanted}}, outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its name, and that of the module that registers it."""
+        return _registered, (self.function.__module__, self.domain, self.op, self.since)
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -75,7 +114,7 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(function)
-        inputs, attributes, wanted = [], {}, set()
+        inputs, attributes, dtypes, wanted = [], {}, set(), set()
         required, variadic = 0, False
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
@@ -83,11 +122,24 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
                     wanted.add(name)
                 else:
                     attributes[name] = parameter.default
+                    if hints[name] == np.dtype[Any] | None:
+                        dtypes.add(name)
                 continue
             variadic = parameter.kind is parameter.VAR_POSITIONAL
             inputs.append(_conversion(hints[name]))
             required += parameter.default is parameter.empty and not variadic
-        found = Rule(op, since, function, tuple(inputs), required, variadic, attributes, frozenset(wanted))
+        found = Rule(
+            domain,
+            op,
+            since,
+            function,
+            tuple(inputs),
+            required,
+            variadic,
+            attributes,
+            frozenset(dtypes),
+            frozenset(wanted),
+        )
         rules = _RULES.setdefault((domain, op), [])
         rules.append(found)
         rules.sort(key=operator.attrgetter("since"))
@@ -100,7 +152,7 @@ def _conversion(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         hint = parts[0] if len(parts) == 1 else Value
-    return "tensor" if hint is Tensor else "ints" if hint == Ints else "value"
+    return "tensor" if hint is Tensor else "ints" if hint == Ints else "value" if hint == Value else "any"
 
 
 def rule_for(domain: str, op: str, opset: int) -> Rule | None:
@@ -109,28 +161,48 @@ def rule_for(domain: str, op: str, opset: int) -> Rule | None:
     return next((each for each in reversed(rules) if each.since <= opset), None)
 
 
+def _registered(module: str, domain: str, op: str, since: int) -> Rule | None:
+    importlib.import_module(module)
+    return rule_for(domain, op, since)
+
+
 @dataclass(frozen=True)
 class RuleCall:
-    """A rule with the attributes of a node: a function of the node's inputs."""
+    """A rule with the attributes of a node: a function of the node's inputs, which returns its outputs."""
 
     rule: Rule
     attributes: Mapping[str, Any]
+    outputs: int = 1
 
     def __call__(self, *values: Any) -> Any:
-        rule = self.rule
-        conversions = rule.conversions
-        if len(values) > len(conversions):
-            conversions += conversions[-1:] * (len(values) - len(conversions))
+        result = self.rule.function(*self._converted(values), **self.attributes)
+        if self.outputs == 1:
+            return _as_value(result[0] if isinstance(result, tuple) else result)
+        return tuple([_as_value(each) for each in result[: self.outputs]])
+
+    def _converted(self, values: Sequence[Any]) -> list[Any]:
+        kinds = self.rule.conversions
+        if self.rule.variadic:
+            kinds += kinds[-1:] * (len(values) - len(kinds))
         device = next((value.device for value in values if isinstance(value, Tensor)), None)
-        given = [
+        on_host = not any(
+            isinstance(value, Tensor) for value, kind in zip(values, kinds, strict=False) if kind == "value"
+        )
+        return [
             value
-            if value is None or kind == "value"
+            if value is None or kind == "any" or (kind == "value" and on_host)
             else _as_ints(value)
             if kind == "ints"
             else _as_tensor(value, device)
-            for kind, value in zip(conversions, values, strict=False)
+            for value, kind in zip(values, kinds, strict=False)
         ]
-        return rule.function(*given, **self.attributes)
+
+
+def _as_value(result: Any) -> Any:
+    """A result as a tensor or an array."""
+    if isinstance(result, Tensor | np.ndarray):
+        return result
+    return np.asarray(result) if isinstance(result, np.generic) else host_ints(result)
 
 
 def _as_ints(value: Value) -> Ints:
@@ -141,7 +213,9 @@ def _as_ints(value: Value) -> Ints:
 def _as_tensor(value: Value, device: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    return as_tensor(value.astype(np.int64) if value.dtype == object else value, device)
+    if value.dtype == object and any(isinstance(each, Derived) for each in value.flat):  # a trace sees the lengths
+        return stack([full((), each, device=device) for each in value.flat]).reshape(value.shape)
+    return as_tensor(plain_array(value), device)
 
 
 def tensors(*values: Value) -> list[Tensor]:

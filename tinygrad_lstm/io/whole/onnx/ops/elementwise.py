@@ -1,0 +1,154 @@
+"""Elementwise arithmetic, comparisons, logic, and dtypes.
+
+Reference: https://onnx.ai/onnx/operators/
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.dtypes import is_bool, is_float
+
+from ..... import ops
+from ....._tensor import Tensor
+from .....creation import full_like, zeros_like
+from ..rules import Value, rule
+
+__all__ = ["rule_of_tensor"]
+
+# -- functions without attributes --------------------------------------------------------------------------------------
+
+
+def rule_of_tensor(op: str, function: Callable[[Any], Any], domain: str = "") -> None:
+    """Registers a function of one tensor."""
+
+    @rule(op, domain=domain)
+    def computed(x: Tensor) -> Any:
+        return function(x)
+
+
+def _rule_of_values(op: str, function: Callable[..., Any]) -> None:
+    """Registers a function of NumPy's, or an operator."""
+
+    @rule(op)
+    def computed(*values: Value) -> Any:
+        return function(*values)
+
+
+_OF_TENSOR: dict[str, Any] = {
+    "Round": ops.round,
+    "Exp": ops.exp,
+    "Log": ops.log,
+    "Sqrt": ops.sqrt,
+    "Reciprocal": ops.reciprocal,
+    "Sin": ops.sin,
+    "Cos": ops.cos,
+    "Tan": ops.tan,
+    "Asin": ops.asin,
+    "Acos": ops.acos,
+    "Atan": ops.atan,
+    "Sinh": ops.sinh,
+    "Cosh": ops.cosh,
+    "Asinh": ops.asinh,
+    "Acosh": ops.acosh,
+    "Atanh": ops.atanh,
+    "Erf": ops.erf,
+    "IsNaN": ops.isnan,
+}
+_OF_VALUES: dict[str, Any] = {
+    "Abs": abs,
+    "Neg": operator.neg,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Sign": np.sign,
+    "Not": np.logical_not,
+    "BitwiseNot": operator.invert,
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mul": operator.mul,
+    "Equal": np.equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "BitwiseAnd": operator.and_,
+    "BitwiseOr": operator.or_,
+    "BitwiseXor": operator.xor,
+    "Sum": lambda *values: functools.reduce(operator.add, values),
+    "Min": lambda *values: functools.reduce(np.minimum, values),
+    "Max": lambda *values: functools.reduce(np.maximum, values),
+    "Mean": lambda *values: functools.reduce(operator.add, values) / len(values),
+}
+for _op, _function in _OF_TENSOR.items():
+    rule_of_tensor(_op, _function)
+for _op, _function in _OF_VALUES.items():
+    _rule_of_values(_op, _function)
+
+# -- division and powers -----------------------------------------------------------------------------------------------
+
+
+@rule("Div", since=7)
+def div(a: Value, b: Value) -> Any:
+    if isinstance(a, Tensor):
+        return ops.div(a, b) if is_float(a.dtype) else a.div(b, rounding_mode="trunc")
+    return np.asarray(np.frompyfunc(_quotient, 2, 1)(a, b), object)
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """a / b of Python's numbers: that of integers is rounded toward zero."""
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    return a // b if (a < 0) == (b < 0) else -(-a // b)
+
+
+@rule("Mod")
+def mod(a: Value, b: Value, *, fmod: int = 0) -> Any:
+    if fmod:  # the remainder of positive numbers is exact
+        magnitudes: Any = (abs(a), abs(b))
+        return np.sign(a) * np.remainder(*magnitudes)
+    return np.remainder(a, b)
+
+
+@rule("Pow", since=7)
+def pow(a: Tensor, b: Tensor) -> Tensor:
+    return ops.pow(a, b).astype(a.dtype)
+
+
+@rule("BitShift")
+def bit_shift(a: Tensor, b: Tensor, *, direction: str) -> Tensor:
+    bits = 8 * a.dtype.itemsize
+    powers = ops.pow(full_like(a, 2), ops.clamp(b, max=bits - 1))
+    shifted = a * powers if direction == "LEFT" else ops.floor_divide(a, powers)
+    return ops.where(b < bits, shifted, zeros_like(a))
+
+
+# -- dtypes ------------------------------------------------------------------------------------------------------------
+
+
+@rule("Cast")
+def cast(x: Value, *, to: np.dtype[Any] | None, saturate: int = 1, round_mode: str = "up") -> Any:
+    assert to is not None
+    if isinstance(x, Tensor) or x.dtype != object or is_bool(to):
+        return x.astype(to)
+    convert: Any = (lambda number: number * 1.0) if is_float(to) else math.trunc
+    return np.asarray(np.frompyfunc(convert, 1, 1)(x), object)
+
+
+@rule("CastLike")
+def cast_like(x: Value, target: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
+    return cast(x, to=target.dtype)
+
+
+# -- choices -----------------------------------------------------------------------------------------------------------
+
+
+@rule("Where")
+def where(condition: Value, x: Value, y: Value) -> Any:
+    return np.where(condition.astype(np.bool_), x, y)

@@ -1,0 +1,126 @@
+"""Ops that read and change shapes, join and split.
+
+Reference: https://onnx.ai/onnx/operators/
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..rules import Ints, Value, host_ints, rule
+
+__all__: list[str] = []
+
+# -- shapes as values --------------------------------------------------------------------------------------------------
+
+
+@rule("Shape")
+def shape(data: Value, *, start: int = 0, end: int | None = None) -> Any:
+    return host_ints(list(data.shape)[start:end])
+
+
+@rule("Size")
+def size(data: Value) -> Any:
+    return math.prod(data.shape)
+
+
+# -- the same elements in a different shape ----------------------------------------------------------------------------
+
+
+@rule("Identity")
+def identity(data: Any) -> Any:
+    return data
+
+
+@rule("Reshape", since=5)
+def reshape(data: Value, shape: Ints, *, allowzero: int = 0) -> Any:
+    if not allowzero:
+        shape = [length if length != 0 else data.shape[dim] for dim, length in enumerate(shape)]
+    return data.reshape(tuple(shape))
+
+
+@rule("Flatten")
+def flatten(data: Value, *, axis: int = 1) -> Any:
+    axis = axis + data.ndim if axis < 0 else axis
+    return data.reshape((math.prod(data.shape[:axis]), math.prod(data.shape[axis:])))
+
+
+@rule("Squeeze", since=13)
+def squeeze(data: Value, axes: Ints | None = None) -> Any:
+    dims = {dim % data.ndim for dim in axes} if axes else {d for d, length in enumerate(data.shape) if length == 1}
+    if longer := [dim for dim in dims if data.shape[dim] != 1]:
+        raise ValueError(f"Squeeze: dimensions {longer} of shape {tuple(data.shape)} are not of length 1")
+    return data.reshape(tuple(length for dim, length in enumerate(data.shape) if dim not in dims))
+
+
+@rule("Squeeze")
+def squeeze_axes(data: Value, *, axes: list[int] | None = None) -> Any:
+    return squeeze(data, axes)
+
+
+@rule("Unsqueeze", since=13)
+def unsqueeze(data: Value, axes: Ints) -> Any:
+    ndim = data.ndim + len(axes)
+    new = {dim % ndim for dim in axes}
+    lengths = iter(data.shape)
+    return data.reshape(tuple(1 if dim in new else next(lengths) for dim in range(ndim)))
+
+
+@rule("Unsqueeze")
+def unsqueeze_axes(data: Value, *, axes: list[int]) -> Any:
+    return unsqueeze(data, axes)
+
+
+@rule("Transpose")
+def transpose(data: Value, *, perm: list[int] | None = None) -> Any:
+    return np.transpose(data, perm or range(data.ndim)[::-1])
+
+
+# -- repeated elements -------------------------------------------------------------------------------------------------
+
+
+@rule("Expand")
+def expand(data: Value, shape: Ints) -> Any:
+    return np.broadcast_to(data, broadcast(data.shape, shape))
+
+
+def broadcast(*shapes: Any) -> tuple[int, ...]:
+    """The shape to which shapes broadcast; lengths keep where they came from."""
+    ndim = max(map(len, shapes))
+    padded = [(1,) * (ndim - len(each)) + tuple(each) for each in shapes]
+    return tuple(next((length for length in lengths if length != 1), 1) for lengths in zip(*padded, strict=True))
+
+
+@rule("Tile", since=6)
+def tile(data: Value, repeats: Ints) -> Any:
+    return np.tile(data, repeats)
+
+
+# -- joins and splits --------------------------------------------------------------------------------------------------
+
+
+@rule("Concat")
+def concat(*values: Value, axis: int) -> Any:
+    return np.concatenate(values, axis)
+
+
+@rule("Split", since=2)
+def split_sizes(data: Value, *, axis: int = 0, split: list[int] | None = None, outputs: int) -> Any:
+    return split_into(data, split, axis=axis, outputs=outputs)
+
+
+@rule("Split", since=13)
+def split_into(
+    data: Value, split: Ints | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int
+) -> Any:
+    length = data.shape[axis]
+    if split is None:
+        count = num_outputs or outputs
+        each = -(-length // count)
+        split = [each] * (count - 1) + [length - each * (count - 1)]
+    ends = [sum(split[: number + 1]) for number in range(len(split))]
+    if ends[-1] != length:
+        raise ValueError(f"Split: sizes {split} do not add up to {length}")
+    before = (slice(None),) * (axis % data.ndim)
+    return tuple(data[(*before, slice(end - part, end))] for end, part in zip(ends, split, strict=True))

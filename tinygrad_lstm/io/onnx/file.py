@@ -81,7 +81,8 @@ def parsed(path: Path) -> "ModelProto":
     try:
         model: ModelProto = ModelProto.FromString(content)
     except DecodeError as error:
-        raise ContentError("not a whole ONNX file") from error
+        deep = "depth" in str(error).lower()
+        raise ContentError("graphs within nodes, too deep" if deep else "not a whole ONNX file") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ContentError("not a whole ONNX file: it has no graph, or no version of the operators")
     return model

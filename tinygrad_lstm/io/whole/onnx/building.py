@@ -3,7 +3,9 @@
 Reference: onnx.proto.
 """
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +15,33 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from ...._tensor import tensor
-from ....nn import Parameter
+from ....nn import Module, Parameter
 from ...errors import ContentError, naming_file, shown
-from ...onnx.file import parsed
+from ...onnx.constants import Depends, Term, Values
+from ...onnx.file import MADE_A_BYTE, parsed
 from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
 from . import ops  # noqa: F401  (they register their rules)
+from .control import CONTROL, control_step
+from .folding import Folding
+from .graphs import Frame, attribute_value, constant_array, domain_of, label, ordered, resolved
 from .rules import MOST_ON_HOST, rule_for
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
-__all__ = ["model_of"]
+__all__ = ["Builder", "model_of"]
+
+MOST_NODES = 50_000
+"""The most nodes of a model whose functions are expanded, or the number of bytes of a larger file."""
+
+MOST_NAMED = 4
+"""The most nodes that an error names for one op."""
+
+IR_OF_DEFAULTS = 4
+"""The first version of the format in which constants need not be inputs."""
 
 
 def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
@@ -37,85 +52,242 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """
     with naming_file(path):
         model = parsed(path)
-        return _Builder(model, path.name).built(states)
+        return Builder(model, path.stat().st_size).built(path.name, states)
 
 
-class _Builder:
-    def __init__(self, model: "ModelProto", title: str) -> None:
-        self.graph = model.graph
-        self.title = title
-        self.opset = {each.domain: each.version for each in model.opset_import}
+class Builder:
+    """Makes steps of the nodes of a model.
+
+    Args:
+        model: the file's content.
+        size: the file's size in bytes, which limits memory and time.
+
+    Attributes:
+        contents: what the module has: parameters, buffers and modules, by the names of values.
+        constants: arrays on the host, by the names of values.
+    """
+
+    def __init__(self, model: "ModelProto", size: int) -> None:
+        self._model = model
+        self._functions = {(domain_of(each.domain), each.name): each for each in model.functions}
+        self._values = Values(MADE_A_BYTE * size + 2**20)
+        self._folding = Folding(self._values)
+        self._taken = {"": 1}
+        self._wanted: dict[str, str] = {}  # the names of contents of which attributes are made
+        self._taken_contents: dict[str, int] = {}
+        self._missing: dict[str, list[str]] = {}
+        self._nodes_left = max(MOST_NODES, size)
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
-        self.missing: dict[str, list[str]] = {}
 
-    def built(self, states: Mapping[str, str] | None) -> Loaded:
-        for initializer in self.graph.initializer:
-            self._add_tensor(initializer.name, array_of(initializer.name, initializer), trainable=True)
-        steps = [self._step(node) for node in self.graph.node if not self._is_constant(node)]
-        if self.missing:
-            ops = "; ".join(f"{op} ({', '.join(nodes[:4])})" for op, nodes in self.missing.items())
-            raise ContentError(f"it has ops that are not there: {ops}")
-        ports = [_port(each) for each in self.graph.input if each.name not in self.contents.keys() | self.constants]
-        outputs = tuple(each.name for each in self.graph.output)
-        body = Body(tuple(port.name for port in ports), tuple(step for step in steps if step), outputs)
-        return Loaded(
-            self.title, ports, body, self.contents, attribute_names(self.contents), self.constants, states
-        ).eval()
+    def built(self, title: str, states: Mapping[str, str] | None) -> Loaded:
+        graph = self._model.graph
+        opsets = {domain_of(each.domain): each.version for each in self._model.opset_import}
+        frame = Frame(ChainMap(), opsets)
+        stored = {each.name for each in graph.initializer}
+        given = [each for each in graph.input if each.name not in stored]
+        if self._model.ir_version >= IR_OF_DEFAULTS and not stored <= {each.name for each in graph.input}:
+            given = list(graph.input)  # an input with an initializer is optional
+        ports = [port_of(each) for each in given]
+        for port in ports:
+            frame.scope[port.name] = Term(self._unique(port.name), Depends.VALUES)
+        body = self.body(graph, frame, tuple(port.name for port in ports))
+        if self._missing:
+            raise ContentError(f"it has ops that are not supported: {_listed(self._missing)}")
+        names = attribute_names(self._wanted[name] for name in self.contents)
+        attributes = {name: names[self._wanted[name]] for name in self.contents}
+        return Loaded(title, ports, body, self.contents, attributes, self.constants, states).eval()
 
-    def _add_tensor(self, name: str, array: HostArray, *, trainable: bool) -> None:
-        if is_float(array.dtype):
-            own = tensor(array)
-            self.contents[name] = Parameter(own) if trainable and array.ndim else own
-        elif array.ndim <= 1 and array.size <= MOST_ON_HOST:
-            self.constants[name] = array
+    # -- graphs --------------------------------------------------------------------------------------------------------
+
+    def body(self, graph: "GraphProto", frame: Frame, inputs: tuple[str, ...]) -> Body:
+        """The body of a graph whose inputs are in the frame's scope: their names are `inputs`."""
+        for sparse in graph.sparse_initializer:
+            raise ContentError(f"the array {shown(sparse.values.name)} is sparse; only whole ones are read")
+        own = set()
+        for each in graph.initializer:
+            if each.name in own:
+                raise ContentError(f"two arrays are called {shown(each.name)}")
+            own.add(each.name)
+            array = array_of(each.name, each)
+            if given := frame.scope.maps[0].get(each.name):  # the default of an input
+                self._keep(given.name, array, trainable=True)
+                continue
+            term = Term(self._unique(each.name), stored=array)
+            if is_float(array.dtype) and array.ndim:
+                self._folding.trainable.add(term)
+            frame.scope[each.name] = term
+        outputs = [each.name for each in graph.output]
+        steps = self.steps(graph.node, frame, outputs)
+        return Body(inputs, tuple(steps), tuple(self.used(frame.scope[name], "tensor") for name in outputs))
+
+    def _inner_body(self, graph: "GraphProto", frame: Frame) -> Body:
+        """The body of a graph within a node."""
+        inner = frame.inner()
+        terms = {each.name: Term(self._unique(each.name), Depends.VALUES) for each in graph.input}
+        inner.scope.update(terms)
+        return self.body(graph, inner, tuple(term.name for term in terms.values()))
+
+    def steps(self, nodes: "Sequence[NodeProto]", frame: Frame, outputs: Iterable[str]) -> list[Step]:
+        """The steps of the nodes that outputs depend on; adds their results to the scope."""
+        where = f"the function {shown(frame.calls[-1])}" if frame.calls else "the graph"
+        steps = []
+        for node in ordered(nodes, frame.scope, outputs, where):
+            self._nodes_left -= 1
+            if self._nodes_left < 0:
+                raise ContentError("it has too many nodes, measured by its size, when its functions are expanded")
+            steps += self._steps_of(resolved(node, frame.attributes), frame)
+        return steps
+
+    def _steps_of(self, node: "NodeProto", frame: Frame) -> list[Step]:
+        domain = domain_of(node.domain)
+        if (domain, node.op_type) in self._functions:
+            return self._called(self._functions[domain, node.op_type], node, frame)
+        given = [frame.scope[name] if name else None for name in node.input]
+        if domain == "" and node.op_type == "Constant" and node.output:
+            array = constant_array(node)
+            frame.scope[node.output[0]] = Term(self._unique(node.output[0]), stored=array)
+            return []
+        if domain == "" and node.op_type == "Identity" and len(given) == len(node.output) == 1 and given[0]:
+            frame.scope[node.output[0]] = given[0]
+            return []
+        depends = max((term.depends for term in given if term is not None), default=Depends.NOTHING)
+        terms = {
+            name: Term(self._unique(name), depends, None, node, given, number)
+            for number, name in enumerate(node.output)
+            if name
+        }
+        origin = f"the node {shown(node.name or next(iter(terms), node.op_type))}"
+        if domain == "" and node.op_type in CONTROL:
+            for term in terms.values():
+                term.depends = Depends.VALUES
+            used = [self.used(term) for term in given]
+            opset = frame.opsets.get("", 1)
+            steps = [control_step(node, used, lambda graph: self._inner_body(graph, frame), opset, origin)]
         else:
-            self.contents[name] = tensor(array)
+            found = rule_for(domain, node.op_type, frame.opsets.get(domain, 1))
+            if found is None:
+                self._missing.setdefault(label(domain, node.op_type), []).append(node.name or next(iter(terms), ""))
+                frame.scope.update(terms)
+                return []
+            try:
+                attributes = {each.name: attribute_value(each) for each in node.attribute}
+                call = found.call(attributes, frame.opsets.get(domain, 1), len(node.output))
+                kinds = found.kinds(len(given))
+            except ContentError as error:
+                raise ContentError(f"{origin}: {error}") from error
+            if self._folding.folded(node, call, given, terms):
+                frame.scope.update(terms)
+                return []
+            inputs = tuple(self.used(term, kind) for term, kind in zip(given, kinds, strict=True))
+            settings = ", ".join(f"{name}={_setting(value)}" for name, value in attributes.items())
+            steps = [Step(node.op_type, call, inputs, (), settings, origin)]
+        outputs = tuple(terms[name].name if name else "" for name in node.output)
+        frame.scope.update(terms)
+        return [replace(step, outputs=outputs) for step in steps]
 
-    def _is_constant(self, node: "NodeProto") -> bool:
-        """Adds the tensor of a Constant node."""
-        if node.op_type != "Constant":
-            return False
-        (attribute,) = node.attribute
-        self._add_tensor(node.output[0], np.asarray(_attribute(attribute)), trainable=False)
-        return True
+    def _called(self, function: "FunctionProto", node: "NodeProto", frame: Frame) -> list[Step]:
+        """The steps of a function that a node calls."""
+        given: dict[str, Term | None] = dict.fromkeys(function.input)
+        for name, actual in zip(function.input, node.input, strict=False):
+            given[name] = frame.scope[actual] if actual else None
+        inner = frame.called(function, given, {each.name: each for each in node.attribute})
+        steps = self.steps(function.node, inner, function.output)
+        for name, actual in zip(function.output, node.output, strict=False):
+            if actual:
+                frame.scope[actual] = inner.scope[name]
+        return steps
 
-    def _step(self, node: "NodeProto") -> Step | None:
-        origin = f"the node {shown(node.name or next(iter(node.output), ''))}"
-        found = rule_for(node.domain, node.op_type, self.opset.get(node.domain, 1))
-        if found is None:
-            self.missing.setdefault(node.op_type, []).append(node.name)
-            return None
-        given = {each.name: _attribute(each) for each in node.attribute}
-        try:
-            call = found.call(given, self.opset.get(node.domain, 1), len(node.output))
-        except ContentError as error:
-            raise ContentError(f"{origin}: {error}") from error
-        settings = ", ".join(f"{name}={value}" for name, value in given.items())
-        return Step(node.op_type, call, tuple(node.input), tuple(node.output), settings, origin)
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def used(self, term: Term | None, kind: str = "value") -> str:
+        """The name of a value for a step that uses it; "" for None.
+
+        Args:
+            kind: how the step's rule takes it; see `Rule`.
+        """
+        if term is None:
+            return ""
+        array = term.stored
+        if not isinstance(array, np.ndarray):
+            return term.name
+        trainable = term in self._folding.trainable
+        on_host = kind in ("ints", "floats") or (kind == "value" and not trainable and _is_small(array))
+        if not on_host:
+            self._keep(term.name, array, trainable=trainable)
+            return term.name
+        name = f"{term.name} (on the host)" if term.name in self.contents or trainable else term.name
+        self.constants.setdefault(name, array)
+        return name
+
+    def _keep(self, name: str, array: HostArray, *, trainable: bool) -> None:
+        """Adds an array to the contents of the module."""
+        if name not in self.contents:
+            own = tensor(array)
+            self.add_content(name, Parameter(own) if trainable and is_float(own.dtype) and own.ndim else own, name)
+
+    def add_content(self, key: str, content: Module | Any, name: str) -> None:
+        """Adds a parameter, a buffer or a module.
+
+        Args:
+            key: the name of the value.
+            name: its name in the file, of which that of the attribute is made.
+        """
+        self.contents[key] = content
+        self._wanted[key] = _free(name, self._taken_contents)
+
+    def _unique(self, name: str) -> str:
+        """A name for a value."""
+        return _free(name, self._taken)
 
 
-def _attribute(attribute: "AttributeProto") -> Any:
-    from onnx import helper
+def _free(name: str, taken: dict[str, int]) -> str:
+    """This name, with a number if it is taken; it is taken afterwards.
 
-    value = helper.get_attribute_value(attribute)
-    match attribute.type:
-        case attribute.STRING:
-            return value.decode()
-        case attribute.STRINGS:
-            return [each.decode() for each in value]
-        case attribute.TENSOR:
-            return array_of(attribute.name, value)
-        case attribute.INTS | attribute.FLOATS:
-            return list(value)
-    return value
+    Args:
+        taken: for each name that is taken, the last number after it.
+    """
+    free = name
+    while free in taken:
+        taken[name] += 1
+        free = f"{name}_{taken[name]}"
+    taken[free] = 1
+    return free
 
 
-def _port(info: "ValueInfoProto") -> Port:
-    kind = info.type.tensor_type
+def _is_small(array: HostArray) -> bool:
+    """Whether an array that is not trained stays on the host: one float, or a few integers such as a shape."""
+    return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
+
+
+def _setting(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) and value.size > 4 else str(value)
+
+
+def _listed(nodes_of: Mapping[str, Sequence[str]]) -> str:
+    """Ops with the nodes that need each."""
+    return "; ".join(
+        f"{shown(op)[1:-1]} ({', '.join(shown(name)[1:-1] for name in names[:MOST_NAMED])}"
+        f"{f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''})"
+        for op, names in nodes_of.items()
+    )
+
+
+def port_of(info: "ValueInfoProto") -> Port:
+    """An input of the model.
+
+    Raises:
+        ContentError: it is a sequence or a map.
+    """
+    kind = info.type.optional_type.elem_type if info.type.HasField("optional_type") else info.type
+    if kind.WhichOneof("value") not in (None, "tensor_type"):
+        raise ContentError(f"the input {shown(info.name)} is not a tensor")
+    dims = kind.tensor_type.shape.dim
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{info.name}_{k}"
-        for k, dim in enumerate(kind.shape.dim)
+        for k, dim in enumerate(dims)
     )
-    dtype = dtype_of(kind.elem_type).name if kind.elem_type else ""
-    return Port(info.name, shape if kind.HasField("shape") else None, dtype)
+    elements = kind.tensor_type.elem_type
+    return Port(
+        info.name, shape if kind.tensor_type.HasField("shape") else None, dtype_of(elements).name if elements else ""
+    )

@@ -9,11 +9,14 @@ attributes, under ONNX's names and with ONNX's defaults:
 The annotation of an input says what the rule is given:
     Tensor: a Tensor; an array on the host is copied to the device of the other inputs.
     Ints: a list of integers, such as a shape or axes, which are read on the host.
+    Floats: a list of floats, such as scales, which are read on the host.
     Value: a Tensor; or an array on the host if all inputs with this annotation are. NumPy's functions take both.
-    Any: as it comes, a Tensor or an array on the host.
-An attribute is an int, a float, a string, a list of one of these, an array (a tensor of the file), a `Body` (a graph),
+    Any: as it comes: a Tensor, an array on the host, or a sequence, which is a tuple of values.
+An attribute is an int, a float, a string, a list of one of these, an array (a tensor of the file),
 or a dtype if its annotation is `np.dtype[Any] | None`. A keyword-only parameter `opset` receives the version of the
 operators, and `outputs` the number of outputs.
+
+A constant is on the host if it is one float, or a few integers such as a shape; also if it is for Ints or Floats.
 
 A rule returns a tensor, an array, or an integer; or a tuple with one of these for each output, of which those that the
 node does not have are dropped.
@@ -43,16 +46,25 @@ from ...errors import ContentError, shown
 from ...onnx.tensors import dtype_of
 from ..body import plain_array
 
-__all__ = ["MOST_ON_HOST", "Ints", "Rule", "RuleCall", "Value", "host_ints", "rule", "rule_for", "tensors"]
+__all__ = ["MOST_ON_HOST", "Floats", "Ints", "Rule", "RuleCall", "Value", "host_ints", "rule", "rule_for", "tensors"]
 
 Ints: TypeAlias = list[int]
 """Integers that are read on the host."""
+
+Floats: TypeAlias = list[float]
+"""Floats that are read on the host."""
 
 Value: TypeAlias = Tensor | HostArray
 """A tensor, or an array on the host."""
 
 MOST_ON_HOST = 64
 """The most elements of a vector of integers that is kept on the host, where shapes and axes are read."""
+
+_KINDS = {Tensor: "tensor", Ints: "ints", Floats: "floats", Value: "value"}
+"""What an input is converted to, by its annotation."""
+
+_DTYPE = np.dtype[Any] | None
+"""The annotation of an attribute that is a dtype."""
 
 _OF_BUILDER = {"opset", "outputs"}
 """Keyword-only parameters that are no attributes."""
@@ -66,11 +78,11 @@ class Rule:
         op: its name in ONNX.
         since: the first version of the operators with these inputs and attributes.
         function: the rule.
-        conversions: for each input, "tensor", "ints", "value" or "any".
+        conversions: for each input, "tensor", "ints", "floats", "value" or "any".
         required: the number of inputs that it must have.
         variadic: whether the last conversion applies to any number of further inputs.
         attributes: the default of each attribute; `inspect.Parameter.empty` for one that must be given.
-        dtypes: the attributes that are dtypes.
+        types: the annotation of each attribute.
         wanted: which of `opset` and `outputs` it takes.
     """
 
@@ -82,22 +94,36 @@ class Rule:
     required: int
     variadic: bool
     attributes: Mapping[str, Any]
-    dtypes: frozenset[str]
+    types: Mapping[str, Any]
     wanted: frozenset[str]
+
+    def kinds(self, number: int) -> tuple[str, ...]:
+        """What each of a number of inputs is converted to.
+
+        Raises:
+            ContentError: there are too few or too many.
+        """
+        most = len(self.conversions)
+        if not self.required <= number or (number > most and not self.variadic):
+            raise ContentError(f"{number} inputs, expected {self.required} to {most}")
+        return self.conversions[:number] + self.conversions[-1:] * (number - most)
 
     def call(self, given: Mapping[str, Any], opset: int = 1, outputs: int = 1) -> "RuleCall":
         """The function of a node with these attributes, in a version of the operators, with a number of outputs.
 
         Raises:
-            ContentError: an attribute is unknown or missing, or is a dtype that tensors cannot have.
+            ContentError: an attribute is unknown, missing or of the wrong type, or is a dtype that tensors cannot have.
         """
         if unknown := given.keys() - self.attributes.keys():
             raise ContentError(f"unknown attributes {', '.join(map(shown, sorted(unknown)))}")
+        if wrong := [name for name, value in given.items() if not _is_of(value, self.types[name])]:
+            raise ContentError(f"attributes of the wrong type: {', '.join(map(shown, sorted(wrong)))}")
         attributes = {**self.attributes, **given}
         if missing := [name for name, value in attributes.items() if value is inspect.Parameter.empty]:
             raise ContentError(f"missing attributes {', '.join(missing)}")
-        for name in self.dtypes & given.keys():
-            attributes[name] = dtype_of(given[name])
+        for name, value in given.items():
+            if self.types[name] == _DTYPE:
+                attributes[name] = dtype_of(value)
         of_node = {"opset": opset, "outputs": outputs}
         return RuleCall(self, {**attributes, **{name: of_node[name] for name in self.wanted}}, outputs)
 
@@ -114,7 +140,7 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(function)
-        inputs, attributes, dtypes, wanted = [], {}, set(), set()
+        inputs, attributes, wanted = [], {}, set()
         required, variadic = 0, False
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
@@ -122,8 +148,6 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
                     wanted.add(name)
                 else:
                     attributes[name] = parameter.default
-                    if hints[name] == np.dtype[Any] | None:
-                        dtypes.add(name)
                 continue
             variadic = parameter.kind is parameter.VAR_POSITIONAL
             inputs.append(_conversion(hints[name]))
@@ -137,7 +161,7 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
             required,
             variadic,
             attributes,
-            frozenset(dtypes),
+            {name: hints[name] for name in attributes},
             frozenset(wanted),
         )
         rules = _RULES.setdefault((domain, op), [])
@@ -148,11 +172,22 @@ def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., A
     return register
 
 
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether an attribute is of an annotated type."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, each) for each in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_of(each, *typing.get_args(hint)) for each in value)
+    if hint == np.dtype[Any]:
+        return isinstance(value, int)
+    return hint is Any or isinstance(value, (int, float) if hint is float else typing.get_origin(hint) or hint)
+
+
 def _conversion(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         hint = parts[0] if len(parts) == 1 else Value
-    return "tensor" if hint is Tensor else "ints" if hint == Ints else "value" if hint == Value else "any"
+    return _KINDS.get(hint, "any")
 
 
 def rule_for(domain: str, op: str, opset: int) -> Rule | None:
@@ -181,9 +216,7 @@ class RuleCall:
         return tuple([_as_value(each) for each in result[: self.outputs]])
 
     def _converted(self, values: Sequence[Any]) -> list[Any]:
-        kinds = self.rule.conversions
-        if self.rule.variadic:
-            kinds += kinds[-1:] * (len(values) - len(kinds))
+        kinds = self.rule.kinds(len(values))
         device = next((value.device for value in values if isinstance(value, Tensor)), None)
         on_host = not any(
             isinstance(value, Tensor) for value, kind in zip(values, kinds, strict=False) if kind == "value"
@@ -193,14 +226,16 @@ class RuleCall:
             if value is None or kind == "any" or (kind == "value" and on_host)
             else _as_ints(value)
             if kind == "ints"
+            else value.reshape(-1).tolist()
+            if kind == "floats"
             else _as_tensor(value, device)
             for value, kind in zip(values, kinds, strict=False)
         ]
 
 
 def _as_value(result: Any) -> Any:
-    """A result as a tensor or an array."""
-    if isinstance(result, Tensor | np.ndarray):
+    """A result as a value."""
+    if result is None or isinstance(result, Tensor | np.ndarray | tuple):
         return result
     return np.asarray(result) if isinstance(result, np.generic) else host_ints(result)
 

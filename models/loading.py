@@ -75,7 +75,7 @@ class Loadable(Module):
         found = torch_network(
             cls.KIND, _arrays(f"{cls.KIND}.from_torch", state_dict), prefix, gates=gates, dtype=dtype, options=options
         )
-        return cls._made(found, batch_first, dropout, dtype)
+        return cls.of_found(found, batch_first, dropout, dtype)
 
     @classmethod
     def from_keras(
@@ -131,7 +131,7 @@ class Loadable(Module):
             nonlinearity=nonlinearity,
             recurrent_activation=recurrent_activation,
         )
-        return cls._made(found, batch_first, dropout, dtype)
+        return cls.of_found(found, batch_first, dropout, dtype)
 
     @classmethod
     def from_onnx(
@@ -177,7 +177,7 @@ class Loadable(Module):
             reset_after=reset_after,
             nonlinearity=nonlinearity,
         )
-        return cls._made(found, batch_first, dropout, dtype)
+        return cls.of_found(found, batch_first, dropout, dtype)
 
     def to_torch(self) -> dict[str, HostArray]:
         """The parameters under PyTorch's names; see `tinygrad_lstm.io.to_torch`, which takes a whole model.
@@ -193,7 +193,10 @@ class Loadable(Module):
         return in_torch_names(self.KIND, own_arrays(self))
 
     @classmethod
-    def _made(cls, found: Recurrent, batch_first: bool | None, dropout: float, dtype: DType) -> Self:
+    def of_found(
+        cls, found: Recurrent, batch_first: bool | None = None, dropout: float = 0.0, dtype: DType = None
+    ) -> Self:
+        """The network of settings and parameters that were found in a file."""
         make: Callable[..., Self] = cls
         made = make(
             found.input_size,

@@ -17,7 +17,8 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     device, in evaluation mode.
 
     Args:
-        path: an ONNX file (extra "onnx"), or a checkpoint that `tinygrad-lstm train` wrote, which becomes a `CharLM`.
+        path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; or a checkpoint that `tinygrad-lstm train`
+            wrote, which becomes a `CharLM`.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -33,6 +34,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.onnx.building import model_of
 
             return model_of(path, states)
+        case "Keras":
+            from .whole.keras.building import model_of as model_of_keras
+
+            return model_of_keras(path)
         case "safetensors" if is_checkpoint(path):
             from .whole.checkpoint import model_of as model_of_checkpoint
 

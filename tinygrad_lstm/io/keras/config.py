@@ -11,7 +11,18 @@ from ...kinds import KINDS, Kind
 from ..errors import ContentError, shown
 from ..file_layers import cudnn_advice
 
-__all__ = ["Described", "Settings", "described_layers", "snake_case"]
+__all__ = [
+    "OF_ANY_LAYER",
+    "Described",
+    "Settings",
+    "described_layers",
+    "is_custom",
+    "is_layer",
+    "layer_config",
+    "one_direction",
+    "shown_setting",
+    "snake_case",
+]
 
 # The settings of Keras's layers that are read, and those that do not affect what a trained layer computes: how it was
 # made and trained, how it runs, and which outputs it returns. All other settings are refused by name.
@@ -87,14 +98,16 @@ def described_layers(model: Any) -> list[Described]:
     Raises:
         ContentError: the layers are nested more deeply than those of a model can be.
     """
-    return list(_layers_within(model, "", "", None)) if _is_layer(model) else []
+    return list(_layers_within(model, "", "", None)) if is_layer(model) else []
 
 
-def _is_layer(value: Any) -> bool:
+def is_layer(value: Any) -> bool:
+    """Whether a value of a config describes a layer."""
     return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
 
 
-def _config(layer: Config) -> Config:
+def layer_config(layer: Config) -> Config:
+    """The settings of a layer; empty if there are none."""
     config = layer["config"]
     if isinstance(config, list):  # a Sequential of the first versions of Keras 2
         return {"layers": config}
@@ -106,10 +119,10 @@ def _layers_within(layer: Config, path: str, outermost: str, runner: Config | No
 
     `runner` is the config of the RNN layer that runs its cells through time.
     """
-    for key, value in _config(layer).items():
+    for key, value in layer_config(layer).items():
         used: Counter[str] = Counter()
         for child in value if isinstance(value, list) else [value]:
-            if not _is_layer(child):
+            if not is_layer(child):
                 continue
             part = f"{path}/{key}".removeprefix("/")
             if isinstance(value, list):
@@ -123,7 +136,7 @@ def _layers_within(layer: Config, path: str, outermost: str, runner: Config | No
 
 def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) -> Iterator[Described]:
     """A layer, unless it is a model, and the layers within it."""
-    kind, config = layer["class_name"], _config(layer)
+    kind, config = layer["class_name"], layer_config(layer)
     name = str(config.get("name", ""))
     outermost = outermost or name
     if kind == "Bidirectional":
@@ -131,7 +144,7 @@ def _layers_of(layer: Config, path: str, outermost: str, runner: Config | None) 
     elif _kind_of(kind):
         yield Described(path, name, outermost, _settings(layer, runner or config))
     elif kind == "RNN" and _class(config.get("cell")) != "StackedRNNCells":
-        yield Described(path, name, outermost, _one_direction(layer))
+        yield Described(path, name, outermost, one_direction(layer))
     else:
         if "layers" not in config:
             yield Described(path, name, outermost, _settings(layer, config))
@@ -144,12 +157,12 @@ def _kind_of(class_name: str) -> Kind | None:
 
 
 def _class(layer: Any) -> str:
-    return str(layer["class_name"]) if _is_layer(layer) else ""
+    return str(layer["class_name"]) if is_layer(layer) else ""
 
 
 def _both_directions(config: Config) -> Settings:
-    forward = _one_direction(config.get("layer"))
-    backward = _one_direction(config.get("backward_layer") or config.get("layer"))
+    forward = one_direction(config.get("layer"))
+    backward = one_direction(config.get("backward_layer") or config.get("layer"))
     unsupported = list(forward.unsupported)
     if forward.reverse:
         unsupported.append("a forward direction that runs from the end")
@@ -157,24 +170,25 @@ def _both_directions(config: Config) -> Settings:
         unsupported.append("different settings in its two directions")
     unsupported += _unknown(config, OF_ANY_LAYER | READ_OF_BIDIRECTIONAL)
     if (mode := config.get("merge_mode", "concat")) != "concat":
-        unsupported.append(f"the merge mode {_shown(mode)}")
+        unsupported.append(f"the merge mode {shown_setting(mode)}")
     return replace(forward, reverse=False, bidirectional=True, unsupported=tuple(unsupported))
 
 
-def _one_direction(layer: Any) -> Settings:
+def one_direction(layer: Any) -> Settings:
+    """The settings of a recurrent layer of one direction."""
     if _class(layer) == "RNN":
-        return _settings(_config(layer).get("cell"), _config(layer))
-    return _settings(layer, _config(layer) if _is_layer(layer) else {})
+        return _settings(layer_config(layer).get("cell"), layer_config(layer))
+    return _settings(layer, layer_config(layer) if is_layer(layer) else {})
 
 
 def _settings(layer: Any, runner: Config) -> Settings:
     """The settings of a layer or cell, and of what runs it through time."""
     kind = _kind_of(_class(layer))
-    if kind is None or _is_custom(layer):
+    if kind is None or is_custom(layer):
         of_cudnn = next((kind for kind in KINDS.values() if kind.cudnn_class == (_class(layer) or None)), None)
         advice = f" ({cudnn_advice(of_cudnn)})" if of_cudnn else ""
-        return Settings(unsupported=(f"the class {_shown(_class(layer))}{advice}",))
-    config = _config(layer)
+        return Settings(unsupported=(f"the class {shown_setting(_class(layer))}{advice}",))
+    config = layer_config(layer)
     of_cell, of_runner = READ_OF_CELL | OF_CELL, READ_OF_RUNNER | OF_RUNNER
     of_cell |= {"recurrent_activation"} if kind.shares else set()
     of_cell |= {"reset_after"} & kind.options.keys()
@@ -185,9 +199,9 @@ def _settings(layer: Any, runner: Config) -> Settings:
     activation = config.get("activation", "tanh")
     relu = "nonlinearity" in kind.options and activation == "relu"
     if activation != "tanh" and not relu:
-        unsupported.append(f"the activation {_shown(activation)}")
+        unsupported.append(f"the activation {shown_setting(activation)}")
     if kind.shares and (gates := config.get("recurrent_activation", "sigmoid")) != "sigmoid":
-        unsupported.append(f"the recurrent activation {_shown(gates)}")
+        unsupported.append(f"the recurrent activation {shown_setting(gates)}")
     reset_after, use_bias, units = map(config.get, ("reset_after", "use_bias", "units"))
     return Settings(
         kind.name,
@@ -201,7 +215,7 @@ def _settings(layer: Any, runner: Config) -> Settings:
     )
 
 
-def _is_custom(layer: Config) -> bool:
+def is_custom(layer: Config) -> bool:
     """Whether a layer's class is user-defined, with the name of one of Keras's."""
     module = layer.get("module")
     foreign = isinstance(module, str) and not OWN_MODULE.fullmatch(module)
@@ -214,7 +228,7 @@ def _unknown(config: Config, known: Container[str]) -> list[str]:
     return [f"the setting {shown(key)}" for key in islice(unknown, MOST_NAMED)]
 
 
-def _shown(value: Any) -> str:
+def shown_setting(value: Any) -> str:
     """A setting for a message: its string, or the name of its class if it is a config."""
     return shown(_class(value) or str(value))
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...files import open_file
 from ..archive import open_archive
@@ -11,12 +13,31 @@ from ..contents import Weights
 from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file
 from .config import described_layers
-from .hdf5 import SIGNATURE, read_hdf5
+from .hdf5 import SIGNATURE, Hdf5Contents, read_hdf5
 from .layers import recurrent_layers
 
-__all__ = ["read_keras"]
+__all__ = ["KerasFile", "opened_keras", "read_keras"]
 
 LARGEST_SMALL_CONFIG = 2**20
+
+PARTS = {"config.json": "the model's config", "metadata.json": "the archive's metadata"}
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """The contents of a Keras file.
+
+    Attributes:
+        contents: its arrays and strings.
+        config: the model's config; None in a file with only weights.
+        version: the version of Keras that wrote it; empty if the file does not say it.
+        is_archive: whether it is a `.keras` archive.
+    """
+
+    contents: Hdf5Contents
+    config: Any
+    version: str
+    is_archive: bool
 
 
 def read_keras(path: Path) -> Weights:
@@ -32,33 +53,53 @@ def read_keras(path: Path) -> Weights:
         ValueError: it is not a Keras file, is cut off or damaged, or has content that Keras does not write.
     """
     with naming_file(path):
-        content, config = _opened(path)
-        file = read_hdf5(content)
-        if config is None:
-            config = "".join(file.strings[""].get("model_config", ["null"]))
-        try:
-            described = described_layers(json.loads(config))
-        except (ValueError, RecursionError) as error:
-            raise ContentError(f"the model's config cannot be read ({error})") from error
-        types = dict.fromkeys(file.bfloat16, BFLOAT16)
-        return Weights(file.arrays, recurrent_layers(file, described), types)
+        file = opened_keras(path)
+        types = dict.fromkeys(file.contents.bfloat16, BFLOAT16)
+        return Weights(file.contents.arrays, recurrent_layers(file.contents, described_layers(file.config)), types)
 
 
-def _opened(path: Path) -> tuple[bytearray, bytearray | str | None]:
-    """The HDF5 content of a file, and the config beside it in a `.keras` archive."""
+def opened_keras(path: Path) -> KerasFile:
+    """The contents of a Keras file, within `naming_file`.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ContentError: it is not a Keras file, is cut off or damaged, or has content that Keras does not write.
+    """
+    content, parts = _opened(path)
+    contents = read_hdf5(content)
+    root = contents.strings.get("model_weights", {}) | contents.strings[""]
+    text = parts["config.json"] if parts else "".join(root.get("model_config", ["null"]))
+    metadata = _parsed(PARTS["metadata.json"], parts.get("metadata.json", "null"))
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else "".join(root.get("keras_version", ()))
+    return KerasFile(contents, _parsed(PARTS["config.json"], text), str(version or ""), bool(parts))
+
+
+def _parsed(what: str, text: str | bytearray) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ContentError(f"{what} cannot be read ({error})") from error
+
+
+def _opened(path: Path) -> tuple[bytearray, dict[str, bytearray]]:
+    """The HDF5 content of a file, and the JSON of `PARTS` in a `.keras` archive."""
     with open_file(path) as file, naming_errors(path):
         beginning = file.read(len(SIGNATURE))
         if beginning == SIGNATURE:
             content = bytearray(os.fstat(file.fileno()).st_size)
             file.seek(0)
             file.readinto(content)
-            return content, None
+            return content, {}
     if not beginning.startswith(b"PK"):
         raise ContentError("is not a Keras file, which are HDF5 or zip archives")
     with open_archive(path) as archive:
         for name in ("config.json", "model.weights.h5"):
             if name not in archive.names:
                 raise ContentError(f"a zip archive without {name!r}, which Keras's have")
-        if archive.size("config.json") > max(path.stat().st_size, LARGEST_SMALL_CONFIG):
-            raise ContentError("the model's config is larger than the file")
-        return archive.read("model.weights.h5"), archive.read("config.json")
+        parts = {}
+        for name in PARTS:
+            if name in archive.names:
+                if archive.size(name) > max(path.stat().st_size, LARGEST_SMALL_CONFIG):
+                    raise ContentError(f"{PARTS[name]} is larger than the file")
+                parts[name] = archive.read(name)
+        return archive.read("model.weights.h5"), parts

@@ -17,7 +17,7 @@ from ..recurrent import under
 from .config import Described, Settings, snake_case
 from .hdf5 import Hdf5Contents
 
-__all__ = ["recurrent_layers"]
+__all__ = ["GENERATORS", "OPTIMIZERS", "counted_once", "listed_names", "recurrent_layers"]
 
 # The groups of optimizers, some of whose arrays have the names of layers.
 OPTIMIZERS = ("optimizer", "optimizer_weights")
@@ -83,7 +83,7 @@ def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict
         described: the layers of the model's config; empty for a file with only weights.
     """
     root = "model_weights" if "model_weights" in file.strings else ""
-    listed = _listed(file.strings[root])
+    listed = listed_names(file.strings[root], "layer_names")
     find = _finder_by_name(described, root) if listed else _finder_by_path(described)
     arrays = {name: file.arrays[name] for name in _of_layers(file.arrays, listed, root)}
     layers = _in_order(list(_together(_cells(arrays, find))), listed, root, described)
@@ -101,11 +101,14 @@ def recurrent_layers(file: Hdf5Contents, described: Sequence[Described]) -> dict
     return found
 
 
-def _listed(strings: Mapping[str, Sequence[str]]) -> list[str]:
-    """The outermost groups in the older layout, which Keras lists in several attributes if one would be too long."""
-    if "layer_names" in strings:
-        return list(strings["layer_names"])
-    parts = (strings.get(f"layer_names{number}") for number in range(len(strings)))
+def listed_names(strings: Mapping[str, Sequence[str]], attribute: str) -> list[str]:
+    """The names in an attribute of the older layout, which Keras writes as several if one would be too long.
+
+    "layer_names" are the outermost groups, and "weight_names" the arrays of one of them.
+    """
+    if attribute in strings:
+        return list(strings[attribute])
+    parts = (strings.get(f"{attribute}{number}") for number in range(len(strings)))
     return [name for part in parts if part for name in part]
 
 
@@ -122,15 +125,17 @@ def _of_layers(names: Iterable[str], listed: Sequence[str], root: str) -> Iterat
             yield name
 
 
+def counted_once(path: str) -> str:
+    """A path of a `.keras` archive as later versions of Keras write it."""
+    return COUNTED_TWICE.sub(lambda part: f"layers/{part[1]}" + (f"_{int(part[2]) // 2}" if part[2] else ""), path)
+
+
 def _finder_by_path(described: Sequence[Described]) -> Find:
     """Returns a function that finds the layer of a group of arrays by the path that the config implies."""
     by_path = {layer.path: layer for layer in described}
 
-    def counted_once(part: re.Match[str]) -> str:
-        return f"layers/{part[1]}" + (f"_{int(part[2]) // 2}" if part[2] else "")
-
     def find(group: str) -> Described | None:
-        group = COUNTED_TWICE.sub(counted_once, group)
+        group = counted_once(group)
         above = posixpath.dirname(group)
         found = by_path.get(group) or by_path.get(above)
         around = by_path.get(posixpath.dirname(above))

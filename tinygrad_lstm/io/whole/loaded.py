@@ -95,6 +95,10 @@ class Loaded(Module):
         results = tuple([self._as_output(result) for result in results])
         return results[0] if len(results) == 1 else _outputs_type(tuple(self.output_names))(*results)
 
+    def compute(self, body: Body, *given: Any) -> tuple[Any, ...]:
+        """The outputs of a body over the contents of this model, which may be a different one than the model's."""
+        return body.run({**self._constants, **self._own_values(), **dict(zip(body.inputs, given, strict=True))})
+
     def _own_values(self) -> dict[str, Any]:
         """Parameters, buffers and modules, as they are now."""
         return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}

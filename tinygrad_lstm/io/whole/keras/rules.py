@@ -1,0 +1,305 @@
+"""How a rule says what a Keras layer computes.
+
+A rule is a function whose keyword-only parameters are the layer's settings, under Keras's names and with Keras's
+defaults. If the layer has weights, they are listed in Keras's order, and the rule is given those that are there:
+
+    @layer("Dense", weights=("kernel", "bias if use_bias"))
+    def dense(weights: Weights, *, activation: Any = None, keras: int) -> Layer: ...
+
+A keyword-only parameter `keras` receives the major version of Keras that wrote the file, 2 or 3. Settings that do not
+affect what a trained layer computes are left out; any other setting that a rule does not have is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from tinygrad_lstm.backends.base import HostArray
+
+from ....nn import Module
+from ...errors import ContentError, shown
+from ...keras.config import OF_ANY_LAYER, is_custom, is_layer, layer_config
+
+__all__ = [
+    "Kind",
+    "Layer",
+    "Slot",
+    "Spec",
+    "UnsupportedError",
+    "Weights",
+    "built",
+    "collected",
+    "layer",
+    "register_kind",
+    "settings_of",
+    "slots_of",
+]
+
+Weights: TypeAlias = Mapping[str, HostArray]
+"""The arrays of a layer by Keras's names: kernel, bias, ..."""
+
+_NOT_TRAINED = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"}
+
+_WITHOUT_EFFECT = re.compile(r".*_(initializer|regularizer|constraint)|seed|rng|build_config|lora_rank|lora_alpha")
+
+_DEEPEST = 40
+"""How many models and wrappers may be within each other."""
+
+
+class UnsupportedError(Exception):
+    """What layers compute that cannot be built.
+
+    Args:
+        reasons: in words; a layer's name is added by `built` and `slots_of`.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A layer as the config describes it.
+
+    Attributes:
+        class_name: Keras's name of its class.
+        module: the Python module of the class; empty if the config does not have it.
+        config: its settings.
+        path: the path of its variables in files of Keras 3, such as "layers/lstm_1".
+        keras: the major version of Keras that wrote it.
+        custom: whether the class is user-defined, though it may have the name of one of Keras's.
+        trainable: whether it and all layers around it are trainable.
+        depth: the number of layers around it.
+    """
+
+    class_name: str
+    module: str
+    config: Mapping[str, Any]
+    path: str
+    keras: int
+    custom: bool = False
+    trainable: bool = True
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return str(self.config.get("name", ""))
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it is a function of Keras 3 or 2 that a functional model calls, not a layer."""
+        return ".ops." in self.module or self.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+
+    def within(self, config: Any, path: str) -> Spec:
+        """A layer within this one, given what the config has for it.
+
+        Raises:
+            ContentError: it is not a layer, or layers are nested too deeply.
+        """
+        if not is_layer(config):
+            raise ContentError(f"the layer {shown(self.name)} contains something that is not a layer")
+        if self.depth >= _DEEPEST:
+            raise ContentError(f"its layers are nested more than {_DEEPEST} deep")
+        settings = layer_config(config)
+        return Spec(
+            config["class_name"],
+            str(config.get("module") or ""),
+            settings,
+            f"{self.path}/{path}".removeprefix("/"),
+            self.keras,
+            is_custom(config),
+            self.trainable and settings.get("trainable") is not False,
+            self.depth + 1,
+        )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An array that a layer needs.
+
+    Attributes:
+        path: its path in a file of Keras 3, such as "layers/lstm_1/cell/vars/0".
+        role: its name in Keras, such as "kernel".
+        trainable: whether it is among the layer's trainable weights, which older files list first.
+    """
+
+    path: str
+    role: str
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that was built.
+
+    Attributes:
+        function: `function(module, *args, **kwargs)` for the arguments of Keras's call; without `module` if the layer
+            has none. It can be pickled.
+        module: what has its parameters and layers.
+        mask: the output's mask: None for none, "keep" for that of the input, or a function of the inputs and their
+            masks, each as in the call.
+        makes_mask: whether there is a mask although the inputs have none.
+        takes_mask: whether the function takes the mask of its first argument as `mask`; or the names of its arguments
+            whose masks it takes, as `query_mask` for "query".
+        outputs: the number of outputs, or a function of the call's keyword arguments that returns it.
+    """
+
+    function: Callable[..., Any]
+    module: Module | None = None
+    mask: Literal["keep"] | Callable[..., Any] | None = None
+    makes_mask: bool = False
+    takes_mask: bool | tuple[str, ...] = False
+    outputs: int | Callable[[Mapping[str, Any]], int] = 1
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer computes."""
+        own = () if self.module is None else (self.module,)
+        return self.function(*own, *args, **kwargs)
+
+
+class Kind(Protocol):
+    """A class of layers."""
+
+    def slots(self, spec: Spec) -> Iterator[Slot]:
+        """The arrays of a layer, in Keras's order."""
+
+    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+        """The layer, given arrays by their paths.
+
+        Raises:
+            UnsupportedError: it computes what cannot be built.
+        """
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A class of layers that is built by a function; see the module's docstring."""
+
+    function: Callable[..., Layer]
+    weights: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def slots(self, spec: Spec) -> Iterator[Slot]:
+        settings = {**self.settings, **spec.config}
+        number = 0
+        for each in self.weights:
+            role, _, condition = each.partition(" if ")
+            if not condition or settings[condition]:
+                yield Slot(f"{spec.path}/vars/{number}", role, spec.trainable and role not in _NOT_TRAINED)
+                number += 1
+
+    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+        given = {name: value for name, value in spec.config.items() if name in self.settings}
+        unknown = [
+            name
+            for name, value in spec.config.items()
+            if name not in self.settings
+            and name not in OF_ANY_LAYER
+            and value is not None
+            and not _WITHOUT_EFFECT.fullmatch(name)
+        ]
+        if unknown:
+            raise UnsupportedError(f"the settings {', '.join(map(shown, unknown[:4]))}")
+        if "keras" in self.settings:
+            given["keras"] = spec.keras
+        if missing := [
+            name for name, default in self.settings.items() if default is inspect.Parameter.empty and name not in given
+        ]:
+            raise ContentError(f"the setting {', '.join(map(shown, missing))} is missing")
+        weights = ({slot.role: arrays[slot.path] for slot in self.slots(spec)},) if self.weights else ()
+        return self.function(*weights, **given)
+
+
+def layer(*names: str, weights: Sequence[str] = ()) -> Callable[[Callable[..., Layer]], Callable[..., Layer]]:
+    """Registers a function as the rule of classes of layers."""
+
+    def register(function: Callable[..., Layer]) -> Callable[..., Layer]:
+        parameters = inspect.signature(function).parameters.values()
+        settings = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+        register_kind(Rule(function, weights, settings), *names)
+        return function
+
+    return register
+
+
+def register_kind(kind: Kind, *names: str) -> None:
+    """Registers classes of layers."""
+    _KINDS.update(dict.fromkeys(names, kind))
+
+
+def kind_of(spec: Spec) -> Kind:
+    """The class of a layer.
+
+    Raises:
+        UnsupportedError: it is not one of Keras's, or not supported.
+    """
+    kind = _KINDS.get(("op " if spec.is_operation else "") + spec.class_name)
+    if kind is None or spec.custom:
+        raise UnsupportedError("the class")
+    return kind
+
+
+def slots_of(spec: Spec) -> list[Slot]:
+    """The arrays of a layer in the order in which older files have them: those that are trained first.
+
+    Raises:
+        UnsupportedError: the class of the layer, or of layers within it, is not supported.
+    """
+    with _naming_layer(spec):
+        return sorted(kind_of(spec).slots(spec), key=lambda slot: not slot.trainable)
+
+
+def built(spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+    """A layer, given arrays by their paths. A layer that is not trainable has parameters without gradients.
+
+    Raises:
+        UnsupportedError: it, or layers within it, compute what cannot be built.
+        ContentError: its settings are invalid, or do not agree with its arrays.
+    """
+    with _naming_layer(spec):
+        made = kind_of(spec).build(spec, arrays)
+    if made.module is not None and not spec.trainable:
+        made.module.requires_grad_(False)
+    return made
+
+
+def settings_of(spec: Spec) -> dict[str, Any]:
+    """The settings of a layer that differ from Keras's defaults, for `print`."""
+    kind = kind_of(spec)
+    defaults = kind.settings if isinstance(kind, Rule) else {}
+    plain = {name: value for name, value in spec.config.items() if isinstance(value, int | float | str | list)}
+    return {name: plain[name] for name in defaults if name in plain and plain[name] != defaults[name]}
+
+
+@contextmanager
+def _naming_layer(spec: Spec) -> Iterator[None]:
+    """Names a layer in errors about it."""
+    try:
+        yield
+    except UnsupportedError as error:
+        if isinstance(error, _NamedError):
+            raise
+        raise _NamedError(
+            *(f"{reason} of {spec.class_name} ({shown(spec.name)})" for reason in error.reasons)
+        ) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ContentError(f"the layer {shown(spec.name)} has invalid settings or arrays ({error})") from error
+
+
+class _NamedError(UnsupportedError):
+    """Reasons that name layers."""
+
+
+def collected(reasons: Sequence[str]) -> UnsupportedError:
+    """The error for the reasons that errors of several layers have."""
+    return _NamedError(*reasons)

@@ -1,17 +1,32 @@
 """The format of a file of weights, determined only by its content, not by its name."""
 
+import errno
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from ..files import open_file
 from .atomic import naming_errors
 
-__all__ = ["NPY_MAGIC", "NPY_SUFFIX", "TORCH_PICKLE", "Format", "find_format"]
+__all__ = ["NPY_MAGIC", "NPY_SUFFIX", "SAVED_MODEL", "TFJS_MODEL", "TORCH_PICKLE", "Format", "find_format"]
 
-Format = Literal["safetensors", "PyTorch", "PyTorch before 1.6", "NumPy", "Keras", "ONNX"]
+Format = Literal[
+    "safetensors",
+    "PyTorch",
+    "PyTorch before 1.6",
+    "NumPy",
+    "Keras",
+    "ONNX",
+    "TensorFlow checkpoint",
+    "SavedModel",
+    "TensorFlow.js",
+]
 
-KNOWN = "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, and NumPy's .npz"
+KNOWN = (
+    "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, TensorFlow's (SavedModel, "
+    "checkpoints and model.json), and NumPy's .npz"
+)
 
 HEAD = 512  # the bytes by which most formats are recognised
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -35,17 +50,36 @@ ONNX_FIELDS = {1: NUMBER, 5: NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 
 ONNX_GRAPH = 7
 MOST_BEFORE_GRAPH = 1000
 
+# TensorFlow's files and folders.
+CHECKPOINT_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")  # at the end of an index
+CHECKPOINT_INDEX, CHECKPOINT_DATA = ".index", re.compile(r"(.*)\.data-\d{5}-of-\d{5}")
+SAVED_MODEL, SAVED_MODEL_TEXT, TFJS_MODEL = "saved_model.pb", "saved_model.pbtxt", "model.json"
+TFJS_KEYS = (b'"weightsManifest"', b'"modelTopology"')
+
 
 def find_format(path: Path) -> Format:
-    """The format of a file.
+    """The format of a file, of a folder, or of the files of a checkpoint that begin with this path.
 
     Raises:
         OSError: the file is not there or cannot be read.
         ValueError: its format is not supported, it is a damaged archive, or it is a pipe or a device.
     """
+    if path.is_dir():
+        return _format_of_folder(path)
+    if path.name == SAVED_MODEL:
+        return "SavedModel"
+    if not path.exists() and path.with_name(path.name + CHECKPOINT_INDEX).exists():
+        return "TensorFlow checkpoint"
     with open_file(path) as file, naming_errors(path):
         head = file.read(HEAD)
         is_onnx = _is_onnx(file)
+        end = _end(file)
+        is_json = _is_json(head)
+        is_tfjs = is_json and _is_tfjs(file)
+    if end == CHECKPOINT_MAGIC:
+        return "TensorFlow checkpoint"
+    if is_tfjs:
+        return "TensorFlow.js"
     if head.startswith(ZIP):
         return _format_of_archive(path)
     if head.startswith(HDF5):
@@ -64,9 +98,39 @@ def find_format(path: Path) -> Format:
         reason = "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
     elif head.startswith(PICKLE):
         reason = "a pickle that torch.save did not write, and it could run anything: save the arrays in another format"
+    elif parts := CHECKPOINT_DATA.fullmatch(path.name):
+        reason = f"the arrays of a TensorFlow checkpoint without their names: give its index, {parts[1]}.index"
     else:
         reason = f"of no known kind; {KNOWN}"
     raise ValueError(f"{path}: {reason}")
+
+
+def _format_of_folder(path: Path) -> Format:
+    if (path / SAVED_MODEL).exists():
+        return "SavedModel"
+    if (path / SAVED_MODEL_TEXT).exists():
+        raise ValueError(f"{path}: a SavedModel as text: save it again, as {SAVED_MODEL}")
+    if (path / TFJS_MODEL).exists():
+        return "TensorFlow.js"
+    raise IsADirectoryError(errno.EISDIR, f"a folder, which has neither {SAVED_MODEL} nor {TFJS_MODEL}", str(path))
+
+
+def _end(file: BinaryIO) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - len(CHECKPOINT_MAGIC), 0))
+    return file.read()
+
+
+def _is_json(head: bytes) -> bool:
+    """Whether a file is a JSON object. A safetensors file, which begins with a small number, is not."""
+    return head.lstrip()[:1] == b"{" and b"\0" not in head[:SAFETENSORS_AT]
+
+
+def _is_tfjs(file: BinaryIO) -> bool:
+    """Whether a JSON file has a key of a model of TensorFlow.js."""
+    file.seek(0)
+    content = file.read()
+    return any(key in content for key in TFJS_KEYS)
 
 
 def _format_of_archive(path: Path) -> Format:

@@ -43,7 +43,8 @@ def load_weights(path: str | Path) -> Weights:
     """The arrays of a file by name, read without the framework that wrote it and without running code in it.
 
     The format is determined by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives;
-    Keras's `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`. Nested dictionaries of a PyTorch checkpoint become
+    Keras's `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`; of TensorFlow a checkpoint (its prefix or index), a
+    SavedModel's folder, and the `model.json` of TensorFlow.js. Nested dictionaries of a PyTorch checkpoint become
     dotted names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped.
 
     Returns:
@@ -92,6 +93,18 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
             from .onnx.file import read_onnx
 
             return read_onnx
+        case "TensorFlow checkpoint":
+            from .tensorflow.checkpoint import read_checkpoint
+
+            return read_checkpoint
+        case "SavedModel":
+            from .tensorflow.checkpoint import read_saved_model_variables
+
+            return read_saved_model_variables
+        case "TensorFlow.js":
+            from .tensorflow.tfjs import read_tfjs
+
+            return read_tfjs
 
 
 def _read_safetensors(path: Path) -> Weights:

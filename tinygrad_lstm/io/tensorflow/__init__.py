@@ -1,0 +1,1 @@
+"""TensorFlow's files: checkpoints, SavedModels and TensorFlow.js."""

@@ -1,0 +1,74 @@
+"""The types of TensorFlow's protobuf messages, with the fields that are read.
+
+Reference: tensorflow/core/framework/*.proto and tensorflow/core/protobuf/*.proto
+"""
+
+from ..dtypes import BFLOAT16
+from .wire import Schema
+
+__all__ = ["ARRAY_TYPES", "BUNDLE_ENTRY", "BUNDLE_HEADER", "DATA_TYPES", "OLD_CHECKPOINT", "TENSOR", "TYPE_NAMES"]
+
+# The element types of tensors with their numbers, and their names here; "" for a type that has no arrays.
+_TYPES = {
+    **{"FLOAT": (1, "float32"), "DOUBLE": (2, "float64"), "INT32": (3, "int32"), "UINT8": (4, "uint8")},
+    **{"INT16": (5, "int16"), "INT8": (6, "int8"), "STRING": (7, ""), "COMPLEX64": (8, "complex64")},
+    **{"INT64": (9, "int64"), "BOOL": (10, "bool"), "QINT8": (11, "int8"), "QUINT8": (12, "uint8")},
+    **{"QINT32": (13, "int32"), "BFLOAT16": (14, BFLOAT16), "QINT16": (15, "int16"), "QUINT16": (16, "uint16")},
+    **{"UINT16": (17, "uint16"), "COMPLEX128": (18, "complex128"), "HALF": (19, "float16"), "RESOURCE": (20, "")},
+    **{"VARIANT": (21, ""), "UINT32": (22, "uint32"), "UINT64": (23, "uint64"), "FLOAT8_E5M2": (24, "")},
+    **{"FLOAT8_E4M3FN": (25, ""), "INT4": (29, ""), "UINT4": (30, "")},
+}
+_REFERENCE = 100  # is added to the type of a variable of TensorFlow 1
+
+DATA_TYPES = {f"DT_{name}": number for name, (number, _) in _TYPES.items()} | {
+    f"DT_{name}_REF": number + _REFERENCE for name, (number, _) in _TYPES.items()
+}
+"""The numbers of element types."""
+
+TYPE_NAMES = {
+    number + of_variable: name or theirs.lower()
+    for theirs, (number, name) in _TYPES.items()
+    for of_variable in (0, _REFERENCE)
+}
+"""The names of element types by their numbers; types that have no arrays have TensorFlow's names in lower case."""
+
+ARRAY_TYPES = {name for _, name in _TYPES.values() if name}
+"""The names of the element types that have arrays."""
+
+SHAPE: Schema = {2: ("dim", [{1: ("size", "int")}]), 3: ("unknown_rank", "bool")}
+
+TENSOR: Schema = {
+    1: ("dtype", DATA_TYPES),
+    2: ("tensor_shape", SHAPE),
+    4: ("tensor_content", "bytes"),
+    5: ("float_val", ["float"]),
+    6: ("double_val", ["double"]),
+    7: ("int_val", ["int"]),
+    8: ("string_val", ["bytes"]),
+    9: ("scomplex_val", ["float"]),
+    10: ("int64_val", ["int"]),
+    11: ("bool_val", ["bool"]),
+    12: ("dcomplex_val", ["double"]),
+    13: ("half_val", ["int"]),
+    16: ("uint32_val", ["int"]),
+    17: ("uint64_val", ["int"]),
+}
+
+SLICE: Schema = {1: ("extent", [{1: ("start", "int"), 2: ("length", "int")}])}
+
+BUNDLE_HEADER: Schema = {1: ("num_shards", "int"), 2: ("endianness", "int")}
+
+BUNDLE_ENTRY: Schema = {
+    1: ("dtype", DATA_TYPES),
+    2: ("shape", SHAPE),
+    3: ("shard_id", "int"),
+    4: ("offset", "int"),
+    5: ("size", "int"),
+    6: ("crc32c", "fixed32"),
+    7: ("slices", [SLICE]),
+}
+
+OLD_CHECKPOINT: Schema = {
+    1: ("meta", {1: ("tensor", [{1: ("name", "string"), 2: ("shape", SHAPE), 3: ("type", DATA_TYPES)}])}),
+    2: ("data", {1: ("name", "string"), 2: ("slice", SLICE), 3: ("data", TENSOR)}),
+}

@@ -18,7 +18,7 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
 
     Args:
         path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; or a checkpoint that `tinygrad-lstm train`
-            wrote, which becomes a `CharLM`.
+            wrote, which becomes a `CharLM`; or a TorchScript archive.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -42,5 +42,9 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.checkpoint import model_of as model_of_checkpoint
 
             return model_of_checkpoint(path)
+        case "PyTorch":
+            from .whole.torch.loading import torch_model
+
+            return torch_model(path)
         case format:
             raise ValueError(f"{path}: a file of {format} that has only arrays; tg.io.load_weights reads them")

@@ -6,7 +6,9 @@ Reference: PyTorch's `torch/serialization.py`.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -24,31 +26,74 @@ from .nesting import flattened
 from .pickle_reader import Stream, read_pickle
 from .pickled import Storage, TorchMaker
 
-__all__ = ["read_torch", "read_torch_legacy"]
+__all__ = ["TorchContents", "open_torch", "open_torch_legacy", "read_torch", "read_torch_legacy"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
+
+
+@dataclass(frozen=True)
+class TorchContents:
+    """The contents of an open file.
+
+    Attributes:
+        root: the value of its pickle.
+        arrays: makes the arrays that are described in the pickle.
+        file_size: in bytes.
+        archive: the archive, of a file in the zip format.
+        folder: the folder within the archive that contains everything.
+    """
+
+    root: object
+    arrays: TorchArrays
+    file_size: int
+    archive: Archive | None = None
+    folder: str = ""
+
+    def pickled(self, name: str, storages: str) -> tuple[object, TorchArrays]:
+        """The value of another pickle of the archive, with the arrays whose storages are in this folder.
+
+        Raises:
+            ContentError: the pickle is damaged, or refused.
+        """
+        archive, folder = self.archive, self.folder
+        if archive is None or archive.size(folder + name) > archive.file_size:
+            raise ContentError(f"its {name.removeprefix('/')} unpacks to more than the whole file")
+        pickle = archive.read(folder + name)
+        value = read_pickle(Stream(BytesIO(pickle), len(pickle)), TorchMaker(), archive.file_size)
+
+        def read(storage: Storage) -> bytearray:
+            return archive.read(f"{folder}/{storages}/{storage.key}")
+
+        return value, TorchArrays(read, _byte_order(archive, folder), archive.file_size)
+
+
+@contextmanager
+def open_torch(path: Path) -> Iterator[TorchContents]:
+    """Opens a file of `torch.save`, in the zip format, or a TorchScript archive, for the duration of the context.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: the file is cut off, damaged, or is refused; also a ContentError within the context.
+    """
+    with open_archive(path) as archive, naming_file(path):
+        empty = TorchContents(None, TorchArrays(_no_storage, "little", 0), archive.file_size, archive, _folder(archive))
+        root, arrays = empty.pickled(TORCH_PICKLE, "data")
+        yield replace(empty, root=root, arrays=arrays)
 
 
 def read_torch(path: Path) -> Weights:
     """The tensors of a file of `torch.save`, in the zip format, or of a TorchScript archive, by dotted names.
 
     Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: the file is cut off, damaged, holds no tensors, or is refused.
+        OSError, ValueError: as `open_torch`; and if it holds no tensors.
     """
-    with open_archive(path) as archive, naming_file(path):
-        folder = _folder(archive)
-        if archive.size(folder + TORCH_PICKLE) > archive.file_size:
-            raise ContentError("its data.pkl unpacks to more than the whole file")
-        pickle = archive.read(folder + TORCH_PICKLE)
-        root = read_pickle(Stream(BytesIO(pickle), len(pickle)), TorchMaker(), archive.file_size)
-        return _weights(
-            root,
-            lambda storage: archive.read(f"{folder}/data/{storage.key}"),
-            _byte_order(archive, folder),
-            archive.file_size,
-        )
+    with open_torch(path) as contents:
+        return _weights(contents)
+
+
+def _no_storage(storage: Storage) -> bytearray:
+    raise ContentError(f"it has no storage {shown(storage.key)}")
 
 
 def _folder(archive: Archive) -> str:
@@ -69,13 +114,9 @@ def _byte_order(archive: Archive, folder: str) -> ByteOrder:
     raise ContentError("its byte order is neither little nor big")
 
 
-def read_torch_legacy(path: Path) -> Weights:
-    """The tensors of a file of `torch.save`, in the format of PyTorch before 1.6, by dotted names.
-
-    Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: the file is cut off, damaged, holds no tensors, or is refused.
-    """
+@contextmanager
+def open_torch_legacy(path: Path) -> Iterator[TorchContents]:
+    """Opens a file of `torch.save`, in the format of PyTorch before 1.6; see `open_torch`."""
     with open_file(path) as file, naming_errors(path), naming_file(path):
         file_size = os.fstat(file.fileno()).st_size
         stream = Stream(file, file_size)
@@ -88,7 +129,19 @@ def read_torch_legacy(path: Path) -> Weights:
         root = read_pickle(stream, maker, file_size)
         keys = read_pickle(stream, maker, file_size)
         storages = _legacy_storages(stream, keys, maker.storages)
-        return _weights(root, lambda storage: storages.pop(storage.key), "little", file_size)
+        yield TorchContents(
+            root, TorchArrays(lambda storage: storages.pop(storage.key), "little", file_size), file_size
+        )
+
+
+def read_torch_legacy(path: Path) -> Weights:
+    """The tensors of a file of `torch.save`, in the format of PyTorch before 1.6, by dotted names.
+
+    Raises:
+        OSError, ValueError: as `read_torch`.
+    """
+    with open_torch_legacy(path) as contents:
+        return _weights(contents)
 
 
 def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storage]) -> dict[str, bytearray]:
@@ -107,13 +160,12 @@ def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storag
     return found
 
 
-def _weights(root: object, read: Callable[[Storage], bytearray], byte_order: ByteOrder, file_size: int) -> Weights:
-    arrays = TorchArrays(read, byte_order, file_size)
+def _weights(contents: TorchContents) -> Weights:
     found: dict[str, HostArray] = {}
     types: dict[str, str] = {}
-    for name, described in flattened(root, file_size).items():
+    for name, described in flattened(contents.root, contents.file_size).items():
         try:
-            found[name] = arrays.array(described)
+            found[name] = contents.arrays.array(described)
             types |= {name: BFLOAT16} if is_bfloat16(described) else {}
         except ContentError as error:
             raise ContentError(f"{shown(name)}: {error}") from error

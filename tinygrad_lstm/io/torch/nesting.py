@@ -16,6 +16,9 @@ ROOM = 10
 ALWAYS_ALLOWED = 2**16
 ROOM_OF_AN_ARRAY = 200
 
+# The attributes of a module, saved whole by `torch.save`, that contain what its state_dict has.
+_STATE = ("_parameters", "_buffers", "_modules")
+
 LARGEST_NUMBER, LONGEST_NUMBER = 2**63, 20
 
 
@@ -79,9 +82,13 @@ def _children(value: object) -> Iterator[tuple[object, object]]:
     elif isinstance(value, list | tuple):
         yield from enumerate(value)
     elif isinstance(value, Record) and value.attributes is not None:
+        is_pickled_module = any(key == "_parameters" for key, _ in value.attributes.pairs())
         for key, child in value.attributes.pairs():
-            # A module's lists and dictionaries are not part of its state_dict, and may contain its parameters again.
-            yield key, child if isinstance(child, Tensor | Record) else None
+            if not is_pickled_module:
+                # Lists and dictionaries are not part of a module's state_dict, and may contain its parameters again.
+                yield key, child if isinstance(child, Tensor | Record) else None
+            elif key in _STATE and isinstance(child, Dictionary):
+                yield from child.pairs()
 
 
 def _most_bytes(keys: Sequence[object]) -> int:

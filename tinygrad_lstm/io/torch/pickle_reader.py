@@ -56,6 +56,9 @@ class Maker(Protocol):
     def make(self, name: Name, arguments: tuple[object, ...]) -> object:
         """The result of calling the function or class of this name."""
 
+    def instance(self, name: Name, arguments: tuple[object, ...]) -> object:
+        """An instance of the class of this name, as its `__new__` makes it."""
+
     def set_state(self, value: object, state: object) -> None:
         """Sets the state of a value that was made."""
 
@@ -229,11 +232,17 @@ class _Machine:
         self.push_container(Name(module, name))
 
     def call(self) -> None:
+        self.push_container(self._maker.make(*self._call()))
+
+    def instance(self) -> None:
+        self.push_container(self._maker.instance(*self._call()))
+
+    def _call(self) -> tuple[Name, tuple[object, ...]]:
         arguments = self.pop()
         name = self.pop()
         if not (isinstance(name, Name) and isinstance(arguments, tuple)):
             raise ContentError("damaged: it calls something that is not a function")
-        self.push_container(self._maker.make(name, arguments))
+        return name, arguments
 
     def build(self) -> None:
         state = self.pop()
@@ -283,7 +292,7 @@ ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "GLOBAL": lambda machine, name: machine.push_container(Name(*name)),
     "STACK_GLOBAL": lambda machine, _: machine.name(),
     "REDUCE": lambda machine, _: machine.call(),
-    "NEWOBJ": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.instance(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": lambda machine, _: machine.look_up(),
 }

@@ -67,16 +67,17 @@ class NumpyArray:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A module of a TorchScript archive; its attributes are its pickled state."""
+    """An instance of a class: a module, or a different object. Its attributes are its pickled state."""
 
     name: Name
     attributes: Dictionary | None = None
 
 
 class TorchMaker:
-    """Makes tensors, dictionaries and plain values, and refuses everything else by name.
+    """Makes tensors, dictionaries and plain values, and refuses all other calls by name.
 
-    Plain values that arrays do not need, such as a `torch.device` or a NumPy scalar, become their class's name.
+    An instance of any class that is pickled by its attributes becomes a `Record` of these; no class is imported. Plain
+    values that arrays do not need, such as a `torch.device` or a NumPy scalar, become their class's name.
 
     Attributes:
         storages: the storages that were looked up, by key.
@@ -89,8 +90,6 @@ class TorchMaker:
         path = f"{MODULES_TODAY.get(name.module, name.module)}.{name.name}"
         if path in PLAIN:
             return name
-        if path.startswith("__torch__."):
-            return Record(name)
         if path == "torch.ScriptObject":
             raise ContentError("refuses the packed weights of a quantized layer: save the weights before quantization")
         if path not in MAKERS:
@@ -99,6 +98,11 @@ class TorchMaker:
                 "(if you trust the file, load it with PyTorch and save only the model's state_dict())"
             )
         return MAKERS[path](arguments)
+
+    def instance(self, name: Name, arguments: Arguments) -> object:
+        path = f"{MODULES_TODAY.get(name.module, name.module)}.{name.name}"
+        known = path in PLAIN or path in MAKERS or path == "torch.ScriptObject" or path.startswith("builtins.")
+        return self.make(name, arguments) if known or arguments else Record(name)
 
     def set_state(self, value: object, state: object) -> None:
         match value, state:
@@ -127,8 +131,8 @@ class TorchMaker:
                 return self._storage(key, TORCH_STORAGES[kind.name], size)
             case ("storage", _, _, _, _, _):
                 raise ContentError("refuses a part of a storage, as PyTorch saved it before 0.4")
-            case ("module", Name() as kind, *_):  # in a model that was saved whole
-                return self.make(kind, ())
+            case ("module", Name() as kind, *_):  # a module's class, with its source code
+                return kind
         raise ContentError("damaged: what it refers to is not a storage")
 
     def _storage(self, key: str, type_name: str, size: int) -> Storage:

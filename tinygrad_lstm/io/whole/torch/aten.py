@@ -1,0 +1,551 @@
+"""PyTorch's functions (ATen ops), as the code of a TorchScript archive and an exported program call them.
+
+A rule has the parameters of the op's schema, in the same order. Tensors may also be numbers: lengths are integers.
+
+Reference: PyTorch's `aten/src/ATen/native/native_functions.yaml`.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .... import creation, ops
+from ...._tensor import Tensor
+from ...._tensor import tensor as make_tensor
+
+__all__ = ["MAKES_ZEROS", "RULES", "VIEWS", "aten"]
+
+RULES: dict[str, Callable[..., Any]] = {}
+"""The rules by the names of the ops."""
+
+VIEWS = {
+    *("view", "reshape", "flatten", "transpose", "permute", "t", "squeeze", "unsqueeze", "expand", "expand_as"),
+    *("select", "slice", "narrow", "split", "chunk", "unbind", "detach", "numpy_T", "unflatten", "contiguous", "alias"),
+    *("split_with_sizes", "diagonal", "to", "type_as", "view_as", "reshape_as"),
+}
+"""The ops whose results may share memory with their input."""
+
+MAKES_ZEROS = {"zeros", "zeros_like", "new_zeros"}
+
+# PyTorch's numbers of dtypes (c10/core/ScalarType.h).
+_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
+_NAMES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32"}
+
+
+def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the rule of an op, under one or several names."""
+
+    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+        RULES.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+def dtype_of(code: Any) -> Any:
+    """A dtype from PyTorch's number or name of it; None for None.
+
+    Raises:
+        ValueError: there is no such dtype here.
+    """
+    if isinstance(code, str):
+        code = code.removeprefix("torch.")
+        name = _NAMES.get(code, code)
+    elif isinstance(code, int) and not isinstance(code, bool):
+        name = _DTYPES[code] if 0 <= code < len(_DTYPES) else ""
+    else:
+        return code
+    if name not in _DTYPES or not name:
+        raise ValueError(f"the dtype {code} is not supported")
+    return name
+
+
+# Ops that have the same parameters here.
+_SAME = """
+    abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d addmm amax amin argmax argsort asin asinh atan atan2
+    atanh avg_pool1d avg_pool2d baddbmm bitwise_and bitwise_not bitwise_or bitwise_xor bmm ceil chunk clamp conv1d
+    conv2d conv_transpose1d cos cosh cosine_similarity cummax cummin diagonal dot dropout elu equal erf exp expm1
+    flatten flip floor gather gelu glu hardsigmoid hardtanh hypot index_add index_select isfinite isinf isnan
+    leaky_relu lerp linear log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsumexp
+    masked_fill matmul maximum minimum mish mm movedim mv nan_to_num one_hot outer prelu reciprocal relu relu6
+    repeat_interleave rms_norm roll rsqrt scaled_dot_product_attention scatter scatter_add selu sigmoid sign silu
+    sin sinh softplus sort sqrt square swapaxes take take_along_dim tan tanh tensordot topk transpose tril triu
+    trunc unbind unsqueeze where
+"""
+RULES |= {name: getattr(ops, name) for name in _SAME.split()}
+RULES |= {
+    "clamp_min": ops.clamp_min,
+    "clamp_max": ops.clamp_max,
+    "log_sigmoid": ops.logsigmoid,
+    "logsigmoid": ops.logsigmoid,
+    "concat": ops.cat,
+    "concatenate": ops.cat,
+    "swapdims": ops.swapaxes,
+    "split_with_sizes": ops.split,
+    "split": ops.split,
+    "arctan": ops.atan,
+    "multiply": operator.mul,
+    "mul": operator.mul,
+    "true_divide": operator.truediv,
+    "neg": operator.neg,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "__and__": operator.and_,
+    "__or__": operator.or_,
+    "__xor__": operator.xor,
+    "pow": operator.pow,
+    "remainder": operator.mod,
+    "__is__": operator.is_,
+    "__isnot__": operator.is_not,
+    "__not__": operator.not_,
+    "floordiv": operator.floordiv,
+    "floor_divide": operator.floordiv,
+    "fmod": math.fmod,
+    "sym_size": lambda x, dim: x.shape[dim],
+}
+
+
+# -- numbers and shapes ------------------------------------------------------------------------------------------------
+
+
+@aten("add", "add_scalar")
+def add(x: Any, y: Any, alpha: float = 1) -> Any:
+    return x + (y if alpha == 1 else alpha * y)
+
+
+@aten("sub", "subtract")
+def sub(x: Any, y: Any, alpha: float = 1) -> Any:
+    return x - (y if alpha == 1 else alpha * y)
+
+
+@aten("rsub")
+def rsub(x: Any, y: Any, alpha: float = 1) -> Any:
+    return y - (x if alpha == 1 else alpha * x)
+
+
+@aten("div", "divide")
+def div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
+    if rounding_mode is None:
+        return x / y
+    if isinstance(x, Tensor) or isinstance(y, Tensor):
+        return ops.floor(x / y) if rounding_mode == "floor" else ops.trunc(x / y)
+    return x // y if rounding_mode == "floor" else math.trunc(x / y)
+
+
+@aten("size", "prim.shape")
+def size(x: Any, dim: int | None = None) -> Any:
+    return list(x.shape) if dim is None else x.shape[dim]
+
+
+@aten("dim", "len")
+def dim_or_len(x: Any) -> int:
+    return x.ndim if isinstance(x, Tensor) else len(x)
+
+
+@aten("numel")
+def numel(x: Tensor) -> int:
+    return math.prod(x.shape)
+
+
+@aten("__contains__")
+def contains(values: Sequence[Any], value: Any) -> bool:
+    return value in values
+
+
+@aten("prim.NumToTensor", "prim.Int", "Int", "ScalarImplicit", "IntImplicit", "contiguous", "clone", "alias", "detach_")
+def same(x: Any, *others: Any, **settings: Any) -> Any:
+    return x
+
+
+@aten("detach")
+def detach(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+@aten("prim.dtype")
+def dtype(x: Tensor) -> Any:
+    return x.dtype
+
+
+@aten("prim.device", "device")
+def device(x: Any) -> None:
+    return None
+
+
+@aten("list")
+def as_list(x: Sequence[Any]) -> list[Any]:
+    return list(x)
+
+
+@aten("__getitem__")
+def getitem(values: Any, index: Any) -> Any:
+    return values[index]
+
+
+# -- dtypes and new tensors --------------------------------------------------------------------------------------------
+
+
+@aten("to", "_to_copy")
+def to(x: Any, *settings: Any, dtype: Any = None, **others: Any) -> Any:
+    """Its overloads have a dtype, a device and a dtype, or a tensor first; the device stays the same."""
+    if not isinstance(x, Tensor):
+        return x
+    for each in settings if dtype is None else ():
+        if isinstance(each, Tensor):
+            dtype = each.dtype
+        elif dtype is None and each is not None and not isinstance(each, bool | str):
+            dtype = each
+    return x if dtype is None else x.astype(dtype_of(dtype))
+
+
+@aten("type_as")
+def type_as(x: Tensor, y: Tensor) -> Tensor:
+    return x.astype(y.dtype)
+
+
+@aten("zeros")
+def zeros(size: Sequence[int], dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.zeros(tuple(size), dtype=dtype_of(dtype))
+
+
+@aten("ones")
+def ones(size: Sequence[int], dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.ones(tuple(size), dtype=dtype_of(dtype))
+
+
+@aten("full")
+def full(size: Sequence[int], fill_value: Any, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.full(tuple(size), fill_value, dtype=dtype_of(dtype))
+
+
+@aten("zeros_like")
+def zeros_like(x: Tensor, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.zeros_like(x) if dtype is None else creation.zeros_like(x).astype(dtype_of(dtype))
+
+
+@aten("ones_like")
+def ones_like(x: Tensor, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.ones_like(x) if dtype is None else creation.ones_like(x).astype(dtype_of(dtype))
+
+
+@aten("full_like")
+def full_like(x: Tensor, fill_value: Any, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return (
+        creation.full_like(x, fill_value)
+        if dtype is None
+        else creation.full_like(x, fill_value).astype(dtype_of(dtype))
+    )
+
+
+@aten("new_zeros")
+def new_zeros(x: Tensor, size: Sequence[int], dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.zeros(tuple(size), dtype=dtype_of(dtype) or x.dtype, device=x.device)
+
+
+@aten("new_ones")
+def new_ones(x: Tensor, size: Sequence[int], dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.ones(tuple(size), dtype=dtype_of(dtype) or x.dtype, device=x.device)
+
+
+@aten("new_full")
+def new_full(x: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    return creation.full(tuple(size), fill_value, dtype=dtype_of(dtype) or x.dtype, device=x.device)
+
+
+@aten("arange")
+def arange(*limits: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Its overloads have the end, the start and the end, or also a step; then dtype, layout, device and pin_memory."""
+    if len(limits) > 4:
+        dtype, limits = limits[-4], limits[:-4]
+    start, stop, *step = [0, *limits] if len(limits) == 1 else limits
+    return creation.arange(start, stop, step[0] if step else 1, dtype_of(dtype))
+
+
+@aten("tensor", "scalar_tensor")
+def tensor(data: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    return make_tensor(data, dtype=dtype_of(dtype))
+
+
+# -- shapes of tensors -------------------------------------------------------------------------------------------------
+
+
+@aten("view", "reshape", "_unsafe_view")
+def reshape(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x.reshape(tuple(size))
+
+
+@aten("view_as", "reshape_as")
+def reshape_as(x: Tensor, y: Tensor) -> Tensor:
+    return x.reshape(y.shape)
+
+
+@aten("unflatten")
+def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    return x.unflatten(dim, tuple(sizes))
+
+
+@aten("permute")
+def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
+    return x.permute(*dims)
+
+
+@aten("t", "numpy_T", "mT")
+def t(x: Tensor) -> Tensor:
+    return x.t() if x.ndim == 2 else x.transpose(-2, -1)
+
+
+@aten("squeeze")
+def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    return ops.squeeze(x, tuple(dim) if isinstance(dim, Sequence) else dim)
+
+
+@aten("expand")
+def expand(x: Tensor, size: Sequence[int], implicit: bool = False) -> Tensor:
+    return x.expand(*size)
+
+
+@aten("expand_as")
+def expand_as(x: Tensor, y: Tensor) -> Tensor:
+    return x.expand(*y.shape)
+
+
+@aten("repeat", "tile")
+def repeat(x: Tensor, repeats: Sequence[int]) -> Tensor:
+    return x.repeat(*repeats)
+
+
+@aten("cat")
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return ops.cat(tensors, dim)
+
+
+@aten("stack")
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return ops.stack(tensors, dim)
+
+
+@aten("select")
+def select(x: Any, dim: int, index: int) -> Any:
+    return x.select(dim, index) if isinstance(x, Tensor) else x[dim]
+
+
+@aten("slice")
+def slice_(x: Any, dim: Any = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
+    if not isinstance(x, Tensor):  # of a list: start, end, step
+        return list(x)[slice(dim, start, end)]
+    end = None if end is not None and end >= 2**63 - 1 else end
+    return x[(slice(None),) * (dim % x.ndim) + (slice(start, end, step),)]
+
+
+@aten("narrow")
+def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+    return x.narrow(dim, start, length)
+
+
+@aten("index")
+def index(x: Tensor, indices: Sequence[Any]) -> Tensor:
+    return x[tuple([slice(None) if each is None else each for each in indices])]
+
+
+@aten("pad")
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    return ops.pad(x, tuple(pad), mode, 0.0 if value is None else value)
+
+
+@aten("constant_pad_nd")
+def constant_pad(x: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    return ops.pad(x, tuple(pad), "constant", value)
+
+
+@aten("unfold")
+def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    return ops.unfold(x, dimension, size, step)
+
+
+# -- reductions --------------------------------------------------------------------------------------------------------
+
+
+def _cast(x: Tensor, dtype: Any) -> Tensor:
+    """x in a dtype, if one is given; a bool instead is the half_to_float of `_softmax`."""
+    return x if dtype is None or isinstance(dtype, bool) else x.astype(dtype_of(dtype))
+
+
+def _dims(dim: Any) -> Any:
+    return (tuple(dim) or None) if isinstance(dim, Sequence) else dim
+
+
+@aten("sum")
+def sum_(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.sum(_cast(x, dtype), _dims(dim), keepdim)
+
+
+@aten("mean")
+def mean(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.mean(_cast(x, dtype), _dims(dim), keepdim)
+
+
+@aten("var")
+def var(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
+    return ops.var(x, _dims(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+
+
+@aten("std")
+def std(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
+    return ops.std(x, _dims(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+
+
+@aten("max")
+def max_(x: Any, *others: Any) -> Any:
+    return ops.max(x, *others) if isinstance(x, Tensor) else max(x, *others)
+
+
+@aten("min")
+def min_(x: Any, *others: Any) -> Any:
+    return ops.min(x, *others) if isinstance(x, Tensor) else min(x, *others)
+
+
+@aten("cumsum")
+def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.cumsum(_cast(x, dtype), dim)
+
+
+@aten("norm", "linalg_vector_norm")
+def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.norm(x, 2 if p is None else p, _dims(dim), keepdim)
+
+
+@aten("softmax", "_softmax")
+def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.softmax(_cast(x, dtype), dim)
+
+
+@aten("log_softmax", "_log_softmax")
+def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.log_softmax(_cast(x, dtype), dim)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+@aten("hardswish")
+def hardswish(x: Tensor) -> Any:
+    return x * ops.hardsigmoid(x)
+
+
+@aten("softsign")
+def softsign(x: Tensor) -> Any:
+    return ops.softsign(x)
+
+
+@aten("threshold")
+def threshold(x: Tensor, threshold: float, value: float) -> Any:
+    return ops.where(x > threshold, x, value)
+
+
+@aten("embedding")
+def embedding(weight: Tensor, ids: Tensor, padding_idx: int = -1, *others: Any) -> Any:
+    return ops.embedding(ids, weight, None if padding_idx < 0 else padding_idx)
+
+
+@aten("_convolution", "convolution")
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    *others: Any,
+) -> Any:
+    if weight.ndim not in (3, 4) or (transposed and weight.ndim != 3):
+        raise ValueError(f"a {'transposed ' * transposed}convolution in {weight.ndim - 2} dimensions is not supported")
+    if transposed:
+        return ops.conv_transpose1d(
+            x, weight, bias, stride[0], padding[0], output_padding[0], groups=groups, dilation=dilation[0]
+        )
+    run = ops.conv1d if weight.ndim == 3 else ops.conv2d
+    return run(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+@aten("_convolution_mode")
+def convolution_mode(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: str, dilation: Any, groups: int
+) -> Any:
+    run = ops.conv1d if weight.ndim == 3 else ops.conv2d
+    return run(x, weight, bias, tuple(stride), padding, tuple(dilation), groups)
+
+
+@aten("batch_norm")
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *others: Any,
+) -> Any:
+    return ops.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+@aten("_native_batch_norm_legit_no_training")
+def batch_norm_no_training(
+    x: Tensor, weight: Any, bias: Any, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+) -> tuple[Tensor, None, None]:
+    return ops.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps), None, None
+
+
+@aten("layer_norm")
+def layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *others: Any
+) -> Any:
+    return ops.layer_norm(x, tuple(shape), weight, bias, eps)
+
+
+@aten("group_norm")
+def group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *others: Any) -> Any:
+    return ops.group_norm(x, groups, weight, bias, eps)
+
+
+@aten("max_pool1d")
+def max_pool1d(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    return ops.max_pool1d(x, _per_dim(kernel_size), _per_dim(stride), _per_dim(padding), _per_dim(dilation), ceil_mode)
+
+
+@aten("max_pool2d")
+def max_pool2d(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    return ops.max_pool2d(x, _per_dim(kernel_size), _per_dim(stride), _per_dim(padding), _per_dim(dilation), ceil_mode)
+
+
+def _per_dim(value: Any) -> Any:
+    """A setting for each dimension; an empty list of strides is the default."""
+    return (tuple(value) or None) if isinstance(value, Sequence) else value
+
+
+@aten("einsum")
+def einsum(equation: str, operands: Sequence[Tensor], path: Any = None) -> Any:
+    return ops.einsum(equation, *operands)
+
+
+@aten("upsample_nearest1d")
+def upsample_nearest(x: Tensor, output_size: Any = None, scales: Any = None, *others: Any) -> Any:
+    factors = scales if isinstance(scales, Sequence) else [scales]
+    length = int(output_size[0]) if output_size else math.floor(x.shape[-1] * factors[0])
+    positions = np.minimum(np.arange(length) * (x.shape[-1] / length), x.shape[-1] - 1).astype(np.int64)
+    return ops.index_select(x, -1, positions)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import checked_dtype
 
 from ..dtypes import BFLOAT16, elements
 from ..errors import ContentError, shown
@@ -62,7 +63,7 @@ def dtype_of(number: int) -> np.dtype[Any]:
     own_type = TYPES.get(type_name, ("complex", ""))[0]
     if own_type.startswith("complex"):
         raise ContentError(f"elements of {type_name}, which tensors cannot have")
-    return np.dtype("float32" if own_type == BFLOAT16 else own_type)
+    return checked_dtype("float32" if own_type == BFLOAT16 else own_type)
 
 
 def array_of(name: str, tensor: "TensorProto") -> HostArray:

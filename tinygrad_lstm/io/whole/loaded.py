@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.dtypes import checked_dtype, is_float
 
 from ..._tensor import Tensor, as_tensor
 from ...creation import randn, zeros
@@ -42,7 +42,7 @@ class Port:
     @property
     def is_float(self) -> bool:
         """Whether the elements are floats, as far as is known."""
-        return not self.dtype or is_float(np.dtype(self.dtype))
+        return not self.dtype or is_float(checked_dtype(self.dtype))
 
     def __str__(self) -> str:
         shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"

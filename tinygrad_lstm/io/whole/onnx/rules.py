@@ -32,7 +32,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -65,6 +65,8 @@ _KINDS = {Tensor: "tensor", Ints: "ints", Floats: "floats", Value: "value"}
 
 _DTYPE = np.dtype[Any] | None
 """The annotation of an attribute that is a dtype."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OF_BUILDER = {"opset", "outputs"}
 """Keyword-only parameters that are no attributes."""
@@ -135,34 +137,35 @@ class Rule:
 _RULES: dict[tuple[str, str], list[Rule]] = {}
 
 
-def rule(op: str, since: int = 1, domain: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as the rule of an op, from a version of the operators on."""
+def rule(
+    op: str, since: int = 1, domain: str = "", attributes_of: Callable[..., Any] | None = None
+) -> Callable[[Function], Function]:
+    """Registers a function as the rule of an op, from a version of the operators on.
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    Args:
+        attributes_of: a different rule, whose attributes it also has; it receives them as `**attributes`.
+    """
+
+    def register(function: Function) -> Function:
+        own = list(inspect.signature(function).parameters.values())
         hints = typing.get_type_hints(function)
-        inputs, attributes, wanted = [], {}, set()
-        required, variadic = 0, False
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                if name in _OF_BUILDER:
-                    wanted.add(name)
-                else:
-                    attributes[name] = parameter.default
-                continue
-            variadic = parameter.kind is parameter.VAR_POSITIONAL
-            inputs.append(_conversion(hints[name]))
-            required += parameter.default is parameter.empty and not variadic
+        inputs = [each for each in own if each.kind in (each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)]
+        keywords = {each.name: each.default for each in own if each.kind is each.KEYWORD_ONLY}
+        if attributes_of is not None:
+            of_other = inspect.signature(attributes_of).parameters.values()
+            keywords |= {each.name: each.default for each in of_other if each.kind is each.KEYWORD_ONLY}
+            hints |= typing.get_type_hints(attributes_of)
         found = Rule(
             domain,
             op,
             since,
             function,
-            tuple(inputs),
-            required,
-            variadic,
-            attributes,
-            {name: hints[name] for name in attributes},
-            frozenset(wanted),
+            conversions=tuple([_conversion(hints[each.name]) for each in inputs]),
+            required=sum(each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in inputs),
+            variadic=any(each.kind is each.VAR_POSITIONAL for each in inputs),
+            attributes={name: default for name, default in keywords.items() if name not in _OF_BUILDER},
+            types={name: hints[name] for name in keywords},
+            wanted=frozenset(keywords.keys() & _OF_BUILDER),
         )
         rules = _RULES.setdefault((domain, op), [])
         rules.append(found)

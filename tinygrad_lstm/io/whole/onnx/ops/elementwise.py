@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_lstm.backends.dtypes import is_bool, is_float
+from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits
 
 from ..... import ops
 from ....._tensor import Tensor
@@ -124,9 +124,16 @@ def pow(a: Tensor, b: Tensor) -> Tensor:
 @rule("BitShift")
 def bit_shift(a: Tensor, b: Tensor, *, direction: str) -> Tensor:
     bits = 8 * a.dtype.itemsize
-    powers = ops.pow(full_like(a, 2), ops.clamp(b, max=bits - 1))
-    shifted = a * powers if direction == "LEFT" else ops.floor_divide(a, powers)
-    return ops.where(b < bits, shifted, zeros_like(a))
+    left, signed = direction == "LEFT", limits(a.dtype)[0] < 0
+    most = bits if left or not signed else bits - 1  # 2 to the power of `most` is too large to divide by
+    factors = ops.pow(full_like(a, 2), ops.clamp(b, 0, most - 1))
+    shifted, rest = (a * factors, zeros_like(a)) if left else (ops.floor_divide(a, factors), -(a < 0).astype(a.dtype))
+    return ops.where((b >= 0) & (b < most), shifted, rest)
+
+
+@rule("IsInf")
+def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
+    return ops.isinf(x) & ((x < 0) & bool(detect_negative) | (x > 0) & bool(detect_positive))
 
 
 # -- dtypes ------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..... import ops
+from ....._tensor import Tensor
 from ..rules import Ints, Value, host_ints, rule
+from .windows import pad_dims
 
-__all__: list[str] = []
+__all__ = ["broadcast", "split_into"]
 
 # -- shapes as values --------------------------------------------------------------------------------------------------
 
@@ -124,3 +127,42 @@ def split_into(
         raise ValueError(f"Split: sizes {split} do not add up to {length}")
     before = (slice(None),) * (axis % data.ndim)
     return tuple(data[(*before, slice(end - part, end))] for end, part in zip(ends, split, strict=True))
+
+
+# -- rearranged elements -----------------------------------------------------------------------------------------------
+
+
+@rule("DepthToSpace")
+def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    batch, depth, *lengths = x.shape
+    n, b = len(lengths), blocksize
+    channels = depth // b**n
+    first = (b,) * n + (channels,) if mode == "DCR" else (channels,) + (b,) * n
+    blocks, channel = (range(1, n + 1), n + 1) if mode == "DCR" else (range(2, n + 2), 1)
+    order = [0, channel, *[dim for k in range(n) for dim in (n + 2 + k, blocks[k])]]
+    apart = ops.permute(x.reshape((batch, *first, *lengths)), order)
+    return apart.reshape((batch, channels, *[length * b for length in lengths]))
+
+
+@rule("SpaceToDepth")
+def space_to_depth(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    batch, channels, *lengths = x.shape
+    n, b = len(lengths), blocksize
+    apart = x.reshape((batch, channels, *[part for length in lengths for part in (length // b, b)]))
+    blocks, places = [3 + 2 * k for k in range(n)], [2 + 2 * k for k in range(n)]
+    order = [0, *blocks, 1, *places] if mode == "DCR" else [0, 1, *blocks, *places]
+    return ops.permute(apart, order).reshape((batch, channels * b**n, *[length // b for length in lengths]))
+
+
+@rule("Trilu")
+def trilu(x: Tensor, k: Ints | None = None, *, upper: int = 1) -> Tensor:
+    return (ops.triu if upper else ops.tril)(x, k[0] if k else 0)
+
+
+@rule("CenterCropPad")
+def center_crop_pad(x: Tensor, shape: Ints, *, axes: list[int] | None = None) -> Tensor:
+    widths = [(0, 0)] * x.ndim
+    for dim, length in zip(axes or range(x.ndim), shape, strict=True):
+        more, less = length - x.shape[dim], x.shape[dim] - length
+        widths[dim] = (more // 2, more - more // 2) if more > 0 else (-(less // 2), -(less - less // 2))
+    return pad_dims(x, widths)

@@ -3,6 +3,7 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
+import itertools
 from collections.abc import Sequence
 
 from ..... import ops
@@ -107,3 +108,87 @@ def _conv3d(
     assert total is not None
     y = total.reshape((x.shape[0], count, *total.shape[1:])).swapaxes(1, 2)
     return y if bias is None else y + bias.reshape((-1, 1, 1, 1))
+
+
+@rule("ConvTranspose")
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: list[int] | None = None,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    output_padding: list[int] | None = None,
+    output_shape: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """The convolution of x, with zeros between its elements, with the kernel reversed."""
+    lengths, kernel = x.shape[2:], weight.shape[2:]
+    n = len(kernel)
+    dilations, strides, more = dilations or [1] * n, strides or [1] * n, output_padding or [0] * n
+    reach = [dilation * (size - 1) for dilation, size in zip(dilations, kernel, strict=True)]
+    whole = [(length - 1) * stride + 1 + r for length, stride, r in zip(lengths, strides, reach, strict=True)]
+    if output_shape is None and auto_pad.startswith("SAME"):
+        output_shape = [length * stride for length, stride in zip(lengths, strides, strict=True)]
+    if output_shape is not None:
+        surplus = [w + m - length for w, m, length in zip(whole, more, output_shape[-n:], strict=True)]
+        cuts = [(s - s // 2, s // 2) if auto_pad != "SAME_UPPER" else (s // 2, s - s // 2) for s in surplus]
+    else:
+        cuts = widths_of(lengths, kernel, strides, dilations, pads, auto_pad)
+    if n == 1 and cuts[0][0] == cuts[0][1]:
+        return ops.conv_transpose1d(x, weight, bias, strides, cuts[0][0], more, group, dilations)
+    reversed_weight = ops.flip(weight, tuple(range(2, n + 2)))
+    by_group = reversed_weight.reshape((group, -1, *reversed_weight.shape[1:])).swapaxes(1, 2)
+    widths = [(r - before, r - after + m) for r, m, (before, after) in zip(reach, more, cuts, strict=True)]
+    return conv(
+        pad_dims(_spaced(x, strides), widths),
+        by_group.reshape((-1, *by_group.shape[2:])),
+        bias,
+        dilations=dilations,
+        group=group,
+    )
+
+
+def _spaced(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """x with zeros between its elements, along the last dimensions."""
+    for dim, stride in enumerate(strides, x.ndim - len(strides)):
+        if stride > 1:
+            apart = ops.pad(ops.unsqueeze(x, dim + 1), [0, 0] * (x.ndim - 1 - dim) + [0, stride - 1])
+            spaced = apart.reshape((*x.shape[:dim], x.shape[dim] * stride, *x.shape[dim + 1 :]))
+            x = spaced[(*(slice(None),) * dim, slice(0, (x.shape[dim] - 1) * stride + 1))]
+    return x
+
+
+@rule("Col2Im")
+def col2im(
+    x: Tensor,
+    image_shape: Ints,
+    block_shape: Ints,
+    *,
+    dilations: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """Adds blocks at the places of their windows."""
+    n = len(block_shape)
+    dilations, strides, pads = dilations or [1] * n, strides or [1] * n, pads or [0] * 2 * n
+    sizes = [length + pads[d] + pads[n + d] for d, length in enumerate(image_shape)]
+    counts = [
+        (size - dilation * (block - 1) - 1) // stride + 1
+        for size, dilation, block, stride in zip(sizes, dilations, block_shape, strides, strict=True)
+    ]
+    blocks = x.reshape((x.shape[0], -1, *block_shape, *counts))
+    image: Tensor | None = None
+    for place in itertools.product(*map(range, block_shape)):
+        spread = _spaced(blocks[(slice(None), slice(None), *place)], strides)
+        first = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
+        widths = [
+            (start - pads[d], sizes[d] - start - spread.shape[2 + d] - pads[n + d]) for d, start in enumerate(first)
+        ]
+        part = pad_dims(spread, widths)
+        image = part if image is None else image + part
+    assert image is not None
+    return image

@@ -24,7 +24,7 @@ from tinygrad_lstm.ops.recurrent import checked_lengths, run_scan, step_mask, tr
 from tinygrad_lstm.ops.sequence import PureStep
 
 from .cells import check_dropout, check_sizes, init_recurrent, state_of_parts, states_of
-from .layout import Layout, Lengths, Resets
+from .layout import Flags, Layout, Lengths
 from .loading import Loadable
 from .stepping import CellStep, Stepper, check_steps
 from .streaming import Stream, has_forward_of
@@ -121,7 +121,8 @@ class Network(Loadable):
         x: Tensor,
         state: Tensor | Sequence[Tensor] | None,
         lengths: Lengths | None,
-        resets: Resets | None = None,
+        resets: Flags | None = None,
+        mask: Flags | None = None,
     ) -> tuple[Tensor, States]:
         """The outputs and final states for x and an initial state; see `LSTM.forward`."""
         name, parameter = type(self).__name__, getattr(self, f"{self._parameter_names[0]}_l0")
@@ -138,18 +139,23 @@ class Network(Loadable):
         T, B = x.shape[:2]
         rows = self._rows_of(name, state, layout, x, parameter)
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
-        flags = None if resets is None else layout.resets(name, resets, T, B).to(x.device)
+        flags = None if resets is None else layout.flags(name, "resets", resets, T, B).to(x.device)
+        taken = None if mask is None else layout.flags(name, "mask", mask, T, B).to(x.device)
         if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
-            x, numbers, flags = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64), None
+            x, numbers, flags, taken = ops.pad(x, (0, 0, 0, 0, 0, 1)), np.zeros(B, np.int64), None, None
         if numbers is not None:
             # Values past a length must not count, not even as NaN times 0.
             x = ops.where(step_mask(numbers, len(x), x.device), x, 0.0)
+        if taken is not None:  # nor those of steps that are skipped
+            x = ops.where(ops.unsqueeze(taken, -1), x, 0.0)
 
         for layer in range(self.num_layers):
             outputs = []
             for k, direction in enumerate(self._directions):
                 place = layer * len(self._directions) + k
-                output, *rows[place] = self._layer(x, rows[place], numbers, flags, f"l{layer}{direction}", k == 1)
+                output, *rows[place] = self._layer(
+                    x, rows[place], numbers, flags, taken, f"l{layer}{direction}", k == 1
+                )
                 outputs.append(output)
             x = ops.concat(outputs, dim=-1) if self.bidirectional else outputs[0]  # (T, B, output_size)
             if layer < self.num_layers - 1:
@@ -178,17 +184,20 @@ class Network(Loadable):
         states: Sequence[Tensor],
         lengths: np.ndarray[Any, Any] | None,
         resets: Tensor | None,
+        mask: Tensor | None,
         place: str,
         reverse: bool,
     ) -> tuple[Tensor, ...]:
         """One layer in one direction: its outputs (T, B, ·), and its states after the last step of each sequence."""
         parameters = self.layer_parameters(place)
         starts = () if resets is None else tuple(map(zeros_like, states))
-        options = self.options if resets is None else {**self.options, "resets": True}
+        flags = {name: True for name, given in (("resets", resets), ("mask", mask)) if given is not None}
+        options = {**self.options, **flags} if flags else self.options
         layer = ShownLayer(self, place, self.KIND, options, parameters, x)
         tracer = mode().value.tracer
         if tracer is None or not tracer.sees_steps or not self._has_known_equations:
-            return run_scan(self._pure_step(parameters, layer), x, tuple(states), lengths, resets, starts, reverse)
+            pure = self._pure_step(parameters, layer)
+            return run_scan(pure, x, tuple(states), lengths, resets, starts, reverse, mask=mask)
         tracer.see_layer(layer)
         variant = self._variant(parameters)
 
@@ -196,7 +205,8 @@ class Network(Loadable):
             gates = variant.step(net_x, *states)
             return tuple(getattr(gates, name) for name in self.STATES)
 
-        return run_scan(step_of_nets, variant.inputs(x), tuple(states), lengths, resets, starts, reverse)
+        nets = variant.inputs(x)
+        return run_scan(step_of_nets, nets, tuple(states), lengths, resets, starts, reverse, mask=mask)
 
     def _pure_step(self, parameters: Mapping[str, Tensor], layer: ShownLayer | None = None) -> PureStep:
         """The step of a layer with these parameters, which is traced once for all layers with these options.
@@ -308,7 +318,7 @@ class Network(Loadable):
         return {name: randn(*shape, dtype=like.dtype, device=like.device) for name, shape in shapes.items()}
 
     def named_forward(
-        self, x: Tensor, lengths: Lengths | None = None, resets: Resets | None = None, **states: Tensor
+        self, x: Tensor, lengths: Lengths | None = None, resets: Flags | None = None, **states: Tensor
     ) -> dict[str, Tensor]:
         """`forward` with the tensor names of an exported file: x, h0 (and c0) to out, h (and c).
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
-from tinygrad_lstm.ops.recurrent import checked_resets
+from tinygrad_lstm.ops.recurrent import FlagsName, checked_flags
 
-__all__ = ["Layout", "Lengths", "Resets"]
+__all__ = ["Flags", "Layout", "Lengths"]
 
 Lengths: TypeAlias = Sequence[int] | np.ndarray[Any, Any] | Tensor
-Resets: TypeAlias = Sequence[Any] | np.ndarray[Any, Any] | Tensor
+Flags: TypeAlias = Sequence[Any] | np.ndarray[Any, Any] | Tensor
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Layout:
             return ops.squeeze(out, 1)
         return ops.transpose(out, 0, 1) if self.batch_first else out
 
-    def resets(self, name: str, resets: Resets, T: int, B: int) -> Tensor:
-        """The resets as (T, B).
+    def flags(self, name: str, what: FlagsName, flags: Flags, T: int, B: int) -> Tensor:
+        """The resets or the mask as (T, B).
 
         Raises:
             ValueError: the shape or the dtype is different; the message begins with `name`.
         """
         shape = (B, T) if self.batch_first else (T, B)
-        return self.inner(checked_resets(name, resets, *(shape if self.batched else (T,))))
+        return self.inner(checked_flags(name, what, flags, *(shape if self.batched else (T,))))

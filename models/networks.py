@@ -11,7 +11,7 @@ from tinygrad_lstm.kinds import KINDS
 
 from .base import Network
 from .cells import FORGET_BIAS, check_finite, gru_layer_step, init_forget_bias, lstm_layer_step, rnn_layer_step
-from .layout import Lengths, Resets
+from .layout import Flags, Lengths
 from .variants import (
     ACTIVATIONS,
     Activation,
@@ -118,7 +118,8 @@ class LSTM(Network):
         x: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
         lengths: Lengths | None = None,
-        resets: Resets | None = None,
+        resets: Flags | None = None,
+        mask: Flags | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """All hidden states of the last layer, and the final states of all layers.
 
@@ -130,6 +131,8 @@ class LSTM(Network):
                 are zero, and the final states are those after each sequence's last step.
             resets: (T, B) bool. Where it is true, a new sequence begins at this step, in both directions: the states
                 before the step are zeros.
+            mask: (T, B) bool. Where it is false, the sequence skips this step: its states and outputs are those of the
+                step before, in each direction.
 
         Returns:
             out (T, B, D·P), and (h, c) with the shapes of `state`.
@@ -137,7 +140,7 @@ class LSTM(Network):
         Raises:
             ValueError: a shape or a length is invalid.
         """
-        out, (h, c) = self._run(x, state, lengths, resets)
+        out, (h, c) = self._run(x, state, lengths, resets, mask)
         return out, (h, c)
 
 
@@ -174,10 +177,15 @@ class GRU(Network):
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, bias)
 
     def forward(
-        self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None, resets: Resets | None = None
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        lengths: Lengths | None = None,
+        resets: Flags | None = None,
+        mask: Flags | None = None,
     ) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, state, lengths, resets)
+        out, (h,) = self._run(x, state, lengths, resets, mask)
         return out, h
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
@@ -225,10 +233,15 @@ class RNN(Network):
         return (self.nonlinearity,)
 
     def forward(
-        self, x: Tensor, state: Tensor | None = None, lengths: Lengths | None = None, resets: Resets | None = None
+        self,
+        x: Tensor,
+        state: Tensor | None = None,
+        lengths: Lengths | None = None,
+        resets: Flags | None = None,
+        mask: Flags | None = None,
     ) -> tuple[Tensor, Tensor]:
         """All hidden states of the last layer (T, B, D·H), and final states of all (L·D, B, H); see `LSTM.forward`."""
-        out, (h,) = self._run(x, state, lengths, resets)
+        out, (h,) = self._run(x, state, lengths, resets, mask)
         return out, h
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:

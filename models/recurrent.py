@@ -16,7 +16,7 @@ from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, reb
 from tinygrad_lstm.tracing.starts import start_of
 
 from .cells import check_dropout
-from .layout import Layout, Lengths, Resets
+from .layout import Flags, Layout, Lengths
 from .stepping import CellStepper, check_steps
 from .streaming import Stream, has_forward_of
 
@@ -119,7 +119,12 @@ class Recurrent(Module):
         return any(len(cells) > 1 for cells in self._layers)
 
     def forward(
-        self, x: Tensor, state: Any = None, lengths: Lengths | None = None, resets: Resets | None = None
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Lengths | None = None,
+        resets: Flags | None = None,
+        mask: Flags | None = None,
     ) -> tuple[Tensor, Any]:
         """The outputs of the last layer, and the final states.
 
@@ -131,14 +136,16 @@ class Recurrent(Module):
             lengths: the number of steps of each of the B sequences, in any order; by default T. Outputs past a length
                 are zero, and the final states are those after each sequence's last step.
             resets: (T, B) bool. Where it is true, the row's states begin anew before the step, as from None.
+            mask: (T, B) bool. Where it is false, the row skips this step: its state, the first part of which is its
+                output, is that of the step before.
 
         Returns:
             out (T, B, ...), and the state, like the argument.
 
         Raises:
-            ValueError: a shape, a length, or the resets are invalid; a cell changes the number, the shape or the dtype
-                of its states, or what it starts from cannot be found; a cell cannot be compiled, and `compiled` is
-                True.
+            ValueError: a shape, a length, the resets or the mask are invalid; a cell changes the number, the shape or
+                the dtype of its states, or what it starts from cannot be found; a cell cannot be compiled, and
+                `compiled` is True.
             TypeError: a state is not a Tensor or a tuple of Tensors.
         """
         name = type(self).__name__
@@ -149,7 +156,8 @@ class Recurrent(Module):
         x = layout.inner(x)
         T, B = x.shape[:2]
         numbers = None if lengths is None else checked_lengths(name, lengths, T, B)
-        flags = None if resets is None else layout.resets(name, resets, T, B)
+        flags = None if resets is None else layout.flags(name, "resets", resets, T, B)
+        taken = None if mask is None else layout.flags(name, "mask", mask, T, B)
         initial = self._initial(state, layout.batched)
         final: list[Any] = []
         for k, cells in enumerate(self._layers):
@@ -158,7 +166,7 @@ class Recurrent(Module):
             outputs = []
             for cell, reverse in zip(cells, (False, True)):
                 given = initial[len(final)]
-                out, after = over_sequence(name, cell, x, given, numbers, flags, reverse, self.compiled)
+                out, after = over_sequence(name, cell, x, given, numbers, flags, reverse, self.compiled, taken)
                 outputs.append(out)
                 final.append(after if layout.batched else _each(lambda part: ops.squeeze(part, 0), after))
             x = ops.concat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
@@ -273,7 +281,7 @@ class Recurrent(Module):
         }
 
     def named_forward(
-        self, x: Tensor, lengths: Lengths | None = None, resets: Resets | None = None, **states: Tensor
+        self, x: Tensor, lengths: Lengths | None = None, resets: Flags | None = None, **states: Tensor
     ) -> dict[str, Tensor]:
         """`forward` with the tensor names of an exported file: x and the states before, such as h0, to out and h.
 

@@ -13,7 +13,7 @@ from .creation import ones_like, zeros_like
 from .nn import Module
 from .ops.elementwise import where
 from .ops.padding import pad
-from .ops.recurrent import checked_lengths, checked_resets, run_scan, step_mask
+from .ops.recurrent import checked_flags, checked_lengths, run_scan, step_mask
 from .states import CheckedStep, joined_like, names_of, parts_of, with_tensors
 from .tracing.starts import start_of
 
@@ -23,7 +23,13 @@ Step = Callable[[Tensor, Any], Any]
 
 
 def scan(
-    step: Step, x: Tensor, state: Any, lengths: Any = None, resets: Any = None, reverse: bool = False
+    step: Step,
+    x: Tensor,
+    state: Any,
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    mask: Any = None,
 ) -> tuple[Tensor, Any]:
     """Goes through the time steps of a batch of sequences, with a cell or any function of an input and a state.
 
@@ -41,6 +47,8 @@ def scan(
             the step, by what `cell(x_t, None)` starts from; for a function, by zeros.
         reverse: whether the steps are taken from the last to the first of each sequence. The outputs stay in the order
             of x.
+        mask: (T, B) bool. Where it is false, the row skips this step: its state, the first part of which is its output,
+            is that of the step before.
 
     The step is run a few times, recorded and compiled. A step that reads values, or does more than compute the next
     state, runs step by step: if it changes objects, prints, logs, writes, or reads the time. To find what a cell starts
@@ -73,8 +81,9 @@ def scan(
         raise TypeError("scan: state is None, but the step is a function; give the state before the first step")
     T, B = x.shape[:2]
     numbers = None if lengths is None else checked_lengths("scan", lengths, T, B)
-    flags = None if resets is None else checked_resets("scan", resets, T, B)
-    return over_sequence("scan", step, x, state, numbers, flags, bool(reverse))
+    flags = None if resets is None else checked_flags("scan", "resets", resets, T, B)
+    taken = None if mask is None else checked_flags("scan", "mask", mask, T, B)
+    return over_sequence("scan", step, x, state, numbers, flags, bool(reverse), mask=taken)
 
 
 def over_sequence(
@@ -86,6 +95,7 @@ def over_sequence(
     resets: Tensor | None,
     reverse: bool,
     compiled: bool | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Any]:
     """What `scan` returns, of arguments that have been checked.
 
@@ -96,9 +106,12 @@ def over_sequence(
     """
     T, B = x.shape[:2]
     if not T:  # one step that no sequence reaches, so that gradients are those of sequences of length 0
-        x, lengths, resets = pad(x, (0, 0) * (x.ndim - 1) + (0, 1)), np.zeros(B, np.int64), None
+        x, lengths, resets, mask = pad(x, (0, 0) * (x.ndim - 1) + (0, 1)), np.zeros(B, np.int64), None, None
     if lengths is not None:
         x = _within(x, step_mask(lengths, len(x), x.device))
+    if mask is not None:
+        mask = mask.to(x.device)
+        x = _within(x, mask)
     start = None
     if isinstance(step, Module) and (state is None or resets is not None):
         start = start_of(name, step, x[0])
@@ -111,7 +124,7 @@ def over_sequence(
         starts = tuple(map(zeros_like, states)) if start is None else _alike(name, names, states, start)
     joined = joined_like(state)
     out, *final = run_scan(
-        CheckedStep(step, name, names, joined), x, states, lengths, resets, starts, reverse, compiled
+        CheckedStep(step, name, names, joined), x, states, lengths, resets, starts, reverse, compiled, mask
     )
     return out if T else out[:0], joined(final)
 

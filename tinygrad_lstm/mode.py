@@ -82,7 +82,9 @@ class Tracer:
     def see_layer(self, layer: Any) -> None:
         """A `ShownLayer` of a network is to be computed, step by step."""
 
-    def see_sequence(self, step: Callable[..., Any], T: int, lengths: Any, reverse: bool) -> Callable[..., Any]:
+    def see_sequence(
+        self, step: Callable[..., Any], T: int, lengths: Any, reverse: bool, mask: Any
+    ) -> Callable[..., Any]:
         """T steps are to be taken, one after the other: returns the step to take."""
         return step
 

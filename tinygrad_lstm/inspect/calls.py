@@ -21,7 +21,7 @@ from ..mode import Switch, Tracer, enable_grad, mode, no_grad
 from ..nn import Module
 from ..nn.names import joined
 from ..observing import ShownLayer
-from ..ops.recurrent import Scan
+from ..ops.recurrent import Scan, active_steps
 from ..states import CheckedStep, names_of
 from ..tracing.names import watched_variables
 from ._program import names_in, step_shown
@@ -263,16 +263,19 @@ class Calls(Tracer):
     # -- sequences -----------------------------------------------------------------------------------------------------
 
     def see_sequence(
-        self, step: Callable[..., Any], T: int, lengths: HostArray | None, reverse: bool
+        self, step: Callable[..., Any], T: int, lengths: HostArray | None, reverse: bool, mask: Tensor | None
     ) -> Callable[..., Any]:
         """The step, whose calls are recorded with their time."""
         times = iter(range(T)[::-1] if reverse else range(T))
         first: dict[str, int] = {}
+        active: HostArray | None = None
 
         def timed(x: Tensor, states: States) -> States:
+            nonlocal active
+            if active is None:
+                active = active_steps(T, len(x), lengths, mask)
             t = next(times)
-            going = np.ones(len(x), bool) if lengths is None else t < lengths
-            return self._taken(step, x, states, _Time(going[None], reverse, first))
+            return self._taken(step, x, states, _Time(active[t][None], reverse, first))
 
         return timed
 

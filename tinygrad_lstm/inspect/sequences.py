@@ -12,9 +12,7 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from tinygrad_lstm.backends.base import Array, HostArray
+from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.backends.emit.program import Instruction, Program, Value
 from tinygrad_lstm.backends.emit.sequence import ArraySequence
@@ -23,7 +21,7 @@ from .._tensor import Tensor
 from ..device import Device
 from ..graph import Node
 from ..ops.elementwise import add
-from ..ops.recurrent import Scan, chosen, flags_by_rank
+from ..ops.recurrent import Scan, active_steps, chosen, flags_by_rank
 from ..ops.sequence import FusedStep, UntraceableError
 from ..tracing.rows import is_row_wise
 from ..tracing.schedule import backward_schedule, forward_schedule
@@ -65,7 +63,7 @@ class RanSequence:
             [states[begin : begin + T] for states in self._saved[: len(program.states)]]
             for begin in (scan.reverse, not scan.reverse)
         )
-        self.active: HostArray = np.arange(T)[:, None] < (np.full(B, T) if scan.lengths is None else scan.lengths)
+        self.active = active_steps(T, B, scan.lengths, scan.mask)
         self.parts = [slice(0, T)] if self._takes_all_rows() else [slice(t, t + 1) for t in range(T)]
         if scan.reverse:
             self.parts.reverse()

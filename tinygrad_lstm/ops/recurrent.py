@@ -6,7 +6,7 @@ Sizes: T time steps, batch B.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,8 +25,9 @@ from .shape import reshape, stack, unbind, unsqueeze
 
 __all__ = [
     "Scan",
+    "active_steps",
+    "checked_flags",
     "checked_lengths",
-    "checked_resets",
     "chosen",
     "flags_by_rank",
     "run_scan",
@@ -37,6 +38,9 @@ __all__ = [
 States = tuple[Tensor, ...]
 Step = Callable[..., Any]
 Lengths = HostArray | None
+FlagsName = Literal["resets", "mask"]
+
+_FLAGS = {"resets": "begins a new sequence", "mask": "is taken"}
 
 
 def checked_lengths(name: str, lengths: Any, T: int, B: int) -> HostArray:
@@ -63,19 +67,25 @@ def step_mask(lengths: HostArray, T: int, device: Device) -> Tensor:
     return as_tensor(np.arange(T)[:, None, None] < lengths[None, :, None], "cpu").to(device)
 
 
-def checked_resets(name: str, resets: Any, *shape: int) -> Tensor:
-    """Where the sequences of a batch begin anew, bools of this shape.
+def active_steps(T: int, B: int, lengths: Lengths, mask: Tensor | None) -> HostArray:
+    """Whether each step of each sequence is taken and within its length: (T, B) bool, in host memory."""
+    within = np.arange(T)[:, None] < (np.full(B, T) if lengths is None else lengths)
+    return within if mask is None else within & mask.device.backend.to_host(mask._array)
+
+
+def checked_flags(name: str, what: FlagsName, flags: Any, *shape: int) -> Tensor:
+    """Flags for the steps of the sequences of a batch, bools of this shape.
 
     Raises:
         ValueError: the shape or the dtype is different; the message begins with `name`.
     """
-    flags = as_tensor(resets) if isinstance(resets, Tensor) or device_of(resets) else as_tensor(np.asarray(resets))
-    if flags.shape != shape or not is_bool(flags.dtype):
+    given = as_tensor(flags) if isinstance(flags, Tensor) or device_of(flags) else as_tensor(np.asarray(flags))
+    if given.shape != shape or not is_bool(given.dtype):
         raise ValueError(
-            f"{name}: expected resets of shape {shape} and dtype bool, got {flags.dtype} {flags.shape}; they say for "
-            "each step of each sequence whether it begins a new one"
+            f"{name}: expected {what} of shape {shape} and dtype bool, got {given.dtype} {given.shape}; for each step "
+            f"of each sequence, whether it {_FLAGS[what]}"
         )
-    return flags
+    return given
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +104,7 @@ class Scan:
     resets: Tensor | None
     starts: States
     reverse: bool
+    mask: Tensor | None
     traced: Callable[..., tuple[FusedStep, Sequence[Tensor]]]
 
 
@@ -107,6 +118,7 @@ def run_scan(
     starts: States = (),
     reverse: bool = False,
     compiled: bool | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Goes through the time steps of a sequence. Every sequence goes through here.
 
@@ -120,6 +132,7 @@ def run_scan(
         starts: of the shapes of `states`; only needed with `resets`.
         reverse: whether the steps are taken from the last to the first.
         compiled: whether the sequence is one op: True requires it, None allows it, False takes the steps one by one.
+        mask: (T, B) bool: the rows that take a step. Others keep their states, the first of which is the output.
 
     Returns:
         The outputs of all steps (T, B, ...), zero past a sequence's length, and the states after each sequence's last
@@ -131,18 +144,19 @@ def run_scan(
     now, T = mode().value, len(x)
     active = {} if lengths is None else flags_by_rank(step_mask(lengths, T, x.device), states)
     begins = {} if resets is None else flags_by_rank(resets, states)
-    inputs = [x, *active.values(), *begins.values()]
+    taken = {} if mask is None else flags_by_rank(mask, states)
+    inputs = [x, *active.values(), *begins.values(), *taken.values()]
     fixed, key, name = (step.fixed, step.key, step.name) if isinstance(step, PureStep) else ((), None, "sequence")
-    flags = tuple(active), tuple(begins), len(starts)
+    flags = tuple(active), tuple(begins), len(starts), tuple(taken)
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
         try:
             traced = partial(fused_step, _masked(step, *flags), fixed=fixed, key=key, code=code_of(step))
-            fused, taken = traced(inputs, states, starts)
-            others = [*states, *starts, *fixed, *taken]
+            fused, captured = traced(inputs, states, starts)
+            others = [*states, *starts, *fixed, *captured]
             fused.functions(now.recording and any(each._node is not None for each in (*inputs, *others)))
             if now.tracer is not None:
-                scan = Scan(step, x, lengths, resets, starts, reverse, traced)
+                scan = Scan(step, x, lengths, resets, starts, reverse, mask, traced)
                 return now.tracer.see_fused(
                     partial(fused_over, fused, reverse=reverse, name=name), inputs, others, scan
                 )
@@ -152,7 +166,7 @@ def run_scan(
         else:
             return fused_over(fused, inputs, others, reverse, name)
     if now.tracer is not None:
-        step = now.tracer.see_sequence(step, T, lengths, reverse)
+        step = now.tracer.see_sequence(step, T, lengths, reverse, mask)
     masked = _masked(step, *flags)
     items = list(zip(*(unbind(each, 0) for each in inputs), strict=True))
     outputs = [states[0]] * T
@@ -181,7 +195,7 @@ def traced_step(step: Step | PureStep, x: Tensor, states: States) -> tuple[Fused
 
 
 def _masked(
-    step: Step | PureStep, active: Sequence[int], begins: Sequence[int], starts: int
+    step: Step | PureStep, active: Sequence[int], begins: Sequence[int], starts: int, taken: Sequence[int] = ()
 ) -> Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], States]:
     """A step in which sequences end and begin: it returns its output and the states after it.
 
@@ -191,23 +205,26 @@ def _masked(
         active: the numbers of dimensions of the flags that say which rows have not ended.
         begins: those of the flags that say which rows begin anew.
         starts: the number of states that such rows begin with. They are the first of what is the same in all steps.
+        taken: those of the flags that say which rows take the step.
     """
 
     def masked(at_step: Sequence[Tensor], states: Sequence[Tensor], others: Sequence[Tensor]) -> States:
         x_t, *flags = at_step
         entering = tuple(states)
         if begins:
-            entering = chosen(dict(zip(begins, flags[len(active) :])), others[:starts], states)
+            entering = chosen(dict(zip(begins, flags[len(active) :], strict=False)), others[:starts], states)
         began = next_number()
         if isinstance(step, PureStep):
             stepped = step.function(x_t, entering, others[starts:])
         else:
             stepped = step(x_t, entering)
         declare_step(step, began, stepped)
+        if taken:
+            stepped = chosen(dict(zip(taken, flags[len(active) + len(begins) :], strict=True)), stepped, entering)
         if not active:
             return (stepped[0], *stepped)
         # A sequence that has ended, or has not begun in reverse, keeps its states.
-        going, first = dict(zip(active, flags)), stepped[0]
+        going, first = dict(zip(active, flags, strict=False)), stepped[0]
         padding = 0.0 if is_float(first.dtype) else zeros_like(first)
         return (where(going[first.ndim], first, padding), *chosen(going, stepped, states))
 

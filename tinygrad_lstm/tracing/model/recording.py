@@ -164,13 +164,16 @@ class Run(Tracer):
         starts: tuple[Tensor, ...],
         reverse: bool,
         compiled: bool | None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Records one step; then all steps as one call, with that step and the layer that they belong to."""
         layer, place, T = self._layer, self._place, x.shape[0]
         self._layer, self._place = None, ""
-        items, begins = unbind(x, 0), None
-        if resets is not None:
-            begins = {rank: unbind(flags, 0) for rank, flags in flags_by_rank(resets, states).items()}
+        items = unbind(x, 0)
+        begins, taken = (
+            {} if flags is None else {rank: unbind(each, 0) for rank, each in flags_by_rank(flags, states).items()}
+            for flags in (resets, mask)
+        )
         begun = len(self.notes)
         after: list[Slot | Held] = []
         for t in range(self._steps_noted(T)):
@@ -179,11 +182,14 @@ class Run(Tracer):
                 before = tuple(state.clone() for state in states)
             self._note("step", None, (), before, t)
             entering = before
-            if begins is not None:
+            if begins:
                 entering = chosen({rank: flags[t] for rank, flags in begins.items()}, starts, before)
-            after = [self._noted("a step", state) for state in step(items[t], entering)]
+            stepped = step(items[t], entering)
+            if taken:
+                stepped = chosen({rank: flags[t] for rank, flags in taken.items()}, stepped, entering)
+            after = [self._noted("a step", state) for state in stepped]
         with Switch(tracer=_SILENT):
-            result: tuple[Tensor, ...] = _SCAN(step, x, states, lengths, resets, starts, reverse, compiled)
+            result: tuple[Tensor, ...] = _SCAN(step, x, states, lengths, resets, starts, reverse, compiled, mask)
         parameters = None if layer is None else (list(layer.parameters), list(layer.parameters.values()))
         described = layer and (layer.kind, layer.options, parameters, layer.x)
         self._place = place

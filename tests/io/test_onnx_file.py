@@ -303,16 +303,31 @@ def refusal(path: Path) -> str:
     return message
 
 
-def outside() -> TensorProto:
-    stored = TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
-    stored.external_data.add(key="location", value="../../etc/passwd")
+def outside(location: str, **where: str) -> TensorProto:
+    """An array of three numbers in a different file."""
+    stored = TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **where}.items():
+        stored.external_data.add(key=key, value=value)
     return stored
 
 
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        (outside(), "the array 'W' is in a different file, which is not read; save the model in one file"),
+        (
+            outside("../../etc/passwd"),
+            "the array 'W' is in '../../etc/passwd', which is not a file in the model's folder",
+        ),
+        (outside("/etc/passwd"), "which is not a file in the model's folder"),
+        (outside("link"), "which is not a file in the model's folder"),
+        (outside(""), "which is not a file in the model's folder"),
+        (outside("none.data"), "is in the file 'none.data' beside the model, which cannot be read: No such file"),
+        (outside("."), "which cannot be read: Is a directory"),
+        (outside("zero\0"), "which cannot be read: not a regular file"),
+        (outside("data", offset="8", length="8"), "is at bytes 8 to 16 of a file of 12"),
+        (outside("data", offset="-4"), "is at bytes -4 to 12 of a file of 12"),
+        (outside("data", offset="x"), "has no valid place in its file"),
+        (outside("data", length="8"), r"2 elements do not have the shape \(3,\)"),
         (TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60], raw_data=b"1234"), "1 elements do not have"),
         (
             TensorProto(name="W", data_type=TensorProto.FLOAT, dims=[2**60]),
@@ -346,10 +361,33 @@ def outside() -> TensorProto:
     ],
 )
 def test_arrays_that_are_refused(tmp_path: Path, stored: TensorProto, words: str) -> None:
+    (tmp_path / "data").write_bytes(bytes(12))
+    (tmp_path / "link").symlink_to("/etc/passwd")
     path = write(tmp_path / "a.onnx", graph([], [stored]))
     assert re.search(words, refusal(path))
     path = write(tmp_path / "b.onnx", graph([constant("W", stored), node("LSTM")]))
     assert re.search(words, refusal(path))
+
+
+def test_arrays_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    """As PyTorch's exporter stores those of large models."""
+    arrays = {"W": np.arange(6, dtype="f4").reshape(2, 3), "R": np.arange(4, dtype="i8"), "B": np.ones(3, "f2")}
+    whole = helper.make_model(graph([], [numpy_helper.from_array(array, name) for name, array in arrays.items()]))
+    path = tmp_path / "model.onnx"
+    onnx.save(whole, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    assert path.stat().st_size < 500 and (tmp_path / "model.onnx.data").exists()
+    weights = load_weights(path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(weights[name], array)
+        assert weights[name].flags.writeable
+
+
+def test_a_file_beside_the_model_is_not_read_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(12))
+    stored = [outside("data") for _ in range(100)]
+    for number, each in enumerate(stored):
+        each.name = f"W{number}"
+    assert "its arrays refer to more bytes than 'data' has" in refusal(write(tmp_path / "a.onnx", graph([], stored)))
 
 
 def test_sparse_arrays_are_refused(tmp_path: Path) -> None:
@@ -387,7 +425,7 @@ def test_graphs_within_graphs_end(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(
         whole + b"\x3a" + bytes([len(content) & 0x7F | 0x80, len(content) >> 7]) + content
     )
-    assert "not a whole ONNX file" in refusal(tmp_path / "a.onnx")
+    assert "graphs within nodes, too deep" in refusal(tmp_path / "a.onnx")
 
 
 def test_any_cut_is_noticed(tmp_path: Path) -> None:

@@ -75,3 +75,12 @@ def test_unfit_inputs(path: Path, args: list[object], kwargs: dict[str, object],
     model = tg.io.load_model(path)
     with pytest.raises(error, match=r"model\.onnx"):
         model(*args, **kwargs)
+
+
+@tg.no_grad()
+def test_weights_in_a_file_beside_the_model(path: Path, tmp_path: Path) -> None:
+    onnx.save(onnx.load(path), tmp_path / "beside.onnx", save_as_external_data=True, size_threshold=0, location="data")
+    x = np.random.default_rng(0).standard_normal((4, 2, 3))
+    np.testing.assert_array_equal(
+        tg.io.load_model(tmp_path / "beside.onnx")(x)[0].numpy(), tg.io.load_model(path)(x)[0].numpy()
+    )

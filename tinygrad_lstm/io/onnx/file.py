@@ -21,6 +21,7 @@ from ..contents import FileLayer, Weights
 from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file, shown
 from .constants import Depends, Term, Unknown, Values
+from .external import read_external
 from .nodes import layer_of
 from .tensors import array_of
 
@@ -52,13 +53,13 @@ def read_onnx(path: Path) -> Weights:
     Raises:
         OnnxUnavailableError: onnx is not installed.
         OSError: the file is not there or cannot be read.
-        ValueError: it is not an ONNX file, is cut off or damaged, has its data in a different file, or has sparse
-            arrays or elements of a type that NumPy lacks.
+        ValueError: it is not an ONNX file, is cut off or damaged, has data in files outside of its folder, or has
+            sparse arrays or elements of a type that NumPy lacks.
     """
     with naming_file(path):
-        model = parsed(path)
+        model, size = parsed(path)
         functions = {(function.domain, function.name) for function in model.functions}
-        contents = _Contents(MADE_A_BYTE * path.stat().st_size, functions)
+        contents = _Contents(MADE_A_BYTE * size, functions)
         contents.add_graph(model.graph, ChainMap())
         for function in model.functions:
             unknown = Unknown(
@@ -70,7 +71,8 @@ def read_onnx(path: Path) -> Weights:
         return Weights(contents.arrays, contents.layers, contents.types)
 
 
-def parsed(path: Path) -> "ModelProto":
+def parsed(path: Path) -> "tuple[ModelProto, int]":
+    """The content of an ONNX file, with the arrays in files beside it, and the size of all these files in bytes."""
     try:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from onnx import ModelProto
@@ -85,7 +87,7 @@ def parsed(path: Path) -> "ModelProto":
         raise ContentError("graphs within nodes, too deep" if deep else "not a whole ONNX file") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ContentError("not a whole ONNX file: it has no graph, or no version of the operators")
-    return model
+    return model, len(content) + read_external(model, path.parent)
 
 
 class _Contents:

@@ -70,13 +70,8 @@ def array_of(name: str, tensor: "TensorProto") -> HostArray:
     """The elements of a tensor, whose number must match its shape; bfloat16 as float32.
 
     Raises:
-        ContentError: they are in a different file, are of a type that NumPy lacks, or do not match the shape.
+        ContentError: they are of a type that NumPy lacks, or do not match the shape.
     """
-    if tensor.data_location == tensor.EXTERNAL:
-        raise ContentError(
-            f"the array {shown(name)} is in a different file, which is not read; save the model in one file,"
-            " with torch by torch.onnx.export(..., external_data=False)"
-        )
     types = {number: type_name for type_name, number in tensor.DataType.items()}
     type_name = types.get(tensor.data_type, str(tensor.data_type))
     if type_name not in TYPES:

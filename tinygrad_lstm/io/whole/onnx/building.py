@@ -51,8 +51,8 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
         OSError, RuntimeError, ValueError: as `load_model`.
     """
     with naming_file(path):
-        model = parsed(path)
-        return Builder(model, path.stat().st_size).built(path.name, states)
+        model, size = parsed(path)
+        return Builder(model, size).built(path.name, states)
 
 
 class Builder:
@@ -60,7 +60,7 @@ class Builder:
 
     Args:
         model: the file's content.
-        size: the file's size in bytes, which limits memory and time.
+        size: the size of its files in bytes, which limits memory and time.
 
     Attributes:
         contents: what the module has: parameters, buffers and modules, by the names of values.

@@ -131,7 +131,7 @@ def test_agrees_with_cells_unrolled_by_hand(kind: Any, compiled: bool, options: 
 
     given_state = state if state is None or kind is LSTM else state[0]
     given_x = x.swapaxes(0, 1) if options["batch_first"] else x
-    traced = trace(Scored(network), given_x, given_state, lengths, itself if options["with_loss"] else None)
+    traced = trace(Scored(network), given_x, given_state, lengths, loss=itself if options["with_loss"] else None)
 
     out, final, layers = unrolled(network, tg.tensor(x), state, lengths)
     loss = score(out.transpose(0, 1) if options["batch_first"] else out, *final)
@@ -166,8 +166,8 @@ def test_a_cell_traces_as_its_network(kind: Any, options: dict[str, Any]) -> Non
         return None if not options["with_state"] else tuple(states) if kind is LSTM else states[0]
 
     loss = score if options["with_loss"] else None
-    of_cell = trace(cell, x, given_as(parts), lengths, loss)
-    of_network = trace(network, x, given_as([part[None] for part in parts]), lengths, loss)
+    of_cell = trace(cell, x, given_as(parts), lengths, loss=loss)
+    of_network = trace(network, x, given_as([part[None] for part in parts]), lengths, loss=loss)
     assert (of_cell[0].name, of_network[0].name) == ("cell", "l0")
     assert_close(of_cell.output, of_network.output)
     a, b = of_cell[0], of_network[0]

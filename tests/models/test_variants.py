@@ -265,7 +265,7 @@ def test_without_peepholes_it_is_the_plain_lstm() -> None:
     x, state = drawn(5, 3, 3), tuple(map(tg.tensor, states_of(plain, 3)))
     lengths = [5, 0, 3]
     loss = lambda out: (out * tg.tensor(drawn(*out.shape))).sum()  # noqa: E731
-    ours, theirs = (trace(network, x, state, lengths, loss) for network in (with_peepholes, plain))
+    ours, theirs = (trace(network, x, state, lengths, loss=loss) for network in (with_peepholes, plain))
     np.testing.assert_allclose(ours.output, theirs.output, atol=1e-12)
     for a, b in zip(ours, theirs, strict=True):
         assert (a.name, a.kind, a.reverse, a.shape, a.gates) == (b.name, b.kind, b.reverse, b.shape, b.gates)

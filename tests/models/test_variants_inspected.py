@@ -19,7 +19,7 @@ def traced_with_gradients(kind: Any, options: dict[str, Any], device: str = "cpu
     states = given_as([tg.tensor(state, device=device) for state in states_of(network, 3)])
     weights = tg.tensor(drawn(5, 3, network.output_size), device=device)
     x = tg.tensor(drawn(5, 3, 3), device=device)
-    return network, trace(network, x, states, [5, 0, 3], lambda out: (out * weights).sum())
+    return network, trace(network, x, states, [5, 0, 3], loss=lambda out: (out * weights).sum())
 
 
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

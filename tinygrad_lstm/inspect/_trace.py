@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from ..mode import Switch
 from ..nn import Module, MultiheadAttention, Parameter
 from ..nn.module import described
 from ..ops.recurrent import checked_lengths
+from .arguments import Arguments, named_outputs
 from .calls import Calls, on_host, read_only
 from .layers import Trace
 
@@ -28,12 +30,10 @@ _log = logging.getLogger(__name__)
 
 def trace(
     model: Module,
-    x: Any,
-    state: Any = None,
-    lengths: Any = None,
+    *inputs: Any,
     loss: Callable[[Any], Tensor] | None = None,
-    *,
     max_bytes: int = 4 * 2**30,
+    **named: Any,
 ) -> Trace:
     """Runs a model, and returns what its recurrent parts computed: every gate and state at every step.
 
@@ -49,13 +49,15 @@ def trace(
     does not depend on, that were detached, or that were computed under `no_grad`.
 
     Args:
-        model: a cell, an LSTM, a GRU, an RNN, a Recurrent, a CharLM, or a user-defined module that contains any of
-            these. A cell, a module with a method `gates`, runs over the time steps of x (T, B, I).
-        x: the model's input, an array or a tensor.
-        state: passed to the model as its second argument, if given.
-        lengths: passed to the model as `lengths=`, if given; also used for a cell.
-        loss: a function of the model's output, or of the first of its outputs (the `out` of an LSTM, the logits of a
-            CharLM), that returns a scalar; with it, the trace has gradients.
+        model: a cell, an LSTM, a GRU, an RNN, a Recurrent, a CharLM, a model from a file, or a user-defined module that
+            contains any of these. A cell, a module with a method `gates`, runs over the time steps of x (T, B, I).
+        inputs, named: the model's arguments by position and by name, of which None is left out: arrays, tensors, and
+            what else the model takes, as in `trace(model, x, h0, c0)` or `trace(model, ids=ids, lengths=lengths)`. A
+            cell takes x, state and lengths. `state=` is the second argument of a model without a parameter of this
+            name.
+        loss: a function of the model's output that returns a scalar; with it, the trace has gradients. It is given all
+            outputs if these have names, as those in a named tuple or a dict; or else the first (the `out` of an LSTM,
+            the logits of a CharLM).
         max_bytes: the largest size of the trace; `trace_memory` returns its size beforehand, and it is logged.
 
     Returns:
@@ -80,59 +82,61 @@ def trace(
     """
     if loss is not None and not callable(loss):
         raise TypeError(f"trace: expected the loss to be a function of the model's output, got {type(loss).__name__}")
-    x = as_tensor(x)
-    _check_memory(trace_memory(model, x, gradients=loss is not None), max_bytes)
-    inputs, numbers = on_host(x), None if lengths is None else on_host(as_tensor(lengths))
+    _check_module(model)
+    run = partial(_unrolled, model) if _is_cell(model) else model
+    given = Arguments.of(model, signature(run if _is_cell(model) else model.forward), inputs, named)
+    _check_memory(trace_memory(model, given.first, gradients=loss is not None), max_bytes)
+    arrays, lengths = given.arrays(), given.by_name.get("lengths")
     networks = [module for module in model.modules() if not isinstance(module, MultiheadAttention)]
     batch_first = any(getattr(module, "batch_first", False) is True for module in networks)
     calls = Calls(model, gradients=loss is not None)
     # A checkpoint around this call would make the layers save nothing.
     with Switch(recording=True, tracer=None), _thawed(model):
-        output = _observed(model, x, state, lengths, calls, time=int(batch_first))
-        value = None if loss is None else _scalar(loss(output))
+        outputs = _observed(model, run, given.copied(), calls, time=int(batch_first))
+        first = outputs[0] if isinstance(outputs, tuple | list) else outputs
+        value = None if loss is None else _scalar(loss(outputs if hasattr(outputs, "_fields") else first))
         layers = calls.traced(value)
     return Trace(
         model=described(model),
         layers=layers,
-        inputs=read_only(inputs),
-        output=read_only(on_host(output)) if isinstance(output, Tensor) else None,
+        inputs=arrays[given.names[0]],
+        output=read_only(on_host(first)) if isinstance(first, Tensor) else None,
         loss=None if value is None else float(value.item()),
-        lengths=None if numbers is None else read_only(numbers),
+        lengths=None if lengths is None else read_only(on_host(as_tensor(lengths))),
         batch_first=batch_first,
+        all_inputs=arrays,
+        all_outputs=named_outputs(outputs),
     )
 
 
-def _observed(model: Module, x: Tensor, state: Any, lengths: Any, calls: Calls, time: int) -> Any:
+def _observed(model: Module, run: Callable[..., Any], given: Arguments, calls: Calls, time: int) -> Any:
     """Runs the model while `calls` records it.
 
     Args:
-        time: the dimension of x that is time.
+        time: the dimension of the first argument that is time.
 
     Returns:
-        The model's output, or the first of its outputs.
+        The model's outputs.
 
     Raises:
         ValueError: nothing recurrent has run.
     """
-    x = _copied(x)
     with Switch(tracer=calls):
-        if _is_cell(model):
-            given: Any = _unrolled(model, x, state, lengths)
-        else:
-            given = _called(model, x, state, lengths)
+        outputs = run(*given.positional, **given.named)
+    x = given.first
     if not calls or 0 in x.shape[time : time + 1]:
         raise ValueError(
             f"trace: nothing recurrent has run in this {type(model).__name__}, of an input of shape {x.shape}; "
             "expected at least one step of a cell, an LSTM, a GRU or an RNN"
         )
-    return given[0] if isinstance(given, tuple | list) else given
+    return outputs
 
 
 def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     """The largest number of bytes that the arrays (T, B, ·) of a trace can take, without making it.
 
     It counts the built-in cells and networks in the model, each run once over the steps of x. The first two dimensions
-    of x are taken for time and batch.
+    of x (T, B, ...), or of ids (T, B), are taken for time and batch.
 
     Raises:
         TypeError: `model` is not a Module.
@@ -142,10 +146,10 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
     >>> tg.inspect.trace_memory(LSTM(3, 5), tg.ones(7, 2, 3))  # 7 · 2 · (3 inputs + 5 · (4 gates + 2 · 2 states)) · 4
     2408
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"trace: expected a Module, got {type(model).__name__}")
+    _check_module(model)
     x = as_tensor(x)
-    rows = math.prod(x.shape[:1] if _is_cell(model) and x.ndim == 2 else x.shape[:2])
+    has_batch = x.ndim > 2 or (not _is_cell(model) and not is_float(x.dtype))
+    rows = math.prod(x.shape[: 1 + has_batch])
     total = 0
     for module in model.modules():
         if isinstance(module, _HasSizes):
@@ -155,6 +159,11 @@ def trace_memory(model: Module, x: Any, gradients: bool = False) -> int:
                 computed = sum(sizes.values()) * (2 if gradients else 1)
                 total += rows * width * (inputs + computed + sum(sizes[state] for state in module.STATES))
     return total
+
+
+def _check_module(model: Any) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"trace: expected a Module, got {type(model).__name__}")
 
 
 @runtime_checkable
@@ -181,28 +190,7 @@ def _is_cell(model: Module) -> bool:
     return callable(getattr(type(model), "gates", None))
 
 
-def _copied(x: Tensor) -> Tensor:
-    """A copy of x that requires a gradient, if its dtype allows: some weights may not be parameters."""
-    leaf = x.detach()
-    leaf.requires_grad = is_float(x.dtype)
-    return leaf.clone()
-
-
-def _called(model: Module, x: Tensor, state: Any, lengths: Any) -> Any:
-    arguments = (x,) if state is None else (x, state)
-    named = {} if lengths is None else {"lengths": lengths}
-    takes = signature(model.forward)
-    try:
-        takes.bind(*arguments, **named)
-    except TypeError as error:
-        given = " and ".join(["x", *["a state"] * (state is not None), *named])
-        raise ValueError(
-            f"trace: {type(model).__name__}.forward({', '.join(takes.parameters)}) cannot be given {given}: {error}"
-        ) from error
-    return model(*arguments, **named)
-
-
-def _unrolled(cell: Module, x: Tensor, state: Any, lengths: Any) -> tuple[Tensor, Any]:
+def _unrolled(cell: Module, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
     """The outputs of a cell for each step of x, (T, B, H), and its final state."""
     if x.ndim not in (2, 3) or not len(x):
         raise ValueError(

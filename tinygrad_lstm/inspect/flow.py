@@ -203,7 +203,7 @@ def gradient_flow(
     >>> round(flow["l0", "c"].decay.half_life, 2)
     2.21
     """
-    return flow_of(trace(model, x, state, lengths, loss))
+    return flow_of(trace(model, x, state=state, lengths=lengths, loss=loss))
 
 
 def flow_of(traced: Trace) -> GradientFlow:

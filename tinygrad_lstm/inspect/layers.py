@@ -197,6 +197,9 @@ class Trace:
         lengths: the number of steps of each sequence (B,); None if all have T.
         batch_first: whether a network in the model has `batch_first=True`. The arrays of layers are (T, B, ·) in any
             case.
+        all_inputs: all tensors and arrays that the model was given, by the names of its parameters.
+        all_outputs: all tensors that it returned, by their names in a named tuple or dict, or else "output",
+            "output_1", ...
     """
 
     model: str
@@ -206,6 +209,8 @@ class Trace:
     loss: float | None
     lengths: HostArray | None = field(repr=False)
     batch_first: bool = False
+    all_inputs: Mapping[str, HostArray] = field(default_factory=dict, repr=False)
+    all_outputs: Mapping[str, HostArray] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, which: int | str) -> LayerTrace:
         if not isinstance(which, str):

@@ -117,7 +117,7 @@ def test_ops_that_are_not_there_are_named(tmp_path: Path) -> None:
     graph = Graph(inputs={"x": np.ones((2, 3), "f4")})
     graph.node("NonMaxSuppression", "x", name="boxes")
     printed = succeed("show", graph.saved(tmp_path / "a.onnx", "boxes"))
-    assert printed.splitlines()[-1].startswith("no whole model: it has ops that are not there: NonMaxSuppression")
+    assert printed.splitlines()[-1].startswith("no whole model: it has ops that are not supported: NonMaxSuppression")
 
 
 def test_the_earlier_name_of_the_command(head: Path) -> None:

@@ -20,4 +20,4 @@ def torch_model(path: Path) -> Loaded:
         names = contents.archive.names if contents.archive else ()
         if any(name.startswith(f"{contents.folder}/code/") for name in names):
             return loaded_script(path, contents)
-        raise ContentError("a file of PyTorch with arrays and no model; tg.io.load_weights reads it")
+        raise ContentError("a file of PyTorch that has only arrays; tg.io.load_weights reads them")

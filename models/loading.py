@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType, promoted_dtype
 from tinygrad_lstm.io.file_layers import file_network
+from tinygrad_lstm.io.mapped import Joined, Roles, mapped_network
 from tinygrad_lstm.io.recurrent import Recurrent
 from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
 from tinygrad_lstm.io.weights import load_weights
@@ -25,7 +26,7 @@ TorchSource: TypeAlias = str | Path | Mapping[str, ArrayLike]
 
 
 class Loadable(Module):
-    """Makes LSTM, GRU and RNN from the weights of PyTorch, Keras or an ONNX file.
+    """Makes LSTM, GRU and RNN from the weights of PyTorch, Keras, an ONNX file, or any arrays.
 
     Sizes, layers, directions and variants are those of the arrays. The network is on the default device.
     """
@@ -74,6 +75,69 @@ class Loadable(Module):
         """
         found = torch_network(
             cls.KIND, _arrays(f"{cls.KIND}.from_torch", state_dict), prefix, gates=gates, dtype=dtype, options=options
+        )
+        return cls.of_found(found, batch_first, dropout, dtype)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: TorchSource,
+        roles: Roles | Sequence[Roles],
+        *,
+        gates: str | None = None,
+        joined: Joined | None = None,
+        transposed: bool | Collection[str] | None = None,
+        forget_bias: float = 0.0,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dtype: DType = None,
+        **options: Any,
+    ) -> Self:
+        """The network of arrays under any names, in any layout.
+
+        Args:
+            arrays: arrays by name, or the path of a file.
+            roles: the name of the array for each role, of one layer; or a list of such mappings, one for each layer.
+                Roles are `weight_ih` (k·H, I), `weight_hh` (k·H, H) and `bias` (k·H,), or `bias_ih` and `bias_hh`, of a
+                layer with k gates and H units; `weight` (k·H, I + H) in place of both weights; and the names of other
+                parameters, such as `peephole`. A list of names has an array for each gate, in the order of `gates`.
+                `weight_ih_f` is the array of one gate, `weight_rz` that of two. `bias_l1_reverse` is an array of the
+                second layer and the backward direction. In names "{layer}" stands for 0, 1, ... or 1, 2, ...
+            gates: the order of the gates' rows, such as "icfo"; by default PyTorch's. An LSTM's candidate is g or c, a
+                GRU's n or h.
+            joined: whether the columns of `weight` are those of the input, then of the hidden state, "xh", or "hx".
+            transposed: whether the gates are in the columns of the weights, as in x·W, or the roles of which this is
+                true. By default this is found from the shapes; square arrays are assumed to be like the others.
+            forget_bias: a number that is added to the biases of the forget gates, as by TensorFlow when a model runs.
+            batch_first, dropout: settings of the network.
+            dtype: the network's dtype; by default that of the arrays.
+            options: settings that the arrays do not show, as for `from_torch`.
+
+        Raises:
+            ValueError: roles or names are missing or unknown, or shapes are invalid (one error lists all); the shapes
+                do not show what is transposed. And what `load_weights` raises for a path.
+
+        >>> import numpy as np
+        >>> from tinygrad_lstm.models import GRU, LSTM
+        >>> arrays = {"W": np.ones((3, 20)), "U": np.ones((5, 20)), "b": np.ones(20)}
+        >>> roles = {"weight_ih": "W", "weight_hh": "U", "bias": "b"}
+        >>> LSTM.from_arrays(arrays, roles, gates="ifog", forget_bias=1.0)
+        LSTM(3, 5)      180 parameters
+        >>> arrays = {"gates/kernel": np.ones((8, 10)), "candidate/kernel": np.ones((8, 5))}
+        >>> roles = {"weight_rz": "gates/kernel", "weight_n": "candidate/kernel"}
+        >>> GRU.from_arrays(arrays, roles, joined="xh", reset_after=False)
+        GRU(3, 5, reset_after=False)      135 parameters
+        """
+        found = mapped_network(
+            cls.KIND,
+            _arrays(f"{cls.KIND}.from_arrays", arrays),
+            roles,
+            gates=gates,
+            joined=joined,
+            transposed=transposed,
+            forget_bias=forget_bias,
+            dtype=dtype,
+            options=options,
         )
         return cls.of_found(found, batch_first, dropout, dtype)
 

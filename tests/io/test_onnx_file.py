@@ -101,15 +101,15 @@ def described(folder: Path, one: NodeProto) -> FileLayer:
 @pytest.mark.parametrize(
     ("one", "words"),
     [
-        (node("LSTM", activations=["Sigmoid", "Tanh", "Relu"]), ["the activations 'sigmoid, tanh, relu'"]),
+        (node("LSTM", activations=["Sigmoid", "Tanh", "Elu"]), ["the activations 'sigmoid, tanh, elu'"]),
         (node("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), ["the activations 'hardsigmoid, tanh, tanh'"]),
         (node("LSTM", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
         (node("LSTM", clip=3.0), ["sums clipped at 3"]),
         (node("LSTM", input_forget=1), ["coupled input and forget gates"]),
         (node("LSTM", direction="sideways"), ["the direction 'sideways'"]),
         (node("LSTM", layout=2), ["the layout 2"]),
-        (node("GRU", activations=["Relu", "Relu"]), ["the activations 'relu, relu'"]),
-        (node("RNN", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
+        (node("GRU", activations=["Relu", "LeakyRelu"]), ["the activations 'relu, leakyrelu'"]),
+        (node("RNN", activations=["HardSigmoid"]), ["the activations 'hardsigmoid'"]),
         (node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"), ["the activations 'tanh, relu'"]),
         (node("RNN", activations=["Relu"], direction="bidirectional"), ["the activations 'relu'"]),
         (node("LSTM", color=3), ["the attribute 'color' of type INT"]),
@@ -117,7 +117,7 @@ def described(folder: Path, one: NodeProto) -> FileLayer:
         (node("LSTM", direction=1), ["the attribute 'direction' of type INT"]),
         (node("LSTM", hidden_size=5), ["a hidden_size of 5 beside an R of shape (1, 2)"]),
         (helper.make_node("GRU", [*"xWRB", "", "", "", "P"], ["y"]), ["more inputs than such a node has"]),
-        (node("GRU", activations=["Tanh", "Tanh"], clip=0.5), ["the activations 'tanh, tanh'", "sums clipped at 0.5"]),
+        (node("GRU", activations=["Elu", "Tanh"], clip=0.5), ["the activations 'elu, tanh'", "sums clipped at 0.5"]),
     ],
 )
 def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, one: NodeProto, words: list[str]) -> None:

@@ -24,6 +24,7 @@ class FileLayer:
         bidirectional: whether it runs in both directions.
         reset_after: for a GRU, whether the reset gate comes after the product with the recurrent weights.
         nonlinearity: the nonlinearity of an RNN.
+        activations: the names of the activation functions, as networks here have them; if empty, the usual ones.
         batch_first: whether its inputs are (B, T, I).
         unsupported: what it computes that the layers here do not, in words.
         undecided: settings that the file lacks and that must be given when the layer is loaded, with the reasons.
@@ -37,6 +38,7 @@ class FileLayer:
     bidirectional: bool = False
     reset_after: bool = True
     nonlinearity: Literal["tanh", "relu"] = "tanh"
+    activations: Sequence[str] = ()
     batch_first: bool = False
     unsupported: Sequence[str] = field(default=())
     undecided: Mapping[str, str] = field(default_factory=dict)

@@ -108,6 +108,8 @@ def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType 
     kind = KINDS[layer.kind]
     told = {name: getattr(layer, name) for name in _DESCRIBED if name in kind.options}
     options = {name: value for name, value in told.items() if value != kind.options[name]}
+    if layer.activations and tuple(layer.activations) != kind.onnx_activations:
+        options["activations"] = tuple(layer.activations)
     network = assembled(kind, places, faults, gates=kind.orders[layer.framework], dtype=dtype, options=options)
     if faults or network is None:
         raise ValueError(str(faults))

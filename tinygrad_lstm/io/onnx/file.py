@@ -84,7 +84,8 @@ def parsed(path: Path) -> "tuple[ModelProto, int]":
         model: ModelProto = ModelProto.FromString(content)
     except DecodeError as error:
         deep = "depth" in str(error).lower()
-        raise ContentError("graphs within nodes, too deep" if deep else "not a whole ONNX file") from error
+        more = ": graphs are nested in nodes too deeply" if deep else ""
+        raise ContentError(f"not a whole ONNX file{more}") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ContentError("not a whole ONNX file: it has no graph, or no version of the operators")
     return model, len(content) + read_external(model, path.parent)
@@ -137,7 +138,7 @@ class _Contents:
                 continue
             layer = None
             if node.domain in STANDARD and node.op_type in KINDS:
-                layer = layer_of(node.op_type, node, inputs, self._values, self._read)
+                layer = layer_of(node, inputs, self._values, self._read)
             elif (node.domain, node.op_type) not in self._functions:
                 layer = _layer_of_other(_name(node.domain), _name(node.op_type))
             if layer is not None:

@@ -3,7 +3,9 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from .constants import Depends, Filled, Length, Lengths, Term, Unknown, Values
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["layer_of"]
+__all__ = ["Function", "NodeSettings", "WEIGHTS", "is_default", "layer_of", "settings_of"]
 
 MOST_NAMED = 4  # the most attributes in one message
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -28,8 +30,7 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens")  # then the initial states and, i
 WEIGHTS = ("W", "R", "B", "P")
 INITIAL = "initial_"
 
-# The attributes that a node may have, and the names of their types. The activations here ignore activation_alpha and
-# activation_beta.
+# The attributes that a node may have, and the names of their types.
 ATTRIBUTES = {
     "activation_alpha": "FLOATS",
     "activation_beta": "FLOATS",
@@ -44,58 +45,179 @@ ATTRIBUTES = {
 }
 
 
+@dataclass(frozen=True)
+class Function:
+    """An activation function.
+
+    Attributes:
+        name: its name in ONNX, in lower case.
+        alpha, beta: its parameters, 0 if it has none.
+    """
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    @property
+    def network_name(self) -> str | None:
+        """The name that networks here have for it; None if there is none."""
+        if self.name == "hardsigmoid" and math.isclose(self.alpha, 1 / 6, rel_tol=1e-6) and self.beta == 0.5:
+            return "hard_sigmoid"
+        if (self.name, self.alpha, self.beta) == ("affine", 1, 0):
+            return "identity"
+        return None if self.name in PARAMETERS else self.name
+
+
+PARAMETERS: dict[str, tuple[float | None, ...]] = {
+    "affine": (None, None),
+    "elu": (1.0,),
+    "hardsigmoid": (0.2, 0.5),
+    "leakyrelu": (0.01,),
+    "scaledtanh": (None, None),
+    "thresholdedrelu": (1.0,),
+}
+"""The functions with parameters, and the defaults of alpha and beta; None if ONNX has no default."""
+
+FUNCTIONS = frozenset(("relu", "sigmoid", "softplus", "softsign", "tanh", *PARAMETERS))
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What the attributes of an LSTM, GRU or RNN node say.
+
+    Attributes:
+        kind: its name in `KINDS`.
+        direction: "forward", "reverse" or "bidirectional".
+        functions: the activation functions of each direction.
+        clip: the bound of the sums before activation functions; None for no bound.
+        input_forget: whether the forget gate is 1 - the input gate.
+        reset_after: whether a GRU's reset gate comes after the product with the recurrent weights.
+        batch_first: whether inputs are (B, T, I).
+        hidden_size: H, if the node has it.
+        strange: in words, attributes that are unknown or invalid.
+    """
+
+    kind: str
+    direction: str
+    functions: tuple[tuple[Function, ...], ...]
+    clip: float | None
+    input_forget: bool
+    reset_after: bool
+    batch_first: bool
+    hidden_size: int | None
+    strange: tuple[str, ...]
+
+    @property
+    def directions(self) -> int:
+        """The number of directions."""
+        return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of a node's inputs, in order."""
+        table = KINDS[self.kind]
+        return (*INPUTS, *(f"{INITIAL}{state}" for state in table.state_names), *("P",) * ("peephole" in table.options))
+
+    @property
+    def activations(self) -> tuple[str, ...] | None:
+        """The activation functions as networks here name them; None if they have no name, or differ by direction."""
+        names = {tuple(function.network_name for function in functions) for functions in self.functions}
+        found = names.pop()
+        return None if names or None in found else tuple(map(str, found))
+
+
+def settings_of(node: "NodeProto") -> NodeSettings:
+    """The settings of an LSTM, GRU or RNN node."""
+    kind = node.op_type
+    table = KINDS[kind]
+    attributes, strange = _attributes(node)
+    direction = _text(attributes.get("direction", b"forward"))
+    if direction not in DIRECTIONS:
+        strange.append(f"the direction {shown(direction)}")
+    layout = attributes.get("layout", 0)
+    if layout not in (0, 1):
+        strange.append(f"the layout {layout}")
+    directions = 2 if direction == "bidirectional" else 1
+    names = [_text(name).lower() for name in attributes.get("activations", ())]
+    names = names or [*table.onnx_activations] * directions
+    each = len(table.onnx_activations)
+    if len(names) != each * directions or not FUNCTIONS.issuperset(names):
+        strange.append(f"the activations {shown(', '.join(names))}")
+        names = [*table.onnx_activations] * directions
+    functions, without = _functions(
+        names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ())
+    )
+    strange += [f"the activation {name} without alpha or beta" for name in without]
+    return NodeSettings(
+        kind,
+        direction,
+        tuple(functions[start : start + each] for start in range(0, len(functions), each)),
+        attributes.get("clip") or None,
+        bool(attributes.get("input_forget")),
+        "reset_after" not in table.options or bool(attributes.get("linear_before_reset")),
+        layout == 1,
+        attributes.get("hidden_size"),
+        tuple(strange),
+    )
+
+
+def _functions(
+    names: Sequence[str], alphas: Iterable[float], betas: Iterable[float]
+) -> tuple[tuple[Function, ...], list[str]]:
+    """Functions with their parameters, of which each takes the next ones if it has any; and names that lack one."""
+    given = iter(alphas), iter(betas)
+    functions, without = [], []
+    for name in names:
+        own = [next(source, default) for source, default in zip(given, PARAMETERS.get(name, ()))]
+        without += [name] * (None in own)
+        functions.append(Function(name, *(0.0 if number is None else number for number in own)))
+    return tuple(functions), without
+
+
 def layer_of(
-    kind: str, node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
+    node: "NodeProto", inputs: "Sequence[Term | None]", values: Values, read: Callable[[Term], str]
 ) -> FileLayer:
     """The layer of a node.
 
     States and lengths that depend on the model's inputs are arguments of a network's call, so they are ignored.
 
     Args:
-        kind: the node's kind.
+        node: an LSTM, GRU or RNN node.
         inputs: the node's inputs, None for omitted ones.
         values: the values of the file's terms.
         read: adds a term to the file's arrays, and returns its name among them; or raises a ValueError.
     """
-    table = KINDS[kind]
-    known = (*INPUTS, *(f"{INITIAL}{state}" for state in table.state_names), *("P",) * ("peephole" in table.options))
-    given = {role: term for role, term in zip(known, inputs, strict=False) if term is not None}
-    attributes, unsupported = _attributes(node)
-    if any(inputs[len(known) :]):
+    settings = settings_of(node)
+    unsupported = [*settings.strange]
+    given = {role: term for role, term in zip(settings.inputs, inputs, strict=False) if term is not None}
+    if any(inputs[len(settings.inputs) :]):
         unsupported.append("more inputs than such a node has")
     roles, unknown = _weights(given, values, read)
     unsupported += unknown
-    direction = _text(attributes.get("direction", b"forward"))
-    if direction not in DIRECTIONS:
-        unsupported.append(f"the direction {shown(direction)}")
-    bidirectional = direction == "bidirectional"
-    standard = [*table.onnx_activations] * (1 + bidirectional)
-    activations = [_text(name).lower() for name in attributes.get("activations", ())] or standard
-    relu = "nonlinearity" in table.options and activations == ["relu"] * (1 + bidirectional)
-    if not relu and activations != standard:
-        unsupported.append(f"the activations {shown(', '.join(activations))}")
-    if "clip" in attributes:
-        unsupported.append(f"sums clipped at {attributes['clip']:g}")
-    if attributes.get("input_forget"):
+    table, activations = KINDS[settings.kind], settings.activations
+    relu = "nonlinearity" in table.options and activations == ("relu",)
+    if activations is None:
+        names = (function.name for functions in settings.functions for function in functions)
+        unsupported.append(f"the activations {shown(', '.join(names))}")
+    if settings.clip is not None:
+        unsupported.append(f"sums clipped at {settings.clip:g}")
+    if settings.input_forget:
         unsupported.append("coupled input and forget gates")
-    if "hidden_size" in attributes and "R" in roles:
+    if settings.hidden_size is not None and "R" in roles:
         shape = np.shape(values.of(given["R"]))  # type: ignore[arg-type]
-        if shape[-1:] != (attributes["hidden_size"],):
-            unsupported.append(f"a hidden_size of {attributes['hidden_size']} beside an R of shape {shape}")
-    layout = attributes.get("layout", 0)
-    if layout not in (0, 1):
-        unsupported.append(f"the layout {layout}")
-    batch_first = layout == 1
+        if shape[-1:] != (settings.hidden_size,):
+            unsupported.append(f"a hidden_size of {settings.hidden_size} beside an R of shape {shape}")
     return FileLayer(
-        kind,
+        settings.kind,
         "onnx",
         [roles],
-        reverse=direction == "reverse",
-        bidirectional=bidirectional,
-        reset_after="reset_after" not in table.options or bool(attributes.get("linear_before_reset")),
+        reverse=settings.direction == "reverse",
+        bidirectional=settings.directions == 2,
+        reset_after=settings.reset_after,
         nonlinearity="relu" if relu else "tanh",
-        batch_first=batch_first,
-        unsupported=[*unsupported, *_fixed_inputs(given, values, 1 if batch_first else 0)],
+        activations=() if relu or activations in (None, table.onnx_activations) else activations,
+        batch_first=settings.batch_first,
+        unsupported=[*unsupported, *_fixed_inputs(given, values, 1 if settings.batch_first else 0)],
     )
 
 
@@ -131,6 +253,16 @@ def _fixed_inputs(given: Mapping[str, Term], values: Values, time: int) -> Itera
     for role, allowed in {"sequence_lens": all_steps, **dict.fromkeys(states, _ZEROS)}.items():
         if role in given and (reason := _fixed(given[role], allowed, values)):
             yield f"{role} {reason}"
+
+
+def is_default(role: str, given: Mapping[str, Term], values: Values, batch_first: bool) -> bool:
+    """Whether the lengths or an initial state of a node are known to be a network's defaults: all steps, or zeros."""
+    term = given[role]
+    if term.depends == Depends.VALUES:
+        return False
+    time = 1 if batch_first else 0
+    allowed = _ZEROS if role.startswith(INITIAL) else Filled(Length(given["X"], time))
+    return not _fixed(term, allowed, values)
 
 
 _ZEROS = Filled(0)

@@ -13,20 +13,24 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.kinds import KINDS
 
 from ...._tensor import tensor
 from ....nn import Module, Parameter
 from ...errors import ContentError, naming_file, shown
 from ...onnx.constants import Depends, Term, Values
-from ...onnx.file import MADE_A_BYTE, parsed
+from ...onnx.file import MADE_A_BYTE, OF_SHAPES, parsed
+from ...onnx.nodes import WEIGHTS, is_default, settings_of
 from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
 from . import ops  # noqa: F401  (they register their rules)
+from .cells import equations_of
 from .control import CONTROL, control_step
 from .folding import Folding
 from .graphs import Frame, attribute_value, constant_array, domain_of, label, ordered, resolved
+from .recurrent import FunctionalCall, NetworkCall, network_for
 from .rules import MOST_ON_HOST, rule_for
 
 if TYPE_CHECKING:
@@ -88,6 +92,8 @@ class Builder:
         given = [each for each in graph.input if each.name not in stored]
         if self._model.ir_version >= IR_OF_DEFAULTS and not stored <= {each.name for each in graph.input}:
             given = list(graph.input)  # an input with an initializer is optional
+        if not graph.output:
+            raise ContentError("the graph has no outputs")
         ports = [port_of(each) for each in given]
         for port in ports:
             frame.scope[port.name] = Term(self._unique(port.name), Depends.VALUES)
@@ -152,6 +158,8 @@ class Builder:
             frame.scope[node.output[0]] = given[0]
             return []
         depends = max((term.depends for term in given if term is not None), default=Depends.NOTHING)
+        if domain == "" and node.op_type in OF_SHAPES:
+            depends = min(depends, Depends.LENGTHS)
         terms = {
             name: Term(self._unique(name), depends, None, node, given, number)
             for number, name in enumerate(node.output)
@@ -164,6 +172,8 @@ class Builder:
             used = [self.used(term) for term in given]
             opset = frame.opsets.get("", 1)
             steps = [control_step(node, used, lambda graph: self._inner_body(graph, frame), opset, origin)]
+        elif domain == "" and node.op_type in KINDS:
+            steps = [self._recurrent(node, given, origin)]
         else:
             found = rule_for(domain, node.op_type, frame.opsets.get(domain, 1))
             if found is None:
@@ -185,6 +195,40 @@ class Builder:
         outputs = tuple(terms[name].name if name else "" for name in node.output)
         frame.scope.update(terms)
         return [replace(step, outputs=outputs) for step in steps]
+
+    def _recurrent(self, node: "NodeProto", terms: Sequence[Term | None], origin: str) -> Step:
+        """The step of an LSTM, GRU or RNN node, without its outputs."""
+        settings = settings_of(node)
+        if settings.strange:
+            raise ContentError(f"{origin}: {'; '.join(settings.strange)}")
+        given = {role: term for role, term in zip(settings.inputs, terms, strict=False) if term is not None}
+        if missing := {"X", "W", "R"} - given.keys() or any(terms[len(settings.inputs) :]):
+            raise ContentError(f"{origin}: {len(terms)} inputs, expected {', '.join(settings.inputs)}: {missing}")
+        reverse, outputs = settings.direction == "reverse", len(node.output)
+        call = NetworkCall(node.op_type, reverse, settings.batch_first, outputs)
+        others = [
+            ""
+            if role not in given or is_default(role, given, self._values, settings.batch_first)
+            else self.used(given[role], "value" if role == "sequence_lens" else "tensor")
+            for role in settings.inputs
+            if role not in ("X", *WEIGHTS)
+        ]
+        inputs = [self.used(given["X"], "tensor"), *others]
+        roles = [role for role in WEIGHTS if role in given]
+        values = {role: self._values.of(given[role]) for role in roles}
+        arrays = {role: value for role, value in values.items() if isinstance(value, np.ndarray)}
+        if len(arrays) < len(values):
+            function = FunctionalCall(equations_of(settings), call, tuple(roles))
+            weights = [self.used(given[role], "tensor") for role in roles]
+            return Step(node.op_type, function, (*inputs, *weights), (), "", origin)
+        try:
+            network = network_for(settings, arrays)
+        except ContentError as error:
+            raise ContentError(f"{origin}: {error}") from error
+        name = node.name or next(filter(None, node.output), node.op_type)
+        key = self._unique(name)
+        self.add_content(key, network, name)
+        return Step(node.op_type, call, (key, *inputs), (), "", origin)
 
     def _called(self, function: "FunctionProto", node: "NodeProto", frame: Frame) -> list[Step]:
         """The steps of a function that a node calls."""

@@ -1,0 +1,230 @@
+"""LSTM, GRU and RNN nodes: as networks with parameters, or as functions of weights that depend on the inputs.
+
+Reference: https://onnx.ai/onnx/operators/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
+from tinygrad_lstm.models.base import Network
+from tinygrad_lstm.models.cells import parts_of, state_of_parts
+
+from .... import ops
+from ...._scan import scan
+from ...._tensor import Tensor, as_tensor
+from ....creation import arange, zeros
+from ....nn import Module
+from ...contents import FileLayer
+from ...errors import ContentError
+from ...file_layers import network_of
+from ...onnx.nodes import NodeSettings
+from ..body import plain_array
+from .cells import Equations, NodeCell, equations_of
+from .rules import Value
+
+__all__ = ["FunctionalCall", "NetworkCall", "network_for"]
+
+_NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
+
+
+def network_for(settings: NodeSettings, weights: Mapping[str, HostArray]) -> Module:
+    """The network of a node: an LSTM, GRU or RNN if they have its settings, or else a `Recurrent` of general cells.
+
+    A network of one direction runs forward; see `NetworkCall`.
+
+    Args:
+        weights: the arrays W, R and, if the node has them, B and P.
+
+    Raises:
+        ContentError: arrays are missing, or of wrong shapes or dtypes.
+    """
+    activations = settings.activations
+    general = activations is None or settings.clip is not None or settings.input_forget
+    layer = FileLayer(
+        settings.kind,
+        "onnx",
+        [{role: role for role in weights}],
+        bidirectional=settings.directions == 2,
+        reset_after=settings.reset_after,
+        activations=() if general or activations is None else activations,
+        batch_first=settings.batch_first,
+    )
+    try:
+        found = network_of(weights, layer)
+    except ValueError as error:
+        raise ContentError(str(error)) from error
+    if settings.hidden_size not in (None, found.hidden_size):
+        raise ContentError(f"hidden_size is {settings.hidden_size}, but R is of shape {weights['R'].shape}")
+    if not general:
+        network: Module = _NETWORKS[settings.kind].of_found(found)
+        return network
+    places = ("l0", "l0_reverse")[: settings.directions]
+    own = [
+        {name.removesuffix(f"_{place}"): array for name, array in found.parameters.items() if name.endswith(place)}
+        for place in places
+    ]
+    cells = [NodeCell(*each) for each in zip(equations_of(settings), own, strict=True)]
+    return Recurrent((cells[0], cells[1]) if len(cells) == 2 else cells[0], batch_first=settings.batch_first)
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """A node as a function of its network, the inputs X, the lengths, and the initial states.
+
+    Attributes:
+        kind: its name in `KINDS`.
+        reverse: whether its one direction runs from the end.
+        batch_first: whether X, Y and the states have the batch first.
+        outputs: the number of outputs: Y, and the final states.
+    """
+
+    kind: str
+    reverse: bool
+    batch_first: bool
+    outputs: int
+
+    def __call__(self, network: Any, x: Tensor, lengths: Value | None, *initial: Tensor | None) -> Any:
+        numbers = lengths if lengths is None or isinstance(lengths, Tensor) else plain_array(lengths)
+        time = 1 if self.batch_first else 0
+        if self.reverse:
+            x = _backward(x, numbers, time)
+        D, states = 2 if network.bidirectional else 1, None
+        if (like := next((each for each in initial if each is not None), None)) is not None:
+            own = D, x.shape[1 - time], like.shape[-1]
+            states = [
+                zeros(*own, dtype=like.dtype, device=like.device) if each is None else self._inner(each)
+                for each in initial
+            ]
+        out, final = network(x, None if states is None else _given_to(network, states), numbers)
+        if self.reverse:
+            out = _backward(out, numbers, time)
+        split = out.reshape(*out.shape[:-1], D, out.shape[-1] // D)  # (T, B, D, H), or (B, T, D, H)
+        finals = [self._inner(each) for each in _returned_by(network, final)]
+        results = [split if self.batch_first else ops.transpose(split, 1, 2), *finals][: self.outputs]
+        return results[0] if self.outputs == 1 else tuple(results)
+
+    def _inner(self, state: Tensor) -> Tensor:
+        """A state (D, B, H) of one that has the node's layout, and back."""
+        return ops.transpose(state, 0, 1) if self.batch_first else state
+
+
+def _given_to(network: Any, states: Sequence[Tensor]) -> Any:
+    """States (D, B, H) as a network takes them: a `Recurrent` those of each direction."""
+    if isinstance(network, Network):
+        return state_of_parts(states)
+    directions = [state_of_parts([each[d] for each in states]) for d in range(states[0].shape[0])]
+    return directions if len(directions) > 1 else directions[0]
+
+
+def _returned_by(network: Any, final: Any) -> Sequence[Tensor]:
+    """The states (D, B, H) that a network returned."""
+    if isinstance(network, Network):
+        return parts_of(final)
+    directions = map(parts_of, final if isinstance(final, list) else [final])
+    return [ops.stack(list(column)) for column in zip(*directions, strict=True)]
+
+
+@dataclass(frozen=True)
+class FunctionalCall:
+    """A node as a function of X, the lengths, the initial states, and its weights.
+
+    Attributes:
+        equations: those of each direction.
+        call: the node's layout and outputs.
+        roles: the weights that it is given: W, R and perhaps B and P.
+    """
+
+    equations: tuple[Equations, ...]
+    call: NetworkCall
+    roles: tuple[str, ...]
+
+    def __call__(self, x: Tensor, lengths: Value | None, *given: Any) -> Any:
+        states = len(KINDS[self.call.kind].state_names)
+        weights = dict(zip(self.roles, given[states:], strict=True))
+        if wrong := [role for role, ndim in _NDIM.items() if role in weights and weights[role].ndim != ndim]:
+            raise ValueError(f"{self.call.kind}: expected {wrong[0]} of {_NDIM[wrong[0]]} dimensions")
+        layers = [_parameters(equations, weights, d) for d, equations in enumerate(self.equations)]
+        return self.call(_Weighted(self.equations, layers, self.call.batch_first), x, lengths, *given[:states])
+
+
+_NDIM = {"W": 3, "R": 3, "B": 2, "P": 2}
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A network of one layer, given its parameters in each direction."""
+
+    equations: tuple[Equations, ...]
+    layers: Sequence[Mapping[str, Tensor]]
+    batch_first: bool
+
+    @property
+    def bidirectional(self) -> bool:
+        return len(self.layers) > 1
+
+    def __call__(self, x: Tensor, state: Any, lengths: Any) -> tuple[Tensor, Any]:
+        x = ops.transpose(x, 0, 1) if self.batch_first else x
+        outputs, final = [], []
+        for d, (equations, layer) in enumerate(zip(self.equations, self.layers, strict=True)):
+            H = layer["weight_hh"].shape[1]
+            start = state[d] if isinstance(state, list) else state
+            if start is None:
+                own = KINDS[equations.kind].state_names
+                start = state_of_parts([zeros(x.shape[1], H, dtype=x.dtype, device=x.device) for _ in own])
+            step = partial(_step, equations, layer)
+            out, after = scan(step, x, start, lengths, reverse=d == 1)
+            outputs.append(out)
+            final.append(after)
+        joined = ops.concat(outputs, dim=-1)
+        return ops.transpose(joined, 0, 1) if self.batch_first else joined, final
+
+
+def _step(equations: Equations, layer: Mapping[str, Tensor], x: Tensor, state: Any) -> Any:
+    gates = equations.step(layer, x, *parts_of(state))
+    return state_of_parts([getattr(gates, name) for name in KINDS[equations.kind].state_names])
+
+
+def _parameters(equations: Equations, weights: Mapping[str, Tensor], d: int) -> dict[str, Tensor]:
+    """The parameters of a layer in one direction, given W, R and perhaps B and P of all."""
+    kind = KINDS[equations.kind]
+    order = kind.order(kind.orders["onnx"])
+
+    def ours(x: Tensor, gates: str) -> Tensor:
+        """Rows in the order of gates here."""
+        theirs = [gate for gate in order if gate in gates]
+        parts = dict(zip(theirs, ops.chunk(x, len(theirs), dim=0), strict=True))
+        return ops.concat([parts[gate] for gate in gates], dim=0)
+
+    found = {"weight_ih": ours(weights["W"][d], kind.letters), "weight_hh": ours(weights["R"][d], kind.letters)}
+    H = found["weight_hh"].shape[1]
+    k = len(kind.gates)
+    like = found["weight_hh"]
+    both = weights["B"][d] if "B" in weights else zeros(2 * k * H, dtype=like.dtype, device=like.device)
+    bias_ih, bias_hh = (ours(part, kind.letters) for part in ops.chunk(both, 2, dim=0))
+    if "reset_after" in kind.options and equations.reset_after:
+        found["bias_hn"] = bias_hh[(k - 1) * H :]
+        bias_hh = ops.pad(bias_hh[: (k - 1) * H], (0, H))
+    found["bias"] = bias_ih + bias_hh
+    if "P" in weights:
+        (peephole,) = (weight for weight in kind.weights if weight.option == "peephole")
+        found["peephole"] = ours(weights["P"][d], peephole.gates)
+    return found
+
+
+def _backward(x: Tensor, lengths: Any, time: int) -> Tensor:
+    """A sequence with the order of its steps reversed: of each sequence of the batch, the steps within its length."""
+    if lengths is None:
+        return ops.flip(x, time)
+    T = x.shape[time]
+    lengths = as_tensor(lengths, x.device).astype("int64")
+    steps = arange(T, device=x.device)
+    steps, lengths = (steps, lengths.reshape(-1, 1)) if time else (steps.reshape(-1, 1), lengths)
+    index = ops.where(steps < lengths, lengths - 1 - steps, steps)
+    return ops.take_along_dim(x, index.unsqueeze(-1), time)

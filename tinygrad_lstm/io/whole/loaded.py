@@ -103,9 +103,11 @@ class Loaded(Module):
         """Parameters, buffers and modules, as they are now."""
         return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}
 
-    def _as_output(self, value: Any) -> Tensor:
-        if isinstance(value, Tensor):
+    def _as_output(self, value: Any) -> Any:
+        if value is None or isinstance(value, Tensor):
             return value
+        if isinstance(value, tuple):  # a sequence
+            return tuple([self._as_output(part) for part in value])
         return as_tensor(plain_array(value), self._device())
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 # Each registers its rules.
 from . import (  # noqa: F401
     activations,
+    attention,
     creation,
     elementwise,
     indexing,
@@ -12,8 +13,10 @@ from . import (  # noqa: F401
     products,
     quantization,
     reductions,
+    resize,
     sequences,
     shapes,
     sorting,
+    spectral,
     windows,
 )

@@ -78,6 +78,11 @@ def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return x * ops.sigmoid(alpha * x)
 
 
+@rule("SwiGLU")
+def swiglu(a: Tensor, b: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return swish(a, alpha=alpha) * b
+
+
 @rule("Gelu")
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     return ops.gelu(x, approximate)

@@ -5,6 +5,7 @@ Reference: https://onnx.ai/onnx/operators/
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from ..... import ops
 from ....._tensor import Tensor
@@ -108,6 +109,22 @@ def _conv3d(
     assert total is not None
     y = total.reshape((x.shape[0], count, *total.shape[1:])).swapaxes(1, 2)
     return y if bias is None else y + bias.reshape((-1, 1, 1, 1))
+
+
+@rule("CausalConvWithState")
+def causal_conv_with_state(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    past_state: Tensor | None = None,
+    *,
+    activation: str = "none",
+) -> Any:
+    """A convolution of each channel, after the last steps of the past, which are returned too."""
+    kept = weight.shape[2] - 1
+    x = ops.pad(x, [kept, 0]) if past_state is None else ops.cat([past_state, x], 2)
+    y = ops.conv1d(x, weight, bias, groups=x.shape[1])
+    return (y if activation == "none" else ops.silu(y)), x[:, :, x.shape[2] - kept :]
 
 
 @rule("ConvTranspose")

@@ -36,10 +36,9 @@ def dft(
     x = _of_length(x, n)
     if x.shape[-1] == 1:
         y = _spectrum(x[..., 0], n)
-    else:  # F(a + ib) = F(a) + i F(b), in float64, as parts may cancel
-        wide = x.astype(np.float64)
-        a, b = _spectrum(wide[..., 0], n), _spectrum(-wide[..., 1] if inverse else wide[..., 1], n)
-        y = (a + ops.stack([-b[..., 1], b[..., 0]], -1)).astype(x.dtype)
+    else:  # F(a + ib) = F(a) + i F(b)
+        a, b = _spectrum(x[..., 0], n), _spectrum(-x[..., 1] if inverse else x[..., 1], n)
+        y = a + ops.stack([-b[..., 1], b[..., 0]], -1)
     if inverse:  # that of the conjugate, conjugated
         y = ops.stack([y[..., 0], -y[..., 1]], -1) / n
     if onesided:

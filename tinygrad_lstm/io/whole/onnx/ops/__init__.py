@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     elementwise,
     indexing,
     losses,
+    microsoft,
     normalization,
     pools,
     products,

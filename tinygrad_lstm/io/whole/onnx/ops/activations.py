@@ -6,10 +6,12 @@ Reference: https://onnx.ai/onnx/operators/
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import zeros_like
-from ..rules import rule
+from ..rules import Value, rule
 from .elementwise import rule_of_tensor
 
 __all__: list[str] = []
@@ -94,8 +96,9 @@ def clip_to(x: Tensor, *, min: float | None = None, max: float | None = None) ->
 
 
 @rule("Clip", since=11)
-def clip(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
-    return ops.clamp(x, min, max)
+def clip(x: Tensor, min: Value | None = None, max: Value | None = None) -> Tensor:
+    low, high = (limit.item() if isinstance(limit, np.ndarray) else limit for limit in (min, max))
+    return ops.clamp(x, low, high)
 
 
 # -- over a dimension --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ def constant_of_shape(shape: Ints, *, value: HostArray = np.zeros(1, np.float32)
 def range_of(start: Value, limit: Value, delta: Value, *, stash_type: int = 1) -> Value:
     first, last, step = numbers = [each.item() for each in (start, limit, delta)]
     if isinstance(start, Tensor):
+        if any(isinstance(each, Tensor) and each.requires_grad for each in (start, limit, delta)):
+            count = max(math.ceil((last - first) / step), 0)
+            return start + delta * arange(count, dtype=start.dtype, device=start.device)
         return arange(first, last, step, dtype=start.dtype, device=start.device)
     if all(type(each) is int for each in numbers) and len(range(*numbers)) <= MOST_ON_HOST:
         return host_ints(list(range(*numbers)))

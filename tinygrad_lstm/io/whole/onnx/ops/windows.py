@@ -7,9 +7,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_lstm.backends.dtypes import BOOL
+
 from ..... import ops
 from ....._tensor import Tensor
-from ..rules import Ints, rule
+from .....creation import ones_like
+from ..rules import Ints, Value, rule
 
 __all__ = ["pad_dims", "widths_of"]
 
@@ -32,11 +35,14 @@ def pad_by(x: Tensor, *, pads: list[int], mode: str = "constant", value: float =
 
 @rule("Pad", since=11)
 def pad(
-    x: Tensor, pads: Ints, value: Tensor | None = None, axes: Ints | None = None, *, mode: str = "constant"
+    x: Tensor, pads: Ints, value: Value | None = None, axes: Ints | None = None, *, mode: str = "constant"
 ) -> Tensor:
     widths: list[tuple[int, int]] = [(0, 0)] * x.ndim
     for dim, before, after in zip(axes or range(x.ndim), pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
         widths[dim] = (before, after)
+    if isinstance(value, Tensor) and value.requires_grad:
+        inside = pad_dims(ones_like(x, BOOL), widths)
+        return ops.where(inside, pad_dims(x, widths), value)
     return pad_dims(x, widths, MODES[mode], 0 if value is None else value.item())
 
 

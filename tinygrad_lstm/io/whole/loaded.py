@@ -6,6 +6,7 @@ import functools
 import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from tinygrad_lstm.backends.dtypes import checked_dtype, is_float
 
 from ..._tensor import Tensor, as_tensor
 from ...creation import randn, zeros
-from ...device import get_device
+from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
 from .body import Body, Step, plain_array
@@ -91,8 +92,11 @@ class Loaded(Module):
     # -- running -------------------------------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        results = self.body.run({**self._constants, **self._own_values(), **self._given(args, kwargs)})
-        results = tuple([self._as_output(result) for result in results])
+        given = self._given(args, kwargs)
+        device = next((x.device for x in given.values()), get_device())
+        with nullcontext() if device is get_device() else default_device(device):  # that of new tensors
+            results = self.body.run({**self._constants, **self._own_values(), **given})
+        results = tuple([_as_output(result, device) for result in results])
         return results[0] if len(results) == 1 else _outputs_type(tuple(self.output_names))(*results)
 
     def compute(self, body: Body, *given: Any) -> tuple[Any, ...]:
@@ -102,13 +106,6 @@ class Loaded(Module):
     def _own_values(self) -> dict[str, Any]:
         """Parameters, buffers and modules, as they are now."""
         return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}
-
-    def _as_output(self, value: Any) -> Any:
-        if value is None or isinstance(value, Tensor):
-            return value
-        if isinstance(value, tuple):  # a sequence
-            return tuple([self._as_output(part) for part in value])
-        return as_tensor(plain_array(value), self._device())
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The inputs by their names in the file.
@@ -215,6 +212,15 @@ class Loaded(Module):
         if step.settings:
             arguments.append(step.settings)
         return printable(f"{', '.join(name or '_' for name in step.outputs)} = {step.op}({', '.join(arguments)})")
+
+
+def _as_output(value: Any, device: Device) -> Any:
+    """A value as an output: a Tensor, a tuple for a sequence, or None."""
+    if value is None or isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple):
+        return tuple([_as_output(part, device) for part in value])
+    return as_tensor(plain_array(value), device)
 
 
 @functools.lru_cache(maxsize=64)

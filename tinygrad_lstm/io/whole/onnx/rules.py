@@ -23,6 +23,7 @@ node does not have are dropped.
 
 Lengths and shapes are arrays on the host, of dtype object, whose elements are Python's integers: arithmetic on them is
 exact, waits for no device, and keeps where a length came from, so that a model can be exported and compiled again.
+Arrays on the host of a different dtype do not depend on the lengths of the inputs.
 """
 
 import importlib
@@ -40,13 +41,26 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...._tensor import Tensor, as_tensor
 from ....creation import full
+from ....device import get_device
 from ....ops import stack
 from ....tracing.lengths import Derived
 from ...errors import ContentError, shown
 from ...onnx.tensors import dtype_of
 from ..body import plain_array
 
-__all__ = ["MOST_ON_HOST", "Floats", "Ints", "Rule", "RuleCall", "Value", "host_ints", "rule", "rule_for", "tensors"]
+__all__ = [
+    "MOST_ON_HOST",
+    "Floats",
+    "Ints",
+    "Rule",
+    "RuleCall",
+    "Value",
+    "host_ints",
+    "is_known",
+    "rule",
+    "rule_for",
+    "tensors",
+]
 
 Ints: TypeAlias = list[int]
 """Integers that are read on the host."""
@@ -253,7 +267,7 @@ def _as_tensor(value: Value, device: Any) -> Tensor:
         return value
     if value.dtype == object and any(isinstance(each, Derived) for each in value.flat):  # a trace sees the lengths
         return stack([full((), each, device=device) for each in value.flat]).reshape(value.shape)
-    return as_tensor(plain_array(value), device)
+    return as_tensor(plain_array(value), device or get_device())
 
 
 def tensors(*values: Value) -> list[Tensor]:
@@ -264,6 +278,15 @@ def tensors(*values: Value) -> list[Tensor]:
 
 def host_ints(integers: Sequence[Any] | int) -> HostArray:
     """Integers on the host, which may be the lengths of a tensor: a vector, or 0-d."""
-    array = np.empty(len(integers) if isinstance(integers, Sequence) else (), object)
+    if not isinstance(integers, Sequence):
+        number: HostArray = np.empty((), object)
+        number.fill(integers)  # NumPy would make a plain integer of a length that is assigned
+        return number
+    array = np.empty(len(integers), object)
     array[...] = integers
     return array
+
+
+def is_known(*values: Value) -> bool:
+    """Whether values are arrays on the host that do not depend on the lengths of the model's inputs."""
+    return all(isinstance(value, np.ndarray) and value.dtype != object for value in values)

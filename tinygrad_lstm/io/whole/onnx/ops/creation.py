@@ -14,16 +14,18 @@ from tinygrad_lstm.backends.dtypes import BOOL, is_float
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange, full, ones_like, rand, rand_like, randn, randn_like
-from ..rules import MOST_ON_HOST, Ints, Value, host_ints, rule
+from ..rules import MOST_ON_HOST, Value, is_known, rule
 
 __all__: list[str] = []
 
 
 @rule("ConstantOfShape")
-def constant_of_shape(shape: Ints, *, value: HostArray = np.zeros(1, np.float32)) -> Value:  # noqa: B008
-    if not is_float(value.dtype) and len(shape) <= 1 and sum(shape) <= MOST_ON_HOST:
-        return np.full(tuple(shape), value.item(), value.dtype)
-    return full(shape, value.item(), value.dtype)
+def constant_of_shape(shape: Value, *, value: HostArray = np.zeros(1, np.float32)) -> Value:  # noqa: B008
+    """A vector of integers whose length does not depend on the inputs is on the host."""
+    lengths = shape.tolist()
+    if is_known(shape) and not is_float(value.dtype) and len(lengths) <= 1 and sum(lengths) <= MOST_ON_HOST:
+        return np.full(lengths, value.item(), value.dtype)
+    return full(lengths, value.item(), value.dtype, shape.device if isinstance(shape, Tensor) else None)
 
 
 @rule("Range")
@@ -34,8 +36,9 @@ def range_of(start: Value, limit: Value, delta: Value, *, stash_type: int = 1) -
             count = max(math.ceil((last - first) / step), 0)
             return start + delta * arange(count, dtype=start.dtype, device=start.device)
         return arange(first, last, step, dtype=start.dtype, device=start.device)
-    if all(type(each) is int for each in numbers) and len(range(*numbers)) <= MOST_ON_HOST:
-        return host_ints(list(range(*numbers)))
+    known = is_known(start, limit, delta) and all(type(each) is int for each in numbers)
+    if known and len(range(*numbers)) <= MOST_ON_HOST:
+        return np.arange(first, last, step)
     return arange(first, last, step)
 
 

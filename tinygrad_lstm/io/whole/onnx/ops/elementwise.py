@@ -77,7 +77,7 @@ _OF_VALUES: dict[str, Any] = {
     "GreaterOrEqual": np.greater_equal,
     "And": np.logical_and,
     "Or": np.logical_or,
-    "Xor": np.logical_xor,
+    "Xor": np.not_equal,
     "BitwiseAnd": operator.and_,
     "BitwiseOr": operator.or_,
     "BitwiseXor": operator.xor,
@@ -98,7 +98,8 @@ for _op, _function in _OF_VALUES.items():
 def div(a: Value, b: Value) -> Any:
     if isinstance(a, Tensor):
         return ops.div(a, b) if is_float(a.dtype) else a.div(b, rounding_mode="trunc")
-    return np.asarray(np.frompyfunc(_quotient, 2, 1)(a, b), object)
+    quotient = np.frompyfunc(_quotient, 2, 1)(a, b)
+    return quotient if object in (a.dtype, b.dtype) else np.asarray(quotient, a.dtype)
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -145,7 +146,7 @@ def cast(x: Value, *, to: np.dtype[Any] | None, saturate: int = 1, round_mode: s
     if isinstance(x, Tensor) or x.dtype != object or is_bool(to):
         return x.astype(to)
     convert: Any = (lambda number: number * 1.0) if is_float(to) else math.trunc
-    return np.asarray(np.frompyfunc(convert, 1, 1)(x), object)
+    return np.frompyfunc(convert, 1, 1)(x)
 
 
 @rule("CastLike")

@@ -11,6 +11,7 @@ import numpy as np
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange
+from ...body import plain_array
 from ..rules import Ints, Value, rule, tensors
 
 __all__ = ["all_but", "from_start"]
@@ -35,7 +36,7 @@ def gather(data: Any, indices: Value, *, axis: int = 0) -> Any:
         data, indices = tensors(data, indices)
     elif isinstance(data, Tensor) and not indices.ndim:  # a view
         return data[all_but(axis % data.ndim, indices.item())]
-    return np.take(data, indices, axis)
+    return np.take(data, indices if isinstance(indices, Tensor) else plain_array(indices), axis)
 
 
 @rule("GatherElements")

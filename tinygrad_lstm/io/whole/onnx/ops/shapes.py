@@ -20,12 +20,14 @@ __all__ = ["broadcast", "split_into"]
 
 @rule("Shape")
 def shape(data: Value, *, start: int = 0, end: int | None = None) -> Any:
-    return host_ints(list(data.shape)[start:end])
+    lengths = list(data.shape)[start:end]
+    return host_ints(lengths) if isinstance(data, Tensor) else np.array(lengths, np.int64)
 
 
 @rule("Size")
 def size(data: Value) -> Any:
-    return math.prod(data.shape)
+    number = math.prod(data.shape)
+    return host_ints(number) if isinstance(data, Tensor) else np.array(number)
 
 
 # -- the same elements in a different shape ----------------------------------------------------------------------------

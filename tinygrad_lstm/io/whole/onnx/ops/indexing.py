@@ -57,6 +57,8 @@ def gather_nd(data: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
 def slices(data: Value, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None) -> Any:
     index = [slice(None)] * data.ndim
     for dim, start, end, step in zip(axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True):
+        if step < 0 and start < -data.shape[dim]:  # where NumPy selects nothing, ONNX starts at the first element
+            start = 0
         index[dim] = slice(start, end, step)
     return data[tuple(index)]
 

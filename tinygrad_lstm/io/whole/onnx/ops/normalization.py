@@ -25,8 +25,11 @@ def batch_normalization(
     *,
     epsilon: float = 1e-5,
     momentum: float = 0.9,
+    spatial: int = 1,
     training_mode: int = 0,
 ) -> Any:
+    if not spatial:  # until version 8: each element of a row has a mean
+        return (x - mean) * ops.rsqrt(var + epsilon) * scale + bias
     if not training_mode:
         return ops.batch_norm(x, mean, var, scale, bias, eps=epsilon)
     dims = (0, *range(2, x.ndim))

@@ -117,8 +117,8 @@ def _places(mode: str, length: int, size: int, scale: float, roi: tuple[float, f
             return (first + at * (last - first) / (size_of_scale - 1)) * (length - 1)
         case "tf_half_pixel_for_nn":
             return (at + 0.5) / scale
-        case "pytorch_half_pixel" if size_of_scale == 1:
-            return at * 0 - 0.5
+        case "pytorch_half_pixel" if size == 1:
+            return at * 0
         case "half_pixel_symmetric":
             return length / 2 * (1 - size / size_of_scale) + (at + 0.5) / scale - 0.5
         case "half_pixel" | "pytorch_half_pixel":

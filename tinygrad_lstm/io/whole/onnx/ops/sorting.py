@@ -19,6 +19,11 @@ def top_k(x: Tensor, k: Ints, *, axis: int = -1, largest: int = 1, sorted: int =
     return ops.topk(x, k[0], axis, bool(largest), bool(sorted))
 
 
+@rule("TopK")
+def top_k_of(x: Tensor, *, axis: int = -1, k: int) -> Any:
+    return ops.topk(x, k, axis)
+
+
 @rule("Unique")
 def unique(x: Tensor, *, axis: int | None = None, sorted: int = 1) -> Any:
     x = x.reshape(-1) if axis is None else x

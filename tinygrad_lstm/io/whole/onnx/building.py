@@ -256,7 +256,7 @@ class Builder:
         if not isinstance(array, np.ndarray):
             return term.name
         trainable = term in self._folding.trainable
-        on_host = kind in ("ints", "floats") or (kind == "value" and not trainable and _is_small(array))
+        on_host = kind in ("ints", "floats") or (kind in ("value", "operand") and not trainable and _is_small(array))
         if not on_host:
             self._keep(term.name, array, trainable=trainable)
             return term.name

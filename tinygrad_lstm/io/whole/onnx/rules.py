@@ -11,6 +11,7 @@ The annotation of an input says what the rule is given:
     Ints: a list of integers, such as a shape or axes, which are read on the host.
     Floats: a list of floats, such as scales, which are read on the host.
     Value: a Tensor; or an array on the host if all inputs with this annotation are. NumPy's functions take both.
+    Operand: as Value, but an array of one number beside a tensor is a Python number, so that the dtype is kept.
     Any: as it comes: a Tensor, an array on the host, or a sequence, which is a tuple of values.
 An attribute is an int, a float, a string, a list of one of these, an array (a tensor of the file),
 or a dtype if its annotation is `np.dtype[Any] | None`. A keyword-only parameter `opset` receives the version of the
@@ -26,6 +27,7 @@ exact, waits for no device, and keeps where a length came from, so that a model 
 Arrays on the host of a different dtype do not depend on the lengths of the inputs.
 """
 
+import functools
 import importlib
 import inspect
 import operator
@@ -52,6 +54,7 @@ __all__ = [
     "MOST_ON_HOST",
     "Floats",
     "Ints",
+    "Operand",
     "Rule",
     "RuleCall",
     "Value",
@@ -74,8 +77,14 @@ Value: TypeAlias = Tensor | HostArray
 MOST_ON_HOST = 64
 """The most elements of a vector of integers that is kept on the host, where shapes and axes are read."""
 
-_KINDS = {Tensor: "tensor", Ints: "ints", Floats: "floats", Value: "value"}
+Operand: TypeAlias = Tensor | HostArray | float
+"""A tensor, an array on the host, or one number beside a tensor."""
+
+_KINDS = {Tensor: "tensor", Ints: "ints", Floats: "floats", Value: "value", Operand: "operand"}
 """What an input is converted to, by its annotation."""
+
+_TOGETHER = ("value", "operand")
+"""What stays on the host if all such inputs are there."""
 
 _DTYPE = np.dtype[Any] | None
 """The annotation of an attribute that is a dtype."""
@@ -94,7 +103,7 @@ class Rule:
         op: its name in ONNX.
         since: the first version of the operators with these inputs and attributes.
         function: the rule.
-        conversions: for each input, "tensor", "ints", "floats", "value" or "any".
+        conversions: for each input, "tensor", "ints", "floats", "value", "operand" or "any".
         required: the number of inputs that it must have.
         variadic: whether the last conversion applies to any number of further inputs.
         attributes: the default of each attribute; `inspect.Parameter.empty` for one that must be given.
@@ -142,6 +151,11 @@ class Rule:
                 attributes[name] = dtype_of(value)
         of_node = {"opset": opset, "outputs": outputs}
         return RuleCall(self, {**attributes, **{name: of_node[name] for name in self.wanted}}, outputs)
+
+    @functools.cached_property
+    def takes_tensors(self) -> bool:
+        """Whether tensors need no conversion."""
+        return not {"ints", "floats"} & set(self.conversions)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its name, and that of the module that registers it."""
@@ -201,7 +215,7 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 
 def _conversion(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, types.UnionType) and hint not in _KINDS:
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         hint = parts[0] if len(parts) == 1 else Value
     return _KINDS.get(hint, "any")
@@ -227,27 +241,41 @@ class RuleCall:
     outputs: int = 1
 
     def __call__(self, *values: Any) -> Any:
-        result = self.rule.function(*self._converted(values), **self.attributes)
+        if not (self.rule.takes_tensors and all([isinstance(value, Tensor) for value in values])):
+            values = tuple(self._converted(values))
+        result = self.rule.function(*values, **self.attributes)
         if self.outputs == 1:
             return _as_value(result[0] if isinstance(result, tuple) else result)
         return tuple([_as_value(each) for each in result[: self.outputs]])
 
     def _converted(self, values: Sequence[Any]) -> list[Any]:
         kinds = self.rule.kinds(len(values))
-        device = next((value.device for value in values if isinstance(value, Tensor)), None)
-        on_host = not any(
-            isinstance(value, Tensor) for value, kind in zip(values, kinds, strict=False) if kind == "value"
-        )
-        return [
-            value
-            if value is None or kind == "any" or (kind == "value" and on_host)
-            else _as_ints(value)
-            if kind == "ints"
-            else value.reshape(-1).tolist()
-            if kind == "floats"
-            else _as_tensor(value, device)
-            for value, kind in zip(values, kinds, strict=False)
-        ]
+        device = most = None
+        for value, kind in zip(values, kinds, strict=True):
+            if isinstance(value, Tensor):
+                device = device or value.device
+                if kind in _TOGETHER:
+                    most = max(most or 0, value.ndim)
+        return [_as_kind(value, kind, device, most) for value, kind in zip(values, kinds, strict=True)]
+
+
+def _as_kind(value: Any, kind: str, device: Any, most: int | None) -> Any:
+    """A value as its annotation says.
+
+    Args:
+        most: the most dimensions of a tensor among the values and operands; None if all are on the host.
+    """
+    if value is None or kind == "any" or (kind in _TOGETHER and most is None):
+        return value
+    if kind == "ints":
+        return _as_ints(value)
+    if kind == "floats":
+        return value.reshape(-1).tolist()
+    if isinstance(value, Tensor):
+        return value
+    if kind == "operand" and value.size == 1 and value.ndim <= (most or 0):
+        return value.item()
+    return _as_tensor(value, device)
 
 
 def _as_value(result: Any) -> Any:
@@ -287,6 +315,6 @@ def host_ints(integers: Sequence[Any] | int) -> HostArray:
     return array
 
 
-def is_known(*values: Value) -> bool:
+def is_known(*values: Any) -> bool:
     """Whether values are arrays on the host that do not depend on the lengths of the model's inputs."""
     return all(isinstance(value, np.ndarray) and value.dtype != object for value in values)

@@ -16,7 +16,7 @@ from tinygrad_lstm.backends.dtypes import is_bool, is_float, limits
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import full_like, zeros_like
-from ..rules import Value, rule
+from ..rules import Operand, Value, is_known, rule
 
 __all__ = ["rule_of_tensor"]
 
@@ -35,7 +35,7 @@ def _rule_of_values(op: str, function: Callable[..., Any]) -> None:
     """Registers a function of NumPy's, or an operator."""
 
     @rule(op)
-    def computed(*values: Value) -> Any:
+    def computed(*values: Operand) -> Any:
         return function(*values)
 
 
@@ -95,11 +95,13 @@ for _op, _function in _OF_VALUES.items():
 
 
 @rule("Div", since=7)
-def div(a: Value, b: Value) -> Any:
-    if isinstance(a, Tensor):
-        return ops.div(a, b) if is_float(a.dtype) else a.div(b, rounding_mode="trunc")
-    quotient = np.frompyfunc(_quotient, 2, 1)(a, b)
-    return quotient if object in (a.dtype, b.dtype) else np.asarray(quotient, a.dtype)
+def div(a: Operand, b: Operand) -> Any:
+    found = a if isinstance(a, Tensor) else b
+    if isinstance(found, Tensor):
+        divide: Any = ops.div
+        return divide(a, b, rounding_mode=None if is_float(found.dtype) else "trunc")
+    quotient: Any = np.frompyfunc(_quotient, 2, 1)(a, b)
+    return np.asarray(quotient, np.result_type(a)) if is_known(a, b) else quotient
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -110,16 +112,17 @@ def _quotient(a: Any, b: Any) -> Any:
 
 
 @rule("Mod")
-def mod(a: Value, b: Value, *, fmod: int = 0) -> Any:
+def mod(a: Operand, b: Operand, *, fmod: int = 0) -> Any:
+    remainder: Any = np.remainder
     if fmod:  # the remainder of positive numbers is exact
-        magnitudes: Any = (abs(a), abs(b))
-        return np.sign(a) * np.remainder(*magnitudes)
-    return np.remainder(a, b)
+        return np.sign(a) * remainder(abs(a), abs(b))
+    return remainder(a, b)
 
 
 @rule("Pow", since=7)
-def pow(a: Tensor, b: Tensor) -> Tensor:
-    return ops.pow(a, b).astype(a.dtype)
+def pow(a: Operand, b: Operand) -> Any:
+    power: Any = np.power
+    return power(a, b).astype(a.dtype) if isinstance(a, Tensor) else power(a, b)
 
 
 @rule("BitShift")

@@ -1,6 +1,5 @@
 """The page as a file: what it holds, how exactly, how large it is, and what is refused."""
 
-import base64
 import json
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from page_files import contents_of, unpacked
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.inspect import PageTooLargeError, Trace, page, trace
@@ -18,25 +18,6 @@ from tinygrad_lstm.inspect.packing import Packer
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, LSTMCell
 
 LETTERS = "abc <"
-
-
-def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the page says, and its packed arrays by id."""
-    text = path.read_text(encoding="utf-8")
-    (data,) = re.findall(r'<script type="application/json" id="trace">(.*?)</script>', text, re.DOTALL)
-    return json.loads(data), dict(re.findall(r'<script type="text/plain" id="(\w+)">(.*?)</script>', text))
-
-
-def unpacked(spec: dict[str, Any], texts: dict[str, str]) -> np.ndarray:
-    """The numbers of a packed array, as the page's own script reads them."""
-    numbers = np.frombuffer(base64.b64decode(texts[spec["id"]]), "<i2").astype(float)
-    if "scale" in spec:
-        scale = np.array(spec["scale"])
-        rows = numbers.reshape(-1, len(scale))
-        return np.where(rows == -32768, np.nan, rows / 32767 * scale)
-    rows = numbers.reshape(-1, spec["columns"])
-    logs = spec["low"] + (np.abs(rows) - 1) / 32766 * (spec["high"] - spec["low"])
-    return np.where(rows == 0, 0, np.where(rows == -32768, np.nan, np.sign(rows) * 2.0**logs))
 
 
 def traced(network: Any, *shape: int, **given: Any) -> Trace:
@@ -358,10 +339,10 @@ def test_the_advice_keeps_the_page_within_its_limit(
 
 def test_too_large_a_trace_is_refused_with_advice(language: Trace, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="page: ") as caught:
-        page(language, tmp_path / "page.html", max_bytes=115_000)
+        page(language, tmp_path / "page.html", max_bytes=116_000)
     assert str(caught.value) == (
-        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 127,230 bytes, and max_bytes allows "
-        "115,000; give a window that fits: steps=slice(0, 16) or units=slice(0, 1)"
+        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 128,717 bytes, and max_bytes allows "
+        "116,000; give a window that fits: steps=slice(0, 16) or units=slice(0, 1)"
     )
     assert not [*tmp_path.iterdir()]
 

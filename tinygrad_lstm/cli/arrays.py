@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from array import array as numbers_of
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = ["ENDINGS", "FileArray", "read_arrays", "write_arrays"]
 ENDINGS = (".npy", ".npz", ".csv")
 """The endings of files that `write_arrays` writes."""
 _LONGEST_CELL = 100
+INTEGER = re.compile(r"\s*[-+]?\d{1,15}\s*")  # a float has these exactly
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def read_arrays(path: Path, channel: int | None = None) -> dict[str, FileArray]:
     """The arrays of a file: those of an .npz file by name, the only one of a different file under "".
 
     A .csv file has numbers, and may have names of the columns in its first line: (rows, columns), or (rows,) of one
-    column. A .wav file is (T,), or (T, channels).
+    column, of integers if all are written as integers. A .wav file is (T,), or (T, channels).
 
     Args:
         channel: which channel of a .wav file to take, from 0; by default all.
@@ -87,7 +89,7 @@ def _table(text: str) -> FileArray:
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = next((each for each in ",;\t" if each in first), ",")
     columns: tuple[str, ...] = ()
-    values, width = numbers_of("d"), 0
+    values, width, of_integers = numbers_of("d"), 0, True
     rows = csv.reader(io.StringIO(text), delimiter=separator)
     try:
         for cells in rows:
@@ -105,11 +107,13 @@ def _table(text: str) -> FileArray:
                 if number is None:
                     raise ContentError(f"line {rows.line_num}: expected a number, got {shown(cell)}")
                 values.append(number)
+                of_integers = of_integers and INTEGER.fullmatch(cell) is not None
     except csv.Error as error:
         raise ContentError(f"line {rows.line_num}: {error}") from error
     if not values:
         raise ContentError("it has no numbers")
-    table = np.frombuffer(values, np.float64).reshape(-1, width)
+    table: HostArray = np.frombuffer(values, np.float64).reshape(-1, width)
+    table = table.astype(np.int64) if of_integers else table
     return FileArray(table[:, 0] if width == 1 else table, columns)
 
 

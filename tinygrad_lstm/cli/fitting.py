@@ -1,6 +1,7 @@
 """Arrays of files, made to fit the inputs of a model."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -21,8 +22,8 @@ RATES = {"sr", "rate", "samplerate", "samplingrate", "fs"}
 
 def given_inputs(
     ports: Sequence[Port], names: Sequence[str], given: Sequence[tuple[str | None, Mapping[str, FileArray]]]
-) -> dict[str, HostArray]:
-    """The inputs of a model by name, from files.
+) -> dict[str, FileArray]:
+    """The inputs of a model by name, from files, in the shapes and dtypes that they have.
 
     Args:
         ports: the inputs.
@@ -51,12 +52,12 @@ def given_inputs(
         raise ValueError(f"--input: {len(pairs)} files, and the inputs are {_listed(by_name)}")
     following = iter(left)
     found = {next(following) if name is None else name: each for name, each in pairs}
-    inputs = {name: fitted(by_name[name], each.array) for name, each in found.items()}
+    inputs = {name: replace(each, array=fitted(by_name[name], each.array)) for name, each in found.items()}
     rates = {each.rate for each in found.values() if each.rate is not None}
     for port in ports:
         is_rate = port.name.lower().replace("_", "") in RATES and not port.is_float
         if is_rate and port.name not in found and len(rates) == 1:
-            inputs[port.name] = fitted(port, np.array(rates.pop()))
+            inputs[port.name] = FileArray(fitted(port, np.array(rates.pop())))
     return inputs
 
 
@@ -68,7 +69,7 @@ def fitted(port: Port, array: HostArray) -> HostArray:
     """An array of the shape and dtype of an input.
 
     Dimensions of length 1 are added where the input has the batch, a free length or 1. Floats are rounded to the
-    input's dtype; other conversions are exact.
+    input's dtype, or to float32 if the file of the model has none; other conversions are exact.
 
     Raises:
         ValueError: the shape or the numbers do not fit.
@@ -99,13 +100,12 @@ def _with_dimensions(port: Port, array: HostArray) -> HostArray:
 
 
 def _converted(port: Port, array: HostArray) -> HostArray:
-    if not port.dtype:
-        return array
+    dtype = port.dtype or ("float32" if is_float(array.dtype) else str(array.dtype))
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(port.dtype)
+        converted = array.astype(dtype)
     rounds = port.is_float and is_float(array.dtype)
     same = np.isfinite(converted) == np.isfinite(array) if rounds else converted == array
     if not same.all():
         odd = array[~same].flat[0]
-        raise ValueError(f"--input: expected {port.dtype} for {printable(port.name)}, and {odd} is not one")
+        raise ValueError(f"--input: expected {dtype} for {printable(port.name)}, and {odd} is not one")
     return converted

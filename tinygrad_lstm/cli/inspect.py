@@ -5,15 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.models import CharLM
-
 from .. import ops
 from .._tensor import Tensor, tensor
 from ..data.text import Unknown, manual_text, read_text, split_text
 from ..inspect import (
     PageTooLargeError,
-    Trace,
     flow_of,
     page,
     plot_cell_states,
@@ -28,6 +24,9 @@ from ..inspect.plots import new_figure, write_figure
 from ..train import Checkpoint
 from ..train.checkpoint import text_digest
 from ..train.folder import RunFolder, newest_folder
+from .inputs import Channel, Inputs, inputs_of
+from .inspecting import Inspected, of_inputs
+from .models import StatePairs, WholeModel
 from .shared import (
     DEFAULT_OUT,
     Device,
@@ -53,10 +52,13 @@ def inspect(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            help="A checkpoint that train wrote, or the folder of a run.  [default: the newest run without --out]",
-            metavar="CHECKPOINT",
+            help="A checkpoint that train wrote, or the folder of a run; with --input, a model of any file.  [default: "
+            "the newest run without --out]",
+            metavar="FILE",
         ),
     ] = None,
+    input: Inputs = None,
+    channel: Channel = None,
     text: Annotated[
         str | None,
         typer.Option(help="The text to follow the model through.  [default: some that it was not trained on]"),
@@ -71,7 +73,10 @@ def inspect(
     ] = None,
     loss: Annotated[
         Literal["last", "mean"],
-        typer.Option(help="Whose gradients to show: of the last character's loss, or of the mean of all."),
+        typer.Option(
+            help="Whose gradients to show: of the last character's loss, or of the mean of all. With --input: of the "
+            "sum of the first output at the last step, or at all steps."
+        ),
     ] = "last",
     steps: Annotated[str | None, typer.Option(help="Show only these steps, as 0:500.", metavar="FROM:TO")] = None,
     units: Annotated[str | None, typer.Option(help="Show only these units, as 0:64.", metavar="FROM:TO")] = None,
@@ -80,6 +85,7 @@ def inspect(
         typer.Option(help="Draw the last layer's gates and states there too, for papers.", metavar="DIR"),
     ] = None,
     unknown: UnknownOption = "error",
+    state: StatePairs = None,
     device: Device = None,
 ) -> None:
     """Write a page of every gate, state and gradient of a model."""
@@ -89,17 +95,20 @@ def inspect(
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:
         new_figure()  # raises now if matplotlib is missing
-    saved, model = load_model(str(path), device)
-    text = _text(saved, run, text, data, unknown)
-    traced = _traced(model, saved.vocabulary.encode(text), of_all=loss == "mean")
-    loss_is = "the mean loss of all characters" if loss == "mean" else "the loss of the last character"
+    if input:
+        require("--input", text is None and not data, "either inputs or a text", "both")
+        model = WholeModel.load(str(path), device, state)
+        shown = of_inputs(str(path), model, inputs_of(model, input, channel), of_all=loss == "mean")
+    else:
+        shown = _of_text(path, run, text, data, unknown, device, of_all=loss == "mean")
     try:
         written = page(
-            traced,
+            shown.trace,
             place,
-            vocabulary=saved.vocabulary.characters,
+            vocabulary=shown.vocabulary,
+            names=shown.names,
             title=f"Inside {path.name}",
-            loss_is=loss_is,
+            loss_is=shown.loss_is,
             steps=shown_steps,
             units=shown_units,
         )
@@ -109,7 +118,35 @@ def inspect(
         raise ValueError(f"{error.reason}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
     print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
-        print(f"plots: {'  '.join(map(str, _drawn(traced, text, folder)))}")
+        print(f"plots: {'  '.join(map(str, _drawn(shown, folder)))}")
+
+
+def _of_text(
+    path: Path,
+    run: RunFolder | None,
+    text: str | None,
+    data: list[str] | None,
+    unknown: Unknown,
+    device: str | None,
+    of_all: bool,
+) -> Inspected:
+    """A trace of a character model, with the gradients of the last character's loss or of the mean loss."""
+    try:
+        saved, model = load_model(str(path), device)
+    except ValueError as error:
+        raise ValueError(f"{error}; for a model from a different program, give --input") from error
+    text = _text(saved, run, text, data, unknown)
+    ids = tensor(saved.vocabulary.encode(text), device=next(model.parameters()).device).unsqueeze(1)  # (T, 1)
+    megabytes = trace_memory(model, ids, gradients=True) / 1e6
+    print(f"a trace of {len(ids):,} characters takes {megabytes:,.1f} MB", flush=True)
+
+    def loss(logits: Tensor) -> Tensor:
+        if of_all:
+            return ops.cross_entropy(ops.flatten(logits[:-1], 0, 1), ops.flatten(ids[1:]))
+        return ops.cross_entropy(logits[-2], ids[-1])
+
+    loss_is = "the mean loss of all characters" if of_all else "the loss of the last character"
+    return Inspected(trace(model, ids, loss=loss), loss_is, saved.vocabulary.characters, text=text)
 
 
 def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown) -> str:
@@ -120,20 +157,6 @@ def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list
     text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
     require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
     return text
-
-
-def _traced(model: CharLM, encoded: HostArray, of_all: bool) -> Trace:
-    """A trace of the model on a text, with the gradients of the last character's loss or of the mean loss."""
-    ids = tensor(encoded, device=next(model.parameters()).device).unsqueeze(1)  # (T, 1)
-    megabytes = trace_memory(model, ids, gradients=True) / 1e6
-    print(f"a trace of {len(ids):,} characters takes {megabytes:,.1f} MB", flush=True)
-
-    def loss(logits: Tensor) -> Tensor:
-        if of_all:
-            return ops.cross_entropy(ops.flatten(logits[:-1], 0, 1), ops.flatten(ids[1:]))
-        return ops.cross_entropy(logits[-2], ids[-1])
-
-    return trace(model, ids, loss=loss)
 
 
 def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
@@ -148,17 +171,18 @@ def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
     return folder.best if folder.best.exists() else folder.last, folder
 
 
-def _drawn(traced: Trace, text: str, folder: Path) -> list[Path]:
+def _drawn(shown: Inspected, folder: Path) -> list[Path]:
     """Writes plots of a trace's last layer to a folder."""
-    layer = traced[-1]
+    layer = shown.trace[-1]
     # If the state is a matrix, it has more elements than the layer has gates.
     units = min(layer.values[name].shape[2] for name in (layer.memory, *layer.gates))
     most_varying = int(layer.values[layer.memory][:, 0, :units].var(axis=0).argmax())
     drawings = {
         "cell-states": plot_cell_states(layer),
-        "text": plot_text(layer, most_varying, text, steps=slice(0, _DRAWN)),
-        "gradient-flow": plot_gradient_flow(flow_of(traced)),
+        "gradient-flow": plot_gradient_flow(flow_of(shown.trace)),
     }
+    if shown.text is not None:
+        drawings["text"] = plot_text(layer, most_varying, shown.text, steps=slice(0, _DRAWN))
     if layer.gates:
         drawings |= {"gates": plot_gates(layer, most_varying), "saturation": plot_saturation(layer)}
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Models from files of any format, for commands: inputs and outputs by the file's names."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -75,17 +76,36 @@ class WholeModel:
         states = {port.name: port.name[:-1] for port in ports if port.name[:-1] in outputs and port.name[-1] == "0"}
         return cls(module, tuple(ports), outputs, states)
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The inputs, each with the name of its parameter of the module's `forward`."""
+        names = [port.name for port in self.inputs]
+        return dict(zip(names, self.module.input_names if isinstance(self.module, Loaded) else names, strict=True))
+
     def __call__(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
         """The outputs by name, given inputs by name. States that are not given start from zeros.
 
         Raises:
-            ValueError: an input is missing, or has an invalid shape or dtype.
+            ValueError: an input is missing or does not fit.
+        """
+        module: Any = self.module
+        with self.running(given):
+            if not isinstance(module, Loaded):
+                outputs = module.named_forward(**given)
+                return {name: outputs[name] for name in self.outputs}
+            outputs = module(*[given.get(port.name) for port in self.inputs])
+        return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+
+    @contextmanager
+    def running(self, given: Container[str]) -> Iterator[None]:
+        """Within this context, the model runs: errors are due to its inputs, and become a ValueError.
+
+        Raises:
+            ValueError: an input is missing.
         """
         if missing := [port for port in self.inputs if port.name not in given and port.name not in self.states]:
-            raise ValueError(f"missing inputs: {'; '.join(map(str, missing))}")
-        if isinstance(self.module, Loaded):
-            outputs = self.module(*[given.get(port.name) for port in self.inputs])
-            return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
-        named: Any = self.module
-        outputs = named.named_forward(**given)
-        return {name: outputs[name] for name in self.outputs}
+            raise ValueError(f"missing inputs: {'; '.join(map(str, missing))}; give --input")
+        try:
+            yield
+        except (TypeError, LookupError) as error:
+            raise ValueError(" ".join([str(error), *getattr(error, "__notes__", [])])) from error

@@ -12,31 +12,22 @@ from tinygrad_lstm.backends.base import HostArray
 from ..inspect.tables import aligned
 from ..mode import no_grad
 from ..printable import printable
-from .arrays import ENDINGS, FileArray, read_arrays, write_arrays
-from .fitting import given_inputs
+from .arrays import ENDINGS, write_arrays
+from .inputs import Channel, Inputs, inputs_of
 from .models import ModelFile, StatePairs, WholeModel
-from .shared import Device, path_option, require, writable_file
+from .shared import Device, require, writable_file
 
 __all__ = ["run"]
 
 
 def run(
     file: ModelFile,
-    input: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A file for an input: .npy, .npz, .csv or .wav; may be repeated. Without a name, for the first input "
-            "that has none.",
-            metavar="[NAME=]PATH",
-        ),
-    ] = None,
+    input: Inputs = None,
     out: Annotated[
         str | None,
         typer.Option(help="Write the outputs: all to .npz, one to .npy or .csv.", metavar="FILE"),
     ] = None,
-    channel: Annotated[
-        int | None, typer.Option(help="The channel of .wav files to take, from 0.  [default: all]")
-    ] = None,
+    channel: Channel = None,
     state: StatePairs = None,
     device: Device = None,
 ) -> None:
@@ -45,26 +36,15 @@ def run(
     if place is not None:
         require("--out", place.suffix.lower() in ENDINGS, f"a file that ends in {', '.join(ENDINGS)}", out)
     model = WholeModel.load(file, device, state)
-    free = [port.name for port in model.inputs if port.name not in model.states]
-    files = [_input(each, model, channel) for each in input or ()]
-    given = given_inputs(model.inputs, [*free, *model.states], files)
+    given = inputs_of(model, input or (), channel)
     with no_grad():
-        outputs = {name: tensor.numpy() for name, tensor in model(given).items()}
+        outputs = {
+            name: tensor.numpy() for name, tensor in model({name: each.array for name, each in given.items()}).items()
+        }
     print(_described(outputs))
     if place is not None:
         write_arrays(place, _to_write(place, outputs, model.states))
         print(f"wrote {place}")
-
-
-def _input(given: str, model: WholeModel, channel: int | None) -> tuple[str | None, Mapping[str, FileArray]]:
-    """The name of an input, if one is given, and the arrays of its file."""
-    name, equals, path = given.partition("=")
-    if equals and name in [port.name for port in model.inputs]:
-        return name, read_arrays(path_option("--input", path), channel)
-    if equals and not Path(given).exists():
-        names = ", ".join(printable(port.name) for port in model.inputs)
-        require("--input", False, f"PATH or NAME=PATH with one of the inputs {names}", repr(given))
-    return None, read_arrays(path_option("--input", given), channel)
 
 
 def _described(outputs: Mapping[str, HostArray]) -> str:

@@ -5,7 +5,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,12 +21,13 @@ from .data_path import with_numbers
 from .drawing import Drawing, drawn
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
+from .series import input_names, series_of
 from .tokens import TOP_SHOWN, Tokens
 
 __all__ = ["PageTooLargeError", "page"]
 
 _SCRIPTS = tuple(
-    f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "views", "main")
+    f"{name}.js" for name in ("dom", "data", "scales", "equations", "cell", "charts", "text", "series", "views", "main")
 )
 # The largest sizes in bytes: of the page without arrays, of a step without its tokens, of an array's description, of a
 # column's scale.
@@ -54,6 +55,7 @@ def page(
     path: str | Path,
     *,
     vocabulary: Sequence[str] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
     batch_first: bool | None = None,
     title: str | None = None,
     loss_is: str = "",
@@ -66,13 +68,15 @@ def page(
     The page is one file that loads nothing. Values are rounded to 16 bits; the page states the error. A drawing of the
     cell and its equations are shown. For layers with options, and cells of other kinds, both are made of the step's
     program, as `program` shows it. The h of an LSTM with proj_size has no number for each unit, so no numbers of it are
-    shown.
+    shown. Inputs and outputs that have numbers for each step are drawn as lines.
 
     Args:
         trace: what `trace` returned.
         path: the file to write, such as "page.html".
         vocabulary: the string of each id, for a model that takes ids (T, B) and returns logits (T, B, V), or (B, T) and
             (B, T, V). The page then shows the text, the likeliest predictions, and the loss of each token.
+        names: for some inputs and outputs of the model, the names of their columns, such as
+            {"x": ["temperature", "pressure"]}.
         batch_first: whether the ids are (B, T). By default this is inferred from their shape; if there are as many
             sequences as steps, from the first layer's inputs, then from the layers' `batch_first`.
         title: the page's heading; the model by default.
@@ -86,8 +90,8 @@ def page(
 
     Raises:
         PageTooLargeError: the file would be larger than `max_bytes`; the error names a window that is small enough.
-        ValueError: the window is empty; the vocabulary or `batch_first` is invalid for the trace; its layers ran on
-            batches of different sizes.
+        ValueError: the window is empty; the vocabulary, the names or `batch_first` is invalid for the trace; its layers
+            ran on batches of different sizes.
         OSError: the file cannot be written.
 
     >>> import tinygrad_lstm as tg
@@ -96,7 +100,7 @@ def page(
     >>> tg.inspect.page(traced, "page.html").name
     'page.html'
     """
-    window = _Window(trace, vocabulary, batch_first, steps, units)
+    window = _Window(trace, vocabulary, names or {}, batch_first, steps, units)
     if window.nbytes > max_bytes:
         raise window.too_large(max_bytes)
     packer = Packer()
@@ -106,7 +110,8 @@ def page(
         "lossIs": loss_is,
         "first": window.steps.start,
         "isText": window.tokens is not None and window.tokens.is_text,
-        "items": [{"number": b, **_item(b, window)} for b in window.items],
+        "series": [each.described() for each in window.series],
+        "items": [{"number": b, **_item(b, window, packer)} for b in window.items],
         "kinds": {layer.kind: _kind(KINDS[layer.kind]) for layer in window.layers if layer.kind in KINDS},
         "layers": [_layer(layer, drawing, window, packer) for layer, drawing in zip(window.layers, window.drawings)],
     }
@@ -124,6 +129,7 @@ class _Window:
         self,
         trace: Trace,
         vocabulary: Sequence[str] | None,
+        names: Mapping[str, Sequence[str]],
         batch_first: bool | None,
         steps: slice | None,
         units: slice | Sequence[int] | None,
@@ -144,6 +150,7 @@ class _Window:
         ]  # a layer may have run for fewer steps
         self.drawings = [drawn(layer.data_path) if layer.data_path else None for layer in self.layers]
         self.tokens = Tokens.of(trace, vocabulary, batch_first)
+        self.series = series_of(trace, self.tokens, names)
         self._units = units
         longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)
         self._step_bytes = _STEP_BYTES + (TOP_SHOWN + 2) * longest  # its token, the next one, and predictions
@@ -178,7 +185,10 @@ class _Window:
 
     def _bytes(self, steps: int, share: float) -> int:
         """The largest size of a file with this number of steps and share of the units."""
-        numbers, columns, specs, items = 0.0, 0.0, 0, len(self.items)
+        items = len(self.items)
+        drawn_columns = sum(each.rows.shape[2] for each in self.series)
+        numbers, columns = float(steps * items * drawn_columns), float(items * drawn_columns)
+        specs = items * len(self.series)
         said = sum(len(_as_json(drawing.shapes)) for drawing in self.drawings if drawing)
         for layer in self.layers:
             units = share * len(self.units(layer))
@@ -193,6 +203,7 @@ class _Window:
                 columns += sum(parameter.shape[-1] for parameter in layer.parameters.values())
             numbers += steps * items * width
             columns += items * (width + len(layer.before) * units)
+        said += sum(len(_as_json(each.described())) for each in self.series)
         said += _PAGE_BYTES + specs * _ARRAY_BYTES + steps * items * self._step_bytes
         return math.ceil(numbers * 2 * 4 / 3 + columns * _COLUMN_BYTES) + said
 
@@ -271,6 +282,8 @@ def _layer(layer: LayerTrace, drawing: Drawing | None, window: _Window, packer: 
         "plain": not layer.options,
         "keeps": layer.keeps,
         "reverse": layer.reverse,
+        "length": len(layer.going),
+        "inputNames": input_names(layer, window.series),
         "aligned": window.tokens is not None and window.tokens.matches(layer),
         "gates": [name for name in layer.gates if _is_share(layer.values[name])],
         "units": units,
@@ -325,9 +338,10 @@ def _differs(a: HostArray, b: HostArray) -> HostArray:
     return differs
 
 
-def _item(b: int, window: _Window) -> dict[str, Any]:
-    """The tokens of one sequence, and the model's predictions."""
-    return {"tokens": None} if window.tokens is None else window.tokens.said(b, window.steps)
+def _item(b: int, window: _Window, packer: Packer) -> dict[str, Any]:
+    """The tokens of one sequence, and the model's predictions; its inputs and outputs."""
+    said: dict[str, Any] = {"tokens": None} if window.tokens is None else window.tokens.said(b, window.steps)
+    return {**said, "series": [packer.linear(window.rows(each.rows, b)) for each in window.series]}
 
 
 def _precision(packer: Packer) -> str:

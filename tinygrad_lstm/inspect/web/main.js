@@ -19,12 +19,16 @@ function go(change, announce = true) {
   if (isNewOrder || changed("quantity")) makeMap();
   if (isNewRun || changed("flowOf") || (chosen.flowOf === "unit" && changed("unit"))) makeFlowChart();
   if (isNewRun) makeLossChart();
+  if (isNewRun) makeSeries();
+  else if (changed("unit")) showUnitLines();
   showCell();
   showHere();
   showMap();
   showPrediction();
   moveLossCursor?.(chosen.step);
   moveFlowCursor?.(chosen.step);
+  moveSeriesCursors.forEach((move) => move(chosen.step));
+  moveUnitCursor?.(chosen.step);
   if (announce && changed("step", "unit", "quantity")) {
     byId("announced").textContent = `${byId("where").textContent}; ${readingOf(chosen.step, chosen.unit)}`;
   }
@@ -154,6 +158,7 @@ function repaint() {
 function drawCharts() {
   makeLossChart();
   makeFlowChart();
+  makeSeries();
   go({}, false);
 }
 

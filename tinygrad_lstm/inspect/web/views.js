@@ -67,7 +67,7 @@ function showStage() {
 function meaningOf({ name, meaning, largest }) {
   if (!largest) return meaning ? `${name}: ${meaning}` : name;
   const products = largest.map(({ of, j, weight, value, product }) => {
-    const source = `${of}[${of === "h" ? unitName(j) : j}]`;
+    const source = `${of}[${of === "h" ? unitName(j) : run.layer.inputNames[j] ?? j}]`;
     return `${source}: ${shown(weight)} × ${shown(value)} = ${shown(product)}`;
   });
   return `${name}: ${meaning}; largest products: ${products.join(", ")}`;

@@ -196,6 +196,9 @@ class Loaded(Module):
                 examples[name] = randn(*shape, device=self._device()).astype(self._float() or port.dtype or "float32")
         return examples
 
+    def extra_repr(self) -> str:
+        return printable(self.title)
+
     def __repr__(self) -> str:
         return "\n".join(self._lines())
 

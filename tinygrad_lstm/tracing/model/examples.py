@@ -76,7 +76,12 @@ def examples_of(
     Raises:
         UntraceableError: there are no inputs; `dynamic` names unknown inputs or dimensions.
     """
-    own, dims = _own_examples(model)
+    try:
+        own, dims = _own_examples(model)
+    except ValueError:
+        if inputs is None:
+            raise
+        own, dims = {}, {}  # a model from a file that does not say the shapes of its inputs
     if inputs is None and not own:
         raise UntraceableError(
             f"a {type(model).__name__} does not define its inputs; give examples of them, by the names of "

@@ -341,7 +341,7 @@ def test_too_large_a_trace_is_refused_with_advice(language: Trace, tmp_path: Pat
     with pytest.raises(ValueError, match="page: ") as caught:
         page(language, tmp_path / "page.html", max_bytes=116_000)
     assert str(caught.value) == (
-        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 128,717 bytes, and max_bytes allows "
+        "page: 30 steps × 8 units × 1 layer × 2 sequences would make a file of 128,729 bytes, and max_bytes allows "
         "116,000; give a window that fits: steps=slice(0, 16) or units=slice(0, 1)"
     )
     assert not [*tmp_path.iterdir()]

@@ -37,9 +37,9 @@ def test_inputs_and_outputs_of_each_sequence(batch_first: bool, tmp_path: Path) 
     path = page(traced, tmp_path / "page.html", names={"x": ["a", "b", "<c>"]}, steps=slice(1, 5))
     said, texts = contents_of(path)
     assert said["series"] == [
-        {"side": "input", "name": "x", "columns": ["a", "b", "<c>"], "length": T, "total": C},
-        {"side": "input", "name": "y", "columns": ["0"], "length": T, "total": 1},
-        {"side": "output", "name": "forecast", "columns": ["0", "1"], "length": T, "total": 2},
+        {"side": "input", "name": "x", "columns": ["a", "b", "<c>"], "length": T, "total": C, "perStep": 1},
+        {"side": "input", "name": "y", "columns": ["0"], "length": T, "total": 1, "perStep": 1},
+        {"side": "output", "name": "forecast", "columns": ["0", "1"], "length": T, "total": 2, "perStep": 1},
     ]
     forecast = traced.all_outputs["forecast"]
     forecast = forecast.swapaxes(0, 1) if batch_first else forecast
@@ -52,6 +52,34 @@ def test_many_columns(tmp_path: Path) -> None:
     traced = trace(LSTM(100, 3), drawn(T, 1, 100).astype("f4"))
     (said,) = contents_of(page(traced, tmp_path / "page.html"))[0]["series"]
     assert said["columns"] == [*map(str, range(32))] and said["total"] == 100
+
+
+class Framed(tg.nn.Module):
+    """Frames of a sound (B, samples), with features (B, columns, samples)."""
+
+    def __init__(self) -> None:
+        self.lstm = LSTM(4, 3)
+
+    def forward(self, sound: tg.Tensor, features: tg.Tensor) -> tg.Tensor:
+        del features
+        return self.lstm(sound.reshape(2, -1, 4).swapaxes(0, 1))[0].sum(-1)
+
+
+def test_a_sound_has_several_numbers_for_each_step(tmp_path: Path) -> None:
+    sound, features = drawn(2, 20).astype("f4"), drawn(2, 3, 10).astype("f4")
+    said, texts = contents_of(page(trace(Framed(), sound, features), tmp_path / "page.html"))
+    assert [(each["columns"], each["perStep"]) for each in said["series"]] == [
+        (["lowest", "highest"], 4),
+        (["0", "1", "2"], 2),
+        (["0"], 1),
+    ]
+    frames = sound.reshape(2, 5, 4)
+    for b, item in enumerate(said["items"]):
+        found = unpacked(item["series"][0], texts)
+        np.testing.assert_allclose(found, np.stack([frames[b].min(-1), frames[b].max(-1)], -1), atol=1e-3)
+        np.testing.assert_allclose(
+            unpacked(item["series"][1], texts), features[b].reshape(3, 5, 2).mean(-1).T, atol=1e-3
+        )
 
 
 def test_names_of_a_layers_inputs(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _read_csv(path: Path) -> FileArray:
 
 def _table(text: str) -> FileArray:
     """The table of a .csv file; the first of comma, semicolon and tab that its first line has separates columns."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = re.sub('"[^"]*"', "", next((line for line in text.splitlines() if line.strip()), ""))
     separator = next((each for each in ",;\t" if each in first), ",")
     columns: tuple[str, ...] = ()
     values, width, of_integers = numbers_of("d"), 0, True

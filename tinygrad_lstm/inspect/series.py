@@ -27,6 +27,7 @@ class Series:
         columns: the names of the columns that are drawn; numbers if they have none.
         rows: its numbers, (T, B, columns).
         total: the number of columns that it has.
+        per_step: how many numbers it has for each step. If several, the rows are the lowest and highest, or the means.
     """
 
     side: str
@@ -34,6 +35,7 @@ class Series:
     columns: tuple[str, ...]
     rows: HostArray
     total: int
+    per_step: int
 
     def described(self) -> dict[str, Any]:
         """What the page needs of it, without its numbers."""
@@ -43,11 +45,12 @@ class Series:
             "columns": self.columns,
             "length": len(self.rows),
             "total": self.total,
+            "perStep": self.per_step,
         }
 
 
 def series_of(trace: Trace, tokens: Tokens | None, names: Mapping[str, Sequence[str]]) -> list[Series]:
-    """The inputs and outputs with a number for each step and sequence of the first layer.
+    """The inputs and outputs with numbers for each step and sequence of the first layer.
 
     Without ids that are shown as tokens, the predictions of these, and outputs that are the state of a layer.
 
@@ -63,32 +66,50 @@ def series_of(trace: Trace, tokens: Tokens | None, names: Mapping[str, Sequence[
     shape, found = trace.layers[0].shape[:2], list[Series]()
     for side, arrays in (("input", trace.all_inputs), ("output", trace.all_outputs)):
         for name, array in arrays.items():
-            rows = _rows(array, *shape, trace.batch_first)
-            given = names.get(name)
+            given, rows = names.get(name), _rows(array, *shape, trace.batch_first)
             if rows is None:
                 continue
             if given is not None and rows.shape[2] != len(given):
                 raise ValueError(f"page: {name!r} has {rows.shape[2]} columns, and names has {len(given)} names for it")
             if not _is_shown_already(side, name, rows, trace, tokens):
-                columns = tuple(map(str, range(rows.shape[2]) if given is None else given))
+                per_step = len(rows) // shape[0]
+                rows, ends = _by_step(rows, shape[0])
+                columns = ends or tuple(map(str, range(rows.shape[2]) if given is None else given))
                 shown = slice(0, MOST_COLUMNS)
-                found.append(Series(side, name, columns[shown], rows[:, :, shown], rows.shape[2]))
+                found.append(Series(side, name, columns[shown], rows[:, :, shown], rows.shape[2], per_step))
     return found
 
 
 def _rows(array: HostArray, T: int, B: int, batch_first: bool) -> HostArray | None:
-    """An array as (T, B, columns), if it has numbers for each step and sequence."""
+    """An array as (steps, B, columns), if it has numbers for each sequence, and for each of T steps one or more."""
     if array.ndim == 2:
         # Of one sequence, the second dimension of (T, C) may be columns.
         array = array[:, None] if B == 1 and len(array) == T else array[:, :, None]
     if array.ndim != 3 or not array.size:
         return None
-    ways = {(0, 1, 2): batch_first, (1, 0, 2): not batch_first, (2, 0, 1): True}
-    for way in sorted(ways, key=lambda each: (each[0] == 2, ways[each])):
-        rows = array.transpose(way)
-        if rows.shape[:2] == (T, B):
-            return rows
-    return None
+    # Time first, batch first, or batch first with time last; what the layers have is tried first.
+    ways = [array.transpose(way) for way in ((0, 1, 2), (1, 0, 2), (2, 0, 1))]
+    if batch_first:
+        ways[:2] = ways[1::-1]
+    fitting = [rows for rows in ways if rows.shape[1] == B and (len(rows) == T or len(rows) >= 2 * T > 2)]
+    return max(fitting, key=lambda rows: len(rows) == T, default=None)
+
+
+def _by_step(rows: HostArray, T: int) -> tuple[HostArray, tuple[str, ...]]:
+    """For each of T steps, the lowest and highest number of a series that has more of them, or the means of columns.
+
+    Returns:
+        The numbers (T, B, columns); the names of the columns, if they have different names from those of the series.
+    """
+    if len(rows) == T:
+        return rows, ()
+    rows = rows.astype(np.float64)
+    starts = -(-np.arange(T) * len(rows) // T)  # of a sound, the samples that are heard during the step
+    if rows.shape[2] > 1:
+        counts = np.diff(starts, append=len(rows))
+        return np.add.reduceat(rows, starts) / counts[:, None, None], ()
+    ends = [reduce.reduceat(rows, starts) for reduce in (np.minimum, np.maximum)]
+    return np.concatenate(ends, axis=2), ("lowest", "highest")
 
 
 def _is_shown_already(side: str, name: str, rows: HostArray, trace: Trace, tokens: Tokens | None) -> bool:

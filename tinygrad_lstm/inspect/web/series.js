@@ -33,7 +33,7 @@ function showUnitLines() {
 const capitalised = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** The place of one input or output, and what draws it; a list chooses among more columns than a chart has curves. */
-function seriesBox({ side, name, columns, total, numbers }, place) {
+function seriesBox({ side, name, columns, total, perStep, numbers }, place) {
   const rows = unpacked(numbers);
   const chart = element("div");
   const heading = capitalised(name === side ? name : `${side} ${name}`);
@@ -51,8 +51,10 @@ function seriesBox({ side, name, columns, total, numbers }, place) {
   };
   fillSelect(choice, starts.map((k) => [k, columns.slice(k, k + STROKES.length).join(", ")]), 0);
   choice.addEventListener("change", draw);
-  const hint = element("p", { className: "hint", textContent: `The first ${columns.length} of ${total} columns` });
-  hint.hidden = total === columns.length;
+  const said = [];
+  if (total > columns.length) said.push(`The first ${columns.length} of ${total} columns`);
+  if (perStep > 1) said.push(`${perStep} numbers a step`);
+  const hint = element("p", { className: "hint", textContent: said.join("; "), hidden: said.length === 0 });
   choice.hidden = starts.length === 1;
   return { box: element("div", {}, title, hint, choice, chart), draw };
 }

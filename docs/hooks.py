@@ -196,7 +196,8 @@ def _commands() -> str:
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
     runner = CliRunner(env={"COLUMNS": "96"})
-    helps = {name: runner.invoke(app, [name, "--help"], prog_name="tinygrad-lstm").output for name in command.commands}
+    names = [name for name, each in command.commands.items() if not each.hidden]
+    helps = {name: runner.invoke(app, [name, "--help"], prog_name="tinygrad-lstm").output for name in names}
     return "\n\n".join(f"## {name}\n\n```text\n{text.strip()}\n```" for name, text in helps.items())
 
 

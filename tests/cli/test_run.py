@@ -36,6 +36,17 @@ def test_outputs_are_written(head: Path, tmp_path: Path, expected: list[np.ndarr
             np.testing.assert_array_equal(written[name], array)
 
 
+def test_one_output_is_written(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
+    np.save(tmp_path / "x.npy", X)
+    places = ["--out", f"sum={tmp_path / 'sum.csv'}", "--out", f"y.0={tmp_path / 'y.npy'}"]
+    printed = succeed("run", head, "--input", tmp_path / "x.npy", *places)
+    assert printed.splitlines()[-2:] == [f"wrote {tmp_path / 'sum.csv'}", f"wrote {tmp_path / 'y.npy'}"]
+    title, *rows = (tmp_path / "sum.csv").read_text().splitlines()
+    assert title == "sum_0,sum_1,sum_2,sum_3,sum_4"
+    np.testing.assert_array_equal([[np.float32(cell) for cell in row.split(",")] for row in rows], expected[1][:, 0])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected[0])
+
+
 def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
     rows = [",".join(map(str, row)) for row in X]
     for path, lines in {"plain.csv": rows, "named.csv": ["first,second,third", *rows, ""]}.items():
@@ -55,6 +66,10 @@ def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None
         (["--input", "x=x.npy", "--input", "x=x.npy"], "--input: the input 'x' is given twice"),
         (["--input", "wide.npy"], "--input: expected x (steps, batch, 3) float32, got shape (4, 5)"),
         (["--input", "x.npy", "--out", "y.txt"], "--out: expected a file that ends in .npy, .npz, .csv, got y.txt"),
+        (
+            ["--input", "x.npy", "--out", "y.csv"],
+            "--out: expected a file that ends in .npz, or NAME=y.csv for one of y.0, sum, got y.csv",
+        ),
         (["--input", "cut.npy"], "cut.npy: its shape (4, 3) does not have the 11 elements that are there"),
         (["--input", "words.csv"], "words.csv: line 2: expected a number, got 'two'"),
         (["--input", "ragged.csv"], "ragged.csv: line 2 has 2 columns, and the first has 3"),

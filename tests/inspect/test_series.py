@@ -54,6 +54,27 @@ def test_many_columns(tmp_path: Path) -> None:
     assert said["columns"] == [*map(str, range(32))] and said["total"] == 100
 
 
+class Classifier(tg.nn.Module):
+    def __init__(self) -> None:
+        self.lstm = LSTM(C, 20)
+
+    def forward(self, x: tg.Tensor) -> tuple[tg.Tensor, ...]:
+        out, _ = self.lstm(x)
+        return out[-1, :, :2], out[-1, :, 0], out[-1]
+
+
+def test_outputs_without_steps_are_numbers(tmp_path: Path) -> None:
+    traced = trace(Classifier(), drawn(T, B, C).astype("f4"), lengths=None)
+    said, _ = contents_of(page(traced, tmp_path / "page.html"))
+    for b, item in enumerate(said["items"]):
+        assert [(each["name"], each["total"]) for each in item["results"]] == [
+            ("output", 2), ("output_1", 1), ("output_2", 20),
+        ]  # fmt: skip
+        for each in item["results"]:
+            expected = traced.all_outputs[each["name"]][b].ravel()[:12]
+            np.testing.assert_allclose(each["values"], expected, rtol=1e-5)
+
+
 class Framed(tg.nn.Module):
     """Frames of a sound (B, samples), with features (B, columns, samples)."""
 

@@ -1,6 +1,6 @@
 """`tinygrad-lstm run`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,27 +24,43 @@ def run(
     file: ModelFile,
     input: Inputs = None,
     out: Annotated[
-        str | None,
-        typer.Option(help="Write the outputs: all to .npz, one to .npy or .csv.", metavar="FILE"),
+        list[str] | None,
+        typer.Option(
+            help="A file for outputs, which replaces an existing one; may be repeated. Without a name: all outputs to "
+            ".npz; the only one that is not a state to .npy or .csv.",
+            metavar="[NAME=]PATH",
+        ),
     ] = None,
     channel: Channel = None,
     state: StatePairs = None,
     device: Device = None,
 ) -> None:
     """Run a model of any file on arrays, tables or sounds, and describe its outputs."""
-    place = None if out is None else writable_file("--out", out)
-    if place is not None:
-        require("--out", place.suffix.lower() in ENDINGS, f"a file that ends in {', '.join(ENDINGS)}", out)
     model = WholeModel.load(file, device, state)
-    given = inputs_of(model, input or (), channel)
+    places = [_place(each, model) for each in out or ()]
+    given = {name: each.array for name, each in inputs_of(model, input or (), channel).items()}
     with no_grad():
-        outputs = {
-            name: tensor.numpy() for name, tensor in model({name: each.array for name, each in given.items()}).items()
-        }
+        outputs = {name: tensor.numpy() for name, tensor in model(given).items()}
     print(_described(outputs))
-    if place is not None:
-        write_arrays(place, _to_write(place, outputs, model.states))
+    for place, names in places:
+        write_arrays(place, {name: outputs[name] for name in names})
         print(f"wrote {place}")
+
+
+def _place(given: str, model: WholeModel) -> tuple[Path, Sequence[str]]:
+    """A file to write, and the outputs for it."""
+    names: Sequence[str] = model.outputs
+    name, equals, path = given.partition("=")
+    if equals and name in names:
+        given, names = path, [name]
+    place = writable_file("--out", given)
+    ending = place.suffix.lower()
+    require("--out", ending in ENDINGS, f"a file that ends in {', '.join(ENDINGS)}", given)
+    if len(names) > 1 and ending != ".npz":
+        names = [name for name in names if name not in model.states.values()]
+        listed = printable(", ".join(names))
+        require("--out", len(names) == 1, f"a file that ends in .npz, or NAME={given} for one of {listed}", given)
+    return place, names
 
 
 def _described(outputs: Mapping[str, HostArray]) -> str:
@@ -56,10 +72,3 @@ def _described(outputs: Mapping[str, HostArray]) -> str:
             row += [f"{float(each):.4g}" for each in (array.min(), array.mean(dtype=np.float64), array.max())]
         rows.append([*row, *[""] * (len(rows[0]) - len(row))])
     return aligned(rows, left=3)
-
-
-def _to_write(path: Path, outputs: Mapping[str, HostArray], states: Mapping[str, str]) -> Mapping[str, HostArray]:
-    """What a file of this ending has: all outputs, or those that are not states."""
-    if path.suffix.lower() == ".npz":
-        return outputs
-    return {name: array for name, array in outputs.items() if name not in states.values()}

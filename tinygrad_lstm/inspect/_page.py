@@ -21,7 +21,7 @@ from .data_path import with_numbers
 from .drawing import Drawing, drawn
 from .layers import LayerTrace, Trace
 from .packing import LINEAR_PRECISION, Packer
-from .series import input_names, series_of
+from .series import input_names, results_of, series_of
 from .tokens import TOP_SHOWN, Tokens
 
 __all__ = ["PageTooLargeError", "page"]
@@ -111,7 +111,10 @@ def page(
         "first": window.steps.start,
         "isText": window.tokens is not None and window.tokens.is_text,
         "series": [each.described() for each in window.series],
-        "items": [{"number": b, **_item(b, window, packer)} for b in window.items],
+        "items": [
+            {"number": b, **_item(b, window, packer), "results": results}
+            for b, results in zip(window.items, results_of(trace, window.items), strict=True)
+        ],
         "kinds": {layer.kind: _kind(KINDS[layer.kind]) for layer in window.layers if layer.kind in KINDS},
         "layers": [_layer(layer, drawing, window, packer) for layer, drawing in zip(window.layers, window.drawings)],
     }

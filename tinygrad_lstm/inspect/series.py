@@ -11,10 +11,12 @@ from tinygrad_lstm.backends.base import HostArray
 from .layers import LayerTrace, Trace
 from .tokens import Tokens
 
-__all__ = ["MOST_COLUMNS", "Series", "input_names", "series_of"]
+__all__ = ["MOST_COLUMNS", "Series", "input_names", "results_of", "series_of"]
 
 MOST_COLUMNS = 32
 """The most columns of an input or output that are drawn."""
+MOST_RESULTS = 12
+"""The most numbers that are shown of an output without steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def series_of(trace: Trace, tokens: Tokens | None, names: Mapping[str, Sequence[
     shape, found = trace.layers[0].shape[:2], list[Series]()
     for side, arrays in (("input", trace.all_inputs), ("output", trace.all_outputs)):
         for name, array in arrays.items():
-            given, rows = names.get(name), _rows(array, *shape, trace.batch_first)
+            given, rows = names.get(name), _rows(side, array, *shape, trace.batch_first)
             if rows is None:
                 continue
             if given is not None and rows.shape[2] != len(given):
@@ -80,8 +82,11 @@ def series_of(trace: Trace, tokens: Tokens | None, names: Mapping[str, Sequence[
     return found
 
 
-def _rows(array: HostArray, T: int, B: int, batch_first: bool) -> HostArray | None:
-    """An array as (steps, B, columns), if it has numbers for each sequence, and for each of T steps one or more."""
+def _rows(side: str, array: HostArray, T: int, B: int, batch_first: bool) -> HostArray | None:
+    """An array as (steps, B, columns), if it has numbers for each of T steps and each sequence.
+
+    An input may have more steps, of which the model makes T.
+    """
     if array.ndim == 2:
         # Of one sequence, the second dimension of (T, C) may be columns.
         array = array[:, None] if B == 1 and len(array) == T else array[:, :, None]
@@ -91,7 +96,9 @@ def _rows(array: HostArray, T: int, B: int, batch_first: bool) -> HostArray | No
     ways = [array.transpose(way) for way in ((0, 1, 2), (1, 0, 2), (2, 0, 1))]
     if batch_first:
         ways[:2] = ways[1::-1]
-    fitting = [rows for rows in ways if rows.shape[1] == B and (len(rows) == T or len(rows) >= 2 * T > 2)]
+    fitting = [
+        rows for rows in ways if rows.shape[1] == B and (len(rows) == T or (side == "input" and len(rows) >= 2 * T > 2))
+    ]
     return max(fitting, key=lambda rows: len(rows) == T, default=None)
 
 
@@ -122,6 +129,27 @@ def _is_shown_already(side: str, name: str, rows: HostArray, trace: Trace, token
         for layer in trace.layers
         for state in (layer.values[state] for state in layer.before)
     )
+
+
+def results_of(trace: Trace, items: Sequence[int]) -> list[list[dict[str, Any]]]:
+    """For each of some sequences, the first numbers of the outputs that have a row for each sequence, without steps."""
+    T, B, _ = trace.layers[0].shape
+    rows = {
+        name: array.reshape(B, -1)[:, :MOST_RESULTS].astype(np.float64)
+        for name, array in trace.all_outputs.items()
+        if array.ndim in (1, 2) and len(array) == B and _rows("output", array, T, B, trace.batch_first) is None
+    }
+    return [
+        [
+            {"name": name, "total": trace.all_outputs[name][b].size, "values": [_number(value) for value in array[b]]}
+            for name, array in rows.items()
+        ]
+        for b in items
+    ]
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def input_names(layer: LayerTrace, series: Sequence[Series]) -> tuple[str, ...]:

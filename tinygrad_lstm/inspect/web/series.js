@@ -8,10 +8,11 @@ function makeSeries() {
   const drawn = trace.series
     .map((series, k) => ({ ...series, numbers: trace.items[chosen.item].series[k] }))
     .filter(({ length }) => length === run.layer.length);
-  byId("series-section").hidden = drawn.length === 0;
+  const { results } = trace.items[chosen.item];
+  byId("series-section").hidden = drawn.length === 0 && results.length === 0;
   moveSeriesCursors = [];
   const boxes = drawn.map(seriesBox);
-  byId("series").replaceChildren(...boxes.map(({ box }) => box));
+  byId("series").replaceChildren(...boxes.map(({ box }) => box), ...results.map(resultLine));
   boxes.forEach(({ draw }) => draw()); // as wide as its place
   showUnitLines();
 }
@@ -30,13 +31,21 @@ function showUnitLines() {
   });
 }
 
+/** An output without steps, in a line. */
+function resultLine({ name, total, values }) {
+  const written = values.map((value) => precise(value ?? NaN)).join(", ");
+  const more = total > values.length ? `, … (${total} numbers)` : "";
+  return element("p", { className: "result", textContent: `${headingOf("output", name)}: ${written}${more}` });
+}
+
+const headingOf = (side, name) => capitalised(name === side ? name : `${side} ${name}`);
 const capitalised = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** The place of one input or output, and what draws it; a list chooses among more columns than a chart has curves. */
 function seriesBox({ side, name, columns, total, perStep, numbers }, place) {
   const rows = unpacked(numbers);
   const chart = element("div");
-  const heading = capitalised(name === side ? name : `${side} ${name}`);
+  const heading = headingOf(side, name);
   const title = element("h3", { textContent: heading });
   const starts = columns.map((_, k) => k).filter((k) => k % STROKES.length === 0);
   const choice = element("select", { "aria-label": `Columns of ${name}` });

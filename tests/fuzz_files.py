@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+import wave
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ import numpy as np
 from onnx import ModelProto, helper
 from onnx_graphs import WAYS, Graph
 
+from tinygrad_lstm.cli.arrays import read_arrays
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.models import LSTM, CharLM
@@ -104,6 +106,17 @@ def states(folder: Path) -> list[Path]:
     return [folder / "state.safetensors"]
 
 
+def inputs(folder: Path) -> list[Path]:
+    """Arrays, tables and sounds, as inputs of models."""
+    np.save(folder / "x.npy", np.ones((4, 3), np.float32))
+    (folder / "x.csv").write_text("wind,rain\n1,2.5\n-3e2,4\n" * 3)
+    for width in (1, 3):
+        with wave.open(str(folder / f"{width}.wav"), "wb") as file:
+            file.setparams((2, width, 8000, 0, "NONE", ""))
+            file.writeframes(bytes(range(24 * width)))
+    return sorted(folder.glob("*.*"))
+
+
 # -- readers -----------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +135,10 @@ def read_state(path: Path) -> None:
     LSTM(2, 3).stream(2).load(path)
 
 
+def read_input(path: Path) -> None:
+    read_arrays(path)
+
+
 class Format(NamedTuple):
     """Whole files, which may be written into a folder for it, and how they are read."""
 
@@ -138,6 +155,7 @@ FORMATS = {
     "ONNX": Format(onnx_files),
     "checkpoint": Format(checkpoints, read_checkpoint),
     "state": Format(states, read_state),
+    "input": Format(inputs, read_input),
 }
 
 

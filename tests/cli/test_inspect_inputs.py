@@ -93,3 +93,30 @@ def test_bad_input_is_one_line(model: Path, head: Path, tmp_path: Path) -> None:
         assert result.stderr.startswith(f"error: {message}")
         assert result.stderr.endswith("; for a model from a different program, give --input\n") == (arguments == [head])
     assert not (tmp_path / "page.html").exists()
+
+
+class Tagger(tg.nn.Module):
+    """Scores of 3 tags for each of 4 words."""
+
+    def __init__(self, scores: int) -> None:
+        self.embedding, self.lstm, self.head = tg.nn.Embedding(4, 3), LSTM(3, 4), tg.nn.Linear(4, scores)
+
+    def forward(self, ids: tg.Tensor) -> tg.Tensor:
+        return self.head(self.lstm(self.embedding(ids))[0])
+
+
+@pytest.mark.parametrize("scores", [3, 4])
+def test_words_of_a_model_of_ids(scores: int, tmp_path: Path) -> None:
+    """Scores of all words are predictions of the next one."""
+    tg.io.export_onnx(Tagger(scores), tmp_path / "tagger.onnx", {"ids": np.zeros((5, 2), np.int64)})
+    (tmp_path / "words.txt").write_text("the\ncat\nNew York\nsat\n")
+    (tmp_path / "ids.csv").write_text("0\n1\n3\n")
+    arguments = ["tagger.onnx", "--input", "ids.csv", "--vocabulary", "words.txt", "--out", "page.html"]
+    succeed("inspect", *arguments, cwd=tmp_path)
+    said = contents_of(tmp_path / "page.html")[0]
+    assert said["items"][0]["tokens"] == ["the", "cat", "sat"]
+    assert ("predictions" in said["items"][0]) == (scores == 4)
+    assert len(said["series"]) == (scores == 3)
+    (tmp_path / "words.txt").write_text("the\ncat\n")
+    result = run("inspect", *arguments, cwd=tmp_path)
+    assert result.returncode == 2 and "a vocabulary of 2 is for ids from 0 to 1" in result.stderr

@@ -59,6 +59,13 @@ def inspect(
     ] = None,
     input: Inputs = None,
     channel: Channel = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            help="With --input: the strings of the model's ids, a line each, from id 0.  [default: the checkpoint's]",
+            metavar="PATH",
+        ),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option(help="The text to follow the model through.  [default: some that it was not trained on]"),
@@ -98,14 +105,17 @@ def inspect(
     if input:
         require("--input", text is None and not data, "either inputs or a text", "both")
         model = WholeModel.load(str(path), device, state)
-        shown = of_inputs(str(path), model, inputs_of(model, input, channel), of_all=loss == "mean")
+        words = None if vocabulary is None else _lines(path_option("--vocabulary", vocabulary))
+        shown = of_inputs(str(path), model, inputs_of(model, input, channel), words, of_all=loss == "mean")
     else:
+        require("--vocabulary", vocabulary is None, "it together with --input", vocabulary)
         shown = _of_text(path, run, text, data, unknown, device, of_all=loss == "mean")
     try:
         written = page(
             shown.trace,
             place,
             vocabulary=shown.vocabulary,
+            predictions=shown.predictions,
             names=shown.names,
             title=f"Inside {path.name}",
             loss_is=shown.loss_is,
@@ -208,6 +218,10 @@ def _unseen_text(saved: Checkpoint, folder: RunFolder | None) -> str:
     _, held_back = split_text(whole)
     _, _, lines = held_back[: 2 * _SHOWN].partition("\n")
     return (lines if len(lines) > 1 else held_back)[:_SHOWN]
+
+
+def _lines(path: Path) -> list[str]:
+    return read_text([path]).removesuffix("\n").split("\n")
 
 
 def _slice(option: str, text: str | None) -> slice | None:

@@ -24,6 +24,7 @@ class Inspected:
         trace: the trace.
         loss_is: what the loss is, in words.
         vocabulary: the string of each id.
+        predictions: whether the output predicts the next id.
         names: the names of the columns of inputs.
         text: the text that the model read.
     """
@@ -31,11 +32,14 @@ class Inspected:
     trace: Trace
     loss_is: str = ""
     vocabulary: Sequence[str] | None = None
+    predictions: bool = True
     names: Mapping[str, Sequence[str]] | None = None
     text: str | None = None
 
 
-def of_inputs(file: str, model: WholeModel, given: Mapping[str, FileArray], of_all: bool) -> Inspected:
+def of_inputs(
+    file: str, model: WholeModel, given: Mapping[str, FileArray], vocabulary: Sequence[str] | None, of_all: bool
+) -> Inspected:
     """A trace of any model.
 
     The loss is the sum of the first output of floats: at the last step, or if `of_all`, at all steps.
@@ -57,9 +61,12 @@ def of_inputs(file: str, model: WholeModel, given: Mapping[str, FileArray], of_a
 
     traced = trace(model.module, *arguments, loss=loss)
     print(f"a trace of {len(traced)} layers takes {traced.nbytes / 1e6:,.1f} MB", flush=True)
-    vocabulary = Checkpoint.load(file).vocabulary.characters if isinstance(model.module, CharLM) else None
+    if vocabulary is None and isinstance(model.module, CharLM):
+        vocabulary = Checkpoint.load(file).vocabulary.characters
     names = {model.parameters[name]: each.columns for name, each in given.items() if _are_columns(each)}
-    return Inspected(traced, said[0], vocabulary, names)
+    predicts = vocabulary is not None and traced.output is not None
+    predicts = predicts and traced.output.shape == (*traced.inputs.shape, len(vocabulary))
+    return Inspected(traced, said[0], vocabulary, predicts, names)
 
 
 def _are_columns(given: FileArray) -> bool:

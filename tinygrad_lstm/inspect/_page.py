@@ -55,6 +55,7 @@ def page(
     path: str | Path,
     *,
     vocabulary: Sequence[str] | None = None,
+    predictions: bool = True,
     names: Mapping[str, Sequence[str]] | None = None,
     batch_first: bool | None = None,
     title: str | None = None,
@@ -75,6 +76,8 @@ def page(
         path: the file to write, such as "page.html".
         vocabulary: the string of each id, for a model that takes ids (T, B) and returns logits (T, B, V), or (B, T) and
             (B, T, V). The page then shows the text, the likeliest predictions, and the loss of each token.
+        predictions: whether the output has these logits. A vocabulary is also for ids of a model that, with False,
+            predicts something else; the page then shows only the text.
         names: for some inputs and outputs of the model, the names of their columns, such as
             {"x": ["temperature", "pressure"]}.
         batch_first: whether the ids are (B, T). By default this is inferred from their shape; if there are as many
@@ -100,7 +103,7 @@ def page(
     >>> tg.inspect.page(traced, "page.html").name
     'page.html'
     """
-    window = _Window(trace, vocabulary, names or {}, batch_first, steps, units)
+    window = _Window(trace, vocabulary, predictions, names or {}, batch_first, steps, units)
     if window.nbytes > max_bytes:
         raise window.too_large(max_bytes)
     packer = Packer()
@@ -132,6 +135,7 @@ class _Window:
         self,
         trace: Trace,
         vocabulary: Sequence[str] | None,
+        predictions: bool,
         names: Mapping[str, Sequence[str]],
         batch_first: bool | None,
         steps: slice | None,
@@ -152,7 +156,7 @@ class _Window:
             _shown(layer) for layer in trace.layers if all(self.rows(layer.going, b).any() for b in self.items)
         ]  # a layer may have run for fewer steps
         self.drawings = [drawn(layer.data_path) if layer.data_path else None for layer in self.layers]
-        self.tokens = Tokens.of(trace, vocabulary, batch_first)
+        self.tokens = Tokens.of(trace, vocabulary, batch_first, predictions)
         self.series = series_of(trace, self.tokens, names)
         self._units = units
         longest = max((len(_as_json(token)) for token in vocabulary or ()), default=0)

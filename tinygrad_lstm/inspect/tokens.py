@@ -24,7 +24,7 @@ class Tokens:
         ids: (T, B), also if the model takes (B, T).
         lengths: the number of steps of each sequence, (B,).
         vocabulary: the string of each id; None if it is not known.
-        logits: the model's output, (T, B, V); None without a vocabulary.
+        logits: the model's output, (T, B, V); None if it does not predict the next id, or without a vocabulary.
     """
 
     ids: HostArray
@@ -33,11 +33,14 @@ class Tokens:
     logits: HostArray | None
 
     @classmethod
-    def of(cls, trace: Trace, vocabulary: Sequence[str] | None, batch_first: bool | None) -> "Tokens | None":
+    def of(
+        cls, trace: Trace, vocabulary: Sequence[str] | None, batch_first: bool | None, predictions: bool = True
+    ) -> "Tokens | None":
         """The tokens of a trace whose layers have one batch size; None if its input is not one id for each step.
 
         Args:
             batch_first: whether the ids are (B, T) rather than (T, B); None to infer it.
+            predictions: whether the model's output predicts the next id.
 
         Raises:
             ValueError: the vocabulary or `batch_first` is invalid for the trace.
@@ -46,7 +49,7 @@ class Tokens:
         ids = trace.inputs.swapaxes(0, 1) if found else trace.inputs
         layers = [layer for layer in trace.layers if _is_ids(trace) and layer.shape[:2] == ids.shape]
         if vocabulary is not None:
-            _check_vocabulary(trace, vocabulary, bool(layers))
+            _check_vocabulary(trace, vocabulary, bool(layers), predictions)
         if not layers:
             if batch_first is not None:
                 raise ValueError(
@@ -64,6 +67,8 @@ class Tokens:
                 f"page: a vocabulary of {len(vocabulary)} is for ids from 0 to {len(vocabulary) - 1}; this model was "
                 f"given ids from {used.min()} to {used.max()}"
             )
+        if not predictions:
+            return cls(ids, lengths, vocabulary, None)
         assert trace.output is not None  # the vocabulary was checked
         return cls(ids, lengths, vocabulary, trace.output.swapaxes(0, 1) if found else trace.output)
 
@@ -76,7 +81,7 @@ class Tokens:
         end = min(steps.stop, int(self.lengths[b]))
         ids = self.ids[steps.start : end, b]
         if self.vocabulary is None or self.logits is None:
-            return {"tokens": [str(token) for token in ids]}
+            return {"tokens": [str(token) if self.vocabulary is None else self.vocabulary[token] for token in ids]}
         scores = self.logits[steps.start : end, b].astype(np.float64)
         with np.errstate(invalid="ignore"):  # a NaN or an infinity is shown as such
             scores = scores - scores.max(axis=1, keepdims=True)
@@ -136,9 +141,14 @@ def _agreement(ids: HostArray, layer: LayerTrace) -> int:
     return 0 if pairs > len(set(numbers)) else 1 if pairs > len(set(rows)) else 2
 
 
-def _check_vocabulary(trace: Trace, vocabulary: Sequence[str], has_steps: bool) -> None:
+def _check_vocabulary(trace: Trace, vocabulary: Sequence[str], has_steps: bool, predictions: bool) -> None:
     logits, V = trace.output, len(vocabulary)
-    if not has_steps or logits is None or logits.shape != (*trace.inputs.shape, V):
+    if not predictions and not has_steps:
+        raise ValueError(
+            f"page: a vocabulary is for a model of ids (T, B) or (B, T); this one was given {trace.inputs.dtype} "
+            f"{trace.inputs.shape}"
+        )
+    if predictions and (not has_steps or logits is None or logits.shape != (*trace.inputs.shape, V)):
         raise ValueError(
             f"page: a vocabulary of {V} is for a model of ids (T, B) that returns logits (T, B, {V}), or of (B, T) and "
             f"(B, T, {V}); this one was given {trace.inputs.dtype} {trace.inputs.shape} and returned "

@@ -14,7 +14,9 @@ import pytest
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.io.safetensors_file import read_safetensors
+from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
 
+RECURRENT = (LSTM, GRU, RNN, Recurrent)
 FOLDER = Path(__file__).parents[2] / "golden" / "models"
 EXPECTED = ".expected.safetensors"
 NAMES = sorted(path.name.removesuffix(EXPECTED) for path in FOLDER.glob(f"*{EXPECTED}"))
@@ -92,3 +94,27 @@ def test_it_prints_as_a_program(name: str) -> None:
     lines = repr(model).splitlines()
     assert len(lines) > 2
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_traced(name: str, tmp_path: Path) -> None:
+    """With recurrent layers, a trace and a page of these; the outputs are the same to the bit."""
+    model, inputs, expected = tg.io.load_model(model_path(name)), arrays(name, "in."), arrays(name, "out.")
+    with tg.no_grad():
+        outputs = by_name(model(**inputs), expected)
+
+    def loss(returned: object) -> tg.Tensor:
+        parts = [each.square().sum() for each in by_name(returned, expected).values() if each.dtype.kind == "f"]
+        return sum(parts[1:], parts[0])
+
+    if not any(isinstance(module, RECURRENT) for module in model.modules()):
+        with pytest.raises(ValueError, match="nothing recurrent has run"):
+            tg.inspect.trace(model, **inputs, loss=loss)
+        return
+    traced = tg.inspect.trace(model, **inputs, loss=loss)
+    for ours, own in zip(traced.all_outputs.values(), outputs.values(), strict=True):
+        np.testing.assert_array_equal(ours, own.numpy())
+    assert list(traced.all_inputs) == list(inputs)
+    for layer in traced:
+        assert any(gradient.any() for gradient in layer.gradients.values()), layer.name
+    assert tg.inspect.page(traced, tmp_path / "page.html").stat().st_size > 10_000

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import run
+from commands import run, run_here
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx_graphs import Graph
 from safetensors.numpy import save_file
 
 from tinygrad_lstm import nn
@@ -61,6 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     header = {"format": "tinygrad_lstm.checkpoint", "version": HOSTILE}
     save_file({"x": np.ones(1)}, folder / "version.safetensors", header)
     checkpoint_file.save(folder / "keys.safetensors", {HOSTILE: 1})
+    graph = Graph(inputs={HOSTILE: np.ones((2, 3), "f4")})
+    graph.node("Tanh", HOSTILE, name=f"{HOSTILE}y")
+    graph.saved(folder / "model.onnx", f"{HOSTILE}y")
+    graph.node(f"{HOSTILE}op", HOSTILE, name=f"{HOSTILE}z")
+    graph.saved(folder / "ops.onnx", f"{HOSTILE}z")
+    np.savez(folder / "x.npz", x=np.ones((2, 3), np.float32))
+    (folder / "x.csv").write_text(f"1,2\n{HOSTILE[:5]},2\n")
     return folder
 
 
@@ -74,6 +82,14 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "eval of other characters": (["eval", "run/last.safetensors", "--data", "names.safetensors"], 2),
     "inspect": (["inspect", "run/last.safetensors", "--text", "a\x1b\u202eb\n"], 0),
     "show": (["show", "names.safetensors"], 0),
+    "show a model": (["show", "model.onnx", "--program"], 0),
+    "show ops that are not there": (["show", "ops.onnx"], 0),
+    "run": (["run", "model.onnx", "--input", "x.npz"], 0),
+    "run without inputs": (["run", "model.onnx"], 2),
+    "run a table": (["run", "model.onnx", "--input", "x.csv"], 2),
+    "run with two": (["run", "model.onnx", "--input", "x.npz", "--input", "x.npz"], 2),
+    "export ops that are not there": (["export", "ops.onnx", "--to", "torch"], 2),
+    "inspect inputs": (["inspect", "ops.onnx", "--input", "x.npz", "--out", "page.html"], 2),
     "atlas": (["atlas", f"none{HOSTILE[:8]}"], 2),
     "version": (["sample", "version.safetensors", "--prompt", "a"], 2),
     "keys": (["sample", "keys.safetensors", "--prompt", "a"], 2),
@@ -86,11 +102,11 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_command_prints_control_characters(folder: Path, name: str) -> None:
     arguments, status = COMMANDS[name]
-    result = run(*arguments, cwd=folder)
+    result = (run_here if arguments[0] in ("show", "run", "export") else run)(*arguments, cwd=folder)
     printed = LINE_ENDS.sub("", result.stdout + result.stderr)
     assert result.returncode == status, result.stderr
     assert printed and not CONTROLS.search(printed)
-    if name in ("sample", "train", "show", "atlas", "version", "keys", "a path"):
+    if name in ("sample", "train", "atlas", "version", "keys", "a path") or name.startswith(("show", "run", "export")):
         assert r"\x1b" in printed
 
 

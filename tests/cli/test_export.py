@@ -1,10 +1,10 @@
-"""`tinygrad-lstm export`, run as a process: the model of a file in a different format."""
+"""`tinygrad-lstm export`: the model of a file in a different format."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import fail, succeed
+from commands import fail_here, succeed, succeed_here
 
 import tinygrad_lstm as tg
 
@@ -29,7 +29,7 @@ def test_arrays_are_written_beside_the_file(copied: Path, to: str) -> None:
 
 
 def test_a_whole_model_is_written(copied: Path, tmp_path: Path) -> None:
-    succeed("export", copied, "--to", "onnx", "--out", tmp_path / "again.onnx")
+    succeed_here("export", copied, "--to", "onnx", "--out", tmp_path / "again.onnx")
     x = np.ones((4, 2, 3), np.float32)
     with tg.no_grad():
         for again, before in zip(*(tg.io.load_model(path)(x) for path in (tmp_path / "again.onnx", copied))):
@@ -37,15 +37,18 @@ def test_a_whole_model_is_written(copied: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_ours_becomes_onnx(runs: tuple[Path, str], tmp_path: Path) -> None:
-    succeed("export", runs[0] / "best.safetensors", "--to", "onnx", "--out", tmp_path / "model.onnx")
-    assert "lstm.l0" in succeed("show", tmp_path / "model.onnx")
+    succeed_here("export", runs[0] / "best.safetensors", "--to", "onnx", "--out", tmp_path / "model.onnx")
+    assert "lstm.l0" in succeed_here("show", tmp_path / "model.onnx")
 
 
 def test_a_file_is_replaced_only_if_it_is_named(copied: Path) -> None:
     before = copied.read_bytes()
-    assert fail("export", copied, "--to", "onnx") == f"--out: expected a path, got none, and {copied} is there already"
+    assert (
+        fail_here("export", copied, "--to", "onnx")
+        == f"--out: expected a path, got none, and {copied} is there already"
+    )
     assert copied.read_bytes() == before
-    succeed("export", copied, "--to", "onnx", "--out", copied)
+    succeed_here("export", copied, "--to", "onnx", "--out", copied)
     assert copied.read_bytes() != before
 
 
@@ -64,5 +67,5 @@ def test_a_file_is_replaced_only_if_it_is_named(copied: Path) -> None:
 def test_bad_input_is_one_line(copied: Path, arguments: list[str], message: str) -> None:
     tg.io.save_weights(copied.with_name("a.safetensors"), {"x": np.ones(1)})
     before = sorted(copied.parent.iterdir())
-    assert fail("export", *arguments, cwd=copied.parent).startswith(message)
+    assert fail_here("export", *arguments, cwd=copied.parent).startswith(message)
     assert sorted(copied.parent.iterdir()) == before

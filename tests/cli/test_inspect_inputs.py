@@ -1,11 +1,11 @@
-"""`tinygrad-lstm inspect --input`, run as a process: the page of any model with recurrent layers."""
+"""`tinygrad-lstm inspect --input`: the page of any model with recurrent layers."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import run, succeed
+from commands import run_here, succeed_here
 from page_files import contents_of
 
 import tinygrad_lstm as tg
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inspected(model: Path, *arguments: object) -> Any:
     page = model.with_name("page.html")
     inputs = ["--input", model.with_name("x.csv"), "--input", model.with_name("state.npz")]
-    printed = succeed("inspect", model, *inputs, "--out", page, *arguments)
+    printed = succeed_here("inspect", model, *inputs, "--out", page, *arguments)
     assert f"page: {page} (" in printed
     return contents_of(page)[0]
 
@@ -73,7 +73,7 @@ def test_plots_and_windows(model: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_has_its_own_vocabulary(runs: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("ids\n3\n1\n2\n0\n")
     page = tmp_path / "page.html"
-    succeed("inspect", runs[0] / "best.safetensors", "--input", tmp_path / "ids.csv", "--out", page)
+    succeed_here("inspect", runs[0] / "best.safetensors", "--input", tmp_path / "ids.csv", "--out", page)
     said = contents_of(page)[0]
     assert len(said["items"][0]["tokens"]) == 4 and "predictions" in said["items"][0]
 
@@ -88,7 +88,7 @@ def test_bad_input_is_one_line(model: Path, head: Path, tmp_path: Path) -> None:
         ([head], f"{head}: not a whole safetensors file"),
         (["none.onnx", "--input", "x.npy"], "none.onnx: No such file"),
     ]:
-        result = run("inspect", *arguments, "--out", "page.html", cwd=tmp_path)
+        result = run_here("inspect", *arguments, "--out", "page.html", cwd=tmp_path)
         assert result.returncode == 2 and result.stderr.count("\n") == 1
         assert result.stderr.startswith(f"error: {message}")
         assert result.stderr.endswith("; for a model from a different program, give --input\n") == (arguments == [head])
@@ -112,11 +112,11 @@ def test_words_of_a_model_of_ids(scores: int, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("the\ncat\nNew York\nsat\n")
     (tmp_path / "ids.csv").write_text("0\n1\n3\n")
     arguments = ["tagger.onnx", "--input", "ids.csv", "--vocabulary", "words.txt", "--out", "page.html"]
-    succeed("inspect", *arguments, cwd=tmp_path)
+    succeed_here("inspect", *arguments, cwd=tmp_path)
     said = contents_of(tmp_path / "page.html")[0]
     assert said["items"][0]["tokens"] == ["the", "cat", "sat"]
     assert ("predictions" in said["items"][0]) == (scores == 4)
     assert len(said["series"]) == (scores == 3)
     (tmp_path / "words.txt").write_text("the\ncat\n")
-    result = run("inspect", *arguments, cwd=tmp_path)
+    result = run_here("inspect", *arguments, cwd=tmp_path)
     assert result.returncode == 2 and "a vocabulary of 2 is for ids from 0 to 1" in result.stderr

@@ -1,10 +1,10 @@
-"""`tinygrad-lstm run`, run as a process: what goes in by file, and what comes out."""
+"""`tinygrad-lstm run`: what goes in by file, and what comes out."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import fail, succeed
+from commands import fail_here, succeed, succeed_here
 
 import tinygrad_lstm as tg
 
@@ -29,7 +29,7 @@ def test_outputs_are_described(head: Path, tmp_path: Path, expected: list[np.nda
 
 def test_outputs_are_written(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
     np.savez(tmp_path / "x.npz", x=X.astype(np.float64)[:, None])
-    succeed("run", head, "--input", tmp_path / "x.npz", "--out", tmp_path / "y.npz")
+    succeed_here("run", head, "--input", tmp_path / "x.npz", "--out", tmp_path / "y.npz")
     with np.load(tmp_path / "y.npz") as written:
         assert written.files == ["y.0", "sum"]
         for name, array in zip(written.files, expected, strict=True):
@@ -39,7 +39,7 @@ def test_outputs_are_written(head: Path, tmp_path: Path, expected: list[np.ndarr
 def test_one_output_is_written(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
     np.save(tmp_path / "x.npy", X)
     places = ["--out", f"sum={tmp_path / 'sum.csv'}", "--out", f"y.0={tmp_path / 'y.npy'}"]
-    printed = succeed("run", head, "--input", tmp_path / "x.npy", *places)
+    printed = succeed_here("run", head, "--input", tmp_path / "x.npy", *places)
     assert printed.splitlines()[-2:] == [f"wrote {tmp_path / 'sum.csv'}", f"wrote {tmp_path / 'y.npy'}"]
     title, *rows = (tmp_path / "sum.csv").read_text().splitlines()
     assert title == "sum_0,sum_1,sum_2,sum_3,sum_4"
@@ -51,7 +51,7 @@ def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None
     rows = [",".join(map(str, row)) for row in X]
     for path, lines in {"plain.csv": rows, "named.csv": ["first,second,third", *rows, ""]}.items():
         (tmp_path / path).write_text("\n".join(lines))
-        succeed("run", head, "--input", f"x={tmp_path / path}", "--out", tmp_path / "y.npz")
+        succeed_here("run", head, "--input", f"x={tmp_path / path}", "--out", tmp_path / "y.npz")
         with np.load(tmp_path / "y.npz") as written:
             np.testing.assert_array_equal(written["sum"], expected[1])
 
@@ -82,4 +82,4 @@ def test_bad_input_is_one_line(head: Path, tmp_path: Path, arguments: list[str],
     (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-4])
     (tmp_path / "words.csv").write_text("1,2,3\n1,two,3\n")
     (tmp_path / "ragged.csv").write_text("1,2,3\n1,2\n")
-    assert fail("run", head, *arguments, cwd=tmp_path).startswith(message)
+    assert fail_here("run", head, *arguments, cwd=tmp_path).startswith(message)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from commands import fail, succeed
+from commands import fail, succeed, succeed_here
 from onnx_graphs import Graph
 
 from tinygrad_lstm.io import save_weights
@@ -90,7 +90,7 @@ def test_names_cannot_control_the_terminal(tmp_path: Path) -> None:
 
 
 def test_a_model_is_summarised(head: Path) -> None:
-    lines = succeed("show", head).splitlines()
+    lines = succeed_here("show", head).splitlines()
     assert lines[-5:] == [
         "a whole model, by tg.io.load_model(path): 20 parameters",
         "  inputs   x (steps, batch, 3) float32",
@@ -102,12 +102,12 @@ def test_a_model_is_summarised(head: Path) -> None:
 
 
 def test_the_program_is_shown(head: Path) -> None:
-    lines = succeed("show", head, "--program").splitlines()
+    lines = succeed_here("show", head, "--program").splitlines()
     assert "  sum = Add(product, fc.bias)" in lines and lines[-1] == "  outputs: y.0, sum"
 
 
 def test_a_checkpoint_of_ours_is_a_model(runs: tuple[Path, str]) -> None:
-    lines = [" ".join(line.split()) for line in succeed("show", runs[0] / "best.safetensors").splitlines()]
+    lines = [" ".join(line.split()) for line in succeed_here("show", runs[0] / "best.safetensors").splitlines()]
     assert "inputs ids (time, batch) int64" in lines
     assert "states h0 (1, batch, 6) float32, afterwards h" in lines
     assert "outputs logits" in lines and "lstm: LSTM(64, 6)" in lines
@@ -116,13 +116,13 @@ def test_a_checkpoint_of_ours_is_a_model(runs: tuple[Path, str]) -> None:
 def test_ops_that_are_not_there_are_named(tmp_path: Path) -> None:
     graph = Graph(inputs={"x": np.ones((2, 3), "f4")})
     graph.node("NonMaxSuppression", "x", name="boxes")
-    printed = succeed("show", graph.saved(tmp_path / "a.onnx", "boxes"))
+    printed = succeed_here("show", graph.saved(tmp_path / "a.onnx", "boxes"))
     assert printed.splitlines()[-1].startswith("no whole model: it has ops that are not supported: NonMaxSuppression")
 
 
 def test_the_earlier_name_of_the_command(head: Path) -> None:
-    assert succeed("inspect-weights", head) == succeed("show", head)
-    assert "inspect-weights" not in succeed("--help")
+    assert succeed_here("inspect-weights", head) == succeed_here("show", head)
+    assert "inspect-weights" not in succeed_here("--help")
 
 
 def test_bad_files_are_one_line(tmp_path: Path) -> None:

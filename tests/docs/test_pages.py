@@ -136,6 +136,8 @@ def prepared(arguments: list[str], folder: Path) -> list[str]:
     for name in arguments:
         if name.endswith(".txt"):
             (folder / name).write_text(TEXT + TEXT.title(), encoding="utf-8")
+        elif name.endswith(".csv"):
+            (folder / name).write_text("ids\n3\n1\n2\n", encoding="utf-8")
         elif name.startswith("runs/") and name.endswith(".safetensors") and not (folder / name).exists():
             run("train", "--out", str(Path(name).parent), *QUICK["train"], cwd=folder)
     quick = [options for argument, options in QUICK.items() if argument in arguments]

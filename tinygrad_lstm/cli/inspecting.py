@@ -60,12 +60,13 @@ def of_inputs(
         return (out if last is None else last).sum()
 
     traced = trace(model.module, *arguments, loss=loss)
-    print(f"a trace of {len(traced)} layers takes {traced.nbytes / 1e6:,.1f} MB", flush=True)
+    layers = "1 layer" if len(traced) == 1 else f"{len(traced)} layers"
+    print(f"a trace of {layers} takes {traced.nbytes / 1e6:,.1f} MB", flush=True)
     if vocabulary is None and isinstance(model.module, CharLM):
         vocabulary = Checkpoint.load(file).vocabulary.characters
     names = {model.parameters[name]: each.columns for name, each in given.items() if _are_columns(each)}
-    predicts = vocabulary is not None and traced.output is not None
-    predicts = predicts and traced.output.shape == (*traced.inputs.shape, len(vocabulary))
+    output = traced.output
+    predicts = output is not None and output.shape == (*traced.inputs.shape, len(vocabulary or ()))
     return Inspected(traced, said[0], vocabulary, predicts, names)
 
 

@@ -6,6 +6,7 @@ from . import atlas as atlas
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
+from .model_stream import ModelStream, stream
 from .networks import GRU, LSTM, RNN
 from .recurrent import Recurrent
 from .streaming import Stream
@@ -18,10 +19,12 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "ManyToOne",
+    "ModelStream",
     "RNNCell",
     "Recurrent",
     "Stream",
     "atlas",
+    "stream",
 ]
 
 _public.publish(globals())

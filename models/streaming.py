@@ -26,7 +26,7 @@ from tinygrad_lstm.states import leaves_of, mapped, rebuilt
 
 from .stepping import Stepper
 
-__all__ = ["Stream", "check_forward", "has_forward_of"]
+__all__ = ["Stream", "check_forward", "has_forward_of", "kept_rows"]
 
 # Chunks of up to this many steps run step by step: a sequence first prepares its weights, which takes as long.
 _FEW_STEPS = 16
@@ -270,13 +270,7 @@ class Stream:
         if rows is None:
             self._state = self._start
             return
-        if isinstance(rows, bool):
-            raise TypeError(f"stream.reset: rows is {rows}; expected a row, several, or a boolean for each")
-        kept = np.ones(self._batch, np.bool_)
-        try:
-            kept[list(rows) if isinstance(rows, tuple) else rows] = False
-        except IndexError as error:
-            raise IndexError(f"stream.reset: {rows!r} are no rows of a batch of {self._batch} ({error})") from error
+        kept = kept_rows(rows, self._batch)
         if self._state is None:  # every row is at its start
             return
         xp, dim = self._device.xp, self._network.STATE_BATCH_DIM
@@ -361,6 +355,23 @@ class Stream:
             f"stream: expected {dtype} of shape {step_shape}, or ({', '.join(chunk)}) for T steps, "
             f"got {x.dtype} of shape {x.shape}"
         )
+
+
+def kept_rows(rows: Any, batch: int) -> HostArray:
+    """Which rows of a batch are not among these: a row, a slice, several rows, or a boolean for each row.
+
+    Raises:
+        IndexError: a row is out of range, or the number of booleans is not the batch size.
+        TypeError: `rows` is one boolean.
+    """
+    if isinstance(rows, bool):
+        raise TypeError(f"stream.reset: rows is {rows}; expected a row, several, or a boolean for each")
+    kept = np.ones(batch, np.bool_)
+    try:
+        kept[list(rows) if isinstance(rows, tuple) else rows] = False
+    except IndexError as error:
+        raise IndexError(f"stream.reset: {rows!r} are no rows of a batch of {batch} ({error})") from error
+    return kept
 
 
 def check_forward(model: Module, own: type[Module], method: str) -> None:

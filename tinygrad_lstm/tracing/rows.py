@@ -8,9 +8,18 @@ from typing import Any
 
 from tinygrad_lstm.backends.emit.program import BATCH, Instruction, Value, values_in
 
-__all__ = ["has_rows", "is_elementwise", "is_linear", "is_row_wise", "is_sum_over_rows", "is_transposition_of_rows"]
+__all__ = [
+    "ALONG_DIMS",
+    "ELEMENTWISE",
+    "has_rows",
+    "is_elementwise",
+    "is_linear",
+    "is_row_wise",
+    "is_sum_over_rows",
+    "is_transposition_of_rows",
+]
 
-_ELEMENTWISE = frozenset({
+ELEMENTWISE = frozenset({
     "abs", "acos", "acosh", "add", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and",
     "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clone", "cos", "cosh", "detach", "direction",
     "div", "elu", "eq", "erf", "exp", "expm1", "floor", "floor_divide", "ge", "gt", "hardtanh", "hypot", "isfinite",
@@ -19,7 +28,7 @@ _ELEMENTWISE = frozenset({
     "outside", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh",
     "softsign", "sqrt", "square", "sub", "tan", "tanh", "trunc", "weigh", "where", "zeros_like",
 })  # fmt: skip
-_ALONG_DIMS = {
+ALONG_DIMS = {
     "all": "dim", "any": "dim", "argmax": "dim", "argmin": "dim", "argsort": "dim", "cummax_index": "dim",
     "cumprod": "dim", "cumprod_before": "dim", "cumsum": "dim", "cumsum_from_end": "dim", "flip": "dim",
     "logcumsumexp": "dim", "logsumexp": "dim", "log_softmax": "dim", "max": "dim", "median_index": "dim", "min": "dim",
@@ -36,7 +45,7 @@ _LINEAR = frozenset({
 
 def is_elementwise(instruction: Instruction) -> bool:
     """Whether each element of the result depends on the same element of the inputs, broadcast."""
-    return instruction.op.name in _ELEMENTWISE
+    return instruction.op.name in ELEMENTWISE
 
 
 def is_row_wise(instruction: Instruction) -> bool:
@@ -50,8 +59,8 @@ def is_row_wise(instruction: Instruction) -> bool:
     if is_elementwise(instruction):
         ndim = len(results[0].shape)
         return all(_broadcasts_rows(value, ndim) for value in inputs)
-    if name in _ALONG_DIMS:
-        dims = _named(instruction)[_ALONG_DIMS[name]]
+    if name in ALONG_DIMS:
+        dims = _named(instruction)[ALONG_DIMS[name]]
         ndim = len(inputs[0].shape) + (name == "stack")
         return dims is not None and all(d % ndim for d in (dims if isinstance(dims, list | tuple) else (dims,)))
     if name in ("linear", "matmul"):

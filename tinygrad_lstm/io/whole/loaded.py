@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import checked_dtype, is_float
+from tinygrad_lstm.models.model_stream import ModelStream
 
 from ..._tensor import Tensor, as_tensor
 from ...creation import randn, zeros
@@ -39,6 +40,11 @@ class Port:
     name: str
     shape: tuple[int | str, ...] | None = None
     dtype: str = ""
+
+    @property
+    def free(self) -> list[str]:
+        """The names of its free lengths."""
+        return [length for length in self.shape or () if isinstance(length, str)]
 
     @property
     def is_float(self) -> bool:
@@ -177,19 +183,23 @@ class Loaded(Module):
         Raises:
             ValueError: the file does not say the shape of an input.
         """
+        others = dict.fromkeys(name for port in self.inputs for name in port.free if not is_batch(name))
+        return self._examples({name: T + k for k, name in enumerate(others)}, B)
+
+    def _examples(self, lengths: Mapping[str, int], B: int) -> dict[str, Tensor]:
+        """Random inputs of `forward`, with these lengths of free dimensions, and B for the batch.
+
+        Raises:
+            ValueError: the file does not say the shape of an input.
+        """
         examples: dict[str, Tensor] = {}
-        others: dict[str, int] = {}
         for port, name in zip(self.inputs, self.input_names, strict=True):
             if port.shape is None:
-                raise ValueError(f"{self.title}: the file does not say the shape of the input {port.name!r}")
-            shape = [
-                length
-                if isinstance(length, int)
-                else B
-                if is_batch(length)
-                else T + others.setdefault(length, len(others))
-                for length in port.shape
-            ]
+                raise ValueError(
+                    f"{self.title}: the file does not say the shape of the input {port.name!r}; give examples of the "
+                    f"inputs, as in inputs={{{name!r}: x}}"
+                )
+            shape = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
             if not port.is_float:
                 examples[name] = zeros(*shape, dtype=port.dtype, device=self._device())
             else:
@@ -198,6 +208,47 @@ class Loaded(Module):
 
     def extra_repr(self) -> str:
         return printable(self.title)
+
+    def stream(
+        self,
+        batch: int = 1,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        dynamic: Mapping[str, Mapping[int, str]] | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        lookahead: int = 0,
+    ) -> ModelStream:
+        """Inference on `batch` sequences as they come in, with the present weights; see `tg.models.stream`.
+
+        Args:
+            inputs, dynamic, fixed, lookahead: as for `tg.models.stream`. By default the inputs have the shapes that the
+                file says, whose free dimension that is not the batch is the time.
+
+        Raises:
+            NotCausalError, ValueError: as for `tg.models.stream`; or the file does not say which dimension is the time.
+        """
+        if inputs is None:
+            free = {
+                port.name: [name for name in dict.fromkeys(port.free) if not is_batch(name)] for port in self.inputs
+            }
+            alone = {names[0] for names in free.values() if len(names) == 1}
+            times = {name: [each for each in names if each in alone or len(names) == 1] for name, names in free.items()}
+            for port in self.inputs:
+                if dynamic is None and len(free[port.name]) > 1 and len(times[port.name]) != 1:
+                    raise ValueError(
+                        f"{self.title}: the file does not say which dimension of {port} is the time; give examples of "
+                        "the inputs, and say which it is, as in dynamic={'x': {0: 'batch', 1: 'time'}}"
+                    )
+            inputs = self._examples(dict.fromkeys((name for names in free.values() for name in names), 5), 3)
+            dynamic = dynamic or {
+                name: {
+                    k: "batch" if is_batch(length) else "time"
+                    for k, length in enumerate(port.shape or ())
+                    if isinstance(length, str) and (is_batch(length) or length in times[port.name])
+                }
+                for name, port in zip(self.input_names, self.inputs, strict=True)
+            }
+        return ModelStream(self, inputs, batch, dynamic=dynamic, fixed=fixed, lookahead=lookahead)
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())

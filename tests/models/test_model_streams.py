@@ -1,0 +1,191 @@
+"""Streams of whole models: chunk by chunk they compute what the model computes of the whole sequence."""
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import Tensor
+from tinygrad_lstm.models import GRU, LSTM, ModelStream
+
+B = 2
+
+
+class Applied(tg.nn.Module):
+    """A function as a module, with the modules that it uses."""
+
+    def __init__(self, function: Callable[..., Any], **modules: tg.nn.Module) -> None:
+        self.function = function
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def rows(T: int, *sizes: int, seed: int = 0) -> tg.backends.base.HostArray:
+    return np.random.default_rng(seed).standard_normal((T, B, *sizes)).astype("float32")
+
+
+def stream_of(model: tg.nn.Module, x: Any, **settings: Any) -> ModelStream:
+    return tg.models.stream(model, {"x": tg.tensor(x[:6])}, B, **settings)
+
+
+def in_chunks(stream: ModelStream, x: Any, cuts: Sequence[int], by_step: bool = False) -> Any:
+    """The outputs for chunks that begin at 0 and at these steps, joined."""
+    found = []
+    for begin, end in zip([0, *cuts], [*cuts, len(x)], strict=True):
+        step = by_step and end == begin + 1
+        found.append(stream(x[begin] if step else x[begin:end]))
+        found[-1] = found[-1][None] if step and stream_is_by_step(stream) else found[-1]
+    found.append(stream.finish())
+    return np.concatenate(found)
+
+
+def stream_is_by_step(stream: ModelStream) -> bool:
+    (output,) = stream._plan.outputs.values()
+    return output.by_step
+
+
+class Spotter(tg.nn.Module):
+    """A causal convolution, a recurrent network and a layer for outputs."""
+
+    def __init__(self) -> None:
+        self.conv = tg.nn.Conv1d(3, 4, 4)
+        self.lstm = LSTM(4, 5, num_layers=2)
+        self.output = tg.nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = tg.relu(self.conv(tg.pad(x.permute(1, 2, 0), (3, 0))))
+        return self.output(self.lstm(frames.permute(2, 0, 1))[0])  # type: ignore[no-any-return]
+
+
+def test_chunks_equal_the_whole() -> None:
+    model, x = Spotter(), rows(20, 3)
+    with tg.no_grad():
+        whole = model(tg.tensor(x)).numpy()
+    for cuts in ([], [1, 2, 7, 8], range(1, 20)):
+        for by_step in (False, True):
+            found = in_chunks(stream_of(model, x), x, list(cuts), by_step)
+            np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6)
+
+
+def test_states_have_names_and_can_be_set(tmp_path: Path) -> None:
+    model, x = Spotter(), rows(20, 3)
+    stream = stream_of(model, x)
+    stream(x[:7])
+    state = stream.state
+    assert {name: part.shape for name, part in state.items()} == {
+        "conv.frames": (B, 3, 3),
+        "lstm.l0.h": (B, 5),
+        "lstm.l0.c": (B, 5),
+        "lstm.l1.h": (B, 5),
+        "lstm.l1.c": (B, 5),
+        "steps": (),
+    }
+    stream.save(tmp_path / "state.safetensors")
+    copies = [stream.copy(), copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))]
+    expected = stream(x[7])
+    restored, loaded = stream_of(model, x), stream_of(model, x)
+    restored.state = state
+    loaded.load(tmp_path / "state.safetensors")
+    for other in (*copies, restored, loaded):
+        np.testing.assert_array_equal(other(x[7]), expected)
+
+
+def test_a_state_of_a_different_model_is_refused() -> None:
+    model, x = Spotter(), rows(20, 3)
+    stream = stream_of(model, x)
+    state = stream.state
+    with pytest.raises(ValueError, match=r"expected the arrays conv\.frames, lstm\.l0\.h, .*, steps, got steps"):
+        stream.state = {"steps": state["steps"]}
+    with pytest.raises(ValueError, match=r"expected lstm\.l1\.c as float32 \(2, 5\), got float32 \(2, 4\)"):
+        stream.state = state | {"lstm.l1.c": state["lstm.l1.c"][:, :4]}
+
+
+def test_rows_begin_anew() -> None:
+    model, x = Spotter(), rows(20, 3)
+    stream = stream_of(model, x)
+    first = stream(x[:5])
+    stream.reset([1])
+    again = stream(x[:5])
+    np.testing.assert_allclose(again[:, 1], first[:, 1], rtol=0, atol=1e-6)
+    assert np.abs(again[:, 0] - first[:, 0]).max() > 1e-4
+    stream.reset()
+    np.testing.assert_array_equal(stream(x[:5]), first)
+
+
+def test_the_present_state_is_an_output() -> None:
+    def forward(self: Any, x: Tensor) -> Any:
+        out, h = self.gru(x)
+        return {"out": out, "h": h}
+
+    x = rows(12, 3)
+    model = Applied(forward, gru=GRU(3, 4))
+    stream = stream_of(model, x)
+    for begin, end in ((0, 1), (1, 6), (6, 12)):
+        found = stream(x[begin:end])
+        with tg.no_grad():
+            whole = model(tg.tensor(x[:end]))
+        np.testing.assert_allclose(found.h, whole["h"].numpy(), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found.out, whole["out"].numpy()[begin:], rtol=0, atol=1e-6)
+
+
+def test_what_looks_ahead_says_by_how_much() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.second(self.first(x.permute(1, 2, 0))).permute(2, 0, 1)  # type: ignore[no-any-return]
+
+    x = rows(20, 3)
+    model = Applied(forward, first=tg.nn.Conv1d(3, 4, 3, padding=1), second=tg.nn.Conv1d(4, 2, 5, padding=2))
+    message = r"looks ahead by 3 steps \(conv1d 'first' by 1, conv1d 'second' by 2\); with lookahead=3 its outputs"
+    with pytest.raises(ValueError, match=message):
+        stream_of(model, x)
+    stream = stream_of(model, x, lookahead=3)
+    with tg.no_grad():
+        whole = model(tg.tensor(x)).numpy()
+    assert len(stream(x[:10])) == 7
+    np.testing.assert_allclose(stream(x[10:]), whole[7:17], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(stream.finish(), whole[17:], rtol=0, atol=1e-6)
+    assert len(stream(x[:4])) == 1  # at its start again
+
+
+WHOLE: list[tuple[Callable[[Any, Tensor], Any], str]] = [
+    (lambda self, x: x - x.mean(0), "mean goes over all steps"),
+    (lambda self, x: tg.softmax(x, 0), "softmax goes over all steps"),
+    (lambda self, x: x.flip(0), "flip goes over all steps"),
+    (lambda self, x: self.both(x)[0], r"scan 'both\.l0_reverse' goes through the sequence backward"),
+    (lambda self, x: tg.cat([x, x], 0), "cat joins two sequences, one after the other"),
+    (lambda self, x: x * self.gru(x)[1][0], "mul needs, at each step, a value of the whole sequence"),
+    (lambda self, x: x / len(x), "div is given a number that depends on the number of steps"),
+]
+
+
+@pytest.mark.parametrize(("function", "message"), WHOLE)
+def test_what_needs_the_whole_sequence_is_named(function: Callable[[Any, Tensor], Any], message: str) -> None:
+    model = Applied(function, both=LSTM(3, 4, bidirectional=True), gru=GRU(3, 3))
+    with pytest.raises(ValueError, match=f"^stream: .*{message}"):
+        stream_of(model, rows(8, 3))
+
+
+def test_invalid_inputs_are_refused() -> None:
+    x = rows(8, 3)
+    stream = stream_of(Spotter(), x)
+    before = stream.state
+    for given, message in (
+        (
+            x[0, :, :2],
+            r"expected x as float32 of shape \(2, 3\), or \(T, 2, 3\) for T steps, got float32 of shape \(2, 2\)",
+        ),
+        (x[0].astype("float64"), "got float64"),
+        ({"x": 1}, "expected an array on 'cpu', where the model is, or a list of numbers, got a builtins.dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stream(given)
+    with pytest.raises(TypeError, match="expected the inputs x"):
+        stream(x, x)
+    assert all((before[name] == part).all() for name, part in stream.state.items())

@@ -1,0 +1,1 @@
+"""How a recorded model runs on a sequence that comes in piece by piece."""

@@ -1,0 +1,324 @@
+"""Streams of ops that move elements: along other dimensions frame by frame, along time by holding or adding frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..._tensor import Tensor
+from ...ops import indexing, padding
+from ...ops import shape as shapes
+from ...ops.reduction import dim_of
+from ..lengths import Derived
+from ..model.program import Call, full_index
+from .layout import BATCH, TIME, Layout
+from .nodes import Pad
+from .planning import Fixed, Flow, Planner, refused, streams
+from .pointwise import Full, along_frames, check_free, rest
+
+__all__: list[str] = []
+
+
+@streams(shapes.permute_op)
+def _permute(p: Planner, call: Call, x: Flow, order: Sequence[int]) -> list[Flow]:
+    layout, of_rest = x.layout.permuted(order)
+    return _relaid(p, call, x, layout, of_rest)
+
+
+def _relaid(p: Planner, call: Call, x: Flow, layout: Layout, order: Sequence[int] | None = None) -> list[Flow]:
+    """The same elements in a different layout, after the frame's other dimensions are put in order."""
+    moved = order is not None and list(order) != sorted(order)
+    if not moved and layout.rest == x.layout.rest:
+        return [replace(x, layout=layout)]
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        if moved:
+            frames = frames.permute(*range(lead), *(lead + k for k in order or ()))
+        return frames.reshape(*frames.shape[:lead], *layout.rest)
+
+    return p.map(call, [x], [layout], function)
+
+
+@streams(shapes.reshape_op)
+def _reshape(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
+    known = dict(p.pairs)
+    if not x.is_present:
+        known[TIME] = (x.length.at(p.pairs[TIME][0]), x.length.at(p.pairs[TIME][1]))
+    wanted = [size.values if isinstance(size, Derived) else (size, size) for size in call.result.shape]
+    layout = x.layout.reshaped(wanted, known)
+    if layout is None:
+        raise refused("mixes steps, or the sequences of a batch")
+    return _relaid(p, call, x, layout)
+
+
+@streams(shapes.cat_op)
+def _cat(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Flow]:
+    ndim = len(call.result.shape)
+    dim = dim_of("cat", dim, (0,) * ndim)
+    flows = [each for each in tensors if isinstance(each, Flow)]
+    if any(TIME in each.layout.dims[dim] for each in flows):
+        return _joined_in_time(p, call, tensors, dim)
+    return _joined(p, call, tensors, dim)
+
+
+def _joined(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Flow]:
+    """Frames side by side along a different dimension."""
+    flows = [each for each in tensors if isinstance(each, Flow)]
+    for each in tensors:
+        check_free(each.layout, dim)
+    outer: list[Any] = []
+    for k in range(len(call.result.shape)):
+        found = {each.layout.dims[k] for each in flows} - {()}
+        if k != dim and len(found) > 1:
+            raise refused("joins values whose steps are in different dimensions")
+        size = call.result.shape[k]
+        outer.append(((int(size),) if size > 1 else ()) if k == dim else next(iter(found), ()))
+    layout = Layout(tuple(outer))
+    full = [Full(layout.with_dim(dim, each.layout.dims[dim])) for each in tensors]
+    place = Full(layout).place(dim)
+
+    def function(lead: int, *frames: Tensor) -> Tensor:
+        own = iter(frames)
+        parts = []
+        for each, shape in zip(tensors, full, strict=True):
+            if isinstance(each, Flow):
+                parts.append(shape(lead, next(own)))
+            else:
+                parts.append(_fixed_frames(each, shape.sizes, layout).expand(*frames[0].shape[:lead], *shape.sizes))
+        return rest(layout, lead, shapes.cat(parts, lead + place))
+
+    return p.map(call, flows, [layout], function)
+
+
+def _fixed_frames(fixed: Fixed, sizes: Sequence[int], layout: Layout) -> Tensor:
+    """A fixed value as frames (*sizes), or (B, *sizes)."""
+    at = layout.find(BATCH)
+    if fixed.is_filled:
+        return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(sizes))
+    if at is None or fixed.tensor.shape[at] == 1:
+        return fixed.tensor.reshape(*sizes)
+    return fixed.tensor.permute(at, *(k for k in range(fixed.tensor.ndim) if k != at)).reshape(-1, *sizes)
+
+
+def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Flow]:
+    """Fixed frames before and after those of one value."""
+    flows = [each for each in tensors if isinstance(each, Flow)]
+    if len(flows) > 1 or flows[0].is_present:
+        raise refused("joins two sequences, one after the other")
+    (x,) = flows
+    if x.layout.dims[dim] != (TIME,):
+        raise refused("joins steps that are merged with a different dimension")
+    at = list(tensors).index(x)
+    parts = [_padding(p, x, list(part), dim) for part in (tensors[:at], tensors[at + 1 :])]
+    return [padded(p, call, x, *parts)]
+
+
+def _padding(p: Planner, x: Flow, tensors: Sequence[Fixed], dim: int) -> Tensor | None:
+    """Fixed frames (B, number, *rest)."""
+    found = []
+    for each in tensors:
+        if each.layout.has_time:
+            raise refused("joins two sequences, one after the other")
+        number = each.tensor.shape[dim]
+        layout = x.layout.with_dim(dim, (TIME,))
+        size = [n for k, n in enumerate(each.tensor.shape) if k != dim]
+        wide = each.tensor.expand(
+            *[
+                p.batch if BATCH in dims and n == 1 else n
+                for dims, n in zip(layout.dims, each.tensor.shape, strict=True)
+            ]
+        )
+        del size
+        frames = layout.frames(wide, wide.size // max(1, number * _volume(x)))
+        found.append(frames.transpose(0, 1).expand(p.batch, number, *x.layout.rest))
+    return shapes.cat(found, 1) if found else None
+
+
+def _volume(x: Flow) -> int:
+    volume = 1
+    for size in x.layout.rest:
+        volume *= size
+    return volume
+
+
+def padded(p: Planner, call: Call, x: Flow, before: Tensor | None, after: Tensor | None) -> Flow:
+    """A value with fixed frames (B, number, *rest) before and after its own."""
+    numbers = [0 if frames is None else frames.shape[1] for frames in (before, after)]
+    if not any(numbers):
+        return x
+    made = p.flow(x.layout, x.dtype, x.length.plus(sum(numbers)), x.ready.plus(numbers[0]))
+    p.nodes.append(Pad([x.number], [made.number], before, after))
+    return made
+
+
+@streams(padding.pad_op)
+def _pad(p: Planner, call: Call, x: Flow, widths: Sequence[tuple[int, int]], value: float) -> list[Flow]:
+    widths = [(p.number_of(before), p.number_of(after)) for before, after in widths]
+    at = x.layout.time if x.layout.has_time else -1
+    in_time = widths[at] if x.layout.has_time else (0, 0)
+    others = [(0, 0) if k == at else width for k, width in enumerate(widths)]
+    for dim, width in enumerate(others):
+        if any(width):
+            check_free(x.layout, dim)
+    if any(in_time):
+        if min(in_time) < 0 or x.layout.dims[at] != (TIME,):
+            raise refused("pads steps that are merged with a different dimension")
+        fill = p.filler(x, value)
+        x = padded(p, call, x, *(fill(p.batch, number) if number else None for number in in_time))
+    if not any(map(any, others)):
+        return [x]
+    layout = Layout(
+        tuple(
+            dims if not any(width) else (int(size),)
+            for dims, width, size in zip(x.layout.dims, others, call.result.shape, strict=True)
+        )
+    )
+    full = Full(x.layout)
+    of_rest = [
+        width for dims, width in zip(x.layout.dims, others, strict=True) if not any(isinstance(f, str) for f in dims)
+    ]
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(layout, lead, padding.pad_op(full(lead, frames), ((0, 0),) * lead + tuple(of_rest), value))
+
+    return p.map(call, [x], [layout], function)
+
+
+@streams(shapes.split_op)
+def _split(p: Planner, call: Call, x: Flow, sizes: Sequence[int], dim: int) -> list[Flow]:
+    dim = dim_of("split", dim, (0,) * len(x.layout.dims))
+    check_free(x.layout, dim)
+    return along_frames(p, call, (x, sizes, dim), 2, [dim], False)
+
+
+@streams(shapes.unbind_op)
+def _unbind(p: Planner, call: Call, x: Flow, dim: int) -> list[Flow]:
+    dim = dim_of("unbind", dim, (0,) * len(x.layout.dims))
+    check_free(x.layout, dim)
+    return along_frames(p, call, (x, dim), 1, [dim], False)
+
+
+@streams(shapes.stack_op)
+def _stack(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Flow]:
+    dim = dim_of("stack", dim, (0,) * len(call.result.shape))
+    wider: list[Any] = []
+    for each in tensors:
+        layout = Layout((*each.layout.dims[:dim], (), *each.layout.dims[dim:]))
+        if isinstance(each, Flow):
+            wider.append(replace(each, layout=layout))
+        else:
+            wider.append(Fixed(each.tensor.unsqueeze(dim), layout, each.is_filled))
+    return _joined(p, call, wider, dim)
+
+
+@streams(shapes.broadcast_to_op)
+def _broadcast_to(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
+    missing = len(call.result.shape) - len(x.layout.dims)
+    dims: list[Any] = []
+    for k, size in enumerate(call.result.shape):
+        own = x.layout.dims[k - missing] if k >= missing else ()
+        if own or size == 1:
+            dims.append(own)
+        elif isinstance(size, Derived):
+            raise refused("needs, at each step, a value of the whole sequence")
+        else:
+            dims.append((int(size),))
+    layout = Layout(tuple(dims))
+    wide = Full(Layout((*[()] * missing, *x.layout.dims)))
+    sizes = Full(layout).sizes
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(layout, lead, wide(lead, frames).expand(*frames.shape[:lead], *sizes))
+
+    return p.map(call, [x], [layout], function)
+
+
+# -- indexing ----------------------------------------------------------------------------------------------------------
+
+
+@streams(indexing.getitem_op)
+def _getitem(p: Planner, call: Call, x: Flow, index: Any) -> list[Flow]:
+    parts = full_index(index, len(x.layout.dims))
+    if any(isinstance(part, Flow) for part in parts) or isinstance(x, Fixed):
+        raise refused("is indexed by a value that depends on the steps")
+    at = x.layout.find(TIME)
+    dim, of_time = 0, None
+    own: list[Any] = []  # of the frame's other dimensions
+    dims: list[tuple[Any, ...]] = []
+    size = iter(call.result.shape)
+    for part in parts:
+        if part is None:
+            own.append(None)
+            dims.append(())
+            next(size)
+            continue
+        factors = x.layout.dims[dim]
+        if dim == at:
+            of_time = part
+            if isinstance(part, slice):
+                dims.append(factors)
+                next(size)
+            elif not isinstance(part, int | Derived):
+                raise refused("takes steps by an array of indices")
+        elif part == slice(None):
+            dims.append(factors)
+            next(size)
+            if not any(isinstance(each, str) for each in factors):
+                own.append(part)
+        else:
+            check_free(x.layout, dim)
+            own.append(p.template([part])[0])
+            if isinstance(part, slice):
+                dims.append((n,) if (n := int(next(size))) != 1 else ())
+            elif isinstance(part, Fixed):
+                if len(part.layout.dims) != 1 or sum(isinstance(each, Fixed) for each in parts) > 1:
+                    raise refused("takes elements by several arrays of indices")
+                dims.append((n,) if (n := int(next(size))) != 1 else ())
+        dim += 1
+    if of_time is not None and of_time != slice(None):
+        x = _of_time(p, call, x, of_time)
+    if all(part is None or part == slice(None) for part in own):
+        return _relaid(p, call, x, Layout(tuple(dims)))
+    layout, full = Layout(tuple(dims)), Full(x.layout)
+    taken = tuple(part.tensor if isinstance(part, Fixed) else part for part in own)
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(layout, lead, full(lead, frames)[(slice(None),) * lead + taken])
+
+    return p.map(call, [x], [layout], function)
+
+
+def _of_time(p: Planner, call: Call, x: Flow, part: Any) -> Flow:
+    """Some steps of a value."""
+    if x.layout.dims[x.layout.time] != (TIME,):
+        raise refused("takes steps that are merged with a different dimension")
+    if not isinstance(part, slice):
+        raise refused("takes one step")
+    step = 1 if part.step is None else part.step
+    if step != 1:
+        raise refused("takes steps backward" if step < 0 else "takes every few steps")
+    first = 0 if part.start is None else _from_start(p, x, part.start)
+    length, ready = x.length, x.ready
+    if part.stop is not None:
+        stop, from_end = _end(p, x, part.stop)
+        length = length.plus(-stop) if from_end else length.at_most(stop)
+        ready = ready.at_most(length)
+    return p.hold(call, x, first, ready.plus(-first), length.plus(-first))
+
+
+def _from_start(p: Planner, x: Flow, number: Any) -> int:
+    if isinstance(number, Derived) or number < 0:
+        raise refused("takes the last steps")
+    return int(number)
+
+
+def _end(p: Planner, x: Flow, stop: Any) -> tuple[int, bool]:
+    """The end of a slice: a number of steps from the start, or from the end."""
+    if isinstance(stop, Derived):
+        lengths = [x.length.at(n) for n in p.pairs[TIME]]
+        missing = {length - end for length, end in zip(lengths, stop.values, strict=True)}
+        if len(missing) > 1:
+            raise refused("takes a part of the steps that depends on their number")
+        return max(missing.pop(), 0), True
+    return (-stop, True) if stop < 0 else (int(stop), False)

@@ -1,0 +1,290 @@
+"""Streams of ops that compute each frame by itself: elementwise ops, products, and ops along other dimensions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array, HostArray
+
+from ..._tensor import Tensor, as_tensor
+from ...ops import indexing, linalg, normalization, reduction, scattering
+from ...ops.indexing import check_range
+from ...ops.reduction import dim_of, dims_of
+from ..model.program import Call
+from ..rows import ALONG_DIMS, ELEMENTWISE
+from .layout import BATCH, TIME, Factor, Layout
+from .planning import Fixed, Flow, Planner, applied, filled, refused, streams, values_in
+
+__all__ = ["Full", "check_free"]
+
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+@streams(*ELEMENTWISE)
+def _elementwise(p: Planner, call: Call, *given: Any) -> list[Flow]:
+    """Operands are broadcast: each is given the result's dimensions."""
+    operands, template = values_in(given), p.template(given)
+    layout = _broadcast([each.layout for each in operands], len(call.results[0].shape))
+    prepared = [aligned(each, layout) for each in operands]
+    flows = [each for each in operands if isinstance(each, Flow)]
+
+    def function(lead: int, *frames: Tensor) -> Any:
+        own = iter(frames)
+        tensors = [
+            prepare(lead, next(own) if isinstance(each, Flow) else each.tensor)
+            for each, prepare in zip(operands, prepared, strict=True)
+        ]
+        return applied(call.function, filled(template, iter(tensors)))
+
+    return p.map(call, flows, [layout] * len(call.results), function)
+
+
+def _broadcast(layouts: Sequence[Layout], ndim: int) -> Layout:
+    """The layout of the result."""
+    dims: list[tuple[Factor, ...]] = []
+    for k in range(-ndim, 0):
+        found = {layout.dims[k] for layout in layouts if len(layout.dims) >= -k} - {()}
+        if len(found) > 1:
+            raise refused("compares each step with all steps")
+        dims.append(next(iter(found), ()))
+    for factor in (TIME, BATCH):
+        if sum(factor in dim for dim in dims) > 1:
+            raise refused("compares each step with all steps" if factor == TIME else "mixes the sequences of a batch")
+    return Layout(tuple(dims))
+
+
+def aligned(operand: Flow | Fixed, result: Layout) -> Callable[[int, Tensor], Tensor]:
+    """A function that gives an operand the other dimensions of the result, of length 1 where it has none."""
+    missing = len(result.dims) - len(operand.layout.dims)
+    shape: list[int] = []
+    for k, wanted in enumerate(result.dims):
+        own = operand.layout.dims[k - missing] if k >= missing else ()
+        sizes = [each for each in own if isinstance(each, int)]
+        shape += sizes or [1] * sum(isinstance(each, int) for each in wanted)
+    if isinstance(operand, Fixed):
+        made = _as_frames(operand, shape)
+        return lambda lead, tensor: made
+    if tuple(shape) == operand.layout.rest:
+        return lambda lead, frames: frames
+    return lambda lead, frames: frames.reshape(*frames.shape[:lead], *shape)
+
+
+def _as_frames(fixed: Fixed, shape: Sequence[int]) -> Tensor:
+    """A fixed value as frames that broadcast: (*shape), or (B, *shape) if it has a batch."""
+    if fixed.is_filled:
+        return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(shape))
+    at = fixed.layout.find(BATCH)
+    if at is None or fixed.tensor.shape[at] == 1:
+        while shape and shape[0] == 1:
+            shape = shape[1:]
+        return fixed.tensor.reshape(*shape)
+    order = [at, *(k for k in range(fixed.tensor.ndim) if k != at)]
+    return fixed.tensor.permute(*order).reshape(fixed.tensor.shape[at], *shape)
+
+
+# -- along other dimensions --------------------------------------------------------------------------------------------
+
+
+class Full:
+    """Frames with all other dimensions of a value, also those of length 1.
+
+    Attributes:
+        dims: the value's dimensions that are not the time or the batch.
+        sizes: their lengths.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.dims = [k for k, dim in enumerate(layout.dims) if not any(isinstance(each, str) for each in dim)]
+        self.sizes = [next((each for each in layout.dims[k] if isinstance(each, int)), 1) for k in self.dims]
+
+    def place(self, dim: int) -> int:
+        """The position of a dimension among `sizes`."""
+        check_free(self._layout, dim)
+        return self.dims.index(dim)
+
+    def __call__(self, lead: int, frames: Tensor) -> Tensor:
+        """Frames with these dimensions."""
+        return frames if frames.ndim == lead + len(self.sizes) else frames.reshape(*frames.shape[:lead], *self.sizes)
+
+
+def check_free(layout: Layout, *dims: int) -> None:
+    """Refuses a call that goes along the time, or the batch."""
+    for dim in dims:
+        if TIME in layout.dims[dim]:
+            raise refused("goes over all steps")
+        if BATCH in layout.dims[dim]:
+            raise refused("mixes the sequences of a batch")
+
+
+def rest(layout: Layout, lead: int, frames: Tensor) -> Tensor:
+    """Frames without dimensions of length 1."""
+    wanted = layout.rest
+    return frames if frames.shape[lead:] == wanted else frames.reshape(*frames.shape[:lead], *wanted)
+
+
+@streams(*(name for name in ALONG_DIMS if name not in ("cat", "split", "stack", "unbind")))
+@streams(reduction.mean, reduction.var, reduction.std, indexing.take_along_axis, indexing.gather, indexing.index_select)
+def _along(p: Planner, call: Call, *given: Any) -> list[Flow]:
+    """Dimensions of an argument are moved to where frames have them; all values have the same layout, or are fixed."""
+    named = getattr(call.function, "names", None) or list(inspect.signature(call.function).parameters)
+    name = ALONG_DIMS.get(call.name, "dim")
+    at = named.index(name)
+    x = values_in(given)[0]
+    if not isinstance(x, Flow):
+        raise refused("takes elements of a fixed value")
+    ndim = len(x.layout.dims)
+    several = given[at] is None or isinstance(given[at], list | tuple)
+    dims = dims_of("stream", given[at], (0,) * ndim) if several else (dim_of("stream", given[at], (0,) * ndim),)
+    check_free(x.layout, *dims)
+    return along_frames(p, call, given, at, dims, several)
+
+
+def along_frames(
+    p: Planner, call: Call, given: Sequence[Any], at: int, dims: Sequence[int], several: bool
+) -> list[Flow]:
+    """Applies a call to frames, with the positions of these dimensions as the argument number `at`."""
+    operands, template = values_in(given), p.template(list(given))
+    flows = [each for each in operands if isinstance(each, Flow)]
+    x = flows[0]
+    places = [Full(x.layout).place(dim) for dim in dims]
+    layouts = [_after(x.layout, dims, value.shape) for value in call.results]
+    number = at
+
+    def function(lead: int, *frames: Tensor) -> Any:
+        own = iter(frames)
+        tensors = [each.tensor if isinstance(each, Fixed) else Full(each.layout)(lead, next(own)) for each in operands]
+        moved = tuple(lead + place for place in places)
+        arguments = [*template[:number], moved if several else moved[0], *template[number + 1 :]]
+        made = applied(call.function, filled(arguments, iter(tensors)))
+        return tuple(
+            rest(layout, lead, each)
+            for layout, each in zip(layouts, made if isinstance(made, tuple) else (made,), strict=True)
+        )
+
+    return p.map(call, flows, layouts, function)
+
+
+def _after(layout: Layout, dims: Sequence[int], shape: Sequence[Any]) -> Layout:
+    """The layout of a result along some dimensions: they are gone, or have its lengths."""
+    if len(shape) < len(layout.dims):
+        return layout.without(*dims)
+    for dim in dims:
+        layout = layout.with_dim(dim, () if shape[dim] == 1 else (int(shape[dim]),))
+    return layout
+
+
+@streams(normalization.layer_norm_op)
+def _layer_norm(p: Planner, call: Call, inputs: Sequence[Any], shape: tuple[int, ...], eps: float) -> list[Flow]:
+    x, *others = inputs
+    if not isinstance(x, Flow) or any(isinstance(each, Flow) for each in others):
+        raise refused("has weights that depend on the steps")
+    ndim = len(x.layout.dims)
+    check_free(x.layout, *range(ndim - len(shape), ndim))
+    full, tensors = Full(x.layout), [None if each is None else each.tensor for each in others]
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(x.layout, lead, applied(call.function, [[full(lead, frames), *tensors], shape, eps]))
+
+    return p.map(call, [x], [x.layout], function)
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+
+@streams(linalg.linear_op)
+def _linear(p: Planner, call: Call, x: Any, weight: Any, bias: Any) -> list[Flow]:
+    if not isinstance(x, Flow) or isinstance(weight, Flow) or isinstance(bias, Flow):
+        raise refused("has weights that depend on the steps")
+    check_free(x.layout, len(x.layout.dims) - 1)
+    layout = _after(x.layout, [len(x.layout.dims) - 1], call.result.shape)
+    full, w, b = Full(x.layout), weight.tensor, None if bias is None else bias.tensor
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(layout, lead, linalg.linear(full(lead, frames), w, b))
+
+    return p.map(call, [x], [layout], function)
+
+
+@streams(linalg.matmul_op)
+def _matmul(p: Planner, call: Call, x: Any, y: Any) -> list[Flow]:
+    if isinstance(x, Flow) and isinstance(y, Fixed) and y.tensor.size == y.tensor.shape[-1] * y.tensor.shape[-2]:
+        check_free(x.layout, len(x.layout.dims) - 1)
+        layout = _after(_padded(x.layout, call), [len(call.result.shape) - 1], call.result.shape)
+        weight = y.tensor.reshape(*y.tensor.shape[-2:])
+        full = Full(x.layout)
+        return p.map(
+            call, [x], [layout], lambda lead, frames: rest(layout, lead, linalg.matmul(full(lead, frames), weight))
+        )
+    if isinstance(y, Flow) and isinstance(x, Fixed) and x.tensor.size == x.tensor.shape[-1] * x.tensor.shape[-2]:
+        rows = len(y.layout.dims) - 2
+        check_free(y.layout, rows)
+        at = len(call.result.shape) - 2
+        layout = _after(_padded(y.layout, call), [at], call.result.shape)
+        weight = x.tensor.reshape(*x.tensor.shape[-2:])
+        if y.layout.dims[-1] == () or isinstance(y.layout.dims[-1][0], int):
+            full = Full(y.layout)
+            return p.map(
+                call, [y], [layout], lambda lead, frames: rest(layout, lead, linalg.matmul(weight, full(lead, frames)))
+            )
+        full = Full(y.layout)  # the columns are steps, or the batch
+        return p.map(
+            call, [y], [layout], lambda lead, frames: rest(layout, lead, linalg.linear(full(lead, frames), weight))
+        )
+    if isinstance(x, Flow) and isinstance(y, Flow):
+        for each in (x, y):
+            check_free(each.layout, len(each.layout.dims) - 1, len(each.layout.dims) - 2)
+        outer = _broadcast([Layout(x.layout.dims[:-2]), Layout(y.layout.dims[:-2])], len(call.result.shape) - 2)
+        ends = [(n,) if (n := int(size)) > 1 else () for size in call.result.shape[-2:]]
+        layout = Layout((*outer.dims, *ends))
+        full_x, full_y = Full(x.layout), Full(y.layout)
+        return p.map(
+            call, [x, y], [layout],
+            lambda lead, a, b: rest(layout, lead, linalg.matmul(full_x(lead, a), full_y(lead, b))),
+        )  # fmt: skip
+    raise refused("multiplies by a stack of fixed matrices")
+
+
+def _padded(layout: Layout, call: Call) -> Layout:
+    """With dimensions of length 1 in front, if the result has more."""
+    return Layout((*[()] * (len(call.result.shape) - len(layout.dims)), *layout.dims))
+
+
+@streams(indexing.embedding)
+def _embedding(p: Planner, call: Call, ids: Any, weight: Any, padding_idx: Any) -> list[Flow]:
+    if isinstance(weight, Flow):
+        raise refused("has weights that depend on the steps")
+    size = int(call.result.shape[-1])
+    layout = Layout((*ids.layout.dims, (size,) if size > 1 else ()))
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        return rest(layout, lead, indexing.embedding(frames, weight.tensor, padding_idx))
+
+    found = p.map(call, [ids], [layout], function)
+    p.nodes[-1].of_array = _rows_of(weight.tensor) if size > 1 else None  # type: ignore[attr-defined]
+    return found
+
+
+def _rows_of(weight: Tensor) -> Callable[[Array], Array]:
+    """The rows of a weight by ids, as a function of plain arrays."""
+    array = weight.data
+    if weight.device != "cpu":
+        return lambda ids: indexing.embedding(as_tensor(ids.copy()), weight).data
+
+    def rows(ids: HostArray) -> HostArray:
+        check_range("embedding", ids, len(array), 0, lowest=0)
+        found: HostArray = array.take(ids.astype(np.intp, copy=False), axis=0)
+        return found
+
+    return rows
+
+
+@streams(scattering.one_hot)
+def _one_hot(p: Planner, call: Call, x: Flow, num_classes: int) -> list[Flow]:
+    layout = Layout((*x.layout.dims, (num_classes,)))
+    return p.map(call, [x], [layout], lambda lead, frames: scattering.one_hot(frames, num_classes))

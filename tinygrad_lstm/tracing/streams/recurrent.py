@@ -1,0 +1,185 @@
+"""Streams of recurrent layers: their states go on from chunk to chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..._tensor import Tensor
+from ...creation import full
+from ...kinds import KINDS
+from ...ops import recurrent
+from ...ops.sequence import PureStep
+from ...ops.shape import stack
+from ..lengths import Derived
+from ..model.program import Call, Constant, Loop, Operand, Value
+from .layout import BATCH, TIME, Layout, Pair
+from .nodes import Frames, Moment, Node, States
+from .planning import Fixed, Flow, Planner, applied, refused, streams
+from .timeline import Timeline
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """Calls that compute values of one step, on tensors with any number of rows.
+
+    Args:
+        calls: the calls.
+        fixed: the operands from outside, which are the same at all steps.
+        rows: the recorded lengths of the batch.
+    """
+
+    def __init__(self, calls: Sequence[Call], fixed: Sequence[Operand], rows: Pair | None) -> None:
+        self._calls, self._fixed, self._rows = calls, fixed, rows
+
+    def __call__(
+        self, given: Mapping[Operand, Tensor], fixed: Sequence[Tensor], wanted: Sequence[Operand]
+    ) -> tuple[Tensor, ...]:
+        """The wanted values, given others, and those that are the same at all steps."""
+        values = {**dict(zip(self._fixed, fixed, strict=True)), **given}
+        batch = len(next(iter(given.values())))
+        for call in self._calls:
+            made = applied(call.function, self._filled(call.arguments, values, batch))
+            values.update(zip(call.results, made if isinstance(made, tuple) else (made,), strict=True))
+        return tuple([self._filled(each, values, batch) for each in wanted])
+
+    def _filled(self, argument: Any, values: Mapping[Operand, Tensor], batch: int) -> Any:
+        if isinstance(argument, list | tuple):
+            return type(argument)([self._filled(part, values, batch) for part in argument])
+        if isinstance(argument, slice):
+            return slice(*self._filled([argument.start, argument.stop, argument.step], values, batch))
+        if isinstance(argument, Derived):
+            return batch if argument.values == self._rows else argument.values[1]
+        if isinstance(argument, Constant) and argument not in values:
+            device = next(iter(values.values())).device
+            if argument.filling is None:
+                raise refused("is given an array that depends on the number of steps")
+            shape = self._filled(list(argument.shape), values, batch)
+            return full(shape, argument.filling.item(), dtype=argument.dtype, device=device)
+        return values[argument] if isinstance(argument, Value | Constant) else argument
+
+
+@streams(recurrent.run_scan)
+def _scan(
+    p: Planner, call: Call, loop: Loop, described: Any, T: Any, states: Any, lengths: Any, reverse: bool
+) -> list[Flow]:
+    if reverse:
+        raise refused("goes through the sequence backward")
+    sequences = [p.resolved(unbind.arguments[0]) for unbind in loop.items.values()]
+    if not all(isinstance(x, Flow) for x in sequences) or not sequences:
+        raise refused("takes the steps of a fixed sequence")
+    if any(unbind.arguments[1] != 0 or x.layout.dims[0] != (TIME,) or x.layout.dims[1] not in ((), (BATCH,))
+           for unbind, x in zip(loop.items.values(), sequences, strict=True)):  # fmt: skip
+        raise refused("takes steps that are not along the time")
+    if any(isinstance(each, Flow) for each in states) or isinstance(lengths, Flow):
+        raise refused("starts from a state that depends on the steps")
+    fixed: dict[Operand, Tensor] = {}
+    own = {unbind.arguments[0] for unbind in loop.items.values()}
+    for operand in loop.outer:
+        if operand in own or (isinstance(operand, Constant) and operand.array is None):
+            continue
+        value = p.resolved(operand)
+        if not isinstance(value, Fixed):
+            raise refused("uses, at each step, a value of the whole sequence")
+        fixed[operand] = value.tensor
+    flows, length, ready = p.together(call, sequences)
+    row = (BATCH,) if any(x.layout.find(BATCH) is not None for x in sequences) else ()
+    layouts = [Layout((row, *(() if n == 1 else (int(n),) for n in value.shape[1:]))) for value in loop.before]
+    out = p.flow(Layout(((TIME,), *layouts[0].dims)), call.results[0].dtype, length, ready)
+    finals = [p.present(layout, value.dtype) for layout, value in zip(layouts, loop.before, strict=True)]
+    starts = [
+        state.tensor.expand(p.batch, *map(int, like.shape[1:])).clone()
+        for state, like in zip(states, loop.before, strict=True)
+    ]
+    kind = KINDS.get(described[0]) if described else None
+    names = [state.name for state in kind.states] if kind else [f"state{k}" for k in range(len(starts))]
+    name = p.place(call) or "scan"
+    node = Scan(
+        [each.number for each in flows], [out.number, *(each.number for each in finals)], name,
+        names, loop, Replay(loop.calls, list(fixed), p.pairs.get(BATCH)),
+        list(fixed.values()), starts, None if lengths is None else lengths.tensor, ready,
+    )  # fmt: skip
+    p.nodes.append(node)
+    return [out, *finals]
+
+
+@dataclass(eq=False)
+class Scan(Node):
+    """A recurrent layer in one direction.
+
+    Attributes:
+        name: the name of its place in the model.
+        parts: the names of its states.
+        loop: one step.
+        replay: computes a step.
+        fixed: the tensors that are the same at all steps.
+        starts: the states (B, ...) before the first step.
+        lengths: the number of steps of each sequence of the batch.
+        came: the number of frames after each number of steps.
+    """
+
+    takes: Sequence[int]
+    gives: Sequence[int]
+    name: str
+    parts: Sequence[str]
+    loop: Loop
+    replay: Replay
+    fixed: Sequence[Tensor]
+    starts: Sequence[Tensor]
+    lengths: Tensor | None
+    came: Timeline
+
+    def __post_init__(self) -> None:
+        self.steps = self.lengths is None
+        self.state_names = [f"{self.name}.{part}" for part in self.parts]
+        self._items = list(self.loop.items)
+        self._pure = PureStep(self._after, self.fixed, object(), self.name)
+
+    def start(self, batch: int) -> list[Tensor]:
+        return list(self.starts)
+
+    def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
+        if any(each is None for each in frames):
+            return [None, *map(_rest, states)], states
+        items = [self._native(item, each) for item, each in zip(self._items, frames, strict=True)]
+        if len(items) == 1:
+            out, *after = recurrent.run_scan(self._pure, items[0], tuple(states), self._lengths(len(items[0]), moment))
+        else:
+            outs, after = [], list(states)
+            for each in zip(*(item.unbind(0) for item in items), strict=True):
+                after = list(self._step(each, after, self.fixed))
+                outs.append(after[0])
+            out = stack(outs, 0)
+        return [_rest(out, 2), *map(_rest, after)], after
+
+    def step(self, frames: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        items = [self._native(item, each, 1) for item, each in zip(self._items, frames, strict=True)]
+        after = self._step(items, states, self.fixed)
+        return [_rest(after[0]), *map(_rest, after)], after
+
+    def _after(self, x: Tensor, states: tuple[Tensor, ...], fixed: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self._step([x], states, fixed)
+
+    def _step(self, items: Sequence[Tensor], states: States, fixed: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        given: dict[Operand, Tensor] = dict(zip([*self._items, *self.loop.before], [*items, *states], strict=True))
+        return self.replay(given, fixed, self.loop.after)
+
+    def _native(self, item: Value, frames: Any, lead: int = 2) -> Tensor:
+        """Frames with all dimensions of an item of the loop."""
+        native: Tensor = frames.reshape(*frames.shape[:lead], *map(int, item.shape[1:]))
+        return native
+
+    def _lengths(self, number: int, moment: Moment) -> Any:
+        """How many steps of a chunk each sequence has."""
+        if self.lengths is None:
+            return None
+        left = self.lengths.numpy() - self.came.at(moment.before)
+        return left.clip(0, number)
+
+
+def _rest(frames: Tensor, lead: int = 1) -> Tensor:
+    """Frames without dimensions of length 1."""
+    sizes = [size for size in frames.shape[lead:] if size != 1]
+    return frames if len(sizes) == frames.ndim - lead else frames.reshape(*frames.shape[:lead], *sizes)

@@ -1,0 +1,82 @@
+"""How many frames of a value there are after each number of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["STEPS", "Timeline", "steps_behind"]
+
+STEPS = 1 << 14
+"""The number of steps for which counts are computed; they repeat before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The number of frames after n steps, for n = 0, 1, 2, ...
+
+    Attributes:
+        counts: for each n below `STEPS`.
+        period: after this number of further steps, the number of further frames is the same again.
+    """
+
+    counts: NDArray[np.int64]
+    period: int = 1
+
+    @staticmethod
+    def none() -> Timeline:
+        """No frames."""
+        return Timeline(np.zeros(STEPS, np.int64))
+
+    @staticmethod
+    def of_steps() -> Timeline:
+        """One frame for each step."""
+        return Timeline(np.arange(STEPS))
+
+    def at(self, n: int) -> int:
+        """The number of frames after n steps; none before the first of them are due, if n is -1."""
+        if n < 0:
+            return 0
+        if n < STEPS:
+            return int(self.counts[n])
+        late = STEPS - self.period
+        rounds, rest = divmod(n - late, self.period)
+        per_round = int(self.counts[STEPS - 1]) - int(self.counts[STEPS - 1 - self.period])
+        return int(self.counts[late + rest]) + rounds * per_round
+
+    def plus(self, frames: int) -> Timeline:
+        """With this number of frames more, or fewer if it is negative."""
+        return Timeline(np.maximum(self.counts + frames, 0), self.period)
+
+    def windows(self, size: int, stride: int) -> Timeline:
+        """The number of whole windows of frames."""
+        return Timeline(np.maximum((self.counts - size) // stride + 1, 0), self.period * stride)
+
+    def times(self, number: int) -> Timeline:
+        """With a number of frames in place of each."""
+        return Timeline(self.counts * number, self.period)
+
+    def at_most(self, other: Timeline | int) -> Timeline:
+        """The smaller number of frames."""
+        if isinstance(other, Timeline):
+            return Timeline(np.minimum(self.counts, other.counts), int(np.lcm(self.period, other.period)))
+        return Timeline(np.minimum(self.counts, other), self.period)
+
+    def is_like(self, other: Timeline) -> bool:
+        """Whether the numbers of frames are the same."""
+        return np.array_equal(self.counts, other.counts)
+
+
+def steps_behind(length: Timeline, ready: Timeline) -> int | None:
+    """The number of steps by which frames come later than the sequence has them; None if some never come.
+
+    Args:
+        length: the number of frames of a sequence that ends after n steps.
+        ready: the number of frames that are computed from its first n steps.
+    """
+    known = STEPS - 2 * max(length.period, ready.period) - 1
+    needed = np.searchsorted(ready.counts, length.counts[: max(known, 1)])
+    behind = int((needed - np.arange(len(needed))).max())
+    return None if behind >= known // 2 else max(behind, 0)

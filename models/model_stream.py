@@ -127,7 +127,9 @@ class ModelStream:
             plan = self._plan
             states, waiting = plan.run(plan.start(), [None] * len(plan.inputs), Moment(-1, 0, False, self._batch))
         self._start = self._states = states
-        self._first = self._waiting = waiting  # outputs that are known before the first step
+        outputs = self._plan.outputs.values()
+        known = any(each is not None and out.has_steps for out, each in zip(outputs, waiting, strict=True))
+        self._first = self._waiting = waiting if known else None  # outputs that are known before the first step
         self._steps = 0
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -150,10 +152,10 @@ class ModelStream:
             TypeError: an input is missing, or unknown.
         """
         step = self._step_of
-        if step is not None and step.takes(args) and not kwargs:
+        if step is not None and self._waiting is None and step.takes(args) and not kwargs:
             return self._one_step(step, args)
         arrays, is_step = self._plan.checked(args, kwargs)
-        if is_step and self._steps >= self._plan.steady_from:
+        if is_step and self._waiting is None and self._steps >= self._plan.steady_from:
             if step is None:
                 step = self._step_of = StepOfModel(self._plan, self._states)
             if step.works:
@@ -177,13 +179,14 @@ class ModelStream:
             moment = Moment(self._steps, self._steps + number, False, self._batch)
             states, found = plan.run(self._states, frames, moment)
             results = self._returned(found, is_step)
-        self._states, self._steps, self._waiting = states, self._steps + number, [None] * len(found)
+        self._states, self._steps, self._waiting = states, self._steps + number, None
         return results
 
     def _returned(self, found: Sequence[Tensor | None], is_step: bool = False) -> Any:
+        waiting = self._waiting or [None] * len(found)
         results = [
             output.array(before, frames, is_step)
-            for output, before, frames in zip(self._plan.outputs.values(), self._waiting, found, strict=True)
+            for output, before, frames in zip(self._plan.outputs.values(), waiting, found, strict=True)
         ]
         return results[0] if self._made is None else self._made(*results)
 
@@ -219,7 +222,7 @@ class ModelStream:
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         self._states, self._steps = self._checked(state)
-        self._waiting = self._first if self._steps == 0 else [None] * len(self._first)
+        self._waiting = self._first if self._steps == 0 else None
 
     def _checked(self, state: Mapping[str, Any]) -> tuple[Any, int]:
         """A state as the stream keeps it, and the number of steps.

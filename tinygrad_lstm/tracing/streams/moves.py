@@ -12,10 +12,12 @@ from ...ops import shape as shapes
 from ...ops.reduction import dim_of
 from ..lengths import Derived
 from ..model.program import Call, full_index
+from .cumulative import last_steps
 from .layout import BATCH, TIME, Layout
 from .nodes import Pad
 from .planning import Fixed, Flow, Planner, refused, streams
 from .pointwise import Full, along_frames, check_free, rest
+from .windows import alone, every, flat, split_in_time
 
 __all__: list[str] = []
 
@@ -23,10 +25,10 @@ __all__: list[str] = []
 @streams(shapes.permute_op)
 def _permute(p: Planner, call: Call, x: Flow, order: Sequence[int]) -> list[Flow]:
     layout, of_rest = x.layout.permuted(order)
-    return _relaid(p, call, x, layout, of_rest)
+    return relaid(p, call, x, layout, of_rest)
 
 
-def _relaid(p: Planner, call: Call, x: Flow, layout: Layout, order: Sequence[int] | None = None) -> list[Flow]:
+def relaid(p: Planner, call: Call, x: Flow, layout: Layout, order: Sequence[int] | None = None) -> list[Flow]:
     """The same elements in a different layout, after the frame's other dimensions are put in order."""
     moved = order is not None and list(order) != sorted(order)
     if not moved and layout.rest == x.layout.rest:
@@ -47,9 +49,17 @@ def _reshape(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
         known[TIME] = (x.length.at(p.pairs[TIME][0]), x.length.at(p.pairs[TIME][1]))
     wanted = [size.values if isinstance(size, Derived) else (size, size) for size in call.result.shape]
     layout = x.layout.reshaped(wanted, known)
+    if layout is None and not x.is_present and x.layout.dims[x.layout.time] == (TIME,):
+        apart = [known[TIME][0] // pair[0] for pair in wanted if pair[0] != pair[1] and not known[TIME][0] % pair[0]]
+        for number in apart:  # several steps become one
+            shorter = known | {TIME: (known[TIME][0] // number, known[TIME][1] // number)}
+            layout = x.layout.with_dim(x.layout.time, (TIME, number)).reshaped(wanted, shorter)
+            if layout is not None and number > 1:
+                x = split_in_time(p, call, x, number)
+                break
     if layout is None:
         raise refused("mixes steps, or the sequences of a batch")
-    return _relaid(p, call, x, layout)
+    return relaid(p, call, x, layout)
 
 
 @streams(shapes.cat_op)
@@ -238,73 +248,89 @@ def _broadcast_to(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
 
 
 @streams(indexing.getitem_op)
-def _getitem(p: Planner, call: Call, x: Flow, index: Any) -> list[Flow]:
-    parts = full_index(index, len(x.layout.dims))
-    if any(isinstance(part, Flow) for part in parts) or isinstance(x, Fixed):
+def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
+    if not isinstance(x, Flow) or any(isinstance(part, Flow) for part in full_index(index, len(x.layout.dims))):
         raise refused("is indexed by a value that depends on the steps")
-    at = x.layout.find(TIME)
-    dim, of_time = 0, None
-    own: list[Any] = []  # of the frame's other dimensions
+    x, parts = _in_time(p, call, x, full_index(index, len(x.layout.dims)))
+    own: list[Any] = []  # the index of the frame's other dimensions
     dims: list[tuple[Any, ...]] = []
-    size = iter(call.result.shape)
+    left, full, sizes = iter(range(len(x.layout.dims))), Full(x.layout), iter(call.result.shape)
     for part in parts:
+        dim = None if part is None else next(left)
+        size = None if isinstance(part, int) else next(sizes)
+        if dim is not None and dim in full.dims:
+            own.append(part.tensor if isinstance(part, Fixed) else p.template([part])[0])
+        elif part is not None and part != slice(None):
+            check_free(x.layout, dim or 0)
         if part is None:
             own.append(None)
             dims.append(())
-            next(size)
-            continue
-        factors = x.layout.dims[dim]
-        if dim == at:
-            of_time = part
-            if isinstance(part, slice):
-                dims.append(factors)
-                next(size)
-            elif not isinstance(part, int | Derived):
-                raise refused("takes steps by an array of indices")
         elif part == slice(None):
-            dims.append(factors)
-            next(size)
-            if not any(isinstance(each, str) for each in factors):
-                own.append(part)
-        else:
-            check_free(x.layout, dim)
-            own.append(p.template([part])[0])
-            if isinstance(part, slice):
-                dims.append((n,) if (n := int(next(size))) != 1 else ())
-            elif isinstance(part, Fixed):
-                if len(part.layout.dims) != 1 or sum(isinstance(each, Fixed) for each in parts) > 1:
-                    raise refused("takes elements by several arrays of indices")
-                dims.append((n,) if (n := int(next(size))) != 1 else ())
-        dim += 1
-    if of_time is not None and of_time != slice(None):
-        x = _of_time(p, call, x, of_time)
-    if all(part is None or part == slice(None) for part in own):
-        return _relaid(p, call, x, Layout(tuple(dims)))
-    layout, full = Layout(tuple(dims)), Full(x.layout)
-    taken = tuple(part.tensor if isinstance(part, Fixed) else part for part in own)
+            dims.append(x.layout.dims[dim or 0])
+        elif size is not None:
+            if isinstance(part, Fixed) and (
+                len(part.layout.dims) != 1 or sum(isinstance(each, int | Fixed) for each in parts) > 1
+            ):
+                raise refused("takes elements by several indices")
+            dims.append(alone(size))
+    layout = Layout(tuple(dims))
+    if all(part is None or part == slice(None) for part in parts):
+        return relaid(p, call, x, layout)
 
     def function(lead: int, frames: Tensor) -> Tensor:
-        return rest(layout, lead, full(lead, frames)[(slice(None),) * lead + taken])
+        return rest(layout, lead, full(lead, frames)[(*(slice(None),) * lead, *own)])
 
     return p.map(call, [x], [layout], function)
 
 
+def _in_time(p: Planner, call: Call, x: Flow, parts: Sequence[Any]) -> tuple[Flow, list[Any]]:
+    """The steps that an index takes, and the index of the result."""
+    left = list(parts)
+    at = x.layout.time if x.layout.has_time else None
+    place = next((k for k, _ in enumerate(parts) if sum(part is not None for part in parts[:k]) == at
+                  and parts[k] is not None), None)  # fmt: skip
+    if place is None or parts[place] == slice(None):
+        return x, left
+    if not isinstance(parts[place], slice | int | Derived):
+        raise refused("takes steps by an array of indices")
+    taken = _of_time(p, call, x, parts[place])
+    left[place : place + 1] = [slice(None)] if isinstance(parts[place], slice) else []
+    return taken, left
+
+
 def _of_time(p: Planner, call: Call, x: Flow, part: Any) -> Flow:
     """Some steps of a value."""
+    x = flat(p, x)
     if x.layout.dims[x.layout.time] != (TIME,):
         raise refused("takes steps that are merged with a different dimension")
     if not isinstance(part, slice):
-        raise refused("takes one step")
-    step = 1 if part.step is None else part.step
-    if step != 1:
-        raise refused("takes steps backward" if step < 0 else "takes every few steps")
+        back = _from_end(p, x, part)
+        if back is None:
+            raise refused("takes one step")
+        return last_steps(p, call, x, back, True)
+    step = p.number_of(1 if part.step is None else part.step)
+    if step < 0:
+        raise refused("takes the steps backward")
+    if part.stop is None and step == 1 and (back := _from_end(p, x, part.start)) is not None:
+        return last_steps(p, call, x, back, False)
     first = 0 if part.start is None else _from_start(p, x, part.start)
     length, ready = x.length, x.ready
     if part.stop is not None:
         stop, from_end = _end(p, x, part.stop)
         length = length.plus(-stop) if from_end else length.at_most(stop)
         ready = ready.at_most(length)
-    return p.hold(call, x, first, ready.plus(-first), length.plus(-first))
+    if first or part.stop is not None:
+        x = p.hold(call, x, first, ready.plus(-first), length.plus(-first))
+    return every(p, call, x, step) if step > 1 else x
+
+
+def _from_end(p: Planner, x: Flow, number: Any) -> int | None:
+    """How many steps before the end an index is; None if it counts from the start."""
+    if isinstance(number, Derived):
+        lengths = [x.length.at(n) for n in p.pairs[TIME]]
+        found = {length - at for length, at in zip(lengths, number.values, strict=True)}
+        return found.pop() if len(found) == 1 else None
+    return -number if isinstance(number, int) and number < 0 else None
 
 
 def _from_start(p: Planner, x: Flow, number: Any) -> int:

@@ -14,7 +14,7 @@ from ..._tensor import Tensor
 from ...ops.shape import cat
 from .timeline import Timeline
 
-__all__ = ["Frames", "Hold", "Map", "Moment", "Node", "Pad", "States", "Window"]
+__all__ = ["Frames", "Hold", "Map", "Moment", "Node", "Pad", "Rate", "States", "Window"]
 
 Frames = Tensor | None
 """Frames (T, B, *rest); a value without time (B, *rest); None if there are none yet."""
@@ -233,3 +233,20 @@ class Window(Node):
             made = self.function(window.transpose(0, 1))
             made = tuple(each[0] for each in made) if isinstance(made, tuple) else made[0]
         return made if isinstance(made, tuple) else (made,), [window[:, self.stride :]]
+
+
+@dataclass(eq=False)
+class Rate(Node):
+    """Computes several frames from each.
+
+    Attributes:
+        function: computes frames (T', B, *rest) from frames (T, B, *rest).
+    """
+
+    takes: Sequence[int]
+    gives: Sequence[int]
+    function: Callable[[Tensor], Tensor]
+    steps = False
+
+    def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
+        return [None if frames[0] is None else self.function(frames[0])], states

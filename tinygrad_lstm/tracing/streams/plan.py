@@ -19,7 +19,7 @@ from ...ops.shape import cat
 from ..model.program import Program, Value
 
 # Each registers its ops.
-from . import moves, pointwise, recurrent, windows  # noqa: F401
+from . import cumulative, moves, pointwise, recurrent, spectral, windows  # noqa: F401
 from .layout import BATCH, TIME
 from .nodes import Frames, Moment, Node
 from .planning import Fixed, Flow, NotCausalError, Planner
@@ -74,11 +74,18 @@ class Output:
     batch: int
     device: Device
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether there are frames of it."""
+        return isinstance(self.known, Flow) and not self.known.is_present
+
     @cached_property
     def by_step(self) -> bool:
         """Whether there is one frame for each step, at once."""
         known = self.known
-        return isinstance(known, Flow) and not known.is_present and known.ready.is_like(Timeline.of_steps())
+        if not isinstance(known, Flow) or not self.has_steps or known.layout.dims[known.layout.time] != (TIME,):
+            return False
+        return known.ready.is_like(Timeline.of_steps())
 
     def array(self, before: Frames, frames: Frames, is_step: bool) -> Array:
         """An array as the model returns it.
@@ -265,6 +272,8 @@ def plan_of(
     }
     if unknown := [label for label in labels.values() if label not in (TIME, BATCH)]:
         raise ValueError(f"stream: expected dimensions named 'time' and 'batch', got {', '.join(map(repr, unknown))}")
+    if BATCH not in pairs and batch != 1:
+        raise ValueError(f"stream: expected a batch of 1, as the model has no dimension for the batch, got {batch}")
     if TIME not in pairs:
         raise ValueError("stream: no input has a dimension of time; say which it is, as in dynamic={'x': {0: 'time'}}")
     planner, inputs = Planner(program, pairs, batch, device), []

@@ -104,6 +104,7 @@ class Planner:
         known: what is known of each operand.
         reasons: why calls need the whole sequence, or have no rule.
         behind: the calls that look ahead, each with the number of steps.
+        extremes: for the indices of a cumulative maximum, by their number, its values.
     """
 
     program: Program
@@ -114,6 +115,7 @@ class Planner:
     known: dict[Operand, Known] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     behind: dict[str, int] = field(default_factory=dict)
+    extremes: dict[int, Flow] = field(default_factory=dict)
     number: int = 0
     _copies: dict[Any, Tensor] = field(default_factory=dict)
 
@@ -204,16 +206,15 @@ class Planner:
                 results = self._fixed(call, given)
             else:
                 results = _rule_of(call)(self, call, *given)
+                for value, result in zip(call.results, results, strict=True):
+                    if isinstance(result, Flow):
+                        self._check(call, value, result)
+                        self._note_behind(call, given, result)
         except _RefusedError as error:
             line = "" if self.place(call) else f" ({call.line})"
             self.reasons.append(f"{self.told(call)} {error}{line}")
             results = [None] * len(call.results)
-        results = results if isinstance(results, list | tuple) else [results]
-        for value, result in zip(call.results, results, strict=True):
-            self.known[value] = result
-            if isinstance(result, Flow):
-                self._check(call, value, result)
-                self._note_behind(call, given, result)
+        self.known.update(zip(call.results, results, strict=True))
 
     def resolved(self, argument: Any) -> Any:
         """An argument with what is known in place of operands; `_LOST` for one that depends on a refused call."""
@@ -246,9 +247,8 @@ class Planner:
             known[TIME] = (flow.length.at(self.pairs[TIME][0]), flow.length.at(self.pairs[TIME][1]))
         for dim, size in zip(flow.layout.dims, value.shape, strict=True):
             pairs = [known[each] if isinstance(each, str) else (each, each) for each in dim]
-            assert (math.prod(p[0] for p in pairs), math.prod(p[1] for p in pairs)) == _pair(size), (
-                f"stream: {call.name} was recorded with {value.shape}, but its frames are {flow.layout}"
-            )
+            if (math.prod(p[0] for p in pairs), math.prod(p[1] for p in pairs)) != _pair(size):
+                raise _RefusedError("has a number of steps that does not follow from that of the input")
 
     def _note_behind(self, call: Call, given: Any, result: Flow) -> None:
         """Notes a call that looks ahead further than what it is given."""

@@ -19,7 +19,7 @@ from ..rows import ALONG_DIMS, ELEMENTWISE
 from .layout import BATCH, TIME, Factor, Layout
 from .planning import Fixed, Flow, Planner, applied, filled, refused, streams, values_in
 
-__all__ = ["Full", "check_free"]
+__all__ = ["Full", "aligned", "along_frames", "check_free", "mapped_natively", "rest"]
 
 
 # -- elementwise -------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def aligned(operand: Flow | Fixed, result: Layout) -> Callable[[int, Tensor], Te
 def _as_frames(fixed: Fixed, shape: Sequence[int]) -> Tensor:
     """A fixed value as frames that broadcast: (*shape), or (B, *shape) if it has a batch."""
     if fixed.is_filled:
-        return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(shape))
+        return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(shape)).expand(*shape).clone()
     at = fixed.layout.find(BATCH)
     if at is None or fixed.tensor.shape[at] == 1:
         while shape and shape[0] == 1:
@@ -177,6 +177,21 @@ def _after(layout: Layout, dims: Sequence[int], shape: Sequence[Any]) -> Layout:
     for dim in dims:
         layout = layout.with_dim(dim, () if shape[dim] == 1 else (int(shape[dim]),))
     return layout
+
+
+def mapped_natively(
+    p: Planner, call: Call, x: Flow, layouts: Sequence[Layout], function: Callable[[Tensor], Any]
+) -> list[Flow]:
+    """The results of a function of what the model has, of which each step and sequence is computed by itself."""
+
+    def of_frames(lead: int, frames: Tensor) -> Any:
+        made = function(x.layout.native(frames if lead == 2 else frames.unsqueeze(0)))
+        found = made if isinstance(made, tuple) else (made,)
+        batch = frames.shape[lead - 1]
+        several = [layout.frames(each, batch) for layout, each in zip(layouts, found, strict=True)]
+        return tuple(several if lead == 2 else [each[0] for each in several])
+
+    return p.map(call, [x], layouts, of_frames)
 
 
 @streams(normalization.layer_norm_op)
@@ -288,3 +303,59 @@ def _rows_of(weight: Tensor) -> Callable[[Array], Array]:
 def _one_hot(p: Planner, call: Call, x: Flow, num_classes: int) -> list[Flow]:
     layout = Layout((*x.layout.dims, (num_classes,)))
     return p.map(call, [x], [layout], lambda lead, frames: scattering.one_hot(frames, num_classes))
+
+
+@streams(normalization.affine_norm, normalization.group_norm_op)
+def _norm(p: Planner, call: Call, inputs: Sequence[Any], *settings: Any) -> list[Flow]:
+    x, *others = inputs
+    if not isinstance(x, Flow) or any(isinstance(each, Flow) for each in others):
+        raise refused("has weights that depend on the steps")
+    ndim = len(x.layout.dims)
+    dims = tuple(range(2, ndim)) if len(settings) == 1 else dims_of("stream", settings[0], (0,) * ndim)
+    check_free(x.layout, *dims)
+    tensors = [None if each is None else each.tensor for each in others]
+    layouts = [
+        x.layout if k == 0 else Layout(tuple(() if d in dims else own for d, own in enumerate(x.layout.dims)))
+        for k in range(len(call.results))
+    ]
+    return mapped_natively(p, call, x, layouts, lambda native: applied(call.function, [[native, *tensors], *settings]))
+
+
+@streams(linalg.einsum_op)
+def _einsum(p: Planner, call: Call, operands: Sequence[Any], terms: Sequence[str], out_term: str) -> list[Flow]:
+    letters: dict[str, str] = {}
+    flows = [each for each in operands if isinstance(each, Flow)]
+    for each, term in zip(operands, terms, strict=True):
+        for letter, dim in zip(term, each.layout.dims, strict=True):
+            if len(dim) > 1:
+                raise refused("takes dimensions that are merged")
+            if dim and isinstance(dim[0], str) and letters.setdefault(letter, dim[0]) != dim[0]:
+                raise refused("mixes steps, or the sequences of a batch")
+    for factor in (TIME, BATCH):
+        own = [letter for letter, found in letters.items() if found == factor]
+        if len(own) > 1 or any(letter not in out_term for letter in own):
+            raise refused("goes over all steps" if factor == TIME else "mixes the sequences of a batch")
+    sizes = dict(zip(out_term, call.result.shape, strict=True))
+    layout = Layout(tuple(
+        (letters[letter],) if letter in letters else () if sizes[letter] == 1 else (int(sizes[letter]),)
+        for letter in out_term
+    ))  # fmt: skip
+    spare = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if not any(letter in term for term in terms)][:2]
+    others = ["".join(letter for letter in term if letter not in letters) for term in (*terms, out_term)]
+    if any(each.layout.find(factor) is not None for each in operands if isinstance(each, Fixed) for factor in (BATCH,)):
+        raise refused("multiplies by a value that differs in each sequence")
+    full = [Full(each.layout) for each in operands]
+
+    def function(lead: int, *frames: Tensor) -> Tensor:
+        own = iter(frames)
+        leading = "".join(spare[2 - lead :])
+        tensors = [
+            shape(lead, next(own)) if isinstance(each, Flow) else each.tensor
+            for each, shape in zip(operands, full, strict=True)
+        ]
+        given = [
+            leading + term if isinstance(each, Flow) else term for each, term in zip(operands, others, strict=False)
+        ]
+        return rest(layout, lead, applied(call.function, [tensors, tuple(given), leading + others[-1]]))
+
+    return p.map(call, flows, [layout], function)

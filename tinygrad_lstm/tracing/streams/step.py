@@ -57,12 +57,12 @@ class StepOfModel:
             (self._outputs.index(each.known) if isinstance(each.known, Flow) else 0, _from_frame(each))
             for each in plan.outputs.values()
         ]
-        self._checks = self._fast_checks()
         self.works = bool(self._entering and self._outputs) and self._compile(states)
+        self._checks = self._fast_checks()
 
     def _fast_checks(self) -> tuple[Any, Any, Any]:
         (first, *others), node = self._plan.inputs, self._device
-        return (None, None, None) if others else (node.array_type, first.step_shape, first.flow.dtype)
+        return (None, None, None) if others or not self.works else (node.array_type, first.step_shape, first.flow.dtype)
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Whether the arguments are a step that needs no further check."""

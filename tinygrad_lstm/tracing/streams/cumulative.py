@@ -9,17 +9,19 @@ from typing import Any
 from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, is_float
 
 from ..._tensor import Tensor
-from ...creation import full, zeros
+from ...creation import arange, full, zeros
+from ...device import Device
 from ...ops import cumulative
 from ...ops.elementwise import where
 from ...ops.reduction import dim_of
 from ...ops.shape import cat
+from ..lengths import Derived
 from ..model.program import Call
-from .layout import TIME
+from .layout import TIME, Layout
 from .nodes import Frames, Moment, Node, States
-from .planning import Flow, Planner, refused, streams
+from .planning import Flow, Planner, refused, sources, streams
 from .pointwise import along_frames
-from .timeline import steps_behind
+from .timeline import Timeline, steps_behind
 
 __all__ = ["last_steps"]
 
@@ -194,3 +196,54 @@ class Last(Node):
             return kept[:, 0]
         order = [0, *range(2, 2 + self.at), 1, *range(2 + self.at, kept.ndim)]
         return kept.permute(*order)
+
+
+@sources(arange)
+def _arange(p: Planner, call: Call, start: Any, stop: Any, step: Any, *settings: Any) -> list[Flow]:
+    """The numbers of the steps."""
+    numbers = call.result.shape[0]
+    if not isinstance(numbers, Derived) or numbers.values != p.pairs[TIME]:
+        raise refused("has a length that depends on the number of steps")
+    first, apart = (0, step) if stop is None else (p.number_of(start), p.number_of(step))
+    made = p.flow(Layout(((TIME,),)), call.result.dtype, Timeline.of_steps(), Timeline.of_steps())
+    p.nodes.append(Count([p.clock], [made.number], call.name, first, apart, made.dtype, p.batch, p.device))
+    return [made]
+
+
+@dataclass(eq=False)
+class Count(Node):
+    """The number of each step: `first`, `first + apart`, ...
+
+    Attributes:
+        name: the name of its place in the model.
+        first: the number of the first step.
+        apart: the difference to the next.
+        dtype: the dtype of the numbers.
+        batch: the number of sequences.
+        device: where it runs.
+    """
+
+    takes: Sequence[int]
+    gives: Sequence[int]
+    name: str
+    first: Any
+    apart: Any
+    dtype: Any
+    batch: int
+    device: Device
+
+    def __post_init__(self) -> None:
+        self.state_names = [f"{self.name}.count"]
+
+    def start(self, batch: int) -> list[Tensor]:
+        return [zeros(batch, dtype=INT64, device=self.device)]
+
+    def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
+        if frames[0] is None:
+            return [None], states
+        number = len(frames[0])
+        counts = states[0].unsqueeze(0) + arange(number, device=self.device).unsqueeze(1)
+        return [(counts * self.apart + self.first).astype(self.dtype)], [states[0] + number]
+
+    def step(self, frames: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        return [(states[0] * self.apart + self.first).astype(self.dtype)], [states[0] + 1]

@@ -17,7 +17,18 @@ from .layout import BATCH, TIME, Factor, Layout, Pair
 from .nodes import Hold, Map, Node
 from .timeline import Timeline, steps_behind
 
-__all__ = ["Fixed", "Flow", "NotCausalError", "Planner", "applied", "filled", "refused", "streams", "values_in"]
+__all__ = [
+    "Fixed",
+    "Flow",
+    "NotCausalError",
+    "Planner",
+    "applied",
+    "filled",
+    "refused",
+    "sources",
+    "streams",
+    "values_in",
+]
 
 
 class NotCausalError(ValueError):
@@ -70,6 +81,7 @@ Known = Flow | Fixed | None
 Rule = Callable[..., Any]
 
 _RULES: dict[Any, Rule] = {}
+_SOURCES: dict[Any, Rule] = {}
 
 
 def streams(*functions: Any) -> Callable[[Rule], Rule]:
@@ -84,6 +96,16 @@ def streams(*functions: Any) -> Callable[[Rule], Rule]:
         for function in functions:
             name = isinstance(function, str)
             _RULES[function if name else getattr(function, "op", None) or inspect.unwrap(function)] = rule
+        return rule
+
+    return enter
+
+
+def sources(function: Any) -> Callable[[Rule], Rule]:
+    """Registers the rule of a function that makes a value of the number of steps, without any `Flow`."""
+
+    def enter(rule: Rule) -> Rule:
+        _SOURCES[inspect.unwrap(function)] = rule
         return rule
 
     return enter
@@ -104,6 +126,7 @@ class Planner:
         known: what is known of each operand.
         reasons: why calls need the whole sequence, or have no rule.
         behind: the calls that look ahead, each with the number of steps.
+        clock: the number of a value of which there is one frame for each step.
         extremes: for the indices of a cumulative maximum, by their number, its values.
     """
 
@@ -117,6 +140,7 @@ class Planner:
     behind: dict[str, int] = field(default_factory=dict)
     extremes: dict[int, Flow] = field(default_factory=dict)
     number: int = 0
+    clock: int = 0
     _copies: dict[Any, Tensor] = field(default_factory=dict)
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -202,6 +226,8 @@ class Planner:
             flat = [leaf for leaf in leaves(given) if isinstance(leaf, Flow | Fixed) or leaf is _LOST]
             if any(leaf is _LOST for leaf in flat):
                 results: Any = [None] * len(call.results)
+            elif call.function in _SOURCES and any(isinstance(leaf, Derived) for leaf in leaves(call.result.shape)):
+                results = _SOURCES[call.function](self, call, *given)
             elif not any(isinstance(leaf, Flow) for leaf in flat) and not isinstance(call.arguments[0], Loop):
                 results = self._fixed(call, given)
             else:

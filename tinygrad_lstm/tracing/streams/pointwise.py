@@ -321,6 +321,16 @@ def _norm(p: Planner, call: Call, inputs: Sequence[Any], *settings: Any) -> list
     return mapped_natively(p, call, x, layouts, lambda native: applied(call.function, [[native, *tensors], *settings]))
 
 
+@streams(normalization.with_statistics)
+def _with_statistics(p: Planner, call: Call, x: Any, *given: Any) -> list[Flow]:
+    *others, eps = given
+    if not isinstance(x, Flow) or any(isinstance(each, Flow) for each in others):
+        raise refused("has weights that depend on the steps")
+    check_free(x.layout, 1)
+    tensors = [None if each is None else each.tensor for each in others]
+    return mapped_natively(p, call, x, [x.layout], lambda native: applied(call.function, [native, *tensors, eps]))
+
+
 @streams(linalg.einsum_op)
 def _einsum(p: Planner, call: Call, operands: Sequence[Any], terms: Sequence[str], out_term: str) -> list[Flow]:
     letters: dict[str, str] = {}

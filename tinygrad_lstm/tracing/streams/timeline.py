@@ -77,6 +77,6 @@ def steps_behind(length: Timeline, ready: Timeline) -> int | None:
         ready: the number of frames that are computed from its first n steps.
     """
     known = STEPS - 2 * max(length.period, ready.period) - 1
-    needed = np.searchsorted(ready.counts, length.counts[: max(known, 1)])
-    behind = int((needed - np.arange(len(needed))).max())
+    needed = np.searchsorted(ready.counts, length.counts[1 : max(known, 2)])
+    behind = int((needed - np.arange(1, len(needed) + 1)).max())
     return None if behind >= known // 2 else max(behind, 0)

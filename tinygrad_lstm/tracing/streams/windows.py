@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..._tensor import Tensor
+from ...creation import zeros
 from ...ops import convolution, linalg, padding, pooling
 from ...ops.convolution import padded_ends, per_dim
 from ...ops.reduction import dim_of
+from ...ops.shape import cat
 from ..model.program import Call
 from .layout import TIME, Layout
 from .nodes import Rate, Window
@@ -249,3 +251,52 @@ def _unfold(p: Planner, call: Call, x: Flow, dim: int, size: int, step: int) -> 
         return found if size > 1 else found.reshape(*found.shape[:-1])
 
     return windowed(p, call, x, [layout], function, size, step)
+
+
+@streams(convolution.conv_transpose1d)
+def _conv_transpose(
+    p: Planner,
+    call: Call,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> list[Flow]:
+    """Each step adds to the outputs of `stride` steps and of some later ones, which are complete when those come."""
+    if not isinstance(x, Flow) or isinstance(weight, Flow) or isinstance(bias, Flow):
+        raise refused("has weights that depend on the steps")
+    x, weight, bias = flat(p, x), weight.tensor, None if bias is None else bias.tensor
+    if x.layout.dims[-1] != (TIME,) or len(x.layout.dims) != 3:
+        raise refused("goes along a dimension that is not the time")
+    name = "conv_transpose1d"
+    (step,), (apart,) = per_dim(name, "stride", stride, 1), per_dim(name, "dilation", dilation, 1)
+    (cut,), (more,) = per_dim(name, "padding", padding, 1, 0), per_dim(name, "output_padding", output_padding, 1, 0)
+    reach = apart * (weight.shape[-1] - 1) + 1 + more
+    size = -(-reach // step)  # the number of steps on which an output depends
+    channels = weight.shape[1] * groups
+    layout = x.layout.with_dim(1, alone(channels)).with_dim(2, (TIME, step) if step > 1 else (TIME,))
+
+    def function(frames: Tensor) -> Tensor:
+        number = len(frames) - size + 1
+        made = convolution.conv_transpose1d(x.layout.native(frames), weight, bias, step, 0, 0, groups, apart)
+        first, end = (size - 1) * step, (size - 1 + number) * step
+        made = padded_end(made, end - made.shape[-1], bias)[..., first:end]
+        return layout.frames(made, frames.shape[1])
+
+    (found,) = windowed(p, call, x, [layout], function, size, 1, (size - 1, size - 1))
+    found = flat(p, replace(found, dtype=call.result.dtype))
+    length = x.length.plus(-1).times(step).plus(reach - 2 * cut)
+    ready = found.ready.plus(-cut).at_most(length)
+    return [p.hold(call, found, cut, ready, length)]
+
+
+def padded_end(made: Tensor, number: int, bias: Tensor | None) -> Tensor:
+    """With this number of elements more, to which nothing is added but the bias."""
+    if number <= 0:
+        return made
+    more = zeros(*made.shape[:-1], number, dtype=made.dtype, device=made.device)
+    return cat([made, more if bias is None else more + bias.reshape(-1, 1)], -1)

@@ -37,6 +37,7 @@ def stream(
     *,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     fixed: Mapping[str, Any] | None = None,
+    states: Mapping[str, str] | None = None,
     lookahead: int = 0,
 ) -> ModelStream:
     """Inference of any model on a sequence as it comes in: `stream(x)` for each next step, or chunk of steps.
@@ -54,6 +55,9 @@ def stream(
         dynamic: which dimensions of the inputs are the time and the batch; by default `{0: "time", 1: "batch"}` for
             each. An input without time is the same for all steps.
         fixed: the values of inputs without time; zeros by default.
+        states: of a model that computes one step, without a time dimension, the inputs that are states, each with the
+            output that is the state afterwards, as in `{"h": "next_h"}`. A chunk then has the time as a further
+            dimension, the first.
         lookahead: the largest number of steps by which outputs may come later than their inputs.
 
     Raises:
@@ -80,7 +84,7 @@ def stream(
     >>> stream(np.ones((7, 1, 3), np.float32)).shape  # a chunk (T, B, I)
     (7, 1, 2)
     """
-    return ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, lookahead=lookahead)
+    return ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
 
 
 class ModelStream:
@@ -103,18 +107,19 @@ class ModelStream:
         *,
         dynamic: Mapping[str, Mapping[int, str]] | None = None,
         fixed: Mapping[str, Any] | None = None,
+        states: Mapping[str, str] | None = None,
         lookahead: int = 0,
     ) -> None:
         batch = integer("stream", "batch", batch)
         if batch < 1:
             raise ValueError(f"stream: expected a batch of 1 or more, got {batch}")
-        self._source = copy.deepcopy(model).eval().requires_grad_(False), inputs, dynamic, fixed, lookahead
+        self._source = copy.deepcopy(model).eval().requires_grad_(False), inputs, dynamic, fixed, states, lookahead
         own = self._source[0]
         with named_errors("stream"):
             names, program, labels = recorded(own, inputs, dynamic)
         device = next((parameter.device for parameter in own.parameters()), get_device())
         with no_grad(), device.current():
-            self._plan = plan_of(names, program, labels, batch, device, fixed or {}, lookahead)
+            self._plan = plan_of(names, program, labels, batch, device, fixed or {}, lookahead, states or {})
         self._device, self._batch = device, batch
         self.lookahead = self._plan.lookahead
         self._made = _outputs_of(tuple(self._plan.outputs))
@@ -131,6 +136,11 @@ class ModelStream:
         known = any(each is not None and out.has_steps for out, each in zip(outputs, waiting, strict=True))
         self._first = self._waiting = waiting if known else None  # outputs that are known before the first step
         self._steps = 0
+
+    @property
+    def is_by_step(self) -> bool:
+        """Whether each output has one frame for each step, at once: those of a step have no time dimension."""
+        return all(output.by_step for output in self._plan.outputs.values() if output.has_steps)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -327,7 +337,7 @@ def _outputs_of(names: tuple[str, ...]) -> Callable[..., Any] | None:
 
 def _restored(source: tuple[Any, ...], batch: int, state: Mapping[str, HostArray]) -> ModelStream:
     """A copy of a stream."""
-    model, inputs, dynamic, fixed, lookahead = source
-    stream = ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, lookahead=lookahead)
+    model, inputs, dynamic, fixed, states, lookahead = source
+    stream = ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
     stream._restore(state)
     return stream

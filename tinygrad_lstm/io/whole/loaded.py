@@ -248,7 +248,10 @@ class Loaded(Module):
                 }
                 for name, port in zip(self.input_names, self.inputs, strict=True)
             }
-        return ModelStream(self, inputs, batch, dynamic=dynamic, fixed=fixed, lookahead=lookahead)
+        names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
+        outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
+        states = {names[before]: outputs[after] for before, after in self.states.items()}
+        return ModelStream(self, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())

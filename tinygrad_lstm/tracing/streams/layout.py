@@ -102,6 +102,10 @@ class Layout:
             number += isinstance(factor, int)
         return order
 
+    def through_time(self) -> Layout:
+        """With the time as a further dimension, the first."""
+        return Layout(((TIME,), *self.dims))
+
     def reshaped(self, shape: Sequence[Pair], known: dict[str, Pair]) -> Layout | None:
         """With the elements in the same order, in dimensions of these lengths; None if that mixes steps or rows.
 

@@ -17,6 +17,7 @@ from .layout import BATCH, TIME, Layout
 from .nodes import Pad
 from .planning import Fixed, Flow, Planner, refused, streams
 from .pointwise import Full, along_frames, check_free, rest
+from .timeline import Timeline
 from .windows import alone, every, flat, split_in_time
 
 __all__: list[str] = []
@@ -304,47 +305,30 @@ def _of_time(p: Planner, call: Call, x: Flow, part: Any) -> Flow:
     if x.layout.dims[x.layout.time] != (TIME,):
         raise refused("takes steps that are merged with a different dimension")
     if not isinstance(part, slice):
-        back = _from_end(p, x, part)
+        back = x.length.minus(_place(p, x, part))
         if back is None:
             raise refused("takes one step")
         return last_steps(p, call, x, back, True)
     step = p.number_of(1 if part.step is None else part.step)
     if step < 0:
         raise refused("takes the steps backward")
-    if part.stop is None and step == 1 and (back := _from_end(p, x, part.start)) is not None:
-        return last_steps(p, call, x, back, False)
-    first = 0 if part.start is None else _from_start(p, x, part.start)
-    length, ready = x.length, x.ready
-    if part.stop is not None:
-        stop, from_end = _end(p, x, part.stop)
-        length = length.plus(-stop) if from_end else length.at_most(stop)
-        ready = ready.at_most(length)
+    first = 0
+    if part.start is not None:
+        begin = _place(p, x, part.start)
+        fixed, back = begin.minus(Timeline.always(0)), x.length.minus(begin)
+        if fixed is None and back is not None and part.stop is None and step == 1:
+            return last_steps(p, call, x, back, False)
+        if fixed is None:
+            raise refused("takes a part of the steps that depends on their number")
+        first = fixed
+    length = x.length if part.stop is None else x.length.at_most(_place(p, x, part.stop))
     if first or part.stop is not None:
-        x = p.hold(call, x, first, ready.plus(-first), length.plus(-first))
+        x = p.hold(call, x, first, x.ready.at_most(length).plus(-first), length.plus(-first))
     return every(p, call, x, step) if step > 1 else x
 
 
-def _from_end(p: Planner, x: Flow, number: Any) -> int | None:
-    """How many steps before the end an index is; None if it counts from the start."""
-    if isinstance(number, Derived):
-        lengths = [x.length.at(n) for n in p.pairs[TIME]]
-        found = {length - at for length, at in zip(lengths, number.values, strict=True)}
-        return found.pop() if len(found) == 1 else None
-    return -number if isinstance(number, int) and number < 0 else None
-
-
-def _from_start(p: Planner, x: Flow, number: Any) -> int:
-    if isinstance(number, Derived) or number < 0:
-        raise refused("takes the last steps")
-    return int(number)
-
-
-def _end(p: Planner, x: Flow, stop: Any) -> tuple[int, bool]:
-    """The end of a slice: a number of steps from the start, or from the end."""
-    if isinstance(stop, Derived):
-        lengths = [x.length.at(n) for n in p.pairs[TIME]]
-        missing = {length - end for length, end in zip(lengths, stop.values, strict=True)}
-        if len(missing) > 1:
-            raise refused("takes a part of the steps that depends on their number")
-        return max(missing.pop(), 0), True
-    return (-stop, True) if stop < 0 else (int(stop), False)
+def _place(p: Planner, x: Flow, number: Any) -> Timeline:
+    """An index of steps, counted from the start."""
+    if isinstance(number, int) and number < 0:
+        return x.length.plus(number)
+    return p.count(number)

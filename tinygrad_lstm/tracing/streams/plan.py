@@ -16,11 +16,11 @@ from ..._tensor import Tensor, as_tensor, tensor
 from ...creation import zeros
 from ...device import Device
 from ...ops.shape import cat
-from ..model.program import Program, Value
+from ..model.program import Constant, Operand, Program, Value, taken
 
 # Each registers its ops.
 from . import cumulative, moves, pointwise, recurrent, spectral, windows  # noqa: F401
-from .layout import BATCH, TIME
+from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node
 from .planning import Fixed, Flow, NotCausalError, Planner
 from .timeline import STEPS, Timeline, steps_behind
@@ -164,8 +164,8 @@ class Plan:
     def run(self, states: States, given: Sequence[Frames], moment: Moment) -> tuple[States, list[Frames]]:
         """Runs the nodes on new frames of the inputs: the states afterwards, and the new frames of the outputs."""
         frames: list[Frames] = [None] * self.number
-        for taken, new in zip(self.inputs, given, strict=True):
-            frames[taken.flow.number] = new
+        for into, new in zip(self.inputs, given, strict=True):
+            frames[into.flow.number] = None if new is None or not len(new) else new
         after: list[Array] = []
         for node in self.nodes:
             own = states[len(after) : len(after) + len(node.state_names)]
@@ -248,6 +248,7 @@ def plan_of(
     device: Device,
     fixed: Mapping[str, Any],
     lookahead: int,
+    states: Mapping[str, str],
 ) -> Plan:
     """How a recorded model runs step by step.
 
@@ -259,6 +260,8 @@ def plan_of(
         device: where it runs.
         fixed: the values of inputs without time; zeros by default.
         lookahead: the largest number of steps by which outputs may come later.
+        states: the inputs that are states, each with the output that is the state afterwards. They are used if no input
+            has a time dimension, so that the model computes one step.
 
     Raises:
         NotCausalError: it needs the whole sequence, or looks ahead further.
@@ -274,6 +277,8 @@ def plan_of(
         raise ValueError(f"stream: expected dimensions named 'time' and 'batch', got {', '.join(map(repr, unknown))}")
     if BATCH not in pairs and batch != 1:
         raise ValueError(f"stream: expected a batch of 1, as the model has no dimension for the batch, got {batch}")
+    if TIME not in pairs and states:
+        return _plan_of_step(names, program, pairs, batch, device, fixed, states)
     if TIME not in pairs:
         raise ValueError("stream: no input has a dimension of time; say which it is, as in dynamic={'x': {0: 'time'}}")
     planner, inputs = Planner(program, pairs, batch, device), []
@@ -304,6 +309,59 @@ def plan_of(
         )
     flows = [known for known in planner.known.values() if isinstance(known, Flow)]
     return Plan(inputs, outputs, planner.nodes, flows, planner.number, batch, device, behind)
+
+
+def _plan_of_step(
+    names: Sequence[str],
+    program: Program,
+    pairs: Mapping[str, Pair],
+    batch: int,
+    device: Device,
+    fixed: Mapping[str, Any],
+    states: Mapping[str, str],
+) -> Plan:
+    """How a model that computes one step runs at each."""
+    planner = Planner(program, pairs, batch, device)
+    inputs: list[Input] = []
+    kept: list[tuple[Value, Layout]] = []
+    starts: list[Tensor] = []
+    constants: dict[Operand, Tensor] = {}
+    for name, value in zip(names, program.inputs, strict=True):
+        layout = planner.layout_of(value)
+        sizes = [batch if BATCH in dim else int(n) for dim, n in zip(layout.dims, value.shape, strict=True)]
+        given = _fixed_input(name, value, sizes, fixed, device)
+        if name in states:
+            kept.append((value, layout))
+            starts.append(layout.frames(given, batch)[0].expand(batch, *layout.rest))
+        elif name in fixed:
+            constants[value] = given
+        else:
+            flow = planner.flow(layout.through_time(), value.dtype, Timeline.of_steps(), Timeline.of_steps())
+            inputs.append(Input(name, flow, (None, *sizes), 0))
+    if not inputs:
+        raise ValueError("stream: every input is a state, or fixed; expected one of which steps come")
+    missing = [output for output in states.values() if output not in program.outputs]
+    if missing:
+        raise ValueError(f"stream: {', '.join(missing)} is not an output; they are {', '.join(program.outputs)}")
+    for operand in taken([list(program.outputs.values()), *(call.arguments for call in program.calls)]):
+        if isinstance(operand, Constant) and operand.array is not None:
+            constants[operand] = planner.constant(operand).tensor
+    outputs, gives, layouts = {}, [], []
+    for name, operand in program.outputs.items():
+        layout = planner.layout_of(operand)
+        flow = planner.flow(layout.through_time(), operand.dtype, Timeline.of_steps(), Timeline.of_steps())
+        outputs[name] = Output(flow, batch, device)
+        gives.append(flow.number)
+        layouts.append((operand, layout))
+    after = [layouts[list(program.outputs).index(output)] for output in states.values()]
+    by_name = dict(zip(names, program.inputs, strict=True))
+    values = [(by_name[each.name], planner.layout_of(by_name[each.name])) for each in inputs]
+    node = recurrent.EachStep(
+        [each.flow.number for each in inputs], gives, [*values, *kept], [*layouts, *after], list(states),
+        recurrent.Replay(program.calls, list(constants), pairs.get(BATCH)), list(constants.values()), starts,
+    )  # fmt: skip
+    flows = [each.flow for each in inputs] + [each.known for each in outputs.values() if isinstance(each.known, Flow)]
+    return Plan(inputs, outputs, [node], flows, planner.number, batch, device, 0)
 
 
 def _fixed_input(name: str, value: Value, sizes: Sequence[Any], fixed: Mapping[str, Any], device: Device) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from ..._tensor import Tensor, as_tensor
 from ...creation import full
 from ...device import Device
-from ..lengths import Derived
+from ..lengths import Derived, Length
 from ..model.program import Call, Constant, Loop, Operand, Program, Value, leaves
 from .layout import BATCH, TIME, Factor, Layout, Pair
 from .nodes import Hold, Map, Node
@@ -205,6 +205,34 @@ class Planner:
         if isinstance(given, slice):
             return slice(*(self.number_of(part) for part in (given.start, given.stop, given.step)))
         return given if isinstance(given, Flow | Fixed) else self.number_of(given)
+
+    def count(self, number: Any) -> Timeline:
+        """A number that depends on the lengths of the inputs, after n steps.
+
+        Raises:
+            _RefusedError: it is not computed from numbers of steps by sums, products and quotients of integers.
+        """
+        if not isinstance(number, Derived):
+            return Timeline.always(number)
+        if isinstance(number, Length) and number.how is None and isinstance(number.source, Value):
+            flow = self.known.get(number.source)
+            at = next((k for k, size in enumerate(number.source.shape) if size is number), None)
+            if isinstance(flow, Flow) and at is not None and flow.layout.dims[at][:1] == (TIME,):
+                return flow.length.times(math.prod(each for each in flow.layout.dims[at] if isinstance(each, int)))
+        if number.how is not None:
+            kind, a, b = number.how
+            plain = not isinstance(b, Derived)
+            if kind == "add" and not isinstance(a, Derived):
+                return self.count(b).plus(a)
+            if kind == "sub" and isinstance(b, Derived):
+                return self.count(a).less(self.count(b))
+            if kind in ("add", "sub") and plain:
+                return self.count(a).plus(b if kind == "add" else -b)
+            if kind == "mul" and plain != (not isinstance(a, Derived)):
+                return self.count(a if plain else b).times(b if plain else a)
+            if kind == "floordiv" and plain:
+                return self.count(a).over(b)
+        raise _RefusedError("takes a part of the steps that depends on their number")
 
     # -- planning ------------------------------------------------------------------------------------------------------
 

@@ -35,11 +35,10 @@ class Replay:
         self._calls, self._fixed, self._rows = calls, fixed, rows
 
     def __call__(
-        self, given: Mapping[Operand, Tensor], fixed: Sequence[Tensor], wanted: Sequence[Operand]
+        self, given: Mapping[Operand, Tensor], fixed: Sequence[Tensor], wanted: Sequence[Operand], batch: int
     ) -> tuple[Tensor, ...]:
-        """The wanted values, given others, and those that are the same at all steps."""
+        """The wanted values for this number of rows, given others, and those that are the same at all steps."""
         values = {**dict(zip(self._fixed, fixed, strict=True)), **given}
-        batch = len(next(iter(given.values())))
         for call in self._calls:
             made = applied(call.function, self._filled(call.arguments, values, batch))
             values.update(zip(call.results, made if isinstance(made, tuple) else (made,), strict=True))
@@ -164,7 +163,7 @@ class Scan(Node):
 
     def _step(self, items: Sequence[Tensor], states: States, fixed: Sequence[Tensor]) -> tuple[Tensor, ...]:
         given: dict[Operand, Tensor] = dict(zip([*self._items, *self.loop.before], [*items, *states], strict=True))
-        return self.replay(given, fixed, self.loop.after)
+        return self.replay(given, fixed, self.loop.after, len(states[0]))
 
     def _native(self, item: Value, frames: Any, lead: int = 2) -> Tensor:
         """Frames with all dimensions of an item of the loop."""
@@ -183,3 +182,51 @@ def _rest(frames: Tensor, lead: int = 1) -> Tensor:
     """Frames without dimensions of length 1."""
     sizes = [size for size in frames.shape[lead:] if size != 1]
     return frames if len(sizes) == frames.ndim - lead else frames.reshape(*frames.shape[:lead], *sizes)
+
+
+@dataclass(eq=False)
+class EachStep(Node):
+    """A whole model that computes one step, and whose states go from its outputs to its inputs.
+
+    Attributes:
+        inputs: the inputs of which steps come, and those that are states, each with the layout of a step.
+        outputs: the outputs, and those that are the states afterwards.
+        state_names: the names of the states.
+        replay: computes the model.
+        fixed: the tensors that are the same at all steps.
+        starts: the states (B, *rest) before the first step.
+    """
+
+    takes: Sequence[int]
+    gives: Sequence[int]
+    inputs: Sequence[tuple[Operand, Layout]]
+    outputs: Sequence[tuple[Operand, Layout]]
+    names: Sequence[str]
+    replay: Replay
+    fixed: Sequence[Tensor]
+    starts: Sequence[Tensor]
+
+    def __post_init__(self) -> None:
+        self.state_names = self.names
+
+    def start(self, batch: int) -> list[Tensor]:
+        return list(self.starts)
+
+    def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
+        if any(each is None for each in frames):
+            return [None] * len(self.gives), states
+        found = []
+        for each in zip(*(each.unbind(0) for each in frames if each is not None), strict=True):
+            made, states = self.step(each, states)
+            found.append(made)
+        return [stack(parts, 0) for parts in zip(*found, strict=True)], states
+
+    def step(self, frames: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        batch = frames[0].shape[0]
+        given = {
+            operand: layout.native(frame.unsqueeze(0))
+            for (operand, layout), frame in zip(self.inputs, [*frames, *states], strict=True)
+        }
+        made = self.replay(given, self.fixed, [operand for operand, _ in self.outputs], batch)
+        found = [layout.frames(each, batch)[0] for (_, layout), each in zip(self.outputs, made, strict=True)]
+        return found[: len(self.gives)], found[len(self.gives) :]

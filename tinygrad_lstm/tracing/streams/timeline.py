@@ -31,6 +31,11 @@ class Timeline:
         return Timeline(np.zeros(STEPS, np.int64))
 
     @staticmethod
+    def always(number: int) -> Timeline:
+        """Always the same number of frames."""
+        return Timeline(np.full(STEPS, number))
+
+    @staticmethod
     def of_steps() -> Timeline:
         """One frame for each step."""
         return Timeline(np.arange(STEPS))
@@ -53,6 +58,19 @@ class Timeline:
     def windows(self, size: int, stride: int) -> Timeline:
         """The number of whole windows of frames."""
         return Timeline(np.maximum((self.counts - size) // stride + 1, 0), self.period * stride)
+
+    def less(self, other: Timeline) -> Timeline:
+        """With as many frames fewer as others are."""
+        return Timeline(np.maximum(self.counts - other.counts, 0), int(np.lcm(self.period, other.period)))
+
+    def over(self, number: int) -> Timeline:
+        """One frame for each of this number of frames."""
+        return Timeline(self.counts // number, self.period * number)
+
+    def minus(self, other: Timeline) -> int | None:
+        """How many frames more there are than others, at last; None if that changes."""
+        more = (self.counts - other.counts)[STEPS // 2 :]
+        return int(more[0]) if (more == more[0]).all() else None
 
     def times(self, number: int) -> Timeline:
         """With a number of frames in place of each."""

@@ -201,7 +201,7 @@ def _max_pool(
     sizes = [apart * (size - 1) + 1 for apart, size in zip(dilations, kernel, strict=True)]
 
     def function(native: Tensor, widths: list[int]) -> Tensor:
-        return op(native, kernel, strides, tuple(widths), dilations)  # type: ignore[no-any-return]
+        return op(native, kernel, strides, tuple(widths), dilations)
 
     return _along_time(p, call, x, dims, function, sizes, strides, ends, -float("inf"))
 
@@ -299,4 +299,5 @@ def padded_end(made: Tensor, number: int, bias: Tensor | None) -> Tensor:
     if number <= 0:
         return made
     more = zeros(*made.shape[:-1], number, dtype=made.dtype, device=made.device)
-    return cat([made, more if bias is None else more + bias.reshape(-1, 1)], -1)
+    joined: Tensor = cat([made, more if bias is None else more + bias.reshape(-1, 1)], -1)
+    return joined

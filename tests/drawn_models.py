@@ -72,7 +72,7 @@ def _transposed(draw: Draw, C: int) -> Layer:
     stride, size, padding = draw(st.integers(1, 2)), draw(st.integers(1, 4)), draw(st.integers(0, 1))
     weight = tg.tensor(np.random.default_rng(size).standard_normal((C, 2, size)).astype("float32"))
     return Layer(
-        lambda x: channels_last(tg.conv_transpose1d(channels_first(x), weight, None, stride, padding)),
+        lambda x: channels_last(tg.conv_transpose1d(channels_first(x), weight.to(x.device), None, stride, padding)),
         [],
         2,
         stride > 1,

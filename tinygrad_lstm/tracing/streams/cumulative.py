@@ -15,13 +15,13 @@ from ...ops import cumulative
 from ...ops.elementwise import where
 from ...ops.reduction import dim_of
 from ...ops.shape import cat
-from ..lengths import Derived
 from ..model.program import Call
 from .layout import TIME, Layout
 from .nodes import Frames, Moment, Node, States
 from .planning import Flow, Planner, refused, sources, streams
 from .pointwise import along_frames
 from .timeline import Timeline, steps_behind
+from .windows import flat
 
 __all__ = ["last_steps"]
 
@@ -32,8 +32,9 @@ _FIRST = {"cumsum": 0.0, "cumprod": 1.0, "logcumsumexp": -float("inf")}
 @streams("cumsum", "cumprod", "logcumsumexp")
 def _cumulative(p: Planner, call: Call, x: Flow, dim: int) -> list[Flow]:
     dim = dim_of(call.name, dim, (0,) * len(x.layout.dims))
-    if x.layout.dims[dim] != (TIME,):
+    if TIME not in x.layout.dims[dim]:
         return along_frames(p, call, (x, dim), 1, [dim], False)
+    x = flat(p, x)
     made = p.flow(x.layout, call.result.dtype, x.length, x.ready)
     wide = FLOAT64 if is_float(made.dtype) else made.dtype
     first = full((p.batch, *x.layout.rest), _FIRST[call.name], dtype=wide, device=p.device)
@@ -82,8 +83,9 @@ class Running(Node):
 @streams(cumulative.cummax_index)
 def _running_extreme(p: Planner, call: Call, x: Flow, dim: int, smallest: bool) -> list[Flow]:
     dim = dim_of(call.name, dim, (0,) * len(x.layout.dims))
-    if x.layout.dims[dim] != (TIME,):
+    if TIME not in x.layout.dims[dim]:
         return along_frames(p, call, (x, dim, smallest), 1, [dim], False)
+    x = flat(p, x)
     index = p.flow(x.layout, call.result.dtype, x.length, x.ready)
     value = p.flow(x.layout, x.dtype, x.length, x.ready)
     p.extremes[index.number] = value
@@ -93,9 +95,9 @@ def _running_extreme(p: Planner, call: Call, x: Flow, dim: int, smallest: bool) 
 
 
 @streams(cumulative.taken_so_far)
-def _taken_so_far(p: Planner, call: Call, x: Flow, index: Flow, dim: int) -> list[Flow]:
+def _taken_so_far(p: Planner, call: Call, x: Flow, index: Any, dim: int) -> list[Flow]:
     dim = dim_of(call.name, dim, (0,) * len(x.layout.dims))
-    if x.layout.dims[dim] != (TIME,):
+    if TIME not in x.layout.dims[dim]:
         return along_frames(p, call, (x, index, dim), 2, [dim], False)
     if not isinstance(index, Flow) or index.number not in p.extremes:
         raise refused("takes earlier steps by indices")
@@ -201,35 +203,31 @@ class Last(Node):
 @sources(arange)
 def _arange(p: Planner, call: Call, start: Any, stop: Any, step: Any, *settings: Any) -> list[Flow]:
     """The numbers of the steps."""
-    numbers = call.result.shape[0]
-    if not isinstance(numbers, Derived) or numbers.values != p.pairs[TIME]:
-        raise refused("has a length that depends on the number of steps")
-    first, apart = (0, step) if stop is None else (p.number_of(start), p.number_of(step))
-    made = p.flow(Layout(((TIME,),)), call.result.dtype, Timeline.of_steps(), Timeline.of_steps())
-    p.nodes.append(Count([p.clock], [made.number], call.name, first, apart, made.dtype, p.batch, p.device))
+    first, end, apart = (0, start, step) if stop is None else (start, stop, step)
+    if (first, apart) != (0, 1):
+        raise refused("has a number of steps that does not begin at 0")
+    length = p.count(end)
+    made = p.flow(Layout(((TIME,),)), call.result.dtype, length, length)
+    p.nodes.append(Count([], [made.number], call.name, length, made.dtype, p.device))
     return [made]
 
 
 @dataclass(eq=False)
 class Count(Node):
-    """The number of each step: `first`, `first + apart`, ...
+    """The number of each frame: 0, 1, 2, ...
 
     Attributes:
         name: the name of its place in the model.
-        first: the number of the first step.
-        apart: the difference to the next.
+        length: the number of frames after n steps.
         dtype: the dtype of the numbers.
-        batch: the number of sequences.
         device: where it runs.
     """
 
     takes: Sequence[int]
     gives: Sequence[int]
     name: str
-    first: Any
-    apart: Any
+    length: Timeline
     dtype: Any
-    batch: int
     device: Device
 
     def __post_init__(self) -> None:
@@ -239,11 +237,11 @@ class Count(Node):
         return [zeros(batch, dtype=INT64, device=self.device)]
 
     def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
-        if frames[0] is None:
+        number = self.length.at(moment.after) - self.length.at(moment.before)
+        if not number:
             return [None], states
-        number = len(frames[0])
         counts = states[0].unsqueeze(0) + arange(number, device=self.device).unsqueeze(1)
-        return [(counts * self.apart + self.first).astype(self.dtype)], [states[0] + number]
+        return [counts.astype(self.dtype)], [states[0] + number]
 
     def step(self, frames: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
-        return [(states[0] * self.apart + self.first).astype(self.dtype)], [states[0] + 1]
+        return [states[0].astype(self.dtype)], [states[0] + 1]

@@ -117,10 +117,10 @@ def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) ->
     flows = [each for each in tensors if isinstance(each, Flow)]
     if len(flows) > 1 or flows[0].is_present:
         raise refused("joins two sequences, one after the other")
-    (x,) = flows
+    at = list(tensors).index(flows[0])
+    x = flat(p, flows[0])
     if x.layout.dims[dim] != (TIME,):
         raise refused("joins steps that are merged with a different dimension")
-    at = list(tensors).index(x)
     parts = [_padding(p, x, list(part), dim) for part in (tensors[:at], tensors[at + 1 :])]
     return [padded(p, call, x, *parts)]
 
@@ -173,6 +173,7 @@ def _pad(p: Planner, call: Call, x: Flow, widths: Sequence[tuple[int, int]], val
         if any(width):
             check_free(x.layout, dim)
     if any(in_time):
+        x = flat(p, x)
         if min(in_time) < 0 or x.layout.dims[at] != (TIME,):
             raise refused("pads steps that are merged with a different dimension")
         fill = p.filler(x, value)
@@ -186,9 +187,7 @@ def _pad(p: Planner, call: Call, x: Flow, widths: Sequence[tuple[int, int]], val
         )
     )
     full = Full(x.layout)
-    of_rest = [
-        width for dims, width in zip(x.layout.dims, others, strict=True) if not any(isinstance(f, str) for f in dims)
-    ]
+    of_rest = [(0, 0) if dim is None else others[dim] for dim in full.dims]
 
     def function(lead: int, frames: Tensor) -> Tensor:
         return rest(layout, lead, padding.pad_op(full(lead, frames), ((0, 0),) * lead + tuple(of_rest), value))
@@ -261,8 +260,10 @@ def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
         size = None if isinstance(part, int) else next(sizes)
         if dim is not None and dim in full.dims:
             own.append(part.tensor if isinstance(part, Fixed) else p.template([part])[0])
-        elif part is not None and part != slice(None):
-            check_free(x.layout, dim or 0)
+        elif dim is not None:
+            if part != slice(None):
+                check_free(x.layout, dim)
+            own += [slice(None)] * sum(isinstance(each, int) for each in x.layout.dims[dim])
         if part is None:
             own.append(None)
             dims.append(())

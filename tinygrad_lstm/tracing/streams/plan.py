@@ -294,7 +294,6 @@ def plan_of(
         inputs.append(Input(name, flow, shape, layout.time))
     if unknown := [name for name in fixed if name not in names or name in (each.name for each in inputs)]:
         raise ValueError(f"stream: {', '.join(unknown)} is not an input without time")
-    planner.clock = inputs[0].flow.number
     planner.plan()
     outputs = {name: Output(planner.resolved(value), batch, device) for name, value in program.outputs.items()}
     behind = 0

@@ -126,7 +126,6 @@ class Planner:
         known: what is known of each operand.
         reasons: why calls need the whole sequence, or have no rule.
         behind: the calls that look ahead, each with the number of steps.
-        clock: the number of a value of which there is one frame for each step.
         extremes: for the indices of a cumulative maximum, by their number, its values.
     """
 
@@ -140,7 +139,6 @@ class Planner:
     behind: dict[str, int] = field(default_factory=dict)
     extremes: dict[int, Flow] = field(default_factory=dict)
     number: int = 0
-    clock: int = 0
     _copies: dict[Any, Tensor] = field(default_factory=dict)
 
     # -- values --------------------------------------------------------------------------------------------------------

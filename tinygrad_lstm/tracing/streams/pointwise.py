@@ -94,14 +94,19 @@ class Full:
     """Frames with all other dimensions of a value, also those of length 1.
 
     Attributes:
-        dims: the value's dimensions that are not the time or the batch.
+        dims: the value's dimension of each, or None for a part of the dimension that has the time or the batch.
         sizes: their lengths.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self.dims = [k for k, dim in enumerate(layout.dims) if not any(isinstance(each, str) for each in dim)]
-        self.sizes = [next((each for each in layout.dims[k] if isinstance(each, int)), 1) for k in self.dims]
+        self.dims: list[int | None] = []
+        self.sizes: list[int] = []
+        for k, dim in enumerate(layout.dims):
+            merged = any(isinstance(each, str) for each in dim)
+            sizes = [each for each in dim if isinstance(each, int)] or [1] * (not merged)
+            self.dims += [None if merged else k] * len(sizes)
+            self.sizes += sizes
 
     def place(self, dim: int) -> int:
         """The position of a dimension among `sizes`."""

@@ -18,6 +18,7 @@ from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node, States
 from .planning import Fixed, Flow, Planner, applied, refused, streams
 from .timeline import Timeline
+from .windows import flat
 
 __all__ = ["Replay"]
 
@@ -69,6 +70,7 @@ def _scan(
     sequences = [p.resolved(unbind.arguments[0]) for unbind in loop.items.values()]
     if not all(isinstance(x, Flow) for x in sequences) or not sequences:
         raise refused("takes the steps of a fixed sequence")
+    sequences = [flat(p, x) for x in sequences]
     if any(unbind.arguments[1] != 0 or x.layout.dims[0] != (TIME,) or x.layout.dims[1] not in ((), (BATCH,))
            for unbind, x in zip(loop.items.values(), sequences, strict=True)):  # fmt: skip
         raise refused("takes steps that are not along the time")

@@ -165,7 +165,7 @@ def _convolution(
     sizes = [apart * (size - 1) + 1 for apart, size in zip(dilations, weight.shape[2:], strict=True)]
     ends = padded_ends(call.name, padding, strides, [size - 1 for size in sizes])
 
-    def function(native: Tensor, widths: list[int]) -> Tensor:
+    def function(native: Tensor, widths: list[int]) -> Any:
         return op(native, weight, bias, strides, tuple(widths), dilations, groups)
 
     one = None
@@ -200,7 +200,7 @@ def _max_pool(
     dilations, ends = per_dim(call.name, "dilation", dilation, dims), _ends(call, padding, dims, ceil_mode, strides)
     sizes = [apart * (size - 1) + 1 for apart, size in zip(dilations, kernel, strict=True)]
 
-    def function(native: Tensor, widths: list[int]) -> Tensor:
+    def function(native: Tensor, widths: list[int]) -> Any:
         return op(native, kernel, strides, tuple(widths), dilations)
 
     return _along_time(p, call, x, dims, function, sizes, strides, ends, -float("inf"))
@@ -226,8 +226,8 @@ def _avg_pool(
     if any(map(any, ends)) and not count_include_pad:
         raise refused("leaves out the padding")
 
-    def function(native: Tensor, widths: list[int]) -> Tensor:
-        return op(native, kernel, strides, tuple(widths), False, count_include_pad, *divisor)  # type: ignore[no-any-return]
+    def function(native: Tensor, widths: list[int]) -> Any:
+        return op(native, kernel, strides, tuple(widths), False, count_include_pad, *divisor)
 
     return _along_time(p, call, x, dims, function, kernel, strides, ends)
 
@@ -284,8 +284,8 @@ def _conv_transpose(
         number = len(frames) - size + 1
         made = convolution.conv_transpose1d(x.layout.native(frames), weight, bias, step, 0, 0, groups, apart)
         first, end = (size - 1) * step, (size - 1 + number) * step
-        made = padded_end(made, end - made.shape[-1], bias)[..., first:end]
-        return layout.frames(made, frames.shape[1])
+        taken: Tensor = layout.frames(padded_end(made, end - made.shape[-1], bias)[..., first:end], frames.shape[1])
+        return taken
 
     (found,) = windowed(p, call, x, [layout], function, size, 1, (size - 1, size - 1))
     found = flat(p, replace(found, dtype=call.result.dtype))

@@ -43,9 +43,18 @@ def tensor(
     return REBUILD + b"(" + stored + number(offset) + b"".join(sizes) + b"\x89ccollections\nOrderedDict\n)RtR"
 
 
-def archive(pickle: bytes, storages: Mapping[str, bytes] | None = None, byte_order: str | None = None) -> bytes:
-    """A file of the zip format. Unless given, there is one storage, "0", of six zeros in float32."""
+def archive(
+    pickle: bytes,
+    storages: Mapping[str, bytes] | None = None,
+    byte_order: str | None = None,
+    code: Mapping[str, str] | None = None,
+) -> bytes:
+    """A file of the zip format. Unless given, there is one storage, "0", of six zeros in float32.
+
+    `code` has the files of a TorchScript archive, such as "__torch__.py".
+    """
     records = {f"data/{key}": content for key, content in ({"0": bytes(24)} if storages is None else storages).items()}
+    records |= {f"code/{name}": content.encode() for name, content in (code or {}).items()}
     if byte_order is not None:
         records["byteorder"] = byte_order.encode()
     file = io.BytesIO()

@@ -18,7 +18,8 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
 
     Args:
         path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; or a checkpoint that `tinygrad-lstm train`
-            wrote, which becomes a `CharLM`; or a TorchScript archive.
+            wrote, which becomes a `CharLM`; a TorchScript archive; or a file of `torch.save(model)`, in which
+            a module of a user-defined class has its layers but no forward.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -46,5 +47,9 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.torch.loading import torch_model
 
             return torch_model(path)
+        case "PyTorch before 1.6":
+            from .whole.torch.loading import torch_legacy_model
+
+            return torch_legacy_model(path)
         case format:
             raise ValueError(f"{path}: a file of {format} that has only arrays; tg.io.load_weights reads them")

@@ -1,6 +1,6 @@
 """Makes the models torch_* of this folder, with PyTorch 2.13: `python make_torch.py`.
 
-Each is a TorchScript archive, with its inputs and outputs beside it.
+Each is a TorchScript archive or a pickle of a whole model, with its inputs and outputs beside it.
 """
 
 from pathlib import Path
@@ -60,33 +60,92 @@ def sequential() -> nn.Sequential:
     )
 
 
-def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: list[str], *, script: bool) -> None:
-    """Saves an archive, and what the model computes."""
-    for buffer_name, buffer in model.named_buffers():
-        if buffer_name.endswith("running_mean"):
-            nn.init.normal_(buffer)
+class Packer(nn.Module):
+    """Sequences of different lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, h = self.rnn(packed)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True)
+        return padded, h
+
+
+class Cells(nn.Module):
+    """Cells, called in a loop over a constant number of steps; an op in place; a buffer; a number as a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTMCell(3, 4)
+        self.gru = nn.GRUCell(4, 3)
+        self.register_buffer("mean", torch.randn(3))
+        self.weight = nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.shape[0], 4)
+        c = torch.zeros(x.shape[0], 4)
+        g = torch.zeros(x.shape[0], 3)
+        x = (x - self.mean) / 2.0
+        out = []
+        for t in range(5):
+            h, c = self.lstm(x[:, t], (h, c))
+            g = self.gru(h, g)
+            out.append(g * self.weight)
+        y = torch.stack(out, dim=1)
+        y += 1.0
+        return y
+
+
+def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: list[str], how: str) -> None:
+    """Saves a model, scripted, traced or pickled, and what it computes."""
     model.eval()
+    path = str(FOLDER / f"torch_{how}_{name}.pt")
     with torch.no_grad():
         result: Any = model(*inputs.values())
-        archive = torch.jit.script(model) if script else torch.jit.trace(model, tuple(inputs.values()))
-    archive.save(str(FOLDER / f"{name}.pt"))
-    results = [result] if isinstance(result, Tensor) else list(result)
+        match how:
+            case "script":
+                torch.jit.script(model).save(path)
+            case "trace":
+                torch.jit.trace(model, tuple(inputs.values())).save(path)
+            case "pickle":
+                torch.save(model, path)
+    results: list[Tensor] = []
+
+    def flatten(value: Any) -> None:
+        if isinstance(value, Tensor):
+            results.append(value)
+        else:
+            for each in value:
+                flatten(each)
+
+    flatten(result)
     arrays = {f"in.{key}": np.ascontiguousarray(each.numpy()) for key, each in inputs.items()}
     arrays |= {f"out.{key}": np.ascontiguousarray(each.numpy()) for key, each in zip(outputs, results, strict=True)}
-    how = "script" if script else "trace"
-    save_file(arrays, FOLDER / f"{name}.expected.safetensors", {"framework": f"PyTorch {torch.__version__}, {how}"})
+    path = str(FOLDER / f"torch_{how}_{name}.expected.safetensors")
+    save_file(arrays, path, {"made by": f"PyTorch {torch.__version__}, {how}"})
+    Path(path).chmod(0o644)
 
 
 def main() -> None:
     torch.manual_seed(0)
+    tagger, vad, layers, packer, cells = Tagger(), Vad(), sequential(), Packer(), Cells()
+    nn.init.normal_(vad.features[1].running_mean)
     ids = {"ids": torch.randint(0, 11, (2, 7))}
     audio = {"audio": torch.randn(2, 32), "h0": torch.randn(1, 2, 6), "c0": torch.randn(1, 2, 6)}
-    for how, script in (("script", True), ("trace", False)):
-        written(f"torch_{how}_tagger", Tagger(), ids, ["output"], script=script)
-        names = ["probability", "hn", "cn"] if script else ["output", "output_1", "output_2"]
-        written(f"torch_{how}_vad", Vad(), audio, names, script=script)
-        x = {"input": torch.randn(5, 3, 8)}
-        written(f"torch_{how}_sequential", sequential(), x, ["output", "output_1"], script=script)
+    lengths = {"x": torch.randn(3, 5, 3), "lengths": torch.tensor([3, 5, 1])}
+    steps = {"x": torch.randn(2, 5, 3)}
+    for how in ("script", "trace"):
+        written("tagger", tagger, ids, ["output"], how)
+        unnamed = ["output", "output_1", "output_2"]
+        written("vad", vad, audio, ["probability", "hn", "cn"] if how == "script" else unnamed, how)
+        written("packer", packer, lengths, ["padded", "h"] if how == "script" else unnamed[:2], how)
+        written("cells", cells, steps, ["output"], how)
+    written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "script")
+    written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "pickle")
+    torch.save({"epoch": 3, "model": nn.DataParallel(tagger)}, FOLDER / "torch_pickle_tagger.pt")
 
 
 if __name__ == "__main__":

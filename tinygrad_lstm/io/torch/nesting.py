@@ -60,9 +60,13 @@ def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
         if len(walk) > DEEPEST:
             raise ContentError(f"its containers lie more than {DEEPEST} deep in each other")
     if not found:
-        hint = ": of a module that was frozen, save the one before" if isinstance(root, Record) else ""
+        hint = ": of a module that was frozen, save the one before" if _is_script(root) else ""
         raise ContentError(f"it holds no array that has a name, but {described(root)}{hint}")
     return found
+
+
+def _is_script(root: object) -> bool:
+    return isinstance(root, Record) and str(root.name).startswith("__torch__.")
 
 
 class _Room:

@@ -29,6 +29,7 @@ VIEWS = {
 """The ops whose results may share memory with their input."""
 
 MAKES_ZEROS = {"zeros", "zeros_like", "new_zeros"}
+"""The ops whose results are zeros."""
 
 # PyTorch's numbers of dtypes (c10/core/ScalarType.h).
 _DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
@@ -85,6 +86,8 @@ RULES |= {
     "concatenate": ops.cat,
     "swapdims": ops.swapaxes,
     "split_with_sizes": ops.split,
+    "unsafe_split": ops.split,
+    "unsafe_chunk": ops.chunk,
     "split": ops.split,
     "arctan": ops.atan,
     "multiply": operator.mul,
@@ -210,7 +213,7 @@ def type_as(x: Tensor, y: Tensor) -> Tensor:
     return x.astype(y.dtype)
 
 
-@aten("zeros")
+@aten("zeros", "empty")
 def zeros(size: Sequence[int], dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
     return creation.zeros(tuple(size), dtype=dtype_of(dtype))
 
@@ -225,7 +228,7 @@ def full(size: Sequence[int], fill_value: Any, dtype: Any = None, *others: Any, 
     return creation.full(tuple(size), fill_value, dtype=dtype_of(dtype))
 
 
-@aten("zeros_like")
+@aten("zeros_like", "empty_like")
 def zeros_like(x: Tensor, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
     return creation.zeros_like(x) if dtype is None else creation.zeros_like(x).astype(dtype_of(dtype))
 
@@ -332,8 +335,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 @aten("select")
-def select(x: Any, dim: int, index: int) -> Any:
-    return x.select(dim, index) if isinstance(x, Tensor) else x[dim]
+def select(x: Any, dim: int, index: int = 0) -> Any:
+    return x.select(dim, index) if isinstance(x, Tensor) else x[index]
 
 
 @aten("slice")
@@ -517,6 +520,29 @@ def layer_norm(
 @aten("group_norm")
 def group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *others: Any) -> Any:
     return ops.group_norm(x, groups, weight, bias, eps)
+
+
+@aten("instance_norm")
+def instance_norm(
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *others: Any,
+) -> Any:
+    if not use_input_stats:
+        return ops.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    return ops.group_norm(x, x.shape[1], weight, bias, eps)
+
+
+@aten("_weight_norm")
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Any:
+    others = tuple([each for each in range(v.ndim) if each != dim]) if dim != -1 else None
+    return v * (g / ops.norm(v, 2, others, others is not None))
 
 
 @aten("max_pool1d")

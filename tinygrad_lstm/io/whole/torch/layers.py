@@ -13,7 +13,7 @@ from .... import nn
 from ...errors import ContentError, shown
 from ...torch.names import from_torch
 
-__all__ = ["UnsupportedSettingError", "layer_of", "torch_type"]
+__all__ = ["RESULTS", "UnsupportedSettingError", "layer_of", "torch_type"]
 
 _TORCH = "torch.nn.modules."
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
@@ -36,6 +36,9 @@ _PLAIN: dict[str, Any] = {
 }
 _ALIASES = {"NonDynamicallyQuantizableLinear": "Linear", "SyncBatchNorm": "BatchNorm1d"}
 _LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
+
+RESULTS = {"LSTM": 3, "GRU": 2, "RNN": 2, "LSTMCell": 2, "MultiheadAttention": 2}
+"""The number of tensors that layers return, if it is not one."""
 
 # Settings that our modules do not have, with the values that mean what ours compute.
 _FIXED: dict[str, Any] = {

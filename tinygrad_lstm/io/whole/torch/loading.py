@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from ...errors import ContentError
-from ...torch.file import open_torch
-from ..loaded import Loaded
+from ....nn import Module
+from ...torch.file import open_torch, open_torch_legacy
+from .pickled import loaded_pickle
 from .script import loaded_script
 
-__all__ = ["torch_model"]
+__all__ = ["torch_legacy_model", "torch_model"]
 
 
-def torch_model(path: Path) -> Loaded:
+def torch_model(path: Path) -> Module:
     """The module of a TorchScript archive, or of a file of `torch.save(model)`.
 
     Raises:
@@ -18,6 +18,11 @@ def torch_model(path: Path) -> Loaded:
     """
     with open_torch(path) as contents:
         names = contents.archive.names if contents.archive else ()
-        if any(name.startswith(f"{contents.folder}/code/") for name in names):
-            return loaded_script(path, contents)
-        raise ContentError("a file of PyTorch that has only arrays; tg.io.load_weights reads them")
+        has_code = any(name.startswith(f"{contents.folder}/code/") for name in names)
+        return loaded_script(path, contents) if has_code else loaded_pickle(path, contents)
+
+
+def torch_legacy_model(path: Path) -> Module:
+    """The same for a file in the format of PyTorch before 1.6."""
+    with open_torch_legacy(path) as contents:
+        return loaded_pickle(path, contents)

@@ -4,28 +4,30 @@ The code of an archive is not run. It is read as a graph: the calls of known lay
 """
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygrad_lstm.backends.base import HostArray
+
+from ....nn import Module
 from ...errors import ContentError, shown
 from ...torch.file import TorchContents
 from ...torch.nesting import flattened
 from ...torch.pickle_reader import Dictionary
 from ...torch.pickled import Record
 from ...torch.pickled import Tensor as DescribedTensor
-from ..loaded import Loaded
 from .code import Class, Code, traced_settings
-from .layers import UnsupportedSettingError, layer_of, torch_type
-from .recurrent import recurrent_op
+from .layers import RESULTS, UnsupportedSettingError, layer_of, torch_type
+from .recurrent import call_packed, pack, pad_packed, recurrent_op
 from .values import Applied, Graph, Ref, call_layer
 
 __all__ = ["loaded_script"]
 
 DEEPEST = 50
-MOST_CALLS = 100_000
+MOST_CALLS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ class _UnsupportedError(Exception):
     """What a function does that no graph has."""
 
 
-def loaded_script(path: Path, contents: TorchContents) -> Loaded:
-    """The module of a TorchScript archive.
+def loaded_script(path: Path, contents: TorchContents) -> Module:
+    """The module of a TorchScript archive: a `Loaded`, or a single layer as it is.
 
     Raises:
         ContentError: the archive is damaged; or the model has parts that are not there, which are named.
@@ -63,6 +65,7 @@ class _Reader:
     def __init__(self, contents: TorchContents, code: Code) -> None:
         self.contents = contents
         self.code = code
+        self._names = contents.archive.names if contents.archive else ()
         self.graph = Graph()
         self._paths: dict[Record, str] = {}
         self._refs: dict[object, Ref] = {}
@@ -71,8 +74,12 @@ class _Reader:
         self._depth = 0
         self._calls = 0
 
-    def loaded(self, title: str, root: Record) -> Loaded:
+    def loaded(self, title: str, root: Record) -> Module:
         self._paths = dict(_paths(root))
+        found = self._layer(root)
+        layer = self.graph.contents[found[1]][1] if found else None
+        if isinstance(layer, Module):
+            return layer.eval()
         forward = self._class(root).methods.get("forward") or self._class(root).methods.get("forward__0")
         if forward is None:
             raise ContentError(f"its module, {shown(_type(root))}, has no code for forward")
@@ -150,7 +157,10 @@ class _Reader:
             found = self._layer(owner)
             if found is not None:
                 kind, layer = found
-                return self._layer_call(kind, layer, [*args, *kwargs.values()])
+                result = self._layer_call(kind, layer, [*args, *kwargs.values()])
+                if self._class(owner).settings.get("inplace") is True and isinstance(args[0], Ref):
+                    self.graph.change(args[0], result)
+                return result
         function = self._class(owner).methods.get(method.name)
         if function is None:
             raise ContentError(f"damaged: a {shown(_type(owner))} has no {shown(method.name)}")
@@ -170,9 +180,13 @@ class _Reader:
         args = [*args]
         while args and args[-1] is None:
             args.pop()
-        structure = _RESULTS.get(kind, 1)
-        results = self.graph.step(kind, Applied(call_layer, (layer, *map(_as_tuples, args))), _size(structure))
-        return _structured(structure, iter(results))
+        run: Callable[..., Any] = call_layer
+        match args:
+            case [(Ref() as packed, None, None, None), *states] if kind in ("LSTM", "GRU", "RNN"):
+                run, args = call_packed, [packed, *states]
+        results = self.graph.step(kind, Applied(run, (layer, *map(_as_tuples, args))), RESULTS.get(kind, 1))
+        found = _structured(kind, results)
+        return found if run is call_layer else ((found[0], None, None, None), *found[1:])
 
     def _function(self, function: ast.FunctionDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._depth += 1
@@ -209,8 +223,13 @@ class _Reader:
                     self._evaluated(value, scope)
                 case ast.Pass():
                     pass
-                case ast.For() | ast.While():
-                    raise _UnsupportedError("a loop")
+                case ast.For(target, values, body):
+                    for number in self._repetitions(values, scope):
+                        self._assign(target, number, scope)
+                        if result := self._block(body, scope):
+                            return result
+                case ast.While():
+                    raise _UnsupportedError("a loop that depends on the inputs")
                 case _:
                     raise _UnsupportedError(f"a statement ({type(each).__name__}) that no graph has")
         return None
@@ -230,6 +249,17 @@ class _Reader:
                     self._assign(part, each, scope)
             case _:
                 raise _UnsupportedError(f"an assignment to a {type(target).__name__}")
+
+    def _repetitions(self, values: ast.expr, scope: Mapping[str, Any]) -> range:
+        match values:
+            case ast.Call(ast.Name("range"), args, []):
+                limits = [self._evaluated(each, scope) for each in args]
+                if limits and all(type(limit) is int for limit in limits) and len(limits) <= 3 and limits[2:] != [0]:
+                    self._calls += len(found := range(*limits))
+                    if self._calls > MOST_CALLS:
+                        raise ContentError("refuses a loop of so many steps")
+                    return found
+        raise _UnsupportedError("a loop that depends on the inputs")
 
     def _if(self, statement: ast.If, scope: dict[str, Any]) -> tuple[Any] | None:
         condition = self._evaluated(statement.test, scope)
@@ -314,6 +344,15 @@ class _Reader:
                 return {"int": int, "float": float, "bool": bool}[name](value)
             case "torch.device", _:
                 return None
+            case "torch.append", [list() as target, value]:
+                target.append(value)
+                return target
+            case "__torch__.torch.nn.utils.rnn.pack_padded_sequence", [x, lengths, *first]:
+                given = (x, lengths, named.get("batch_first", first[0] if first else False))
+                packed, _ = self.graph.step("pack", Applied(pack, given), 2)
+                return (packed, None, None, None)
+            case "__torch__.torch.nn.utils.rnn.pad_packed_sequence", [(packed, *_), *settings]:
+                return tuple(self.graph.step("pad_packed", Applied(pad_packed, (packed, *settings), named), 2))
         if name.startswith("__torch__."):
             function = self.code.function(name)
             if function is None:
@@ -323,12 +362,18 @@ class _Reader:
         recurrent = recurrent_op(self.graph, short, values)
         return self.graph.apply(short, values, named) if recurrent is None else recurrent
 
+    def _number_or_tensor(self, path: str, array: HostArray) -> Any:
+        """A constant; one without dimensions is a number, which has no effect on dtypes."""
+        return array.item() if not array.ndim else self.graph.add(path, array, trainable=False)
+
     def _constant(self, name: str) -> Any:
         """A tensor constant of the code, such as `CONSTANTS.c0`."""
         if self._constants is None:
+            if f"{self.contents.folder}/constants.pkl" not in self._names:
+                raise ContentError(f"damaged: it has no constant {shown(name)}")
             values, arrays = self.contents.pickled("/constants.pkl", "constants")
             self._constants = [
-                self.graph.add(f"constants.c{number}", arrays.array(each), trainable=False)
+                self._number_or_tensor(f"constants.c{number}", arrays.array(each))
                 for number, each in enumerate(values if isinstance(values, list | tuple) else ())
                 if isinstance(each, DescribedTensor)
             ]
@@ -340,24 +385,13 @@ class _Reader:
 
 _NUMBERS = {"inf": float("inf"), "nan": float("nan")}
 
-# What layers return, if that is not one tensor: nested numbers of results.
-_RESULTS: dict[str, Any] = {
-    "LSTM": (1, (1, 1)),
-    "GRU": (1, 1),
-    "RNN": (1, 1),
-    "LSTMCell": (1, 1),
-    "MultiheadAttention": (1, 1),
-}
 
-
-def _size(structure: Any) -> int:
-    return sum(map(_size, structure)) if isinstance(structure, tuple) else 1
-
-
-def _structured(structure: Any, results: Iterator[Ref]) -> Any:
-    if isinstance(structure, tuple):
-        return tuple([_structured(each, results) for each in structure])
-    return next(results)
+def _structured(kind: str, results: Sequence[Ref]) -> Any:
+    """The results of a layer as in PyTorch: an LSTM returns its states as a tuple."""
+    first, *others = results
+    if not others:
+        return first
+    return (first, tuple(others)) if kind == "LSTM" else (first, *others)
 
 
 def _as_tuples(value: Any) -> Any:

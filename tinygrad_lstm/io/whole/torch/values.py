@@ -97,7 +97,8 @@ class Graph:
         self.layers: dict[object, Ref] = {}
         self.origin = ""
         self._changed: dict[Ref, Ref] = {}
-        self._seen_through: set[Ref] = set()
+        self._views: dict[Ref, list[Ref]] = {}
+        self._stale: set[Ref] = set()
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Graph:
         """The result of an op.
 
         Raises:
-            ContentError: the op is not there; or it changes a tensor in place that has views.
+            ContentError: the op is not there; or it uses what an op on a view changed in place.
         """
         in_place = name not in RULES and name.endswith("_") and name[:-1] in RULES
         rule = RULES.get(name[:-1] if in_place else name)
@@ -143,13 +144,28 @@ class Graph:
         first = args[0] if args else None
         if isinstance(first, Ref):
             if in_place:
-                if first.base is not None or first in self._seen_through or first in self.contents:
-                    raise ContentError(f"it changes a tensor in place ({name}) that has views or is a parameter")
-                self._changed[first] = result
+                self.change(first, result)
             elif name in VIEWS:
-                result.base = first
-                self._seen_through.add(first)
+                result.base = first.base or first
+                self._views.setdefault(result.base, []).append(result)
         return result
+
+    def change(self, value: Ref, result: Ref) -> None:
+        """Notes that a tensor is changed in place, to a result. Other views of its memory may not be used any more.
+
+        Raises:
+            ContentError: it is a parameter.
+        """
+        if value in self.contents:
+            raise ContentError(f"it changes {self.contents[value][0]!r} in place")
+        root = value.base or value
+        self._stale.update(each for each in (root, *self._views.get(root, ())) if each is not value)
+        self._changed[value] = result
+        result.base = root if value.base else None
+
+    def _check(self, value: Any) -> None:
+        if isinstance(value, Ref) and value in self._stale:
+            raise ContentError("it changes a tensor in place that is a view of another, and uses both")
 
     def step(self, op: str, applied: Applied, outputs: int) -> list[Ref]:
         """Adds a step; returns its results."""
@@ -158,6 +174,7 @@ class Graph:
 
         def slot(value: Any) -> Any:
             if isinstance(value, Ref):
+                self._check(value)
                 if value not in numbers:
                     numbers[value] = Slot(len(inputs))
                     inputs.append(value)
@@ -189,6 +206,7 @@ class Graph:
         results: list[Ref] = []
         for name, value in outputs:
             result = self.current(value)
+            self._check(result)
             if not isinstance(result, Ref) or result in self.inputs or result in self.contents or result in results:
                 (result,) = self.step("identity", Applied(_identity, (result,)), 1)
             result.label = name

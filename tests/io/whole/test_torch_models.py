@@ -1,0 +1,234 @@
+"""PyTorch's whole models: what is read of their code, what their pickles have, and what is refused."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch_pickles import archive, dictionary, tensor, text
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.io.safetensors_file import read_safetensors
+from tinygrad_lstm.models import LSTM
+
+FOLDER = Path(__file__).parents[2] / "golden" / "models"
+
+
+def script(
+    path: Path, forward: str, attributes: Mapping[str, bytes] | None = None, others: Mapping[str, str] | None = None
+) -> Path:
+    """An archive of one module with this body of `forward(self, x)`; its parameter `weight` (2, 3) is zeros."""
+    attributes = {"weight": tensor(), "training": b"\x89"} | dict(attributes or {})
+    body = textwrap.indent(textwrap.dedent(forward).strip(), " " * 4)
+    start = 'class Net(Module):\n  __parameters__ = ["weight", ]\n'
+    code = f"{start}  def forward(self: __torch__.Net, x: Tensor) -> Tensor:\n{body}\n"
+    pickle = b"c__torch__\nNet\n)\x81" + dictionary(attributes) + b"b"
+    path.write_bytes(archive(pickle, code={"__torch__.py": code, **(others or {})}))
+    return path
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(ValueError, match=str(path)) as caught:
+        tg.io.load_model(path)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message.removeprefix(f"{path}: ")
+
+
+# -- what a script computes --------------------------------------------------------------------------------------------
+
+
+@tg.no_grad()
+def test_code_is_read_as_a_graph(tmp_path: Path) -> None:
+    """Constant branches and loops, lists, slices, ops on lengths, and ops in place."""
+    model = tg.io.load_model(
+        script(
+            tmp_path / "model.pt",
+            """
+            weight = self.weight
+            n = torch.size(x, 0)
+            if self.training:
+              y = torch.neg(x)
+            else:
+              y = torch.add(x, 1., alpha=2)
+            parts = annotate(List[Tensor], [])
+            for i in range(3):
+              _0 = torch.append(parts, torch.mul(y, i))
+            if torch.ne(torch.dim(x), 2):
+              ops.prim.RaiseException("expected 2 dimensions", "builtins.ValueError")
+            else:
+              pass
+            z = torch.add_(torch.clone(torch.stack(parts, 0)), 10, alpha=1)
+            whole = torch.view(z, [3, torch.mul(n, 3)])
+            first, rest, = torch.split_with_sizes(torch.slice(whole, 1, 0, 3, 1), [1, 2], 1)
+            total = torch.sum(torch.linear(torch.to(x, 6), weight, None))
+            return (first, {"rest": rest, "total": total})
+            """,
+        )
+    )
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    whole = np.stack([(x + 2) * i for i in range(3)]).reshape(3, 6) + 10
+    outputs = model(x)
+    assert outputs._fields == ("first", "rest", "total")
+    np.testing.assert_array_equal(outputs.first.numpy(), whole[:, :1])
+    np.testing.assert_array_equal(outputs.rest.numpy(), whole[:, 1:3])
+    assert outputs.total.item() == 0
+    assert [name for name, _ in model.named_parameters()] == ["weight"]
+
+
+@tg.no_grad()
+def test_ops_in_place_change_what_is_used_later(tmp_path: Path) -> None:
+    model = tg.io.load_model(script(tmp_path / "model.pt", "y = torch.mul(x, 2)\n_0 = torch.add_(y, 1)\nreturn y"))
+    np.testing.assert_array_equal(model(np.ones((2, 2))).numpy(), np.full((2, 2), 3))
+    x = tg.ones(2, 2)
+    unchanged = tg.io.load_model(script(tmp_path / "input.pt", "_0 = torch.mul_(x, 2)\nreturn torch.neg(x)"))
+    np.testing.assert_array_equal(unchanged(x).numpy(), np.full((2, 2), -2))
+    assert x.sum().item() == 4
+    seen = "y = torch.mul(x, 2)\nv = torch.select(y, 0, 0)\n_0 = torch.add_(v, 1)\nreturn y"
+    assert "in place that is a view" in error_of(script(tmp_path / "view.pt", seen))
+    assert "changes 'weight' in place" in error_of(
+        script(tmp_path / "weight.pt", "weight = self.weight\n_0 = torch.add_(weight, 1)\nreturn weight")
+    )
+
+
+UNREAD = {
+    "an op that is not there": ("return torch.fft_rfft(x)", "needs the op 'fft_rfft', which is not there"),
+    "an if": (
+        "if bool(torch.gt(torch.sum(x), 0)):\n  y = x\nelse:\n  y = torch.neg(x)\nreturn y",
+        "a '__torch__.Net', has an if that depends on the inputs in forward: export the model to ONNX",
+    ),
+    "a loop": (
+        "for t in range(torch.size(x, 0)):\n  y = torch.neg(x)\nreturn x",
+        "a loop that depends on the inputs in forward",
+    ),
+    "while": ("while True:\n  y = torch.neg(x)\nreturn x", "a loop that depends on the inputs in forward"),
+    "an attribute": ("return self.missing", "damaged: a '__torch__.Net' has no 'missing'"),
+    "a constant": ("return CONSTANTS.c0", "damaged: it has no constant 'c0'"),
+    "no outputs": ("return None", "it has no outputs"),
+    "no code": ("return __torch__.other.f(x)", "has a call of 'other.f' in forward"),
+    "an endless call": ("return (self).forward(x, )", "refuses functions that call each other so often, or so deep"),
+    "a long loop": ("for i in range(1000000000):\n  pass\nreturn x", "refuses a loop of so many steps"),
+    "a syntax error": ("return (((", "damaged: 'model/code/__torch__.py' cannot be parsed"),
+    "deep nesting": ("return " + "-" * 30000 + "x", "damaged: 'model/code/__torch__.py' cannot be parsed"),
+    "a long line": ("return " + "x" * 100000, "which has a line of more than 65536 bytes"),
+    "an import": ("import os\nreturn x", "has a statement (Import) that no graph has"),
+    "a lambda": ("return (lambda: x)()", "has an expression (Lambda) that no graph has"),
+    "a constant op that fails": ("return torch.add(1, [2])", "damaged: 'add' fails for constants (TypeError)"),
+}
+
+
+@pytest.mark.parametrize("what", UNREAD)
+def test_what_is_not_read_is_named(tmp_path: Path, what: str) -> None:
+    forward, reason = UNREAD[what]
+    assert reason in error_of(script(tmp_path / "model.pt", forward))
+
+
+def test_functions_that_double_are_refused(tmp_path: Path) -> None:
+    """Forty functions, each of which calls the one before twice, are a trillion calls."""
+    code = "def f0(x: Tensor) -> Tensor:\n  return torch.neg(x)\n"
+    for k in range(1, 41):
+        code += f"def f{k}(x: Tensor) -> Tensor:\n  _0 = __torch__.g.f{k - 1}\n  return _0(_0(x, ), )\n"
+    path = script(tmp_path / "model.pt", "return __torch__.g.f40(x)", others={"__torch__/g.py": code})
+    assert "refuses" in error_of(path)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+FORWARD = "  def forward(self: Module, x: Tensor) -> Tensor:\n    return x\n"
+
+
+def layer(name: str, attributes: Mapping[str, bytes]) -> bytes:
+    return b"c__torch__.torch.nn.modules.%s\n)\x81" % name.encode() + dictionary(attributes) + b"b"
+
+
+def test_settings_are_constants_of_the_code(tmp_path: Path) -> None:
+    code = f"class Softplus(Module):\n  beta : Final[float] = 2.\n  threshold : Final[float] = 1.\n{FORWARD}"
+    path = script(
+        tmp_path / "model.pt",
+        "act = self.act\nreturn (act).forward(x, )",
+        {"act": layer("activation\nSoftplus", {})},
+        {"__torch__/torch/nn/modules/activation.py": code},
+    )
+    with tg.no_grad():
+        x = np.linspace(-1, 1, 5)
+        np.testing.assert_allclose(tg.io.load_model(path)(x).numpy(), tg.nn.Softplus(2.0, 1.0)(tg.tensor(x)).numpy())
+
+
+def test_settings_that_are_not_supported_are_named(tmp_path: Path) -> None:
+    code = "class Conv3d(Module):\n  groups : Final[int] = 1\n"
+    path = script(
+        tmp_path / "model.pt",
+        "c = self.c\nreturn (c).forward(x, )",
+        {"c": layer("conv\nConv3d", {})},
+        {"__torch__/torch/nn/modules/conv.py": code},
+    )
+    assert error_of(path) == "damaged: a '__torch__.torch.nn.modules.conv.Conv3d' has no 'forward'"
+    code = f"class Linear(Module):\n  in_features : Final[int] = 1000000000\n{FORWARD}"
+    path = script(
+        tmp_path / "model.pt",
+        "c = self.c\nreturn (c).forward(x, )",
+        {"c": layer("linear\nLinear", {"bias": b"N"})},
+        {"__torch__/torch/nn/modules/linear.py": code},
+    )
+    assert error_of(path) == "Linear: \"'weight'\""
+
+
+# -- pickles of whole models -------------------------------------------------------------------------------------------
+
+
+@tg.no_grad()
+def test_a_user_defined_module_has_its_layers() -> None:
+    model = tg.io.load_model(FOLDER / "torch_pickle_tagger.pt")
+    lines = [line.split("  ")[1] for line in repr(model).splitlines()[1:]]
+    assert lines == [
+        "words: Embedding(11, 4, padding_idx=0)",
+        "lstm: LSTM(4, 5, num_layers=2, batch_first=True, dropout=0.2, bidirectional=True)",
+        "head: Linear(10, 3)",
+    ]
+    with pytest.raises(TypeError, match=r"__main__\.Tagger: .*call the layers \(words, lstm, head\) in a forward of"):
+        model(tg.ones(2, 3))
+    expected = read_safetensors(FOLDER / "torch_script_tagger.expected.safetensors").tensors
+    out, _ = model.lstm(model.words(expected["in.ids"]))
+    scores = tg.log_softmax(model.head(tg.relu(out)), dim=-1)
+    np.testing.assert_allclose(scores.numpy(), expected["out.output"], rtol=0, atol=1e-5)
+    weights = tg.io.load_weights(FOLDER / "torch_pickle_tagger.pt")
+    assert repr(LSTM.from_torch(weights, "model.module.lstm", batch_first=True, dropout=0.2)) == repr(model.lstm)
+
+
+def module(class_name: str, modules: Mapping[str, bytes] | None = None, **attributes: bytes) -> bytes:
+    own = {"_parameters": b"}", "_buffers": b"}", "_modules": dictionary(modules or {}), **attributes}
+    return b"c" + class_name.encode() + b"\n)\x81" + dictionary(own) + b"b"
+
+
+def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    unknown = module("torch.nn.modules.upsampling\nUpsample")
+    inner = module("torch.nn.modules.container\nSequential", {"a": unknown, "b": module("mine\nNet")})
+    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", {"0": inner})))
+    assert error_of(path) == (
+        "it has parts that are not there: 0.a ('torch.nn.modules.upsampling.Upsample'); 0.b ('mine.Net')"
+    )
+    path.write_bytes(archive(module("mine\nNet", {"up": unknown})))
+    assert error_of(path).startswith("it has no layer whose type is known, but up ('torch.nn.modules.upsampling.")
+
+
+def test_files_without_one_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(archive(dictionary({"a": tensor()})))
+    assert error_of(path) == "a file of PyTorch that has only arrays; tg.io.load_weights reads the arrays"
+    path.write_bytes(archive(dictionary({"a": module("mine\nA"), "b": module("mine\nB")})))
+    assert error_of(path) == "a file of PyTorch that has 2 models; tg.io.load_weights reads the arrays"
+
+
+def test_settings_and_tensors_of_a_user_defined_module(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    relu = module("torch.nn.modules.activation\nReLU")
+    parts = {"train": relu, "a.b": relu}
+    own = {"size": b"K\x05", "name": text("x"), "_parameters": dictionary({"scale": tensor()})}
+    path.write_bytes(archive(module("mine\nNet", parts, **own)))
+    model = tg.io.load_model(path)
+    assert (model.size, model.name, model.scale.shape) == (5, "x", (2, 3))
+    assert [name for name, _ in model.named_children()] == ["train_", "a_b"]
+    assert not model.training

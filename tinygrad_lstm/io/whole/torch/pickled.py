@@ -1,0 +1,196 @@
+"""Models that `torch.save(model)` pickled whole: classes are only names, and layers of known types are built."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinygrad_lstm.backends.dtypes import is_float
+
+from ...._tensor import tensor
+from ....nn import Module, ModuleDict, ModuleList, Parameter, Sequential
+from ....printable import printable
+from ...errors import ContentError, shown
+from ...torch.file import TorchContents
+from ...torch.nesting import flattened
+from ...torch.pickle_reader import Dictionary
+from ...torch.pickled import NumpyArray, Record
+from ...torch.pickled import Tensor as DescribedTensor
+from ..names import attribute_names
+from .layers import RESULTS, layer_of, torch_type
+from .values import Applied, Graph, call_layer
+
+__all__ = ["Parts", "loaded_pickle"]
+
+DEEPEST = 50
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+
+
+class Parts(Module):
+    """The layers, parameters and settings of a module of a user-defined class, as attributes of the same names.
+
+    A pickle has no code, so that `forward` raises: write it in a class of your own, and call the layers.
+
+    Args:
+        kind: the name of the class.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        names = ", ".join(name for name, _ in self.named_children()) or "none"
+        raise TypeError(
+            f"{self._kind}: the file has its layers but not its forward, which is code: call the layers ({names}) in a "
+            "forward of your own, or export the model to ONNX or TorchScript"
+        )
+
+    def extra_repr(self) -> str:
+        return self._kind
+
+
+def loaded_pickle(path: Path, contents: TorchContents) -> Module:
+    """The module in a file of `torch.save(model)`, or in a dictionary that was saved with one module in it.
+
+    A single layer is returned as it is, Sequential as a `Loaded`, a user-defined module as `Parts`.
+
+    Raises:
+        ContentError: there is no module, or none of its layers is known; a part of a Sequential is not known.
+    """
+    found = list(_modules(contents.root))
+    if len(found) != 1:
+        named = f"{len(found)} models" if found else "only arrays"
+        raise ContentError(f"a file of PyTorch that has {named}; tg.io.load_weights reads the arrays")
+    root = _unwrapped(found[0])
+    builder = _Builder(contents)
+    kind = torch_type(str(root.name))
+    if kind == "Sequential":
+        return builder.sequential(path.name, root)
+    module = builder.module(root, "", 0)
+    if builder.unknown and not builder.known:
+        raise ContentError(f"it has no layer whose type is known, but {', '.join(builder.unknown[:10])}")
+    return module.eval()
+
+
+class _Builder:
+    def __init__(self, contents: TorchContents) -> None:
+        self._contents = contents
+        self._made: dict[Record, Module] = {}
+        self.known = 0
+        self.unknown: list[str] = []
+
+    def sequential(self, title: str, root: Record) -> Module:
+        graph = Graph()
+        x: Any = graph.input("input")
+        for name, record in _leaves(root, ""):
+            kind = torch_type(str(record.name))
+            layer = self.module(record, name, 0)
+            number = RESULTS.get(kind, 1)
+            results = graph.step(kind, Applied(call_layer, (graph.add(name, layer), x)), number)
+            x = results[0] if number == 1 else tuple(results)
+        if self.unknown:
+            raise ContentError(f"it has parts that are not there: {'; '.join(self.unknown)}")
+        outputs = enumerate(x) if isinstance(x, tuple) else [(0, x)]
+        return graph.loaded(title, [(f"output_{number}" if number else "output", each) for number, each in outputs])
+
+    def module(self, record: Record, path: str, depth: int) -> Module:
+        """The module of a record; `Parts` if its type is not known."""
+        if record in self._made:
+            return self._made[record]
+        if depth > DEEPEST:
+            raise ContentError("its modules are nested too deep")
+        kind, attributes = torch_type(str(record.name)), _attributes(record)
+        made: Module | None = None
+        try:
+            made = layer_of(kind, attributes, self._arrays(record)) if kind else None
+            self.known += made is not None
+        except ContentError as error:
+            self.unknown.append(f"{path or 'the model'} ({error})")
+        if made is None:
+            made = self._container(record, kind, attributes, path, depth)
+        self._made[record] = made
+        return made
+
+    def _container(self, record: Record, kind: str, attributes: Mapping[str, Any], path: str, depth: int) -> Module:
+        children = {
+            name: self.module(_unwrapped(child), f"{path}.{name}".removeprefix("."), depth + 1)
+            for name, child in _named(attributes.get("_modules"))
+            if isinstance(child, Record)
+        }
+        if kind == "ModuleDict":
+            return ModuleDict(children)
+        if kind in ("ModuleList", "Sequential"):
+            listed = Sequential() if kind == "Sequential" else ModuleList()
+            for name, child in children.items():
+                setattr(listed, name, child)
+            return listed
+        self.unknown.append(f"{path or 'the model'} ({shown(str(record.name))})")
+        made = Parts(printable(str(record.name)))
+        own: dict[str, Any] = {
+            name: value
+            for name, value in attributes.items()
+            if isinstance(value, bool | int | float | str) and not name.startswith("_") and name != "training"
+        }
+        for role in ("_parameters", "_buffers"):
+            for name, each in _named(attributes.get(role)):
+                if isinstance(each, DescribedTensor | NumpyArray):
+                    value = tensor(self._contents.arrays.array(each))
+                    is_parameter = role == "_parameters" and is_float(value.dtype)
+                    own[name] = Parameter(value) if is_parameter else value
+        own |= children
+        for name, attribute in attribute_names(own).items():
+            if isinstance(own[name], Module | Parameter | bool | int | float | str):
+                setattr(made, attribute.replace(".", "_"), own[name])
+            else:
+                made.register_buffer(attribute.replace(".", "_"), own[name])
+        return made
+
+    def _arrays(self, record: Record) -> dict[str, Any]:
+        try:
+            described = flattened(record, self._contents.file_size)
+        except ContentError:
+            return {}
+        return {name: self._contents.arrays.array(each) for name, each in described.items()}
+
+
+def _modules(root: object) -> Iterator[Record]:
+    """The module of a pickle, or the modules in its dictionary."""
+    if isinstance(root, Record):
+        yield root
+    elif isinstance(root, Dictionary):
+        yield from (
+            value for _, value in root.pairs() if isinstance(value, Record) and "_modules" in _attributes(value)
+        )
+
+
+def _unwrapped(record: Record) -> Record:
+    """The module that a wrapper such as DataParallel has, or the module itself."""
+    for _ in range(DEEPEST):
+        inner = _WRAPPERS.get(record.name.name)
+        child = dict(_named(_attributes(record).get("_modules"))).get(inner or "")
+        if not isinstance(child, Record):
+            break
+        record = child
+    return record
+
+
+def _leaves(record: Record, path: str, depth: int = 0) -> Iterator[tuple[str, Record]]:
+    """The modules of nested Sequentials, in order."""
+    if depth > DEEPEST:
+        raise ContentError("its modules are nested too deep")
+    for name, child in _named(_attributes(record).get("_modules")):
+        if isinstance(child, Record):
+            inner, own = f"{path}.{name}".removeprefix("."), _unwrapped(child)
+            if torch_type(str(own.name)) == "Sequential":
+                yield from _leaves(own, inner, depth + 1)
+            else:
+                yield inner, own
+
+
+def _attributes(record: Record) -> dict[str, Any]:
+    pairs = record.attributes.pairs() if record.attributes else ()
+    return {key: value for key, value in pairs if isinstance(key, str)}
+
+
+def _named(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Dictionary):
+        yield from ((key, each) for key, each in value.pairs() if isinstance(key, str))

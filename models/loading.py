@@ -49,8 +49,8 @@ class Loadable(Module):
 
         Args:
             state_dict: arrays by name, as `load_weights` returns them, or PyTorch's tensors (bfloat16 as float32),
-                or the path of a file. Weights that `torch.nn.utils.weight_norm` or `prune` stores in parts are joined;
-                other reparametrized weights raise an error that names them.
+                or the path of a file. Weights that `torch.nn.utils.weight_norm`, `spectral_norm` or `prune` stores in
+                parts are joined; other reparametrized weights raise an error that names them.
             prefix: the dotted name of the network, such as "encoder.lstm", with or without the `module` and `_orig_mod`
                 of PyTorch's wrappers. Several prefixes make a stack, of cells for instance, whose names end in
                 `weight_ih` without `_l0`.

@@ -32,7 +32,7 @@ from onnx import ModelProto, helper
 from onnx_graphs import WAYS, Graph
 
 from tinygrad_lstm.cli.arrays import read_arrays
-from tinygrad_lstm.io import load_weights
+from tinygrad_lstm.io import load_model, load_weights
 from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.models import LSTM, CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
@@ -61,6 +61,14 @@ class Case(NamedTuple):
 def golden(*endings: str) -> Callable[[Path], list[Path]]:
     """The files of tests/golden/files whose names end so."""
     return lambda folder: sorted(path for path in FILES.iterdir() if path.name.endswith(endings))
+
+
+def golden_models(start: str, end: str) -> Callable[[Path], list[Path]]:
+    """The files of tests/golden/models whose names begin and end so."""
+    folder = FILES.parent / "models"
+    return lambda _: sorted(
+        path for path in folder.iterdir() if path.name.startswith(start) and path.name.endswith(end)
+    )
 
 
 def npz_files(folder: Path) -> list[Path]:
@@ -131,6 +139,10 @@ def read_checkpoint(path: Path) -> None:
     Trainer.resume(CharLM.from_options, TEXT, saved, path.parent / "resumed", steps=9)
 
 
+def read_model(path: Path) -> None:
+    repr(load_model(path))
+
+
 def read_state(path: Path) -> None:
     LSTM(2, 3).stream(2).load(path)
 
@@ -149,6 +161,7 @@ class Format(NamedTuple):
 FORMATS = {
     "safetensors": Format(golden("float16.safetensors", "lstm.expected.safetensors")),
     "PyTorch": Format(golden(".pt")),
+    "PyTorch model": Format(golden_models("torch_", ".pt"), read_model),
     "Keras": Format(golden(".keras")),
     "Keras HDF5": Format(golden(".h5")),
     "NumPy": Format(npz_files),

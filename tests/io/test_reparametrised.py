@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden.load import load
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -80,8 +81,8 @@ def test_whole_models_and_cells_in_parts() -> None:
 
 ONE, SQUARE = np.ones((4 * H, 1), np.float32), np.ones((4 * H, H), np.float32)
 REFUSED: dict[str, tuple[Arrays, str]] = {
-    "weight_norm": (
-        {"parametrizations.weight_hh_l0.original0": ONE, "parametrizations.weight_hh_l0.original1": SQUARE},
+    "parametrized with odd shapes": (
+        {"parametrizations.weight_hh_l0.original0": SQUARE, "parametrizations.weight_hh_l0.original1": SQUARE},
         "weight_hh_l0 is parametrized, .*remove_parametrizations",
     ),
     "orthogonal": (
@@ -89,8 +90,8 @@ REFUSED: dict[str, tuple[Arrays, str]] = {
         "weight_hh_l0 is parametrized, .*remove_parametrizations",
     ),
     "spectral_norm": (
-        {"weight_hh_l0_orig": SQUARE, "weight_hh_l0_u": ONE[:, 0], "weight_hh_l0_v": ONE[:H, 0]},
-        "weight_hh_l0 is spectrally normalized: .*remove_spectral_norm",
+        {"weight_hh_l0_orig": SQUARE, "weight_hh_l0_u": ONE[:3, 0], "weight_hh_l0_v": ONE[:H, 0]},
+        "weight_hh_l0 cannot be computed from only",
     ),
     "weight dropout": ({"weight_hh_l0_raw": SQUARE}, "rename rnn.weight_hh_l0_raw to rnn.weight_hh_l0"),
     "half": ({"weight_hh_l0_g": ONE}, "weight_hh_l0 cannot be computed from only rnn.weight_hh_l0_g"),
@@ -113,11 +114,43 @@ REFUSED: dict[str, tuple[Arrays, str]] = {
 def test_weights_that_their_parts_do_not_tell_are_named(how: str) -> None:
     parts, reason = REFUSED[how]
     arrays = with_parts("weight_hh_l0", parts, "rnn.")
-    for load in (lambda: LSTM.from_torch(arrays, "rnn"), lambda: from_torch(arrays)):
+    for read in (lambda: LSTM.from_torch(arrays, "rnn"), lambda: from_torch(arrays)):
         with pytest.raises(ValueError, match=reason):
-            load()
+            read()
     (found,) = recognised(Weights(arrays))
     assert found.network is None and "rnn.weight_hh_l0" in found.reason
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("weight_norm", "weight_norm_of_columns", "weight_norm_of_all", "spectral_norm", "prune"),
+        *("parametrized_weight_norm", "parametrized_spectral_norm"),
+    ],
+)
+def test_pytorchs_weights_in_parts(case: str) -> None:
+    """Of every layer: recurrent, linear, convolutions."""
+    arrays = load("reparametrised", case)
+    parts = {name.replace("in/", "model."): array for name, array in arrays.items() if name.startswith("in/")}
+    whole = {name.removeprefix("out/"): array for name, array in arrays.items() if name.startswith("out/")}
+    assert parts.keys() != whole.keys()
+    made, expected = from_torch(parts, prefix="model"), from_torch(whole)
+    assert made.keys() == expected.keys()
+    for name, array in made.items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_names_that_only_look_like_parts_are_kept() -> None:
+    arrays = {"attention.bias_u": ONE, "attention.bias_v": ONE, "weight_g": ONE, "x.mask": ONE}
+    assert from_torch(arrays).keys() == arrays.keys()
+
+
+def test_a_prefix_of_a_whole_model() -> None:
+    arrays = lstm("module.rnn.") | {"module.head.weight": SQUARE, "epoch": ONE}
+    names = ["head.weight", "rnn.bias_l0", "rnn.weight_hh_l0", "rnn.weight_ih_l0"]
+    assert sorted(from_torch(arrays, prefix="module")) == sorted(from_torch(arrays, prefix="module.")) == names
+    with pytest.raises(ValueError, match="no array is under the prefix 'modul'; names begin with 'module', 'epoch'"):
+        from_torch(arrays, prefix="modul")
 
 
 def test_a_name_of_many_parts_is_looked_at_once() -> None:

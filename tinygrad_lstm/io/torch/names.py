@@ -163,19 +163,22 @@ def _hint(kind: str, weights: Mapping[str, ArrayLike]) -> str:
     return ""
 
 
-def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
+def from_torch(weights: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Any]:
     """The arrays of a whole PyTorch model under this library's names, for `load_state_dict`.
 
     Recurrent layers and cells get one bias (a GRU two) in place of PyTorch's two, and `LSTMCell` and `RNNCell` one
     weight in place of two. All other names are the same. (`LSTM.from_torch` makes a module from one network's arrays.)
-    Weights that `torch.nn.utils.weight_norm` or `prune` keeps in parts are computed from them, and the `_orig_mod` of
-    `torch.compile` is removed from names.
+    Weights that `torch.nn.utils.weight_norm`, `spectral_norm` or `prune`, or their parametrizations, keep in parts are
+    computed from them, and the `_orig_mod` of `torch.compile` is removed from names.
 
     Args:
         weights: arrays by name, as `load_weights` returns them, or PyTorch's tensors.
+        prefix: the beginning of the model's names, which is removed, such as "module" or "state_dict.model"; other
+            arrays are left out.
 
     Raises:
-        ValueError: names of recurrent layers are missing, or shapes are wrong; one error names all.
+        ValueError: no name has the prefix; names of recurrent layers are missing, or shapes are wrong (one error names
+            all).
 
     >>> import numpy as np
     >>> lstm = {"weight_ih_l0": np.ones((20, 3)), "weight_hh_l0": np.ones((20, 5))}
@@ -184,12 +187,19 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
     >>> sorted(converted)
     ['lstm.bias_l0', 'lstm.weight_hh_l0', 'lstm.weight_ih_l0']
     """
+    start, names = prefix and f"{prefix.removesuffix('.')}.", list(weights)
+    weights = {name.removeprefix(start): array for name, array in weights.items() if name.startswith(start)}
+    if start and not weights:
+        raise ValueError(f"from_torch: no array is under the prefix {prefix!r}{_beginnings(names)}")
     arrays = {_without_compile(name): host_array(name, array) for name, array in weights.items()}
     if len(arrays) < len(weights):
         raise ValueError("from_torch: some names differ only by the _orig_mod of torch.compile; give one of each")
+    arrays, faults = plain_weights(arrays)
+    if faults:
+        raise ValueError(f"from_torch: {printable('; '.join(faults))}")
     layers = recurrent_layers(arrays)
     starts = {prefix: prefix and f"{prefix}." for prefix in layers}
-    in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in map(whole_name, layers[prefix])}
+    in_cells = {prefix for prefix, start in starts.items() if f"{start}weight_hh" in layers[prefix]}
     # This library's GRUCell has PyTorch's names of weights, and stays unchanged.
     prefixes = [prefix for prefix, start in starts.items() if prefix not in in_cells or f"{start}bias" not in arrays]
 
@@ -206,6 +216,11 @@ def from_torch(weights: Mapping[str, ArrayLike]) -> dict[str, Any]:
         own = network.parameters if not in_cell or network.options else as_cell(network.kind, network.parameters)
         converted |= {f"{start}{name}": array for name, array in own.items()}
     return converted
+
+
+def _beginnings(names: Sequence[str]) -> str:
+    found = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    return f"; names begin with {', '.join(map(repr, found[:10]))}" if found else ""
 
 
 def _without_compile(name: str) -> str:

@@ -13,25 +13,37 @@ from tinygrad_lstm.backends.dtypes import is_float
 
 __all__ = ["plain_weights", "whole_name"]
 
-_WEIGHT = r"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l(?:0|[1-9]\d?)(?:_reverse)?)?"
-_PART = re.compile(
-    rf"(?P<module>(?:.+\.)?)(?:(?P<parametrized>parametrizations)\.(?P<within>{_WEIGHT})\..+"
-    rf"|(?P<weight>{_WEIGHT})_(?P<part>g|v|orig|mask|u|raw))",
-    re.ASCII | re.DOTALL,  # if a dot matches any character, long names are scanned only once
-)
+_PLACE = r"(?:_l(?:0|[1-9]\d?)(?:_reverse)?)?"
+_RECURRENT = re.compile(rf"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh)){_PLACE}", re.ASCII)
+_OTHER = re.compile(r"(?:\w+_)?(?:weight|bias)", re.ASCII)
+_SUFFIXES = {"g", "v", "orig", "mask", "u", "raw"}
+_PARAMETRIZED = "parametrizations."
+# What `parametrizations.weight` contains, in the words of the older functions.
+_OLDER = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}
 
 
 def whole_name(name: str) -> str:
-    """The name of the recurrent weight that an array is a part of, or its own name if it is not a part."""
-    match = _PART.fullmatch(name)
-    return match["module"] + (match["within"] or match["weight"]) if match else name
+    """The name of the weight that an array is a part of, or its own name if it is not a part."""
+    return _parted(name)[0]
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """The name of a weight, and which part of it an array is; the array's name and "" if it is not a part."""
+    module, found, rest = name.rpartition(_PARAMETRIZED)
+    weight, dot, part = rest.partition(".")
+    if found and weight and dot and part and (not module or module.endswith(".")):
+        return module + weight, f"{_PARAMETRIZED}{part}"
+    stem, _, part = name.rpartition("_")
+    last = stem.rpartition(".")[-1]
+    return (stem, part) if part in _SUFFIXES and (_RECURRENT.fullmatch(last) or _OTHER.fullmatch(last)) else (name, "")
 
 
 def plain_weights(weights: Mapping[str, HostArray]) -> tuple[dict[str, HostArray], list[str]]:
-    """Replaces the parts of recurrent weights by the weights.
+    """Replaces the parts of weights by the weights.
 
-    The parts of `torch.nn.utils.weight_norm` and `torch.nn.utils.prune` are combined: `weight_hh_l0` is g · v / ‖v‖ of
-    `weight_hh_l0_g` and `weight_hh_l0_v`, or the product of `weight_hh_l0_orig` and `weight_hh_l0_mask`.
+    The parts of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, and of `parametrizations.weight_norm` and
+    `spectral_norm`, are combined: `weight` is g · v / ‖v‖ of `weight_g` and `weight_v`, the product of `weight_orig`
+    and `weight_mask`, or `weight_orig` divided by uᵀWv of `weight_u` and `weight_v`.
 
     Returns:
         The arrays, none of which is a part; and the reasons why some weights cannot be computed.
@@ -39,17 +51,22 @@ def plain_weights(weights: Mapping[str, HostArray]) -> tuple[dict[str, HostArray
     parts: dict[str, dict[str, HostArray]] = {}
     found: dict[str, HostArray] = {}
     for name, array in weights.items():
-        if match := _PART.fullmatch(name):
-            parts.setdefault(whole_name(name), {})[match["part"] or match["parametrized"]] = array
+        weight, part = _parted(name)
+        if part:
+            parts.setdefault(weight, {})[part] = array
         else:
             found[name] = array
     faults = []
     for weight, arrays in parts.items():
-        whole = None if weight in found else _whole(arrays)
-        if whole is None:
-            faults.append(_reason(weight, set(arrays), weight in found))
-        else:
+        parametrized = any(part.startswith(_PARAMETRIZED) for part in arrays)
+        own = {_OLDER.get(part.removeprefix(_PARAMETRIZED), part): array for part, array in arrays.items()}
+        whole = None if weight in found or len(own) < len(arrays) else _whole(own)
+        if whole is not None:
             found[weight] = whole
+        elif parametrized or _RECURRENT.fullmatch(weight.rpartition(".")[-1]):
+            faults.append(_reason(weight, set(own), weight in found, parametrized))
+        else:  # names that only look like those of parts
+            found |= {f"{weight}_{part}": array for part, array in arrays.items()}
     return found, faults
 
 
@@ -65,9 +82,31 @@ def _whole(parts: Mapping[str, HostArray]) -> HostArray | None:
             whole = whole.astype(v.dtype)
         case {"orig": original, "mask": mask, **others} if not others and original.shape == mask.shape:
             whole = (original * mask).astype(original.dtype)
+        case {"orig": original, "u": u, "v": v, **others} if not others and is_float(original.dtype):
+            return _spectrally_normalized(original, u, v)
         case _:
             return None
     return whole
+
+
+def _spectrally_normalized(weight: HostArray, u: HostArray, v: HostArray) -> HostArray | None:
+    """A weight divided by its largest singular value, uᵀWv.
+
+    W has the rows of the dimension that the vectors fit; if there are several, of that in which u is the direction of
+    Wv, as the power iteration leaves it.
+    """
+    wide, left, right = weight.astype(np.float64), u.astype(np.float64), v.astype(np.float64)
+    best: tuple[float, HostArray] | None = None
+    for dim in range(weight.ndim):
+        if left.shape != (weight.shape[dim],) or right.shape != (weight.size // max(weight.shape[dim], 1),):
+            continue
+        rows = np.moveaxis(wide, dim, 0).reshape(len(left), -1) @ right
+        with np.errstate(all="ignore"):
+            distance = float(np.abs(rows / np.linalg.norm(rows) - left).sum())
+            scaled: HostArray = (wide / (left @ rows)).astype(weight.dtype)
+        if best is None or distance < best[0]:
+            best = distance, scaled
+    return best[1] if best else None
 
 
 def _is_norm(g: HostArray, v: HostArray) -> bool:
@@ -79,17 +118,14 @@ def _is_norm(g: HostArray, v: HostArray) -> bool:
     return not g.ndim or (g.ndim == v.ndim and alike and len(kept) <= 1)
 
 
-def _reason(weight: str, parts: set[str], is_there: bool) -> str:
+def _reason(weight: str, parts: set[str], is_there: bool, parametrized: bool) -> str:
     """Why a weight cannot be computed from its parts, and what to do."""
     name = weight.rpartition(".")[-1]
     if is_there:
         return f"{weight} is there both as it is and in parts ({', '.join(sorted(parts))}); leave out one of the two"
-    if "parametrizations" in parts:
+    if parametrized:
         how = f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})"
         return f"{weight} is parametrized, by what the arrays do not tell: call {how}, and save again"
-    if parts == {"orig", "u", "v"}:
-        how = f"torch.nn.utils.remove_spectral_norm(module, {name!r})"
-        return f"{weight} is spectrally normalized: call {how}, and save again"
     if parts == {"raw"}:
         return f"{weight} is dropped in part while training: rename {weight}_raw to {weight}, which it is otherwise"
     there = ", ".join(f"{weight}_{part}" for part in sorted(parts))

@@ -10,8 +10,10 @@ from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 from .... import nn
+from ....printable import printable
 from ...errors import ContentError, shown
 from ...torch.names import from_torch
+from ...torch.reparametrised import plain_weights
 
 __all__ = ["RESULTS", "UnsupportedSettingError", "layer_of", "torch_type"]
 
@@ -80,6 +82,9 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
         return None
     if other := [name for name, value in _FIXED.items() if name in settings and settings[name] != value]:
         raise UnsupportedSettingError(f"{kind} with {', '.join(f'{name}={settings[name]!r:.40}' for name in other)}")
+    arrays, faults = plain_weights(arrays)
+    if faults:
+        raise ContentError(printable("; ".join(faults)))
     try:
         if kind in _RECURRENT:
             return _recurrent(kind, settings, arrays)

@@ -12,6 +12,7 @@ import copy
 import io
 import json
 import os
+import pickle
 import random
 import select
 import subprocess
@@ -76,6 +77,27 @@ def npz_files(folder: Path) -> list[Path]:
     np.savez(folder / "stored.npz", **arrays)
     np.savez_compressed(folder / "packed.npz", **arrays)
     return [folder / "stored.npz", folder / "packed.npz"]
+
+
+def plain_pickles(folder: Path) -> list[Path]:
+    """Arrays in containers, in every protocol, beside objects."""
+    arrays = {"W": np.ones((8, 3), np.float32), "nested": [np.arange(3), {"b": np.ones(8)}], "n": 5, "s": {1, "a"}}
+    paths = [folder / f"protocol{protocol}.pkl" for protocol in range(6)]
+    for protocol, path in enumerate(paths):
+        path.write_bytes(pickle.dumps({**arrays, "o": argparse.Namespace(rate=0.1)}, protocol))
+    np.save(folder / "objects.npy", arrays)  # type: ignore[arg-type]
+    return [*paths, folder / "objects.npy"]
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Arrays in JSON, and tables of numbers."""
+    W = np.random.default_rng(0).standard_normal((3, 4))
+    (folder / "w.json").write_text(
+        json.dumps({"a": {"W": W.tolist()}, "b": {"shape": [2], "data": [1, 2.5]}, "n": [[1], [2]]})
+    )
+    np.savetxt(folder / "commas.csv", W, delimiter=",", header="a,b,c,d", comments="")
+    np.savetxt(folder / "spaces.txt", W)
+    return [folder / "w.json", folder / "commas.csv", folder / "spaces.txt"]
 
 
 def onnx_files(folder: Path) -> list[Path]:
@@ -165,6 +187,8 @@ FORMATS = {
     "Keras": Format(golden(".keras")),
     "Keras HDF5": Format(golden(".h5")),
     "NumPy": Format(npz_files),
+    "pickle": Format(plain_pickles),
+    "text": Format(text_files),
     "ONNX": Format(onnx_files),
     "checkpoint": Format(checkpoints, read_checkpoint),
     "state": Format(states, read_state),

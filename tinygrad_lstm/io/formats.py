@@ -16,6 +16,11 @@ Format = Literal[
     "PyTorch",
     "PyTorch before 1.6",
     "NumPy",
+    "NumPy array",
+    "pickle",
+    "JSON",
+    "a table",
+    "a folder of arrays",
     "Keras",
     "ONNX",
     "TensorFlow checkpoint",
@@ -25,7 +30,7 @@ Format = Literal[
 
 KNOWN = (
     "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, TensorFlow's (SavedModel, "
-    "checkpoints and model.json), and NumPy's .npz"
+    "checkpoints and model.json), NumPy's .npz and .npy, pickles, JSON, and tables of numbers (.csv)"
 )
 
 HEAD = 512  # the bytes by which most formats are recognised
@@ -34,15 +39,21 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 NPY_MAGIC = b"\x93NUMPY"
 TAR, TAR_AT = b"ustar", 257
 LFS = b"version https://git-lfs"
-PICKLE = b"\x80"
+PICKLE = re.compile(rb"\x80[\x00-\x05]|\(*(?:\([dl]p\d+\n|c[\w.]+\n[\w.]+\n|[]}]q\x00)")
 TORCH_LEGACY, TORCH_LEGACY_WITHIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 32  # its magic number, pickled
 SAFETENSORS, SAFETENSORS_AT = b"{", 8
+
+# Files of text: JSON, or rows of numbers, of which the first may have names for the columns.
+BOM = b"\xef\xbb\xbf"
+TEXT = re.compile(rb"(?:%s)?[\t\n\r\x20-\x7e\x80-\xff]*" % BOM)
+CELLS = re.compile(rb"[,;\s]+")
 
 # The files within archives by which their formats are recognised.
 TORCH_PICKLE = "/data.pkl"  # after the name of a folder
 TORCH_EXPORT = "/models/model.json"  # the same
 KERAS_FILES = {"config.json", "model.weights.h5"}
 NPY_SUFFIX = ".npy"
+ARRAY_SUFFIXES = (NPY_SUFFIX, ".csv", ".tsv", ".txt", ".dat")  # of the files in a folder of arrays
 
 # The fields that an ONNX file may have, and whether each is a number or length-prefixed bytes.
 NUMBER, BYTES = 0, 2
@@ -86,18 +97,20 @@ def find_format(path: Path) -> Format:
         return "Keras"
     if TORCH_LEGACY in head[:TORCH_LEGACY_WITHIN]:
         return "PyTorch before 1.6"
+    if text := _text_format(head):
+        return text
     if head.startswith(SAFETENSORS, SAFETENSORS_AT):
         return "safetensors"
     if is_onnx:
         return "ONNX"
     if head.startswith(NPY_MAGIC):
-        reason = "one array of NumPy's, without a name: save it with numpy.savez(path, name=array)"
-    elif head.startswith(TAR, TAR_AT):
+        return "NumPy array"
+    if PICKLE.match(head):
+        return "pickle"
+    if head.startswith(TAR, TAR_AT):
         reason = "a tar archive, as PyTorch wrote them before 0.1.10: load and save it again with a later PyTorch"
     elif head.startswith(LFS):
         reason = "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
-    elif head.startswith(PICKLE):
-        reason = "a pickle that torch.save did not write, and it could run anything: save the arrays in another format"
     elif parts := CHECKPOINT_DATA.fullmatch(path.name):
         reason = f"the arrays of a TensorFlow checkpoint without their names: give its index, {parts[1]}.index"
     else:
@@ -112,7 +125,32 @@ def _format_of_folder(path: Path) -> Format:
         raise ValueError(f"{path}: a SavedModel as text: save it again, as {SAVED_MODEL}")
     if (path / TFJS_MODEL).exists():
         return "TensorFlow.js"
-    raise IsADirectoryError(errno.EISDIR, f"a folder, which has neither {SAVED_MODEL} nor {TFJS_MODEL}", str(path))
+    names = [each.name for each in path.iterdir() if not each.name.startswith(".")]
+    if names and all(name.endswith(ARRAY_SUFFIXES) for name in names):
+        return "a folder of arrays"
+    reason = f"a folder, which has neither {SAVED_MODEL} nor {TFJS_MODEL}, and not only arrays (.npy, .csv, .txt)"
+    raise IsADirectoryError(errno.EISDIR, reason, str(path))
+
+
+def _text_format(head: bytes) -> Format | None:
+    """JSON or a table, if a file begins with that."""
+    if TEXT.fullmatch(head) is None:
+        return None
+    start = head.removeprefix(BOM).lstrip()
+    if start[:1] in (b"{", b"["):
+        return "JSON"
+    lines = [line for line in start.splitlines() if line.strip() and not line.startswith(b"#")]
+    if len(head) == HEAD:  # the last cell may be cut off
+        lines[-1:] = [line.rstrip(b"0123456789.eE+-") for line in lines[-1:]]
+    return "a table" if any(map(_is_row, lines[:2])) else None
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line has numbers, with commas, semicolons or white space between them."""
+    try:
+        return bool([float(cell) for cell in CELLS.split(line.replace(b'"', b"")) if cell])
+    except ValueError:
+        return False
 
 
 def _end(file: BinaryIO) -> bytes:

@@ -21,13 +21,14 @@ from .dtypes import is_numpy_type, numpy_array
 from .errors import ContentError, naming_file, shown
 from .formats import NPY_MAGIC, NPY_SUFFIX
 
-__all__ = ["read_npy", "read_npz", "write_npy", "write_npz"]
+__all__ = ["read_npy", "read_npy_file", "read_npz", "write_npy", "write_npz"]
 
 LENGTH_SIZES = {1: 2, 2: 4, 3: 4}  # bytes of the header's length, by the version of the format
 MOST_DIMENSIONS, MOST_DIGITS = 32, 19
 
 # The header is a dictionary in Python's syntax, of three entries.
 TYPE = re.compile(rb"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
+OBJECTS = (b"O", b"|O")
 ORDER = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\dL, ]*)\)""")
 SIZE = re.compile(rb"\d+")
@@ -57,6 +58,26 @@ def read_npy(path: Path) -> HostArray:
     """The array of an .npy file. Raises the errors of `read_npz`."""
     with naming_file(path):
         return _array(bytearray(read_file(path)))
+
+
+def read_npy_file(path: Path) -> Weights:
+    """The array of an .npy file, which has the file's name without its ending; or the arrays of its Python objects.
+
+    `numpy.save(path, {"weight": array})` pickles a dictionary or list, of which the arrays are read.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: the file is cut off or damaged, or has an array of structures.
+    """
+    with naming_file(path):
+        content = bytearray(read_file(path))
+        data_at = _data_at(content)
+        if (code := TYPE.search(content[:data_at])) and code[1] in OBJECTS:
+            from .torch.pickle_file import pickled_weights
+            from .torch.pickle_reader import Stream
+
+            return pickled_weights(Stream(BytesIO(content[data_at:]), len(content) - data_at), len(content), path.stem)
+        return Weights({path.stem: _array(content)})
 
 
 def write_npy(path: str | Path, array: HostArray) -> None:
@@ -90,15 +111,20 @@ def write_npz(path: str | Path, arrays: Mapping[str, HostArray]) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _array(content: bytearray) -> HostArray:
-    """The array of an .npy file."""
+def _data_at(content: bytearray) -> int:
+    """The offset of the data of an .npy file, which follow its header."""
     version_at, length_at = len(NPY_MAGIC), len(NPY_MAGIC) + 2
     version = content[version_at] if content.startswith(NPY_MAGIC) and len(content) > version_at else None
     if version not in LENGTH_SIZES:
         raise ContentError("not an .npy file of a known version")
     header_at = length_at + LENGTH_SIZES[version]
-    data_at = header_at + int.from_bytes(content[length_at:header_at], "little")
-    header = content[header_at:data_at]
+    return header_at + int.from_bytes(content[length_at:header_at], "little")
+
+
+def _array(content: bytearray) -> HostArray:
+    """The array of an .npy file."""
+    data_at = _data_at(content)
+    header = content[:data_at]
     order, shape = ORDER.search(header), SHAPE.search(header)
     if data_at > len(content) or order is None or shape is None:
         raise ContentError("damaged: its header cannot be read")

@@ -43,9 +43,11 @@ def load_weights(path: str | Path) -> Weights:
     """The arrays of a file by name, read without the framework that wrote it and without running code in it.
 
     The format is determined by the file's content: safetensors; PyTorch's `torch.save` and TorchScript archives;
-    Keras's `.keras` and `.h5`; ONNX (extra "onnx"); NumPy's `.npz`; of TensorFlow a checkpoint (its prefix or index), a
-    SavedModel's folder, and the `model.json` of TensorFlow.js. Nested dictionaries of a PyTorch checkpoint become
-    dotted names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped.
+    Keras's `.keras` and `.h5`; ONNX (extra "onnx"); of TensorFlow a checkpoint (its prefix or index), a SavedModel's
+    folder, and the `model.json` of TensorFlow.js; NumPy's `.npz` and `.npy`; pickles of arrays in plain containers;
+    JSON; a table of numbers, such as a `.csv`; a folder of `.npy` files and tables. Nested dictionaries and lists
+    become dotted names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped. An array without a
+    name has that of its file. Numbers of JSON and of tables become float32.
 
     Returns:
         The arrays, which are writable, of the types in the file, except that bfloat16 becomes float32 (see `types`).
@@ -85,6 +87,26 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
             from .npz_file import read_npz
 
             return read_npz
+        case "NumPy array":
+            from .npz_file import read_npy_file
+
+            return read_npy_file
+        case "pickle":
+            from .torch.pickle_file import read_pickle_file
+
+            return read_pickle_file
+        case "JSON":
+            from .text_files import read_json
+
+            return read_json
+        case "a table":
+            from .text_files import read_table
+
+            return read_table
+        case "a folder of arrays":
+            from .text_files import read_folder
+
+            return read_folder
         case "Keras":
             from .keras.file import read_keras
 

@@ -26,7 +26,15 @@ from .nesting import flattened
 from .pickle_reader import Stream, read_pickle
 from .pickled import Storage, TorchMaker
 
-__all__ = ["TorchContents", "open_torch", "open_torch_legacy", "read_torch", "read_torch_legacy"]
+__all__ = [
+    "TorchContents",
+    "legacy_contents",
+    "open_torch",
+    "open_torch_legacy",
+    "read_torch",
+    "read_torch_legacy",
+    "weights_of",
+]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -89,7 +97,7 @@ def read_torch(path: Path) -> Weights:
         OSError, ValueError: as `open_torch`; and if it holds no tensors.
     """
     with open_torch(path) as contents:
-        return _weights(contents)
+        return weights_of(contents)
 
 
 def _no_storage(storage: Storage) -> bytearray:
@@ -119,19 +127,26 @@ def open_torch_legacy(path: Path) -> Iterator[TorchContents]:
     """Opens a file of `torch.save`, in the format of PyTorch before 1.6; see `open_torch`."""
     with open_file(path) as file, naming_errors(path), naming_file(path):
         file_size = os.fstat(file.fileno()).st_size
-        stream = Stream(file, file_size)
-        maker = TorchMaker()
-        magic = read_pickle(stream, maker, file_size)
-        version = read_pickle(stream, maker, file_size)
-        if magic != LEGACY_MAGIC or version != LEGACY_VERSION:
-            raise ContentError("not a PyTorch file, or of a different version of the format")
-        read_pickle(stream, maker, file_size)  # the system that it was saved on, which is not needed
-        root = read_pickle(stream, maker, file_size)
-        keys = read_pickle(stream, maker, file_size)
-        storages = _legacy_storages(stream, keys, maker.storages)
-        yield TorchContents(
-            root, TorchArrays(lambda storage: storages.pop(storage.key), "little", file_size), file_size
-        )
+        root, storages = legacy_contents(Stream(file, file_size), file_size)
+        arrays = TorchArrays(lambda storage: storages.pop(storage.key), "little", file_size)
+        yield TorchContents(root, arrays, file_size)
+
+
+def legacy_contents(stream: Stream, file_size: int) -> tuple[object, dict[str, bytearray]]:
+    """The value of a file in the older format, and the bytes of its storages by key.
+
+    Raises:
+        ContentError: the file is damaged, or refused.
+    """
+    maker = TorchMaker()
+    magic = read_pickle(stream, maker, file_size)
+    version = read_pickle(stream, maker, file_size)
+    if magic != LEGACY_MAGIC or version != LEGACY_VERSION:
+        raise ContentError("not a PyTorch file, or of a different version of the format")
+    read_pickle(stream, maker, file_size)  # the system that it was saved on, which is not needed
+    root = read_pickle(stream, maker, file_size)
+    keys = read_pickle(stream, maker, file_size)
+    return root, _legacy_storages(stream, keys, maker.storages)
 
 
 def read_torch_legacy(path: Path) -> Weights:
@@ -141,7 +156,7 @@ def read_torch_legacy(path: Path) -> Weights:
         OSError, ValueError: as `read_torch`.
     """
     with open_torch_legacy(path) as contents:
-        return _weights(contents)
+        return weights_of(contents)
 
 
 def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storage]) -> dict[str, bytearray]:
@@ -160,7 +175,12 @@ def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storag
     return found
 
 
-def _weights(contents: TorchContents) -> Weights:
+def weights_of(contents: TorchContents) -> Weights:
+    """All arrays, by dotted names.
+
+    Raises:
+        ContentError: there are none, or one is damaged.
+    """
     found: dict[str, HostArray] = {}
     types: dict[str, str] = {}
     for name, described in flattened(contents.root, contents.file_size).items():

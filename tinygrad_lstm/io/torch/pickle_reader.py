@@ -7,6 +7,7 @@ any pickle it takes less than twenty bytes of memory for each byte of the file.
 Reference: the comments of Python's `pickletools`, whose functions read the opcodes' arguments here.
 """
 
+import codecs
 import pickletools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ class Stream:
             raise ContentError("cut off or damaged: it ends too early")
         self.remaining -= size
 
+    def readline(self) -> bytes:
+        """The next line, however long, with its end."""
+        line = self._file.readline(self.remaining)
+        self.remaining -= len(line)
+        return line
+
     def read_line(self) -> bytes:
         """The next line, without its end.
 
@@ -129,7 +136,7 @@ def read_pickle(stream: Stream, maker: Maker, file_size: int) -> object:
         if opcode.name == "STOP":
             return machine.pop()
         if opcode.name not in ACTIONS:
-            raise ContentError(f"refuses the pickle opcode {opcode.name}, which PyTorch does not write")
+            raise ContentError(f"refuses the pickle opcode {opcode.name}, which only code needs")
         ACTIONS[opcode.name](machine, _argument(opcode, stream))
 
 
@@ -137,6 +144,11 @@ def _argument(opcode: pickletools.OpcodeInfo, stream: Stream) -> Any:
     try:
         if opcode.name == "GLOBAL":  # pickletools would treat backslashes in it as escapes
             return stream.read_line().decode(), stream.read_line().decode()
+        if opcode.name == "STRING":  # pickletools would take only ASCII; Python 2 wrote bytes so
+            line = stream.readline().strip()
+            if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
+                raise ContentError("damaged: a string has no quotes")
+            return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
         return opcode.arg.reader(cast(IO[bytes], stream)) if opcode.arg else None
     except ValueError as error:
         raise ContentError(f"damaged: {error}") from error
@@ -263,6 +275,7 @@ ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("INT", "LONG", "FLOAT", "STRING", "UNICODE"), _Machine.push),  # of protocol 0
     **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push),
     **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
@@ -275,6 +288,8 @@ ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "TUPLE1": lambda machine, _: machine.make_tuple(1),
     "TUPLE2": lambda machine, _: machine.make_tuple(2),
     "TUPLE3": lambda machine, _: machine.make_tuple(3),
+    "LIST": lambda machine, _: machine.push_container(machine.pop_to_mark()),
+    "DICT": lambda machine, _: machine.push_container(Dictionary(machine.pop_to_mark())),
     "EMPTY_LIST": lambda machine, _: machine.push_container([]),
     "EMPTY_SET": lambda machine, _: machine.push_container([]),
     "FROZENSET": lambda machine, _: machine.push_container(machine.pop_to_mark()),
@@ -285,9 +300,9 @@ ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "SETITEM": lambda machine, _: machine.set_item(),
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
     # The memo
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.memoize),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.memoize),
     "MEMOIZE": lambda machine, _: machine.memoize_next(),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
     # Names and what they make
     "GLOBAL": lambda machine, name: machine.push_container(Name(*name)),
     "STACK_GLOBAL": lambda machine, _: machine.name(),

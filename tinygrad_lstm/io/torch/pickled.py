@@ -95,7 +95,7 @@ class TorchMaker:
         if path not in MAKERS:
             raise ContentError(
                 f"refuses to call {shown(str(name))}: only tensors, dictionaries and plain values are read "
-                "(if you trust the file, load it with PyTorch and save only the model's state_dict())"
+                "(if you trust the file, load it with what wrote it, and save only its arrays, a model's state_dict())"
             )
         return MAKERS[path](arguments)
 
@@ -232,12 +232,26 @@ def _from_pairs(pairs: list[object]) -> Dictionary:
     return items
 
 
+def _reconstructed(arguments: Arguments) -> object:
+    """From a class, its base and that one's state, in protocols 0 and 1."""
+    match arguments:
+        case (Name() as kind, Name() as base, None) if base.name == "object":
+            return Record(kind)
+    raise ContentError("refuses an instance of a subclass of a built-in type")
+
+
 def _itself(arguments: Arguments) -> object:
     """From a value, and its type in TorchScript."""
     match arguments:
         case (value,) | (value, _):
             return value
     raise ContentError(MISMATCH)
+
+
+def _no_bytes(arguments: Arguments) -> bytes:
+    if arguments:
+        raise ContentError("refuses to call 'builtins.bytes' with arguments, which no pickle of plain values has")
+    return b""
 
 
 def _text(arguments: Arguments) -> str:
@@ -278,6 +292,8 @@ MAKERS: dict[str, Callable[[Arguments], object]] = {
     "torch.Size": _itself,
     **dict.fromkeys((f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor")), _itself),
     "torch.jit._pickle.restore_type_tag": _itself,
+    "copyreg._reconstructor": _reconstructed,
+    "builtins.bytes": _no_bytes,
     "_codecs.encode": _text,
     "numpy.dtype": _numpy_type,
     "numpy._core.multiarray._reconstruct": lambda arguments: NumpyArray(),
@@ -290,6 +306,7 @@ PLAIN = {
 }
 MODULES_TODAY = {
     "__builtin__": "builtins",
+    "copy_reg": "copyreg",
     "numpy.core.multiarray": "numpy._core.multiarray",
     "numpy.core.numeric": "numpy._core.numeric",
 }

@@ -9,12 +9,22 @@ from typing import BinaryIO, Literal
 from ..files import open_file
 from .atomic import naming_errors
 
-__all__ = ["NPY_MAGIC", "NPY_SUFFIX", "SAVED_MODEL", "TFJS_MODEL", "TORCH_PICKLE", "Format", "find_format"]
+__all__ = [
+    "NPY_MAGIC",
+    "NPY_SUFFIX",
+    "SAVED_MODEL",
+    "TFJS_MODEL",
+    "TORCH_EXPORT",
+    "TORCH_PICKLE",
+    "Format",
+    "find_format",
+]
 
 Format = Literal[
     "safetensors",
     "PyTorch",
     "PyTorch before 1.6",
+    "PyTorch export",
     "NumPy",
     "NumPy array",
     "pickle",
@@ -179,7 +189,7 @@ def _format_of_archive(path: Path) -> Format:
     if any(name.endswith(TORCH_PICKLE) for name in names):
         return "PyTorch"
     if any(name.endswith(TORCH_EXPORT) for name in names):
-        raise ValueError(f"{path}: a program that torch.export saved: save the model's state_dict() with torch.save")
+        return "PyTorch export"
     if set(names) >= KERAS_FILES:
         return "Keras"
     if all(name.endswith(NPY_SUFFIX) for name in names):

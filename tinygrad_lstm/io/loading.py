@@ -47,6 +47,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.torch.loading import torch_model
 
             return torch_model(path)
+        case "PyTorch export":
+            from .whole.torch.export import export_model
+
+            return export_model(path)
         case "PyTorch before 1.6":
             from .whole.torch.loading import torch_legacy_model
 

@@ -16,7 +16,7 @@ from .... import creation, ops
 from ...._tensor import Tensor
 from ...._tensor import tensor as make_tensor
 
-__all__ = ["MAKES_ZEROS", "RULES", "VIEWS", "aten"]
+__all__ = ["CREATES", "MAKES_ZEROS", "RULES", "VIEWS", "aten"]
 
 RULES: dict[str, Callable[..., Any]] = {}
 """The rules by the names of the ops."""
@@ -27,6 +27,9 @@ VIEWS = {
     *("split_with_sizes", "diagonal", "to", "type_as", "view_as", "reshape_as"),
 }
 """The ops whose results may share memory with their input."""
+
+CREATES = {"zeros", "ones", "full", "empty", "arange", "tensor", "scalar_tensor"}
+"""The ops that make tensors of numbers."""
 
 MAKES_ZEROS = {"zeros", "zeros_like", "new_zeros"}
 """The ops whose results are zeros."""
@@ -203,7 +206,9 @@ def to(x: Any, *settings: Any, dtype: Any = None, **others: Any) -> Any:
     for each in settings if dtype is None else ():
         if isinstance(each, Tensor):
             dtype = each.dtype
-        elif dtype is None and each is not None and not isinstance(each, bool | str):
+        elif (
+            dtype is None and each is not None and not isinstance(each, bool) and (each in _DTYPES or each != str(each))
+        ):
             dtype = each
     return x if dtype is None else x.astype(dtype_of(dtype))
 
@@ -575,3 +580,34 @@ def upsample_nearest(x: Tensor, output_size: Any = None, scales: Any = None, *ot
     length = int(output_size[0]) if output_size else math.floor(x.shape[-1] * factors[0])
     positions = np.minimum(np.arange(length) * (x.shape[-1] / length), x.shape[-1] - 1).astype(np.int64)
     return ops.index_select(x, -1, positions)
+
+
+# -- recurrent cells ---------------------------------------------------------------------------------------------------
+
+
+@aten("lstm_cell")
+def lstm_cell(
+    x: Tensor, state: Sequence[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None
+) -> Any:
+    h, c = state
+    i, f, g, o = ops.chunk(ops.linear(x, w_ih, b_ih) + ops.linear(h, w_hh, b_hh), 4, -1)
+    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    return ops.sigmoid(o) * ops.tanh(c), c
+
+
+@aten("gru_cell")
+def gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Any:
+    r, z, n = ops.chunk(ops.linear(x, w_ih, b_ih), 3, -1)
+    r_h, z_h, n_h = ops.chunk(ops.linear(h, w_hh, b_hh), 3, -1)
+    z, n = ops.sigmoid(z + z_h), ops.tanh(n + ops.sigmoid(r + r_h) * n_h)
+    return (1 - z) * n + z * h
+
+
+@aten("rnn_tanh_cell")
+def rnn_tanh_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Any:
+    return ops.tanh(ops.linear(x, w_ih, b_ih) + ops.linear(h, w_hh, b_hh))
+
+
+@aten("rnn_relu_cell")
+def rnn_relu_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Any:
+    return ops.relu(ops.linear(x, w_ih, b_ih) + ops.linear(h, w_hh, b_hh))

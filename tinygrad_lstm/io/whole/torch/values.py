@@ -13,7 +13,7 @@ from ...errors import ContentError
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
-from .aten import MAKES_ZEROS, RULES, VIEWS
+from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
 
 __all__ = ["Graph", "Ref", "call_layer"]
 
@@ -134,12 +134,15 @@ class Graph:
         rule = RULES.get(name[:-1] if in_place else name)
         if rule is None:
             raise ContentError(f"it needs the op {name!r}, which is not there")
-        if not _refs_in([args, dict(kwargs)]):
+        if name not in CREATES and not _refs_in([args, dict(kwargs)]):
             try:
                 return rule(*args, **kwargs)
             except Exception as error:
                 raise ContentError(f"damaged: {name!r} fails for constants ({type(error).__name__})") from error
-        (result,) = self.step(name, Applied(rule, tuple(args), dict(kwargs)), outputs)
+        results = self.step(name, Applied(rule, tuple(args), dict(kwargs)), outputs)
+        if outputs != 1:
+            return tuple(results)
+        (result,) = results
         result.is_zeros = name in MAKES_ZEROS
         first = args[0] if args else None
         if isinstance(first, Ref):
@@ -197,8 +200,8 @@ class Graph:
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
-    def loaded(self, title: str, outputs: Sequence[tuple[str, Any]]) -> Loaded:
-        """The module that computes these outputs, by name.
+    def loaded(self, title: str, outputs: Sequence[tuple[str, Any]], ports: Sequence[Port] | None = None) -> Loaded:
+        """The module that computes these outputs, by name; `ports` are its inputs, if more than their names is known.
 
         Raises:
             ContentError: there are none.
@@ -235,8 +238,8 @@ class Graph:
             ),
             tuple([names.of(ref) for ref in results]),
         )
-        ports = [Port(names.of(ref)) for ref in self.inputs]
-        return Loaded(title, ports, body, values, attributes).eval()
+        known = ports or [Port(names.of(ref)) for ref in self.inputs]
+        return Loaded(title, known, body, values, attributes).eval()
 
     def _needed(self, results: Sequence[Ref]) -> list[_Step]:
         """The steps that the results depend on."""

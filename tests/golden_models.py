@@ -1,5 +1,10 @@
 """The models in tests/golden/models, and what their frameworks computed with them."""
 
+import atexit
+import functools
+import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 from tinygrad_lstm.backends.base import HostArray
@@ -16,7 +21,17 @@ def model_path(name: str) -> Path:
     """The model's file or folder: `name` with any ending."""
     found = [path for path in FOLDER.iterdir() if path.stem == name and not path.name.endswith((EXPECTED, ".py"))]
     assert len(found) == 1, f"expected one model called {name}, found {found}"
-    return found[0]
+    return unpacked(found[0]) if found[0].suffix == ".zip" else found[0]
+
+
+@functools.cache
+def unpacked(path: Path) -> Path:
+    """The folder that is packed in a zip archive: a SavedModel, or a model of TensorFlow.js."""
+    folder = Path(tempfile.mkdtemp()) / path.stem
+    atexit.register(shutil.rmtree, folder.parent)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def arrays(name: str, kind: str) -> dict[str, HostArray]:

@@ -20,6 +20,7 @@ __all__ = [
     "TORCH_STORAGES",
     "TORCH_TYPES",
     "ByteOrder",
+    "array_dtype",
     "elements",
     "is_numpy_type",
     "item_size",
@@ -90,6 +91,11 @@ def elements(content: Bytes, type_name: str, byte_order: ByteOrder = "little") -
         wide <<= 16
         array = wide.view(np.float32)
     return array
+
+
+def array_dtype(type_name: str) -> np.dtype[Any]:
+    """The dtype of the arrays that `elements` returns: float32 for bfloat16."""
+    return elements(bytearray(), type_name).dtype
 
 
 def is_numpy_type(code: str) -> bool:

@@ -18,8 +18,8 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
 
     Args:
         path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; or a checkpoint that `tinygrad-lstm train`
-            wrote, which becomes a `CharLM`; a TorchScript archive; or a file of `torch.save(model)`, in which
-            a module of a user-defined class has its layers but no forward.
+            wrote, which becomes a `CharLM`; a TorchScript archive; a file of `torch.save(model)`, in which
+            a module of a user-defined class has its layers but no forward; or a SavedModel's folder.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -39,6 +39,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.keras.building import model_of as model_of_keras
 
             return model_of_keras(path)
+        case "SavedModel":
+            from .whole.tensorflow.saved_model import model_of as model_of_saved_model
+
+            return model_of_saved_model(path, states)
         case "safetensors" if is_checkpoint(path):
             from .whole.checkpoint import model_of as model_of_checkpoint
 

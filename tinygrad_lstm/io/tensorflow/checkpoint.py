@@ -12,7 +12,7 @@ from .layers import recurrent_layers
 from .old_checkpoint import IS_OLD, old_arrays
 from .table import read_table
 
-__all__ = ["INDEX", "VARIABLES", "read_checkpoint", "read_saved_model_variables", "readable"]
+__all__ = ["INDEX", "VALUE", "VARIABLES", "read_checkpoint", "read_saved_model_variables", "readable"]
 
 INDEX = ".index"
 """The ending of the index, after the checkpoint's prefix."""
@@ -20,7 +20,9 @@ INDEX = ".index"
 VARIABLES = Path("variables") / "variables"
 """The prefix of the checkpoint in the folder of a SavedModel."""
 
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # after the path of a variable
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""What follows the path of a variable."""
+
 ESCAPES = {".": ".", "S": "/"}  # what stands for a dot and a slash in the parts of a path, after a dot
 
 

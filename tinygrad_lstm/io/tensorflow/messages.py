@@ -3,10 +3,24 @@
 Reference: tensorflow/core/framework/*.proto and tensorflow/core/protobuf/*.proto
 """
 
+from typing import Any
+
 from ..dtypes import BFLOAT16
 from .wire import Schema
 
-__all__ = ["ARRAY_TYPES", "BUNDLE_ENTRY", "BUNDLE_HEADER", "DATA_TYPES", "OLD_CHECKPOINT", "TENSOR", "TYPE_NAMES"]
+__all__ = [
+    "ARRAY_TYPES",
+    "BUNDLE_ENTRY",
+    "BUNDLE_HEADER",
+    "DATA_TYPES",
+    "GRAPH",
+    "OLD_CHECKPOINT",
+    "SAVED_MODEL",
+    "SIGNATURE",
+    "TENSOR",
+    "TYPE_NAMES",
+    "VARIABLE",
+]
 
 # The element types of tensors with their numbers, and their names here; "" for a type that has no arrays.
 _TYPES = {
@@ -71,4 +85,65 @@ BUNDLE_ENTRY: Schema = {
 OLD_CHECKPOINT: Schema = {
     1: ("meta", {1: ("tensor", [{1: ("name", "string"), 2: ("shape", SHAPE), 3: ("type", DATA_TYPES)}])}),
     2: ("data", {1: ("name", "string"), 2: ("slice", SLICE), 3: ("data", TENSOR)}),
+}
+
+# -- graphs ------------------------------------------------------------------------------------------------------------
+
+_FUNCTION_NAME: Schema = {1: ("name", "string")}
+_OF_ANY_ATTRIBUTE: dict[int, tuple[str, Any]] = {
+    2: ("s", "bytes"),
+    3: ("i", "int"),
+    4: ("f", "float"),
+    5: ("b", "bool"),
+    6: ("type", DATA_TYPES),
+    7: ("shape", SHAPE),
+    8: ("tensor", TENSOR),
+}
+_OF_LIST: Schema = {number: (name, [kind]) for number, (name, kind) in _OF_ANY_ATTRIBUTE.items()}
+ATTRIBUTE: Schema = {
+    **_OF_ANY_ATTRIBUTE,
+    1: ("list", {**_OF_LIST, 9: ("func", [_FUNCTION_NAME])}),
+    10: ("func", _FUNCTION_NAME),
+}
+
+NODE: Schema = {
+    1: ("name", "string"),
+    2: ("op", "string"),
+    3: ("input", ["string"]),
+    5: ("attr", (ATTRIBUTE,)),
+}
+
+_ARGUMENT: Schema = {1: ("name", "string"), 3: ("type", DATA_TYPES)}
+FUNCTION: Schema = {
+    1: ("signature", {1: ("name", "string"), 2: ("input_arg", [_ARGUMENT]), 3: ("output_arg", [_ARGUMENT])}),
+    3: ("node_def", [NODE]),
+    4: ("ret", ("string",)),
+}
+
+GRAPH: Schema = {1: ("node", [NODE]), 2: ("library", {1: ("function", [FUNCTION])})}
+
+# -- SavedModels -------------------------------------------------------------------------------------------------------
+
+_TENSOR_INFO: Schema = {1: ("name", "string"), 2: ("dtype", DATA_TYPES), 3: ("tensor_shape", SHAPE)}
+SIGNATURE: Schema = {1: ("inputs", (_TENSOR_INFO,)), 2: ("outputs", (_TENSOR_INFO,))}
+
+VARIABLE: Schema = {1: ("variable_name", "string"), 7: ("trainable", "bool")}
+"""A variable in a collection of TensorFlow 1."""
+
+_OBJECT: Schema = {7: ("variable", {3: ("trainable", "bool"), 6: ("name", "string")})}
+
+SAVED_MODEL: Schema = {
+    2: (
+        "meta_graphs",
+        [
+            {
+                1: ("meta_info_def", {4: ("tags", ["string"])}),
+                2: ("graph_def", GRAPH),
+                3: ("saver_def", {3: ("restore_op_name", "string")}),
+                4: ("collection_def", ({2: ("bytes_list", {1: ("value", ["bytes"])})},)),
+                5: ("signature_def", (SIGNATURE,)),
+                7: ("object_graph_def", {2: ("nodes", [_OBJECT])}),
+            }
+        ],
+    ),
 }

@@ -18,7 +18,7 @@ from ...files import open_file, read_file
 from ..archive import OUTSIDE
 from ..atomic import naming_errors
 from ..contents import Weights
-from ..dtypes import elements, item_size
+from ..dtypes import array_dtype, elements, item_size
 from ..errors import ContentError, naming_file, shown
 from ..formats import TFJS_MODEL
 from .layers import recurrent_layers
@@ -148,7 +148,7 @@ def _dequantized(name: str, array: HostArray, scaling: Mapping[str, Any], spec: 
     with np.errstate(all="ignore"):  # a file may have infinities
         if scaling["dtype"] in SCALED:
             array = array * _number(scaling, "scale", name) + _number(scaling, "min", name)
-            if not is_float(elements(bytearray(), dtype).dtype):
+            if not is_float(array_dtype(dtype)):
                 array = array.round()
         return array.astype(dtype)
 

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers
 
-__all__ = ["Body", "Step", "plain_array"]
+__all__ = ["Body", "Step", "captured", "plain_array"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,18 @@ class Body:
             for name in unused:
                 del values[name]
         return tuple([values[name] for name in self.outputs])
+
+
+def captured(*bodies: Body) -> tuple[str, ...]:
+    """The names of the values that bodies take from outside."""
+    found: dict[str, None] = {}
+    for body in bodies:
+        known = {"", *body.inputs}
+        for step in body.steps:
+            found |= dict.fromkeys(name for name in step.inputs if name not in known)
+            known.update(step.outputs)
+        found |= dict.fromkeys(name for name in body.outputs if name not in known)
+    return tuple(found)
 
 
 def plain_array(array: HostArray) -> HostArray:

@@ -17,7 +17,7 @@ from .... import ops
 from ...._tensor import Tensor, as_tensor
 from ....creation import zeros
 from ...errors import ContentError
-from ..body import Body, Step, plain_array
+from ..body import Body, Step, captured, plain_array
 from .graphs import attribute_value
 from .rules import Value, host_ints
 
@@ -222,7 +222,7 @@ def _if(node: NodeProto, attributes: Mapping[str, Any], body_of: BodyOf) -> If:
     then_branch, else_branch = (body_of(attributes[name]) for name in ("then_branch", "else_branch"))
     for body in (then_branch, else_branch):
         _check_number("outputs of a branch", len(body.outputs), len(node.output))
-    return If(then_branch, else_branch, _captured(then_branch, else_branch))
+    return If(then_branch, else_branch, captured(then_branch, else_branch))
 
 
 def _loop(node: NodeProto, attributes: Mapping[str, Any], body_of: BodyOf) -> Loop:
@@ -230,7 +230,7 @@ def _loop(node: NodeProto, attributes: Mapping[str, Any], body_of: BodyOf) -> Lo
     _check_number("inputs of the body", len(graph.input), carried + 2)
     _check_number("outputs of the body", len(graph.output), len(node.output) + 1)
     body = body_of(graph)
-    return Loop(body, _captured(body), carried, _element_shapes(graph, carried + 1))
+    return Loop(body, captured(body), carried, _element_shapes(graph, carried + 1))
 
 
 def _scan(node: NodeProto, attributes: Mapping[str, Any], body_of: BodyOf, opset: int) -> Scan:
@@ -246,7 +246,7 @@ def _scan(node: NodeProto, attributes: Mapping[str, Any], body_of: BodyOf, opset
     body = body_of(graph)
     return Scan(
         body,
-        _captured(body),
+        captured(body),
         carried,
         _one_each(attributes, "scan_input_axes", sequences),
         _one_each(attributes, "scan_output_axes", outputs),
@@ -266,18 +266,6 @@ def _one_each(attributes: Mapping[str, Any], name: str, number: int) -> tuple[in
 def _check_number(what: str, number: int, expected: int) -> None:
     if number != expected:
         raise ContentError(f"{number} {what}, expected {expected}")
-
-
-def _captured(*bodies: Body) -> tuple[str, ...]:
-    """The names of the values that bodies take from outside."""
-    captured: dict[str, None] = {}
-    for body in bodies:
-        known = {"", *body.inputs}
-        for step in body.steps:
-            captured |= dict.fromkeys(name for name in step.inputs if name not in known)
-            known.update(step.outputs)
-        captured |= dict.fromkeys(name for name in body.outputs if name not in known)
-    return tuple(captured)
 
 
 def _element_shapes(graph: GraphProto, start: int) -> tuple[tuple[int, ...], ...]:

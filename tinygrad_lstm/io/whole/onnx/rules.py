@@ -282,7 +282,10 @@ def _as_value(result: Any) -> Any:
     """A result as a value."""
     if result is None or isinstance(result, Tensor | np.ndarray | tuple):
         return result
-    return np.asarray(result) if isinstance(result, np.generic) else host_ints(result)
+    if isinstance(result, np.generic):
+        return np.asarray(result)
+    is_number = isinstance(result, int | float | list | Derived)
+    return host_ints(typing.cast(Any, result)) if is_number else result
 
 
 def _as_ints(value: Value) -> Ints:

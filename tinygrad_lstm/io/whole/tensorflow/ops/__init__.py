@@ -1,0 +1,13 @@
+"""What each op of TensorFlow computes, by family."""
+
+# Each registers its rules.
+from . import (  # noqa: F401
+    activations,
+    elementwise,
+    indexing,
+    lists,
+    products,
+    reductions,
+    shapes,
+    windows,
+)

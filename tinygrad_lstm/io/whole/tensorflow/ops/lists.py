@@ -1,0 +1,152 @@
+"""Lists of tensors, in which loops collect their results. A list is never changed: ops return new ones.
+
+Reference: tensorflow/core/kernels/list_kernels.h
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..... import ops
+from ....._tensor import Tensor
+from .....creation import zeros
+from ...onnx.rules import Ints, Value, tensors
+from ..rules import rule
+
+__all__ = ["TensorList"]
+
+MOST_ELEMENTS = 2**24
+"""The most elements of a list that is reserved."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorList:
+    """Tensors of one dtype.
+
+    Attributes:
+        items: the elements; None for one that is not set, which is zeros.
+        shape: the shape of an element, with -1 for free lengths; None if it is not known.
+        dtype: the elements' dtype; None for elements that are lists.
+    """
+
+    items: tuple[Any, ...]
+    shape: tuple[int, ...] | None
+    dtype: Any
+
+    def zeros(self) -> "TensorList":
+        """A list of zeros."""
+        return TensorList((None,) * len(self.items), self.shape, self.dtype)
+
+    def element(self, index: int, shape: Sequence[int]) -> Any:
+        """An element; one that is not set has this shape, as far as the list does not know it."""
+        found = self.items[index]
+        return self._unset(shape) if found is None else found
+
+    def stacked(self, shape: Sequence[int]) -> Any:
+        """The elements as one tensor."""
+        found = [self.element(index, shape) for index in range(len(self.items))]
+        if not found:
+            return zeros(0, *[max(length, 0) for length in self._known(shape)], dtype=self.dtype)
+        return ops.stack(tensors(*found)) if any(isinstance(each, Tensor) for each in found) else np.stack(found)
+
+    def _unset(self, shape: Sequence[int]) -> Tensor:
+        lengths = self._known(shape)
+        set_ = next((each for each in self.items if each is not None), None)
+        if set_ is not None:
+            lengths = [own if length < 0 else length for length, own in zip(lengths, set_.shape, strict=True)]
+        if any(length < 0 for length in lengths):
+            raise ValueError("an element of a list that is not set, and whose shape is not known")
+        return zeros(*lengths, dtype=self.dtype, device=getattr(set_, "device", None))
+
+    def _known(self, shape: Sequence[int]) -> list[int]:
+        own = self.shape
+        if own is None or not len(own):
+            return list(shape)
+        if len(shape) != len(own):
+            return list(own)
+        return [given if length < 0 else length for length, given in zip(own, shape, strict=True)]
+
+
+def _shape(element_shape: Value) -> tuple[int, ...] | None:
+    """The shape of elements; a number is that of an unknown rank."""
+    return tuple(int(length) for length in element_shape.tolist()) if element_shape.ndim else None
+
+
+def _reserved(shape: Value, number: Ints, dtype: Any) -> TensorList:
+    if not 0 <= number[0] <= MOST_ELEMENTS:
+        raise ValueError(f"a list of {number[0]} tensors")
+    return TensorList((None,) * number[0], _shape(shape), dtype)
+
+
+@rule("TensorListReserve")
+def reserve(element_shape: Value, num_elements: Ints, *, element_dtype: Any = None) -> Any:
+    return _reserved(element_shape, num_elements, element_dtype)
+
+
+@rule("EmptyTensorList")
+def empty(element_shape: Value, max_num_elements: Ints, *, element_dtype: Any = None) -> Any:
+    return TensorList((), _shape(element_shape), element_dtype)
+
+
+@rule("TensorListFromTensor")
+def from_tensor(x: Value, element_shape: Value, *, element_dtype: Any = None) -> Any:
+    items = ops.unbind(x, 0) if isinstance(x, Tensor) else list(x)
+    return TensorList(tuple(items), tuple(x.shape[1:]), element_dtype)
+
+
+@rule("TensorListGetItem")
+def get_item(list_: Any, index: Ints, element_shape: Ints) -> Any:
+    return list_.element(index[0], element_shape)
+
+
+@rule("TensorListSetItem")
+def set_item(list_: Any, index: Ints, item: Any, *, resize_if_index_out_of_bounds: bool = False) -> Any:
+    items = list(list_.items)
+    at = index[0]
+    if resize_if_index_out_of_bounds and len(items) <= at < MOST_ELEMENTS:
+        items += [None] * (at + 1 - len(items))
+    if not 0 <= at < len(items):
+        raise IndexError(f"element {at} of a list of {len(items)} tensors")
+    items[at] = item
+    return TensorList(tuple(items), list_.shape, list_.dtype)
+
+
+@rule("TensorListPushBack")
+def push_back(list_: Any, item: Any) -> Any:
+    return TensorList((*list_.items, item), list_.shape, list_.dtype)
+
+
+@rule("TensorListPopBack")
+def pop_back(list_: Any, element_shape: Ints) -> Any:
+    last = list_.element(-1, element_shape)
+    return TensorList(list_.items[:-1], list_.shape, list_.dtype), last
+
+
+@rule("TensorListStack")
+def stack(list_: Any, element_shape: Ints) -> Any:
+    return list_.stacked(element_shape)
+
+
+@rule("TensorListGather")
+def gather(list_: Any, indices: Ints, element_shape: Ints) -> Any:
+    return TensorList(tuple(list_.items[at] for at in indices), list_.shape, list_.dtype).stacked(element_shape)
+
+
+@rule("TensorListLength")
+def length(list_: Any) -> Any:
+    return np.array(len(list_.items), object)
+
+
+@rule("TensorListResize")
+def resize(list_: Any, size: Ints) -> Any:
+    if not 0 <= size[0] <= MOST_ELEMENTS:
+        raise ValueError(f"a list of {size[0]} tensors")
+    items = list_.items[: size[0]]
+    return TensorList((*items, *[None] * (size[0] - len(items))), list_.shape, list_.dtype)
+
+
+@rule("TensorListElementShape")
+def element_shape(list_: Any) -> Any:
+    return np.array(-1) if list_.shape is None else np.array(list_.shape, object)

@@ -1,0 +1,41 @@
+"""Rules of TensorFlow's ops; see `whole.onnx.rules`, whose mechanism they share.
+
+A rule's positional parameters are the op's inputs, its keyword-only ones the attributes that change what it computes.
+Attributes are as `graphs.attribute_of` returns them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..onnx.rules import rule as rule_of_domain
+
+__all__ = ["DOMAIN", "IGNORED", "rule"]
+
+DOMAIN = "tensorflow"
+
+IGNORED = frozenset(
+    {
+        *("T", "N", "U", "Tidx", "Taxis", "Tdim", "Tlen", "Tshape", "Tmultiples", "Tpaddings", "Tperm", "Tindices"),
+        *("Tparams", "Index", "Tdims", "Tin", "Tout", "Tsplits", "Tseg", "TI", "Targmax", "Treal", "Tcomplex", "Tcond"),
+        *("SrcT", "S", "Tsize", "type", "element_dtype", "shape_type", "index_type", "element_shape", "num_elements"),
+        *("validate_indices", "grad_a", "grad_b", "use_cudnn_on_gpu", "cudnn_on_gpu", "exponential_avg_factor"),
+        *("incompatible_shape_error", "message", "swap_memory", "sorted", "container", "Tlabels"),
+        *("resize_if_index_out_of_bounds", "config", "config_proto", "executor_type", "read_only_resources", "Tk"),
+        *(
+            "parallel_iterations",
+            "output_shapes",
+            "shared_name",
+            "num_args",
+            "Ta",
+            "Tb",
+            "bad_indices_policy",
+            "Tshift",
+        ),
+    }
+)
+"""Attributes that do not change what an op computes, beside those that begin with an underscore."""
+
+
+def rule(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a function as the rule of an op of TensorFlow."""
+    return rule_of_domain(op, domain=DOMAIN)

@@ -43,6 +43,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.tensorflow.saved_model import model_of as model_of_saved_model
 
             return model_of_saved_model(path, states)
+        case "TensorFlow.js":
+            from .whole.tensorflow.tfjs import model_of as model_of_tfjs
+
+            return model_of_tfjs(path, states)
         case "safetensors" if is_checkpoint(path):
             from .whole.checkpoint import model_of as model_of_checkpoint
 

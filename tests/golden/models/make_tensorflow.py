@@ -10,18 +10,27 @@
 | tf_keras3_conv.zip | Keras 3, `model.export` | convolutions, pooling, normalization, SimpleRNN |
 | tf_keras2.zip | Keras 2, `model.export` | LSTM, GRU, Dense |
 | tf_module.zip | tf.saved_model.save | a tf.Module with a loop, a branch and two outputs |
+| tf_tfjs_graph.zip | tensorflowjs | the graph of tf_keras3_lstm, with loops of many nodes |
+| tf_tfjs_module.zip | tensorflowjs | the graph of tf_module, likewise, with quantized weights |
+| tf_tfjs_layers.zip | tensorflowjs | a model of Keras 2 by its config, in several files, with quantized weights |
+| tf1_lstm.zip | TensorFlow 1 | dynamic_rnn of BasicLSTMCell and LSTMCell, with variables of the old kind |
+| tf1_gru.zip | TensorFlow 1 | bidirectional_dynamic_rnn of GRUCell, with lengths |
+| tf1_block.zip | TensorFlow 1 | the ops LSTMBlockCell, BlockLSTM and GRUBlockCell |
 
 A SavedModel is a folder, packed here. NAME.expected.safetensors has "in.NAME" and "out.NAME".
 """
 
 import os
+import shutil
 import sys
 import tempfile
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # the cells of TensorFlow 1 need it
 
 import keras
 import numpy as np
@@ -147,7 +156,131 @@ def tf_module() -> None:
     saved_model("tf_module", lambda folder: tf.saved_model.save(module, folder, signatures=module.__call__))
 
 
-MAKERS = [tf_keras3_lstm, tf_keras3_gru, tf_keras3_conv, tf_keras2, tf_module]
+# -- TensorFlow.js -----------------------------------------------------------------------------------------------------
+
+
+def converters() -> types.SimpleNamespace:
+    for name in ("tensorflow_decision_forests", "jax", "jax.experimental", "jax.experimental.jax2tf"):
+        sys.modules[name] = types.ModuleType(name)  # tensorflowjs imports them for conversions that are not done here
+    sys.modules["jax"].experimental = sys.modules["jax.experimental"]
+    sys.modules["jax.experimental"].jax2tf = sys.modules["jax.experimental.jax2tf"]
+    from tensorflowjs.converters import keras_h5_conversion, tf_saved_model_conversion_v2
+
+    return types.SimpleNamespace(
+        of_graph=tf_saved_model_conversion_v2.convert_tf_saved_model, of_keras=keras_h5_conversion.save_keras_model
+    )
+
+
+def graph_model(name: str, source: str, **options: object) -> None:
+    """Converts a SavedModel that is packed here."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(FOLDER / f"{source}.zip") as archive:
+        archive.extractall(f"{folder}/saved")
+        converters().of_graph(f"{folder}/saved", f"{folder}/converted", **options)
+        packed(name, Path(folder, "converted"))
+    shutil.copy(FOLDER / f"{source}.expected.safetensors", FOLDER / f"{name}.expected.safetensors")
+
+
+def tf_tfjs_graph() -> None:
+    graph_model("tf_tfjs_graph", "tf_keras3_lstm")
+
+
+def tf_tfjs_module() -> None:
+    graph_model("tf_tfjs_module", "tf_module")
+
+
+def tf_tfjs_layers() -> None:
+    """The weights are rounded to float16 before, so that quantization to it does not change the outputs."""
+    model = keras2()
+    model.set_weights([weight.astype("float16").astype("float32") for weight in model.get_weights()])
+    x = RNG.standard_normal((2, 5, 3)).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        types_ = {"float16": "*"}
+        converters().of_keras(model, folder, quantization_dtype_map=types_, weight_shard_size_bytes=200)
+        expect("tf_tfjs_layers", {model.input_names[0]: x}, {model.output_names[0]: model(x).numpy()})
+        packed("tf_tfjs_layers", Path(folder))
+
+
+# -- TensorFlow 1 ------------------------------------------------------------------------------------------------------
+
+
+def tf1(name: str, build: Callable[..., dict[str, tf.Tensor]], **inputs: np.ndarray) -> None:
+    """Packs the graph that `build` makes, as TensorFlow 1 does, with free lengths of the first two dimensions."""
+    v1 = tf.compat.v1
+    with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default(), v1.Session() as session:
+        v1.set_random_seed(0)
+        given = {
+            key: v1.placeholder(array.dtype, [None] * min(array.ndim, 2) + list(array.shape[2:]), key)
+            for key, array in inputs.items()
+        }
+        outputs = build(**given)
+        session.run(v1.global_variables_initializer())
+        for variable in v1.global_variables():
+            value = session.run(variable)
+            variable.load(value + 0.3 * RNG.standard_normal(value.shape), session)
+        computed = session.run(outputs, {given[key]: array for key, array in inputs.items()})
+        v1.saved_model.simple_save(session, f"{folder}/saved", given, outputs)
+        expect(name, inputs, computed)
+        packed(name, Path(folder, "saved"))
+
+
+def tf1_lstm() -> None:
+    v1 = tf.compat.v1
+    v1.disable_resource_variables()
+
+    def build(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        cells = [v1.nn.rnn_cell.BasicLSTMCell(4), v1.nn.rnn_cell.LSTMCell(5, use_peepholes=True, num_proj=3)]
+        out, _ = v1.nn.dynamic_rnn(v1.nn.rnn_cell.MultiRNNCell(cells), x, dtype=tf.float32)
+        w = v1.get_variable("w", [3, 2])
+        return {"logits": tf.tensordot(out, w, 1)}
+
+    tf1("tf1_lstm", build, x=RNG.standard_normal((2, 5, 3)).astype("float32"))
+    v1.enable_resource_variables()
+
+
+def tf1_gru() -> None:
+    v1 = tf.compat.v1
+
+    def build(x: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        cells = [v1.nn.rnn_cell.GRUCell(4), v1.nn.rnn_cell.GRUCell(4)]
+        (forward, backward), last = v1.nn.bidirectional_dynamic_rnn(*cells, x, lengths, dtype=tf.float32)
+        return {"out": tf.concat([forward, backward], -1), "last": tf.concat(last, -1)}
+
+    lengths = np.array([5, 3], "int32")
+    tf1("tf1_gru", build, x=RNG.standard_normal((2, 5, 3)).astype("float32"), lengths=lengths)
+
+
+def tf1_block() -> None:
+    v1, raw = tf.compat.v1, tf.raw_ops
+
+    def build(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        zeros = tf.zeros([tf.shape(x)[1], 4])
+        w, b = v1.get_variable("lstm/kernel", [7, 16]), v1.get_variable("lstm/bias", [16])
+        peepholes = [v1.get_variable(f"lstm/{name}", [4]) for name in ("w_i_diag", "w_f_diag", "w_o_diag")]
+        peephole = dict(zip(("wci", "wcf", "wco"), peepholes))
+        T = tf.cast(tf.shape(x)[0], tf.int64)
+        whole = raw.BlockLSTM(seq_len_max=T, x=x, cs_prev=zeros, h_prev=zeros, w=w, b=b, **peephole, use_peephole=True,
+                              forget_bias=1.0, cell_clip=0.5)  # fmt: skip
+        newer = raw.BlockLSTMV2(seq_len_max=T, x=x, cs_prev=zeros, h_prev=zeros, w=w, b=b, **peephole, cell_clip=0.0)
+        step = raw.LSTMBlockCell(x=x[0], cs_prev=zeros, h_prev=zeros, w=w, b=b, **peephole, forget_bias=0.5)
+        gates, candidate = v1.get_variable("gru/gates/kernel", [7, 8]), v1.get_variable("gru/candidate/kernel", [7, 4])
+        biases = v1.get_variable("gru/gates/bias", [8]), v1.get_variable("gru/candidate/bias", [4])
+        gru = raw.GRUBlockCell(x=x[0], h_prev=step.h, w_ru=gates, w_c=candidate, b_ru=biases[0], b_c=biases[1])
+        return {"whole": whole.h, "cells": whole.cs, "newer": newer.h, "step": step.h, "gru": gru.h}
+
+    tf1("tf1_block", build, x=RNG.standard_normal((5, 2, 3)).astype("float32"))
+
+
+MAKERS = [
+    tf_keras3_lstm,
+    tf_keras3_gru,
+    tf_keras3_conv,
+    tf_keras2,
+    tf_module,
+    tf_tfjs_graph,
+    tf_tfjs_module,
+    tf_tfjs_layers,
+]
+MAKERS += [tf1_lstm, tf1_gru, tf1_block]
 
 if __name__ == "__main__":
     for make in MAKERS:

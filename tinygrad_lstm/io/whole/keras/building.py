@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import ContentError, naming_file, shown
 from ...keras.config import is_custom, is_layer, layer_config
-from ...keras.file import KerasFile, opened_keras
+from ...keras.file import opened_keras
 from ..loaded import Loaded
 from . import core, recurrent  # noqa: F401  (they register their rules)
 from .graph import graph_of
@@ -14,7 +18,7 @@ from .network import Network
 from .rules import Slot, Spec, UnsupportedError, slots_of
 from .weights import arrays_of
 
-__all__ = ["model_of"]
+__all__ = ["built", "model_of"]
 
 
 def model_of(path: Path) -> Loaded:
@@ -25,22 +29,40 @@ def model_of(path: Path) -> Loaded:
     """
     with naming_file(path):
         try:
-            return _built(opened_keras(path), path.name)
+            file = opened_keras(path)
+            return built(file.config, file.version, path.name, lambda model, slots: arrays_of(file, slots))
         except RecursionError as error:
             raise ContentError("the model's config is nested too deeply") from error
 
 
-def _built(file: KerasFile, title: str) -> Loaded:
-    if file.config is None:
+def built(
+    config: Any,
+    version: str,
+    title: str,
+    arrays_of: Callable[[Spec, Mapping[str, list[Slot]]], Mapping[str, HostArray]],
+) -> Loaded:
+    """The module of a Keras model.
+
+    Args:
+        config: the model's config; None if there is none.
+        version: the version of Keras that wrote it, if it is known.
+        title: the file's name.
+        arrays_of: returns the arrays by the paths of slots, given the model and the slots of its outermost layers.
+
+    Raises:
+        ContentError: the config is missing or has layers that are not supported, or what `arrays_of` raises.
+        RecursionError: the config is nested too deeply.
+    """
+    if config is None:
         raise ContentError("has weights and no model; tg.io.load_weights reads them, or save the whole model")
-    if not is_layer(file.config) or "layers" not in layer_config(file.config) or is_custom(file.config):
-        name = shown(str(file.config.get("class_name"))) if isinstance(file.config, dict) else "unknown"
+    if not is_layer(config) or "layers" not in layer_config(config) or is_custom(config):
+        name = shown(str(config.get("class_name"))) if isinstance(config, dict) else "unknown"
         raise ContentError(
             f"its model's class, {name}, is user-defined; build it from its layers, whose weights "
             "tg.io.load_weights reads"
         )
-    keras = int(file.version[0]) if file.version[:1].isdigit() else 2
-    model = Spec(file.config["class_name"], "", layer_config(file.config), "", keras)
+    keras = int(version[0]) if version[:1].isdigit() else 2
+    model = Spec(config["class_name"], "", layer_config(config), "", keras)
     slots: dict[str, list[Slot]] = {}
     supported = True
     for name, spec in graph_of(model).layers.items():
@@ -48,7 +70,7 @@ def _built(file: KerasFile, title: str) -> Loaded:
             slots[name] = slots_of(spec)
         except UnsupportedError:  # building it raises it again, with the reasons of all layers
             supported = False
-    arrays = arrays_of(file, slots) if supported else {}
+    arrays = arrays_of(model, slots) if supported else {}
     try:
         return Network(model, arrays).loaded(title).eval()
     except UnsupportedError as error:

@@ -21,6 +21,7 @@ from ..onnx.rules import MOST_ON_HOST, rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
 from .graphs import OUTPUTS, Function, Graph, Node, Ref, attribute_of, ordered
+from .lowered import structured
 from .rules import DOMAIN, IGNORED
 
 __all__ = ["Builder", "Variable"]
@@ -40,7 +41,7 @@ MOST_NAMED = 4
 SAME = frozenset(
     {
         *("Identity", "ReadVariableOp", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "EnsureShape"),
-        *("PlaceholderWithDefault", "Enter", "Exit", "DisableCopyOnRead"),
+        *("PlaceholderWithDefault", "Enter", "DisableCopyOnRead"),
     }
 )
 """Ops whose result is their first input."""
@@ -96,7 +97,7 @@ class Builder:
         size: int,
         constants: Mapping[str, HostArray] | None = None,
     ) -> None:
-        self._graph = graph
+        self._graph = structured(graph)
         self._frozen = not variables
         self._given = constants or {}
         self._taken = {"": 1}
@@ -162,8 +163,7 @@ class Builder:
             scope: the values that are known, such as arguments.
             calls: the names of the functions that are being run.
         """
-        known = {ref.node for ref in scope}
-        inner = replace(function, inputs=(*function.inputs, *known))
+        inner = replace(function, inputs=(*function.inputs, *scope))
         for node in ordered(inner, wanted):
             self._nodes_left -= 1
             if self._nodes_left < 0:
@@ -182,7 +182,7 @@ class Builder:
         """What a function returns for these values."""
         function = self._function(name, len(given), calls)
         self._refuse_assignments(function)
-        scope = {Ref(each, 0): term for each, term in zip(function.inputs, given, strict=True)}
+        scope = dict(zip(function.inputs, given, strict=True))
         return self._run(function, scope, function.outputs, steps, (*calls, function.name))
 
     def _function(self, name: Any, inputs: int, calls: tuple[str, ...]) -> Function:
@@ -287,10 +287,10 @@ class Builder:
             self._refuse_assignments(function)
             own: list[Step] = []
             terms = [
-                given[number] if number in fixed else Term(self._unique(name))
-                for number, name in enumerate(function.inputs)
+                given[number] if number in fixed else Term(self._unique(ref.node))
+                for number, ref in enumerate(function.inputs)
             ]
-            scope = {Ref(name, 0): term for name, term in zip(function.inputs, terms, strict=True)}
+            scope = dict(zip(function.inputs, terms, strict=True))
             wanted = function.outputs if function is functions[0] else [function.outputs[k] for k in carried]
             results = self._run(function, scope, wanted, own, (*calls, function.name))
             inputs = tuple(terms[number].name for number in carried)
@@ -373,7 +373,7 @@ def _unchanged(body: Function) -> set[int]:
             if node is None or node.op != "Identity" or len(node.inputs) != 1:
                 break
             (ref,) = node.inputs
-        if ref == Ref(body.inputs[number], 0):
+        if ref == body.inputs[number]:
             found.add(number)
     return found
 

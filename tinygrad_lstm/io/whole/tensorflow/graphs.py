@@ -75,12 +75,12 @@ class Function:
     """A function, or the whole graph, which has no inputs and outputs.
 
     Attributes:
-        inputs: the names of its arguments.
+        inputs: its arguments.
         outputs: what it returns.
     """
 
     name: str
-    inputs: tuple[str, ...]
+    inputs: tuple[Ref, ...]
     outputs: tuple[Ref, ...]
     nodes: Mapping[str, Node]
 
@@ -116,7 +116,7 @@ def graph_of(message: Message) -> Graph:
             if arg["name"] not in each["ret"]:
                 raise ContentError(f"the function {shown(name)} does not return {shown(arg['name'])}")
             returned.append(_ref(each["ret"][arg["name"]], {n.name: n.op for n in nodes.values()}, outputs))
-        functions[name] = Function(name, inputs, tuple(returned), nodes)
+        functions[name] = Function(name, tuple(Ref(each, 0) for each in inputs), tuple(returned), nodes)
     return Graph(main, functions)
 
 
@@ -157,7 +157,7 @@ def ordered(function: Function, wanted: Iterable[Ref]) -> Iterator[Node]:
         ContentError: a node is missing, or depends on itself.
     """
     where = f"the function {shown(function.name)}" if function.name else "the graph"
-    done: set[str] = set(function.inputs)
+    done: set[str] = {ref.node for ref in function.inputs}
     begun: set[str] = set()
     stack = [ref.node for ref in reversed(list(wanted))]
     while stack:

@@ -26,7 +26,7 @@ from ..loaded import Loaded, Port
 from .building import HANDLES, Builder, Variable
 from .graphs import Function, Graph, Node, Ref, graph_of, strings_of
 
-__all__ = ["model_of", "port_of"]
+__all__ = ["model_of", "ports_and_outputs"]
 
 SERVING = "serving_default"
 OF_SERVING = "serve"  # the tag of the graph for inference
@@ -55,11 +55,7 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
             raise ContentError("a SavedModel without a graph")
         message = next((each for each in graphs if OF_SERVING in each["meta_info_def"]["tags"]), graphs[0])
         graph = graph_of(message["graph_def"])
-        signature = _signature(message["signature_def"])
-        ports = {_ref(info["name"]): port_of(name, info) for name, info in sorted(signature["inputs"].items())}
-        outputs = {name: _ref(info["name"]) for name, info in sorted(signature["outputs"].items())}
-        if not outputs:
-            raise ContentError("its signature has no outputs")
+        ports, outputs = ports_and_outputs(_signature(message["signature_def"]))
         variables = _variables(message, graph, arrays)
         size = len(content) + sum(array.nbytes for array in arrays.values())
         return Builder(graph, variables, size).built(folder.name, ports, outputs, states)
@@ -76,12 +72,25 @@ def _signature(signatures: Mapping[str, Message]) -> Message:
     return next(iter(own.values()))
 
 
+def ports_and_outputs(signature: Message) -> tuple[dict[Ref, Port], dict[str, Ref]]:
+    """The inputs of a signature, by the values of the graph that they are, and the values that are its outputs.
+
+    Raises:
+        ContentError: an input is of a type that tensors cannot have, or there are no outputs.
+    """
+    ports = {_ref(info["name"]): _port(name, info) for name, info in sorted(signature["inputs"].items())}
+    outputs = {name: _ref(info["name"]) for name, info in sorted(signature["outputs"].items())}
+    if not outputs:
+        raise ContentError("its signature has no outputs")
+    return ports, outputs
+
+
 def _ref(name: str) -> Ref:
     node, _, output = name.partition(":")
     return Ref(node, int(output) if output.isdigit() and len(output) < 7 else 0)
 
 
-def port_of(name: str, info: Message) -> Port:
+def _port(name: str, info: Message) -> Port:
     """An input of a signature."""
     shape = info["tensor_shape"]
     lengths = tuple(
@@ -153,7 +162,7 @@ def _restored(graph: Graph) -> Iterator[tuple[str, _Saved]]:
         for value in (node.attributes[name] for name in ("f",) if name in node.attributes):
             function = graph.functions.get(value["func"]["name"])
             if function is not None and any(each.op == RESTORES for each in function.nodes.values()):
-                handles = dict(zip(function.inputs, (ref.node for ref in node.inputs), strict=False))
+                handles = {own.node: ref.node for own, ref in zip(function.inputs, node.inputs, strict=False)}
                 yield from _assigned(function, handles)
 
 

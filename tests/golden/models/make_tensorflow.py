@@ -226,6 +226,7 @@ def tf1(name: str, build: Callable[..., dict[str, tf.Tensor]], **inputs: np.ndar
 def tf1_lstm() -> None:
     v1 = tf.compat.v1
     v1.disable_resource_variables()
+    v1.disable_control_flow_v2()
 
     def build(x: tf.Tensor) -> dict[str, tf.Tensor]:
         cells = [v1.nn.rnn_cell.BasicLSTMCell(4), v1.nn.rnn_cell.LSTMCell(5, use_peepholes=True, num_proj=3)]
@@ -235,6 +236,7 @@ def tf1_lstm() -> None:
 
     tf1("tf1_lstm", build, x=RNG.standard_normal((2, 5, 3)).astype("float32"))
     v1.enable_resource_variables()
+    v1.enable_control_flow_v2()
 
 
 def tf1_gru() -> None:

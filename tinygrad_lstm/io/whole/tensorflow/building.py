@@ -98,6 +98,7 @@ class Builder:
         constants: Mapping[str, HostArray] | None = None,
     ) -> None:
         self._graph = structured(graph)
+        self._library = graph.functions.keys()
         self._frozen = not variables
         self._given = constants or {}
         self._taken = {"": 1}
@@ -197,7 +198,7 @@ class Builder:
 
     def _refuse_assignments(self, function: Function) -> None:
         """Values that a model keeps between calls, in variables, are not supported."""
-        for node in function.nodes.values():
+        for node in function.nodes.values() if function.name in self._library else ():
             if node.op in ASSIGNS:
                 self._missing.setdefault(f"{node.op}, which keeps a state in a variable", []).append(node.name)
 

@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     indexing,
     lists,
     products,
+    recurrent,
     reductions,
     shapes,
     windows,

@@ -150,3 +150,41 @@ def resize(list_: Any, size: Ints) -> Any:
 @rule("TensorListElementShape")
 def element_shape(list_: Any) -> Any:
     return np.array(-1) if list_.shape is None else np.array(list_.shape, object)
+
+
+# -- the arrays of TensorFlow 1: what is written is in the flow, which each op takes and returns -----------------------
+
+
+@rule("TensorArrayV3")
+def tensor_array(size: Ints, *, dtype: Any = None, element_shape: Any = None, dynamic_size: bool = False) -> Any:
+    shape = np.array(-1) if element_shape is None else np.array(element_shape, np.int64)
+    made = _reserved(shape, size, dtype)
+    return made, made
+
+
+@rule("TensorArrayWriteV3")
+def write(handle: Any, index: Ints, value: Any, flow: Any) -> Any:
+    return set_item(flow, index, value, resize_if_index_out_of_bounds=True)
+
+
+@rule("TensorArrayScatterV3")
+def scatter(handle: Any, indices: Ints, value: Value, flow: Any) -> Any:
+    items = list(flow.items) + [None] * (max(indices, default=-1) + 1 - len(flow.items))
+    for index, item in zip(indices, ops.unbind(value, 0) if isinstance(value, Tensor) else value, strict=True):
+        items[index] = item
+    return TensorList(tuple(items), flow.shape, flow.dtype)
+
+
+@rule("TensorArrayReadV3")
+def read(handle: Any, index: Ints, flow: Any) -> Any:
+    return flow.element(index[0], flow.shape or ())
+
+
+@rule("TensorArrayGatherV3")
+def gather_items(handle: Any, indices: Ints, flow: Any, *, element_shape: Any = None) -> Any:
+    return gather(flow, indices, list(element_shape or flow.shape or ()))
+
+
+@rule("TensorArraySizeV3")
+def number_of_items(handle: Any, flow: Any) -> Any:
+    return length(flow)

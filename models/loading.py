@@ -13,6 +13,7 @@ from tinygrad_lstm.backends.dtypes import DType, promoted_dtype
 from tinygrad_lstm.io.file_layers import file_network
 from tinygrad_lstm.io.mapped import Joined, Roles, mapped_network
 from tinygrad_lstm.io.recurrent import Recurrent
+from tinygrad_lstm.io.tensorflow.cells import tensorflow_network
 from tinygrad_lstm.io.torch.names import in_torch_names, own_arrays, torch_network
 from tinygrad_lstm.io.weights import load_weights
 from tinygrad_lstm.kinds import KINDS
@@ -240,6 +241,53 @@ class Loadable(Module):
             dtype,
             reset_after=reset_after,
             nonlinearity=nonlinearity,
+        )
+        return cls.of_found(found, batch_first, dropout, dtype)
+
+    @classmethod
+    def from_tensorflow(
+        cls,
+        weights: Source,
+        prefix: str | Sequence[str] = "",
+        *,
+        forget_bias: float = 1.0,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dtype: DType = None,
+        **options: Any,
+    ) -> Self:
+        """The network of a cell of TensorFlow 1, or of several: BasicLSTMCell, LSTMCell, LSTMBlockCell, GRUCell, ...
+
+        Their kernels are over [x, h]; `from_keras` is for the layers of Keras.
+
+        Args:
+            weights: what `load_weights` returned, or the path of a checkpoint or SavedModel.
+            prefix: what the cell's name begins with, such as "rnn/basic_lstm_cell"; by default all cells are used. The
+                cells of a MultiRNNCell become layers, those of a bidirectional network directions; a list has the
+                prefix of each layer.
+            forget_bias: of an LSTM: the number that TensorFlow adds to the forget gates' biases when it runs the model.
+                The file does not have it.
+            batch_first, dropout: settings of the network.
+            dtype: the network's dtype; by default that of the arrays.
+            options: settings that the arrays do not show, such as `activations`.
+
+        Raises:
+            ValueError: the prefix has no cell of this kind, or several that are not layers of one network; shapes are
+                invalid. And what `load_weights` raises for a path.
+
+        >>> import numpy as np
+        >>> from tinygrad_lstm.models import LSTM
+        >>> arrays = {"rnn/basic_lstm_cell/kernel": np.ones((8, 20)), "rnn/basic_lstm_cell/bias": np.ones(20)}
+        >>> LSTM.from_tensorflow(arrays, "rnn")
+        LSTM(3, 5)      180 parameters
+        """
+        found = tensorflow_network(
+            cls.KIND,
+            _arrays(f"{cls.KIND}.from_tensorflow", weights),
+            prefix,
+            forget_bias=forget_bias,
+            dtype=dtype,
+            options=options,
         )
         return cls.of_found(found, batch_first, dropout, dtype)
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.io.errors import ContentError
+from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.io.tensorflow.checksum import masked_crc32c
 from tinygrad_lstm.io.tensorflow.table import _unpacked
 from tinygrad_lstm.io.tensorflow.wire import from_json, from_wire
-from tinygrad_lstm.models import GRU, LSTM
+from tinygrad_lstm.models import GRU, LSTM, RNN
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tensorflow"
 FILES = [
@@ -63,6 +64,41 @@ def test_a_saved_model_is_a_folder(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path / "variables" / path.name.replace("names", "variables"))
     assert tg.io.load_weights(tmp_path).keys() == tg.io.load_weights(GOLDEN / "names").keys()
     assert tg.io.load_weights(tmp_path / "saved_model.pb").keys() == tg.io.load_weights(GOLDEN / "names").keys()
+
+
+# -- cells of TensorFlow 1 ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("prefix", "kind", "settings"), [
+    ("basic", LSTM, {}),
+    ("biased", LSTM, {"forget_bias": 0.25}),
+    ("peepholes", LSTM, {}),
+    ("stack", LSTM, {}),
+    ("gru", GRU, {}),
+    ("both", GRU, {}),
+    ("plain", RNN, {}),
+])  # fmt: skip
+def test_cells_of_tensorflow_1(prefix: str, kind: Any, settings: dict[str, Any]) -> None:
+    expected = tg.io.load_weights(GOLDEN / "cells_outputs.safetensors")
+    network = kind.from_tensorflow(GOLDEN / "cells", prefix, **settings)
+    with tg.no_grad():
+        out, _ = network(tg.tensor(expected["x"]))
+    np.testing.assert_allclose(out.numpy(), expected[prefix], atol=2e-6)
+
+
+def test_cells_are_recognised() -> None:
+    found = {each.prefix: str(each.network) for each in recognised(tg.io.load_weights(GOLDEN / "cells"))}
+    assert found["basic/basic_lstm_cell"] == "LSTM(3, 4)"
+    assert found["peepholes/lstm_cell"] == "LSTM(3, 4, proj_size=2, peephole=True)"
+    assert found["both/bw/gru_cell"] == "GRU(3, 4, reset_after=False)"
+    assert len(found) == 9
+
+
+def test_a_prefix_of_several_cells_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"there are \d cells; give the prefix of one"):
+        LSTM.from_tensorflow(GOLDEN / "cells")
+    with pytest.raises(ValueError, match=r"no cell's name begins with 'gru'; there are 'basic/basic_lstm_cell'"):
+        LSTM.from_tensorflow(GOLDEN / "cells", "gru")
 
 
 # -- files that are missing, damaged, or lead elsewhere ----------------------------------------------------------------

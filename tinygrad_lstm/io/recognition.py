@@ -8,6 +8,7 @@ from typing import Literal
 from .contents import Weights
 from .file_layers import network_of
 from .recurrent import Recurrent, under
+from .tensorflow.cells import cells_of, tensorflow_network
 from .torch.names import recurrent_layers, torch_kind, torch_network
 
 __all__ = ["Recognised", "recognised"]
@@ -31,7 +32,7 @@ class Recognised:
     prefix: str
     name: str
     kind: str | None
-    framework: Literal["torch", "keras", "onnx"]
+    framework: Literal["torch", "keras", "onnx", "tensorflow"]
     network: Recurrent | None
     reason: str = ""
 
@@ -46,6 +47,7 @@ def recognised(weights: Weights) -> Iterator[Recognised]:
     """
     yield from _in_torch_names(weights)
     yield from _described(weights)
+    yield from _tensorflow_cells(weights)
 
 
 def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
@@ -73,3 +75,15 @@ def _described(weights: Weights) -> Iterator[Recognised]:
             yield Recognised(name, layer.name, layer.kind, layer.framework, None, str(error))
         else:
             yield Recognised(name, layer.name, layer.kind, layer.framework, network)
+
+
+def _tensorflow_cells(weights: Weights) -> Iterator[Recognised]:
+    """The cells of TensorFlow 1, each as a network; LSTMs with TensorFlow's default for the forget bias."""
+    for cell in cells_of(weights):
+        own = {name: weights[name] for name in cell.roles.values()}
+        try:
+            network = tensorflow_network(cell.kind, own, cell.path)
+        except ValueError as error:
+            yield Recognised(cell.path, "", cell.kind, "tensorflow", None, str(error))
+        else:
+            yield Recognised(cell.path, "", cell.kind, "tensorflow", network)

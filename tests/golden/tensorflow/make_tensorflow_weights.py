@@ -8,6 +8,7 @@
 | objects.index, .data-* | a checkpoint of objects: a Keras 2 model with its optimizer, bfloat16, half |
 | names.index, .data-* | a checkpoint of TensorFlow 1 (tf.compat.v1.train.Saver), with a variable in three parts |
 | old | the same in the older format of one file, compressed with Snappy |
+| cells.index, .data-* | the cells of TensorFlow 1; cells_outputs.safetensors has what each network computes of x |
 | tfjs/ | a model of Keras 2 for TensorFlow.js, in several files |
 | tfjs_uint8/, tfjs_uint16/, tfjs_float16/ | the same with quantized weights |
 
@@ -90,6 +91,39 @@ def names() -> None:
     expect("names", {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})
 
 
+def cells() -> None:
+    v1 = tf.compat.v1
+    rnn = v1.nn.rnn_cell
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 2, 3)).astype("float32")
+    with tf.Graph().as_default(), v1.Session() as session:
+        given = tf.constant(x)
+        networks = {
+            "basic": rnn.BasicLSTMCell(4),
+            "biased": rnn.BasicLSTMCell(4, forget_bias=0.25),
+            "peepholes": rnn.LSTMCell(4, use_peepholes=True, num_proj=2),
+            "stack": rnn.MultiRNNCell([rnn.LSTMCell(4), rnn.LSTMCell(4)]),
+            "gru": rnn.GRUCell(4),
+            "plain": rnn.BasicRNNCell(4),
+        }
+        outputs = {
+            name: v1.nn.dynamic_rnn(cell, given, dtype=tf.float32, time_major=True, scope=name)[0]
+            for name, cell in networks.items()
+        }
+        both, _ = v1.nn.bidirectional_dynamic_rnn(
+            rnn.GRUCell(4), rnn.GRUCell(4), given, dtype=tf.float32, time_major=True, scope="both"
+        )
+        outputs["both"] = tf.concat(both, -1)
+        session.run(v1.global_variables_initializer())
+        for variable in v1.global_variables():
+            value = session.run(variable)
+            variable.load(value + 0.3 * rng.standard_normal(value.shape), session)
+        v1.train.Saver().save(session, str(FOLDER / "cells"), write_meta_graph=False)
+        computed = session.run(outputs)
+    (FOLDER / "checkpoint").unlink()
+    save_file({"x": x, **computed}, FOLDER / "cells_outputs.safetensors")
+
+
 def tfjs(name: str, **options: object) -> None:
     from tensorflowjs.converters.keras_h5_conversion import save_keras_model
     from tensorflowjs.read_weights import read_weights
@@ -104,6 +138,7 @@ def tfjs(name: str, **options: object) -> None:
 if __name__ == "__main__":
     objects()
     names()
+    cells()
     tfjs("tfjs")
     for dtype in ("uint8", "uint16", "float16"):
         tfjs(f"tfjs_{dtype}", quantization_dtype_map={dtype: "*"})

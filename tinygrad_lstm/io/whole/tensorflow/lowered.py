@@ -94,8 +94,11 @@ def _loop(
     ]
     switches = {node.inputs[0].node: node for node in given.values() if node.op in SWITCHES and len(node.inputs) == 2}
     exits = {node.inputs[0].node: node for node in given.values() if node.op in EXITS and len(node.inputs) == 1}
-    first, after, bound, starts = [], [], [], []
-    conditions = set()
+    first: list[Ref] = []
+    after: list[Ref] = []
+    bound: list[Ref] = []
+    starts: list[Ref] = []
+    conditions: set[Ref] = set()
     for merge in merges:
         (enter,) = [ref.node for ref in merge.inputs if ref.node in enter_of][:1]
         (other,) = [ref.node for ref in merge.inputs if ref.node != enter][:1] or [""]

@@ -8,6 +8,7 @@ files with which something went wrong.
 """
 
 import argparse
+import contextlib
 import copy
 import io
 import json
@@ -35,10 +36,15 @@ from onnx_graphs import WAYS, Graph
 from tinygrad_lstm.cli.arrays import read_arrays
 from tinygrad_lstm.io import load_model, load_weights
 from tinygrad_lstm.io.recognition import recognised
+from tinygrad_lstm.io.tensorflow.checksum import masked_crc32c
+from tinygrad_lstm.io.tensorflow.table import MAGIC, read_table
+from tinygrad_lstm.io.tensorflow.wire import varint
 from tinygrad_lstm.models import LSTM, CharLM
 from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
 
 FILES = Path(__file__).parent / "golden" / "files"
+MODELS = Path(__file__).parent / "golden" / "models"
+TENSORFLOW = Path(__file__).parent / "golden" / "tensorflow"
 SECONDS_TO_BEGIN = 300  # that the imports and the whole files may take
 SECONDS = 10  # that reading one file may take, on a machine that others use too
 MEMORY = 2**29  # bytes that the process may grow by, from one file or from leaks
@@ -147,12 +153,83 @@ def inputs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.*"))
 
 
+# Formats of several files: they are joined, and a reader parts them again.
+
+NEXT_FILE = b"\n-- the next file --\n"
+
+
+def joined(path: Path, names: Sequence[str], folder: Path) -> Path:
+    """One file with the content of several."""
+    folder.mkdir(exist_ok=True)
+    whole = folder / path.name
+    whole.write_bytes(NEXT_FILE.join((path.parent / name).read_bytes() for name in names))
+    return whole
+
+
+def tensorflow_checkpoints(folder: Path) -> list[Path]:
+    places = [TENSORFLOW / name for name in ("objects", "names", "cells")]
+    parts = [joined(path, [path.name + ".index", path.name + ".data-00000-of-00001"], folder) for path in places]
+    return [*parts, TENSORFLOW / "old"]
+
+
+def packed_models(*names: str) -> Callable[[Path], list[Path]]:
+    """The models of tests/golden/models that are packed folders."""
+
+    def files(folder: Path) -> list[Path]:
+        found = []
+        for path in sorted(path for name in names for path in MODELS.glob(f"{name}.zip")):
+            with zipfile.ZipFile(path) as archive:
+                contents = [archive.read(name) for name in PARTS[names[0]] if name in archive.namelist()]
+            found.append(folder / path.stem)
+            found[-1].write_bytes(NEXT_FILE.join(contents))
+        return found
+
+    return files
+
+
+PARTS = {
+    "tf1_*": ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"],
+    "tf_tfjs_*": [
+        "model.json",
+        *(f"group1-shard{n}of{total}.bin" for total in range(1, 6) for n in range(1, total + 1)),
+    ],
+}
+"""The files of a folder, in the order in which they are joined."""
+
+
+def parted(path: Path, names: Sequence[str]) -> Path:
+    """A folder with these files; those that are not there are empty."""
+    folder = path.parent / "parts"
+    (folder / "variables").mkdir(parents=True, exist_ok=True)
+    contents = path.read_bytes().split(NEXT_FILE)
+    for name, content in zip(names, [*contents, *[b""] * len(names)], strict=False):
+        (folder / name).write_bytes(content)
+    return folder
+
+
 # -- readers -----------------------------------------------------------------------------------------------------------
 
 
 def read_weights(path: Path) -> None:
     for _ in recognised(load_weights(path)):
         pass
+
+
+def read_tensorflow_checkpoint(path: Path) -> None:
+    if NEXT_FILE in path.read_bytes():
+        path = parted(path, ["model.index", "model.data-00000-of-00001"]) / "model"
+    read_weights(path)
+
+
+def read_saved_model(path: Path) -> None:
+    repr(load_model(parted(path, PARTS["tf1_*"])))
+
+
+def read_tfjs(path: Path) -> None:
+    folder = parted(path, ["model.json"])
+    content = path.read_bytes()
+    names = [name for name in PARTS["tf_tfjs_*"] if name.encode() in content]
+    repr(load_model(parted(path, ["model.json", *names]) if content else folder))
 
 
 def read_checkpoint(path: Path) -> None:
@@ -193,6 +270,9 @@ FORMATS = {
     "checkpoint": Format(checkpoints, read_checkpoint),
     "state": Format(states, read_state),
     "input": Format(inputs, read_input),
+    "TensorFlow checkpoint": Format(tensorflow_checkpoints, read_tensorflow_checkpoint),
+    "SavedModel": Format(packed_models("tf1_*", "tf_keras3_*", "tf_module"), read_saved_model),
+    "TensorFlow.js": Format(packed_models("tf_tfjs_*"), read_tfjs),
 }
 
 
@@ -356,11 +436,110 @@ def _odd(rng: random.Random, value: Any) -> Any:
     return bytes_changed(rng, value) if value else b"\x00"
 
 
+def first_changed(change: Damage) -> Damage:
+    """Damages the first of files that are joined."""
+
+    def changed(rng: random.Random, whole: bytes) -> bytes:
+        first, *rest = whole.split(NEXT_FILE)
+        return NEXT_FILE.join([change(rng, first), *rest])
+
+    return changed
+
+
+def protobuf_changed(rng: random.Random, whole: bytes) -> bytes:
+    """A message in which fields, or those of messages within it, are changed, left out, repeated or exchanged."""
+    fields = list(_protobuf_fields(whole))
+    if not fields:
+        return bytes_changed(rng, whole)
+    at = rng.randrange(len(fields))
+    number, kind, value = fields[at]
+    choice = rng.random()
+    if kind == 2 and value and choice < 0.85:
+        with contextlib.suppress(Exception):
+            list(_protobuf_fields(value))
+            fields[at] = (number, kind, protobuf_changed(rng, value))
+    elif choice < 0.3:
+        del fields[at]
+    elif choice < 0.5:
+        fields.append(rng.choice(fields))
+    elif choice < 0.6:
+        fields[at] = (rng.choice([number + 1, rng.randrange(1, 20)]), kind, value)
+    elif kind == 2:
+        new = rng.choice(
+            [name.encode(errors="ignore") for name in ODD_NAMES] + [each for _, k, each in fields if k == 2]
+        )
+        fields[at] = (number, kind, new)
+    else:
+        size = 10 if kind == 0 else len(value)
+        new = rng.choice(ODD_NUMBERS) % 2**64
+        fields[at] = (number, kind, encoded(new) if kind == 0 else new.to_bytes(8, "little")[:size])
+    return b"".join(
+        encoded(number << 3 | kind) + (encoded(len(value)) if kind == 2 else b"") + value
+        for number, kind, value in fields
+    )
+
+
+def _protobuf_fields(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Number, wire type and bytes of each field."""
+    at = 0
+    while at < len(content):
+        tag, at = varint(content, at)
+        start = at
+        if tag % 8 == 0:
+            _, at = varint(content, at)
+        elif tag % 8 == 2:
+            size, start = varint(content, at)
+            at = start + size
+        elif tag % 8 in (1, 5):
+            at += 8 if tag % 8 == 1 else 4
+        else:
+            raise ValueError("not a message")
+        yield tag >> 3, tag % 8, content[start:at]
+
+
+def encoded(number: int) -> bytes:
+    """An integer as protobuf writes it."""
+    content = bytearray()
+    while number >= 0x80:
+        content.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*content, number])
+
+
+def index_changed(rng: random.Random, whole: bytes) -> bytes:
+    """The index of a checkpoint in which entries are damaged: no checksum tells it."""
+    entries = {key: bytes(value) for key, value in read_table(whole).items()}
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        key = rng.choice(list(entries))
+        if rng.random() < 0.2:
+            new = bytes_changed(rng, key)
+            entries[new] = entries.pop(key)
+        else:
+            entries[key] = protobuf_changed(rng, entries[key])
+    content = b"".join(
+        encoded(0) + encoded(len(key)) + encoded(len(value)) + key + value for key, value in sorted(entries.items())
+    )
+    block = _with_trailer(content)
+    handle = encoded(0) + encoded(len(block) - 5)
+    index = _with_trailer(encoded(0) + encoded(1) + encoded(len(handle)) + b"z" + handle)
+    handles = encoded(0) * 2 + encoded(len(block)) + encoded(len(index) - 5)
+    return block + index + handles.ljust(40, b"\0") + MAGIC
+
+
+def _with_trailer(entries: bytes) -> bytes:
+    """A block of a table with these entries, and its checksum."""
+    content = entries + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\0"
+    return content + masked_crc32c(content).to_bytes(4, "little")
+
+
 STRUCTURED: dict[str, Damage] = {
     "safetensors": safetensors_changed,
     "checkpoint": safetensors_changed,
     "state": safetensors_changed,
     "ONNX": onnx_changed,
+    "TensorFlow checkpoint": first_changed(index_changed),
+    "SavedModel": first_changed(protobuf_changed),
+    "TensorFlow.js": first_changed(lambda rng, whole: json_changed(rng, whole).encode(errors="surrogatepass")),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..onnx.rules import MOST_ON_HOST, rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
 from .graphs import OUTPUTS, Function, Graph, Node, Ref, attribute_of, ordered
+from .layers import Found, layer_of
 from .lowered import structured
 from .rules import DOMAIN, IGNORED
 
@@ -88,6 +89,7 @@ class Builder:
         variables: by the names of the nodes that are their handles.
         size: the file's size in bytes, which limits memory and time.
         constants: the arrays of constants that the graph itself does not have, by the names of nodes.
+        with_layers: whether loops that are an LSTM, GRU or RNN become layers.
     """
 
     def __init__(
@@ -96,7 +98,10 @@ class Builder:
         variables: Mapping[str, Variable],
         size: int,
         constants: Mapping[str, HostArray] | None = None,
+        *,
+        with_layers: bool = True,
     ) -> None:
+        self._made_of = graph, variables, size, constants
         self._graph = structured(graph)
         self._library = graph.functions.keys()
         self._frozen = not variables
@@ -104,6 +109,9 @@ class Builder:
         self._taken = {"": 1}
         self._missing: dict[str, list[str]] = {}
         self._nodes_left = max(MOST_NODES, size)
+        self._with_layers = with_layers
+        self._layers: dict[tuple[str, ...], str] = {}
+        self._stored: dict[str, HostArray] = {}
         self._wanted: dict[str, str] = {}
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
@@ -136,17 +144,18 @@ class Builder:
             raise ContentError(f"it has ops that are not supported: {listed}")
         names = [self._used(term, "tensor") for term in terms]
         inputs = tuple(port.name for port in ports.values())
-        body = Body(inputs, tuple(_named(steps, dict(zip(outputs, names, strict=True)))), tuple(outputs))
-        attributes = attribute_names(self._wanted.values())
-        return Loaded(
-            title,
-            list(ports.values()),
-            body,
-            self.contents,
-            {name: attributes[wanted] for name, wanted in self._wanted.items()},
-            self.constants,
-            states,
-        ).eval()
+        body = Body(
+            inputs, tuple(_named(_needed(steps, names), dict(zip(outputs, names, strict=True)))), tuple(outputs)
+        )
+        used = {*captured(body), *body.outputs}
+        contents = {name: content for name, content in self.contents.items() if name in used}
+        if any(name in contents for weights in self._layers for name in weights):  # they would no longer be shared
+            return Builder(*self._made_of, with_layers=False).built(title, ports, outputs, states)
+        wanted = {name: self._wanted[name] for name in contents}
+        attributes = attribute_names(wanted.values())
+        constants = {name: array for name, array in self.constants.items() if name in used}
+        names_of = {name: attributes[each] for name, each in wanted.items()}
+        return Loaded(title, list(ports.values()), body, contents, names_of, constants, states).eval()
 
     # -- graphs and functions ------------------------------------------------------------------------------------------
 
@@ -305,8 +314,28 @@ class Builder:
         outputs = tuple(results[number].name for number in carried)
         cond, body = bodies
         loop = While(cond, body, outside)
-        steps.append(Step(node.op, loop, names, outputs, "", f"the node {shown(node.name)}"))
+        origin = f"the node {shown(node.name)}"
+        found = layer_of(loop, names[: len(carried)], self._arrays(), steps) if self._with_layers else None
+        if found is None:
+            steps.append(Step(node.op, loop, names, outputs, "", origin))
+        else:
+            layer = self._layer(node, found)
+            inputs = (layer, found.sequence, *names[: len(carried)])
+            steps.append(Step(type(found.module).__name__, found.function, inputs, outputs, "", origin))
         return results
+
+    def _arrays(self) -> dict[str, HostArray]:
+        """The arrays of constants and weights that steps have used."""
+        return {**self.constants, **{name: self._stored[name] for name in self.contents if name in self._stored}}
+
+    def _layer(self, node: Node, found: Found) -> str:
+        """The name of the value of a layer, which is one for all loops with the same weights."""
+        if found.weights not in self._layers:
+            path = _common_path([self._wanted[name] for name in found.weights]).partition("/while/")[0]
+            wanted = path or node.name.rpartition("/")[0] or node.name
+            name = self._layers[found.weights] = self._unique(wanted)
+            self.contents[name], self._wanted[name] = found.module, wanted
+        return self._layers[found.weights]
 
     def _branches(
         self, node: Node, index: Term, given: Sequence[Term], steps: list[Step], calls: tuple[str, ...]
@@ -348,6 +377,7 @@ class Builder:
             own = tensor(array)
             self.contents[term.name] = Parameter(own) if term.trainable and is_float(own.dtype) else own
             self._wanted[term.name] = term.wanted
+            self._stored[term.name] = array
         return term.name
 
     def _unique(self, name: str) -> str:
@@ -377,6 +407,27 @@ def _unchanged(body: Function) -> set[int]:
         if ref == body.inputs[number]:
             found.add(number)
     return found
+
+
+def _needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
+    """The steps that these values depend on."""
+    needed, found = set(outputs), []
+    for step in reversed(steps):
+        if not needed.isdisjoint(step.outputs):
+            needed.update(step.inputs)
+            found.append(step)
+    return found[::-1]
+
+
+def _common_path(names: Sequence[str]) -> str:
+    """The path that all names begin with."""
+    paths = [name.split("/")[:-1] for name in names]
+    common = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return "/".join(common)
 
 
 def _named(steps: Sequence[Step], names: Mapping[str, str]) -> Iterator[Step]:

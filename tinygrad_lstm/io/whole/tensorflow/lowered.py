@@ -48,16 +48,25 @@ def _structured(function: Function, functions: dict[str, Function]) -> Function:
     nodes = dict(function.nodes)
     added: list[Function] = []
     loops: set[str] = set()
-    for number, (frame, enters) in enumerate(_frames(nodes).items()):
-        loops |= _loop(f"{function.name}/loop {number}", frame, enters, function.nodes, nodes, added)
+    for frame, enters in _frames(nodes).items():
+        loops |= _loop(function, frame, enters, nodes, added)
     branches = [node for node in function.nodes.values() if node.op in MERGES and node.name not in loops]
     if len(branches) * len(nodes) > MOST_VISITS:
         raise ContentError("it has too many branches")
-    for number, merge in enumerate(branches):
-        _branch(f"{function.name}/branch {number}", merge, nodes, added)
+    for merge in branches:
+        _branch(function, merge, nodes, added)
     for each in added:
         functions[each.name] = replace(each, nodes=nodes)
     return replace(function, nodes=nodes)
+
+
+def _free(name: str, nodes: Mapping[str, Node]) -> str:
+    """A name for a new node."""
+    free, number = name or "loop", 1
+    while free in nodes:
+        number += 1
+        free = f"{name}_{number}"
+    return free
 
 
 def _function_names(**names: str) -> dict[str, Message]:
@@ -78,14 +87,14 @@ def _frames(nodes: Mapping[str, Node]) -> dict[str, list[Node]]:
 
 
 def _loop(
-    name: str,
+    function: Function,
     frame: str,
     enters: Iterable[Node],
-    given: Mapping[str, Node],
     nodes: dict[str, Node],
     added: list[Function],
 ) -> set[str]:
     """Adds a node While, of which the Exit nodes become results. Returns the names of the Merge nodes."""
+    given = function.nodes
     enter_of = {each.name: each for each in enters}
     merges = [
         node
@@ -94,6 +103,7 @@ def _loop(
     ]
     switches = {node.inputs[0].node: node for node in given.values() if node.op in SWITCHES and len(node.inputs) == 2}
     exits = {node.inputs[0].node: node for node in given.values() if node.op in EXITS and len(node.inputs) == 1}
+    name = _free(merges[0].name.rpartition("/")[0] if merges else frame, nodes)
     first: list[Ref] = []
     after: list[Ref] = []
     bound: list[Ref] = []
@@ -124,9 +134,10 @@ def _loop(
     used = {ref.node for merge in merges for ref in merge.inputs}
     fixed = [each for each in enter_of.values() if each.name not in used]
     outside = [Ref(each.name, 0) for each in fixed]
-    added.append(Function(f"{name} condition", (*starts, *outside), condition.inputs, {}))
-    added.append(Function(f"{name} body", (*bound, *outside), (*after, *outside), {}))
-    attributes = _function_names(cond=f"{name} condition", body=f"{name} body")
+    cond, body = (f"{function.name}/{name} {part}" for part in ("condition", "body"))
+    added.append(Function(cond, (*starts, *outside), condition.inputs, {}))
+    added.append(Function(body, (*bound, *outside), (*after, *outside), {}))
+    attributes = _function_names(cond=cond, body=body)
     inputs = (*first, *(each.inputs[0] for each in fixed))
     nodes[name] = Node(name, "While", inputs, attributes)
     return {merge.name for merge in merges}
@@ -135,8 +146,9 @@ def _loop(
 # -- branches ----------------------------------------------------------------------------------------------------------
 
 
-def _branch(name: str, merge: Node, nodes: dict[str, Node], added: list[Function]) -> None:
+def _branch(function: Function, merge: Node, nodes: dict[str, Node], added: list[Function]) -> None:
     """Makes of a Merge node a node If."""
+    name = f"{function.name}/{merge.name}"
     if len(merge.inputs) != 2:
         raise ContentError(f"the branches at {shown(merge.name)} are not two")
     sides = [_switched(ref, merge, nodes) for ref in merge.inputs]

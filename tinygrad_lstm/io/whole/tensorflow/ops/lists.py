@@ -5,6 +5,7 @@ Reference: tensorflow/core/kernels/list_kernels.h
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,24 @@ class TensorList:
     """Tensors of one dtype.
 
     Attributes:
-        items: the elements; None for one that is not set, which is zeros.
+        given: the elements; None for one that is not set, which is zeros. Or a tensor, whose rows are the elements.
         shape: the shape of an element, with -1 for free lengths; None if it is not known.
         dtype: the elements' dtype; None for elements that are lists.
     """
 
-    items: tuple[Any, ...]
+    given: tuple[Any, ...] | Tensor
     shape: tuple[int, ...] | None
     dtype: Any
+
+    @classmethod
+    def of(cls, x: Tensor) -> "TensorList":
+        """The list of the rows of a tensor."""
+        return cls(x, tuple(x.shape[1:]), x.dtype)
+
+    @cached_property
+    def items(self) -> tuple[Any, ...]:
+        """The elements."""
+        return tuple(ops.unbind(self.given, 0)) if isinstance(self.given, Tensor) else self.given
 
     def zeros(self) -> "TensorList":
         """A list of zeros."""
@@ -46,6 +57,8 @@ class TensorList:
 
     def stacked(self, shape: Sequence[int]) -> Any:
         """The elements as one tensor."""
+        if isinstance(self.given, Tensor):
+            return self.given
         found = [self.element(index, shape) for index in range(len(self.items))]
         if not found:
             return zeros(0, *[max(length, 0) for length in self._known(shape)], dtype=self.dtype)
@@ -92,8 +105,7 @@ def empty(element_shape: Value, max_num_elements: Ints, *, element_dtype: Any = 
 
 @rule("TensorListFromTensor")
 def from_tensor(x: Value, element_shape: Value, *, element_dtype: Any = None) -> Any:
-    items = ops.unbind(x, 0) if isinstance(x, Tensor) else list(x)
-    return TensorList(tuple(items), tuple(x.shape[1:]), element_dtype)
+    return TensorList.of(x) if isinstance(x, Tensor) else TensorList(tuple(x), tuple(x.shape[1:]), element_dtype)
 
 
 @rule("TensorListGetItem")
@@ -169,6 +181,8 @@ def write(handle: Any, index: Ints, value: Any, flow: Any) -> Any:
 
 @rule("TensorArrayScatterV3")
 def scatter(handle: Any, indices: Ints, value: Value, flow: Any) -> Any:
+    if isinstance(value, Tensor) and indices == list(range(len(flow.items))):
+        return TensorList.of(value)
     items = list(flow.items) + [None] * (max(indices, default=-1) + 1 - len(flow.items))
     for index, item in zip(indices, ops.unbind(value, 0) if isinstance(value, Tensor) else value, strict=True):
         items[index] = item

@@ -63,9 +63,7 @@ def array_of(name: str, tensor: Message, shape: Sequence[int] | None = None) -> 
     found = _elements(name, tensor, type_name)
     if found.size < number and (found.size or not tensor["tensor_content"]):
         if number * item_size(type_name) > max(LARGEST_FILL, found.nbytes):
-            raise ContentError(
-                f"{shown(name)} has {found.size} elements, and its shape {lengths} more than are filled in"
-            )
+            raise ContentError(f"{shown(name)} has {found.size} elements, far fewer than its shape {lengths}")
         last = found[-1:] if found.size else np.zeros(1, found.dtype)
         found = np.concatenate([found, np.broadcast_to(last, number - found.size)])
     if found.size != number:

@@ -134,6 +134,8 @@ class Builder:
         Raises:
             ContentError: ops are not supported (one error names all), or the graph is invalid.
         """
+        if not outputs:
+            raise ContentError("it has no outputs")
         for name in (*(port.name for port in ports.values()), *outputs):
             self._taken.setdefault(name, 1)
         scope = {ref: Term(port.name) for ref, port in ports.items()}
@@ -250,7 +252,7 @@ class Builder:
         if found is None:
             self._missing.setdefault(node.op, []).append(node.name)
             return []
-        own = {name: attribute_of(name, value) for name, value in node.attributes.items() if not _is_ignored(name)}
+        own = {name: attribute_of(node.name, value) for name, value in node.attributes.items() if not _is_ignored(name)}
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
         try:
@@ -283,7 +285,7 @@ class Builder:
         return number
 
     def _attribute(self, node: Node, name: str) -> Any:
-        return attribute_of(name, node.attributes[name]) if name in node.attributes else None
+        return attribute_of(node.name, node.attributes[name]) if name in node.attributes else None
 
     def _loop(self, node: Node, given: list[Term], steps: list[Step], calls: tuple[str, ...]) -> list[Term]:
         """A loop: of the values that it carries, those that no step changes are taken from outside."""

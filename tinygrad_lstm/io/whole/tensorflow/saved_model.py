@@ -76,12 +76,10 @@ def ports_and_outputs(signature: Message) -> tuple[dict[Ref, Port], dict[str, Re
     """The inputs of a signature, by the values of the graph that they are, and the values that are its outputs.
 
     Raises:
-        ContentError: an input is of a type that tensors cannot have, or there are no outputs.
+        ContentError: an input is of a type that tensors cannot have.
     """
     ports = {_ref(info["name"]): _port(name, info) for name, info in sorted(signature["inputs"].items())}
     outputs = {name: _ref(info["name"]) for name, info in sorted(signature["outputs"].items())}
-    if not outputs:
-        raise ContentError("its signature has no outputs")
     return ports, outputs
 
 

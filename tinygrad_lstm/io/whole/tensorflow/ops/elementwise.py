@@ -24,20 +24,36 @@ __all__: list[str] = []
 # -- functions without attributes --------------------------------------------------------------------------------------
 
 
-def _rule_of_tensors(op: str, function: Callable[..., Any]) -> None:
-    """Registers a function of tensors."""
+def _rule_of_tensor(op: str, function: Callable[[Any], Any]) -> None:
+    """Registers a function of one tensor."""
 
     @rule(op)
-    def computed(*values: Tensor) -> Any:
-        return function(*values)
+    def computed(x: Tensor) -> Any:
+        return function(x)
 
 
-def _rule_of_values(op: str, function: Callable[..., Any]) -> None:
-    """Registers a function of NumPy's, or an operator."""
+def _rule_of_tensors(op: str, function: Callable[[Any, Any], Any]) -> None:
+    """Registers a function of two tensors."""
 
     @rule(op)
-    def computed(*values: Value) -> Any:
-        return function(*values)
+    def computed(x: Tensor, y: Tensor) -> Any:
+        return function(x, y)
+
+
+def _rule_of_value(op: str, function: Callable[[Any], Any]) -> None:
+    """Registers a function of NumPy's of one value, or an operator."""
+
+    @rule(op)
+    def computed(x: Value) -> Any:
+        return function(x)
+
+
+def _rule_of_values(op: str, function: Callable[[Any, Any], Any]) -> None:
+    """Registers a function of NumPy's of two values, or an operator."""
+
+    @rule(op)
+    def computed(x: Value, y: Value) -> Any:
+        return function(x, y)
 
 
 def _or_zero(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -57,38 +73,45 @@ def _truncated_mod(x: Value, y: Value) -> Any:
     return np.sign(x) * np.remainder(*magnitudes)
 
 
-_OF_TENSORS: dict[str, Any] = {
+_OF_TENSOR: dict[str, Any] = {
     **{"Exp": ops.exp, "Expm1": ops.expm1, "Log": ops.log, "Log1p": ops.log1p, "Sqrt": ops.sqrt, "Rsqrt": ops.rsqrt},
     **{"Reciprocal": ops.reciprocal, "Inv": ops.reciprocal, "Erf": ops.erf, "Rint": ops.round, "Round": ops.round},
     **{"Sin": ops.sin, "Cos": ops.cos, "Tan": ops.tan, "Asin": ops.asin, "Acos": ops.acos, "Atan": ops.atan},
     **{"Sinh": ops.sinh, "Cosh": ops.cosh, "Asinh": ops.asinh, "Acosh": ops.acosh, "Atanh": ops.atanh},
-    **{
-        "Atan2": ops.atan2,
-        "IsNan": ops.isnan,
-        "IsInf": ops.isinf,
-        "IsFinite": ops.isfinite,
-        "Erfc": lambda x: 1 - ops.erf(x),
-    },
-    **{"DivNoNan": _div_no_nan, "MulNoNan": lambda x, y: ops.where(y == 0, 0, x * y)},
+    **{"IsNan": ops.isnan, "IsInf": ops.isinf, "IsFinite": ops.isfinite, "Erfc": lambda x: 1 - ops.erf(x)},
+}
+_OF_TENSORS: dict[str, Any] = {
+    **{"Atan2": ops.atan2, "DivNoNan": _div_no_nan, "MulNoNan": lambda x, y: ops.where(y == 0, 0, x * y)},
     **{"Xdivy": functools.partial(_or_zero, ops.reciprocal), "Xlogy": functools.partial(_or_zero, ops.log)},
-    "Erfc": lambda x: 1 - ops.erf(x),
     "Xlog1py": functools.partial(_or_zero, ops.log1p),
 }
-_OF_VALUES: dict[str, Any] = {
+_OF_VALUE: dict[str, Any] = {
     **{"Abs": abs, "Neg": operator.neg, "Square": lambda x: x * x, "Floor": np.floor, "Ceil": np.ceil, "Sign": np.sign},
+    **{"LogicalNot": np.logical_not, "Invert": operator.invert},
+}
+_OF_VALUES: dict[str, Any] = {
     **{"Add": operator.add, "AddV2": operator.add, "Sub": operator.sub, "Mul": operator.mul},
     **{"Maximum": np.maximum, "Minimum": np.minimum, "SquaredDifference": lambda x, y: (x - y) * (x - y)},
     **{"FloorDiv": operator.floordiv, "FloorMod": np.remainder, "Mod": _truncated_mod, "TruncateMod": _truncated_mod},
     **{"NotEqual": np.not_equal, "Equal": np.equal, "Less": np.less, "LessEqual": np.less_equal},
-    **{"Greater": np.greater, "GreaterEqual": np.greater_equal, "LogicalNot": np.logical_not},
-    **{"LogicalAnd": np.logical_and, "LogicalOr": np.logical_or, "Invert": operator.invert},
+    **{"Greater": np.greater, "GreaterEqual": np.greater_equal},
+    **{"LogicalAnd": np.logical_and, "LogicalOr": np.logical_or},
     **{"BitwiseAnd": operator.and_, "BitwiseOr": operator.or_, "BitwiseXor": operator.xor},
-    "AddN": lambda *values: functools.reduce(operator.add, values),
 }
-for _op, _function in _OF_TENSORS.items():
-    _rule_of_tensors(_op, _function)
-for _op, _function in _OF_VALUES.items():
-    _rule_of_values(_op, _function)
+for _register, _functions in (
+    (_rule_of_tensor, _OF_TENSOR),
+    (_rule_of_tensors, _OF_TENSORS),
+    (_rule_of_value, _OF_VALUE),
+    (_rule_of_values, _OF_VALUES),
+):
+    for _op, _function in _functions.items():
+        _register(_op, _function)
+
+
+@rule("AddN")
+def add_n(first: Value, *others: Value) -> Any:
+    return functools.reduce(operator.add, others, first)
+
 
 # -- division and powers -----------------------------------------------------------------------------------------------
 

@@ -1,9 +1,12 @@
 """Reductions, and cumulative sums."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from tinygrad_lstm.backends.dtypes import is_float
 
 from ..... import ops
 from ....._tensor import Tensor
@@ -31,6 +34,19 @@ def _euclidean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     return ops.norm(x, 2, dims, keepdim=keepdim)
 
 
+def _mean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The mean; of integers it is rounded toward zero."""
+    if is_float(x.dtype):
+        return ops.mean(x, dims, keepdim=keepdim)
+    number = math.prod([x.shape[dim] for dim in dims])
+    return ops.div(ops.sum(x, dims, keepdim=keepdim), number, rounding_mode="trunc").astype(x.dtype)
+
+
+def _mean_on_host(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    mean = np.mean(x, axis=axis, keepdims=keepdims)
+    return mean if is_float(x.dtype) else np.trunc(mean.astype(np.float64)).astype(np.int64)
+
+
 def _as_x(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Returns a function whose result has the dtype of its input."""
     return lambda x, dims, keepdim: function(x, dims, keepdim=keepdim).astype(x.dtype)
@@ -38,7 +54,7 @@ def _as_x(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 _rule_of_reduction("Sum", _as_x(ops.sum), np.sum)
 _rule_of_reduction("Prod", _as_x(ops.prod), np.prod)
-_rule_of_reduction("Mean", ops.mean, np.mean)
+_rule_of_reduction("Mean", _mean, _mean_on_host)
 _rule_of_reduction("Max", ops.amax, np.max)
 _rule_of_reduction("Min", ops.amin, np.min)
 _rule_of_reduction("All", ops.all, np.all)

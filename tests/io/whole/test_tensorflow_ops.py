@@ -1,0 +1,118 @@
+"""Each op of TensorFlow computes what TensorFlow computes: graphs of one op, in tests/golden/tensorflow/ops.zip."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.io.safetensors_file import read_safetensors
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "tensorflow"
+ARRAYS = read_safetensors(GOLDEN / "ops.safetensors").tensors
+with zipfile.ZipFile(GOLDEN / "ops.zip") as archive:
+    CASES: dict[str, Any] = json.loads(archive.read("ops.json"))
+
+INPUT = {"name": "x", "op": "Placeholder", "attr": {"dtype": {"type": "DT_FLOAT"}}}
+
+
+def written(model: Any, folder: Path) -> Path:
+    path = folder / "model.json"
+    path.write_text(json.dumps(model))
+    return path
+
+
+def arrays(name: str, kind: str) -> dict[str, Any]:
+    start = f"{name}/{kind}."
+    return {key.removeprefix(start): array for key, array in ARRAYS.items() if key.startswith(start)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_op(tmp_path: Path, name: str) -> None:
+    model = tg.io.load_model(written(CASES[name], tmp_path))
+    inputs = {key: tg.tensor(array, requires_grad=True) for key, array in arrays(name, "in").items()}
+    outputs = model(**inputs)
+    expected = arrays(name, "out")
+    found = {"out_0": outputs} if isinstance(outputs, tg.Tensor) else outputs._asdict()
+    assert found.keys() == expected.keys()
+    for key, theirs in expected.items():
+        ours = found[key].detach().numpy()
+        assert ours.shape == theirs.shape
+        assert (ours.dtype.kind == "f") == (theirs.dtype.kind == "f")
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    if total := [each.sum() for each in found.values() if each.requires_grad]:
+        sum(total[1:], total[0]).backward()
+        assert all(np.isfinite(each.grad.numpy()).all() for each in inputs.values() if each.grad is not None)
+
+
+def load_nodes(folder: Path, *nodes: Any, functions: Any = ()) -> Any:
+    topology = {"node": nodes, "library": {"function": functions}}
+    return tg.io.load_model(written({"modelTopology": topology, "weightsManifest": []}, folder))
+
+
+def test_ops_that_are_not_supported_are_named_all_at_once(tmp_path: Path) -> None:
+    nodes = [
+        {"name": "a", "op": "Betainc", "input": ["x", "x", "x"]},
+        {"name": "b", "op": "Exp", "input": ["a"]},
+        {"name": "c", "op": "Unheard", "input": ["a:1", "b"]},
+        {"name": "d", "op": "Unheard", "input": ["c:5"]},
+    ]
+    with pytest.raises(ValueError, match=r"ops that are not supported: Betainc \(a\); Unheard \(c, d\)$"):
+        load_nodes(tmp_path, INPUT, *nodes)
+
+
+@pytest.mark.parametrize(("nodes", "message"), [
+    ([{"name": "a", "op": "Exp", "input": ["b"]}, {"name": "b", "op": "Exp", "input": ["a"]}], "it has no outputs"),
+    ([{"name": "a", "op": "Exp", "input": ["b"]}, {"name": "b", "op": "AddV2", "input": ["a", "b"]},
+      {"name": "c", "op": "Exp", "input": ["a"]}], "the graph has a cycle, through the node"),
+    ([{"name": "a", "op": "Exp", "input": ["gone"]}], "the graph has no node 'gone'"),
+    ([{"name": "a", "op": "Exp", "input": ["x:one"]}], "the input 'x:one' is not the name of a value"),
+    ([{"name": "a", "op": "Exp", "input": ["x:1"]}], "the node 'x' has no output 1"),
+    ([{"name": "a", "op": "Exp"}], "the node 'a': 0 inputs, expected 1"),
+    ([{"name": "a", "op": "Exp"}, {"name": "a", "op": "Exp"}], "two nodes have the same name"),
+    ([{"name": "a", "op": "PartitionedCall", "attr": {"f": {"func": {"name": "f"}}}}], "there is no function 'f'"),
+    ([{"name": "a", "op": "Merge", "input": ["x", "x"]}], "the branches at 'a'"),
+    ([{"name": "a", "op": "Enter", "input": ["x"]}, {"name": "b", "op": "Merge", "input": ["a", "a"]}],
+     "the loop '' is not complete at 'b'"),
+    ([{"name": "a", "op": "VarHandleOp"}, {"name": "b", "op": "ReadVariableOp", "input": ["a"]}],
+     "the variable 'a' has no array"),
+    ([{"name": "a", "op": "Transpose", "input": ["x", "x"], "attr": {"odd": {"i": "1"}}}],
+     "unknown attributes of Transpose: 'odd'"),
+    ([{"name": "a", "op": "Split", "input": ["x", "x"], "attr": {"num_split": {"i": "1000000000"}}}],
+     "'1000000000' outputs of Split"),
+    ([{"name": "a", "op": "Const", "attr": {"value": {"tensor": {"dtype": "DT_FLOAT", "floatVal": [1],
+        "tensorShape": {"dim": [{"size": "1000000000000"}]}}}}}, {"name": "b", "op": "Exp", "input": ["a"]}],
+     "'a' has 1 elements, far fewer than its shape"),
+])  # fmt: skip
+def test_bad_graphs_are_refused(tmp_path: Path, nodes: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        load_nodes(tmp_path, INPUT, *nodes)
+    assert str(raised.value).isprintable()
+
+
+def function(name: str, *calls: str) -> dict[str, Any]:
+    """A function that calls others, one after the other."""
+    refs = ["x", *(f"{k}:output:0" for k in range(len(calls)))]
+    return {
+        "signature": {"name": name, "inputArg": [{"name": "x"}], "outputArg": [{"name": "y"}]},
+        "nodeDef": [
+            {"name": str(k), "op": "PartitionedCall", "input": [refs[k]], "attr": {"f": {"func": {"name": called}}}}
+            for k, called in enumerate(calls)
+        ],
+        "ret": {"y": refs[-1]},
+    }
+
+
+@pytest.mark.parametrize(("functions", "message"), [
+    ([function("f", "f")], "calls itself"),
+    ([function("f", "g"), function("g", "f")], "calls itself"),
+    ([function(f"{k}" if k else "f", f"{k + 1}") for k in range(1000)], "nested too deeply"),
+    ([*(function(f"{k}" if k else "f", *[f"{k + 1}"] * 8) for k in range(30)), function("30")], "too many nodes"),
+])  # fmt: skip
+def test_functions_are_expanded_within_limits(tmp_path: Path, functions: list[Any], message: str) -> None:
+    call = {"name": "y", "op": "PartitionedCall", "input": ["x"], "attr": {"f": {"func": {"name": "f"}}}}
+    with pytest.raises(ValueError, match=message):
+        load_nodes(tmp_path, INPUT, call, functions=functions)

@@ -17,10 +17,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     device, in evaluation mode.
 
     Args:
-        path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder; the `model.json` of a
-            model of TensorFlow.js; a checkpoint that `tinygrad-lstm train`
-            wrote, which becomes a `CharLM`; a TorchScript archive; or a file of `torch.save(model)`, in which
-            a module of a user-defined class has its layers but no forward.
+        path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder; the `model.json` of
+            TensorFlow.js; a checkpoint that `tinygrad-lstm train` wrote, which becomes a `CharLM`; a TorchScript
+            archive; or a file of `torch.save(model)`, in which a module of a user-defined class has its layers but no
+            forward.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 

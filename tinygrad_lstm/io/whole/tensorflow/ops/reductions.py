@@ -39,7 +39,7 @@ def _mean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     if is_float(x.dtype):
         return ops.mean(x, dims, keepdim=keepdim)
     number = math.prod([x.shape[dim] for dim in dims])
-    return ops.div(ops.sum(x, dims, keepdim=keepdim), number, rounding_mode="trunc").astype(x.dtype)
+    return ops.sum(x, dims, keepdim=keepdim).div(number, rounding_mode="trunc").astype(x.dtype)
 
 
 def _mean_on_host(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:

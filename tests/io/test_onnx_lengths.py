@@ -166,6 +166,16 @@ def test_what_is_replaced_for_a_run_comes_back(tmp_path: Path) -> None:
     assert builtins.len is before
 
 
+@pytest.mark.parametrize("T", [12, 32, 100, 127])
+def test_windows_are_not_as_many_in_both_runs(T: int, tmp_path: Path) -> None:
+    """One step more may not be one window more."""
+
+    def function(x: Tensor) -> Tensor:  # (T, B) to (T / 4, B)
+        return tg.max_pool1d(x.T.unsqueeze(1), 4).squeeze(1).T
+
+    assert_same_function(function, {"x": rows(T, 2)[..., 0]}, {"x": rows(9, 3)[..., 0]}, folder=tmp_path)
+
+
 def test_other_threads_see_plain_shapes(tmp_path: Path) -> None:
     """And may export at the same time."""
     inside, before = threading.Barrier(2, timeout=30), builtins.len

@@ -155,7 +155,7 @@ def lengths_of_runs(examples: Mapping[str, Example], *, multiples: bool) -> dict
         if multiples:
             numbers = itertools.count(2 * length, length)
             second[label] = next(n for n in numbers if n >= low and n not in second.values())
-        else:  # a long example may be longer than needed
-            low = max([low, *(n + 1 for n in second.values()), length if length < LONG else 0])
+        else:  # windows of any stride are more in twice the length; a long example may be longer than needed
+            low = max([low, *(n + 1 for n in second.values()), 2 * length if length < LONG else 0])
             second[label] = next(n for n in itertools.count(low) if math.gcd(n - length, 2 * 3 * 5 * 7) == 1)
     return {label: (length, second[label]) for label, length in first.items()}

@@ -425,7 +425,7 @@ def test_graphs_within_graphs_end(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(
         whole + b"\x3a" + bytes([len(content) & 0x7F | 0x80, len(content) >> 7]) + content
     )
-    assert "graphs within nodes, too deep" in refusal(tmp_path / "a.onnx")
+    assert "not a whole ONNX file: graphs are nested in nodes too deeply" in refusal(tmp_path / "a.onnx")
 
 
 def test_any_cut_is_noticed(tmp_path: Path) -> None:

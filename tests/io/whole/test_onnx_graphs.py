@@ -118,6 +118,22 @@ def test_functions_of_the_file(path: Path) -> None:
 
 
 @tg.no_grad()
+def test_outputs_have_the_files_names(path: Path) -> None:
+    one = function("One", [node("Add", "a b", "c")])
+    nodes = [
+        helper.make_node("One", ["x", "x"], ["sum"], domain="own"),
+        node("Identity", "sum", "same"),
+        node("Identity", "w", "weight"),
+    ]
+    arrays = {"w": np.ones(3, "float32"), "five": np.array([5])}
+    path = saved(path, nodes, "sum same weight five x", arrays=arrays, **with_functions([one]))
+    outputs = tg.io.load_model(path)(X)
+    assert outputs._fields == ("sum", "same", "weight", "five", "x")
+    for ours, expected in zip(outputs, (X + X, X + X, arrays["w"], [5], X), strict=True):
+        np.testing.assert_array_equal(ours.detach().numpy(), expected)
+
+
+@tg.no_grad()
 @pytest.mark.parametrize("positive", [True, False])
 def test_a_branch_takes_values_from_outside(path: Path, positive: bool) -> None:
     def branch(name: str, nodes: Sequence[onnx.NodeProto], **arrays: np.ndarray) -> onnx.GraphProto:

@@ -97,7 +97,7 @@ class Builder:
         ports = [port_of(each) for each in given]
         for port in ports:
             frame.scope[port.name] = Term(self._unique(port.name), Depends.VALUES)
-        body = self.body(graph, frame, tuple(port.name for port in ports))
+        body = _with_outputs(self.body(graph, frame, tuple(port.name for port in ports)), graph)
         if self._missing:
             raise ContentError(f"it has ops that are not supported: {_listed(self._missing)}")
         names = attribute_names(self._wanted[name] for name in self.contents)
@@ -283,6 +283,21 @@ class Builder:
     def _unique(self, name: str) -> str:
         """A name for a value."""
         return _free(name, self._taken)
+
+
+def _with_outputs(body: Body, graph: "GraphProto") -> Body:
+    """The body of a model with the file's names of outputs, which may be those of values with different names."""
+    names = tuple(each.name for each in graph.output)
+    copies = [
+        Step("Identity", _same, (value,), (name,))
+        for name, value in zip(names, body.outputs, strict=True)
+        if name != value
+    ]
+    return Body(body.inputs, (*body.steps, *copies), names)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _free(name: str, taken: dict[str, int]) -> str:

@@ -25,6 +25,7 @@ from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
+from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .cells import equations_of
 from .control import CONTROL, control_step
@@ -102,7 +103,8 @@ class Builder:
             raise ContentError(f"it has ops that are not supported: {_listed(self._missing)}")
         names = attribute_names(self._wanted[name] for name in self.contents)
         attributes = {name: names[self._wanted[name]] for name in self.contents}
-        return Loaded(title, ports, body, self.contents, attributes, self.constants, states).eval()
+        own_states = paired(ports, [port_of(each) for each in graph.output], states)
+        return Loaded(title, ports, body, self.contents, attributes, self.constants, own_states).eval()
 
     # -- graphs --------------------------------------------------------------------------------------------------------
 
@@ -333,14 +335,14 @@ def _listed(nodes_of: Mapping[str, Sequence[str]]) -> str:
 
 
 def port_of(info: "ValueInfoProto") -> Port:
-    """An input of the model.
+    """An input or output of the model.
 
     Raises:
         ContentError: it is a sequence or a map.
     """
     kind = info.type.optional_type.elem_type if info.type.HasField("optional_type") else info.type
     if kind.WhichOneof("value") not in (None, "tensor_type"):
-        raise ContentError(f"the input {shown(info.name)} is not a tensor")
+        raise ContentError(f"{shown(info.name)} is not a tensor")
     dims = kind.tensor_type.shape.dim
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{info.name}_{k}"

@@ -35,11 +35,13 @@ class Port:
         name: its name in the file.
         shape: for each dimension its length, or the name of a free length; or None for a shape that is not known.
         dtype: the elements' type in the file, such as "float32"; "" if it is not known.
+        optional: whether the file says that it can be left out.
     """
 
     name: str
     shape: tuple[int | str, ...] | None = None
     dtype: str = ""
+    optional: bool = False
 
     @property
     def free(self) -> list[str]:
@@ -99,7 +101,7 @@ class Loaded(Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = self._given(args, kwargs)
-        device = next((x.device for x in given.values()), get_device())
+        device = next((x.device for x in given.values() if isinstance(x, Tensor)), get_device())
         with nullcontext() if device is get_device() else default_device(device):  # that of new tensors
             results = self.body.run({**self._constants, **self._own_values(), **given})
         results = tuple([_as_output(result, device) for result in results])
@@ -113,7 +115,7 @@ class Loaded(Module):
         """Parameters, buffers and modules, as they are now."""
         return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}
 
-    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by their names in the file.
 
         Raises:
@@ -133,11 +135,13 @@ class Loaded(Module):
             given[port.name] = value
         given = {name: value for name, value in given.items() if value is not None}
         sizes: dict[str, int] = {}
-        tensors = {
+        tensors: dict[str, Any] = {
             port.name: self._checked(port, given[port.name], sizes) for port in self.inputs if port.name in given
         }
         for port in self.inputs:
-            if port.name not in tensors and port.name in self.states:
+            if port.name not in tensors and port.optional:
+                tensors[port.name] = None
+            elif port.name not in tensors and port.name in self.states:
                 tensors[port.name] = self._zero_state(port, sizes)
         if missing := [str(port) for port in self.inputs if port.name not in tensors and port.name not in self._own()]:
             raise TypeError(f"{self.title}: missing the inputs {'; '.join(missing)}")
@@ -147,8 +151,10 @@ class Loaded(Module):
         """The names of the values that the model has itself, which may be the defaults of inputs."""
         return self._attributes.keys() | self._constants.keys()
 
-    def _checked(self, port: Port, value: Any, sizes: dict[str, int]) -> Tensor:
-        """An input as a tensor; notes the sizes of its free dimensions."""
+    def _checked(self, port: Port, value: Any, sizes: dict[str, int]) -> Any:
+        """An input as a tensor, or a sequence as a tuple of them; notes the sizes of its free dimensions."""
+        if isinstance(value, list | tuple) and port.shape is None and not port.dtype:
+            return tuple([self._checked(port, each, sizes) for each in value])
         if not isinstance(value, Tensor):
             array: HostArray = np.asarray(value)
             if port.dtype and (port.is_float or not is_float(array.dtype)):

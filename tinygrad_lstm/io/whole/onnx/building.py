@@ -335,20 +335,19 @@ def _listed(nodes_of: Mapping[str, Sequence[str]]) -> str:
 
 
 def port_of(info: "ValueInfoProto") -> Port:
-    """An input or output of the model.
-
-    Raises:
-        ContentError: it is a sequence or a map.
-    """
-    kind = info.type.optional_type.elem_type if info.type.HasField("optional_type") else info.type
-    if kind.WhichOneof("value") not in (None, "tensor_type"):
-        raise ContentError(f"{shown(info.name)} is not a tensor")
-    dims = kind.tensor_type.shape.dim
+    """An input or output of the model. Of a sequence neither shape nor dtype are known."""
+    optional = info.type.HasField("optional_type")
+    kind = info.type.optional_type.elem_type if optional else info.type
+    if not kind.HasField("tensor_type"):
+        return Port(info.name, optional=optional)
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{info.name}_{k}"
-        for k, dim in enumerate(dims)
+        for k, dim in enumerate(kind.tensor_type.shape.dim)
     )
     elements = kind.tensor_type.elem_type
     return Port(
-        info.name, shape if kind.tensor_type.HasField("shape") else None, dtype_of(elements).name if elements else ""
+        info.name,
+        shape if kind.tensor_type.HasField("shape") else None,
+        dtype_of(elements).name if elements else "",
+        optional,
     )

@@ -1,4 +1,4 @@
-"""If, Loop and Scan: steps that run the bodies of graphs.
+"""If, Loop, Scan and SequenceMap: steps that run the bodies of graphs.
 
 What a graph within a node takes from outside becomes further inputs of the step.
 
@@ -147,6 +147,29 @@ class Scan:
         return [*states, *outputs]
 
 
+@dataclass(frozen=True)
+class SequenceMap:
+    """Runs a body for each element of a sequence, and of further ones among the inputs.
+
+    Attributes:
+        captured: as of `If`.
+    """
+
+    body: Body
+    captured: tuple[str, ...]
+
+    def __call__(self, sequence: tuple[Any, ...], *given: Any) -> Any:
+        number = len(self.body.inputs) - 1
+        outside = dict(zip(self.captured, given[number:], strict=True))
+        columns: list[list[Any]] = [[] for _ in self.body.outputs]
+        for k, element in enumerate(sequence):
+            others = (each[k] if isinstance(each, tuple) else each for each in given[:number])
+            values = dict(zip(self.body.inputs, (element, *others), strict=True))
+            for column, result in zip(columns, self.body.run({**outside, **values}), strict=True):
+                column.append(result)
+        return _results([tuple(column) for column in columns])
+
+
 def _elements(x: Any, axis: int, backward: bool) -> Sequence[Any]:
     elements = list(ops.unbind(x, axis)) if isinstance(x, Tensor) else list(np.moveaxis(x, axis, 0))
     return elements[::-1] if backward else elements
@@ -185,11 +208,11 @@ def _results(results: Sequence[Any]) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-CONTROL = frozenset(("If", "Loop", "Scan"))
+CONTROL = frozenset(("If", "Loop", "Scan", "SequenceMap"))
 
 
 def control_step(node: NodeProto, inputs: Sequence[str], body_of: BodyOf, opset: int, origin: str) -> Step:
-    """The step of an If, Loop or Scan node, without its outputs.
+    """The step of a node in `CONTROL`, without its outputs.
 
     Args:
         inputs: the names of the values of its inputs.
@@ -201,7 +224,7 @@ def control_step(node: NodeProto, inputs: Sequence[str], body_of: BodyOf, opset:
         ContentError: it has no body, or the numbers of values are different.
     """
     attributes = {each.name: attribute_value(each) for each in node.attribute}
-    function: If | Loop | Scan
+    function: If | Loop | Scan | SequenceMap
     try:
         match node.op_type:
             case "If":
@@ -209,6 +232,11 @@ def control_step(node: NodeProto, inputs: Sequence[str], body_of: BodyOf, opset:
             case "Loop":
                 function = _loop(node, attributes, body_of)
                 inputs = [*inputs, *[""] * (2 - len(inputs))]
+            case "SequenceMap":
+                body = body_of(attributes["body"])
+                _check_number("inputs of the body", len(body.inputs), len(inputs))
+                _check_number("outputs of the body", len(body.outputs), len(node.output))
+                function = SequenceMap(body, _captured(body))
             case _:
                 function = _scan(node, attributes, body_of, opset)
     except KeyError as error:

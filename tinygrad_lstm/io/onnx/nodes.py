@@ -126,9 +126,8 @@ class NodeSettings:
         return None if names or None in found else tuple(map(str, found))
 
 
-def settings_of(node: "NodeProto") -> NodeSettings:
-    """The settings of an LSTM, GRU or RNN node."""
-    kind = node.op_type
+def settings_of(node: "NodeProto", kind: str) -> NodeSettings:
+    """The settings of an LSTM, GRU or RNN node, or one with the same attributes."""
     table = KINDS[kind]
     attributes, strange = _attributes(node)
     direction = _text(attributes.get("direction", b"forward"))
@@ -187,7 +186,7 @@ def layer_of(
         values: the values of the file's terms.
         read: adds a term to the file's arrays, and returns its name among them; or raises a ValueError.
     """
-    settings = settings_of(node)
+    settings = settings_of(node, node.op_type)
     unsupported = [*settings.strange]
     given = {role: term for role, term in zip(settings.inputs, inputs, strict=False) if term is not None}
     if any(inputs[len(settings.inputs) :]):

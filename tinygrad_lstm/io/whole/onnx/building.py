@@ -31,7 +31,7 @@ from .cells import equations_of
 from .control import CONTROL, control_step
 from .folding import Folding
 from .graphs import Frame, attribute_value, constant_array, domain_of, label, ordered, resolved
-from .recurrent import FunctionalCall, NetworkCall, network_for
+from .recurrent import QUANTIZED_LSTM, SCALES, FunctionalCall, NetworkCall, dequantized, network_for
 from .rules import MOST_ON_HOST, rule_for
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ class Builder:
             opset = frame.opsets.get("", 1)
             steps = [control_step(node, used, lambda graph: self._inner_body(graph, frame), opset, origin)]
         elif domain == "" and node.op_type in KINDS:
-            steps = [self._recurrent(node, given, origin)]
+            steps = [self._recurrent(node, node.op_type, given, origin)]
+        elif (domain, node.op_type) == QUANTIZED_LSTM:
+            steps = [self._recurrent(node, "LSTM", given, origin)]
         else:
             found = rule_for(domain, node.op_type, frame.opsets.get(domain, 1))
             if found is None:
@@ -198,16 +200,19 @@ class Builder:
         frame.scope.update(terms)
         return [replace(step, outputs=outputs) for step in steps]
 
-    def _recurrent(self, node: "NodeProto", terms: Sequence[Term | None], origin: str) -> Step:
-        """The step of an LSTM, GRU or RNN node, without its outputs."""
-        settings = settings_of(node)
+    def _recurrent(self, node: "NodeProto", kind: str, terms: Sequence[Term | None], origin: str) -> Step:
+        """The step of a recurrent node, without its outputs."""
+        settings = settings_of(node, kind)
+        quantized = node.op_type != kind
+        names = (*settings.inputs, *SCALES * quantized)
+        given = {role: term for role, term in zip(names, terms, strict=False) if term is not None}
         if settings.strange:
             raise ContentError(f"{origin}: {'; '.join(settings.strange)}")
-        given = {role: term for role, term in zip(settings.inputs, terms, strict=False) if term is not None}
-        if missing := {"X", "W", "R"} - given.keys() or any(terms[len(settings.inputs) :]):
-            raise ContentError(f"{origin}: {len(terms)} inputs, expected {', '.join(settings.inputs)}: {missing}")
-        reverse, outputs = settings.direction == "reverse", len(node.output)
-        call = NetworkCall(node.op_type, reverse, settings.batch_first, outputs)
+        if missing := [role for role in ("X", "W", "R") if role not in given]:
+            raise ContentError(f"{origin}: missing the inputs {', '.join(missing)}")
+        if any(terms[len(names) :]):
+            raise ContentError(f"{origin}: {len(terms)} inputs, expected at most {len(names)}")
+        call = NetworkCall(kind, settings.direction == "reverse", settings.batch_first, len(node.output))
         others = [
             ""
             if role not in given or is_default(role, given, self._values, settings.batch_first)
@@ -216,15 +221,15 @@ class Builder:
             if role not in ("X", *WEIGHTS)
         ]
         inputs = [self.used(given["X"], "tensor"), *others]
-        roles = [role for role in WEIGHTS if role in given]
+        roles = [role for role in (*WEIGHTS, *SCALES) if role in given]
         values = {role: self._values.of(given[role]) for role in roles}
         arrays = {role: value for role, value in values.items() if isinstance(value, np.ndarray)}
-        if len(arrays) < len(values):
+        if len(arrays) < len(values) and not quantized:
             function = FunctionalCall(equations_of(settings), call, tuple(roles))
             weights = [self.used(given[role], "tensor") for role in roles]
             return Step(node.op_type, function, (*inputs, *weights), (), "", origin)
         try:
-            network = network_for(settings, arrays)
+            network = network_for(settings, dequantized(arrays) if quantized else arrays)
         except ContentError as error:
             raise ContentError(f"{origin}: {error}") from error
         name = node.name or next(filter(None, node.output), node.op_type)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
@@ -24,14 +26,41 @@ from ....nn import Module
 from ...contents import FileLayer
 from ...errors import ContentError
 from ...file_layers import network_of
-from ...onnx.nodes import NodeSettings
+from ...onnx.nodes import WEIGHTS, NodeSettings
 from ..body import plain_array
 from .cells import Equations, NodeCell, equations_of
 from .rules import Value
 
-__all__ = ["FunctionalCall", "NetworkCall", "network_for"]
+__all__ = ["QUANTIZED_LSTM", "SCALES", "FunctionalCall", "NetworkCall", "dequantized", "network_for"]
+
+QUANTIZED_LSTM = ("com.microsoft", "DynamicQuantizeLSTM")
+"""The domain and name of the LSTM node of onnxruntime's quantization."""
+
+SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
+"""Its further inputs."""
 
 _NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
+
+
+def dequantized(arrays: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """The weights of an LSTM, given those of a `DynamicQuantizeLSTM`, which are transposed, and their scales.
+
+    Inputs and states are not rounded here, as they are there.
+
+    Raises:
+        ContentError: a weight, scale or zero point is not known, or is of a wrong shape.
+    """
+    found = {role: arrays[role] for role in WEIGHTS if role in arrays}
+    for role in ("W", "R"):
+        parts = [arrays.get(name) for name in (role, f"{role}_scale", f"{role}_zero_point")]
+        if any(part is None for part in parts):
+            raise ContentError(f"a {role} whose values, scale and zero point the file does not determine")
+        weight, scale, zero = (np.asarray(part) for part in parts)
+        if weight.ndim != 3 or any(each.shape not in (weight.shape[:1], weight.shape[::2]) for each in (scale, zero)):
+            raise ContentError(f"{role} of shape {weight.shape} with scales {scale.shape} and zero points {zero.shape}")
+        scale, zero = (each.reshape(len(weight), 1, -1) for each in (scale, zero))
+        found[role] = ((weight.astype(scale.dtype) - zero.astype(scale.dtype)) * scale).transpose(0, 2, 1)
+    return found
 
 
 def network_for(settings: NodeSettings, weights: Mapping[str, HostArray]) -> Module:

@@ -259,6 +259,14 @@ class Loaded(Module):
         states = {names[before]: outputs[after] for before, after in self.states.items()}
         return ModelStream(self, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
 
+    def free_lengths(self) -> dict[str, dict[int, str]]:
+        """For each input of `forward`, the dimensions that may have any length, with the file's names."""
+        named = zip(self.input_names, self.inputs, strict=True)
+        return {
+            name: {dim: length for dim, length in enumerate(port.shape or ()) if isinstance(length, str)}
+            for name, port in named
+        }
+
     def __repr__(self) -> str:
         return "\n".join(self._lines())
 

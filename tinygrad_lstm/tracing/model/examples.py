@@ -108,12 +108,14 @@ def examples_of(
 
 
 def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
-    """The model's own example inputs, and their time and batch dimensions."""
+    """The model's own example inputs, and their dynamic dimensions: by default those of time and batch."""
     make: Callable[[int, int], Mapping[str, Tensor]] | None = getattr(model, "example_inputs", None)
     if make is None:
         return {}, {}
     T, B = 5, 3
     given = make(T, B)
+    if hasattr(model, "free_lengths"):
+        return given, dict(model.free_lengths())
     others = {"time": make(T + 1, B), "batch": make(T, B + 1)}
     dims: dict[str, Dims] = {}
     for name, example in given.items():

@@ -34,7 +34,8 @@ def from_start(index: Tensor, length: int) -> Tensor:
 def gather(data: Any, indices: Value, *, axis: int = 0) -> Any:
     if isinstance(indices, Tensor):
         data, indices = tensors(data, indices)
-    elif isinstance(data, Tensor) and not indices.ndim:  # a view
+        return data[all_but(axis % data.ndim, indices)]
+    if isinstance(data, Tensor) and not indices.ndim:  # a view
         return data[all_but(axis % data.ndim, indices.item())]
     return np.take(data, indices if isinstance(indices, Tensor) else plain_array(indices), axis)
 

@@ -8,6 +8,7 @@ the same in both runs, whose lengths, steps and values of inputs differ.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from ...device import device_of
 from ...graph import user_line
 from ...nn import Module
 from ...ops.indexing import getitem_op
-from ...ops.shape import unbind_op
+from ...ops.shape import reshape_op, unbind_op
 from ..lengths import Derived, Length, Size
 from ..shapes import shapes_traced
 from .program import Call, Constant, Loop, Operand, Program, Value, full_index, leaves, needed, operands, taken
@@ -29,7 +30,7 @@ from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
 
 __all__ = ["Trace"]
 
-_UNBIND, _GET = unbind_op.op, getitem_op.op  # type: ignore[attr-defined]
+_UNBIND, _GET, _RESHAPE = unbind_op.op, getitem_op.op, reshape_op.op  # type: ignore[attr-defined]
 _ARANGE = inspect.unwrap(arange)
 _ENDS = ("start", "stop", "step")
 
@@ -248,7 +249,17 @@ def _lengths_of_results(call: Call, lengths: Sequence[Length]) -> list[Length]:
     if call.function is _ARANGE:  # empty if the end is before the start
         return []
     own = (leaf for leaf in leaves(call.arguments) if isinstance(leaf, Length))
-    return [*lengths, *(length for length in own if not _is_new(length))]
+    found = [*lengths, *(length for length in own if not _is_new(length))]
+    return [*found, *_inferred(*call.arguments)] if call.function is _RESHAPE else found
+
+
+def _inferred(x: Operand, lengths: Sequence[Size]) -> list[Length]:
+    """The length that -1 stands for in a shape that x is to have, if it is there and free."""
+    others = [length for length in lengths if length != -1]
+    if len(others) == len(lengths) or not math.prod(others):
+        return []
+    length = math.prod(x.shape) // math.prod(others)
+    return [length] if isinstance(length, Length) else []
 
 
 def _kept(x: Operand, index: Any) -> list[Length]:

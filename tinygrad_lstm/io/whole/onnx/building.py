@@ -101,10 +101,13 @@ class Builder:
         body = _with_outputs(self.body(graph, frame, tuple(port.name for port in ports)), graph)
         if self._missing:
             raise ContentError(f"it has ops that are not supported: {_listed(self._missing)}")
-        names = attribute_names(self._wanted[name] for name in self.contents)
-        attributes = {name: names[self._wanted[name]] for name in self.contents}
+        used = {*body.inputs, *body.outputs}.union(*(step.inputs for step in body.steps))
+        contents = {name: content for name, content in self.contents.items() if name in used}
+        constants = {name: array for name, array in self.constants.items() if name in used}
+        names = attribute_names(self._wanted[name] for name in contents)
+        attributes = {name: names[self._wanted[name]] for name in contents}
         own_states = paired(ports, [port_of(each) for each in graph.output], states)
-        return Loaded(title, ports, body, self.contents, attributes, self.constants, own_states).eval()
+        return Loaded(title, ports, body, contents, attributes, constants, own_states).eval()
 
     # -- graphs --------------------------------------------------------------------------------------------------------
 
@@ -127,7 +130,8 @@ class Builder:
             frame.scope[each.name] = term
         outputs = [each.name for each in graph.output]
         steps = self.steps(graph.node, frame, outputs)
-        return Body(inputs, tuple(steps), tuple(self.used(frame.scope[name], "tensor") for name in outputs))
+        used = tuple(self.used(frame.scope[name], "tensor") for name in outputs)
+        return Body(inputs, tuple(_needed(steps, used)), used)
 
     def _inner_body(self, graph: "GraphProto", frame: Frame) -> Body:
         """The body of a graph within a node."""
@@ -290,6 +294,16 @@ class Builder:
     def _unique(self, name: str) -> str:
         """A name for a value."""
         return _free(name, self._taken)
+
+
+def _needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
+    """The steps on which outputs depend."""
+    needed, found = set(outputs), []
+    for step in reversed(steps):
+        if not needed.isdisjoint(step.outputs):
+            needed.update(step.inputs)
+            found.append(step)
+    return found[::-1]
 
 
 def _with_outputs(body: Body, graph: "GraphProto") -> Body:

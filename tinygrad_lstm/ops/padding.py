@@ -122,7 +122,6 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
         raise ValueError(f"pad: {pad} must hold two widths for some last dimensions of {x.shape}")
     of_dims = ((0, 0),) * (x.ndim - len(widths)) + tuple(reversed(widths))
     added = tuple([(max(before, 0), max(after, 0)) for before, after in of_dims])
-    removed = tuple([slice(max(-before, 0), min(after, 0) or None) for before, after in of_dims])
     for dim, (length, (before, after)) in enumerate(zip(x.shape, of_dims, strict=True)):
         kept = length + min(before, 0) + min(after, 0)
         if min(length + before + after, 0 if mode in ("reflect", "replicate") else kept) < 0:
@@ -135,12 +134,23 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
         mode = "constant"
     removes = any(width < 0 for width in pad)
     if removes and mode in ("constant", "circular"):  # what was removed does not come back
-        x = getitem_op(x, removed)
+        x = getitem_op(x, _kept(x, of_dims))
     if mode == "constant":
         return pad_op(x, added, value)
     for dim, ends in enumerate(added):
         x = _continued(x, dim, *ends, mode) if any(ends) else x
-    return getitem_op(x, removed) if removes and mode != "circular" else x
+    return getitem_op(x, _kept(x, of_dims)) if removes and mode != "circular" else x
+
+
+def _kept(x: Tensor, widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    """What negative widths leave of each dimension.
+
+    The ends are counted from the start, since one of -n means nothing if n is a length that is 0 in a later run.
+    """
+    return tuple(
+        slice(max(-before, 0), length + after if after < 0 else None)
+        for length, (before, after) in zip(x.shape, widths, strict=True)
+    )
 
 
 _ENDS: dict[str, Callable[[int, int, int], tuple[slice, slice]]] = {

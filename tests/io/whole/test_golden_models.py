@@ -102,3 +102,29 @@ def test_it_is_traced(name: str, tmp_path: Path) -> None:
     for layer in traced:
         assert any(gradient.any() for gradient in layer.gradients.values()), layer.name
     assert tg.inspect.page(traced, tmp_path / "page.html").stat().st_size > 10_000
+
+NOT_EXPORTED = {
+    "onnx_gru_lengths": "depends on the inputs",
+    "onnx_keras": "loops over the steps",
+    "onnx_keras_masked": "loops over the steps",
+    "onnx_translator": "",
+    "onnx_vad": "reads the result of",
+}
+"""Models that branch on values, or loop over steps outside of a layer, with what the error says."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("onnx_")])
+def test_an_onnx_model_is_exported_again(name: str, tmp_path: Path) -> None:
+    model, inputs, expected = tg.io.load_model(model_path(name)), arrays(name, "in."), arrays(name, "out.")
+    if name in NOT_EXPORTED:
+        with pytest.raises(ValueError, match=NOT_EXPORTED[name]):
+            tg.io.export_onnx(model, tmp_path / "again.onnx")
+        return
+    tg.io.export_onnx(model, tmp_path / "again.onnx")
+    again = tg.io.load_model(tmp_path / "again.onnx")
+    assert (again.input_names, again.states) == (model.input_names, model.states)
+    with tg.no_grad():
+        outputs = by_name(again(**inputs), expected)
+    for key, theirs in expected.items():
+        scale = np.abs(theirs).max(initial=0)
+        np.testing.assert_allclose(outputs[key].numpy(), theirs, rtol=0, atol=1e-5 * scale, err_msg=key)

@@ -107,7 +107,7 @@ NOT_EXPORTED = {
     "onnx_gru_lengths": "depends on the inputs",
     "onnx_keras": "loops over the steps",
     "onnx_keras_masked": "loops over the steps",
-    "onnx_translator": "",
+    "onnx_translator": "reads the result of",
     "onnx_vad": "reads the result of",
 }
 """Models that branch on values, or loop over steps outside of a layer, with what the error says."""

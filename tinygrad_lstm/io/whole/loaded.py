@@ -17,7 +17,7 @@ from tinygrad_lstm.backends.dtypes import checked_dtype, is_float
 from tinygrad_lstm.models.model_stream import ModelStream
 
 from ..._tensor import Tensor, as_tensor
-from ...creation import randn, zeros
+from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
@@ -184,7 +184,7 @@ class Loaded(Module):
     # -- export and printing -------------------------------------------------------------------------------------------
 
     def example_inputs(self, T: int, B: int) -> dict[str, Tensor]:
-        """Random inputs of `forward`, with T and B as the lengths of free dimensions.
+        """Random inputs of `forward`, with T and B as the lengths of free dimensions; integers are ones.
 
         Raises:
             ValueError: the file does not say the shape of an input.
@@ -207,7 +207,7 @@ class Loaded(Module):
                 )
             shape = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
             if not port.is_float:
-                examples[name] = zeros(*shape, dtype=port.dtype, device=self._device())
+                examples[name] = ones(*shape, dtype=port.dtype, device=self._device())
             else:
                 examples[name] = randn(*shape, device=self._device()).astype(self._float() or port.dtype or "float32")
         return examples

@@ -1,6 +1,8 @@
 """What a loaded model computes: named steps, one after the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers
 
-__all__ = ["Body", "Step", "captured", "plain_array"]
+__all__ = ["Body", "Step", "captured", "plain_array", "watching"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,15 @@ class Body:
 
     def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The outputs, given the inputs by name; values that are not inputs are ignored."""
-        values = {**values, "": None}
+        values, seen = {**values, "": None}, _WATCHED.get()
         for step, unused in zip(self.steps, self._unused_after, strict=True):
             try:
                 result = step.function(*[values[name] for name in step.inputs])
             except Exception as error:
                 error.add_note(f"in {step.origin or step.op}")
                 raise
+            if seen is not None:
+                seen(step, result)
             if len(step.outputs) == 1:
                 values[step.outputs[0]] = result
             else:
@@ -94,6 +98,19 @@ def captured(*bodies: Body) -> tuple[str, ...]:
             known.update(step.outputs)
         found |= dict.fromkeys(name for name in body.outputs if name not in known)
     return tuple(found)
+
+
+_WATCHED: ContextVar[Callable[[Step, Any], None] | None] = ContextVar("watched steps", default=None)
+
+
+@contextmanager
+def watching(seen: Callable[[Step, Any], None]) -> Iterator[None]:
+    """In a `with` block, bodies show each step and its result to a function."""
+    token = _WATCHED.set(seen)
+    try:
+        yield
+    finally:
+        _WATCHED.reset(token)
 
 
 def plain_array(array: HostArray) -> HostArray:

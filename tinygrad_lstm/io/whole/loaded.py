@@ -21,10 +21,11 @@ from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
-from .body import Body, Step, plain_array
-from .names import identifiers
+from .body import Body, plain_array
+from .names import identifiers, is_batch
+from .printing import program_lines, shapes_by_step
 
-__all__ = ["Loaded", "Port", "is_batch"]
+__all__ = ["Loaded", "Port"]
 
 
 @dataclass(frozen=True)
@@ -274,15 +275,20 @@ class Loaded(Module):
         total = sum(parameter.size for parameter in self.parameters())
         yield f"{printable(self.title)}      {total:,} parameters"
         yield f"  inputs: {'; '.join(map(str, self.inputs))}"
-        for step in self.body.steps:
-            yield f"  {self._line(step)}"
+        lines = program_lines(self.body, self._attributes, self._constants, self._shapes())
+        yield from (f"  {line}" for line in lines)
         yield printable(f"  outputs: {', '.join(self.body.outputs)}")
 
-    def _line(self, step: Step) -> str:
-        arguments = [self._attributes.get(name, name) or "None" for name in step.inputs]
-        if step.settings:
-            arguments.append(step.settings)
-        return printable(f"{', '.join(name or '_' for name in step.outputs)} = {step.op}({', '.join(arguments)})")
+    def _shapes(self) -> dict[int, tuple[str, ...]]:
+        """The shapes of results, by the identities of steps, as far as the model runs with random inputs."""
+        names = dict.fromkeys(length for lengths in self.free_lengths().values() for length in lengths.values())
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            return shapes_by_step(tuple(names), lambda lengths: self(**self._examples(lengths, 1)))
+        finally:
+            for module in training:
+                module.training = True
 
 
 def _as_output(value: Any, device: Device) -> Any:
@@ -315,8 +321,3 @@ def _set(model: Module, path: str, value: Module | Tensor) -> None:
         setattr(model, last, value)
     else:
         model.register_buffer(last, value)
-
-
-def is_batch(length: str) -> bool:
-    """Whether the name of a free length is that of the batch."""
-    return "batch" in length.lower() or length in ("N", "B", "n", "b")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...nn import Module
 
-__all__ = ["attribute_names", "identifiers"]
+__all__ = ["attribute_names", "identifiers", "is_batch"]
 
 _OTHER = re.compile(r"[^\w.]")
 _TAKEN = frozenset(dir(Module))
@@ -69,3 +69,8 @@ def identifiers(names: Iterable[str]) -> list[str]:
             free = f"{fit}_{number}"
         found.append(free)
     return found
+
+
+def is_batch(length: str) -> bool:
+    """Whether the name of a free length is that of the batch."""
+    return "batch" in length.lower() or length in ("N", "B", "n", "b")

@@ -198,7 +198,7 @@ class Builder:
                 frame.scope.update(terms)
                 return []
             inputs = tuple(self.used(term, kind) for term, kind in zip(given, kinds, strict=True))
-            settings = ", ".join(f"{name}={_setting(value)}" for name, value in attributes.items())
+            settings = _settings(attributes, found.attributes)
             steps = [Step(node.op_type, call, inputs, (), settings, origin)]
         outputs = tuple(terms[name].name if name else "" for name in node.output)
         frame.scope.update(terms)
@@ -340,8 +340,19 @@ def _is_small(array: HostArray) -> bool:
     return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
 
 
+def _settings(attributes: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Attributes, except those with the default value, as `print` shows them."""
+    return ", ".join(
+        f"{name}={_setting(value)}"
+        for name, value in attributes.items()
+        if isinstance(value, np.ndarray) or value != defaults[name]
+    )
+
+
 def _setting(value: Any) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) and value.size > 4 else str(value)
+    if isinstance(value, np.ndarray):
+        return str(value.tolist()) if value.size <= 4 else f"{value.dtype} {value.shape}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _listed(nodes_of: Mapping[str, Sequence[str]]) -> str:

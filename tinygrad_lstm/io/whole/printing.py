@@ -1,0 +1,179 @@
+"""A model as a readable program: its steps in order, with the shapes of their results."""
+
+import dataclasses
+import itertools
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tinygrad_lstm.backends.base import HostArray
+
+from ...mode import Switch
+from ...printable import printable
+from ...random import forked_draws
+from .body import Body, Step, watching
+from .names import is_batch
+
+__all__ = ["lengths_of_runs", "program_lines", "shapes_by_step"]
+
+LONGEST = 8  # the longest array that is shown
+MOST_FACTOR = 1024  # the largest number in the expression of a length
+
+BASES = (13, 640)  # the shortest length of a run
+RUNS = 8
+
+Lengths = Mapping[str, int]
+
+
+def program_lines(
+    body: Body, names: Mapping[str, str], constants: Mapping[str, HostArray], shapes: Mapping[int, Sequence[str]]
+) -> Iterator[str]:
+    """The lines of a body: its steps, and indented the bodies within them.
+
+    Args:
+        names: what to call a value, if not by its name.
+        constants: arrays on the host, which are shown themselves if they are short.
+        shapes: the results' shapes, by the identities of steps.
+    """
+    for step in body.steps:
+        function = step.function
+        shown = step.inputs[: len(step.inputs) - len(getattr(function, "captured", ()))]
+        arguments = [_argument(name, names, constants) for name in shown]
+        while arguments and arguments[-1] == "None":
+            arguments.pop()
+        arguments += [step.settings] * bool(step.settings)
+        results = [
+            f"{name} {shape}".rstrip() if name else "_"
+            for name, shape in itertools.zip_longest(step.outputs, shapes.get(id(step), ()), fillvalue="")
+        ]
+        while results[1:] and results[-1] == "_":
+            results.pop()
+        yield printable(f"{', '.join(results)} = {step.op}({', '.join(arguments)})")
+        for name, within in _bodies(function):
+            yield f"    {name}({printable(', '.join(within.inputs))}):"
+            yield from (f"        {line}" for line in program_lines(within, names, constants, shapes))
+            yield printable(f"        outputs: {', '.join(within.outputs)}")
+
+
+def _bodies(function: Any) -> Iterator[tuple[str, Body]]:
+    if dataclasses.is_dataclass(function):
+        for field in dataclasses.fields(function):
+            if isinstance(value := getattr(function, field.name), Body):
+                yield field.name, value
+
+
+def _argument(name: str, names: Mapping[str, str], constants: Mapping[str, HostArray]) -> str:
+    array = constants.get(name)
+    if array is not None and array.size <= LONGEST:
+        return str(array.tolist())
+    return names.get(name, name) or "None"
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+def lengths_of_runs(names: Sequence[str]) -> Iterator[list[Lengths]]:
+    """Lengths for each name in several runs: short ones, then longer ones of all that are not a batch.
+
+    They tell from which name a length comes, and by which expression.
+    """
+    some = random.Random(0)
+    for base in BASES:
+        yield [
+            {name: (3 if is_batch(name) else base) + some.randrange(2 * RUNS) for name in names} for _ in range(RUNS)
+        ]
+
+
+def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> dict[int, tuple[str, ...]]:
+    """The shapes of the results of each step that runs, by the identities of steps.
+
+    Args:
+        names: those of free lengths.
+        run: runs the model with inputs of these lengths. If it fails, only the steps before have shapes.
+    """
+    best: dict[int, tuple[str, ...]] = {}
+    draws = forked_draws()
+    for lengths in lengths_of_runs(names):
+        runs: list[dict[int, list[Any]]] = []
+        whole = True
+        for own in lengths:
+            seen: dict[int, list[Any]] = {}
+            quiet = warnings.catch_warnings(action="ignore")
+            with quiet, Switch(recording=False, tracer=None), draws(), watching(_noting(seen)):
+                try:
+                    run(own)
+                except Exception:  # a model may be printed though it cannot run with such inputs
+                    whole = False
+            runs.append(seen)
+        values = {name: tuple(own[name] for own in lengths) for name in names}
+        found = {
+            step: tuple(_shape(each, values) for each in zip(*results, strict=True))
+            for step in runs[0]
+            if len({len(results[step]) for results in runs if step in results}) == 1
+            if (results := [own[step] for own in runs if step in own]) and len(results) == len(runs)
+        }
+        best = max(best, found, key=len)
+        if whole or not names:
+            break
+    return best
+
+
+def _noting(seen: dict[int, list[Any]]) -> Callable[[Step, Any], None]:
+    def note(step: Step, result: Any) -> None:
+        results = [result] if len(step.outputs) == 1 else list(result)
+        seen[id(step)] = [getattr(each, "shape", None) for each in results]
+
+    return note
+
+
+def _shape(shapes: Sequence[Any], lengths: Mapping[str, tuple[int, ...]]) -> str:
+    """A shape that is these in the runs."""
+    if any(shape is None for shape in shapes):
+        return ""
+    if len({len(shape) for shape in shapes}) > 1:
+        return "(...)"
+    parts = [_length(tuple(map(int, each)), lengths) for each in zip(*shapes, strict=True)]
+    return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+
+
+def _length(found: tuple[int, ...], lengths: Mapping[str, tuple[int, ...]]) -> str:
+    """A length that is these numbers in the runs, as an expression; "?" if there is no simple one, or several."""
+    if len(set(found)) == 1:
+        return str(found[0])
+    for name, own in lengths.items():
+        if found == own:
+            return name
+    products = {
+        f"{a}*{b}": tuple(map(int.__mul__, lengths[a], lengths[b]))
+        for a, b in itertools.combinations_with_replacement(lengths, 2)
+    }
+    for name, own in {**lengths, **products}.items():
+        if found == own:
+            return name
+        factor, left = divmod(found[0], own[0])
+        if not left and factor < MOST_FACTOR and found == tuple(factor * each for each in own):
+            return f"{name}*{factor}"
+    for name, own in lengths.items():
+        if len({a - b for a, b in zip(found, own, strict=True)}) == 1:
+            more = found[0] - own[0]
+            return f"{name}{'+' if more > 0 else '-'}{abs(more)}"
+        if (quotient := _quotient(name, found, own)) is not None:
+            return quotient
+    return "?"
+
+
+def _quotient(name: str, found: tuple[int, ...], own: tuple[int, ...]) -> str | None:
+    """A length as (n + c) // k, if the numbers determine c and k."""
+    (n, a), (m, b) = min(zip(own, found, strict=True)), max(zip(own, found, strict=True))
+    if b <= a:
+        return None
+    fits = []
+    for k in range(2, (m - n) // (b - a) + 2):
+        low = max(of * k - each for of, each in zip(found, own, strict=True))
+        high = min(of * k - each + k - 1 for of, each in zip(found, own, strict=True))
+        fits += [(k, c) for c in range(low, high + 1)]
+    if len(fits) != 1:
+        return None
+    ((k, c),) = fits
+    return f"({name}{'+' if c > 0 else '-'}{abs(c)})//{k}" if c else f"{name}//{k}"

@@ -103,7 +103,7 @@ def test_a_model_is_summarised(head: Path) -> None:
 
 def test_the_program_is_shown(head: Path) -> None:
     lines = succeed_here("show", head, "--program").splitlines()
-    assert "  sum = Add(product, fc.bias)" in lines and lines[-1] == "  outputs: y.0, sum"
+    assert "  sum (steps, batch, 5) = Add(product, fc.bias)" in lines and lines[-1] == "  outputs: y.0, sum"
 
 
 def test_a_checkpoint_of_ours_is_a_model(runs: tuple[Path, str]) -> None:

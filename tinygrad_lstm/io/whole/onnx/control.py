@@ -16,6 +16,7 @@ import numpy as np
 from .... import ops
 from ...._tensor import Tensor, as_tensor
 from ....creation import zeros
+from ....ops.recurrent import run_scan
 from ...errors import ContentError
 from ..body import Body, Step, captured, plain_array
 from .graphs import attribute_value
@@ -127,6 +128,8 @@ class Scan:
         number = self.carried + len(self.input_axes)
         states, sequences, outside = list(given[: self.carried]), given[self.carried : number], given[number:]
         captured = dict(zip(self.captured, outside, strict=True))
+        if (found := self._as_one_op(states, sequences, captured)) is not None:
+            return found
         elements = [
             _elements(x, axis, backward)
             for x, axis, backward in zip(sequences, self.input_axes, self.backward, strict=True)
@@ -145,6 +148,48 @@ class Scan:
             out = _stacked(column[::-1] if backward else column, shape)
             outputs.append(ops.movedim(out, 0, axis) if axis and isinstance(out, Tensor) else out)
         return [*states, *outputs]
+
+    def _as_one_op(
+        self, states: Sequence[Any], sequences: Sequence[Any], captured: Mapping[str, Any]
+    ) -> list[Any] | None:
+        """The same as a sequence of `run_scan`, which is compiled and exported; None if it cannot be one.
+
+        A single output is the state that it is equal to, or else a further state.
+        """
+        after, outputs = self.body.outputs[: self.carried], self.body.outputs[self.carried :]
+        if not all(isinstance(each, Tensor) and each.ndim for each in (*states, *sequences)) or len(outputs) > 1:
+            return None
+        (x,), (axis,), (backward,) = sequences[:1], self.input_axes[:1], self.backward[:1]
+        if len(sequences) > 1 or not x.shape[axis] or not (states or outputs):
+            return None
+        x = ops.movedim(x, axis, 0) if axis else x
+        x = ops.flip(x, 0) if backward else x
+        first = after.index(outputs[0]) if outputs and outputs[0] in after else 0
+        further = outputs and outputs[0] not in after
+        if further:
+            (shape,) = self.empty
+            if not states or len(shape) != 2 or not shape[1]:
+                return None
+            start = zeros(states[0].shape[0], shape[1], dtype=states[0].dtype, device=states[0].device)
+            own = [start, *states]
+        else:
+            own = [states[first], *states[:first], *states[first + 1 :]]
+
+        def step(x_t: Tensor, before: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            head, *rest = before
+            before = tuple(rest) if further else (*rest[:first], head, *rest[first:])
+            results = self.body.run({**captured, **dict(zip(self.body.inputs, (*before, x_t), strict=True))})
+            if further:
+                return (results[-1], *results[:-1])
+            results = results[: self.carried]
+            return (results[first], *results[:first], *results[first + 1 :])
+
+        out, head, *rest = run_scan(step, x, tuple(own))
+        final = rest if further else [*rest[:first], head, *rest[first:]]
+        if not outputs:
+            return final
+        out = ops.flip(out, 0) if self.output_backward[0] else out
+        return [*final, ops.movedim(out, 0, self.output_axes[0]) if self.output_axes[0] else out]
 
 
 @dataclass(frozen=True)

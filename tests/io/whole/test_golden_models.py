@@ -103,8 +103,8 @@ def test_it_is_traced(name: str, tmp_path: Path) -> None:
         assert any(gradient.any() for gradient in layer.gradients.values()), layer.name
     assert tg.inspect.page(traced, tmp_path / "page.html").stat().st_size > 10_000
 
+
 NOT_EXPORTED = {
-    "onnx_gru_lengths": "depends on the inputs",
     "onnx_keras": "loops over the steps",
     "onnx_keras_masked": "loops over the steps",
     "onnx_translator": "reads the result of",

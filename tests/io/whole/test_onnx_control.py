@@ -105,7 +105,11 @@ def test_loop(tmp_path: Path, most: int | None, limit: float) -> None:
     )
     arrays |= {"true": True, "W": abs(W), "U": abs(U)}
     model, session = model_of(tmp_path / "a.onnx", [loop], given, "hn total states numbers", **arrays)
-    inputs = {"x_t": abs(SOME((2, 3), np.float32)), "h0": SOME((2, 4), np.float32), "limit": np.array(limit, np.float32)}
+    inputs = {
+        "x_t": abs(SOME((2, 3), np.float32)),
+        "h0": SOME((2, 4), np.float32),
+        "limit": np.array(limit, np.float32),
+    }
     agree(model, session, inputs)
 
 

@@ -27,7 +27,6 @@ NOT_SUPPORTED = {
     "NonMaxSuppression": "of images only",
     "RegexFullMatch": "of strings",
     "RoiAlign": "of images only",
-    "SequenceMap": "lists are read only within a graph",
     "StringConcat": "of strings",
     "StringNormalizer": "of strings",
     "StringSplit": "of strings",
@@ -51,9 +50,6 @@ RESOLUTION = {"float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52, "bf
 
 RANDOM = ("test_bernoulli", "test_training_dropout")
 """How the names of tests begin whose results come from ONNX's generator."""
-
-WITHOUT_INPUT = ("test_optional_has_element_empty_optional_input",)
-"""A model is not called without an input that has no default."""
 
 
 @functools.cache
@@ -91,7 +87,9 @@ def loaded(case: Any, folder: Path) -> Any:
 
 
 def array(value: Any) -> Any:
-    """A tensor of the tests as an array of a dtype of NumPy's."""
+    """A tensor of the tests as an array of a dtype of NumPy's; a sequence as a list of them."""
+    if value is None:
+        return None
     if isinstance(value, TensorProto):
         value = numpy_helper.to_array(value)
     if isinstance(value, list | tuple):
@@ -147,17 +145,10 @@ def failures(checked: Callable[[Any], None], chosen: list[Any]) -> str:
 
 
 def is_read(case: Any) -> bool:
-    """Whether there are rules for all ops, and the inputs are tensors of dtypes that are read."""
+    """Whether there are rules for all ops, and the inputs are of dtypes that are read."""
     opsets = {each.domain: each.version for each in case.model.opset_import}
-    kinds = {
-        (port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type).WhichOneof("value")
-        for port in case.model.graph.input
-    }
-    return (
-        kinds <= {"tensor_type"}
-        and element_types(case) <= DTYPES
-        and all(is_supported(op_name(node), opsets.get("", 1)) for node in nodes_of(case.model.graph))
-        and case.name not in WITHOUT_INPUT
+    return element_types(case) <= DTYPES and all(
+        is_supported(op_name(node), opsets.get("", 1)) for node in nodes_of(case.model.graph)
     )
 
 
@@ -169,19 +160,26 @@ def test_values(tmp_path: Path) -> None:
     assert not found, found
 
 
+def on_strict(value: Any) -> Any:
+    if isinstance(value, list):
+        return [on_strict(each) for each in value]
+    return None if value is None else tg.tensor(value, device="strict")
+
+
 @tg.no_grad()
 def test_values_on_a_different_device(tmp_path: Path) -> None:
     """Of one test of each op, on a device whose arrays do not mix with NumPy's."""
     of_op = {
         node_of(case).op_type: case
         for case in cases()
-        if is_read(case) and case.data_sets[0][0] and not case.name.startswith(RANDOM)
+        if is_read(case) and any(given is not None for given in case.data_sets[0][0])
+        if not case.name.startswith(RANDOM)
     }
 
     def check(case: Any) -> None:
         given, expected = case.data_sets[0]
         model = loaded(case, tmp_path).to("strict")
-        outputs = model(*[tg.tensor(array(each), device="strict") for each in given])
+        outputs = model(*[on_strict(array(each)) for each in given])
         dtype = "bfloat16" if TensorProto.BFLOAT16 in element_types(case) else ""
         for got, each in zip(outputs if len(model.output_names) > 1 else (outputs,), expected, strict=False):
             if isinstance(got, tg.Tensor):
@@ -198,7 +196,7 @@ def test_what_is_not_supported_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"not supported|cannot have|lacks|not a tensor"):
             loaded(case, tmp_path)
 
-    found = failures(check, [case for case in cases() if not is_read(case) and case.name not in WITHOUT_INPUT])
+    found = failures(check, [case for case in cases() if not is_read(case)])
     assert not found, found
 
 

@@ -101,7 +101,7 @@ def div(a: Operand, b: Operand) -> Any:
         divide: Any = ops.div
         return divide(a, b, rounding_mode=None if is_float(found.dtype) else "trunc")
     quotient: Any = np.frompyfunc(_quotient, 2, 1)(a, b)
-    return quotient.astype(np.asarray(a).dtype) if is_known(a, b) else quotient
+    return np.asarray(quotient, np.asarray(a).dtype) if is_known(a, b) else quotient
 
 
 def _quotient(a: Any, b: Any) -> Any:

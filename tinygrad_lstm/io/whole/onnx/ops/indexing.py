@@ -37,7 +37,7 @@ def gather(data: Any, indices: Value, *, axis: int = 0) -> Any:
         return data[all_but(axis % data.ndim, indices)]
     if isinstance(data, Tensor) and not indices.ndim:  # a view
         return data[all_but(axis % data.ndim, indices.item())]
-    return np.take(data, indices if isinstance(indices, Tensor) else plain_array(indices), axis)
+    return np.take(data, plain_array(indices), axis)
 
 
 @rule("GatherElements")

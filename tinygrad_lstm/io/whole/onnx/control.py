@@ -281,7 +281,7 @@ def control_step(node: NodeProto, inputs: Sequence[str], body_of: BodyOf, opset:
                 body = body_of(attributes["body"])
                 _check_number("inputs of the body", len(body.inputs), len(inputs))
                 _check_number("outputs of the body", len(body.outputs), len(node.output))
-                function = SequenceMap(body, _captured(body))
+                function = SequenceMap(body, captured(body))
             case _:
                 function = _scan(node, attributes, body_of, opset)
     except KeyError as error:

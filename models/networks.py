@@ -9,12 +9,11 @@ from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.kinds import KINDS
 
+from .activations import ACTIVATIONS, Activation, is_activation
 from .base import Network
 from .cells import FORGET_BIAS, check_finite, gru_layer_step, init_forget_bias, lstm_layer_step, rnn_layer_step
 from .layout import Flags, Lengths
 from .variants import (
-    ACTIVATIONS,
-    Activation,
     GRUResetBefore,
     LSTMNorm,
     LSTMVariant,
@@ -46,8 +45,8 @@ class LSTM(Network):
         layer_norm: normalizes the gates' two products, and the cell state: "cell" carries it normalized to the next
             step, "output" normalizes it only for the output, as in the paper.
         activations: the functions of the gates i, f and o; of the candidate g; and of the cell state, in h = o ⊙
-            tanh(c): names among "sigmoid", "tanh", "relu", "hard_sigmoid", "softsign", "softplus" and "identity", as in
-            Keras and ONNX.
+            tanh(c): names such as "sigmoid", "tanh", "relu", "hard_sigmoid", "softsign", "softplus" and "identity", or
+            tuples of a name and its numbers, such as ("hard_sigmoid", 0.2, 0.5); see `activations.ACTIVATIONS`.
 
     Parameters of layer k, with `_reverse` appended for the backward direction, rows in gate order i, f, g, o; P is H,
     or proj_size:
@@ -228,7 +227,7 @@ class RNN(Network):
         super().__init__(input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, bias)
 
     @property
-    def activations(self) -> tuple[str, ...]:
+    def activations(self) -> tuple[Activation, ...]:
         """The name of the nonlinearity, in a tuple."""
         return (self.nonlinearity,)
 
@@ -255,14 +254,14 @@ def _check_option(network: Network, name: str, value: object, known: Sequence[ob
         )
 
 
-def _checked_activations(network: Network, names: Sequence[str]) -> tuple[str, ...]:
+def _checked_activations(network: Network, names: Sequence[Activation]) -> tuple[Activation, ...]:
     """The names of a layer's activation functions.
 
     Raises:
         ValueError: there are too few or too many, or one is unknown.
     """
     number = len(KINDS[network.KIND].onnx_activations)
-    if isinstance(names, str) or len(names) != number or any(name not in ACTIVATIONS for name in names):
+    if isinstance(names, str) or len(names) != number or not all(map(is_activation, names)):
         raise ValueError(
             f"{network.KIND}: expected activations, {number} of {', '.join(ACTIVATIONS)} in a tuple, got {names!r}"
         )

@@ -10,11 +10,10 @@ from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.kinds import KINDS
 
+from .activations import Activation, function_of
 from .cells import GRUGates, LSTMGates
 
 __all__ = [
-    "ACTIVATIONS",
-    "Activation",
     "GRUResetBefore",
     "LSTMNorm",
     "LSTMVariant",
@@ -23,19 +22,7 @@ __all__ = [
 ]
 
 LSTMNorm = Literal["cell", "output"]
-Activation = Literal["sigmoid", "tanh", "relu", "hard_sigmoid", "softsign", "softplus", "identity"]
 Parameters: TypeAlias = Mapping[str, Tensor]
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": ops.sigmoid,
-    "tanh": ops.tanh,
-    "relu": ops.relu,
-    "hard_sigmoid": ops.hardsigmoid,
-    "softsign": ops.softsign,
-    "softplus": ops.softplus,
-    "identity": lambda x: x,
-}
-"""The activation functions of layers by name; hard_sigmoid is PyTorch's and Keras 3's."""
 
 
 class Variant(Protocol):
@@ -50,17 +37,17 @@ class Variant(Protocol):
 
 
 class Plain:
-    """A layer whose step is that of its cell, but for the activation functions of these names.
+    """A layer whose step is that of its cell, except for the activation functions.
 
     Args:
         parameters: the layer's parameters.
         step: `step(parameters, activations, net_x, *states)`.
-        activations: the names of the functions.
+        activations: the functions, by their names in `ACTIVATIONS`.
     """
 
-    def __init__(self, parameters: Parameters, step: Callable[..., Any], activations: Sequence[str]) -> None:
+    def __init__(self, parameters: Parameters, step: Callable[..., Any], activations: Sequence[Activation]) -> None:
         self._parameters = parameters
-        self.step = partial(step, parameters, [ACTIVATIONS[name] for name in activations])
+        self.step = partial(step, parameters, list(map(function_of, activations)))
 
     def inputs(self, x: Tensor) -> Tensor:
         return ops.linear(x, self._parameters["weight_ih"], self._parameters["bias"])
@@ -89,9 +76,9 @@ class LSTMVariant:
         self,
         parameters: Parameters,
         layer_norm: LSTMNorm | None,
-        activations: Sequence[str] = KINDS["LSTM"].onnx_activations,
+        activations: Sequence[Activation] = KINDS["LSTM"].onnx_activations,
     ) -> None:
-        self.gate, self.candidate, self.output = map(ACTIVATIONS.__getitem__, activations)
+        self.gate, self.candidate, self.output = map(function_of, activations)
         self.layer_norm = layer_norm
         self.weight_ih, self.weight_hh = parameters["weight_ih"], parameters["weight_hh"]
         self.bias = parameters["bias"]
@@ -146,8 +133,10 @@ class GRUResetBefore:
         h' = (1 - z) ⊙ n + z ⊙ h
     """
 
-    def __init__(self, parameters: Parameters, activations: Sequence[str] = KINDS["GRU"].onnx_activations) -> None:
-        self.gate, self.candidate = map(ACTIVATIONS.__getitem__, activations)
+    def __init__(
+        self, parameters: Parameters, activations: Sequence[Activation] = KINDS["GRU"].onnx_activations
+    ) -> None:
+        self.gate, self.candidate = map(function_of, activations)
         self.weight_ih, self.bias = parameters["weight_ih"], parameters["bias"]
         H = parameters["weight_hh"].shape[1]
         self.weight_rz, self.weight_n = ops.split(parameters["weight_hh"], [2 * H, H], dim=0)

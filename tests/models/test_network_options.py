@@ -1,6 +1,7 @@
 """Options of LSTM, GRU and RNN: without biases, with other activations, resets, one sequence without a batch."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from variant_networks import host, network_of, states_of
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import GRU, LSTM, RNN
-from tinygrad_lstm.models.variants import ACTIVATIONS
+from tinygrad_lstm.models.activations import ACTIVATIONS, Activation
 
 each_kind = pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
 
 NUMBERS: dict[type, int] = {LSTM: 3, GRU: 2, RNN: 1}
 """The number of activation functions."""
 
-FUNCTIONS: dict[str, Any] = {
+FUNCTIONS: dict[Activation, Any] = {
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
@@ -29,7 +30,38 @@ FUNCTIONS: dict[str, Any] = {
     "softsign": lambda x: x / (1 + np.abs(x)),
     "softplus": lambda x: np.logaddexp(0, x),
     "identity": lambda x: x,
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "thresholded_relu": lambda x: np.where(x > 1, x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "celu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+    "affine": lambda x: x,
+    "scaled_tanh": np.tanh,
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "exp": np.exp,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "hard_silu": lambda x: x * np.clip((x + 3) / 6, 0, 1),
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / 2**0.5)) / 2,
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "log_sigmoid": lambda x: -np.logaddexp(0, -x),
+    "softmax": lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum(),
+    "log_softmax": lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum()),
+    "soft_shrink": lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.5, 0),
+    "hard_shrink": lambda x: np.where(np.abs(x) > 0.5, x, 0),
+    "tanh_shrink": lambda x: x - np.tanh(x),
+    "squareplus": lambda x: (x + np.sqrt(x**2 + 4)) / 2,
+    "sparse_sigmoid": lambda x: np.clip((x + 1) / 2, 0, 1),
+    "sparse_plus": lambda x: np.where(x >= 1, x, np.where(x <= -1, 0, (x + 1) ** 2 / 4)),
+    ("hard_sigmoid", 0.2, 0.5): lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    ("leaky_relu", 0.2): lambda x: np.where(x > 0, x, 0.2 * x),
+    ("elu", 0.5): lambda x: np.where(x > 0, x, 0.5 * np.expm1(np.minimum(x, 0))),
+    ("celu", 0.5): lambda x: np.where(x > 0, x, 0.5 * np.expm1(np.minimum(x, 0) / 0.5)),
+    ("scaled_tanh", 1.5, 0.5): lambda x: 1.5 * np.tanh(0.5 * x),
+    ("affine", 0.5, 0.25): lambda x: 0.5 * x + 0.25,
 }
+assert FUNCTIONS.keys() >= ACTIVATIONS.keys()
 
 
 def step_of(network: Any, p: dict[str, np.ndarray], x: np.ndarray, states: tuple[np.ndarray, ...]) -> Any:
@@ -72,7 +104,7 @@ def expected_of(network: Any, x: np.ndarray, states: list[np.ndarray], resets: n
 @st.composite
 def networks(draw: st.DrawFn) -> Any:
     kind = draw(st.sampled_from([LSTM, GRU, RNN]))
-    names = draw(st.tuples(*[st.sampled_from([*ACTIVATIONS])] * NUMBERS[kind]))
+    names = draw(st.tuples(*[st.sampled_from([*FUNCTIONS])] * NUMBERS[kind]))
     options: dict[str, Any] = {"bias": draw(st.booleans()), "bidirectional": draw(st.booleans())}
     if draw(st.booleans()):
         options["activations"] = names
@@ -214,9 +246,12 @@ def test_a_trace_shows_resets_and_no_biases(kind: Any) -> None:
 @each_kind
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_activations_and_biases_are_exported_to_onnx(tmp_path: Path, kind: Any, bidirectional: bool) -> None:
-    """A node has them; with resets, it is a Scan."""
+    """A node has them; with resets, or functions that it does not have, it is a Scan."""
     names = ("hard_sigmoid", "softsign", "identity")[: NUMBERS[kind]]
-    for k, options in enumerate([{"activations": names}, {"bias": False}, {"activations": names, "bias": False}]):
+    numbers = (("hard_sigmoid", 0.2, 0.5), ("elu", 0.5), ("scaled_tanh", 1.5, 0.5))[: NUMBERS[kind]]
+    others = ("sparse_sigmoid", "gelu", "mish")[: NUMBERS[kind]]
+    each = [{"activations": names}, {"bias": False}, {"activations": names, "bias": False}]
+    for k, options in enumerate([*each, {"activations": numbers}, {"activations": others}]):
         network = network_of(kind, 3, 4, dtype="float32", bidirectional=bidirectional, **options)
         path = tmp_path / f"{k}.onnx"
         tg.io.export_onnx(network, path)

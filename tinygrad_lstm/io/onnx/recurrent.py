@@ -23,8 +23,21 @@ __all__ = ["write"]
 
 _SCAN = inspect.unwrap(recurrent.run_scan)
 _NODES_OWN = {"peephole", "reset_after", "nonlinearity", "activations"}  # the options that ONNX's nodes have
-_ACTIVATIONS = {"hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5), "identity": ("Affine", 1.0, 0.0)}
-"""The names, alpha and beta of the activation functions that have these; the others have only a name."""
+_ACTIVATIONS: dict[str, tuple[Any, ...]] = {
+    "sigmoid": ("Sigmoid",),
+    "tanh": ("Tanh",),
+    "relu": ("Relu",),
+    "softsign": ("Softsign",),
+    "softplus": ("Softplus",),
+    "identity": ("Affine", 1.0, 0.0),
+    "affine": ("Affine", 1.0, 0.0),
+    "scaled_tanh": ("ScaledTanh", 1.0, 1.0),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "leaky_relu": ("LeakyRelu", 0.01),
+    "thresholded_relu": ("ThresholdedRelu", 1.0),
+    "elu": ("Elu", 1.0),
+}
+"""The names of the activation functions in ONNX's nodes, with their default alpha and beta here."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ def _layer_of(call: Call) -> _Layer | None:
     if call.function is not _SCAN or call.arguments[1] is None:
         return None
     _, (kind, options, (names, parameters), x), _, states, lengths, reverse = call.arguments
-    if not options.keys() <= _NODES_OWN:
+    if not options.keys() <= _NODES_OWN or None in _functions(kind, options):
         return None
     return _Layer(kind, x, states, dict(zip(names, parameters, strict=True)), options, lengths, reverse)
 
@@ -159,20 +172,28 @@ def _initial(g: Graph, states: Sequence[Operand]) -> Input:
     return g.joined([g.unsqueezed(state, 0) for state in states], 0)
 
 
+def _functions(kind: str, options: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
+    """The activation functions of a layer in ONNX, names with numbers; None for a function that ONNX does not have."""
+    options = {**KINDS[kind].options, **options}
+    found: list[tuple[Any, ...] | None] = []
+    for activation in (options["nonlinearity"],) if "nonlinearity" in options else options["activations"]:
+        name, *numbers = (activation,) if isinstance(activation, str) else activation
+        theirs = _ACTIVATIONS.get(name)
+        found.append(theirs and (theirs[0], *numbers, *theirs[1 + len(numbers) :]))
+    return found
+
+
 def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
     options = {**KINDS[layer.kind].options, **layer.options}
     attributes: dict[str, Any] = {}
     if "reset_after" in options:
         attributes["linear_before_reset"] = int(options["reset_after"])
-    names = (options["nonlinearity"],) if "nonlinearity" in options else options["activations"]
-    if names != KINDS[layer.kind].onnx_activations:
-        functions = [_ACTIVATIONS.get(name, (name.capitalize(),)) for name in names] * directions
-        with_numbers = [function for function in functions if len(function) == 3]
-        attributes["activations"] = [function[0] for function in functions]
-        if with_numbers:
-            attributes["activation_alpha"], attributes["activation_beta"] = (
-                [function[k] for function in with_numbers] for k in (1, 2)
-            )
+    functions = [each for each in _functions(layer.kind, layer.options) if each is not None] * directions
+    if [each[0].lower() for each in functions] != [*KINDS[layer.kind].onnx_activations] * directions:
+        attributes["activations"] = [each[0] for each in functions]
+        for k, name in enumerate(("activation_alpha", "activation_beta"), start=1):
+            if numbers := [float(each[k]) for each in functions if len(each) > k]:
+                attributes[name] = numbers
     return attributes
 
 

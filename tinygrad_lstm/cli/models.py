@@ -19,7 +19,7 @@ from .shared import path_option, require
 __all__ = ["ModelFile", "StatePairs", "WholeModel"]
 
 ModelFile: TypeAlias = Annotated[
-    str, typer.Argument(help="A model: an ONNX file, or a checkpoint that train wrote.", metavar="FILE")
+    str, typer.Argument(help="A model: a file or folder that tg.io.load_model loads.", metavar="FILE")
 ]
 StatePairs: TypeAlias = Annotated[
     list[str] | None,

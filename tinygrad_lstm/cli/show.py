@@ -22,7 +22,8 @@ WIDEST = 80  # characters of a column; only rows with longer cells exceed it
 
 def show(
     file: Annotated[
-        str, typer.Argument(help="A file of a model or of weights: safetensors, PyTorch, Keras, ONNX, NumPy.")
+        str,
+        typer.Argument(help="A file of a model or of weights: ONNX, Keras, TensorFlow, PyTorch, safetensors, NumPy."),
     ],
     program: Annotated[bool, typer.Option("--program", help="Show what the model computes, op by op.")] = False,
     state: StatePairs = None,

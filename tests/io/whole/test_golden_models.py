@@ -14,9 +14,9 @@ from golden_models import NAMES, arrays, model_path
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
-RECURRENT = (LSTM, GRU, RNN, Recurrent)
+RECURRENT = (LSTM, GRU, RNN, Recurrent, LSTMCell, GRUCell, RNNCell)
 
 
 def by_name(outputs: object, expected: dict[str, HostArray]) -> dict[str, tg.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from ...errors import ContentError, shown
 from ..body import Body, Step, captured
 from ..loaded import Loaded, Port
 from ..names import attribute_names
-from ..onnx.rules import MOST_ON_HOST, rule_for
+from ..onnx.rules import rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
 from .graphs import OUTPUTS, Function, Graph, Node, Ref, attribute_of, ordered
 from .layers import Found, layer_of
 from .lowered import structured
 from .rules import DOMAIN, IGNORED
+from .values import Term, folded, is_small, named, needed
 
 __all__ = ["Builder", "Variable"]
 
@@ -35,6 +36,9 @@ MOST_CALLS = 100
 
 MOST_OUTPUTS = 10_000
 """The most outputs of a node."""
+
+MOST_LOOPS = 200
+"""The most loops that are compared with layers."""
 
 MOST_NAMED = 4
 """The most nodes that an error names for one op."""
@@ -62,23 +66,6 @@ class Variable:
     name: str
     array: HostArray
     trainable: bool
-
-
-@dataclass(eq=False)
-class Term:
-    """A value: one that a step computes, an input, a constant, or a variable.
-
-    Attributes:
-        name: its name in the body.
-        stored: its array, if it is a constant or variable.
-        trainable: whether it is a parameter.
-        wanted: the name of its attribute, if it has one.
-    """
-
-    name: str
-    stored: HostArray | None = None
-    trainable: bool = False
-    wanted: str = ""
 
 
 class Builder:
@@ -110,6 +97,7 @@ class Builder:
         self._missing: dict[str, list[str]] = {}
         self._nodes_left = max(MOST_NODES, size)
         self._with_layers = with_layers
+        self._loops_left = MOST_LOOPS
         self._layers: dict[tuple[str, ...], str] = {}
         self._stored: dict[str, HostArray] = {}
         self._wanted: dict[str, str] = {}
@@ -146,9 +134,7 @@ class Builder:
             raise ContentError(f"it has ops that are not supported: {listed}")
         names = [self._used(term, "tensor") for term in terms]
         inputs = tuple(port.name for port in ports.values())
-        body = Body(
-            inputs, tuple(_named(_needed(steps, names), dict(zip(outputs, names, strict=True)))), tuple(outputs)
-        )
+        body = Body(inputs, tuple(named(needed(steps, names), dict(zip(outputs, names, strict=True)))), tuple(outputs))
         used = {*captured(body), *body.outputs}
         contents = {name: content for name, content in self.contents.items() if name in used}
         if any(name in contents for weights in self._layers for name in weights):  # they would no longer be shared
@@ -263,12 +249,13 @@ class Builder:
             kinds = found.kinds(len(given))
         except ContentError as error:
             raise ContentError(f"{origin}: {error}") from error
+        names = [self._unique(f"{node.name}:{k}" if k else node.name) for k in range(outputs)]
+        if arrays := folded(node.op, call, given):
+            return [Term(name, array) for name, array in zip(names, arrays, strict=True)]
         inputs = tuple(self._used(term, kind) for term, kind in zip(given, kinds, strict=True))
-        terms = [Term(self._unique(f"{node.name}:{k}" if k else node.name)) for k in range(outputs)]
         settings = ", ".join(f"{name}={value}" for name, value in attributes.items())
-        names = tuple(term.name for term in terms)
-        steps.append(Step(node.op, call, inputs, names, settings, origin))
-        return terms
+        steps.append(Step(node.op, call, inputs, tuple(names), settings, origin))
+        return [Term(name) for name in names]
 
     def _number_of_outputs(self, node: Node) -> int:
         match node.op:
@@ -317,7 +304,10 @@ class Builder:
         cond, body = bodies
         loop = While(cond, body, outside)
         origin = f"the node {shown(node.name)}"
-        found = layer_of(loop, names[: len(carried)], self._arrays(), steps) if self._with_layers else None
+        found = None
+        if self._with_layers and self._loops_left:
+            self._loops_left -= 1
+            found = layer_of(loop, names[: len(carried)], self._arrays(), steps)
         if found is None:
             steps.append(Step(node.op, loop, names, outputs, "", origin))
         else:
@@ -370,8 +360,7 @@ class Builder:
         array = term.stored
         if array is None:
             return term.name
-        small = array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
-        if kind in ("ints", "floats") or (kind in ("value", "any") and not term.trainable and small):
+        if kind in ("ints", "floats") or (kind in ("value", "any") and not term.trainable and is_small(array)):
             name = f"{term.name} (on the host)" if term.name in self.contents or term.trainable else term.name
             self.constants.setdefault(name, array)
             return name
@@ -411,16 +400,6 @@ def _unchanged(body: Function) -> set[int]:
     return found
 
 
-def _needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
-    """The steps that these values depend on."""
-    needed, found = set(outputs), []
-    for step in reversed(steps):
-        if not needed.isdisjoint(step.outputs):
-            needed.update(step.inputs)
-            found.append(step)
-    return found[::-1]
-
-
 def _common_path(names: Sequence[str]) -> str:
     """The path that all names begin with."""
     paths = [name.split("/")[:-1] for name in names]
@@ -430,30 +409,6 @@ def _common_path(names: Sequence[str]) -> str:
             break
         common.append(parts[0])
     return "/".join(common)
-
-
-def _named(steps: Sequence[Step], names: Mapping[str, str]) -> Iterator[Step]:
-    """Steps whose results have the names of the outputs.
-
-    Args:
-        names: the names of the values, by the names of outputs.
-    """
-    made = {name for step in steps for name in step.outputs}
-    renamed = {name: output for output, name in names.items() if name in made}
-    for step in steps:
-        yield replace(
-            step,
-            inputs=tuple(renamed.get(name, name) for name in step.inputs),
-            outputs=tuple(renamed.get(name, name) for name in step.outputs),
-        )
-    for output, name in names.items():
-        if renamed.get(name) != output:
-            yield Step("Identity", same, (renamed.get(name, name),), (output,))
-
-
-def same(value: Any) -> Any:
-    """The value."""
-    return value
 
 
 def _listed(nodes: Sequence[str]) -> str:

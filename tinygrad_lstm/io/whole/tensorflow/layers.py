@@ -54,6 +54,15 @@ MOST_WEIGHTS = len(ROLES)
 MOST_STEPS = 200
 """The most steps of the body of a loop that is compared."""
 
+COMPARED = frozenset(
+    {
+        *("MatMul", "_FusedMatMul", "BiasAdd", "Add", "AddV2", "Sub", "Mul", "Sigmoid", "Tanh", "Relu", "Split"),
+        *("SplitV", "Unpack", "ConcatV2", "StridedSlice", "Slice", "Squeeze", "Reshape", "Transpose", "Identity"),
+        *("Neg", "ExpandDims", "Cast", *READS, *WRITES),
+    }
+)
+"""The ops of the bodies that are run to be compared: their results are not much larger than what they are given."""
+
 TOLERANCE = 1e-5
 
 
@@ -63,12 +72,16 @@ class Layer:
 
     Attributes:
         roles: for each value that the loop carries, what it is; a state by its number.
+        length: the number of steps, if the graph has it as a constant.
     """
 
     roles: tuple[str | int, ...]
+    length: int | None
 
     def __call__(self, layer: Any, sequence: TensorList, *carried: Any) -> Any:
         x = sequence.stacked(())
+        if self.length is not None and x.shape[0] != self.length:
+            raise ValueError(f"a loop of {self.length} steps over a sequence of {x.shape[0]}")
         initial = [each for each in self._states(carried)]
         initial = [ops.unsqueeze(each, 0) for each in tensors(*initial)]
         out, final = layer(x, initial[0] if len(initial) == 1 else tuple(initial))
@@ -125,12 +138,12 @@ def layer_of(loop: While, given: Sequence[str], arrays: Mapping[str, HostArray],
         steps: those before it.
     """
     outside = _Outside(arrays, {name: step for step in steps for name in step.outputs})
-    if len(loop.body.steps) > MOST_STEPS:
+    if len(loop.body.steps) > MOST_STEPS or any(step.op not in COMPARED for step in loop.body.steps):
         return None
     shape = _shape_of(loop, given, outside)
     if shape is None:
         return None
-    sequence, roles = shape
+    sequence, roles, length = shape
     known = _known(loop.body, outside, {sequence, *loop.body.inputs})
     if known is None:
         return None
@@ -138,15 +151,17 @@ def layer_of(loop: While, given: Sequence[str], arrays: Mapping[str, HostArray],
     for network in _candidates(weights, sum(isinstance(role, int) for role in roles), values):
         module = NETWORKS[network.kind].of_found(network).eval()
         if _same_step(loop.body, roles, values, sequence, module, network):
-            return Found(module, Layer(roles), sequence, tuple(weights))
+            return Found(module, Layer(roles, length), sequence, tuple(weights))
     return None
 
 
 # -- the form of the loop ----------------------------------------------------------------------------------------------
 
 
-def _shape_of(loop: While, given: Sequence[str], outside: _Outside) -> tuple[str, tuple[str | int, ...]] | None:
-    """The name of the sequence, and what each value is that the loop carries."""
+def _shape_of(
+    loop: While, given: Sequence[str], outside: _Outside
+) -> tuple[str, tuple[str | int, ...], int | None] | None:
+    """The name of the sequence, what each value is that the loop carries, and the number of steps if it is constant."""
     body = loop.body
     reads = [step for step in body.steps if step.op in READS]
     writes = [step for step in body.steps if step.op in WRITES]
@@ -176,14 +191,22 @@ def _shape_of(loop: While, given: Sequence[str], outside: _Outside) -> tuple[str
         return None
     for place, number in enumerate(sorted(states, key=lambda number: number != hidden[0])):
         roles[number] = place
-    if not _runs_to_the_end(loop.cond, roles, made.inputs[MADE_OF[made.op]], outside):
+    limits = list(_limits(loop.cond, roles))
+    constants = {outside.arrays[name].item() for name in limits if _is_integer(outside, name)}
+    others = [name for name in limits if not _is_integer(outside, name)]
+    of_x = all(_is_length(name, made.inputs[MADE_OF[made.op]], outside) for name in others)
+    if not limits or not of_x or len(constants) > 1:
         return None
-    return sequence, tuple(roles)
+    return sequence, tuple(roles), constants.pop() if constants else None
+
+
+def _is_integer(outside: _Outside, name: str) -> bool:
+    array = outside.arrays.get(name)
+    return array is not None and array.size == 1 and not is_float(array.dtype)
 
 
 def _is_number(outside: _Outside, name: str, number: int) -> bool:
-    array = outside.arrays.get(name)
-    return array is not None and array.size == 1 and not is_float(array.dtype) and array.item() == number
+    return _is_integer(outside, name) and bool(outside.arrays[name].item() == number)
 
 
 def _counts(step: Step | None, name: str, outside: _Outside) -> bool:
@@ -193,16 +216,14 @@ def _counts(step: Step | None, name: str, outside: _Outside) -> bool:
     return any(_is_number(outside, other, 1) for other in step.inputs if other != name)
 
 
-def _runs_to_the_end(cond: Body, roles: Sequence[str | int], x: str, outside: _Outside) -> bool:
-    """Whether the condition is that counters are less than the length of the sequence x."""
+def _limits(cond: Body, roles: Sequence[str | int]) -> Iterator[str]:
+    """The values that counters are less than as long as the loop runs; "" for a different condition."""
     counters = {name for name, role in zip(cond.inputs, roles, strict=True) if role == COUNTER}
-    limits = 0
     for step in cond.steps:
-        if step.op == "Less" and step.inputs[0] in counters and _is_length(step.inputs[1], x, outside):
-            limits += 1
+        if step.op == "Less" and step.inputs[0] in counters:
+            yield step.inputs[1]
         elif step.op != "LogicalAnd":
-            return False
-    return limits > 0
+            yield ""
 
 
 def _is_length(name: str, x: str, outside: _Outside) -> bool:
@@ -238,7 +259,12 @@ def _known(body: Body, outside: _Outside, given: set[str]) -> tuple[dict[str, An
                 weights[name] = array
             return True
         step = outside.steps.get(name)
-        if step is None or not deeper or not all(value(each, deeper - 1) for each in step.inputs):
+        if (
+            step is None
+            or step.op not in COMPARED
+            or not deeper
+            or not all(value(each, deeper - 1) for each in step.inputs)
+        ):
             return False
         results = step.function(*[values[each] for each in step.inputs])
         values.update(zip(step.outputs, (results,) if len(step.outputs) == 1 else results, strict=True))

@@ -17,7 +17,7 @@ __all__: list[str] = []
 @rule("GatherV2")
 def gather_along(params: Any, indices: Any, axis: Ints, *, batch_dims: int = 0) -> Any:
     if not batch_dims:
-        return gather(params, indices, axis=axis[0])
+        return _taken(params, indices, axis[0])
     params, indices = tensors(params, indices)
     dim = axis[0] % params.ndim
     shape = params.shape
@@ -31,12 +31,21 @@ def gather_along(params: Any, indices: Any, axis: Ints, *, batch_dims: int = 0) 
 
 @rule("Gather")
 def gather_rows(params: Any, indices: Any) -> Any:
-    return gather(params, indices, axis=0)
+    return _taken(params, indices, 0)
+
+
+def _taken(params: Any, indices: Any, axis: int) -> Any:
+    if not isinstance(indices, Tensor):
+        return gather(params, indices, axis=axis)
+    params, indices = tensors(params, indices)
+    dim = axis % params.ndim
+    rows = ops.index_select(params, dim, indices.reshape(-1))
+    return rows.reshape((*params.shape[:dim], *indices.shape, *params.shape[dim + 1 :]))
 
 
 @rule("ResourceGather")
 def gather_of_variable(params: Tensor, indices: Any, *, batch_dims: int = 0, dtype: Any = None) -> Any:
-    return gather(params, indices, axis=0)
+    return _taken(params, indices, 0)
 
 
 @rule("GatherNd")

@@ -1,0 +1,78 @@
+"""Models of TensorFlow: loops that are layers, names, signatures, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_models import arrays, model_path
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import GRU, LSTM, RNN
+
+
+def layers(model: Any) -> dict[str, type]:
+    return {name: type(each) for name, each in model.named_modules() if isinstance(each, LSTM | GRU | RNN)}
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("tf_keras3_lstm", {"sequential.lstm.lstm_cell": LSTM}),
+    ("tf_keras2", {"lower.lstm_cell": LSTM, "upper.gru_cell": GRU}),
+    ("tf_keras3_conv", {"sequential_2.simple_rnn.simple_rnn_cell": RNN}),
+    ("tf_tfjs_graph", {"StatefulPartitionedCall.sequential_1.lstm_1": LSTM}),
+    ("tf_tfjs_layers", {"lower": LSTM, "upper": GRU}),
+    ("tf_keras3_gru", {}),  # its steps are masked
+    ("tf_module", {}),
+    ("tf1_lstm", {}),  # two cells in one loop
+])  # fmt: skip
+def test_loops_that_are_layers(name: str, expected: dict[str, type]) -> None:
+    assert layers(tg.io.load_model(model_path(name))) == expected
+
+
+def test_a_loop_with_a_different_step_stays_a_loop(tmp_path: Path) -> None:
+    """The forget gate's activation is changed to that of the candidate."""
+    with_layer = json.loads((model_path("tf_tfjs_graph") / "model.json").read_text())
+    shutil.copytree(model_path("tf_tfjs_graph"), tmp_path / "changed")
+    for node in with_layer["modelTopology"]["node"]:
+        if node["name"].endswith("lstm_cell_1/Sigmoid_1"):
+            node["op"] = "Tanh"
+    (tmp_path / "changed" / "model.json").write_text(json.dumps(with_layer))
+    model = tg.io.load_model(tmp_path / "changed")
+    assert layers(model) == {}
+    inputs, outputs = arrays("tf_tfjs_graph", "in."), arrays("tf_tfjs_graph", "out.")
+    assert not np.allclose(model(**inputs).detach().numpy(), *outputs.values(), atol=1e-3)
+
+
+def test_a_model_is_traced_and_exported(tmp_path: Path) -> None:
+    model = tg.io.load_model(model_path("tf_keras3_lstm"))
+    (x,), (expected,) = arrays("tf_keras3_lstm", "in.").values(), arrays("tf_keras3_lstm", "out.").values()
+    trace = tg.inspect.trace(model, tg.tensor(x))
+    assert "sequential.lstm.lstm_cell" in str(trace)
+    tg.io.export_onnx(model, tmp_path / "again.onnx")
+    again = tg.io.load_model(tmp_path / "again.onnx")
+    np.testing.assert_allclose(again(x).detach().numpy(), expected, atol=1e-6)
+
+
+def test_missing_variables_are_named(tmp_path: Path) -> None:
+    shutil.copytree(model_path("tf_module"), tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / "variables")
+    with pytest.raises(ValueError, match=r"the checkpoint has no arrays '[uw]', '[uw]'$"):
+        tg.io.load_model(tmp_path / "saved")
+
+
+def test_missing_weights_of_a_keras_model_are_named(tmp_path: Path) -> None:
+    shutil.copytree(model_path("tf_tfjs_layers"), tmp_path / "js")
+    path = tmp_path / "js" / "model.json"
+    model = json.loads(path.read_text())
+    weights = model["weightsManifest"][0]["weights"]
+    weights[0]["name"] = "other/kernel"
+    path.write_text(json.dumps(model))
+    with pytest.raises(ValueError, match=r"not those of the model in its config: missing .*; unused 'other/kernel'"):
+        tg.io.load_model(path)
+
+
+def test_a_saved_model_by_its_file_and_with_states() -> None:
+    folder = model_path("tf1_block")
+    assert repr(tg.io.load_model(folder / "saved_model.pb")) == repr(tg.io.load_model(folder))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
+from tinygrad_lstm.io.contents import Activation
 
 __all__ = ["ACTIVATIONS", "Activation", "function_of", "is_activation"]
-
-Activation: TypeAlias = str | tuple[str | float, ...]
-"""A name in `ACTIVATIONS`; or a tuple of a name and one or two numbers, alpha and beta."""
 
 
 def identity(x: Tensor) -> Tensor:

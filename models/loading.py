@@ -153,7 +153,7 @@ class Loadable(Module):
         dtype: DType = None,
         reset_after: bool | None = None,
         nonlinearity: Literal["tanh", "relu"] | None = None,
-        recurrent_activation: Literal["sigmoid"] | None = None,
+        recurrent_activation: Literal["sigmoid", "hard_sigmoid"] | None = None,
     ) -> Self:
         """The network of a Keras layer, or of a stack of several; kernels are transposed and gates reordered.
 
@@ -169,8 +169,7 @@ class Loadable(Module):
             reset_after: for a GRU; by default from the file or the shape of the bias, if they determine it.
             nonlinearity: for an RNN; by default that of the file, or "tanh".
             recurrent_activation: for an LSTM or GRU; required if a file of Keras before 2.3 has only weights: its
-                default was "hard_sigmoid", which is not supported. Arrays in memory are assumed to use the present
-                default, "sigmoid".
+                default was "hard_sigmoid". Arrays in memory are assumed to use the present default, "sigmoid".
 
         Raises:
             ValueError: the prefix has no layer, or more than one; the layer is of a different kind or not supported;

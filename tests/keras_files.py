@@ -40,11 +40,11 @@ def write_hdf5(path: Path, arrays: Arrays, texts: dict[str, dict[str, Any]] | No
     return path
 
 
-def write_keras(path: Path, config: Any, arrays: Arrays, packed: bool = False) -> Path:
+def write_keras(path: Path, config: Any, arrays: Arrays, packed: bool = False, version: str = "") -> Path:
     """An archive as Keras 3 writes it."""
     content = write_hdf5(path.with_suffix(".tmp"), arrays).read_bytes()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
-        archive.writestr("metadata.json", "{}")
+        archive.writestr("metadata.json", json.dumps({"keras_version": version} if version else {}))
         archive.writestr("config.json", config if isinstance(config, str) else json.dumps(config))
         archive.writestr("model.weights.h5", content)
     return path

@@ -9,10 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from keras_files import ROLES, Arrays, Config, cell, layer, layers_of, model, older, write_hdf5
+from keras_files import ROLES, Arrays, Config, cell, layer, layers_of, model, older, write_hdf5, write_keras
 from safetensors.numpy import load_file
 
 from tinygrad_lstm.io import FileLayer, load_weights
+from tinygrad_lstm.models import LSTM
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
 
@@ -86,10 +87,9 @@ assert list(load_weights({str(FILES / "keras_lstm.keras")!r}).layers) == ["layer
 # --- What a config says ---------------------------------------------------------------------------
 
 UNSUPPORTED = {
-    "the activation 'elu'": layer("LSTM", activation="elu"),
-    "the activation 'relu'": layer("LSTM", activation="relu"),
-    "the activation 'LeakyReLU'": layer("LSTM", activation=layer("LeakyReLU")),
-    "the recurrent activation 'hard_sigmoid'": layer("LSTM", recurrent_activation="hard_sigmoid"),
+    "the activation 'sparsemax'": layer("LSTM", activation="sparsemax"),
+    "the activation 'PReLU'": layer("LSTM", activation=layer("PReLU")),
+    "the recurrent activation 'swoosh'": layer("LSTM", recurrent_activation="swoosh"),
     "the class 'PeepholeLSTMCell'": layer("RNN", cell=layer("PeepholeLSTMCell")),
     "the class 'LSTM'": {**layer("LSTM"), "registered_name": "mine>LSTM"},
 }
@@ -103,10 +103,32 @@ def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, words: str) -
     assert found.kind == "LSTM" and tuple(found.unsupported) == (words,)
 
 
+@pytest.mark.parametrize(
+    ("version", "settings", "activations"),
+    [
+        ("3.15.1", {"recurrent_activation": "hard_sigmoid"}, ("hard_sigmoid", "tanh", "tanh")),
+        ("2.15.0", {"recurrent_activation": "hard_sigmoid"}, (("hard_sigmoid", 0.2, 0.5), "tanh", "tanh")),
+        ("3.15.1", {"activation": "relu"}, ("sigmoid", "relu", "relu")),
+        ("3.15.1", {"activation": "linear", "recurrent_activation": "swish"}, ("silu", "identity", "identity")),
+        ("3.15.1", {"activation": "leaky_relu"}, ("sigmoid", ("leaky_relu", 0.2), ("leaky_relu", 0.2))),
+        ("2.15.0", {"activation": layer("LeakyReLU", alpha=0.5)}, ("sigmoid", *[("leaky_relu", 0.5)] * 2)),
+        ("3.15.1", {"activation": layer("function") | {"config": "gelu"}}, ("sigmoid", "gelu", "gelu")),
+    ],
+)
+def test_activations_have_the_meaning_of_the_version(
+    tmp_path: Path, version: str, settings: Config, activations: tuple[object, ...]
+) -> None:
+    arrays = cell("layers/lstm/cell", 4)
+    path = write_keras(tmp_path / "a.keras", model(layer("LSTM", **settings)), arrays, version=version)
+    (found,) = load_weights(path).layers.values()
+    assert (found.activations, found.unsupported) == (activations, ())
+    assert LSTM.from_keras(path).activations == activations
+
+
 def test_several_such_settings_are_all_named(tmp_path: Path) -> None:
-    one = layer("LSTM", activation="elu", recurrent_activation="linear")
+    one = layer("LSTM", activation="sparsemax", recurrent_activation="swoosh")
     (found,) = layers_of(tmp_path, model(one), cell("layers/lstm/cell", 4)).values()
-    assert tuple(found.unsupported) == ("the activation 'elu'", "the recurrent activation 'linear'")
+    assert tuple(found.unsupported) == ("the activation 'sparsemax'", "the recurrent activation 'swoosh'")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,7 @@ def test_what_runs_a_cell_through_time_says_how(tmp_path: Path) -> None:
 
 
 def test_cells_on_cells_are_layers_in_their_order(tmp_path: Path) -> None:
-    cells = [layer("GRUCell", name="low", reset_after=False), layer("LSTMCell", name="high", activation="elu")]
+    cells = [layer("GRUCell", name="low", reset_after=False), layer("LSTMCell", name="high", activation="sparsemax")]
     config = model(layer("RNN", cell=layer("StackedRNNCells", cells=cells), go_backwards=True))
     path = "layers/rnn/cell/cells"
     found = layers_of(tmp_path, config, cell(f"{path}/lstm_cell", 4) | cell(f"{path}/gru_cell", 3))
@@ -138,7 +160,7 @@ def test_cells_on_cells_are_layers_in_their_order(tmp_path: Path) -> None:
         ("low", "GRU", True),
         ("high", "LSTM", True),
     ]
-    assert tuple(found[f"{path}/lstm_cell"].unsupported) == ("the activation 'elu'",)
+    assert tuple(found[f"{path}/lstm_cell"].unsupported) == ("the activation 'sparsemax'",)
 
 
 BOTH = cell("layers/bidirectional/forward_layer/cell", 3, bias=(2, 6)) | cell(
@@ -155,7 +177,7 @@ BOTH = cell("layers/bidirectional/forward_layer/cell", 3, bias=(2, 6)) | cell(
         ({"merge_mode": None}, ("the merge mode 'None'",)),
         ({"backward_layer": layer("GRU", reset_after=False)}, ("different settings in its two directions",)),
         ({"layer": layer("GRU", go_backwards=True)}, ("a forward direction that runs from the end",)),
-        ({"layer": layer("GRU", activation="relu")}, ("the activation 'relu'",)),
+        ({"layer": layer("GRU", activation="sparsemax")}, ("the activation 'sparsemax'",)),
     ],
 )
 def test_both_directions(tmp_path: Path, options: Config, words: tuple[str, ...]) -> None:
@@ -173,7 +195,7 @@ def test_a_direction_without_arrays_is_left_empty(tmp_path: Path) -> None:
 
 
 def test_models_in_models_and_paths_that_count(tmp_path: Path) -> None:
-    inner = model(layer("Dense", name="d"), layer("LSTM", name="inside", activation="elu"), name="inner")
+    inner = model(layer("Dense", name="d"), layer("LSTM", name="inside", activation="sparsemax"), name="inner")
     stack = [layer("LSTM", name=f"layer_{k}") for k in range(12)]
     config = model(*stack, inner, layer("TimeDistributed", layer=layer("LSTM", name="each")))
     paths = [f"layers/lstm_{k}" if k else "layers/lstm" for k in range(12)]
@@ -190,7 +212,7 @@ def test_models_in_models_and_paths_that_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", ["/", "\\"])
 def test_archives_of_tensorflow_2_12(tmp_path: Path, separator: str) -> None:
     """Their paths have a different prefix, and count each layer that has weights twice; on Windows they have \\ too."""
-    inner = model(layer("LSTM", name="inside"), layer("LSTM", name="above", activation="elu"))
+    inner = model(layer("LSTM", name="inside"), layer("LSTM", name="above", activation="sparsemax"))
     config = model(layer("LSTM", name="low"), layer("LSTM", name="high"), layer("LSTM", name="top"), inner)
     root = "_layer_checkpoint_dependencies"
     paths = [f"{root}/{name}" for name in ("lstm", "lstm_2", "lstm_4")]
@@ -236,7 +258,7 @@ def test_settings_in_the_older_layout(tmp_path: Path) -> None:
     found = load_weights(write_hdf5(tmp_path / "a.h5", arrays, texts)).layers
     assert list(found) == ["model_weights/b", "model_weights/part/deep", "model_weights/part/top"]
     assert list(found["model_weights/b"].arrays[0]) == ["kernel", "recurrent_kernel"]
-    assert tuple(found["model_weights/b"].unsupported) == ("the recurrent activation 'hard_sigmoid'",)
+    assert found["model_weights/b"].activations == (("hard_sigmoid", 0.2, 0.5), "tanh", "tanh")
     assert [(each.kind, each.reset_after) for each in found.values()] == [("LSTM", True), ("GRU", False), ("RNN", True)]
 
 

@@ -123,12 +123,14 @@ def test_before_keras_2_3_the_gates_are_not_known(
     tmp_path: Path, version: str | None, kind: type[LSTM] | type[GRU], gates: int
 ) -> None:
     path = weights_alone(tmp_path, version, older("a/a", gates))
-    with pytest.raises(ValueError, match=r"hard_sigmoid, .* give recurrent_activation='sigmoid' if it is that"):
+    with pytest.raises(ValueError, match=r"hard_sigmoid, .* give recurrent_activation='sigmoid' or 'hard_sigmoid'"):
         kind.from_keras(path, "a")
     assert [found.network for found in recognised(load_weights(path))] == [None]
     assert kind.from_keras(path, "a", recurrent_activation="sigmoid").hidden_size == 2
-    with pytest.raises(ValueError, match="the recurrent activation 'hard_sigmoid' is not supported; only 'sigmoid' is"):
-        kind.from_keras(path, "a", recurrent_activation="hard_sigmoid")  # type: ignore[arg-type]
+    of_old = kind.from_keras(path, "a", recurrent_activation="hard_sigmoid")
+    assert of_old.activations[0] == ("hard_sigmoid", 0.2, 0.5)
+    with pytest.raises(ValueError, match="expected recurrent_activation to be 'sigmoid' or 'hard_sigmoid', got 'relu'"):
+        kind.from_keras(path, "a", recurrent_activation="relu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["2.3.0", "2.3.0-tf", "2.15.0", "3.15.1", "10.0.0"])
@@ -143,7 +145,7 @@ def test_a_layer_without_gates_needs_no_version(tmp_path: Path) -> None:
 def test_what_the_config_says_is_not_overruled(tmp_path: Path) -> None:
     arrays = cell("layers/lstm/cell", 4)
     found = only_layer(tmp_path, layer("LSTM", recurrent_activation="hard_sigmoid"), arrays)
-    with pytest.raises(ValueError, match="the recurrent activation 'hard_sigmoid'"):
+    with pytest.raises(ValueError, match="its recurrent activation is 'hard_sigmoid'; leave recurrent_activation out"):
         LSTM.from_keras(Weights(arrays, {"lstm": found}), recurrent_activation="sigmoid")
 
 
@@ -162,24 +164,28 @@ def test_a_gru_of_a_keras_that_had_one_variant_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3)])
-def test_layers_for_cudnn_are_named(tmp_path: Path, kind: type[LSTM] | type[GRU], gates: int) -> None:
+def test_layers_for_cudnn(tmp_path: Path, kind: type[LSTM] | type[GRU], gates: int) -> None:
     """Whether they are recognised by a config, a file of only weights, or arrays in memory."""
     name, bias = kind.__name__, (2 * gates * 2,)
-    advice = rf".* in Keras 2, .* that has {name}\(units, recurrent_activation='sigmoid'"
-    arrays = dict(zip(ROLES, cell("", gates, bias=bias).values()))
+    random = np.random.default_rng(0)
+    shapes = [array.shape for array in cell("", gates, bias=bias).values()]
+    arrays = dict(zip(ROLES, (random.standard_normal(shape).astype("f4") for shape in shapes), strict=True))
+    plain = {  # as Keras 2 converts them for a layer that is not for CuDNN
+        "kernel": np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(arrays["kernel"], gates)]),
+        "recurrent_kernel": np.hstack([part.T for part in np.hsplit(arrays["recurrent_kernel"], gates)]),
+        "bias": np.sum(np.split(arrays["bias"], 2), axis=0) if kind is LSTM else arrays["bias"].reshape(2, -1),
+    }
+    expected = kind.from_keras([*plain.values()])
     listed = {f"a/a/{role}:0": array for role, array in arrays.items()}
-    for weights in ([*arrays.values()], write_hdf5(tmp_path / "a.h5", listed, {"/": {"layer_names": [b"a"]}})):
-        with pytest.raises(ValueError, match=f"two biases as of a CuDNN{name}; {advice}"):
-            kind.from_keras(weights)
-    one = layer(f"CuDNN{name}", name="a")
-    forward, backward = (cell(f"layers/bidirectional/{each}_layer/cell", gates, bias=bias) for each in DIRECTIONS)
-    written = [
-        (one, cell(f"layers/cu_dnn{name.lower()}/cell", gates, bias=bias)),
-        (layer("Bidirectional", name="b", layer=one), forward | backward),
-    ]
-    for config, there in written:
-        with pytest.raises(ValueError, match=rf"the class 'CuDNN{name}' \({advice}"):
-            kind.from_keras(write_keras(tmp_path / "a.keras", model(config), there))
+    texts = {"/": {"layer_names": [b"a"], "keras_version": "2.15.0"}}
+    path = f"layers/cu_dnn{name.lower()}/cell/vars"
+    numbered_ = {f"{path}/{k}": array for k, array in enumerate(arrays.values())}
+    archive = write_keras(tmp_path / "a.keras", model(layer(f"CuDNN{name}", name="a")), numbered_)
+    for weights in ([*arrays.values()], write_hdf5(tmp_path / "a.h5", listed, texts), archive):
+        found = kind.from_keras(weights)
+        assert not found.options
+        for key, value in expected.state_dict().items():
+            np.testing.assert_array_equal(found.state_dict()[key], value)
 
 
 # --- Configs and arrays that contradict each other --------------------------------------------------

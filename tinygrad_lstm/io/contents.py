@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from tinygrad_lstm.backends.base import HostArray
 
 from ..kinds import Framework
 
-__all__ = ["FileLayer", "Weights"]
+__all__ = ["Activation", "FileLayer", "Weights"]
+
+Activation: TypeAlias = str | tuple[str | float, ...]
+"""The name of an activation function of LSTM, GRU or RNN; or a tuple of a name and its numbers."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class FileLayer:
         bidirectional: whether it runs in both directions.
         reset_after: for a GRU, whether the reset gate comes after the product with the recurrent weights.
         nonlinearity: the nonlinearity of an RNN.
-        activations: the names of the activation functions, as networks here have them; if empty, the usual ones.
+        activations: the activation functions, under our names, if they are not those of a plain layer.
         batch_first: whether its inputs are (B, T, I).
         unsupported: what it computes that the layers here do not, in words.
         undecided: settings that the file lacks and that must be given when the layer is loaded, with the reasons.
@@ -38,7 +41,7 @@ class FileLayer:
     bidirectional: bool = False
     reset_after: bool = True
     nonlinearity: Literal["tanh", "relu"] = "tanh"
-    activations: Sequence[str] = ()
+    activations: Sequence[Activation] = ()
     batch_first: bool = False
     unsupported: Sequence[str] = field(default=())
     undecided: Mapping[str, str] = field(default_factory=dict)

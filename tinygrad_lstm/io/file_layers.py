@@ -9,18 +9,21 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType
 
-from ..kinds import KINDS, Framework, Kind
+from ..kinds import KINDS, Framework
 from .contents import FileLayer, Weights
 from .recurrent import Faults, Part, Recurrent, assembled, each_made, stacked
 from .torch.names import recurrent_layers
 
-__all__ = ["ALIKE", "cudnn_advice", "file_network", "network_of"]
+__all__ = ["ALIKE", "has_two_biases", "file_network", "network_of"]
 
 ALIKE = "without biases both variants of a GRU look alike: give reset_after=True or False"
 _ROLES: dict[Framework, tuple[str, ...]] = {
     "keras": ("kernel", "recurrent_kernel", "bias"),
     "onnx": ("W", "R", "B", "P"),
 }
+_GATES: dict[str, tuple[str | float, ...] | str] = {"sigmoid": "sigmoid", "hard_sigmoid": ("hard_sigmoid", 0.2, 0.5)}
+"""Keras's functions of gates, in the version that has the choice: before 2.3 the default was hard_sigmoid."""
+
 _DESCRIBED = ("reset_after", "nonlinearity")
 """The options that a `FileLayer` contains."""
 
@@ -56,9 +59,11 @@ def file_network(
     settings = {name: value for name, value in settings.items() if value is not None}
     if strange := [name for name in settings if name not in known]:
         raise ValueError(f"{who}: {', '.join(strange)} is not a setting of this kind; leave it out")
-    activation = settings.get("recurrent_activation", "sigmoid")
-    if activation != "sigmoid":
-        raise ValueError(f"{who}: the recurrent activation {activation!r} is not supported; only 'sigmoid' is")
+    if settings.get("recurrent_activation", "sigmoid") not in _GATES:
+        raise ValueError(
+            f"{who}: expected recurrent_activation to be {' or '.join(map(repr, _GATES))}, got "
+            f"{settings['recurrent_activation']!r}"
+        )
     if not isinstance(weights, Mapping):
         weights = _named(who, weights)
     elif not isinstance(weights, Weights):
@@ -77,15 +82,6 @@ def file_network(
         networks = each_made(prefix, lambda each: _network(who, kind, weights, layers, each, dtype, settings))
         return stacked(networks)
     return _network(who, kind, weights, layers, prefix, dtype, settings)
-
-
-def cudnn_advice(kind: Kind) -> str:
-    """Why a Keras layer in CuDNN's layout is not read, and what to do."""
-    settings = "recurrent_activation='sigmoid'" + ", reset_after=True" * ("reset_after" in kind.options)
-    return (
-        "its kernels and biases are laid out differently: in Keras 2, load the weights into a model that has "
-        f"{kind.name}(units, {settings}) in its place, and save that model"
-    )
 
 
 def network_of(weights: Mapping[str, HostArray], layer: FileLayer, dtype: DType = None) -> Recurrent:
@@ -156,6 +152,12 @@ def _with_settings(layer: FileLayer, settings: Mapping[str, Any]) -> FileLayer:
     """A layer with the settings that its user gave."""
     undecided = {name: reason for name, reason in layer.undecided.items() if name not in settings}
     own = {name: value for name, value in settings.items() if name != "recurrent_activation"}
+    if "recurrent_activation" in settings:
+        gates, usual = _GATES[settings["recurrent_activation"]], KINDS[layer.kind].onnx_activations
+        if layer.activations and layer.activations[0] != gates:
+            raise ValueError(f"its recurrent activation is {layer.activations[0]!r}; leave recurrent_activation out")
+        if not layer.activations and gates != "sigmoid":
+            own["activations"] = [gates if each == "sigmoid" else each for each in usual]
     return replace(layer, undecided=undecided, **own)
 
 
@@ -178,10 +180,10 @@ def _keras_places(
         roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
         if "bias" in parts:
             name, bias = parts["bias"].name, parts["bias"].array
-            if kind.cudnn_class and bias.shape == (2 * len(roles["weight_hh"].array),):
-                faults.misshapen.append(
-                    f"{name} ({bias.shape}, two biases as of a {kind.cudnn_class}; {cudnn_advice(kind)})"
-                )
+            if kind.cudnn_class and is_of_cudnn(bias, parts["recurrent_kernel"].array):
+                roles = {role: _of_cudnn(part, len(kind.gates)) for role, part in kernels.items()}
+                both = np.split(bias, 2)
+                roles |= {role: Part(name, each) for role, each in zip(("bias_ih", "bias_hh"), both, strict=True)}
             elif "reset_after" not in kind.options or not layer.reset_after:
                 roles["bias"] = Part(name, bias)
             elif bias.ndim == 2 and len(bias) == 2:
@@ -189,6 +191,23 @@ def _keras_places(
             else:
                 faults.misshapen.append(f"{name} ({bias.shape}, expected (2, 3·H))")
         yield roles
+
+
+def has_two_biases(recurrent_kernel: HostArray, bias: HostArray) -> bool:
+    """Whether a GRU's bias shows that its reset gate comes after the product with the recurrent weights."""
+    return bias.ndim == 2 or is_of_cudnn(bias, recurrent_kernel)
+
+
+def is_of_cudnn(bias: HostArray, recurrent_kernel: HostArray) -> bool:
+    """Whether the bias of a layer is that of a layer for CuDNN: two biases, one after the other."""
+    return recurrent_kernel.ndim == 2 and bias.shape == (2 * recurrent_kernel.shape[1],)
+
+
+def _of_cudnn(kernel: Part, gates: int) -> Part:
+    """A kernel (n, k·H) of a layer for CuDNN as (k·H, n): each gate's part (n, H) has the elements of (H, n)."""
+    n, H = kernel.array.shape[0], kernel.array.shape[1] // gates
+    parts = [part.reshape(H, n) for part in np.split(kernel.array, gates, axis=1)]
+    return Part(kernel.name, np.concatenate(parts))
 
 
 def _onnx_places(
@@ -262,7 +281,8 @@ def _by_names(kind: str, framework: Framework, weights: Mapping[str, HostArray])
             [found[stem] for stem in stems],
             bidirectional=len(stems) == 2,
             batch_first=True,
-            reset_after="bias" not in found[stems[0]] or weights[found[stems[0]]["bias"]].ndim == 2,
+            reset_after="bias" not in found[stems[0]]
+            or has_two_biases(*(weights[found[stems[0]][role]] for role in ("recurrent_kernel", "bias"))),
             undecided={"reset_after": ALIKE}
             if "reset_after" in KINDS[kind].options and "bias" not in found[stems[0]]
             else {},

@@ -12,7 +12,7 @@ from ..atomic import naming_errors
 from ..contents import Weights
 from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file
-from .config import described_layers
+from .config import described_layers, major_version
 from .hdf5 import SIGNATURE, Hdf5Contents, read_hdf5
 from .layers import recurrent_layers
 
@@ -55,7 +55,9 @@ def read_keras(path: Path) -> Weights:
     with naming_file(path):
         file = opened_keras(path)
         types = dict.fromkeys(file.contents.bfloat16, BFLOAT16)
-        return Weights(file.contents.arrays, recurrent_layers(file.contents, described_layers(file.config)), types)
+        return Weights(
+            file.contents.arrays, recurrent_layers(file.contents, described_layers(file.config, major_version(file.version))), types
+        )
 
 
 def opened_keras(path: Path) -> KerasFile:

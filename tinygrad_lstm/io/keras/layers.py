@@ -12,7 +12,7 @@ from tinygrad_lstm.backends.base import HostArray
 from ...kinds import KINDS, kind_with_gates
 from ..contents import FileLayer
 from ..errors import shown
-from ..file_layers import ALIKE
+from ..file_layers import ALIKE, has_two_biases
 from ..recurrent import under
 from .config import Described, Settings, snake_case
 from .hdf5 import Hdf5Contents
@@ -232,7 +232,8 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
     has_variants = "reset_after" in KINDS[kind].options
     reset_after, undecided = settings.reset_after, _undecided(first, kind, version)
     if reset_after is None and "bias" in first.roles:
-        reset_after = not has_variants or arrays[first.roles["bias"]].ndim == 2  # with it, there are two biases
+        own = (arrays[first.roles[role]] for role in ("recurrent_kernel", "bias"))
+        reset_after = not has_variants or has_two_biases(*own)
     elif reset_after is None:
         reset_after = not has_variants or "reset_after" in undecided
     roles = [_roles(cell, settings) for cell in cells]
@@ -246,6 +247,7 @@ def _file_layer(cells: Sequence[Cell], arrays: Mapping[str, HostArray], name: st
         bidirectional=settings.bidirectional,
         reset_after=reset_after,
         nonlinearity=settings.nonlinearity,
+        activations=settings.activations,
         batch_first=settings.batch_first,
         unsupported=(*settings.unsupported, *(reason for cell in cells for reason in _beside(cell, settings, arrays))),
         undecided=undecided,
@@ -283,7 +285,7 @@ def _undecided(cell: Cell, kind: str, version: str) -> dict[str, str]:
         of = f"of Keras {shown(version)}" if version else "of an unknown version of Keras"
         undecided["recurrent_activation"] = (
             f"weights only, {of}, do not tell whether its recurrent activation is hard_sigmoid, the default before"
-            " 2.3, or sigmoid: give recurrent_activation='sigmoid' if it is that"
+            " 2.3, or sigmoid: give recurrent_activation='sigmoid' or 'hard_sigmoid'"
         )
     return undecided
 

@@ -9,7 +9,7 @@ from typing import Any
 from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import ContentError, naming_file, shown
-from ...keras.config import is_custom, is_layer, layer_config
+from ...keras.config import is_custom, is_layer, layer_config, major_version
 from ...keras.file import opened_keras
 from ..loaded import Loaded
 from . import core, recurrent  # noqa: F401  (they register their rules)
@@ -61,8 +61,7 @@ def built(
             f"its model's class, {name}, is user-defined; build it from its layers, whose weights "
             "tg.io.load_weights reads"
         )
-    keras = int(version[0]) if version[:1].isdigit() else 2
-    model = Spec(config["class_name"], "", layer_config(config), "", keras)
+    model = Spec(config["class_name"], "", layer_config(config), "", major_version(version))
     slots: dict[str, list[Slot]] = {}
     supported = True
     for name, spec in graph_of(model).layers.items():

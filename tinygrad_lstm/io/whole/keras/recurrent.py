@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from tinygrad_lstm import models
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.models import GRU, LSTM, RNN
 
 from .... import ops
 from ...._tensor import Tensor
@@ -19,7 +19,6 @@ from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
 __all__: list[str] = []
 
-_NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 _ROLES = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -32,7 +31,7 @@ class _Recurrent:
             yield Slot(f"{spec.path}/cell/vars/{number}", role, spec.trainable)
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        settings = one_direction({"class_name": spec.class_name, "config": spec.config})
+        settings = one_direction({"class_name": spec.class_name, "config": spec.config}, spec.keras)
         if settings.unsupported:
             raise UnsupportedError(*settings.unsupported)
         own = {slot.role: arrays[slot.path] for slot in self.slots(spec)}
@@ -42,9 +41,10 @@ class _Recurrent:
             [{role: role for role in own}],
             reset_after=settings.reset_after is not False,
             nonlinearity=settings.nonlinearity,
+            activations=settings.activations,
             batch_first=True,
         )
-        network = _NETWORKS[str(settings.kind)].of_found(network_of(own, description))
+        network = getattr(models, str(settings.kind)).of_found(network_of(own, description))
         sequences, states = bool(spec.config.get("return_sequences")), bool(spec.config.get("return_state"))
         function = partial(_run, reverse=settings.reverse, sequences=sequences, states=states)
         outputs = 1 + len(network.STATES) * states

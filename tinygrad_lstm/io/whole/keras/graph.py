@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -10,8 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ...errors import ContentError, shown
-from ...keras.config import is_layer, snake_case
-from .rules import Spec
+from .rules import Spec, is_known
 
 __all__ = ["Graph", "Invocation", "Ref", "graph_of", "leaves", "mapped"]
 
@@ -62,6 +60,9 @@ class Graph:
     outputs: tuple[Ref, ...]
 
 
+_FUNCTIONAL = ("Functional", "Model")
+
+
 def graph_of(model: Spec) -> Graph:
     """The graph of a Sequential or functional model.
 
@@ -77,32 +78,37 @@ def graph_of(model: Spec) -> Graph:
         for number, node in enumerate(configs[name].get("inbound_nodes") or ()):
             args, kwargs = _arguments(node, spec)
             calls[name, number] = Invocation(name, number, args, kwargs)
+            if _is_unmarked_operation(spec, args):
+                layers[name] = replace(spec, operation=True)
     inputs = [ref.layer for ref in leaves(Ref, _read_old(model.config["input_layers"], {}))]
     outputs = leaves(Ref, _read_old(model.config.get("output_layers"), {}))
+    if unknown := [name for name in (*inputs, *(ref.layer for ref in outputs)) if name not in layers]:
+        raise ContentError(f"the layer {shown(unknown[0])} is missing")
     if not outputs or not inputs:
         raise ContentError(f"the model {shown(model.name)} has no inputs or no outputs")
-    numbered = _renumbered(calls, outputs, layers)
-    outputs = [numbered(ref) for ref in outputs]
-    calls = {
-        place: replace(each, args=mapped(Ref, numbered, each.args), kwargs=mapped(Ref, numbered, each.kwargs))
-        for place, each in calls.items()
-    }
+    if model.keras > 2:  # only outputs number the calls of models within a model from 1
+        outputs = [ref._replace(call=ref.call - (layers[ref.layer].class_name in _FUNCTIONAL)) for ref in outputs]
+    else:
+        numbered = _renumbered(calls, outputs, layers)
+        outputs = [numbered(ref) for ref in outputs]
+        calls = {
+            place: replace(each, args=mapped(Ref, numbered, each.args), kwargs=mapped(Ref, numbered, each.kwargs))
+            for place, each in calls.items()
+        }
     return Graph(layers, tuple(inputs), tuple(_in_order(calls, outputs, layers)), tuple(outputs))
 
 
+def _is_unmarked_operation(spec: Spec, args: tuple[Any, ...]) -> bool:
+    """Whether a layer in an `.h5` file of Keras 3, which does not say it, is a function: layers that join take lists."""
+    if spec.keras < 3 or spec.module or not is_known(spec.class_name, operation=True):
+        return False
+    return not is_known(spec.class_name) or len(args) > 1 or "newshape" in spec.config
+
+
 def _layers(model: Spec) -> dict[str, Spec]:
-    """The layers of a model by name, with the paths of Keras 3: "layers/lstm_1" is the second LSTM."""
-    given = model.config.get("layers")
-    if not isinstance(given, list) or not given:
-        raise ContentError(f"the model {shown(model.name)} has no layers")
-    used: Counter[str] = Counter()
+    """The layers of a model by name."""
     found: dict[str, Spec] = {}
-    for each in given:
-        if not is_layer(each):
-            raise ContentError(f"the model {shown(model.name)} contains something that is not a layer")
-        stem = snake_case(each["class_name"])
-        spec = model.within(each, f"layers/{stem}_{used[stem]}" if used[stem] else f"layers/{stem}")
-        used[stem] += not spec.is_operation
+    for spec, each in zip(model.within_list("layers"), model.config["layers"], strict=True):
         name = _name_of(each)
         if name in found:
             raise ContentError(f"two layers are called {shown(name)}")
@@ -218,7 +224,7 @@ def _ref(history: Any) -> Ref:
 def _renumbered(
     calls: Mapping[tuple[str, int], Invocation], outputs: Sequence[Ref], layers: Mapping[str, Spec]
 ) -> Callable[[Ref], Ref]:
-    """Returns a function that numbers a layer's calls from 0: Keras numbers those of models within a model from 1."""
+    """Returns a function that numbers a layer's calls from 0: Keras 2 numbers those of models in a model from 1."""
     first: dict[str, int] = {}
     for ref in [*(ref for each in calls.values() for ref in each.uses), *outputs]:
         if ref.layer in layers and "layers" in layers[ref.layer].config:

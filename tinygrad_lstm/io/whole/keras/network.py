@@ -171,20 +171,23 @@ class _Steps:
         first_masks = leaves(_Name, masks[0][:1])
         if isinstance(layer, _Nested):
             assert layer.network is not None
-            refs = leaves(Ref, call.args)
-            has_mask = [ref in self.masks for ref in refs]
-            body, kept = layer.network.body(has_mask)
+            given = leaves(Ref, call.args)
+            masked = leaves(Ref, call.kwargs.get("mask"))
+            first_masks = [_Name(self.value(ref)) for ref in masked] or first_masks
+            body, kept = layer.network.body([bool(masked) or ref in self.masks for ref in given])
             function = partial(_run, body=body)
-            args = (*map(_Name, map(self.value, refs)), *first_masks)
+            args, kwargs = (*map(_Name, map(self.value, given)), *first_masks), {}
             names += [self.new_mask(result) for result, has in zip(results, kept, strict=True) if has]
         elif layer.takes_mask is True:
-            kwargs |= {"mask": masks[0][0]} if first_masks and "mask" not in kwargs else {}
+            # Keras 3 gives a layer the mask only if nothing else that it is given is a tensor.
+            given = first_masks and "mask" not in kwargs and (spec.keras < 3 or _given_tensors(call) == 1)
+            kwargs |= {"mask": masks[0][0]} if given else {}
         elif layer.takes_mask:
             by_name = {**dict(zip(layer.takes_mask, masks[0], strict=False)), **masks[1]}
             kwargs |= {f"{name}_mask": mask for name in layer.takes_mask if (mask := by_name.get(name)) is not None}
         self._add(spec, function, _own_names(call, layer), args, kwargs, names)
         if layer.mask == "keep":
-            self.masks.update({result: first_masks[0] for result in results[:1] if first_masks})
+            self.masks.update({result: first_masks[0] for result in results[: layer.kept] if first_masks})
         elif layer.mask is not None and (layer.makes_mask or first_masks):
             self._add(spec, layer.mask, [], (args[0], masks[0][0]), {}, [self.new_mask(results[0])], "Mask")
 
@@ -212,6 +215,11 @@ class _Steps:
 
     def _mask(self, ref: Ref) -> _Name | None:
         return _Name(self.masks[ref]) if ref in self.masks else None
+
+
+def _given_tensors(call: Invocation) -> int:
+    """The number of arguments that are, or contain, tensors."""
+    return sum(bool(leaves(Ref, each)) for each in (*call.args, *call.kwargs.values()))
 
 
 def _own(layer: str) -> str:
@@ -244,7 +252,9 @@ class _Model:
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
         network = Network(spec, arrays)
-        return _Nested(_run, network.loaded(spec.name), outputs=len(network.graph.outputs), network=network)
+        body, _ = network.body([False] * len(network.graph.inputs))
+        function = partial(_run, body=body)
+        return _Nested(function, network.loaded(spec.name), outputs=len(network.graph.outputs), network=network)
 
 
 register_kind(_Model(), "Sequential", "Functional", "Model")

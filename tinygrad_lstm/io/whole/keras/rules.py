@@ -6,6 +6,9 @@ defaults. If the layer has weights, they are listed in Keras's order, and the ru
     @layer("Dense", weights=("kernel", "bias if use_bias"))
     def dense(weights: Weights, *, activation: Any = None, keras: int) -> Layer: ...
 
+A condition is the name of a setting, "not NAME", or "NAME=VALUE". The weights of a layer within the layer have its path
+before their names, as "query_dense/kernel".
+
 A keyword-only parameter `keras` receives the major version of Keras that wrote the file, 2 or 3. Settings that do not
 affect what a trained layer computes are left out; any other setting that a rule does not have is refused by name.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +27,7 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ....nn import Module
 from ...errors import ContentError, shown
-from ...keras.config import OF_ANY_LAYER, is_custom, is_layer, layer_config
+from ...keras.config import OF_ANY_LAYER, is_custom, is_layer, layer_config, snake_case
 
 __all__ = [
     "Kind",
@@ -34,6 +38,7 @@ __all__ = [
     "Weights",
     "built",
     "collected",
+    "is_known",
     "layer",
     "register_kind",
     "settings_of",
@@ -73,6 +78,7 @@ class Spec:
         config: its settings.
         path: the path of its variables in files of Keras 3, such as "layers/lstm_1".
         keras: the major version of Keras that wrote it.
+        operation: whether it is known to be a function, though its module does not say it.
         custom: whether the class is user-defined, though it may have the name of one of Keras's.
         trainable: whether it and all layers around it are trainable.
         depth: the number of layers around it.
@@ -83,6 +89,7 @@ class Spec:
     config: Mapping[str, Any]
     path: str
     keras: int
+    operation: bool = False
     custom: bool = False
     trainable: bool = True
     depth: int = 0
@@ -95,7 +102,11 @@ class Spec:
     @property
     def is_operation(self) -> bool:
         """Whether it is a function of Keras 3 or 2 that a functional model calls, not a layer."""
-        return ".ops." in self.module or self.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+        return (
+            self.operation
+            or ".ops." in self.module
+            or self.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+        )
 
     def within(self, config: Any, path: str) -> Spec:
         """A layer within this one, given what the config has for it.
@@ -114,10 +125,24 @@ class Spec:
             settings,
             f"{self.path}/{path}".removeprefix("/"),
             self.keras,
+            False,
             is_custom(config),
             self.trainable and settings.get("trainable") is not False,
             self.depth + 1,
         )
+
+    def within_list(self, key: str) -> list[Spec]:
+        """The layers in a list that is one of the settings, with the paths of Keras 3: "cells/lstm_cell_1"."""
+        given = self.config.get(key)
+        if not isinstance(given, list) or not given:
+            raise ContentError(f"the layer {shown(self.name)} has no {key}")
+        used: Counter[str] = Counter()
+        found = []
+        for each in given:
+            stem = snake_case(str(each.get("class_name"))) if isinstance(each, dict) else ""
+            found.append(self.within(each, f"{key}/{stem}_{used[stem]}" if used[stem] else f"{key}/{stem}"))
+            used[stem] += not found[-1].is_operation
+        return found
 
 
 @dataclass(frozen=True)
@@ -126,13 +151,18 @@ class Slot:
 
     Attributes:
         path: its path in a file of Keras 3, such as "layers/lstm_1/cell/vars/0".
-        role: its name in Keras, such as "kernel".
+        role: its name in Keras, such as "kernel"; of several versions, separated by "|".
         trainable: whether it is among the layer's trainable weights, which older files list first.
     """
 
     path: str
     role: str
     trainable: bool
+
+    @property
+    def roles(self) -> list[str]:
+        """The names that it has in versions of Keras."""
+        return self.role.split("|")
 
 
 @dataclass(frozen=True)
@@ -148,6 +178,7 @@ class Layer:
         makes_mask: whether there is a mask although the inputs have none.
         takes_mask: whether the function takes the mask of its first argument as `mask`; or the names of its arguments
             whose masks it takes, as `query_mask` for "query".
+        kept: with "keep", the number of outputs that have the mask.
         outputs: the number of outputs, or a function of the call's keyword arguments that returns it.
     """
 
@@ -156,6 +187,7 @@ class Layer:
     mask: Literal["keep"] | Callable[..., Any] | None = None
     makes_mask: bool = False
     takes_mask: bool | tuple[str, ...] = False
+    kept: int = 1
     outputs: int | Callable[[Mapping[str, Any]], int] = 1
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -178,7 +210,8 @@ class Kind(Protocol):
         """
 
 
-_KINDS: dict[str, Kind] = {}
+_KINDS: dict[tuple[str, bool], Kind] = {}
+"""By the name of a class, and whether its objects are operations."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +223,22 @@ class Rule:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def slots(self, spec: Spec) -> Iterator[Slot]:
+        yield from self._slots_by_name(spec).values()
+
+    def _slots_by_name(self, spec: Spec) -> dict[str, Slot]:
         settings = {**self.settings, **spec.config}
-        number = 0
+        number: Counter[str] = Counter()
+        found: dict[str, Slot] = {}
         for each in self.weights:
-            role, _, condition = each.partition(" if ")
-            if not condition or settings[condition]:
-                yield Slot(f"{spec.path}/vars/{number}", role, spec.trainable and role not in _NOT_TRAINED)
-                number += 1
+            name, _, condition = each.partition(" if ")
+            if condition and not _holds(condition, settings):
+                continue
+            within, _, roles = name.rpartition("/")
+            path = f"{spec.path}/{within}".removesuffix("/")
+            trainable = spec.trainable and roles not in _NOT_TRAINED
+            found[name.partition("|")[0]] = Slot(f"{path}/vars/{number[within]}", roles, trainable)
+            number[within] += 1
+        return found
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
         given = {name: value for name, value in spec.config.items() if name in self.settings}
@@ -216,8 +258,15 @@ class Rule:
             name for name, default in self.settings.items() if default is inspect.Parameter.empty and name not in given
         ]:
             raise ContentError(f"the setting {', '.join(map(shown, missing))} is missing")
-        weights = ({slot.role: arrays[slot.path] for slot in self.slots(spec)},) if self.weights else ()
-        return self.function(*weights, **given)
+        weights = {name: arrays[slot.path] for name, slot in self._slots_by_name(spec).items()}
+        return self.function(*([weights] if self.weights else []), **given)
+
+
+def _holds(condition: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a condition of a weight holds: "use_bias", "not mean", or "score_mode=concat"."""
+    name, _, value = condition.removeprefix("not ").partition("=")
+    found = settings[name] == value if value else bool(settings[name])
+    return found != condition.startswith("not ")
 
 
 def layer(*names: str, weights: Sequence[str] = ()) -> Callable[[Callable[..., Layer]], Callable[..., Layer]]:
@@ -232,9 +281,14 @@ def layer(*names: str, weights: Sequence[str] = ()) -> Callable[[Callable[..., L
     return register
 
 
-def register_kind(kind: Kind, *names: str) -> None:
-    """Registers classes of layers."""
-    _KINDS.update(dict.fromkeys(names, kind))
+def register_kind(kind: Kind, *names: str, operations: bool = False) -> None:
+    """Registers classes of layers, or of operations."""
+    _KINDS.update({(name, operations): kind for name in names})
+
+
+def is_known(class_name: str, operation: bool = False) -> bool:
+    """Whether a class of layers, or of operations, is supported."""
+    return (class_name, operation) in _KINDS
 
 
 def kind_of(spec: Spec) -> Kind:
@@ -243,10 +297,9 @@ def kind_of(spec: Spec) -> Kind:
     Raises:
         UnsupportedError: it is not one of Keras's, or not supported.
     """
-    kind = _KINDS.get(("op " if spec.is_operation else "") + spec.class_name)
-    if kind is None or spec.custom:
+    if spec.custom or not is_known(spec.class_name, spec.is_operation):
         raise UnsupportedError("the class")
-    return kind
+    return _KINDS[spec.class_name, spec.is_operation]
 
 
 def slots_of(spec: Spec) -> list[Slot]:

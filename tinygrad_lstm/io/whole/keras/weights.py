@@ -34,7 +34,7 @@ def arrays_of(file: KerasFile, slots: Mapping[str, list[Slot]]) -> dict[str, Hos
 
 def _by_path(contents: Hdf5Contents, slots: list[Slot]) -> dict[str, HostArray]:
     there = {
-        counted_once(name): array
+        counted_once(name).replace("/_", "/"): array  # Keras 2 has "_query_dense" for the later "query_dense"
         for name, array in contents.arrays.items()
         if name.split("/", 1)[0] not in OPTIMIZERS and not GENERATORS.fullmatch(name)
     }
@@ -55,7 +55,7 @@ def _by_order(contents: Hdf5Contents, root: str, slots: Mapping[str, list[Slot]]
         given = listed_names(contents.strings.get(group, {}), "weight_names")
         paths = [f"{group}/{each}" for each in given]
         wanted = slots.get(name, [])
-        fits = [_role(path) == slot.role for path, slot in zip(paths, wanted, strict=False)]
+        fits = [_role(path) in slot.roles for path, slot in zip(paths, wanted, strict=False)]
         if len(paths) != len(wanted) or not all(fits):
             have = [f"{shown(name)}: {slot.role}" for slot in wanted]
             missing += [each for each, fit in zip(have, fits, strict=False) if not fit] + have[len(paths) :]

@@ -1,0 +1,602 @@
+"""The functions of tensors that functional models call: operations of Keras 3, and those of TensorFlow in Keras 2.
+
+A function here has the parameters of Keras's operation: first those of its call, then its settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.models.activations import ACTIVATIONS
+
+from .... import ops
+from ...._tensor import Tensor, as_tensor
+from ....creation import full, full_like, ones_like, zeros_like
+from ...errors import shown
+from .core import same
+from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+
+__all__: list[str] = []
+
+Axis = int | Sequence[int] | None
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {}
+
+
+def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a function as operations of Keras 3."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _OPERATIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def _tensors(*values: Any) -> list[Tensor]:
+    """Values as tensors, on the device of the first that is one, and numbers of its dtype."""
+    like = next(value for value in values if isinstance(value, Tensor))
+    return [
+        value if isinstance(value, Tensor) else as_tensor(np.asarray(value, like.dtype), like.device)
+        for value in values
+    ]
+
+
+def _binary(function: Callable[[Any, Any], Any], x1: Any, x2: Any) -> Any:
+    first, second = _tensors(x1, x2)
+    return function(first, second)
+
+
+def _axes(axis: Axis) -> Any:
+    return tuple(axis) if isinstance(axis, list | tuple) else axis
+
+
+def _reduced(function: Callable[..., Any], x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
+    return function(x, dim=_axes(axis), keepdim=keepdims)
+
+
+def _variance(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    return ops.var(x, dim=_axes(axis), correction=0, keepdim=keepdims)
+
+
+def _deviation(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    return ops.std(x, dim=_axes(axis), correction=0, keepdim=keepdims)
+
+
+def _of_one(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return function(x)
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": ops.add,
+    "Subtract": ops.sub,
+    "Multiply": ops.mul,
+    "Divide": ops.div,
+    "TrueDivide": ops.div,
+    "Power": ops.pow,
+    "Mod": ops.remainder,
+    "Maximum": ops.maximum,
+    "Minimum": ops.minimum,
+    "Equal": ops.eq,
+    "NotEqual": ops.ne,
+    "Less": ops.lt,
+    "LessEqual": ops.le,
+    "Greater": ops.gt,
+    "GreaterEqual": ops.ge,
+    "LogicalAnd": ops.logical_and,
+    "LogicalOr": ops.logical_or,
+    "LogicalXor": ops.logical_xor,
+    "Matmul": ops.matmul,
+}
+_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "Absolute": ops.abs,
+    "Abs": ops.abs,
+    "Negative": ops.neg,
+    "Square": ops.square,
+    "Sqrt": ops.sqrt,
+    "Rsqrt": ops.rsqrt,
+    "Reciprocal": ops.reciprocal,
+    "Exp": ops.exp,
+    "Expm1": ops.expm1,
+    "Log": ops.log,
+    "Log1p": ops.log1p,
+    "Log2": ops.log2,
+    "Log10": ops.log10,
+    "Sin": ops.sin,
+    "Cos": ops.cos,
+    "Tanh": ops.tanh,
+    "Erf": ops.erf,
+    "Sign": ops.sign,
+    "Floor": ops.floor,
+    "Ceil": ops.ceil,
+    "Trunc": ops.trunc,
+    "LogicalNot": ops.logical_not,
+    "Copy": same,
+    "Ravel": ops.flatten,
+    "Relu": ops.relu,
+    "Relu6": ops.relu6,
+    "Sigmoid": ops.sigmoid,
+    "Softplus": ops.softplus,
+    "Softsign": ops.softsign,
+    "Silu": ops.silu,
+    "LogSigmoid": ops.logsigmoid,
+    "HardSigmoid": ops.hardsigmoid,
+    "HardSilu": ACTIVATIONS["hard_silu"],
+    "HardTanh": ops.hardtanh,
+    "Selu": ops.selu,
+    "Mish": ops.mish,
+    "TanhShrink": ACTIVATIONS["tanh_shrink"],
+    "SparsePlus": ACTIVATIONS["sparse_plus"],
+    "SparseSigmoid": ACTIVATIONS["sparse_sigmoid"],
+}
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "Mean": ops.mean,
+    "Sum": ops.sum,
+    "Prod": ops.prod,
+    "Max": ops.amax,
+    "Amax": ops.amax,
+    "Min": ops.amin,
+    "Amin": ops.amin,
+    "Any": ops.any,
+    "All": ops.all,
+    "Logsumexp": ops.logsumexp,
+}
+for _table, _adapter in ((_BINARY, _binary), (_UNARY, _of_one), (_REDUCTIONS, _reduced)):
+    _OPERATIONS |= {_name: partial(_adapter, _function) for _name, _function in _table.items()}
+_OPERATIONS |= {"Var": _variance, "Std": _deviation}
+
+
+@operation("Elu")
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return ops.elu(x, alpha)
+
+
+@operation("LeakyRelu")
+def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
+    return ops.leaky_relu(x, negative_slope)
+
+
+@operation("Gelu")
+def gelu(x: Tensor, approximate: bool = True) -> Tensor:
+    return ops.gelu(x, "tanh" if approximate else "none")
+
+
+@operation("Softmax")
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    return ops.softmax(x, dim=axis)
+
+
+@operation("LogSoftmax")
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    return ops.log_softmax(x, dim=axis)
+
+
+@operation("Glu")
+def glu(x: Tensor, axis: int = -1) -> Tensor:
+    return ops.glu(x, axis)
+
+
+@operation("Clip")
+def clip(x: Tensor, x_min: float, x_max: float) -> Tensor:
+    return ops.clamp(x, x_min, x_max)
+
+
+@operation("DivideNoNan")
+def divide_no_nan(x1: Any, x2: Any) -> Tensor:
+    first, second = _tensors(x1, x2)
+    return ops.where(second == 0, 0.0, first / ops.where(second == 0, 1.0, second))
+
+
+@operation("FloorDivide")
+def floor_divide(x1: Any, x2: Any) -> Tensor:
+    first, second = _tensors(x1, x2)
+    return ops.floor(first / second)
+
+
+@operation("Where")
+def where(condition: Tensor, x1: Any, x2: Any) -> Tensor:
+    given = [each for each in (x1, x2) if isinstance(each, Tensor)]
+    if len(given) < 2 and not given:
+        return ops.where(condition, float(x1), float(x2))
+    return ops.where(condition, *_tensors(x1, x2))
+
+
+@operation("Cast")
+def cast(x: Tensor, dtype: str) -> Tensor:
+    return x.astype(dtype)
+
+
+@operation("OnesLike")
+def ones_of(x: Tensor, dtype: str | None = None) -> Tensor:
+    return ones_like(x, dtype=dtype)
+
+
+@operation("ZerosLike")
+def zeros_of(x: Tensor, dtype: str | None = None) -> Tensor:
+    return zeros_like(x, dtype=dtype)
+
+
+@operation("FullLike")
+def full_of(x: Tensor, fill_value: float, dtype: str | None = None) -> Tensor:
+    return full_like(x, fill_value, dtype=dtype)
+
+
+@operation("StopGradient")
+def stop_gradient(variable: Tensor) -> Tensor:
+    return variable.detach()
+
+
+@operation("ConvertToTensor")
+def convert_to_tensor(x: Tensor, dtype: str | None = None, sparse: Any = None, ragged: Any = None) -> Tensor:
+    return x if dtype is None else x.astype(dtype)
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+def _lengths(x: Tensor, shape: Any) -> list[int]:
+    """A shape whose free lengths are None or -1, or tensors."""
+    return [-1 if each is None else int(each.item()) if isinstance(each, Tensor) else int(each) for each in shape]
+
+
+@operation("Reshape")
+def reshape(x: Tensor, newshape: Any) -> Tensor:
+    lengths = _lengths(x, newshape)
+    if lengths.count(-1) > 1 and lengths[0] == -1:
+        lengths[0] = x.shape[0]
+    return x.reshape(lengths)
+
+
+@operation("ExpandDims")
+def expand_dims(x: Tensor, axis: Any) -> Tensor:
+    for each in sorted([axis] if isinstance(axis, int) else axis):
+        x = x.unsqueeze(each)
+    return x
+
+
+@operation("Squeeze")
+def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
+    return (
+        ops.squeeze(x, _axes(axis) or None) if axis is None or isinstance(axis, list | tuple) else ops.squeeze(x, axis)
+    )
+
+
+@operation("Transpose")
+def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    return ops.permute(x, tuple(axes) if axes is not None else tuple(range(x.ndim))[::-1])
+
+
+@operation("Swapaxes")
+def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
+    return ops.swapaxes(x, axis1, axis2)
+
+
+@operation("Moveaxis")
+def moveaxis(x: Tensor, source: Any, destination: Any) -> Tensor:
+    return ops.movedim(x, _axes(source), _axes(destination))
+
+
+@operation("Concatenate")
+def concatenate(xs: Sequence[Any], axis: int = 0) -> Tensor:
+    return ops.cat(_tensors(*xs), dim=axis)
+
+
+@operation("Stack")
+def stack(x: Sequence[Any], axis: int = 0) -> Tensor:
+    return ops.stack(_tensors(*x), dim=axis)
+
+
+@operation("Split", "ArraySplit")
+def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> tuple[Tensor, ...]:
+    length = x.shape[axis]
+    if isinstance(indices_or_sections, int):
+        return ops.split(x, length // indices_or_sections, axis)
+    ends = [0, *indices_or_sections, length]
+    return ops.split(x, [end - begin for begin, end in itertools.pairwise(ends)], axis)
+
+
+@operation("Unstack")
+def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> tuple[Tensor, ...]:
+    return ops.unbind(x, axis)
+
+
+@operation("GetItem")
+def get_item(x: Tensor, key: Any) -> Tensor:
+    return x[tuple(key)] if isinstance(key, list) else x[key]
+
+
+@operation("Take")
+def take(x: Tensor, indices: Any, axis: int | None = None) -> Tensor:
+    places = indices if isinstance(indices, Tensor) else as_tensor(np.asarray(indices), x.device)
+    if axis is None:
+        return x.reshape(-1)[places]
+    return x[(slice(None),) * (axis % x.ndim) + (places.astype("int64"),)]
+
+
+@operation("Flip")
+def flip(x: Tensor, axis: Axis = None) -> Tensor:
+    return ops.flip(x, _axes(axis))
+
+
+@operation("Roll")
+def roll(x: Tensor, shift: Any, axis: Any = None) -> Tensor:
+    return ops.roll(x, _axes(shift), _axes(axis))
+
+
+@operation("Tile")
+def tile(x: Tensor, repeats: Any) -> Tensor:
+    return ops.tile(x, [repeats] if isinstance(repeats, int) else _lengths(x, repeats))
+
+
+@operation("Repeat")
+def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Tensor:
+    return ops.repeat_interleave(x, repeats, axis)
+
+
+@operation("BroadcastTo")
+def broadcast_to(x: Tensor, shape: Any) -> Tensor:
+    return ops.broadcast_to(x, _lengths(x, shape))
+
+
+@operation("Pad")
+def pad(x: Tensor, constant_values: Any = None, pad_width: Any = 0, mode: str = "constant") -> Tensor:
+    pairs = [pad_width] * x.ndim if isinstance(pad_width, int) else list(pad_width)
+    pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in pairs]
+    widths = [number for pair in reversed(pairs) for number in pair]
+    return ops.pad(x, widths, {"symmetric": "reflect"}.get(mode, mode), float(constant_values or 0.0))
+
+
+@operation("Cumsum")
+def cumsum(x: Tensor, axis: int | None = None, dtype: str | None = None) -> Tensor:
+    out = ops.cumsum(x if axis is not None else x.reshape(-1), dim=axis or 0)
+    return out if dtype is None else out.astype(dtype)
+
+
+@operation("Einsum")
+def einsum(*operands: Tensor, subscripts: str) -> Tensor:
+    out: Tensor = ops.einsum(subscripts, *operands)
+    return out
+
+
+@operation("Dot")
+def dot(x1: Tensor, x2: Tensor) -> Tensor:
+    return x1 @ x2 if x2.ndim <= 2 else ops.tensordot(x1, x2, [[x1.ndim - 1], [x2.ndim - 2]])
+
+
+@operation("Tensordot")
+def tensordot(x1: Tensor, x2: Tensor, axes: Any = 2) -> Tensor:
+    return ops.tensordot(x1, x2, axes)
+
+
+@operation("Argmax")
+def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    return ops.argmax(x, axis, keepdims).astype("int32")
+
+
+@operation("Argmin")
+def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    return ops.argmin(x, axis, keepdims).astype("int32")
+
+
+@operation("OneHot")
+def one_hot(x: Tensor, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Tensor:
+    places = as_tensor(np.arange(num_classes), x.device)
+    found = (x.unsqueeze(-1) == places).astype(dtype or "float32")
+    return found if axis == -1 else found.movedim(-1, axis)
+
+
+@operation("Norm")
+def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    if ord not in (None, 2, 1, "fro"):
+        raise ValueError(f"the order {ord!r} is not supported")
+    return ops.norm(x, 2 if ord in (None, "fro") else ord, dim=_axes(axis), keepdim=keepdims)
+
+
+@operation("Normalize")
+def normalize(x: Tensor, axis: int = -1, order: int = 2, epsilon: float = 1e-12) -> Tensor:
+    return x * ops.rsqrt(ops.clamp(ops.sum(x * x, dim=axis, keepdim=True), epsilon, None))
+
+
+@operation("Full")
+def filled(fill_value: float, shape: Any, dtype: str | None = None) -> Tensor:
+    return full(tuple(shape), fill_value, dtype=dtype)
+
+
+# -- as layers of a model ----------------------------------------------------------------------------------------------
+
+
+def _outputs_of(name: str, config: Mapping[str, Any]) -> int:
+    """The number of outputs of an operation."""
+    if name in ("Split", "ArraySplit"):
+        sections = config.get("indices_or_sections")
+        return sections if isinstance(sections, int) else len(sections or ()) + 1
+    return int(config.get("num") or 1) if name == "Unstack" else 1
+
+
+class _Operation:
+    """An operation of Keras 3, whose settings are those of its function."""
+
+    def slots(self, spec: Spec) -> Iterator[Slot]:
+        return iter(())
+
+    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+        function = _OPERATIONS[spec.class_name]
+        known = inspect.signature(function).parameters
+        settings = {name: value for name, value in spec.config.items() if name in known}
+        beyond = [
+            name for name, value in spec.config.items() if name not in {*known, "name", "dtype"} and value is not None
+        ]
+        if beyond:
+            raise UnsupportedError(f"the settings {', '.join(map(shown, beyond))}")
+        return Layer(partial(function, **settings), outputs=_outputs_of(spec.class_name, spec.config))
+
+
+register_kind(_Operation(), *_OPERATIONS, operations=True)
+
+
+# The functions of TensorFlow in Keras 2: the operations that compute the same, and the names of their arguments.
+_BOTH = {"y": "x2"}
+_REDUCE: dict[str, str] = {}
+_OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
+    **{
+        f"{module}{name}": (operation_, _BOTH)
+        for name, operation_ in {
+            "add": "Add",
+            "subtract": "Subtract",
+            "multiply": "Multiply",
+            "truediv": "TrueDivide",
+            "divide": "Divide",
+            "pow": "Power",
+            "maximum": "Maximum",
+            "minimum": "Minimum",
+            "equal": "Equal",
+            "not_equal": "NotEqual",
+            "less": "Less",
+            "less_equal": "LessEqual",
+            "greater": "Greater",
+            "greater_equal": "GreaterEqual",
+            "logical_and": "LogicalAnd",
+            "logical_or": "LogicalOr",
+            "floordiv": "FloorDivide",
+            "floormod": "Mod",
+            "divide_no_nan": "DivideNoNan",
+        }.items()
+        for module in ("math.", "__operators__.", "")
+    },
+    **{
+        f"{module}{name}": (operation_, {})
+        for name, operation_ in {
+            "abs": "Abs",
+            "negative": "Negative",
+            "square": "Square",
+            "sqrt": "Sqrt",
+            "rsqrt": "Rsqrt",
+            "reciprocal": "Reciprocal",
+            "exp": "Exp",
+            "log": "Log",
+            "log1p": "Log1p",
+            "sin": "Sin",
+            "cos": "Cos",
+            "tanh": "Tanh",
+            "sigmoid": "Sigmoid",
+            "softplus": "Softplus",
+            "erf": "Erf",
+            "sign": "Sign",
+            "floor": "Floor",
+            "ceil": "Ceil",
+            "logical_not": "LogicalNot",
+            "reduce_mean": "Mean",
+            "reduce_sum": "Sum",
+            "reduce_prod": "Prod",
+            "reduce_max": "Max",
+            "reduce_min": "Min",
+            "reduce_any": "Any",
+            "reduce_all": "All",
+            "reduce_std": "Std",
+            "reduce_variance": "Var",
+            "reduce_logsumexp": "Logsumexp",
+        }.items()
+        for module in ("math.", "")
+    },
+    **{
+        f"nn.{name}": (operation_, {})
+        for name, operation_ in {
+            "relu": "Relu",
+            "relu6": "Relu6",
+            "sigmoid": "Sigmoid",
+            "tanh": "Tanh",
+            "softmax": "Softmax",
+            "log_softmax": "LogSoftmax",
+            "softplus": "Softplus",
+            "softsign": "Softsign",
+            "elu": "Elu",
+            "selu": "Selu",
+            "silu": "Silu",
+            "swish": "Silu",
+        }.items()
+    },
+    "nn.gelu": ("Gelu", {}),
+    "nn.leaky_relu": ("LeakyRelu", {"alpha": "negative_slope"}),
+    "linalg.matmul": ("Matmul", {"b": "x2"}),
+    "matmul": ("Matmul", {"b": "x2"}),
+    "linalg.einsum": ("Einsum", {}),
+    "math.l2_normalize": ("Normalize", {}),
+    "nn.l2_normalize": ("Normalize", {}),
+    "linalg.l2_normalize": ("Normalize", {}),
+    "clip_by_value": ("Clip", {"clip_value_min": "x_min", "clip_value_max": "x_max"}),
+    "cast": ("Cast", {}),
+    "reshape": ("Reshape", {"shape": "newshape"}),
+    "expand_dims": ("ExpandDims", {}),
+    "squeeze": ("Squeeze", {}),
+    "transpose": ("Transpose", {"perm": "axes"}),
+    "compat.v1.transpose": ("Transpose", {"perm": "axes"}),
+    "concat": ("Concatenate", {}),
+    "stack": ("Stack", {}),
+    "tile": ("Tile", {"multiples": "repeats"}),
+    "reverse": ("Flip", {}),
+    "identity": ("Copy", {}),
+    "stop_gradient": ("StopGradient", {}),
+    "where": ("Where", {"x": "x1", "y": "x2"}),
+    "gather": ("Take", {}),
+    "compat.v1.gather": ("Take", {}),
+    "ones_like": ("OnesLike", {}),
+    "zeros_like": ("ZerosLike", {}),
+    "math.cumsum": ("Cumsum", {}),
+    "cumsum": ("Cumsum", {}),
+    "one_hot": ("OneHot", {"depth": "num_classes"}),
+}
+
+
+class _Lambda:
+    """A function of TensorFlow that a functional model of Keras 2 calls."""
+
+    def slots(self, spec: Spec) -> Iterator[Slot]:
+        return iter(())
+
+    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+        name = spec.config.get("function")
+        found = _OF_TENSORFLOW.get(str(name))
+        if found is None:
+            raise UnsupportedError(f"the function {shown(str(name))}")
+        function, renamed = found
+        return Layer(partial(_as_in_tensorflow, name=function, renamed=tuple(renamed.items())))
+
+
+def _as_in_tensorflow(*args: Any, name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
+    names = dict(renamed)
+    given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
+    if name == "Matmul":
+        args, given = _turned(args, given)
+    return _OPERATIONS[name](*args, **given)
+
+
+def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a product without `transpose_a` and `transpose_b`."""
+    (a,), b = args, given.pop("x2")
+    if given.pop("transpose_a", False):
+        a = a.transpose(-2, -1)
+    if given.pop("transpose_b", False):
+        b = b.transpose(-2, -1)
+    return (a, b), {name: value for name, value in given.items() if value}
+
+
+class _Slice(_Lambda):
+    """An index of Keras 2: `x[...]`."""
+
+    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
+        return Layer(_sliced)
+
+
+def _sliced(x: Tensor, slice_spec: Any, var: Any = None) -> Tensor:
+    return get_item(x, slice_spec)
+
+
+register_kind(_Lambda(), "TFOpLambda", operations=True)
+register_kind(_Slice(), "SlicingOpLambda", operations=True)

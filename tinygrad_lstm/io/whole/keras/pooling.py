@@ -1,0 +1,133 @@
+"""Pools. Their inputs are (B, ..., C), except with data_format="channels_first"."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from .... import ops
+from ...._tensor import Tensor
+from ....creation import ones
+from .convolution import padding_ends, per_dim
+from .rules import Layer, UnsupportedError, layer
+from .shaping import padded
+
+__all__: list[str] = []
+
+_POOLS = {
+    ("max", 1): ops.max_pool1d,
+    ("max", 2): ops.max_pool2d,
+    ("mean", 1): ops.avg_pool1d,
+    ("mean", 2): ops.avg_pool2d,
+}
+
+
+def _pool(kind: str, dims: int, size: Any, strides: Any, padding: str, data_format: str | None) -> Layer:
+    if padding not in ("valid", "same"):
+        raise UnsupportedError(f"the padding {padding!r}")
+    sizes = per_dim(size, dims)
+    function = partial(
+        _pooled,
+        kind=kind,
+        sizes=sizes,
+        strides=sizes if strides is None else per_dim(strides, dims),
+        padding=padding,
+        channels_first=data_format == "channels_first",
+    )
+    return Layer(function)
+
+
+@layer("MaxPooling1D", "MaxPool1D")
+def max_pooling_1d(
+    *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Layer:
+    return _pool("max", 1, pool_size, strides, padding, data_format)
+
+
+@layer("MaxPooling2D", "MaxPool2D")
+def max_pooling_2d(
+    *, pool_size: Any = (2, 2), strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Layer:
+    return _pool("max", 2, pool_size, strides, padding, data_format)
+
+
+@layer("AveragePooling1D", "AvgPool1D")
+def average_pooling_1d(
+    *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Layer:
+    return _pool("mean", 1, pool_size, strides, padding, data_format)
+
+
+@layer("AveragePooling2D", "AvgPool2D")
+def average_pooling_2d(
+    *, pool_size: Any = (2, 2), strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Layer:
+    return _pool("mean", 2, pool_size, strides, padding, data_format)
+
+
+def _pooled(
+    x: Tensor, kind: str, sizes: tuple[int, ...], strides: tuple[int, ...], padding: str, channels_first: bool
+) -> Tensor:
+    """The largest numbers or the means of windows. Padding counts for neither."""
+    if not channels_first:
+        x = x.movedim(-1, 1)
+    ends, pool = padding_ends(padding, x.shape[2:], sizes, strides), _POOLS[kind, len(sizes)]
+    out = pool(padded(x, ends, 2, float("-inf") if kind == "max" else 0.0), sizes, strides)
+    if kind == "mean" and any(map(any, ends)):
+        out = out / pool(padded(ones(1, 1, *x.shape[2:], dtype=x.dtype, device=x.device), ends, 2), sizes, strides)
+    return out if channels_first else out.movedim(1, -1)
+
+
+@layer("GlobalMaxPooling1D", "GlobalMaxPool1D", "GlobalMaxPooling2D", "GlobalMaxPool2D")
+def global_max_pooling(*, data_format: str | None = None, keepdims: bool = False) -> Layer:
+    return Layer(partial(_largest, channels_first=data_format == "channels_first", keepdim=keepdims))
+
+
+def _within(x: Tensor, channels_first: bool) -> tuple[int, ...]:
+    """The dimensions of time or space."""
+    return tuple(range(2, x.ndim) if channels_first else range(1, x.ndim - 1))
+
+
+def _largest(x: Tensor, channels_first: bool, keepdim: bool) -> Tensor:
+    return ops.amax(x, dim=_within(x, channels_first), keepdim=keepdim)
+
+
+@layer("GlobalAveragePooling1D", "GlobalAvgPool1D")
+def global_average_pooling_1d(*, data_format: str | None = None, keepdims: bool = False) -> Layer:
+    function = partial(_mean, channels_first=data_format == "channels_first", keepdim=keepdims)
+    return Layer(function, takes_mask=True)
+
+
+@layer("GlobalAveragePooling2D", "GlobalAvgPool2D")
+def global_average_pooling_2d(*, data_format: str | None = None, keepdims: bool = False) -> Layer:
+    return Layer(partial(_mean, channels_first=data_format == "channels_first", keepdim=keepdims))
+
+
+def _mean(x: Tensor, channels_first: bool, keepdim: bool, mask: Tensor | None = None) -> Tensor:
+    dims = _within(x, channels_first)
+    if mask is None:
+        return ops.mean(x, dim=dims, keepdim=keepdim)
+    counts = mask.astype(x.dtype).unsqueeze(1 if channels_first else -1)
+    total, number = (ops.sum(each, dim=dims, keepdim=keepdim) for each in (x * counts, counts))
+    return total / number
+
+
+@layer("AdaptiveAveragePooling1D")
+def adaptive_average_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
+    function = partial(_adapted, kind="mean", size=output_size, channels_first=data_format == "channels_first")
+    return Layer(function)
+
+
+@layer("AdaptiveMaxPooling1D")
+def adaptive_max_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
+    function = partial(_adapted, kind="max", size=output_size, channels_first=data_format == "channels_first")
+    return Layer(function)
+
+
+def _adapted(x: Tensor, kind: str, size: Any, channels_first: bool) -> Tensor:
+    if not channels_first:
+        x = x.movedim(-1, 1)
+    pool = ops.adaptive_max_pool1d if kind == "max" else ops.adaptive_avg_pool1d
+    (length,) = per_dim(size, 1)
+    out: Tensor = pool(x, length)
+    return out if channels_first else out.movedim(1, -1)

@@ -1,0 +1,234 @@
+"""Layers that change shapes, and those that join several inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+from .... import ops
+from ...._tensor import Tensor
+from ....creation import ones_like, zeros_like
+from .rules import Layer, UnsupportedError, layer
+
+__all__ = ["channels_last", "padded"]
+
+
+def channels_last(data_format: str | None, x: Tensor) -> Tensor:
+    """An input (B, C, ...) or (B, ..., C) as (B, ..., C)."""
+    return x.movedim(1, -1) if data_format == "channels_first" else x
+
+
+@layer("Reshape")
+def reshape(*, target_shape: Sequence[int]) -> Layer:
+    return Layer(partial(_reshaped, shape=tuple(target_shape)))
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x.reshape(x.shape[0], *shape)
+
+
+@layer("Flatten")
+def flatten(*, data_format: str | None = None) -> Layer:
+    return Layer(partial(_flat, data_format=data_format))
+
+
+def _flat(x: Tensor, data_format: str | None) -> Tensor:
+    return ops.flatten(channels_last(data_format, x), 1) if x.ndim > 1 else x.unsqueeze(1)
+
+
+@layer("Permute")
+def permute(*, dims: Sequence[int]) -> Layer:
+    return Layer(partial(_permuted, order=(0, *dims)))
+
+
+def _permuted(x: Tensor, order: tuple[int, ...]) -> Tensor:
+    return ops.permute(x, order)
+
+
+@layer("RepeatVector")
+def repeat_vector(*, n: int) -> Layer:
+    return Layer(partial(_repeated, n=n))
+
+
+def _repeated(x: Tensor, n: int) -> Tensor:
+    return x.unsqueeze(1).expand(x.shape[0], n, *x.shape[1:])
+
+
+Ends = Sequence[tuple[int, int]]
+"""For each dimension of time or space, the numbers at its start and its end."""
+
+
+def _ends(setting: Any, dims: int) -> Ends:
+    """The ends that a setting describes: one number, or for each dimension a number or a pair."""
+    if isinstance(setting, int):
+        return [(setting, setting)] * dims
+    if dims == 1:
+        first, last = setting
+        return [(first, last)]
+    return [(each, each) if isinstance(each, int) else tuple(each) for each in setting]
+
+
+@layer("Cropping1D")
+def cropping_1d(*, cropping: Any = (1, 1), data_format: str | None = None) -> Layer:
+    return Layer(partial(_cropped, ends=_ends(cropping, 1), first=_first(data_format)))
+
+
+@layer("Cropping2D")
+def cropping_2d(*, cropping: Any = (0, 0), data_format: str | None = None) -> Layer:
+    return Layer(partial(_cropped, ends=_ends(cropping, 2), first=_first(data_format)))
+
+
+def _first(data_format: str | None) -> int:
+    """The first dimension of time or space."""
+    return 2 if data_format == "channels_first" else 1
+
+
+def _cropped(x: Tensor, ends: Ends, first: int) -> Tensor:
+    parts = [slice(begin, x.shape[first + k] - end) for k, (begin, end) in enumerate(ends)]
+    return x[(slice(None),) * first + tuple(parts)]
+
+
+@layer("ZeroPadding1D")
+def zero_padding_1d(*, padding: Any = 1, data_format: str | None = None) -> Layer:
+    return Layer(partial(padded, ends=_ends(padding, 1), first=_first(data_format)))
+
+
+@layer("ZeroPadding2D")
+def zero_padding_2d(*, padding: Any = (1, 1), data_format: str | None = None) -> Layer:
+    return Layer(partial(padded, ends=_ends(padding, 2), first=_first(data_format)))
+
+
+def padded(x: Tensor, ends: Ends, first: int, value: float = 0.0) -> Tensor:
+    """x with numbers of this value at both ends of dimensions, from dimension `first` on."""
+    if not any(map(any, ends)):
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[first : first + len(ends)] = ends
+    return ops.pad(x, [each for pair in reversed(widths) for each in pair], value=value)
+
+
+@layer("UpSampling1D")
+def up_sampling_1d(*, size: int = 2) -> Layer:
+    return Layer(partial(_repeated_each, sizes=(size,), first=1))
+
+
+@layer("UpSampling2D")
+def up_sampling_2d(*, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest") -> Layer:
+    if interpolation != "nearest":
+        raise UnsupportedError(f"the interpolation {interpolation!r}")
+    sizes = (size, size) if isinstance(size, int) else tuple(size)
+    return Layer(partial(_repeated_each, sizes=sizes, first=_first(data_format)))
+
+
+def _repeated_each(x: Tensor, sizes: tuple[int, ...], first: int) -> Tensor:
+    for dim, size in enumerate(sizes, start=first):
+        x = ops.repeat_interleave(x, size, dim)
+    return x
+
+
+# -- several inputs ----------------------------------------------------------------------------------------------------
+
+
+def _alike(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs with as many dimensions as the largest has, by dimensions of length 1 after the batch."""
+    most = max(x.ndim for x in inputs)
+    return [x.reshape(x.shape[0], *[1] * (most - x.ndim), *x.shape[1:]) if x.ndim < most else x for x in inputs]
+
+
+def _reduced(inputs: Sequence[Tensor], function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return reduce(function, _alike(inputs))
+
+
+def _average(inputs: Sequence[Tensor]) -> Tensor:
+    return _reduced(inputs, ops.add) / len(inputs)
+
+
+def _any_mask(inputs: Any, masks: Sequence[Tensor | None]) -> Tensor | None:
+    """In Keras 3, a step is masked if it is in all inputs; and none if an input has no mask."""
+    found = [mask for mask in masks if mask is not None]
+    return reduce(ops.logical_or, found) if len(found) == len(masks) else None
+
+
+def _every_mask(inputs: Any, masks: Sequence[Tensor | None]) -> Tensor:
+    """In Keras 2, a step is masked if it is in any input that has a mask."""
+    return reduce(ops.logical_and, [mask for mask in masks if mask is not None])
+
+
+def _merging(function: Callable[..., Tensor], keras: int) -> Layer:
+    return Layer(function, mask=_any_mask if keras > 2 else _every_mask)
+
+
+@layer("Add")
+def add(*, keras: int) -> Layer:
+    return _merging(partial(_reduced, function=ops.add), keras)
+
+
+@layer("Subtract")
+def subtract(*, keras: int) -> Layer:
+    return _merging(partial(_reduced, function=ops.sub), keras)
+
+
+@layer("Multiply")
+def multiply(*, keras: int) -> Layer:
+    return _merging(partial(_reduced, function=ops.mul), keras)
+
+
+@layer("Maximum")
+def maximum(*, keras: int) -> Layer:
+    return _merging(partial(_reduced, function=ops.maximum), keras)
+
+
+@layer("Minimum")
+def minimum(*, keras: int) -> Layer:
+    return _merging(partial(_reduced, function=ops.minimum), keras)
+
+
+@layer("Average")
+def average(*, keras: int) -> Layer:
+    return _merging(_average, keras)
+
+
+@layer("Concatenate")
+def concatenate(*, axis: int = -1, keras: int) -> Layer:
+    return Layer(partial(ops.cat, dim=axis), mask=partial(_joined_mask, axis=axis, keras=keras))
+
+
+def _joined_mask(inputs: Sequence[Tensor], masks: Sequence[Tensor | None], axis: int, keras: int) -> Tensor:
+    parts = []
+    for x, mask in zip(inputs, masks, strict=True):
+        if mask is None:
+            parts.append(ones_like(x, dtype="bool"))
+        elif mask.ndim < x.ndim:
+            mask = mask.unsqueeze(-1)
+            parts.append(ops.logical_or(mask, zeros_like(x, dtype="bool")) if keras > 2 else mask)
+        else:
+            parts.append(mask)
+    joined = ops.cat(parts, dim=axis)
+    found: Tensor = ops.any(joined, dim=-1) if keras > 2 else ops.all(joined, dim=-1)
+    return found
+
+
+@layer("Dot")
+def dot(*, axes: Any, normalize: bool = False) -> Layer:
+    pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+    return Layer(partial(_dot, axes=pair, normalize=normalize))
+
+
+def _dot(inputs: Sequence[Tensor], axes: tuple[int, int], normalize: bool) -> Tensor:
+    """The products along an axis of each input, for all combinations of the other axes except the batch."""
+    x, y = inputs
+    dims = [axis % each.ndim for axis, each in zip(axes, inputs, strict=True)]
+    if normalize:
+        x, y = (_normalized(each, dim) for each, dim in zip(inputs, dims, strict=True))
+    letters = "abcdefghijklmnopqrstuvw"
+    of_x = ["z", *letters[: x.ndim - 1]]
+    of_y = ["z", *letters[x.ndim - 1 : x.ndim + y.ndim - 2]]
+    of_y[dims[1]] = of_x[dims[0]]
+    out = [letter for letter in dict.fromkeys(of_x + of_y) if letter != of_x[dims[0]]]
+    product: Tensor = ops.einsum(f"{''.join(of_x)},{''.join(of_y)}->{''.join(out)}", x, y)
+    return product.unsqueeze(1) if product.ndim == 1 else product
+
+
+def _normalized(x: Tensor, dim: int) -> Tensor:
+    return x * ops.rsqrt(ops.clamp(ops.sum(x * x, dim=dim, keepdim=True), 1e-12, None))

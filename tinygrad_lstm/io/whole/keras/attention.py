@@ -90,7 +90,7 @@ def _attended(
     if of_value is not None:
         scores = ops.where(of_value.unsqueeze(-2), scores, scores + _FAR)
     if causal or use_causal_mask:
-        scores = ops.where(causal_mask(*scores.shape[-2:], scores.device), scores, scores + _FAR)
+        scores = ops.where(causal_mask(scores.shape[-2], scores.shape[-1], scores.device), scores, scores + _FAR)
     weights = ops.softmax(scores, dim=-1)
     out = weights @ value
     if of_query is not None:
@@ -106,6 +106,10 @@ _HEADS = tuple(f"{part}_dense/{role}" for part in (*_PARTS, "output") for role i
 
 class MultiHeadAttention(Module):
     """Attention of several heads. The rows of the three projections are those of the heads, one after another."""
+
+    query_dense: Linear
+    key_dense: Linear
+    value_dense: Linear
 
     def __init__(self, weights: Weights, heads: int) -> None:
         self.heads = heads
@@ -153,7 +157,7 @@ def multi_head_attention(
     query_shape: Any = None,
     key_shape: Any = None,
     value_shape: Any = None,
-    keras: int,
+    softmax_robust_masking: bool = False,
 ) -> Layer:
     if attention_axes not in (None, [1], (1,), 1) or use_gate:
         raise UnsupportedError("attention_axes or use_gate")

@@ -151,6 +151,7 @@ def depthwise_conv(
     depth_multiplier: int = 1,
     data_format: str | None = None,
     dilation_rate: Any = 1,
+    groups: int = 1,
     activation: Any = None,
     use_bias: bool = True,
     keras: int,
@@ -242,7 +243,7 @@ def _transposed(
     """A transposed convolution, cut or padded at the ends to the length that Keras has, then the activation."""
     if not channels_first:
         x = x.movedim(-1, 1)
-    stride = int(module.stride)  # type: ignore[call-overload]
+    (stride,) = per_dim(module.stride, 1)
     length = x.shape[2] * stride + (0 if same else max(reach - stride, 0))
     out = ops.conv_transpose1d(x, module.weight, None, stride, dilation=module.dilation)
     beyond = out.shape[2] - length

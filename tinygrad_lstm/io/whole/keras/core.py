@@ -196,26 +196,25 @@ def _rescaled(x: Tensor, scale: Any, offset: Any) -> Tensor:
     scale, offset = (
         tensor(each, dtype=x.dtype, device=x.device) if isinstance(each, tuple) else each for each in (scale, offset)
     )
-    return x * scale + offset
+    out: Tensor = x * scale + offset
+    return out
 
 
 @layer("Normalization", weights=("mean if not mean", "variance if not mean", "count if not mean"))
 def normalization(
     weights: Weights, *, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, keras: int
 ) -> Layer:
-    module = Normalization(
-        *(
-            tensor(weights[name]) if name in weights else tensor(_number(value))
-            for name, value in (("mean", mean), ("variance", variance))
-        ),
-        axis,
-        invert,
-    )
+    given = {"mean": mean, "variance": variance}
+    numbers = [tensor(weights[name] if name in weights else _number(value)) for name, value in given.items()]
+    module = Normalization(numbers[0], numbers[1], axis, invert)
     return Layer(Module.__call__, module, mask="keep" if keras > 2 else None)
 
 
 class Normalization(Module):
     """(x - mean) / √variance along axes, or the inverse."""
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, mean: Tensor, variance: Tensor, axis: Any, invert: bool) -> None:
         self.register_buffer("mean", mean)
@@ -230,7 +229,8 @@ class Normalization(Module):
             each.reshape(shape) if each.size > 1 else each.reshape(()) for each in (self.mean, self.variance)
         )
         deviation = ops.clamp(ops.sqrt(variance), 1e-7, None)
-        return mean + x * deviation if self.invert else (x - mean) / deviation
+        out: Tensor = mean + x * deviation if self.invert else (x - mean) / deviation
+        return out
 
 
 # -- noise, in training ------------------------------------------------------------------------------------------------
@@ -267,7 +267,8 @@ class SharedDropout(Module):
         channel = 1 if self.channels_first else x.ndim - 1
         shape = self.shape or tuple(None if dim in (0, channel) else 1 for dim in range(x.ndim))
         lengths = [own if length is None else length for length, own in zip(shape, x.shape, strict=True)]
-        return x * ops.dropout(ones(*lengths, dtype=x.dtype, device=x.device), self.rate)
+        kept: Tensor = ops.dropout(ones(*lengths, dtype=x.dtype, device=x.device), self.rate)
+        return x * kept
 
 
 @layer("GaussianNoise")
@@ -311,4 +312,5 @@ class AlphaDropout(Module):
         limit, kept = -1.7580993408473766, 1 - self.rate
         scale = (kept * (1 + self.rate * limit**2)) ** -0.5
         chosen = ops.dropout(ones_like(x), self.rate) > 0
-        return ops.where(chosen, x, limit) * scale - scale * limit * self.rate
+        out: Tensor = ops.where(chosen, x, limit) * scale - scale * limit * self.rate
+        return out

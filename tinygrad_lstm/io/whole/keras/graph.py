@@ -99,7 +99,7 @@ def graph_of(model: Spec) -> Graph:
 
 
 def _is_unmarked_operation(spec: Spec, args: tuple[Any, ...]) -> bool:
-    """Whether a layer in an `.h5` file of Keras 3, which does not say it, is a function: layers that join take lists."""
+    """Whether a layer in an `.h5` file of Keras 3, which does not say it, is a function: joining layers take lists."""
     if spec.keras < 3 or spec.module or not is_known(spec.class_name, operation=True):
         return False
     return not is_known(spec.class_name) or len(args) > 1 or "newshape" in spec.config

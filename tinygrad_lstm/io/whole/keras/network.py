@@ -100,7 +100,7 @@ class Network:
 
     def loaded(self, title: str) -> Loaded:
         """The model as a module."""
-        body, _ = self.body([False] * len(self.graph.inputs))
+        body = self.body([False] * len(self.graph.inputs), with_masks=False)[0]
         modules = {name: layer.module for name, layer in self.layers.items() if layer.module is not None}
         attributes = attribute_names(modules)
         contents = {_own(name): module for name, module in modules.items()}
@@ -117,10 +117,10 @@ class Network:
             dtype = "int64" if users.get(name) == {"Embedding"} else _dtype(name, config.get("dtype") or "float32")
             yield Port(name, None if shape is None else _dims(name, shape), dtype)
 
-    def body(self, masked: Sequence[bool]) -> tuple[Body, list[bool]]:
+    def body(self, masked: Sequence[bool], with_masks: bool = True) -> tuple[Body, list[bool]]:
         """The steps of the model, given which inputs have a mask; and which outputs then have one.
 
-        The masks are further inputs and outputs, after the others.
+        The masks are further inputs and, `with_masks`, outputs, after the others.
         """
         steps = _Steps(self)
         inputs = [Ref(name) for name in self.graph.inputs]
@@ -128,9 +128,20 @@ class Network:
         for call in self.graph.calls:
             steps.add(call)
         outputs = self.graph.outputs
-        kept = [steps.masks[ref] for ref in outputs if ref in steps.masks]
-        body = Body((*map(steps.value, inputs), *masks), tuple(steps.steps), (*map(steps.value, outputs), *kept))
-        return body, [ref in steps.masks for ref in outputs]
+        kept = [steps.masks[ref] for ref in outputs if with_masks and ref in steps.masks]
+        results = (*map(steps.value, outputs), *kept)
+        body = Body((*map(steps.value, inputs), *masks), tuple(_needed(steps.steps, results)), results)
+        return body, [with_masks and ref in steps.masks for ref in outputs]
+
+
+def _needed(steps: Sequence[Step], results: Sequence[str]) -> list[Step]:
+    """The steps that results depend on: masks may be computed that nothing uses."""
+    used, needed = set(results), []
+    for step in reversed(steps):
+        if used.intersection(step.outputs):
+            needed.append(step)
+            used.update(step.inputs)
+    return needed[::-1]
 
 
 class _Steps:
@@ -172,16 +183,16 @@ class _Steps:
         if isinstance(layer, _Nested):
             assert layer.network is not None
             given = leaves(Ref, call.args)
-            masked = leaves(Ref, call.kwargs.get("mask"))
-            first_masks = [_Name(self.value(ref)) for ref in masked] or first_masks
-            body, kept = layer.network.body([bool(masked) or ref in self.masks for ref in given])
+            explicit = leaves(Ref, call.kwargs.get("mask"))
+            first_masks = [_Name(self.value(ref)) for ref in explicit] or first_masks
+            body, kept = layer.network.body([bool(explicit) or ref in self.masks for ref in given])
             function = partial(_run, body=body)
             args, kwargs = (*map(_Name, map(self.value, given)), *first_masks), {}
             names += [self.new_mask(result) for result, has in zip(results, kept, strict=True) if has]
         elif layer.takes_mask is True:
             # Keras 3 gives a layer the mask only if nothing else that it is given is a tensor.
-            given = first_masks and "mask" not in kwargs and (spec.keras < 3 or _given_tensors(call) == 1)
-            kwargs |= {"mask": masks[0][0]} if given else {}
+            takes = "mask" not in kwargs and (spec.keras < 3 or _given_tensors(call) == 1)
+            kwargs |= {"mask": masks[0][0]} if first_masks and takes else {}
         elif layer.takes_mask:
             by_name = {**dict(zip(layer.takes_mask, masks[0], strict=False)), **masks[1]}
             kwargs |= {f"{name}_mask": mask for name in layer.takes_mask if (mask := by_name.get(name)) is not None}
@@ -252,7 +263,7 @@ class _Model:
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
         network = Network(spec, arrays)
-        body, _ = network.body([False] * len(network.graph.inputs))
+        body = network.body([False] * len(network.graph.inputs), with_masks=False)[0]
         function = partial(_run, body=body)
         return _Nested(function, network.loaded(spec.name), outputs=len(network.graph.outputs), network=network)
 

@@ -148,8 +148,9 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "All": ops.all,
     "Logsumexp": ops.logsumexp,
 }
-for _table, _adapter in ((_BINARY, _binary), (_UNARY, _of_one), (_REDUCTIONS, _reduced)):
-    _OPERATIONS |= {_name: partial(_adapter, _function) for _name, _function in _table.items()}
+_OPERATIONS |= {_name: partial(_binary, _function) for _name, _function in _BINARY.items()}
+_OPERATIONS |= {_name: partial(_of_one, _function) for _name, _function in _UNARY.items()}
+_OPERATIONS |= {_name: partial(_reduced, _function) for _name, _function in _REDUCTIONS.items()}
 _OPERATIONS |= {"Var": _variance, "Std": _deviation}
 
 
@@ -263,9 +264,7 @@ def expand_dims(x: Tensor, axis: Any) -> Tensor:
 
 @operation("Squeeze")
 def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    return (
-        ops.squeeze(x, _axes(axis) or None) if axis is None or isinstance(axis, list | tuple) else ops.squeeze(x, axis)
-    )
+    return ops.squeeze(x, axis if axis is None or isinstance(axis, int) else tuple(axis))
 
 
 @operation("Transpose")
@@ -443,7 +442,6 @@ register_kind(_Operation(), *_OPERATIONS, operations=True)
 
 # The functions of TensorFlow in Keras 2: the operations that compute the same, and the names of their arguments.
 _BOTH = {"y": "x2"}
-_REDUCE: dict[str, str] = {}
 _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
     **{
         f"{module}{name}": (operation_, _BOTH)
@@ -566,15 +564,15 @@ class _Lambda:
         if found is None:
             raise UnsupportedError(f"the function {shown(str(name))}")
         function, renamed = found
-        return Layer(partial(_as_in_tensorflow, name=function, renamed=tuple(renamed.items())))
+        return Layer(partial(_as_in_tensorflow, operation_name=function, renamed=tuple(renamed.items())))
 
 
-def _as_in_tensorflow(*args: Any, name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
+def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
     names = dict(renamed)
     given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
-    if name == "Matmul":
+    if operation_name == "Matmul":
         args, given = _turned(args, given)
-    return _OPERATIONS[name](*args, **given)
+    return _OPERATIONS[operation_name](*args, **given)
 
 
 def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -594,7 +592,7 @@ class _Slice(_Lambda):
         return Layer(_sliced)
 
 
-def _sliced(x: Tensor, slice_spec: Any, var: Any = None) -> Tensor:
+def _sliced(x: Tensor, slice_spec: Any, var: Any = None) -> Any:
     return get_item(x, slice_spec)
 
 

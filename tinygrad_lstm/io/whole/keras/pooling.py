@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from .shaping import padded
 
 __all__: list[str] = []
 
-_POOLS = {
+_POOLS: dict[tuple[str, int], Callable[..., Any]] = {
     ("max", 1): ops.max_pool1d,
     ("max", 2): ops.max_pool2d,
     ("mean", 1): ops.avg_pool1d,
@@ -72,7 +73,7 @@ def _pooled(
     if not channels_first:
         x = x.movedim(-1, 1)
     ends, pool = padding_ends(padding, x.shape[2:], sizes, strides), _POOLS[kind, len(sizes)]
-    out = pool(padded(x, ends, 2, float("-inf") if kind == "max" else 0.0), sizes, strides)
+    out: Tensor = pool(padded(x, ends, 2, float("-inf") if kind == "max" else 0.0), sizes, strides)
     if kind == "mean" and any(map(any, ends)):
         out = out / pool(padded(ones(1, 1, *x.shape[2:], dtype=x.dtype, device=x.device), ends, 2), sizes, strides)
     return out if channels_first else out.movedim(1, -1)

@@ -45,9 +45,7 @@ class Sequences:
     unrolled: bool
     time_major: bool
 
-    def __call__(
-        self, network: Any, x: Any, initial_state: Any = None, mask: Tensor | None = None, constants: Any = None
-    ) -> Any:
+    def __call__(self, network: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Any:
         """The outputs (B, T, ...) or the last one (B, ...), and the final states, each (B, ...)."""
         if isinstance(x, list):  # as Keras 2 writes initial states
             x, *initial_state = x
@@ -55,12 +53,12 @@ class Sequences:
         if self.time_major:
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
+        if mask is not None:
+            mask = mask.reshape(mask.shape[0], mask.shape[1])
         original = mask
         if self.reverse:
             x = ops.flip(x, 1)
             mask = None if mask is None else ops.flip(mask, 1)
-        if mask is not None and mask.ndim > 2:
-            mask = mask.reshape(mask.shape[0], mask.shape[1])
         out, finals = _run(network, x, _flat_states(initial_state), mask)
         if mask is not None:
             shape = (*out.shape[:2], *[1] * (out.ndim - 2))
@@ -102,7 +100,7 @@ def _run(network: Any, x: Tensor, state: list[Tensor] | None, mask: Tensor | Non
     if isinstance(network, Stack):
         finals: list[Tensor] = []
         for each in network.cells:
-            number = len(each.STATES)
+            number = len(getattr(each, "STATES"))  # noqa: B009
             x, own = _run(each, x, None if state is None else state[len(finals) : len(finals) + number], mask)
             finals += own
         return x, finals
@@ -232,7 +230,7 @@ class _Bidirectional:
         ]
         function = partial(_both, parts=parts, mode=mode, sequences=sequences, states=states)
         first_outputs = 2 if mode is None else 1
-        number = sum(int(layer.outputs) - 1 for layer in layers)  # type: ignore[call-overload]
+        number = sum(layer.outputs - 1 for layer in layers if isinstance(layer.outputs, int))
         module = Directions(*(layer.module or Module() for layer in layers))
         return Layer(
             function,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
-from tinygrad_lstm.models.activations import leaky_relu as leaky
+from tinygrad_lstm.models.activations import ACTIVATIONS
 
 from .... import ops
 from ...._tensor import Tensor, tensor
@@ -136,7 +136,7 @@ def _relu(x: Tensor, largest: float | None, slope: float, threshold: float) -> T
 
 @layer("LeakyReLU")
 def leaky_relu(*, negative_slope: float | None = None, alpha: float = 0.3) -> Layer:
-    return Layer(partial(leaky, alpha=float(alpha if negative_slope is None else negative_slope)), mask="keep")
+    return Layer(partial(ACTIVATIONS["leaky_relu"], alpha=float(alpha if negative_slope is None else negative_slope)), mask="keep")
 
 
 @layer("ELU")

@@ -30,14 +30,12 @@ class KerasFile:
     Attributes:
         contents: its arrays and strings.
         config: the model's config; None in a file with only weights.
-        version: the version of Keras that wrote it; empty if the file does not say it.
-        is_archive: whether it is a `.keras` archive.
+        version: the version of Keras that wrote it; if the file does not say it, "3" for an archive, else "".
     """
 
     contents: Hdf5Contents
     config: Any
     version: str
-    is_archive: bool
 
 
 def read_keras(path: Path) -> Weights:
@@ -56,7 +54,9 @@ def read_keras(path: Path) -> Weights:
         file = opened_keras(path)
         types = dict.fromkeys(file.contents.bfloat16, BFLOAT16)
         return Weights(
-            file.contents.arrays, recurrent_layers(file.contents, described_layers(file.config, major_version(file.version))), types
+            file.contents.arrays,
+            recurrent_layers(file.contents, described_layers(file.config, major_version(file.version))),
+            types,
         )
 
 
@@ -73,7 +73,7 @@ def opened_keras(path: Path) -> KerasFile:
     text = parts["config.json"] if parts else "".join(root.get("model_config", ["null"]))
     metadata = _parsed(PARTS["metadata.json"], parts.get("metadata.json", "null"))
     version = metadata.get("keras_version") if isinstance(metadata, dict) else "".join(root.get("keras_version", ()))
-    return KerasFile(contents, _parsed(PARTS["config.json"], text), str(version or ""), bool(parts))
+    return KerasFile(contents, _parsed(PARTS["config.json"], text), str(version or "3" * bool(parts)))
 
 
 def _parsed(what: str, text: str | bytearray) -> Any:

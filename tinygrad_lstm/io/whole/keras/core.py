@@ -136,7 +136,8 @@ def _relu(x: Tensor, largest: float | None, slope: float, threshold: float) -> T
 
 @layer("LeakyReLU")
 def leaky_relu(*, negative_slope: float | None = None, alpha: float = 0.3) -> Layer:
-    return Layer(partial(ACTIVATIONS["leaky_relu"], alpha=float(alpha if negative_slope is None else negative_slope)), mask="keep")
+    slope = float(alpha if negative_slope is None else negative_slope)
+    return Layer(partial(ACTIVATIONS["leaky_relu"], alpha=slope), mask="keep")
 
 
 @layer("ELU")

@@ -79,6 +79,9 @@ class Tracer:
     def see_step(self, cell: Any, kind: str, x: Any, before: Mapping[str, Any], gates: Any) -> None:
         """A cell has made a step; see `observing.show_step`."""
 
+    def see_part(self, name: str) -> None:
+        """A part of a model is to be computed, such as a node of a file's graph."""
+
     def see_layer(self, layer: Any) -> None:
         """A `ShownLayer` of a network is to be computed, step by step."""
 

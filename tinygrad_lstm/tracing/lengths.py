@@ -7,12 +7,12 @@ subclass of `int`, as `1.0 * n` would then be a plain float. NumPy and other cod
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Derived", "Length", "Quotient", "Size", "key", "plain", "sources"]
+__all__ = ["Derived", "Length", "Quotient", "Size", "evaluated", "key", "plain", "sources"]
 
 How: TypeAlias = tuple[str, Any, Any]
 """The name of a function of `operator`, and its operands."""
@@ -177,6 +177,22 @@ def _before(number: Any) -> Any:
 def key(number: Any) -> Any:
     """Identifies a number: derived ones are equal if they have the same expression of the same lengths."""
     return number.key if isinstance(number, Derived) else number
+
+
+def evaluated(number: Any, lengths: Mapping[tuple[Any, Any], int]) -> Any:
+    """A number for these lengths of the inputs, by the lengths in both runs.
+
+    Raises:
+        KeyError: it depends on a different length.
+    """
+    if not isinstance(number, Derived) or number.values[0] == number.values[1]:
+        return plain(number)
+    if number.values in lengths:
+        return lengths[number.values]
+    if number.how is None:
+        raise KeyError(number.values)
+    kind, a, b = number.how
+    return getattr(operator, kind)(evaluated(a, lengths), evaluated(b, lengths))
 
 
 def sources(number: Any) -> list[Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers
 
+from ...mode import mode
+
 __all__ = ["Body", "Step", "captured", "plain_array", "watching"]
 
 
@@ -69,8 +71,10 @@ class Body:
 
     def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The outputs, given the inputs by name; values that are not inputs are ignored."""
-        values, seen = {**values, "": None}, _WATCHED.get()
+        values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
         for step, unused in zip(self.steps, self._unused_after, strict=True):
+            if tracer is not None:
+                tracer.see_part(step.origin or step.op)
             try:
                 result = step.function(*[values[name] for name in step.inputs])
             except Exception as error:

@@ -98,7 +98,7 @@ class Call:
         arguments: all arguments in order, with operands in place of tensors and arrays.
         place: the name of a recurrent layer's place in the model.
         numbers: the number of results in each run.
-        line: the user's line that called it.
+        line: the user's line that called it, or the part of a file's model that it belongs to.
         results: the results that it has in both runs.
     """
 

@@ -109,6 +109,7 @@ class Run(Tracer):
         self._slots: dict[int, Slot] = {}  # by the ids of arrays
         self._copies: list[Array] = []  # kept alive, like those in the notes, so that their ids stay unique
         self._place = ""
+        self._part = ""
         self._layer: ShownLayer | None = None
         self.notes: list[Note] = []
         self.outputs: dict[str, Slot | Held] = {}
@@ -207,7 +208,15 @@ class Run(Tracer):
             del self.notes[begun:]
             self._slots = {array: slot for array, slot in self._slots.items() if slot.note < begun}
 
-    # -- layers and their steps ----------------------------------------------------------------------------------------
+    # -- parts of the model ----------------------------------------------------------------------------------------
+
+    def see_part(self, name: str) -> None:
+        """Remembers what the ops belong to, for messages."""
+        self._part = name
+
+    def _line(self) -> str:
+        """Where an op is applied: the part of a model from a file, or the user's line."""
+        return self._part or user_line()
 
     def see_layer(self, layer: ShownLayer) -> None:
         """Remembers the layer of which the steps follow."""
@@ -242,7 +251,7 @@ class Run(Tracer):
             if self._was_changed(argument):
                 raise UntraceableError(
                     f"{user} is given a tensor of shape {argument.shape} that was changed in place, which is not "
-                    f"recorded; make a new tensor, as tg.where, tg.cat and tg.stack do ({user_line()})"
+                    f"recorded; make a new tensor, as tg.where, tg.cat and tg.stack do ({self._line()})"
                 )
             argument = argument._array
         elif isinstance(argument, np.generic):

@@ -19,7 +19,6 @@ from tinygrad_lstm.backends.base import Array, HostArray
 from ..._tensor import Tensor
 from ...creation import arange
 from ...device import device_of
-from ...graph import user_line
 from ...nn import Module
 from ...ops.indexing import getitem_op
 from ...ops.shape import reshape_op, unbind_op
@@ -84,7 +83,7 @@ class Trace(Run):
             what = "an input" if value.call is None else f"the result of {value.call.name!r}"
             raise UntraceableError(
                 f"forward reads {what} as Python numbers, which are not recorded; choose with tg.where, index with the "
-                f"tensor itself, and check inputs before forward ({user_line()})"
+                f"tensor itself, and check inputs before forward ({self._line()})"
             )
 
     def _steps_noted(self, T: int) -> int:
@@ -109,7 +108,7 @@ class Trace(Run):
     def _difference(self, before: Note | None = None, now: Note | None = None) -> UntraceableError:
         """The error if the runs apply different ops."""
         where = f" ({now.name!r} in place of {before.name!r})" if before and now else ""
-        line = f" ({user_line()})" if now else ""
+        line = f" ({self._line()})" if now else ""
         return UntraceableError(
             f"forward applies {len(self._measured.notes) - 1} ops to inputs of one length, and different "
             f"ops to inputs of another length{where}: it loops over the steps, or branches on a length or a value; use "
@@ -126,7 +125,7 @@ class Trace(Run):
         lengths = [size for operand in given_to for size in operand.shape if isinstance(size, Length)]
         arguments = self._merged(f"op {now.name!r}", before.arguments, now.arguments, lengths)
         numbers = len(before.results), len(now.results)
-        call = Call(now.name, now.function, arguments, now.place, numbers, user_line())
+        call = Call(now.name, now.function, arguments, now.place, numbers, self._line())
         values = operands(arguments)
         varies = given or any(value.varies for value in values if isinstance(value, Value))
         folded = not given and all(_is_known(value) for value in values)
@@ -181,7 +180,7 @@ class Trace(Run):
         one, another = map(self._described, (before, now))
         raise UntraceableError(
             f"{user} is given {one} in one run and {another} in another, whose inputs have different "
-            f"lengths and values; only tensors and lengths may depend on inputs ({user_line()})"
+            f"lengths and values; only tensors and lengths may depend on inputs ({self._line()})"
         )
 
     def _described(self, part: Any) -> str:

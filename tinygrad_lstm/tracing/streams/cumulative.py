@@ -11,17 +11,16 @@ from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, is_float
 from ..._tensor import Tensor
 from ...creation import arange, full, zeros
 from ...device import Device
-from ...ops import cumulative
+from ...ops import cumulative, recurrent
 from ...ops.elementwise import where
 from ...ops.reduction import dim_of
 from ...ops.shape import cat
 from ..model.program import Call
-from .layout import TIME, Layout
+from .layout import BATCH, TIME, Layout
 from .nodes import Frames, Moment, Node, States
-from .planning import Flow, Planner, refused, sources, streams
+from .planning import Fixed, Flow, Planner, refused, sources, streams
 from .pointwise import along_frames
 from .timeline import Timeline, steps_behind
-from .windows import flat
 
 __all__ = ["last_steps"]
 
@@ -34,7 +33,7 @@ def _cumulative(p: Planner, call: Call, x: Flow, dim: int) -> list[Flow]:
     dim = dim_of(call.name, dim, (0,) * len(x.layout.dims))
     if TIME not in x.layout.dims[dim]:
         return along_frames(p, call, (x, dim), 1, [dim], False)
-    x = flat(p, x)
+    x = p.flat(x)
     made = p.flow(x.layout, call.result.dtype, x.length, x.ready)
     wide = FLOAT64 if is_float(made.dtype) else made.dtype
     first = full((p.batch, *x.layout.rest), _FIRST[call.name], dtype=wide, device=p.device)
@@ -85,7 +84,7 @@ def _running_extreme(p: Planner, call: Call, x: Flow, dim: int, smallest: bool) 
     dim = dim_of(call.name, dim, (0,) * len(x.layout.dims))
     if TIME not in x.layout.dims[dim]:
         return along_frames(p, call, (x, dim, smallest), 1, [dim], False)
-    x = flat(p, x)
+    x = p.flat(x)
     index = p.flow(x.layout, call.result.dtype, x.length, x.ready)
     value = p.flow(x.layout, x.dtype, x.length, x.ready)
     p.extremes[index.number] = value
@@ -206,10 +205,25 @@ def _arange(p: Planner, call: Call, start: Any, stop: Any, step: Any, *settings:
     first, end, apart = (0, start, step) if stop is None else (start, stop, step)
     if (first, apart) != (0, 1):
         raise refused("has a number of steps that does not begin at 0")
+    return [_numbers(p, call, Layout(((TIME,),)), end, call.result.dtype)]
+
+
+@sources(recurrent.step_mask)
+def _step_mask(p: Planner, call: Call, lengths: Any, T: Any, device: Any) -> list[Flow]:
+    """Whether each step is within the length of each sequence, (T, B, 1)."""
+    if not isinstance(lengths, Fixed):
+        raise refused("has lengths that depend on the steps")
+    number = _numbers(p, call, Layout(((TIME,), (BATCH,), ())), T, INT64)
+    on_device = lengths.tensor.to(p.device)
+    return p.map(call, [number], [number.layout], lambda lead, frames: frames < on_device)
+
+
+def _numbers(p: Planner, call: Call, layout: Layout, end: Any, dtype: Any) -> Flow:
+    """The number of each step, until one before `end`."""
     length = p.count(end)
-    made = p.flow(Layout(((TIME,),)), call.result.dtype, length, length)
-    p.nodes.append(Count([], [made.number], call.name, length, made.dtype, p.device))
-    return [made]
+    made = p.flow(layout, dtype, length, length)
+    p.nodes.append(Count([], [made.number], call.name, length, dtype, p.device))
+    return made
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ from .nodes import Pad
 from .planning import Fixed, Flow, Planner, refused, streams
 from .pointwise import Full, along_frames, check_free, rest
 from .timeline import Timeline
-from .windows import alone, every, flat, split_in_time
+from .windows import alone, every, split_in_time
 
 __all__: list[str] = []
 
@@ -118,7 +118,7 @@ def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) ->
     if len(flows) > 1 or flows[0].is_present:
         raise refused("joins two sequences, one after the other")
     at = list(tensors).index(flows[0])
-    x = flat(p, flows[0])
+    x = p.flat(flows[0])
     if x.layout.dims[dim] != (TIME,):
         raise refused("joins steps that are merged with a different dimension")
     parts = [_padding(p, x, list(part), dim) for part in (tensors[:at], tensors[at + 1 :])]
@@ -173,7 +173,7 @@ def _pad(p: Planner, call: Call, x: Flow, widths: Sequence[tuple[int, int]], val
         if any(width):
             check_free(x.layout, dim)
     if any(in_time):
-        x = flat(p, x)
+        x = p.flat(x)
         if min(in_time) < 0 or x.layout.dims[at] != (TIME,):
             raise refused("pads steps that are merged with a different dimension")
         fill = p.filler(x, value)
@@ -249,7 +249,9 @@ def _broadcast_to(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
 
 @streams(indexing.getitem_op)
 def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
-    if not isinstance(x, Flow) or any(isinstance(part, Flow) for part in full_index(index, len(x.layout.dims))):
+    if isinstance(x, Fixed):
+        return _rows_at(p, call, x, index)
+    if any(isinstance(part, Flow) for part in full_index(index, len(x.layout.dims))):
         raise refused("is indexed by a value that depends on the steps")
     x, parts = _in_time(p, call, x, full_index(index, len(x.layout.dims)))
     own: list[Any] = []  # the index of the frame's other dimensions
@@ -285,6 +287,15 @@ def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
     return p.map(call, [x], [layout], function)
 
 
+def _rows_at(p: Planner, call: Call, table: Fixed, index: Any) -> list[Flow]:
+    """The rows of a fixed table that a value names."""
+    (place, *others) = index if isinstance(index, tuple) else (index,)
+    if not isinstance(place, Flow) or any(part not in (slice(None), Ellipsis) for part in others):
+        raise refused("takes elements of a fixed value by several indices")
+    layout = Layout((*place.layout.dims, *map(alone, table.tensor.shape[1:])))
+    return p.map(call, [place], [layout], lambda lead, frames: rest(layout, lead, table.tensor[frames]))
+
+
 def _in_time(p: Planner, call: Call, x: Flow, parts: Sequence[Any]) -> tuple[Flow, list[Any]]:
     """The steps that an index takes, and the index of the result."""
     left = list(parts)
@@ -302,7 +313,7 @@ def _in_time(p: Planner, call: Call, x: Flow, parts: Sequence[Any]) -> tuple[Flo
 
 def _of_time(p: Planner, call: Call, x: Flow, part: Any) -> Flow:
     """Some steps of a value."""
-    x = flat(p, x)
+    x = p.flat(x)
     if x.layout.dims[x.layout.time] != (TIME,):
         raise refused("takes steps that are merged with a different dimension")
     if not isinstance(part, slice):

@@ -16,7 +16,7 @@ from ..._tensor import Tensor, as_tensor, tensor
 from ...creation import zeros
 from ...device import Device
 from ...ops.shape import cat
-from ..model.program import Constant, Operand, Program, Value, taken
+from ..model.program import Constant, Loop, Operand, Program, Value, taken
 
 # Each registers its ops.
 from . import cumulative, moves, pointwise, recurrent, spectral, windows  # noqa: F401
@@ -345,6 +345,9 @@ def _plan_of_step(
     for operand in taken([list(program.outputs.values()), *(call.arguments for call in program.calls)]):
         if isinstance(operand, Constant) and operand.array is not None:
             constants[operand] = planner.constant(operand).tensor
+    scans = [call.arguments for call in program.calls if call.arguments and isinstance(call.arguments[0], Loop)]
+    if any(lengths is not None for *_, lengths, _ in scans):
+        raise NotCausalError("stream: a model of one step has a recurrent layer with lengths")
     outputs, gives, layouts = {}, [], []
     for name, operand in program.outputs.items():
         layout = planner.layout_of(operand)

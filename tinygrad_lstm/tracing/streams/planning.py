@@ -11,10 +11,10 @@ from typing import Any
 from ..._tensor import Tensor, as_tensor
 from ...creation import full
 from ...device import Device
-from ..lengths import Derived, Length
+from ..lengths import Derived, Length, evaluated
 from ..model.program import Call, Constant, Loop, Operand, Program, Value, leaves
 from .layout import BATCH, TIME, Factor, Layout, Pair
-from .nodes import Hold, Map, Node
+from .nodes import Hold, Map, Node, Rate
 from .timeline import Timeline, steps_behind
 
 __all__ = [
@@ -188,13 +188,10 @@ class Planner:
         Raises:
             _RefusedError: it depends on the number of steps.
         """
-        if not isinstance(value, Derived):
-            return value
-        if value.values[0] == value.values[1]:
-            return value.values[1]
-        if value.values == self.pairs.get(BATCH):
-            return self.batch
-        raise _RefusedError("is given a number that depends on the number of steps")
+        try:
+            return evaluated(value, {self.pairs[BATCH]: self.batch} if BATCH in self.pairs else {})
+        except KeyError:
+            raise _RefusedError("is given a number that depends on the number of steps") from None
 
     def template(self, given: Any) -> Any:
         """The arguments of a call with plain numbers; `filled` replaces the values in them."""
@@ -257,7 +254,7 @@ class Planner:
             elif not any(isinstance(leaf, Flow) for leaf in flat) and not isinstance(call.arguments[0], Loop):
                 results = self._fixed(call, given)
             else:
-                results = _rule_of(call)(self, call, *given)
+                results = self._by_rule(call, given)
                 for value, result in zip(call.results, results, strict=True):
                     if isinstance(result, Flow):
                         self._check(call, value, result)
@@ -267,6 +264,25 @@ class Planner:
             self.reasons.append(f"{self.told(call)} {error}{line}")
             results = [None] * len(call.results)
         self.known.update(zip(call.results, results, strict=True))
+
+    def _by_rule(self, call: Call, given: Sequence[Any]) -> Sequence[Known]:
+        """The results of a call by its rule; if it has none for a time that is merged, of what has the time alone."""
+        rule: Callable[..., Sequence[Known]] = _rule_of(call)
+        number = len(self.nodes)
+        try:
+            return rule(self, call, *given)
+        except _RefusedError:
+            del self.nodes[number:]
+            flat = self._all_flat(given)
+            if len(self.nodes) == number:
+                raise
+            return rule(self, call, *flat)
+
+    def _all_flat(self, given: Any) -> Any:
+        """The arguments of a call with the time of each value alone."""
+        if isinstance(given, list | tuple):
+            return type(given)([self._all_flat(part) for part in given])
+        return self.flat(given) if isinstance(given, Flow) else given
 
     def resolved(self, argument: Any) -> Any:
         """An argument with what is known in place of operands; `_LOST` for one that depends on a refused call."""
@@ -356,6 +372,24 @@ class Planner:
             ready, length,
         )  # fmt: skip
         self.nodes.append(node)
+        return made
+
+    def flat(self, x: Flow) -> Flow:
+        """A value whose time has its dimension alone: several elements for each step become steps."""
+        if x.is_present or not x.layout.has_time:
+            return x
+        time = x.layout.time
+        dim = x.layout.dims[time]
+        if len(dim) != 2 or dim[0] != TIME or not isinstance(dim[1], int):
+            return x
+        number, at = dim[1], sum(isinstance(each, int) for before in x.layout.dims[:time] for each in before)
+
+        def function(frames: Tensor) -> Tensor:
+            apart = frames.permute(0, 2 + at, 1, *(k for k in range(2, frames.ndim) if k != 2 + at))
+            return apart.reshape(-1, *apart.shape[2:])
+
+        made = self.flow(x.layout.with_dim(time, (TIME,)), x.dtype, x.length.times(number), x.ready.times(number))
+        self.nodes.append(Rate([x.number], [made.number], function))
         return made
 
     def filler(self, flow: Flow, value: float = 0) -> Callable[[int, int], Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, HostArray
 
 from ..._tensor import Tensor, as_tensor
-from ...ops import indexing, linalg, normalization, reduction, scattering
+from ...ops import indexing, linalg, normalization, reduction, scattering, sorting
 from ...ops.indexing import check_range
 from ...ops.reduction import dim_of, dims_of
 from ..model.program import Call
@@ -25,7 +25,7 @@ __all__ = ["Full", "aligned", "along_frames", "check_free", "mapped_natively", "
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 
-@streams(*ELEMENTWISE)
+@streams(*ELEMENTWISE, "clamp_between", "trunc_divide")
 def _elementwise(p: Planner, call: Call, *given: Any) -> list[Flow]:
     """Operands are broadcast: each is given the result's dimensions."""
     operands, template = values_in(given), p.template(given)
@@ -302,6 +302,23 @@ def _rows_of(weight: Tensor) -> Callable[[Array], Array]:
         return found
 
     return rows
+
+
+@streams(scattering.take)
+def _take(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
+    return _looked_up(p, call, x, index, lambda table, places: scattering.take(table, places))
+
+
+@streams(sorting.searchsorted_op)
+def _searchsorted(p: Planner, call: Call, sequence: Any, values: Any, right: bool) -> list[Flow]:
+    return _looked_up(p, call, sequence, values, lambda table, places: sorting.searchsorted_op(table, places, right))
+
+
+def _looked_up(p: Planner, call: Call, table: Any, x: Any, function: Callable[[Tensor, Tensor], Tensor]) -> list[Flow]:
+    """The results of a function that takes each element of x by itself to a fixed table."""
+    if not isinstance(x, Flow) or not isinstance(table, Fixed):
+        raise refused("takes elements of a value that depends on the steps")
+    return p.map(call, [x], [x.layout], lambda lead, frames: function(table.tensor, frames))
 
 
 @streams(scattering.one_hot)

@@ -12,13 +12,12 @@ from ...kinds import KINDS
 from ...ops import recurrent
 from ...ops.sequence import PureStep
 from ...ops.shape import stack
-from ..lengths import Derived
+from ..lengths import Derived, evaluated
 from ..model.program import Call, Constant, Loop, Operand, Value
 from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node, States
 from .planning import Fixed, Flow, Planner, applied, refused, streams
 from .timeline import Timeline
-from .windows import flat
 
 __all__ = ["Replay"]
 
@@ -40,10 +39,41 @@ class Replay:
     ) -> tuple[Tensor, ...]:
         """The wanted values for this number of rows, given others, and those that are the same at all steps."""
         values = {**dict(zip(self._fixed, fixed, strict=True)), **given}
-        for call in self._calls:
-            made = applied(call.function, self._filled(call.arguments, values, batch))
-            values.update(zip(call.results, made if isinstance(made, tuple) else (made,), strict=True))
+        self._compute(self._calls, values, batch)
         return tuple([self._filled(each, values, batch) for each in wanted])
+
+    def _compute(self, calls: Sequence[Call], values: dict[Operand, Tensor], batch: int) -> None:
+        """Adds the results of calls to the values."""
+        for call in calls:
+            first: Any = call.arguments[0] if call.arguments else None
+            if isinstance(first, Loop):
+                made = self._scanned(values, batch, *call.arguments)
+            else:
+                made = applied(call.function, self._filled(call.arguments, values, batch))
+            values.update(zip(call.results, made if isinstance(made, tuple) else (made,), strict=True))
+
+    def _scanned(
+        self,
+        values: Mapping[Operand, Tensor],
+        batch: int,
+        loop: Loop,
+        described: Any,
+        T: int,
+        states: Sequence[Operand],
+        lengths: Any,
+        reverse: bool,
+    ) -> tuple[Tensor, ...]:
+        """The results of a recurrent layer over a fixed number of steps."""
+        items = [self._filled(unbind.arguments[0], values, batch).unbind(0) for unbind in loop.items.values()]
+        now: list[Tensor] = [self._filled(state, values, batch) for state in states]
+        outs = [now[0]] * int(T)
+        for t in reversed(range(T)) if reverse else range(T):
+            inner = dict(values)
+            inner.update(zip([*loop.items, *loop.before], [*(item[t] for item in items), *now], strict=True))
+            self._compute(loop.calls, inner, batch)
+            now = [self._filled(state, inner, batch) for state in loop.after]
+            outs[t] = now[0]
+        return stack(outs, 0), *now
 
     def _filled(self, argument: Any, values: Mapping[Operand, Tensor], batch: int) -> Any:
         if isinstance(argument, list | tuple):
@@ -51,11 +81,10 @@ class Replay:
         if isinstance(argument, slice):
             return slice(*self._filled([argument.start, argument.stop, argument.step], values, batch))
         if isinstance(argument, Derived):
-            return batch if argument.values == self._rows else argument.values[1]
+            return evaluated(argument, {} if self._rows is None else {self._rows: batch})
         if isinstance(argument, Constant) and argument not in values:
             device = next(iter(values.values())).device
-            if argument.filling is None:
-                raise refused("is given an array that depends on the number of steps")
+            assert argument.filling is not None  # other constants are fixed operands
             shape = self._filled(list(argument.shape), values, batch)
             return full(shape, argument.filling.item(), dtype=argument.dtype, device=device)
         return values[argument] if isinstance(argument, Value | Constant) else argument
@@ -70,7 +99,7 @@ def _scan(
     sequences = [p.resolved(unbind.arguments[0]) for unbind in loop.items.values()]
     if not all(isinstance(x, Flow) for x in sequences) or not sequences:
         raise refused("takes the steps of a fixed sequence")
-    sequences = [flat(p, x) for x in sequences]
+    sequences = [p.flat(x) for x in sequences]
     if any(unbind.arguments[1] != 0 or x.layout.dims[0] != (TIME,) or x.layout.dims[1] not in ((), (BATCH,))
            for unbind, x in zip(loop.items.values(), sequences, strict=True)):  # fmt: skip
         raise refused("takes steps that are not along the time")
@@ -79,7 +108,7 @@ def _scan(
     fixed: dict[Operand, Tensor] = {}
     own = {unbind.arguments[0] for unbind in loop.items.values()}
     for operand in loop.outer:
-        if operand in own or (isinstance(operand, Constant) and operand.array is None):
+        if operand in own or (isinstance(operand, Constant) and operand.array is None and operand.filling is not None):
             continue
         value = p.resolved(operand)
         if not isinstance(value, Fixed):

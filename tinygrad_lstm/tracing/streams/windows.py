@@ -14,12 +14,12 @@ from ...ops.reduction import dim_of
 from ...ops.shape import cat
 from ..model.program import Call
 from .layout import TIME, Layout
-from .nodes import Rate, Window
+from .nodes import Window
 from .planning import Flow, Planner, refused, streams
 from .pointwise import mapped_natively
 from .timeline import Timeline
 
-__all__ = ["alone", "every", "flat", "split_in_time", "windowed"]
+__all__ = ["alone", "every", "split_in_time", "windowed"]
 
 
 def windowed(
@@ -82,23 +82,6 @@ def split_in_time(p: Planner, call: Call, x: Flow, number: int) -> Flow:
     return replace(made, dtype=x.dtype)
 
 
-def flat(p: Planner, x: Flow) -> Flow:
-    """A value whose time has its dimension alone: if there are several elements for each step, they become steps."""
-    time = x.layout.time
-    dim = x.layout.dims[time]
-    if len(dim) != 2 or dim[0] != TIME or not isinstance(dim[1], int):
-        return x
-    number, at = dim[1], sum(isinstance(each, int) for before in x.layout.dims[:time] for each in before)
-
-    def function(frames: Tensor) -> Tensor:
-        apart = frames.permute(0, 2 + at, 1, *(k for k in range(2, frames.ndim) if k != 2 + at))
-        return apart.reshape(-1, *apart.shape[2:])
-
-    made = p.flow(x.layout.with_dim(time, (TIME,)), x.dtype, x.length.times(number), x.ready.times(number))
-    p.nodes.append(Rate([x.number], [made.number], function))
-    return made
-
-
 # -- convolutions and pools --------------------------------------------------------------------------------------------
 
 
@@ -124,7 +107,7 @@ def _along_time(
         fill: their value in time.
     """
     first = len(x.layout.dims) - dims
-    x = flat(p, x)
+    x = p.flat(x)
     time = x.layout.time - first
     widths = [before for before, _ in ends]
     if any(before != after for k, (before, after) in enumerate(ends) if k != time):
@@ -241,7 +224,7 @@ def _ends(call: Call, padding: Any, dims: int, ceil_mode: bool, strides: Sequenc
 @streams(padding.unfold_op)
 def _unfold(p: Planner, call: Call, x: Flow, dim: int, size: int, step: int) -> list[Flow]:
     dim = dim_of("unfold", dim, (0,) * len(x.layout.dims))
-    x = flat(p, x)
+    x = p.flat(x)
     if x.layout.dims[dim] != (TIME,):
         raise refused("goes along a dimension that is not the time")
     layout = Layout((*x.layout.dims, (size,) if size > 1 else ()))
@@ -269,7 +252,7 @@ def _conv_transpose(
     """Each step adds to the outputs of `stride` steps and of some later ones, which are complete when those come."""
     if not isinstance(x, Flow) or isinstance(weight, Flow) or isinstance(bias, Flow):
         raise refused("has weights that depend on the steps")
-    x, weight, bias = flat(p, x), weight.tensor, None if bias is None else bias.tensor
+    x, weight, bias = p.flat(x), weight.tensor, None if bias is None else bias.tensor
     if x.layout.dims[-1] != (TIME,) or len(x.layout.dims) != 3:
         raise refused("goes along a dimension that is not the time")
     name = "conv_transpose1d"
@@ -288,7 +271,7 @@ def _conv_transpose(
         return taken
 
     (found,) = windowed(p, call, x, [layout], function, size, 1, (size - 1, size - 1))
-    found = flat(p, replace(found, dtype=call.result.dtype))
+    found = p.flat(replace(found, dtype=call.result.dtype))
     length = x.length.plus(-1).times(step).plus(reach - 2 * cut)
     ready = found.ready.plus(-cut).at_most(length)
     return [p.hold(call, found, cut, ready, length)]

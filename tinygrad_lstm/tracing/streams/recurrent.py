@@ -47,7 +47,7 @@ class Replay:
         for call in calls:
             first: Any = call.arguments[0] if call.arguments else None
             if isinstance(first, Loop):
-                made = self._scanned(values, batch, *call.arguments)
+                made: Any = self._scanned(values, batch, *call.arguments)
             else:
                 made = applied(call.function, self._filled(call.arguments, values, batch))
             values.update(zip(call.results, made if isinstance(made, tuple) else (made,), strict=True))

@@ -168,7 +168,11 @@ def test_dimensions_are_added(port: Port, shape: tuple[int, ...], expected: tupl
     [
         (SERIES, np.ones((5, 4)), r"expected x \(time, batch, 3\) float32, got shape \(5, 4\)"),
         (SERIES, np.ones((1, 5, 2, 3)), r"got shape \(1, 5, 2, 3\)"),
-        (Port("x", ("p", "q", 3)), np.ones((5, 3)), r"it could be \(1, 5, 3\) or \(5, 1, 3\): give an .npy file"),
+        (
+            Port("x", ("p", "q", 3)),
+            np.ones((5, 3)),
+            r"\(5, 1, 3\): say which, as in --shape x=batch,time,3",
+        ),
         (Port("ids", ("T",), "int64"), np.array([1, 2.5]), "expected int64 for ids, and 2.5 is not one"),
         (Port("ids", ("T",), "int8"), np.array([1, 300]), "expected int8 for ids, and 300 is not one"),
         (Port("x", ("T",), "float32"), np.array([1, 1e300]), r"expected float32 for x, and 1e\+300 is not one"),

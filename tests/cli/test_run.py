@@ -47,6 +47,15 @@ def test_one_output_is_written(head: Path, tmp_path: Path, expected: list[np.nda
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected[0])
 
 
+def test_a_shape_says_which_dimension_is_the_batch(head: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    arguments = ["run", head, "--input", tmp_path / "x.npy", "--shape", "x=batch,time,3"]
+    assert succeed_here(*arguments).splitlines()[1].split()[:6] == ["y.0", "1", "×", "4", "×", "5"]
+    message = fail_here(*arguments[:-1], "x=batch,time,4")
+    assert message == "--shape: expected lengths of x (steps, batch, 3) float32, got batch,time,4"
+    assert fail_here(*arguments[:-1], "y=2").startswith("--shape: expected INPUT=LENGTHS for one of x, got 'y=2'")
+
+
 def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None:
     rows = [",".join(map(str, row)) for row in X]
     for path, lines in {"plain.csv": rows, "named.csv": ["first,second,third", *rows, ""]}.items():

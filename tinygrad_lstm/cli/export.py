@@ -1,6 +1,6 @@
 """`tinygrad-lstm export`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,9 +9,8 @@ import typer
 from tinygrad_lstm.backends.base import HostArray
 
 from ..io import export_onnx, export_torch, save_weights
-from ..nn import Module
 from .inputs import Inputs, inputs_of
-from .models import ModelFile, StatePairs, WholeModel
+from .models import ModelFile, Shapes, StatePairs, WholeModel
 from .shared import path_option, require, writable_file
 
 __all__ = ["export"]
@@ -37,34 +36,21 @@ def export(
         ),
     ] = None,
     input: Inputs = None,
-    dynamic: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="For onnx: names for the lengths of an input that may differ from those of the example, and numbers "
-            "for the others, as in x=time,batch,80; may be repeated.  [default: as the file has them]",
-            metavar="NAME=LENGTHS",
-        ),
-    ] = None,
+    shape: Shapes = None,
     state: StatePairs = None,
 ) -> None:
     """Write the model of any file in a different format.
 
     Inputs are needed for onnx only if the file does not have the shapes of the model's inputs. They are examples; say
-    with --dynamic which of their lengths may differ.
+    with --shape which of their lengths may differ.
     """
     place = _beside(path_option("FILE", file), ENDINGS[to]) if out is None else writable_file("--out", out)
     ending = f".{ENDINGS[to].rpartition('.')[2]}"
     require("--out", place.suffix.lower() == ending, f"a file that ends in {ending}", place)
-    model = WholeModel.load(file, pairs=state)
-    lengths = {port.name: _dynamic(port.shape or ()) for port in model.inputs}
-    for given in dynamic or ():
-        name, equals, shape = given.partition("=")
-        good = bool(equals) and name in lengths
-        require("--dynamic", good, f"NAME=LENGTHS with one of {', '.join(lengths)}", repr(given))
-        lengths[name] = _dynamic(shape.split(","))
+    model = WholeModel.load(file, pairs=state, shapes=shape)
     examples = {model.parameters[name]: each.array for name, each in inputs_of(model, input or (), None).items()}
     with model.running(model.parameters):
-        _write(model.module, to, place, examples, {model.parameters[name]: dims for name, dims in lengths.items()})
+        _write(model, to, place, examples)
     print(f"{to}: {place} ({place.stat().st_size / 1e6:,.2f} MB)")
 
 
@@ -75,17 +61,15 @@ def _beside(path: Path, ending: str) -> Path:
     return writable_file("--out", str(place))
 
 
-def _dynamic(shape: Sequence[int | str]) -> dict[int, str]:
-    """The dimensions of a shape whose lengths are names."""
-    return {dim: length for dim, length in enumerate(shape) if isinstance(length, str) and not length.isdecimal()}
-
-
-def _write(
-    module: Module, to: str, place: Path, examples: Mapping[str, HostArray], dynamic: Mapping[str, Mapping[int, str]]
-) -> None:
+def _write(model: WholeModel, to: str, place: Path, examples: Mapping[str, HostArray]) -> None:
+    module = model.module
     match to:
         case "onnx":
-            dynamic = {name: dims for name, dims in dynamic.items() if name in examples}
+            free = {
+                model.parameters[port.name]: {k: n for k, n in enumerate(port.shape or ()) if isinstance(n, str)}
+                for port in model.inputs
+            }
+            dynamic = {name: dims for name, dims in free.items() if name in examples}
             export_onnx(module, place, examples or None, dynamic=dynamic)
         case "torch":
             export_torch(module, place)

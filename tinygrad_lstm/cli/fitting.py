@@ -96,7 +96,9 @@ def _with_dimensions(port: Port, array: HostArray) -> HostArray:
     expected = f"--input: expected {printable(str(port))}, got shape {array.shape}"
     if best:
         shapes = " or ".join(str(np.expand_dims(array, added).shape) for added in best)
-        raise ValueError(f"{expected}; it could be {shapes}: give an .npy file of one of these shapes")
+        named = ["batch" if k in best[0] else "time" if isinstance(n, str) else n for k, n in enumerate(port.shape)]
+        hint = f"--shape {port.name}={','.join(map(str, named))}"
+        raise ValueError(f"{expected}; it could be {shapes}: say which, as in {printable(hint)}")
     raise ValueError(expected)
 
 

@@ -26,7 +26,7 @@ from ..train.checkpoint import text_digest
 from ..train.folder import RunFolder, newest_folder
 from .inputs import Channel, Inputs, inputs_of
 from .inspecting import Inspected, of_inputs
-from .models import StatePairs, WholeModel
+from .models import Shapes, StatePairs, WholeModel
 from .shared import (
     DEFAULT_OUT,
     Device,
@@ -92,6 +92,7 @@ def inspect(
         typer.Option(help="Draw the last layer's gates and states there too, for papers.", metavar="DIR"),
     ] = None,
     unknown: UnknownOption = "error",
+    shape: Shapes = None,
     state: StatePairs = None,
     device: Device = None,
 ) -> None:
@@ -104,7 +105,7 @@ def inspect(
         new_figure()  # raises now if matplotlib is missing
     if input:
         require("--input", text is None and not data, "either inputs or a text", "both")
-        model = WholeModel.load(str(path), device, state)
+        model = WholeModel.load(str(path), device, state, shape)
         words = None if vocabulary is None else _lines(path_option("--vocabulary", vocabulary))
         shown = of_inputs(str(path), model, inputs_of(model, input, channel), words, of_all=loss == "mean")
     else:

@@ -1,8 +1,8 @@
 """Models from files of any format, for commands: inputs and outputs by the file's names."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -13,10 +13,11 @@ from ..io import load_model
 from ..io.whole.loaded import Loaded, Port
 from ..mode import no_grad
 from ..nn import Module
+from ..printable import printable
 from ..tracing.model.examples import examples_of
 from .shared import path_option, require
 
-__all__ = ["ModelFile", "StatePairs", "WholeModel"]
+__all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel"]
 
 ModelFile: TypeAlias = Annotated[
     str, typer.Argument(help="A model: a file or folder that tg.io.load_model loads.", metavar="FILE")
@@ -28,6 +29,15 @@ StatePairs: TypeAlias = Annotated[
         help="An input that is a state, and the output that is the state afterwards; may be repeated. "
         "[default: paired by name and shape]",
         metavar="INPUT=OUTPUT",
+    ),
+]
+Shapes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        help="The lengths of an input, with names for those that are free, as in x=batch,time,80; may be repeated. "
+        "[default: as the file has them]",
+        metavar="INPUT=LENGTHS",
     ),
 ]
 
@@ -49,17 +59,23 @@ class WholeModel:
     states: Mapping[str, str]
 
     @classmethod
-    def load(cls, file: str, device: str | None = None, pairs: list[str] | None = None) -> "WholeModel":
-        """The model of a file, on a device.
+    def load(
+        cls,
+        file: str,
+        device: str | None = None,
+        pairs: list[str] | None = None,
+        shapes: list[str] | None = None,
+    ) -> "WholeModel":
+        """The model of a file, on a device, with states and shapes as the options say.
 
         Raises:
-            OSError, RuntimeError, ValueError: as `tg.io.load_model`; a pair of states is invalid.
+            OSError, RuntimeError, ValueError: as `tg.io.load_model`; a pair of states or a shape is invalid.
         """
         for pair in pairs or ():
             require("--state", pair.count("=") == 1, "the names of an input and an output, as in h0=hn", repr(pair))
         states = dict(pair.split("=") for pair in pairs) if pairs else None
         with default_device(get_device(device)):
-            return cls.of(load_model(path_option("FILE", file), states))
+            return cls.of(load_model(path_option("FILE", file), states))._shaped(shapes or ())
 
     @classmethod
     def of(cls, module: Module) -> "WholeModel":
@@ -75,6 +91,23 @@ class WholeModel:
             outputs = tuple(named.named_forward(**named.example_inputs(1, 1)))
         states = {port.name: port.name[:-1] for port in ports if port.name[:-1] in outputs and port.name[-1] == "0"}
         return cls(module, tuple(ports), outputs, states)
+
+    def _shaped(self, shapes: Iterable[str]) -> "WholeModel":
+        """The model whose inputs have the shapes of an option."""
+        ports = {port.name: port for port in self.inputs}
+        for given in shapes:
+            name, equals, lengths = given.partition("=")
+            require(
+                "--shape", bool(equals) and name in ports, f"INPUT=LENGTHS for one of {', '.join(ports)}", repr(given)
+            )
+            shape = tuple(int(length) if length.isdecimal() else length for length in lengths.split(",") if length)
+            known = ports[name].shape
+            fits = known is None or (
+                len(known) == len(shape) and all(isinstance(n, str) or n == m for n, m in zip(known, shape))
+            )
+            require("--shape", fits, f"lengths of {printable(str(ports[name]))}", lengths)
+            ports[name] = replace(ports[name], shape=shape)
+        return replace(self, inputs=tuple(ports.values()))
 
     @property
     def parameters(self) -> dict[str, str]:

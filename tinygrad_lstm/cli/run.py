@@ -14,7 +14,7 @@ from ..mode import no_grad
 from ..printable import printable
 from .arrays import ENDINGS, write_arrays
 from .inputs import Channel, Inputs, inputs_of
-from .models import ModelFile, StatePairs, WholeModel
+from .models import ModelFile, Shapes, StatePairs, WholeModel
 from .shared import Device, require, writable_file
 
 __all__ = ["run"]
@@ -32,11 +32,12 @@ def run(
         ),
     ] = None,
     channel: Channel = None,
+    shape: Shapes = None,
     state: StatePairs = None,
     device: Device = None,
 ) -> None:
     """Run a model of any file on arrays, tables or sounds, and describe its outputs."""
-    model = WholeModel.load(file, device, state)
+    model = WholeModel.load(file, device, state, shape)
     places = [_place(each, model) for each in out or ()]
     given = {name: each.array for name, each in inputs_of(model, input or (), channel).items()}
     with no_grad():

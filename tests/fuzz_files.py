@@ -272,6 +272,7 @@ FORMATS = {
     "input": Format(inputs, read_input),
     "TensorFlow checkpoint": Format(tensorflow_checkpoints, read_tensorflow_checkpoint),
     "SavedModel": Format(packed_models("tf1_*", "tf_keras3_*", "tf_module"), read_saved_model),
+    "TensorFlow graph": Format(lambda folder: [MODELS / "tf1_frozen.pb"], read_model),
     "TensorFlow.js": Format(packed_models("tf_tfjs_*"), read_tfjs),
 }
 
@@ -539,6 +540,7 @@ STRUCTURED: dict[str, Damage] = {
     "ONNX": onnx_changed,
     "TensorFlow checkpoint": first_changed(index_changed),
     "SavedModel": first_changed(protobuf_changed),
+    "TensorFlow graph": protobuf_changed,
     "TensorFlow.js": first_changed(lambda rng, whole: json_changed(rng, whole).encode(errors="surrogatepass")),
 }
 

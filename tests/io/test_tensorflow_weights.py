@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from golden_models import model_path
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,14 @@ def test_cells_are_recognised() -> None:
     assert found["peepholes/lstm_cell"] == "LSTM(3, 4, proj_size=2, peephole=True)"
     assert found["both/bw/gru_cell"] == "GRU(3, 4, reset_after=False)"
     assert len(found) == 9
+
+
+def test_cells_of_a_frozen_graph() -> None:
+    models = GOLDEN.parent / "models"
+    network = LSTM.from_tensorflow(models / "tf1_frozen.pb", "rnn/multi_rnn_cell/cell_0")
+    same = LSTM.from_tensorflow(model_path("tf1_lstm"), "rnn/multi_rnn_cell/cell_0")
+    for name, array in network.state_dict().items():
+        np.testing.assert_array_equal(array, same.state_dict()[name])
 
 
 def test_a_prefix_of_several_cells_is_refused() -> None:

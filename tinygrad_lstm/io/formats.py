@@ -1,6 +1,7 @@
 """The format of a file of weights, determined only by its content, not by its name."""
 
 import errno
+import io
 import os
 import re
 from pathlib import Path
@@ -36,11 +37,12 @@ Format = Literal[
     "TensorFlow checkpoint",
     "SavedModel",
     "TensorFlow.js",
+    "TensorFlow graph",
 ]
 
 KNOWN = (
     "known are safetensors, PyTorch's and TorchScript's, Keras's (.keras and .h5), ONNX, TensorFlow's (SavedModel, "
-    "checkpoints and model.json), NumPy's .npz and .npy, pickles, JSON, and tables of numbers (.csv)"
+    "checkpoints, frozen graphs and model.json), NumPy's .npz and .npy, pickles, JSON, and tables of numbers (.csv)"
 )
 
 HEAD = 512  # the bytes by which most formats are recognised
@@ -75,6 +77,7 @@ MOST_BEFORE_GRAPH = 1000
 CHECKPOINT_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")  # at the end of an index
 CHECKPOINT_INDEX, CHECKPOINT_DATA = ".index", re.compile(r"(.*)\.data-\d{5}-of-\d{5}")
 SAVED_MODEL, SAVED_MODEL_TEXT, TFJS_MODEL = "saved_model.pb", "saved_model.pbtxt", "model.json"
+GRAPH_FIRST_NODE, NODE_NAME, NODE_OP = b"\x0a", b"\x0a", b"\x12"  # the beginnings of fields of GraphDef and NodeDef
 TFJS_KEYS = (b'"weightsManifest"', b'"modelTopology"')
 
 
@@ -97,10 +100,13 @@ def find_format(path: Path) -> Format:
         end = _end(file)
         is_json = _is_json(head)
         is_tfjs = is_json and _is_tfjs(file)
+        is_graph = _is_tensorflow_graph(head)
     if end == CHECKPOINT_MAGIC:
         return "TensorFlow checkpoint"
     if is_tfjs:
         return "TensorFlow.js"
+    if is_graph:
+        return "TensorFlow graph"
     if head.startswith(ZIP):
         return _format_of_archive(path)
     if head.startswith(HDF5):
@@ -172,6 +178,23 @@ def _end(file: BinaryIO) -> bytes:
 def _is_json(head: bytes) -> bool:
     """Whether a file is a JSON object. A safetensors file, which begins with a small number, is not."""
     return head.lstrip()[:1] == b"{" and b"\0" not in head[:SAFETENSORS_AT]
+
+
+def _is_tensorflow_graph(head: bytes) -> bool:
+    """Whether a file begins with a node, which begins with its name and the name of its op.
+
+    Reference: GraphDef in tensorflow/core/framework/graph.proto; the format has no magic number.
+    """
+    file = io.BytesIO(head)
+    if file.read(1) != GRAPH_FIRST_NODE or not _varint(file):
+        return False
+    for tag in NODE_NAME, NODE_OP:
+        if file.read(1) != tag:
+            return False
+        name = file.read(_varint(file) or 0)
+        if not name.isascii() or not name.decode().isprintable():
+            return False
+    return name.isalnum() or name.startswith(b"_")
 
 
 def _is_tfjs(file: BinaryIO) -> bool:

@@ -17,10 +17,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     device, in evaluation mode.
 
     Args:
-        path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder; the `model.json` of
-            TensorFlow.js; a checkpoint that `tinygrad-lstm train` wrote, which becomes a `CharLM`; a TorchScript
-            archive; or a file of `torch.save(model)`, in which a module of a user-defined class has its layers but no
-            forward.
+        path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder, a frozen graph of
+            TensorFlow, or the `model.json` of TensorFlow.js; a checkpoint that `tinygrad-lstm train` wrote, which
+            becomes a `CharLM`; a TorchScript archive; or a file of `torch.save(model)`, in which a module of a
+            user-defined class has its layers but no forward.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -44,6 +44,10 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .whole.tensorflow.saved_model import model_of as model_of_saved_model
 
             return model_of_saved_model(path, states)
+        case "TensorFlow graph":
+            from .whole.tensorflow.frozen import model_of as model_of_frozen
+
+            return model_of_frozen(path, states)
         case "TensorFlow.js":
             from .whole.tensorflow.tfjs import model_of as model_of_tfjs
 

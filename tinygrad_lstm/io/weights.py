@@ -43,11 +43,11 @@ def load_weights(path: str | Path) -> Weights:
     """The arrays of a file by name, read without the framework that wrote it and without running code in it.
 
     The format is determined by the file's content: safetensors; PyTorch's `torch.save`, TorchScript and `.pt2`; Keras's
-    `.keras` and `.h5`; ONNX (extra "onnx"); of TensorFlow a checkpoint (its prefix or index), a SavedModel's folder,
-    and the `model.json` of TensorFlow.js; NumPy's `.npz` and `.npy`; pickles of arrays in plain containers; JSON; a
-    table of numbers, such as a `.csv`; a folder of `.npy` files and tables. Nested dictionaries and lists become dotted
-    names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped. An array without a name has that
-    of its file. Numbers of JSON and of tables become float32.
+    `.keras` and `.h5`; ONNX (extra "onnx"); of TensorFlow a checkpoint (its prefix or index), a SavedModel's folder, a
+    frozen graph, and the `model.json` of TensorFlow.js; NumPy's `.npz` and `.npy`; pickles of arrays in plain
+    containers; JSON; a table of numbers, such as a `.csv`; a folder of `.npy` files and tables. Nested dictionaries and
+    lists become dotted names, such as "model.lstm.weight_ih_l0"; values that are not arrays are skipped. An array
+    without a name has that of its file. Numbers of JSON and of tables become float32.
 
     Returns:
         The arrays, which are writable, of the types in the file, except that bfloat16 becomes float32 (see `types`).
@@ -127,6 +127,10 @@ def _reader(format: Format) -> Callable[[Path], Weights]:
             from .tensorflow.checkpoint import read_saved_model_variables
 
             return read_saved_model_variables
+        case "TensorFlow graph":
+            from .tensorflow.graph_def import read_graph_def
+
+            return read_graph_def
         case "TensorFlow.js":
             from .tensorflow.tfjs import read_tfjs
 

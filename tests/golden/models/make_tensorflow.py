@@ -14,6 +14,7 @@
 | tf_tfjs_module.zip | tensorflowjs | the graph of tf_module, likewise, with quantized weights |
 | tf_tfjs_layers.zip | tensorflowjs | a model of Keras 2 by its config, in several files, with quantized weights |
 | tf1_lstm.zip | TensorFlow 1 | dynamic_rnn of BasicLSTMCell and LSTMCell, with variables of the old kind |
+| tf1_frozen.pb | TensorFlow 1 | the graph of tf1_lstm with its variables as constants |
 | tf1_gru.zip | TensorFlow 1 | bidirectional_dynamic_rnn of GRUCell, with lengths |
 | tf1_block.zip | TensorFlow 1 | the ops LSTMBlockCell, BlockLSTM and GRUBlockCell |
 
@@ -221,6 +222,11 @@ def tf1(name: str, build: Callable[..., dict[str, tf.Tensor]], **inputs: np.ndar
         v1.saved_model.simple_save(session, f"{folder}/saved", given, outputs)
         expect(name, inputs, computed)
         packed(name, Path(folder, "saved"))
+        if name == "tf1_lstm":
+            nodes = {key: value.op.name for key, value in outputs.items()}
+            frozen = v1.graph_util.convert_variables_to_constants(session, session.graph_def, list(nodes.values()))
+            (FOLDER / "tf1_frozen.pb").write_bytes(frozen.SerializeToString())
+            expect("tf1_frozen", inputs, {nodes[key]: array for key, array in computed.items()})
 
 
 def tf1_lstm() -> None:

@@ -15,9 +15,10 @@ from ...tensorflow.messages import GRAPH, SIGNATURE
 from ...tensorflow.tfjs import read_model_json
 from ...tensorflow.wire import from_json
 from ..keras.building import built
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from .building import Builder
-from .graphs import Graph, Ref, attribute_of, graph_of
+from .frozen import ends_of
+from .graphs import graph_of
 from .keras_arrays import arrays_by_layer
 from .saved_model import ports_and_outputs
 
@@ -55,27 +56,8 @@ def _of_graph(
     graph = graph_of(from_json(topology, GRAPH))
     given = model.get("signature") or (model.get("userDefinedMetadata") or {}).get("signature")
     if given is None:
-        ports, outputs = _ends(graph)
+        ports, outputs = ends_of(graph)
     else:
         ports, outputs = ports_and_outputs(from_json(given, SIGNATURE))
     size = len(str(topology)) + sum(array.nbytes for array in weights.values())
     return Builder(graph, {}, size, weights).built(title, ports, outputs, states)
-
-
-def _ends(graph: Graph) -> tuple[dict[Ref, Port], dict[str, Ref]]:
-    """The inputs and outputs of a graph without a signature: its placeholders, and values that nothing takes."""
-    nodes = graph.main.nodes
-    taken = {ref.node for node in nodes.values() for ref in node.inputs}
-    ports = {}
-    for node in nodes.values():
-        if node.op == "Placeholder":
-            dtype, shape = (
-                attribute_of(name, node.attributes[name]) if name in node.attributes else None
-                for name in ("dtype", "shape")
-            )
-            lengths = shape and tuple(
-                length if length >= 0 else f"{node.name}_{k}" if k else "batch" for k, length in enumerate(shape)
-            )
-            ports[Ref(node.name, 0)] = Port(node.name, lengths, "" if dtype is None else dtype.name)
-    idle = {"NoOp", "Const", "Placeholder"}
-    return ports, {name: Ref(name, 0) for name, node in nodes.items() if name not in taken and node.op not in idle}

@@ -138,6 +138,16 @@ class ModelStream:
         self._steps = 0
 
     @property
+    def input_times(self) -> dict[str, int]:
+        """The inputs of which steps come, each with its time dimension."""
+        return {each.name: each.time for each in self._plan.inputs}
+
+    @property
+    def output_times(self) -> dict[str, int | None]:
+        """The outputs, each with its time dimension; None if it has no steps."""
+        return {name: output.time for name, output in self._plan.outputs.items()}
+
+    @property
     def is_by_step(self) -> bool:
         """Whether each output has one frame for each step, at once: those of a step have no time dimension."""
         return all(output.by_step for output in self._plan.outputs.values() if output.has_steps)

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import fail_here, succeed, succeed_here
+from golden_models import model_path
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import LSTM
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
@@ -92,3 +94,62 @@ def test_bad_input_is_one_line(head: Path, tmp_path: Path, arguments: list[str],
     (tmp_path / "words.csv").write_text("1,2,3\n1,two,3\n")
     (tmp_path / "ragged.csv").write_text("1,2,3\n1,2\n")
     assert fail_here("run", head, *arguments, cwd=tmp_path).startswith(message)
+
+
+class Forecast(tg.nn.Module):
+    """A prediction for each step, and the states after the last."""
+
+    def __init__(self) -> None:
+        self.lstm, self.head = LSTM(3, 4), tg.nn.Linear(4, 2)
+
+    def forward(self, x: tg.Tensor, h0: tg.Tensor, c0: tg.Tensor) -> dict[str, tg.Tensor]:
+        out, (h, c) = self.lstm(x, (h0, c0))
+        return {"y": self.head(out), "hn": h, "cn": c}
+
+
+@pytest.fixture(scope="module")
+def forecast(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent model, with an input and a state in files beside it."""
+    path = tmp_path_factory.mktemp("forecast") / "forecast.onnx"
+    tg.manual_seed(0)
+    states = {name: tg.zeros(1, 2, 4) for name in ("h0", "c0")}
+    dynamic = {name: {1: "batch"} for name in states}
+    tg.io.export_onnx(Forecast(), path, {"x": tg.randn(5, 2, 3), **states}, dynamic=dynamic)
+    np.save(path.with_name("x.npy"), X)
+    np.save(path.with_name("h.npy"), np.full((1, 1, 4), 0.5, np.float32))
+    return path
+
+
+@pytest.mark.parametrize("steps", [1, 3, 100])
+def test_a_stream_has_the_same_outputs(forecast: Path, steps: int) -> None:
+    arguments = ["run", forecast, "--input", "x.npy", "--input", "h0=h.npy"]
+    succeed_here(*arguments, "--out", "whole.npz", cwd=forecast.parent)
+    printed = succeed_here(*arguments, "--stream", steps, "--out", "streamed.npz", cwd=forecast.parent)
+    assert printed.startswith(f"{-(-len(X) // steps)} chunks of {steps} steps; a chunk takes ")
+    with np.load(forecast.with_name("whole.npz")) as whole, np.load(forecast.with_name("streamed.npz")) as streamed:
+        assert whole.files == streamed.files == ["y", "hn", "cn"]
+        for name in whole.files:
+            assert streamed[name].shape == whole[name].shape
+            np.testing.assert_allclose(streamed[name], whole[name], atol=1e-6)
+
+
+def test_a_stream_of_a_checkpoint(runs: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("1\n2\n3\n4\n5\n")
+    arguments = ["run", runs[0] / "best.safetensors", "--input", "ids.csv"]
+    succeed_here(*arguments, "--out", "whole.npy", cwd=tmp_path)
+    succeed_here(*arguments, "--stream", 2, "--out", "streamed.npy", cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "streamed.npy"), np.load(tmp_path / "whole.npy"), atol=1e-5)
+
+
+def test_a_stream_of_a_file_without_shapes(tmp_path: Path) -> None:
+    """The tagger reads its words from both ends."""
+    np.save(tmp_path / "ids.npy", np.array([[1, 2, 3, 4, 5]]))
+    arguments = ["run", model_path("torch_script_tagger"), "--input", "ids.npy", "--stream", 2]
+    assert "the file does not say the shape of the input 'ids'" in fail_here(*arguments, cwd=tmp_path)
+    message = fail_here(*arguments, "--shape", "ids=batch,time", cwd=tmp_path)
+    assert "cannot be computed step by step" in message and "lstm" in message
+
+
+def test_what_cannot_be_streamed(forecast: Path, head: Path) -> None:
+    message = fail_here("run", forecast, "--input", "x.npy", "--stream", 0, cwd=forecast.parent)
+    assert message == "--stream: expected at least 1, got 0"

@@ -21,7 +21,7 @@ def test_it_lists_arrays_and_recurrent_layers() -> None:
         "7 arrays, 2,339 numbers, 0.01 MB",
         "recurrent layers:",
         "  lstm: LSTM(8, 16), by LSTM.from_torch(weights, prefix='lstm')",
-        "no whole model: a file of PyTorch that has only arrays; tg.io.load_weights reads them",
+        "no whole model: a file of PyTorch that has only arrays; tg.io.load_weights reads the arrays",
     ]
     assert printed in PAGE.read_text(encoding="utf-8")
 
@@ -91,11 +91,12 @@ def test_names_cannot_control_the_terminal(tmp_path: Path) -> None:
 
 def test_a_model_is_summarised(head: Path) -> None:
     lines = succeed_here("show", head).splitlines()
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         "a whole model, by tg.io.load_model(path): 20 parameters",
         "  inputs   x (steps, batch, 3) float32",
         "  outputs  y.0",
         "           sum",
+        "  streams  by model.stream(), step by step",
         "  ops      MatMul, Add, Tanh",
     ]
     assert lines[0].split() == ["fc.weight", "3", "×", "5", "float32"]

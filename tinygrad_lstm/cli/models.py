@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from .._tensor import Tensor
+from tinygrad_lstm.backends.base import HostArray
+
 from ..device import default_device, get_device
 from ..io import load_model
 from ..io.whole.loaded import Loaded, Port
@@ -115,7 +116,7 @@ class WholeModel:
         names = [port.name for port in self.inputs]
         return dict(zip(names, self.module.input_names if isinstance(self.module, Loaded) else names, strict=True))
 
-    def __call__(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    def __call__(self, given: Mapping[str, Any]) -> dict[str, HostArray]:
         """The outputs by name, given inputs by name. States that are not given start from zeros.
 
         Raises:
@@ -124,10 +125,11 @@ class WholeModel:
         module: Any = self.module
         with self.running(given):
             if not isinstance(module, Loaded):
-                outputs = module.named_forward(**given)
-                return {name: outputs[name] for name in self.outputs}
-            outputs = module(*[given.get(port.name) for port in self.inputs])
-        return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+                outputs = tuple(module.named_forward(**given).values())
+            else:
+                outputs = module(*[given.get(port.name) for port in self.inputs])
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: output.numpy() for name, output in zip(self.outputs, outputs, strict=True)}
 
     @contextmanager
     def running(self, given: Container[str]) -> Iterator[None]:

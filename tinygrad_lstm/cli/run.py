@@ -16,6 +16,7 @@ from .arrays import ENDINGS, write_arrays
 from .inputs import Channel, Inputs, inputs_of
 from .models import ModelFile, Shapes, StatePairs, WholeModel
 from .shared import Device, require, writable_file
+from .streaming import streamed
 
 __all__ = ["run"]
 
@@ -32,6 +33,14 @@ def run(
         ),
     ] = None,
     channel: Channel = None,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            help="Run the model as a stream, on chunks of this many steps, and show how long a chunk takes. The "
+            "outputs are the same.",
+            metavar="STEPS",
+        ),
+    ] = None,
     shape: Shapes = None,
     state: StatePairs = None,
     device: Device = None,
@@ -41,7 +50,7 @@ def run(
     places = [_place(each, model) for each in out or ()]
     given = {name: each.array for name, each in inputs_of(model, input or (), channel).items()}
     with no_grad():
-        outputs = {name: tensor.numpy() for name, tensor in model(given).items()}
+        outputs = model(given) if stream is None else streamed(model, given, stream)
     print(_described(outputs))
     for place, names in places:
         write_arrays(place, {name: outputs[name] for name in names})

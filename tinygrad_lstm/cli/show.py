@@ -14,6 +14,7 @@ from ..nn.module import Module, described
 from ..printable import printable
 from .models import StatePairs, WholeModel
 from .shared import path_option
+from .streaming import streams
 
 __all__ = ["show"]
 
@@ -95,6 +96,7 @@ def _of_model(model: WholeModel) -> Iterator[str]:
         "states": [f"{port}, afterwards {states[port.name]}" for port in model.inputs if port.name in states],
         "outputs": [name for name in model.outputs if name not in states.values()],
         "layers": [f"{name}: {described(layer)}" for name, layer in _layers(module)],
+        "streams": [streams(model)],
         "ops": [_ops(module)] if isinstance(module, Loaded) else [],
     }
     for title, rows in sections.items():

@@ -79,6 +79,11 @@ class Output:
         """Whether there are frames of it."""
         return isinstance(self.known, Flow) and not self.known.is_present
 
+    @property
+    def time(self) -> int | None:
+        """The time dimension; None if there are no frames of it."""
+        return self.known.layout.time if isinstance(self.known, Flow) and self.has_steps else None
+
     @cached_property
     def by_step(self) -> bool:
         """Whether there is one frame for each step, at once."""

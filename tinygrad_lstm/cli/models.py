@@ -124,11 +124,11 @@ class WholeModel:
         """
         module: Any = self.module
         with self.running(given):
-            if not isinstance(module, Loaded):
-                outputs = tuple(module.named_forward(**given).values())
+            if isinstance(module, Loaded):
+                result: Any = module(*[given.get(port.name) for port in self.inputs])
+                outputs = result if isinstance(result, tuple) else (result,)
             else:
-                outputs = module(*[given.get(port.name) for port in self.inputs])
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                outputs = tuple(module.named_forward(**given).values())
         return {name: output.numpy() for name, output in zip(self.outputs, outputs, strict=True)}
 
     @contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..io.whole.loaded import Loaded, is_batch
+from ..io.whole.loaded import Loaded
+from ..io.whole.names import is_batch
 from .models import WholeModel
 from .shared import require
 

@@ -5,10 +5,14 @@
 
 Beside NAME.keras or NAME.h5, NAME.expected.safetensors has the inputs "in.INPUT" and the outputs "out.OUTPUT". A name
 begins with keras3 or keras2, the version that wrote the model. Weights and inputs are random; nothing is trained.
+
+Layers for CuDNN compute only on a GPU. What they compute is taken from the same model with LSTM and GRU in their place,
+to which Keras 2 itself converts the weights.
 """
 
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,11 @@ import keras
 import numpy as np
 import tf_keras
 from safetensors.numpy import save_file
+from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
+from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
 
 FOLDER = Path(__file__).parent
-TIME, BATCH = 6, 3
+TIME, BATCH, WORDS = 6, 3, 9
 
 
 def words(k: Any) -> Any:
@@ -30,11 +36,117 @@ def words(k: Any) -> Any:
     l = k.layers
     ids = k.Input((None,), name="ids")
     return k.Sequential(
-        [ids, l.Embedding(9, 4), l.LSTM(5, dropout=0.2), l.Dropout(0.5), l.Dense(3, activation="softmax")]
+        [ids, l.Embedding(WORDS, 4), l.LSTM(5, dropout=0.2), l.Dropout(0.5), l.Dense(3, activation="softmax")]
     )
 
 
-MODELS: dict[str, Callable[[Any], Any]] = {"words": words}
+def tagger(k: Any) -> Any:
+    """Words that are masked, at the start, at the end and in between, through layers in both directions."""
+    l = k.layers
+    ids = k.Input((None,), name="ids")
+    x = l.Embedding(WORDS, 4, mask_zero=True)(ids)
+    x = l.Bidirectional(l.LSTM(3, return_sequences=True))(x)
+    x = l.SpatialDropout1D(0.3)(x)
+    tags = l.TimeDistributed(l.Dense(3, activation="softmax"), name="tags")(x)
+    summed = l.Bidirectional(l.GRU(2, reset_after=False), merge_mode="sum", name="summed")(x)
+    mean = l.GlobalAveragePooling1D(name="mean")(x)
+    held = l.SimpleRNN(2, return_sequences=True, name="held")(x)
+    return k.Model(ids, [tags, summed, mean, held])
+
+
+def translator(k: Any) -> Any:
+    """An encoder whose final states are those that a decoder starts from; two inputs."""
+    l = k.layers
+    source, target = k.Input((None, 3), name="source"), k.Input((4, 2), name="target")
+    _, h, c = l.LSTM(3, return_state=True, name="encoder")(source)
+    decoded = l.LSTM(3, return_sequences=True, name="decoder")(target, initial_state=[h, c])
+    attended = l.Attention(name="attended")([decoded, l.Dense(3, name="keys")(source)])
+    out = l.Dense(2, name="translated")(l.Concatenate(name="both")([decoded, attended]))
+    return k.Model([source, target], out)
+
+
+def waves(k: Any) -> Any:
+    """Convolutions and pools, causal, dilated, with strides, and transposed."""
+    l = k.layers
+    x = k.Input((12, 2), name="x")
+    y = l.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu")(x)
+    y = l.BatchNormalization()(y)
+    y = l.SeparableConv1D(3, 3, padding="same", strides=2, activation="elu")(y)
+    y = l.MaxPooling1D(3, strides=2, padding="same")(y)
+    y = l.LeakyReLU()(l.Conv1DTranspose(2, 3, strides=2, padding="same")(y))
+    y = l.LayerNormalization()(l.UpSampling1D(2)(y))
+    y = l.AveragePooling1D(2, padding="same")(l.ZeroPadding1D((1, 2))(y))
+    return k.Model(x, l.Dense(2, activation="tanh")(l.Flatten()(l.Cropping1D((1, 0))(y))))
+
+
+def cells(k: Any) -> Any:
+    """A stack of cells, time that runs from the end, and activations whose meaning changed."""
+    l = k.layers
+    x = k.Input((None, 3), name="x")
+    y = l.RNN([l.LSTMCell(3), l.GRUCell(2)], return_sequences=True)(l.Masking()(x))
+    backwards = l.LSTM(2, go_backwards=True, recurrent_activation="hard_sigmoid", name="backwards")(y)
+    relu = l.GRU(2, activation="relu", recurrent_activation="hard_sigmoid", use_bias=False, name="relu")(y)
+    product = l.Bidirectional(
+        l.SimpleRNN(2, activation="sigmoid"),
+        "mul",
+        backward_layer=l.SimpleRNN(2, go_backwards=True),
+        name="product",
+    )(y)
+    return k.Model(x, [backwards, relu, product])
+
+
+def encoder(k: Any) -> Any:
+    """A layer of a transformer, in arithmetic of a functional model, and a recurrent layer."""
+    l = k.layers
+    x = k.Input((None, 4), name="x")
+    y = l.LayerNormalization()(x + l.MultiHeadAttention(2, 3)(x, x))
+    y = l.LayerNormalization()(y * 0.5 + l.Dense(4)(l.Dense(6, activation="gelu")(y)) - 0.25)
+    first, last = y[:, 0], y[:, -1]
+    return k.Model(x, l.Dense(2, name="out")(l.GRU(3)(y) + l.Dense(3)(first - last)))
+
+
+def shared(k: Any) -> Any:
+    """A model within a model, which is called twice, and a Sequential within it."""
+    l = k.layers
+    inner = k.Input((None, 3))
+    part = k.Model(inner, l.Dense(2)(l.GRU(3, return_sequences=True)(inner)), name="part")
+    left, right = k.Input((None, 3), name="left"), k.Input((None, 3), name="right")
+    head = k.Sequential([k.Input((4,)), l.Dense(3, activation="relu"), l.BatchNormalization(), l.Dense(1)], name="head")
+    both = l.Concatenate()([l.GlobalMaxPooling1D()(part(left)), l.GlobalAveragePooling1D()(part(right))])
+    return k.Model(
+        [left, right], [head(both), l.Dot(1, normalize=True, name="alike")([part(left)[:, -1], both[:, :2]])]
+    )
+
+
+def pictures(k: Any) -> Any:
+    """Convolutional LSTMs over pictures and over rows."""
+    l = k.layers
+    x = k.Input((4, 5, 4, 2), name="x")
+    y = l.ConvLSTM2D(2, 3, padding="same", return_sequences=True)(x)
+    y = l.TimeDistributed(l.MaxPooling2D(2))(y)
+    y = l.ConvLSTM1D(2, 2, go_backwards=True, name="rows")(l.Reshape((4, 4, 2))(y))
+    return k.Model(x, l.Dense(2)(l.Flatten()(y)))
+
+
+def cudnn(k: Any) -> Any:
+    """Layers for CuDNN."""
+    l = k.layers
+    x = k.Input((None, 3), name="x")
+    lstm, gru = (CuDNNLSTM, CuDNNGRU) if k is tf_keras else (l.LSTM, l.GRU)
+    return k.Model(x, l.Dense(2)(gru(2)(lstm(3, return_sequences=True)(x))))
+
+
+MODELS: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
+    "words": (words, ["keras3.keras", "keras3.h5", "keras2.keras", "keras2.h5"]),
+    "tagger": (tagger, ["keras3.keras", "keras2.h5"]),
+    "translator": (translator, ["keras3.keras", "keras2.keras"]),
+    "waves": (waves, ["keras3.keras", "keras2.keras"]),
+    "cells": (cells, ["keras3.keras", "keras2.keras"]),
+    "encoder": (encoder, ["keras3.keras", "keras3.h5", "keras2.keras"]),
+    "shared": (shared, ["keras3.keras", "keras2.h5"]),
+    "pictures": (pictures, ["keras3.keras", "keras2.keras"]),
+    "cudnn": (cudnn, ["keras2.h5"]),
+}
 
 
 def randomized(model: Any, draw: np.random.Generator) -> Any:
@@ -48,37 +160,69 @@ def randomized(model: Any, draw: np.random.Generator) -> Any:
 
 
 def input_of(tensor: Any, draw: np.random.Generator) -> np.ndarray:
-    """A random input: ids below 9 for an embedding."""
+    """A random input: ids, of which 0 is masked by some models; numbers, with a step of zeros."""
     shape = [length or (BATCH if k == 0 else TIME) for k, length in enumerate(tensor.shape)]
     if "ids" in tensor.name:
-        return draw.integers(0, 9, shape)
-    return draw.normal(0, 1, shape).astype("float32")
+        ids = draw.integers(1, WORDS, shape)
+        ids[0, :2] = ids[1, 2:4] = ids[2, 4:] = 0
+        return ids
+    numbers = draw.normal(0, 1, shape).astype("float32")
+    numbers[0, :2] = numbers[1, 2:4] = 0
+    return numbers
 
 
-def write(name: str, k: Any, make: Callable[[Any], Any], ending: str) -> None:
+def computed(make: Callable[[Any], Any], k: Any, model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """What a model computes."""
+    if make is cudnn:
+        plain = tf_keras.Sequential([tf_keras.layers.InputLayer((None, 3))])
+        plain.add(tf_keras.layers.LSTM(3, return_sequences=True))
+        plain.add(tf_keras.layers.GRU(2))
+        plain.add(tf_keras.layers.Dense(2))
+        from tf_keras.src.saving.legacy.hdf5_format import preprocess_weights_for_loading
+
+        recurrent = [each for each in model.layers if "cu_dnn" in each.name]
+        for layer, source in zip(plain.layers, [*recurrent, model.layers[-1]], strict=True):
+            layer.set_weights(preprocess_weights_for_loading(layer, source.get_weights()))
+        model = plain
+    outputs = model(inputs if len(inputs) > 1 else inputs[0])
+    return [np.ascontiguousarray(each) for each in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+
+
+def pack(path: Path) -> None:
+    """Compresses the files in an archive, which Keras does not."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def write(name: str, k: Any, make: Callable[[Any], Any], path: Path) -> None:
     k.backend.clear_session()
     draw = np.random.default_rng(19)
     model = randomized(make(k), draw)
     inputs = {tensor.name.split(":")[0]: input_of(tensor, draw) for tensor in model.inputs}
-    outputs = model(list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values())))
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    outputs = computed(make, k, model, list(inputs.values()))
     names = model.output_names if len(outputs) > 1 else ["out"]
-    model.save(FOLDER / f"{name}{ending}")
+    model.save(path)
+    if path.suffix == ".keras":
+        pack(path)
     save_file(
         {f"in.{key}": np.ascontiguousarray(each) for key, each in inputs.items()}
-        | {f"out.{key}": np.ascontiguousarray(each) for key, each in zip(names, outputs, strict=True)},
+        | {f"out.{key}": each for key, each in zip(names, outputs, strict=True)},
         FOLDER / f"{name}.expected.safetensors",
         {"made by": f"Keras {k.__version__}"},
     )
 
 
 def main() -> None:
-    for version, k in (("keras3", keras), ("keras2", tf_keras)):
-        for stem, make in MODELS.items():
-            for ending in (".keras", ".h5"):
-                name = f"{version}_{stem}" + "_h5" * (ending == ".h5")
-                if not sys.argv[1:] or name in sys.argv[1:]:
-                    write(name, k, make, ending)
+    for stem, (make, files) in MODELS.items():
+        for file in files:
+            version, ending = file.split(".")
+            name = f"{version}_{stem}" + "_h5" * (ending == "h5" and f"{version}.keras" in files)
+            if not sys.argv[1:] or name in sys.argv[1:]:
+                write(name, keras if version == "keras3" else tf_keras, make, FOLDER / f"{name}.{ending}")
+                print(name, (FOLDER / f"{name}.{ending}").stat().st_size)
 
 
 if __name__ == "__main__":

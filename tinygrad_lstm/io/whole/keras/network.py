@@ -114,7 +114,8 @@ class Network:
         for name in self.graph.inputs:
             config = self.graph.layers[name].config
             shape = config.get("batch_shape") or config.get("batch_input_shape")
-            dtype = "int64" if users.get(name) == {"Embedding"} else _dtype(name, config.get("dtype") or "float32")
+            of_ids = "Embedding" in users.get(name, ()) and users[name] <= {"Embedding", "NotEqual"}  # and their mask
+            dtype = "int64" if of_ids else _dtype(name, config.get("dtype") or "float32")
             yield Port(name, None if shape is None else _dims(name, shape), dtype)
 
     def body(self, masked: Sequence[bool], with_masks: bool = True) -> tuple[Body, list[bool]]:

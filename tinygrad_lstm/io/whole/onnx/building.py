@@ -30,7 +30,7 @@ from . import ops  # noqa: F401  (they register their rules)
 from .cells import equations_of
 from .control import CONTROL, control_step
 from .folding import Folding
-from .graphs import Frame, attribute_value, constant_array, domain_of, label, ordered, resolved
+from .graphs import Frame, attribute_value, check_names, constant_array, domain_of, label, ordered, resolved
 from .recurrent import QUANTIZED_LSTM, SCALES, FunctionalCall, NetworkCall, dequantized, network_for
 from .rules import MOST_ON_HOST, rule_for
 
@@ -57,6 +57,7 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """
     with naming_file(path):
         model, size = parsed(path)
+        check_names(model)
         return Builder(model, size).built(path.name, states)
 
 

@@ -3,6 +3,7 @@
 Reference: onnx.proto.
 """
 
+import itertools
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,19 @@ from ...onnx.constants import Term
 from ...onnx.tensors import array_of
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+    from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
-__all__ = ["Frame", "attribute_value", "constant_array", "domain_of", "label", "ordered", "resolved", "subgraphs"]
+__all__ = [
+    "Frame",
+    "attribute_value",
+    "check_names",
+    "constant_array",
+    "domain_of",
+    "label",
+    "ordered",
+    "resolved",
+    "subgraphs",
+]
 
 MOST_NESTED = 100
 MOST_NAMED = 8  # the most names in one message
@@ -81,6 +92,42 @@ class Frame:
         if frame.depth > MOST_NESTED:
             raise ContentError(f"graphs and functions are nested more than {MOST_NESTED} deep")
         return frame
+
+
+def check_names(model: "ModelProto") -> None:
+    """Checks that all names in a model are strings: protobuf returns those that are not UTF-8 as bytes.
+
+    Raises:
+        ContentError: one is not.
+    """
+    for text in _names(model.graph):
+        _check_text(text)
+    for function in model.functions:
+        own = (function.name, function.domain, *function.input, *function.output)
+        for text in itertools.chain(own, *map(_names_of_node, function.node)):
+            _check_text(text)
+
+
+def _check_text(text: str | bytes) -> None:
+    if isinstance(text, bytes):
+        raise ContentError(f"an ONNX file that is damaged: the name {shown(text)} in it is not UTF-8")
+
+
+def _names(graph: "GraphProto") -> Iterator[str | bytes]:
+    for port in (*graph.input, *graph.output):
+        yield port.name
+        kind = port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type
+        yield from (dim.dim_param for dim in kind.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        yield from _names_of_node(node)
+
+
+def _names_of_node(node: "NodeProto") -> Iterator[str | bytes]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
+    for graph in subgraphs(node):
+        yield from _names(graph)
 
 
 def domain_of(domain: str) -> str:

@@ -125,10 +125,10 @@ class Loaded(Module):
         """
         if len(args) > len(self.inputs):
             raise TypeError(f"{self.title}: expected at most {len(self.inputs)} inputs, got {len(args)}")
-        by_name = dict(zip(self.input_names, self.inputs, strict=True)) | {port.name: port for port in self.inputs}
         given = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
         for name, value in kwargs.items():
-            port = by_name.get(name)
+            named = zip(self.input_names, self.inputs, strict=True)
+            port = next((port for fit, port in named if name in (fit, port.name)), None)
             if port is None:
                 raise TypeError(f"{self.title}: {name!r} is not an input; they are {', '.join(self.input_names)}")
             if port.name in given:
@@ -139,18 +139,19 @@ class Loaded(Module):
         tensors: dict[str, Any] = {
             port.name: self._checked(port, given[port.name], sizes) for port in self.inputs if port.name in given
         }
+        missing = []
         for port in self.inputs:
-            if port.name not in tensors and port.optional:
+            if port.name in tensors or port.name in self._attributes or port.name in self._constants:
+                continue  # it is given, or the model has a default
+            if port.optional:
                 tensors[port.name] = None
-            elif port.name not in tensors and port.name in self.states:
+            elif port.name in self.states:
                 tensors[port.name] = self._zero_state(port, sizes)
-        if missing := [str(port) for port in self.inputs if port.name not in tensors and port.name not in self._own()]:
+            else:
+                missing.append(str(port))
+        if missing:
             raise TypeError(f"{self.title}: missing the inputs {'; '.join(missing)}")
         return tensors
-
-    def _own(self) -> set[str]:
-        """The names of the values that the model has itself, which may be the defaults of inputs."""
-        return self._attributes.keys() | self._constants.keys()
 
     def _checked(self, port: Port, value: Any, sizes: dict[str, int]) -> Any:
         """An input as a tensor, or a sequence as a tuple of them; notes the sizes of its free dimensions."""
@@ -174,13 +175,18 @@ class Loaded(Module):
 
     def _zero_state(self, port: Port, sizes: Mapping[str, int]) -> Tensor:
         shape = [length if isinstance(length, int) else sizes.get(length, 1) for length in port.shape or ()]
-        return zeros(*shape, dtype=self._float() or port.dtype or None, device=self._device())
+        like = self._like()
+        if like is None:
+            return zeros(*shape, dtype=port.dtype or None)
+        return zeros(*shape, dtype=like.dtype, device=like.device)
 
-    def _device(self) -> Any:
-        return next((parameter.device for parameter in self.parameters()), get_device())
+    def _like(self) -> Tensor | None:
+        """A tensor with the device and dtype of the model; None without parameters."""
+        return next(self.parameters(), None)
 
-    def _float(self) -> Any:
-        return next((parameter.dtype for parameter in self.parameters()), None)
+    def _device(self) -> Device:
+        like = self._like()
+        return get_device() if like is None else like.device
 
     # -- export and printing -------------------------------------------------------------------------------------------
 
@@ -210,7 +216,9 @@ class Loaded(Module):
             if not port.is_float:
                 examples[name] = ones(*shape, dtype=port.dtype, device=self._device())
             else:
-                examples[name] = randn(*shape, device=self._device()).astype(self._float() or port.dtype or "float32")
+                like = self._like()
+                dtype = (port.dtype or "float32") if like is None else like.dtype
+                examples[name] = randn(*shape, device=self._device()).astype(dtype)
         return examples
 
     def extra_repr(self) -> str:

@@ -70,7 +70,7 @@ def golden(*endings: str) -> Callable[[Path], list[Path]]:
     return lambda folder: sorted(path for path in FILES.iterdir() if path.name.endswith(endings))
 
 
-def golden_models(start: str, end: str) -> Callable[[Path], list[Path]]:
+def golden_models(start: str, end: str | tuple[str, ...]) -> Callable[[Path], list[Path]]:
     """The files of tests/golden/models whose names begin and end so."""
     folder = FILES.parent / "models"
     return lambda _: sorted(
@@ -260,7 +260,7 @@ class Format(NamedTuple):
 FORMATS = {
     "safetensors": Format(golden("float16.safetensors", "lstm.expected.safetensors")),
     "PyTorch": Format(golden(".pt")),
-    "PyTorch model": Format(golden_models("torch_", ".pt"), read_model),
+    "PyTorch model": Format(golden_models("torch_", (".pt", ".pt2")), read_model),
     "Keras": Format(golden(".keras")),
     "Keras HDF5": Format(golden(".h5")),
     "NumPy": Format(npz_files),

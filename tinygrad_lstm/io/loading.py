@@ -19,8 +19,8 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     Args:
         path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder, a frozen graph of
             TensorFlow, or the `model.json` of TensorFlow.js; a checkpoint that `tinygrad-lstm train` wrote, which
-            becomes a `CharLM`; a TorchScript archive; or a file of `torch.save(model)`, in which a module of a
-            user-defined class has its layers but no forward.
+            becomes a `CharLM`; a TorchScript archive or `.pt2`; or a file of `torch.save(model)`, in which a module of
+            a user-defined class has its layers but no forward.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 
@@ -59,11 +59,11 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
         case "PyTorch":
             from .whole.torch.loading import torch_model
 
-            return torch_model(path)
+            return torch_model(path, states)
         case "PyTorch export":
             from .whole.torch.export import export_model
 
-            return export_model(path)
+            return export_model(path, states)
         case "PyTorch before 1.6":
             from .whole.torch.loading import torch_legacy_model
 

@@ -1,8 +1,10 @@
 """Makes the models torch_* of this folder, with PyTorch 2.13: `python make_torch.py`.
 
-Each is a TorchScript archive or a pickle of a whole model, with its inputs and outputs beside it.
+Each is a TorchScript archive, an exported program or a pickle of a whole model, with its inputs and outputs beside it.
 """
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +102,9 @@ class Cells(nn.Module):
 
 
 def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: list[str], how: str) -> None:
-    """Saves a model, scripted, traced or pickled, and what it computes."""
+    """Saves a model, scripted, traced, exported or pickled, and what it computes."""
     model.eval()
-    path = str(FOLDER / f"torch_{how}_{name}.pt")
+    path = str(FOLDER / f"torch_{how}_{name}.{'pt2' if how == 'export' else 'pt'}")
     with torch.no_grad():
         result: Any = model(*inputs.values())
         match how:
@@ -110,8 +112,14 @@ def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: lis
                 torch.jit.script(model).save(path)
             case "trace":
                 torch.jit.trace(model, tuple(inputs.values())).save(path)
+            case "export":
+                batch = torch.export.Dim("batch")
+                shapes = tuple({1 if key in ("h0", "c0") else 0: batch} for key in inputs)
+                program = torch.export.export(model, tuple(inputs.values()), dynamic_shapes=shapes)
+                torch.export.save(program, path)
             case "pickle":
                 torch.save(model, path)
+    without_sources(path)
     results: list[Tensor] = []
 
     def flatten(value: Any) -> None:
@@ -129,6 +137,20 @@ def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: lis
     Path(path).chmod(0o644)
 
 
+def without_sources(path: str) -> None:
+    """Leaves out of an archive where its lines of code were: paths of the machine that wrote it."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".debug_pkl")}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            if name.endswith("/models/model.json"):
+                program = json.loads(content)
+                for node in program["graph_module"]["graph"]["nodes"]:
+                    node["metadata"].pop("stack_trace", None)
+                content = json.dumps(program).encode()
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
 def main() -> None:
     torch.manual_seed(0)
     tagger, vad, layers, packer, cells = Tagger(), Vad(), sequential(), Packer(), Cells()
@@ -137,15 +159,17 @@ def main() -> None:
     audio = {"audio": torch.randn(2, 32), "h0": torch.randn(1, 2, 6), "c0": torch.randn(1, 2, 6)}
     lengths = {"x": torch.randn(3, 5, 3), "lengths": torch.tensor([3, 5, 1])}
     steps = {"x": torch.randn(2, 5, 3)}
-    for how in ("script", "trace"):
+    for how in ("script", "trace", "export"):
         written("tagger", tagger, ids, ["output"], how)
         unnamed = ["output", "output_1", "output_2"]
         written("vad", vad, audio, ["probability", "hn", "cn"] if how == "script" else unnamed, how)
-        written("packer", packer, lengths, ["padded", "h"] if how == "script" else unnamed[:2], how)
-        written("cells", cells, steps, ["output"], how)
+        if how != "export":
+            written("packer", packer, lengths, ["padded", "h"] if how == "script" else unnamed[:2], how)
+            written("cells", cells, steps, ["output"], how)
     written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "script")
     written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "pickle")
     torch.save({"epoch": 3, "model": nn.DataParallel(tagger)}, FOLDER / "torch_pickle_tagger.pt")
+    without_sources(str(FOLDER / "torch_pickle_tagger.pt"))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,6 @@ RULES |= {
     "floordiv": operator.floordiv,
     "floor_divide": operator.floordiv,
     "fmod": math.fmod,
-    "sym_size": lambda x, dim: x.shape[dim],
 }
 
 
@@ -145,7 +144,7 @@ def div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
     return x // y if rounding_mode == "floor" else math.trunc(x / y)
 
 
-@aten("size", "prim.shape")
+@aten("size", "prim.shape", "sym_size")
 def size(x: Any, dim: int | None = None) -> Any:
     return list(x.shape) if dim is None else x.shape[dim]
 

@@ -3,6 +3,7 @@
 Reference: PyTorch's `torch/_export/serde/schema.py`, and `torch/export/pt2_archive/constants.py`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ __all__ = ["export_model"]
 _UNCOUNTED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size"}
 
 
-def export_model(path: Path) -> Loaded:
+def export_model(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """The module of a program that `torch.export.save` wrote, PyTorch 2.8 or later.
 
     Raises:
@@ -29,7 +30,7 @@ def export_model(path: Path) -> Loaded:
     """
     with open_archive(path) as archive, naming_file(path):
         try:
-            return _Program(ExportFile(archive)).loaded(path.name)
+            return _Program(ExportFile(archive)).loaded(path.name, states)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ContentError(f"damaged: its program lacks something ({type(error).__name__})") from error
 
@@ -41,7 +42,7 @@ class _Program:
         self.graph = Graph()
         self.values: dict[str, Any] = {}
 
-    def loaded(self, title: str) -> Loaded:
+    def loaded(self, title: str, states: Mapping[str, str] | None) -> Loaded:
         graph, signature = self._module["graph"], self._module["signature"]
         ports = list(self._inputs(signature["input_specs"], graph["tensor_values"]))
         missing: dict[str, None] = {}
@@ -55,7 +56,7 @@ class _Program:
                 self._set(node["outputs"], [Ref() for _ in self._names(node["outputs"])])
         if missing:
             raise ContentError("; ".join(missing))
-        return self.graph.loaded(title, list(self._outputs(signature["output_specs"])), ports)
+        return self.graph.loaded(title, list(self._outputs(signature["output_specs"])), ports, states)
 
     # -- inputs, outputs and tensors -----------------------------------------------------------------------------------
 
@@ -146,6 +147,7 @@ class _Program:
 
 
 _KEYWORD = 2
+_SYMBOL = re.compile(r"Symbol\('(\w+)'.*\)")
 
 
 def _output_names(output: Mapping[str, Any]) -> list[str]:
@@ -165,5 +167,13 @@ def _output_names(output: Mapping[str, Any]) -> list[str]:
 def _port(name: str, meta: Mapping[str, Any] | None) -> Port:
     if meta is None:  # a number
         return Port(name)
-    shape = tuple([size["as_int"] if "as_int" in size else size["as_expr"]["expr_str"] for size in meta["sizes"]])
+    shape = tuple(
+        [size["as_int"] if "as_int" in size else _length(size["as_expr"]["expr_str"]) for size in meta["sizes"]]
+    )
     return Port(name, shape, dtype_of_number(meta["dtype"]))
+
+
+def _length(expression: str) -> str:
+    """The name of a free length, such as s0; a length that depends on others has its whole expression."""
+    symbol = _SYMBOL.fullmatch(expression)
+    return symbol[1] if symbol else expression

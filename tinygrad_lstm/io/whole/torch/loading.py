@@ -1,5 +1,6 @@
 """Whole models from PyTorch's files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ....nn import Module
@@ -10,7 +11,7 @@ from .script import loaded_script
 __all__ = ["torch_legacy_model", "torch_model"]
 
 
-def torch_model(path: Path) -> Module:
+def torch_model(path: Path, states: Mapping[str, str] | None = None) -> Module:
     """The module of a TorchScript archive, or of a file of `torch.save(model)`.
 
     Raises:
@@ -19,7 +20,7 @@ def torch_model(path: Path) -> Module:
     with open_torch(path) as contents:
         names = contents.archive.names if contents.archive else ()
         has_code = any(name.startswith(f"{contents.folder}/code/") for name in names)
-        return loaded_script(path, contents) if has_code else loaded_pickle(path, contents)
+        return loaded_script(path, contents, states) if has_code else loaded_pickle(path, contents)
 
 
 def torch_legacy_model(path: Path) -> Module:

@@ -47,7 +47,7 @@ class _UnsupportedError(Exception):
     """What a function does that no graph has."""
 
 
-def loaded_script(path: Path, contents: TorchContents) -> Module:
+def loaded_script(path: Path, contents: TorchContents, states: Mapping[str, str] | None = None) -> Module:
     """The module of a TorchScript archive: a `Loaded`, or a single layer as it is.
 
     Raises:
@@ -56,7 +56,7 @@ def loaded_script(path: Path, contents: TorchContents) -> Module:
     root = contents.root
     if not isinstance(root, Record) or contents.archive is None:
         raise ContentError("it holds no module")
-    return _Reader(contents, Code(contents.archive, contents.folder)).loaded(path.name, root)
+    return _Reader(contents, Code(contents.archive, contents.folder)).loaded(path.name, root, states)
 
 
 class _Reader:
@@ -74,7 +74,7 @@ class _Reader:
         self._depth = 0
         self._calls = 0
 
-    def loaded(self, title: str, root: Record) -> Module:
+    def loaded(self, title: str, root: Record, states: Mapping[str, str] | None) -> Module:
         self._paths = dict(_paths(root))
         found = self._layer(root)
         layer = self.graph.contents[found[1]][1] if found else None
@@ -90,7 +90,7 @@ class _Reader:
             optional = 0
         given: list[Any] = [self.graph.input(name) for name in names[: len(names) - optional]]
         result = self._method(_Method(root, forward.name), given, {})
-        return self.graph.loaded(title, list(_named_outputs(result)))
+        return self.graph.loaded(title, list(_named_outputs(result)), states=states)
 
     # -- modules -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ from ...errors import ContentError
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
+from ..states import paired
 from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
+from .shapes import ports_of
 
 __all__ = ["Graph", "Ref", "call_layer"]
 
@@ -85,6 +87,7 @@ class _Step:
     outputs: list[Ref]
     settings: str
     origin: str
+    args: tuple[Any, ...]
 
 
 class Graph:
@@ -189,22 +192,33 @@ class Graph:
         args = tuple([slot(each) for each in applied.args])
         kwargs = {name: slot(each) for name, each in applied.kwargs.items()}
         simple = not kwargs and args == tuple(map(Slot, range(len(inputs))))
-        shown = [_shown(each) for each in args if not isinstance(each, Slot)]
+        shown = [_shown(each) for each in args if not _is_variable(each)]
         shown += [f"{name}={_shown(each)}" for name, each in kwargs.items() if each is not None]
         results = [Ref() for _ in range(outputs)]
         function = applied.function if simple else Applied(applied.function, args, kwargs)
-        self.steps.append(_Step(op, function, inputs, results, ", ".join(shown), self.origin))
+        self.steps.append(_Step(op, function, inputs, results, ", ".join(shown), self.origin, applied.args))
         if len(self.steps) > MOST_STEPS:
             raise ContentError(f"refuses a model of more than {MOST_STEPS} steps")
         return results
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
-    def loaded(self, title: str, outputs: Sequence[tuple[str, Any]], ports: Sequence[Port] | None = None) -> Loaded:
-        """The module that computes these outputs, by name; `ports` are its inputs, if more than their names is known.
+    def loaded(
+        self,
+        title: str,
+        outputs: Sequence[tuple[str, Any]],
+        ports: Sequence[Port] | None = None,
+        states: Mapping[str, str] | None = None,
+    ) -> Loaded:
+        """The module that computes these outputs, by name.
+
+        Args:
+            title, states: as for `Loaded`.
+            outputs: the names and values.
+            ports: the inputs, if more than their names is known.
 
         Raises:
-            ContentError: there are none.
+            ContentError: there are no outputs; the states are not those of inputs and outputs.
         """
         results: list[Ref] = []
         for name, value in outputs:
@@ -238,8 +252,9 @@ class Graph:
             ),
             tuple([names.of(ref) for ref in results]),
         )
-        known = ports or [Port(names.of(ref)) for ref in self.inputs]
-        return Loaded(title, known, body, values, attributes).eval()
+        known = ports_of(self, [names.of(ref) for ref in self.inputs], ports or ())
+        pairs = paired(known, [Port(name) for name in body.outputs], states)
+        return Loaded(title, known, body, values, attributes, states=pairs).eval()
 
     def _needed(self, results: Sequence[Ref]) -> list[_Step]:
         """The steps that the results depend on."""
@@ -278,6 +293,11 @@ def _refs_in(value: Any) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     return isinstance(value, Ref) or (isinstance(value, list | tuple) and any(map(_refs_in, value)))
+
+
+def _is_variable(template: Any) -> bool:
+    """Whether an argument consists only of values that are known when the model runs."""
+    return isinstance(template, Slot) or (isinstance(template, list | tuple) and all(map(_is_variable, template)))
 
 
 def _shown(value: Any) -> str:

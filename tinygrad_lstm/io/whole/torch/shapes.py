@@ -1,0 +1,130 @@
+"""The shapes and dtypes of inputs, which TorchScript does not have, from the layers that use them."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+from .... import nn
+from ..loaded import Port
+
+if TYPE_CHECKING:
+    from .values import Graph, Ref
+
+__all__ = ["ports_of"]
+
+Shape = tuple[int | str, ...] | None
+DEEPEST = 50
+
+_SAME = {
+    *("abs", "dropout", "relu", "relu_", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "hardtanh", "mish"),
+    *("contiguous", "detach", "clone"),
+}
+_WITH_NUMBERS = {"add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "pow"}
+_SAME_LAYERS = (nn.Dropout, nn.LayerNorm, nn.Identity, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.LeakyReLU, nn.SiLU)
+
+
+def ports_of(graph: "Graph", names: Sequence[str], known: Sequence[Port] = ()) -> list[Port]:
+    """The inputs, with the shapes and dtypes that the first layers need; the batch and the time are free.
+
+    Args:
+        known: the inputs as the file has them: lengths that are free there get the name that is found here.
+    """
+    found = [Port(name, *_needed(graph, ref, 0)) for ref, name in zip(graph.inputs, names, strict=True)]
+    if known:
+        return [_named(own, port.shape) for own, port in zip(known, found, strict=True)]
+    times = sum("time" in (port.shape or ()) for port in found)
+    return found if times < 2 else [_named(port, port.shape, f"_of_{port.name}") for port in found]
+
+
+def _named(port: Port, names: Shape, ending: str = "") -> Port:
+    """A port whose free lengths have names from a shape, those of the time with an ending."""
+    if port.shape is None or names is None or len(names) != len(port.shape):
+        return port
+    lengths = [
+        own if isinstance(own, int) or isinstance(name, int) else name + ending * (name == "time")
+        for own, name in zip(port.shape, names, strict=True)
+    ]
+    return Port(port.name, tuple(lengths), port.dtype)
+
+
+def _needed(graph: "Graph", ref: "Ref", depth: int) -> tuple[Shape, str]:
+    """The shape and the dtype that the users of a value need, as far as is known."""
+    dtype = ""
+    for step in graph.steps if depth < DEEPEST else ():
+        if ref in step.inputs:
+            shape, own = _by_step(graph, step, ref, depth)
+            dtype = dtype or own
+            if shape is not None:
+                return shape, dtype
+    return None, dtype
+
+
+def _by_step(graph: "Graph", step: Any, ref: "Ref", depth: int) -> tuple[Shape, str]:
+    first, *others = step.args or (None,)
+    layer = next((own for content, (_, own) in graph.contents.items() if content is first), None)
+    if isinstance(layer, nn.Module):
+        return _by_layer(graph, layer, others, step, ref, depth)
+    if first is not ref:
+        return None, ""
+    if step.op in _SAME or (step.op in _WITH_NUMBERS and isinstance(others[0], int | float)):
+        return _needed(graph, step.outputs[0], depth + 1)
+    if step.op in ("transpose", "permute", "unsqueeze"):
+        shape, dtype = _needed(graph, step.outputs[0], depth + 1)
+        return _moved(step.op, others, shape), dtype
+    return None, ""
+
+
+def _by_layer(
+    graph: "Graph", layer: nn.Module, args: Sequence[Any], step: Any, ref: "Ref", depth: int
+) -> tuple[Shape, str]:
+    dtype = next((str(parameter.dtype) for parameter in layer.parameters()), "")
+    is_input = bool(args) and args[0] is ref
+    match layer:
+        case LSTM() | GRU() | RNN():
+            if is_input:
+                outer: tuple[str, str] = ("batch", "time") if layer.batch_first else ("time", "batch")
+                return (*outer, layer.input_size), dtype
+            rows, sizes = layer.num_layers * (2 if layer.bidirectional else 1), [*layer.state_sizes.values()]
+            at = [each is ref for each in _flat(args[1:2])]
+            return ((rows, "batch", sizes[at.index(True)]) if True in at[: len(sizes)] else None), dtype
+        case LSTMCell() | GRUCell() | RNNCell():
+            return ("batch", layer.input_size if is_input else layer.hidden_size), dtype
+        case nn.Conv1d() | nn.ConvTranspose1d():
+            return ("batch", layer.in_channels, "time"), dtype
+        case nn.Conv2d():
+            return ("batch", layer.in_channels, "height", "width"), dtype
+        case nn.Embedding():
+            shape, _ = _needed(graph, step.outputs[0], depth + 1)
+            return (None if shape is None else shape[:-1]), "int64"
+        case nn.Linear():
+            shape, _ = _needed(graph, step.outputs[0], depth + 1)
+            return (None if shape is None else (*shape[:-1], layer.in_features)), dtype
+    if isinstance(layer, _SAME_LAYERS):
+        return _needed(graph, step.outputs[0], depth + 1)
+    return None, ""
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    return [each for value in values for each in (_flat(value) if isinstance(value, list | tuple) else [value])]
+
+
+def _moved(op: str, args: Sequence[Any], after: Shape) -> Shape:
+    """The shape before an op that moves dimensions."""
+    if after is None or not all(isinstance(each, int) for each in _flat(args)):
+        return None
+    dims = [dim + len(after) if dim < 0 else dim for dim in _flat(args)]
+    shape = list(after)
+    if any(not 0 <= dim < len(shape) for dim in dims):
+        return None
+    match op, dims:
+        case "unsqueeze", [dim]:
+            del shape[dim]
+        case "transpose", [a, b]:
+            shape[a], shape[b] = shape[b], shape[a]
+        case "permute", _ if sorted(dims) == list(range(len(shape))):
+            for k, dim in enumerate(dims):
+                shape[dim] = after[k]
+        case _:
+            return None
+    return tuple(shape)

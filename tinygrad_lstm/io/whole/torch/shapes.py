@@ -1,6 +1,6 @@
 """The shapes and dtypes of inputs, which TorchScript does not have, from the layers that use them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -32,20 +32,30 @@ def ports_of(graph: "Graph", names: Sequence[str], known: Sequence[Port] = ()) -
     """
     found = [Port(name, *_needed(graph, ref, 0)) for ref, name in zip(graph.inputs, names, strict=True)]
     if known:
-        return [_named(own, port.shape) for own, port in zip(known, found, strict=True)]
+        return _renamed(known, found)
     times = sum("time" in (port.shape or ()) for port in found)
-    return found if times < 2 else [_named(port, port.shape, f"_of_{port.name}") for port in found]
+    return found if times < 2 else [_with_names(port, {"time": f"time_of_{port.name}"}) for port in found]
 
 
-def _named(port: Port, names: Shape, ending: str = "") -> Port:
-    """A port whose free lengths have names from a shape, those of the time with an ending."""
-    if port.shape is None or names is None or len(names) != len(port.shape):
+def _renamed(known: Sequence[Port], found: Sequence[Port]) -> list[Port]:
+    """The known inputs, whose free lengths have the names that were found; the only one is the batch otherwise."""
+    names: dict[str, str] = {}
+    free: set[str] = set()
+    for own, port in zip(known, found, strict=True):
+        free.update(length for length in own.shape or () if isinstance(length, str))
+        if own.shape is not None and port.shape is not None and len(own.shape) == len(port.shape):
+            pairs = zip(own.shape, port.shape, strict=True)
+            names |= {before: after for before, after in pairs if isinstance(before, str) and isinstance(after, str)}
+    if len(free) == 1:
+        names = {**dict.fromkeys(free, "batch"), **names}
+    return [_with_names(port, names) for port in known]
+
+
+def _with_names(port: Port, names: Mapping[str, str]) -> Port:
+    if port.shape is None:
         return port
-    lengths = [
-        own if isinstance(own, int) or isinstance(name, int) else name + ending * (name == "time")
-        for own, name in zip(port.shape, names, strict=True)
-    ]
-    return Port(port.name, tuple(lengths), port.dtype)
+    shape = [names.get(length, length) if isinstance(length, str) else length for length in port.shape]
+    return Port(port.name, tuple(shape), port.dtype)
 
 
 def _needed(graph: "Graph", ref: "Ref", depth: int) -> tuple[Shape, str]:

@@ -14,8 +14,9 @@ from ...archive import open_archive
 from ...errors import ContentError, naming_file, shown
 from ...torch.export_file import ExportFile, dtype_of_number
 from ..loaded import Loaded, Port
+from .graph import Graph
 from .recurrent import recurrent_op
-from .values import Graph, Ref
+from .values import Ref
 
 __all__ = ["export_model"]
 

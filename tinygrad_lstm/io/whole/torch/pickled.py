@@ -16,8 +16,9 @@ from ...torch.pickle_reader import Dictionary
 from ...torch.pickled import NumpyArray, Record
 from ...torch.pickled import Tensor as DescribedTensor
 from ..names import attribute_names
+from .graph import Graph
 from .layers import RESULTS, layer_of, torch_type
-from .values import Applied, Graph, call_layer
+from .values import Applied, call_layer
 
 __all__ = ["Parts", "loaded_pickle"]
 

@@ -11,8 +11,9 @@ from .... import ops
 from ...._tensor import Tensor, as_tensor
 from ....nn import Module
 from ...errors import ContentError
+from .graph import Graph
 from .layers import layer_of
-from .values import Applied, Graph, Ref, call_layer
+from .values import Applied, Ref, call_layer
 
 __all__ = ["Packed", "call_packed", "pack", "pad_packed", "recurrent_op"]
 

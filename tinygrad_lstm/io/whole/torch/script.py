@@ -20,9 +20,10 @@ from ...torch.pickle_reader import Dictionary
 from ...torch.pickled import Record
 from ...torch.pickled import Tensor as DescribedTensor
 from .code import Class, Code, traced_settings
+from .graph import Graph
 from .layers import RESULTS, UnsupportedSettingError, layer_of, torch_type
 from .recurrent import call_packed, pack, pad_packed, recurrent_op
-from .values import Applied, Graph, Ref, call_layer
+from .values import Applied, Ref, call_layer
 
 __all__ = ["loaded_script"]
 

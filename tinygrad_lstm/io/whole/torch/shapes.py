@@ -1,15 +1,15 @@
 """The shapes and dtypes of inputs, which TorchScript does not have, from the layers that use them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 from .... import nn
+from ...._tensor import Tensor
 from ..loaded import Port
-
-if TYPE_CHECKING:
-    from .values import Graph, Ref
+from .values import GraphStep, Ref, flat
 
 __all__ = ["ports_of"]
 
@@ -24,13 +24,28 @@ _WITH_NUMBERS = {"add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "po
 _SAME_LAYERS = (nn.Dropout, nn.LayerNorm, nn.Identity, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.LeakyReLU, nn.SiLU)
 
 
-def ports_of(graph: "Graph", names: Sequence[str], known: Sequence[Port] = ()) -> list[Port]:
+@dataclass(frozen=True)
+class _Users:
+    steps: Sequence[GraphStep]
+    contents: Mapping[Ref, tuple[str, nn.Module | Tensor]]
+
+
+def ports_of(
+    steps: Sequence[GraphStep],
+    contents: Mapping[Ref, tuple[str, nn.Module | Tensor]],
+    inputs: Sequence[Ref],
+    names: Sequence[str],
+    known: Sequence[Port] = (),
+) -> list[Port]:
     """The inputs, with the shapes and dtypes that the first layers need; the batch and the time are free.
 
     Args:
+        steps, contents, inputs: those of the graph.
+        names: the inputs' names.
         known: the inputs as the file has them: lengths that are free there get the name that is found here.
     """
-    found = [Port(name, *_needed(graph, ref, 0)) for ref, name in zip(graph.inputs, names, strict=True)]
+    users = _Users(steps, contents)
+    found = [Port(name, *_needed(users, ref, 0)) for ref, name in zip(inputs, names, strict=True)]
     if known:
         return _renamed(known, found)
     times = sum("time" in (port.shape or ()) for port in found)
@@ -58,35 +73,35 @@ def _with_names(port: Port, names: Mapping[str, str]) -> Port:
     return Port(port.name, tuple(shape), port.dtype)
 
 
-def _needed(graph: "Graph", ref: "Ref", depth: int) -> tuple[Shape, str]:
+def _needed(users: _Users, ref: Ref, depth: int) -> tuple[Shape, str]:
     """The shape and the dtype that the users of a value need, as far as is known."""
     dtype = ""
-    for step in graph.steps if depth < DEEPEST else ():
+    for step in users.steps if depth < DEEPEST else ():
         if ref in step.inputs:
-            shape, own = _by_step(graph, step, ref, depth)
+            shape, own = _by_step(users, step, ref, depth)
             dtype = dtype or own
             if shape is not None:
                 return shape, dtype
     return None, dtype
 
 
-def _by_step(graph: "Graph", step: Any, ref: "Ref", depth: int) -> tuple[Shape, str]:
+def _by_step(users: _Users, step: GraphStep, ref: Ref, depth: int) -> tuple[Shape, str]:
     first, *others = step.args or (None,)
-    layer = next((own for content, (_, own) in graph.contents.items() if content is first), None)
+    layer = users.contents[first][1] if isinstance(first, Ref) and first in users.contents else None
     if isinstance(layer, nn.Module):
-        return _by_layer(graph, layer, others, step, ref, depth)
+        return _by_layer(users, layer, others, step, ref, depth)
     if first is not ref:
         return None, ""
     if step.op in _SAME or (step.op in _WITH_NUMBERS and isinstance(others[0], int | float)):
-        return _needed(graph, step.outputs[0], depth + 1)
+        return _needed(users, step.outputs[0], depth + 1)
     if step.op in ("transpose", "permute", "unsqueeze"):
-        shape, dtype = _needed(graph, step.outputs[0], depth + 1)
+        shape, dtype = _needed(users, step.outputs[0], depth + 1)
         return _moved(step.op, others, shape), dtype
     return None, ""
 
 
 def _by_layer(
-    graph: "Graph", layer: nn.Module, args: Sequence[Any], step: Any, ref: "Ref", depth: int
+    users: _Users, layer: nn.Module, args: Sequence[Any], step: GraphStep, ref: Ref, depth: int
 ) -> tuple[Shape, str]:
     dtype = next((str(parameter.dtype) for parameter in layer.parameters()), "")
     is_input = bool(args) and args[0] is ref
@@ -96,7 +111,7 @@ def _by_layer(
                 outer: tuple[str, str] = ("batch", "time") if layer.batch_first else ("time", "batch")
                 return (*outer, layer.input_size), dtype
             rows, sizes = layer.num_layers * (2 if layer.bidirectional else 1), [*layer.state_sizes.values()]
-            at = [each is ref for each in _flat(args[1:2])]
+            at = [each is ref for each in flat(args[1:2])]
             return ((rows, "batch", sizes[at.index(True)]) if True in at[: len(sizes)] else None), dtype
         case LSTMCell() | GRUCell() | RNNCell():
             return ("batch", layer.input_size if is_input else layer.hidden_size), dtype
@@ -105,25 +120,21 @@ def _by_layer(
         case nn.Conv2d():
             return ("batch", layer.in_channels, "height", "width"), dtype
         case nn.Embedding():
-            shape, _ = _needed(graph, step.outputs[0], depth + 1)
+            shape, _ = _needed(users, step.outputs[0], depth + 1)
             return (None if shape is None else shape[:-1]), "int64"
         case nn.Linear():
-            shape, _ = _needed(graph, step.outputs[0], depth + 1)
+            shape, _ = _needed(users, step.outputs[0], depth + 1)
             return (None if shape is None else (*shape[:-1], layer.in_features)), dtype
     if isinstance(layer, _SAME_LAYERS):
-        return _needed(graph, step.outputs[0], depth + 1)
+        return _needed(users, step.outputs[0], depth + 1)
     return None, ""
-
-
-def _flat(values: Iterable[Any]) -> list[Any]:
-    return [each for value in values for each in (_flat(value) if isinstance(value, list | tuple) else [value])]
 
 
 def _moved(op: str, args: Sequence[Any], after: Shape) -> Shape:
     """The shape before an op that moves dimensions."""
-    if after is None or not all(isinstance(each, int) for each in _flat(args)):
+    if after is None or not all(isinstance(each, int) for each in flat(args)):
         return None
-    dims = [dim + len(after) if dim < 0 else dim for dim in _flat(args)]
+    dims = [dim + len(after) if dim < 0 else dim for dim in flat(args)]
     shape = list(after)
     if any(not 0 <= dim < len(shape) for dim in dims):
         return None

@@ -4,22 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import is_float
+from ....nn import Module
 
-from ...._tensor import Tensor, tensor
-from ....nn import Module, Parameter
-from ...errors import ContentError
-from ..body import Body, Step
-from ..loaded import Loaded, Port
-from ..names import attribute_names
-from ..states import paired
-from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
-from .shapes import ports_of
-
-__all__ = ["Graph", "Ref", "call_layer"]
-
-MOST_STEPS = 100_000
+__all__ = ["Applied", "GraphStep", "Ref", "Slot", "call_layer", "flat"]
 
 
 @dataclass(eq=False)
@@ -68,19 +55,18 @@ def _filled(template: Any, values: Sequence[Any]) -> Any:
 def call_layer(layer: Module, *args: Any) -> Any:
     """What a layer returns, nested tuples as one tuple."""
     result = layer(*args)
-    return tuple(_flat(result)) if isinstance(result, tuple) else result
+    return tuple(flat(result)) if isinstance(result, tuple) else result
 
 
-def _flat(values: Iterable[Any]) -> Iterable[Any]:
-    for each in values:
-        if isinstance(each, tuple):
-            yield from _flat(each)
-        else:
-            yield each
+def flat(values: Iterable[Any]) -> list[Any]:
+    """The values in nested tuples and lists, in order."""
+    return [each for value in values for each in (flat(value) if isinstance(value, list | tuple) else [value])]
 
 
 @dataclass(eq=False)
-class _Step:
+class GraphStep:
+    """A step of a model while it is built; `args` are all arguments, of which `inputs` are the variable ones."""
+
     op: str
     function: Callable[..., Any]
     inputs: list[Ref]
@@ -88,225 +74,3 @@ class _Step:
     settings: str
     origin: str
     args: tuple[Any, ...]
-
-
-class Graph:
-    """A model's steps and contents, while it is built."""
-
-    def __init__(self) -> None:
-        self.inputs: list[Ref] = []
-        self.steps: list[_Step] = []
-        self.contents: dict[Ref, tuple[str, Module | Tensor]] = {}
-        self.layers: dict[object, Ref] = {}
-        self.origin = ""
-        self._changed: dict[Ref, Ref] = {}
-        self._views: dict[Ref, list[Ref]] = {}
-        self._stale: set[Ref] = set()
-
-    # -- values --------------------------------------------------------------------------------------------------------
-
-    def input(self, name: str) -> Ref:
-        self.inputs.append(Ref(name))
-        return self.inputs[-1]
-
-    def add(self, path: str, value: Module | HostArray, *, trainable: bool = True) -> Ref:
-        """A parameter, buffer or layer, by its dotted name in the file."""
-        ref = Ref(path)
-        if isinstance(value, Module):
-            self.contents[ref] = path, value
-        else:
-            own = tensor(value)
-            self.contents[ref] = path, Parameter(own) if trainable and is_float(value.dtype) else own
-        return ref
-
-    def current(self, value: Any) -> Any:
-        """A value as it is after ops that changed it in place."""
-        while isinstance(value, Ref) and value in self._changed:
-            value = self._changed[value]
-        return value
-
-    # -- steps ---------------------------------------------------------------------------------------------------------
-
-    def apply(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: int = 1) -> Any:
-        """The result of an op.
-
-        Raises:
-            ContentError: the op is not there; or it uses what an op on a view changed in place.
-        """
-        in_place = name not in RULES and name.endswith("_") and name[:-1] in RULES
-        rule = RULES.get(name[:-1] if in_place else name)
-        if rule is None:
-            raise ContentError(f"it needs the op {name!r}, which is not there")
-        if name not in CREATES and not _refs_in([args, dict(kwargs)]):
-            try:
-                return rule(*args, **kwargs)
-            except Exception as error:
-                raise ContentError(f"damaged: {name!r} fails for constants ({type(error).__name__})") from error
-        results = self.step(name, Applied(rule, tuple(args), dict(kwargs)), outputs)
-        if outputs != 1:
-            return tuple(results)
-        (result,) = results
-        result.is_zeros = name in MAKES_ZEROS
-        first = args[0] if args else None
-        if isinstance(first, Ref):
-            if in_place:
-                self.change(first, result)
-            elif name in VIEWS:
-                result.base = first.base or first
-                self._views.setdefault(result.base, []).append(result)
-        return result
-
-    def change(self, value: Ref, result: Ref) -> None:
-        """Notes that a tensor is changed in place, to a result. Other views of its memory may not be used any more.
-
-        Raises:
-            ContentError: it is a parameter.
-        """
-        if value in self.contents:
-            raise ContentError(f"it changes {self.contents[value][0]!r} in place")
-        root = value.base or value
-        self._stale.update(each for each in (root, *self._views.get(root, ())) if each is not value)
-        self._changed[value] = result
-        result.base = root if value.base else None
-
-    def _check(self, value: Any) -> None:
-        if isinstance(value, Ref) and value in self._stale:
-            raise ContentError("it changes a tensor in place that is a view of another, and uses both")
-
-    def step(self, op: str, applied: Applied, outputs: int) -> list[Ref]:
-        """Adds a step; returns its results."""
-        inputs: list[Ref] = []
-        numbers: dict[Ref, Slot] = {}
-
-        def slot(value: Any) -> Any:
-            if isinstance(value, Ref):
-                self._check(value)
-                if value not in numbers:
-                    numbers[value] = Slot(len(inputs))
-                    inputs.append(value)
-                return numbers[value]
-            if isinstance(value, list):
-                return [slot(each) for each in value]
-            return tuple([slot(each) for each in value]) if type(value) is tuple else value
-
-        args = tuple([slot(each) for each in applied.args])
-        kwargs = {name: slot(each) for name, each in applied.kwargs.items()}
-        simple = not kwargs and args == tuple(map(Slot, range(len(inputs))))
-        shown = [_shown(each) for each in args if not _is_variable(each)]
-        shown += [f"{name}={_shown(each)}" for name, each in kwargs.items() if each is not None]
-        results = [Ref() for _ in range(outputs)]
-        function = applied.function if simple else Applied(applied.function, args, kwargs)
-        self.steps.append(_Step(op, function, inputs, results, ", ".join(shown), self.origin, applied.args))
-        if len(self.steps) > MOST_STEPS:
-            raise ContentError(f"refuses a model of more than {MOST_STEPS} steps")
-        return results
-
-    # -- the model -----------------------------------------------------------------------------------------------------
-
-    def loaded(
-        self,
-        title: str,
-        outputs: Sequence[tuple[str, Any]],
-        ports: Sequence[Port] | None = None,
-        states: Mapping[str, str] | None = None,
-    ) -> Loaded:
-        """The module that computes these outputs, by name.
-
-        Args:
-            title, states: as for `Loaded`.
-            outputs: the names and values.
-            ports: the inputs, if more than their names is known.
-
-        Raises:
-            ContentError: there are no outputs; the states are not those of inputs and outputs.
-        """
-        results: list[Ref] = []
-        for name, value in outputs:
-            result = self.current(value)
-            self._check(result)
-            if not isinstance(result, Ref) or result in self.inputs or result in self.contents or result in results:
-                (result,) = self.step("identity", Applied(_identity, (result,)), 1)
-            result.label = name
-            results.append(result)
-        if not results:
-            raise ContentError("it has no outputs")
-        steps = self._needed(results)
-        used = {ref for step in steps for ref in step.inputs}
-        contents = {ref: self.contents[ref] for ref in self.contents if ref in used}
-        paths = attribute_names(path for path, _ in contents.values())
-        names = _Names(self.inputs, results)
-        values = {names.of(ref): value for ref, (_, value) in contents.items()}
-        attributes = {names.of(ref): paths[path] for ref, (path, _) in contents.items()}
-        body = Body(
-            tuple([names.of(ref) for ref in self.inputs]),
-            tuple(
-                Step(
-                    step.op,
-                    step.function,
-                    tuple([names.of(ref) for ref in step.inputs]),
-                    tuple([names.of(ref, step.op) for ref in step.outputs]),
-                    step.settings,
-                    step.origin,
-                )
-                for step in steps
-            ),
-            tuple([names.of(ref) for ref in results]),
-        )
-        known = ports_of(self, [names.of(ref) for ref in self.inputs], ports or ())
-        pairs = paired(known, [Port(name) for name in body.outputs], states)
-        return Loaded(title, known, body, values, attributes, states=pairs).eval()
-
-    def _needed(self, results: Sequence[Ref]) -> list[_Step]:
-        """The steps that the results depend on."""
-        wanted = set(results)
-        found: list[_Step] = []
-        for step in reversed(self.steps):
-            if wanted.intersection(step.outputs):
-                wanted.update(step.inputs)
-                found.append(step)
-        return found[::-1]
-
-
-class _Names:
-    """Unique names of values; inputs and outputs keep theirs."""
-
-    def __init__(self, *first: Iterable[Ref]) -> None:
-        self._names: dict[Ref, str] = {}
-        self._numbers: dict[str, int] = {}
-        for refs in first:
-            for ref in refs:
-                self.of(ref)
-
-    def of(self, ref: Ref, op: str = "value") -> str:
-        if ref not in self._names:
-            stem = name = ref.label or op.rpartition(".")[-1].strip("_").lower()
-            while name in self._numbers:
-                self._numbers[stem] += 1
-                name = f"{stem}_{self._numbers[stem]}"
-            self._numbers.setdefault(name, 1)
-            self._names[ref] = name
-        return self._names[ref]
-
-
-def _refs_in(value: Any) -> bool:
-    """Whether any value within containers is known only when the model runs."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, Ref) or (isinstance(value, list | tuple) and any(map(_refs_in, value)))
-
-
-def _is_variable(template: Any) -> bool:
-    """Whether an argument consists only of values that are known when the model runs."""
-    return isinstance(template, Slot) or (isinstance(template, list | tuple) and all(map(_is_variable, template)))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Slot):
-        return "·"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    return str(value)[:40]
-
-
-def _identity(x: Any) -> Any:
-    return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from tinygrad_lstm.tracing.streams.step import StepOfModel
 from .streaming import kept_rows
 
 __all__ = ["ModelStream", "stream"]
+
+_FEW_STEPS = 32
+"""Chunks of up to this many steps run step by step, since the nodes of a chunk run op by op."""
 
 
 def stream(
@@ -147,7 +151,7 @@ class ModelStream:
         """The outputs, each with its time dimension; None if it has no steps."""
         return {name: output.time for name, output in self._plan.outputs.items()}
 
-    @property
+    @cached_property
     def is_by_step(self) -> bool:
         """Whether each output has one frame for each step, at once: those of a step have no time dimension."""
         return all(output.by_step for output in self._plan.outputs.values() if output.has_steps)
@@ -175,12 +179,27 @@ class ModelStream:
         if step is not None and self._waiting is None and step.takes(args) and not kwargs:
             return self._one_step(step, args)
         arrays, is_step = self._plan.checked(args, kwargs)
-        if is_step and self._waiting is None and self._steps >= self._plan.steady_from:
-            if step is None:
+        if self._waiting is None and self._steps >= self._plan.steady_from:
+            few = is_step or (self.is_by_step and 0 < self._plan.number_of_steps(arrays) <= _FEW_STEPS)
+            if few and step is None:
                 step = self._step_of = StepOfModel(self._plan, self._states)
-            if step.works:
-                return self._one_step(step, arrays)
+            if few and step is not None and step.works:
+                return self._one_step(step, arrays) if is_step else self._in_steps(step, arrays)
         return self._chunk(arrays, is_step)
+
+    def _in_steps(self, step: StepOfModel, arrays: Sequence[Array]) -> Any:
+        """The outputs for a chunk of few steps, one by one."""
+        xp, states, found = self._device.xp, self._states, []
+        with self._device.current():
+            for each in self._plan.in_steps(arrays):
+                made, states = step(each, states)
+                found.append(made)
+            results = [
+                parts[-1] if output.time is None else xp.stack(parts, output.time)
+                for output, parts in zip(self._plan.outputs.values(), zip(*found, strict=True), strict=True)
+            ]
+        self._states, self._steps = states, self._steps + len(found)
+        return results[0] if self._made is None else self._made(*results)
 
     def _one_step(self, step: StepOfModel, arrays: Sequence[Array]) -> Any:
         if self._device.switch is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -224,6 +224,16 @@ class Plan:
     def _of_one(self, each: Input) -> tuple[int | None, ...]:
         """The dimensions that a step of one sequence may lack."""
         return (each.time, each.flow.layout.find(BATCH))
+
+    def number_of_steps(self, arrays: Sequence[Array]) -> int:
+        """The number of steps of a chunk."""
+        return int(arrays[0].shape[self.inputs[0].time])
+
+    def in_steps(self, arrays: Sequence[Array]) -> Iterator[list[Array]]:
+        """The steps of a chunk."""
+        leading = [(slice(None),) * each.time for each in self.inputs]
+        for t in range(self.number_of_steps(arrays)):
+            yield [array[(*lead, t)] for lead, array in zip(leading, arrays, strict=True)]
 
     def frames(self, arrays: Sequence[Array], is_step: bool) -> list[Tensor]:
         """The frames (T, B, *rest) of inputs."""

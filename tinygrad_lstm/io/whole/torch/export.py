@@ -16,7 +16,6 @@ from ...torch.export_file import ExportFile, dtype_of_number
 from ..loaded import Loaded, Port
 from .graph import Graph
 from .recurrent import recurrent_op
-from .values import Ref
 
 __all__ = ["export_model"]
 
@@ -46,17 +45,8 @@ class _Program:
     def loaded(self, title: str, states: Mapping[str, str] | None) -> Loaded:
         graph, signature = self._module["graph"], self._module["signature"]
         ports = list(self._inputs(signature["input_specs"], graph["tensor_values"]))
-        missing: dict[str, None] = {}
         for node in graph["nodes"]:
-            try:
-                self._node(node)
-            except ContentError as error:
-                if not str(error).endswith("not there"):
-                    raise
-                missing[str(error)] = None
-                self._set(node["outputs"], [Ref() for _ in self._names(node["outputs"])])
-        if missing:
-            raise ContentError("; ".join(missing))
+            self._node(node)
         return self.graph.loaded(title, list(self._outputs(signature["output_specs"])), ports, states)
 
     # -- inputs, outputs and tensors -----------------------------------------------------------------------------------

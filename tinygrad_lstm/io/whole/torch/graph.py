@@ -8,7 +8,7 @@ from tinygrad_lstm.backends.dtypes import is_float
 
 from ...._tensor import Tensor, tensor
 from ....nn import Module, Parameter
-from ...errors import ContentError
+from ...errors import ContentError, shown
 from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
@@ -18,9 +18,14 @@ from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
 from .shapes import ports_of
 from .values import Applied, GraphStep, Ref, Slot
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "MissingPartsError"]
 
 MOST_STEPS = 100_000
+MOST_NAMED = 4  # the places that a message names for each part that is not there
+
+
+class MissingPartsError(ContentError):
+    """Ops and layers that a model needs and that are not there."""
 
 
 class Graph:
@@ -32,6 +37,7 @@ class Graph:
         self.contents: dict[Ref, tuple[str, Module | Tensor]] = {}
         self.layers: dict[object, Ref] = {}
         self.origin = ""
+        self._missing: dict[str, list[str]] = {}
         self._changed: dict[Ref, Ref] = {}
         self._views: dict[Ref, list[Ref]] = {}
         self._stale: set[Ref] = set()
@@ -64,12 +70,12 @@ class Graph:
         """The result of an op.
 
         Raises:
-            ContentError: the op is not there; or it uses what an op on a view changed in place.
+            ContentError: it uses what an op on a view changed in place.
         """
         in_place = name not in RULES and name.endswith("_") and name[:-1] in RULES
         rule = RULES.get(name[:-1] if in_place else name)
         if rule is None:
-            raise ContentError(f"it needs the op {name!r}, which is not there")
+            return self.lacks(f"the op {shown(name)}", outputs)
         if name not in CREATES and not _refs_in([args, dict(kwargs)]):
             try:
                 return rule(*args, **kwargs)
@@ -88,6 +94,12 @@ class Graph:
                 result.base = first.base or first
                 self._views.setdefault(result.base, []).append(result)
         return result
+
+    def lacks(self, what: str, outputs: int = 1) -> Any:
+        """Notes a part of the model that is not there; returns values in place of its results."""
+        self._missing.setdefault(what, []).append(self.origin)
+        results = [Ref() for _ in range(outputs)]
+        return results[0] if outputs == 1 else tuple(results)
 
     def change(self, value: Ref, result: Ref) -> None:
         """Notes that a tensor is changed in place, to a result. Other views of its memory may not be used any more.
@@ -151,8 +163,11 @@ class Graph:
             ports: the inputs, if more than their names is known.
 
         Raises:
+            MissingPartsError: ops or layers are not there; it names all.
             ContentError: there are no outputs; the states are not those of inputs and outputs.
         """
+        if self._missing:
+            raise MissingPartsError(f"it has parts that are not supported: {_listed(self._missing)}")
         results: list[Ref] = []
         for name, value in outputs:
             result = self.current(value)
@@ -198,6 +213,16 @@ class Graph:
                 wanted.update(step.inputs)
                 found.append(step)
         return found[::-1]
+
+
+def _listed(missing: Mapping[str, Sequence[str]]) -> str:
+    """Parts that are not there, with where they are needed."""
+    found = []
+    for what, origins in missing.items():
+        places = list(dict.fromkeys(origin for origin in origins if origin))
+        more = f" and {len(places) - MOST_NAMED} more" * (len(places) > MOST_NAMED)
+        found.append(f"{what} ({', '.join(places[:MOST_NAMED])}{more})" if places else what)
+    return "; ".join(found)
 
 
 class _Names:

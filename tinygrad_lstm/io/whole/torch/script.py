@@ -20,7 +20,7 @@ from ...torch.pickle_reader import Dictionary
 from ...torch.pickled import Record
 from ...torch.pickled import Tensor as DescribedTensor
 from .code import Class, Code, traced_settings
-from .graph import Graph
+from .graph import Graph, MissingPartsError
 from .layers import RESULTS, UnsupportedSettingError, layer_of, torch_type
 from .recurrent import call_packed, pack, pad_packed, recurrent_op
 from .values import Applied, Ref, call_layer
@@ -28,6 +28,7 @@ from .values import Applied, Ref, call_layer
 __all__ = ["loaded_script"]
 
 DEEPEST = 50
+ADVICE = "export the model to ONNX; or write its forward for the layers that from_torch makes of this file"
 MOST_CALLS = 20_000
 
 
@@ -91,7 +92,10 @@ class _Reader:
             optional = 0
         given: list[Any] = [self.graph.input(name) for name in names[: len(names) - optional]]
         result = self._method(_Method(root, forward.name), given, {})
-        return self.graph.loaded(title, list(_named_outputs(result)), states=states)
+        try:
+            return self.graph.loaded(title, list(_named_outputs(result)), states=states)
+        except MissingPartsError as error:
+            raise ContentError(f"{error}: {ADVICE}") from error
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -169,11 +173,7 @@ class _Reader:
         try:
             return self._function(function, [owner, *args], kwargs)
         except _UnsupportedError as error:
-            what = f"the module {shown(path)}" if path else "its module"
-            raise ContentError(
-                f"{what}, a {shown(_type(owner))}, has {error} in {method.name}: export the model to ONNX, and load "
-                "that; or write its forward for the layers that from_torch makes of this file"
-            ) from error
+            return self.graph.lacks(f"{error} in {method.name} of a {shown(_type(owner))}")
         finally:
             self.graph.origin = before
 
@@ -201,8 +201,10 @@ class _Reader:
         scope |= {**dict(zip(names, args, strict=False)), **kwargs}
         if missing := [name for name in names if name not in scope]:
             raise ContentError(f"damaged: {function.name} is called without {', '.join(missing)}")
-        result = self._block(function.body, scope)
-        self._depth -= 1
+        try:
+            result = self._block(function.body, scope)
+        finally:
+            self._depth -= 1
         return result[0] if result else None
 
     # -- statements ----------------------------------------------------------------------------------------------------

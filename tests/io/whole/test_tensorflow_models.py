@@ -55,6 +55,25 @@ def test_a_model_is_traced_and_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(again(x).detach().numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["tf_keras3_lstm", "tf_tfjs_graph", "tf1_lstm", "tf1_frozen"])
+def test_a_model_is_streamed(name: str) -> None:
+    (x,), (expected,) = arrays(name, "in.").values(), arrays(name, "out.").values()
+    stream = tg.io.load_model(model_path(name)).stream(len(x))
+    chunks = [stream(x[:, start:end]) for start, end in ((0, 2), (2, 3), (3, 5))]
+    found = np.concatenate([each.numpy() if isinstance(each, tg.Tensor) else each for each in chunks], 1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tf1_lstm", "tf_keras3_gru"])
+def test_other_loops_over_time_are_scans(name: str, tmp_path: Path) -> None:
+    model = tg.io.load_model(model_path(name))
+    assert {step.op for step in model.body.steps} & {"scan", "While"} == {"scan"}
+    tg.io.export_onnx(model, tmp_path / "again.onnx")
+    again = tg.io.load_model(tmp_path / "again.onnx")
+    (x,), (expected,) = arrays(name, "in.").values(), arrays(name, "out.").values()
+    np.testing.assert_allclose(again(x).detach().numpy(), expected, atol=1e-6)
+
+
 def test_missing_variables_are_named(tmp_path: Path) -> None:
     shutil.copytree(model_path("tf_module"), tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "variables")

@@ -20,8 +20,9 @@ from ..names import attribute_names
 from ..onnx.rules import rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
+from .forms import Outside, form_of
 from .graphs import OUTPUTS, Function, Graph, Node, Ref, attribute_of, ordered
-from .layers import Found, layer_of
+from .layers import Found, Scan, layer_of
 from .lowered import structured
 from .rules import DOMAIN, IGNORED
 from .values import Term, folded, is_small, named, needed
@@ -38,7 +39,7 @@ MOST_OUTPUTS = 10_000
 """The most outputs of a node."""
 
 MOST_LOOPS = 200
-"""The most loops that are compared with layers."""
+"""The most loops that are looked at more closely."""
 
 MOST_NAMED = 4
 """The most nodes that an error names for one op."""
@@ -294,27 +295,34 @@ class Builder:
             results = self._run(function, scope, wanted, own, (*calls, function.name))
             inputs = tuple(terms[number].name for number in carried)
             bodies.append(Body(inputs, tuple(own), tuple(self._used(term) for term in results)))
-        outside = captured(*bodies)
+        taken = captured(*bodies)
         results = [
             term if number in fixed else Term(self._unique(f"{node.name}:{number}"))
             for number, term in enumerate(given)
         ]
-        names = (*(self._used(given[number]) for number in carried), *outside)
+        names = (*(self._used(given[number]) for number in carried), *taken)
         outputs = tuple(results[number].name for number in carried)
         cond, body = bodies
-        loop = While(cond, body, outside)
-        origin = f"the node {shown(node.name)}"
-        found = None
-        if self._with_layers and self._loops_left:
-            self._loops_left -= 1
-            found = layer_of(loop, names[: len(carried)], self._arrays(), steps)
-        if found is None:
-            steps.append(Step(node.op, loop, names, outputs, "", origin))
-        else:
-            layer = self._layer(node, found)
-            inputs = (layer, found.sequence, *names[: len(carried)])
-            steps.append(Step(type(found.module).__name__, found.function, inputs, outputs, "", origin))
+        op, loop, inputs = self._over_time(node, While(cond, body, taken), names, steps)
+        steps.append(Step(op, loop, inputs, outputs, "", f"the node {shown(node.name)}"))
         return results
+
+    def _over_time(
+        self, node: Node, loop: While, names: tuple[str, ...], steps: Sequence[Step]
+    ) -> tuple[str, Any, tuple[str, ...]]:
+        """A loop as a layer or a scan, if it is one: the name of the op, its function and its inputs."""
+        if not self._loops_left:
+            return node.op, loop, names
+        self._loops_left -= 1
+        outside = Outside(self._arrays(), {name: step for step in steps for name in step.outputs})
+        carried = names[: len(loop.body.inputs)]
+        form = form_of(loop, carried, outside)
+        if form is None:
+            return node.op, loop, names
+        found = layer_of(loop, form, outside) if self._with_layers else None
+        if found is None:
+            return "scan", Scan(form, loop), names
+        return type(found.module).__name__, found.function, (self._layer(node, found), found.sequence, *carried)
 
     def _arrays(self) -> dict[str, HostArray]:
         """The arrays of constants and weights that steps have used."""

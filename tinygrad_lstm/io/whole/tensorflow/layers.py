@@ -6,6 +6,7 @@ for each element. What its step computes is compared with the step of a layer of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import is_float
+from tinygrad_lstm.backends.dtypes import is_bool, is_float
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
 from .... import ops
+from ...._scan import scan
 from ...._tensor import Tensor, tensor
 from ....mode import no_grad
 from ....nn import Module
@@ -27,26 +29,15 @@ from ...contents import FileLayer
 from ...file_layers import network_of
 from ...recurrent import Recurrent
 from ...tensorflow.cells import cells_of, tensorflow_network
-from ..body import Body, Step
+from ..body import Body
 from ..onnx.rules import host_ints, tensors
 from .control import While
+from .forms import COUNTER, LAST, LIST, READS, WRITES, Form, Outside
 from .ops.lists import TensorList
 
-__all__ = ["Found", "Layer", "layer_of"]
+__all__ = ["Found", "Layer", "Scan", "layer_of"]
 
 NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
-
-READS = {"TensorListGetItem": (0, 1), "TensorArrayReadV3": (2, 1)}
-"""Which inputs are the list and the index, of the ops that take an element of a list."""
-
-WRITES = {"TensorListSetItem": (0, 1, 2), "TensorArrayWriteV3": (3, 1, 2)}
-"""Which inputs are the list, the index and the element, of the ops that set one."""
-
-MADE_OF = {"TensorListFromTensor": 0, "TensorArrayScatterV3": 2}
-"""Which input is the tensor, of the ops that make a list of one."""
-
-LIST, LAST, COUNTER = "list", "last", "counter"
-"""What a loop carries beside states: all outputs, the last output, the number of steps."""
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 MOST_WEIGHTS = len(ROLES)
@@ -68,40 +59,102 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Layer:
-    """Runs a layer in place of a loop.
+    """Runs a layer in place of a loop."""
 
-    Attributes:
-        roles: for each value that the loop carries, what it is; a state by its number.
-        length: the number of steps, if the graph has it as a constant.
-    """
-
-    roles: tuple[str | int, ...]
-    length: int | None
+    form: Form
 
     def __call__(self, layer: Any, sequence: TensorList, *carried: Any) -> Any:
         x = sequence.stacked(())
-        if self.length is not None and x.shape[0] != self.length:
-            raise ValueError(f"a loop of {self.length} steps over a sequence of {x.shape[0]}")
-        initial = [each for each in self._states(carried)]
-        initial = [ops.unsqueeze(each, 0) for each in tensors(*initial)]
+        _check_length(self.form, x)
+        initial = [ops.unsqueeze(each, 0) for each in tensors(*_states(self.form, carried))]
         out, final = layer(x, initial[0] if len(initial) == 1 else tuple(initial))
         finals = [ops.squeeze(each, 0) for each in (final if isinstance(final, tuple) else (final,))]
-        results: list[Any] = []
-        for role, value in zip(self.roles, carried, strict=True):
-            if role == LIST:
-                results.append(TensorList.of(out))
-            elif role == LAST:
-                results.append(TensorList((finals[0],), tuple(finals[0].shape), finals[0].dtype))
-            elif role == COUNTER:
-                results.append(host_ints(value.item() + x.shape[0]))
-            else:
-                results.append(finals[int(role)])
-        return results[0] if len(results) == 1 else tuple(results)
+        return _results(self.form, carried, out, finals)
 
-    def _states(self, carried: Sequence[Any]) -> list[Any]:
-        """The initial states, the hidden state first."""
-        places = {role: value for role, value in zip(self.roles, carried, strict=True) if isinstance(role, int)}
-        return [places[number] for number in sorted(places)]
+
+@dataclass(frozen=True)
+class Scan:
+    """Runs the body of a loop with `tg.scan`, which records it once.
+
+    A sequence is an argument of the loop that it captures.
+    """
+
+    form: Form
+    loop: While
+
+    def __call__(self, *given: Any) -> Any:
+        number, form = len(self.loop.body.inputs), self.form
+        carried, outside = given[:number], dict(zip(self.loop.captured, given[number:], strict=True))
+        sequences = [outside[name].stacked(()) for name in form.sequences]
+        states = tensors(*_states(form, carried))
+        T, B = sequences[0].shape[:2] if sequences[0].ndim > 1 else (0, 0)
+        rows = all(x.ndim > 1 and x.shape[:2] == (T, B) for x in sequences)
+        if not rows or not T or any(state.ndim < 2 or state.shape[0] != B for state in states):
+            return self.loop(*given)
+        _check_length(form, sequences[0])
+        floats = next((x.dtype for x in sequences if is_float(x.dtype)), states[0].dtype)
+        kinds = None if len(sequences) == 1 else [(x.shape[2:], x.dtype) for x in sequences]
+        x = sequences[0]
+        if kinds:
+            x = ops.cat([ops.flatten(ops.unsqueeze(x, 2), 2).astype(floats) for x in sequences], -1)
+
+        def step(x_t: Tensor, states: Any) -> Any:
+            return self._step(outside, kinds, x_t, states)
+
+        out, final = scan(step, x, tuple(states))
+        return _results(form, carried, out, final)
+
+    def _step(
+        self, outside: Mapping[str, Any], kinds: Sequence[tuple[tuple[int, ...], Any]] | None, x: Tensor, states: Any
+    ) -> Any:
+        """The states after a step.
+
+        Args:
+            kinds: the shape and dtype of the element of each sequence, which are joined; None for only one.
+        """
+        body, nothing = self.loop.body, TensorList((None,), None, None)
+        values = dict(outside)
+        if kinds is None:
+            values[self.form.sequences[0]] = TensorList((x,), None, x.dtype)
+        start = 0
+        for name, (shape, dtype) in zip(self.form.sequences, kinds or (), strict=kinds is not None):
+            size = math.prod(shape)
+            part = x[:, start : start + size].reshape((-1, *shape))
+            start += size
+            element = part if part.dtype == dtype else part != 0 if is_bool(dtype) else part.astype(dtype)
+            values[name] = TensorList((element,), None, dtype)
+        for name, role in zip(body.inputs, self.form.roles, strict=True):
+            of_states = states if isinstance(states, tuple) else (states,)
+            values[name] = of_states[role] if isinstance(role, int) else np.array(0) if role == COUNTER else nothing
+        results = body.run(values)
+        after = {role: each for role, each in zip(self.form.roles, results, strict=True) if isinstance(role, int)}
+        return tuple(after[number] for number in range(len(after)))
+
+
+def _check_length(form: Form, x: Tensor) -> None:
+    if form.length is not None and x.shape[0] != form.length:
+        raise ValueError(f"a loop of {form.length} steps over a sequence of {x.shape[0]}")
+
+
+def _states(form: Form, carried: Sequence[Any]) -> list[Any]:
+    """The initial states, in the order of their numbers."""
+    of_number = {role: value for role, value in zip(form.roles, carried, strict=True) if isinstance(role, int)}
+    return [of_number[number] for number in range(len(of_number))]
+
+
+def _results(form: Form, carried: Sequence[Any], out: Tensor, finals: Sequence[Tensor]) -> Any:
+    """What the loop returns: its outputs are the values of the state with the number 0."""
+    results: list[Any] = []
+    for role, value in zip(form.roles, carried, strict=True):
+        if role == LIST:
+            results.append(TensorList.of(out))
+        elif role == LAST:
+            results.append(TensorList((finals[0],), tuple(finals[0].shape), finals[0].dtype))
+        elif role == COUNTER:
+            results.append(host_ints(value.item() + out.shape[0]))
+        else:
+            results.append(finals[int(role)])
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 @dataclass(frozen=True)
@@ -121,126 +174,28 @@ class Found:
     weights: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Outside:
-    """What is known outside of the loop: arrays by name, and the steps that compute other values."""
-
-    arrays: Mapping[str, HostArray]
-    steps: Mapping[str, Step]
-
-
-def layer_of(loop: While, given: Sequence[str], arrays: Mapping[str, HostArray], steps: Sequence[Step]) -> Found | None:
-    """The layer that a loop is; None if it is not one.
-
-    Args:
-        given: the names of the first values that it carries.
-        arrays: constants and weights by name.
-        steps: those before it.
-    """
-    outside = _Outside(arrays, {name: step for step in steps for name in step.outputs})
+def layer_of(loop: While, form: Form, outside: Outside) -> Found | None:
+    """The layer that a loop is; None if it is not one."""
     if len(loop.body.steps) > MOST_STEPS or any(step.op not in COMPARED for step in loop.body.steps):
         return None
-    shape = _shape_of(loop, given, outside)
-    if shape is None:
+    states = sum(isinstance(role, int) for role in form.roles)
+    if len(form.sequences) > 1 or states > 2:
         return None
-    sequence, roles, length = shape
-    known = _known(loop.body, outside, {sequence, *loop.body.inputs})
+    known = _known(loop.body, outside, {*form.sequences, *loop.body.inputs})
     if known is None:
         return None
     values, weights = known
-    for network in _candidates(weights, sum(isinstance(role, int) for role in roles), values):
+    for network in _candidates(weights, states, values):
         module = NETWORKS[network.kind].of_found(network).eval()
-        if _same_step(loop.body, roles, values, sequence, module, network):
-            return Found(module, Layer(roles, length), sequence, tuple(weights))
+        if _same_step(loop.body, form, values, module, network):
+            return Found(module, Layer(form), form.sequences[0], tuple(weights))
     return None
-
-
-# -- the form of the loop ----------------------------------------------------------------------------------------------
-
-
-def _shape_of(
-    loop: While, given: Sequence[str], outside: _Outside
-) -> tuple[str, tuple[str | int, ...], int | None] | None:
-    """The name of the sequence, what each value is that the loop carries, and the number of steps if it is constant."""
-    body = loop.body
-    reads = [step for step in body.steps if step.op in READS]
-    writes = [step for step in body.steps if step.op in WRITES]
-    if len(reads) != 1 or len(writes) != 1:
-        return None
-    sequence, counter = (reads[0].inputs[k] for k in READS[reads[0].op])
-    collected, index, item = (writes[0].inputs[k] for k in WRITES[writes[0].op])
-    made = outside.steps.get(sequence)
-    if made is None or made.op not in MADE_OF or counter not in body.inputs or collected not in body.inputs:
-        return None
-    is_last = _is_number(outside, index, 0)
-    if not is_last and index != counter:
-        return None
-    producers = {name: step for step in body.steps for name in step.outputs}
-    roles: list[str | int] = []
-    states: list[int] = []
-    for number, (name, result) in enumerate(zip(body.inputs, body.outputs, strict=True)):
-        if name == collected and result == writes[0].outputs[0]:
-            roles.append(LAST if is_last else LIST)
-        elif _counts(producers.get(result), name, outside) and _is_number(outside, given[number], 0):
-            roles.append(COUNTER)
-        else:
-            roles.append(-1)
-            states.append(number)
-    hidden = [number for number in states if body.outputs[number] == item]
-    if len(hidden) != 1 or len(states) > 2 or roles[body.inputs.index(counter)] != COUNTER:
-        return None
-    for place, number in enumerate(sorted(states, key=lambda number: number != hidden[0])):
-        roles[number] = place
-    limits = list(_limits(loop.cond, roles))
-    constants = {outside.arrays[name].item() for name in limits if _is_integer(outside, name)}
-    others = [name for name in limits if not _is_integer(outside, name)]
-    of_x = all(_is_length(name, made.inputs[MADE_OF[made.op]], outside) for name in others)
-    if not limits or not of_x or len(constants) > 1:
-        return None
-    return sequence, tuple(roles), constants.pop() if constants else None
-
-
-def _is_integer(outside: _Outside, name: str) -> bool:
-    array = outside.arrays.get(name)
-    return array is not None and array.size == 1 and not is_float(array.dtype)
-
-
-def _is_number(outside: _Outside, name: str, number: int) -> bool:
-    return _is_integer(outside, name) and bool(outside.arrays[name].item() == number)
-
-
-def _counts(step: Step | None, name: str, outside: _Outside) -> bool:
-    """Whether a step adds 1 to a value."""
-    if step is None or step.op not in ("Add", "AddV2") or name not in step.inputs:
-        return False
-    return any(_is_number(outside, other, 1) for other in step.inputs if other != name)
-
-
-def _limits(cond: Body, roles: Sequence[str | int]) -> Iterator[str]:
-    """The values that counters are less than as long as the loop runs; "" for a different condition."""
-    counters = {name for name, role in zip(cond.inputs, roles, strict=True) if role == COUNTER}
-    for step in cond.steps:
-        if step.op == "Less" and step.inputs[0] in counters:
-            yield step.inputs[1]
-        elif step.op != "LogicalAnd":
-            yield ""
-
-
-def _is_length(name: str, x: str, outside: _Outside) -> bool:
-    """Whether a value is the first length of the shape of x."""
-    step = outside.steps.get(name)
-    if step is None or step.op != "StridedSlice":
-        return False
-    begin = outside.arrays.get(step.inputs[1])
-    shape = outside.steps.get(step.inputs[0])
-    first = begin is not None and begin.shape == (1,) and begin.item() == 0
-    return first and shape is not None and shape.op == "Shape" and shape.inputs[0] == x
 
 
 # -- the step ----------------------------------------------------------------------------------------------------------
 
 
-def _known(body: Body, outside: _Outside, given: set[str]) -> tuple[dict[str, Any], dict[str, HostArray]] | None:
+def _known(body: Body, outside: Outside, given: set[str]) -> tuple[dict[str, Any], dict[str, HostArray]] | None:
     """The values that the body takes from outside, and the weights that they are made of.
 
     None if some depend on inputs of the model.
@@ -311,13 +266,13 @@ def _makers(
 
 def _same_step(
     body: Body,
-    roles: Sequence[str | int],
+    form: Form,
     values: Mapping[str, Any],
-    sequence: str,
     module: Any,
     network: Recurrent,
 ) -> bool:
     """Whether the body and the layer compute the same states of random inputs."""
+    roles, (sequence,) = form.roles, form.sequences
     rng = np.random.default_rng(0)
     dtype = next(module.parameters()).dtype
     sizes = [network.options.get("proj_size") or network.hidden_size, network.hidden_size]

@@ -39,6 +39,8 @@ def _taken(params: Any, indices: Any, axis: int) -> Any:
         return gather(params, indices, axis=axis)
     params, indices = tensors(params, indices)
     dim = axis % params.ndim
+    if params.ndim == 2 and dim == 0:
+        return ops.embedding(indices, params)
     rows = ops.index_select(params, dim, indices.reshape(-1))
     return rows.reshape((*params.shape[:dim], *indices.shape, *params.shape[dim + 1 :]))
 

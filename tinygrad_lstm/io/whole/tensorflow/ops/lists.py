@@ -13,7 +13,7 @@ import numpy as np
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import zeros
-from ...onnx.rules import Ints, Value, tensors
+from ...onnx.rules import Ints, Value, host_ints, tensors
 from ..rules import rule
 
 __all__ = ["TensorList"]
@@ -143,12 +143,14 @@ def stack(list_: Any, element_shape: Ints) -> Any:
 
 @rule("TensorListGather")
 def gather(list_: Any, indices: Ints, element_shape: Ints) -> Any:
+    if isinstance(list_.given, Tensor) and indices == list(range(int(list_.given.shape[0]))):
+        return list_.given
     return TensorList(tuple(list_.items[at] for at in indices), list_.shape, list_.dtype).stacked(element_shape)
 
 
 @rule("TensorListLength")
 def length(list_: Any) -> Any:
-    return np.array(len(list_.items), object)
+    return host_ints(list_.given.shape[0] if isinstance(list_.given, Tensor) else len(list_.given))
 
 
 @rule("TensorListResize")

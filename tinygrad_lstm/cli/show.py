@@ -80,7 +80,8 @@ def _line(found: Recognised) -> str:
 def _described(found: Recognised) -> str:
     if found.network is None:
         return printable(found.reason)
-    return f"{found.network}, by {found.kind}.from_{found.framework}(weights, prefix={found.prefix!r})"
+    given = f"{found.roles}" if found.framework == "arrays" else f"prefix={found.prefix!r}"
+    return f"{found.network}, by {found.kind}.from_{found.framework}(weights, {given})"
 
 
 # -- a model -----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """The recurrent networks among the arrays of a file, and how each is loaded."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
 from .contents import Weights
 from .file_layers import network_of
+from .gate_names import gate_arrays
+from .mapped import mapped_network
 from .recurrent import Recurrent, under
 from .tensorflow.cells import cells_of, tensorflow_network
 from .torch.names import recurrent_layers, torch_kind, torch_network
@@ -27,14 +29,16 @@ class Recognised:
         framework: the framework whose names its arrays have.
         network: the network; None if it cannot be loaded.
         reason: why it cannot be loaded.
+        roles: of arrays of single gates, the names by role, for `from_arrays`.
     """
 
     prefix: str
     name: str
     kind: str | None
-    framework: Literal["torch", "keras", "onnx", "tensorflow"]
+    framework: Literal["torch", "keras", "onnx", "tensorflow", "arrays"]
     network: Recurrent | None
     reason: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 def recognised(weights: Weights) -> Iterator[Recognised]:
@@ -48,6 +52,7 @@ def recognised(weights: Weights) -> Iterator[Recognised]:
     yield from _in_torch_names(weights)
     yield from _described(weights)
     yield from _tensorflow_cells(weights)
+    yield from _of_single_gates(weights)
 
 
 def _in_torch_names(weights: Weights) -> Iterator[Recognised]:
@@ -87,3 +92,19 @@ def _tensorflow_cells(weights: Weights) -> Iterator[Recognised]:
             yield Recognised(cell.path, "", cell.kind, "tensorflow", None, str(error))
         else:
             yield Recognised(cell.path, "", cell.kind, "tensorflow", network)
+
+
+def _of_single_gates(weights: Weights) -> Iterator[Recognised]:
+    """The layers whose gates have arrays of their own; of GRUs there are several variants, which arrays do not show."""
+    for found in gate_arrays(weights):
+        network, reason = None, ""
+        if found.kind == "GRU":
+            reason = "its equations are not known: give reset_after=True or False to GRU.from_arrays"
+        elif found.joined:
+            reason = 'give joined="xh" or "hx" to LSTM.from_arrays: names do not show the order of the columns'
+        else:
+            try:
+                network = mapped_network(found.kind, weights, found.roles)
+            except ValueError as error:
+                reason = str(error)
+        yield Recognised(found.prefix, "", found.kind, "arrays", network, reason, found.roles)

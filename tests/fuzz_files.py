@@ -145,7 +145,7 @@ def states(folder: Path) -> list[Path]:
 def inputs(folder: Path) -> list[Path]:
     """Arrays, tables and sounds, as inputs of models."""
     np.save(folder / "x.npy", np.ones((4, 3), np.float32))
-    (folder / "x.csv").write_text("wind,rain\n1,2.5\n-3e2,4\n" * 3)
+    (folder / "x.csv").write_text("wind,rain\n" + "1,2.5\n-3e2,4\n" * 3)
     for width in (1, 3):
         with wave.open(str(folder / f"{width}.wav"), "wb") as file:
             file.setparams((2, width, 8000, 0, "NONE", ""))

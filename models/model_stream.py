@@ -120,12 +120,14 @@ class ModelStream:
         self._source = copy.deepcopy(model).eval().requires_grad_(False), inputs, dynamic, fixed, states, lookahead
         own = self._source[0]
         with named_errors("stream"):
-            names, program, labels = recorded(own, inputs, dynamic)
+            values = {name: value for name, value in (fixed or {}).items() if name not in (states or {})}
+            names, program, labels = recorded(own, inputs, dynamic, values)
+            starts = {name: value for name, value in (fixed or {}).items() if name in names}
         device = next((parameter.device for parameter in own.parameters()), get_device())
         with no_grad(), device.current():
-            self._plan = plan_of(names, program, labels, batch, device, fixed or {}, lookahead, states or {})
+            self._plan = plan_of(names, program, labels, batch, device, starts, lookahead, states or {})
         self._device, self._batch = device, batch
-        self.lookahead = self._plan.lookahead
+        self.lookahead, self._steady_from = self._plan.lookahead, self._plan.steady_from
         self._made = _outputs_of(tuple(self._plan.outputs))
         self._step_of: StepOfModel | None = None  # made when it is first needed
         self._names = self._plan.state_names
@@ -176,10 +178,11 @@ class ModelStream:
             TypeError: an input is missing, or unknown.
         """
         step = self._step_of
-        if step is not None and self._waiting is None and step.takes(args) and not kwargs:
+        is_steady = self._waiting is None and self._steps >= self._steady_from
+        if step is not None and is_steady and step.takes(args) and not kwargs:
             return self._one_step(step, args)
         arrays, is_step = self._plan.checked(args, kwargs)
-        if self._waiting is None and self._steps >= self._plan.steady_from:
+        if is_steady:
             few = is_step or (self.is_by_step and 0 < self._plan.number_of_steps(arrays) <= _FEW_STEPS)
             if few and step is None:
                 step = self._step_of = StepOfModel(self._plan, self._states)
@@ -304,7 +307,7 @@ class ModelStream:
             self._states, self._waiting, self._steps = self._start, self._first, 0
             return
         kept = kept_rows(rows, self._batch)
-        if self._plan.steady_from > 0:
+        if self._steady_from > 0:
             raise ValueError("stream.reset: all rows must begin anew together, since outputs do not come at every step")
         xp = self._device.xp
         with self._device.current():

@@ -75,6 +75,19 @@ def test_chunks_equal_the_whole() -> None:
             np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6)
 
 
+def test_outputs_that_begin_later_do_so_again() -> None:
+    """A difference has no output for the first step, also after a reset."""
+    model, x = Applied(lambda self, x: tg.diff(x, dim=0)), rows(6, 3)
+    stream = stream_of(model, x)
+    for _ in range(2):
+        found = [stream(each) for each in x]
+        assert [len(each) for each in found] == [0, 1, 1, 1, 1, 1]
+        np.testing.assert_allclose(np.concatenate(found), np.diff(x, axis=0), rtol=0, atol=1e-6)
+        stream.reset()
+    with pytest.raises(ValueError, match="all rows must begin anew together"):
+        stream.reset([0])
+
+
 def test_states_have_names_and_can_be_set(tmp_path: Path) -> None:
     model, x = Spotter(), rows(20, 3)
     stream = stream_of(model, x)

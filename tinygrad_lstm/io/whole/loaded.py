@@ -50,6 +50,12 @@ class Port:
         return [length for length in self.shape or () if isinstance(length, str)]
 
     @property
+    def batch_names(self) -> list[str]:
+        """The names of its free lengths that are the batch; tf2onnx gives dimensions that it does not know numbers."""
+        numbered = self.free[:1] if len(self.free) > 1 and self.free[0].startswith("unk__") else []
+        return [*numbered, *(name for name in self.free if is_batch(name))]
+
+    @property
     def is_float(self) -> bool:
         """Whether the elements are floats, as far as is known."""
         return not self.dtype or is_float(checked_dtype(self.dtype))
@@ -243,8 +249,9 @@ class Loaded(Module):
             NotCausalError, ValueError: as for `tg.models.stream`; or the file does not say which dimension is the time.
         """
         if inputs is None:
+            batches = {name for port in self.inputs for name in port.batch_names}
             free = {
-                port.name: [name for name in dict.fromkeys(port.free) if not is_batch(name)] for port in self.inputs
+                port.name: [name for name in dict.fromkeys(port.free) if name not in batches] for port in self.inputs
             }
             alone = {names[0] for names in free.values() if len(names) == 1}
             times = {name: [each for each in names if each in alone or len(names) == 1] for name, names in free.items()}
@@ -257,9 +264,9 @@ class Loaded(Module):
             inputs = self._examples(dict.fromkeys((name for names in free.values() for name in names), 5), 3)
             dynamic = dynamic or {
                 name: {
-                    k: "batch" if is_batch(length) else "time"
+                    k: "batch" if length in batches else "time"
                     for k, length in enumerate(port.shape or ())
-                    if isinstance(length, str) and (is_batch(length) or length in times[port.name])
+                    if length in batches or length in times[port.name]
                 }
                 for name, port in zip(self.input_names, self.inputs, strict=True)
             }

@@ -1,6 +1,7 @@
 """A model, run twice with inputs like the examples, as a program."""
 
 import contextlib
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._tensor import Tensor
+from ..._tensor import Tensor, tensor
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
@@ -21,23 +22,36 @@ __all__ = ["recorded"]
 
 
 def recorded(
-    model: Module, inputs: Mapping[str, Any] | None, dynamic: Mapping[str, Dims] | None
+    model: Module,
+    inputs: Mapping[str, Any] | None,
+    dynamic: Mapping[str, Dims] | None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> tuple[list[str], Program, dict[Any, str]]:
     """The names of a model's inputs, its program in evaluation mode, and the names of free lengths.
 
     Args:
         inputs: example inputs by name; by default the model's own.
         dynamic: for some inputs, their dynamic dimensions.
+        fixed: the values of inputs without dynamic dimensions, which become constants.
 
     Raises:
         UntraceableError: the inputs are not those of forward; what it computes cannot be recorded.
     """
     with restored_random_state(random_state()), model.evaluating(), no_grad():
         examples = examples_of(model, inputs, dynamic)
-        return list(examples), *_traced(model, examples)
+        constant: dict[str, Tensor] = {}
+        for name, value in (fixed or {}).items():
+            if name not in examples:
+                raise UntraceableError(f"fixed names {name}, but the inputs are {', '.join(examples)}")
+            if not examples[name].dims:
+                example = examples.pop(name)
+                constant[name] = tensor(value, dtype=example.array.dtype, device=example.device)
+        return list(examples), *_traced(model, examples, constant)
 
 
-def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, dict[Any, str]]:
+def _traced(
+    model: Module, examples: Mapping[str, Example], constant: Mapping[str, Tensor]
+) -> tuple[Program, dict[Any, str]]:
     """The program of the model, from two runs with inputs like the examples; and the names of free lengths.
 
     A model may take only multiples of the example's lengths, or only its integers: if it raises, both runs are repeated
@@ -47,6 +61,8 @@ def _traced(model: Module, examples: Mapping[str, Example]) -> tuple[Program, di
         UntraceableError: the inputs are not those of forward; what it computes cannot be recorded.
     """
     forward: Callable[..., Any] = getattr(model, "named_forward", model.forward)
+    if constant:
+        forward = functools.partial(forward, **constant)
     takes = inspect.signature(forward)
     try:
         takes.bind(**examples)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,9 @@ from .cumulative import last_steps
 from .layout import BATCH, TIME, Layout
 from .nodes import Pad
 from .planning import Fixed, Flow, Planner, refused, streams
-from .pointwise import Full, along_frames, check_free, rest
+from .pointwise import Full, alone, along_frames, check_free, rest, rows_at
 from .timeline import Timeline
-from .windows import alone, every, split_in_time
+from .windows import every, split_in_time
 
 __all__: list[str] = []
 
@@ -121,11 +122,11 @@ def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) ->
     x = p.flat(flows[0])
     if x.layout.dims[dim] != (TIME,):
         raise refused("joins steps that are merged with a different dimension")
-    parts = [_padding(p, x, list(part), dim) for part in (tensors[:at], tensors[at + 1 :])]
-    return [padded(p, call, x, *parts)]
+    before, after = (_padding(p, x, list(part), dim) for part in (tensors[:at], tensors[at + 1 :]))
+    return [padded(p, x, before, Timeline.always(after.shape[1]), lambda batch, number: after)]
 
 
-def _padding(p: Planner, x: Flow, tensors: Sequence[Fixed], dim: int) -> Tensor | None:
+def _padding(p: Planner, x: Flow, tensors: Sequence[Fixed], dim: int) -> Tensor:
     """Fixed frames (B, number, *rest)."""
     found = []
     for each in tensors:
@@ -143,7 +144,7 @@ def _padding(p: Planner, x: Flow, tensors: Sequence[Fixed], dim: int) -> Tensor 
         del size
         frames = layout.frames(wide, wide.size // max(1, number * _volume(x)))
         found.append(frames.transpose(0, 1).expand(p.batch, number, *x.layout.rest))
-    return shapes.cat(found, 1) if found else None
+    return shapes.cat(found, 1) if found else p.filler(x)(p.batch, 0)
 
 
 def _volume(x: Flow) -> int:
@@ -153,31 +154,38 @@ def _volume(x: Flow) -> int:
     return volume
 
 
-def padded(p: Planner, call: Call, x: Flow, before: Tensor | None, after: Tensor | None) -> Flow:
-    """A value with fixed frames (B, number, *rest) before and after its own."""
-    numbers = [0 if frames is None else frames.shape[1] for frames in (before, after)]
-    if not any(numbers):
+def padded(p: Planner, x: Flow, before: Tensor, number: Timeline, after: Callable[[int, int], Tensor]) -> Flow:
+    """A value with fixed frames (B, number, *rest) before its own, and a number of frames after them.
+
+    Args:
+        after: makes the latter, given the number of sequences and that of frames.
+    """
+    first = before.shape[1]
+    if not first and not number.counts.any():
         return x
-    made = p.flow(x.layout, x.dtype, x.length.plus(sum(numbers)), x.ready.plus(numbers[0]))
-    p.nodes.append(Pad([x.number], [made.number], before, after))
+    length = Timeline.computed(operator.add, x.length.plus(first), number)
+    made = p.flow(x.layout, x.dtype, length, x.ready.plus(first))
+    p.nodes.append(Pad([x.number], [made.number], before, number, after))
     return made
 
 
 @streams(padding.pad_op)
 def _pad(p: Planner, call: Call, x: Flow, widths: Sequence[tuple[int, int]], value: float) -> list[Flow]:
-    widths = [(p.number_of(before), p.number_of(after)) for before, after in widths]
     at = x.layout.time if x.layout.has_time else -1
     in_time = widths[at] if x.layout.has_time else (0, 0)
-    others = [(0, 0) if k == at else width for k, width in enumerate(widths)]
+    others = [(0, 0) if k == at else tuple(map(p.number_of, width)) for k, width in enumerate(widths)]
     for dim, width in enumerate(others):
         if any(width):
             check_free(x.layout, dim)
     if any(in_time):
         x = p.flat(x)
-        if min(in_time) < 0 or x.layout.dims[at] != (TIME,):
+        if x.layout.dims[at] != (TIME,):
             raise refused("pads steps that are merged with a different dimension")
+        before, after = p.number_of(in_time[0]), p.count(in_time[1])
+        if before < 0 or after.counts.min() < 0:
+            raise refused("takes steps away by padding them")
         fill = p.filler(x, value)
-        x = padded(p, call, x, *(fill(p.batch, number) if number else None for number in in_time))
+        x = padded(p, x, fill(p.batch, before), after, fill)
     if not any(map(any, others)):
         return [x]
     layout = Layout(
@@ -253,7 +261,7 @@ def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
         return _rows_at(p, call, x, index)
     if any(isinstance(part, Flow) for part in full_index(index, len(x.layout.dims))):
         raise refused("is indexed by a value that depends on the steps")
-    x, parts = _in_time(p, call, x, full_index(index, len(x.layout.dims)))
+    x, parts = _in_time(p, call, x, _plain_parts(call, full_index(index, len(x.layout.dims))))
     own: list[Any] = []  # the index of the frame's other dimensions
     dims: list[tuple[Any, ...]] = []
     left, full, sizes = iter(range(len(x.layout.dims))), Full(x.layout), iter(call.result.shape)
@@ -287,13 +295,27 @@ def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
     return p.map(call, [x], [layout], function)
 
 
+def _plain_parts(call: Call, parts: Sequence[Any]) -> list[Any]:
+    """The parts of an index, with `:` for a slice of a whole dimension."""
+    sizes, found = iter(call.arguments[0].shape), []
+    for part in parts:
+        size = None if part is None else next(sizes)
+        if isinstance(part, slice) and part.start in (None, 0) and part.step in (None, 1) and not (
+            isinstance(part.start, Derived) or isinstance(part.step, Derived)
+        ):  # fmt: skip
+            ends = getattr(part.stop, "values", (part.stop, part.stop))
+            whole = part.stop is None or ends == getattr(size, "values", (size, size))
+            part = slice(None) if whole else part
+        found.append(part)
+    return found
+
+
 def _rows_at(p: Planner, call: Call, table: Fixed, index: Any) -> list[Flow]:
     """The rows of a fixed table that a value names."""
     (place, *others) = index if isinstance(index, tuple) else (index,)
     if not isinstance(place, Flow) or any(part not in (slice(None), Ellipsis) for part in others):
         raise refused("takes elements of a fixed value by several indices")
-    layout = Layout((*place.layout.dims, *map(alone, table.tensor.shape[1:])))
-    return p.map(call, [place], [layout], lambda lead, frames: rest(layout, lead, table.tensor[frames]))
+    return rows_at(p, call, table, 0, place)
 
 
 def _in_time(p: Planner, call: Call, x: Flow, parts: Sequence[Any]) -> tuple[Flow, list[Any]]:

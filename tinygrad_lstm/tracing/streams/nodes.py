@@ -156,19 +156,28 @@ class Hold(Node):
 
 @dataclass(eq=False)
 class Pad(Node):
-    """Adds fixed frames (B, number, *rest) before the first one, and after the last."""
+    """Adds fixed frames before the first one, and after the last.
+
+    Attributes:
+        before: those before the first, (B, number, *rest).
+        number: the number of those after the last, of a sequence that ends after n steps.
+        after: makes them, (B, number, *rest), given the number of sequences and that of frames.
+    """
 
     takes: Sequence[int]
     gives: Sequence[int]
-    before: Tensor | None
-    after: Tensor | None
+    before: Tensor
+    number: Timeline
+    after: Callable[[int, int], Tensor]
 
     def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
-        begins = moment.before < 0
-        parts = [self.before if begins else None, None, self.after if moment.ending else None]
-        parts = [None if part is None else part.transpose(0, 1) for part in parts]
-        parts[1] = frames[0]
-        found = [part for part in parts if part is not None]
+        number = self.number.at(moment.after) if moment.ending else 0
+        parts = [
+            self.before.transpose(0, 1) if moment.before < 0 else None,
+            frames[0],
+            self.after(moment.batch, number).transpose(0, 1) if number else None,
+        ]
+        found = [part for part in parts if part is not None and len(part)]
         return [cat(found, 0) if len(found) > 1 else found[0] if found else None], states
 
     def step(self, frames: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:

@@ -280,7 +280,7 @@ def plan_of(
 
     Raises:
         NotCausalError: it needs the whole sequence, or looks ahead further.
-        ValueError: no input has a time dimension; a fixed value is unknown, or has a different shape.
+        ValueError: no input has a time dimension; a fixed value has a different shape, or is of an input with time.
     """
     pairs = {
         labels[size.key]: size.values
@@ -307,8 +307,8 @@ def plan_of(
         planner.known[value] = flow
         shape = tuple(None if k == layout.time else n for k, n in enumerate(sizes))
         inputs.append(Input(name, flow, shape, layout.time))
-    if unknown := [name for name in fixed if name not in names or name in (each.name for each in inputs)]:
-        raise ValueError(f"stream: {', '.join(unknown)} is not an input without time")
+    if timed := [each.name for each in inputs if each.name in fixed]:
+        raise ValueError(f"stream: {', '.join(timed)} has a dimension of time, and is not fixed")
     planner.plan()
     outputs = {name: Output(planner.resolved(value), batch, device) for name, value in program.outputs.items()}
     behind = 0

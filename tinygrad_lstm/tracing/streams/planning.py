@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,28 +206,20 @@ class Planner:
         """A number that depends on the lengths of the inputs, after n steps.
 
         Raises:
-            _RefusedError: it is not computed from numbers of steps by sums, products and quotients of integers.
+            _RefusedError: it is not computed from numbers of steps.
         """
         if not isinstance(number, Derived):
             return Timeline.always(number)
         if isinstance(number, Length) and number.how is None and isinstance(number.source, Value):
             flow = self.known.get(number.source)
             at = next((k for k, size in enumerate(number.source.shape) if size is number), None)
+            if isinstance(flow, Flow) and at is not None and flow.layout.dims[at] == (BATCH,):
+                return Timeline.always(self.batch)
             if isinstance(flow, Flow) and at is not None and flow.layout.dims[at][:1] == (TIME,):
                 return flow.length.times(math.prod(each for each in flow.layout.dims[at] if isinstance(each, int)))
         if number.how is not None:
-            kind, a, b = number.how
-            plain = not isinstance(b, Derived)
-            if kind == "add" and not isinstance(a, Derived):
-                return self.count(b).plus(a)
-            if kind == "sub" and isinstance(b, Derived):
-                return self.count(a).less(self.count(b))
-            if kind in ("add", "sub") and plain:
-                return self.count(a).plus(b if kind == "add" else -b)
-            if kind == "mul" and plain != (not isinstance(a, Derived)):
-                return self.count(a if plain else b).times(b if plain else a)
-            if kind == "floordiv" and plain:
-                return self.count(a).over(b)
+            kind, *operands = number.how
+            return Timeline.computed(getattr(operator, kind), *map(self.count, operands))
         raise _RefusedError("takes a part of the steps that depends on their number")
 
     # -- planning ------------------------------------------------------------------------------------------------------

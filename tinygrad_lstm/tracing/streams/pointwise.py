@@ -19,7 +19,7 @@ from ..rows import ALONG_DIMS, ELEMENTWISE
 from .layout import BATCH, TIME, Factor, Layout
 from .planning import Fixed, Flow, Planner, applied, filled, refused, streams, values_in
 
-__all__ = ["Full", "aligned", "along_frames", "check_free", "mapped_natively", "rest"]
+__all__ = ["Full", "aligned", "alone", "along_frames", "check_free", "mapped_natively", "rest", "rows_at"]
 
 
 # -- elementwise -------------------------------------------------------------------------------------------------------
@@ -118,6 +118,11 @@ class Full:
         return frames if frames.ndim == lead + len(self.sizes) else frames.reshape(*frames.shape[:lead], *self.sizes)
 
 
+def alone(size: Any) -> tuple[int, ...]:
+    """The factors of a dimension of this length."""
+    return (int(size),) if isinstance(size, int) and size != 1 else ()
+
+
 def check_free(layout: Layout, *dims: int) -> None:
     """Refuses a call that goes along the time, or the batch."""
     for dim in dims:
@@ -141,6 +146,8 @@ def _along(p: Planner, call: Call, *given: Any) -> list[Flow]:
     name = ALONG_DIMS.get(call.name, "dim")
     at = named.index(name)
     x = values_in(given)[0]
+    if isinstance(x, Fixed) and call.name == "index_select":
+        return rows_at(p, call, x, given[1], given[2])
     if not isinstance(x, Flow):
         raise refused("takes elements of a fixed value")
     ndim = len(x.layout.dims)
@@ -148,6 +155,25 @@ def _along(p: Planner, call: Call, *given: Any) -> list[Flow]:
     dims = dims_of("stream", given[at], (0,) * ndim) if several else (dim_of("stream", given[at], (0,) * ndim),)
     check_free(x.layout, *dims)
     return along_frames(p, call, given, at, dims, several)
+
+
+def rows_at(p: Planner, call: Call, table: Fixed, dim: int, index: Any) -> list[Flow]:
+    """The parts of a fixed table along a dimension that a value names."""
+    if not isinstance(index, Flow) or table.layout.find(BATCH) is not None:
+        raise refused("takes elements of a fixed value by several indices")
+    dim = dim_of("stream", dim, table.tensor.shape)
+    outer, inner = table.tensor.shape[:dim], table.tensor.shape[dim + 1 :]
+    layout = Layout((*map(alone, outer), *index.layout.dims, *map(alone, inner)))
+    rows = table.tensor.permute(dim, *(k for k in range(table.tensor.ndim) if k != dim))
+    lead_of_index, rank = len(index.layout.rest), len(outer)
+
+    def function(lead: int, frames: Tensor) -> Tensor:
+        found = rows[frames]  # (lead, index, outer, inner)
+        places = lead + lead_of_index
+        order = [*range(lead), *range(places, places + rank), *range(lead, places), *range(places + rank, found.ndim)]
+        return rest(layout, lead, found.permute(*order))
+
+    return p.map(call, [index], [layout], function)
 
 
 def along_frames(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +61,18 @@ class Timeline:
         """The number of whole windows of frames."""
         return Timeline(np.maximum((self.counts - size) // stride + 1, 0), self.period * stride)
 
-    def less(self, other: Timeline) -> Timeline:
-        """With as many frames fewer as others are."""
-        return Timeline(np.maximum(self.counts - other.counts, 0), int(np.lcm(self.period, other.period)))
+    @staticmethod
+    def computed(function: Callable[[Any, Any], Any], first: Timeline, second: Timeline) -> Timeline:
+        """A number that is computed from others, such as `operator.floordiv`."""
+        with np.errstate(divide="ignore"):
+            counts = function(first.counts, second.counts)
+        divisor = int(np.abs(second.counts[-1])) if second.is_fixed else 1
+        return Timeline(counts, int(np.lcm(first.period, second.period)) * max(divisor, 1))
 
-    def over(self, number: int) -> Timeline:
-        """One frame for each of this number of frames."""
-        return Timeline(self.counts // number, self.period * number)
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the number is always the same."""
+        return bool((self.counts == self.counts[0]).all())
 
     def minus(self, other: Timeline) -> int | None:
         """How many frames more there are than others, at last; None if that changes."""

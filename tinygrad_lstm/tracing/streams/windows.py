@@ -16,10 +16,10 @@ from ..model.program import Call
 from .layout import TIME, Layout
 from .nodes import Window
 from .planning import Flow, Planner, refused, streams
-from .pointwise import mapped_natively
+from .pointwise import alone, mapped_natively
 from .timeline import Timeline
 
-__all__ = ["alone", "every", "split_in_time", "windowed"]
+__all__ = ["every", "split_in_time", "windowed"]
 
 
 def windowed(
@@ -129,11 +129,6 @@ def _along_time(
         return tuple(layout.frames(each, frames.shape[1]) for layout, each in zip(layouts, made, strict=True))
 
     return windowed(p, call, x, layouts, of_frames, sizes[time], strides[time], ends[time], fill, of_one)
-
-
-def alone(size: Any) -> tuple[int, ...]:
-    """The factors of a dimension of this length."""
-    return (int(size),) if isinstance(size, int) and size != 1 else ()
 
 
 @streams(convolution.conv1d, convolution.conv2d)

@@ -209,3 +209,9 @@ def test_graphs_a_thousand_deep_are_refused(path: Path) -> None:
     path.write_bytes(b"\x08\x08" + field(7, graph) + field(8, b"\x10\x14"))
     with pytest.raises(ValueError, match="graphs are nested in nodes too deeply"):
         tg.io.load_model(path)
+
+
+def test_lengths_without_a_name_are_free_and_independent(path: Path) -> None:
+    inputs = [info("x", [-1, "?", "?", 3, "time"])]
+    model = tg.io.load_model(saved(path, [node("Tanh", "x", "y")], inputs=inputs))
+    assert model.inputs[0].shape == ("x_0", "x_1", "x_2", 3, "time")

@@ -372,7 +372,7 @@ def port_of(info: "ValueInfoProto") -> Port:
     if not kind.HasField("tensor_type"):
         return Port(info.name, optional=optional)
     shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{info.name}_{k}"
+        dim.dim_value if dim.dim_value > 0 else _free_name(dim.dim_param) or f"{info.name}_{k}"
         for k, dim in enumerate(kind.tensor_type.shape.dim)
     )
     elements = kind.tensor_type.elem_type
@@ -382,3 +382,8 @@ def port_of(info: "ValueInfoProto") -> Port:
         dtype_of(elements).name if elements else "",
         optional,
     )
+
+
+def _free_name(name: str) -> str:
+    """The name of a free length; "" if it is not a name, such as "?" of several lengths."""
+    return name if any(map(str.isalpha, name)) and name != "None" else ""

@@ -15,11 +15,12 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..errors import shown
 from .evaluation import EVALUATED, KEEPING, NEEDED, Attributes, filling
+from .protos import domain_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["Depends", "Filled", "Length", "Lengths", "Term", "Unknown", "Value", "Values"]
+__all__ = ["Depends", "Filled", "Length", "Lengths", "Term", "Unknown", "Value", "Values", "results_of"]
 
 
 class Depends(enum.IntEnum):
@@ -57,6 +58,22 @@ class Term:
     inputs: "Sequence[Term | None]" = ()
     output: int = 0
     read_as: str | None = None
+
+
+OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")
+"""The ops that use only the shapes of their inputs."""
+
+
+def results_of(node: "NodeProto", inputs: Sequence[Term | None], depends: Depends = Depends.NOTHING) -> list[Term]:
+    """The outputs of a node.
+
+    Args:
+        depends: what of the model's inputs the graphs within the node depend on.
+    """
+    depends = max(depends, max((term.depends for term in inputs if term is not None), default=Depends.NOTHING))
+    if domain_of(node.domain) == "" and node.op_type in OF_SHAPES:
+        depends = min(depends, Depends.LENGTHS)
+    return [Term(name, depends, None, node, inputs, number) for number, name in enumerate(node.output)]
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,7 @@ class Values:
     def _evaluated(self, node: "NodeProto", term: Term) -> Sequence[Value]:
         """The values of the outputs of the term's node; one value for all if they are not known separately."""
         kind = node.op_type
-        if node.domain not in ("", "ai.onnx") or kind not in EVALUATED:
+        if domain_of(node.domain) or kind not in EVALUATED:
             return [Unknown(f"is made by the op {shown(kind)}, which is not evaluated")]
         inputs = [None if each is None else self._known[each] for each in term.inputs]
         try:

@@ -20,9 +20,10 @@ from ..atomic import naming_errors
 from ..contents import FileLayer, Weights
 from ..dtypes import BFLOAT16
 from ..errors import ContentError, naming_file, shown
-from .constants import Depends, Term, Unknown, Values
+from .constants import Depends, Term, Unknown, Values, results_of
 from .external import read_external
 from .nodes import layer_of
+from .protos import check_names, constant_of, domain_of, stored_arrays, subgraphs
 from .tensors import array_of
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxUnavailableError", "parsed", "read_onnx"]
 
-STANDARD = ("", "ai.onnx")  # the names of ONNX's standard operator set
-OF_SHAPES = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")  # use only shapes
 MADE_A_BYTE = 8  # bytes that evaluated constants may take for each byte of the file: int8 as float32, twice
 
 Scope: TypeAlias = ChainMap[str, Term]
@@ -63,10 +62,10 @@ def read_onnx(path: Path) -> Weights:
         contents.add_graph(model.graph, ChainMap())
         for function in model.functions:
             unknown = Unknown(
-                f"is given to the function {shown(_name(function.name))} where it is called (inline it with "
+                f"is given to the function {shown(function.name)} where it is called (inline it with "
                 "onnx.inliner.inline_local_functions)"
             )
-            given = {_name(name): Term(name, stored=unknown) for name in function.input}
+            given = {name: Term(name, stored=unknown) for name in function.input}
             contents.add_nodes(function.node, ChainMap(given))
         return Weights(contents.arrays, contents.layers, contents.types)
 
@@ -88,6 +87,7 @@ def parsed(path: Path) -> "tuple[ModelProto, int]":
         raise ContentError(f"not a whole ONNX file{more}") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ContentError("not a whole ONNX file: it has no graph, or no version of the operators")
+    check_names(model)
     return model, len(content) + read_external(model, path.parent)
 
 
@@ -109,70 +109,41 @@ class _Contents:
 
     def add_graph(self, graph: "GraphProto", scope: Scope) -> Depends:
         """Adds the arrays and nodes of a graph; returns what of the model's inputs its outputs depend on."""
-        for sparse in graph.sparse_initializer:
-            raise _sparse(_name(sparse.values.name))
         for given in graph.input:  # inputs of the model, or of a loop's body
-            scope[_name(given.name)] = Term(given.name, Depends.VALUES)
-        own = set()
-        for tensor in graph.initializer:
-            name = _name(tensor.name)
-            if name in own:
-                raise ContentError(f"two arrays are called {shown(name)}")
-            own.add(name)
+            scope[given.name] = Term(given.name, Depends.VALUES)
+        for name, tensor in stored_arrays(graph):
             scope[name] = self._constant(name, tensor)
         self.add_nodes(graph.node, scope)
-        outputs = (scope.get(_name(each.name)) for each in graph.output)
+        outputs = (scope.get(each.name) for each in graph.output)
         return max((term.depends for term in outputs if term is not None), default=Depends.NOTHING)
 
     def add_nodes(self, nodes: "Iterable[NodeProto]", scope: Scope) -> None:
         """Adds the recurrent nodes and constants, also those in graphs within nodes, such as the body of a loop."""
         for node in nodes:
-            inputs = [_term(_name(name), scope) for name in node.input]
-            depends = max((term.depends for term in inputs if term is not None), default=Depends.NOTHING)
-            for attribute in node.attribute:
-                for graph in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                    depends = max(depends, self.add_graph(graph, scope.new_child()))
-            if node.domain in STANDARD and node.op_type == "Constant" and node.output:
-                name = _name(node.output[0])
-                scope[name] = self._constant_of(node, name)
+            domain = domain_of(node.domain)
+            inputs = [_term(name, scope) for name in node.input]
+            within = [self.add_graph(graph, scope.new_child()) for graph in subgraphs(node)]
+            if domain == "" and node.op_type == "Constant" and node.output:
+                scope[node.output[0]] = self._constant(node.output[0], constant_of(node))
                 continue
             layer = None
-            if node.domain in STANDARD and node.op_type in KINDS:
+            if domain == "" and node.op_type in KINDS:
                 layer = layer_of(node, inputs, self._values, self._read)
             elif (node.domain, node.op_type) not in self._functions:
-                layer = _layer_of_other(_name(node.domain), _name(node.op_type))
+                layer = _layer_of_other(node.domain, node.op_type)
             if layer is not None:
-                name = next((_name(name) for name in [node.name, *node.output] if name), node.op_type)
+                name = next((name for name in [node.name, *node.output] if name), node.op_type)
                 self.layers[self._unique(name, self.layers)] = layer
-            if node.domain in STANDARD and node.op_type in OF_SHAPES:
-                depends = min(depends, Depends.LENGTHS)
-            if node.domain in STANDARD and node.op_type == "Identity" and inputs and inputs[0] is not None:
-                scope |= {_name(output): inputs[0] for output in node.output}
+            if domain == "" and node.op_type == "Identity" and inputs and inputs[0] is not None:
+                scope |= {output: inputs[0] for output in node.output}
                 continue
-            for number, output in enumerate(node.output):
-                scope[_name(output)] = Term(output, depends, None, node, inputs, number)
+            scope |= {term.name: term for term in results_of(node, inputs, max(within, default=Depends.NOTHING))}
 
-    def _constant_of(self, node: "NodeProto", name: str) -> Term:
-        """The tensor of a Constant node."""
-        for each in node.attribute:
-            if each.ref_attr_name:
-                break
-            match each.name:
-                case "value":
-                    return self._constant(name, each.t)
-                case "sparse_value":
-                    raise _sparse(name)
-                case "value_float":
-                    return self._stored(name, np.array(each.f, np.float32))
-                case "value_floats":
-                    return self._stored(name, np.array(each.floats, np.float32))
-                case "value_int":
-                    return self._stored(name, np.array(each.i, np.int64))
-                case "value_ints":
-                    return self._stored(name, np.array(each.ints, np.int64))
-        return Term(name, stored=Unknown("is a constant without numbers"))
-
-    def _constant(self, name: str, tensor: "TensorProto") -> Term:
+    def _constant(self, name: str, tensor: "TensorProto | HostArray | None") -> Term:
+        if tensor is None:
+            return Term(name, stored=Unknown("is a constant without numbers"))
+        if isinstance(tensor, np.ndarray):
+            return self._stored(name, tensor)
         if tensor.data_type == tensor.STRING:
             return Term(name, stored=Unknown("holds strings"))
         bfloat16 = tensor.data_type == tensor.BFLOAT16
@@ -218,14 +189,3 @@ def _term(name: str, scope: Scope) -> Term | None:
     if not name:
         return None
     return scope.get(name) or Term(name, stored=Unknown("the file does not hold"))
-
-
-def _sparse(name: str) -> ContentError:
-    return ContentError(f"the array {shown(name)} is sparse; only whole ones are read")
-
-
-def _name(text: str | bytes) -> str:
-    """A string of the model, which protobuf returns as bytes if it is not UTF-8."""
-    if isinstance(text, bytes):
-        raise ContentError("an ONNX file that is damaged: a name in it is not UTF-8")
-    return text

@@ -18,9 +18,10 @@ from tinygrad_lstm.kinds import KINDS
 from ...._tensor import tensor
 from ....nn import Module, Parameter
 from ...errors import ContentError, naming_file, shown
-from ...onnx.constants import Depends, Term, Values
-from ...onnx.file import MADE_A_BYTE, OF_SHAPES, parsed
+from ...onnx.constants import Depends, Term, Values, results_of
+from ...onnx.file import MADE_A_BYTE, parsed
 from ...onnx.nodes import WEIGHTS, is_default, settings_of
+from ...onnx.protos import constant_of, domain_of, stored_arrays
 from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
@@ -30,7 +31,7 @@ from . import ops  # noqa: F401  (they register their rules)
 from .cells import equations_of
 from .control import CONTROL, control_step
 from .folding import Folding
-from .graphs import Frame, attribute_value, check_names, constant_array, domain_of, label, ordered, resolved
+from .graphs import Frame, attribute_value, label, ordered, resolved, title_of
 from .recurrent import QUANTIZED_LSTM, SCALES, FunctionalCall, NetworkCall, dequantized, network_for
 from .rules import MOST_ON_HOST, rule_for
 
@@ -57,7 +58,6 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """
     with naming_file(path):
         model, size = parsed(path)
-        check_names(model)
         return Builder(model, size).built(path.name, states)
 
 
@@ -114,21 +114,15 @@ class Builder:
 
     def body(self, graph: "GraphProto", frame: Frame, inputs: tuple[str, ...]) -> Body:
         """The body of a graph whose inputs are in the frame's scope: their names are `inputs`."""
-        for sparse in graph.sparse_initializer:
-            raise ContentError(f"the array {shown(sparse.values.name)} is sparse; only whole ones are read")
-        own = set()
-        for each in graph.initializer:
-            if each.name in own:
-                raise ContentError(f"two arrays are called {shown(each.name)}")
-            own.add(each.name)
-            array = array_of(each.name, each)
-            if given := frame.scope.maps[0].get(each.name):  # the default of an input
+        for name, each in stored_arrays(graph):
+            array = array_of(name, each)
+            if given := frame.scope.maps[0].get(name):  # the default of an input
                 self._keep(given.name, array, trainable=True)
                 continue
-            term = Term(self._unique(each.name), stored=array)
+            term = Term(self._unique(name), stored=array)
             if is_float(array.dtype) and array.ndim:
                 self._folding.trainable.add(term)
-            frame.scope[each.name] = term
+            frame.scope[name] = term
         outputs = [each.name for each in graph.output]
         steps = self.steps(graph.node, frame, outputs)
         used = tuple(self.used(frame.scope[name], "tensor") for name in outputs)
@@ -153,57 +147,59 @@ class Builder:
         return steps
 
     def _steps_of(self, node: "NodeProto", frame: Frame) -> list[Step]:
-        domain = domain_of(node.domain)
-        if (domain, node.op_type) in self._functions:
-            return self._called(self._functions[domain, node.op_type], node, frame)
-        given = [frame.scope[name] if name else None for name in node.input]
-        if domain == "" and node.op_type == "Constant" and node.output:
-            array = constant_array(node)
-            frame.scope[node.output[0]] = Term(self._unique(node.output[0]), stored=array)
+        """The steps of a node, of which its function has several, and a constant none."""
+        domain, op, scope = domain_of(node.domain), node.op_type, frame.scope
+        given = [scope[name] if name else None for name in node.input]
+        if (domain, op) in self._functions:
+            return self._called(self._functions[domain, op], node, given, frame)
+        if (domain, op) == ("", "Constant") and node.output:
+            scope[node.output[0]] = Term(self._unique(node.output[0]), stored=_constant_array(node))
             return []
-        if domain == "" and node.op_type == "Identity" and len(given) == len(node.output) == 1 and given[0]:
-            frame.scope[node.output[0]] = given[0]
+        if (domain, op) == ("", "Identity") and len(given) == len(node.output) == 1 and given[0]:
+            scope[node.output[0]] = given[0]
             return []
-        depends = max((term.depends for term in given if term is not None), default=Depends.NOTHING)
-        if domain == "" and node.op_type in OF_SHAPES:
-            depends = min(depends, Depends.LENGTHS)
-        terms = {
-            name: Term(self._unique(name), depends, None, node, given, number)
-            for number, name in enumerate(node.output)
-            if name
-        }
-        origin = f"the node {shown(node.name or next(iter(terms), node.op_type))}"
-        if domain == "" and node.op_type in CONTROL:
-            for term in terms.values():
-                term.depends = Depends.VALUES
-            used = [self.used(term) for term in given]
-            opset = frame.opsets.get("", 1)
-            steps = [control_step(node, used, lambda graph: self._inner_body(graph, frame), opset, origin)]
-        elif domain == "" and node.op_type in KINDS:
-            steps = [self._recurrent(node, node.op_type, given, origin)]
-        elif (domain, node.op_type) == QUANTIZED_LSTM:
-            steps = [self._recurrent(node, "LSTM", given, origin)]
+        has_graphs = domain == "" and op in CONTROL
+        results = results_of(node, given, Depends.VALUES if has_graphs else Depends.NOTHING)
+        terms = {term.name: term for term in results if term.name}
+        for term in terms.values():
+            term.name = self._unique(term.name)
+        scope.update(terms)
+        origin = title_of(node)
+        step: Step | None
+        if has_graphs:
+            used, opset = [self.used(term) for term in given], frame.opsets.get("", 1)
+            step = control_step(node, used, lambda graph: self._inner_body(graph, frame), opset, origin)
+        elif (domain == "" and op in KINDS) or (domain, op) == QUANTIZED_LSTM:
+            step = self._recurrent(node, op if op in KINDS else "LSTM", given, origin)
         else:
-            found = rule_for(domain, node.op_type, frame.opsets.get(domain, 1))
-            if found is None:
-                self._missing.setdefault(label(domain, node.op_type), []).append(node.name or next(iter(terms), ""))
-                frame.scope.update(terms)
-                return []
-            try:
-                attributes = {each.name: attribute_value(each) for each in node.attribute}
-                call = found.call(attributes, frame.opsets.get(domain, 1), len(node.output))
-                kinds = found.kinds(len(given))
-            except ContentError as error:
-                raise ContentError(f"{origin}: {error}") from error
-            if self._folding.folded(node, call, given, terms):
-                frame.scope.update(terms)
-                return []
-            inputs = tuple(self.used(term, kind) for term, kind in zip(given, kinds, strict=True))
-            settings = _settings(attributes, found.attributes)
-            steps = [Step(node.op_type, call, inputs, (), settings, origin)]
-        outputs = tuple(terms[name].name if name else "" for name in node.output)
-        frame.scope.update(terms)
-        return [replace(step, outputs=outputs) for step in steps]
+            step = self._ruled(node, given, terms, frame, origin)
+        return [] if step is None else [replace(step, outputs=tuple(term.name for term in results))]
+
+    def _ruled(
+        self,
+        node: "NodeProto",
+        given: Sequence[Term | None],
+        terms: Mapping[str, Term],
+        frame: Frame,
+        origin: str,
+    ) -> Step | None:
+        """The step of a node whose op has a rule; None if its results are known, or it has no rule, which is noted."""
+        domain = domain_of(node.domain)
+        opset = frame.opsets.get(domain, 1)
+        found = rule_for(domain, node.op_type, opset)
+        if found is None:
+            self._missing.setdefault(label(domain, node.op_type), []).append(node.name or next(iter(terms), ""))
+            return None
+        try:
+            attributes = {each.name: attribute_value(each) for each in node.attribute}
+            call = found.call(attributes, opset, len(node.output))
+            kinds = found.kinds(len(given))
+        except ContentError as error:
+            raise ContentError(f"{origin}: {error}") from error
+        if self._folding.folded(node, call, given, terms):
+            return None
+        inputs = tuple(self.used(term, kind) for term, kind in zip(given, kinds, strict=True))
+        return Step(node.op_type, call, inputs, (), _settings(attributes, found.attributes), origin)
 
     def _recurrent(self, node: "NodeProto", kind: str, terms: Sequence[Term | None], origin: str) -> Step:
         """The step of a recurrent node, without its outputs."""
@@ -242,16 +238,16 @@ class Builder:
         self.add_content(key, network, name)
         return Step(node.op_type, call, (key, *inputs), (), "", origin)
 
-    def _called(self, function: "FunctionProto", node: "NodeProto", frame: Frame) -> list[Step]:
+    def _called(
+        self, function: "FunctionProto", node: "NodeProto", given: Sequence[Term | None], frame: Frame
+    ) -> list[Step]:
         """The steps of a function that a node calls."""
-        given: dict[str, Term | None] = dict.fromkeys(function.input)
-        for name, actual in zip(function.input, node.input, strict=False):
-            given[name] = frame.scope[actual] if actual else None
-        inner = frame.called(function, given, {each.name: each for each in node.attribute})
+        actual = {**dict.fromkeys(function.input), **dict(zip(function.input, given, strict=False))}
+        inner = frame.called(function, actual, {each.name: each for each in node.attribute})
         steps = self.steps(function.node, inner, function.output)
-        for name, actual in zip(function.output, node.output, strict=False):
-            if actual:
-                frame.scope[actual] = inner.scope[name]
+        for name, result in zip(function.output, node.output, strict=False):
+            if result:
+                frame.scope[result] = inner.scope[name]
         return steps
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -339,6 +335,18 @@ def _free(name: str, taken: dict[str, int]) -> str:
 def _is_small(array: HostArray) -> bool:
     """Whether an array that is not trained stays on the host: one float, or a few integers such as a shape."""
     return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
+
+
+def _constant_array(node: "NodeProto") -> HostArray:
+    """The array of a Constant node.
+
+    Raises:
+        ContentError: it has none, or it is sparse, or of strings.
+    """
+    constant = constant_of(node)
+    if constant is None:
+        raise ContentError(f"{title_of(node)} is a constant without numbers")
+    return constant if isinstance(constant, np.ndarray) else array_of(node.output[0], constant)
 
 
 def _settings(attributes: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -3,32 +3,20 @@
 Reference: onnx.proto.
 """
 
-import itertools
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from ...errors import ContentError, shown
 from ...onnx.constants import Term
+from ...onnx.protos import domain_of, subgraphs
 from ...onnx.tensors import array_of
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
+    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
-__all__ = [
-    "Frame",
-    "attribute_value",
-    "check_names",
-    "constant_array",
-    "domain_of",
-    "label",
-    "ordered",
-    "resolved",
-    "subgraphs",
-]
+__all__ = ["Frame", "attribute_value", "label", "ordered", "resolved", "title_of"]
 
 MOST_NESTED = 100
 MOST_NAMED = 8  # the most names in one message
@@ -94,59 +82,10 @@ class Frame:
         return frame
 
 
-def check_names(model: "ModelProto") -> None:
-    """Checks that all names in a model are strings: protobuf returns those that are not UTF-8 as bytes.
-
-    Raises:
-        ContentError: one is not.
-    """
-    for text in _names(model.graph):
-        _check_text(text)
-    for function in model.functions:
-        own = (function.name, function.domain, *function.input, *function.output)
-        for text in itertools.chain(own, *map(_names_of_node, function.node)):
-            _check_text(text)
-
-
-def _check_text(text: str | bytes) -> None:
-    if isinstance(text, bytes):
-        raise ContentError(f"an ONNX file that is damaged: the name {shown(text)} in it is not UTF-8")
-
-
-def _names(graph: "GraphProto") -> Iterator[str | bytes]:
-    for port in (*graph.input, *graph.output):
-        yield port.name
-        kind = port.type.optional_type.elem_type if port.type.HasField("optional_type") else port.type
-        yield from (dim.dim_param for dim in kind.tensor_type.shape.dim)
-    yield from (tensor.name for tensor in graph.initializer)
-    for node in graph.node:
-        yield from _names_of_node(node)
-
-
-def _names_of_node(node: "NodeProto") -> Iterator[str | bytes]:
-    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-    yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
-    for graph in subgraphs(node):
-        yield from _names(graph)
-
-
-def domain_of(domain: str) -> str:
-    """A domain, "" for ONNX's own."""
-    return "" if domain == "ai.onnx" else domain
-
-
 def label(domain: str, op: str) -> str:
     """The name of an op with its domain, if it is not ONNX's own."""
     domain = domain_of(domain)
     return f"{domain}.{op}" if domain else op
-
-
-def subgraphs(node: "NodeProto") -> "Iterator[GraphProto]":
-    """The graphs among the attributes of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _needs(node: "NodeProto") -> set[str]:
@@ -209,10 +148,10 @@ def ordered(
             found.append(pending.pop())
         else:
             open_.add(number)
-            needs[number] = makers_of(sorted(_needs(nodes[number])), _title(nodes[number]))
+            needs[number] = makers_of(sorted(_needs(nodes[number])), title_of(nodes[number]))
             for needed in needs[number]:
                 if needed in open_:
-                    raise ContentError(f"a cycle: {_title(nodes[needed])} depends on its own results")
+                    raise ContentError(f"a cycle: {title_of(nodes[needed])} depends on its own results")
             pending += [needed for needed in needs[number] if needed not in done]
     if missing:
         named = ", ".join(f"{shown(name)} (of {user})" for name, user in list(missing.items())[:MOST_NAMED])
@@ -223,7 +162,7 @@ def ordered(
     return [nodes[number] for number in found]
 
 
-def _title(node: "NodeProto") -> str:
+def title_of(node: "NodeProto") -> str:
     name = node.name or next(filter(None, node.output), "")
     return f"the node {shown(name)}" if name else f"a node {shown(node.op_type)}"
 
@@ -278,24 +217,3 @@ def _decoded(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise ContentError(f"the attribute {shown(name)} is not UTF-8") from error
-
-
-def constant_array(node: "NodeProto") -> Any:
-    """The array of a Constant node.
-
-    Raises:
-        ContentError: it has none, or it is sparse or of strings.
-    """
-    for each in node.attribute:
-        match each.name:
-            case "value":
-                return array_of(node.output[0], each.t)
-            case "value_float":
-                return np.array(each.f, np.float32)
-            case "value_floats":
-                return np.array(each.floats, np.float32)
-            case "value_int":
-                return np.array(each.i, np.int64)
-            case "value_ints":
-                return np.array(each.ints, np.int64)
-    raise ContentError(f"{_title(node)} is a constant without numbers")

@@ -140,7 +140,7 @@ class Rule:
             ContentError: an attribute is unknown, missing or of the wrong type, or is a dtype that tensors cannot have.
         """
         if unknown := given.keys() - self.attributes.keys():
-            raise ContentError(f"unknown attributes {', '.join(map(shown, sorted(unknown)))}")
+            raise ContentError(f"unknown attributes {', '.join(sorted(map(shown, unknown)))}")
         if wrong := [name for name, value in given.items() if not _is_of(value, self.types[name])]:
             raise ContentError(f"attributes of the wrong type: {', '.join(map(shown, sorted(wrong)))}")
         attributes = {**self.attributes, **given}

@@ -39,7 +39,7 @@ def export(
     shape: Shapes = None,
     state: StatePairs = None,
 ) -> None:
-    """Write the model of any file in a different format.
+    """Write a model in a different format.
 
     Inputs are needed for onnx only if the file does not have the shapes of the model's inputs. They are examples; say
     with --shape which of their lengths may differ.

@@ -21,7 +21,11 @@ from .shared import path_option, require
 __all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel"]
 
 ModelFile: TypeAlias = Annotated[
-    str, typer.Argument(help="A model: a file or folder that tg.io.load_model loads.", metavar="FILE")
+    str,
+    typer.Argument(
+        help="A model: a file of ONNX, Keras, TensorFlow or TorchScript, or a checkpoint that train wrote.",
+        metavar="FILE",
+    ),
 ]
 StatePairs: TypeAlias = Annotated[
     list[str] | None,

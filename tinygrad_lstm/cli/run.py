@@ -45,7 +45,11 @@ def run(
     state: StatePairs = None,
     device: Device = None,
 ) -> None:
-    """Run a model of any file on arrays, tables or sounds, and describe its outputs."""
+    """Run a model on arrays, tables or sounds.
+
+    Prints the shapes and the ranges of its outputs. Inputs that are states start from zeros if they are not given. An
+    input may lack the dimension of the batch.
+    """
     model = WholeModel.load(file, device, state, shape)
     places = [_place(each, model) for each in out or ()]
     given = {name: each.array for name, each in inputs_of(model, input or (), channel).items()}

@@ -24,12 +24,19 @@ WIDEST = 80  # characters of a column; only rows with longer cells exceed it
 def show(
     file: Annotated[
         str,
-        typer.Argument(help="A file of a model or of weights: ONNX, Keras, TensorFlow, PyTorch, safetensors, NumPy."),
+        typer.Argument(
+            help="A file of a model or of weights: ONNX, Keras, TensorFlow, PyTorch, safetensors, NumPy.",
+            metavar="FILE",
+        ),
     ],
     program: Annotated[bool, typer.Option("--program", help="Show what the model computes, op by op.")] = False,
     state: StatePairs = None,
 ) -> None:
-    """Show what a file holds: its arrays, its recurrent layers, and its model with inputs, outputs and layers."""
+    """Show the arrays and the model that a file holds.
+
+    Of arrays, names and shapes, and the recurrent layers among them. Of a model, its inputs, states, outputs, layers and
+    ops, and whether it can run as a stream.
+    """
     path = path_option("FILE", file)
     refused: list[Exception] = []
     arrays = model = None

@@ -88,15 +88,15 @@ def stream(
     >>> stream(np.ones((7, 1, 3), np.float32)).shape  # a chunk (T, B, I)
     (7, 1, 2)
     """
-    return ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
+    return ModelStream(model, inputs, batch, dynamic, fixed, states, lookahead)
 
 
 class ModelStream:
     """A model that takes its inputs one step or one chunk at a time, and keeps what later steps need in between.
 
-    `tg.models.stream` makes one, and so does `stream` of a loaded model. It is in evaluation mode and records nothing.
-    Its memory does not grow with the number of steps. Each thread needs its own: `copy()` returns one that shares the
-    weights.
+    `tg.models.stream` makes one, and so does the method `stream` of a loaded model; their arguments are explained there. It
+    is in evaluation mode and records nothing. Its memory does not grow with the number of steps. Each thread needs its own:
+    `copy()` returns one that shares the weights.
 
     Attributes:
         lookahead: the number of steps by which outputs come later than their inputs. The last ones come from
@@ -106,13 +106,12 @@ class ModelStream:
     def __init__(
         self,
         model: Module,
-        inputs: Mapping[str, Any] | None = None,
-        batch: int = 1,
-        *,
-        dynamic: Mapping[str, Mapping[int, str]] | None = None,
-        fixed: Mapping[str, Any] | None = None,
-        states: Mapping[str, str] | None = None,
-        lookahead: int = 0,
+        inputs: Mapping[str, Any] | None,
+        batch: int,
+        dynamic: Mapping[str, Mapping[int, str]] | None,
+        fixed: Mapping[str, Any] | None,
+        states: Mapping[str, str] | None,
+        lookahead: int,
     ) -> None:
         batch = integer("stream", "batch", batch)
         if batch < 1:
@@ -369,7 +368,7 @@ def _outputs_of(names: tuple[str, ...]) -> Callable[..., Any] | None:
 
 def _restored(source: tuple[Any, ...], batch: int, state: Mapping[str, HostArray]) -> ModelStream:
     """A copy of a stream."""
-    model, inputs, dynamic, fixed, states, lookahead = source
-    stream = ModelStream(model, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
-    stream._restore(state)
-    return stream
+    model, inputs, *settings = source
+    twin = ModelStream(model, inputs, batch, *settings)
+    twin._restore(state)
+    return twin

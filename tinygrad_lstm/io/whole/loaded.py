@@ -273,7 +273,7 @@ class Loaded(Module):
         names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
         outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
         states = {names[before]: outputs[after] for before, after in self.states.items()}
-        return ModelStream(self, inputs, batch, dynamic=dynamic, fixed=fixed, states=states, lookahead=lookahead)
+        return ModelStream(self, inputs, batch, dynamic, fixed, states, lookahead)
 
     def free_lengths(self) -> dict[str, dict[int, str]]:
         """For each input of `forward`, the dimensions that may have any length, with the file's names."""

@@ -17,7 +17,7 @@ from .cumulative import last_steps
 from .layout import BATCH, TIME, Layout
 from .nodes import Pad
 from .planning import Fixed, Flow, Planner, refused, streams
-from .pointwise import Full, alone, along_frames, check_free, rest, rows_at
+from .pointwise import Full, alone, along_frames, as_frames, check_free, rest, rows_at
 from .timeline import Timeline
 from .windows import every, split_in_time
 
@@ -97,20 +97,10 @@ def _joined(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Fl
             if isinstance(each, Flow):
                 parts.append(shape(lead, next(own)))
             else:
-                parts.append(_fixed_frames(each, shape.sizes, layout).expand(*frames[0].shape[:lead], *shape.sizes))
+                parts.append(as_frames(each, shape.sizes).expand(*frames[0].shape[:lead], *shape.sizes))
         return rest(layout, lead, shapes.cat(parts, lead + place))
 
     return p.map(call, flows, [layout], function)
-
-
-def _fixed_frames(fixed: Fixed, sizes: Sequence[int], layout: Layout) -> Tensor:
-    """A fixed value as frames (*sizes), or (B, *sizes)."""
-    at = layout.find(BATCH)
-    if fixed.is_filled:
-        return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(sizes))
-    if at is None or fixed.tensor.shape[at] == 1:
-        return fixed.tensor.reshape(*sizes)
-    return fixed.tensor.permute(at, *(k for k in range(fixed.tensor.ndim) if k != at)).reshape(-1, *sizes)
 
 
 def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) -> list[Flow]:
@@ -128,30 +118,15 @@ def _joined_in_time(p: Planner, call: Call, tensors: Sequence[Any], dim: int) ->
 
 def _padding(p: Planner, x: Flow, tensors: Sequence[Fixed], dim: int) -> Tensor:
     """Fixed frames (B, number, *rest)."""
-    found = []
+    found = [p.filler(x)(p.batch, 0)]
     for each in tensors:
         if each.layout.has_time:
             raise refused("joins two sequences, one after the other")
-        number = each.tensor.shape[dim]
-        layout = x.layout.with_dim(dim, (TIME,))
-        size = [n for k, n in enumerate(each.tensor.shape) if k != dim]
-        wide = each.tensor.expand(
-            *[
-                p.batch if BATCH in dims and n == 1 else n
-                for dims, n in zip(layout.dims, each.tensor.shape, strict=True)
-            ]
-        )
-        del size
-        frames = layout.frames(wide, wide.size // max(1, number * _volume(x)))
-        found.append(frames.transpose(0, 1).expand(p.batch, number, *x.layout.rest))
-    return shapes.cat(found, 1) if found else p.filler(x)(p.batch, 0)
-
-
-def _volume(x: Flow) -> int:
-    volume = 1
-    for size in x.layout.rest:
-        volume *= size
-    return volume
+        sizes = [p.batch if BATCH in own else n for own, n in zip(x.layout.dims, each.tensor.shape, strict=True)]
+        if sizes[dim]:
+            frames = x.layout.frames(each.tensor.expand(*sizes), p.batch)
+            found.append(frames.transpose(0, 1).expand(p.batch, sizes[dim], *x.layout.rest))
+    return shapes.cat(found, 1)
 
 
 def padded(p: Planner, x: Flow, before: Tensor, number: Timeline, after: Callable[[int, int], Tensor]) -> Flow:
@@ -320,10 +295,11 @@ def _rows_at(p: Planner, call: Call, table: Fixed, index: Any) -> list[Flow]:
 
 def _in_time(p: Planner, call: Call, x: Flow, parts: Sequence[Any]) -> tuple[Flow, list[Any]]:
     """The steps that an index takes, and the index of the result."""
-    left = list(parts)
-    at = x.layout.time if x.layout.has_time else None
-    place = next((k for k, _ in enumerate(parts) if sum(part is not None for part in parts[:k]) == at
-                  and parts[k] is not None), None)  # fmt: skip
+    left, place = list(parts), None
+    at = x.layout.time if x.layout.has_time else -1
+    for k, part in enumerate(parts):
+        if part is not None and sum(each is not None for each in parts[:k]) == at:
+            place = k
     if place is None or parts[place] == slice(None):
         return x, left
     if not isinstance(parts[place], slice | int | Derived):

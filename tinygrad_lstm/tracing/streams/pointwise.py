@@ -19,7 +19,7 @@ from ..rows import ALONG_DIMS, ELEMENTWISE
 from .layout import BATCH, TIME, Factor, Layout
 from .planning import Fixed, Flow, Planner, applied, filled, refused, streams, values_in
 
-__all__ = ["Full", "aligned", "alone", "along_frames", "check_free", "mapped_natively", "rest", "rows_at"]
+__all__ = ["Full", "aligned", "alone", "along_frames", "as_frames", "check_free", "mapped_natively", "rest", "rows_at"]
 
 
 # -- elementwise -------------------------------------------------------------------------------------------------------
@@ -67,14 +67,14 @@ def aligned(operand: Flow | Fixed, result: Layout) -> Callable[[int, Tensor], Te
         sizes = [each for each in own if isinstance(each, int)]
         shape += sizes or [1] * sum(isinstance(each, int) for each in wanted)
     if isinstance(operand, Fixed):
-        made = _as_frames(operand, shape)
+        made = as_frames(operand, shape)
         return lambda lead, tensor: made
     if tuple(shape) == operand.layout.rest:
         return lambda lead, frames: frames
     return lambda lead, frames: frames.reshape(*frames.shape[:lead], *shape)
 
 
-def _as_frames(fixed: Fixed, shape: Sequence[int]) -> Tensor:
+def as_frames(fixed: Fixed, shape: Sequence[int]) -> Tensor:
     """A fixed value as frames that broadcast: (*shape), or (B, *shape) if it has a batch."""
     if fixed.is_filled:
         return fixed.tensor.reshape(-1)[:1].reshape(*[1] * len(shape)).expand(*shape).clone()

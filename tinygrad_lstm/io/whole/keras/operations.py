@@ -292,18 +292,23 @@ def stack(x: Sequence[Any], axis: int = 0) -> Tensor:
     return ops.stack(_tensors(*x), dim=axis)
 
 
-@operation("Split", "ArraySplit")
-def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> tuple[Tensor, ...]:
+def _parts(parts: tuple[Tensor, ...]) -> Any:
+    """The results of an operation; a single one is not in a tuple."""
+    return parts if len(parts) > 1 else parts[0]
+
+
+@operation("Split")
+def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> Any:
     length = x.shape[axis]
     if isinstance(indices_or_sections, int):
-        return ops.split(x, length // indices_or_sections, axis)
+        return _parts(ops.split(x, length // indices_or_sections, axis))
     ends = [0, *indices_or_sections, length]
-    return ops.split(x, [end - begin for begin, end in itertools.pairwise(ends)], axis)
+    return _parts(ops.split(x, [end - begin for begin, end in itertools.pairwise(ends)], axis))
 
 
 @operation("Unstack")
-def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> tuple[Tensor, ...]:
-    return ops.unbind(x, axis)
+def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> Any:
+    return _parts(ops.unbind(x, axis))
 
 
 @operation("GetItem")
@@ -413,7 +418,7 @@ def filled(fill_value: float, shape: Any, dtype: str | None = None) -> Tensor:
 
 def _outputs_of(name: str, config: Mapping[str, Any]) -> int:
     """The number of outputs of an operation."""
-    if name in ("Split", "ArraySplit"):
+    if name == "Split":
         sections = config.get("indices_or_sections")
         return sections if isinstance(sections, int) else len(sections or ()) + 1
     return int(config.get("num") or 1) if name == "Unstack" else 1

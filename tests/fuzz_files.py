@@ -263,6 +263,7 @@ FORMATS = {
     "PyTorch model": Format(golden_models("torch_", (".pt", ".pt2")), read_model),
     "Keras": Format(golden(".keras")),
     "Keras HDF5": Format(golden(".h5")),
+    "Keras model": Format(golden_models("keras", (".keras", ".h5")), read_model),
     "NumPy": Format(npz_files),
     "pickle": Format(plain_pickles),
     "text": Format(text_files),

@@ -75,7 +75,10 @@ def graph_of(model: Spec) -> Graph:
     configs = {_name_of(each): each for each in model.config["layers"]}
     calls: dict[tuple[str, int], Invocation] = {}
     for name, spec in layers.items():
-        for number, node in enumerate(configs[name].get("inbound_nodes") or ()):
+        nodes = configs[name].get("inbound_nodes") or ()
+        if not isinstance(nodes, list | tuple):
+            raise ContentError(f"the layer {shown(name)} has calls that cannot be read")
+        for number, node in enumerate(nodes):
             args, kwargs = _arguments(node, spec)
             calls[name, number] = Invocation(name, number, args, kwargs)
             if _is_unmarked_operation(spec, args):
@@ -204,6 +207,8 @@ def _read_old(value: Any, kwargs: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"start", "stop", "step"}:
             return slice(*(_read_old(value[key], {}) for key in ("start", "stop", "step")))
+        if value.get("class_name") == "__ellipsis__":
+            return ...
         return {key: _read_old(each, kwargs) for key, each in value.items()}
     if not isinstance(value, list):
         return value

@@ -15,7 +15,18 @@ from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names
 from .graph import Invocation, Ref, graph_of, leaves, mapped
-from .rules import Layer, Slot, Spec, UnsupportedError, built, collected, register_kind, settings_of, slots_of
+from .rules import (
+    Layer,
+    Slot,
+    Spec,
+    UnsupportedError,
+    built,
+    collected,
+    naming_layer,
+    register_kind,
+    settings_of,
+    slots_of,
+)
 
 __all__ = ["Network"]
 
@@ -127,7 +138,8 @@ class Network:
         inputs = [Ref(name) for name in self.graph.inputs]
         masks = [steps.new_mask(ref) for ref, has in zip(inputs, masked, strict=True) if has]
         for call in self.graph.calls:
-            steps.add(call)
+            with naming_layer(self.graph.layers[call.layer]):
+                steps.add(call)
         outputs = self.graph.outputs
         kept = [steps.masks[ref] for ref in outputs if with_masks and ref in steps.masks]
         results = (*map(steps.value, outputs), *kept)

@@ -538,6 +538,7 @@ _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
     "reshape": ("Reshape", {"shape": "newshape"}),
     "expand_dims": ("ExpandDims", {}),
     "squeeze": ("Squeeze", {}),
+    "compat.v1.squeeze": ("Squeeze", {"squeeze_dims": "axis"}),
     "transpose": ("Transpose", {"perm": "axes"}),
     "compat.v1.transpose": ("Transpose", {"perm": "axes"}),
     "concat": ("Concatenate", {}),
@@ -573,11 +574,12 @@ class _Lambda:
 
 
 def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
-    names = dict(renamed)
+    names, function = dict(renamed), _OPERATIONS[operation_name]
     given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
     if operation_name == "Matmul":
         args, given = _turned(args, given)
-    return _OPERATIONS[operation_name](*args, **given)
+    known = inspect.signature(function).parameters  # what else TensorFlow has, such as conjugate=False, must be off
+    return function(*args, **{name: value for name, value in given.items() if name in known or value})
 
 
 def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -587,7 +589,7 @@ def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ..
         a = a.transpose(-2, -1)
     if given.pop("transpose_b", False):
         b = b.transpose(-2, -1)
-    return (a, b), {name: value for name, value in given.items() if value}
+    return (a, b), given
 
 
 class _Slice(_Lambda):

@@ -40,6 +40,7 @@ __all__ = [
     "collected",
     "is_known",
     "layer",
+    "naming_layer",
     "register_kind",
     "settings_of",
     "slots_of",
@@ -308,7 +309,7 @@ def slots_of(spec: Spec) -> list[Slot]:
     Raises:
         UnsupportedError: the class of the layer, or of layers within it, is not supported.
     """
-    with _naming_layer(spec):
+    with naming_layer(spec):
         return sorted(kind_of(spec).slots(spec), key=lambda slot: not slot.trainable)
 
 
@@ -319,7 +320,7 @@ def built(spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
         UnsupportedError: it, or layers within it, compute what cannot be built.
         ContentError: its settings are invalid, or do not agree with its arrays.
     """
-    with _naming_layer(spec):
+    with naming_layer(spec):
         made = kind_of(spec).build(spec, arrays)
     if made.module is not None and not spec.trainable:
         made.module.requires_grad_(False)
@@ -335,16 +336,15 @@ def settings_of(spec: Spec) -> dict[str, Any]:
 
 
 @contextmanager
-def _naming_layer(spec: Spec) -> Iterator[None]:
+def naming_layer(spec: Spec) -> Iterator[None]:
     """Names a layer in errors about it."""
     try:
         yield
     except UnsupportedError as error:
         if isinstance(error, _NamedError):
             raise
-        raise _NamedError(
-            *(f"{reason} of {spec.class_name} ({shown(spec.name)})" for reason in error.reasons)
-        ) from error
+        kind = spec.class_name if spec.class_name.isidentifier() else shown(spec.class_name)
+        raise _NamedError(*(f"{reason} of {kind} ({shown(spec.name)})" for reason in error.reasons)) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ContentError(f"the layer {shown(spec.name)} has invalid settings or arrays ({error})") from error
 

@@ -1,0 +1,235 @@
+"""Keras models: what their configs refuse, what layers are called, and what training does; written by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from keras_files import Arrays, Config, layer, model, write_hdf5, write_keras
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.models import LSTM
+
+WEIGHTS = {"layers/dense/vars/0": np.eye(3, 2, dtype="f4"), "layers/dense/vars/1": np.ones(2, "f4")}
+
+
+def tensor(name: str, call: int = 0, output: int = 0) -> Config:
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": [name, call, output]}}
+
+
+def node(*args: Any, **kwargs: Any) -> Config:
+    return {"args": list(args), "kwargs": kwargs}
+
+
+def called(kind: str, name: str, *nodes: Config, **config: Any) -> Config:
+    """A layer of a functional model."""
+    return {**layer(kind, name=name, **config), "name": name, "inbound_nodes": list(nodes), "module": "keras.layers"}
+
+
+def source(name: str = "x", *shape: int | None) -> Config:
+    return called("InputLayer", name, batch_shape=[None, *shape] or None, dtype="float32")
+
+
+def functional(layers: list[Config], outputs: list[Any], inputs: list[Any] | None = None) -> Config:
+    config = {"name": "m", "layers": layers, "input_layers": inputs or [["x", 0, 0]], "output_layers": outputs}
+    return {"class_name": "Functional", "config": config}
+
+
+def loaded(folder: Path, config: Any, arrays: Arrays | None = None, version: str = "3.15.1") -> Any:
+    arrays = {"vars/none": np.zeros(0, "f4")} if not arrays else arrays
+    arrays.pop("vars/none", None)
+    return tg.io.load_model(write_keras(folder / "model.keras", config, arrays, version=version))
+
+
+def refusal(folder: Path, config: Any, arrays: Arrays | None = None) -> str:
+    with pytest.raises(ValueError) as caught:
+        loaded(folder, config, arrays)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and message.isprintable()
+    return message
+
+
+def sequential(*layers: Config) -> Config:
+    return model(layer("InputLayer", name="x", batch_shape=[None, 3], dtype="float32"), *layers)
+
+
+DENSE = layer("Dense", name="d", units=2)
+
+
+def test_layers_that_are_not_supported_are_all_named(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        sequential(
+            layer("Lambda", name="mine", function="..."),
+            {**layer("Dense", name="own"), "registered_name": "mine>Dense"},
+            layer("Magic", name="a"),
+            layer("Dropout", name="drop", rate=0.5, magic=1),
+            model(layer("Lambda", name="deep")),
+        ),
+    )
+    for part in ("Lambda ('mine')", "Dense ('own')", "Magic ('a')", "'magic' of Dropout ('drop')", "Lambda ('deep')"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"activation": "swoosh"}, "the activation 'swoosh' of Dense ('d')"),
+        ({"units": 2, "quantized": "int8"}, "the settings 'quantized' of Dense ('d')"),
+        ({"use_bias": [1]}, ""),
+    ],
+)
+def test_settings_that_are_not_supported(tmp_path: Path, config: Config, words: str) -> None:
+    one = layer("Dense", **{"name": "d", "units": 2, **config})
+    if words:
+        assert words in refusal(tmp_path, sequential(one), dict(WEIGHTS))
+
+
+def test_a_user_defined_model_is_refused(tmp_path: Path) -> None:
+    assert "its model's class, 'Mine', is user-defined" in refusal(tmp_path, layer("Mine", name="m"))
+    assert "weights and no model" in refusal(tmp_path, "null", dict(WEIGHTS))
+
+
+GRAPHS: dict[str, tuple[Config, str]] = {
+    "a cycle": (
+        functional(
+            [source(), called("ReLU", "a", node(tensor("b"))), called("ReLU", "b", node(tensor("a")))], [["a", 0, 0]]
+        ),
+        "the layer 'a' depends on itself",
+    ),
+    "itself": (functional([source(), called("ReLU", "a", node(tensor("a")))], [["a", 0, 0]]), "'a' depends on itself"),
+    "a missing layer": (
+        functional([source(), called("ReLU", "a", node(tensor("z")))], [["a", 0, 0]]),
+        "the layer 'z' is missing",
+    ),
+    "a missing output": (functional([source()], [["z", 0, 0]]), "the layer 'z' is missing"),
+    "a missing call": (
+        functional([source(), called("ReLU", "a", node(tensor("x")))], [["a", 3, 0]]),
+        "the call 3 of the layer 'a' is missing",
+    ),
+    "a missing second output": (
+        functional([source(), called("ReLU", "a", node(tensor("x")))], [["a", 0, 1]]),
+        "'a'",
+    ),
+    "two of a name": (functional([source(), source()], [["x", 0, 0]]), "two layers are called 'x'"),
+    "no layers": (functional([], [["x", 0, 0]]), "has no layers"),
+    "no outputs": (functional([source()], []), "no inputs or no outputs"),
+    "no tensor": (
+        functional(
+            [source(), called("ReLU", "a", node({"class_name": "__keras_tensor__", "config": {}}))], [["a", 0, 0]]
+        ),
+        "refers to no tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_that_are_invalid(tmp_path: Path, name: str) -> None:
+    config, words = GRAPHS[name]
+    assert words in refusal(tmp_path, config)
+
+
+def test_models_within_models_are_bounded(tmp_path: Path) -> None:
+    config = sequential(DENSE)
+    for _ in range(60):
+        config = model(config)
+    assert "nested more than" in refusal(tmp_path, config, dict(WEIGHTS))
+    text = '{"class_name": "Sequential", "config": {"layers": ' + "[" * 500_000
+    assert "cannot be read" in refusal(tmp_path, text)
+
+
+def test_every_array_is_used_once(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        sequential(DENSE),
+        {"layers/dense/vars/0": WEIGHTS["layers/dense/vars/0"], "layers/gru/vars/0": np.ones(1)},
+    )
+    assert "missing 'layers/dense/vars/1' (bias); unused 'layers/gru/vars/0'" in message
+
+
+def test_arrays_of_an_older_file_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    arrays = {
+        f"model_weights/d/d/{role}:0": WEIGHTS[f"layers/dense/vars/{k}"] for k, role in enumerate(("kernel", "bias"))
+    }
+
+    def written(*names: str) -> Any:
+        texts = {
+            "/": {"model_config": json.dumps(sequential(DENSE)), "keras_version": "2.15.0"},
+            "model_weights": {"layer_names": [b"x", b"d"], "keras_version": "2.15.0"},
+            "model_weights/d": {"weight_names": [f"d/{name}:0".encode() for name in names]},
+        }
+        return tg.io.load_model(write_hdf5(tmp_path / "model.h5", dict(arrays), texts))
+
+    assert written("kernel", "bias")(np.ones((1, 3), "f4")).tolist() == [[2.0, 2.0]]
+    with pytest.raises(ValueError, match=r"missing 'd': bias"):
+        written("kernel")
+    with pytest.raises(ValueError, match=r"missing 'd': kernel, 'd': bias; unused 'model_weights/d/d/bias:0'"):
+        written("bias", "kernel")
+    with pytest.raises(ValueError, match=r"unused 'model_weights/d/d/kernel:0'"):
+        written("kernel", "bias", "kernel")
+
+
+def test_arrays_and_settings_must_agree(tmp_path: Path) -> None:
+    arrays = {f"layers/lstm/cell/vars/{k}": np.ones(shape, "f4") for k, shape in enumerate(((3, 8), (2, 8), 8))}
+    config = model(layer("InputLayer", name="x", batch_shape=[None, None, 3]), layer("LSTM", name="l", units=7))
+    assert "a layer has 7 units in the config, but arrays of 2" in refusal(tmp_path, config, dict(arrays))
+    arrays["layers/lstm/cell/vars/1"] = np.ones((2, 9), "f4")
+    assert "the layer 'l'" in refusal(tmp_path, config, dict(arrays))
+
+
+def test_layers_have_the_names_of_the_model(tmp_path: Path) -> None:
+    arrays = {f"layers/lstm/cell/vars/{k}": np.ones(shape, "f4") for k, shape in enumerate(((3, 8), (2, 8), 8))}
+    found = loaded(
+        tmp_path,
+        model(
+            layer("InputLayer", name="x", batch_shape=[None, None, 3]),
+            layer("LSTM", name="my-encoder", units=2),
+            layer("Dense", name="body", units=2),
+        ),
+        arrays | {"layers/dense/vars/0": np.eye(2, dtype="f4"), "layers/dense/vars/1": np.ones(2, "f4")},
+    )
+    assert isinstance(found.my_encoder, LSTM)
+    assert {name.split(".")[0] for name, _ in found.named_parameters()} == {"my_encoder", "body_"}
+    assert found(np.zeros((2, 4, 3), "f4")).shape == (2, 2)
+
+
+def test_frozen_layers_stay_frozen(tmp_path: Path) -> None:
+    found = loaded(tmp_path, sequential({**layer("Dense", name="d", units=2, trainable=False)}), dict(WEIGHTS))
+    assert not found.training
+    assert [parameter.requires_grad for parameter in found.parameters()] == [False, False]
+
+
+def test_noise_is_only_in_training(tmp_path: Path) -> None:
+    kinds = [
+        layer("Dropout", name="a", rate=0.5),
+        layer("GaussianNoise", name="b", stddev=1.0),
+        layer("GaussianDropout", name="c", rate=0.5),
+        layer("AlphaDropout", name="d", rate=0.5),
+    ]
+    x = np.ones((4, 3), "f4")
+    for kind in kinds:
+        found = loaded(tmp_path, sequential(kind))
+        assert found(x).tolist() == x.tolist()
+        assert found.train()(x).tolist() != x.tolist()
+
+
+def test_spatial_dropout_drops_channels(tmp_path: Path) -> None:
+    found = loaded(
+        tmp_path,
+        model(layer("InputLayer", name="x", batch_shape=[None, 5, 3]), layer("SpatialDropout1D", name="a", rate=0.5)),
+    ).train()
+    out = found(np.ones((8, 5, 3), "f4")).numpy()
+    assert (out == out[:, :1]).all() and set(np.unique(out)) == {0.0, 2.0}
+
+
+def test_a_shared_layer_is_one(tmp_path: Path) -> None:
+    config = functional(
+        [source("x", 3), source("y", 3), called("Dense", "d", node(tensor("x")), node(tensor("y")), units=2)],
+        [["d", 0, 0], ["d", 1, 0]],
+        [["x", 0, 0], ["y", 0, 0]],
+    )
+    found = loaded(tmp_path, config, dict(WEIGHTS))
+    first, second = found(np.ones((1, 3), "f4"), np.zeros((1, 3), "f4"))
+    assert (first.tolist(), second.tolist()) == ([[2.0, 2.0]], [[1.0, 1.0]])
+    assert len(list(found.parameters())) == 2

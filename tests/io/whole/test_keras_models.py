@@ -28,7 +28,7 @@ def called(kind: str, name: str, *nodes: Config, **config: Any) -> Config:
 
 
 def source(name: str = "x", *shape: int | None) -> Config:
-    return called("InputLayer", name, batch_shape=[None, *shape] or None, dtype="float32")
+    return called("InputLayer", name, batch_shape=[None, *shape], dtype="float32")
 
 
 def functional(layers: list[Config], outputs: list[Any], inputs: list[Any] | None = None) -> Config:
@@ -37,7 +37,7 @@ def functional(layers: list[Config], outputs: list[Any], inputs: list[Any] | Non
 
 
 def loaded(folder: Path, config: Any, arrays: Arrays | None = None, version: str = "3.15.1") -> Any:
-    arrays = {"vars/none": np.zeros(0, "f4")} if not arrays else arrays
+    arrays = arrays if arrays else {"vars/none": np.zeros(0, "f4")}
     arrays.pop("vars/none", None)
     return tg.io.load_model(write_keras(folder / "model.keras", config, arrays, version=version))
 
@@ -192,6 +192,19 @@ def test_layers_have_the_names_of_the_model(tmp_path: Path) -> None:
     assert isinstance(found.my_encoder, LSTM)
     assert {name.split(".")[0] for name, _ in found.named_parameters()} == {"my_encoder", "body_"}
     assert found(np.zeros((2, 4, 3), "f4")).shape == (2, 2)
+
+
+def test_no_layer_hides_an_attribute_of_the_module(tmp_path: Path) -> None:
+    plain = loaded(tmp_path, sequential(layer("ReLU", name="a")))
+    own = sorted({*dir(plain)} - {"a"})
+    arrays = {}
+    for k in range(len(own)):
+        path = f"layers/dense_{k}" if k else "layers/dense"
+        arrays |= {f"{path}/vars/0": np.eye(3, dtype="f4"), f"{path}/vars/1": np.zeros(3, "f4")}
+    found = loaded(tmp_path, sequential(*(layer("Dense", name=name, units=3) for name in own)), arrays)
+    assert len([parameter for parameter in found.parameters()]) == 2 * len(own)
+    assert found(np.ones((1, 3), "f4")).tolist() == [[1.0, 1.0, 1.0]]
+    assert found.input_names == ["x"]
 
 
 def test_frozen_layers_stay_frozen(tmp_path: Path) -> None:

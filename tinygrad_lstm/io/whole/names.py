@@ -9,7 +9,14 @@ from ...nn import Module
 __all__ = ["attribute_names", "identifiers", "is_batch"]
 
 _OTHER = re.compile(r"[^\w.]")
-_TAKEN = frozenset(dir(Module))
+_OF_LOADED = (
+    *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states"),
+    *("stream", "title", "_attributes", "_checked", "_constants", "_device", "_examples", "_given", "_like", "_lines"),
+    *("_own_values", "_shapes", "_zero_state"),
+)
+"""The attributes of `loaded.Loaded` that `Module` does not have."""
+
+_TAKEN = frozenset((*dir(Module), *_OF_LOADED))
 
 
 def attribute_names(names: Iterable[str]) -> dict[str, str]:
@@ -17,7 +24,7 @@ def attribute_names(names: Iterable[str]) -> dict[str, str]:
 
     A dot, a slash or a double colon in a name separates modules, so `model.encoder` has what the file calls
     "encoder.weight" or "encoder/weight". Any other character that an attribute cannot have becomes "_". "_" is
-    appended to a name that `Module` uses for a method, or that is also the beginning of a longer name ("lstm" beside
+    appended to a name that the module uses itself, or that is also the beginning of a longer name ("lstm" beside
     "lstm.weight"), and "_2", "_3", ... to a name that another one has already.
 
     >>> attribute_names(["onnx::MatMul_12", "/rnn/LSTM", "lstm", "lstm.weight", "my layer", "my-layer", "train"])

@@ -136,6 +136,7 @@ class Network:
         """
         steps = _Steps(self)
         inputs = [Ref(name) for name in self.graph.inputs]
+        steps.known.update(inputs)
         masks = [steps.new_mask(ref) for ref, has in zip(inputs, masked, strict=True) if has]
         for call in self.graph.calls:
             with naming_layer(self.graph.layers[call.layer]):
@@ -164,11 +165,18 @@ class _Steps:
         self.network = network
         self.steps: list[Step] = []
         self.masks: dict[Ref, str] = {}
+        self.known: set[Ref] = set()
         self._names: dict[Ref, str] = {}
         self._taken: Counter[str] = Counter()
 
     def value(self, ref: Ref) -> str:
-        """The name of an output of a call: the layer's, with the numbers of further calls and outputs."""
+        """The name of an output of a call: the layer's, with the numbers of further calls and outputs.
+
+        Raises:
+            ContentError: the layer does not have this output.
+        """
+        if ref not in self.known:
+            raise ContentError(f"the layer {shown(ref.layer)} has no output {ref.output}")
         if ref not in self._names:
             name = ref.layer + f":{ref.call}" * (ref.call > 0) + f"/{ref.output}" * (ref.output > 0)
             self._taken[name] += 1
@@ -190,6 +198,7 @@ class _Steps:
         args, kwargs = (mapped(Ref, lambda ref: _Name(self.value(ref)), given) for given in (call.args, kwargs))
         number = layer.outputs(call.kwargs) if callable(layer.outputs) else layer.outputs
         results = [Ref(call.layer, call.call, k) for k in range(number)]
+        self.known.update(results)
         names = list(map(self.value, results))
         function = layer.function
         first_masks = leaves(_Name, masks[0][:1])

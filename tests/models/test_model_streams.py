@@ -24,8 +24,8 @@ class Applied(tg.nn.Module):
         for name, module in modules.items():
             setattr(self, name, module)
 
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self, x)
+    def forward(self, x: Tensor, *others: Tensor, **named: Tensor) -> Any:
+        return self.function(self, x, *others, **named)
 
 
 def rows(T: int, *sizes: int, seed: int = 0) -> tg.backends.base.HostArray:
@@ -165,6 +165,71 @@ def test_what_looks_ahead_says_by_how_much() -> None:
     np.testing.assert_allclose(stream(x[10:]), whole[7:17], rtol=0, atol=1e-6)
     np.testing.assert_allclose(stream.finish(), whole[17:], rtol=0, atol=1e-6)
     assert len(stream(x[:4])) == 1  # at its start again
+
+
+class Pair(tg.nn.Module):
+    """Two networks for two inputs, whose branches come at different times, and an input without time."""
+
+    def __init__(self) -> None:
+        self.ids = tg.nn.Embedding(7, 4)
+        self.words, self.sounds = GRU(4, 3), LSTM(2, 3)
+        self.conv = tg.nn.Conv1d(2, 2, 3)
+
+    def forward(self, words: Tensor, sounds: Tensor, speaker: Tensor) -> Any:
+        frames = self.conv(sounds.permute(1, 2, 0)).permute(2, 0, 1)
+        read, h = self.words(self.ids(words))
+        heard, _ = self.sounds(frames)
+        return {"both": tg.cat([read[2:] * speaker, heard], -1), "read": read, "h": h}
+
+
+def test_several_inputs_and_outputs() -> None:
+    model, T = Pair(), 15
+    given = {"words": np.random.default_rng(0).integers(0, 7, (T, B)), "sounds": rows(T, 2), "speaker": rows(1, 3)[0]}
+    dynamic = {"words": {0: "time", 1: "batch"}, "sounds": {0: "time", 1: "batch"}, "speaker": {0: "batch"}}
+    with tg.no_grad():
+        whole = model(**{name: tg.tensor(each) for name, each in given.items()})
+    stream = tg.models.stream(model, given, B, dynamic=dynamic, fixed={"speaker": given["speaker"]})
+    assert [name for name in stream.state if name.endswith((".h", ".c"))] == [
+        "words.l0.h",
+        "sounds.l0.h",
+        "sounds.l0.c",
+    ]
+    found = [stream(given["words"][t], sounds=given["sounds"][t]) for t in range(T)]
+    np.testing.assert_allclose(np.concatenate([each.both for each in found]), whole["both"].numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.stack([each.read for each in found]), whole["read"].numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[-1].h, whole["h"].numpy(), rtol=0, atol=1e-6)
+    with pytest.raises(TypeError, match="expected the inputs words, sounds"):
+        stream(given["words"][0])
+    with pytest.raises(IndexError, match="index 7 is out of range"):
+        stream(np.full(B, 7), given["sounds"][0])
+
+
+def test_lengths_are_given_once() -> None:
+    def forward(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.gru(x, lengths=lengths)[0]  # type: ignore[no-any-return]
+
+    model, x, lengths = Applied(forward, gru=GRU(3, 4)), rows(9, 3), np.array([4, 9])
+    dynamic = {"x": {0: "time", 1: "batch"}, "lengths": {0: "batch"}}
+    examples = {"x": x[:5], "lengths": np.array([3, 5])}
+    stream = tg.models.stream(model, examples, B, dynamic=dynamic, fixed={"lengths": lengths})
+    with tg.no_grad():
+        whole = model(tg.tensor(x), tg.tensor(lengths)).numpy()
+    found = [stream(x[0])[None], stream(x[1:3]), stream(x[3:])]
+    np.testing.assert_allclose(np.concatenate(found), whole, rtol=0, atol=1e-6)
+
+
+def test_the_state_does_not_grow() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        frames = self.conv(x.permute(1, 2, 0)).permute(2, 0, 1)
+        return tg.cumsum(frames, 0)[1:] - frames[:-1]
+
+    x = rows(200, 3)
+    stream = stream_of(Applied(forward, conv=tg.nn.Conv1d(3, 4, 5, stride=3)), x)
+    sizes = []
+    for each in x:
+        stream(each)
+        sizes.append(sum(part.size for part in stream.state.values()))
+    assert max(sizes[100:]) == max(sizes[20:100])
 
 
 WHOLE: list[tuple[Callable[[Any, Tensor], Any], str]] = [

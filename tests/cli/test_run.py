@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import fail_here, succeed, succeed_here
-from golden_models import model_path
+from golden_models import arrays, model_path
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import LSTM
@@ -141,15 +141,26 @@ def test_a_stream_of_a_checkpoint(runs: tuple[Path, str], tmp_path: Path) -> Non
     np.testing.assert_allclose(np.load(tmp_path / "streamed.npy"), np.load(tmp_path / "whole.npy"), atol=1e-5)
 
 
-def test_a_stream_of_a_file_without_shapes(tmp_path: Path) -> None:
-    """The tagger reads its words from both ends."""
+def test_a_stream_of_a_model_that_looks_ahead(tmp_path: Path) -> None:
+    """Its last outputs come at the end."""
+    inputs = arrays("torch_script_vad", "in.")
+    np.savez(tmp_path / "in.npz", **inputs)
+    arguments = ["run", model_path("torch_script_vad"), "--input", "in.npz"]
+    printed = succeed_here(*arguments, "--stream", 8, "--out", "y.npz", cwd=tmp_path)
+    assert printed.startswith("4 chunks of 8 steps")
+    with np.load(tmp_path / "y.npz") as written:
+        for name, array in arrays("torch_script_vad", "out.").items():
+            np.testing.assert_allclose(written[name], array, atol=1e-5)
+
+
+def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", np.array([[1, 2, 3, 4, 5]]))
     arguments = ["run", model_path("torch_script_tagger"), "--input", "ids.npy", "--stream", 2]
-    assert "the file does not say the shape of the input 'ids'" in fail_here(*arguments, cwd=tmp_path)
-    message = fail_here(*arguments, "--shape", "ids=batch,time", cwd=tmp_path)
-    assert "cannot be computed step by step" in message and "lstm" in message
+    for more in ([], ["--shape", "ids=batch,time"]):
+        message = fail_here(*arguments, *more, cwd=tmp_path)
+        assert "cannot be computed step by step" in message and "lstm" in message
 
 
-def test_what_cannot_be_streamed(forecast: Path, head: Path) -> None:
+def test_chunks_of_no_steps(forecast: Path) -> None:
     message = fail_here("run", forecast, "--input", "x.npy", "--stream", 0, cwd=forecast.parent)
     assert message == "--stream: expected at least 1, got 0"

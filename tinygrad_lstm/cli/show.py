@@ -34,7 +34,7 @@ def show(
 ) -> None:
     """Show the arrays and the model that a file holds.
 
-    Of arrays, names and shapes, and the recurrent layers among them. Of a model, its inputs, states, outputs, layers and
+    Of arrays, names and shapes, and the recurrent layers among them. Of a model, inputs, states, outputs, layers and
     ops, and whether it can run as a stream.
     """
     path = path_option("FILE", file)

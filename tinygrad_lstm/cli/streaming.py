@@ -16,17 +16,22 @@ from .shared import require
 
 __all__ = ["streamed", "streams"]
 
+FURTHEST = 1_000_000
+"""The steps by which a model may look ahead."""
+
 
 def streams(model: WholeModel) -> str:
     """How a model streams, or why it does not, in a line."""
     module: Any = model.module
     try:
-        stream = module.stream()
+        stream = module.stream(lookahead=FURTHEST) if isinstance(module, Loaded) else module.stream()
     except (ValueError, TypeError, LookupError) as error:
         reason = " ".join([str(error), *getattr(error, "__notes__", [])])
         return f"no: {reason.removeprefix('stream: ')}"
-    by_step = getattr(stream, "is_by_step", True)
-    return f"by model.stream(), {'step by step' if by_step else 'in chunks: outputs do not come at every step'}"
+    lookahead = getattr(stream, "lookahead", 0)
+    given = f"lookahead={lookahead}" if lookahead else ""
+    how = "step by step" if getattr(stream, "is_by_step", True) else "in chunks: outputs do not come at every step"
+    return f"by model.stream({given}), {how}"
 
 
 def streamed(model: WholeModel, given: Mapping[str, HostArray], steps: int) -> dict[str, HostArray]:
@@ -74,7 +79,8 @@ def _stream(model: WholeModel, named: Mapping[str, HostArray]) -> tuple[Any, Map
         (first, *states) = named
         require("--stream", not states, "no states, which start from zeros", ", ".join(states))
         return module.stream(batch), {first: 0}, {model.outputs[0]: 0}
-    shaped = {} if model.inputs == module.inputs else _shapes(model, named)
+    shaped: dict[str, Any] = {} if model.inputs == module.inputs else _shapes(model, named)
+    shaped["lookahead"] = FURTHEST
     stream = module.stream(batch, **shaped)
     if fixed := {name: array for name, array in named.items() if name not in stream.input_times}:
         stream = module.stream(batch, fixed=fixed, **shaped)

@@ -177,6 +177,9 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
     hot = {"indices": i(1, 3, 0), "depth": np.int32(3), "on_value": np.float32(2), "off_value": np.float32(-1)}
     yield "OneHot", "OneHot", hot, {"axis": -1}
     yield "OneHot_first", "OneHot", hot, {"axis": 0}
+    for low, high in ((-1, 0), (1, -1), (0, 1)):
+        band = {"num_lower": np.int32(low), "num_upper": np.int32(high)}
+        yield f"MatrixBandPart_{low}{high}", "MatrixBandPart", {"input": f(2, 3, 4), **band}, {}
     yield "TopKV2", "TopKV2", {"input": f(3, 5), "k": np.int32(2)}, {}
     yield "ArgMax", "ArgMax", {"input": f(3, 5), "dimension": np.int32(-1)}, {"output_type": tf.int32}
     yield "ArgMin", "ArgMin", {"input": f(3, 5), "dimension": np.int32(0)}, {}
@@ -235,8 +238,19 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
         {"input": f(2, 6, 5, 4), "filter": f(3, 2, 2, 6)},
         {"strides": [1, 1, 1, 1], "padding": "VALID"},
     )
+    volume = {"input": f(2, 4, 5, 6, 2), "filter": f(2, 3, 3, 2, 3)}
+    yield "Conv3D", "Conv3D", volume, {"strides": [1, 1, 2, 1, 1], "padding": "SAME"}
+    for op in ("ResizeNearestNeighbor", "ResizeBilinear"):
+        for name, settings in (
+            ("plain", {}),
+            ("corners", {"align_corners": True}),
+            ("half", {"half_pixel_centers": True}),
+        ):
+            yield f"{op}_{name}", op, {"images": f(2, 3, 4, 2), "size": i(7, 6)}, settings
     norm = {"x": f(2, 3, 3, 4), "scale": f(4), "offset": f(4), "mean": f(4), "variance": f(4, low=0.5)}
     yield "FusedBatchNormV3", "FusedBatchNormV3", norm, {"is_training": False, "epsilon": 1e-3}
+    own = {**norm, "mean": np.zeros(0, "float32"), "variance": np.zeros(0, "float32")}
+    yield "FusedBatchNormV3_own", "FusedBatchNormV3", own, {"is_training": True, "epsilon": 1e-3}
 
 
 def made(op: str, inputs: Inputs, attributes: Inputs) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -239,11 +239,14 @@ class Builder:
         if found is None:
             self._missing.setdefault(node.op, []).append(node.name)
             return []
-        own = {name: attribute_of(node.name, value) for name, value in node.attributes.items() if not _is_ignored(name)}
+        own = {
+            name: attribute_of(node.name, value) for name, value in node.attributes.items() if not name.startswith("_")
+        }
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
         try:
-            if unknown := own.keys() - attributes.keys() - IGNORED:
+            types = {name for name, value in messages.items() if "type" in value}
+            if unknown := own.keys() - attributes.keys() - IGNORED - types:
                 raise ContentError(f"unknown attributes of {node.op}: {', '.join(map(shown, sorted(unknown)))}")
             outputs = self._number_of_outputs(node)
             call = found.call(attributes, 1, outputs)
@@ -387,11 +390,6 @@ class Builder:
             free = f"{name}_{self._taken[name]}"
         self._taken[free] = 1
         return free
-
-
-def _is_ignored(name: str) -> bool:
-    """Whether an attribute is about how a node runs."""
-    return name.startswith("_")
 
 
 def _unchanged(body: Function) -> set[int]:

@@ -15,16 +15,13 @@ DOMAIN = "tensorflow"
 
 IGNORED = frozenset(
     {
-        *("T", "N", "U", "S", "Tidx", "Taxis", "Tdim", "Tlen", "Tshape", "Tmultiples", "Tpaddings", "Tperm"),
-        *("Tparams", "Tindices", "Index", "Tdims", "Tin", "Tout", "TI", "Treal", "Tcomplex", "Tcond", "SrcT", "Tsize"),
-        *("Tk", "Ta", "Tb", "Tlabels", "Tblock_shape", "Tcrops", "Tshift", "dtype", "type", "element_dtype"),
-        *("shape_type", "index_type", "element_shape", "num_elements", "validate_indices", "grad_a", "grad_b"),
-        *("grad_x", "grad_y", "use_cudnn_on_gpu", "exponential_avg_factor", "incompatible_shape_error", "message"),
-        *("swap_memory", "sorted", "container", "shared_name", "num_args", "bad_indices_policy", "dynamic_size"),
-        *("clear_after_read", "tensor_array_name", "identical_element_shapes", "resize_if_index_out_of_bounds"),
+        *("N", "element_shape", "num_elements", "validate_indices", "grad_a", "grad_b", "grad_x", "grad_y", "num_args"),
+        *("use_cudnn_on_gpu", "exponential_avg_factor", "incompatible_shape_error", "message", "swap_memory", "sorted"),
+        *("container", "shared_name", "bad_indices_policy", "dynamic_size", "clear_after_read", "tensor_array_name"),
+        *("identical_element_shapes", "resize_if_index_out_of_bounds"),
     }
 )
-"""Attributes that do not change what an op computes, beside those that begin with an underscore."""
+"""Attributes that do not change what an op computes, beside element types and those that begin with an underscore."""
 
 
 def rule(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

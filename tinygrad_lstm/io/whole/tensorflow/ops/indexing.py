@@ -78,6 +78,17 @@ def one_hot(indices: Tensor, depth: Ints, on: Tensor, off: Tensor, *, axis: int 
     return result if axis == -1 else ops.movedim(result, -1, axis)
 
 
+@rule("MatrixBandPart")
+def matrix_band_part(x: Tensor, num_lower: Ints, num_upper: Ints) -> Tensor:
+    """The elements near the diagonal; a negative number is for all on that side."""
+    rows, columns = (arange(length, device=x.device) for length in x.shape[-2:])
+    below = ops.unsqueeze(rows, 1) - columns
+    for number, distance in ((num_lower[0], below), (num_upper[0], -below)):
+        if number >= 0:
+            x = ops.where(distance <= number, x, zeros(1, dtype=x.dtype, device=x.device))
+    return x
+
+
 @rule("TopKV2")
 def top_k(x: Tensor, k: Ints) -> Any:
     values, indices = ops.topk(x, k[0], -1)

@@ -6,6 +6,7 @@ from typing import Any
 from ..... import ops
 from ....._tensor import Tensor
 from ...onnx.ops.pools import average_pool, max_pool
+from ...onnx.ops.resize import resize
 from ...onnx.ops.windows import conv, conv_transpose
 from ...onnx.rules import Ints
 from ..rules import rule
@@ -65,6 +66,28 @@ def conv2d(
         **_padding(padding, explicit_paddings, data_format),
     )
     return _as_given(y, data_format)
+
+
+@rule("Conv3D")
+def conv3d(
+    x: Tensor,
+    kernel: Tensor,
+    *,
+    strides: list[int],
+    padding: str,
+    data_format: str = "NDHWC",
+    dilations: list[int] | None = None,
+) -> Tensor:
+    if data_format != "NDHWC":
+        raise ValueError(f"a convolution in the format {data_format}, which is not supported")
+    y = conv(
+        ops.permute(x, (0, 4, 1, 2, 3)),
+        ops.permute(kernel, (4, 3, 0, 1, 2)),
+        strides=strides[1:4],
+        dilations=(dilations or [1] * 5)[1:4],
+        **_padding(padding, None, CHANNELS_LAST),
+    )
+    return ops.permute(y, (0, 2, 3, 4, 1))
 
 
 @rule("DepthwiseConv2dNative")
@@ -156,6 +179,32 @@ def _rule_of_fused(op: str, function: Callable[..., Tensor]) -> None:
 _rule_of_fused("_FusedConv2D", conv2d)
 _rule_of_fused("FusedDepthwiseConv2dNative", depthwise_conv2d)
 
+# -- resizing ----------------------------------------------------------------------------------------------------------
+
+
+def _rule_of_resize(op: str, mode: str) -> None:
+    """Registers a change of the height and width of images."""
+
+    @rule(op)
+    def resized(images: Tensor, size: Ints, *, align_corners: bool = False, half_pixel_centers: bool = False) -> Tensor:
+        places = "align_corners" if align_corners else "half_pixel" if half_pixel_centers else "asymmetric"
+        nearest = "round_prefer_ceil" if align_corners else "floor"
+        if mode == "nearest" and places == "half_pixel":
+            nearest = "round_prefer_ceil"
+        y = resize(
+            _first(images, CHANNELS_LAST),
+            sizes=size,
+            axes=[2, 3],
+            mode=mode,
+            coordinate_transformation_mode=places,
+            nearest_mode=nearest,
+        )
+        return _as_given(y, CHANNELS_LAST)
+
+
+_rule_of_resize("ResizeNearestNeighbor", "nearest")
+_rule_of_resize("ResizeBilinear", "linear")
+
 # -- pooling -----------------------------------------------------------------------------------------------------------
 
 
@@ -206,9 +255,13 @@ def _batch_norm(
     data_format: str = CHANNELS_LAST,
     is_training: bool = True,
 ) -> Any:
+    """With `is_training` it is by the mean and variance of x itself, as Keras 2 normalizes layers."""
+    image = _first(x, data_format)
     if is_training:
-        raise ValueError("a batch normalization by the batch's own mean, as in training, which is not supported")
-    y = ops.batch_norm(_first(x, data_format), mean, variance, scale, offset, eps=epsilon)
+        mean, variance = ops.mean(image, (0, 2, 3)), ops.var(image, (0, 2, 3))
+        y = ops.batch_norm(image, None, None, scale, offset, training=True, eps=epsilon)
+    else:
+        y = ops.batch_norm(image, mean, variance, scale, offset, eps=epsilon)
     return (_as_given(y, data_format), mean, variance, mean, variance, mean)
 
 

@@ -41,7 +41,12 @@ class StepOfModel:
     def __init__(self, plan: Plan, states: States) -> None:
         self._plan, self._device = plan, plan.device
         flows = {flow.number: flow for flow in plan.flows}
-        self._ahead = [node for node in plan.nodes if isinstance(node, Map) and node.of_array is not None]
+        ready = {each.flow.number for each in plan.inputs}
+        self._ahead: list[Map] = []
+        for node in plan.nodes:
+            if isinstance(node, Map) and node.of_array is not None and ready.issuperset(node.takes):
+                self._ahead.append(node)
+                ready.update(node.gives)
         self._traced = [node for node in plan.nodes if node not in self._ahead]
         self._outputs = sorted(
             {each.known for each in plan.outputs.values() if isinstance(each.known, Flow)},

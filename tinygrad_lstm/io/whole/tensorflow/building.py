@@ -239,9 +239,8 @@ class Builder:
         if found is None:
             self._missing.setdefault(node.op, []).append(node.name)
             return []
-        own = {
-            name: attribute_of(node.name, value) for name, value in node.attributes.items() if not name.startswith("_")
-        }
+        messages = {name: value for name, value in node.attributes.items() if not name.startswith("_")}
+        own = {name: attribute_of(node.name, value) for name, value in messages.items()}
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
         try:

@@ -94,9 +94,9 @@ def stream(
 class ModelStream:
     """A model that takes its inputs one step or one chunk at a time, and keeps what later steps need in between.
 
-    `tg.models.stream` makes one, and so does the method `stream` of a loaded model; their arguments are explained there.
-    It is in evaluation mode and records nothing. Its memory does not grow with the number of steps. Each thread needs
-    its own: `copy()` returns one that shares the weights.
+    `tg.models.stream` makes one, and so does the method `stream` of a loaded model, with the same arguments. It is in
+    evaluation mode and records nothing. Its memory does not grow with the number of steps. Each thread needs its own:
+    `copy()` returns one that shares the weights.
 
     Attributes:
         lookahead: the number of steps by which outputs come later than their inputs. The last ones come from

@@ -1,14 +1,18 @@
 """PyTorch's whole models: what is read of their code, what their pickles have, and what is refused."""
 
+import json
 import textwrap
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from torch_pickles import archive, dictionary, tensor, text
+from torch_pickles import archive, dictionary, number, tensor, text
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.io.safetensors_file import read_safetensors
 from tinygrad_lstm.models import LSTM
 
@@ -207,14 +211,12 @@ def module(class_name: str, modules: Mapping[str, bytes] | None = None, **attrib
 
 def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
-    unknown = module("torch.nn.modules.upsampling\nUpsample")
+    unknown = module("torch.nn.modules.fold\nFold")
     inner = module("torch.nn.modules.container\nSequential", {"a": unknown, "b": module("mine\nNet")})
     path.write_bytes(archive(module("torch.nn.modules.container\nSequential", {"0": inner})))
-    assert error_of(path) == (
-        "it has parts that are not there: 0.a ('torch.nn.modules.upsampling.Upsample'); 0.b ('mine.Net')"
-    )
+    assert error_of(path) == ("it has parts that are not there: 0.a ('torch.nn.modules.fold.Fold'); 0.b ('mine.Net')")
     path.write_bytes(archive(module("mine\nNet", {"up": unknown})))
-    assert error_of(path).startswith("it has no layer whose type is known, but up ('torch.nn.modules.upsampling.")
+    assert error_of(path).startswith("it has no layer whose type is known, but up ('torch.nn.modules.fold.")
 
 
 def test_files_without_one_model_are_refused(tmp_path: Path) -> None:
@@ -235,3 +237,109 @@ def test_settings_and_tensors_of_a_user_defined_module(tmp_path: Path) -> None:
     assert (model.size, model.name, model.scale.shape) == (5, "x", (2, 3))
     assert [name for name, _ in model.named_children()] == ["train_", "a_b"]
     assert not model.training
+
+
+def test_parameters_that_layers_share_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    linear = module("torch.nn.modules.linear\nLinear", _parameters=dictionary({"weight": tensor(), "bias": b"N"}))
+    path.write_bytes(archive(module("mine\nNet", {"a": linear, "b": linear})))
+    model = tg.io.load_model(path)
+    assert model.a is not model.b and model.a.weight is model.b.weight
+    assert sum(parameter.size for parameter in model.parameters()) == 6
+
+
+@tg.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("activation\nHardswish", {}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("activation\nThreshold", {"threshold": number(0), "value": number(7)}, lambda x: np.where(x > 0, x, 7)),
+        ("padding\nZeroPad1d", {"padding": b"K\x01K\x02\x86"}, lambda x: np.pad(x, [(0, 0)] * 2 + [(1, 2)])),
+        (
+            "padding\nReplicationPad1d",
+            {"padding": b"K\x01K\x01\x86"},
+            lambda x: np.pad(x, [(0, 0)] * 2 + [(1, 1)], "edge"),
+        ),
+        (
+            "upsampling\nUpsample",
+            {"mode": text("nearest"), "size": b"N", "scale_factor": number(2)},
+            lambda x: x.repeat(2, axis=-1),
+        ),
+        (
+            "instancenorm\nInstanceNorm1d",
+            {"track_running_stats": b"\x89", "num_features": number(3), "eps": number(0)},
+            lambda x: (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True),
+        ),
+    ],
+)
+def test_layers_without_parameters(
+    tmp_path: Path, kind: str, settings: dict[str, bytes], expected: Callable[[HostArray], HostArray]
+) -> None:
+    path = tmp_path / "model.pt"
+    inner = {"0": module(f"torch.nn.modules.{kind}", None, **settings)}
+    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
+    x = np.random.default_rng(0).standard_normal((2, 3, 5))
+    np.testing.assert_allclose(tg.io.load_model(path)(x).numpy(), expected(x), rtol=1e-6, atol=1e-9)
+
+
+# -- exported programs -------------------------------------------------------------------------------------------------
+
+
+def exported(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A golden program whose model.json is changed."""
+    with zipfile.ZipFile(FOLDER / "torch_export_tagger.pt2") as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("models/model.json"):
+                program = json.loads(content)
+                change(program["graph_module"])
+                content = json.dumps(program).encode()
+            target.writestr(name, content)
+    return path
+
+
+def test_programs_that_are_not_supported_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+
+    def other_ops(module: dict[str, Any]) -> None:
+        for node, op in zip(module["graph"]["nodes"][-2:], ("fft_rfft.default", "erfinv.default"), strict=True):
+            node["target"] = f"torch.ops.aten.{op}"
+
+    reason = error_of(exported(path, other_ops))
+    assert reason.startswith("it has parts that are not supported: the op 'fft_rfft' (the node '")
+    assert "; the op 'erfinv' (the node '" in reason
+    reason = error_of(exported(path, lambda module: module["graph"]["nodes"].pop(0)))
+    assert reason.startswith("damaged: its program uses '") and reason.endswith("before it is computed")
+    assert error_of(exported(path, lambda module: module.pop("signature"))) == (
+        "damaged: its program lacks something (KeyError)"
+    )
+
+
+def test_inputs_of_programs_are_checked() -> None:
+    model = tg.io.load_model(FOLDER / "torch_export_vad.pt2", states={"h0": "output_1", "c0": "output_2"})
+    assert [str(port) for port in model.inputs] == [
+        "audio (batch, 32) float32",
+        "h0 (1, batch, 6) float32",
+        "c0 (1, batch, 6) float32",
+    ]
+    with pytest.raises(ValueError, match=r"expected audio \(batch, 32\) float32, got float32 \(2, 31\)"):
+        model(np.ones((2, 31), np.float32))
+    with tg.no_grad():  # states are zeros if they are not given
+        x = np.ones((2, 32), np.float32)
+        given = model(x, np.zeros((1, 2, 6)), np.zeros((1, 2, 6)))
+        np.testing.assert_array_equal(model(x).output.numpy(), given.output.numpy())
+    weights = tg.io.load_weights(FOLDER / "torch_export_vad.pt2")
+    assert weights["rnn.weight_ih_l0"].shape == (24, 4)
+
+
+def test_inputs_of_scripts_have_the_shapes_that_layers_need() -> None:
+    model = tg.io.load_model(FOLDER / "torch_script_vad.pt")
+    assert [str(port) for port in model.inputs] == [
+        "audio (batch, time) float32",
+        "h0 (1, batch, 6) float32",
+        "c0 (1, batch, 6) float32",
+    ]
+    assert model.states == {"h0": "hn", "c0": "cn"}
+    assert [str(port) for port in tg.io.load_model(FOLDER / "torch_trace_tagger.pt").inputs] == [
+        "ids (batch, time) int64"
+    ]

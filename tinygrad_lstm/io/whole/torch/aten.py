@@ -67,8 +67,8 @@ def dtype_of(code: Any) -> Any:
 
 # Ops that have the same parameters here.
 _SAME = """
-    abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d addmm amax amin argmax argsort asin asinh atan atan2
-    atanh avg_pool1d avg_pool2d baddbmm bitwise_and bitwise_not bitwise_or bitwise_xor bmm ceil chunk clamp conv1d
+    abs acos acosh addmm amax amin argmax argsort asin asinh atan atan2
+    atanh  baddbmm bitwise_and bitwise_not bitwise_or bitwise_xor bmm ceil chunk clamp conv1d
     conv2d conv_transpose1d cos cosh cosine_similarity cummax cummin diagonal dot dropout elu equal erf exp expm1
     flatten flip floor gather gelu glu hardsigmoid hardtanh hypot index_add index_select isfinite isinf isnan
     leaky_relu lerp linear log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsumexp

@@ -21,6 +21,11 @@ def hardswish(x: Tensor) -> Any:
     return x * ops.hardsigmoid(x)
 
 
+@aten("softmin")
+def softmin(x: Tensor, dim: int) -> Any:
+    return ops.softmax(-x, dim)
+
+
 @aten("softsign")
 def softsign(x: Tensor) -> Any:
     return ops.softsign(x)
@@ -138,6 +143,36 @@ def max_pool2d(
     return ops.max_pool2d(x, _per_dim(kernel_size), _per_dim(stride), _per_dim(padding), _per_dim(dilation), ceil_mode)
 
 
+@aten("avg_pool1d")
+def avg_pool1d(x: Tensor, kernel_size: Any, stride: Any = None, *others: Any) -> Any:
+    return ops.avg_pool1d(x, _per_dim(kernel_size), _per_dim(stride), *map(_per_dim, others))
+
+
+@aten("avg_pool2d")
+def avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, *others: Any) -> Any:
+    return ops.avg_pool2d(x, _per_dim(kernel_size), _per_dim(stride), *map(_per_dim, others))
+
+
+@aten("adaptive_avg_pool1d")
+def adaptive_avg_pool1d(x: Tensor, output_size: Any) -> Any:
+    return ops.adaptive_avg_pool1d(x, output_size[0])
+
+
+@aten("adaptive_avg_pool2d")
+def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Any:
+    return ops.adaptive_avg_pool2d(x, tuple(output_size))
+
+
+@aten("adaptive_max_pool1d")
+def adaptive_max_pool1d(x: Tensor, output_size: Any) -> Any:
+    return ops.adaptive_max_pool1d(x, output_size[0], return_indices=True)
+
+
+@aten("adaptive_max_pool2d")
+def adaptive_max_pool2d(x: Tensor, output_size: Any) -> Any:
+    return ops.adaptive_max_pool2d(x, tuple(output_size), return_indices=True)
+
+
 def _per_dim(value: Any) -> Any:
     """A setting for each dimension; an empty list of strides is the default."""
     return (tuple(value) or None) if isinstance(value, Sequence) else value
@@ -148,12 +183,27 @@ def einsum(equation: str, operands: Sequence[Tensor], path: Any = None) -> Any:
     return ops.einsum(equation, *operands)
 
 
-@aten("upsample_nearest1d")
+@aten("upsample_nearest1d", "upsample_nearest2d")
 def upsample_nearest(x: Tensor, output_size: Any = None, scales: Any = None, *others: Any) -> Any:
-    factors = scales if isinstance(scales, Sequence) else [scales]
-    length = int(output_size[0]) if output_size else math.floor(x.shape[-1] * factors[0])
-    positions = np.minimum(np.arange(length) * (x.shape[-1] / length), x.shape[-1] - 1).astype(np.int64)
-    return ops.index_select(x, -1, positions)
+    factors = scales if isinstance(scales, Sequence) else [scales, *others][: x.ndim - 2]
+    return interpolate(x, output_size or None, factors)
+
+
+@aten("interpolate")
+def interpolate(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *others: Any) -> Any:
+    """Each element is that of the nearest place before it."""
+    if mode != "nearest":
+        raise ValueError(f"interpolate: the mode {mode!r} is not supported, only 'nearest' is")
+    for dim in range(2, x.ndim):
+        before = x.shape[dim]
+        after = _of_dim(size, dim) if size is not None else math.floor(before * _of_dim(scale_factor, dim))
+        places = np.minimum(np.floor(np.arange(after) * (before / after)).astype(np.int64), before - 1)
+        x = ops.index_select(x, dim, places)
+    return x
+
+
+def _of_dim(value: Any, dim: int) -> Any:
+    return value[dim - 2] if isinstance(value, Sequence) else value
 
 
 # -- recurrent cells ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from ...._tensor import Tensor, tensor
-from ....nn import Module, Parameter
+from ....nn import Dropout, Module, Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step
 from ..loaded import Loaded, Port
@@ -16,7 +16,7 @@ from ..states import paired
 from . import aten_layers  # noqa: F401  (it registers its rules)
 from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
 from .shapes import ports_of
-from .values import Applied, GraphStep, Ref, Slot
+from .values import Applied, GraphStep, Ref, Slot, call_layer
 
 __all__ = ["Graph", "MissingPartsError"]
 
@@ -37,6 +37,7 @@ class Graph:
         self.contents: dict[Ref, tuple[str, Module | Tensor]] = {}
         self.layers: dict[object, Ref] = {}
         self.origin = ""
+        self._paths: set[str] = set()
         self._missing: dict[str, list[str]] = {}
         self._changed: dict[Ref, Ref] = {}
         self._views: dict[Ref, list[Ref]] = {}
@@ -49,7 +50,12 @@ class Graph:
         return self.inputs[-1]
 
     def add(self, path: str, value: Module | HostArray, *, trainable: bool = True) -> Ref:
-        """A parameter, buffer or layer, by its dotted name in the file."""
+        """A parameter, buffer or layer, by its dotted name in the file; a name that is taken gets a number."""
+        stem, number = path, 1
+        while path in self._paths:
+            number += 1
+            path = f"{stem}_{number}"
+        self._paths.add(path)
         ref = Ref(path)
         if isinstance(value, Module):
             self.contents[ref] = path, value
@@ -57,6 +63,10 @@ class Graph:
             own = tensor(value)
             self.contents[ref] = path, Parameter(own) if trainable and is_float(value.dtype) else own
         return ref
+
+    def replace(self, ref: Ref, value: Module | Tensor) -> None:
+        """Replaces a parameter, buffer or layer."""
+        self.contents[ref] = self.contents[ref][0], value
 
     def current(self, value: Any) -> Any:
         """A value as it is after ops that changed it in place."""
@@ -72,6 +82,10 @@ class Graph:
         Raises:
             ContentError: it uses what an op on a view changed in place.
         """
+        if name in ("dropout", "dropout_") and len(args) == 3 and isinstance(args[1], float) and 0 <= args[1] <= 1:
+            # A layer, which drops elements in training also if the file has it in evaluation mode.
+            layer = self.add("dropout", Dropout(args[1]))
+            return self.step("Dropout", Applied(call_layer, (layer, args[0])), 1)[0]
         in_place = name not in RULES and name.endswith("_") and name[:-1] in RULES
         rule = RULES.get(name[:-1] if in_place else name)
         if rule is None:

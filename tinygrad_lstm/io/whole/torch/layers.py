@@ -3,19 +3,26 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import reduce
+from typing import Any, TypeVar
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 from .... import nn
+from ....nn.containers import Function
 from ....printable import printable
 from ...errors import ContentError, shown
 from ...torch.names import from_torch
+from ...torch.pickled import NumpyArray, Tensor
 from ...torch.reparametrised import plain_weights
+from .aten import RULES
+from .values import Applied, Slot
 
-__all__ = ["RESULTS", "UnsupportedSettingError", "layer_of", "torch_type"]
+__all__ = ["Ties", "memory_of", "unmangled", "RESULTS", "UnsupportedSettingError", "layer_of", "torch_type"]
+
+T = TypeVar("T")
 
 _TORCH = "torch.nn.modules."
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
@@ -56,12 +63,48 @@ class UnsupportedSettingError(ContentError):
     """A setting of a known type that our module of this type does not have."""
 
 
+def _padded(settings: Mapping[str, Any], mode: str) -> nn.Module:
+    sizes = settings["padding"]
+    return Function(Applied(RULES["pad"], (Slot(0), tuple(sizes), mode, settings.get("value", 0.0))))
+
+
+def _upsample(settings: Mapping[str, Any]) -> nn.Module:
+    if settings["mode"] != "nearest":
+        raise UnsupportedSettingError(f"Upsample with mode={settings['mode']!r:.40}")
+    return Function(Applied(RULES["interpolate"], (Slot(0), settings["size"], settings["scale_factor"])))
+
+
+# Types without parameters that are functions here.
+_FUNCTIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "Hardswish": lambda settings: Function(RULES["hardswish"]),
+    "Softmin": lambda settings: Function(Applied(RULES["softmin"], (Slot(0), settings["dim"]))),
+    "Threshold": lambda settings: Function(
+        Applied(RULES["threshold"], (Slot(0), settings["threshold"], settings["value"]))
+    ),
+    "Unflatten": lambda settings: Function(
+        Applied(RULES["unflatten"], (Slot(0), settings["dim"], tuple(settings["unflattened_size"])))
+    ),
+    "Upsample": lambda settings: _upsample(settings),
+    "ConstantPad1d": lambda settings: _padded(settings, "constant"),
+    "ZeroPad1d": lambda settings: _padded(settings, "constant"),
+    "ReflectionPad1d": lambda settings: _padded(settings, "reflect"),
+    "ReplicationPad1d": lambda settings: _padded(settings, "replicate"),
+    "CircularPad1d": lambda settings: _padded(settings, "circular"),
+}
+_FUNCTIONS |= {f"{kind[:-2]}2d": made for kind, made in _FUNCTIONS.items() if kind.endswith("Pad1d")}
+
+
+def unmangled(name: str) -> str:
+    """A name in the code of a TorchScript archive, as it is in Python."""
+    return _MANGLED.sub("", name).removeprefix("__torch__.")
+
+
 def torch_type(name: str) -> str:
     """The name of a type of torch.nn, such as "LSTM" of `__torch__.torch.nn.modules.rnn.___torch_mangle_12.LSTM`.
 
     Returns "" for other types.
     """
-    name = _MANGLED.sub("", name).removeprefix("__torch__.")
+    name = unmangled(name)
     short = name.rpartition(".")[-1]
     return _ALIASES.get(short, short) if name.startswith(_TORCH) else ""
 
@@ -78,7 +121,7 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
         UnsupportedSettingError: a setting is not supported.
         ContentError: a setting is missing or damaged, or an array has an invalid shape.
     """
-    if kind not in _RECURRENT and kind not in _CELLS and kind not in _PLAIN:
+    if kind not in {*_RECURRENT, *_CELLS, *_PLAIN, *_FUNCTIONS, "InstanceNorm1d"}:
         return None
     if other := [name for name, value in _FIXED.items() if name in settings and settings[name] != value]:
         raise UnsupportedSettingError(f"{kind} with {', '.join(f'{name}={settings[name]!r:.40}' for name in other)}")
@@ -88,9 +131,50 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
     try:
         if kind in _RECURRENT:
             return _recurrent(kind, settings, arrays)
+        if kind in _FUNCTIONS:
+            return _FUNCTIONS[kind](settings)
+        if kind == "InstanceNorm1d":
+            return _instance_norm(settings, arrays)
         return _cell(kind, settings, arrays) if kind in _CELLS else _plain(kind, settings, arrays)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
         raise ContentError(f"{kind}: {shown(str(error))}") from error
+
+
+class Ties:
+    """Parameters that several layers of a file share: they are one here, too."""
+
+    def __init__(self) -> None:
+        self._first: dict[object, nn.Parameter] = {}
+
+    def first(self, memory: object, own: T) -> T | nn.Parameter:
+        """The first parameter of this memory, or `own`, which is that from now on if it is a parameter."""
+        return self._first.setdefault(memory, own) if isinstance(own, nn.Parameter) else own
+
+    def tie(self, layer: nn.Module, described: Mapping[str, Tensor | NumpyArray]) -> None:
+        """Replaces the parameters of a layer that an earlier layer has; `described` are its arrays by name."""
+        parameters = dict(layer.named_parameters())
+        for name, each in described.items():
+            own = parameters.get(name)
+            if own is None or not isinstance(each, Tensor):
+                continue
+            first = self.first(memory_of(each), own)
+            if first is not own and first.shape == own.shape:
+                *above, last = name.split(".")
+                setattr(reduce(getattr, above, layer), last, first)
+
+
+def memory_of(tensor: Tensor) -> object:
+    """The same for tensors that are the same memory.
+
+    Raises:
+        ContentError: its description is damaged.
+    """
+    storage = getattr(tensor.storage, "key", tensor.storage)
+    try:
+        hash(found := (storage, tensor.offset, tensor.shape, tensor.strides))
+    except TypeError as error:
+        raise ContentError("its shape or its strides are not integers") from error
+    return found
 
 
 def _recurrent(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:
@@ -109,6 +193,15 @@ def _cell(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray
         raise ValueError("the nonlinearity of a cell is tanh")
     made = _CELLS[kind](arrays["weight_ih"].shape[1], arrays["weight_hh"].shape[1])
     return _with_arrays(made, from_torch(arrays))
+
+
+def _instance_norm(settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:
+    """A group for each channel; without running statistics."""
+    if settings["track_running_stats"]:
+        raise UnsupportedSettingError("InstanceNorm1d with track_running_stats=True")
+    number = arrays["weight"].size if "weight" in arrays else int(settings["num_features"])
+    made = nn.GroupNorm(number, number, float(settings["eps"]), affine="weight" in arrays)
+    return _with_arrays(made, arrays)
 
 
 def _plain(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:

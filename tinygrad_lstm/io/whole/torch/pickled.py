@@ -17,7 +17,7 @@ from ...torch.pickled import NumpyArray, Record
 from ...torch.pickled import Tensor as DescribedTensor
 from ..names import attribute_names
 from .graph import Graph
-from .layers import RESULTS, layer_of, torch_type
+from .layers import RESULTS, Ties, layer_of, torch_type
 from .values import Applied, call_layer
 
 __all__ = ["Parts", "loaded_pickle"]
@@ -76,6 +76,7 @@ class _Builder:
     def __init__(self, contents: TorchContents) -> None:
         self._contents = contents
         self._made: dict[Record, Module] = {}
+        self._ties = Ties()
         self.known = 0
         self.unknown: list[str] = []
 
@@ -102,7 +103,11 @@ class _Builder:
         kind, attributes = torch_type(str(record.name)), _attributes(record)
         made: Module | None = None
         try:
-            made = layer_of(kind, attributes, self._arrays(record)) if kind else None
+            described = self._described(record) if kind else {}
+            arrays = {name: self._contents.arrays.array(each) for name, each in described.items()}
+            made = layer_of(kind, attributes, arrays) if kind else None
+            if made is not None:
+                self._ties.tie(made, described)
             self.known += made is not None
         except ContentError as error:
             self.unknown.append(f"{path or 'the model'} ({error})")
@@ -145,12 +150,11 @@ class _Builder:
                 made.register_buffer(attribute.replace(".", "_"), own[name])
         return made
 
-    def _arrays(self, record: Record) -> dict[str, Any]:
+    def _described(self, record: Record) -> dict[str, DescribedTensor | NumpyArray]:
         try:
-            described = flattened(record, self._contents.file_size)
-        except ContentError:
+            return flattened(record, self._contents.file_size)
+        except ContentError:  # it has none
             return {}
-        return {name: self._contents.arrays.array(each) for name, each in described.items()}
 
 
 def _modules(root: object) -> Iterator[Record]:

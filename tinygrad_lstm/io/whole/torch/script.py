@@ -17,11 +17,11 @@ from ...errors import ContentError, shown
 from ...torch.file import TorchContents
 from ...torch.nesting import flattened
 from ...torch.pickle_reader import Dictionary
-from ...torch.pickled import Record
+from ...torch.pickled import NumpyArray, Record
 from ...torch.pickled import Tensor as DescribedTensor
 from .code import Class, Code, traced_settings
 from .graph import Graph, MissingPartsError
-from .layers import RESULTS, UnsupportedSettingError, layer_of, torch_type
+from .layers import RESULTS, Ties, UnsupportedSettingError, layer_of, memory_of, torch_type, unmangled
 from .recurrent import call_packed, pack, pad_packed, recurrent_op
 from .values import Applied, Ref, call_layer
 
@@ -72,6 +72,7 @@ class _Reader:
         self._paths: dict[Record, str] = {}
         self._refs: dict[object, Ref] = {}
         self._layers: dict[Record, tuple[str, Ref] | None] = {}
+        self._ties = Ties()
         self._constants: list[Any] | None = None
         self._depth = 0
         self._calls = 0
@@ -116,11 +117,13 @@ class _Reader:
     def _value(self, value: object, path: str, owner: Class) -> Any:
         """A pickled value."""
         if isinstance(value, DescribedTensor):
-            key = _identity(value)
+            key = memory_of(value)
             if key not in self._refs:
                 array = self.contents.arrays.array(value)
                 name = path.rpartition(".")[-1]
-                self._refs[key] = self.graph.add(path, array, trainable=name in owner.parameters)
+                ref = self.graph.add(path, array, trainable=name in owner.parameters)
+                self.graph.replace(ref, self._ties.first(key, self.graph.contents[ref][1]))
+                self._refs[key] = ref
             return self._refs[key]
         if isinstance(value, Dictionary):
             return {
@@ -141,18 +144,20 @@ class _Reader:
                 attributes = record.attributes.pairs() if record.attributes else ()
                 plain = {key: value for key, value in attributes if isinstance(key, str)}
                 with suppress(UnsupportedSettingError):  # its code is read instead
-                    layer = layer_of(kind, plain | settings, self._arrays(record))
+                    described = self._described(record)
+                    arrays = {name: self.contents.arrays.array(each) for name, each in described.items()}
+                    layer = layer_of(kind, plain | settings, arrays)
                     if layer is not None:
+                        self._ties.tie(layer, described)
                         path = self._paths[record] or kind.lower()
                         self._layers[record] = kind, self.graph.add(path, layer)
         return self._layers[record]
 
-    def _arrays(self, record: Record) -> dict[str, Any]:
+    def _described(self, record: Record) -> dict[str, DescribedTensor | NumpyArray]:
         try:
-            described = flattened(record, self.contents.file_size)
-        except ContentError:
+            return flattened(record, self.contents.file_size)
+        except ContentError:  # it has none
             return {}
-        return {name: self.contents.arrays.array(each) for name, each in described.items()}
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -356,6 +361,8 @@ class _Reader:
                 return (packed, None, None, None)
             case "__torch__.torch.nn.utils.rnn.pad_packed_sequence", [(packed, *_), *settings]:
                 return tuple(self.graph.step("pad_packed", Applied(pad_packed, (packed, *settings), named), 2))
+        if unmangled(name) == "torch.nn.functional.interpolate" and _settings_of(values, named, "mode", 3) == "nearest":
+            return self.graph.apply("interpolate", values[:3], {})
         if name.startswith("__torch__."):
             function = self.code.function(name)
             if function is None:
@@ -397,22 +404,17 @@ def _structured(kind: str, results: Sequence[Ref]) -> Any:
     return (first, tuple(others)) if kind == "LSTM" else (first, *others)
 
 
+def _settings_of(values: Sequence[Any], named: Mapping[str, Any], name: str, place: int) -> Any:
+    """An argument, by its name or place."""
+    return named.get(name, values[place] if place < len(values) else None)
+
+
 def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _type(record: Record) -> str:
     return str(record.name)
-
-
-def _identity(tensor: DescribedTensor) -> object:
-    """The same for tensors that are the same memory."""
-    storage = getattr(tensor.storage, "key", tensor.storage)
-    try:
-        hash(found := (storage, tensor.offset, tensor.shape, tensor.strides))
-    except TypeError as error:
-        raise ContentError("its shape or its strides are not integers") from error
-    return found
 
 
 def _paths(root: Record) -> Iterator[tuple[Record, str]]:

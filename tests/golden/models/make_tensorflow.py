@@ -5,20 +5,20 @@
 
 | file | by | holds |
 | --- | --- | --- |
-| tf_keras3_lstm.zip | Keras 3, `model.export` | Embedding, LSTM, Dense |
+| tf_keras3_lstm/ | Keras 3, `model.export` | Embedding, LSTM, Dense |
 | tf_keras3_gru.zip | Keras 3, `model.export` | a GRU in both directions, masked |
 | tf_keras3_conv.zip | Keras 3, `model.export` | convolutions, pooling, normalization, SimpleRNN |
 | tf_keras2.zip | Keras 2, `model.export` | LSTM, GRU, Dense |
 | tf_module.zip | tf.saved_model.save | a tf.Module with a loop, a branch and two outputs |
 | tf_tfjs_graph.zip | tensorflowjs | the graph of tf_keras3_lstm, with loops of many nodes |
 | tf_tfjs_module.zip | tensorflowjs | the graph of tf_module, likewise, with quantized weights |
-| tf_tfjs_layers.zip | tensorflowjs | a model of Keras 2 by its config, in several files, with quantized weights |
+| tf_tfjs_layers/ | tensorflowjs | a model of Keras 2 by its config, in several files, with quantized weights |
 | tf1_lstm.zip | TensorFlow 1 | dynamic_rnn of BasicLSTMCell and LSTMCell, with variables of the old kind |
 | tf1_frozen.pb | TensorFlow 1 | the graph of tf1_lstm with its variables as constants |
 | tf1_gru.zip | TensorFlow 1 | bidirectional_dynamic_rnn of GRUCell, with lengths |
 | tf1_block.zip | TensorFlow 1 | the ops LSTMBlockCell, BlockLSTM and GRUBlockCell |
 
-A SavedModel is a folder, packed here. NAME.expected.safetensors has "in.NAME" and "out.NAME".
+A SavedModel is a folder. Those that README names are folders here; others are packed. NAME.expected.safetensors has "in.NAME" and "out.NAME".
 """
 
 import os
@@ -40,6 +40,7 @@ import tf_keras
 from safetensors.numpy import save_file
 
 FOLDER = Path(__file__).parent
+IN_README = ("tf_keras3_lstm", "tf_tfjs_layers")
 RNG = np.random.default_rng(0)
 
 
@@ -53,7 +54,10 @@ def expect(name: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarr
 
 
 def packed(name: str, folder: Path) -> None:
-    """Packs a folder without the times of its files."""
+    """Packs a folder without the times of its files, or copies it if README names it."""
+    if name in IN_README:
+        shutil.copytree(folder, FOLDER / name, ignore=shutil.ignore_patterns("fingerprint.pb"), dirs_exist_ok=True)
+        return
     with zipfile.ZipFile(FOLDER / f"{name}.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != "fingerprint.pb":
@@ -173,10 +177,13 @@ def converters() -> types.SimpleNamespace:
 
 
 def graph_model(name: str, source: str, **options: object) -> None:
-    """Converts a SavedModel that is packed here."""
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(FOLDER / f"{source}.zip") as archive:
-        archive.extractall(f"{folder}/saved")
-        converters().of_graph(f"{folder}/saved", f"{folder}/converted", **options)
+    """Converts a SavedModel of this folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = FOLDER / source
+        if source not in IN_README:
+            saved = Path(folder, "saved")
+            shutil.unpack_archive(FOLDER / f"{source}.zip", saved)
+        converters().of_graph(str(saved), f"{folder}/converted", **options)
         packed(name, Path(folder, "converted"))
     shutil.copy(FOLDER / f"{source}.expected.safetensors", FOLDER / f"{name}.expected.safetensors")
 

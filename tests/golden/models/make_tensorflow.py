@@ -18,7 +18,8 @@
 | tf1_gru.zip | TensorFlow 1 | bidirectional_dynamic_rnn of GRUCell, with lengths |
 | tf1_block.zip | TensorFlow 1 | the ops LSTMBlockCell, BlockLSTM and GRUBlockCell |
 
-A SavedModel is a folder. Those that README names are folders here; others are packed. NAME.expected.safetensors has "in.NAME" and "out.NAME".
+A SavedModel is a folder. Those that README names are folders here; others are packed. NAME.expected.safetensors has
+"in.NAME" and "out.NAME".
 """
 
 import os

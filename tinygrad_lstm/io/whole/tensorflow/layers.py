@@ -29,7 +29,7 @@ from ...contents import FileLayer
 from ...file_layers import network_of
 from ...recurrent import Recurrent
 from ...tensorflow.cells import cells_of, tensorflow_network
-from ..body import Body
+from ..body import Body, Step
 from ..onnx.rules import host_ints, tensors
 from .control import While
 from .forms import COUNTER, LAST, LIST, READS, WRITES, Form, Outside
@@ -52,7 +52,16 @@ COMPARED = frozenset(
         *("Neg", "ExpandDims", "Cast", *READS, *WRITES),
     }
 )
-"""The ops of the bodies that are run to be compared: their results are not much larger than what they are given."""
+"""The ops of the bodies that are run to be compared."""
+
+MOST_ELEMENTS = 2**24
+"""The most elements of a result of these ops."""
+
+MOST_BEFORE = 4
+"""The most steps, one after the other, by which a value that the body takes from outside is made of weights."""
+
+UNFIT = (ArithmeticError, AttributeError, IndexError, TypeError, ValueError)
+"""What is raised by steps that are given values of unexpected shapes or types."""
 
 TOLERANCE = 1e-5
 
@@ -203,32 +212,34 @@ def _known(body: Body, outside: Outside, given: set[str]) -> tuple[dict[str, Any
     values: dict[str, Any] = {}
     weights: dict[str, HostArray] = {}
 
-    def value(name: str, deeper: int) -> bool:
-        if name in values or name in given:
-            return True
-        if name in outside.arrays:
-            array = outside.arrays[name]
-            large = is_float(array.dtype) and array.ndim > 0
-            values[name] = tensor(array) if large else array
-            if large:
-                weights[name] = array
+    def is_known(name: str, deeper: int) -> bool:
+        """Whether a value is made of weights and constants, by this number of steps at most."""
+        if name in values:
             return True
         step = outside.steps.get(name)
-        if (
+        if name in outside.arrays:
+            array = outside.arrays[name]
+            if is_float(array.dtype) and array.ndim > 0:
+                weights[name] = array
+            values[name] = tensor(array) if name in weights else array
+        elif (
             step is None
             or step.op not in COMPARED
             or not deeper
-            or not all(value(each, deeper - 1) for each in step.inputs)
+            or not all(is_known(each, deeper - 1) for each in step.inputs)
         ):
             return False
-        results = step.function(*[values[each] for each in step.inputs])
-        values.update(zip(step.outputs, (results,) if len(step.outputs) == 1 else results, strict=True))
+        else:
+            values.update(_results_of(step, values))
         return True
 
-    own: set[str] = set()
+    own = set(given)
     with no_grad():
         for step in body.steps:
-            if not all(name in own or value(name, 4) for name in step.inputs):
+            try:
+                if not all(name in own or is_known(name, MOST_BEFORE) for name in step.inputs):
+                    return None
+            except UNFIT:
                 return None
             own.update(step.outputs)
     return values, weights
@@ -264,6 +275,39 @@ def _makers(
             yield partial(network_of, own, FileLayer(kind, "keras", [{role: role for role in own}], **options))
 
 
+def _run(body: Body, values: Mapping[str, Any]) -> list[Any]:
+    """The outputs of a body.
+
+    Raises:
+        ValueError: a result would be too large.
+    """
+    values = dict(values)
+    for step in body.steps:
+        values.update(_results_of(step, values))
+    return [values[name] for name in body.outputs]
+
+
+def _results_of(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of a step by their names; raises the errors of `_run`."""
+    inputs = [values[name] for name in step.inputs]
+    if _size_of_result(step, [each.shape for each in inputs if hasattr(each, "ndim")]) > MOST_ELEMENTS:
+        raise ValueError(f"{step.op} has a large result")
+    results = step.function(*inputs)
+    return dict(zip(step.outputs, (results,) if len(step.outputs) == 1 else results, strict=True))
+
+
+def _size_of_result(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
+    """At most how many elements the result of one of the ops has that are compared."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if step.op in ("MatMul", "_FusedMatMul"):
+        a, b = shapes[:2]
+        attributes = step.function.attributes  # type: ignore[attr-defined]
+        return a[1 if attributes["transpose_a"] else 0] * b[0 if attributes["transpose_b"] else 1]
+    if step.op in ("Add", "AddV2", "Sub", "Mul", "BiasAdd"):
+        return math.prod(np.broadcast_shapes(*shapes))
+    return sum(sizes)
+
+
 def _same_step(
     body: Body,
     form: Form,
@@ -283,8 +327,8 @@ def _same_step(
     with no_grad():
         try:
             given = {**values, sequence: TensorList((x,), None, dtype), **dict(zip(body.inputs, carried, strict=True))}
-            results = body.run(given)
-        except (ValueError, IndexError, TypeError, AttributeError):  # the step takes different sizes
+            results = _run(body, given)
+        except UNFIT:  # the step takes different sizes
             return False
         initial = [each for role, each in zip(roles, carried, strict=True) if isinstance(role, int)]
         if len(initial) != len(module.STATES):

@@ -157,7 +157,7 @@ class Loadable(Module):
     ) -> Self:
         """The network of a Keras layer, or of a stack of several; kernels are transposed and gates reordered.
 
-        Pass `lengths` to the network in place of Keras' masks.
+        Pass `lengths` or a `mask` to the network in place of Keras' masks; `tg.io.load_model` does it itself.
 
         Args:
             weights: what `load_weights` returned, or the path of a `.keras` or `.h5` file; or one layer's arrays, as

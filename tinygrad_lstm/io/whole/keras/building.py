@@ -12,7 +12,7 @@ from ...errors import ContentError, naming_file, shown
 from ...keras.config import is_custom, is_layer, layer_config, major_version
 from ...keras.file import opened_keras
 from ..loaded import Loaded
-from . import attention, conv_lstm, convolution, core, normalization, operations, pooling, recurrent, shaping  # noqa: F401  (rules)
+from . import attention, conv_lstm, convolution, core, lambdas, normalization, operations, pooling, recurrent, shaping  # noqa: F401  (rules)
 from .graph import graph_of
 from .network import Network
 from .rules import Slot, Spec, UnsupportedError, slots_of

@@ -65,30 +65,6 @@ def _convolved(
     return activation(x if channels_first else x.movedim(1, -1))
 
 
-def _convolution(
-    modules: Module,
-    dims: int,
-    kernel: Any,
-    strides: Any,
-    padding: str,
-    data_format: str | None,
-    dilation: Any,
-    activation: Any,
-    keras: int,
-) -> Layer:
-    _check(padding)
-    sizes = [(size - 1) * by + 1 for size, by in zip(kernel, per_dim(dilation, dims), strict=True)]
-    function = partial(
-        _convolved,
-        padding=padding,
-        sizes=tuple(sizes),
-        strides=per_dim(strides, dims),
-        channels_first=data_format == "channels_first",
-        activation=activation_function(activation, keras),
-    )
-    return Layer(function, modules)
-
-
 def _conv(weight: HostArray, bias: HostArray | None, groups: int, strides: Any = 1, dilation: Any = 1) -> Module:
     """The module of a weight (out, in / groups, *sizes)."""
     dims = weight.ndim - 2
@@ -120,48 +96,6 @@ def _of_depthwise(kernel: HostArray) -> HostArray:
     return ordered.reshape(channels * multiplier, 1, *sizes)
 
 
-@layer("Conv1D", "Conv2D", "Convolution1D", "Convolution2D", weights=("kernel", "bias if use_bias"))
-def conv(
-    weights: Weights,
-    *,
-    filters: int,
-    kernel_size: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    groups: int = 1,
-    activation: Any = None,
-    use_bias: bool = True,
-    keras: int,
-) -> Layer:
-    kernel = weights["kernel"]
-    module = _conv(kernel_outside_in(kernel), weights.get("bias"), groups, strides, dilation_rate)
-    dims, sizes = kernel.ndim - 2, kernel.shape[:-2]
-    return _convolution(module, dims, sizes, strides, padding, data_format, dilation_rate, activation, keras)
-
-
-@layer("DepthwiseConv1D", "DepthwiseConv2D", weights=("depthwise_kernel|kernel", "bias if use_bias"))
-def depthwise_conv(
-    weights: Weights,
-    *,
-    kernel_size: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    depth_multiplier: int = 1,
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    groups: int = 1,
-    activation: Any = None,
-    use_bias: bool = True,
-    keras: int,
-) -> Layer:
-    kernel = weights["depthwise_kernel"]
-    module = _conv(_of_depthwise(kernel), weights.get("bias"), kernel.shape[-2], strides, dilation_rate)
-    dims, sizes = kernel.ndim - 2, kernel.shape[:-2]
-    return _convolution(module, dims, sizes, strides, padding, data_format, dilation_rate, activation, keras)
-
-
 class Separable(Module):
     """A convolution of each channel, then one of single steps."""
 
@@ -174,33 +108,48 @@ class Separable(Module):
         return out
 
 
+@layer("Conv1D", "Conv2D", "Convolution1D", "Convolution2D", weights=("kernel", "bias if use_bias"))
+@layer("DepthwiseConv1D", "DepthwiseConv2D", weights=("depthwise_kernel|kernel", "bias if use_bias"))
 @layer(
-    "SeparableConv1D",
-    "SeparableConv2D",
-    "SeparableConvolution1D",
-    "SeparableConvolution2D",
+    *("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D"),
     weights=("depthwise_kernel", "pointwise_kernel", "bias if use_bias"),
 )
-def separable_conv(
+def conv(
     weights: Weights,
     *,
-    filters: int,
     kernel_size: Any,
+    filters: int | None = None,
     strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
-    depth_multiplier: int = 1,
     groups: int = 1,
+    depth_multiplier: int = 1,
     activation: Any = None,
     use_bias: bool = True,
     keras: int,
 ) -> Layer:
-    kernel = weights["depthwise_kernel"]
-    depthwise = _conv(_of_depthwise(kernel), None, kernel.shape[-2], strides, dilation_rate)
-    pointwise = _conv(kernel_outside_in(weights["pointwise_kernel"]), weights.get("bias"), 1)
-    module, dims, sizes = Separable(depthwise, pointwise), kernel.ndim - 2, kernel.shape[:-2]
-    return _convolution(module, dims, sizes, strides, padding, data_format, dilation_rate, activation, keras)
+    _check(padding)
+    kernel, bias = weights["kernel"] if "kernel" in weights else weights["depthwise_kernel"], weights.get("bias")
+    dims, moves = kernel.ndim - 2, (strides, dilation_rate)
+    if "kernel" in weights:
+        module = _conv(kernel_outside_in(kernel), bias, groups, *moves)
+    elif "pointwise_kernel" in weights:
+        depthwise = _conv(_of_depthwise(kernel), None, kernel.shape[-2], *moves)
+        module = Separable(depthwise, _conv(kernel_outside_in(weights["pointwise_kernel"]), bias, 1))
+    else:
+        module = _conv(_of_depthwise(kernel), bias, kernel.shape[-2], *moves)
+    function = partial(
+        _convolved,
+        padding=padding,
+        sizes=tuple(
+            [(size - 1) * by + 1 for size, by in zip(kernel.shape, per_dim(dilation_rate, dims), strict=False)]
+        ),
+        strides=per_dim(strides, dims),
+        channels_first=data_format == "channels_first",
+        activation=activation_function(activation, keras),
+    )
+    return Layer(function, module)
 
 
 @layer("Conv1DTranspose", "Convolution1DTranspose", weights=("kernel", "bias if use_bias"))

@@ -1,4 +1,4 @@
-"""The functions of tensors that functional models call: operations of Keras 3, and those of TensorFlow in Keras 2.
+"""The functions of tensors that functional models of Keras 3 call.
 
 A function here has the parameters of Keras's operation: first those of its call, then its settings.
 """
@@ -23,18 +23,19 @@ from ...errors import shown
 from .core import same
 from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
-__all__: list[str] = []
+__all__ = ["OPERATIONS", "get_item"]
 
 Axis = int | Sequence[int] | None
 
-_OPERATIONS: dict[str, Callable[..., Any]] = {}
+OPERATIONS: dict[str, Callable[..., Any]] = {}
+"""The functions by the names of operations."""
 
 
 def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a function as operations of Keras 3."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        _OPERATIONS.update(dict.fromkeys(names, function))
+        OPERATIONS.update(dict.fromkeys(names, function))
         return function
 
     return register
@@ -148,10 +149,10 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "All": ops.all,
     "Logsumexp": ops.logsumexp,
 }
-_OPERATIONS |= {_name: partial(_binary, _function) for _name, _function in _BINARY.items()}
-_OPERATIONS |= {_name: partial(_of_one, _function) for _name, _function in _UNARY.items()}
-_OPERATIONS |= {_name: partial(_reduced, _function) for _name, _function in _REDUCTIONS.items()}
-_OPERATIONS |= {"Var": _variance, "Std": _deviation}
+OPERATIONS |= {_name: partial(_binary, _function) for _name, _function in _BINARY.items()}
+OPERATIONS |= {_name: partial(_of_one, _function) for _name, _function in _UNARY.items()}
+OPERATIONS |= {_name: partial(_reduced, _function) for _name, _function in _REDUCTIONS.items()}
+OPERATIONS |= {"Var": _variance, "Std": _deviation}
 
 
 @operation("Elu")
@@ -431,7 +432,7 @@ class _Operation:
         return iter(())
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        function = _OPERATIONS[spec.class_name]
+        function = OPERATIONS[spec.class_name]
         known = inspect.signature(function).parameters
         settings = {name: value for name, value in spec.config.items() if name in known}
         beyond = [
@@ -442,166 +443,4 @@ class _Operation:
         return Layer(partial(function, **settings), outputs=_outputs_of(spec.class_name, spec.config))
 
 
-register_kind(_Operation(), *_OPERATIONS, operations=True)
-
-
-# The functions of TensorFlow in Keras 2: the operations that compute the same, and the names of their arguments.
-_BOTH = {"y": "x2"}
-_OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
-    **{
-        f"{module}{name}": (operation_, _BOTH)
-        for name, operation_ in {
-            "add": "Add",
-            "subtract": "Subtract",
-            "multiply": "Multiply",
-            "truediv": "TrueDivide",
-            "divide": "Divide",
-            "pow": "Power",
-            "maximum": "Maximum",
-            "minimum": "Minimum",
-            "equal": "Equal",
-            "not_equal": "NotEqual",
-            "less": "Less",
-            "less_equal": "LessEqual",
-            "greater": "Greater",
-            "greater_equal": "GreaterEqual",
-            "logical_and": "LogicalAnd",
-            "logical_or": "LogicalOr",
-            "floordiv": "FloorDivide",
-            "floormod": "Mod",
-            "divide_no_nan": "DivideNoNan",
-        }.items()
-        for module in ("math.", "__operators__.", "")
-    },
-    **{
-        f"{module}{name}": (operation_, {})
-        for name, operation_ in {
-            "abs": "Abs",
-            "negative": "Negative",
-            "square": "Square",
-            "sqrt": "Sqrt",
-            "rsqrt": "Rsqrt",
-            "reciprocal": "Reciprocal",
-            "exp": "Exp",
-            "log": "Log",
-            "log1p": "Log1p",
-            "sin": "Sin",
-            "cos": "Cos",
-            "tanh": "Tanh",
-            "sigmoid": "Sigmoid",
-            "softplus": "Softplus",
-            "erf": "Erf",
-            "sign": "Sign",
-            "floor": "Floor",
-            "ceil": "Ceil",
-            "logical_not": "LogicalNot",
-            "reduce_mean": "Mean",
-            "reduce_sum": "Sum",
-            "reduce_prod": "Prod",
-            "reduce_max": "Max",
-            "reduce_min": "Min",
-            "reduce_any": "Any",
-            "reduce_all": "All",
-            "reduce_std": "Std",
-            "reduce_variance": "Var",
-            "reduce_logsumexp": "Logsumexp",
-        }.items()
-        for module in ("math.", "")
-    },
-    **{
-        f"nn.{name}": (operation_, {})
-        for name, operation_ in {
-            "relu": "Relu",
-            "relu6": "Relu6",
-            "sigmoid": "Sigmoid",
-            "tanh": "Tanh",
-            "softmax": "Softmax",
-            "log_softmax": "LogSoftmax",
-            "softplus": "Softplus",
-            "softsign": "Softsign",
-            "elu": "Elu",
-            "selu": "Selu",
-            "silu": "Silu",
-            "swish": "Silu",
-        }.items()
-    },
-    "nn.gelu": ("Gelu", {}),
-    "nn.leaky_relu": ("LeakyRelu", {"alpha": "negative_slope"}),
-    "linalg.matmul": ("Matmul", {"b": "x2"}),
-    "matmul": ("Matmul", {"b": "x2"}),
-    "linalg.einsum": ("Einsum", {}),
-    "math.l2_normalize": ("Normalize", {}),
-    "nn.l2_normalize": ("Normalize", {}),
-    "linalg.l2_normalize": ("Normalize", {}),
-    "clip_by_value": ("Clip", {"clip_value_min": "x_min", "clip_value_max": "x_max"}),
-    "cast": ("Cast", {}),
-    "reshape": ("Reshape", {"shape": "newshape"}),
-    "expand_dims": ("ExpandDims", {}),
-    "squeeze": ("Squeeze", {}),
-    "compat.v1.squeeze": ("Squeeze", {"squeeze_dims": "axis"}),
-    "transpose": ("Transpose", {"perm": "axes"}),
-    "compat.v1.transpose": ("Transpose", {"perm": "axes"}),
-    "concat": ("Concatenate", {}),
-    "stack": ("Stack", {}),
-    "tile": ("Tile", {"multiples": "repeats"}),
-    "reverse": ("Flip", {}),
-    "identity": ("Copy", {}),
-    "stop_gradient": ("StopGradient", {}),
-    "where": ("Where", {"x": "x1", "y": "x2"}),
-    "gather": ("Take", {}),
-    "compat.v1.gather": ("Take", {}),
-    "ones_like": ("OnesLike", {}),
-    "zeros_like": ("ZerosLike", {}),
-    "math.cumsum": ("Cumsum", {}),
-    "cumsum": ("Cumsum", {}),
-    "one_hot": ("OneHot", {"depth": "num_classes"}),
-}
-
-
-class _Lambda:
-    """A function of TensorFlow that a functional model of Keras 2 calls."""
-
-    def slots(self, spec: Spec) -> Iterator[Slot]:
-        return iter(())
-
-    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        name = spec.config.get("function")
-        found = _OF_TENSORFLOW.get(str(name))
-        if found is None:
-            raise UnsupportedError(f"the function {shown(str(name))}")
-        function, renamed = found
-        return Layer(partial(_as_in_tensorflow, operation_name=function, renamed=tuple(renamed.items())))
-
-
-def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
-    names, function = dict(renamed), _OPERATIONS[operation_name]
-    given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
-    if operation_name == "Matmul":
-        args, given = _turned(args, given)
-    known = inspect.signature(function).parameters  # what else TensorFlow has, such as conjugate=False, must be off
-    return function(*args, **{name: value for name, value in given.items() if name in known or value})
-
-
-def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a product without `transpose_a` and `transpose_b`."""
-    (a,), b = args, given.pop("x2")
-    if given.pop("transpose_a", False):
-        a = a.transpose(-2, -1)
-    if given.pop("transpose_b", False):
-        b = b.transpose(-2, -1)
-    return (a, b), given
-
-
-class _Slice(_Lambda):
-    """An index of Keras 2: `x[...]`."""
-
-    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        return Layer(_sliced)
-
-
-def _sliced(x: Tensor, slice_spec: Any, var: Any = None) -> Any:
-    return get_item(x, slice_spec)
-
-
-register_kind(_Lambda(), "TFOpLambda", operations=True)
-register_kind(_Slice(), "SlicingOpLambda", operations=True)
+register_kind(_Operation(), *OPERATIONS, operations=True)

@@ -23,47 +23,30 @@ _POOLS: dict[tuple[str, int], Callable[..., Any]] = {
 }
 
 
-def _pool(kind: str, dims: int, size: Any, strides: Any, padding: str, data_format: str | None) -> Layer:
-    if padding not in ("valid", "same"):
-        raise UnsupportedError(f"the padding {padding!r}")
-    sizes = per_dim(size, dims)
-    function = partial(
-        _pooled,
-        kind=kind,
-        sizes=sizes,
-        strides=sizes if strides is None else per_dim(strides, dims),
-        padding=padding,
-        channels_first=data_format == "channels_first",
-    )
-    return Layer(function)
+def _register(kind: str, dims: int, *names: str) -> None:
+    """Registers the rule of pools of a kind."""
+
+    @layer(*names)
+    def pool(
+        *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
+    ) -> Layer:
+        if padding not in ("valid", "same"):
+            raise UnsupportedError(f"the padding {padding!r}")
+        sizes = per_dim(pool_size, dims)
+        function = partial(
+            _pooled,
+            kind=kind,
+            sizes=sizes,
+            strides=sizes if strides is None else per_dim(strides, dims),
+            padding=padding,
+            channels_first=data_format == "channels_first",
+        )
+        return Layer(function)
 
 
-@layer("MaxPooling1D", "MaxPool1D")
-def max_pooling_1d(
-    *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
-) -> Layer:
-    return _pool("max", 1, pool_size, strides, padding, data_format)
-
-
-@layer("MaxPooling2D", "MaxPool2D")
-def max_pooling_2d(
-    *, pool_size: Any = (2, 2), strides: Any = None, padding: str = "valid", data_format: str | None = None
-) -> Layer:
-    return _pool("max", 2, pool_size, strides, padding, data_format)
-
-
-@layer("AveragePooling1D", "AvgPool1D")
-def average_pooling_1d(
-    *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
-) -> Layer:
-    return _pool("mean", 1, pool_size, strides, padding, data_format)
-
-
-@layer("AveragePooling2D", "AvgPool2D")
-def average_pooling_2d(
-    *, pool_size: Any = (2, 2), strides: Any = None, padding: str = "valid", data_format: str | None = None
-) -> Layer:
-    return _pool("mean", 2, pool_size, strides, padding, data_format)
+for _dims in (1, 2):
+    _register("max", _dims, f"MaxPooling{_dims}D", f"MaxPool{_dims}D")
+    _register("mean", _dims, f"AveragePooling{_dims}D", f"AvgPool{_dims}D")
 
 
 def _pooled(

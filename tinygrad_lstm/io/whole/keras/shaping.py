@@ -155,38 +155,23 @@ def _every_mask(inputs: Any, masks: Sequence[Tensor | None]) -> Tensor:
     return reduce(ops.logical_and, [mask for mask in masks if mask is not None])
 
 
-def _merging(function: Callable[..., Tensor], keras: int) -> Layer:
-    return Layer(function, mask=_any_mask if keras > 2 else _every_mask)
+def _register_merging(name: str, function: Callable[..., Tensor]) -> None:
+    """Registers the rule of a layer that joins its inputs element by element."""
+
+    @layer(name)
+    def merging(*, keras: int) -> Layer:
+        return Layer(function, mask=_any_mask if keras > 2 else _every_mask)
 
 
-@layer("Add")
-def add(*, keras: int) -> Layer:
-    return _merging(partial(_reduced, function=ops.add), keras)
-
-
-@layer("Subtract")
-def subtract(*, keras: int) -> Layer:
-    return _merging(partial(_reduced, function=ops.sub), keras)
-
-
-@layer("Multiply")
-def multiply(*, keras: int) -> Layer:
-    return _merging(partial(_reduced, function=ops.mul), keras)
-
-
-@layer("Maximum")
-def maximum(*, keras: int) -> Layer:
-    return _merging(partial(_reduced, function=ops.maximum), keras)
-
-
-@layer("Minimum")
-def minimum(*, keras: int) -> Layer:
-    return _merging(partial(_reduced, function=ops.minimum), keras)
-
-
-@layer("Average")
-def average(*, keras: int) -> Layer:
-    return _merging(_average, keras)
+for _name, _function in {
+    "Add": ops.add,
+    "Subtract": ops.sub,
+    "Multiply": ops.mul,
+    "Maximum": ops.maximum,
+    "Minimum": ops.minimum,
+}.items():
+    _register_merging(_name, partial(_reduced, function=_function))
+_register_merging("Average", _average)
 
 
 @layer("Concatenate")

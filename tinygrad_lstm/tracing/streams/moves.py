@@ -241,19 +241,20 @@ def _getitem(p: Planner, call: Call, x: Any, index: Any) -> list[Flow]:
     dims: list[tuple[Any, ...]] = []
     left, full, sizes = iter(range(len(x.layout.dims))), Full(x.layout), iter(call.result.shape)
     for part in parts:
-        dim = None if part is None else next(left)
         size = None if isinstance(part, int) else next(sizes)
-        if dim is not None and dim in full.dims:
-            own.append(part.tensor if isinstance(part, Fixed) else p.template([part])[0])
-        elif dim is not None:
-            if part != slice(None):
-                check_free(x.layout, dim)
-            own += [slice(None)] * sum(isinstance(each, int) for each in x.layout.dims[dim])
         if part is None:
             own.append(None)
             dims.append(())
-        elif part == slice(None):
-            dims.append(x.layout.dims[dim or 0])
+            continue
+        dim = next(left)
+        if dim in full.dims:
+            own.append(part.tensor if isinstance(part, Fixed) else p.template([part])[0])
+        else:
+            if part != slice(None):
+                check_free(x.layout, dim)
+            own += [slice(None)] * sum(isinstance(each, int) for each in x.layout.dims[dim])
+        if part == slice(None):
+            dims.append(x.layout.dims[dim])
         elif size is not None:
             if isinstance(part, Fixed) and (
                 len(part.layout.dims) != 1 or sum(isinstance(each, int | Fixed) for each in parts) > 1

@@ -22,7 +22,7 @@ from ..model.program import Constant, Loop, Operand, Program, Value, taken
 from . import cumulative, moves, pointwise, recurrent, spectral, windows  # noqa: F401
 from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node
-from .planning import Fixed, Flow, NotCausalError, Planner
+from .planning import Fixed, Flow, NotCausalError, Planner, RefusedError
 from .timeline import STEPS, Timeline, steps_behind
 
 __all__ = ["Input", "Output", "Plan", "States", "plan_of"]
@@ -282,6 +282,22 @@ def plan_of(
         NotCausalError: it needs the whole sequence, or looks ahead further.
         ValueError: no input has a time dimension; a fixed value has a different shape, or is of an input with time.
     """
+    try:
+        return _plan_of(names, program, labels, batch, device, fixed, lookahead, states)
+    except RefusedError as error:
+        raise NotCausalError(f"stream: the model {error}") from None
+
+
+def _plan_of(
+    names: Sequence[str],
+    program: Program,
+    labels: Mapping[Any, str],
+    batch: int,
+    device: Device,
+    fixed: Mapping[str, Any],
+    lookahead: int,
+    states: Mapping[str, str],
+) -> Plan:
     pairs = {
         labels[size.key]: size.values
         for value in program.inputs
@@ -312,9 +328,12 @@ def plan_of(
     planner.plan()
     outputs = {name: Output(planner.resolved(value), batch, device) for name, value in program.outputs.items()}
     behind = 0
-    for output in outputs.values():
+    for name, output in outputs.items():
         if isinstance(output.known, Flow):
-            behind = max(behind, steps_behind(output.known.length, output.known.ready) or 0)
+            steps = steps_behind(output.known.length, output.known.ready)
+            if steps is None:
+                raise NotCausalError(f"stream: the output {name!r} comes later and later")
+            behind = max(behind, steps)
     if behind > lookahead:
         told = ", ".join(f"{name} by {steps}" for name, steps in planner.behind.items())
         raise NotCausalError(
@@ -370,11 +389,12 @@ def _plan_of_step(
         outputs[name] = Output(flow, batch, device)
         gives.append(flow.number)
         layouts.append((operand, layout))
-    after = [layouts[list(program.outputs).index(output)] for output in states.values()]
+    in_order = [name for name in names if name in states]
+    after = [layouts[list(program.outputs).index(states[name])] for name in in_order]
     by_name = dict(zip(names, program.inputs, strict=True))
     values = [(by_name[each.name], planner.layout_of(by_name[each.name])) for each in inputs]
     node = recurrent.EachStep(
-        [each.flow.number for each in inputs], gives, [*values, *kept], [*layouts, *after], list(states),
+        [each.flow.number for each in inputs], gives, [*values, *kept], [*layouts, *after], in_order,
         recurrent.Replay(program.calls, list(constants), pairs.get(BATCH)), list(constants.values()), starts,
     )  # fmt: skip
     flows = [each.flow for each in inputs] + [each.known for each in outputs.values() if isinstance(each.known, Flow)]

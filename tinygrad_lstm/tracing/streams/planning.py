@@ -23,6 +23,7 @@ __all__ = [
     "Flow",
     "NotCausalError",
     "Planner",
+    "RefusedError",
     "applied",
     "filled",
     "refused",
@@ -36,7 +37,7 @@ class NotCausalError(ValueError):
     """An output depends on more than the steps that have come."""
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """Why a call has no rule; collected by the planner."""
 
 
@@ -160,7 +161,7 @@ class Planner:
             pair = _pair(size)
             label = next((label for label, lengths in self.pairs.items() if pair == lengths and pair[0] != pair[1]), "")
             if not label and pair[0] != pair[1]:
-                raise _RefusedError("depends on the number of steps")
+                raise RefusedError("depends on the number of steps")
             dims.append((label,) if label else () if size == 1 else (pair[0],))
         return Layout(tuple(dims))
 
@@ -170,7 +171,7 @@ class Planner:
         if operand.array is not None:
             return Fixed(self._on_device(operand), layout)
         if operand.filling is None:
-            raise _RefusedError("is given an array that depends on the number of steps")
+            raise RefusedError("is given an array that depends on the number of steps")
         shape = [math.prod(each if isinstance(each, int) else 1 for each in dim) for dim in layout.dims]
         number = operand.filling.item()
         return Fixed(full(shape, number, dtype=operand.dtype, device=self.device), layout, True)
@@ -187,12 +188,12 @@ class Planner:
         """A number among the arguments of a call.
 
         Raises:
-            _RefusedError: it depends on the number of steps.
+            RefusedError: it depends on the number of steps.
         """
         try:
             return evaluated(value, {self.pairs[BATCH]: self.batch} if BATCH in self.pairs else {})
         except KeyError:
-            raise _RefusedError("is given a number that depends on the number of steps") from None
+            raise RefusedError("is given a number that depends on the number of steps") from None
 
     def template(self, given: Any) -> Any:
         """The arguments of a call with plain numbers; `filled` replaces the values in them."""
@@ -206,7 +207,7 @@ class Planner:
         """A number that depends on the lengths of the inputs, after n steps.
 
         Raises:
-            _RefusedError: it is not computed from numbers of steps.
+            RefusedError: it is not computed from numbers of steps.
         """
         if not isinstance(number, Derived):
             return Timeline.always(number)
@@ -220,7 +221,7 @@ class Planner:
         if number.how is not None:
             kind, *operands = number.how
             return Timeline.computed(getattr(operator, kind), *map(self.count, operands))
-        raise _RefusedError("takes a part of the steps that depends on their number")
+        raise RefusedError("takes a part of the steps that depends on their number")
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -252,7 +253,7 @@ class Planner:
                     if isinstance(result, Flow):
                         self._check(call, value, result)
                         self._note_behind(call, given, result)
-        except _RefusedError as error:
+        except RefusedError as error:
             line = "" if self.place(call) else f" ({call.line})"
             self.reasons.append(f"{self.told(call)} {error}{line}")
             results = [None] * len(call.results)
@@ -264,7 +265,7 @@ class Planner:
         number = len(self.nodes)
         try:
             return rule(self, call, *given)
-        except _RefusedError:
+        except RefusedError:
             del self.nodes[number:]
             flat = self._all_flat(given)
             if len(self.nodes) == number:
@@ -296,7 +297,7 @@ class Planner:
         """The results of a call that is given nothing that depends on the steps: computed now."""
         values = [leaf for leaf in leaves(given) if isinstance(leaf, Fixed)]
         if any(each.layout.has_time for each in values):
-            raise _RefusedError("depends on the number of steps")
+            raise RefusedError("depends on the number of steps")
         made = applied(call.function, filled(self.template(given), iter([each.tensor for each in values])))
         made = made if isinstance(made, tuple) else (made,)
         return [Fixed(tensor, self.layout_of(value)) for tensor, value in zip(made, call.results, strict=True)]
@@ -309,7 +310,7 @@ class Planner:
         for dim, size in zip(flow.layout.dims, value.shape, strict=True):
             pairs = [known[each] if isinstance(each, str) else (each, each) for each in dim]
             if (math.prod(p[0] for p in pairs), math.prod(p[1] for p in pairs)) != _pair(size):
-                raise _RefusedError("has a number of steps that does not follow from that of the input")
+                raise RefusedError("has a number of steps that does not follow from that of the input")
 
     def _note_behind(self, call: Call, given: Any, result: Flow) -> None:
         """Notes a call that looks ahead further than what it is given."""
@@ -350,7 +351,7 @@ class Planner:
     def together(self, call: Call, flows: Sequence[Flow]) -> tuple[Sequence[Flow], Timeline, Timeline]:
         """Flows whose frames come at the same time: those that come earlier are held."""
         if len({flow.is_present for flow in flows}) > 1:
-            raise _RefusedError("needs, at each step, a value of the whole sequence")
+            raise RefusedError("needs, at each step, a value of the whole sequence")
         ready = flows[0].ready
         for flow in flows[1:]:
             ready = ready.at_most(flow.ready)
@@ -398,11 +399,11 @@ def _rule_of(call: Call) -> Rule:
     """The rule of a call, by its function, or for an op by its name.
 
     Raises:
-        _RefusedError: there is none.
+        RefusedError: there is none.
     """
     rule = _RULES.get(call.function) or _RULES.get(getattr(call.function, "name", None))
     if rule is None:
-        raise _RefusedError("has no rule for streams")
+        raise RefusedError("has no rule for streams")
     return rule
 
 
@@ -423,9 +424,9 @@ def values_in(given: Any) -> list[Flow | Fixed]:
     return [leaf for leaf in leaves(given) if isinstance(leaf, Flow | Fixed)]
 
 
-def refused(why: str) -> _RefusedError:
+def refused(why: str) -> RefusedError:
     """The error of a rule that cannot be applied: what the call does, after its name."""
-    return _RefusedError(why)
+    return RefusedError(why)
 
 
 def _pair(size: Any) -> Pair:

@@ -100,6 +100,8 @@ def _scan(
     if not all(isinstance(x, Flow) for x in sequences) or not sequences:
         raise refused("takes the steps of a fixed sequence")
     sequences = [p.flat(x) for x in sequences]
+    if any(alone != () and isinstance(alone[0], int) for x in sequences for alone in x.layout.dims[1:2]):
+        raise refused("has a batch of a fixed size that is not 1")
     if any(unbind.arguments[1] != 0 or x.layout.dims[0] != (TIME,) or x.layout.dims[1] not in ((), (BATCH,))
            for unbind, x in zip(loop.items.values(), sequences, strict=True)):  # fmt: skip
         raise refused("takes steps that are not along the time")

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from golden_models import model_path
 from onnx import ModelProto, helper
 from onnx_graphs import WAYS, Graph
 
@@ -172,16 +173,18 @@ def tensorflow_checkpoints(folder: Path) -> list[Path]:
     return [*parts, TENSORFLOW / "old"]
 
 
-def packed_models(*names: str) -> Callable[[Path], list[Path]]:
-    """The models of tests/golden/models that are packed folders."""
+def folders(*names: str) -> Callable[[Path], list[Path]]:
+    """The models of tests/golden/models that are folders, some of them packed."""
 
     def files(folder: Path) -> list[Path]:
         found = []
-        for path in sorted(path for name in names for path in MODELS.glob(f"{name}.zip")):
-            with zipfile.ZipFile(path) as archive:
-                contents = [archive.read(name) for name in PARTS[names[0]] if name in archive.namelist()]
+        for path in sorted(path for name in names for path in MODELS.glob(name)):
+            if path.suffix not in (".zip", ""):
+                continue
+            whole = model_path(path.stem)
             found.append(folder / path.stem)
-            found[-1].write_bytes(NEXT_FILE.join(contents))
+            parts = [whole / name for name in PARTS[names[0]] if (whole / name).exists()]
+            found[-1].write_bytes(NEXT_FILE.join(part.read_bytes() for part in parts))
         return found
 
     return files
@@ -273,9 +276,9 @@ FORMATS = {
     "state": Format(states, read_state),
     "input": Format(inputs, read_input),
     "TensorFlow checkpoint": Format(tensorflow_checkpoints, read_tensorflow_checkpoint),
-    "SavedModel": Format(packed_models("tf1_*", "tf_keras3_*", "tf_module"), read_saved_model),
+    "SavedModel": Format(folders("tf1_*", "tf_keras*", "tf_module*"), read_saved_model),
     "TensorFlow graph": Format(lambda folder: [MODELS / "tf1_frozen.pb"], read_model),
-    "TensorFlow.js": Format(packed_models("tf_tfjs_*"), read_tfjs),
+    "TensorFlow.js": Format(folders("tf_tfjs_*"), read_tfjs),
 }
 
 

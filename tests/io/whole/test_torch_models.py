@@ -121,6 +121,17 @@ UNREAD = {
     "a long line": ("return " + "x" * 100000, "which has a line of more than 65536 bytes"),
     "an import": ("import os\nreturn x", "a statement (Import) that no graph has in forward"),
     "a lambda": ("return (lambda: x)()", "an expression (Lambda) that no graph has in forward"),
+    "deep expressions": ("return x" + "[0]" * 900, "refuses code that is nested so deep"),
+    "a large power": ("n = torch.pow(9, torch.pow(9, 9))\nreturn x", "refuses to compute 'pow' of such constants"),
+    "a long list": ("n = torch.mul([0], 1000000000)\nreturn x", "refuses to compute 'mul' of such constants"),
+    "numbers that grow": ("n = 3\nfor i in range(99):\n  n = torch.mul(n, n)\nreturn x", "such large numbers"),
+    "lists that grow": ("a = [1]\nfor i in range(60):\n  a = torch.add(a, a)\nreturn x", "such long lists"),
+    "lists of lists": ("a = [x]\nfor i in range(45):\n  a = [a, a]\nreturn a", "refuses lists that are nested so"),
+    "a list in itself": ("a = [x]\n_0 = torch.append(a, a)\nreturn a", "refuses lists that are nested so deep"),
+    "many statements": (
+        "for i in range(19000):\n" + "  y = 1\n" * 20 + "return x",
+        "refuses code of so many statements",
+    ),
     "a constant op that fails": ("return torch.add(1, [2])", "damaged: 'add' fails for constants (TypeError)"),
 }
 

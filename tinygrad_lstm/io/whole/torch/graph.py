@@ -1,6 +1,6 @@
 """A model's graph of known layers and ops, while it is built from PyTorch's code or programs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
@@ -21,6 +21,9 @@ from .values import Applied, GraphStep, Ref, Slot, call_layer
 __all__ = ["Graph", "MissingPartsError"]
 
 MOST_STEPS = 100_000
+MOST_PARTS, DEEPEST = 2_000_000, 50  # of lists, counted at each use
+MOST_PAIRS = 10_000  # of an input and an output
+LARGEST_NUMBER, LARGEST_POWER, LONGEST = 2**63, 63, 10_000  # of constants
 MOST_NAMED = 4  # the places that a message names for each part that is not there
 
 
@@ -37,7 +40,8 @@ class Graph:
         self.contents: dict[Ref, tuple[str, Module | Tensor]] = {}
         self.layers: dict[object, Ref] = {}
         self.origin = ""
-        self._paths: set[str] = set()
+        self._parts_left = MOST_PARTS
+        self._paths: dict[str, int] = {}
         self._missing: dict[str, list[str]] = {}
         self._changed: dict[Ref, Ref] = {}
         self._views: dict[Ref, list[Ref]] = {}
@@ -51,11 +55,11 @@ class Graph:
 
     def add(self, path: str, value: Module | HostArray, *, trainable: bool = True) -> Ref:
         """A parameter, buffer or layer, by its dotted name in the file; a name that is taken gets a number."""
-        stem, number = path, 1
+        stem = path
         while path in self._paths:
-            number += 1
-            path = f"{stem}_{number}"
-        self._paths.add(path)
+            self._paths[stem] += 1
+            path = f"{stem}_{self._paths[stem]}"
+        self._paths[path] = 1
         ref = Ref(path)
         if isinstance(value, Module):
             self.contents[ref] = path, value
@@ -82,6 +86,7 @@ class Graph:
         Raises:
             ContentError: it uses what an op on a view changed in place.
         """
+        self.check_nesting(args, dict(kwargs))
         if name in ("dropout", "dropout_") and len(args) == 3 and isinstance(args[1], float) and 0 <= args[1] <= 1:
             # A layer, which drops elements in training also if the file has it in evaluation mode.
             layer = self.add("dropout", Dropout(args[1]))
@@ -91,10 +96,7 @@ class Graph:
         if rule is None:
             return self.lacks(f"the op {shown(name)}", outputs)
         if name not in CREATES and not _refs_in([args, dict(kwargs)]):
-            try:
-                return rule(*args, **kwargs)
-            except Exception as error:
-                raise ContentError(f"damaged: {name!r} fails for constants ({type(error).__name__})") from error
+            return _folded(name, rule, args, kwargs)
         results = self.step(name, Applied(rule, tuple(args), dict(kwargs)), outputs)
         if outputs != 1:
             return tuple(results)
@@ -115,6 +117,22 @@ class Graph:
         results = [Ref() for _ in range(outputs)]
         return results[0] if outputs == 1 else tuple(results)
 
+    def check_nesting(self, *values: Any) -> None:
+        """Checks that values are not nested too deep, and do not have too many parts, as lists in themselves have.
+
+        Raises:
+            ContentError: they are, or have.
+        """
+        walk = [(value, 0) for value in values]
+        while walk:
+            value, depth = walk.pop()
+            if isinstance(value, list | tuple | dict):
+                inner = list(value.values()) if isinstance(value, dict) else value
+                self._parts_left -= len(inner)
+                if depth > DEEPEST or self._parts_left < 0:
+                    raise ContentError("refuses lists that are nested so deep, or have so many parts")
+                walk += [(each, depth + 1) for each in inner]
+
     def change(self, value: Ref, result: Ref) -> None:
         """Notes that a tensor is changed in place, to a result. Other views of its memory may not be used any more.
 
@@ -134,6 +152,7 @@ class Graph:
 
     def step(self, op: str, applied: Applied, outputs: int) -> list[Ref]:
         """Adds a step; returns its results."""
+        self.check_nesting(applied.args, dict(applied.kwargs))
         inputs: list[Ref] = []
         numbers: dict[Ref, Slot] = {}
 
@@ -192,6 +211,8 @@ class Graph:
             results.append(result)
         if not results:
             raise ContentError("it has no outputs")
+        if len(results) * len(self.inputs) > MOST_PAIRS:
+            raise ContentError(f"refuses a model of {len(self.inputs)} inputs and {len(results)} outputs")
         steps = self._needed(results)
         used = {ref for step in steps for ref in step.inputs}
         contents = {ref: self.contents[ref] for ref in self.contents if ref in used}
@@ -227,6 +248,38 @@ class Graph:
                 wanted.update(step.inputs)
                 found.append(step)
         return found[::-1]
+
+
+def _folded(name: str, rule: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result of an op for constants, which may not take much memory or time.
+
+    Raises:
+        ContentError: the op fails for them, or they are too large.
+    """
+    _check_size([*args, *kwargs.values()])
+    if name in ("mul", "multiply", "pow") and (_has_lists(args) or (name == "pow" and abs(args[-1]) > LARGEST_POWER)):
+        raise ContentError(f"refuses to compute {name!r} of such constants")
+    try:
+        result = rule(*args, **kwargs)
+    except Exception as error:
+        raise ContentError(f"damaged: {name!r} fails for constants ({type(error).__name__})") from error
+    _check_size([result])
+    return result
+
+
+def _has_lists(values: Sequence[Any]) -> bool:
+    return not all(isinstance(value, bool | int | float) for value in values)
+
+
+def _check_size(values: Sequence[Any]) -> None:
+    """Checks that numbers, strings and lists are not larger than those of real models."""
+    for value in values:
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise ContentError("refuses to compute with such large numbers")
+        if isinstance(value, str | list | tuple | dict) and len(value) > LONGEST:
+            raise ContentError("refuses to compute with such long lists or strings")
+        if isinstance(value, list | tuple):
+            _check_size([each for each in value if isinstance(each, int | str)])
 
 
 def _listed(missing: Mapping[str, Sequence[str]]) -> str:

@@ -30,6 +30,7 @@ __all__ = ["loaded_script"]
 DEEPEST = 50
 ADVICE = "export the model to ONNX; or write its forward for the layers that from_torch makes of this file"
 MOST_CALLS = 20_000
+MOST_STATEMENTS = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,10 @@ def loaded_script(path: Path, contents: TorchContents, states: Mapping[str, str]
     root = contents.root
     if not isinstance(root, Record) or contents.archive is None:
         raise ContentError("it holds no module")
-    return _Reader(contents, Code(contents.archive, contents.folder)).loaded(path.name, root, states)
+    try:
+        return _Reader(contents, Code(contents.archive, contents.folder)).loaded(path.name, root, states)
+    except RecursionError as error:
+        raise ContentError("refuses code that is nested so deep") from error
 
 
 class _Reader:
@@ -76,6 +80,7 @@ class _Reader:
         self._constants: list[Any] | None = None
         self._depth = 0
         self._calls = 0
+        self._statements = 0
 
     def loaded(self, title: str, root: Record, states: Mapping[str, str] | None) -> Module:
         self._paths = dict(_paths(root))
@@ -93,6 +98,7 @@ class _Reader:
             optional = 0
         given: list[Any] = [self.graph.input(name) for name in names[: len(names) - optional]]
         result = self._method(_Method(root, forward.name), given, {})
+        self.graph.check_nesting(result)
         try:
             return self.graph.loaded(title, list(_named_outputs(result)), states=states)
         except MissingPartsError as error:
@@ -184,6 +190,7 @@ class _Reader:
 
     def _layer_call(self, kind: str, layer: Ref, args: Sequence[Any]) -> Any:
         args = [*args]
+        self.graph.check_nesting(args)
         while args and args[-1] is None:
             args.pop()
         run: Callable[..., Any] = call_layer
@@ -217,6 +224,9 @@ class _Reader:
     def _block(self, statements: Sequence[ast.stmt], scope: dict[str, Any]) -> tuple[Any] | None:
         """Follows statements; returns what they return, if they do."""
         for each in statements:
+            self._statements += 1
+            if self._statements > MOST_STATEMENTS:
+                raise ContentError("refuses code of so many statements")
             match each:
                 case ast.Return(value):
                     return (self._evaluated(value, scope) if value else None,)
@@ -350,8 +360,10 @@ class _Reader:
                 if isinstance(value, Ref):
                     return value
                 return {"int": int, "float": float, "bool": bool}[name](value)
-            case "torch.device", _:
+            case (("torch.device" | "torch.warn" | "print"), _):
                 return None
+            case "torch.format", _:
+                return ""
             case "torch.append", [list() as target, value]:
                 target.append(value)
                 return target

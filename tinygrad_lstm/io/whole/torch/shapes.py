@@ -1,7 +1,7 @@
 """The shapes and dtypes of inputs, which TorchScript does not have, from the layers that use them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -28,6 +28,13 @@ _SAME_LAYERS = (nn.Dropout, nn.LayerNorm, nn.Identity, nn.ReLU, nn.Tanh, nn.Sigm
 class _Users:
     steps: Sequence[GraphStep]
     contents: Mapping[Ref, tuple[str, nn.Module | Tensor]]
+    known: dict[Ref, tuple[Shape, str]] = field(default_factory=dict)
+    by_input: dict[Ref, list[GraphStep]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            for ref in step.inputs:
+                self.by_input.setdefault(ref, []).append(step)
 
 
 def ports_of(
@@ -75,14 +82,16 @@ def _with_names(port: Port, names: Mapping[str, str]) -> Port:
 
 def _needed(users: _Users, ref: Ref, depth: int) -> tuple[Shape, str]:
     """The shape and the dtype that the users of a value need, as far as is known."""
-    dtype = ""
-    for step in users.steps if depth < DEEPEST else ():
-        if ref in step.inputs:
+    if ref not in users.known:
+        users.known[ref] = None, ""
+        dtype = ""
+        for step in users.by_input.get(ref, ()) if depth < DEEPEST else ():
             shape, own = _by_step(users, step, ref, depth)
             dtype = dtype or own
+            users.known[ref] = shape, dtype
             if shape is not None:
-                return shape, dtype
-    return None, dtype
+                break
+    return users.known[ref]
 
 
 def _by_step(users: _Users, step: GraphStep, ref: Ref, depth: int) -> tuple[Shape, str]:

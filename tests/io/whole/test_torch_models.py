@@ -121,7 +121,6 @@ UNREAD = {
     "a long line": ("return " + "x" * 100000, "which has a line of more than 65536 bytes"),
     "an import": ("import os\nreturn x", "a statement (Import) that no graph has in forward"),
     "a lambda": ("return (lambda: x)()", "an expression (Lambda) that no graph has in forward"),
-    "deep expressions": ("return x" + "[0]" * 900, "refuses code that is nested so deep"),
     "a large power": ("n = torch.pow(9, torch.pow(9, 9))\nreturn x", "refuses to compute 'pow' of such constants"),
     "a long list": ("n = torch.mul([0], 1000000000)\nreturn x", "refuses to compute 'mul' of such constants"),
     "numbers that grow": ("n = 3\nfor i in range(99):\n  n = torch.mul(n, n)\nreturn x", "such large numbers"),
@@ -140,6 +139,12 @@ UNREAD = {
 def test_what_is_not_read_is_named(tmp_path: Path, what: str) -> None:
     forward, reason = UNREAD[what]
     assert reason in error_of(script(tmp_path / "model.pt", forward))
+
+
+@pytest.mark.parametrize("depth", [1500, 20_000])
+def test_deep_expressions_are_refused(tmp_path: Path, depth: int) -> None:
+    reason = error_of(script(tmp_path / "model.pt", "return x" + "[0]" * depth))
+    assert reason in ("refuses code that is nested so deep", "damaged: 'model/code/__torch__.py' cannot be parsed")
 
 
 def test_functions_that_double_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
-from tinygrad_lstm.io.contents import Activation
+from tinygrad_lstm.kinds import Activation
 
 __all__ = ["ACTIVATIONS", "Activation", "function_of", "is_activation"]
 

@@ -6,11 +6,14 @@ Networks, readers and writers of files, traces, the page and the command line re
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["KINDS", "Framework", "Gate", "Kind", "State", "Weight", "kind_of_op", "kind_with_gates"]
+__all__ = ["KINDS", "Activation", "Framework", "Gate", "Kind", "State", "Weight", "kind_of_op", "kind_with_gates"]
 
 Framework = Literal["keras", "onnx"]
+
+Activation: TypeAlias = str | tuple[str | float, ...]
+"""The name of an activation function of LSTM, GRU or RNN; or a tuple of a name and its numbers."""
 
 
 @dataclass(frozen=True)

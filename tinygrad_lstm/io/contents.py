@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..kinds import Framework
+from ..kinds import Activation, Framework
 
-__all__ = ["Activation", "FileLayer", "Weights"]
-
-Activation: TypeAlias = str | tuple[str | float, ...]
-"""The name of an activation function of LSTM, GRU or RNN; or a tuple of a name and its numbers."""
+__all__ = ["FileLayer", "Weights"]
 
 
 @dataclass(frozen=True)

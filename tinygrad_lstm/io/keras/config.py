@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
-from ...kinds import KINDS, Kind
-from ..contents import Activation
+from ...kinds import KINDS, Activation, Kind
 from ..errors import ContentError, shown
 
 __all__ = [

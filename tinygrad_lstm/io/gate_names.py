@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ..kinds import KINDS, Kind
+
 __all__ = ["GateArrays", "gate_arrays"]
 
 # The beginnings of names before a gate's letter: of the weights of the input and of the hidden state, and of biases.
@@ -15,8 +17,8 @@ _SCHEMES = (
     ("W", "U", ("b",)),
 )
 _JOINED = (("W_", "b_"), ("W", "b"))
-_GATES = {"LSTM": (("i", "f", "o"), "cgC"), "GRU": (("r", "z"), "hnc")}
-_AS_LETTER = {"LSTM": "g", "GRU": "n"}
+_KINDS = tuple(kind for kind in KINDS.values() if kind.shares)
+_CANDIDATE = "cC"  # further letters of textbooks for the candidate
 _BIASES = {1: ("bias",), 2: ("bias_ih", "bias_hh")}
 
 
@@ -26,7 +28,7 @@ class GateArrays:
 
     Attributes:
         prefix: what their names begin with, up to the last dot or slash.
-        kind: LSTM or GRU.
+        kind: its name in `KINDS`.
         roles: the names by role, as for `from_arrays`.
         joined: whether the weights are over the input and the hidden state, in an order that names do not show.
     """
@@ -48,16 +50,16 @@ def gate_arrays(names: Iterable[str]) -> Iterator[GateArrays]:
         at = max(name.rfind("/"), name.rfind(".")) + 1
         groups.setdefault(name[:at], {})[name[at:]] = name
     for prefix, own in groups.items():
-        for kind in _GATES:
+        for kind in _KINDS:
             if roles := _separate(kind, own):
-                yield GateArrays(prefix.rstrip("/."), kind, roles, joined=False)
+                yield GateArrays(prefix.rstrip("/."), kind.name, roles, joined=False)
                 break
             if roles := _joined(kind, own):
-                yield GateArrays(prefix.rstrip("/."), kind, roles, joined=True)
+                yield GateArrays(prefix.rstrip("/."), kind.name, roles, joined=True)
                 break
 
 
-def _separate(kind: str, own: dict[str, str]) -> dict[str, str]:
+def _separate(kind: Kind, own: dict[str, str]) -> dict[str, str]:
     for of_x, of_h, biases in _SCHEMES:
         weights = _of_gates(kind, own, {"weight_ih": of_x, "weight_hh": of_h})
         if weights:
@@ -65,18 +67,18 @@ def _separate(kind: str, own: dict[str, str]) -> dict[str, str]:
     return {}
 
 
-def _joined(kind: str, own: dict[str, str]) -> dict[str, str]:
+def _joined(kind: Kind, own: dict[str, str]) -> dict[str, str]:
     for of_both, bias in _JOINED:
         if weights := _of_gates(kind, own, {"weight": of_both}):
             return weights | _of_gates(kind, own, {"bias": bias})
     return {}
 
 
-def _of_gates(kind: str, own: dict[str, str], starts: dict[str, str]) -> dict[str, str]:
+def _of_gates(kind: Kind, own: dict[str, str], starts: dict[str, str]) -> dict[str, str]:
     """The arrays of all gates for these roles, whose names begin so; empty if one is missing."""
-    gates, candidates = _GATES[kind]
-    for candidate in candidates:
-        letters = {**{gate: gate for gate in gates}, candidate: _AS_LETTER[kind]}
+    (candidate,) = (gate for gate in kind.gates if gate.name not in kind.shares)
+    for letter_of_candidate in (candidate.alias, candidate.name, *_CANDIDATE):
+        letters = {**{gate: gate for gate in kind.shares}, letter_of_candidate: candidate.name}
         names = {
             f"{role}_{ours}": own.get(f"{start}{letter}")
             for role, start in starts.items()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
+from ..kinds import KINDS
 from .contents import Weights
 from .file_layers import network_of
 from .gate_names import gate_arrays
@@ -98,10 +99,10 @@ def _of_single_gates(weights: Weights) -> Iterator[Recognised]:
     """The layers whose gates have arrays of their own; of GRUs there are several variants, which arrays do not show."""
     for found in gate_arrays(weights):
         network, reason = None, ""
-        if found.kind == "GRU":
-            reason = "its equations are not known: give reset_after=True or False to GRU.from_arrays"
+        if "reset_after" in KINDS[found.kind].options:
+            reason = f"its equations are not known: give reset_after=True or False to {found.kind}.from_arrays"
         elif found.joined:
-            reason = 'give joined="xh" or "hx" to LSTM.from_arrays: names do not show the order of the columns'
+            reason = f'give joined="xh" or "hx" to {found.kind}.from_arrays: names do not show the order of the columns'
         else:
             try:
                 network = mapped_network(found.kind, weights, found.roles)

@@ -12,7 +12,7 @@ from ...keras.hdf5 import Hdf5Contents
 from ...keras.layers import GENERATORS, OPTIMIZERS, counted_once, listed_names
 from .rules import Slot
 
-__all__ = ["arrays_of"]
+__all__ = ["arrays_of", "check_arrays"]
 
 _MOST_NAMED = 8
 
@@ -39,7 +39,7 @@ def _by_path(contents: Hdf5Contents, slots: list[Slot]) -> dict[str, HostArray]:
         if name.split("/", 1)[0] not in OPTIMIZERS and not GENERATORS.fullmatch(name)
     }
     paths = {slot.path: slot for slot in slots}
-    _check(
+    check_arrays(
         [f"{shown(path)} ({slot.role})" for path, slot in paths.items() if path not in there],
         [shown(name) for name in there if name not in paths],
     )
@@ -67,7 +67,7 @@ def _by_order(contents: Hdf5Contents, root: str, slots: Mapping[str, list[Slot]]
                 missing.append(shown(path))
                 continue
             yield slot.path, contents.arrays[path]
-    _check(missing, extra)
+    check_arrays(missing, extra)
 
 
 def _role(path: str) -> str:
@@ -75,7 +75,8 @@ def _role(path: str) -> str:
     return path.rpartition("/")[2].partition(":")[0]
 
 
-def _check(missing: list[str], extra: list[str]) -> None:
+def check_arrays(missing: list[str], extra: list[str]) -> None:
+    """Raises ContentError if arrays that a model needs are missing, or there are more."""
     problems = [
         f"{what} {', '.join(names[:_MOST_NAMED])}{', ...' * (len(names) > _MOST_NAMED)}"
         for what, names in (("missing", missing), ("unused", extra))

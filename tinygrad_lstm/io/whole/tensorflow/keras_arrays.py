@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ...errors import ContentError, shown
+from ...errors import shown
 from ..keras.graph import graph_of
 from ..keras.rules import Spec, slots_of
+from ..keras.weights import check_arrays
 
 __all__ = ["arrays_by_layer"]
-
-MOST_NAMED = 8
 
 
 def arrays_by_layer(model: Spec, arrays: Mapping[str, HostArray]) -> dict[str, HostArray]:
@@ -38,13 +37,7 @@ def arrays_by_layer(model: Spec, arrays: Mapping[str, HostArray]) -> dict[str, H
             else:
                 found[slot.path] = arrays[own.pop(place)]
     extra = [shown(name) for own in of_layer.values() for name in own.values()]
-    problems = [
-        f"{what} {', '.join(names[:MOST_NAMED])}{', ...' * (len(names) > MOST_NAMED)}"
-        for what, names in (("missing", missing), ("unused", extra))
-        if names
-    ]
-    if problems:
-        raise ContentError(f"its arrays are not those of the model in its config: {'; '.join(problems)}")
+    check_arrays(missing, extra)
     return found
 
 

@@ -1,6 +1,7 @@
 """Steps and loops of LSTM and GRU that are one op. Their kernels are over [x, h]."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..... import ops
@@ -11,31 +12,46 @@ from ..rules import rule
 __all__: list[str] = []
 
 
-def _lstm_step(
-    x: Tensor,
-    c: Tensor,
-    h: Tensor,
-    w: Tensor,
-    peepholes: Sequence[Tensor],
-    b: Tensor,
-    forget_bias: float,
-    cell_clip: float,
-    use_peephole: bool,
-    gates: str,
-) -> tuple[Tensor, ...]:
-    """i, c', f, o, g, tanh(c'), h'. The columns of the kernel are those of the gates in this order."""
-    columns = dict(zip(gates, ops.split(ops.cat([x, h], -1) @ w + b, w.shape[1] // 4, -1), strict=True))
-    i, f, g, o = (columns[gate] for gate in "ifgo")
-    f = f + forget_bias
-    if use_peephole:
-        i, f = i + c * peepholes[0], f + c * peepholes[1]
-    i, f, g = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g)
-    c = f * c + i * g
-    if cell_clip > 0:
-        c = ops.clamp(c, -cell_clip, cell_clip)
-    o = ops.sigmoid(o + c * peepholes[2] if use_peephole else o)
-    activated = ops.tanh(c)
-    return i, c, f, o, g, activated, o * activated
+@dataclass(frozen=True)
+class _Cell:
+    """A step of an LSTM.
+
+    Attributes:
+        peepholes: of the input, forget and output gates; None if there are none.
+        gates: the order of the gates' columns in the kernel.
+    """
+
+    w: Tensor
+    b: Tensor
+    peepholes: Sequence[Tensor] | None
+    forget_bias: float
+    cell_clip: float
+    gates: str
+
+    def __call__(self, x: Tensor, c: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        """i, c', f, o, g, tanh(c'), h'."""
+        columns = ops.split(ops.cat([x, h], -1) @ self.w + self.b, self.w.shape[1] // 4, -1)
+        by_gate = dict(zip(self.gates, columns, strict=True))
+        i, f, g, o = (by_gate[gate] for gate in "ifgo")
+        f = f + self.forget_bias
+        if self.peepholes:
+            i, f = i + c * self.peepholes[0], f + c * self.peepholes[1]
+        i, f, g = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g)
+        c = f * c + i * g
+        if self.cell_clip > 0:
+            c = ops.clamp(c, -self.cell_clip, self.cell_clip)
+        o = ops.sigmoid(o + c * self.peepholes[2] if self.peepholes else o)
+        activated = ops.tanh(c)
+        return i, c, f, o, g, activated, o * activated
+
+    def over(self, steps: int, x: Tensor, c: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        """The values of each step; those after the last are zeros."""
+        columns: list[tuple[Tensor, ...]] = []
+        for x_t in ops.unbind(x, 0)[:steps]:
+            columns.append(self(x_t, c, h))
+            c, h = columns[-1][1], columns[-1][6]
+        missing = [h * 0] * (x.shape[0] - len(columns))
+        return tuple(ops.stack([*column, *missing]) for column in zip(*columns, strict=True))
 
 
 @rule("LSTMBlockCell")
@@ -53,30 +69,8 @@ def lstm_block_cell(
     cell_clip: float = 3.0,
     use_peephole: bool = False,
 ) -> Any:
-    return _lstm_step(x, cs_prev, h_prev, w, (wci, wcf, wco), b, forget_bias, cell_clip, use_peephole, "igfo")
-
-
-def _lstm_steps(
-    steps: int,
-    x: Tensor,
-    c: Tensor,
-    h: Tensor,
-    w: Tensor,
-    peepholes: Sequence[Tensor],
-    b: Tensor,
-    forget_bias: float,
-    cell_clip: float,
-    use_peephole: bool,
-    gates: str,
-) -> Any:
-    """The values of each step; those after the last are zeros."""
-    columns: list[tuple[Tensor, ...]] = []
-    T = x.shape[0]
-    for x_t in ops.unbind(x, 0)[: min(steps, T)]:
-        columns.append(_lstm_step(x_t, c, h, w, peepholes, b, forget_bias, cell_clip, use_peephole, gates))
-        c, h = columns[-1][1], columns[-1][6]
-    missing = [ops.broadcast_to(h * 0, h.shape)] * (T - len(columns))
-    return tuple(ops.stack([*column, *missing]) for column in zip(*columns, strict=True))
+    peepholes = (wci, wcf, wco) if use_peephole else None
+    return _Cell(w, b, peepholes, forget_bias, cell_clip, "igfo")(x, cs_prev, h_prev)
 
 
 @rule("BlockLSTM")
@@ -95,10 +89,8 @@ def block_lstm(
     cell_clip: float = 3.0,
     use_peephole: bool = False,
 ) -> Any:
-    peepholes = wci, wcf, wco
-    return _lstm_steps(
-        seq_len_max[0], x, cs_prev, h_prev, w, peepholes, b, forget_bias, cell_clip, use_peephole, "igfo"
-    )
+    peepholes = (wci, wcf, wco) if use_peephole else None
+    return _Cell(w, b, peepholes, forget_bias, cell_clip, "igfo").over(seq_len_max[0], x, cs_prev, h_prev)
 
 
 @rule("BlockLSTMV2")
@@ -116,8 +108,8 @@ def block_lstm_v2(
     cell_clip: float = 0.0,
     use_peephole: bool = False,
 ) -> Any:
-    peepholes = wci, wcf, wco
-    return _lstm_steps(seq_len_max[0], x, cs_prev, h_prev, w, peepholes, b, 0.0, cell_clip, use_peephole, "ifgo")
+    peepholes = (wci, wcf, wco) if use_peephole else None
+    return _Cell(w, b, peepholes, 0.0, cell_clip, "ifgo").over(seq_len_max[0], x, cs_prev, h_prev)
 
 
 @rule("GRUBlockCell")

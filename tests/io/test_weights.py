@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import tracemalloc
@@ -150,13 +151,15 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
             load_weights(path)
 
 
-def test_programs_of_torch_export_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
-        archive.writestr("model/models/model.json", "{}")
-    with pytest.raises(
-        ValueError, match=r"model\.pt2: a program that torch\.export saved: save the model's state_dict"
+def test_programs_of_torch_export_that_are_damaged_or_old_are_refused(tmp_path: Path) -> None:
+    for name, reason in (
+        ("model/models/model.json", "the archive has no 'model/data/weights/model_weights_config.json'"),
+        ("serialized_exported_program.json", "a program that torch.export saved before PyTorch 2.8: load it and"),
     ):
-        load_weights(tmp_path / "model.pt2")
+        with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+            archive.writestr(name, "{}")
+        with pytest.raises(ValueError, match=rf"model\.pt2: {re.escape(reason)}"):
+            load_weights(tmp_path / "model.pt2")
 
 
 def safetensors(header: dict[str, tuple[str, list[int], list[int]]], data: bytes) -> bytes:

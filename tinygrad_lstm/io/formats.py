@@ -63,6 +63,7 @@ CELLS = re.compile(rb"[,;\s]+")
 # The files within archives by which their formats are recognised.
 TORCH_PICKLE = "/data.pkl"  # after the name of a folder
 TORCH_EXPORT = "/models/model.json"  # the same
+TORCH_OLD_EXPORT = "serialized_exported_program.json"
 KERAS_FILES = {"config.json", "model.weights.h5"}
 NPY_SUFFIX = ".npy"
 ARRAY_SUFFIXES = (NPY_SUFFIX, ".csv", ".tsv", ".txt", ".dat")  # of the files in a folder of arrays
@@ -213,6 +214,8 @@ def _format_of_archive(path: Path) -> Format:
         return "PyTorch"
     if any(name.endswith(TORCH_EXPORT) for name in names):
         return "PyTorch export"
+    if TORCH_OLD_EXPORT in names:
+        raise ValueError(f"{path}: a program that torch.export saved before PyTorch 2.8: load it and save it again")
     if set(names) >= KERAS_FILES:
         return "Keras"
     if all(name.endswith(NPY_SUFFIX) for name in names):

@@ -6,10 +6,11 @@
 Beside NAME.keras or NAME.h5, NAME.expected.safetensors has the inputs "in.INPUT" and the outputs "out.OUTPUT". A name
 begins with keras3 or keras2, the version that wrote the model. Weights and inputs are random; nothing is trained.
 
-Layers for CuDNN compute only on a GPU. What they compute is taken from the same model with LSTM and GRU in their place,
-to which Keras 2 itself converts the weights.
+keras2_old.h5 is laid down by h5py, as Keras 2.2.4 wrote files. Layers for CuDNN compute only on a GPU. What they compute
+is taken from the same model with LSTM and GRU in their place, to which Keras 2 itself converts the weights.
 """
 
+import json
 import os
 import sys
 import zipfile
@@ -20,6 +21,7 @@ from typing import Any
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import h5py
 import keras
 import numpy as np
 import tf_keras
@@ -215,7 +217,49 @@ def write(name: str, k: Any, make: Callable[[Any], Any], path: Path) -> None:
     )
 
 
+def write_old(name: str) -> None:
+    """A file as Keras 2.2.4 wrote it, laid down by h5py, since no such version runs here.
+
+    Its LSTM has hard_sigmoid, the default then. What it computes is taken from Keras 2 with the same weights.
+    """
+    draw = np.random.default_rng(19)
+    l = tf_keras.layers
+    ids = l.Input((TIME,), name="embedding_1_input")
+    lstm = l.LSTM(5, name="lstm_1", recurrent_activation="hard_sigmoid")
+    embedded = l.Embedding(WORDS, 4, mask_zero=True, name="embedding_1")(ids)
+    model = randomized(tf_keras.Model(ids, l.Dense(3, name="dense_1", activation="softmax")(lstm(embedded))), draw)
+    configs = [
+        ("Embedding", {"batch_input_shape": [None, TIME], "input_dim": WORDS, "output_dim": 4, "mask_zero": True}),
+        ("LSTM", {"units": 5, "recurrent_activation": "hard_sigmoid", "implementation": 1, "return_sequences": False}),
+        ("Dense", {"units": 3, "activation": "softmax", "use_bias": True}),
+    ]
+    names = ["embedding_1", "lstm_1", "dense_1"]
+    layers = [
+        {"class_name": kind, "config": {"name": own, "trainable": True, "dtype": "float32", **config}}
+        for own, (kind, config) in zip(names, configs, strict=True)
+    ]
+    with h5py.File(FOLDER / f"{name}.h5", "w") as file:
+        file.attrs["keras_version"] = file.attrs["backend"] = b"2.2.4"
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": layers}).encode()
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = [own.encode() for own in names]
+        for own in names:
+            group = weights.create_group(own)
+            arrays = {f"{own}/{each.name.split('/')[-1]}": each.numpy() for each in model.get_layer(own).weights}
+            group.attrs["weight_names"] = [key.encode() for key in arrays]
+            for key, array in arrays.items():
+                group[key] = array
+    given = draw.integers(0, WORDS, (BATCH, TIME))
+    save_file(
+        {"in.embedding_1_input": given, "out.out": np.ascontiguousarray(model(given))},
+        FOLDER / f"{name}.expected.safetensors",
+        {"made by": f"h5py, as Keras 2.2.4; values by Keras {tf_keras.__version__}"},
+    )
+
+
 def main() -> None:
+    if not sys.argv[1:] or "keras2_old" in sys.argv[1:]:
+        write_old("keras2_old")
     for stem, (make, files) in MODELS.items():
         for file in files:
             version, ending = file.split(".")

@@ -131,3 +131,17 @@ def test_a_recurrent_layer_in_a_branch_is_the_models(tmp_path: Path) -> None:
     for flag in (True, False):
         agree(model, session, {"x": x, "flag": np.array(flag)})
         assert tg.inspect.trace(model, tg.tensor(x), tg.tensor(flag))[0].name == f"{'a' if flag else 'b'}.l0"
+
+
+def test_a_loop_without_an_end_is_printed(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Tanh", ["h"], ["h_"]), helper.make_node("Identity", ["go"], ["again"])]
+    body = helper.make_graph(
+        nodes, "body", [info("k", [], INT), info("go", [], BOOL), info("h", [2])], [info("again", [], BOOL), info("h_")]
+    )
+    loop = helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)
+    model, _ = model_of(tmp_path / "a.onnx", [loop], [info("x", [2])], "y", true=True)
+    assert repr(model).splitlines()[2:5] == [
+        "  y = Loop(None, True, x)",
+        "      body(k, go, h):",
+        "          h_ (2,) = Tanh(h)",
+    ]

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import random
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ MOST_FACTOR = 1024  # the largest number in the expression of a length
 
 BASES = (13, 640)  # the shortest length of a run
 RUNS = 8
+ENOUGH_SECONDS, MOST_SECONDS = 1.0, 2.0  # after which no run begins, and those that have begun end
 
 Lengths = Mapping[str, int]
 
@@ -74,14 +76,15 @@ def _argument(name: str, names: Mapping[str, str], constants: Mapping[str, HostA
 
 
 def lengths_of_runs(names: Sequence[str]) -> Iterator[list[Lengths]]:
-    """Lengths for each name in several runs: short ones, then longer ones of all that are not a batch.
+    """Lengths for each name in several runs: short ones, then longer ones, if only one is not a batch.
 
     They tell from which name a length comes, and by which expression.
     """
     some = random.Random(0)
-    for base in BASES:
+    for base in BASES if sum(not is_batch(name) for name in names) < 2 else BASES[:1]:
         yield [
-            {name: (3 if is_batch(name) else base) + some.randrange(2 * RUNS) for name in names} for _ in range(RUNS)
+            {name: (3 if is_batch(name) else base) + some.randrange(2 * RUNS) for name in names}
+            for _ in range(RUNS if names else 1)
         ]
 
 
@@ -93,34 +96,39 @@ def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> di
         run: runs the model with inputs of these lengths. If it fails, only the steps before have shapes.
     """
     best: dict[int, tuple[str, ...]] = {}
-    draws = forked_draws()
+    begun, draws = time.monotonic(), forked_draws()
     for lengths in lengths_of_runs(names):
         runs: list[dict[int, list[Any]]] = []
-        whole = True
+        failed = False
         for own in lengths:
             seen: dict[int, list[Any]] = {}
             quiet = warnings.catch_warnings(action="ignore")
-            with quiet, Switch(recording=False, tracer=None), draws(), watching(_noting(seen)):
+            with quiet, Switch(recording=False, tracer=None), draws(), watching(_noting(seen, begun + MOST_SECONDS)):
                 try:
                     run(own)
                 except Exception:  # a model may be printed though it cannot run with such inputs
-                    whole = False
+                    failed = True
             runs.append(seen)
-        values = {name: tuple(own[name] for own in lengths) for name in names}
+            if len(runs) > 1 and time.monotonic() - begun > ENOUGH_SECONDS:
+                break
+        values = {name: tuple(own[name] for own in lengths[: len(runs)]) for name in names}
+        steps = [step for step in runs[0] if all(step in seen for seen in runs)]
         found = {
-            step: tuple(_shape(each, values) for each in zip(*results, strict=True))
-            for step in runs[0]
-            if len({len(results[step]) for results in runs if step in results}) == 1
-            if (results := [own[step] for own in runs if step in own]) and len(results) == len(runs)
+            step: tuple(_shape(each, values) for each in zip(*(seen[step] for seen in runs), strict=True))
+            for step in steps
         }
         best = max(best, found, key=len)
-        if whole or not names:
+        if not failed or not names or time.monotonic() - begun > ENOUGH_SECONDS:
             break
     return best
 
 
-def _noting(seen: dict[int, list[Any]]) -> Callable[[Step, Any], None]:
+def _noting(seen: dict[int, list[Any]], until: float) -> Callable[[Step, Any], None]:
+    """A function that notes the shapes of results, and fails after a time: a loop may have no end."""
+
     def note(step: Step, result: Any) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError
         results = [result] if len(step.outputs) == 1 else list(result)
         seen[id(step)] = [getattr(each, "shape", None) for each in results]
 

@@ -6,8 +6,8 @@
 Beside NAME.keras or NAME.h5, NAME.expected.safetensors has the inputs "in.INPUT" and the outputs "out.OUTPUT". A name
 begins with keras3 or keras2, the version that wrote the model. Weights and inputs are random; nothing is trained.
 
-keras2_old.h5 is laid down by h5py, as Keras 2.2.4 wrote files. Layers for CuDNN compute only on a GPU. What they compute
-is taken from the same model with LSTM and GRU in their place, to which Keras 2 itself converts the weights.
+keras2_old.h5 is laid down by h5py, as Keras 2.2.4 wrote files. Layers for CuDNN compute only on a GPU: their values
+are those of the same model with LSTM and GRU in their place, to which Keras 2 converts the weights.
 """
 
 import json

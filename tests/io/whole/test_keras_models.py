@@ -227,6 +227,20 @@ def test_noise_is_only_in_training(tmp_path: Path) -> None:
         assert found.train()(x).tolist() != x.tolist()
 
 
+def test_dropout_of_a_recurrent_layer_is_of_its_inputs(tmp_path: Path) -> None:
+    arrays = {f"layers/simple_rnn/cell/vars/{k}": np.eye(3, dtype="f4") * (k == 0) for k in range(2)}
+    config = {"units": 3, "activation": "linear", "use_bias": False, "return_sequences": True, "dropout": 0.5}
+    found = loaded(
+        tmp_path,
+        model(layer("InputLayer", name="x", batch_shape=[None, 5, 3]), layer("SimpleRNN", name="r", **config)),
+        arrays,
+    )
+    x = np.ones((8, 5, 3), "f4")
+    assert (found(x).detach().numpy() == x).all()
+    out = found.train()(x).detach().numpy()
+    assert (out == out[:, :1]).all() and set(np.unique(out)) == {0.0, 2.0}
+
+
 def test_spatial_dropout_drops_channels(tmp_path: Path) -> None:
     found = loaded(
         tmp_path,

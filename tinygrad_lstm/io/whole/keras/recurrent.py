@@ -13,6 +13,7 @@ from tinygrad_lstm.kinds import KINDS
 
 from .... import ops
 from ...._tensor import Tensor
+from ....creation import ones
 from ....nn import Module, ModuleList
 from ...contents import FileLayer
 from ...errors import ContentError
@@ -36,6 +37,8 @@ class Sequences:
         zeros: whether the output of a step that a mask skips is zero, or that of the step before.
         unrolled: Keras's `unroll`, which matters to `zeros`.
         time_major: whether inputs and outputs are (T, B, ...).
+        dropout: the probability of dropout of the inputs, in training, of the same elements at all steps. There is none
+            of the states, Keras's `recurrent_dropout`.
     """
 
     reverse: bool
@@ -44,6 +47,7 @@ class Sequences:
     zeros: bool
     unrolled: bool
     time_major: bool
+    dropout: float
 
     def __call__(self, network: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Any:
         """The outputs (B, T, ...) or the last one (B, ...), and the final states, each (B, ...)."""
@@ -59,6 +63,9 @@ class Sequences:
         if self.reverse:
             x = ops.flip(x, 1)
             mask = None if mask is None else ops.flip(mask, 1)
+        if self.dropout and network.training:
+            kept = ones(x.shape[0], 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+            x = x * ops.dropout(kept, self.dropout)
         out, finals = _run(network, x, _flat_states(initial_state), mask)
         if mask is not None:
             shape = (*out.shape[:2], *[1] * (out.ndim - 2))
@@ -84,6 +91,7 @@ def runner_of(config: Mapping[str, Any]) -> Sequences:
         zeros=bool(config.get("zero_output_for_mask")),
         unrolled=bool(config.get("unroll")),
         time_major=bool(config.get("time_major")),
+        dropout=float(config.get("dropout") or 0.0),
     )
 
 
